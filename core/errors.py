@@ -1,0 +1,182 @@
+"""Errors that carry their wire identity.
+
+`reason` is the stable name that travels in google.rpc.ErrorInfo; callers branch on it, never on text.
+`kind` says what sort of failure it is; `runtime.errors` has the one table that maps a kind to a gRPC
+status and an HTTP status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import ClassVar
+
+
+class Kind(Enum):
+    """What sort of failure this is, and so what the caller can do about it."""
+
+    INVALID = "the request is wrong and must be changed"
+    UNAUTHENTICATED = "who is asking is not known; sign in again"
+    DENIED = "who is asking may not do this"
+    NOT_FOUND = "there is no such thing, or not for this caller"
+    ALREADY_EXISTS = "the thing to be made is there already"
+    CONFLICT = "the state moved on; look again and decide anew"
+    PRECONDITION = "the system's state must be changed first"
+    EXHAUSTED = "a limit is reached; wait or free something"
+    UNAVAILABLE = "a passing fault; the same call may be repeated"
+    INTERNAL = "a defect on our side"
+
+
+class SynclineError(Exception):
+    """Base of all errors that a caller can meet.
+
+    The text is for people: what happened and what to do. `details` are short machine-readable
+    strings that go along in ErrorInfo.metadata; they must never hold a secret.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+    kind: ClassVar[Kind] = Kind.INTERNAL
+
+    def __init__(self, message: str = "", **details: str) -> None:
+        super().__init__(message or (type(self).__doc__ or self.reason).split("\n", 1)[0])
+        self.details: Mapping[str, str] = details
+
+
+class InvalidArgument(SynclineError):
+    """A field of the request is missing or malformed."""
+
+    reason = "INVALID_ARGUMENT"
+    kind = Kind.INVALID
+
+
+class InvalidCursor(SynclineError):
+    """The cursor was not issued for this space; start again without one."""
+
+    reason = "INVALID_CURSOR"
+    kind = Kind.INVALID
+
+
+class InvalidPageToken(SynclineError):
+    """The page token was not issued for this listing; start again without one."""
+
+    reason = "INVALID_PAGE_TOKEN"
+    kind = Kind.INVALID
+
+
+class RequestTooLarge(SynclineError):
+    """The request holds more than one journal entry can; split it."""
+
+    reason = "REQUEST_TOO_LARGE"
+    kind = Kind.INVALID
+
+
+class RequestIdReused(SynclineError):
+    """The request id was used before for a different request; use a fresh one."""
+
+    reason = "REQUEST_ID_REUSED"
+    kind = Kind.INVALID
+
+
+class Unauthenticated(SynclineError):
+    """The access token is missing, malformed or expired; sign in again."""
+
+    reason = "UNAUTHENTICATED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class WrongPassword(SynclineError):
+    """The e-mail address or the password is wrong."""
+
+    reason = "WRONG_PASSWORD"
+    kind = Kind.UNAUTHENTICATED
+
+
+class RefreshTokenReused(SynclineError):
+    """An already used refresh token was presented, so this device was signed out; sign in again."""
+
+    reason = "REFRESH_TOKEN_REUSED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class DeviceRevoked(SynclineError):
+    """This device was revoked; sign in again."""
+
+    reason = "DEVICE_REVOKED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class PermissionDenied(SynclineError):
+    """Your role in this space does not allow that."""
+
+    reason = "PERMISSION_DENIED"
+    kind = Kind.DENIED
+
+
+class NoSuchSpace(SynclineError):
+    """There is no such space, or you are not a member of it."""
+
+    reason = "NO_SUCH_SPACE"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchAccount(SynclineError):
+    """There is no account with that e-mail address."""
+
+    reason = "NO_SUCH_ACCOUNT"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchDevice(SynclineError):
+    """There is no such device in your account."""
+
+    reason = "NO_SUCH_DEVICE"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchNode(SynclineError):
+    """There is no such file or directory."""
+
+    reason = "NO_SUCH_NODE"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchVersion(SynclineError):
+    """The file has no such version."""
+
+    reason = "NO_SUCH_VERSION"
+    kind = Kind.NOT_FOUND
+
+
+class AccountExists(SynclineError):
+    """There is an account with that e-mail address already; sign in instead."""
+
+    reason = "ACCOUNT_EXISTS"
+    kind = Kind.ALREADY_EXISTS
+
+
+class LastOwner(SynclineError):
+    """A space keeps at least one owner; make somebody else owner first."""
+
+    reason = "LAST_OWNER"
+    kind = Kind.PRECONDITION
+
+
+class TooManyAttempts(SynclineError):
+    """Too many sign-in attempts; wait a while and try again."""
+
+    reason = "TOO_MANY_ATTEMPTS"
+    kind = Kind.EXHAUSTED
+
+
+class Contended(SynclineError):
+    """Too many writers at once in this space; the same request may be repeated."""
+
+    reason = "CONTENDED"
+    kind = Kind.UNAVAILABLE
+
+
+class Unavailable(SynclineError):
+    """The service or something behind it does not answer; the same call may be repeated."""
+
+    reason = "UNAVAILABLE"
+    kind = Kind.UNAVAILABLE

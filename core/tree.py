@@ -1,0 +1,167 @@
+"""What a space consists of: nodes, their contents, and the changes that a client asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from core.blocks import EMPTY_MANIFEST, Digest, Manifest
+from core.identifiers import NodeId
+
+MAX_MUTATIONS = 2000
+"""Mutations in one request."""
+MAX_REQUEST_BYTES = 300_000
+"""Serialised mutations in one request: what a journal entry can hold beside their results."""
+MAX_CHECK_BATCH = 1000
+"""Files in one batch of a version check."""
+
+
+class NodeKind(Enum):
+    """What a node is; never changes. The values are those of the wire."""
+
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """One immutable content of a file or symlink.
+
+    `digest` is the SHA-256 of the whole (of the target's UTF-8 for a symlink), `size` in bytes, `mtime_ns` in
+    nanoseconds since 1970. `manifest_object`, if not empty, is a sealed object that holds the manifest.
+    """
+
+    digest: Digest
+    size: int
+    mtime_ns: int = 0
+    executable: bool = False
+    manifest: Manifest = EMPTY_MANIFEST
+    manifest_object: bytes = b""
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node's whole state as of journal entry `seq`.
+
+    `version` is 0 and `content` None for a directory. `deleted_at_ms` is 0 unless the node was deleted itself; it is
+    live when neither it nor an ancestor is deleted. Times are milliseconds since 1970.
+    """
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    version: int = 0
+    content: Content | None = None
+    seq: int = 0
+    deleted_at_ms: int = 0
+    user: str = ""
+    device: str = ""
+    committed_at_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a file: number, content, and who made it where and when (milliseconds since 1970)."""
+
+    number: int
+    content: Content
+    user: str
+    device: str
+    committed_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CreateNode:
+    """Make a node; its id follows from the request (`core.identifiers.created_node_id`)."""
+
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateContent:
+    """Give a file or symlink, whose current version is `base_version`, a new version."""
+
+    node: NodeId
+    base_version: int
+    content: Content
+
+
+@dataclass(frozen=True, slots=True)
+class MoveNode:
+    """Move or rename a node that is at `from_parent`/`from_name`, with all that is below it."""
+
+    node: NodeId
+    from_parent: NodeId
+    from_name: str
+    parent: NodeId
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteNode:
+    """Put a node, whose current version is `base_version`, into the trash with all that is below it."""
+
+    node: NodeId
+    base_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreNode:
+    """Take a node out of the trash; `parent` and `name`, where given, say where to."""
+
+    node: NodeId
+    parent: NodeId | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreVersion:
+    """Make version `version` of a file, whose current version is `base_version`, its newest again."""
+
+    node: NodeId
+    version: int
+    base_version: int
+
+
+Mutation = CreateNode | UpdateContent | MoveNode | DeleteNode | RestoreNode | RestoreVersion
+
+
+class Verdict(Enum):
+    """What became of one mutation. The values are those of the wire, where each is described."""
+
+    ACCEPTED = 1
+    NODE_NOT_FOUND = 2
+    NODE_DELETED = 3
+    WRONG_KIND = 4
+    PARENT_NOT_FOUND = 5
+    NAME_TAKEN = 6
+    NAME_INVALID = 7
+    VERSION_CONFLICT = 8
+    MOVED = 9
+    CYCLE = 10
+    NOT_DELETED = 11
+    VERSION_NOT_FOUND = 12
+    QUOTA_EXCEEDED = 13
+    OBJECT_MISSING = 14
+    OBJECT_NOT_SEALED = 15
+    BLOCK_OUT_OF_BOUNDS = 16
+    BLOCK_NOT_IN_PACK = 17
+    MANIFEST_INVALID = 18
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The verdict on one mutation, and the node: its new state if accepted, else the one that stands in the way.
+
+    `moved_from` is the former parent and name of a node that an accepted mutation moved.
+    """
+
+    verdict: Verdict
+    node: Node | None = None
+    moved_from: tuple[NodeId, str] | None = None

@@ -1,0 +1,221 @@
+"""Nodes, contents, manifests, mutations and results between protobuf and core.
+
+Functions named `*_from_wire` check what they read and raise InvalidArgument for a message that no correct peer
+sends; what is a matter of the tree's state (a taken name, a missing object) is left to the decision.
+"""
+
+from __future__ import annotations
+
+from core.blocks import DIGEST_BYTES, EMPTY_MANIFEST, Digest, Manifest
+from core.errors import InvalidArgument
+from core.identifiers import ROOT, NodeId, parse_id
+from core.tree import (
+    Content,
+    CreateNode,
+    DeleteNode,
+    MoveNode,
+    Mutation,
+    Node,
+    NodeKind,
+    Result,
+    UpdateContent,
+    Verdict,
+    Version,
+)
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+
+
+def node_id_from_wire(raw: bytes, *, what: str) -> NodeId:
+    """A node id; empty means the root."""
+    return NodeId(parse_id(raw, what=what)) if raw else ROOT
+
+
+def digest_from_wire(raw: bytes, *, what: str) -> Digest:
+    """A SHA-256."""
+    if len(raw) != DIGEST_BYTES:
+        raise InvalidArgument(f"{what} must be {DIGEST_BYTES} bytes, not {len(raw)}")
+    return Digest(raw)
+
+
+def manifest_to_wire(manifest: Manifest) -> journal_pb2.Manifest:
+    return journal_pb2.Manifest(
+        blocks=manifest.blocks,
+        lengths=manifest.lengths,
+        objects=manifest.objects,
+        object_index=manifest.object_index,
+        offsets=manifest.offsets,
+    )
+
+
+def manifest_from_wire(pb: journal_pb2.Manifest) -> Manifest:
+    """The columns as they came; `Manifest.check` says whether they fit together."""
+    if not pb.blocks and not pb.lengths:
+        return EMPTY_MANIFEST
+    return Manifest(
+        blocks=pb.blocks,
+        lengths=tuple(pb.lengths),
+        objects=pb.objects,
+        object_index=tuple(pb.object_index),
+        offsets=tuple(pb.offsets),
+    )
+
+
+def content_to_wire(content: Content) -> journal_pb2.Content:
+    return journal_pb2.Content(
+        digest=content.digest,
+        size=content.size,
+        mtime_ns=content.mtime_ns,
+        executable=content.executable,
+        manifest=manifest_to_wire(content.manifest) if content.manifest.lengths else None,
+        manifest_object=content.manifest_object,
+        target=content.target,
+    )
+
+
+def content_from_wire(pb: journal_pb2.Content) -> Content:
+    return Content(
+        digest=digest_from_wire(pb.digest, what="content.digest"),
+        size=pb.size,
+        mtime_ns=pb.mtime_ns,
+        executable=pb.executable,
+        manifest=manifest_from_wire(pb.manifest) if pb.HasField("manifest") else EMPTY_MANIFEST,
+        manifest_object=digest_from_wire(pb.manifest_object, what="content.manifest_object")
+        if pb.manifest_object
+        else b"",
+        target=pb.target,
+    )
+
+
+def node_to_wire(node: Node) -> journal_pb2.Node:
+    return journal_pb2.Node(
+        id=node.id,
+        parent=node.parent,
+        name=node.name,
+        kind=kind_to_wire(node.kind),
+        version=node.version,
+        content=content_to_wire(node.content) if node.content else None,
+        seq=node.seq,
+        deleted_at_ms=node.deleted_at_ms,
+        user_id=node.user,
+        device_id=node.device,
+        committed_at_ms=node.committed_at_ms,
+    )
+
+
+def node_from_wire(pb: journal_pb2.Node) -> Node:
+    return Node(
+        id=NodeId(parse_id(pb.id, what="node.id")),
+        parent=NodeId(parse_id(pb.parent, what="node.parent")),
+        name=pb.name,
+        kind=kind_from_wire(pb.kind),
+        version=pb.version,
+        content=content_from_wire(pb.content) if pb.HasField("content") else None,
+        seq=pb.seq,
+        deleted_at_ms=pb.deleted_at_ms,
+        user=pb.user_id,
+        device=pb.device_id,
+        committed_at_ms=pb.committed_at_ms,
+    )
+
+
+def kind_to_wire(kind: NodeKind) -> journal_pb2.NodeKind.ValueType:
+    return journal_pb2.NodeKind.ValueType(kind.value)
+
+
+def kind_from_wire(pb: journal_pb2.NodeKind.ValueType) -> NodeKind:
+    try:
+        return NodeKind(pb)
+    except ValueError:
+        raise InvalidArgument(f"{pb} is not a kind of node") from None
+
+
+def result_to_wire(result: Result) -> journal_pb2.MutationResult:
+    from_parent, from_name = result.moved_from or (b"", "")
+    return journal_pb2.MutationResult(
+        verdict=journal_pb2.Verdict.ValueType(result.verdict.value),
+        node=node_to_wire(result.node) if result.node else None,
+        from_parent=from_parent,
+        from_name=from_name,
+    )
+
+
+def result_from_wire(pb: journal_pb2.MutationResult) -> Result:
+    return Result(
+        Verdict(pb.verdict),
+        node_from_wire(pb.node) if pb.HasField("node") else None,
+        (NodeId(pb.from_parent), pb.from_name) if pb.from_parent else None,
+    )
+
+
+def version_to_wire(version: Version) -> metadata_pb2.Version:
+    return metadata_pb2.Version(
+        version=version.number,
+        content=content_to_wire(version.content),
+        user_id=version.user,
+        device_id=version.device,
+        committed_at_ms=version.committed_at_ms,
+    )
+
+
+def version_from_wire(pb: metadata_pb2.Version) -> Version:
+    return Version(pb.version, content_from_wire(pb.content), pb.user_id, pb.device_id, pb.committed_at_ms)
+
+
+def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
+    """One mutation of CommitChanges; restores have rpcs of their own."""
+    match mutation:
+        case CreateNode(parent, name, kind, content):
+            return metadata_pb2.Mutation(
+                create=metadata_pb2.CreateNode(
+                    parent=parent,
+                    name=name,
+                    kind=kind_to_wire(kind),
+                    content=content_to_wire(content) if content else None,
+                )
+            )
+        case UpdateContent(node, base_version, content):
+            return metadata_pb2.Mutation(
+                update=metadata_pb2.UpdateContent(
+                    node=node, base_version=base_version, content=content_to_wire(content)
+                )
+            )
+        case MoveNode(node, from_parent, from_name, parent, name):
+            return metadata_pb2.Mutation(
+                move=metadata_pb2.MoveNode(
+                    node=node, from_parent=from_parent, from_name=from_name, parent=parent, name=name
+                )
+            )
+        case DeleteNode(node, base_version):
+            return metadata_pb2.Mutation(delete=metadata_pb2.DeleteNode(node=node, base_version=base_version))
+    raise TypeError(f"{type(mutation).__name__} is not a mutation of CommitChanges")
+
+
+def mutation_from_wire(pb: metadata_pb2.Mutation) -> Mutation:
+    match pb.WhichOneof("kind"):
+        case "create":
+            return CreateNode(
+                parent=node_id_from_wire(pb.create.parent, what="create.parent"),
+                name=pb.create.name,
+                kind=kind_from_wire(pb.create.kind),
+                content=content_from_wire(pb.create.content) if pb.create.HasField("content") else None,
+            )
+        case "update":
+            return UpdateContent(
+                node=NodeId(parse_id(pb.update.node, what="update.node")),
+                base_version=pb.update.base_version,
+                content=content_from_wire(pb.update.content),
+            )
+        case "move":
+            return MoveNode(
+                node=NodeId(parse_id(pb.move.node, what="move.node")),
+                from_parent=node_id_from_wire(pb.move.from_parent, what="move.from_parent"),
+                from_name=pb.move.from_name,
+                parent=node_id_from_wire(pb.move.parent, what="move.parent"),
+                name=pb.move.name,
+            )
+        case "delete":
+            return DeleteNode(
+                node=NodeId(parse_id(pb.delete.node, what="delete.node")), base_version=pb.delete.base_version
+            )
+        case _:
+            raise InvalidArgument("a mutation is one of create, update, move, delete")
