@@ -155,13 +155,24 @@ class Verdict(Enum):
     MANIFEST_INVALID = 18
 
 
+class Change(Enum):
+    """What an accepted mutation did to its node. The values are those of the wire."""
+
+    CREATED = 1
+    UPDATED = 2
+    MOVED = 3
+    DELETED = 4
+    RESTORED = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     """The verdict on one mutation, and the node: its new state if accepted, else the one that stands in the way.
 
-    `moved_from` is the former parent and name of a node that an accepted mutation moved.
+    `change` says what an accepted mutation did, `moved_from` where it took the node from.
     """
 
     verdict: Verdict
     node: Node | None = None
+    change: Change | None = None
     moved_from: tuple[NodeId, str] | None = None

@@ -10,6 +10,7 @@ from core.blocks import DIGEST_BYTES, EMPTY_MANIFEST, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import ROOT, NodeId, parse_id
 from core.tree import (
+    Change,
     Content,
     CreateNode,
     DeleteNode,
@@ -136,6 +137,7 @@ def result_to_wire(result: Result) -> journal_pb2.MutationResult:
         node=node_to_wire(result.node) if result.node else None,
         from_parent=from_parent,
         from_name=from_name,
+        change=journal_pb2.Change.ValueType(result.change.value if result.change else 0),
     )
 
 
@@ -143,6 +145,7 @@ def result_from_wire(pb: journal_pb2.MutationResult) -> Result:
     return Result(
         Verdict(pb.verdict),
         node_from_wire(pb.node) if pb.HasField("node") else None,
+        Change(pb.change) if pb.change else None,
         (NodeId(pb.from_parent), pb.from_name) if pb.from_parent else None,
     )
 

@@ -135,6 +135,42 @@ VERDICT_MANIFEST_INVALID: Verdict.ValueType  # 18
 """The manifest is malformed, its lengths do not add up to the size, or its only block contradicts the digest."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
+class _Change:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Change.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANGE_UNSPECIFIED: _Change.ValueType  # 0
+    """Nothing was accepted."""
+    CHANGE_CREATED: _Change.ValueType  # 1
+    """It is new."""
+    CHANGE_UPDATED: _Change.ValueType  # 2
+    """It has a new version."""
+    CHANGE_MOVED: _Change.ValueType  # 3
+    """It has another parent or name."""
+    CHANGE_DELETED: _Change.ValueType  # 4
+    """It is in the trash."""
+    CHANGE_RESTORED: _Change.ValueType  # 5
+    """It is no longer in the trash."""
+
+class Change(_Change, metaclass=_ChangeEnumTypeWrapper):
+    """What an accepted mutation did to its node."""
+
+CHANGE_UNSPECIFIED: Change.ValueType  # 0
+"""Nothing was accepted."""
+CHANGE_CREATED: Change.ValueType  # 1
+"""It is new."""
+CHANGE_UPDATED: Change.ValueType  # 2
+"""It has a new version."""
+CHANGE_MOVED: Change.ValueType  # 3
+"""It has another parent or name."""
+CHANGE_DELETED: Change.ValueType  # 4
+"""It is in the trash."""
+CHANGE_RESTORED: Change.ValueType  # 5
+"""It is no longer in the trash."""
+Global___Change: _TypeAlias = Change  # noqa: Y015
+
 @_typing.final
 class Manifest(_message.Message):
     """The blocks that make up a content, in order; columnar, because a message of many small messages costs more than its bytes.
@@ -304,12 +340,15 @@ class MutationResult(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     FROM_PARENT_FIELD_NUMBER: _builtins.int
     FROM_NAME_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     verdict: Global___Verdict.ValueType
     """What became of it."""
     from_parent: _builtins.bytes
     """Where an accepted move took the node from: its former parent."""
     from_name: _builtins.str
     """Its former name."""
+    change: Global___Change.ValueType
+    """What an accepted mutation did to the node."""
     @_builtins.property
     def node(self) -> Global___Node:
         """When accepted: the node's new state. Else the current node that stands in the way, where there is one."""
@@ -321,10 +360,11 @@ class MutationResult(_message.Message):
         node: Global___Node | None = ...,
         from_parent: _builtins.bytes = ...,
         from_name: _builtins.str = ...,
+        change: Global___Change.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_name", b"from_name", "from_parent", b"from_parent", "node", b"node", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "from_name", b"from_name", "from_parent", b"from_parent", "node", b"node", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

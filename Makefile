@@ -1,0 +1,78 @@
+# Everything that a developer does here. `make` alone explains it.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The first of these that is new enough; `make setup PYTHON=...` takes another.
+PYTHON ?= $(shell for python in python3.11 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+BIN := .venv/bin
+SETUP_DONE := .venv/setup-done
+ARGS ?=
+
+# A failed build of this extension would fall back to pure Python, which is a hundred times slower.
+export PYFASTCDC_REQUIRE_CYTHON := 1
+# Tools of the virtual environment find their plugins by PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+unexport PYTHONPATH VIRTUAL_ENV
+
+step = @printf '\n== %s\n' '$(1)'
+
+.PHONY: help setup demo up test check bench format proto
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(SETUP_DONE) ## make .venv and install everything; does nothing when up to date
+
+$(SETUP_DONE): pyproject.toml constraints.txt
+	@if [[ -z "$(PYTHON)" ]]; then \
+		echo "Python 3.11 or newer is needed and was not found; name one: make setup PYTHON=/path/to/python" >&2; exit 1; fi
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON) is older than Python 3.11; name a newer one: make setup PYTHON=/path/to/python" >&2; exit 1; }
+	[[ -x $(BIN)/python ]] || "$(PYTHON)" -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup ## the whole story on this machine: two people, three devices, one shared folder
+	$(BIN)/python -m stack.demo $(ARGS)
+
+up: setup ## run the whole system on this machine; ARGS='--port 8080 --data DIR'
+	$(BIN)/syncline up $(ARGS)
+
+test: setup ## run all tests; ARGS='tests/core -x' for some
+	$(BIN)/pytest $(ARGS)
+
+check: setup ## everything that can be said without running it: style, types, layers, contract
+	$(call step,ruff check)
+	$(BIN)/ruff check
+	$(call step,ruff format --check)
+	$(BIN)/ruff format --check
+	$(call step,mypy)
+	$(BIN)/mypy
+	$(call step,lint-imports)
+	$(BIN)/lint-imports --no-logo
+	$(call step,buf lint)
+	$(BIN)/buf lint
+	$(call step,buf format)
+	$(BIN)/buf format --diff --exit-code
+	$(call step,buf breaking)
+	@.ci/protos breaking
+	$(call step,generated code is up to date)
+	@.ci/protos fresh
+	$(call step,installed packages agree)
+	$(BIN)/uv pip check --python $(BIN)/python
+
+bench: setup ## measure; ARGS names benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
+
+format: setup ## rewrite code and protos in the agreed style
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+	$(BIN)/buf format --write
+
+proto: setup ## generate protos/gen from the protos
+	@.ci/protos generate

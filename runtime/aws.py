@@ -1,0 +1,183 @@
+"""AWS clients: configured by the SDK's own variables, bounded in time and attempts, and small at rest.
+
+`AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and all sources of
+credentials work as in every SDK. Only this module and adapters import botocore.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, overload
+
+from runtime.imports import absent
+
+with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobotocore if it happens to be there
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+
+from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NoConnection
+from botocore.loaders import JSONFileLoader, Loader
+
+from core.errors import Unavailable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+    from types_aiobotocore_s3.client import S3Client
+    from types_aiobotocore_sesv2.client import SESV2Client
+    from types_aiobotocore_sns.client import SNSClient
+    from types_aiobotocore_sqs.client import SQSClient
+    from types_aiobotocore_sts.client import STSClient
+
+ServiceName = Literal["dynamodb", "s3", "sesv2", "sns", "sqs", "sts"]
+
+_ATTEMPTS: Final = 4
+_CONNECT_SECONDS: Final = 3
+_READ_SECONDS: Final = 20
+_CONNECTIONS: Final = 50
+
+_UNUSED_KEYS = frozenset({"documentation", "documentationUrl"})
+_ENDPOINT_PREFIXES = frozenset({"dynamodb", "s3", "email", "sns", "sqs", "sts"})
+
+_PASSING = frozenset(
+    {
+        "InternalError",
+        "InternalFailure",
+        "InternalServerError",
+        "PriorRequestNotComplete",
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "RequestTimeout",
+        "RequestTimeoutException",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "TransactionInProgressException",
+        "TransientError",
+    }
+)
+_SERVER_FAULT: Final = 500
+
+
+@lru_cache(maxsize=1)
+def session() -> AioSession:
+    """The process's session: one set of loaded service models, one chain of credentials."""
+    # botocore itself reads only AWS_DEFAULT_REGION, whereas ECS, Lambda and the other SDKs say AWS_REGION.
+    region = ("region", ["AWS_REGION", "AWS_DEFAULT_REGION"], None, None)
+    created = AioSession(session_vars={"region": region})
+    loader = Loader()
+    loader.file_loader = _LeanLoader()
+    created.register_component("data_loader", loader)
+    return created
+
+
+def config(**overrides: Any) -> AioConfig:
+    """How our clients behave; `overrides` are botocore Config arguments.
+
+    Retries are botocore's (standard mode), so nothing above may repeat a call for the same reason.
+    """
+    defaults: dict[str, Any] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "read_timeout": _READ_SECONDS,
+        "max_pool_connections": _CONNECTIONS,
+        "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        "tcp_keepalive": True,
+    }
+    return AioConfig(**(defaults | overrides))
+
+
+class Clients:
+    """Opens clients and closes all of them at the end: `async with Clients() as clients`."""
+
+    def __init__(self) -> None:
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._stack.__aexit__(exc_type, exc, traceback)
+
+    @overload
+    async def open(self, service: Literal["dynamodb"], **overrides: Any) -> DynamoDBClient: ...
+    @overload
+    async def open(self, service: Literal["s3"], **overrides: Any) -> S3Client: ...
+    @overload
+    async def open(self, service: Literal["sesv2"], **overrides: Any) -> SESV2Client: ...
+    @overload
+    async def open(self, service: Literal["sns"], **overrides: Any) -> SNSClient: ...
+    @overload
+    async def open(self, service: Literal["sqs"], **overrides: Any) -> SQSClient: ...
+    @overload
+    async def open(self, service: Literal["sts"], **overrides: Any) -> STSClient: ...
+    async def open(self, service: ServiceName, **overrides: Any) -> Any:
+        """A client of `service`; `overrides` are botocore Config arguments."""
+        opening: Any = session().create_client(service, config=config(**overrides))
+        return await self._stack.enter_async_context(opening)
+
+
+def error_code(error: ClientError) -> str:
+    """The code of an AWS error: `ConditionalCheckFailedException`, `NoSuchKey`, or the HTTP status of a HEAD."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def found_item(error: ClientError) -> Mapping[str, Any] | None:
+    """The item that failed a condition, if the call asked for it by ReturnValuesOnConditionCheckFailure."""
+    item: Mapping[str, Any] | None = error.response.get("Item")  # type: ignore[assignment]  # only of DynamoDB
+    return item
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether `error` is a fault that may be gone at the next attempt: throttling, no connection, their defect."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= _SERVER_FAULT or error_code(error) in _PASSING
+    return isinstance(error, NoConnection | HTTPClientError)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Around calls of an adapter: passing faults of AWS become Unavailable, naming `what`; others stay as they are."""
+    try:
+        yield
+    except (ClientError, NoConnection, HTTPClientError) as error:
+        if is_passing(error):
+            raise Unavailable(f"{what} does not answer; try again") from error
+        raise
+
+
+class _LeanLoader(JSONFileLoader):
+    """Reads botocore's service descriptions without the manual in them and without other services' endpoints.
+
+    Together these are most of what a client takes at rest.
+    """
+
+    def _load_file(self, full_path: str, open_method: Callable[..., Any]) -> Any:
+        if not Path(full_path).is_file():
+            return None
+        with open_method(full_path, "rb") as file:
+            data = json.loads(file.read(), object_pairs_hook=_without_manual)
+        if Path(full_path).name.startswith("endpoints.json"):
+            for partition in data["partitions"]:
+                services = partition["services"]
+                partition["services"] = {name: services[name] for name in _ENDPOINT_PREFIXES & services.keys()}
+        return data
+
+
+def _without_manual(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {key: value for key, value in pairs if not (key in _UNUSED_KEYS and isinstance(value, str))}

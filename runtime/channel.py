@@ -1,0 +1,209 @@
+"""Channels to a service: deadlines, retries, authorization and request ids are added here, once, for all calls.
+
+Needs only grpc, since clients use it as well as services. Both flavours wrap the channel rather than use grpc's
+client interceptors, which make a task per call (aio) and leave out kinds of calls that an instance shares.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import grpc
+import grpc.aio
+
+from runtime.context import REQUEST_ID_KEY, request_id
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+Authorization: TypeAlias = Callable[[], str | None]
+"""Gives the token for a call, or None to call without one. It must not block for long."""
+
+MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
+DEFAULT_TIMEOUT_SECONDS: Final = 30.0
+
+_RETRY_POLICY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    # CANCELLED comes from a server whose grace ran out while it stopped; cancelling locally is never retried.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+}
+
+
+def aio_channel(
+    target: str,
+    *,
+    authorization: Authorization | None = None,
+    idempotent: Iterable[str] = (),
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    tls: bool = False,
+    root_certificates: bytes | None = None,
+    max_receive_bytes: int = MAX_RECEIVE_BYTES,
+) -> grpc.aio.Channel:
+    """A channel for asyncio; `async with` it or close it.
+
+    `idempotent` holds full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); those are
+    repeated on passing faults. `timeout` (seconds) is the deadline of unary calls that give none themselves.
+    """
+    options = _options(idempotent, max_receive_bytes)
+    channel = (
+        grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
+        if tls
+        else grpc.aio.insecure_channel(target, options)
+    )
+    return _AioChannel(channel, authorization, timeout)
+
+
+def sync_channel(
+    target: str,
+    *,
+    authorization: Authorization | None = None,
+    idempotent: Iterable[str] = (),
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    tls: bool = False,
+    root_certificates: bytes | None = None,
+    max_receive_bytes: int = MAX_RECEIVE_BYTES,
+) -> grpc.Channel:
+    """The same for threads; `with` it or close it."""
+    options = _options(idempotent, max_receive_bytes)
+    channel = (
+        grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
+        if tls
+        else grpc.insecure_channel(target, options)
+    )
+    return _SyncChannel(channel, authorization, timeout)
+
+
+def service_config(idempotent: Iterable[str]) -> str:
+    """The gRPC service config that repeats the `idempotent` methods, as JSON."""
+    names = []
+    for name in idempotent:
+        service, _, method = name.strip("/").partition("/")
+        names.append({"service": service, "method": method} if method else {"service": service})
+    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else []})
+
+
+def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", max_receive_bytes),
+        ("grpc.service_config", service_config(idempotent)),
+        ("grpc.enable_retries", 1),
+        # A server that does not expect pings answers 'Too many pings' to anything more frequent than 5 minutes.
+        ("grpc.keepalive_time_ms", 330_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 0),
+        # The default grows to two minutes, long after a restarted service is back.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
+
+
+class _Calls:
+    """A multi-callable that adds what the channel promises, then calls `inner`; the same for all kinds and flavours."""
+
+    def __init__(self, inner: Any, authorization: Authorization | None, timeout: float | None) -> None:
+        self._inner = inner
+        self._authorization = authorization
+        self._timeout = timeout
+
+    def __call__(self, request: Any = None, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._start(self._inner, request, timeout, metadata, more)
+
+    def with_call(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._start(self._inner.with_call, request, timeout, metadata, more)
+
+    def future(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._start(self._inner.future, request, timeout, metadata, more)
+
+    def _start(
+        self, start: Callable[..., Any], request: Any, timeout: float | None, metadata: Any, more: dict[str, Any]
+    ) -> Any:
+        return start(
+            request,
+            timeout=self._timeout if timeout is None else timeout,
+            metadata=self._metadata(metadata),
+            **more,
+        )
+
+    def _metadata(self, given: Any) -> Sequence[tuple[str, str | bytes]]:
+        metadata = list(given or ())
+        keys = {key for key, _ in metadata}
+        current = request_id()
+        if current is not None and REQUEST_ID_KEY not in keys:
+            metadata.append((REQUEST_ID_KEY, current))
+        if self._authorization is not None and "authorization" not in keys:
+            token = self._authorization()
+            if token:
+                metadata.append(("authorization", f"Bearer {token}"))
+        return tuple(metadata)
+
+
+class _Wrapped:
+    """What both flavours have in common: only unary calls get the default deadline, streams may last."""
+
+    def __init__(self, inner: Any, authorization: Authorization | None, timeout: float) -> None:
+        self._inner = inner
+        self._authorization = authorization
+        self._timeout = timeout
+
+    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return _Calls(self._inner.unary_unary(*args, **kwargs), self._authorization, self._timeout)
+
+    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return _Calls(self._inner.unary_stream(*args, **kwargs), self._authorization, None)
+
+    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
+        return _Calls(self._inner.stream_unary(*args, **kwargs), self._authorization, None)
+
+    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
+        return _Calls(self._inner.stream_stream(*args, **kwargs), self._authorization, None)
+
+
+class _AioChannel(_Wrapped, grpc.aio.Channel):
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._inner.__aexit__(exc_type, exc, traceback)
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._inner.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return cast("grpc.ChannelConnectivity", self._inner.get_state(try_to_connect))
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._inner.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._inner.channel_ready()
+
+
+class _SyncChannel(_Wrapped, grpc.Channel):
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inner.__exit__(exc_type, exc, traceback)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def subscribe(
+        self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
+    ) -> None:
+        self._inner.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        self._inner.unsubscribe(callback)

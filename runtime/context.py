@@ -1,0 +1,86 @@
+"""Who is asking and under which request id: known everywhere within one call, passed on to the next service."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from core.errors import PermissionDenied, Unauthenticated
+from core.identifiers import DeviceId, UserId
+
+REQUEST_ID_KEY = "x-request-id"
+
+_ACCEPTABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The verified caller.
+
+    A person's device has `user` and `device`; a service that acts on its own behalf has `service`, and
+    both others are empty. `token` is what was presented, so that a call can go on in the caller's name.
+    """
+
+    user: UserId
+    device: DeviceId
+    service: str | None = None
+    token: str = field(default="", repr=False, compare=False)
+
+
+# Each call runs in a task of its own and so in a context of its own: nothing is ever reset.
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+_identity: ContextVar[Identity | None] = ContextVar("identity", default=None)
+
+
+def request_id() -> str | None:
+    """The id of the request that is being served, or None outside of one."""
+    return _request_id.get()
+
+
+def take_request_id(offered: str | None) -> str:
+    """Adopt the id that the caller sent if it is well-formed, else make one; it is bound and returned."""
+    chosen = offered if offered and _ACCEPTABLE.fullmatch(offered) else secrets.token_hex(8)
+    _request_id.set(chosen)
+    return chosen
+
+
+def set_identity(identity: Identity | None) -> None:
+    """Bind the verified caller for the rest of this call."""
+    _identity.set(identity)
+
+
+def find_identity() -> Identity | None:
+    """The verified caller, or None for a public method or outside of a call."""
+    return _identity.get()
+
+
+def current_identity() -> Identity:
+    """The verified caller, a person or a service; raises Unauthenticated if there is none."""
+    identity = _identity.get()
+    if identity is None:
+        raise Unauthenticated
+    return identity
+
+
+def current_user() -> Identity:
+    """The verified caller, who is a person; raises Unauthenticated, or PermissionDenied for a service."""
+    identity = current_identity()
+    if identity.service is not None:
+        raise PermissionDenied("only a signed-in user can do this")
+    return identity
+
+
+def current_service() -> str:
+    """The name of the calling service; raises Unauthenticated, or PermissionDenied for a person."""
+    service = current_identity().service
+    if service is None:
+        raise PermissionDenied("only another service can do this")
+    return service
+
+
+def forwarded_token() -> str | None:
+    """The caller's own token, for calls to other services in the caller's name."""
+    identity = _identity.get()
+    return identity.token if identity is not None else None

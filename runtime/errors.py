@@ -1,0 +1,145 @@
+"""The one table from a kind of error to gRPC and HTTP, and the way of an error over the wire and back.
+
+Needs only grpc and the common protos, since clients use it as well as servers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import grpc
+
+# The package ships stubs but no py.typed marker.
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from core.errors import Kind, SynclineError, Unauthenticated, Unavailable
+
+if TYPE_CHECKING:
+    from typing import Never
+
+DOMAIN = "syncline"
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+class Wire(NamedTuple):
+    """How a kind of error looks on each wire."""
+
+    grpc: grpc.StatusCode
+    http: int
+
+
+TABLE: Final[Mapping[Kind, Wire]] = MappingProxyType(
+    {
+        Kind.INVALID: Wire(grpc.StatusCode.INVALID_ARGUMENT, 400),
+        Kind.UNAUTHENTICATED: Wire(grpc.StatusCode.UNAUTHENTICATED, 401),
+        Kind.DENIED: Wire(grpc.StatusCode.PERMISSION_DENIED, 403),
+        Kind.NOT_FOUND: Wire(grpc.StatusCode.NOT_FOUND, 404),
+        Kind.ALREADY_EXISTS: Wire(grpc.StatusCode.ALREADY_EXISTS, 409),
+        Kind.CONFLICT: Wire(grpc.StatusCode.ABORTED, 409),
+        Kind.PRECONDITION: Wire(grpc.StatusCode.FAILED_PRECONDITION, 412),
+        Kind.EXHAUSTED: Wire(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        Kind.UNAVAILABLE: Wire(grpc.StatusCode.UNAVAILABLE, 503),
+        Kind.INTERNAL: Wire(grpc.StatusCode.INTERNAL, 500),
+    }
+)
+
+_KIND_OF_CODE = {wire.grpc: kind for kind, wire in TABLE.items()}
+
+
+def grpc_code(error: SynclineError) -> grpc.StatusCode:
+    """The gRPC status code of `error`."""
+    return TABLE[error.kind].grpc
+
+
+def http_status(error: SynclineError) -> int:
+    """The HTTP status of `error`."""
+    return TABLE[error.kind].http
+
+
+def status_of(error: SynclineError) -> status_pb2.Status:
+    """`error` as google.rpc.Status with one ErrorInfo: reason, domain and details."""
+    status = status_pb2.Status(code=grpc_code(error).value[0], message=str(error))
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.details))
+    status.details.add().Pack(info)
+    return status
+
+
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any],
+    error: SynclineError,
+    *,
+    metadata: tuple[tuple[str, str | bytes], ...] = (),
+) -> Never:
+    """End the call with `error`; `metadata` goes along in the trailers."""
+    details = (DETAILS_KEY, status_of(error).SerializeToString())
+    await context.abort(grpc_code(error), str(error), (*metadata, details))
+
+
+def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
+    """The SynclineError that the other side raised, by its reason.
+
+    A reason that is not known here gives a SynclineError of that reason whose kind follows from the code.
+    Failures that carry no reason: UNAVAILABLE and DEADLINE_EXCEEDED give Unavailable, UNAUTHENTICATED gives
+    Unauthenticated, anything else gives None, since it says nothing that a caller could act on.
+    """
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return None
+    code: grpc.StatusCode = error.code()
+    text: str = error.details() or ""
+    info = _error_info(error.trailing_metadata())
+    if info is not None:
+        known = _class_for(info.reason) or _unknown_class(info.reason, _KIND_OF_CODE.get(code, Kind.INTERNAL))
+        return _revive(known, text, info.metadata)
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        return Unavailable(f"the service does not answer, try again later ({text})")
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return Unauthenticated(text)
+    return None
+
+
+def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:
+    for key, value in trailers or ():
+        if key != DETAILS_KEY:
+            continue
+        status = status_pb2.Status.FromString(value)
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                return info
+    return None
+
+
+def _revive(cls: type[SynclineError], text: str, details: Mapping[str, str]) -> SynclineError:
+    # Not through cls.__init__: a subclass may want other arguments than the wire carries.
+    error = cls.__new__(cls)
+    SynclineError.__init__(error, text, **dict(details))
+    return error
+
+
+def _subclasses(cls: type[SynclineError]) -> Iterator[type[SynclineError]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+_by_reason: dict[str, type[SynclineError]] = {}
+
+
+def _class_for(reason: str) -> type[SynclineError] | None:
+    if reason not in _by_reason:
+        # Errors may be defined by modules that were imported after this one, so look again at each miss.
+        _by_reason.update(
+            (cls.reason, cls)
+            for cls in _subclasses(SynclineError)
+            if "reason" in vars(cls) and cls.__module__ != __name__
+        )
+    return _by_reason.get(reason)
+
+
+@lru_cache(maxsize=256)
+def _unknown_class(reason: str, kind: Kind) -> type[SynclineError]:
+    namespace = {"reason": reason, "kind": kind, "__module__": __name__, "__doc__": reason}
+    return type("UnknownReason", (SynclineError,), namespace)

@@ -1,0 +1,26 @@
+"""Keep optional parts of libraries out of a process that never uses them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+
+@contextmanager
+def absent(*names: str) -> Iterator[None]:
+    """While in this block, importing one of `names` fails as if it were not installed.
+
+    For libraries that pull in something large only because it happens to be installed: a server then
+    takes as much memory on a developer's machine as in production. Modules already loaded stay usable.
+    """
+    hidden = [name for name in names if name not in sys.modules]
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]  # None means "not importable"
+    for name in hidden:
+        modules[name] = None
+    try:
+        yield
+    finally:
+        for name in hidden:
+            modules.pop(name, None)

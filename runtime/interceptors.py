@@ -1,0 +1,212 @@
+"""Around every call, outermost first: request id and log, deadline, errors, authentication."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from core.errors import SynclineError, Unauthenticated
+from runtime.context import REQUEST_ID_KEY, request_id, set_identity, take_request_id
+from runtime.errors import abort, error_from_rpc
+from runtime.logs import structlog
+
+if TYPE_CHECKING:
+    from runtime.tokens import TokenVerifier
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+
+ALWAYS_PUBLIC = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+
+_QUIET = "/grpc.health.v1.Health/"
+_NO_DEADLINE_SECONDS = 10 * 365 * 86_400
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """The method that is called."""
+
+    method: str
+    """With its leading slash: `/syncline.auth.v1.AuthService/SignIn`."""
+    is_unary: bool
+    """One request, one response."""
+
+
+class Around(grpc.aio.ServerInterceptor):
+    """Base of what runs around a call of any of the four kinds.
+
+    `around` is entered before the handler and left after its last response, in the call's own task. Handlers
+    are coroutines or, where they stream responses, alternatively async generators.
+    """
+
+    def __init__(self) -> None:
+        # Wrapping costs more than calling, so it is done once per handler.
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    @abstractmethod
+    def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
+        """What to do before and after the call."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """See grpc.aio.ServerInterceptor."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        cached = self._wrapped.get(method)
+        if cached is None or cached[0] is not handler:
+            cached = self._wrapped[method] = (handler, self._wrap(method, handler))
+        return cached[1]
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        rpc = Rpc(method, is_unary=not (handler.request_streaming or handler.response_streaming))
+        inner: Any
+        make: Any
+        match handler.request_streaming, handler.response_streaming:
+            case False, False:
+                inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
+            case False, True:
+                inner, make = handler.unary_stream, grpc.unary_stream_rpc_method_handler
+            case True, False:
+                inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
+            case _:
+                inner, make = handler.stream_stream, grpc.stream_stream_rpc_method_handler
+
+        async def plain(request: Any, context: Context) -> Any:
+            async with self.around(rpc, context):
+                return await inner(request, context)
+
+        # Not a generator again: when a call is cancelled while grpc is sending, a suspended generator
+        # would be closed later, by somebody else, in another context.
+        async def generated(request: Any, context: Context) -> None:
+            async with self.around(rpc, context), aclosing(inner(request, context)) as responses:
+                async for response in responses:
+                    await context.write(response)
+
+        wrapped: Handler = make(
+            generated if inspect.isasyncgenfunction(inner) else plain,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+
+class RequestLog(Around):
+    """Takes or makes the request id and logs one `rpc` event per call."""
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        """See Around."""
+        structlog.contextvars.bind_contextvars(
+            request_id=take_request_id(_metadata(context, REQUEST_ID_KEY)), method=rpc.method
+        )
+        began = time.monotonic()
+        code: grpc.StatusCode | None = None
+        try:
+            yield
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            code = code or context.code() or grpc.StatusCode.OK  # no code is set while all is well
+            level = log.debug if rpc.method.startswith(_QUIET) else log.info
+            level("rpc", code=code.name, duration_ms=round((time.monotonic() - began) * 1000, 1))
+
+
+class DefaultDeadline(Around):
+    """Ends unary calls that came without a deadline after a while, so that none hangs for ever."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        """See Around."""
+        remaining = context.time_remaining()
+        if not rpc.is_unary or (remaining is not None and remaining < _NO_DEADLINE_SECONDS):
+            yield
+            return
+        limit = asyncio.timeout(self._seconds)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"took longer than {self._seconds:g} seconds")
+
+
+class Errors(Around):
+    """Turns errors into statuses: those of ours with their reason, all others into INTERNAL without detail."""
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        """See Around."""
+        ident = request_id() or ""
+        trailers = ((REQUEST_ID_KEY, ident),)
+        try:
+            yield
+        except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
+            raise
+        except SynclineError as error:
+            await abort(context, error, metadata=trailers)
+        except Exception as error:  # the boundary: whatever it is, it is told and logged here
+            passed_on = error_from_rpc(error) if isinstance(error, grpc.RpcError) else None
+            if passed_on is not None:
+                await abort(context, passed_on, metadata=trailers)
+            if context.done():  # the client went away, and writing to it failed
+                raise
+            log.exception("rpc failed", method=rpc.method)
+            text = f"internal error; request id {ident}"
+            await context.abort(grpc.StatusCode.INTERNAL, text, trailers)
+
+
+class Authentication(Around):
+    """Lets nobody in without a valid token, except to public methods.
+
+    `public` holds full names: of methods (`syncline.auth.v1.AuthService/SignIn`) or of whole services.
+    """
+
+    def __init__(self, verifier: TokenVerifier, public: Collection[str]) -> None:
+        super().__init__()
+        self._verifier = verifier
+        self._public = frozenset(public) | frozenset(ALWAYS_PUBLIC)
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        """See Around."""
+        name = rpc.method.removeprefix("/")
+        if name not in self._public and name.partition("/")[0] not in self._public:
+            scheme, _, token = (_metadata(context, "authorization") or "").partition(" ")
+            if scheme.lower() != "bearer" or not token:
+                raise Unauthenticated("an access token is needed; sign in")
+            identity = await self._verifier.verify(token.strip())
+            set_identity(identity)
+            if identity.service is not None:
+                structlog.contextvars.bind_contextvars(caller=identity.service)
+            else:
+                structlog.contextvars.bind_contextvars(user=identity.user, device=identity.device)
+        yield
+
+
+def _metadata(context: Context, key: str) -> str | None:
+    for name, value in context.invocation_metadata() or ():
+        if name == key and isinstance(value, str):
+            return value
+    return None

@@ -1,0 +1,96 @@
+"""Log events, one line each on stderr, as JSON or for people.
+
+    log = structlog.get_logger()
+    log.info("commit", space=space, seq=7, files=48)
+
+What interceptors bind (request id, method, user) goes along. Values whose name tells of a secret are blanked.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from typing import TYPE_CHECKING, Any, Literal
+
+from runtime.imports import absent
+
+with absent("rich"):  # for pretty tracebacks, which no service prints
+    import structlog
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
+
+__all__ = ["REDACTED", "configure", "redact", "structlog"]
+
+REDACTED = "[redacted]"
+
+_SECRET_KEY = re.compile(r"password|token|secret|authorization|credential|cookie|private_key", re.IGNORECASE)
+_BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]+")
+
+
+def configure(*, fmt: Literal["json", "console"] = "json", level: str = "info", service: str | None = None) -> None:
+    """Set up structlog, and send what libraries log from WARNING upwards the same way. `service` names the process."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    if service is not None:
+        shared.insert(0, _named(service))
+    renderer: Processor = (
+        structlog.processors.JSONRenderer()
+        if fmt == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    _bridge(shared, renderer)
+
+
+def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Blank the values of keys that look like secrets, however deep, and bearer tokens within texts."""
+    for key, value in event.items():
+        event[key] = _redacted(key, value)
+    return event
+
+
+def _redacted(key: object, value: Any) -> Any:
+    if isinstance(key, str) and value is not None and _SECRET_KEY.search(key):
+        return REDACTED
+    if isinstance(value, str):
+        return _BEARER.sub(f"Bearer {REDACTED}", value) if "earer" in value.lower() else value
+    if isinstance(value, dict):
+        return {inner: _redacted(inner, item) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_redacted(None, item) for item in value]
+    return value
+
+
+def _named(service: str) -> Processor:
+    def add_service(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        return event
+
+    return add_service
+
+
+def _bridge(shared: list[Processor], renderer: Processor) -> None:
+    """botocore, grpc and the warnings module speak through the standard library's logging."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, structlog.stdlib.ExtraAdder(), *shared],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.captureWarnings(True)

@@ -1,0 +1,325 @@
+"""Serve: from a composed application to a process that starts, serves, drains and ends.
+
+    # bootstrap.py: the one place where constructors meet
+    @asynccontextmanager
+    async def bootstrap(settings: Settings) -> AsyncIterator[App]:
+        async with aws.Clients() as clients:
+            servicer = MetadataServicer(...)
+            yield App(name="metadata", mounts=[partial(add_MetadataServiceServicer_to_server, servicer)], ...)
+
+    # __main__.py
+    settings = load(Settings)
+    serve(settings, lambda: bootstrap(settings), name="metadata")
+
+Tests serve the same application on a free port: `async with running(app) as target`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from pydantic import SecretStr
+from typing_extensions import override
+
+from runtime import logs, memory
+from runtime.interceptors import Authentication, DefaultDeadline, Errors, RequestLog
+from runtime.logs import structlog
+from runtime.settings import ServiceSettings
+
+if TYPE_CHECKING:
+    from runtime.tokens import TokenVerifier
+
+T = TypeVar("T")
+
+Mount: TypeAlias = Callable[[grpc.aio.Server], None]
+"""Adds a servicer to a server: `partial(add_XServicer_to_server, servicer)`."""
+
+REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
+
+log = structlog.get_logger()
+
+
+class Drain:
+    """Tells long streaming handlers that the process is about to stop, so that they end with OK."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    @property
+    def draining(self) -> bool:
+        """Whether draining has begun."""
+        return self._event.is_set()
+
+    def begin(self) -> None:
+        """Ask all streams to end."""
+        self._event.set()
+
+    async def wait(self, seconds: float | None = None) -> bool:
+        """Wait for draining to begin, at most `seconds`; returns whether it has."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def until(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
+        """Yield `items` until they end or draining begins. An item under way at that moment is dropped."""
+        draining = asyncio.ensure_future(self._event.wait())
+        upcoming: asyncio.Future[T] | None = None
+        source = aiter(items)
+        try:
+            while not self.draining:
+                upcoming = asyncio.ensure_future(anext(source))
+                await asyncio.wait((upcoming, draining), return_when=asyncio.FIRST_COMPLETED)
+                if not upcoming.done():
+                    return
+                try:
+                    item = upcoming.result()
+                except StopAsyncIteration:
+                    return
+                yield item
+        finally:
+            draining.cancel()
+            if upcoming is not None and not upcoming.done():
+                upcoming.cancel()
+                await asyncio.wait((upcoming,))
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """A composed service, ready to be served.
+
+    `verifier` None means that nobody is asked who they are. `public` holds the full names of methods
+    (`pkg.Service/Method`) or services that need no token. `background` is entered in order before serving and left in
+    reverse order when the last call has ended. Streaming handlers watch the `drain` that they were given.
+    """
+
+    name: str
+    mounts: Sequence[Mount]
+    verifier: TokenVerifier | None = None
+    public: Collection[str] = frozenset()
+    background: Sequence[AbstractAsyncContextManager[Any]] = ()
+    drain: Drain = field(default_factory=Drain)
+
+
+class Health(health.aio.HealthServicer):
+    """The standard health service, except that its streams end when the process drains."""
+
+    def __init__(self, drain: Drain) -> None:
+        super().__init__()
+        self._drain = drain
+
+    @override
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        """See grpc.health.v1: a status at once and with each change."""
+        watching = asyncio.ensure_future(super().Watch(request, context))
+        draining = asyncio.ensure_future(self._drain.wait())
+        try:
+            await asyncio.wait((watching, draining), return_when=asyncio.FIRST_COMPLETED)
+            if watching.done():
+                watching.result()
+        finally:
+            draining.cancel()
+            watching.cancel()
+            await asyncio.wait((watching, draining))
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """A server that is bound but has not started."""
+
+    server: grpc.aio.Server
+    port: int
+    health: Health
+    services: Sequence[str]
+    """Full names of the services that were mounted."""
+
+
+def build(app: App, settings: ServiceSettings) -> Listening:
+    """Bind a server for `app`: interceptors, health, reflection, limits. Raises OSError if the address is taken."""
+    interceptors: list[grpc.aio.ServerInterceptor] = [
+        RequestLog(),
+        DefaultDeadline(settings.default_deadline_seconds),
+        Errors(),
+    ]
+    if app.verifier is not None:
+        interceptors.append(Authentication(app.verifier, app.public))
+    server = grpc.aio.server(
+        interceptors=interceptors,
+        options=[
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_receive_message_length", settings.max_message_bytes),
+            # Devices behind NAT may ping; the defaults would answer 'Too many pings'.
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            # Find out within minutes, not hours, that a device has gone away without a word.
+            ("grpc.keepalive_time_ms", 120_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+        ],
+    )
+    registrar = _Registrar(server)
+    for mount in app.mounts:
+        mount(cast("grpc.aio.Server", registrar))
+    checks = Health(app.drain)
+    health_pb2_grpc.add_HealthServicer_to_server(checks, cast("grpc.aio.Server", registrar))
+    server.add_generic_rpc_handlers((_Reflection(registrar.services),))
+    try:
+        port = server.add_insecure_port(settings.listen)
+    except RuntimeError as error:
+        raise OSError(f"cannot listen on {settings.listen}: {error}") from None
+    return Listening(server, port, checks, tuple(registrar.services))
+
+
+async def run(app: App, settings: ServiceSettings) -> None:
+    """Serve `app` until SIGTERM or SIGINT, then drain: calls in flight succeed, streams end with OK.
+
+    A second signal ends the process at once.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set():
+            log.warning("forced", signal=number.name)
+            os._exit(128 + number)
+        log.info("stopping", signal=number.name)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        async with _serving(app, settings) as listening:
+            host = settings.listen.rpartition(":")[0]
+            memory.settle()
+            log.info("serving", host=host, port=listening.port, services=sorted(listening.services))
+            await stopping.wait()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+    log.info("stopped")
+
+
+def serve(settings: ServiceSettings, bootstrap: Callable[[], AbstractAsyncContextManager[App]], *, name: str) -> None:
+    """The whole life of a service process: logs, event loop, bootstrap, run. Exits with 1 if it cannot start."""
+    import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
+
+    memory.limit_arenas()
+    logs.configure(fmt=settings.log_format, level=settings.log_level, service=name)
+
+    async def live() -> None:
+        async with bootstrap() as app:
+            await run(app, settings)
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(live())
+    except OSError as error:
+        log.error("cannot start", reason=str(error))  # noqa: TRY400 # an expected failure, told in one line
+        sys.exit(1)
+
+
+@asynccontextmanager
+async def running(app: App, settings: ServiceSettings | None = None) -> AsyncIterator[str]:
+    """For tests: serve `app` on a free port exactly as `run` does, and yield its address."""
+    used = settings or ServiceSettings(
+        listen="127.0.0.1:0", drain_seconds=0, grace_seconds=2, service_secret=SecretStr("for tests only " * 3)
+    )
+    async with _serving(app, used) as listening:
+        yield f"{used.listen.rpartition(':')[0]}:{listening.port}"
+
+
+@asynccontextmanager
+async def background(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run `work` beside the server until it stops. If it fails, that is logged and it starts again after a while."""
+
+    async def persist() -> None:
+        pause = 0.5
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("background work failed", work=name, again_in=pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 30.0)
+            else:
+                return
+
+    task = asyncio.create_task(persist(), name=name)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+@asynccontextmanager
+async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[Listening]:
+    async with AsyncExitStack() as stack:
+        for work in app.background:
+            await stack.enter_async_context(work)
+        listening = build(app, settings)
+        await listening.server.start()
+        for service in listening.services:
+            await listening.health.set(service, health_pb2.HealthCheckResponse.SERVING)
+        try:
+            yield listening
+        finally:
+            # The order decides whether clients see errors: first the balancer stops sending new calls, then streams
+            # end by themselves, then the rest may finish.
+            await listening.health.enter_graceful_shutdown()
+            await asyncio.sleep(settings.drain_seconds)
+            app.drain.begin()
+            await listening.server.stop(settings.grace_seconds)
+
+
+class _Registrar:
+    """Stands in for the server while servicers are added, to learn which services there are."""
+
+    def __init__(self, server: grpc.aio.Server | None) -> None:
+        self._server = server
+        self.services: list[str] = []
+        self.handlers: list[grpc.GenericRpcHandler] = []
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        for handler in handlers:
+            self.handlers.append(handler)
+            if isinstance(handler, grpc.ServiceRpcHandler):
+                self.services.append(handler.service_name())
+        if self._server is not None:
+            self._server.add_generic_rpc_handlers(handlers)
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        if self._server is not None:
+            self._server.add_registered_method_handlers(service, handlers)
+
+
+class _Reflection(grpc.GenericRpcHandler):
+    """Server reflection, loaded with the first call to it: it takes megabytes and most processes are never asked."""
+
+    def __init__(self, services: list[str]) -> None:
+        self._services = services
+        self._handler: grpc.GenericRpcHandler | None = None
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        if not handler_call_details.method.startswith(f"/{REFLECTION}/"):
+            return None
+        if self._handler is None:
+            from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # noqa: PLC0415 # see above
+
+            capture = _Registrar(None)
+            servicer = reflection.aio.ReflectionServicer([*self._services, REFLECTION])
+            add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+            add(servicer, capture)
+            (self._handler,) = capture.handlers
+        return self._handler.service(handler_call_details)

@@ -1,0 +1,92 @@
+"""Settings: typed, documented, read once from `SYNCLINE_*` variables."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Literal, TypeVar, cast
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+ENV_PREFIX = "SYNCLINE_"
+_TARGET = r"^\S+:\d+$"
+
+
+class Settings(BaseSettings):
+    """Base of all settings: where they come from."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
+
+
+class ServiceSettings(Settings):
+    """What every service needs. Each adds its own in a subclass, with the mixins below for its peers."""
+
+    listen: str = Field(
+        default="127.0.0.1:0",
+        pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$",
+        description="Address to listen on, host:port; port 0 takes a free one, which the `serving` event tells.",
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object a line, or text for people; always on stderr."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe events to log."
+    )
+    drain_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="How long to go on serving after reporting NOT_SERVING, so that the balancer can notice.",
+    )
+    grace_seconds: float = Field(
+        default=10.0, ge=0, description="How long calls in flight may take to finish when the server stops."
+    )
+    max_message_bytes: int = Field(
+        default=4 * 1024 * 1024, ge=64 * 1024, description="The largest message that is accepted."
+    )
+    default_deadline_seconds: float = Field(
+        default=30.0, gt=0, description="Limit for unary calls that come without a deadline."
+    )
+    service_secret: SecretStr = Field(
+        min_length=32,
+        description="Shared by all services to sign the tokens by which they know each other; at least 32 characters.",
+    )
+
+
+class AuthPeer(Settings):
+    """For services that call auth."""
+
+    auth_target: str = Field(pattern=_TARGET, description="gRPC address of the auth service, host:port.")
+
+
+class MetadataPeer(Settings):
+    """For services that call metadata."""
+
+    metadata_target: str = Field(pattern=_TARGET, description="gRPC address of the metadata service, host:port.")
+
+
+class NotifyPeer(Settings):
+    """For services that call notify."""
+
+    notify_target: str = Field(pattern=_TARGET, description="gRPC address of the notify service, host:port.")
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(settings: type[S]) -> S:
+    """Read `settings` from the environment; if they are wrong, say so in one line and exit with status 2."""
+    read = cast("Callable[[], S]", settings)  # the arguments come from the environment
+    try:
+        return read()
+    except ValidationError as error:
+        problems = [f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors()]
+        complaint = "; ".join(problems)
+    except SettingsError as error:
+        complaint = str(error)
+    sys.stderr.write(f"invalid settings: {complaint}\n")
+    raise SystemExit(2)
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return ENV_PREFIX + "_".join(str(part) for part in location).upper()

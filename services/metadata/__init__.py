@@ -1,0 +1,1 @@
+"""metadata: one log per space, everything else derived from it."""

@@ -1,0 +1,59 @@
+"""What a caller may do in a space: asked of auth, remembered for at most ten seconds.
+
+So a member who is removed, or a device that is revoked, loses metadata within ten seconds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from enum import IntEnum
+from typing import Final, Protocol
+
+from cachetools import TTLCache
+
+from core.errors import NoSuchSpace, PermissionDenied
+from core.identifiers import SpaceId
+from runtime.context import Identity
+
+REMEMBERED_SECONDS: Final = 10.0
+_REMEMBERED: Final = 100_000
+
+
+class Role(IntEnum):
+    """What a member may do; each includes the ones below. The values are those of the wire."""
+
+    NONE = 0
+    VIEWER = 1
+    EDITOR = 2
+    OWNER = 3
+
+
+class Grants(Protocol):
+    """Who has which grant."""
+
+    async def role(self, space: SpaceId, caller: Identity) -> Role:
+        """The caller's role, Role.NONE without a grant; DeviceRevoked, or Unavailable if auth does not answer."""
+
+
+class Access:
+    """The caller's role in a space. A missing grant is not remembered, so that a new one holds at once."""
+
+    def __init__(self, grants: Grants, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._grants = grants
+        self._roles: TTLCache[tuple[SpaceId, str, str], Role] = TTLCache(
+            _REMEMBERED, REMEMBERED_SECONDS, timer=monotonic
+        )
+
+    async def require(self, space: SpaceId, caller: Identity, role: Role) -> None:
+        """Nothing if the caller has at least this role; else NoSuchSpace (no grant at all) or PermissionDenied."""
+        key = (space, caller.user, caller.device)
+        has = self._roles.get(key)
+        if has is None:
+            has = await self._grants.role(space, caller)
+            if has is not Role.NONE:
+                self._roles[key] = has
+        if has is Role.NONE:
+            raise NoSuchSpace
+        if has < role:
+            raise PermissionDenied(f"as {has.name.lower()} you can look at this space but not change it")

@@ -1,0 +1,41 @@
+"""Auth as metadata sees it: over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from grpc.aio import AioRpcError
+
+from core.errors import DeviceRevoked
+from core.identifiers import SpaceId
+from runtime.context import Identity
+from runtime.errors import error_from_rpc
+from services.metadata.access import Role
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
+
+IDEMPOTENT = ["syncline.auth.v1.AuthService/CheckAccess", "syncline.auth.v1.AuthService/GetJwks"]
+
+
+class AuthClient:
+    """Grants and keys, asked with this service's own token."""
+
+    def __init__(self, stub: AuthServiceAsyncStub) -> None:
+        self._stub = stub
+
+    async def keys(self) -> Mapping[str, Ed25519PublicKey]:
+        """The public keys that verify access tokens, by key id."""
+        response = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
+        return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in response.keys}
+
+    async def role(self, space: SpaceId, caller: Identity) -> Role:
+        """See Grants."""
+        request = auth_pb2.CheckAccessRequest(space_id=space, user_id=caller.user, device_id=caller.device)
+        try:
+            response = await self._stub.CheckAccess(request)
+        except AioRpcError as error:
+            raise error_from_rpc(error) or error from None
+        if response.device_revoked:
+            raise DeviceRevoked
+        return Role(response.role)

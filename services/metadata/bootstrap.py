@@ -1,0 +1,104 @@
+"""Metadata put together."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from runtime import aws
+from runtime.channel import aio_channel
+from runtime.server import App, Drain
+from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
+from services.metadata.access import Access
+from services.metadata.auth import IDEMPOTENT, AuthClient
+from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.objects import Objects
+from services.metadata.ports import Journal, ObjectIndex, ObjectStorage, Topic, TreeTable
+from services.metadata.s3 import S3Storage
+from services.metadata.servicer import MetadataServicer
+from services.metadata.settings import Settings
+from services.metadata.sns import SnsTopic
+from services.metadata.spaces import Spaces
+from services.metadata.sweep import Sweeper
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.metadata.v1.metadata_pb2_grpc import add_MetadataServiceServicer_to_server
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """The outside, as the domain sees it."""
+
+    journal: Journal
+    table: TreeTable
+    index: ObjectIndex
+    storage: ObjectStorage
+    topic: Topic
+    auth: AuthClient
+
+
+@asynccontextmanager
+async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
+    """The adapters of production."""
+    secret = settings.service_secret.get_secret_value()
+    async with (
+        aws.Clients() as clients,
+        aio_channel(
+            settings.auth_target, authorization=service_authorization("metadata", secret), idempotent=IDEMPOTENT
+        ) as auth,
+    ):
+        dynamodb = await clients.open("dynamodb")
+        table = settings.metadata_table
+        yield Adapters(
+            journal=DynamoJournal(dynamodb, table=table),
+            table=DynamoTable(dynamodb, table=table),
+            index=DynamoObjectIndex(dynamodb, table=table),
+            storage=S3Storage(await clients.open("s3"), bucket=settings.bucket),
+            topic=SnsTopic(await clients.open("sns"), topic_arn=settings.changes_topic_arn),
+            auth=AuthClient(AuthServiceStub(auth)),
+        )
+
+
+def system_clock() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App]:
+    """The application."""
+    drain = Drain()
+    objects = Objects(index=adapters.index, storage=adapters.storage)
+    spaces = Spaces(
+        journal=adapters.journal,
+        table=adapters.table,
+        topic=adapters.topic,
+        objects=objects,
+        process=secrets.token_hex(8),
+        quota_bytes=settings.quota_bytes,
+        now_ms=system_clock,
+        coalesce_seconds=settings.coalesce_seconds,
+        capacity=settings.cached_nodes,
+    )
+    sweeper = Sweeper(spaces=spaces, table=adapters.table, now_ms=system_clock, interval_seconds=settings.sweep_seconds)
+    servicer = MetadataServicer(
+        access=Access(adapters.auth),
+        spaces=spaces,
+        objects=objects,
+        journal=adapters.journal,
+        quota_bytes=settings.quota_bytes,
+        drain=drain,
+    )
+    yield App(
+        name="metadata",
+        mounts=[partial(add_MetadataServiceServicer_to_server, servicer)],
+        verifier=AnyTokenVerifier(
+            users=UserTokenVerifier(adapters.auth.keys),
+            services=ServiceTokenVerifier(settings.service_secret.get_secret_value()),
+        ),
+        background=[spaces.running(), sweeper.running()],
+        drain=drain,
+    )

@@ -1,0 +1,397 @@
+"""Commits: requests that come together are decided together and appended as one journal entry.
+
+A commit is acknowledged when its entry is appended, and the append succeeds only at `head + 1`. So the decisions
+it carries were made on the head, whichever process made them, and a space is serialisable without a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from core.blocks import Digest
+from core.errors import Contended, RequestIdReused, RequestTooLarge, Unavailable
+from core.identifiers import NodeId, RequestId, created_node_id
+from core.tree import (
+    MAX_MUTATIONS,
+    MAX_REQUEST_BYTES,
+    Change,
+    Content,
+    CreateNode,
+    Mutation,
+    Node,
+    Result,
+    Verdict,
+)
+from services.metadata.decide import Circumstances, NotLoaded, Unsealed, decide
+from services.metadata.journal import Commit, Entry, NameKey, name_changes
+from services.metadata.objects import Objects
+from services.metadata.ports import EntryTaken, Journal, Sealed
+from services.metadata.project import Projector
+from services.metadata.view import MAX_LAG, Missing, SpaceView
+from services.metadata.wire import entry_from_bytes, entry_to_bytes
+
+MAX_ENTRY_BYTES = 380_000
+"""A DynamoDB item holds 400 KB, keys and the other attributes included."""
+MAX_ATTEMPTS = 40
+"""How often a lost race for the next entry is run again before the caller is told to come back."""
+LAG_PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one caller wants done in one space. `size` is the serialised size of the mutations in bytes."""
+
+    id: RequestId
+    fingerprint: bytes
+    user: str
+    device: str
+    mutations: tuple[Mutation, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The entry that holds what was accepted (the head where nothing was), and the result of each mutation."""
+
+    seq: int
+    results: tuple[Result, ...]
+
+
+@dataclass(slots=True)
+class _Pending:
+    request: Request
+    answer: asyncio.Future[Answer]
+
+
+@dataclass(slots=True)
+class _Decided:
+    pending: _Pending
+    commit: Commit
+
+    @property
+    def accepted(self) -> bool:
+        return any(result.verdict is Verdict.ACCEPTED for result in self.commit.results)
+
+
+class Draft:
+    """The tree as it will be when the decisions made so far are appended: the view with these on top."""
+
+    def __init__(
+        self,
+        view: SpaceView,
+        *,
+        objects: Objects,
+        looked: Mapping[Digest, Sealed | Unsealed],
+        versions: Mapping[tuple[NodeId, int], Content | None],
+    ) -> None:
+        self.missing = Missing()
+        self.used_bytes = view.used_bytes
+        self._view = view
+        self._objects = objects
+        self._looked = looked
+        self._versions = versions
+        self._nodes: dict[NodeId, Node] = {}
+        self._names: dict[NameKey, NodeId | None] = {}
+        self._created: set[NodeId] = set()
+        self._undecided: set[NodeId] = set()
+
+    def node(self, node: NodeId) -> Node | None:
+        if (drafted := self._nodes.get(node)) is not None:
+            return drafted
+        if node in self._undecided:
+            raise NotLoaded
+        return self._view.node(node, self.missing)
+
+    def child(self, parent: NodeId, name: str) -> NodeId | None:
+        if (parent, name) in self._names:
+            return self._names[parent, name]
+        if parent in self._created:
+            return None
+        return self._view.child(parent, name, self.missing)
+
+    def version(self, node: NodeId, number: int) -> Content | None:
+        drafted = self._nodes.get(node)
+        if drafted is not None and drafted.version == number:
+            return drafted.content
+        if (node, number) not in self._versions:
+            self.missing.versions.add((node, number))
+            raise NotLoaded
+        return self._versions[node, number]
+
+    def object(self, digest: Digest) -> Sealed | Unsealed:
+        found = self._objects.remembered(self._view.space, digest) or self._looked.get(digest)
+        if found is None:
+            self.missing.objects.add(digest)
+            raise NotLoaded
+        return found
+
+    def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
+        """The result, taken into the draft; None if something must be loaded first."""
+        try:
+            result = decide(self, mutation, at)
+        except NotLoaded:
+            if isinstance(mutation, CreateNode):
+                self._undecided.add(at.new_id)
+            return None
+        if result.verdict is Verdict.ACCEPTED:
+            self._take(result)
+        return result
+
+    def _take(self, result: Result) -> None:
+        node = result.node
+        assert node is not None
+        self._nodes[node.id] = node
+        self._names.update(name_changes(result))
+        if result.change is Change.CREATED:
+            self._created.add(node.id)
+        if result.change in {Change.CREATED, Change.UPDATED} and node.content is not None:
+            self.used_bytes += node.content.size
+
+
+class Committer:
+    """Commits of one space in this process."""
+
+    def __init__(
+        self,
+        view: SpaceView,
+        *,
+        journal: Journal,
+        objects: Objects,
+        projector: Projector,
+        quota_bytes: int,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._view = view
+        self._journal = journal
+        self._objects = objects
+        self._projector = projector
+        self._quota_bytes = quota_bytes
+        self._now_ms = now_ms
+        self._queue: deque[_Pending] = deque()
+        self._in_flight: dict[RequestId, _Pending] = {}
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is waiting."""
+        return not self._in_flight
+
+    async def commit(self, request: Request) -> Answer:
+        """Decide and append. Repeating a request that was recorded returns its first answer.
+
+        Errors: RequestTooLarge, RequestIdReused, Contended, Unavailable; after the last two the request may or may
+        not have been recorded, and repeating it tells.
+        """
+        if len(request.mutations) > MAX_MUTATIONS or request.size > MAX_REQUEST_BYTES:
+            raise RequestTooLarge(
+                f"a request holds at most {MAX_MUTATIONS} mutations and {MAX_REQUEST_BYTES} bytes; split it"
+            )
+        pending = self._in_flight.get(request.id)
+        if pending is None:
+            pending = _Pending(request, asyncio.get_running_loop().create_future())
+            self._in_flight[request.id] = pending
+            pending.answer.add_done_callback(lambda _: self._in_flight.pop(request.id, None))
+            self._queue.append(pending)
+            if self._worker is None or self._worker.done():
+                self._worker = asyncio.create_task(self._work(), name=f"commit {self._view.space}")
+        elif (pending.request.fingerprint, pending.request.user) != (request.fingerprint, request.user):
+            raise RequestIdReused
+        # A caller that gives up must not take the answer from another that repeated the request.
+        return await asyncio.shield(pending.answer)
+
+    async def stop(self) -> None:
+        """Let the worker finish what it has taken."""
+        if self._worker is not None:
+            await asyncio.gather(self._worker, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while self._queue:
+            batch = self._take_batch()
+            try:
+                await self._commit(batch)
+            except Exception as error:
+                for pending in batch:
+                    _fail(pending, error)
+            except BaseException:
+                for pending in batch:
+                    _fail(pending, Unavailable("the service is stopping; repeat the request"))
+                raise
+
+    def _take_batch(self) -> list[_Pending]:
+        """As many waiting requests as share an entry."""
+        batch = [self._queue.popleft()]
+        mutations, size = len(batch[0].request.mutations), batch[0].request.size
+        while self._queue:
+            request = self._queue[0].request
+            mutations += len(request.mutations)
+            size += request.size
+            if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
+                break
+            batch.append(self._queue.popleft())
+        return batch
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        if self._view.seq == 0:
+            await self._view.validate()  # opens the view, if this is its first use
+        for attempt in range(MAX_ATTEMPTS):
+            batch[:] = await self._answer_repeated(batch)
+            if not batch:
+                return
+            decided = await self._decide(batch)
+            if decided is None:
+                continue
+            recorded = [one for one in decided if one.accepted]
+            if not recorded:
+                # A refusal is true only if it was made on the head.
+                seq = self._view.seq
+                await self._view.validate()
+                if self._view.seq == seq:
+                    self._resolve(decided, seq)
+                    return
+                continue
+            if (entry := await self._append(batch, recorded)) is not None:
+                self._resolve(decided, entry.seq)
+                return
+            if not batch:
+                return
+            # Full jitter; a loser has caught up already, so the wait only spreads the next try.
+            await asyncio.sleep(random.random() * 0.002 * min(attempt + 1, 10))  # noqa: S311 - not a secret
+        raise Contended
+
+    async def _answer_repeated(self, batch: list[_Pending]) -> list[_Pending]:
+        """Answer the requests that an entry has answered already; return the others."""
+        if not batch:
+            return batch
+        while True:
+            answered = await self._view.answered(pending.request.id for pending in batch)
+            floor = self._view.requests_floor
+            for pending in batch:
+                if (seq := answered.get(pending.request.id)) is not None and not pending.answer.done():
+                    await self._answer_from_journal(pending, seq)
+            if self._view.requests_floor == floor:
+                return [pending for pending in batch if pending.request.id not in answered]
+
+    async def _answer_from_journal(self, pending: _Pending, seq: int) -> None:
+        request = pending.request
+        for _, blob in await self._journal.read(self._view.space, seq - 1, 1):
+            for commit in entry_from_bytes(seq, blob).commits:
+                if commit.request == request.id:
+                    if (commit.fingerprint, commit.user) != (request.fingerprint, request.user):
+                        _fail(pending, RequestIdReused())
+                    elif not pending.answer.done():
+                        pending.answer.set_result(Answer(seq, commit.results))
+                    return
+        raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
+
+    async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:
+        """Decide all of the batch at the view's seq; None if a request may turn out to be answered already."""
+        floor = self._view.requests_floor
+        looked: dict[Digest, Sealed | Unsealed] = {}
+        versions: dict[tuple[NodeId, int], Content | None] = {}
+        while True:
+            draft = Draft(self._view, objects=self._objects, looked=looked, versions=versions)
+            known = any(self._view.known_request(pending.request.id) for pending in batch)
+            if known or self._view.requests_floor != floor:
+                return None
+            decided = [self._decide_request(draft, pending) for pending in batch]
+            missing = draft.missing
+            if not missing and None not in decided:
+                return [one for one in decided if one is not None]
+            await self._view.load(missing)
+            if missing.objects:
+                looked |= await self._objects.look(self._view.space, missing.objects)
+            for node, number in missing.versions:
+                versions[node, number] = await self._view.version(node, number)
+
+    def _decide_request(self, draft: Draft, pending: _Pending) -> _Decided | None:
+        request, now_ms = pending.request, self._now_ms()
+        results: list[Result] = []
+        complete = True
+        for index, mutation in enumerate(request.mutations):
+            at = Circumstances(
+                user=request.user,
+                device=request.device,
+                now_ms=now_ms,
+                seq=self._view.seq + 1,
+                new_id=created_node_id(self._view.space, request.id, index),
+                free_bytes=self._quota_bytes - draft.used_bytes,
+            )
+            result = draft.decide(mutation, at)
+            if result is None:
+                complete = False
+            else:
+                results.append(result)
+        if not complete:
+            return None
+        commit = Commit(request.id, request.fingerprint, request.user, request.device, now_ms, tuple(results))
+        return _Decided(pending, commit)
+
+    async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> Entry | None:
+        """Append one entry at the view's seq + 1. None: the race was lost, or the batch was cut; decide again."""
+        entry = Entry(
+            seq=self._view.seq + 1,
+            append_id=secrets.token_bytes(16),
+            commits=tuple(one.commit for one in recorded),
+            used_bytes=_used_after(self._view.used_bytes, recorded),
+        )
+        blob = entry_to_bytes(entry)
+        if len(blob) > MAX_ENTRY_BYTES:
+            self._cut(batch)
+            return None
+        await self._wait_for_projection()
+        async with self._projector.dirty():
+            try:
+                await self._journal.append(self._view.space, entry.seq, blob)
+            except EntryTaken as taken:
+                other = entry_from_bytes(entry.seq, taken.blob)
+                if other.append_id != entry.append_id:
+                    self._view.apply(other)
+                    await self._view.validate()
+                    return None
+            self._view.apply(entry)
+        return entry
+
+    def _cut(self, batch: list[_Pending]) -> None:
+        """The entry would be too large: keep the first half of the batch, put the other back."""
+        if len(batch) == 1:
+            _fail(
+                batch.pop(), RequestTooLarge("what the request changes does not fit into one journal entry; split it")
+            )
+            return
+        half = (len(batch) + 1) // 2
+        self._queue.extendleft(reversed(batch[half:]))
+        del batch[half:]
+
+    async def _wait_for_projection(self) -> None:
+        """Backpressure: writers wait while the table is too far behind."""
+        if self._view.seq - self._view.floor >= MAX_LAG:
+            try:
+                async with asyncio.timeout(LAG_PATIENCE_SECONDS):
+                    await self._projector.caught_up_to(self._view.seq - MAX_LAG // 2)
+            except TimeoutError:
+                raise Unavailable("the table is too far behind the journal; repeat the request later") from None
+
+    def _resolve(self, decided: Sequence[_Decided], seq: int) -> None:
+        for one in decided:
+            if not one.pending.answer.done():
+                one.pending.answer.set_result(Answer(seq, one.commit.results))
+
+
+def _used_after(before: int, recorded: Sequence[_Decided]) -> int:
+    return before + sum(
+        result.node.content.size
+        for one in recorded
+        for result in one.commit.accepted()
+        if result.change in {Change.CREATED, Change.UPDATED} and result.node and result.node.content
+    )
+
+
+def _fail(pending: _Pending, error: Exception) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
+        pending.answer.exception()  # read once, so that asyncio does not complain where the caller has given up

@@ -1,0 +1,338 @@
+"""The decision on one mutation: pure, from the few nodes that are involved.
+
+`decide` reads a `Tree` that may not know a key yet; the tree then raises NotLoaded, the caller loads what is
+missing and decides again. So a decision never waits, and a batch costs a few reads however many mutations it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.blocks import DIGEST_BYTES, MAX_INLINE_BLOCKS, BlockRef, Digest, MalformedManifest
+from core.identifiers import ROOT, NodeId
+from core.names import MAX_PATH_BYTES, RESERVED_AT_ROOT, name_problem
+from core.tree import (
+    Change,
+    Content,
+    CreateNode,
+    DeleteNode,
+    MoveNode,
+    Mutation,
+    Node,
+    NodeKind,
+    RestoreNode,
+    RestoreVersion,
+    Result,
+    UpdateContent,
+    Verdict,
+)
+from services.metadata.ports import Sealed
+
+
+class NotLoaded(LookupError):
+    """The tree does not know yet; it has noted what to load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsealed:
+    """An object that is not proven; `stored` says whether its bytes are in the space's storage at all."""
+
+    stored: bool
+
+
+class Tree(Protocol):
+    """A space's tree at one sequence number. Every method may raise NotLoaded."""
+
+    def node(self, node: NodeId) -> Node | None: ...
+
+    def child(self, parent: NodeId, name: str) -> NodeId | None:
+        """The node, not deleted itself, that has this name in this directory."""
+
+    def version(self, node: NodeId, number: int) -> Content | None: ...
+
+    def object(self, digest: Digest) -> Sealed | Unsealed: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """Who wants it, when (milliseconds since 1970), and what the decision must fit in."""
+
+    user: str
+    device: str
+    now_ms: int
+    seq: int
+    """Of the entry that is being made."""
+    new_id: NodeId
+    """What a created node will be called."""
+    free_bytes: int
+    """Quota left."""
+
+
+def is_live(tree: Tree, node: Node | None) -> bool:
+    """Whether neither the node nor an ancestor is deleted."""
+    while node is not None:
+        if node.deleted_at_ms:
+            return False
+        if node.parent == ROOT:
+            return True
+        node = tree.node(node.parent)
+    return False
+
+
+def decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
+    """The verdict on `mutation` and the state that follows from it. Raises NotLoaded, nothing else."""
+    match mutation:
+        case CreateNode():
+            return _create(tree, mutation, at)
+        case UpdateContent():
+            return _update(tree, mutation, at)
+        case MoveNode():
+            return _move(tree, mutation, at)
+        case DeleteNode():
+            return _delete(tree, mutation, at)
+        case RestoreNode():
+            return _restore_node(tree, mutation, at)
+        case RestoreVersion():
+            return _restore_version(tree, mutation, at)
+
+
+def _create(tree: Tree, want: CreateNode, at: Circumstances) -> Result:
+    if refusal := _place_refused(tree, want.parent, want.name):
+        return refusal
+    if problem := _content_refused(tree, want.kind, want.content, at.free_bytes):
+        return Result(problem)
+    return Result(
+        Verdict.ACCEPTED,
+        Node(
+            id=at.new_id,
+            parent=want.parent,
+            name=want.name,
+            kind=want.kind,
+            version=0 if want.kind is NodeKind.DIRECTORY else 1,
+            content=want.content,
+            seq=at.seq,
+            user=at.user,
+            device=at.device,
+            committed_at_ms=at.now_ms,
+        ),
+        Change.CREATED,
+    )
+
+
+def _update(tree: Tree, want: UpdateContent, at: Circumstances) -> Result:
+    node = tree.node(want.node)
+    if refusal := _edit_refused(tree, node, want.base_version):
+        return refusal
+    assert node is not None
+    if problem := _content_refused(tree, node.kind, want.content, at.free_bytes):
+        return Result(problem, node)
+    return _new_version(node, want.content, at)
+
+
+def _restore_version(tree: Tree, want: RestoreVersion, at: Circumstances) -> Result:
+    node = tree.node(want.node)
+    if refusal := _edit_refused(tree, node, want.base_version):
+        return refusal
+    assert node is not None
+    content = node.content if want.version == node.version else tree.version(want.node, want.version)
+    if content is None:
+        return Result(Verdict.VERSION_NOT_FOUND, node)
+    if content.size > at.free_bytes:
+        return Result(Verdict.QUOTA_EXCEEDED, node)
+    return _new_version(node, content, at)
+
+
+def _new_version(node: Node, content: Content, at: Circumstances) -> Result:
+    return Result(
+        Verdict.ACCEPTED,
+        dataclasses.replace(
+            node,
+            version=node.version + 1,
+            content=content,
+            seq=at.seq,
+            user=at.user,
+            device=at.device,
+            committed_at_ms=at.now_ms,
+        ),
+        Change.UPDATED,
+    )
+
+
+def _move(tree: Tree, want: MoveNode, at: Circumstances) -> Result:
+    node = tree.node(want.node)
+    if node is None:
+        return Result(Verdict.NODE_NOT_FOUND)
+    if not is_live(tree, node):
+        return Result(Verdict.NODE_DELETED, node)
+    if (node.parent, node.name) != (want.from_parent, want.from_name):
+        return Result(Verdict.MOVED, node)
+    if node.kind is NodeKind.DIRECTORY and _is_within(tree, want.parent, node.id):
+        return Result(Verdict.CYCLE, node)
+    if refusal := _place_refused(tree, want.parent, want.name, mover=node.id):
+        return refusal
+    return Result(
+        Verdict.ACCEPTED,
+        dataclasses.replace(node, parent=want.parent, name=want.name, seq=at.seq),
+        Change.MOVED,
+        (node.parent, node.name),
+    )
+
+
+def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
+    node = tree.node(want.node)
+    if node is None:
+        return Result(Verdict.NODE_NOT_FOUND)
+    if not is_live(tree, node):
+        return Result(Verdict.NODE_DELETED, node)
+    if node.version != want.base_version:
+        return Result(Verdict.VERSION_CONFLICT, node)
+    return Result(
+        Verdict.ACCEPTED, dataclasses.replace(node, deleted_at_ms=max(at.now_ms, 1), seq=at.seq), Change.DELETED
+    )
+
+
+def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
+    node = tree.node(want.node)
+    if node is None:
+        return Result(Verdict.NODE_NOT_FOUND)
+    if not node.deleted_at_ms:
+        return Result(Verdict.NOT_DELETED, node)
+    parent = node.parent if want.parent is None else want.parent
+    name = want.name or node.name
+    # A live parent cannot be below this deleted node, so no cycle can come of it.
+    if refusal := _place_refused(tree, parent, name):
+        return refusal
+    return Result(
+        Verdict.ACCEPTED,
+        dataclasses.replace(node, parent=parent, name=name, deleted_at_ms=0, seq=at.seq),
+        Change.RESTORED,
+    )
+
+
+def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:
+    """Why a node cannot be put at this place; None if it can. A node that is there already may stay (`mover`)."""
+    if name_problem(name) or (parent == ROOT and name == RESERVED_AT_ROOT):
+        return Result(Verdict.NAME_INVALID)
+    if parent != ROOT:
+        directory = tree.node(parent)
+        if directory is None or directory.kind is not NodeKind.DIRECTORY or not is_live(tree, directory):
+            return Result(Verdict.PARENT_NOT_FOUND)
+    holder = tree.child(parent, name)
+    if holder is not None and holder != mover:
+        return Result(Verdict.NAME_TAKEN, tree.node(holder))
+    return None
+
+
+def _edit_refused(tree: Tree, node: Node | None, base_version: int) -> Result | None:
+    if node is None:
+        return Result(Verdict.NODE_NOT_FOUND)
+    if node.kind is NodeKind.DIRECTORY:
+        return Result(Verdict.WRONG_KIND, node)
+    if not is_live(tree, node):
+        return Result(Verdict.NODE_DELETED, node)
+    if node.version != base_version:
+        return Result(Verdict.VERSION_CONFLICT, node)
+    return None
+
+
+def _is_within(tree: Tree, inner: NodeId, outer: NodeId) -> bool:
+    """Whether `inner` is `outer` or below it."""
+    while inner != ROOT:
+        if inner == outer:
+            return True
+        node = tree.node(inner)
+        if node is None:
+            return False
+        inner = node.parent
+    return False
+
+
+def _content_refused(tree: Tree, kind: NodeKind, content: Content | None, free_bytes: int) -> Verdict | None:
+    """Why a node of this kind cannot have this content; None if it can."""
+    if kind is NodeKind.DIRECTORY:
+        return Verdict.MANIFEST_INVALID if content is not None else None
+    if content is None:
+        return Verdict.MANIFEST_INVALID
+    if kind is NodeKind.SYMLINK:
+        return None if _is_symlink_content(content) else Verdict.MANIFEST_INVALID
+    if problem := _manifest_refused(tree, content):
+        return problem
+    return Verdict.QUOTA_EXCEEDED if content.size > free_bytes else None
+
+
+def _is_symlink_content(content: Content) -> bool:
+    target = content.target.encode()
+    return (
+        0 < len(target) <= MAX_PATH_BYTES
+        and b"\0" not in target
+        and content.size == len(target)
+        and content.digest == hashlib.sha256(target).digest()
+        and not content.manifest
+        and not content.manifest_object
+    )
+
+
+_EMPTY_DIGEST = hashlib.sha256().digest()
+
+
+def _manifest_refused(tree: Tree, content: Content) -> Verdict | None:
+    if content.target:
+        return Verdict.MANIFEST_INVALID
+    if content.manifest_object:
+        if content.manifest:
+            return Verdict.MANIFEST_INVALID
+        sealed = tree.object(Digest(content.manifest_object))
+        if isinstance(sealed, Unsealed):
+            return Verdict.OBJECT_NOT_SEALED if sealed.stored else Verdict.OBJECT_MISSING
+        return None if sealed.content_size == content.size else Verdict.MANIFEST_INVALID
+    manifest = content.manifest
+    try:
+        manifest.check()
+    except MalformedManifest:
+        return Verdict.MANIFEST_INVALID
+    if manifest.size != content.size or len(manifest) > MAX_INLINE_BLOCKS:
+        return Verdict.MANIFEST_INVALID
+    if not manifest:
+        return None if content.digest == _EMPTY_DIGEST else Verdict.MANIFEST_INVALID
+    if len(manifest) == 1 and manifest.blocks != content.digest:
+        return Verdict.MANIFEST_INVALID
+    # Look at all before the verdict on any, so that one round of loading finds all that is missing.
+    looked = [(ref, _look(tree, ref.object)) for ref in manifest.refs()]
+    if any(found is None for _, found in looked):
+        raise NotLoaded
+    for ref, found in looked:
+        assert found is not None
+        if problem := block_refused(ref, found):
+            return problem
+    return None
+
+
+def _look(tree: Tree, digest: Digest) -> Sealed | Unsealed | None:
+    try:
+        return tree.object(digest)
+    except NotLoaded:
+        return None
+
+
+def block_refused(ref: BlockRef, sealed: Sealed | Unsealed) -> Verdict | None:
+    """Why a block does not lie where the manifest says; None if it is proven to."""
+    if isinstance(sealed, Unsealed):
+        return Verdict.OBJECT_NOT_SEALED if sealed.stored else Verdict.OBJECT_MISSING
+    if ref.offset + ref.length > sealed.size:
+        return Verdict.BLOCK_OUT_OF_BOUNDS
+    if sealed.content_size is not None:
+        return Verdict.MANIFEST_INVALID
+    if not sealed.offsets:
+        whole = ref.offset == 0 and ref.length == sealed.size
+        if not whole:
+            return Verdict.BLOCK_OUT_OF_BOUNDS
+        return None if ref.digest == ref.object else Verdict.MANIFEST_INVALID
+    i = bisect_left(sealed.offsets, ref.offset)
+    if i == len(sealed.offsets) or sealed.offsets[i] != ref.offset or sealed.lengths[i] != ref.length:
+        return Verdict.BLOCK_NOT_IN_PACK
+    proven = sealed.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
+    return None if proven == ref.digest else Verdict.BLOCK_NOT_IN_PACK

@@ -1,0 +1,208 @@
+"""Every port of the domain in memory: what the contract tests hold against the real adapters."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+
+from core.blocks import Digest
+from core.identifiers import NodeId, RequestId, SpaceId
+from core.tree import Node, Version
+from services.metadata.journal import NameKey, Projection
+from services.metadata.ports import EntryTaken, Rows, Sealed, SpaceState, StoredObject
+from services.metadata.view import version_of
+
+
+async def _no_pause() -> None:
+    pass
+
+
+class MemoryJournal:
+    """`pause` is awaited before and after each effect: tests interleave and crash there."""
+
+    def __init__(self, pause: Callable[[], Awaitable[None]] = _no_pause) -> None:
+        self.entries: dict[SpaceId, list[bytes]] = defaultdict(list)
+        self._pause = pause
+
+    async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
+        await self._pause()
+        entries = self.entries[space]
+        if seq <= len(entries):
+            taken = entries[seq - 1]
+            await self._pause()
+            raise EntryTaken(taken)
+        if seq != len(entries) + 1:
+            raise AssertionError(f"append of {seq} after {len(entries)} would leave a gap")
+        entries.append(blob)
+        await self._pause()
+
+    async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        await self._pause()
+        entries = self.entries[space][after : after + limit]
+        await self._pause()
+        return [(after + 1 + i, blob) for i, blob in enumerate(entries)]
+
+
+class MemoryTable:
+    """As MemoryJournal. `project` pauses between items, since the real one writes them independently."""
+
+    def __init__(self, pause: Callable[[], Awaitable[None]] = _no_pause) -> None:
+        self.nodes: dict[tuple[SpaceId, NodeId], Node] = {}
+        self.names: dict[tuple[SpaceId, NameKey], tuple[NodeId | None, int]] = {}
+        self.stored_versions: dict[tuple[SpaceId, NodeId, int], Version] = {}
+        self.trashed: dict[tuple[SpaceId, NodeId], tuple[bool, int]] = {}
+        self.requests: dict[tuple[SpaceId, RequestId], int] = {}
+        self.states: dict[SpaceId, SpaceState] = {}
+        self._pause = pause
+
+    async def state(self, space: SpaceId) -> SpaceState:
+        await self._pause()
+        state = self.states.get(space, SpaceState())
+        await self._pause()
+        return state
+
+    async def rows(
+        self,
+        space: SpaceId,
+        *,
+        nodes: Collection[NodeId] = (),
+        names: Collection[NameKey] = (),
+        requests: Collection[RequestId] = (),
+    ) -> Rows:
+        rows = Rows()
+        for node in nodes:
+            await self._pause()
+            if (space, node) in self.nodes:
+                rows.nodes[node] = self.nodes[space, node]
+        for key in names:
+            await self._pause()
+            if (space, key) in self.names:
+                rows.names[key] = self.names[space, key]
+        for request in requests:
+            await self._pause()
+            if (space, request) in self.requests:
+                rows.requests[request] = self.requests[space, request]
+        await self._pause()
+        return rows
+
+    async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
+        await self._pause()
+        held = sorted(
+            (
+                (key, value)
+                for (owner, key), value in self.names.items()
+                if owner == space and key[0] == parent and key[1].encode() > after.encode()
+            ),
+            key=lambda item: item[0][1].encode(),
+        )
+        await self._pause()
+        return Rows(names=dict(held[:limit]), more=len(held) > limit)
+
+    async def versions(self, space: SpaceId, node: NodeId, *, before: int, limit: int) -> Sequence[Version]:
+        await self._pause()
+        found = [
+            version
+            for (owner, one, number), version in self.stored_versions.items()
+            if owner == space and one == node and number < before
+        ]
+        await self._pause()
+        return sorted(found, key=lambda version: -version.number)[:limit]
+
+    async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
+        await self._pause()
+        found = sorted(
+            (node, deleted, seq)
+            for (owner, node), (deleted, seq) in self.trashed.items()
+            if owner == space and (after is None or node > after)
+        )
+        await self._pause()
+        return found[:limit]
+
+    async def project(self, space: SpaceId, projection: Projection) -> None:
+        for node_id in projection.updated:
+            await self._pause()
+            before = self.nodes.get((space, node_id))
+            if before and before.version < projection.nodes[node_id].version:
+                self.stored_versions[space, node_id, before.version] = version_of(before)
+        for node in projection.superseded:
+            await self._pause()
+            self.stored_versions[space, node.id, node.version] = version_of(node)
+        for node in projection.nodes.values():
+            await self._pause()
+            stored = self.nodes.get((space, node.id))
+            if stored is None or stored.seq < node.seq:
+                self.nodes[space, node.id] = node
+        for key, value in projection.names.items():
+            await self._pause()
+            if self.names.get((space, key), (None, 0))[1] < value[1]:
+                self.names[space, key] = value
+        for trashed, (deleted, seq) in projection.trash.items():
+            await self._pause()
+            if self.trashed.get((space, trashed), (False, 0))[1] < seq:
+                self.trashed[space, trashed] = (deleted, seq)
+        for request, seq in projection.requests.items():
+            await self._pause()
+            self.requests[space, request] = seq
+        await self._pause()
+
+    async def save_progress(
+        self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
+    ) -> None:
+        await self._pause()
+        state = self.states.get(space, SpaceState())
+        marks = {process: until for process, until in state.marks.items() if unmark.get(process) != until}
+        self.states[space] = SpaceState(
+            projected_seq=max(state.projected_seq, projected_seq),
+            announced_seq=max(state.announced_seq, announced_seq),
+            used_bytes=used_bytes if projected_seq >= state.projected_seq else state.used_bytes,
+            marks=marks,
+        )
+        await self._pause()
+
+    async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
+        await self._pause()
+        state = self.states.get(space, SpaceState())
+        self.states[space] = SpaceState(
+            state.projected_seq, state.announced_seq, state.used_bytes, {**state.marks, process: lease_until_ms}
+        )
+        await self._pause()
+
+    async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
+        await self._pause()
+        found = [space for space, state in self.states.items() if state.marks and max(state.marks.values()) < now_ms]
+        return found[:limit]
+
+
+class MemoryObjects:
+    """Object index and storage."""
+
+    def __init__(self) -> None:
+        self.index: dict[tuple[SpaceId, Digest], Sealed] = {}
+        self.stored: dict[tuple[SpaceId, Digest], bytes] = {}
+
+    async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
+        return {digest: self.index[space, digest] for digest in objects if (space, digest) in self.index}
+
+    async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
+        self.index.update({(space, digest): sealed for digest, sealed in objects.items()})
+
+    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+        data = self.stored.get((space, digest))
+        return None if data is None else StoredObject(len(data), Digest(hashlib.sha256(data).digest()))
+
+    async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
+        return self.stored.get((space, digest))
+
+
+class MemoryTopic:
+    """Keeps what was published."""
+
+    def __init__(self, pause: Callable[[], Awaitable[None]] = _no_pause) -> None:
+        self.published: list[tuple[SpaceId, str]] = []
+        self._pause = pause
+
+    async def publish(self, space: SpaceId, event: str) -> None:
+        await self._pause()
+        self.published.append((space, event))
+        await self._pause()

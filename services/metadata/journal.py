@@ -1,0 +1,106 @@
+"""What a journal entry says, and which changes of the table follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from core.identifiers import NodeId, RequestId
+from core.tree import Change, Node, Result, Verdict
+
+NameKey = tuple[NodeId, str]
+"""A directory and a name in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One request of which something was accepted: who asked, when, and the result of each mutation in order."""
+
+    request: RequestId
+    fingerprint: bytes
+    user: str
+    device: str
+    at_ms: int
+    results: tuple[Result, ...]
+
+    def accepted(self) -> Iterator[Result]:
+        return (result for result in self.results if result.verdict is Verdict.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry: the changes of one or many requests, at sequence number `seq`."""
+
+    seq: int
+    append_id: bytes
+    commits: tuple[Commit, ...]
+    used_bytes: int
+
+    def accepted(self) -> Iterator[Result]:
+        for commit in self.commits:
+            yield from commit.accepted()
+
+
+def name_changes(result: Result) -> Iterator[tuple[NameKey, NodeId | None]]:
+    """What an accepted result says about names, in order: who has a name now, or that it is free."""
+    node = result.node
+    assert node is not None, "an accepted result carries its node"
+    if result.moved_from:
+        yield result.moved_from, None
+    yield (node.parent, node.name), None if node.deleted_at_ms else node.id
+
+
+@dataclass(slots=True)
+class Projection:
+    """The net effect of consecutive entries on the table: the last state of each item they touch, with its seq.
+
+    Folding before writing makes each item one write, however often the entries touched it.
+    """
+
+    last_seq: int
+    used_bytes: int = 0
+    nodes: dict[NodeId, Node] = field(default_factory=dict)
+    names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
+    superseded: list[Node] = field(default_factory=list)
+    """States whose version a later entry of the range replaced."""
+    updated: set[NodeId] = field(default_factory=set)
+    """Nodes whose stored version the range replaces; the table's own state of them becomes a VERSION."""
+    trash: dict[NodeId, tuple[bool, int]] = field(default_factory=dict)
+    requests: dict[RequestId, int] = field(default_factory=dict)
+
+
+def fold(entries: Sequence[Entry]) -> Projection:
+    """The projection of consecutive entries. Pure."""
+    out = Projection(entries[-1].seq, entries[-1].used_bytes)
+    for entry in entries:
+        for commit in entry.commits:
+            out.requests[commit.request] = entry.seq
+            for result in commit.accepted():
+                _fold_result(out, result, entry.seq)
+    return out
+
+
+def _fold_result(out: Projection, result: Result, seq: int) -> None:
+    node = result.node
+    assert node is not None, "an accepted result carries its node"
+    for key, holder in name_changes(result):
+        out.names[key] = (holder, seq)
+    before = out.nodes.get(node.id)
+    if result.change is Change.UPDATED:
+        if before is None:
+            out.updated.add(node.id)
+        else:
+            out.superseded.append(before)
+    elif result.change in {Change.DELETED, Change.RESTORED}:
+        out.trash[node.id] = (result.change is Change.DELETED, seq)
+    out.nodes[node.id] = node
+
+
+def replay(entries: Iterable[Entry]) -> dict[NodeId, Node]:
+    """All nodes after `entries`, from the beginning: the definition that every other read must agree with."""
+    nodes: dict[NodeId, Node] = {}
+    for entry in entries:
+        for result in entry.accepted():
+            assert result.node is not None
+            nodes[result.node.id] = result.node
+    return nodes

@@ -1,0 +1,162 @@
+"""What the domain needs from outside. Each docstring states what an adapter owes; `tests/contract` holds them to it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from core.blocks import Digest
+from core.identifiers import NodeId, RequestId, SpaceId
+from core.tree import Node, Version
+from services.metadata.journal import NameKey, Projection
+
+
+class EntryTaken(Exception):
+    """The journal has an entry of that number already. `blob` is that entry."""
+
+    def __init__(self, blob: bytes) -> None:
+        super().__init__("entry taken")
+        self.blob = blob
+
+
+class Journal(Protocol):
+    """The total order of a space's changes: append-only, without a gap, the source of everything else."""
+
+    async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
+        """Store entry `seq` (head + 1 as the caller knows it), or raise EntryTaken with what is stored there.
+
+        Atomic and durable on return. After an error other than EntryTaken the entry may or may not be stored; a
+        retry then finds its own bytes in EntryTaken. At most 390,000 bytes.
+        """
+
+    async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Up to `limit` entries after `after`, in order, without a gap. Consistent: none that was appended before."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceState:
+    """How far projection and announcement have come. All zero for a space without changes."""
+
+    projected_seq: int = 0
+    announced_seq: int = 0
+    used_bytes: int = 0
+    """After entry `projected_seq`."""
+    marks: Mapping[str, int] = field(default_factory=dict)
+    """Dirty marks: process -> lease end, milliseconds since 1970."""
+
+
+@dataclass(slots=True)
+class Rows:
+    """What the table says about some keys. A key that the table does not hold is absent."""
+
+    nodes: dict[NodeId, Node] = field(default_factory=dict)
+    names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
+    """Holder (None: a tombstone) and the seq that said so."""
+    requests: dict[RequestId, int] = field(default_factory=dict)
+    more: bool = False
+    """Whether a listing goes on after its last name."""
+
+    @property
+    def newest(self) -> int:
+        """The highest seq among the rows; 0 if there is none."""
+        return max(
+            max((node.seq for node in self.nodes.values()), default=0),
+            max((seq for _, seq in self.names.values()), default=0),
+            max(self.requests.values(), default=0),
+        )
+
+
+class TreeTable(Protocol):
+    """The table that the journal is projected to. Reads are consistent: they see every write that ended before."""
+
+    async def state(self, space: SpaceId) -> SpaceState: ...
+
+    async def rows(
+        self,
+        space: SpaceId,
+        *,
+        nodes: Collection[NodeId] = (),
+        names: Collection[NameKey] = (),
+        requests: Collection[RequestId] = (),
+    ) -> Rows:
+        """What is stored under these keys, read in batches; not a snapshot."""
+
+    async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
+        """Up to `limit` names of a directory greater than `after` in UTF-8 order, tombstones included."""
+
+    async def versions(self, space: SpaceId, node: NodeId, *, before: int, limit: int) -> Sequence[Version]:
+        """Superseded versions with a number below `before`, newest first."""
+
+    async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
+        """Up to `limit` rows (id, whether it is in the trash, seq that said so) by id after `after`."""
+
+    async def project(self, space: SpaceId, projection: Projection) -> None:
+        """Write the projection's items, each only over an older seq; versions before the nodes that supersede them.
+
+        Idempotent; overlapping projections in any order leave each item at its highest seq.
+        """
+
+    async def save_progress(
+        self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
+    ) -> None:
+        """Move projected_seq and announced_seq forward (never back) and remove the dirty marks `unmark`.
+
+        A mark is removed only while its lease is the given one; when the last goes, the space leaves `stale`.
+        """
+
+    async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
+        """Set or renew a process's dirty mark. Durable on return."""
+
+    async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
+        """Spaces whose latest dirty lease ended before `now_ms`; may lag by seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A proven object: its size in bytes, and what it holds.
+
+    A pack has `offsets`, `lengths` and `blocks` (packed digests) of its entries, ascending. A manifest object has
+    the size of the content that it describes in `content_size`. A single block has neither.
+    """
+
+    size: int
+    offsets: tuple[int, ...] = ()
+    lengths: tuple[int, ...] = ()
+    blocks: bytes = b""
+    content_size: int | None = None
+
+
+class ObjectIndex(Protocol):
+    """Which objects of a space are proven."""
+
+    async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
+        """The sealed ones among `objects`. Consistent."""
+
+    async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
+        """Record proven objects. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What storage says about an object: bytes, and the SHA-256 that storage itself computed when it was put."""
+
+    size: int
+    sha256: Digest | None
+
+
+class ObjectStorage(Protocol):
+    """The bytes of objects, read only to prove them."""
+
+    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+        """None if the object is not in this space."""
+
+    async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
+        """All bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space."""
+
+
+class Topic(Protocol):
+    """Where changes are announced."""
+
+    async def publish(self, space: SpaceId, event: str) -> None:
+        """Deliver `event` (JSON, at most 200,000 bytes) to all subscribers at least once."""

@@ -1,0 +1,161 @@
+"""After the append: announce it, write it to the table, say how far that has come.
+
+Each process projects every entry that the table lacks, whoever wrote it. That is safe because each item is
+written only over an older seq, and it needs no leader. The dirty mark only makes sure that somebody does it:
+a process marks the space before it appends and unmarks it when table and topic have caught up; a mark whose
+lease has run out is what `sweep` looks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from itertools import islice
+
+from core.errors import SynclineError
+from runtime.logs import structlog
+from services.metadata.announce import events
+from services.metadata.journal import Entry, fold
+from services.metadata.ports import Journal, Topic, TreeTable
+from services.metadata.view import SpaceView
+from services.metadata.wire import entry_from_bytes
+
+LEASE_MS = 30_000
+"""How long a dirty mark holds off sweepers. Renewed when less than half is left."""
+ROUND_ENTRIES = 16
+"""Entries projected at once: at most 6 MB of changes."""
+MAX_PAUSE_SECONDS = 5.0
+
+log = structlog.get_logger()
+
+
+class Projector:
+    """Announcement and projection of one space in this process."""
+
+    def __init__(
+        self,
+        view: SpaceView,
+        *,
+        journal: Journal,
+        table: TreeTable,
+        topic: Topic,
+        process: str,
+        now_ms: Callable[[], int],
+        coalesce_seconds: float,
+    ) -> None:
+        self._view = view
+        self._journal = journal
+        self._table = table
+        self._topic = topic
+        self._process = process
+        self._now_ms = now_ms
+        self._coalesce_seconds = coalesce_seconds
+        self._lease_until_ms = 0
+        self._lease_lock = asyncio.Lock()
+        self._appending = 0
+        self._progress = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and no mark stands."""
+        return self._lease_until_ms == 0 and (self._task is None or self._task.done())
+
+    @contextlib.asynccontextmanager
+    async def dirty(self) -> AsyncIterator[None]:
+        """While an entry is appended: a dirty mark stands, and afterwards what was appended gets projected."""
+        async with self._lease_lock:
+            now = self._now_ms()
+            if self._lease_until_ms - now < LEASE_MS // 2:
+                await self._table.mark_dirty(self._view.space, self._process, now + LEASE_MS)
+                self._lease_until_ms = now + LEASE_MS
+            self._appending += 1
+        try:
+            yield
+        finally:
+            # Also after a failure: the entry may have been stored all the same.
+            self._appending -= 1
+            self.wake()
+
+    def wake(self) -> None:
+        """See to it that table and topic catch up."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name=f"project {self._view.space}")
+
+    async def caught_up_to(self, seq: int) -> None:
+        """Wait until the table holds entry `seq`."""
+        while self._view.floor < seq:
+            self.wake()
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def drain(self) -> None:
+        """Wait until nothing is left to do."""
+        self.wake()
+        assert self._task is not None
+        await self._task
+
+    async def stop(self) -> None:
+        """Finish what can be finished."""
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        pause = self._coalesce_seconds
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                if await self._round():
+                    return
+                pause = 0.0
+            except Exception as error:
+                # The journal has it; the table must get it, however long that takes.
+                pause = min(max(pause, 0.05) * 2, MAX_PAUSE_SECONDS)
+                unexpected = not isinstance(error, SynclineError)
+                log.warning("projection_postponed", space=self._view.space, pause_seconds=pause, exc_info=unexpected)
+
+    async def _round(self) -> bool:
+        """One step of announcing and projecting; True when nothing is left and the mark is gone."""
+        view = self._view
+        await view.validate()
+        state = await self._table.state(view.space)
+        entries = list(islice((entry for entry in view.tail if entry.seq > state.projected_seq), ROUND_ENTRIES))
+        head = view.seq
+        await self._announce(state.announced_seq, head)
+        if entries:
+            await self._table.project(view.space, fold(entries))
+        projected = entries[-1].seq if entries else max(state.projected_seq, view.floor)
+        used_bytes = entries[-1].used_bytes if entries else state.used_bytes
+        async with self._lease_lock:
+            done = not self._appending and view.seq == projected == head
+            unmark = {self._process: self._lease_until_ms} if done and self._lease_until_ms else {}
+            if done:
+                # Forget the lease before the mark goes, so that the next append marks again in any case.
+                self._lease_until_ms = 0
+            if entries or unmark or head > state.announced_seq:
+                await self._table.save_progress(
+                    view.space,
+                    projected_seq=projected,
+                    announced_seq=head,
+                    used_bytes=used_bytes,
+                    unmark=unmark,
+                )
+        view.raise_floor(projected)
+        self._progress.set()
+        return done
+
+    async def _announce(self, announced: int, head: int) -> None:
+        for event in events(self._view.space, await self._entries(announced, head)):
+            await self._topic.publish(self._view.space, event)
+
+    async def _entries(self, after: int, head: int) -> list[Entry]:
+        """Entries (after, head], from memory where they are there."""
+        if after >= head:
+            return []
+        entries = [entry for entry in self._view.tail if after < entry.seq <= head]
+        first = entries[0].seq if entries else head + 1
+        if first > after + 1:
+            older = await self._journal.read(self._view.space, after, first - after - 1)
+            entries[:0] = [entry_from_bytes(seq, blob) for seq, blob in older]
+        return entries

@@ -1,0 +1,258 @@
+"""Reads of a space. Each is answered at one sequence number between its start and its end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
+
+from core.blocks import DIGEST_BYTES, NO_DIGEST
+from core.errors import NoSuchNode
+from core.identifiers import ID_BYTES, ROOT, NodeId
+from core.names import split_path
+from core.tree import Node, NodeKind, Version
+from services.metadata.decide import NotLoaded, is_live
+from services.metadata.journal import Entry
+from services.metadata.ports import Journal
+from services.metadata.view import TAIL_PAGE, Missing, SpaceView, version_of
+from services.metadata.wire import entry_from_bytes
+
+T = TypeVar("T")
+
+
+class _Reader:
+    """A view as a `decide.Tree`, as far as reads need one."""
+
+    def __init__(self, view: SpaceView) -> None:
+        self.view = view
+        self.missing = Missing()
+
+    def node(self, node: NodeId) -> Node | None:
+        return self.view.node(node, self.missing)
+
+    def child(self, parent: NodeId, name: str) -> NodeId | None:
+        return self.view.child(parent, name, self.missing)
+
+    def live(self, node: Node | None) -> bool:
+        return is_live(self, node)  # type: ignore[arg-type]  # liveness asks for nodes only
+
+
+async def settled(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
+    """What `answer` says of the validated view, once nothing that it asks for is missing.
+
+    `answer` may raise NotLoaded, or go on after one and return with `missing` filled, so that one round of loading
+    serves many questions.
+    """
+    await view.validate()
+    while True:
+        reader = _Reader(view)
+        try:
+            result = answer(reader)
+        except NotLoaded:
+            pass
+        else:
+            if not reader.missing:
+                return result
+        await view.load(reader.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A live node, its path from the root, and the sequence number at which it was so."""
+
+    node: Node
+    path: str
+    seq: int
+
+
+async def get_node(view: SpaceView, selector: NodeId | str) -> Found:
+    """The live node with this id or path. NoSuchNode; InvalidArgument for a path that breaks a rule."""
+    names = split_path(selector) if isinstance(selector, str) else None
+
+    def answer(reader: _Reader) -> Found:
+        node = reader.node(selector) if names is None else _resolve(reader, names)  # type: ignore[arg-type]
+        if node is None or not reader.live(node):
+            raise NoSuchNode
+        return Found(node, _path(reader, node), view.seq)
+
+    return await settled(view, answer)
+
+
+def _resolve(reader: _Reader, names: Sequence[str]) -> Node | None:
+    at: NodeId | None = ROOT
+    for name in names:
+        if at is None:
+            return None
+        at = reader.child(at, name)
+    return reader.node(at) if at and at != ROOT else None
+
+
+def _path(reader: _Reader, node: Node) -> str:
+    names = [node.name]
+    while node.parent != ROOT:
+        parent = reader.node(node.parent)
+        assert parent is not None, "a live node has live ancestors"
+        names.append(parent.name)
+        node = parent
+    return "/".join(reversed(names))
+
+
+async def list_nodes(view: SpaceView, parent: NodeId, *, after: str, limit: int) -> tuple[list[Node], str | None]:
+    """Up to `limit` live children by name after `after`, and where the next page starts (None: nowhere)."""
+
+    def directory(reader: _Reader) -> None:
+        if parent != ROOT:
+            node = reader.node(parent)
+            if node is None or node.kind is not NodeKind.DIRECTORY or not reader.live(node):
+                raise NoSuchNode
+
+    await settled(view, directory)
+    while True:
+        page, end = await view.list_names(parent, after=after, limit=limit)
+        await view.load(Missing(nodes={node for _, node in page}))
+        reader = _Reader(view)
+        nodes = []
+        try:
+            directory(reader)
+            for name, holder in page:
+                node = reader.node(holder)
+                # What changed while the page was read is seen as it is now.
+                if node and not node.deleted_at_ms and (node.parent, node.name) == (parent, name):
+                    nodes.append(node)
+        except NotLoaded:
+            await view.load(reader.missing)
+            continue
+        return nodes, end
+
+
+async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: int) -> tuple[list[Version], int | None]:
+    """Versions of a file (deleted or not) with a number below `before`, newest first, and where to go on."""
+
+    def current(reader: _Reader) -> Node:
+        found = reader.node(node)
+        if found is None or found.content is None:
+            raise NoSuchNode
+        return found
+
+    newest = version_of(await settled(view, current))
+    versions = await view.versions(node, before=before, limit=limit)
+    if newest.number < before and (not versions or versions[0].number < newest.number):
+        versions = [newest, *versions][:limit]
+    last = versions[-1].number if versions else 1
+    return versions, last if last > 1 and len(versions) == limit else None
+
+
+async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tuple[list[Node], NodeId | None]:
+    """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere)."""
+    await view.validate()
+    ids, end = await view.trash(after=after, limit=limit)
+
+    def answer(reader: _Reader) -> list[Node]:
+        return [node for one in ids if (node := reader.node(one)) and node.deleted_at_ms]
+
+    return await settled(view, answer), end
+
+
+async def changes(view: SpaceView, journal: Journal, *, after: int) -> AsyncIterator[tuple[list[Node], int]]:
+    """The nodes that entries after `after` changed, entry by entry, up to the head as it is when this starts.
+
+    At least one item, so that the caller learns the head.
+    """
+    await view.validate()
+    head = view.seq
+    if after >= head:
+        yield [], head
+    while after < head:
+        entries: list[Entry] = [entry for entry in view.tail if entry.seq > after]
+        if not entries or entries[0].seq > after + 1:
+            blobs = await journal.read(view.space, after, min(TAIL_PAGE, head - after))
+            entries = [entry_from_bytes(seq, blob) for seq, blob in blobs]
+        for entry in entries:
+            yield [result.node for result in entry.accepted() if result.node], entry.seq
+        after = entries[-1].seq
+
+
+class Difference(Enum):
+    """How a file differs. The values are those of the wire."""
+
+    CONTENT = 1
+    UNKNOWN = 2
+    DELETED = 3
+
+
+@dataclass(slots=True)
+class Differences:
+    """Only the files of a batch that differ; one position in each list belongs to one file."""
+
+    seq: int = 0
+    indexes: list[int] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    nodes: list[Node | None] = field(default_factory=list)
+
+    def add(self, index: int, difference: Difference, node: Node | None) -> None:
+        self.indexes.append(index)
+        self.differences.append(difference)
+        self.nodes.append(node)
+
+
+async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> Differences:
+    """Compare packed digests of local contents with the live nodes at these paths."""
+
+    def answer(reader: _Reader) -> Differences:
+        found = Differences(view.seq)
+        directories: dict[str, NodeId | None] = {"": ROOT}
+        for i, path in enumerate(paths):
+            head, _, name = path.rpartition("/")
+            try:
+                parent = directories[head] if head in directories else _directory(reader, head, directories)
+                held = reader.child(parent, name) if parent is not None else None
+                node = reader.node(held) if held is not None else None
+            except NotLoaded:
+                continue
+            if node is None:
+                found.add(i, Difference.UNKNOWN, None)
+            elif not _same(node, digests, i):
+                found.add(i, Difference.CONTENT, node)
+        return found
+
+    return await settled(view, answer)
+
+
+def _directory(reader: _Reader, path: str, known: dict[str, NodeId | None]) -> NodeId | None:
+    """The live directory at a path; `known` remembers each on the way."""
+    head, _, name = path.rpartition("/")
+    parent = known[head] if head in known else _directory(reader, head, known)
+    found = reader.child(parent, name) if parent is not None else None
+    known[path] = found
+    return found
+
+
+async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Differences:
+    """Compare packed digests of local contents with the nodes that have these packed ids."""
+
+    def answer(reader: _Reader) -> Differences:
+        found = Differences(view.seq)
+        live = {ROOT: True}
+        for i in range(len(node_ids) // ID_BYTES):
+            try:
+                node = reader.node(NodeId(node_ids[i * ID_BYTES : (i + 1) * ID_BYTES]))
+                if node is None:
+                    found.add(i, Difference.UNKNOWN, None)
+                    continue
+                if node.parent not in live:
+                    live[node.parent] = reader.live(reader.node(node.parent))
+            except NotLoaded:
+                continue
+            if node.deleted_at_ms or not live[node.parent]:
+                found.add(i, Difference.DELETED, node)
+            elif not _same(node, digests, i):
+                found.add(i, Difference.CONTENT, node)
+        return found
+
+    return await settled(view, answer)
+
+
+def _same(node: Node, digests: bytes, i: int) -> bool:
+    digest = node.content.digest if node.content else NO_DIGEST
+    return digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] == digest

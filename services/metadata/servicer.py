@@ -1,0 +1,320 @@
+"""The MetadataService: parse, call, format, return."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import override
+
+from core.blocks import DIGEST_BYTES, NO_DIGEST, Digest
+from core.errors import InvalidArgument, InvalidPageToken
+from core.identifiers import ID_BYTES, NodeId, RequestId, SpaceId, parse_id, parse_text_id
+from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, Mutation, RestoreNode, RestoreVersion
+from runtime.context import current_user
+from runtime.server import Drain
+from services.metadata import reads
+from services.metadata.access import Access, Role
+from services.metadata.commit import Answer, Request
+from services.metadata.objects import (
+    MAX_OBJECTS_PER_SEAL,
+    Declaration,
+    Objects,
+    Pack,
+    SerializedManifest,
+    SingleBlock,
+)
+from services.metadata.ports import Journal
+from services.metadata.spaces import LiveSpace, Spaces
+from services.metadata.wire import cursor_from_wire, cursor_to_wire, page_token_from_wire, page_token_to_wire
+from syncline.metadata.v1 import metadata_pb2
+from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
+from wire.tree import (
+    digest_from_wire,
+    mutation_from_wire,
+    node_id_from_wire,
+    node_to_wire,
+    result_to_wire,
+    version_to_wire,
+)
+
+if TYPE_CHECKING:
+    from grpc.aio import ServicerContext
+
+    Context = ServicerContext[Any, Any]
+
+MAX_FIND = 10_000
+MAX_PAGE = 1000
+MESSAGE_BYTES = 1_000_000
+"""About how much one message of ListChanges carries."""
+
+
+class MetadataServicer(MetadataServiceServicer):
+    """See metadata.proto for what each method promises."""
+
+    def __init__(
+        self, *, access: Access, spaces: Spaces, objects: Objects, journal: Journal, quota_bytes: int, drain: Drain
+    ) -> None:
+        self._access = access
+        self._spaces = spaces
+        self._objects = objects
+        self._journal = journal
+        self._quota_bytes = quota_bytes
+        self._drain = drain
+
+    @asynccontextmanager
+    async def _open(self, space_id: str, role: Role) -> AsyncIterator[LiveSpace]:
+        """The space, once the caller is known to have this role in it."""
+        space = await self._allowed(space_id, role)
+        async with self._spaces.use(space) as live:
+            yield live
+
+    async def _allowed(self, space_id: str, role: Role) -> SpaceId:
+        space = SpaceId(parse_text_id(space_id, what="space_id"))
+        await self._access.require(space, current_user(), role)
+        return space
+
+    @override
+    async def GetSpace(self, request: metadata_pb2.GetSpaceRequest, context: Context) -> metadata_pb2.GetSpaceResponse:
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            await live.view.validate()
+            return metadata_pb2.GetSpaceResponse(
+                head=live.view.seq, used_bytes=live.view.used_bytes, quota_bytes=self._quota_bytes
+            )
+
+    @override
+    async def FindMissingObjects(
+        self, request: metadata_pb2.FindMissingObjectsRequest, context: Context
+    ) -> metadata_pb2.FindMissingObjectsResponse:
+        space = await self._allowed(request.space_id, Role.EDITOR)
+        digests = _packed(request.objects, what="objects", most=MAX_FIND)
+        sealed = await self._objects.sealed(space, set(digests))
+        return metadata_pb2.FindMissingObjectsResponse(
+            missing=[i for i, digest in enumerate(digests) if digest not in sealed]
+        )
+
+    @override
+    async def SealObjects(
+        self, request: metadata_pb2.SealObjectsRequest, context: Context
+    ) -> metadata_pb2.SealObjectsResponse:
+        space = await self._allowed(request.space_id, Role.EDITOR)
+        if len(request.objects) > MAX_OBJECTS_PER_SEAL:
+            raise InvalidArgument(f"at most {MAX_OBJECTS_PER_SEAL} objects can be sealed at once")
+        verdicts = await self._objects.seal(space, [_declaration(one) for one in request.objects])
+        return metadata_pb2.SealObjectsResponse(
+            verdicts=[metadata_pb2.SealVerdict.ValueType(verdict.value) for verdict in verdicts]
+        )
+
+    @override
+    async def CommitChanges(
+        self, request: metadata_pb2.CommitChangesRequest, context: Context
+    ) -> metadata_pb2.CommitChangesResponse:
+        if len(request.mutations) > MAX_MUTATIONS:
+            raise InvalidArgument(f"at most {MAX_MUTATIONS} mutations fit into one request")
+        mutations = tuple(mutation_from_wire(mutation) for mutation in request.mutations)
+        answer = await self._commit(request, mutations, size=request.ByteSize())
+        return metadata_pb2.CommitChangesResponse(
+            seq=answer.seq, results=[result_to_wire(result) for result in answer.results]
+        )
+
+    @override
+    async def RestoreVersion(
+        self, request: metadata_pb2.RestoreVersionRequest, context: Context
+    ) -> metadata_pb2.RestoreVersionResponse:
+        node = NodeId(parse_id(request.node, what="node"))
+        mutation = RestoreVersion(node, request.version, request.base_version)
+        answer = await self._commit(request, (mutation,), size=request.ByteSize())
+        return metadata_pb2.RestoreVersionResponse(seq=answer.seq, result=result_to_wire(answer.results[0]))
+
+    @override
+    async def RestoreNode(
+        self, request: metadata_pb2.RestoreNodeRequest, context: Context
+    ) -> metadata_pb2.RestoreNodeResponse:
+        parent = NodeId(parse_id(request.parent, what="parent")) if request.parent else None
+        mutation = RestoreNode(NodeId(parse_id(request.node, what="node")), parent, request.name)
+        answer = await self._commit(request, (mutation,), size=request.ByteSize())
+        return metadata_pb2.RestoreNodeResponse(seq=answer.seq, result=result_to_wire(answer.results[0]))
+
+    async def _commit(
+        self,
+        request: metadata_pb2.CommitChangesRequest
+        | metadata_pb2.RestoreVersionRequest
+        | metadata_pb2.RestoreNodeRequest,
+        mutations: tuple[Mutation, ...],
+        *,
+        size: int,
+    ) -> Answer:
+        caller = current_user()
+        request_id = RequestId(parse_id(request.request_id, what="request_id"))
+        async with self._open(request.space_id, Role.EDITOR) as live:
+            return await live.committer.commit(
+                Request(
+                    id=request_id,
+                    fingerprint=hashlib.sha256(request.SerializeToString(deterministic=True)).digest(),
+                    user=caller.user,
+                    device=caller.device,
+                    mutations=mutations,
+                    size=size,
+                )
+            )
+
+    @override
+    async def ListChanges(
+        self, request: metadata_pb2.ListChangesRequest, context: Context
+    ) -> AsyncIterator[metadata_pb2.ListChangesResponse]:
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            space = live.view.space
+            after = cursor_from_wire(space, request.cursor)
+            response, size = metadata_pb2.ListChangesResponse(seq=after), 0
+            async for nodes, seq in self._drain.until(reads.changes(live.view, self._journal, after=after)):
+                changed = [node_to_wire(node) for node in nodes]
+                size += sum(node.ByteSize() for node in changed)
+                if response.nodes and size > MESSAGE_BYTES:
+                    yield response
+                    response, size = metadata_pb2.ListChangesResponse(), 0
+                response.nodes.extend(changed)
+                response.seq = seq
+                response.cursor = cursor_to_wire(space, seq)
+            yield response
+
+    @override
+    async def CheckVersions(
+        self, request_iterator: AsyncIterator[metadata_pb2.CheckVersionsRequest], context: Context
+    ) -> AsyncIterator[metadata_pb2.CheckVersionsResponse]:
+        requests = self._drain.until(request_iterator)
+        opening = await anext(requests, None)
+        if opening is None:
+            return
+        if opening.WhichOneof("kind") != "open":
+            raise InvalidArgument("the first message of a version check opens a space")
+        async with self._open(opening.open.space_id, Role.VIEWER) as live:
+            async for message in requests:
+                match message.WhichOneof("kind"):
+                    case "batch":
+                        yield await self._check_batch(live, message.batch)
+                    case _:
+                        raise InvalidArgument("after the first message a version check consists of batches")
+
+    async def _check_batch(
+        self, live: LiveSpace, batch: metadata_pb2.CheckVersionsBatch
+    ) -> metadata_pb2.CheckVersionsResponse:
+        count = len(batch.paths) or len(batch.node_ids) // ID_BYTES
+        if batch.paths and batch.node_ids:
+            raise InvalidArgument("a batch has either paths or node_ids")
+        if len(batch.node_ids) % ID_BYTES or len(batch.digests) != count * DIGEST_BYTES:
+            raise InvalidArgument("`digests` must hold 32 bytes for each path or node id")
+        if count > MAX_CHECK_BATCH:
+            raise InvalidArgument(f"a batch has at most {MAX_CHECK_BATCH} files")
+        if batch.paths:
+            found = await reads.check_paths(live.view, batch.paths, batch.digests)
+        else:
+            found = await reads.check_nodes(live.view, batch.node_ids, batch.digests)
+        return metadata_pb2.CheckVersionsResponse(
+            seq=found.seq,
+            indexes=found.indexes,
+            differences=[metadata_pb2.Difference.ValueType(one.value) for one in found.differences],
+            node_ids=b"".join(node.id if node else bytes(ID_BYTES) for node in found.nodes),
+            versions=[node.version if node else 0 for node in found.nodes],
+            digests=b"".join(node.content.digest if node and node.content else NO_DIGEST for node in found.nodes),
+        )
+
+    @override
+    async def GetNode(self, request: metadata_pb2.GetNodeRequest, context: Context) -> metadata_pb2.GetNodeResponse:
+        match request.WhichOneof("selector"):
+            case "node":
+                selector: NodeId | str = NodeId(parse_id(request.node, what="node"))
+            case "path":
+                selector = request.path
+            case _:
+                raise InvalidArgument("GetNode needs a node or a path")
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            found = await reads.get_node(live.view, selector)
+        return metadata_pb2.GetNodeResponse(node=node_to_wire(found.node), path=found.path, seq=found.seq)
+
+    @override
+    async def ListNodes(
+        self, request: metadata_pb2.ListNodesRequest, context: Context
+    ) -> metadata_pb2.ListNodesResponse:
+        parent = node_id_from_wire(request.parent, what="parent")
+        after = _text_token(request.page_token)
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            nodes, end = await reads.list_nodes(
+                live.view, parent, after=after, limit=_page_size(request.page_size, usual=MAX_PAGE)
+            )
+        return metadata_pb2.ListNodesResponse(
+            nodes=[node_to_wire(node) for node in nodes],
+            next_page_token=page_token_to_wire(end.encode()) if end is not None else "",
+        )
+
+    @override
+    async def ListVersions(
+        self, request: metadata_pb2.ListVersionsRequest, context: Context
+    ) -> metadata_pb2.ListVersionsResponse:
+        node = NodeId(parse_id(request.node, what="node"))
+        before = _number_token(request.page_token)
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            versions, end = await reads.list_versions(
+                live.view, node, before=before, limit=_page_size(request.page_size, usual=100)
+            )
+        return metadata_pb2.ListVersionsResponse(
+            versions=[version_to_wire(version) for version in versions],
+            next_page_token=page_token_to_wire(str(end).encode()) if end is not None else "",
+        )
+
+    @override
+    async def ListTrash(
+        self, request: metadata_pb2.ListTrashRequest, context: Context
+    ) -> metadata_pb2.ListTrashResponse:
+        after = _id_token(request.page_token)
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            nodes, end = await reads.list_trash(live.view, after=after, limit=_page_size(request.page_size, usual=100))
+        return metadata_pb2.ListTrashResponse(
+            nodes=[node_to_wire(node) for node in nodes], next_page_token=page_token_to_wire(end) if end else ""
+        )
+
+
+def _packed(raw: bytes, *, what: str, most: int) -> Sequence[Digest]:
+    if len(raw) % DIGEST_BYTES:
+        raise InvalidArgument(f"{what} must be packed digests of {DIGEST_BYTES} bytes")
+    if len(raw) > most * DIGEST_BYTES:
+        raise InvalidArgument(f"{what} holds at most {most} digests")
+    return [Digest(raw[at : at + DIGEST_BYTES]) for at in range(0, len(raw), DIGEST_BYTES)]
+
+
+def _declaration(pb: metadata_pb2.ObjectDeclaration) -> Declaration:
+    form: SingleBlock | Pack | SerializedManifest
+    match pb.WhichOneof("form"):
+        case "pack":
+            form = Pack(pb.pack.blocks, tuple(pb.pack.offsets), tuple(pb.pack.lengths))
+        case "manifest":
+            form = SerializedManifest()
+        case _:
+            form = SingleBlock()
+    return Declaration(digest_from_wire(pb.sha256, what="sha256"), pb.size, form)
+
+
+def _page_size(wanted: int, *, usual: int) -> int:
+    return min(wanted or usual, MAX_PAGE)
+
+
+def _text_token(token: str) -> str:
+    try:
+        return page_token_from_wire(token).decode() if token else ""
+    except UnicodeDecodeError:
+        raise InvalidPageToken from None
+
+
+def _number_token(token: str) -> int:
+    raw = page_token_from_wire(token) if token else b"9223372036854775807"
+    if not raw.isdigit() or len(raw) > 19:
+        raise InvalidPageToken
+    return int(raw)
+
+
+def _id_token(token: str) -> NodeId | None:
+    raw = page_token_from_wire(token) if token else None
+    if raw is not None and len(raw) != ID_BYTES:
+        raise InvalidPageToken
+    return NodeId(raw) if raw else None

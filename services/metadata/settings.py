@@ -1,0 +1,29 @@
+"""What metadata reads from `SYNCLINE_*` variables."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from runtime.settings import AuthPeer, ServiceSettings
+
+
+class Settings(ServiceSettings, AuthPeer):
+    """Settings of the metadata service. AWS itself is configured by the SDK's variables."""
+
+    metadata_table: str = Field(min_length=3, description="Name of the DynamoDB table of journals and trees.")
+    bucket: str = Field(min_length=3, max_length=63, description="The one bucket that holds content.")
+    changes_topic_arn: str = Field(
+        pattern=r"^arn:[\w-]+:sns:[\w-]+:\d{12}:\S+$", description="The SNS topic on which changes are announced."
+    )
+    quota_bytes: int = Field(
+        default=1 << 40, ge=1, description="What the versions kept in one space may add up to, in bytes."
+    )
+    cached_nodes: int = Field(
+        default=200_000, ge=0, description="Nodes and names kept in memory; about 1 KB each with their manifests."
+    )
+    coalesce_seconds: float = Field(
+        default=0.2, ge=0, le=10, description="How long an announcement waits for further changes to go with it."
+    )
+    sweep_seconds: float = Field(
+        default=10.0, gt=0, description="How often to look for spaces that a process left behind unfinished."
+    )

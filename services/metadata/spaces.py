@@ -1,0 +1,115 @@
+"""The spaces that this process has in memory, bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+from core.identifiers import SpaceId
+from services.metadata.commit import Committer
+from services.metadata.objects import Objects
+from services.metadata.ports import Journal, Topic, TreeTable
+from services.metadata.project import Projector
+from services.metadata.view import SpaceView
+
+
+@dataclass(slots=True)
+class LiveSpace:
+    """One space in memory: what is known, who writes, who projects."""
+
+    view: SpaceView
+    committer: Committer
+    projector: Projector
+    users: int = 0
+
+    @property
+    def idle(self) -> bool:
+        return self.users == 0 and self.committer.idle and self.projector.idle
+
+
+class Spaces:
+    """Opens spaces on demand and drops the least recently used ones beyond `capacity` nodes and names in all."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        table: TreeTable,
+        topic: Topic,
+        objects: Objects,
+        process: str,
+        quota_bytes: int,
+        now_ms: Callable[[], int],
+        coalesce_seconds: float,
+        capacity: int,
+    ) -> None:
+        self._journal = journal
+        self._table = table
+        self._topic = topic
+        self._objects = objects
+        self._process = process
+        self._quota_bytes = quota_bytes
+        self._now_ms = now_ms
+        self._coalesce_seconds = coalesce_seconds
+        self._capacity = capacity
+        self._live: OrderedDict[SpaceId, LiveSpace] = OrderedDict()
+
+    @contextlib.asynccontextmanager
+    async def use(self, space: SpaceId) -> AsyncIterator[LiveSpace]:
+        """The space, which stays in memory meanwhile. Not validated yet."""
+        live = self._live.get(space)
+        if live is None:
+            live = self._live[space] = self._open(space)
+        self._live.move_to_end(space)
+        live.users += 1
+        try:
+            yield live
+        finally:
+            live.users -= 1
+            self._evict()
+
+    def _open(self, space: SpaceId) -> LiveSpace:
+        view = SpaceView(space, journal=self._journal, table=self._table, capacity=self._capacity)
+        projector = Projector(
+            view,
+            journal=self._journal,
+            table=self._table,
+            topic=self._topic,
+            process=self._process,
+            now_ms=self._now_ms,
+            coalesce_seconds=self._coalesce_seconds,
+        )
+        committer = Committer(
+            view,
+            journal=self._journal,
+            objects=self._objects,
+            projector=projector,
+            quota_bytes=self._quota_bytes,
+            now_ms=self._now_ms,
+        )
+        return LiveSpace(view, committer, projector)
+
+    def _evict(self) -> None:
+        size = sum(live.view.size for live in self._live.values())
+        for space, live in list(self._live.items())[:-1]:
+            if size <= self._capacity:
+                return
+            if live.idle:
+                size -= live.view.size
+                del self._live[space]
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Stop in good order at the end."""
+        try:
+            yield
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Finish commits, then projections; what cannot be finished stays marked for a sweeper."""
+        await asyncio.gather(*(live.committer.stop() for live in self._live.values()))
+        await asyncio.gather(*(live.projector.stop() for live in self._live.values()))

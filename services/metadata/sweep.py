@@ -1,0 +1,63 @@
+"""The sweeper: finishes the projection and announcement that another process left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from core.errors import SynclineError
+from runtime.logs import structlog
+from services.metadata.ports import TreeTable
+from services.metadata.spaces import Spaces
+
+SPACES_AT_ONCE = 25
+
+log = structlog.get_logger()
+
+
+class Sweeper:
+    """Looks for spaces whose dirty lease ran out, every `interval_seconds` with jitter, in every process."""
+
+    def __init__(self, *, spaces: Spaces, table: TreeTable, now_ms: Callable[[], int], interval_seconds: float) -> None:
+        self._spaces = spaces
+        self._table = table
+        self._now_ms = now_ms
+        self._interval_seconds = interval_seconds
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Sweep from time to time."""
+        task = asyncio.create_task(self._run(), name="sweep")
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._interval_seconds * (0.5 + random.random()))  # noqa: S311 - not a secret
+            try:
+                await self.sweep()
+            except Exception as error:
+                log.warning("sweep_postponed", exc_info=not isinstance(error, SynclineError))
+
+    async def sweep(self) -> int:
+        """Take over all stale spaces once; how many there were."""
+        stale = await self._table.stale(self._now_ms(), SPACES_AT_ONCE)
+        for space in stale:
+            async with self._spaces.use(space) as live:
+                await live.projector.drain()
+                state = await self._table.state(space)
+                now = self._now_ms()
+                await self._table.save_progress(
+                    space,
+                    projected_seq=state.projected_seq,
+                    announced_seq=state.announced_seq,
+                    used_bytes=state.used_bytes,
+                    unmark={process: until for process, until in state.marks.items() if until < now},
+                )
+                log.info("space_taken_over", space=space, seq=state.projected_seq)
+        return len(stale)

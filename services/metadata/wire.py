@@ -1,0 +1,117 @@
+"""Journal entries, cursors and page tokens between bytes and values; the rest is in `wire.tree`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import dataclasses
+import hashlib
+import struct
+
+from core.errors import InvalidCursor, InvalidPageToken
+from core.identifiers import RequestId, SpaceId
+from core.tree import Result, Verdict
+from services.metadata.journal import Commit, Entry
+from syncline.metadata.v1 import journal_pb2
+from wire.tree import result_from_wire, result_to_wire
+
+
+def commit_to_wire(commit: Commit, seq: int) -> journal_pb2.Commit:
+    """The stored form: accepted nodes leave out what the entry and the commit say."""
+    return journal_pb2.Commit(
+        request_id=commit.request,
+        fingerprint=commit.fingerprint,
+        user_id=commit.user,
+        device_id=commit.device,
+        committed_at_ms=commit.at_ms,
+        results=[_stored_result(result, commit, seq) for result in commit.results],
+    )
+
+
+def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.MutationResult:
+    pb = result_to_wire(result)
+    if result.verdict is Verdict.ACCEPTED:
+        if pb.node.seq == seq:
+            pb.node.ClearField("seq")
+        if (pb.node.user_id, pb.node.device_id, pb.node.committed_at_ms) == (
+            commit.user,
+            commit.device,
+            commit.at_ms,
+        ):
+            pb.node.ClearField("user_id")
+            pb.node.ClearField("device_id")
+            pb.node.ClearField("committed_at_ms")
+    return pb
+
+
+def entry_to_bytes(entry: Entry) -> bytes:
+    """The stored form of an entry."""
+    return journal_pb2.Entry(
+        seq=entry.seq,
+        append_id=entry.append_id,
+        commits=[commit_to_wire(commit, entry.seq) for commit in entry.commits],
+        used_bytes=entry.used_bytes,
+    ).SerializeToString()
+
+
+def entry_from_bytes(seq: int, blob: bytes) -> Entry:
+    """Entry `seq` from its stored form."""
+    pb = journal_pb2.Entry.FromString(blob)
+    return Entry(seq, pb.append_id, tuple(_commit_from_wire(commit, seq) for commit in pb.commits), pb.used_bytes)
+
+
+def _commit_from_wire(pb: journal_pb2.Commit, seq: int) -> Commit:
+    results = []
+    for stored in pb.results:
+        result = result_from_wire(stored)
+        if result.verdict is Verdict.ACCEPTED and result.node is not None:
+            node = dataclasses.replace(result.node, seq=seq)
+            if not node.committed_at_ms:
+                node = dataclasses.replace(
+                    node, user=pb.user_id, device=pb.device_id, committed_at_ms=pb.committed_at_ms
+                )
+            result = dataclasses.replace(result, node=node)
+        results.append(result)
+    return Commit(
+        RequestId(pb.request_id), pb.fingerprint, pb.user_id, pb.device_id, pb.committed_at_ms, tuple(results)
+    )
+
+
+_CURSOR = struct.Struct(">B4sQ4s")
+_CURSOR_FORM = 1
+
+
+def cursor_to_wire(space: SpaceId, seq: int) -> bytes:
+    """An opaque resume point; it is bound to its space and carries a checksum, so that a wrong one is told apart."""
+    binding = hashlib.sha256(space.encode()).digest()[:4]
+    body = _CURSOR.pack(_CURSOR_FORM, binding, seq, b"\0\0\0\0")[:-4]
+    return body + struct.pack(">I", binascii.crc32(body))
+
+
+def cursor_from_wire(space: SpaceId, raw: bytes) -> int:
+    """The sequence number of a cursor; 0 for an empty one. InvalidCursor if it is not one of this space."""
+    if not raw:
+        return 0
+    if len(raw) != _CURSOR.size:
+        raise InvalidCursor
+    form, _, seq, _ = _CURSOR.unpack(raw)
+    if form != _CURSOR_FORM or cursor_to_wire(space, seq) != raw:
+        raise InvalidCursor
+    return int(seq)
+
+
+def page_token_to_wire(last: bytes) -> str:
+    """An opaque page token that goes on after `last`."""
+    body = base64.urlsafe_b64encode(struct.pack(">I", binascii.crc32(last)) + last)
+    return body.decode().rstrip("=")
+
+
+def page_token_from_wire(token: str) -> bytes:
+    """What `page_token_to_wire` was given. InvalidPageToken if it made no such token."""
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (ValueError, UnicodeEncodeError):
+        raise InvalidPageToken from None
+    if len(raw) < 4 or struct.unpack(">I", raw[:4])[0] != binascii.crc32(raw[4:]):
+        raise InvalidPageToken
+    return raw[4:]

@@ -1,0 +1,83 @@
+"""Hand each service the credentials of its own role, over the protocol by which ECS and EKS do.
+
+So services run here with the rights they have in production and no more, and every SDK refreshes the credentials
+by itself. They ask at `AWS_CONTAINER_CREDENTIALS_FULL_URI`, and prove who they are by a token of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import hmac
+import json
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from stack.emulator import HOST, Aws
+
+_LIFETIME: Final = dt.timedelta(hours=1)
+_REQUEST_SECONDS: Final = 5.0
+
+
+@asynccontextmanager
+async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[Callable[[str], dict[str, str]]]:
+    """Serve the credentials of `roles` (ARN by service); yields what to add to a service's environment."""
+    tokens = {service: secrets.token_urlsafe(32) for service in roles}
+
+    async def answer(head: bytes) -> tuple[HTTPStatus, Mapping[str, str]]:
+        request, *lines = head.decode("latin-1").split("\r\n")
+        headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        service = request.split(" ")[1].removeprefix("/")
+        token = headers.get("authorization", "")
+        if service not in tokens or not hmac.compare_digest(token.encode(), tokens[service].encode()):
+            return HTTPStatus.FORBIDDEN, {"message": "the token is not that of this service"}
+        expires = dt.datetime.now(dt.UTC) + _LIFETIME
+        try:
+            key = await aws.assume(roles[service], seconds=int(_LIFETIME.total_seconds()))
+        except (BotoCoreError, ClientError) as error:
+            return HTTPStatus.SERVICE_UNAVAILABLE, {"message": str(error)}
+        return HTTPStatus.OK, {
+            "AccessKeyId": key.access_key_id,
+            "SecretAccessKey": key.secret_access_key,
+            "Token": key.session_token or "",
+            "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                status, body = await answer(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(_response(status, body))
+                await writer.drain()
+        except (TimeoutError, OSError, IndexError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # not a request, or nobody waits for the answer any more
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, HOST, 0)
+    address = server.sockets[0].getsockname()
+
+    def environment(service: str) -> dict[str, str]:
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{address[0]}:{address[1]}/{service}",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": tokens[service],
+        }
+
+    async with server:
+        yield environment
+
+
+def _response(status: HTTPStatus, body: Mapping[str, str]) -> bytes:
+    content = json.dumps(body).encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        "content-type: application/json\r\n"
+        f"content-length: {len(content)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode() + content

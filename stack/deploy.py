@@ -1,0 +1,124 @@
+"""Create or update our AWS resources from `infra/data.yaml`, by CloudFormation."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from stack.emulator import ACCOUNT, Aws
+from stack.errors import DeployFailed
+
+_HERE: Final = Path(__file__).resolve().parent
+_POLL_SECONDS: Final = 0.05
+_DEADLINE_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What the template made: one field per output, in snake case."""
+
+    bucket_name: str
+    bucket_arn: str
+    identity_table_name: str
+    identity_table_arn: str
+    metadata_table_name: str
+    metadata_table_arn: str
+    notify_table_name: str
+    notify_table_arn: str
+    changes_topic_arn: str
+    mail_queue_url: str
+    mail_queue_arn: str
+    mail_dead_letter_queue_url: str
+    mail_dead_letter_queue_arn: str
+    doorbell_queue_prefix: str
+    mail_sender: str
+    mail_configuration_set_name: str
+    transfer_role_arn: str
+    auth_role_arn: str
+    auth_role_name: str
+    metadata_role_arn: str
+    metadata_role_name: str
+    notify_role_arn: str
+    notify_role_name: str
+    gateway_role_arn: str
+    gateway_role_name: str
+
+
+def template() -> Path:
+    """Where the template is: in a checkout beside this package, in an installed distribution within it."""
+    return next(path for path in (_HERE.parent / "infra" / "data.yaml", _HERE / "data.yaml") if path.is_file())
+
+
+async def deploy(aws: Aws, *, prefix: str = "syncline") -> Resources:
+    """Make what the template describes, its names beginning with `prefix`; does nothing if all is there already.
+
+    Raises DeployFailed with what CloudFormation says about each resource that failed.
+    """
+    name = f"{prefix}-data"
+    arguments = {
+        "StackName": name,
+        "TemplateBody": template().read_text(),
+        "Capabilities": ["CAPABILITY_NAMED_IAM"],
+        "Parameters": [
+            {"ParameterKey": key, "ParameterValue": value}
+            for key, value in {
+                "Prefix": prefix,
+                "RequireTls": "false",  # the emulator is on the loopback interface
+                "TrustedPrincipals": f"arn:aws:iam::{ACCOUNT}:root",
+            }.items()
+        ],
+    }
+    async with aws.client("cloudformation") as cloudformation:
+        try:
+            await cloudformation.create_stack(**arguments)
+        except cloudformation.exceptions.AlreadyExistsException:
+            try:
+                await cloudformation.update_stack(**arguments)
+            except ClientError as error:
+                if "No updates are to be performed" not in str(error):
+                    raise DeployFailed(str(error)) from error
+        except ClientError as error:
+            raise DeployFailed(str(error)) from error
+        return _resources(aws, await _settled(cloudformation, name))
+
+
+async def _settled(cloudformation: Any, name: str) -> Mapping[str, Any]:
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    while True:
+        stack: Mapping[str, Any] = (await cloudformation.describe_stacks(StackName=name))["Stacks"][0]
+        status = stack["StackStatus"]
+        if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
+            return stack
+        if not status.endswith("_IN_PROGRESS"):
+            events = (await cloudformation.describe_stack_events(StackName=name))["StackEvents"]
+            reasons = [
+                f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+                for event in events
+                if event["ResourceStatus"].endswith("_FAILED")
+            ]
+            raise DeployFailed(f"CloudFormation says {status}: {'; '.join(reasons)}")
+        if time.monotonic() > deadline:
+            raise DeployFailed(f"CloudFormation still says {status} after {_DEADLINE_SECONDS:g} s")
+        await asyncio.sleep(_POLL_SECONDS)
+
+
+def _resources(aws: Aws, stack: Mapping[str, Any]) -> Resources:
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    values = {field.name: outputs[_output_key(field.name)] for field in dataclasses.fields(Resources)}
+    # The emulator remembers queue URLs with the port it had when it made the queues.
+    here = urllib.parse.urlsplit(aws.endpoint).netloc
+    for name in ("mail_queue_url", "mail_dead_letter_queue_url"):
+        values[name] = urllib.parse.urlsplit(values[name])._replace(netloc=here).geturl()
+    return Resources(**values)
+
+
+def _output_key(field: str) -> str:
+    return "".join(word.capitalize() for word in field.split("_"))

@@ -1,0 +1,181 @@
+"""The embedded AWS: how it is started and how it is reached."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import socket
+import sys
+import urllib.parse
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any, Final
+
+from runtime.imports import absent
+from stack.errors import PortInUse, StackError
+from stack.probe import http_ok
+from stack.supervisor import Child
+
+with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobotocore if it happens to be there
+    from aiobotocore.config import AioConfig
+    from aiobotocore.session import AioSession
+
+HOST: Final = "127.0.0.1"
+REGION: Final = "us-east-1"
+ACCOUNT: Final = "000000000000"
+NAME: Final = "aws"
+
+# Saving takes long when much is stored, and what is not saved is lost.
+_STOP_SECONDS: Final = 120.0
+_USED_SERVICES: Final = "cloudformation,dynamodb,iam,s3,ses,sns,sqs,sts"
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """AWS credentials; temporary ones have a token."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Aws:
+    """An AWS endpoint and the root credentials there."""
+
+    endpoint: str
+    root: Credentials
+    region: str = REGION
+
+    @asynccontextmanager
+    async def client(
+        self, service: str, credentials: Credentials | None = None, **overrides: Any
+    ) -> AsyncIterator[Any]:
+        """An aiobotocore client, as root unless `credentials` are given; `overrides` are botocore Config arguments."""
+        key = credentials or self.root
+        opening = _session().create_client(
+            service,
+            endpoint_url=self.endpoint,
+            region_name=self.region,
+            aws_access_key_id=key.access_key_id,
+            aws_secret_access_key=key.secret_access_key,
+            aws_session_token=key.session_token,
+            config=AioConfig(proxies={}, **overrides),
+        )
+        async with opening as client:
+            yield client
+
+    async def assume(
+        self,
+        role_arn: str,
+        *,
+        by: Credentials | None = None,
+        policy: Mapping[str, Any] | None = None,
+        seconds: int = 3600,
+    ) -> Credentials:
+        """Temporary credentials of a role, narrowed by a session policy if one is given.
+
+        Other than AWS, the embedded one takes any number of `seconds`, so that expiry can be tested.
+        """
+        arguments = {"RoleArn": role_arn, "RoleSessionName": "stack", "DurationSeconds": seconds}
+        if policy is not None:
+            arguments["Policy"] = json.dumps(policy, separators=(",", ":"))
+        async with self.client("sts", by, parameter_validation=False) as sts:
+            answer = (await sts.assume_role(**arguments))["Credentials"]
+        return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
+
+    def environment(self, credentials: Credentials | None = None) -> dict[str, str]:
+        """Variables by which every SDK and tool reaches this AWS, as root unless `credentials` are given."""
+        key = credentials or self.root
+        variables = {
+            "AWS_ENDPOINT_URL": self.endpoint,
+            "AWS_REGION": self.region,
+            "AWS_DEFAULT_REGION": self.region,
+            "AWS_ACCESS_KEY_ID": key.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
+        }
+        return variables if key.session_token is None else variables | {"AWS_SESSION_TOKEN": key.session_token}
+
+    def mails(self) -> list[dict[str, Any]]:
+        """The mails sent so far, oldest first: `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
+        address = urllib.parse.urlsplit(self.endpoint)
+        connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)
+        try:
+            connection.request("GET", "/_ministack/ses/messages")
+            answer = json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+        mails: list[dict[str, Any]] = answer["messages"].get(ACCOUNT, [])
+        return mails
+
+
+@lru_cache(maxsize=1)
+def _session() -> AioSession:
+    # Reads service descriptions once. Nothing of the user's own AWS account counts here: no profile, no files.
+    nothing = (None, None, None, None)
+    return AioSession({"profile": nothing, "config_file": nothing, "credentials_file": nothing})
+
+
+def listen(port: int, what: str) -> socket.socket:
+    """A listening socket on the loopback interface; port 0 takes a free one. PortInUse names `what` it was for."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((HOST, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise _unusable(error, port, what) from None
+    return listener
+
+
+def emulator(listener: socket.socket, directory: Path, root: Credentials, *, inherited: tuple[int, ...] = ()) -> Child:
+    """The emulator as a child, serving on `listener` with its state in `directory`.
+
+    It is essential: it keeps its state in memory and saves it when it is stopped, so one started after a crash
+    would have forgotten what services and clients have been told.
+    """
+    port = listener.getsockname()[1]
+    scratch = directory / "tmp"
+    scratch.mkdir(parents=True, exist_ok=True)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SYNCLINE_"))} | {
+        "AUTH": "true",
+        "AWS_ACCESS_KEY_ID": root.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": root.secret_access_key,
+        "DOCKER_HOST": f"unix://{scratch}/no-docker",  # nothing we use needs it
+        "GATEWAY_PORT": str(port),
+        "IOT_MTLS_ENABLED": "0",  # listens on a port of its own
+        "LOG_LEVEL": "WARNING",
+        "MINISTACK_ACCOUNT_ID": ACCOUNT,
+        "MINISTACK_HOST": HOST,
+        "MINISTACK_REGION": REGION,
+        "PERSIST_STATE": "1",
+        "S3_DATA_DIR": str(directory / "s3"),
+        "S3_PERSIST": "1",
+        "SERVICES": _USED_SERVICES,
+        "SFTP_ENABLED": "0",  # listens on a port of its own
+        "STATE_DIR": str(directory / "state"),
+        "TMPDIR": str(scratch),
+    }
+    return Child(
+        name=NAME,
+        argv=(sys.executable, "-P", "-m", "stack.embedded", str(listener.fileno())),
+        env=env,
+        ready=partial(http_ok, HOST, port, "/_ministack/health"),
+        essential=True,
+        stop_seconds=_STOP_SECONDS,
+        orphaned=signal.SIGTERM,  # so that it saves its state even then
+        inherited=(listener.fileno(), *inherited),
+    )
+
+
+def _unusable(error: OSError, port: int, what: str) -> StackError:
+    if error.errno == errno.EADDRINUSE:
+        return PortInUse(port, what)
+    return StackError(f"port {port} ({what}) cannot be used: {error.strerror}; choose another with --port")

@@ -1,0 +1,73 @@
+"""What the children say: each line to the terminal behind its name, and to a file of that name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections import deque
+from pathlib import Path
+from typing import IO, Final, Self, TextIO
+
+_KEPT_LINES: Final = 12
+_NAME_WIDTH: Final = 8
+_COLOURS: Final = (36, 32, 35, 33, 34, 31)  # cyan, green, magenta, yellow, blue, red
+_OWN_NAME: Final = "stack"
+
+
+class Output:
+    """Line by line. The files of the previous run are kept beside as `{name}.log.1`."""
+
+    def __init__(self, directory: Path, *, terminal: TextIO | None) -> None:
+        """Write files into `directory`, which is made, and to `terminal` if there is one."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._terminal = terminal
+        self._coloured = terminal is not None and terminal.isatty() and "NO_COLOR" not in os.environ
+        self._files: dict[str, IO[str]] = {}
+        self._tails: dict[str, deque[str]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
+    def say(self, text: str) -> None:
+        """Something that the stack itself has to say."""
+        self.line(_OWN_NAME, text)
+
+    def line(self, name: str, text: str) -> None:
+        """One line, without its end, of the child `name`."""
+        self._tail(name).append(text)
+        with contextlib.suppress(OSError):  # a full disk or a closed terminal must not stop the stack
+            file = self._file(name)
+            file.write(f"{text}\n")
+            file.flush()
+        if self._terminal is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self._terminal.write(f"{self._prefix(name)} {text}\n")
+                self._terminal.flush()
+
+    def last_lines(self, name: str) -> list[str]:
+        """The last few lines of the child `name`, oldest first."""
+        return list(self._tail(name))
+
+    def _tail(self, name: str) -> deque[str]:
+        return self._tails.setdefault(name, deque(maxlen=_KEPT_LINES))
+
+    def _file(self, name: str) -> IO[str]:
+        if name not in self._files:
+            path = self._directory / f"{name}.log"
+            if path.exists():
+                path.replace(path.with_name(f"{name}.log.1"))
+            self._files[name] = path.open("w", encoding="utf-8", errors="replace")
+        return self._files[name]
+
+    def _prefix(self, name: str) -> str:
+        label = f"{name:<{_NAME_WIDTH}} |"
+        if not self._coloured:
+            return label
+        colour = _COLOURS[list(self._tails).index(name) % len(_COLOURS)]
+        return f"\x1b[{colour}m{label}\x1b[0m"

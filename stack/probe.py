@@ -1,0 +1,48 @@
+"""Whether something serves yet. No probe raises: what cannot be reached does not serve."""
+
+from __future__ import annotations
+
+import asyncio
+from http.client import HTTPConnection, HTTPException
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+_SECONDS: Final = 1.0
+_OK: Final = 200
+
+
+async def http_ok(host: str, port: int, path: str) -> bool:
+    """Whether GET `path` is answered with 200."""
+    return await asyncio.to_thread(_http_ok, host, port, path)
+
+
+async def grpc_serving(target: str) -> bool:
+    """Whether the gRPC health service at `target` says SERVING."""
+    # The synchronous API on a thread: grpc.aio disturbs event loops on other threads of the process, and tests
+    # run the stack on one thread and their clients on another.
+    return await asyncio.to_thread(_grpc_serving, target)
+
+
+def _http_ok(host: str, port: int, path: str) -> bool:
+    connection = HTTPConnection(host, port, timeout=_SECONDS)
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status == _OK
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _grpc_serving(target: str) -> bool:
+    # Own subchannels, else a refused first attempt backs off for all later ones; no proxy on the way to ourselves.
+    options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(target, options=options) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)  # the types of its methods are not published
+        try:
+            answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=_SECONDS)
+        except grpc.RpcError:
+            return False
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

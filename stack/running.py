@@ -1,0 +1,106 @@
+"""The stack, or the embedded AWS alone, as a context manager: for tests and demonstrations.
+
+    with running_stack() as stack: ...        stack.endpoint, stack.aws, stack.pids
+    with embedded_aws() as aws: ...           aws.endpoint, aws.root, aws.resources, aws.client("s3")
+
+Both run on a thread with an event loop of its own, so that they can outlive the event loop of a single test.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+from stack.deploy import Resources, deploy
+from stack.directory import new_root
+from stack.emulator import HOST, Aws, emulator, listen
+from stack.output import Output
+from stack.services import services
+from stack.supervisor import Supervisor
+from stack.up import MakeChildren, Stack, stack
+
+T = TypeVar("T")
+
+_READY_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedAws(Aws):
+    """The embedded AWS with our resources deployed."""
+
+    resources: Resources = field(kw_only=True)
+
+
+@contextmanager
+def running_stack(
+    *,
+    port: int = 0,
+    data: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+    children: MakeChildren = services,
+) -> Iterator[Stack]:
+    """The whole stack; `variables` are added to the environment of every service."""
+    with _in_background(stack(port=port, data=data, variables=variables, children=children)) as running:
+        yield running
+
+
+@contextmanager
+def embedded_aws(*, data: Path | None = None) -> Iterator[EmbeddedAws]:
+    """Only the embedded AWS, with the template deployed; in `data` it finds what an earlier one left there."""
+    with _in_background(_embedded_aws(data)) as aws:
+        yield aws
+
+
+@asynccontextmanager
+async def _embedded_aws(data: Path | None) -> AsyncIterator[EmbeddedAws]:
+    with tempfile.TemporaryDirectory(prefix="syncline-aws-") as temporary, listen(0, "embedded AWS") as listener:
+        directory = data or Path(temporary)
+        with Output(directory / "logs", terminal=None) as output:
+            async with Supervisor(output) as supervisor:
+                aws = Aws(endpoint=f"http://{HOST}:{listener.getsockname()[1]}", root=new_root())
+                await supervisor.start(emulator(listener, directory, aws.root), within=_READY_SECONDS)
+                listener.close()  # the emulator has inherited it
+                yield EmbeddedAws(aws.endpoint, aws.root, aws.region, resources=await deploy(aws))
+
+
+@contextmanager
+def _in_background(opening: AbstractAsyncContextManager[T]) -> Iterator[T]:
+    """Enter `opening` on a thread of its own, and leave it there at the end.
+
+    The same thread from first to last: to the kernel, it and not the process is the children's parent.
+    """
+    entered: Future[T] = Future()
+    left: Future[None] = Future()
+    ended: Future[None] = Future()
+
+    async def hold() -> None:
+        try:
+            async with opening as value:
+                entered.set_result(value)
+                await asyncio.wrap_future(left)
+        except BaseException as error:
+            if entered.done():
+                raise
+            entered.set_exception(error)
+
+    def run() -> None:
+        try:
+            ended.set_result(asyncio.run(hold()))
+        except BaseException as error:  # raised again by whoever waits
+            ended.set_exception(error)
+
+    thread = threading.Thread(target=run, name="stack", daemon=True)
+    thread.start()
+    try:
+        yield entered.result()
+    finally:
+        left.set_result(None)
+        thread.join()
+        ended.result()

@@ -1,0 +1,162 @@
+"""What each service is told: its address, its peers, its resources. Only by environment, as in production."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from stack.deploy import Resources
+from stack.emulator import HOST, Aws
+from stack.probe import grpc_serving, http_ok
+from stack.supervisor import Child
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The gateway's port and the four that follow it."""
+
+    gateway: int
+
+    @property
+    def auth(self) -> int:
+        return self.gateway + 1
+
+    @property
+    def metadata(self) -> int:
+        return self.gateway + 2
+
+    @property
+    def notify(self) -> int:
+        return self.gateway + 3
+
+    @property
+    def aws(self) -> int:
+        return self.gateway + 4
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What there is to connect."""
+
+    ports: Ports
+    aws: Aws
+    resources: Resources
+    role_environment: Callable[[str], Mapping[str, str]]
+    """What to add to a service's environment, by its name, so that it acts in its own role."""
+    service_secret: str
+    signing_key_file: Path
+    variables: Mapping[str, str]
+    """What to add to the environment of every service."""
+
+    @property
+    def endpoint(self) -> str:
+        """What the user sees."""
+        return f"http://{HOST}:{self.ports.gateway}"
+
+
+def services(wiring: Wiring) -> list[Child]:
+    """The services as children, in the order in which they depend on each other."""
+    ports, resources = wiring.ports, wiring.resources
+    auth, metadata, notify = (f"{HOST}:{port}" for port in (ports.auth, ports.metadata, ports.notify))
+    return [
+        _service(
+            wiring,
+            "auth",
+            ports.auth,
+            {
+                "BUCKET": resources.bucket_name,
+                "IDENTITY_TABLE": resources.identity_table_name,
+                "SIGNING_KEY_FILE": str(wiring.signing_key_file),
+                "TRANSFER_ROLE_ARN": resources.transfer_role_arn,
+            },
+        ),
+        _service(
+            wiring,
+            "metadata",
+            ports.metadata,
+            {
+                "AUTH_TARGET": auth,
+                "BUCKET": resources.bucket_name,
+                "CHANGES_TOPIC_ARN": resources.changes_topic_arn,
+                "METADATA_TABLE": resources.metadata_table_name,
+            },
+        ),
+        _service(
+            wiring,
+            "notify",
+            ports.notify,
+            {
+                "AUTH_TARGET": auth,
+                "CHANGES_TOPIC_ARN": resources.changes_topic_arn,
+                "DOORBELL_QUEUE_PREFIX": resources.doorbell_queue_prefix,
+                "MAIL_CONFIGURATION_SET": resources.mail_configuration_set_name,
+                "MAIL_QUEUE_URL": resources.mail_queue_url,
+                "MAIL_SENDER": resources.mail_sender,
+                "NOTIFY_TABLE": resources.notify_table_name,
+                "PUBLIC_URL": wiring.endpoint,
+            },
+        ),
+        _service(
+            wiring,
+            "gateway",
+            ports.gateway,
+            {
+                "AUTH_TARGET": auth,
+                "BUCKET": resources.bucket_name,
+                "METADATA_TARGET": metadata,
+                "NOTIFY_TARGET": notify,
+                "PUBLIC_AUTH": auth,
+                "PUBLIC_METADATA": metadata,
+                "PUBLIC_NOTIFY": notify,
+                "PUBLIC_S3_ENDPOINT": wiring.aws.endpoint,
+                "PUBLIC_URL": wiring.endpoint,
+            },
+        ),
+    ]
+
+
+def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, str]) -> dict[str, str]:
+    """A service's whole environment.
+
+    Other `SYNCLINE_*` variables of ours reach it too, so that limits and log levels can be set for all; nothing
+    of the user's AWS account does.
+    """
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    own = {
+        "LISTEN": f"{HOST}:{port}",
+        "SERVICE_SECRET": wiring.service_secret,
+        **variables,
+    }
+    return {
+        "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
+        "SYNCLINE_LOG_FORMAT": "console",
+        **inherited,
+        **wiring.variables,
+        **{f"SYNCLINE_{key}": value for key, value in own.items()},
+        "AWS_ENDPOINT_URL": wiring.aws.endpoint,
+        "AWS_REGION": wiring.aws.region,
+        "AWS_DEFAULT_REGION": wiring.aws.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        # No profile of the user's may stand in for the role.
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        **wiring.role_environment(name),
+        # Everything is on this machine: no proxy on the way.
+        "no_proxy": HOST,
+        "NO_PROXY": HOST,
+    }
+
+
+def _service(wiring: Wiring, name: str, port: int, variables: Mapping[str, str]) -> Child:
+    module = "gateway" if name == "gateway" else f"services.{name}"
+    return Child(
+        name=name,
+        # -P: a directory `services` where the user happens to be is none of ours.
+        argv=(sys.executable, "-P", "-m", module),
+        env=environment(wiring, name, port, variables),
+        ready=partial(http_ok, HOST, port, "/readyz") if name == "gateway" else partial(grpc_serving, f"{HOST}:{port}"),
+    )

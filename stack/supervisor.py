@@ -1,0 +1,215 @@
+"""Keep children running, and stop them in order with nothing left behind.
+
+Each child leads a process group of its own, so that what it starts ends with it and a Ctrl-C at the terminal
+reaches only the stack; and each is told by the kernel when the stack is gone (see `child`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Self
+
+from stack.errors import StackError, StartFailed
+from stack.output import Output
+
+_CHILD: Final = Path(__file__).with_name("child.py")
+_POLL_SECONDS: Final = 0.05
+_SETTLED_SECONDS: Final = 60.0
+_CHUNK: Final = 64 * 1024
+_LONGEST_LINE: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A program to keep running.
+
+    `ready` says whether it serves; it must answer within about a second and not raise. An `essential` child is
+    not restarted: when it ends, the stack has failed. `orphaned` is the signal it gets if the stack is killed.
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    ready: Callable[[], Awaitable[bool]]
+    essential: bool = False
+    stop_seconds: float = 10.0
+    orphaned: signal.Signals = signal.SIGKILL
+    inherited: tuple[int, ...] = ()
+    """File descriptors that it inherits."""
+
+
+@dataclass(slots=True)
+class _Running:
+    child: Child
+    process: Process
+    pump: asyncio.Task[None]
+    started: float = field(default_factory=time.monotonic)
+    keeper: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    """Starts children, restarts the ones that end, and stops all of them, last first."""
+
+    def __init__(self, output: Output, *, first_delay: float = 0.5, longest_delay: float = 30.0) -> None:
+        """A child that ended is started again after `first_delay` seconds, then twice that, up to `longest_delay`."""
+        self._output = output
+        self._first_delay = first_delay
+        self._longest_delay = longest_delay
+        self._running: dict[str, _Running] = {}
+        self._failed = asyncio.Event()
+        self._failure: StackError | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def start(self, *children: Child, within: float) -> None:
+        """Start `children` together and return when all are ready.
+
+        Raises StartFailed if one ends before that or `within` seconds have passed; those started keep running
+        until `stop`.
+        """
+        deadline = time.monotonic() + within
+        starting = []
+        for child in children:
+            running = self._running[child.name] = await self._spawn(child)
+            starting.append(running)
+        waiting = list(starting)
+        while waiting:
+            for running in starting:
+                if (status := running.process.returncode) is not None:
+                    await running.pump
+                    raise self._not_started(running.child, f"it {_ended(status)}")
+            waiting = [running for running in waiting if not await running.child.ready()]
+            if waiting and time.monotonic() > deadline:
+                raise self._not_started(waiting[0].child, f"it was not ready after {within:g} s")
+            if waiting:
+                await asyncio.sleep(_POLL_SECONDS)
+        for running in starting:
+            running.keeper = asyncio.create_task(self._keep(running), name=f"keep {running.child.name}")
+
+    @property
+    def pids(self) -> Mapping[str, int]:
+        """The process id of each child, by name."""
+        return {name: running.process.pid for name, running in self._running.items()}
+
+    async def failure(self) -> StackError:
+        """Wait until the stack cannot go on, and tell why."""
+        await self._failed.wait()
+        assert self._failure is not None
+        return self._failure
+
+    async def stop(self) -> None:
+        """Stop all children, the last started first: SIGTERM, then SIGKILL to the group when its time is up.
+
+        Cancelled while it waits, it kills all that is left.
+        """
+        try:
+            for name, running in reversed(list(self._running.items())):
+                await _cancelled(running.keeper)
+                await self._end(running)
+                del self._running[name]
+        except asyncio.CancelledError:
+            self._output.say(f"killing {', '.join(self._running)}")
+            for running in self._running.values():
+                await _cancelled(running.keeper)
+                _kill_group(running.process)
+            for running in self._running.values():
+                await running.process.wait()
+                await running.pump
+            self._running.clear()
+            raise
+
+    async def _spawn(self, child: Child) -> _Running:
+        shim = (sys.executable, "-I", "-S", str(_CHILD), str(os.getpid()), str(int(child.orphaned)))
+        process = await asyncio.create_subprocess_exec(
+            *shim,
+            *child.argv,
+            env=dict(child.env),
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            start_new_session=True,
+            pass_fds=child.inherited,
+        )
+        return _Running(child, process, asyncio.create_task(self._pump(child.name, process)))
+
+    async def _keep(self, running: _Running) -> None:
+        child, delay = running.child, self._first_delay
+        while True:
+            status = await running.process.wait()
+            await running.pump
+            if child.essential:
+                self._output.say(f"{child.name} {_ended(status)}; the stack cannot go on without it")
+                self._failure = StackError(f"{child.name} {_ended(status)}")
+                self._failed.set()
+                return
+            if time.monotonic() - running.started > _SETTLED_SECONDS:
+                delay = self._first_delay
+            self._output.say(f"{child.name} {_ended(status)}; starting it again in {delay:g} s")
+            _kill_group(running.process)
+            await asyncio.sleep(delay)
+            delay = min(2 * delay, self._longest_delay)
+            again = await self._spawn(child)
+            running.process, running.pump, running.started = again.process, again.pump, again.started
+
+    async def _end(self, running: _Running) -> None:
+        child, process = running.child, running.process
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            try:
+                await asyncio.wait_for(process.wait(), child.stop_seconds)
+            except TimeoutError:
+                self._output.say(f"{child.name} did not stop within {child.stop_seconds:g} s; killing it")
+        _kill_group(process)
+        await process.wait()
+        await running.pump
+
+    async def _pump(self, name: str, process: Process) -> None:
+        assert process.stdout is not None
+        rest = b""
+        while chunk := await process.stdout.read(_CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._output.line(name, line.decode(errors="replace"))
+            if len(rest) > _LONGEST_LINE:
+                self._output.line(name, rest.decode(errors="replace"))
+                rest = b""
+        if rest:
+            self._output.line(name, rest.decode(errors="replace"))
+
+    def _not_started(self, child: Child, why: str) -> StartFailed:
+        return StartFailed(child.name, why, self._output.last_lines(child.name))
+
+
+async def _cancelled(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _kill_group(process: Process) -> None:
+    # The group outlives its leader for as long as it has members; without any, there is nothing to kill.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        return f"was ended by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"was ended by signal {-status}"

@@ -1,0 +1,179 @@
+"""The whole system in the foreground: `syncline up`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TextIO
+
+from stack.credentials import role_credentials
+from stack.deploy import Resources, deploy
+from stack.directory import data_directory
+from stack.emulator import HOST, Aws, emulator, listen
+from stack.errors import PortInUse, StackError
+from stack.output import Output
+from stack.services import Ports, Wiring, services
+from stack.supervisor import Child, Supervisor
+
+DEFAULT_PORT: Final = 8080
+
+_READY_SECONDS: Final = 60.0
+_LAST_PORT: Final = 65535
+# Below the range from which the kernel takes ports for outgoing connections.
+_FREE_PORTS: Final = range(20000, 32000)
+
+MakeChildren = Callable[[Wiring], Sequence[Child]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A running stack."""
+
+    endpoint: str
+    """Where the gateway serves: `http://127.0.0.1:PORT`."""
+    ports: Ports
+    data: Path
+    aws: Aws
+    """The embedded AWS, with its root credentials."""
+    resources: Resources
+    supervisor: Supervisor
+
+    @property
+    def pids(self) -> Mapping[str, int]:
+        """The process id of each child: `aws`, `auth`, `metadata`, `notify`, `gateway`."""
+        return self.supervisor.pids
+
+
+def main(*, port: int = DEFAULT_PORT, data: Path | None = None) -> int:
+    """Run the stack until SIGINT, SIGTERM or SIGHUP; returns the exit status.
+
+    Port 0 takes five free ports. Without `data`, everything is gone afterwards.
+    """
+    try:
+        return asyncio.run(up(port=port, data=data))
+    except StackError as error:
+        sys.stderr.write(f"syncline up: {error}\n")
+        return 1
+
+
+async def up(*, port: int = DEFAULT_PORT, data: Path | None = None, children: MakeChildren = services) -> int:
+    """Run the stack in the foreground until a signal stops it; a second one kills what has not stopped yet.
+
+    Returns 0 after a clean stop, 1 after a forced one. Raises StackError if the stack does not come up or cannot
+    go on.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    interruptions = 0
+
+    def interrupt() -> None:
+        nonlocal interruptions
+        interruptions += 1
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, interrupt)
+    try:
+        async with stack(port=port, data=data, terminal=sys.stderr, children=children) as running:
+            sys.stdout.write(f"syncline is up: {running.endpoint}\n")
+            sys.stdout.flush()
+            failure = await running.supervisor.failure()
+    except asyncio.CancelledError:
+        if not interruptions:
+            raise
+        return 0 if interruptions == 1 else 1
+    raise failure
+
+
+@asynccontextmanager
+async def stack(
+    *,
+    port: int = DEFAULT_PORT,
+    data: Path | None = None,
+    terminal: TextIO | None = None,
+    children: MakeChildren = services,
+    variables: Mapping[str, str] | None = None,
+) -> AsyncIterator[Stack]:
+    """The whole stack, ready; at the end it is stopped cleanly.
+
+    `terminal` gets what the children say, `variables` are added to the environment of every service, and
+    `children` makes them. Raises StackError.
+    """
+    async with AsyncExitStack() as opened:
+        path = opened.enter_context(_data(data))
+        directory = opened.enter_context(data_directory(path))
+        ports, listener = _reserved(port)
+        with listener:  # the emulator has inherited it by the end of this block
+            output = opened.enter_context(Output(directory.logs, terminal=terminal))
+            supervisor = await opened.enter_async_context(Supervisor(output))
+            began = time.monotonic()
+            aws = Aws(endpoint=f"http://{HOST}:{ports.aws}", root=directory.root_credentials())
+            await supervisor.start(
+                emulator(listener, directory.aws, aws.root, inherited=(directory.lock,)), within=_READY_SECONDS
+            )
+        resources = await deploy(aws)
+        output.say(f"the embedded AWS serves at {aws.endpoint} after {time.monotonic() - began:.1f} s")
+        roles = {
+            "auth": resources.auth_role_arn,
+            "metadata": resources.metadata_role_arn,
+            "notify": resources.notify_role_arn,
+            "gateway": resources.gateway_role_arn,
+        }
+        wiring = Wiring(
+            ports=ports,
+            aws=aws,
+            resources=resources,
+            role_environment=await opened.enter_async_context(role_credentials(aws, roles)),
+            service_secret=directory.service_secret(),
+            signing_key_file=directory.signing_key_file,
+            variables=variables or {},
+        )
+        # Stopped before what was opened above, of which they make use to the last.
+        opened.push_async_callback(supervisor.stop)
+        await supervisor.start(*children(wiring), within=_READY_SECONDS)
+        output.say(f"everything serves after {time.monotonic() - began:.1f} s; data in {path}")
+        yield Stack(wiring.endpoint, ports, path, aws, resources, supervisor)
+
+
+@contextmanager
+def _data(data: Path | None) -> Iterator[Path]:
+    if data is not None:
+        yield data.resolve()
+        return
+    with tempfile.TemporaryDirectory(prefix="syncline-") as temporary:
+        yield Path(temporary)
+
+
+def _reserved(port: int) -> tuple[Ports, socket.socket]:
+    """The ports from `port` on, found to be free, and the listening socket for the embedded AWS."""
+    if port:
+        return _checked(port)
+    for candidate in random.sample(_FREE_PORTS, 50):
+        try:
+            return _checked(candidate)
+        except PortInUse:
+            continue
+    raise StackError("no five free ports in a row found; choose them with --port")
+
+
+def _checked(port: int) -> tuple[Ports, socket.socket]:
+    ports = Ports(port)
+    if not 0 < port <= ports.aws <= _LAST_PORT:
+        raise StackError(f"port {port} leaves no room for the four that follow it; choose another with --port")
+    for number, what in (
+        (ports.gateway, "gateway"),
+        (ports.auth, "auth"),
+        (ports.metadata, "metadata"),
+        (ports.notify, "notify"),
+    ):
+        listen(number, what).close()
+    return ports, listen(ports.aws, "embedded AWS")

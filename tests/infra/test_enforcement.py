@@ -1,0 +1,225 @@
+"""What the credentials of a space permit: decided by AWS on every request, whatever our services think.
+
+The same chain as in production: auth's role assumes the transfer role with a session policy for one space.
+"""
+
+import asyncio
+import base64
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, Literal
+
+import aiohttp
+import pytest
+from botocore.exceptions import ClientError
+
+from stack.emulator import Credentials
+from stack.running import EmbeddedAws
+
+A, B = "a" * 26, "b" * 26
+
+
+def session_policy(bucket: str, space: str, access: Literal["read", "write"]) -> dict[str, Any]:
+    """As auth issues it."""
+    actions = ["s3:GetObject"] if access == "read" else ["s3:GetObject", "s3:PutObject"]
+    resource = f"arn:aws:s3:::{bucket}/spaces/{space}/objects/*"
+    return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}]}
+
+
+class Holder:
+    """Somebody with credentials, and the requests they might try."""
+
+    def __init__(self, s3: Any, bucket: str) -> None:
+        self.s3 = s3
+        self.bucket = bucket
+
+    async def put(
+        self, space: str, data: bytes, *, claimed: bytes | None = None, condition: dict[str, str] | None = None
+    ) -> Any:
+        """Upload `data` as the client does, claiming that it is `claimed`; `condition` replaces If-None-Match."""
+        return await self.s3.put_object(
+            Bucket=self.bucket,
+            Key=key(space, data),
+            Body=data,
+            ChecksumSHA256=base64.b64encode(hashlib.sha256(data if claimed is None else claimed).digest()).decode(),
+            **({"IfNoneMatch": "*"} if condition is None else condition),
+        )
+
+    async def get(self, space: str, data: bytes) -> bytes:
+        answer = await self.s3.get_object(Bucket=self.bucket, Key=key(space, data))
+        content: bytes = await answer["Body"].read()
+        return content
+
+    async def head(self, space: str, data: bytes) -> Any:
+        return await self.s3.head_object(Bucket=self.bucket, Key=key(space, data), ChecksumMode="ENABLED")
+
+    async def list(self, space: str) -> Any:
+        return await self.s3.list_objects_v2(Bucket=self.bucket, Prefix=f"spaces/{space}/")
+
+    async def delete(self, space: str, data: bytes) -> Any:
+        return await self.s3.delete_object(Bucket=self.bucket, Key=key(space, data))
+
+    async def delete_many(self, space: str, data: bytes) -> Any:
+        return await self.s3.delete_objects(Bucket=self.bucket, Delete={"Objects": [{"Key": key(space, data)}]})
+
+    async def copy(self, source: str, target: str, data: bytes) -> Any:
+        found = {"Bucket": self.bucket, "Key": key(source, data)}
+        return await self.s3.copy_object(Bucket=self.bucket, Key=f"{key(target, data)}-copy", CopySource=found)
+
+    async def begin_multipart(self, space: str, data: bytes) -> Any:
+        return await self.s3.create_multipart_upload(Bucket=self.bucket, Key=key(space, data))
+
+
+def key(space: str, data: bytes) -> str:
+    return f"spaces/{space}/objects/{hashlib.sha256(data).hexdigest()}"
+
+
+@pytest.fixture
+def holder_of(aws: EmbeddedAws) -> Any:
+    @asynccontextmanager
+    async def holder_of(
+        space: str, access: Literal["read", "write"] = "write", *, seconds: int = 900
+    ) -> AsyncIterator[Holder]:
+        auth = await aws.assume(aws.resources.auth_role_arn)
+        policy = session_policy(aws.resources.bucket_name, space, access)
+        held = await aws.assume(aws.resources.transfer_role_arn, by=auth, policy=policy, seconds=seconds)
+        # Without saying so, botocore signs addresses by the version 2 that proves no header.
+        options: dict[str, Any] = {"signature_version": "s3v4", "retries": {"total_max_attempts": 1}}
+        async with aws.client("s3", held, **options) as s3:
+            yield Holder(s3, aws.resources.bucket_name)
+
+    return holder_of
+
+
+async def refusal(attempt: Any) -> tuple[int, str]:
+    with pytest.raises(ClientError) as refused:
+        await attempt
+    response = refused.value.response
+    return response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Code"]
+
+
+DENIED = (HTTPStatus.FORBIDDEN, "AccessDenied")
+DENIED_HEAD = (HTTPStatus.FORBIDDEN, "403")  # an answer to HEAD has no body to say more
+
+
+async def test_an_editor_creates_and_reads_objects_of_the_space(holder_of: Any) -> None:
+    async with holder_of(A) as editor:
+        await editor.put(A, b"mine")
+        assert await editor.get(A, b"mine") == b"mine"
+        head = await editor.head(A, b"mine")
+    assert base64.b64decode(head["ChecksumSHA256"]) == hashlib.sha256(b"mine").digest()
+    assert head["ChecksumType"] == "FULL_OBJECT"
+
+
+async def test_nothing_of_another_space_is_in_reach(holder_of: Any) -> None:
+    async with holder_of(B) as neighbour, holder_of(A) as intruder:
+        await neighbour.put(B, b"theirs")
+        assert await refusal(intruder.put(B, b"planted")) == DENIED
+        assert await refusal(intruder.get(B, b"theirs")) == DENIED
+        assert await refusal(intruder.head(B, b"theirs")) == DENIED_HEAD
+        assert await refusal(intruder.list(B)) == DENIED
+        assert await refusal(intruder.delete(B, b"theirs")) == DENIED
+        assert await refusal(intruder.delete_many(B, b"theirs")) == DENIED
+        assert await refusal(intruder.copy(B, A, b"theirs")) == DENIED
+        assert await neighbour.get(B, b"theirs") == b"theirs"
+
+
+async def test_not_even_ones_own_space_can_be_listed_or_emptied(holder_of: Any) -> None:
+    async with holder_of(A) as editor:
+        await editor.put(A, b"stays")
+        assert await refusal(editor.list(A)) == DENIED
+        assert await refusal(editor.delete(A, b"stays")) == DENIED
+        assert await refusal(editor.delete_many(A, b"stays")) == DENIED
+        assert await editor.get(A, b"stays") == b"stays"
+
+
+async def test_an_object_is_never_overwritten(holder_of: Any) -> None:
+    async with holder_of(A) as editor:
+        await editor.put(A, b"once")
+        assert await refusal(editor.put(A, b"once")) == (HTTPStatus.PRECONDITION_FAILED, "PreconditionFailed")
+        assert await refusal(editor.put(A, b"once", condition={})) == DENIED
+        assert await refusal(editor.put(A, b"once", condition={"IfNoneMatch": '"other"'})) == DENIED
+        assert await refusal(editor.put(A, b"once", condition={"IfMatch": "*"})) == DENIED
+        assert await refusal(editor.copy(A, A, b"once")) == DENIED
+        assert await refusal(editor.begin_multipart(A, b"once")) == DENIED
+        assert await editor.get(A, b"once") == b"once"
+
+
+async def test_bytes_that_are_not_what_they_claim_are_not_stored(holder_of: Any) -> None:
+    async with holder_of(A) as editor:
+        wrong = editor.put(A, b"sent", claimed=b"claimed")
+        assert await refusal(wrong) == (HTTPStatus.BAD_REQUEST, "BadDigest")
+        status, _ = await refusal(editor.head(A, b"sent"))
+        assert status == HTTPStatus.NOT_FOUND
+
+
+async def test_a_viewer_reads_and_writes_nothing(holder_of: Any) -> None:
+    async with holder_of(A) as editor, holder_of(A, "read") as viewer:
+        await editor.put(A, b"for all")
+        assert await viewer.get(A, b"for all") == b"for all"
+        assert await refusal(viewer.put(A, b"not by me")) == DENIED
+        assert await refusal(viewer.list(A)) == DENIED
+        assert await refusal(viewer.delete(A, b"for all")) == DENIED
+
+
+async def test_expired_credentials_permit_nothing(holder_of: Any) -> None:
+    # AWS issues none for less than 15 minutes; the emulator takes any duration, so that this need not wait.
+    async with holder_of(A) as editor, holder_of(A, seconds=1) as late:
+        await editor.put(A, b"in time")
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                await late.get(A, b"in time")
+            except ClientError as error:
+                assert error.response["Error"]["Code"] == "ExpiredToken"  # noqa: PT017  # any other fails the test
+                break
+            assert time.monotonic() < deadline, "still valid"
+            await asyncio.sleep(0.1)
+        assert await refusal(late.put(A, b"too late")) == (HTTPStatus.BAD_REQUEST, "ExpiredToken")
+
+
+async def test_without_credentials_nothing_is_in_reach(aws: EmbeddedAws, holder_of: Any) -> None:
+    async with holder_of(A) as editor, aiohttp.ClientSession() as session:
+        await editor.put(A, b"not public")
+        address = f"{aws.endpoint}/{aws.resources.bucket_name}/{key(A, b'not public')}"
+        for method in ("GET", "PUT", "DELETE"):
+            async with session.request(method, address) as answer:
+                assert answer.status == HTTPStatus.FORBIDDEN
+
+
+async def test_a_page_in_a_browser_uploads_by_a_signed_address(aws: EmbeddedAws, holder_of: Any) -> None:
+    data, page = b"from a page", {"Origin": "https://files.example.com"}
+    proof = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    async with holder_of(A) as editor, aiohttp.ClientSession() as browser:
+        address = await editor.s3.generate_presigned_url(
+            "put_object",
+            Params={"Bucket": editor.bucket, "Key": key(A, data), "ChecksumSHA256": proof, "IfNoneMatch": "*"},
+            ExpiresIn=60,
+        )
+        headers = {"If-None-Match": "*", "x-amz-checksum-sha256": proof}
+        asked = {
+            "Access-Control-Request-Method": "PUT",
+            "Access-Control-Request-Headers": ",".join(headers).lower(),
+        }
+        async with browser.options(address, headers=page | asked) as preflight:
+            assert preflight.status == HTTPStatus.OK
+            assert preflight.headers["Access-Control-Allow-Origin"] in {"*", page["Origin"]}
+        async with browser.put(address, data=b"altered   !", headers=page | headers) as refused:
+            assert refused.status == HTTPStatus.BAD_REQUEST
+        async with browser.put(address, data=data, headers=page | headers) as stored:
+            assert stored.status == HTTPStatus.OK
+            assert "etag" in stored.headers["Access-Control-Expose-Headers"].lower()
+        async with browser.put(address, data=data, headers=page | headers) as repeated:
+            assert repeated.status == HTTPStatus.PRECONDITION_FAILED
+        async with browser.put(address, data=data, headers={"x-amz-checksum-sha256": proof}) as unconditional:
+            assert unconditional.status == HTTPStatus.FORBIDDEN
+        assert await editor.get(A, data) == data
+
+
+async def test_only_auth_issues_credentials_of_a_space(aws: EmbeddedAws) -> None:
+    for role in (aws.resources.metadata_role_arn, aws.resources.notify_role_arn, aws.resources.gateway_role_arn):
+        held: Credentials = await aws.assume(role)
+        assert await refusal(aws.assume(aws.resources.transfer_role_arn, by=held)) == DENIED

@@ -1,0 +1,145 @@
+"""Clients obey the SDK's variables, try a bounded number of times, and tell passing faults from others."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from aiobotocore.session import AioSession
+from botocore.exceptions import ClientError
+
+from core.errors import Unavailable
+from runtime import aws
+
+
+@asynccontextmanager
+async def answering(*answers: tuple[int, str]) -> AsyncIterator[tuple[str, list[str]]]:
+    """An HTTP server that gives `answers` (status, body) in turn, the last one for ever; and who was asked for."""
+    seen: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        seen.append(head.split("\r\n", 1)[0])
+        status, body = answers[min(len(seen), len(answers)) - 1]
+        writer.write(
+            f"HTTP/1.1 {status} X\r\ncontent-type: application/x-amz-json-1.0\r\n"
+            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n{body}".encode()
+        )
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", seen
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name, value in {
+        "AWS_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": "/nonexistent",
+        "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
+    }.items():
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    aws.session.cache_clear()
+    yield monkeypatch
+    aws.session.cache_clear()
+
+
+async def test_standard_variables_are_honoured(environment):
+    environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    environment.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:2")
+    async with aws.Clients() as clients:
+        dynamodb = await clients.open("dynamodb")
+        s3 = await clients.open("s3")
+        assert dynamodb.meta.endpoint_url == "http://127.0.0.1:1"
+        assert s3.meta.endpoint_url == "http://127.0.0.1:2"
+        assert dynamodb.meta.region_name == "eu-central-1"
+
+
+@pytest.fixture(scope="module")
+def whole_session() -> AioSession:
+    """As it comes, with all descriptions; shared since loading them takes long."""
+    return AioSession()
+
+
+@pytest.mark.parametrize("service", ["dynamodb", "s3", "sesv2", "sns", "sqs", "sts"])
+async def test_the_lean_models_are_the_whole_models(service, whole_session):
+    async with (
+        aws.session().create_client(service) as lean,
+        whole_session.create_client(service, region_name="eu-central-1") as whole,
+    ):
+        assert lean.meta.endpoint_url == whole.meta.endpoint_url
+        assert lean.meta.service_model.operation_names == whole.meta.service_model.operation_names
+        for name in whole.meta.service_model.operation_names:
+            ours, theirs = (client.meta.service_model.operation_model(name) for client in (lean, whole))
+            for shape in ("input_shape", "output_shape"):
+                assert str(getattr(ours, shape)) == str(getattr(theirs, shape))
+                assert getattr(getattr(ours, shape), "members", {}).keys() == (
+                    getattr(getattr(theirs, shape), "members", {}).keys()
+                )
+
+
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1"])
+async def test_other_partitions_have_their_own_endpoints(environment, whole_session, region):
+    environment.setenv("AWS_REGION", region)
+    async with (
+        aws.session().create_client("s3") as lean,
+        whole_session.create_client("s3", region_name=region) as whole,
+    ):
+        assert lean.meta.endpoint_url == whole.meta.endpoint_url
+
+
+async def test_passing_faults_are_repeated(environment):
+    throttled = '{"__type": "x#ThrottlingException", "message": "slow down"}'
+    async with answering((400, throttled), (200, '{"TableNames": ["t"]}')) as (url, seen):
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        async with aws.Clients() as clients:
+            dynamodb = await clients.open("dynamodb")
+            assert (await dynamodb.list_tables())["TableNames"] == ["t"]
+    assert len(seen) == 2
+
+
+async def test_lasting_faults_become_unavailable(environment):
+    async with answering((503, "{}")) as (url, seen):
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        async with aws.Clients() as clients:
+            dynamodb = await clients.open("dynamodb", retries={"mode": "standard", "total_max_attempts": 2})
+            with pytest.raises(Unavailable, match="the table does not answer"), aws.translated("the table"):
+                await dynamodb.list_tables()
+    assert len(seen) == 2
+
+
+async def test_no_connection_becomes_unavailable(environment):
+    environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    async with aws.Clients() as clients:
+        dynamodb = await clients.open("dynamodb", retries={"mode": "standard", "total_max_attempts": 1})
+        with pytest.raises(Unavailable), aws.translated("the table"):
+            await dynamodb.list_tables()
+
+
+async def test_other_errors_stay_what_they_are(environment):
+    refused = '{"__type": "x#ConditionalCheckFailedException", "message": "no", "Item": {"seq": {"N": "7"}}}'
+    async with answering((400, refused)) as (url, seen):
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        async with aws.Clients() as clients:
+            dynamodb = await clients.open("dynamodb")
+            with pytest.raises(ClientError) as caught, aws.translated("the table"):
+                await dynamodb.put_item(TableName="t", Item={"pk": {"S": "x"}})
+    assert aws.error_code(caught.value) == "ConditionalCheckFailedException"
+    assert aws.found_item(caught.value) == {"seq": {"N": "7"}}
+    assert len(seen) == 1
+
+
+def test_a_service_does_not_load_what_it_never_uses():
+    heavy = {"boto3", "grpc_reflection.v1alpha.reflection", "httpx", "rich"}
+    code = f"import sys; import runtime.server, runtime.aws; print(sorted({heavy!r} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "[]"

@@ -1,0 +1,407 @@
+"""A process serves, drains in the right order and ends; what surrounds each call does its part."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from pydantic import SecretStr
+
+from core.errors import Unauthenticated
+from core.identifiers import DeviceId, UserId
+from runtime import context
+from runtime.context import Identity
+from runtime.errors import error_from_rpc
+from runtime.logs import structlog
+from runtime.server import App, Drain, background, build, running
+from runtime.settings import ServiceSettings
+from tests.runtime import echo
+
+SECRET = SecretStr("s" * 32)
+ANN = Identity(user=UserId("ann"), device=DeviceId("laptop"), token="good")
+
+
+class Doorkeeper:
+    async def verify(self, token: str) -> Identity:
+        if token != "good":
+            raise Unauthenticated("the access token has expired; sign in again")
+        return ANN
+
+
+async def whoami(_request, _context):
+    return context.current_user().user.encode()
+
+
+async def ids(_request, _context):
+    return (context.request_id() or "").encode()
+
+
+async def call(channel, method="Same", request=b"", **more):
+    return await channel.unary_unary(echo.path(method))(request, **more)
+
+
+# -- who is asking
+
+
+async def test_identity_reaches_the_handler():
+    app = App(name="test", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper())
+    async with running(app) as target, echo.connect(target, authorization=lambda: "good") as channel:
+        assert await call(channel, "Who") == b"ann"
+
+
+@pytest.mark.parametrize("token", [None, "", "bad"])
+async def test_without_a_valid_token_nobody_gets_in(token):
+    app = App(name="test", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper())
+    async with running(app) as target, echo.connect(target, authorization=lambda: token) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel, "Who")
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert isinstance(error_from_rpc(caught.value), Unauthenticated)
+
+
+async def test_public_methods_need_no_token_and_have_no_identity():
+    mount = echo.mount(Same=echo.unary(echo.same), Who=echo.unary(whoami))
+    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), public={"test.Echo/Same", "test.Echo/Who"})
+    async with running(app) as target, echo.connect(target) as channel:
+        assert await call(channel, "Same", b"x") == b"x"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel, "Who")
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_call_goes_on_in_the_callers_name():
+    behind = App(name="behind", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper())
+    async with (
+        running(behind) as peer,
+        echo.connect(peer, authorization=context.forwarded_token) as channel,
+    ):
+
+        async def ask(request, _context):
+            return await call(channel, "Who", request)
+
+        front = App(name="front", mounts=[echo.mount(Ask=echo.unary(ask))], verifier=Doorkeeper())
+        async with running(front) as target, echo.connect(target, authorization=lambda: "good") as outer:
+            assert await call(outer, "Ask") == b"ann"
+
+
+def test_identity_hides_its_token():
+    assert "good" not in repr(ANN)
+
+
+# -- request ids and logs
+
+
+async def test_request_id_travels_through_services():
+    async with (
+        running(App(name="behind", mounts=[echo.mount(Ids=echo.unary(ids))])) as peer,
+        echo.connect(peer) as channel,
+    ):
+
+        async def ask(request, _context):
+            return await call(channel, "Ids", request)
+
+        front = App(name="front", mounts=[echo.mount(Ask=echo.unary(ask))])
+        async with running(front) as target, echo.connect(target) as outer:
+            assert await call(outer, "Ask", metadata=(("x-request-id", "abc-123"),)) == b"abc-123"
+            made = await call(outer, "Ask", metadata=(("x-request-id", "not acceptable"),))
+    assert len(made) == 16
+
+
+async def test_each_call_is_logged_once():
+    async def fail(_request, _context):
+        raise ValueError
+
+    mount = echo.mount(Same=echo.unary(echo.same), Fail=echo.unary(fail))
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as events:
+        async with running(App(name="test", mounts=[mount])) as target, echo.connect(target) as channel:
+            await call(channel, "Same", metadata=(("x-request-id", "abc"),))
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call(channel, "Fail")
+    calls = [event for event in events if event["event"] == "rpc"]
+    assert [(event["method"], event["code"]) for event in calls] == [
+        ("/test.Echo/Same", "OK"),
+        ("/test.Echo/Fail", "INTERNAL"),
+    ]
+    assert calls[0]["request_id"] == "abc"
+    assert calls[0]["duration_ms"] >= 0
+
+
+# -- deadlines
+
+
+async def test_unary_calls_without_deadline_get_one():
+    cancelled = asyncio.Event()
+
+    async def hang(_request, _context):
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cancelled.set()
+
+    settings = ServiceSettings(service_secret=SECRET, default_deadline_seconds=0.05, drain_seconds=0, grace_seconds=1)
+    app = App(name="test", mounts=[echo.mount(Hang=echo.unary(hang))])
+    async with running(app, settings) as target, grpc.aio.insecure_channel(target) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel, "Hang")
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.details() == "took longer than 0.05 seconds"
+    assert cancelled.is_set()
+
+
+async def test_a_clients_deadline_and_streams_are_left_alone():
+    async def slow(_request, _context):
+        await asyncio.sleep(0.2)
+        return b"done"
+
+    async def slowly(_request, _context):
+        await asyncio.sleep(0.2)
+        yield b"done"
+
+    settings = ServiceSettings(service_secret=SECRET, default_deadline_seconds=0.05, drain_seconds=0, grace_seconds=1)
+    mount = echo.mount(Slow=echo.unary(slow), Slowly=echo.stream(slowly))
+    async with running(App(name="test", mounts=[mount]), settings) as target, echo.connect(target) as channel:
+        assert await call(channel, "Slow", timeout=5) == b"done"
+        assert [item async for item in channel.unary_stream(echo.path("Slowly"))(b"")] == [b"done"]
+
+
+async def test_the_channel_gives_unary_calls_a_deadline():
+    async def remaining(_request, context):
+        return str(context.time_remaining() < 6).encode()
+
+    async def hang(_request, _context):
+        await asyncio.sleep(60)
+
+    mount = echo.mount(Remaining=echo.unary(remaining), Hang=echo.unary(hang))
+    async with running(App(name="test", mounts=[mount])) as target, echo.connect(target, timeout=5) as channel:
+        assert await call(channel, "Remaining") == b"True"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(channel, "Hang", timeout=0.05)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+# -- all four kinds, and both flavours of channel
+
+
+async def test_all_kinds_of_calls():
+    async def count(requests, _context):
+        return str(len([item async for item in requests])).encode()
+
+    async def repeat(request, _context):
+        for _ in range(3):
+            yield request
+
+    async def double(requests, _context):
+        async for item in requests:
+            yield item * 2
+
+    async def double_by_writing(requests, context):
+        async for item in requests:
+            await context.write(item * 2)
+
+    mount = echo.mount(
+        Same=echo.unary(echo.same),
+        Repeat=echo.stream(repeat),
+        Count=echo.upload(count),
+        Double=echo.chat(double),
+        Write=echo.chat(double_by_writing),
+    )
+    app = App(name="test", mounts=[mount], verifier=Doorkeeper())
+
+    def by_threads(target):
+        with echo.connect_sync(target, authorization=lambda: "good") as channel:
+            assert channel.unary_unary(echo.path("Same"))(b"x") == b"x"
+            assert channel.unary_unary(echo.path("Same")).future(b"x").result() == b"x"
+            assert channel.unary_unary(echo.path("Same")).with_call(b"x")[0] == b"x"
+            assert list(channel.unary_stream(echo.path("Repeat"))(b"x")) == [b"x"] * 3
+            assert channel.stream_unary(echo.path("Count"))(iter([b"", b""])) == b"2"
+            assert list(channel.stream_stream(echo.path("Double"))(iter([b"a", b"b"]))) == [b"aa", b"bb"]
+
+    async with running(app) as target:
+        async with echo.connect(target, authorization=lambda: "good") as channel:
+            assert await call(channel, "Same", b"x") == b"x"
+            assert [item async for item in channel.unary_stream(echo.path("Repeat"))(b"x")] == [b"x"] * 3
+            assert await channel.stream_unary(echo.path("Count"))(iter([b"", b""])) == b"2"
+            for method in ("Double", "Write"):
+                replies = channel.stream_stream(echo.path(method))(iter([b"a", b"b"]))
+                assert [item async for item in replies] == [b"aa", b"bb"]
+        await asyncio.to_thread(by_threads, target)
+
+
+async def test_idempotent_calls_are_repeated_and_others_are_not():
+    attempts = {"Get": 0, "Put": 0}
+
+    def flaky(name):
+        async def handle(_request, context):
+            attempts[name] += 1
+            if attempts[name] < 3:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "starting")
+            return b"done"
+
+        return echo.unary(handle)
+
+    app = App(name="test", mounts=[echo.mount(Get=flaky("Get"), Put=flaky("Put"))])
+    async with running(app) as target, echo.connect(target, idempotent=["test.Echo/Get"]) as channel:
+        assert await call(channel, "Get") == b"done"
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call(channel, "Put")
+    assert attempts == {"Get": 3, "Put": 1}
+
+
+async def test_a_stream_that_its_client_leaves_is_closed_at_once():
+    closed = asyncio.Event()
+
+    async def forever(_request, _context):
+        try:
+            while True:
+                yield b"x" * 100_000
+        finally:
+            closed.set()
+
+    async with running(App(name="test", mounts=[echo.mount(Forever=echo.stream(forever))])) as target:
+        async with echo.connect(target) as channel:
+            async for _ in channel.unary_stream(echo.path("Forever"))(b""):
+                break
+        async with asyncio.timeout(5):
+            await closed.wait()
+
+
+# -- health and reflection
+
+
+async def test_health_and_reflection_need_no_token():
+    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))], verifier=Doorkeeper())
+    async with running(app) as target, echo.connect(target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        for service in ("", echo.SERVICE):
+            reply = await health.Check(health_pb2.HealthCheckRequest(service=service))
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (reply,) = [item async for item in reflection.ServerReflectionInfo(iter([request]))]
+        names = {service.name for service in reply.list_services_response.service}
+        assert names == {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "test.Echo"}
+
+
+async def test_an_address_in_use_is_said_plainly():
+    async with running(App(name="test", mounts=[])) as target:
+        settings = ServiceSettings(service_secret=SECRET, listen=target)
+        with pytest.raises(OSError, match="cannot listen on"):
+            build(App(name="test", mounts=[]), settings)
+
+
+# -- background work
+
+
+async def test_background_work_surrounds_serving():
+    order = []
+
+    @asynccontextmanager
+    async def work(name: str) -> AsyncIterator[None]:
+        order.append(f"{name} begins")
+        yield
+        order.append(f"{name} ends")
+
+    async with running(App(name="test", mounts=[], background=[work("a"), work("b")])):
+        order.append("serving")
+    assert order == ["a begins", "b begins", "serving", "b ends", "a ends"]
+
+
+async def test_failed_background_work_starts_again():
+    runs = asyncio.Semaphore(0)
+
+    async def work() -> None:
+        runs.release()
+        raise ValueError
+
+    async with background("test", work), asyncio.timeout(5):
+        await runs.acquire()
+        await runs.acquire()
+
+
+# -- draining
+
+
+async def test_until_ends_with_the_items_or_with_draining():
+    async def items() -> AsyncIterator[int]:
+        yield 1
+        yield 2
+        if drain.draining:
+            return
+        await asyncio.Event().wait()
+
+    drain = Drain()
+    seen = []
+
+    async def consume() -> None:
+        async for item in drain.until(items()):
+            seen.append(item)
+            if item == 2:
+                asyncio.get_running_loop().call_later(0.01, drain.begin)
+
+    async with asyncio.timeout(5):
+        await consume()
+    assert seen == [1, 2]
+    assert [item async for item in drain.until(items())] == []
+
+
+@asynccontextmanager
+async def process(**settings: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    variables = {f"SYNCLINE_{name.upper()}": value for name, value in settings.items()}
+    child = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.runtime.process",
+        env={**os.environ, "SYNCLINE_SERVICE_SECRET": "s" * 32, **variables},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert child.stderr is not None
+        event = json.loads(await child.stderr.readline())
+        assert event["event"] == "serving"
+        yield child, f"{event['host']}:{event['port']}"
+    finally:
+        if child.returncode is None:
+            child.kill()
+        await child.communicate()
+
+
+async def test_sigterm_drains_without_an_error():
+    async with process(drain_seconds="0.5", grace_seconds="5") as (child, target), echo.connect(target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = aiter(health.Watch(health_pb2.HealthCheckRequest()))
+        assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
+        ticks = channel.unary_stream(echo.path("Ticks"))(b"")
+        assert await ticks.read() == b"tick"
+        slow = channel.unary_unary(echo.path("Slow"))
+        in_flight = slow(b"0.8")
+        await in_flight.wait_for_connection()
+
+        child.send_signal(signal.SIGTERM)
+
+        assert (await anext(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert not ticks.done()  # the streams outlast the news
+        assert await slow(b"0") == b"done"  # new calls still succeed while the balancer has not noticed
+        assert await ticks.read() is grpc.aio.EOF
+        assert await ticks.code() is grpc.StatusCode.OK
+        with pytest.raises(StopAsyncIteration):
+            await anext(watch)
+        assert await in_flight == b"done"
+        assert await child.wait() == 0
+
+
+async def test_a_second_signal_forces_the_end():
+    async with process(drain_seconds="60") as (child, _):
+        child.send_signal(signal.SIGINT)
+        assert child.stderr is not None
+        assert json.loads(await child.stderr.readline())["event"] == "stopping"
+        child.send_signal(signal.SIGTERM)
+        assert await child.wait() == 128 + signal.SIGTERM

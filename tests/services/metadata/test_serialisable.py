@@ -1,0 +1,269 @@
+"""Two processes, random interleavings, crashes: every read is a state of the journal, and the table ends as its replay."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import random
+from collections.abc import Iterator
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.blocks import Digest
+from core.errors import NoSuchNode
+from core.identifiers import ROOT, NodeId, RequestId
+from core.tree import (
+    Change,
+    Content,
+    CreateNode,
+    DeleteNode,
+    MoveNode,
+    Mutation,
+    Node,
+    NodeKind,
+    RestoreNode,
+    RestoreVersion,
+    UpdateContent,
+    Verdict,
+)
+from services.metadata import reads
+from services.metadata.commit import Answer, Request
+from services.metadata.journal import Entry, replay
+from services.metadata.view import version_of
+from services.metadata.wire import entry_from_bytes
+from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
+
+NAMES = ["a", "b", "c"]
+EMPTY = Content(digest=Digest(hashlib.sha256().digest()), size=0)
+
+
+def entries(world: World, upto: int | None = None) -> list[Entry]:
+    return [entry_from_bytes(i + 1, blob) for i, blob in enumerate(world.journal.entries[SPACE][:upto])]
+
+
+def is_live(nodes: dict[NodeId, Node], node: Node | None) -> bool:
+    while node is not None and not node.deleted_at_ms:
+        if node.parent == ROOT:
+            return True
+        node = nodes.get(node.parent)
+    return False
+
+
+def live_paths(nodes: dict[NodeId, Node]) -> dict[str, Node]:
+    def path(node: Node) -> str:
+        return node.name if node.parent == ROOT else f"{path(nodes[node.parent])}/{node.name}"
+
+    live = [node for node in nodes.values() if is_live(nodes, node)]
+    paths = {path(node): node for node in live}
+    assert len(paths) == len(live), "two live nodes have one name"
+    return paths
+
+
+class Story:
+    """One random run."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.world = World(self.rng)
+        self.processes = [Process(self.world, capacity=self.rng.choice((0, 3, 1000))) for _ in range(2)]
+        self.answers: dict[RequestId, Answer] = {}
+        self.sent: dict[RequestId, Request] = {}
+        self.ids: list[NodeId] = []
+
+    # -- what clients do --------------------------------------------------------------------------
+
+    def process(self) -> Process:
+        return self.rng.choice(self.processes)
+
+    def some_id(self) -> NodeId:
+        return self.rng.choice([*self.ids, ROOT, ROOT]) if self.ids else ROOT
+
+    def known(self, node: NodeId) -> Node | None:
+        return replay(entries(self.world)).get(node)
+
+    def mutation(self) -> Mutation:
+        rng = self.rng
+        node = self.some_id()
+        known = self.known(node)
+        version = known.version if known else rng.choice((0, 1, 2))
+        match rng.randrange(8):
+            case 0 | 1:
+                return CreateNode(self.some_id(), rng.choice(NAMES), NodeKind.DIRECTORY)
+            case 2 | 3:
+                return CreateNode(self.some_id(), rng.choice(NAMES), NodeKind.FILE, EMPTY)
+            case 4:
+                return UpdateContent(node, version, EMPTY)
+            case 5:
+                here = (known.parent, known.name) if known else (ROOT, "a")
+                return MoveNode(node, *here, self.some_id(), rng.choice(NAMES))
+            case 6:
+                return DeleteNode(node, version)
+            case _ if rng.random() < 0.5:
+                return RestoreNode(node)
+            case _:
+                return RestoreVersion(node, rng.choice((1, 2)), version)
+
+    async def write(self) -> None:
+        if self.sent and self.rng.random() < 0.2:
+            request = self.rng.choice(list(self.sent.values()))
+        else:
+            mutations = tuple(self.mutation() for _ in range(self.rng.choice((1, 1, 3))))
+            request_id = RequestId(self.rng.randbytes(16))
+            request = Request(request_id, self.rng.randbytes(4), "user", "device", mutations, 100)
+            self.sent[request_id] = request
+        process = self.process()
+        async with process.spaces.use(SPACE) as live:
+            answer = await live.committer.commit(request)
+        recorded = any(result.verdict is Verdict.ACCEPTED for result in answer.results)
+        if request.id in self.answers:
+            assert answer == self.answers[request.id], "a repeated request gets the first answer"
+        elif recorded:
+            self.answers[request.id] = answer
+        self.ids += [r.node.id for r in answer.results if r.change is Change.CREATED and r.node]
+
+    async def read(self) -> None:
+        process = self.process()
+        first = len(self.world.journal.entries[SPACE])
+        async with process.spaces.use(SPACE) as live:
+            view = live.view
+            match self.rng.randrange(5):
+                case 0:
+                    node = self.some_id()
+                    got: object = await self.got(reads.get_node(view, node))
+                    expect = lambda nodes: nodes[node] if is_live(nodes, nodes.get(node)) else None  # noqa: E731
+                case 1:
+                    path = "/".join(self.rng.choice(NAMES) for _ in range(self.rng.choice((1, 2, 3))))
+                    got = await self.got(reads.get_node(view, path))
+                    expect = lambda nodes: live_paths(nodes).get(path)  # noqa: E731
+                case 2:
+                    paths = [a + b for a in ("", "a/", "b/", "a/b/") for b in NAMES]
+                    found = await reads.check_paths(view, paths, EMPTY.digest * len(paths))
+                    got = dict(zip(found.indexes, found.nodes, strict=True))
+                    expect = lambda nodes: {  # noqa: E731
+                        i: live_paths(nodes).get(path)
+                        for i, path in enumerate(paths)
+                        if (node := live_paths(nodes).get(path)) is None or node.kind is NodeKind.DIRECTORY
+                    }
+                case 3:
+                    ids = self.ids[-20:]
+                    found = await reads.check_nodes(view, b"".join(ids), EMPTY.digest * len(ids))
+                    got = dict(zip(found.indexes, found.nodes, strict=True))
+                    expect = lambda nodes: {  # noqa: E731
+                        i: nodes.get(one)
+                        for i, one in enumerate(ids)
+                        if one not in nodes or not is_live(nodes, nodes[one]) or nodes[one].kind is NodeKind.DIRECTORY
+                    }
+                case _:
+                    after = self.rng.randint(0, first)
+                    pages = [page async for page in reads.changes(view, process.journal, after=after)]
+                    last = pages[-1][1]
+                    assert first <= last <= len(self.world.journal.entries[SPACE])
+                    told = [entry.seq for entry in entries(self.world, last) if entry.seq > after]
+                    assert [seq for nodes, seq in pages if nodes] == told
+                    return
+        final = len(self.world.journal.entries[SPACE])
+        states = [replay(entries(self.world, seq)) for seq in range(first, final + 1)]
+        assert any(got == expect(nodes) for nodes in states), "no state between start and end gives this answer"
+
+    async def got(self, reading) -> Node | None:
+        try:
+            return (await reading).node
+        except NoSuchNode:
+            return None
+
+    # -- what fate does ---------------------------------------------------------------------------
+
+    async def crash(self) -> None:
+        victim = self.rng.randrange(2)
+        self.processes[victim].crash_after(self.rng.randint(1, 40))
+        for _ in range(self.rng.randint(1, 50)):
+            await asyncio.sleep(0)
+        self.processes[victim] = Process(self.world)
+        if self.rng.random() < 0.5:
+            self.world.let_leases_run_out()
+            with contextlib.suppress(TimeoutError):  # the other may crash over it
+                async with asyncio.timeout(60):
+                    await self.processes[1 - victim].sweeper.sweep()
+
+    async def client(self) -> None:
+        writes = self.rng.choice((0.2, 0.5, 0.8))
+        for _ in range(self.rng.randint(3, 12)):
+            step = self.write if self.rng.random() < writes else self.read
+            # A client whose process crashes hears nothing and goes on with another.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(60):
+                    await step()
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(self.client())
+            for _ in range(self.rng.choice((0, 1, 2))):
+                group.create_task(self.crash())
+        # The world settles: what the crashed left behind is taken over.
+        survivor = Process(self.world)
+        self.world.let_leases_run_out()
+        for process in self.processes:
+            await process.spaces.stop()
+        self.world.let_leases_run_out()
+        await survivor.sweeper.sweep()
+        await self.check_reads_of(survivor)
+        self.check()
+
+    async def check_reads_of(self, process: Process) -> None:
+        nodes = replay(entries(self.world))
+        async with process.spaces.use(SPACE) as live:
+            assert (await reads.list_trash(live.view, after=None, limit=1000))[0] == sorted(
+                (node for node in nodes.values() if node.deleted_at_ms), key=lambda node: node.id
+            )
+            for parent in [ROOT, *(n.id for n in nodes.values() if n.kind is NodeKind.DIRECTORY and is_live(nodes, n))]:
+                names: list[Node] = []
+                after: str | None = ""
+                while after is not None:
+                    page, after = await reads.list_nodes(live.view, parent, after=after, limit=2)
+                    names += page
+                assert names == sorted(
+                    (n for n in nodes.values() if n.parent == parent and not n.deleted_at_ms), key=lambda n: n.name
+                )
+            for node in nodes.values():
+                if node.content:
+                    versions, _ = await reads.list_versions(live.view, node.id, before=1 << 60, limit=1000)
+                    assert [version.number for version in versions] == list(range(node.version, 0, -1))
+
+    def check(self) -> None:
+        world, log = self.world, entries(self.world)
+        nodes = replay(log)
+        head = len(log)
+        state = world.table.states.get(SPACE)
+        if state is None:
+            assert not log
+            return
+        assert (state.projected_seq, state.announced_seq) == (head, head)
+        assert not state.marks
+        assert {key[1]: node for key, node in world.table.nodes.items()} == nodes
+        held = {key: holder for (_, key), (holder, _) in world.table.names.items() if holder}
+        assert held == {(n.parent, n.name): n.id for n in nodes.values() if not n.deleted_at_ms}
+        assert {key[1] for key, (deleted, _) in world.table.trashed.items() if deleted} == {
+            n.id for n in nodes.values() if n.deleted_at_ms
+        }
+        states = [r.node for entry in log for r in entry.accepted() if r.node and r.node.content]
+        versions = {(n.id, n.version): version_of(n) for n in reversed(states)}
+        superseded = {key: v for key, v in versions.items() if key[1] < nodes[key[0]].version}
+        assert {key[1:]: version for key, version in world.table.stored_versions.items()} == superseded
+        assert state.used_bytes == (log[-1].used_bytes if log else 0)
+        told = {commit["seq"] for _, event in world.topic.published for commit in json.loads(event)["commits"]}
+        assert told == set(range(1, head + 1))
+        recorded = [commit.request for entry in log for commit in entry.commits]
+        assert len(recorded) == len(set(recorded)), "a request was applied twice"
+        assert set(self.answers) <= set(recorded), "an acknowledged commit is missing"
+        live_paths(nodes)
+
+
+@settings(max_examples=800, deadline=None)
+@given(seed=st.integers(0, 2**32))
+def test_every_read_is_a_state_of_the_journal_and_the_table_ends_as_its_replay(seed: int) -> None:
+    random.seed(seed)  # the jitter of lost races
+    run_virtually(Story(seed).run())

@@ -1,0 +1,215 @@
+"""With real processes: what is started stays up, what is stopped leaves nothing behind."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stack.errors import StartFailed
+from stack.output import Output
+from stack.supervisor import Child, Supervisor
+
+DEADLINE = 10.0
+
+
+async def eventually(condition: Callable[[], object], seconds: float = DEADLINE) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "not in time"
+        await asyncio.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+class Programs:
+    """Small programs to supervise; each is ready once it has called `ready()`, which makes a file of its name."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def child(self, name: str, body: str = "ready(); time.sleep(60)", **options: object) -> Child:
+        mark = self.directory / name
+        start = f"""
+            import os, pathlib, signal, subprocess, sys, time
+            directory, name = pathlib.Path({str(self.directory)!r}), {name!r}
+            def ready():
+                (directory / name).touch()
+        """
+        program = textwrap.dedent(start) + textwrap.dedent(body)
+
+        async def ready() -> bool:
+            return mark.exists()
+
+        argv = (sys.executable, "-c", program)
+        return Child(name=name, argv=argv, env=dict(os.environ), ready=ready, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    return Programs(tmp_path)
+
+
+@pytest.fixture
+def output(tmp_path: Path):
+    with Output(tmp_path / "logs", terminal=None) as output:
+        yield output
+
+
+async def test_a_child_that_ends_is_started_again(programs: Programs, output: Output) -> None:
+    async with Supervisor(output, first_delay=0.01) as supervisor:
+        await supervisor.start(programs.child("one"), within=DEADLINE)
+        for _ in range(2):
+            first = supervisor.pids["one"]
+            os.kill(first, signal.SIGKILL)
+            await eventually(lambda first=first: supervisor.pids["one"] != first)  # type: ignore[misc]
+        assert any("was ended by SIGKILL; starting it again in 0.01 s" in line for line in output.last_lines("stack"))
+        assert any("starting it again in 0.02 s" in line for line in output.last_lines("stack"))
+
+
+async def test_an_essential_child_that_ends_is_a_failure(programs: Programs, output: Output) -> None:
+    async with Supervisor(output) as supervisor:
+        await supervisor.start(programs.child("aws", essential=True), within=DEADLINE)
+        os.kill(supervisor.pids["aws"], signal.SIGKILL)
+        failure = await asyncio.wait_for(supervisor.failure(), DEADLINE)
+        assert str(failure) == "aws was ended by SIGKILL"
+
+
+async def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_last_words(
+    programs: Programs, output: Output
+) -> None:
+    child = Child("broken", (sys.executable, "-c", "print('no such table'); exit(3)"), dict(os.environ), _never)
+    async with Supervisor(output) as supervisor:
+        with pytest.raises(StartFailed, match=r"(?s)broken did not start: it ended with status 3.*no such table"):
+            await supervisor.start(child, within=DEADLINE)
+
+
+async def test_a_child_that_is_never_ready_is_given_up(programs: Programs, output: Output) -> None:
+    async with Supervisor(output) as supervisor:
+        with pytest.raises(StartFailed, match=r"not ready after 0\.2 s"):
+            await supervisor.start(Child("slow", ("sleep", "60"), dict(os.environ), _never), within=0.2)
+        pid = supervisor.pids["slow"]
+    assert not alive(pid)
+
+
+async def test_children_stop_in_reverse_order(programs: Programs, output: Output, tmp_path: Path) -> None:
+    note = """
+        def stop(*_):
+            with open(directory / "order", "a") as file:
+                print(name, file=file)
+            sys.exit()
+        signal.signal(signal.SIGTERM, stop)
+        ready()
+        time.sleep(60)
+    """
+    names = ["first", "second", "third"]
+    async with Supervisor(output) as supervisor:
+        children = [programs.child(name, note) for name in names]
+        await supervisor.start(*children, within=DEADLINE)
+    assert (tmp_path / "order").read_text().split() == ["third", "second", "first"]
+    assert not supervisor.pids
+
+
+async def test_what_ignores_the_signal_is_killed_with_all_it_started(
+    programs: Programs, output: Output, tmp_path: Path
+) -> None:
+    stubborn = """
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        inner = subprocess.Popen(["sleep", "60"])
+        (directory / "inner").write_text(str(inner.pid))
+        ready()
+        time.sleep(60)
+    """
+    async with Supervisor(output) as supervisor:
+        await supervisor.start(programs.child("stubborn", stubborn, stop_seconds=0.1), within=DEADLINE)
+        outer, inner = supervisor.pids["stubborn"], int((tmp_path / "inner").read_text())
+    assert not alive(outer)
+    await eventually(lambda: not alive(inner))
+    assert "stubborn did not stop within 0.1 s; killing it" in output.last_lines("stack")
+
+
+async def test_cancelling_the_stop_kills_what_is_left(programs: Programs, output: Output) -> None:
+    stubborn = programs.child("stubborn", "signal.signal(signal.SIGTERM, signal.SIG_IGN); ready(); time.sleep(60)")
+    supervisor = Supervisor(output)
+    await supervisor.start(stubborn, programs.child("other"), within=DEADLINE)
+    pids = list(supervisor.pids.values())
+    stopping = asyncio.create_task(supervisor.stop())
+    await eventually(lambda: not alive(pids[1]))
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert not any(alive(pid) for pid in pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children")
+async def test_nothing_is_left_when_the_supervisor_is_killed(tmp_path: Path) -> None:
+    program = """
+        import asyncio, os, pathlib, signal, sys
+        from stack.output import Output
+        from stack.supervisor import Child, Supervisor
+
+        directory = pathlib.Path(sys.argv[1])
+
+        async def ready():
+            return (directory / "ready").exists()
+
+        async def main():
+            supervisor = Supervisor(Output(directory, terminal=None))
+            save = f"trap 'touch {directory}/saved; exit' TERM; touch {directory}/ready; while :; do sleep 0.05; done"
+            environ = dict(os.environ)
+            await supervisor.start(
+                Child("killed", ("sleep", "60"), environ, ready),
+                Child("saves", ("sh", "-c", save), environ, ready, orphaned=signal.SIGTERM),
+                within=5,
+            )
+            print(*supervisor.pids.values(), flush=True)
+            await asyncio.sleep(60)
+
+        asyncio.run(main())
+    """
+    with subprocess.Popen(  # noqa: ASYNC220  # awaited by polling
+        [sys.executable, "-c", textwrap.dedent(program), str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 2
+        parent.kill()
+        await eventually(lambda: not any(alive(pid) for pid in pids))
+    assert (tmp_path / "saved").exists()
+
+
+async def test_all_output_reaches_the_log_whatever_its_form(programs: Programs, output: Output, tmp_path: Path) -> None:
+    talk = r"""
+        sys.stdout.buffer.write(b"short\n" + b"x" * 200_000 + b"\n\xff\xfe not text\nno end of line")
+        sys.stdout.flush()
+        print("an error", file=sys.stderr)
+        ready()
+        time.sleep(60)
+    """
+    async with Supervisor(output) as supervisor:
+        await supervisor.start(programs.child("talker", talk), within=DEADLINE)
+        log = tmp_path / "logs" / "talker.log"
+        await eventually(lambda: log.exists() and "an error" in log.read_text())
+    lines = log.read_text().splitlines()
+    assert lines == ["short", "x" * 200_000, "\ufffd\ufffd not text", "no end of linean error"]
+
+
+def test_the_log_of_the_previous_run_is_kept(tmp_path: Path) -> None:
+    for run in ("one", "two", "three"):
+        with Output(tmp_path, terminal=None) as output:
+            output.line("auth", run)
+    assert (tmp_path / "auth.log").read_text() == "three\n"
+    assert (tmp_path / "auth.log.1").read_text() == "two\n"
+
+
+async def _never() -> bool:
+    return False
