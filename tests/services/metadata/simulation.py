@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from core.identifiers import SpaceId
@@ -132,10 +132,3 @@ def _sharing(private: T, shared: T, *names: str) -> T:
     for name in names:
         setattr(private, name, getattr(shared, name))
     return private
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 1000.0) -> None:
-    """Poll a condition with a deadline, both in virtual time."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.001)

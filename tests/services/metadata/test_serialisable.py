@@ -1,4 +1,4 @@
-"""Two processes, random interleavings, crashes: every read is a state of the journal, and the table ends as its replay."""
+"""Two processes, random interleavings, crashes: reads are states of the journal, the table ends as its replay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,7 +168,7 @@ class Story:
         states = [replay(entries(self.world, seq)) for seq in range(first, final + 1)]
         assert any(got == expect(nodes) for nodes in states), "no state between start and end gives this answer"
 
-    async def got(self, reading) -> Node | None:
+    async def got(self, reading: Awaitable[reads.Found]) -> Node | None:
         try:
             return (await reading).node
         except NoSuchNode:

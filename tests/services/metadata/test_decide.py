@@ -1,0 +1,208 @@
+"""Decisions, one row of the contract after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import pytest
+
+from core.blocks import MIB, BlockRef, Digest, Manifest
+from core.identifiers import ROOT, NodeId
+from core.tree import (
+    Change,
+    Content,
+    CreateNode,
+    DeleteNode,
+    MoveNode,
+    Node,
+    NodeKind,
+    RestoreNode,
+    RestoreVersion,
+    UpdateContent,
+    Verdict,
+)
+from services.metadata.decide import Circumstances, Unsealed, decide
+from services.metadata.ports import Sealed
+
+V = Verdict
+
+
+def sha(data: bytes) -> Digest:
+    return Digest(hashlib.sha256(data).digest())
+
+
+def node_id(n: int) -> NodeId:
+    return NodeId(bytes(15) + bytes([n]))
+
+
+EMPTY = Content(sha(b""), 0)
+BLOCK = sha(b"block")
+PACK = sha(b"pack")
+SMALL = sha(b"small")
+PACKED = Content(SMALL, 10, manifest=Manifest.of([BlockRef(SMALL, 10, PACK, 100)]))
+WHOLE = Content(BLOCK, MIB, manifest=Manifest.of([BlockRef(BLOCK, MIB, BLOCK, 0)]))
+
+
+class Tree:
+    """
+    docs/            1
+      a.txt  v2      2
+      deep/          4
+    b.txt    v1      3
+    gone/ (deleted)  5
+      left.txt       6
+    """
+
+    def __init__(self) -> None:
+        self.nodes: dict[NodeId, Node] = {}
+        for n, parent, name, version in (
+            (1, 0, "docs", 0),
+            (2, 1, "a.txt", 2),
+            (3, 0, "b.txt", 1),
+            (4, 1, "deep", 0),
+            (5, 0, "gone", 0),
+            (6, 5, "left.txt", 1),
+        ):
+            kind = NodeKind.FILE if version else NodeKind.DIRECTORY
+            self.nodes[node_id(n)] = Node(
+                node_id(n), node_id(parent), name, kind, version, EMPTY if version else None, seq=1
+            )
+        self.nodes[node_id(5)] = dataclasses.replace(self.nodes[node_id(5)], deleted_at_ms=7)
+        self.objects: dict[Digest, Sealed | Unsealed] = {
+            BLOCK: Sealed(MIB),
+            PACK: Sealed(1000, (0, 100), (100, 10), sha(b"other") + SMALL),
+        }
+
+    def node(self, node: NodeId) -> Node | None:
+        return self.nodes.get(node)
+
+    def child(self, parent: NodeId, name: str) -> NodeId | None:
+        return next(
+            (n.id for n in self.nodes.values() if (n.parent, n.name) == (parent, name) and not n.deleted_at_ms), None
+        )
+
+    def version(self, node: NodeId, number: int) -> Content | None:
+        return PACKED if (node, number) == (node_id(2), 1) else None
+
+    def object(self, digest: Digest) -> Sealed | Unsealed:
+        return self.objects.get(digest, Unsealed(stored=False))
+
+
+AT = Circumstances(user="u", device="d", now_ms=50, seq=9, new_id=node_id(99), free_bytes=2 * MIB)
+FILE, DIRECTORY, SYMLINK = NodeKind.FILE, NodeKind.DIRECTORY, NodeKind.SYMLINK
+one, two, three, four, five, six = (node_id(n) for n in range(1, 7))
+
+
+@pytest.mark.parametrize(
+    ("mutation", "verdict"),
+    [
+        (CreateNode(ROOT, "new", DIRECTORY), V.ACCEPTED),
+        (CreateNode(four, "new", FILE, EMPTY), V.ACCEPTED),
+        (CreateNode(ROOT, "gone", DIRECTORY), V.ACCEPTED),  # a deleted node's name is free
+        (CreateNode(ROOT, "docs", DIRECTORY), V.NAME_TAKEN),
+        (CreateNode(five, "new", DIRECTORY), V.PARENT_NOT_FOUND),
+        (CreateNode(node_id(77), "new", DIRECTORY), V.PARENT_NOT_FOUND),
+        (CreateNode(three, "new", DIRECTORY), V.PARENT_NOT_FOUND),
+        *((CreateNode(ROOT, name, DIRECTORY), V.NAME_INVALID) for name in ("", ".", "..", "a/b", "a\0", "x" * 256)),
+        (CreateNode(ROOT, "e\u0301", DIRECTORY), V.NAME_INVALID),
+        (CreateNode(ROOT, "\u00e9" * 127, DIRECTORY), V.ACCEPTED),
+        (CreateNode(ROOT, ".syncline", DIRECTORY), V.NAME_INVALID),
+        (CreateNode(one, ".syncline", DIRECTORY), V.ACCEPTED),
+        (CreateNode(ROOT, "d", DIRECTORY, EMPTY), V.MANIFEST_INVALID),
+        (CreateNode(ROOT, "f", FILE), V.MANIFEST_INVALID),
+        (CreateNode(ROOT, "l", SYMLINK, Content(sha(b"to"), 2, target="to")), V.ACCEPTED),
+        (CreateNode(ROOT, "l", SYMLINK, Content(sha(b"lie"), 2, target="to")), V.MANIFEST_INVALID),
+        (UpdateContent(two, 2, WHOLE), V.ACCEPTED),
+        (UpdateContent(two, 1, WHOLE), V.VERSION_CONFLICT),
+        (UpdateContent(one, 0, WHOLE), V.WRONG_KIND),
+        (UpdateContent(six, 1, WHOLE), V.NODE_DELETED),
+        (UpdateContent(node_id(77), 1, WHOLE), V.NODE_NOT_FOUND),
+        (MoveNode(two, one, "a.txt", ROOT, "a.txt"), V.ACCEPTED),
+        (MoveNode(two, one, "a.txt", one, "a.txt"), V.ACCEPTED),
+        (MoveNode(two, ROOT, "a.txt", ROOT, "c.txt"), V.MOVED),
+        (MoveNode(two, one, "old", ROOT, "c.txt"), V.MOVED),
+        (MoveNode(two, one, "a.txt", ROOT, "b.txt"), V.NAME_TAKEN),
+        (MoveNode(one, ROOT, "docs", four, "docs"), V.CYCLE),
+        (MoveNode(one, ROOT, "docs", one, "docs"), V.CYCLE),
+        (MoveNode(six, five, "left.txt", ROOT, "left.txt"), V.NODE_DELETED),
+        (MoveNode(two, one, "a.txt", five, "a.txt"), V.PARENT_NOT_FOUND),
+        (MoveNode(node_id(77), ROOT, "x", ROOT, "y"), V.NODE_NOT_FOUND),
+        (DeleteNode(one, 0), V.ACCEPTED),
+        (DeleteNode(two, 2), V.ACCEPTED),
+        (DeleteNode(two, 1), V.VERSION_CONFLICT),
+        (DeleteNode(five, 0), V.NODE_DELETED),
+        (DeleteNode(six, 1), V.NODE_DELETED),
+        (DeleteNode(node_id(77), 0), V.NODE_NOT_FOUND),
+        (RestoreNode(five), V.ACCEPTED),
+        (RestoreNode(five, one, "back"), V.ACCEPTED),
+        (RestoreNode(five, name="docs"), V.NAME_TAKEN),
+        (RestoreNode(five, name="a/b"), V.NAME_INVALID),
+        (RestoreNode(five, parent=five), V.PARENT_NOT_FOUND),
+        (RestoreNode(two), V.NOT_DELETED),
+        (RestoreNode(node_id(77)), V.NODE_NOT_FOUND),
+        (RestoreVersion(two, 1, 2), V.ACCEPTED),
+        (RestoreVersion(two, 7, 2), V.VERSION_NOT_FOUND),
+        (RestoreVersion(two, 1, 1), V.VERSION_CONFLICT),
+    ],
+)
+def test_the_verdict_on_each_mutation(mutation, verdict) -> None:
+    result = decide(Tree(), mutation, AT)
+    assert result.verdict is verdict
+    assert (result.change is not None) == (verdict is V.ACCEPTED)
+
+
+def test_what_an_accepted_mutation_says() -> None:
+    moved = decide(Tree(), MoveNode(two, one, "a.txt", ROOT, "c.txt"), AT)
+    assert moved.node is not None
+    assert (moved.node.parent, moved.node.name, moved.node.seq, moved.node.version) == (ROOT, "c.txt", 9, 2)
+    assert moved.moved_from == (one, "a.txt")
+    assert moved.change is Change.MOVED
+    updated = decide(Tree(), UpdateContent(two, 2, WHOLE), AT).node
+    assert updated is not None
+    assert (updated.version, updated.content, updated.user, updated.device) == (3, WHOLE, "u", "d")
+    taken = decide(Tree(), CreateNode(ROOT, "b.txt", FILE, EMPTY), AT)
+    assert taken.node is not None
+    assert taken.node.id == three
+
+
+def ref(digest: Digest = SMALL, length: int = 10, holder: Digest = PACK, offset: int = 100) -> BlockRef:
+    return BlockRef(digest, length, holder, offset)
+
+
+@pytest.mark.parametrize(
+    ("content", "verdict"),
+    [
+        (EMPTY, V.ACCEPTED),
+        (PACKED, V.ACCEPTED),
+        (WHOLE, V.ACCEPTED),
+        (Content(sha(b"not empty"), 0), V.MANIFEST_INVALID),
+        (Content(SMALL, 11, manifest=Manifest.of([ref()])), V.MANIFEST_INVALID),  # lengths do not add up
+        (Content(BLOCK, 10, manifest=Manifest.of([ref()])), V.MANIFEST_INVALID),  # the only block is not the content
+        (Content(SMALL, 10, target="x", manifest=Manifest.of([ref()])), V.MANIFEST_INVALID),
+        (Content(SMALL, 10, manifest=Manifest(b"short", (10,))), V.MANIFEST_INVALID),
+        (Content(SMALL, 10, manifest=Manifest(SMALL, (10,), PACK, (1,), (0,))), V.MANIFEST_INVALID),
+        (Content(SMALL, 10, manifest=Manifest.of([ref(holder=sha(b"nowhere"))])), V.OBJECT_MISSING),
+        (Content(SMALL, 10, manifest=Manifest.of([ref(holder=sha(b"unsealed"))])), V.OBJECT_NOT_SEALED),
+        (Content(SMALL, 10, manifest=Manifest.of([ref(offset=995)])), V.BLOCK_OUT_OF_BOUNDS),
+        (Content(BLOCK, 10, manifest=Manifest.of([ref(BLOCK, 10, BLOCK, 0)])), V.BLOCK_OUT_OF_BOUNDS),
+        (Content(SMALL, 10, manifest=Manifest.of([ref(offset=50)])), V.BLOCK_NOT_IN_PACK),
+        (Content(SMALL, 9, manifest=Manifest.of([ref(length=9)])), V.BLOCK_NOT_IN_PACK),
+        (Content(sha(b"lie"), 10, manifest=Manifest.of([ref(sha(b"lie"))])), V.BLOCK_NOT_IN_PACK),
+        (Content(SMALL, MIB, manifest=Manifest.of([ref(SMALL, MIB, BLOCK, 0)])), V.MANIFEST_INVALID),
+        (
+            Content(sha(b"two"), 2 * MIB + 10, manifest=Manifest.of([*WHOLE.manifest.refs()] * 2 + [ref()])),
+            V.QUOTA_EXCEEDED,
+        ),
+        (Content(sha(b"m"), 5 * MIB, manifest_object=sha(b"manifest")), V.QUOTA_EXCEEDED),
+        (Content(sha(b"m"), 4 * MIB, manifest_object=sha(b"manifest")), V.MANIFEST_INVALID),
+        (Content(sha(b"m"), MIB, manifest_object=BLOCK), V.MANIFEST_INVALID),
+        (Content(sha(b"m"), MIB, manifest_object=sha(b"nowhere")), V.OBJECT_MISSING),
+    ],
+)
+def test_the_verdict_on_each_content(content: Content, verdict: Verdict) -> None:
+    tree = Tree()
+    tree.objects[sha(b"unsealed")] = Unsealed(stored=True)
+    tree.objects[sha(b"manifest")] = Sealed(500, content_size=5 * MIB)
+    assert decide(tree, CreateNode(ROOT, "new", FILE, content), AT).verdict is verdict
+    assert decide(tree, UpdateContent(two, 2, content), AT).verdict is verdict
