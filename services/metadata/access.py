@@ -6,11 +6,12 @@ So a member who is removed, or a device that is revoked, loses metadata within t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Final, Protocol
 
 from cachetools import TTLCache
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.errors import NoSuchSpace, PermissionDenied
 from core.identifiers import SpaceId
@@ -34,6 +35,13 @@ class Grants(Protocol):
 
     async def role(self, space: SpaceId, caller: Identity) -> Role:
         """The caller's role, Role.NONE without a grant; DeviceRevoked, or Unavailable if auth does not answer."""
+
+
+class Auth(Grants, Protocol):
+    """All that metadata asks of auth."""
+
+    async def keys(self) -> Mapping[str, Ed25519PublicKey]:
+        """The public keys that verify access tokens, by key id."""
 
 
 class Access:

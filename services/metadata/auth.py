@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from grpc.aio import AioRpcError
+from grpc.aio import AioRpcError, Channel
 
 from core.errors import DeviceRevoked
 from core.identifiers import SpaceId
@@ -13,7 +13,7 @@ from runtime.context import Identity
 from runtime.errors import error_from_rpc
 from services.metadata.access import Role
 from syncline.auth.v1 import auth_pb2
-from syncline.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 
 IDEMPOTENT = ["syncline.auth.v1.AuthService/CheckAccess", "syncline.auth.v1.AuthService/GetJwks"]
 
@@ -21,8 +21,8 @@ IDEMPOTENT = ["syncline.auth.v1.AuthService/CheckAccess", "syncline.auth.v1.Auth
 class AuthClient:
     """Grants and keys, asked with this service's own token."""
 
-    def __init__(self, stub: AuthServiceAsyncStub) -> None:
-        self._stub = stub
+    def __init__(self, channel: Channel) -> None:
+        self._stub = AuthServiceStub(channel)
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The public keys that verify access tokens, by key id."""

@@ -13,7 +13,7 @@ from runtime import aws
 from runtime.channel import aio_channel
 from runtime.server import App, Drain
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
-from services.metadata.access import Access
+from services.metadata.access import Access, Auth
 from services.metadata.auth import IDEMPOTENT, AuthClient
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.objects import Objects
@@ -24,7 +24,6 @@ from services.metadata.settings import Settings
 from services.metadata.sns import SnsTopic
 from services.metadata.spaces import Spaces
 from services.metadata.sweep import Sweeper
-from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1.metadata_pb2_grpc import add_MetadataServiceServicer_to_server
 
 
@@ -37,7 +36,7 @@ class Adapters:
     index: ObjectIndex
     storage: ObjectStorage
     topic: Topic
-    auth: AuthClient
+    auth: Auth
 
 
 @asynccontextmanager
@@ -58,7 +57,7 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
             index=DynamoObjectIndex(dynamodb, table=table),
             storage=S3Storage(await clients.open("s3"), bucket=settings.bucket),
             topic=SnsTopic(await clients.open("sns"), topic_arn=settings.changes_topic_arn),
-            auth=AuthClient(AuthServiceStub(auth)),
+            auth=AuthClient(auth),
         )
 
 

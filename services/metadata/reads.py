@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TypeVar
 
 from core.blocks import DIGEST_BYTES, NO_DIGEST
-from core.errors import NoSuchNode
+from core.errors import InvalidCursor, NoSuchNode
 from core.identifiers import ID_BYTES, ROOT, NodeId
 from core.names import split_path
 from core.tree import Node, NodeKind, Version
@@ -157,11 +157,13 @@ async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tu
 async def changes(view: SpaceView, journal: Journal, *, after: int) -> AsyncIterator[tuple[list[Node], int]]:
     """The nodes that entries after `after` changed, entry by entry, up to the head as it is when this starts.
 
-    At least one item, so that the caller learns the head.
+    At least one item, so that the caller learns the head. InvalidCursor if the journal is not that long.
     """
     await view.validate()
     head = view.seq
-    if after >= head:
+    if after > head:
+        raise InvalidCursor
+    if after == head:
         yield [], head
     while after < head:
         entries: list[Entry] = [entry for entry in view.tail if entry.seq > after]

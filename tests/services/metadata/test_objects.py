@@ -85,10 +85,9 @@ async def test_a_manifest_is_sealed_once_its_blocks_are(objects: Objects, backen
     manifest = Manifest.of([BlockRef(sha(b"0123"), 4, sha(DATA), 0), BlockRef(sha(b"456789"), 6, sha(DATA), 4)] * 3)
     raw = manifest_to_wire(manifest).SerializeToString(deterministic=True)
     backend.stored[A, sha(raw)] = raw
-    declared = {"digest": sha(raw), "size": len(raw)}
-    assert await seal(objects, SerializedManifest(), **declared) is SealVerdict.MANIFEST_INVALID
+    assert await seal(objects, SerializedManifest(), digest=sha(raw), size=len(raw)) is SealVerdict.MANIFEST_INVALID
     await seal(objects, ENTRIES)
-    assert await seal(objects, SerializedManifest(), **declared) is SealVerdict.SEALED
+    assert await seal(objects, SerializedManifest(), digest=sha(raw), size=len(raw)) is SealVerdict.SEALED
     assert (await objects.sealed(A, [sha(raw)]))[sha(raw)].content_size == 30
 
 

@@ -1,0 +1,722 @@
+"""Journal, tree and proven objects in one DynamoDB table.
+
+| item | pk | sk | holds |
+|---|---|---|---|
+| JOURNAL | `S#{space}#J` | `{seq:020}` | `entry`: the serialised entry |
+| STATE | `S#{space}` | `STATE` | `projected_seq`, `announced_seq`, `used_bytes`, `marks` (process -> lease end); while there are marks also `dirty_pk` and `dirty_until`, their latest, which put it into the index `dirty` |
+| NODE | `S#{space}#N#{first byte of id}` | `{node}` | `node`: the serialised state; `seq` |
+| NAME | `S#{space}#D#{parent}` | `{name}` | `node`: who has the name, absent in a tombstone; `seq` |
+| VERSION | `S#{space}#V#{node}` | `{version:020}` | `node`: the serialised state whose version it was |
+| TRASH | `S#{space}#T` | `{node}` | `deleted`: false in a tombstone; `seq` |
+| REQUEST | `S#{space}#R` | `{request}` | `seq` of the entry that answered it |
+| OBJECT | `S#{space}#O` | `{sha256}` | `size`; of a pack `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at` |
+
+Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, but `expires_at` is in seconds, since it
+is DynamoDB's time to live: tombstones go after a week, requests after 30 days. All reads are consistent, except
+those of the index.
+"""  # noqa: E501 - a table
+
+from __future__ import annotations
+
+import asyncio
+import random
+import struct
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
+
+from botocore.exceptions import ClientError
+
+from core.blocks import Digest
+from core.errors import Unavailable
+from core.identifiers import NodeId, RequestId, SpaceId
+from core.tree import Node, Version
+from runtime.aws import error_code, found_item, translated
+from services.metadata.journal import NameKey, Projection
+from services.metadata.ports import EntryTaken, Rows, Sealed, SpaceState
+from services.metadata.view import version_of
+from syncline.metadata.v1 import journal_pb2
+from wire.tree import node_from_wire, node_to_wire
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+
+Item: TypeAlias = dict[str, Any]
+"""Attributes as DynamoDB has them: `{"seq": {"N": "7"}}`."""
+Call: TypeAlias = Callable[[], Awaitable[None]]
+
+
+class _Update(TypedDict):
+    """An update of an item: its expression, under which condition, and what the two refer to."""
+
+    update: str
+    condition: str
+    values: Item
+    names: Mapping[str, str]
+
+
+_DAY_SECONDS: Final = 86_400
+_TOMBSTONE_SECONDS: Final = 7 * _DAY_SECONDS
+"""Much longer than a projector can stall: until then a late write of the old name finds the newer seq."""
+_REQUEST_SECONDS: Final = 30 * _DAY_SECONDS
+
+_KEYS_PER_READ: Final = 100
+_ITEMS_PER_WRITE: Final = 25
+_ITEMS_PER_TRANSACTION: Final = 100
+_BYTES_PER_TRANSACTION: Final = 1_000_000
+_FEW: Final = 4
+"""Up to so many items are cheaper to write one by one: half the price, and in parallel no slower."""
+_AT_ONCE: Final = 4
+"""Calls under way for one call of a port."""
+_ROUNDS: Final = 8
+_FIRST_PAUSE_SECONDS: Final = 0.02
+
+_DIRTY: Final = {"S": "DIRTY"}
+_CONDITION_FAILED: Final = "ConditionalCheckFailed"
+_PASSING_REASONS: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+# Conditions.
+_NEW: Final = "attribute_not_exists(pk)"
+_NEWER: Final = f"{_NEW} OR seq < :seq"
+
+
+class DynamoJournal:
+    """Journal on the metadata table."""
+
+    def __init__(self, client: DynamoDBClient, *, table: str) -> None:
+        self._items = _Items(client, table)
+
+    async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
+        """See Journal."""
+        try:
+            await self._items.put({**_entry_key(space, seq), "entry": _b(blob)}, _NEW, found=True)
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            item = found_item(error)
+            assert item is not None, "a failed condition was asked to return the item"
+            raise EntryTaken(_bytes(item, "entry")) from None
+
+    async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """See Journal."""
+        if limit == 1:  # asked before every answer, and mostly in vain: the cheapest read there is
+            item = await self._items.get(_entry_key(space, after + 1))
+            return [(after + 1, _bytes(item, "entry"))] if item else []
+        query = self._items.query(
+            limit,
+            KeyConditionExpression="pk = :journal AND sk > :after",
+            ExpressionAttributeValues={":journal": _s(_journal_pk(space)), ":after": _s(_number(after))},
+        )
+        return [(int(_text(item, "sk")), _bytes(item, "entry")) async for item in query]
+
+
+class DynamoTable:
+    """TreeTable on the metadata table."""
+
+    def __init__(self, client: DynamoDBClient, *, table: str, clock: Callable[[], float] = time.time) -> None:
+        """`clock` tells seconds since 1970; from it follows when items expire."""
+        self._items = _Items(client, table)
+        self._clock = clock
+
+    # ---- reads
+
+    async def state(self, space: SpaceId) -> SpaceState:
+        """See TreeTable."""
+        return _state(await self._items.get(_state_key(space)))
+
+    async def rows(
+        self,
+        space: SpaceId,
+        *,
+        nodes: Collection[NodeId] = (),
+        names: Collection[NameKey] = (),
+        requests: Collection[RequestId] = (),
+    ) -> Rows:
+        """See TreeTable."""
+        rows = Rows()
+        takers: dict[tuple[str, str], Callable[[Item], None]] = {
+            **{_node_at(space, node): partial(_take_node, rows, node) for node in nodes},
+            **{_name_at(space, name): partial(_take_name, rows, name) for name in names},
+            **{_request_at(space, request): partial(_take_request, rows, request) for request in requests},
+        }
+        for item in await self._items.get_all(_key(*at) for at in takers):
+            takers[_text(item, "pk"), _text(item, "sk")](item)
+        return rows
+
+    async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
+        """See TreeTable."""
+        # DynamoDB orders strings by their UTF-8. A key is never empty, not even one to compare with.
+        beyond: Item = {":after": _s(after)} if after else {}
+        query = self._items.query(
+            limit + 1,
+            KeyConditionExpression="pk = :directory AND sk > :after" if after else "pk = :directory",
+            ExpressionAttributeValues={":directory": _s(_directory_pk(space, parent)), **beyond},
+        )
+        found = [item async for item in query]
+        rows = Rows(more=len(found) > limit)
+        for item in found[:limit]:
+            _take_name(rows, (parent, _text(item, "sk")), item)
+        return rows
+
+    async def versions(self, space: SpaceId, node: NodeId, *, before: int, limit: int) -> Sequence[Version]:
+        """See TreeTable."""
+        query = self._items.query(
+            limit,
+            KeyConditionExpression="pk = :node AND sk < :before",
+            ExpressionAttributeValues={":node": _s(_versions_pk(space, node)), ":before": _s(_number(before))},
+            ScanIndexForward=False,
+        )
+        return [version_of(_node(item)) async for item in query]
+
+    async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
+        """See TreeTable."""
+        beyond: Item = {":after": _s(after.hex())} if after else {}
+        query = self._items.query(
+            limit,
+            KeyConditionExpression="pk = :trash AND sk > :after" if after else "pk = :trash",
+            ExpressionAttributeValues={":trash": _s(_trash_pk(space)), **beyond},
+        )
+        return [
+            (NodeId(bytes.fromhex(_text(item, "sk"))), item["deleted"]["BOOL"], _int(item, "seq"))
+            async for item in query
+        ]
+
+    # ---- projection
+
+    async def project(self, space: SpaceId, projection: Projection) -> None:
+        """See TreeTable."""
+        now = int(self._clock())
+        # Unconditional, since a version never changes; before the nodes, which may be all that tells of it now.
+        await _all(self._items.writes(await self._superseded(space, projection)))
+        changed = [
+            *(_node_item(space, node) for node in projection.nodes.values()),
+            *(_name_item(space, name, *held, now=now) for name, held in projection.names.items()),
+            *(_trash_item(space, node, *held, now=now) for node, held in projection.trash.items()),
+        ]
+        answered = [_request_item(space, request, seq, now=now) for request, seq in projection.requests.items()]
+        await _all([*self._items.writes_of_newer(changed), *self._items.writes(answered)])
+
+    async def _superseded(self, space: SpaceId, projection: Projection) -> list[Item]:
+        """VERSION items for what the projection replaces, in the table and within itself."""
+        stored = (await self.rows(space, nodes=projection.updated)).nodes if projection.updated else {}
+        replaced = [node for node in stored.values() if node.version < projection.nodes[node.id].version]
+        # A table that is ahead of the projection's start may hold a state that the projection supersedes itself.
+        by_version = {(node.id, node.version): node for node in (*replaced, *projection.superseded)}
+        return [_version_item(space, node) for node in by_version.values()]
+
+    # ---- the space's state
+
+    async def save_progress(
+        self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
+    ) -> None:
+        """See TreeTable."""
+
+        def progress(state: SpaceState) -> SpaceState:
+            return SpaceState(
+                projected_seq=max(state.projected_seq, projected_seq),
+                announced_seq=max(state.announced_seq, announced_seq),
+                used_bytes=used_bytes if projected_seq >= state.projected_seq else state.used_bytes,
+                marks={process: until for process, until in state.marks.items() if unmark.get(process) != until},
+            )
+
+        # One write when nobody else is at work; who finds otherwise looks and tries again.
+        moves_on = f"({_NEW} OR (projected_seq <= :projected AND announced_seq <= :announced))"
+        setting = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used"
+        values = {":projected": _n(projected_seq), ":announced": _n(announced_seq), ":used": _n(used_bytes)}
+        names = {}
+        if unmark:
+            same_leases = " AND ".join(f"marks.#p{i} = :p{i}" for i in range(len(unmark)))
+            no_others = "size(marks) = :count"
+            condition = f"{moves_on} AND {same_leases} AND {no_others}"
+            update = f"{setting} REMOVE {', '.join(f'marks.#p{i}' for i in range(len(unmark)))}, dirty_pk, dirty_until"
+            values |= {f":p{i}": _n(until) for i, until in enumerate(unmark.values())} | {":count": _n(len(unmark))}
+            names = {f"#p{i}": process for i, process in enumerate(unmark)}
+        else:
+            condition, update = moves_on, f"{setting}, marks = if_not_exists(marks, :none)"
+            values |= {":none": {"M": {}}}
+        await self._change_state(space, progress, update=update, condition=condition, values=values, names=names)
+
+    async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
+        """See TreeTable."""
+
+        def marked(state: SpaceState) -> SpaceState:
+            return replace(state, marks={**state.marks, process: lease_until_ms})
+
+        latest_lease = "attribute_not_exists(dirty_until) OR dirty_until <= :until"
+        await self._change_state(
+            space,
+            marked,
+            update="SET marks.#process = :until, dirty_pk = :dirty, dirty_until = :until",
+            condition=f"attribute_exists(marks) AND ({latest_lease})",
+            values={":until": _n(lease_until_ms), ":dirty": _DIRTY},
+            names={"#process": process},
+        )
+
+    async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
+        """See TreeTable."""
+        query = self._items.query(
+            limit,
+            consistent=False,
+            IndexName="dirty",
+            KeyConditionExpression="dirty_pk = :dirty AND dirty_until < :now",
+            ExpressionAttributeValues={":dirty": _DIRTY, ":now": _n(now_ms)},
+        )
+        return [SpaceId(_text(item, "pk").removeprefix("S#")) async for item in query]
+
+    async def _change_state(
+        self, space: SpaceId, change: Callable[[SpaceState], SpaceState], **usual: Unpack[_Update]
+    ) -> None:
+        """Carry out the `usual` update if its condition holds; else make `change` of what is there."""
+        update = usual
+        for pause in _pauses():
+            try:
+                await self._items.update(_state_key(space), **update)
+            except ClientError as error:
+                if not _is_condition(error):
+                    raise
+                found = found_item(error)
+            else:
+                return
+            if update is not usual:
+                await asyncio.sleep(pause)
+            before = _state(found)
+            after = change(before)
+            if found and after == before:
+                return
+            update = _replacing(before if found else None, after)
+        raise Unavailable("too many processes change the state of this space at this moment; try again")
+
+
+class DynamoObjectIndex:
+    """ObjectIndex on the metadata table."""
+
+    def __init__(self, client: DynamoDBClient, *, table: str, clock: Callable[[], float] = time.time) -> None:
+        """`clock` tells seconds since 1970."""
+        self._items = _Items(client, table)
+        self._clock = clock
+
+    async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
+        """See ObjectIndex."""
+        items = await self._items.get_all(_object_key(space, digest) for digest in set(objects))
+        return {Digest(bytes.fromhex(_text(item, "sk"))): _sealed(item) for item in items}
+
+    async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
+        """See ObjectIndex."""
+        now_ms = int(self._clock() * 1000)
+        await _all(
+            self._items.writes([_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items()])
+        )
+
+
+# ---- the table, whatever is in it
+
+
+class _Items:
+    """Reads and writes of items: in few calls, several at once, repeated where DynamoDB asks for it."""
+
+    def __init__(self, client: DynamoDBClient, table: str) -> None:
+        self._client: Any = client  # items are built here, so their types say nothing that is not below
+        self._table = table
+
+    async def get(self, key: Item) -> Item | None:
+        with _translated():
+            answer = await self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
+        item: Item | None = answer.get("Item")
+        return item
+
+    async def get_all(self, keys: Iterable[Item]) -> list[Item]:
+        """The items of distinct keys, in no order."""
+        found: list[Item] = []
+        await _all(partial(self._get_batch, batch, found) for batch in _batches(keys, _KEYS_PER_READ))
+        return found
+
+    async def _get_batch(self, keys: Sequence[Item], found: list[Item]) -> None:
+        left: Mapping[str, Any] = {self._table: {"Keys": keys, "ConsistentRead": True}}
+        for pause in _pauses():
+            while True:
+                with _translated():
+                    answer = await self._client.batch_get_item(RequestItems=left)
+                items = answer["Responses"].get(self._table, [])
+                found += items
+                left = answer.get("UnprocessedKeys") or {}
+                if not left:
+                    return
+                if not items:
+                    break  # throttled; whereas an answer that was full goes on at once
+            await asyncio.sleep(pause)
+        raise _overloaded()
+
+    async def query(self, limit: int, *, consistent: bool = True, **query: Any) -> AsyncIterator[Item]:
+        """Up to `limit` items, over as many pages as it takes."""
+        start: Mapping[str, Any] = {}
+        while limit > 0:
+            with _translated():
+                page = await self._client.query(
+                    TableName=self._table, ConsistentRead=consistent, Limit=limit, **query, **start
+                )
+            for item in page["Items"]:
+                yield item
+            limit -= len(page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    async def put(self, item: Item, condition: str, values: Item | None = None, *, found: bool = False) -> None:
+        """Write under a condition; with `found`, the error of a failed one carries the item that is there."""
+        arguments: Item = {"ExpressionAttributeValues": values} if values else {}
+        if found:
+            arguments["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=item, ConditionExpression=condition, **arguments)
+
+    async def update(self, key: Item, **update: Unpack[_Update]) -> None:
+        """Update under a condition; the error of a failed one carries the item that is there."""
+        names: Item = {"ExpressionAttributeNames": update["names"]} if update["names"] else {}
+        with _translated():
+            await self._client.update_item(
+                TableName=self._table,
+                Key=key,
+                UpdateExpression=update["update"],
+                ConditionExpression=update["condition"],
+                ExpressionAttributeValues=update["values"],
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **names,
+            )
+
+    def writes(self, items: Iterable[Item]) -> list[Call]:
+        """Calls that write items of distinct keys, whatever is there."""
+        return [partial(self._put_batch, batch) for batch in _batches(items, _ITEMS_PER_WRITE)]
+
+    async def _put_batch(self, items: Sequence[Item]) -> None:
+        left: Mapping[str, Any] = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
+        for pause in _pauses():
+            with _translated():
+                answer = await self._client.batch_write_item(RequestItems=left)
+            left = answer.get("UnprocessedItems") or {}
+            if not left:
+                return
+            await asyncio.sleep(pause)
+        raise _overloaded()
+
+    def writes_of_newer(self, items: Sequence[Item]) -> list[Call]:
+        """Calls that write items of distinct keys that have a `seq`, each only over an older one."""
+        if len(items) <= _FEW:
+            return [partial(self._put_newer, item) for item in items]
+        return [partial(self._put_newer_together, batch) for batch in _transactions(items)]
+
+    async def _put_newer(self, item: Item) -> None:
+        for pause in _pauses():
+            try:
+                await self.put(item, _NEWER, {":seq": item["seq"]})
+            except ClientError as error:
+                if _is_condition(error):
+                    return
+                if error_code(error) != "TransactionConflictException":
+                    raise
+            else:
+                return
+            await asyncio.sleep(pause)
+        raise _overloaded()
+
+    async def _put_newer_together(self, items: Sequence[Item]) -> None:
+        """In a transaction, not because they belong together, but because no other batch has conditions."""
+        left = items
+        for pause in _pauses():
+            reasons = await self._cancelled([self._newer(item) for item in left])
+            left = [item for item, reason in zip(left, reasons, strict=True) if reason != _CONDITION_FAILED]
+            if not left:
+                return
+            if not _PASSING_REASONS.isdisjoint(reasons):
+                await asyncio.sleep(pause)
+        raise _overloaded()
+
+    def _newer(self, item: Item) -> Item:
+        return {
+            "Put": {
+                "TableName": self._table,
+                "Item": item,
+                "ConditionExpression": _NEWER,
+                "ExpressionAttributeValues": {":seq": item["seq"]},
+            }
+        }
+
+    async def _cancelled(self, writes: Sequence[Item]) -> Sequence[str]:
+        """Carry out a transaction; why it was cancelled, for each write. _CONDITION_FAILED for all if it was not:
+        nothing is left to do then either."""
+        try:
+            with _translated():
+                await self._client.transact_write_items(TransactItems=writes)
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            answer: Mapping[str, Any] = error.response
+            reasons = [reason.get("Code", "None") for reason in answer.get("CancellationReasons", [])]
+            if not {"None", _CONDITION_FAILED, *_PASSING_REASONS}.issuperset(reasons):
+                raise
+            return reasons
+        return [_CONDITION_FAILED] * len(writes)
+
+
+async def _all(calls: Iterable[Call]) -> None:
+    """Await all calls, some at once. After a failure no further one is begun, and none is still under way."""
+    waiting = iter(calls)
+
+    async def worker() -> None:
+        for call in waiting:
+            await call()
+
+    try:
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(_AT_ONCE):
+                workers.create_task(worker())
+    except BaseExceptionGroup as group:
+        failure = group.exceptions[0]
+    else:
+        return
+    raise failure
+
+
+def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+def _transactions(items: Iterable[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    total = 0
+    for item in items:
+        size = _size(item)
+        if batch and (len(batch) == _ITEMS_PER_TRANSACTION or total + size > _BYTES_PER_TRANSACTION):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += size
+    if batch:
+        yield batch
+
+
+def _size(item: Item) -> int:
+    """Roughly the bytes of an item."""
+    return sum(len(name) + (len(raw) if isinstance(raw, str | bytes) else 1) for name, raw in _plain(item))
+
+
+def _plain(item: Item) -> Iterator[tuple[str, Any]]:
+    return ((name, raw) for name, value in item.items() for raw in value.values())
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to wait between attempts: longer each time, and never the same for two."""
+    for attempt in range(_ROUNDS):
+        yield _FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1)  # noqa: S311 - spreads writers, guards nothing
+
+
+def _translated() -> AbstractContextManager[None]:
+    return translated("the metadata table")
+
+
+def _overloaded() -> Unavailable:
+    return Unavailable("the metadata table does not answer; try again")
+
+
+def _is_condition(error: ClientError) -> bool:
+    return error_code(error) == "ConditionalCheckFailedException"
+
+
+# ---- attributes
+
+
+def _s(text: str) -> Item:
+    return {"S": text}
+
+
+def _n(number: int) -> Item:
+    return {"N": str(number)}
+
+
+def _b(raw: bytes) -> Item:
+    return {"B": raw}
+
+
+def _int(item: Mapping[str, Any], name: str) -> int:
+    return int(item[name]["N"])
+
+
+def _text(item: Mapping[str, Any], name: str) -> str:
+    return str(item[name]["S"])
+
+
+def _bytes(item: Mapping[str, Any], name: str) -> bytes:
+    return bytes(item[name]["B"])
+
+
+def _packed(numbers: Sequence[int]) -> Item:
+    return _b(struct.pack(f"<{len(numbers)}I", *numbers))
+
+
+def _numbers(item: Mapping[str, Any], name: str) -> tuple[int, ...]:
+    raw = _bytes(item, name)
+    return struct.unpack(f"<{len(raw) // 4}I", raw)
+
+
+# ---- keys
+
+
+def _key(pk: str, sk: str) -> Item:
+    return {"pk": _s(pk), "sk": _s(sk)}
+
+
+def _number(number: int) -> str:
+    """A number as a key: in text order as in numeric order."""
+    return f"{number:020}"
+
+
+def _journal_pk(space: SpaceId) -> str:
+    return f"S#{space}#J"
+
+
+def _directory_pk(space: SpaceId, parent: NodeId) -> str:
+    return f"S#{space}#D#{parent.hex()}"
+
+
+def _versions_pk(space: SpaceId, node: NodeId) -> str:
+    return f"S#{space}#V#{node.hex()}"
+
+
+def _trash_pk(space: SpaceId) -> str:
+    return f"S#{space}#T"
+
+
+def _entry_key(space: SpaceId, seq: int) -> Item:
+    return _key(_journal_pk(space), _number(seq))
+
+
+def _state_key(space: SpaceId) -> Item:
+    return _key(f"S#{space}", "STATE")
+
+
+def _object_key(space: SpaceId, digest: Digest) -> Item:
+    return _key(f"S#{space}#O", digest.hex())
+
+
+def _node_at(space: SpaceId, node: NodeId) -> tuple[str, str]:
+    return f"S#{space}#N#{node[:1].hex()}", node.hex()
+
+
+def _name_at(space: SpaceId, name: NameKey) -> tuple[str, str]:
+    return _directory_pk(space, name[0]), name[1]
+
+
+def _request_at(space: SpaceId, request: RequestId) -> tuple[str, str]:
+    return f"S#{space}#R", request.hex()
+
+
+# ---- values to items and back
+
+
+def _node_item(space: SpaceId, node: Node) -> Item:
+    return {**_key(*_node_at(space, node.id)), "node": _serialised(node), "seq": _n(node.seq)}
+
+
+def _version_item(space: SpaceId, node: Node) -> Item:
+    return {**_key(_versions_pk(space, node.id), _number(node.version)), "node": _serialised(node)}
+
+
+def _serialised(node: Node) -> Item:
+    return _b(node_to_wire(node).SerializeToString())
+
+
+def _node(item: Item) -> Node:
+    return node_from_wire(journal_pb2.Node.FromString(_bytes(item, "node")))
+
+
+def _take_node(rows: Rows, node: NodeId, item: Item) -> None:
+    rows.nodes[node] = _node(item)
+
+
+def _name_item(space: SpaceId, name: NameKey, holder: NodeId | None, seq: int, *, now: int) -> Item:
+    held = {"expires_at": _n(now + _TOMBSTONE_SECONDS)} if holder is None else {"node": _b(holder)}
+    return {**_key(*_name_at(space, name)), "seq": _n(seq), **held}
+
+
+def _take_name(rows: Rows, name: NameKey, item: Item) -> None:
+    rows.names[name] = (NodeId(_bytes(item, "node")) if "node" in item else None, _int(item, "seq"))
+
+
+def _trash_item(space: SpaceId, node: NodeId, deleted: bool, seq: int, *, now: int) -> Item:
+    item = {**_key(_trash_pk(space), node.hex()), "deleted": {"BOOL": deleted}, "seq": _n(seq)}
+    return item if deleted else item | {"expires_at": _n(now + _TOMBSTONE_SECONDS)}
+
+
+def _request_item(space: SpaceId, request: RequestId, seq: int, *, now: int) -> Item:
+    return {**_key(*_request_at(space, request)), "seq": _n(seq), "expires_at": _n(now + _REQUEST_SECONDS)}
+
+
+def _take_request(rows: Rows, request: RequestId, item: Item) -> None:
+    rows.requests[request] = _int(item, "seq")
+
+
+def _state(item: Mapping[str, Any] | None) -> SpaceState:
+    if item is None:
+        return SpaceState()
+    marks = {process: int(until["N"]) for process, until in item["marks"]["M"].items()}
+    return SpaceState(_int(item, "projected_seq"), _int(item, "announced_seq"), _int(item, "used_bytes"), marks)
+
+
+def _replacing(before: SpaceState | None, after: SpaceState) -> _Update:
+    """What makes `after` of `before` (None: of nothing), as long as it is that."""
+    update = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used, marks = :marks"
+    values = {
+        ":projected": _n(after.projected_seq),
+        ":announced": _n(after.announced_seq),
+        ":used": _n(after.used_bytes),
+        ":marks": _marks(after),
+    }
+    if after.marks:
+        update += ", dirty_pk = :dirty, dirty_until = :until"
+        values |= {":dirty": _DIRTY, ":until": _n(max(after.marks.values()))}
+    else:
+        update += " REMOVE dirty_pk, dirty_until"
+    if before is None:
+        return _Update(update=update, condition=_NEW, values=values, names={})
+    not_moved = "projected_seq = :projected0 AND announced_seq = :announced0 AND used_bytes = :used0"
+    same_marks = "marks = :marks0"
+    values |= {
+        ":projected0": _n(before.projected_seq),
+        ":announced0": _n(before.announced_seq),
+        ":used0": _n(before.used_bytes),
+        ":marks0": _marks(before),
+    }
+    return _Update(update=update, condition=f"{not_moved} AND {same_marks}", values=values, names={})
+
+
+def _marks(state: SpaceState) -> Item:
+    return {"M": {process: _n(until) for process, until in state.marks.items()}}
+
+
+def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int) -> Item:
+    item = {**_object_key(space, digest), "size": _n(sealed.size), "verified_at": _n(now_ms)}
+    if sealed.offsets:
+        item |= {
+            "blocks": _b(sealed.blocks),
+            "offsets": _packed(sealed.offsets),
+            "lengths": _packed(sealed.lengths),
+        }
+    if sealed.content_size is not None:
+        item["content_size"] = _n(sealed.content_size)
+    return item
+
+
+def _sealed(item: Item) -> Sealed:
+    content_size = _int(item, "content_size") if "content_size" in item else None
+    if "offsets" not in item:
+        return Sealed(_int(item, "size"), content_size=content_size)
+    return Sealed(
+        _int(item, "size"), _numbers(item, "offsets"), _numbers(item, "lengths"), _bytes(item, "blocks"), content_size
+    )

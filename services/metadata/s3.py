@@ -1,0 +1,84 @@
+"""The bytes of objects in S3, under the keys of `core.blocks.object_key`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import ClientError
+
+from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, object_key
+from core.identifiers import SpaceId
+from runtime.aws import error_code, translated
+from runtime.logs import structlog
+from services.metadata.ports import StoredObject
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from types_aiobotocore_s3.client import S3Client
+
+_MISSING: Final = frozenset({"NoSuchKey", "404"})
+"""Of a GET; of a HEAD, which has no body and so only a status."""
+_HIDDEN: Final = frozenset({"AccessDenied", "403"})
+"""What a missing key looks like to a role that may not list the bucket."""
+
+log = structlog.get_logger()
+
+
+class S3Storage:
+    """ObjectStorage on the content bucket.
+
+    Objects larger than MAX_OBJECT_BYTES are not read and count as missing: they are none of ours.
+    What is read gets hashed by the caller, so the client should have `response_checksum_validation="when_required"`
+    lest each byte is hashed twice.
+    """
+
+    def __init__(self, client: S3Client, *, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+        """See ObjectStorage. `sha256` is None for what was not put in one piece with a SHA-256."""
+        key = object_key(space, digest)
+        try:
+            with translated("S3"):
+                answer = await self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+        except ClientError as error:
+            if _is_missing(error, key):
+                return None
+            raise
+        return StoredObject(answer["ContentLength"], _checksum(answer))
+
+    async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
+        """See ObjectStorage."""
+        key = object_key(space, digest)
+        try:
+            with translated("S3"):
+                answer = await self._client.get_object(Bucket=self._bucket, Key=key)
+                async with answer["Body"] as body:
+                    if answer["ContentLength"] > MAX_OBJECT_BYTES:
+                        return None
+                    return bytes(await body.read())
+        except ClientError as error:
+            if _is_missing(error, key):
+                return None
+            raise
+
+
+def _is_missing(error: ClientError, key: str) -> bool:
+    code = error_code(error)
+    if code in _HIDDEN:
+        log.warning("object_hidden", key=key, hint="the role lacks s3:GetObject or s3:ListBucket on the bucket")
+    return code in _MISSING or code in _HIDDEN
+
+
+def _checksum(answer: Mapping[str, Any]) -> Digest | None:
+    """The SHA-256 of the whole object; a composite one (of several parts) says nothing about the whole."""
+    try:
+        raw = base64.b64decode(answer.get("ChecksumSHA256", ""), validate=True)
+    except binascii.Error:
+        return None
+    return Digest(raw) if len(raw) == DIGEST_BYTES and answer.get("ChecksumType") != "COMPOSITE" else None

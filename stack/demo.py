@@ -1,0 +1,265 @@
+"""`make demo`: a told story on real files. Two people, three devices, one shared folder, over the embedded AWS.
+
+Every step is the command line as a person uses it, each device with a SYNCLINE_HOME of its own. The story checks
+itself as it goes; the exit status is 0 only if all that it tells is true.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from stack.running import running_stack
+
+MIB: Final = 1 << 20
+BIG_FILE_BYTES: Final = 64 * MIB
+MAIL_PATIENCE_SECONDS: Final = 20
+REPOSITORY: Final = Path(__file__).resolve().parent.parent
+# What a work tree holds beside its files: environments, caches and the history.
+NOT_COPIED: Final = shutil.ignore_patterns(
+    ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist"
+)
+
+
+class StoryBroken(Exception):
+    """Something that the story tells is not so."""
+
+
+@dataclass
+class Teller:
+    """Tells what happens, and how long it took."""
+
+    began: float = field(default_factory=time.monotonic)
+    chapters: int = 0
+
+    def chapter(self, title: str) -> None:
+        self.chapters += 1
+        print(f"\n{self.chapters}. {title}", flush=True)
+
+    def say(self, text: str) -> None:
+        print(f"   {text}", flush=True)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A person's computer: its own SYNCLINE_HOME and its own copy of the folder."""
+
+    owner: str
+    name: str
+    root: Path
+
+    @property
+    def email(self) -> str:
+        return f"{self.owner.lower()}@example.com"
+
+    @property
+    def folder(self) -> Path:
+        return self.root / "folder"
+
+    def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
+        """One command; what it prints on stdout. StoryBroken if it ends with another status."""
+        done = subprocess.run(
+            [sys.executable, "-m", "clients.cli", *arguments],
+            env={**os.environ, "SYNCLINE_HOME": str(self.root / "home")},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=REPOSITORY,
+            check=False,
+        )
+        if done.returncode != expect:
+            raise StoryBroken(
+                f"syncline {' '.join(arguments)} ended with {done.returncode}, not {expect}: {done.stderr.strip()}"
+            )
+        return done.stdout
+
+    def sync(self, *arguments: str) -> dict[str, Any]:
+        """Sync the folder; the figures."""
+        figures: dict[str, Any] = json.loads(self.run("sync", str(self.folder), "--json", *arguments))
+        require(not figures["problems"], f"{self.name} could not sync everything: {figures['problems']}")
+        return figures
+
+    def check(self) -> dict[str, Any]:
+        """What the version check says."""
+        verdicts: dict[str, Any] = json.loads(self.run("check", str(self.folder), "--json"))
+        return verdicts
+
+
+def require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise StoryBroken(otherwise)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Each path below `folder` with the digest of its bytes; directories and links said as such."""
+    return dict(_contents(folder))
+
+
+def _contents(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if name == ".syncline" or name.startswith(".syncline/"):
+            continue
+        if path.is_symlink():
+            yield name, f"-> {path.readlink()}"
+        elif path.is_dir():
+            yield name, "directory"
+        else:
+            with path.open("rb") as file:
+                yield name, hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def same_trees(*devices: Device) -> int:
+    """How many entries the devices' folders have, all the same byte for byte. StoryBroken if they differ."""
+    first, *others = (contents(device.folder) for device in devices)
+    for device, other in zip(devices[1:], others, strict=True):
+        different = sorted(name for name in first.keys() | other.keys() if first.get(name) != other.get(name))
+        require(not different, f"{devices[0].name} and {device.name} differ in {different[:5]}")
+    return len(first)
+
+
+def moved(figures: dict[str, Any]) -> str:
+    requests = figures["requests"]
+    return (
+        f"{figures['uploaded']} up ({figures['bytes_up'] / MIB:.1f} MiB), "
+        f"{figures['downloaded']} down ({figures['bytes_down'] / MIB:.1f} MiB), "
+        f"{requests['s3_put']} PUT, {requests['s3_get']} GET, {requests['grpc']} gRPC calls, {figures['seconds']:.2f} s"
+    )
+
+
+def story(tell: Teller, scratch: Path) -> None:
+    laptop = Device("Ann", "laptop", scratch / "laptop")
+    desktop = Device("Ann", "desktop", scratch / "desktop")
+    notebook = Device("Ben", "notebook", scratch / "notebook")
+
+    tell.chapter("The whole system starts on this machine")
+    with running_stack() as stack:
+        tell.say(f"{stack.endpoint} serves after {time.monotonic() - tell.began:.1f} s: auth, metadata, notify, the")
+        tell.say("gateway, and an embedded AWS that enforces every signature and policy")
+
+        tell.chapter("Ann and Ben sign up; Ann makes a space and shares it with Ben")
+        for device in (laptop, notebook):
+            device.run(
+                *("signup", "--endpoint", stack.endpoint, "--email", device.email, "--password-stdin"),
+                *("--device", device.name),
+                stdin=f"{device.owner}'s long password\n",
+            )
+        laptop.run("spaces", "create", "Project")
+        laptop.run("share", "Project", notebook.email, "--role", "editor")
+        tell.say(f"{laptop.email} owns 'Project', {notebook.email} may edit it")
+
+        tell.chapter("Ann syncs this repository's work tree and a generated file of 64 MiB")
+        shutil.copytree(REPOSITORY, laptop.folder, ignore=NOT_COPIED, symlinks=True)
+        big = laptop.folder / "generated.bin"
+        big.write_bytes(random.Random(1).randbytes(BIG_FILE_BYTES))  # noqa: S311 - data, not a secret
+        (laptop.folder / "an empty directory").mkdir()
+        figures = laptop.sync("--space", "Project")
+        require(figures["uploaded"] > 100, "the work tree has more files than that")
+        tell.say(moved(figures))
+
+        tell.chapter("Ben's notebook joins, and gets the same tree")
+        notebook.folder.mkdir(parents=True)
+        tell.say(moved(notebook.sync("--space", "Project")))
+        tell.say(f"{same_trees(laptop, notebook)} files and directories, the same byte for byte")
+
+        tell.chapter("A second sync does nothing")
+        for device in (laptop, notebook):
+            figures = device.sync()
+            requests = figures["requests"]
+            idle = not (figures["uploaded"] or requests["s3_put"] or requests["s3_get"]) and requests["grpc"] <= 3
+            require(idle, f"a second sync did something: {figures}")
+            tell.say(f"{device.name}: {moved(figures)}")
+
+        tell.chapter("Ann inserts one byte into the middle of the big file, edits, renames, moves and deletes")
+        half = BIG_FILE_BYTES // 2
+        data = big.read_bytes()
+        big.write_bytes(data[:half] + b"!" + data[half:])
+        readme = laptop.folder / "README.md"
+        readme.write_text(readme.read_text() + "\nAnn was here.\n")
+        (laptop.folder / "docs").rename(laptop.folder / "documents")
+        (laptop.folder / "LICENSE").rename(laptop.folder / "documents" / "LICENSE.txt")
+        (laptop.folder / "constraints.txt").unlink()
+        figures = laptop.sync()
+        require(figures["bytes_up"] < 20 * MIB, f"one byte cost {figures['bytes_up']} bytes of upload")
+        tell.say(f"{moved(figures)}, {figures['moved']} moved, {figures['deleted_remote']} deleted")
+
+        tell.chapter("Before he syncs, Ben asks the version check what is newer")
+        verdicts = notebook.check()
+        require("generated.bin" in verdicts["stale"], f"the check did not notice the big file: {verdicts}")
+        tell.say(f"{verdicts['current']} current, stale: {', '.join(verdicts['stale'][:4])}")
+        tell.say(f"no longer at their paths: {len(verdicts['deleted']) + len(verdicts['unknown'])}")
+        figures = notebook.sync()
+        tell.say(f"then he syncs: {moved(figures)}, {figures['moved']} moved, {figures['deleted_local']} deleted")
+        same_trees(laptop, notebook)
+
+        tell.chapter("Both edit the same file without knowing of each other: nothing is lost")
+        (laptop.folder / "pyproject.toml").write_text("Ann's version\n")
+        (notebook.folder / "pyproject.toml").write_text("Ben's version\n")
+        laptop.sync()
+        figures = notebook.sync()
+        require(figures["conflicts"] == 1, f"a conflict was expected: {figures}")
+        laptop.sync()
+        copies = _conflict_copies(laptop.folder)
+        require(
+            (laptop.folder / "pyproject.toml").read_text() == "Ann's version\n", "Ann's version is not in its place"
+        )
+        require(len(copies) == 1, f"one conflict copy was expected: {copies}")
+        tell.say(f"Ann's came first and keeps the name; Ben's is kept as {copies[0]!r}")
+
+        tell.chapter("Ann's desktop joins later and gets the same tree")
+        desktop.folder.mkdir(parents=True)
+        desktop.run(
+            *("login", "--endpoint", stack.endpoint, "--email", desktop.email, "--password-stdin"),
+            *("--device", desktop.name),
+            stdin="Ann's long password\n",
+        )
+        tell.say(moved(desktop.sync("--space", "Project")))
+        tell.say(f"{same_trees(laptop, notebook, desktop)} files and directories on three devices, byte for byte")
+
+        tell.chapter("Ben was mailed about what Ann did, and Ann about Ben's copy")
+        deadline = time.monotonic() + MAIL_PATIENCE_SECONDS
+        while not all(_mails_to(stack.aws.mails(), device.email) for device in (laptop, notebook)):
+            require(time.monotonic() < deadline, "the mail did not come")
+            time.sleep(0.2)
+        for device in (notebook, laptop):
+            mails = _mails_to(stack.aws.mails(), device.email)
+            tell.say(f"{len(mails)} to {device.email}, the last one: {mails[-1]!r}")
+        tell.chapter("Everything stops")
+    tell.say(f"cleanly, {time.monotonic() - tell.began:.1f} s after the beginning")
+
+
+def _mails_to(mails: list[dict[str, Any]], email: str) -> list[str]:
+    """The subjects of the mails to one person, oldest first."""
+    return [mail["Subject"] for mail in mails if email in mail["To"]]
+
+
+def _conflict_copies(folder: Path) -> list[str]:
+    return [path.name for path in folder.glob("pyproject*") if path.name != "pyproject.toml"]
+
+
+def main() -> int:
+    """Tell the story; 0 if all of it is true."""
+    tell = Teller()
+    with tempfile.TemporaryDirectory(prefix="syncline-demo-") as scratch:
+        try:
+            story(tell, Path(scratch))
+        except StoryBroken as broken:
+            print(f"\nThe story does not hold: {broken}", file=sys.stderr)
+            return 1
+    print("\nThe story holds.")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,236 @@
+"""The service as callers meet it: a real server over memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from core.blocks import Digest
+from core.identifiers import ROOT, created_node_id, new_request_id, new_text_id
+from runtime.errors import error_from_rpc
+from services.metadata.access import Role
+from services.metadata.ports import Sealed
+from services.metadata.wire import cursor_to_wire
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, service
+
+J, M = journal_pb2, metadata_pb2
+
+
+@pytest.fixture
+async def metadata() -> AsyncIterator[Service]:
+    async with service() as running:
+        yield running
+
+
+@pytest.fixture
+async def editor(metadata: Service) -> AsyncIterator[Caller]:
+    async with metadata.caller() as caller:
+        yield caller
+
+
+async def read_all(call) -> None:
+    async for _ in call:
+        pass
+
+
+async def reason(call) -> str:
+    """The reason with which a call fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await (read_all(call) if hasattr(call, "__aiter__") else call)
+    error = error_from_rpc(caught.value)
+    assert error is not None
+    return error.reason
+
+
+async def changes(caller: Caller, cursor: bytes = b"") -> list[M.ListChangesResponse]:
+    return [page async for page in caller.stub.ListChanges(M.ListChangesRequest(space_id=caller.space, cursor=cursor))]
+
+
+async def test_a_commit_is_seen_by_every_read(editor: Caller) -> None:
+    docs = await editor.create("docs")
+    file = await editor.create("a.txt", parent=docs.id)
+    found = await editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, path="docs/a.txt"))
+    assert (found.node, found.path, found.seq) == (file, "docs/a.txt", 2)
+    by_id = await editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, node=file.id))
+    assert by_id == found
+    listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space))
+    assert list(listed.nodes) == [docs]
+    pages = await changes(editor)
+    assert [node for page in pages for node in page.nodes] == [docs, file]
+    assert [list(page.nodes) for page in await changes(editor, pages[-1].cursor)] == [[]]
+    space = await editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))
+    assert (space.head, space.used_bytes) == (2, 0)
+
+
+async def test_directories_and_what_is_in_them_are_made_by_one_request(editor: Caller) -> None:
+    request = new_request_id()
+    parent = created_node_id(editor.space, request, 0)
+    answer = await editor.commit(creating("docs"), creating("a.txt", parent=parent), request_id=request)
+    assert [result.verdict for result in answer.results] == [J.VERDICT_ACCEPTED] * 2
+    assert answer.results[1].node.parent == answer.results[0].node.id == parent
+
+
+async def test_a_repeated_request_gets_the_first_answer(editor: Caller) -> None:
+    request = new_request_id()
+    first = await editor.commit(creating("docs"), creating("docs"), request_id=request)
+    assert [r.verdict for r in first.results] == [J.VERDICT_ACCEPTED, J.VERDICT_NAME_TAKEN]
+    await editor.create("other")
+    assert await editor.commit(creating("docs"), creating("docs"), request_id=request) == first
+    assert await reason(editor.commit(creating("another"), request_id=request)) == "REQUEST_ID_REUSED"
+
+
+async def test_roles_are_held(metadata: Service, editor: Caller) -> None:
+    await editor.create("docs")
+    async with metadata.caller(Role.VIEWER, space=editor.space) as viewer:
+        assert len(await changes(viewer)) == 1
+        assert await reason(viewer.commit(creating("x"))) == "PERMISSION_DENIED"
+        seal = M.SealObjectsRequest(space_id=editor.space)
+        assert await reason(viewer.stub.SealObjects(seal)) == "PERMISSION_DENIED"
+        metadata.backend.auth.revoked.add(viewer.device)
+        other = M.GetSpaceRequest(space_id=new_text_id())
+        assert await reason(viewer.stub.GetSpace(other)) == "DEVICE_REVOKED"
+    async with metadata.caller(Role.NONE, space=editor.space) as stranger:
+        assert await reason(stranger.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))) == "NO_SUCH_SPACE"
+        assert await reason(stranger.commit(creating("x"))) == "NO_SUCH_SPACE"
+        assert await reason(stranger.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))) == "NO_SUCH_SPACE"
+    assert (await editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))).head == 1
+
+
+async def test_history_and_trash(editor: Caller) -> None:
+    file = await editor.create("a.txt")
+    content = J.Content(digest=EMPTY_DIGEST, mtime_ns=5)
+    update = M.Mutation(update=M.UpdateContent(node=file.id, base_version=1, content=content))
+    await editor.commit(update)
+    versions = await editor.stub.ListVersions(M.ListVersionsRequest(space_id=editor.space, node=file.id, page_size=1))
+    assert [v.version for v in versions.versions] == [2]
+    older = await editor.stub.ListVersions(
+        M.ListVersionsRequest(space_id=editor.space, node=file.id, page_token=versions.next_page_token)
+    )
+    assert [v.version for v in older.versions] == [1]
+    restored = await editor.stub.RestoreVersion(
+        M.RestoreVersionRequest(
+            space_id=editor.space, request_id=new_request_id(), node=file.id, version=1, base_version=2
+        )
+    )
+    assert (restored.result.node.version, restored.result.node.content.mtime_ns) == (3, 0)
+    await editor.commit(M.Mutation(delete=M.DeleteNode(node=file.id, base_version=3)))
+    assert await reason(editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, path="a.txt"))) == "NO_SUCH_NODE"
+    trash = await editor.stub.ListTrash(M.ListTrashRequest(space_id=editor.space))
+    assert [node.id for node in trash.nodes] == [file.id]
+    back = await editor.stub.RestoreNode(
+        M.RestoreNodeRequest(space_id=editor.space, request_id=new_request_id(), node=file.id, name="b.txt")
+    )
+    assert back.result.node.name == "b.txt"
+    assert not (await editor.stub.ListTrash(M.ListTrashRequest(space_id=editor.space))).nodes
+
+
+async def test_listings_are_paged_by_name(editor: Caller) -> None:
+    names = [f"{n:02}" for n in range(25)]
+    await editor.commit(*(creating(name) for name in reversed(names)))
+    found: list[str] = []
+    token = ""
+    while True:
+        page = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, page_size=10, page_token=token))
+        found += [node.name for node in page.nodes]
+        if not (token := page.next_page_token):
+            break
+    assert found == names
+
+
+async def test_a_version_check_names_only_what_differs(editor: Caller) -> None:
+    docs = await editor.create("docs")
+    same = await editor.create("a.txt", parent=docs.id)
+    differs = await editor.create("b.txt", parent=docs.id)
+    gone = await editor.create("c.txt")
+    await editor.commit(M.Mutation(delete=M.DeleteNode(node=gone.id, base_version=1)))
+    unknown = bytes(15) + b"\x07"
+
+    async def messages() -> AsyncIterator[M.CheckVersionsRequest]:
+        yield M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
+        digests = EMPTY_DIGEST + bytes(32) + EMPTY_DIGEST + EMPTY_DIGEST
+        paths = ["docs/a.txt", "docs/b.txt", "c.txt", "docs/no/such"]
+        yield M.CheckVersionsRequest(batch=M.CheckVersionsBatch(paths=paths, digests=digests))
+        ids = same.id + differs.id + gone.id + unknown
+        yield M.CheckVersionsRequest(batch=M.CheckVersionsBatch(node_ids=ids, digests=digests))
+
+    by_path, by_id = [answer async for answer in editor.stub.CheckVersions(messages())]
+    assert list(by_path.indexes) == list(by_id.indexes) == [1, 2, 3]
+    assert list(by_path.differences) == [M.DIFFERENCE_CONTENT, M.DIFFERENCE_UNKNOWN, M.DIFFERENCE_UNKNOWN]
+    assert list(by_id.differences) == [M.DIFFERENCE_CONTENT, M.DIFFERENCE_DELETED, M.DIFFERENCE_UNKNOWN]
+    assert by_path.node_ids == differs.id + bytes(32)
+    assert by_path.digests == EMPTY_DIGEST + bytes(64)
+    assert list(by_path.versions) == [1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        [M.CheckVersionsRequest(batch=M.CheckVersionsBatch())],
+        [M.CheckVersionsRequest()],
+        ["open", M.CheckVersionsRequest(open=M.CheckVersionsOpen())],
+        ["open", M.CheckVersionsRequest(batch=M.CheckVersionsBatch(paths=["a"], digests=b"short"))],
+        ["open", M.CheckVersionsRequest(batch=M.CheckVersionsBatch(node_ids=b"short", digests=b""))],
+        ["open", M.CheckVersionsRequest(batch=M.CheckVersionsBatch(paths=["a"] * 1001, digests=bytes(32 * 1001)))],
+        ["open", M.CheckVersionsRequest(batch=M.CheckVersionsBatch(paths=["a"], node_ids=ROOT, digests=bytes(32)))],
+    ],
+)
+async def test_a_malformed_version_check_ends(editor: Caller, messages) -> None:
+    opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
+    stream = iter([opening if message == "open" else message for message in messages])
+    assert await reason(editor.stub.CheckVersions(stream)) == "INVALID_ARGUMENT"
+
+
+async def test_hostile_arguments_are_refused(editor: Caller, metadata: Service) -> None:
+    stub, space = editor.stub, editor.space
+    invalid = "INVALID_ARGUMENT"
+    assert await reason(stub.GetSpace(M.GetSpaceRequest(space_id="../../etc"))) == invalid
+    assert await reason(stub.GetNode(M.GetNodeRequest(space_id=space))) == invalid
+    assert await reason(stub.GetNode(M.GetNodeRequest(space_id=space, node=b"short"))) == invalid
+    for path in ("a/../b", "a//b", "a/./b", "x\0", "y" * 256, "/".join(["long" * 60] * 20)):
+        assert await reason(stub.GetNode(M.GetNodeRequest(space_id=space, path=path))) == invalid
+    assert await reason(stub.FindMissingObjects(M.FindMissingObjectsRequest(space_id=space, objects=b"x"))) == invalid
+    assert await reason(editor.commit(creating("a"), request_id=b"short")) == invalid
+    assert await reason(editor.commit(M.Mutation())) == invalid
+    assert await reason(editor.commit(*[creating("a")] * 2001)) == invalid
+    assert await reason(editor.commit(*[creating("a" * 250)] * 1500)) == "REQUEST_TOO_LARGE"
+    await editor.create("docs")
+    cursor = (await changes(editor))[-1].cursor
+    for wrong in (b"x", cursor[:-1], cursor[:-1] + b"\0", b"\0" * len(cursor)):
+        assert await reason(stub.ListChanges(M.ListChangesRequest(space_id=space, cursor=wrong))) == "INVALID_CURSOR"
+    async with metadata.caller() as other:
+        theirs = M.ListChangesRequest(space_id=other.space, cursor=cursor)
+        assert await reason(other.stub.ListChanges(theirs)) == "INVALID_CURSOR"
+    for token in ("x", "AAAA", "\u00e4", "!" * 50):
+        listing = M.ListNodesRequest(space_id=space, page_token=token)
+        assert await reason(stub.ListNodes(listing)) == "INVALID_PAGE_TOKEN"
+        versions = M.ListVersionsRequest(space_id=space, node=bytes(16), page_token=token)
+        assert await reason(stub.ListVersions(versions)) == "INVALID_PAGE_TOKEN"
+        trash = M.ListTrashRequest(space_id=space, page_token=token)
+        assert await reason(stub.ListTrash(trash)) == "INVALID_PAGE_TOKEN"
+
+
+async def test_a_message_over_the_limit_is_refused(editor: Caller) -> None:
+    huge = M.FindMissingObjectsRequest(space_id=editor.space, objects=bytes(5 * 1024 * 1024))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await editor.stub.FindMissingObjects(huge)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    await editor.create("docs")
+
+
+async def test_a_cursor_ahead_of_the_journal_is_refused(editor: Caller) -> None:
+    ahead = M.ListChangesRequest(space_id=editor.space, cursor=cursor_to_wire(editor.space, 99))
+    assert await reason(editor.stub.ListChanges(ahead)) == "INVALID_CURSOR"
+
+
+async def test_a_full_quota_refuses_content_and_says_so() -> None:
+    async with service(quota_bytes=1) as metadata, metadata.caller() as editor:
+        assert (await editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))).quota_bytes == 1
+        manifest = J.Manifest(blocks=EMPTY_DIGEST, lengths=[10])
+        content = J.Content(digest=EMPTY_DIGEST, size=10, manifest=manifest)
+        metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(10)
+        big = M.CreateNode(name="a.txt", kind=J.NODE_KIND_FILE, content=content)
+        answer = await editor.commit(M.Mutation(create=big), creating("docs"))
+        assert [r.verdict for r in answer.results] == [J.VERDICT_QUOTA_EXCEEDED, J.VERDICT_ACCEPTED]
