@@ -80,6 +80,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App
         quota_bytes=settings.quota_bytes,
         now_ms=system_clock,
         coalesce_seconds=settings.coalesce_seconds,
+        lease_ms=int(settings.lease_seconds * 1000),
         capacity=settings.cached_nodes,
     )
     sweeper = Sweeper(spaces=spaces, table=adapters.table, now_ms=system_clock, interval_seconds=settings.sweep_seconds)

@@ -21,8 +21,6 @@ from services.metadata.ports import Journal, Topic, TreeTable
 from services.metadata.view import SpaceView
 from services.metadata.wire import entry_from_bytes
 
-LEASE_MS = 30_000
-"""How long a dirty mark holds off sweepers. Renewed when less than half is left."""
 ROUND_ENTRIES = 16
 """Entries projected at once: at most 6 MB of changes."""
 MAX_PAUSE_SECONDS = 5.0
@@ -43,6 +41,7 @@ class Projector:
         process: str,
         now_ms: Callable[[], int],
         coalesce_seconds: float,
+        lease_ms: int,
     ) -> None:
         self._view = view
         self._journal = journal
@@ -51,6 +50,7 @@ class Projector:
         self._process = process
         self._now_ms = now_ms
         self._coalesce_seconds = coalesce_seconds
+        self._lease_ms = lease_ms
         self._lease_until_ms = 0
         self._lease_lock = asyncio.Lock()
         self._appending = 0
@@ -67,9 +67,9 @@ class Projector:
         """While an entry is appended: a dirty mark stands, and afterwards what was appended gets projected."""
         async with self._lease_lock:
             now = self._now_ms()
-            if self._lease_until_ms - now < LEASE_MS // 2:
-                await self._table.mark_dirty(self._view.space, self._process, now + LEASE_MS)
-                self._lease_until_ms = now + LEASE_MS
+            if self._lease_until_ms - now < self._lease_ms // 2:
+                await self._table.mark_dirty(self._view.space, self._process, now + self._lease_ms)
+                self._lease_until_ms = now + self._lease_ms
             self._appending += 1
         try:
             yield

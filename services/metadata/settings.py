@@ -24,6 +24,9 @@ class Settings(ServiceSettings, AuthPeer):
     coalesce_seconds: float = Field(
         default=0.2, ge=0, le=10, description="How long an announcement waits for further changes to go with it."
     )
+    lease_seconds: float = Field(
+        default=30.0, ge=1, description="How long a space that a process writes is left alone by other sweepers."
+    )
     sweep_seconds: float = Field(
         default=10.0, gt=0, description="How often to look for spaces that a process left behind unfinished."
     )

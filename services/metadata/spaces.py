@@ -44,6 +44,7 @@ class Spaces:
         quota_bytes: int,
         now_ms: Callable[[], int],
         coalesce_seconds: float,
+        lease_ms: int,
         capacity: int,
     ) -> None:
         self._journal = journal
@@ -54,6 +55,7 @@ class Spaces:
         self._quota_bytes = quota_bytes
         self._now_ms = now_ms
         self._coalesce_seconds = coalesce_seconds
+        self._lease_ms = lease_ms
         self._capacity = capacity
         self._live: OrderedDict[SpaceId, LiveSpace] = OrderedDict()
 
@@ -81,6 +83,7 @@ class Spaces:
             process=self._process,
             now_ms=self._now_ms,
             coalesce_seconds=self._coalesce_seconds,
+            lease_ms=self._lease_ms,
         )
         committer = Committer(
             view,

@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from core.identifiers import SpaceId
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.objects import Objects
-from services.metadata.project import LEASE_MS
 from services.metadata.spaces import Spaces
 from services.metadata.sweep import Sweeper
 
 T = TypeVar("T")
 SPACE = SpaceId("a" * 26)
+LEASE_MS = 30_000
 
 
 class Deadlock(AssertionError):
@@ -104,6 +104,7 @@ class Process:
             quota_bytes=quota_bytes,
             now_ms=world.now_ms,
             coalesce_seconds=0.0,
+            lease_ms=LEASE_MS,
             capacity=capacity,
         )
         self.sweeper = Sweeper(spaces=self.spaces, table=self.table, now_ms=world.now_ms, interval_seconds=1.0)
