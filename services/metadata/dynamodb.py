@@ -26,7 +26,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from botocore.exceptions import ClientError
@@ -69,7 +68,8 @@ _REQUEST_SECONDS: Final = 30 * _DAY_SECONDS
 _KEYS_PER_READ: Final = 100
 _ITEMS_PER_WRITE: Final = 25
 _ITEMS_PER_TRANSACTION: Final = 100
-_BYTES_PER_TRANSACTION: Final = 1_000_000
+_BYTES_PER_CALL: Final = 700_000
+"""Of items in one write: below 1 MiB in transit, beyond which sending would hold up the event loop."""
 _FEW: Final = 4
 """Up to so many items are cheaper to write one by one: half the price, and in parallel no slower."""
 _AT_ONCE: Final = 4
@@ -333,7 +333,7 @@ class _Items:
     async def get_all(self, keys: Iterable[Item]) -> list[Item]:
         """The items of distinct keys, in no order."""
         found: list[Item] = []
-        await _all(partial(self._get_batch, batch, found) for batch in _batches(keys, _KEYS_PER_READ))
+        await _all(partial(self._get_batch, batch, found) for batch in _batches(keys, count=_KEYS_PER_READ))
         return found
 
     async def _get_batch(self, keys: Sequence[Item], found: list[Item]) -> None:
@@ -391,7 +391,7 @@ class _Items:
 
     def writes(self, items: Iterable[Item]) -> list[Call]:
         """Calls that write items of distinct keys, whatever is there."""
-        return [partial(self._put_batch, batch) for batch in _batches(items, _ITEMS_PER_WRITE)]
+        return [partial(self._put_batch, batch) for batch in _batches(items, count=_ITEMS_PER_WRITE)]
 
     async def _put_batch(self, items: Sequence[Item]) -> None:
         left: Mapping[str, Any] = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
@@ -408,7 +408,7 @@ class _Items:
         """Calls that write items of distinct keys that have a `seq`, each only over an older one."""
         if len(items) <= _FEW:
             return [partial(self._put_newer, item) for item in items]
-        return [partial(self._put_newer_together, batch) for batch in _transactions(items)]
+        return [partial(self._put_newer_together, batch) for batch in _batches(items, count=_ITEMS_PER_TRANSACTION)]
 
     async def _put_newer(self, item: Item) -> None:
         for pause in _pauses():
@@ -482,18 +482,12 @@ async def _all(calls: Iterable[Call]) -> None:
     raise failure
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    left = iter(items)
-    while batch := list(islice(left, size)):
-        yield batch
-
-
-def _transactions(items: Iterable[Item]) -> Iterator[list[Item]]:
+def _batches(items: Iterable[Item], *, count: int) -> Iterator[list[Item]]:
     batch: list[Item] = []
     total = 0
     for item in items:
         size = _size(item)
-        if batch and (len(batch) == _ITEMS_PER_TRANSACTION or total + size > _BYTES_PER_TRANSACTION):
+        if batch and (len(batch) == count or total + size > _BYTES_PER_CALL):
             yield batch
             batch, total = [], 0
         batch.append(item)
@@ -512,9 +506,10 @@ def _plain(item: Item) -> Iterator[tuple[str, Any]]:
 
 
 def _pauses() -> Iterator[float]:
-    """Seconds to wait between attempts: longer each time, and never the same for two."""
-    for attempt in range(_ROUNDS):
+    """Seconds to wait after each attempt: longer each time, never the same for two, none after the last."""
+    for attempt in range(_ROUNDS - 1):
         yield _FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1)  # noqa: S311 - spreads writers, guards nothing
+    yield 0
 
 
 def _translated() -> AbstractContextManager[None]:

@@ -204,12 +204,13 @@ async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> 
     def answer(reader: _Reader) -> Differences:
         found = Differences(view.seq)
         directories: dict[str, NodeId | None] = {"": ROOT}
+        known = view.known_nodes
         for i, path in enumerate(paths):
             head, _, name = path.rpartition("/")
             try:
                 parent = directories[head] if head in directories else _directory(reader, head, directories)
                 held = reader.child(parent, name) if parent is not None else None
-                node = reader.node(held) if held is not None else None
+                node = None if held is None else known[held] if held in known else reader.node(held)
             except NotLoaded:
                 continue
             if node is None:
@@ -233,20 +234,24 @@ def _directory(reader: _Reader, path: str, known: dict[str, NodeId | None]) -> N
 async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Differences:
     """Compare packed digests of local contents with the nodes that have these packed ids."""
 
+    ids = [NodeId(node_ids[at : at + ID_BYTES]) for at in range(0, len(node_ids), ID_BYTES)]
+
     def answer(reader: _Reader) -> Differences:
         found = Differences(view.seq)
         live = {ROOT: True}
-        for i in range(len(node_ids) // ID_BYTES):
+        known = view.known_nodes
+        for i, one in enumerate(ids):
             try:
-                node = reader.node(NodeId(node_ids[i * ID_BYTES : (i + 1) * ID_BYTES]))
+                node = known[one] if one in known else reader.node(one)
                 if node is None:
                     found.add(i, Difference.UNKNOWN, None)
                     continue
-                if node.parent not in live:
-                    live[node.parent] = reader.live(reader.node(node.parent))
+                parent = node.parent
+                if parent not in live:
+                    live[parent] = reader.live(reader.node(parent))
             except NotLoaded:
                 continue
-            if node.deleted_at_ms or not live[node.parent]:
+            if node.deleted_at_ms or not live[parent]:
                 found.add(i, Difference.DELETED, node)
             elif not _same(node, digests, i):
                 found.add(i, Difference.CONTENT, node)
@@ -256,5 +261,5 @@ async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Diffe
 
 
 def _same(node: Node, digests: bytes, i: int) -> bool:
-    digest = node.content.digest if node.content else NO_DIGEST
-    return digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES] == digest
+    content = node.content
+    return digests.startswith(content.digest if content else NO_DIGEST, i * DIGEST_BYTES)

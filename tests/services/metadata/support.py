@@ -82,7 +82,8 @@ class Caller:
         """An empty file (a name with a dot) or a directory."""
         response = await self.commit(creating(name, parent=parent))
         assert response.results[0].verdict == journal_pb2.VERDICT_ACCEPTED
-        return response.results[0].node
+        node: journal_pb2.Node = response.results[0].node
+        return node
 
 
 EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")

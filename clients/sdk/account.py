@@ -1,0 +1,251 @@
+"""Accounts, devices, spaces and members, and how a person is mailed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+import grpc
+
+from clients.sdk import account_file, discovery
+from clients.sdk.account_file import AccountFile
+from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace
+from clients.sdk.session import Session, Stubs, translated
+from core.errors import Kind, NoSuchSpace, SynclineError
+from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
+from syncline.auth.v1 import auth_pb2
+from syncline.notify.v1 import notify_pb2
+
+PERSONAL = "personal"
+"""The name of everyone's own space."""
+
+
+class Role(Enum):
+    """What a member may do. The values are those of the wire."""
+
+    VIEWER = 1
+    EDITOR = 2
+    OWNER = 3
+
+
+class MailMode(Enum):
+    """When mail about a space goes out. The values are those of the wire."""
+
+    INSTANT = 1
+    OFF = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One installed client. Times are milliseconds since 1970; `revoked_at_ms` is 0 while it is signed in."""
+
+    id: DeviceId
+    name: str
+    created_at_ms: int
+    last_seen_at_ms: int
+    revoked_at_ms: int
+    current: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A space and the caller's role in it."""
+
+    space: SpaceId
+    name: str
+    role: Role
+    personal: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user's grant in a space."""
+
+    user: UserId
+    email: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    """The calling user and device, as the service knows them."""
+
+    user: UserId
+    email: str
+    personal_space: SpaceId
+    device: DeviceId
+    device_name: str
+
+
+def sign_up(home: Path, *, endpoint: str, email: str, password: str, device_name: str) -> Session:
+    """Make an account and sign this device in.
+
+    AlreadySignedIn, AccountExists, InvalidArgument, and what `discover` raises.
+    """
+    request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name)
+    return _enter(home, endpoint, lambda stubs: stubs.auth.SignUp(request))
+
+
+def sign_in(home: Path, *, endpoint: str, email: str, password: str, device_name: str) -> Session:
+    """Sign this device in. AlreadySignedIn, WrongPassword, TooManyAttempts, and what `discover` raises."""
+    request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
+    return _enter(home, endpoint, lambda stubs: stubs.auth.SignIn(request))
+
+
+def _enter(
+    home: Path, endpoint: str, call: Callable[[Stubs], auth_pb2.SignUpResponse | auth_pb2.SignInResponse]
+) -> Session:
+    file = AccountFile(home)
+    if _signed_in(file):
+        raise AlreadySignedIn
+    with file.locked():
+        deployment = discovery.discover(endpoint)
+        stubs = Stubs(deployment, None)
+        try:
+            answer = call(stubs)
+        except grpc.RpcError as failure:
+            raise translated(failure) from None
+        finally:
+            stubs.close()
+        account = account_file.Account(
+            endpoint=discovery.normalize_endpoint(endpoint),
+            deployment=deployment,
+            user=answer.account.user_id,
+            email=answer.account.email,
+            personal_space=answer.account.personal_space_id,
+            device=answer.device.device_id,
+            device_name=answer.device.name,
+            refresh_token=answer.tokens.refresh_token,
+            access_token=answer.tokens.access_token,
+            access_expires_at_ms=answer.tokens.access_expires_at_ms,
+        )
+        file.save(account)
+    session = Session(file, account)
+    session.requests.add(grpc=1)
+    return session
+
+
+def _signed_in(file: AccountFile) -> bool:
+    """Whether the file holds an account that the service still accepts: a revoked device may sign in again."""
+    account = file.load()
+    if account is None:
+        return False
+    with Session(file, account) as session:
+        try:
+            Accounts(session).who_am_i()
+        except SynclineError as error:
+            return error.kind is not Kind.UNAUTHENTICATED
+    return True
+
+
+class Accounts:
+    """What a signed-in person can do about accounts."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def who_am_i(self) -> WhoAmI:
+        answer = self._session.call(lambda stubs: stubs.auth.GetAccount, auth_pb2.GetAccountRequest())
+        return WhoAmI(
+            UserId(answer.account.user_id),
+            answer.account.email,
+            SpaceId(answer.account.personal_space_id),
+            DeviceId(answer.device.device_id),
+            answer.device.name,
+        )
+
+    def sign_out(self) -> None:
+        """Revoke this device and forget the account; forgotten also if the service had revoked it already.
+
+        Unavailable leaves everything as it was.
+        """
+        try:
+            self._session.call(lambda stubs: stubs.auth.SignOut, auth_pb2.SignOutRequest())
+        except SynclineError as error:
+            if error.kind is not Kind.UNAUTHENTICATED:
+                raise
+        with self._session.file.locked():
+            self._session.file.remove()
+
+    def devices(self) -> list[Device]:
+        """The user's devices, newest first."""
+        answer = self._session.call(lambda stubs: stubs.auth.ListDevices, auth_pb2.ListDevicesRequest())
+        return [
+            Device(
+                DeviceId(pb.device_id),
+                pb.name,
+                pb.created_at_ms,
+                pb.last_seen_at_ms,
+                pb.revoked_at_ms,
+                pb.device_id == self._session.account.device,
+            )
+            for pb in answer.devices
+        ]
+
+    def revoke(self, device: DeviceId) -> None:
+        """Sign a device out for good. NoSuchDevice."""
+        self._session.call(lambda stubs: stubs.auth.RevokeDevice, auth_pb2.RevokeDeviceRequest(device_id=device))
+
+    def spaces(self) -> list[Grant]:
+        """The spaces that the user has a grant in, the personal one first."""
+        answer = self._session.call(lambda stubs: stubs.auth.ListSpaces, auth_pb2.ListSpacesRequest())
+        return [_grant(pb) for pb in answer.spaces]
+
+    def create_space(self, name: str) -> Grant:
+        request = auth_pb2.CreateSpaceRequest(request_id=new_request_id(), name=name)
+        return _grant(self._session.call(lambda stubs: stubs.auth.CreateSpace, request).space)
+
+    def members(self, space: SpaceId) -> list[Member]:
+        """NoSuchSpace."""
+        request = auth_pb2.ListMembersRequest(space_id=space)
+        return [_member(pb) for pb in self._session.call(lambda stubs: stubs.auth.ListMembers, request).members]
+
+    def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
+        """NoSuchSpace, NoSuchAccount, PermissionDenied, LastOwner."""
+        request = auth_pb2.SetMemberRequest(
+            request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
+        )
+        return _member(self._session.call(lambda stubs: stubs.auth.SetMember, request).member)
+
+    def remove_member(self, space: SpaceId, email: str) -> None:
+        """Errors as `set_member`."""
+        request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
+        self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
+
+    def resolve(self, space: str) -> SpaceId:
+        """The space with this id or name. The personal one and an id are known without a call.
+
+        NoSuchSpace, AmbiguousSpace.
+        """
+        if space == PERSONAL:
+            return SpaceId(self._session.account.personal_space)
+        try:
+            return SpaceId(parse_text_id(space, what="space"))
+        except SynclineError:
+            pass
+        found = [grant.space for grant in self.spaces() if grant.name == space]
+        if not found:
+            raise NoSuchSpace(f"there is no space {space!r}, or you are not a member of it; see `syncline spaces`")
+        if len(found) > 1:
+            raise AmbiguousSpace(f"{len(found)} of your spaces are called {space!r} ({', '.join(found)}); use an id")
+        return found[0]
+
+    def mail_mode(self, space: SpaceId) -> MailMode:
+        request = notify_pb2.GetPreferenceRequest(space_id=space)
+        return MailMode(self._session.call(lambda stubs: stubs.notify.GetPreference, request).mode)
+
+    def set_mail_mode(self, space: SpaceId, mode: MailMode) -> MailMode:
+        request = notify_pb2.SetPreferenceRequest(
+            request_id=new_request_id(), space_id=space, mode=notify_pb2.MailMode.ValueType(mode.value)
+        )
+        return MailMode(self._session.call(lambda stubs: stubs.notify.SetPreference, request).mode)
+
+
+def _grant(pb: auth_pb2.Space) -> Grant:
+    return Grant(SpaceId(pb.space_id), pb.name, Role(pb.role), pb.personal)
+
+
+def _member(pb: auth_pb2.Member) -> Member:
+    return Member(UserId(pb.user_id), pb.email, Role(pb.role))

@@ -1,0 +1,41 @@
+"""What a device has asked of the services and of storage, counted."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests and bytes of content so far; a retried request counts each time."""
+
+    grpc: int = 0
+    s3_put: int = 0
+    s3_get: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+
+
+class Requests:
+    """Counts from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = Counts()
+
+    def add(self, *, grpc: int = 0, s3_put: int = 0, s3_get: int = 0, bytes_up: int = 0, bytes_down: int = 0) -> None:
+        with self._lock:
+            now = self._counts
+            self._counts = Counts(
+                now.grpc + grpc,
+                now.s3_put + s3_put,
+                now.s3_get + s3_get,
+                now.bytes_up + bytes_up,
+                now.bytes_down + bytes_down,
+            )
+
+    def counts(self) -> Counts:
+        """The counts at this moment."""
+        with self._lock:
+            return self._counts

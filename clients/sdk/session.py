@@ -1,0 +1,247 @@
+"""A signed-in device at work: its tokens, its channels, and the one way in which it calls.
+
+Every call is counted, has a deadline, is repeated by the channel on passing faults, and once more with a fresh token
+if the one it had was refused. What it raises is a SynclineError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+import grpc
+
+from clients.sdk.account_file import Account, AccountFile
+from clients.sdk.discovery import Deployment, Service, discover
+from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
+from clients.sdk.requests import Requests
+from core.errors import SynclineError, Unauthenticated, Unavailable
+from runtime.channel import sync_channel
+from runtime.errors import error_from_rpc
+from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
+from syncline.metadata.v1 import metadata_pb2_grpc
+from syncline.notify.v1 import notify_pb2_grpc
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+TOKEN_MARGIN_MS = 60_000
+"""An access token that is good for less than this is not used any more."""
+_REDISCOVERY_SECONDS = 3.0
+
+_AUTH = "syncline.auth.v1.AuthService"
+# SignUp and SignIn make something each time; the others do not mind to be repeated.
+_IDEMPOTENT_AUTH = tuple(
+    f"{_AUTH}/{method}"
+    for method in (
+        "RefreshToken",
+        "SignOut",
+        "GetAccount",
+        "ListDevices",
+        "RevokeDevice",
+        "CreateSpace",
+        "ListSpaces",
+        "ListMembers",
+        "SetMember",
+        "RemoveMember",
+        "IssueCredentials",
+    )
+)
+_IDEMPOTENT_METADATA = ("syncline.metadata.v1.MetadataService",)
+_IDEMPOTENT_NOTIFY = ("syncline.notify.v1.NotifyService",)
+
+
+class Stubs:
+    """The services of a deployment, connected when first used."""
+
+    def __init__(self, deployment: Deployment, authorization: Callable[[], str] | None) -> None:
+        self._deployment = deployment
+        self._authorization = authorization
+        self._channels: dict[str, grpc.Channel] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def auth(self) -> auth_pb2_grpc.AuthServiceStub:
+        return auth_pb2_grpc.AuthServiceStub(self._channel("auth", self._deployment.auth, _IDEMPOTENT_AUTH))
+
+    @property
+    def metadata(self) -> metadata_pb2_grpc.MetadataServiceStub:
+        return metadata_pb2_grpc.MetadataServiceStub(
+            self._channel("metadata", self._deployment.metadata, _IDEMPOTENT_METADATA)
+        )
+
+    @property
+    def notify(self) -> notify_pb2_grpc.NotifyServiceStub:
+        return notify_pb2_grpc.NotifyServiceStub(self._channel("notify", self._deployment.notify, _IDEMPOTENT_NOTIFY))
+
+    def _channel(self, name: str, service: Service, idempotent: tuple[str, ...]) -> grpc.Channel:
+        with self._lock:
+            if name not in self._channels:
+                self._channels[name] = sync_channel(
+                    service.target, tls=service.tls, idempotent=idempotent, authorization=self._authorization
+                )
+            return self._channels[name]
+
+    def close(self) -> None:
+        with self._lock:
+            for channel in self._channels.values():
+                channel.close()
+            self._channels.clear()
+
+
+Unary: TypeAlias = Callable[[Stubs], "grpc.UnaryUnaryMultiCallable[Request, Response]"]
+"""Picks a method: `lambda stubs: stubs.metadata.GetSpace`."""
+
+
+class Session:
+    """A signed-in device. It may be used from any thread; `with` it or close it."""
+
+    def __init__(self, file: AccountFile, account: Account) -> None:
+        self.requests = Requests()
+        self._file = file
+        self._account = account
+        self._tokens = threading.Lock()
+        self._connection = threading.Lock()
+        self._stubs = Stubs(account.deployment, self.token)
+        self._rediscovered = False
+
+    @classmethod
+    def open(cls, home: Path) -> Session:
+        """The device whose state is in `home`. NotSignedIn, AccountUnreadable. Calls nobody."""
+        file = AccountFile(home)
+        account = file.load()
+        if account is None:
+            raise NotSignedIn
+        return cls(file, account)
+
+    @property
+    def account(self) -> Account:
+        return self._account
+
+    @property
+    def deployment(self) -> Deployment:
+        return self._account.deployment
+
+    @property
+    def file(self) -> AccountFile:
+        return self._file
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stubs.close()
+
+    def call(self, method: Unary[Request, Response], request: Request, *, timeout: float | None = None) -> Response:
+        """Call a unary method; `timeout` (seconds) instead of the usual deadline."""
+        return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
+
+    def repeating(self, begin: Callable[[Stubs], Response]) -> Response:
+        """What `begin` returns; begun again if the token was refused or the services have moved, once for each reason.
+
+        For streams, `begin` opens the stream and reads its first message.
+        """
+        refreshed = False
+        while True:
+            token = self._account.access_token
+            stubs = self._stubs
+            self.requests.add(grpc=1)
+            try:
+                return begin(stubs)
+            except grpc.RpcError as failure:
+                error = translated(failure)
+                if type(error) is Unauthenticated and not refreshed:
+                    refreshed = True
+                    self._refresh(refused=token)
+                elif type(error) is not Unavailable or not self._moved(stubs):
+                    raise error from None
+
+    def token(self) -> str:
+        """An access token that is good for a while yet, refreshed if need be."""
+        account = self._account
+        return account.access_token if _good(account) else self._refresh(refused=account.access_token)
+
+    def _refresh(self, *, refused: str) -> str:
+        """Another access token than `refused`: from the file if there is one, else from the service."""
+        with self._tokens:
+            if self._account.access_token != refused and _good(self._account):
+                return self._account.access_token
+            with self._file.locked():
+                account = self._file.load()
+                if account is None or account.user != self._account.user:
+                    raise NotSignedIn("this device was signed out meanwhile; run `syncline login`")
+                if account.access_token == refused or not _good(account):
+                    tokens = self._new_tokens(account)
+                    account = dataclasses.replace(
+                        account,
+                        refresh_token=tokens.refresh_token,
+                        access_token=tokens.access_token,
+                        access_expires_at_ms=tokens.access_expires_at_ms,
+                    )
+                    # Before anybody uses them: what is used and not saved signs the device out.
+                    self._file.save(account)
+            self._account = dataclasses.replace(account, deployment=self._account.deployment)
+            return account.access_token
+
+    def _new_tokens(self, account: Account) -> auth_pb2.Tokens:
+        self.requests.add(grpc=1)
+        stubs = Stubs(account.deployment, None)
+        try:
+            return stubs.auth.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=account.refresh_token)).tokens
+        except grpc.RpcError as failure:
+            raise translated(failure) from None
+        finally:
+            stubs.close()
+
+    def _moved(self, stubs: Stubs) -> bool:
+        """Whether services are elsewhere than `stubs` has them; if so, the new places are saved and used."""
+        with self._connection:
+            if self._stubs is not stubs:
+                return True
+            if self._rediscovered:
+                return False
+            self._rediscovered = True
+            try:
+                deployment = discover(self._account.endpoint, timeout=_REDISCOVERY_SECONDS)
+            except SynclineError:
+                return False
+            if deployment == self._account.deployment:
+                return False
+            with self._tokens, self._file.locked():
+                account = self._file.load()
+                if account is None or account.user != self._account.user:
+                    return False
+                self._account = dataclasses.replace(account, deployment=deployment)
+                self._file.save(self._account)
+            # Not closed: other threads may be in the midst of calls. It goes with the process.
+            self._stubs = Stubs(deployment, self.token)
+            return True
+
+
+def translated(failure: grpc.RpcError) -> SynclineError:
+    """What a failed call means."""
+    error = error_from_rpc(failure)
+    if error is not None:
+        return error
+    if isinstance(failure, grpc.Call):
+        return UnexpectedAnswer(
+            f"the service failed ({failure.code().name}: {failure.details()}); try again, and report it if it stays"
+        )
+    return UnexpectedAnswer(f"the call failed ({failure})")
+
+
+def _good(account: Account) -> bool:
+    return account.access_expires_at_ms - time.time() * 1000 > TOKEN_MARGIN_MS

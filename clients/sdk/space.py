@@ -1,0 +1,444 @@
+"""One space as a client sees it: its tree, its journal, its history, and the proof of what is uploaded."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+from clients.sdk.session import Session, Stubs
+from clients.sdk.streams import Broken, Call, Stream
+from clients.sdk.watch import Watch
+from core.blocks import DIGEST_BYTES, Digest
+from core.errors import Unavailable
+from core.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
+from core.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
+from syncline.metadata.v1 import metadata_pb2
+from wire.tree import mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
+
+T = TypeVar("T")
+
+MAX_FIND = 10_000
+MAX_SEAL = 1_000
+MAX_SEAL_BYTES = 2 * 1024 * 1024
+"""Of declarations in one request; a server takes 4 MiB."""
+SEAL_TIMEOUT_SECONDS = 120.0
+"""Packs are read by the service before it answers."""
+COMMIT_TIMEOUT_SECONDS = 60.0
+
+_RESUMES = 5
+"""How often in a row a stream that broke without any progress is opened again."""
+_SILENCE_SECONDS = 120.0
+"""A stream that is waited for and says nothing for this long is dead."""
+_CHECK_WINDOW = 4
+"""Batches of a version check that are under way at once."""
+
+
+class SpaceState(NamedTuple):
+    """The last sequence number, the sizes of all versions that are kept, and what they may grow to."""
+
+    head: int
+    used_bytes: int
+    quota_bytes: int
+
+
+class Committed(NamedTuple):
+    """The entry that holds what was accepted, and one result for each mutation."""
+
+    seq: int
+    results: tuple[Result, ...]
+
+
+class Restored(NamedTuple):
+    """The entry, and the result of a restore."""
+
+    seq: int
+    result: Result
+
+
+class Located(NamedTuple):
+    """A live node, its path from the root, and the sequence number at which it was so."""
+
+    node: Node
+    path: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """Node states in order; of two states of one node the one with the higher seq holds.
+
+    With `reset`, whatever was known before this page is void. `cursor` is where to go on after this page; it is empty
+    while a listing is not complete. `seq` is what the cursor stands for.
+    """
+
+    nodes: tuple[Node, ...]
+    cursor: bytes
+    reset: bool
+    seq: int
+
+
+class Difference(Enum):
+    """How a local file differs. The values are those of the wire, where each is described."""
+
+    CONTENT = 1
+    UNKNOWN = 2
+    DELETED = 3
+
+
+class Differing(NamedTuple):
+    """One file that differs: what was asked, how, and the node's current state (None, 0, None where there is none)."""
+
+    asked: str | NodeId
+    difference: Difference
+    node: NodeId | None
+    version: int
+    digest: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer to one batch: as of `seq`, all of the `count` files asked about are current but `differing`."""
+
+    seq: int
+    count: int
+    differing: tuple[Differing, ...]
+
+
+class SealVerdict(Enum):
+    """What became of sealing one object. The values are those of the wire, where each is described."""
+
+    SEALED = 1
+    OBJECT_MISSING = 2
+    SIZE_MISMATCH = 3
+    CHECKSUM_MISMATCH = 4
+    ENTRY_DIGEST_MISMATCH = 5
+    ENTRY_OUT_OF_BOUNDS = 6
+    ENTRIES_OVERLAP = 7
+    MANIFEST_INVALID = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PackEntries:
+    """The blocks of a pack: packed digests, and ascending offsets and lengths."""
+
+    blocks: bytes
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+class Form(Enum):
+    """What an object is, where it has no pack entries."""
+
+    BLOCK = "a single block"
+    MANIFEST = "a serialised manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is said about an uploaded object for the service to prove."""
+
+    digest: Digest
+    size: int
+    form: Form | PackEntries = Form.BLOCK
+
+
+class Space:
+    """A space of a signed-in device. It may be used from any thread."""
+
+    def __init__(self, session: Session, space: SpaceId) -> None:
+        self.id = space
+        self.session = session
+
+    def get_space(self) -> SpaceState:
+        answer = self.session.call(
+            lambda stubs: stubs.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=self.id)
+        )
+        return SpaceState(answer.head, answer.used_bytes, answer.quota_bytes)
+
+    # ---- objects ----
+
+    def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
+        """Which of `objects` are not sealed in this space."""
+        missing: set[Digest] = set()
+        for at in range(0, len(objects), MAX_FIND):
+            batch = objects[at : at + MAX_FIND]
+            request = metadata_pb2.FindMissingObjectsRequest(space_id=self.id, objects=b"".join(batch))
+            answer = self.session.call(lambda stubs: stubs.metadata.FindMissingObjects, request)
+            missing.update(batch[index] for index in answer.missing)
+        return missing
+
+    def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
+        """Have uploaded objects proven: one verdict for each, in order. Safe to repeat."""
+        verdicts: list[SealVerdict] = []
+        for batch in _seal_batches(objects):
+            request = metadata_pb2.SealObjectsRequest(space_id=self.id, objects=batch)
+            answer = self.session.call(lambda stubs: stubs.metadata.SealObjects, request, timeout=SEAL_TIMEOUT_SECONDS)
+            verdicts.extend(map(SealVerdict, answer.verdicts))
+        return verdicts
+
+    # ---- changes ----
+
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Committed:
+        """Apply mutations in order, in one entry, each with its own verdict. Safe to repeat with the same id.
+
+        RequestTooLarge, RequestIdReused, PermissionDenied, Contended.
+        """
+        request = metadata_pb2.CommitChangesRequest(
+            space_id=self.id, request_id=request_id, mutations=map(mutation_to_wire, mutations)
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.CommitChanges, request, timeout=COMMIT_TIMEOUT_SECONDS)
+        return Committed(answer.seq, tuple(map(result_from_wire, answer.results)))
+
+    def restore_version(self, node: NodeId, version: int, base_version: int, request_id: RequestId) -> Restored:
+        """Make an older version's content the newest again. Safe to repeat with the same id."""
+        request = metadata_pb2.RestoreVersionRequest(
+            space_id=self.id, request_id=request_id, node=node, version=version, base_version=base_version
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.RestoreVersion, request)
+        return Restored(answer.seq, result_from_wire(answer.result))
+
+    def restore_node(
+        self, node: NodeId, request_id: RequestId, *, parent: NodeId | None = None, name: str = ""
+    ) -> Restored:
+        """Take a node out of the trash, to where it was or to `parent` and `name`. Safe to repeat with the same id."""
+        request = metadata_pb2.RestoreNodeRequest(
+            space_id=self.id, request_id=request_id, node=node, parent=parent or b"", name=name
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.RestoreNode, request)
+        return Restored(answer.seq, result_from_wire(answer.result))
+
+    # ---- reads ----
+
+    def changes(self, cursor: bytes = b"") -> Iterator[ChangesPage]:
+        """The changes after `cursor`, up to the head at the time of the call; one page at least. InvalidCursor.
+
+        A stream that breaks is resumed; where that means to begin a listing again, its first page has `reset`.
+        """
+        again = False  # whether pages without a cursor were given out that are about to come again
+        breaks = 0
+        while True:
+            request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor)
+            stream = self._stream(lambda stubs, request=request: stubs.metadata.ListChanges(request))  # type: ignore[misc]
+            listing = False
+            try:
+                for page in stream:
+                    yield ChangesPage(
+                        tuple(map(node_from_wire, page.nodes)), page.cursor, page.reset or again, page.seq
+                    )
+                    again = False
+                    listing = not page.cursor
+                    if page.cursor:
+                        cursor, breaks = page.cursor, 0
+                if not listing:
+                    return
+            except Broken as broken:
+                if breaks >= _RESUMES:
+                    raise broken.error from None
+            finally:
+                stream.close()
+            breaks += 1
+            again = listing
+
+    def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[Checked]:
+        """Compare local digests with the current versions, files named by path or by id.
+
+        `files` is read in the caller's thread, a few batches ahead of the answers. A directory has `NO_DIGEST`.
+        """
+        sent: deque[_Batch] = deque()
+        stream = _CheckStream(self)
+        try:
+            for batch in _check_batches(files):
+                sent.append(batch)
+                stream.send(sent)
+                if len(sent) >= _CHECK_WINDOW:
+                    yield stream.answer(sent)
+            while sent:
+                yield stream.answer(sent)
+        finally:
+            stream.close()
+
+    def get_node(self, selector: NodeId | str) -> Located:
+        """The live node with this id or path. NoSuchNode."""
+        request = (
+            metadata_pb2.GetNodeRequest(space_id=self.id, path=selector)
+            if isinstance(selector, str)
+            else metadata_pb2.GetNodeRequest(space_id=self.id, node=selector)
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.GetNode, request)
+        return Located(node_from_wire(answer.node), answer.path, answer.seq)
+
+    def list_nodes(self, parent: NodeId = ROOT) -> Iterator[Node]:
+        """The live children of a directory by name. NoSuchNode."""
+
+        def page(token: str) -> tuple[Iterable[Node], str]:
+            request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)
+            answer = self.session.call(lambda stubs: stubs.metadata.ListNodes, request)
+            return map(node_from_wire, answer.nodes), answer.next_page_token
+
+        return _paged(page)
+
+    def versions(self, node: NodeId) -> Iterator[Version]:
+        """The versions of a file (deleted or not), newest first. NoSuchNode."""
+
+        def page(token: str) -> tuple[Iterable[Version], str]:
+            request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)
+            answer = self.session.call(lambda stubs: stubs.metadata.ListVersions, request)
+            return map(version_from_wire, answer.versions), answer.next_page_token
+
+        return _paged(page)
+
+    def trash(self) -> Iterator[Node]:
+        """The nodes that were deleted themselves, by id."""
+
+        def page(token: str) -> tuple[Iterable[Node], str]:
+            request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, page_token=token)
+            answer = self.session.call(lambda stubs: stubs.metadata.ListTrash, request)
+            return map(node_from_wire, answer.nodes), answer.next_page_token
+
+        return _paged(page)
+
+    def watch(self) -> Watch:
+        """Doorbells of this space."""
+        return Watch(self.session, [self.id])
+
+    def _stream(self, method: Callable[[Stubs], Call[T]]) -> Stream[T]:
+        return Stream(self.session, method, silence=_SILENCE_SECONDS)
+
+
+class _Batch(NamedTuple):
+    """Files of one message, named alike."""
+
+    names: list[str] | list[NodeId]
+    digests: list[Digest]
+
+    def message(self) -> metadata_pb2.CheckVersionsRequest:
+        batch = metadata_pb2.CheckVersionsBatch(digests=b"".join(self.digests))
+        if isinstance(self.names[0], str):
+            batch.paths.extend(self.names)
+        else:
+            batch.node_ids = b"".join(self.names)
+        return metadata_pb2.CheckVersionsRequest(batch=batch)
+
+
+def _check_batches(files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[_Batch]:
+    names: list[Any] = []
+    digests: list[Digest] = []
+    for name, digest in files:
+        if names and (len(names) == MAX_CHECK_BATCH or isinstance(name, str) is not isinstance(names[0], str)):
+            yield _Batch(names, digests)
+            names, digests = [], []
+        names.append(name)
+        digests.append(digest)
+    if names:
+        yield _Batch(names, digests)
+
+
+class _CheckStream:
+    """The CheckVersions call, opened again with what was not answered when it breaks."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
+        self._stream: Stream[metadata_pb2.CheckVersionsResponse] | None = None
+
+    def send(self, sent: Sequence[_Batch]) -> None:
+        """Send the last of `sent`, the batches that are not answered yet."""
+        if self._stream is None:
+            self._open(sent)
+        else:
+            self._requests.put(sent[-1].message())
+
+    def answer(self, sent: deque[_Batch]) -> Checked:
+        """The answer to the first of `sent`, which is taken away."""
+        for last in (False, True):
+            if self._stream is None:
+                self._open(sent)
+            assert self._stream is not None
+            try:
+                answer = next(self._stream, None)
+            except Broken as broken:
+                if last:
+                    raise broken.error from None
+                answer = None
+            if answer is not None:
+                return _checked(sent.popleft(), answer)
+            self.close()
+        raise Unavailable("the service ended the check early; try again")
+
+    def _open(self, sent: Iterable[_Batch]) -> None:
+        unanswered = list(sent)
+
+        def begin(stubs: Stubs) -> Call[metadata_pb2.CheckVersionsResponse]:
+            requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
+            requests.put(
+                metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=self._space.id))
+            )
+            for batch in unanswered:
+                requests.put(batch.message())
+            self._requests = requests
+            return stubs.metadata.CheckVersions(iter(requests.get, None))
+
+        self._stream = Stream(self._space.session, begin, silence=_SILENCE_SECONDS)
+
+    def close(self) -> None:
+        self._requests.put(None)
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _checked(batch: _Batch, answer: metadata_pb2.CheckVersionsResponse) -> Checked:
+    differing = []
+    for i, (index, difference) in enumerate(zip(answer.indexes, answer.differences, strict=True)):
+        node = answer.node_ids[i * ID_BYTES : (i + 1) * ID_BYTES]
+        digest = answer.digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
+        differing.append(
+            Differing(
+                batch.names[index],
+                Difference(difference),
+                NodeId(node) if any(node) else None,
+                answer.versions[i],
+                Digest(digest) if any(digest) else None,
+            )
+        )
+    return Checked(answer.seq, len(batch.names), tuple(differing))
+
+
+def _seal_batches(objects: Sequence[Declaration]) -> Iterator[list[metadata_pb2.ObjectDeclaration]]:
+    batch: list[metadata_pb2.ObjectDeclaration] = []
+    size = 0
+    for declaration in objects:
+        pb = _declaration_to_wire(declaration)
+        weight = pb.ByteSize()
+        if batch and (len(batch) == MAX_SEAL or size + weight > MAX_SEAL_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(pb)
+        size += weight
+    if batch:
+        yield batch
+
+
+def _declaration_to_wire(declaration: Declaration) -> metadata_pb2.ObjectDeclaration:
+    pb = metadata_pb2.ObjectDeclaration(sha256=declaration.digest, size=declaration.size)
+    match declaration.form:
+        case PackEntries(blocks, offsets, lengths):
+            pb.pack.CopyFrom(metadata_pb2.PackEntries(blocks=blocks, offsets=offsets, lengths=lengths))
+        case Form.MANIFEST:
+            pb.manifest.SetInParent()
+        case Form.BLOCK:
+            pass
+    return pb
+
+
+def _paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
+    token = ""
+    while True:
+        items, token = page(token)
+        yield from items
+        if not token:
+            return

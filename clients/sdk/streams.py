@@ -1,0 +1,95 @@
+"""Streaming calls: opened with a good token, never waited for without end, and broken in one recognisable way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import grpc
+
+from clients.sdk.session import Session, Stubs, translated
+from core.errors import Kind, SynclineError, Unavailable
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Call(Protocol[T_co]):
+    """What a streaming call is to us: messages, and a way to end it early."""
+
+    def __next__(self) -> T_co: ...
+    def cancel(self) -> object: ...
+
+
+class Broken(Exception):
+    """The stream ended before its time; it may be opened again. `error` is what to raise otherwise."""
+
+    def __init__(self, error: SynclineError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Stream(Generic[T]):
+    """Messages of one streaming call, which is opened when the first one is asked for.
+
+    Iterating raises Broken, or the SynclineError with which the service ended the stream. A stream that is waited for
+    and says nothing for `silence` seconds is broken. `close` may be called from any thread; iterating then ends.
+    """
+
+    def __init__(self, session: Session, begin: Callable[[Stubs], Call[T]], *, silence: float) -> None:
+        self._session = session
+        self._begin = begin
+        self._silence = silence
+        self._call: Call[T] | None = None
+        self._closed = threading.Event()
+        self._waiting_since: float | None = None
+        self._silent = False
+        threading.Thread(target=self._watch, name="stream-watch", daemon=True).start()
+
+    def __iter__(self) -> Stream[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._closed.is_set():
+            raise StopIteration
+        self._waiting_since = time.monotonic()
+        try:
+            return self._session.repeating(self._first) if self._call is None else next(self._call)
+        except (grpc.RpcError, SynclineError) as failure:
+            raise self._meaning(failure) from None
+        finally:
+            self._waiting_since = None
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._call is not None:
+            self._call.cancel()
+
+    def _first(self, stubs: Stubs) -> T:
+        self._call = self._begin(stubs)
+        if self._closed.is_set():  # by another thread, which saw no call to cancel
+            self._call.cancel()
+        return next(self._call)
+
+    def _meaning(self, failure: grpc.RpcError | SynclineError) -> Exception:
+        if self._closed.is_set():
+            return StopIteration()
+        if self._silent:
+            return Broken(Unavailable("the service went silent; try again later"))
+        if isinstance(failure, SynclineError):
+            return failure
+        error = translated(failure)
+        code = failure.code() if isinstance(failure, grpc.Call) else None
+        if code is grpc.StatusCode.CANCELLED:
+            error = Unavailable("the service stopped in the midst of an answer; try again")
+        return Broken(error) if error.kind is Kind.UNAVAILABLE else error
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(self._silence / 4, 5.0)):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self._silence and self._call is not None:
+                self._silent = True
+                self._call.cancel()
+                return

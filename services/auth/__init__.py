@@ -1,0 +1,1 @@
+"""Identity, grants, devices and the temporary credentials that open one space in S3."""

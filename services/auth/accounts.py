@@ -1,0 +1,79 @@
+"""Accounts: signing up and signing in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.errors import NoSuchAccount, WrongPassword
+from core.identifiers import SpaceId, UserId, new_text_id
+from runtime.logs import structlog
+from services.auth.attempts import Attempts
+from services.auth.passwords import Passwords, Verdict
+from services.auth.ports import AccountStore, DeviceStore
+from services.auth.records import Account, Clock, Device, Login
+from services.auth.sessions import Sessions, Tokens
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What a device gets when its user has proved who they are."""
+
+    account: Account
+    device: Device
+    tokens: Tokens
+
+
+class Accounts:
+    """People and how they prove who they are."""
+
+    def __init__(
+        self,
+        accounts: AccountStore,
+        devices: DeviceStore,
+        *,
+        passwords: Passwords,
+        attempts: Attempts,
+        sessions: Sessions,
+        clock: Clock,
+    ) -> None:
+        self._accounts = accounts
+        self._devices = devices
+        self._passwords = passwords
+        self._attempts = attempts
+        self._sessions = sessions
+        self._clock = clock
+
+    async def sign_up(self, *, email: str, password: str, device_name: str) -> SignedIn:
+        """Make an account with its personal space and first device; AccountExists if the address is taken."""
+        account = Account(UserId(new_text_id()), email, SpaceId(new_text_id()), self._clock())
+        login = Login(account, await self._passwords.hash(password))
+        device, tokens = self._sessions.open(user=account.user, name=device_name)
+        await self._accounts.create_account(login, device=device)
+        log.info("signed up", user=account.user, device=device.device)
+        return SignedIn(account, device, tokens)
+
+    async def sign_in(self, *, email: str, password: str, device_name: str, peer: str) -> SignedIn:
+        """Sign a new device in. Raises WrongPassword, also for an unknown address, and TooManyAttempts."""
+        await self._attempts.admit(email=email, peer=peer)
+        login = await self._accounts.login(email)
+        verdict = await self._passwords.verify(password, login.password_hash if login else None)
+        if login is None or verdict is Verdict.WRONG:
+            raise WrongPassword
+        if verdict is Verdict.RIGHT_BUT_OUTDATED:
+            await self._accounts.replace_password_hash(
+                email, old=login.password_hash, new=await self._passwords.hash(password)
+            )
+        device, tokens = self._sessions.open(user=login.account.user, name=device_name)
+        await self._devices.add_device(device)
+        await self._attempts.succeeded(email=email, peer=peer)
+        log.info("signed in", user=device.user, device=device.device)
+        return SignedIn(login.account, device, tokens)
+
+    async def of_user(self, user: UserId) -> Account:
+        """The account of a user; NoSuchAccount if there is none."""
+        account = await self._accounts.account(user)
+        if account is None:
+            raise NoSuchAccount("this account is no longer there")
+        return account

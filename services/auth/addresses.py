@@ -1,0 +1,21 @@
+"""E-mail addresses: one spelling for each, so that a person has one account."""
+
+from __future__ import annotations
+
+from email_validator import EmailNotValidError, validate_email
+
+from core.errors import InvalidArgument
+
+
+def normalize_address(text: str) -> str:
+    """The address in lower case with its domain in Unicode; InvalidArgument if it is malformed."""
+    try:
+        parts = validate_email(
+            text,
+            check_deliverability=False,  # no look-up in DNS while somebody waits; mail that cannot be delivered bounces
+            test_environment=True,  # example domains are accepted anyway, and so is .test
+        )
+    except EmailNotValidError:
+        # The library's text would repeat what was typed, which may be a password in the wrong field.
+        raise InvalidArgument("that is not a valid e-mail address") from None
+    return parts.normalized.lower()

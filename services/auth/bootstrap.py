@@ -1,0 +1,98 @@
+"""Auth put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+from runtime import aws
+from runtime.server import App
+from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
+from services.auth.accounts import Accounts
+from services.auth.attempts import AttemptLimits, Attempts
+from services.auth.credentials import Credentials, TransferTarget
+from services.auth.devices import Devices
+from services.auth.dynamodb import DynamoIdentityStore
+from services.auth.grants import Grants
+from services.auth.passwords import Passwords
+from services.auth.ports import CredentialSource, IdentityStore
+from services.auth.records import SECOND, Clock
+from services.auth.servicer import PUBLIC, AuthServicer
+from services.auth.sessions import Sessions
+from services.auth.settings import Settings
+from services.auth.spaces import Spaces
+from services.auth.sts import StsCredentialSource
+from services.auth.tokens import AccessTokens, SigningKeys
+from syncline.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """The outside, as the domain sees it."""
+
+    store: IdentityStore
+    source: CredentialSource
+
+
+@asynccontextmanager
+async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
+    """The adapters of production."""
+    async with aws.Clients() as clients:
+        yield Adapters(
+            DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table),
+            StsCredentialSource(await clients.open("sts"), role_arn=settings.transfer_role_arn),
+        )
+
+
+def system_clock() -> int:
+    """See Clock."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = system_clock) -> AsyncIterator[App]:
+    """The application; raises OSError if a key cannot be read."""
+    keys = SigningKeys.from_files(settings.signing_key_file, settings.previous_key_file)
+    limits = AttemptLimits(
+        per_peer=settings.sign_in_limit_per_peer,
+        per_address=settings.sign_in_limit_per_address,
+        window_ms=settings.sign_in_window_seconds * SECOND,
+    )
+    target = TransferTarget(settings.bucket, partition=settings.transfer_role_arn.split(":")[1])
+    store, source = adapters.store, adapters.source
+
+    with Passwords(workers=settings.password_workers) as passwords:
+        sessions = Sessions(store, AccessTokens(keys, clock=clock), clock=clock)
+        servicer = AuthServicer(
+            accounts=Accounts(
+                store,
+                store,
+                passwords=passwords,
+                attempts=Attempts(store, limits, clock=clock),
+                sessions=sessions,
+                clock=clock,
+            ),
+            sessions=sessions,
+            devices=Devices(store, clock=clock),
+            spaces=Spaces(store, store, clock=clock),
+            grants=Grants(store, store, store),
+            credentials=Credentials(
+                store, source, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
+            ),
+            keys=keys,
+            bucket=settings.bucket,
+            trusted_proxies=settings.trusted_proxies,
+        )
+
+        def seconds() -> float:
+            return clock() / SECOND
+
+        verifier = AnyTokenVerifier(
+            users=UserTokenVerifier(keys.fetch, now=seconds),
+            services=ServiceTokenVerifier(settings.service_secret.get_secret_value(), now=seconds),
+        )
+        mount = partial(add_AuthServiceServicer_to_server, servicer)
+        yield App(name="auth", mounts=[mount], verifier=verifier, public=PUBLIC)

@@ -1,0 +1,122 @@
+"""Temporary S3 credentials: one space and one access each, never for somebody who may not have them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from cachetools import LRUCache
+
+from core.blocks import key_prefix
+from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
+from core.identifiers import DeviceId, SpaceId, UserId
+from runtime.logs import structlog
+from services.auth.devices import is_signed_in
+from services.auth.ports import AccessStore, CredentialSource
+from services.auth.records import MINUTE, Access, Clock, TemporaryCredentials
+
+log = structlog.get_logger()
+
+MAX_POLICY_CHARACTERS = 2048
+LEAST_LEFT_MS = 5 * MINUTE
+"""Credentials are handed out only while they last so much longer."""
+
+_CACHED = 4096  # about 2 KiB each
+
+_ACTIONS = {Access.READ: ["s3:GetObject"], Access.WRITE: ["s3:GetObject", "s3:PutObject"]}
+
+Key = tuple[DeviceId, SpaceId, Access]
+
+
+@dataclass(frozen=True, slots=True)
+class TransferTarget:
+    """Where content lies: the one bucket, in the partition (aws, aws-cn, ...) of the account."""
+
+    bucket: str
+    partition: str = "aws"
+
+
+def session_policy(target: TransferTarget, space: SpaceId, access: Access) -> str:
+    """The inline policy that narrows the transfer role to one space and one access, as compact JSON."""
+    statement = {
+        "Effect": "Allow",
+        "Action": _ACTIONS[access],
+        "Resource": f"arn:{target.partition}:s3:::{target.bucket}/{key_prefix(space)}*",
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
+    assert len(policy) < MAX_POLICY_CHARACTERS, "a bucket's name has at most 63 characters and a space's id 26"
+    return policy
+
+
+def session_name(user: UserId, device: DeviceId) -> str:
+    """Who appears in the audit log of S3: 53 characters that STS allows."""
+    return f"{user}.{device}"
+
+
+class Credentials:
+    """Issues credentials after looking at the grant each time; only what STS said is remembered."""
+
+    def __init__(
+        self,
+        access: AccessStore,
+        source: CredentialSource,
+        *,
+        target: TransferTarget,
+        lifetime_seconds: int,
+        clock: Clock,
+    ) -> None:
+        self._access = access
+        self._source = source
+        self._target = target
+        self._lifetime_seconds = lifetime_seconds
+        self._clock = clock
+        self._issued: LRUCache[Key, TemporaryCredentials] = LRUCache(_CACHED)
+        self._under_way: dict[Key, asyncio.Task[TemporaryCredentials]] = {}
+
+    async def issue(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
+        """Credentials for the space's objects that last at least five minutes.
+
+        Raises DeviceRevoked, NoSuchSpace without a grant, PermissionDenied if the role does not reach that far, and
+        Unavailable when STS does not answer.
+        """
+        grant, found = await self._access.access(space, user=user, device=device)
+        if not is_signed_in(found, user=user):
+            raise DeviceRevoked
+        if grant is None:
+            raise NoSuchSpace
+        if not grant.role.allows(access):
+            raise PermissionDenied("your role in this space only lets you read")
+        key = (device, space, access)
+        known = self._issued.get(key)
+        if known is not None and known.expires_at_ms - self._clock() >= LEAST_LEFT_MS:
+            return known
+        return await self._once(key, lambda: self._assume(space, access, user=user, device=device))
+
+    async def _assume(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
+        issued = await self._source.assume(
+            session_name=session_name(user, device),
+            policy=session_policy(self._target, space, access),
+            seconds=self._lifetime_seconds,
+        )
+        self._issued[device, space, access] = issued
+        log.info("transfer opened", space=space, access=access.value, expires_at_ms=issued.expires_at_ms)
+        return issued
+
+    async def _once(
+        self, key: Key, ask: Callable[[], Coroutine[Any, Any, TemporaryCredentials]]
+    ) -> TemporaryCredentials:
+        """Let all who want the same thing at the same time wait for one answer."""
+        task = self._under_way.get(key)
+        if task is None:
+            task = self._under_way[key] = asyncio.create_task(ask())
+
+            def ended(task: asyncio.Task[TemporaryCredentials]) -> None:
+                del self._under_way[key]
+                if not task.cancelled():
+                    task.exception()  # looked at, in case that nobody waits any more
+
+            task.add_done_callback(ended)
+        return await asyncio.shield(task)  # one who gives up does not take it away from the others

@@ -1,0 +1,606 @@
+"""The identity table in DynamoDB.
+
+| item | pk | sk | holds |
+|---|---|---|---|
+| LOGIN | `E#{email}` | `LOGIN` | the account's id and password hash; that it is there makes the address taken |
+| ATTEMPTS | `E#{email}` | `FROM#{peer}`, `FROM` for all peers | sign-in attempts and when their counter ends |
+| ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
+| MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
+| DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain; the index `gsi1` tells which a user has |
+| SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
+| GRANT | `S#{space}` | `U#{user}` | role and address |
+
+Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from botocore.exceptions import ClientError
+
+from core.errors import AccountExists, Unavailable
+from core.identifiers import DeviceId, SpaceId, UserId
+from runtime.aws import error_code, found_item, translated
+from services.auth.ports import ChainMoved, GrantMoved
+from services.auth.records import DAY, SECOND, Account, Chain, Device, Grant, Login, Membership, Role, Space
+from services.auth.spaces import personal_space
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+
+Item: TypeAlias = dict[str, Any]
+"""Attributes as DynamoDB has them: `{"role": {"S": "owner"}}`."""
+
+_CONDITION_FAILED: Final = "ConditionalCheckFailed"
+_CONFLICT: Final = "TransactionConflict"
+
+_KEYS_PER_BATCH: Final = 100
+_BATCH_ROUNDS: Final = 5
+_FIRST_PAUSE_SECONDS: Final = 0.05
+_COUNTER_ROUNDS: Final = 5
+
+_KEPT_AFTER_EXPIRY_MS: Final = DAY
+
+# Conditions.
+_NEW: Final = "attribute_not_exists(pk)"
+_THERE: Final = "attribute_exists(pk)"
+
+
+class _Cancelled(Exception):
+    """A transaction was not carried out; one code for each of its writes."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__(", ".join(reasons))
+        self.reasons = reasons
+
+
+class DynamoIdentityStore:
+    """IdentityStore on the identity table."""
+
+    def __init__(self, client: DynamoDBClient, *, table: str) -> None:
+        self._client: Any = client  # items are built here, so their types say nothing that is not below
+        self._table = table
+
+    # ---- accounts
+
+    async def create_account(self, login: Login, *, device: Device) -> None:
+        """See AccountStore."""
+        account = login.account
+        try:
+            await self._transact(
+                self._put(_login_item(login), _NEW),
+                self._put(_account_item(account)),
+                *self._puts_of_space(personal_space(account), owner=account),
+                self._put(_device_item(device)),
+            )
+        except _Cancelled as cancelled:
+            if cancelled.reasons[0] == _CONDITION_FAILED:
+                raise AccountExists from None
+            raise Unavailable("somebody else signs up with this address at this moment; try again") from None
+
+    async def login(self, email: str) -> Login | None:
+        """See AccountStore."""
+        item = await self._get(_login_key(email))
+        return _login(email, item) if item else None
+
+    async def account(self, user: UserId) -> Account | None:
+        """See AccountStore."""
+        item = await self._get(_account_key(user))
+        return _account(user, item) if item else None
+
+    async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
+        """See AccountStore."""
+        with _translated(), _condition_may_fail():
+            await self._client.update_item(
+                TableName=self._table,
+                Key=_login_key(email),
+                UpdateExpression="SET password_hash = :new",
+                ConditionExpression="password_hash = :old",
+                ExpressionAttributeValues={":old": _s(old), ":new": _s(new)},
+            )
+
+    # ---- devices
+
+    async def add_device(self, device: Device) -> None:
+        """See DeviceStore."""
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=_device_item(device))
+
+    async def device(self, device: DeviceId) -> Device | None:
+        """See DeviceStore."""
+        item = await self._get(_device_key(device))
+        return _device(item) if item else None
+
+    async def devices(self, user: UserId, *, including: DeviceId) -> list[Device]:
+        """See DeviceStore."""
+        # The index lags, so it only tells which devices there are; how they are is read from the table itself.
+        keys = [_device_key(including)]
+        async for item in self._query(
+            IndexName="gsi1",
+            KeyConditionExpression="gsi1pk = :user",
+            ProjectionExpression="pk, sk",
+            ExpressionAttributeValues={":user": _s(f"U#{user}")},
+        ):
+            key = {"pk": item["pk"], "sk": item["sk"]}
+            if key != keys[0]:
+                keys.append(key)
+        return [_device(item) for item in await self._batch_get(keys)]
+
+    async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
+        """See DeviceStore."""
+        chain_unmoved, not_revoked = "refresh_current = :expected", "attribute_not_exists(revoked_at)"
+        assert to.previous is not None, "a chain never goes back to its start"
+        try:
+            with _translated():
+                await self._client.update_item(
+                    TableName=self._table,
+                    Key=_device_key(device),
+                    UpdateExpression=(
+                        "SET refresh_current = :current, refresh_previous = :previous, refresh_until = :until, "
+                        "expires_at = :expires_at, last_seen_at = :seen"
+                    ),
+                    ConditionExpression=f"{chain_unmoved} AND {not_revoked}",
+                    ExpressionAttributeValues={
+                        ":expected": _b(expected.current),
+                        ":current": _b(to.current),
+                        ":previous": _b(to.previous),
+                        ":until": _n(to.expires_at_ms),
+                        ":expires_at": _expiry(to.expires_at_ms),
+                        ":seen": _n(seen_at_ms),
+                    },
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            item = found_item(error)
+            # The SDK repeats a call whose answer was lost: then what is found there is our own.
+            if item and "revoked_at" not in item and _device(item).chain.current == to.current:
+                return
+            raise ChainMoved from None
+
+    async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
+        """See DeviceStore."""
+        not_revoked = "attribute_not_exists(revoked_at)"
+        with _translated(), _condition_may_fail():
+            await self._client.update_item(
+                TableName=self._table,
+                Key=_device_key(device),
+                UpdateExpression="SET revoked_at = :at",
+                ConditionExpression=f"{_THERE} AND {not_revoked}",
+                ExpressionAttributeValues={":at": _n(at_ms)},
+            )
+
+    # ---- spaces and grants
+
+    async def create_space(self, space: Space, *, owner: Account) -> bool:
+        """See SpaceStore."""
+        try:
+            await self._transact(*self._puts_of_space(space, owner=owner))
+        except _Cancelled as cancelled:
+            if cancelled.reasons[0] == _CONDITION_FAILED:
+                return False
+            raise Unavailable("this very request is under way already; try again") from None
+        return True
+
+    async def memberships(self, user: UserId) -> list[Membership]:
+        """See SpaceStore."""
+        query = self._query(
+            KeyConditionExpression="pk = :user AND begins_with(sk, :spaces)",
+            ExpressionAttributeValues={":user": _s(f"U#{user}"), ":spaces": _s("S#")},
+            ConsistentRead=True,
+        )
+        return [_membership(item) async for item in query]
+
+    async def members(self, space: SpaceId) -> tuple[Space, list[Grant]] | None:
+        """See SpaceStore."""
+        query = self._query(
+            KeyConditionExpression="pk = :space",
+            ExpressionAttributeValues={":space": _s(f"S#{space}")},
+            ConsistentRead=True,
+        )
+        return _space_with_grants(space, [item async for item in query])
+
+    async def standing(self, space: SpaceId, *users: UserId) -> tuple[Space, dict[UserId, Grant]] | None:
+        """See SpaceStore."""
+        keys = [_space_key(space), *(_grant_key(space, user) for user in dict.fromkeys(users))]
+        found = _space_with_grants(space, await self._batch_get(keys))
+        return (found[0], {grant.user: grant for grant in found[1]}) if found else None
+
+    async def change_grant(
+        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId
+    ) -> None:
+        """See SpaceStore."""
+        grant = Grant(space.space, member.user, member.email, after or Role.VIEWER)
+        unchanged = {"ConditionExpression": _NEW} if before is None else _role_is(before)
+        writes = (
+            [
+                {"Put": {"TableName": self._table, "Item": _grant_item(grant), **unchanged}},
+                self._put(_membership_item(space, grant)),
+            ]
+            if after is not None
+            else [
+                {"Delete": {"TableName": self._table, "Key": _grant_key(space.space, member.user), **unchanged}},
+                {"Delete": {"TableName": self._table, "Key": _membership_key(space.space, member.user)}},
+            ]
+        )
+        owners = (after is Role.OWNER) - (before is Role.OWNER)
+        if owners:
+            one_remains = "owners > :fewest"
+            writes.append(
+                {
+                    "Update": {
+                        "TableName": self._table,
+                        "Key": _space_key(space.space),
+                        "UpdateExpression": "ADD owners :more",
+                        "ConditionExpression": one_remains,
+                        "ExpressionAttributeValues": {":more": _n(owners), ":fewest": _n(1 if owners < 0 else 0)},
+                    }
+                }
+            )
+        if by != member.user:
+            check = {"TableName": self._table, "Key": _grant_key(space.space, by), **_role_is(Role.OWNER)}
+            writes.append({"ConditionCheck": check})
+        try:
+            await self._transact(*writes)
+        except _Cancelled:
+            raise GrantMoved from None
+
+    # ---- access
+
+    async def access(
+        self, space: SpaceId, *, user: UserId, device: DeviceId | None
+    ) -> tuple[Grant | None, Device | None]:
+        """See AccessStore."""
+        keys = [_grant_key(space, user)]
+        if device is not None:
+            keys.append(_device_key(device))
+        grant, found = None, None
+        for item in await self._batch_get(keys):
+            if item["sk"]["S"] == "DEVICE":
+                found = _device(item)
+            else:
+                grant = _grant(space, item)
+        return grant, found
+
+    # ---- attempts
+
+    async def count_attempt(self, *, email: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
+        """See AttemptStore."""
+        running, below_limit = "ends_at > :now", "attempts < :limit"
+        over = "ends_at <= :now"
+        key, now, ends_at = _attempts_key(email, peer), _n(now_ms), now_ms + window_ms
+        for _ in range(_COUNTER_ROUNDS):
+            try:
+                with _translated():
+                    await self._client.update_item(
+                        TableName=self._table,
+                        Key=key,
+                        UpdateExpression="ADD attempts :one",
+                        ConditionExpression=f"{running} AND {below_limit}",
+                        ExpressionAttributeValues={":now": now, ":limit": _n(limit), ":one": _n(1)},
+                        ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    )
+            except ClientError as error:
+                if not _is_condition(error):
+                    raise
+                found = found_item(error)
+            else:
+                return 0
+            if found and _int(found, "ends_at") > now_ms:
+                return _int(found, "ends_at") - now_ms
+            first = {**key, "attempts": _n(1), "ends_at": _n(ends_at), "expires_at": _expiry(ends_at)}
+            try:
+                with _translated():
+                    await self._client.put_item(
+                        TableName=self._table,
+                        Item=first,
+                        ConditionExpression=f"{_NEW} OR {over}",
+                        ExpressionAttributeValues={":now": now},
+                    )
+            except ClientError as error:  # another process began the counter: count in that one
+                if not _is_condition(error):
+                    raise
+            else:
+                return 0
+        raise Unavailable("too many sign-in attempts at once; try again")
+
+    async def forget_attempts(self, *, email: str, peer: str) -> None:
+        """See AttemptStore."""
+        # Not deleted: of many who sign in at once, those who come to an absent counter would all try to begin it.
+        await asyncio.gather(*(self._reset(_attempts_key(email, whence)) for whence in (peer, None)))
+
+    async def _reset(self, counter: Item) -> None:
+        with _translated(), _condition_may_fail():
+            await self._client.update_item(
+                TableName=self._table,
+                Key=counter,
+                UpdateExpression="SET attempts = :none",
+                ConditionExpression=_THERE,
+                ExpressionAttributeValues={":none": _n(0)},
+            )
+
+    # ---- the ways to DynamoDB
+
+    def _put(self, item: Item, condition: str | None = None) -> Item:
+        put: Item = {"TableName": self._table, "Item": item}
+        return {"Put": put if condition is None else {**put, "ConditionExpression": condition}}
+
+    def _puts_of_space(self, space: Space, *, owner: Account) -> list[Item]:
+        grant = Grant(space.space, owner.user, owner.email, Role.OWNER)
+        return [
+            self._put(_space_item(space), _NEW),
+            self._put(_grant_item(grant)),
+            self._put(_membership_item(space, grant)),
+        ]
+
+    async def _transact(self, *writes: Item) -> None:
+        """All or none; _Cancelled if a condition failed or another transaction was at one of the items."""
+        try:
+            with _translated():
+                await self._client.transact_write_items(TransactItems=list(writes))
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            reasons = [reason.get("Code", "None") for reason in error.response.get("CancellationReasons", [])]
+            if _CONDITION_FAILED in reasons or _CONFLICT in reasons:
+                raise _Cancelled(reasons) from None
+            if set(reasons) & {"ThrottlingError", "ProvisionedThroughputExceeded"}:
+                raise Unavailable("the identity table does not answer; try again") from error
+            raise
+
+    async def _get(self, key: Item) -> Item | None:
+        with _translated():
+            answer = await self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
+        item: Item | None = answer.get("Item")
+        return item
+
+    async def _batch_get(self, keys: Sequence[Item]) -> list[Item]:
+        found: list[Item] = []
+        for at in range(0, len(keys), _KEYS_PER_BATCH):
+            left: Mapping[str, Any] = {self._table: {"Keys": keys[at : at + _KEYS_PER_BATCH], "ConsistentRead": True}}
+            pause = _FIRST_PAUSE_SECONDS
+            for _ in range(_BATCH_ROUNDS):
+                with _translated():
+                    answer = await self._client.batch_get_item(RequestItems=left)
+                found += answer["Responses"].get(self._table, [])
+                left = answer.get("UnprocessedKeys") or {}
+                if not left:
+                    break
+                await asyncio.sleep(pause)
+                pause *= 2
+            else:
+                raise Unavailable("the identity table does not answer; try again")
+        return found
+
+    async def _query(self, **query: Any) -> AsyncIterator[Item]:
+        start: Mapping[str, Any] = {}
+        while True:
+            with _translated():
+                page = await self._client.query(TableName=self._table, **query, **start)
+            for item in page["Items"]:
+                yield item
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+# ---- conditions and faults
+
+
+def _translated() -> AbstractContextManager[None]:
+    return translated("the identity table")
+
+
+def _is_condition(error: ClientError) -> bool:
+    return error_code(error) == "ConditionalCheckFailedException"
+
+
+@contextmanager
+def _condition_may_fail() -> Iterator[None]:
+    """Where a failed condition means that there is nothing to do."""
+    try:
+        yield
+    except ClientError as error:
+        if not _is_condition(error):
+            raise
+
+
+def _role_is(role: Role) -> Item:
+    return {
+        "ConditionExpression": "#role = :role",
+        "ExpressionAttributeNames": {"#role": "role"},
+        "ExpressionAttributeValues": {":role": _role(role)},
+    }
+
+
+# ---- attributes
+
+
+def _s(text: str) -> Item:
+    return {"S": text}
+
+
+def _n(number: int) -> Item:
+    return {"N": str(number)}
+
+
+def _b(raw: bytes) -> Item:
+    return {"B": raw}
+
+
+def _role(role: Role) -> Item:
+    return _s(role.name.lower())
+
+
+def _expiry(at_ms: int) -> Item:
+    """Time to live, a while after the last moment at which the item means something."""
+    return _n((at_ms + _KEPT_AFTER_EXPIRY_MS) // SECOND)
+
+
+def _int(item: Mapping[str, Any], name: str) -> int:
+    return int(item[name]["N"])
+
+
+def _text(item: Mapping[str, Any], name: str) -> str:
+    return str(item[name]["S"])
+
+
+def _key(pk: str, sk: str) -> Item:
+    return {"pk": _s(pk), "sk": _s(sk)}
+
+
+# ---- keys
+
+
+def _login_key(email: str) -> Item:
+    return _key(f"E#{email}", "LOGIN")
+
+
+def _attempts_key(email: str, peer: str | None) -> Item:
+    return _key(f"E#{email}", "FROM" if peer is None else f"FROM#{peer}")
+
+
+def _account_key(user: UserId) -> Item:
+    return _key(f"U#{user}", "ACCOUNT")
+
+
+def _membership_key(space: SpaceId, user: UserId) -> Item:
+    return _key(f"U#{user}", f"S#{space}")
+
+
+def _device_key(device: DeviceId) -> Item:
+    return _key(f"D#{device}", "DEVICE")
+
+
+def _space_key(space: SpaceId) -> Item:
+    return _key(f"S#{space}", "SPACE")
+
+
+def _grant_key(space: SpaceId, user: UserId) -> Item:
+    return _key(f"S#{space}", f"U#{user}")
+
+
+# ---- records to items and back
+
+
+def _login_item(login: Login) -> Item:
+    account = login.account
+    return {
+        **_login_key(account.email),
+        "user": _s(account.user),
+        "personal_space": _s(account.personal_space),
+        "created_at": _n(account.created_at_ms),
+        "password_hash": _s(login.password_hash),
+    }
+
+
+def _login(email: str, item: Item) -> Login:
+    account = Account(
+        UserId(_text(item, "user")), email, SpaceId(_text(item, "personal_space")), _int(item, "created_at")
+    )
+    return Login(account, _text(item, "password_hash"))
+
+
+def _account_item(account: Account) -> Item:
+    return {
+        **_account_key(account.user),
+        "email": _s(account.email),
+        "personal_space": _s(account.personal_space),
+        "created_at": _n(account.created_at_ms),
+    }
+
+
+def _account(user: UserId, item: Item) -> Account:
+    return Account(user, _text(item, "email"), SpaceId(_text(item, "personal_space")), _int(item, "created_at"))
+
+
+def _device_item(device: Device) -> Item:
+    chain = device.chain
+    item = {
+        **_device_key(device.device),
+        "gsi1pk": _s(f"U#{device.user}"),
+        "gsi1sk": _s(f"D#{device.device}"),
+        "user": _s(device.user),
+        "name": _s(device.name),
+        "created_at": _n(device.created_at_ms),
+        "last_seen_at": _n(device.last_seen_at_ms),
+        "refresh_family": _b(chain.family),
+        "refresh_current": _b(chain.current),
+        "refresh_until": _n(chain.expires_at_ms),
+        "expires_at": _expiry(chain.expires_at_ms),
+    }
+    if chain.previous is not None:
+        item["refresh_previous"] = _b(chain.previous)
+    if device.revoked_at_ms is not None:
+        item["revoked_at"] = _n(device.revoked_at_ms)
+    return item
+
+
+def _device(item: Mapping[str, Any]) -> Device:
+    previous = item["refresh_previous"]["B"] if "refresh_previous" in item else None
+    chain = Chain(item["refresh_family"]["B"], item["refresh_current"]["B"], previous, _int(item, "refresh_until"))
+    return Device(
+        DeviceId(_text(item, "pk").removeprefix("D#")),
+        UserId(_text(item, "user")),
+        _text(item, "name"),
+        _int(item, "created_at"),
+        _int(item, "last_seen_at"),
+        _int(item, "revoked_at") if "revoked_at" in item else None,
+        chain,
+    )
+
+
+def _space_item(space: Space) -> Item:
+    return {
+        **_space_key(space.space),
+        "name": _s(space.name),
+        "personal": {"BOOL": space.personal},
+        "owners": _n(space.owners),
+        "created_at": _n(space.created_at_ms),
+    }
+
+
+def _space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[Space, list[Grant]] | None:
+    found: Space | None = None
+    grants = []
+    for item in items:
+        if _text(item, "sk") == "SPACE":
+            found = Space(
+                space, _text(item, "name"), item["personal"]["BOOL"], _int(item, "owners"), _int(item, "created_at")
+            )
+        else:
+            grants.append(_grant(space, item))
+    return (found, grants) if found else None
+
+
+def _grant_item(grant: Grant) -> Item:
+    return {**_grant_key(grant.space, grant.user), "email": _s(grant.email), "role": _role(grant.role)}
+
+
+def _grant(space: SpaceId, item: Item) -> Grant:
+    return Grant(
+        space, UserId(_text(item, "sk").removeprefix("U#")), _text(item, "email"), Role[_text(item, "role").upper()]
+    )
+
+
+def _membership_item(space: Space, grant: Grant) -> Item:
+    return {
+        **_membership_key(space.space, grant.user),
+        "name": _s(space.name),
+        "personal": {"BOOL": space.personal},
+        "role": _role(grant.role),
+    }
+
+
+def _membership(item: Item) -> Membership:
+    return Membership(
+        SpaceId(_text(item, "sk").removeprefix("S#")),
+        _text(item, "name"),
+        item["personal"]["BOOL"],
+        Role[_text(item, "role").upper()],
+    )

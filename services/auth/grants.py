@@ -1,0 +1,109 @@
+"""Grants: who may do what in a space, and who decides that."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from core.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
+from core.identifiers import DeviceId, SpaceId, UserId
+from runtime.logs import structlog
+from services.auth.devices import is_signed_in
+from services.auth.ports import AccessStore, AccountStore, GrantMoved, SpaceStore
+from services.auth.records import Account, Grant, Role, Space
+
+log = structlog.get_logger()
+
+_ATTEMPTS = 8
+_FIRST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedAccess:
+    """What the other services want to know about a caller."""
+
+    role: Role | None
+    device_revoked: bool
+
+
+def decide(space: Space, *, caller: Grant | None, target: Grant | None, to: Role | None, oneself: bool) -> None:
+    """Nothing if the caller may turn the target's role into `to` (None takes it away); else the reason, raised.
+
+    Raises NoSuchSpace, PermissionDenied or LastOwner.
+    """
+    if caller is None:
+        raise NoSuchSpace
+    if space.personal:
+        raise PermissionDenied("a personal space cannot be shared")
+    if caller.role is not Role.OWNER and not (oneself and to is None):
+        raise PermissionDenied("only an owner decides about members")
+    if target is not None and target.role is Role.OWNER and to is not Role.OWNER and space.owners == 1:
+        raise LastOwner
+
+
+class Grants:
+    """Members of spaces and their roles."""
+
+    def __init__(self, spaces: SpaceStore, accounts: AccountStore, access: AccessStore) -> None:
+        self._spaces = spaces
+        self._accounts = accounts
+        self._access = access
+
+    async def check(self, space: SpaceId, *, user: UserId, device: DeviceId | None) -> CheckedAccess:
+        """The user's role in the space, and whether the device, if one is given, was signed out."""
+        grant, found = await self._access.access(space, user=user, device=device)
+        return CheckedAccess(
+            grant.role if grant is not None else None,
+            device is not None and not is_signed_in(found, user=user),
+        )
+
+    async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[Space, list[Grant]]:
+        """A space and its grants by address. NoSuchSpace, also if `asking` is a user without a grant in it."""
+        found = await self._spaces.members(space)
+        if found is None or (asking is not None and all(grant.user != asking for grant in found[1])):
+            raise NoSuchSpace
+        return found[0], sorted(found[1], key=lambda grant: grant.email)
+
+    async def set(self, space: SpaceId, *, caller: UserId, email: str, role: Role) -> Grant:
+        """Give the account with this address a role, or change it. Raises as `decide`, NoSuchAccount, Contended."""
+        member = await self._change(space, caller=caller, email=email, to=role)
+        return Grant(space, member.user, member.email, role)
+
+    async def remove(self, space: SpaceId, *, caller: UserId, email: str) -> None:
+        """Take the role of the account with this address away; if it has none, nothing happens. Raises as `set`."""
+        await self._change(space, caller=caller, email=email, to=None)
+
+    async def _change(self, space: SpaceId, *, caller: UserId, email: str, to: Role | None) -> Account:
+        login = await self._accounts.login(email)
+        pause = _FIRST_PAUSE_SECONDS
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._try_to_change(space, caller=caller, member=login.account if login else None, to=to)
+            except GrantMoved:
+                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # spreads writers, guards nothing
+                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+        raise Contended("other changes to the members of this space are under way; try again")
+
+    async def _try_to_change(
+        self, space: SpaceId, *, caller: UserId, member: Account | None, to: Role | None
+    ) -> Account:
+        standing = await self._spaces.standing(space, caller, *([member.user] if member else []))
+        if standing is None:
+            raise NoSuchSpace
+        found, grants = standing
+        target = grants.get(member.user) if member else None
+        oneself = member is not None and member.user == caller
+        decide(found, caller=grants.get(caller), target=target, to=to, oneself=oneself)
+        if member is None:  # told only to those who may invite
+            raise NoSuchAccount
+        before = target.role if target else None
+        if before is not to:
+            await self._spaces.change_grant(found, member=member, before=before, after=to, by=caller)
+            log.info("grant changed", space=space, member=member.user, before=_name(before), after=_name(to))
+        return member
+
+
+def _name(role: Role | None) -> str:
+    return "none" if role is None else role.name.lower()

@@ -1,0 +1,173 @@
+"""Everything in memory: for tests, and to show what the ports ask for in its plainest form."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+from core.errors import AccountExists
+from core.identifiers import DeviceId, SpaceId, UserId
+from services.auth.ports import ChainMoved, GrantMoved
+from services.auth.records import (
+    SECOND,
+    Account,
+    Chain,
+    Clock,
+    Device,
+    Grant,
+    Login,
+    Membership,
+    Role,
+    Space,
+    TemporaryCredentials,
+)
+from services.auth.spaces import personal_space
+
+
+class InMemoryIdentityStore:
+    """IdentityStore in dictionaries. Nothing awaits within a method, so each is atomic."""
+
+    def __init__(self) -> None:
+        self._logins: dict[str, Login] = {}
+        self._accounts: dict[UserId, Account] = {}
+        self._devices: dict[DeviceId, Device] = {}
+        self._spaces: dict[SpaceId, Space] = {}
+        self._grants: dict[tuple[SpaceId, UserId], Grant] = {}
+        self._attempts: dict[tuple[str, str | None], tuple[int, int]] = {}
+
+    async def create_account(self, login: Login, *, device: Device) -> None:
+        """See AccountStore."""
+        account = login.account
+        if account.email in self._logins:
+            raise AccountExists
+        self._logins[account.email] = login
+        self._accounts[account.user] = account
+        self._devices[device.device] = device
+        await self.create_space(personal_space(account), owner=account)
+
+    async def login(self, email: str) -> Login | None:
+        """See AccountStore."""
+        return self._logins.get(email)
+
+    async def account(self, user: UserId) -> Account | None:
+        """See AccountStore."""
+        return self._accounts.get(user)
+
+    async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
+        """See AccountStore."""
+        login = self._logins.get(email)
+        if login is not None and login.password_hash == old:
+            self._logins[email] = replace(login, password_hash=new)
+
+    async def add_device(self, device: Device) -> None:
+        """See DeviceStore."""
+        self._devices[device.device] = device
+
+    async def device(self, device: DeviceId) -> Device | None:
+        """See DeviceStore."""
+        return self._devices.get(device)
+
+    async def devices(self, user: UserId, *, including: DeviceId) -> list[Device]:
+        """See DeviceStore."""
+        return [device for device in self._devices.values() if device.user == user or device.device == including]
+
+    async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
+        """See DeviceStore."""
+        found = self._devices.get(device)
+        if (
+            found is None
+            or found.revoked_at_ms is not None
+            or found.chain.current not in (expected.current, to.current)
+        ):
+            raise ChainMoved
+        self._devices[device] = replace(found, chain=to, last_seen_at_ms=seen_at_ms)
+
+    async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
+        """See DeviceStore."""
+        found = self._devices.get(device)
+        if found is not None and found.revoked_at_ms is None:
+            self._devices[device] = replace(found, revoked_at_ms=at_ms)
+
+    async def create_space(self, space: Space, *, owner: Account) -> bool:
+        """See SpaceStore."""
+        if space.space in self._spaces:
+            return False
+        self._spaces[space.space] = space
+        self._grants[space.space, owner.user] = Grant(space.space, owner.user, owner.email, Role.OWNER)
+        return True
+
+    async def memberships(self, user: UserId) -> list[Membership]:
+        """See SpaceStore."""
+        found = ((self._spaces[grant.space], grant.role) for grant in self._grants.values() if grant.user == user)
+        return [Membership(space.space, space.name, space.personal, role) for space, role in found]
+
+    async def members(self, space: SpaceId) -> tuple[Space, list[Grant]] | None:
+        """See SpaceStore."""
+        found = self._spaces.get(space)
+        return (found, [grant for grant in self._grants.values() if grant.space == space]) if found else None
+
+    async def standing(self, space: SpaceId, *users: UserId) -> tuple[Space, dict[UserId, Grant]] | None:
+        """See SpaceStore."""
+        found = self._spaces.get(space)
+        if found is None:
+            return None
+        return found, {user: self._grants[space, user] for user in users if (space, user) in self._grants}
+
+    async def change_grant(
+        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId
+    ) -> None:
+        """See SpaceStore."""
+        key = (space.space, member.user)
+        found = self._spaces[space.space]
+        held, decider = self._grants.get(key), self._grants.get((space.space, by))
+        owners = found.owners + (after is Role.OWNER) - (before is Role.OWNER)
+        if (
+            (held.role if held else None) is not before
+            or owners < 1
+            or (by != member.user and (decider is None or decider.role is not Role.OWNER))
+        ):
+            raise GrantMoved
+        self._spaces[space.space] = replace(found, owners=owners)
+        if after is None:
+            self._grants.pop(key, None)
+        else:
+            self._grants[key] = Grant(space.space, member.user, member.email, after)
+
+    async def access(
+        self, space: SpaceId, *, user: UserId, device: DeviceId | None
+    ) -> tuple[Grant | None, Device | None]:
+        """See AccessStore."""
+        return self._grants.get((space, user)), self._devices.get(device) if device is not None else None
+
+    async def count_attempt(self, *, email: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
+        """See AttemptStore."""
+        count, ends_at = self._attempts.get((email, peer), (0, 0))
+        if ends_at <= now_ms:
+            count, ends_at = 0, now_ms + window_ms
+        elif count >= limit:
+            return ends_at - now_ms
+        self._attempts[email, peer] = (count + 1, ends_at)
+        return 0
+
+    async def forget_attempts(self, *, email: str, peer: str) -> None:
+        """See AttemptStore."""
+        self._attempts.pop((email, peer), None)
+        self._attempts.pop((email, None), None)
+
+
+class InMemoryCredentialSource:
+    """CredentialSource that makes up credentials, and remembers for which policies."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._numbers = itertools.count(1)
+        self.policies: list[str] = []
+
+    async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
+        """See CredentialSource."""
+        assert len(session_name) <= 64
+        self.policies.append(policy)
+        number = next(self._numbers)
+        return TemporaryCredentials(
+            f"ASIA{number:016}", f"secret-{number}", f"session-{number}", self._clock() + seconds * SECOND
+        )

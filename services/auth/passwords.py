@@ -1,0 +1,96 @@
+"""Passwords: argon2id, beside the event loop, in bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import secrets
+import unicodedata
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from types import TracebackType
+from typing import Self, TypeVar
+
+import argon2
+
+from core.errors import InvalidArgument, Unavailable
+
+T = TypeVar("T")
+
+MIN_CHARACTERS = 8
+MAX_CHARACTERS = 1024
+
+MEMORY_KIB = 32 * 1024
+"""Not less: glibc serves requests below 32 MiB from its heaps as soon as one of that size was freed, and keeps them. At
+32 MiB each hash maps its memory and gives it back, so that a burst of sign-ins leaves nothing behind."""
+ROUNDS = 2
+
+Verdict = Enum("Verdict", "WRONG RIGHT RIGHT_BUT_OUTDATED")
+"""What a password is against a hash; outdated means that the hash was made with other parameters."""
+
+
+def check_password(text: str) -> str:
+    """A new password if it can be one; InvalidArgument if not."""
+    if not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS:
+        raise InvalidArgument(f"a password has {MIN_CHARACTERS} to {MAX_CHARACTERS} characters")
+    return text
+
+
+class Passwords:
+    """Hashes and verifies, at most `workers` at a time, each of which takes `memory_kib`.
+
+    Raises Unavailable when `backlog` are waiting already: by the time of their turn, their callers would be gone.
+    """
+
+    def __init__(
+        self, *, workers: int = 2, backlog: int = 128, memory_kib: int = MEMORY_KIB, rounds: int = ROUNDS
+    ) -> None:
+        self._hasher = argon2.PasswordHasher(time_cost=rounds, memory_cost=memory_kib, parallelism=1)
+        self._nobody = _unmatchable_hash(memory_kib, rounds)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password")
+        self._most = workers + backlog
+        self._under_way = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    async def hash(self, password: str) -> str:
+        """What to store: the hash with its salt and parameters."""
+        return await self._beside(lambda: self._hasher.hash(_normalized(password)))
+
+    async def verify(self, password: str, stored: str | None) -> Verdict:
+        """Whether `password` belongs to the hash. None, for want of an account, takes as long and is wrong."""
+        return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody))
+
+    def _verify(self, password: str, stored: str) -> Verdict:
+        try:
+            self._hasher.verify(stored, password)
+        except argon2.exceptions.VerifyMismatchError:
+            return Verdict.WRONG
+        return Verdict.RIGHT_BUT_OUTDATED if self._hasher.check_needs_rehash(stored) else Verdict.RIGHT
+
+    async def _beside(self, work: Callable[[], T]) -> T:
+        if self._under_way >= self._most:
+            raise Unavailable("too many people sign in at this moment, try again in a few seconds")
+        self._under_way += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._under_way -= 1
+
+
+def _normalized(password: str) -> str:
+    # Keyboards differ in how they compose a letter with its accent; the longest password bounds the work.
+    return unicodedata.normalize("NFC", password[: MAX_CHARACTERS + 1])
+
+
+def _unmatchable_hash(memory_kib: int, rounds: int) -> str:
+    """A well-formed hash of these parameters that no password is known for."""
+    salt, digest = (base64.b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
+    return f"$argon2id$v=19$m={memory_kib},t={rounds},p=1${salt}${digest}"

@@ -1,0 +1,133 @@
+"""What auth asks of the outside. Each obligation stands here once; every adapter passes the same suite.
+
+All reads are consistent: they see every write that was acknowledged before they began. All methods raise
+Unavailable when the backend does not answer or throttles; a write may then have happened or not.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from core.identifiers import DeviceId, SpaceId, UserId
+from services.auth.records import (
+    Account,
+    Chain,
+    Device,
+    Grant,
+    Login,
+    Membership,
+    Role,
+    Space,
+    TemporaryCredentials,
+)
+
+
+class ChainMoved(Exception):
+    """The device's chain is not the one that was read: another refresh won."""
+
+
+class GrantMoved(Exception):
+    """A grant is not the one that was read, or the change would leave no owner: read again and decide anew."""
+
+
+class AccountStore(Protocol):
+    """People, found by address and by id."""
+
+    async def create_account(self, login: Login, *, device: Device) -> None:
+        """Store the account, its personal space with the owner's grant, and its first device: all or nothing.
+
+        Raises AccountExists if the address is taken. Of several at once for one address, one succeeds.
+        """
+
+    async def login(self, email: str) -> Login | None:
+        """The account with this normalised address."""
+
+    async def account(self, user: UserId) -> Account | None:
+        """The account with this id."""
+
+    async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
+        """Store `new` if `old` is still the hash; else do nothing."""
+
+
+class DeviceStore(Protocol):
+    """Devices and their refresh chains."""
+
+    async def add_device(self, device: Device) -> None:
+        """Store a new device."""
+
+    async def device(self, device: DeviceId) -> Device | None:
+        """The device, revoked or not; None for one that never was or was dropped long after it expired."""
+
+    async def devices(self, user: UserId, *, including: DeviceId) -> list[Device]:
+        """All devices of a user in no order. One added a moment ago may be missing, unless it is `including`."""
+
+    async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
+        """Make `to` the chain if its current token is still that of `expected` and the device is not revoked.
+
+        Else raises ChainMoved. Done already (the chain is `to`), it succeeds again.
+        """
+
+    async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
+        """Revoke; once revoked, a device stays so, with the first time. Does nothing for an unknown device."""
+
+
+class SpaceStore(Protocol):
+    """Spaces and grants. A space's `owners` and the grants change together or not at all."""
+
+    async def create_space(self, space: Space, *, owner: Account) -> bool:
+        """Store a space and its first grant; False, and nothing is changed, if the id is there already."""
+
+    async def memberships(self, user: UserId) -> list[Membership]:
+        """The spaces that a user has a grant in, in no order."""
+
+    async def members(self, space: SpaceId) -> tuple[Space, list[Grant]] | None:
+        """The space with all its grants in no order; None if there is no such space."""
+
+    async def standing(self, space: SpaceId, *users: UserId) -> tuple[Space, dict[UserId, Grant]] | None:
+        """The space with the grants that these users have, in one read; None if there is no such space."""
+
+    async def change_grant(
+        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId
+    ) -> None:
+        """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
+
+        Raises GrantMoved if one of these does not hold, or another writer is at it at this moment.
+        """
+
+
+class AccessStore(Protocol):
+    """The one read that stands behind every access."""
+
+    async def access(
+        self, space: SpaceId, *, user: UserId, device: DeviceId | None
+    ) -> tuple[Grant | None, Device | None]:
+        """The user's grant in the space and the device, in one round trip."""
+
+
+class AttemptStore(Protocol):
+    """Counters of sign-in attempts, shared by all processes."""
+
+    async def count_attempt(self, *, email: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
+        """Count one attempt at an address from `peer`, or from anywhere if that is None.
+
+        A counter lasts `window_ms` from its first attempt. Returns 0 if the attempt was counted; if `limit` are
+        counted already, it is not counted and the milliseconds until the counter ends are returned. Of n attempts
+        at once, no more than `limit` are counted.
+        """
+
+    async def forget_attempts(self, *, email: str, peer: str) -> None:
+        """Set the counter of this peer and that of the address as a whole back to 0."""
+
+
+class IdentityStore(AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, Protocol):
+    """Everything, as the adapters implement it."""
+
+
+class CredentialSource(Protocol):
+    """Where temporary credentials come from."""
+
+    async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
+        """Credentials of the transfer role, narrowed to `policy`, for `seconds`.
+
+        `session_name` has 2 to 64 characters of [A-Za-z0-9_+=,.@-] and appears in the audit log.
+        """

@@ -1,0 +1,122 @@
+"""What auth knows: accounts, devices, spaces and grants, as stores keep them and decisions see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import TypeAlias
+
+from core.identifiers import DeviceId, SpaceId, UserId
+
+Clock: TypeAlias = Callable[[], int]
+"""The time now, milliseconds since 1970."""
+
+SECOND = 1000
+MINUTE = 60 * SECOND
+DAY = 24 * 60 * MINUTE
+
+
+class Access(Enum):
+    """What S3 credentials are for; the values are part of a cache key and of logs."""
+
+    READ = "read"
+    WRITE = "write"
+
+
+class Role(IntEnum):
+    """What a member may do in a space. Each role includes the ones below it; no grant at all is None."""
+
+    VIEWER = 1
+    EDITOR = 2
+    OWNER = 3
+
+    def allows(self, access: Access) -> bool:
+        """Whether this role opens the space's objects for `access`."""
+        return self >= (Role.EDITOR if access is Access.WRITE else Role.VIEWER)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A person. `email` is normalised and never changes."""
+
+    user: UserId
+    email: str
+    personal_space: SpaceId
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """An account with what proves that somebody is its owner."""
+
+    account: Account
+    password_hash: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Where a device's refresh tokens have got to. Tokens are known by their SHA-256 only.
+
+    `family` is the digest of the part that all tokens of the device have in common: it tells a token that was
+    issued once from one that somebody made up. `previous` was traded for `current`, and is None at the start.
+    """
+
+    family: bytes = field(repr=False)
+    current: bytes = field(repr=False)
+    previous: bytes | None = field(repr=False)
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One installed client of one user."""
+
+    device: DeviceId
+    user: UserId
+    name: str
+    created_at_ms: int
+    last_seen_at_ms: int
+    revoked_at_ms: int | None
+    chain: Chain
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """The unit of sharing. `owners` counts the grants with Role.OWNER and never reaches 0."""
+
+    space: SpaceId
+    name: str
+    personal: bool
+    owners: int
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A user's role in a space."""
+
+    space: SpaceId
+    user: UserId
+    email: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """A space as one of its members sees it."""
+
+    space: SpaceId
+    name: str
+    personal: bool
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryCredentials:
+    """What opens one space's objects in S3 for a while."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at_ms: int

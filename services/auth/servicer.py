@@ -1,0 +1,181 @@
+"""AuthService: parse, call, format, return."""
+
+# ruff: noqa: N802, ARG002 # grpc names the methods and passes both arguments to each
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from core.errors import PermissionDenied
+from runtime.context import Identity, current_identity, current_user
+from services.auth import wire
+from services.auth.accounts import Accounts
+from services.auth.addresses import normalize_address
+from services.auth.credentials import Credentials
+from services.auth.devices import Devices
+from services.auth.grants import Grants
+from services.auth.labels import check_label
+from services.auth.passwords import check_password
+from services.auth.peers import peer_address
+from services.auth.sessions import Sessions
+from services.auth.spaces import Spaces
+from services.auth.tokens import SigningKeys
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+_SERVICE: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
+PUBLIC: Final = frozenset(f"{_SERVICE}/{name}" for name in ("SignUp", "SignIn", "RefreshToken", "GetJwks"))
+"""The methods that need no access token."""
+
+
+class AuthServicer(AuthServiceServicer):
+    """See auth.proto for what each method promises."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        sessions: Sessions,
+        devices: Devices,
+        spaces: Spaces,
+        grants: Grants,
+        credentials: Credentials,
+        keys: SigningKeys,
+        bucket: str,
+        trusted_proxies: int,
+    ) -> None:
+        self._accounts = accounts
+        self._sessions = sessions
+        self._devices = devices
+        self._spaces = spaces
+        self._grants = grants
+        self._credentials = credentials
+        self._keys = keys
+        self._bucket = bucket
+        self._trusted_proxies = trusted_proxies
+
+    async def SignUp(self, request: auth_pb2.SignUpRequest, context: Context) -> auth_pb2.SignUpResponse:
+        signed_in = await self._accounts.sign_up(
+            email=normalize_address(request.email),
+            password=check_password(request.password),
+            device_name=check_label(request.device_name, what="device_name"),
+        )
+        return wire.signed_up_to_wire(signed_in)
+
+    async def SignIn(self, request: auth_pb2.SignInRequest, context: Context) -> auth_pb2.SignInResponse:
+        signed_in = await self._accounts.sign_in(
+            email=normalize_address(request.email),
+            password=request.password,
+            device_name=check_label(request.device_name, what="device_name"),
+            peer=peer_address(context.peer(), _forwarded(context), trusted_proxies=self._trusted_proxies),
+        )
+        return wire.signed_in_to_wire(signed_in)
+
+    async def RefreshToken(
+        self, request: auth_pb2.RefreshTokenRequest, context: Context
+    ) -> auth_pb2.RefreshTokenResponse:
+        tokens = await self._sessions.refresh(request.refresh_token)
+        return auth_pb2.RefreshTokenResponse(tokens=wire.tokens_to_wire(tokens))
+
+    async def SignOut(self, request: auth_pb2.SignOutRequest, context: Context) -> auth_pb2.SignOutResponse:
+        caller = current_user()
+        await self._devices.revoke(caller.device, user=caller.user)
+        return auth_pb2.SignOutResponse()
+
+    async def GetAccount(self, request: auth_pb2.GetAccountRequest, context: Context) -> auth_pb2.GetAccountResponse:
+        caller = current_user()
+        device = await self._devices.calling(user=caller.user, device=caller.device)
+        account = await self._accounts.of_user(caller.user)
+        return auth_pb2.GetAccountResponse(account=wire.account_to_wire(account), device=wire.device_to_wire(device))
+
+    async def ListDevices(self, request: auth_pb2.ListDevicesRequest, context: Context) -> auth_pb2.ListDevicesResponse:
+        caller = await self._signed_in()
+        devices = await self._devices.of_user(caller.user, calling=caller.device)
+        return auth_pb2.ListDevicesResponse(devices=map(wire.device_to_wire, devices))
+
+    async def RevokeDevice(
+        self, request: auth_pb2.RevokeDeviceRequest, context: Context
+    ) -> auth_pb2.RevokeDeviceResponse:
+        device = wire.device_id_from_wire(request.device_id)
+        caller = await self._signed_in()
+        await self._devices.revoke(device, user=caller.user)
+        return auth_pb2.RevokeDeviceResponse()
+
+    async def CreateSpace(self, request: auth_pb2.CreateSpaceRequest, context: Context) -> auth_pb2.CreateSpaceResponse:
+        request_id = wire.request_id_from_wire(request.request_id)
+        name = check_label(request.name, what="name")
+        caller = await self._signed_in()
+        space = await self._spaces.create(user=caller.user, request=request_id, name=name)
+        return auth_pb2.CreateSpaceResponse(space=wire.space_to_wire(space))
+
+    async def ListSpaces(self, request: auth_pb2.ListSpacesRequest, context: Context) -> auth_pb2.ListSpacesResponse:
+        caller = await self._signed_in()
+        spaces = await self._spaces.of_user(caller.user)
+        return auth_pb2.ListSpacesResponse(spaces=map(wire.space_to_wire, spaces))
+
+    async def ListMembers(self, request: auth_pb2.ListMembersRequest, context: Context) -> auth_pb2.ListMembersResponse:
+        space = wire.space_id_from_wire(request.space_id)
+        asking = None if current_identity().service is not None else (await self._signed_in()).user
+        found, grants = await self._grants.members(space, asking=asking)
+        return auth_pb2.ListMembersResponse(members=map(wire.member_to_wire, grants), space_name=found.name)
+
+    async def SetMember(self, request: auth_pb2.SetMemberRequest, context: Context) -> auth_pb2.SetMemberResponse:
+        wire.request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept
+        space = wire.space_id_from_wire(request.space_id)
+        email = normalize_address(request.email)
+        role = wire.role_from_wire(request.role)
+        caller = await self._signed_in()
+        grant = await self._grants.set(space, caller=caller.user, email=email, role=role)
+        return auth_pb2.SetMemberResponse(member=wire.member_to_wire(grant))
+
+    async def RemoveMember(
+        self, request: auth_pb2.RemoveMemberRequest, context: Context
+    ) -> auth_pb2.RemoveMemberResponse:
+        wire.request_id_from_wire(request.request_id)  # as in SetMember
+        space = wire.space_id_from_wire(request.space_id)
+        email = normalize_address(request.email)
+        caller = await self._signed_in()
+        await self._grants.remove(space, caller=caller.user, email=email)
+        return auth_pb2.RemoveMemberResponse()
+
+    async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
+        return wire.jwks_to_wire(self._keys)
+
+    async def IssueCredentials(
+        self, request: auth_pb2.IssueCredentialsRequest, context: Context
+    ) -> auth_pb2.IssueCredentialsResponse:
+        space = wire.space_id_from_wire(request.space_id)
+        access = wire.access_from_wire(request.access)
+        caller = current_user()
+        issued = await self._credentials.issue(space, access, user=caller.user, device=caller.device)
+        return wire.credentials_to_wire(issued, space=space, bucket=self._bucket)
+
+    async def CheckAccess(self, request: auth_pb2.CheckAccessRequest, context: Context) -> auth_pb2.CheckAccessResponse:
+        space = wire.space_id_from_wire(request.space_id)
+        caller = current_identity()
+        if caller.service is not None:
+            user = wire.user_id_from_wire(request.user_id)
+            device = wire.device_id_from_wire(request.device_id) if request.device_id else None
+        elif request.user_id in ("", caller.user) and request.device_id in ("", caller.device):
+            user, device = caller.user, caller.device
+        else:
+            raise PermissionDenied("only another service can ask about somebody else")
+        checked = await self._grants.check(space, user=user, device=device)
+        return wire.checked_to_wire(checked)
+
+    async def _signed_in(self) -> Identity:
+        """The calling user, whose device was not signed out since its access token was made."""
+        caller = current_user()
+        await self._devices.calling(user=caller.user, device=caller.device)
+        return caller
+
+
+def _forwarded(context: Context) -> Sequence[str]:
+    metadata = context.invocation_metadata() or ()
+    return [value for key, value in metadata if key == "x-forwarded-for" and isinstance(value, str)]

@@ -1,0 +1,156 @@
+"""Sessions: a device signs in, trades its refresh token again and again, and is found out if a token was copied.
+
+A refresh token is `{device}.{family}{secret}`, where the family is the same for all tokens of a device and the
+secret is new each time. Only digests are stored. At any time one token is current. The one before it is taken too as
+long as the current one was never used, since its answer may have been lost; the current one is then replaced, so that
+whoever holds it is found out. Any other token of the family is a copy, and the device is signed out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from core.errors import DeviceRevoked, RefreshTokenReused, Unauthenticated, Unavailable
+from core.identifiers import DeviceId, UserId, new_text_id
+from runtime.logs import structlog
+from services.auth.ports import ChainMoved, DeviceStore
+from services.auth.records import DAY, Chain, Clock, Device
+from services.auth.tokens import AccessToken, AccessTokens
+
+log = structlog.get_logger()
+
+IDLE_DAYS = 60
+"""A device that does not refresh for so long is signed out."""
+
+_DEVICE_CHARACTERS = 26
+_FAMILY_BYTES = 16
+_SECRET_BYTES = 32
+
+Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
+"""What a presented refresh token is to the device that it names."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A refresh token in its parts."""
+
+    device: DeviceId
+    family: bytes = field(repr=False)
+    secret: bytes = field(repr=False)
+
+    @classmethod
+    def first(cls, device: DeviceId) -> RefreshToken:
+        """The first token of a device."""
+        return cls(device, secrets.token_bytes(_FAMILY_BYTES), secrets.token_bytes(_SECRET_BYTES))
+
+    @classmethod
+    def parse(cls, text: str) -> RefreshToken:
+        """The parts of a presented token; Unauthenticated if it is malformed."""
+        device, _, opaque = text.partition(".")
+        try:
+            raw = base64.b64decode(opaque, altchars=b"-_", validate=True)
+        except ValueError:
+            raw = b""
+        if len(device) != _DEVICE_CHARACTERS or len(raw) != _FAMILY_BYTES + _SECRET_BYTES:
+            raise Unauthenticated("the refresh token is malformed; sign in again")
+        return cls(DeviceId(device), raw[:_FAMILY_BYTES], raw[_FAMILY_BYTES:])
+
+    def __str__(self) -> str:
+        return f"{self.device}.{base64.urlsafe_b64encode(self.family + self.secret).decode()}"
+
+    def successor(self) -> RefreshToken:
+        """The next token of the family."""
+        return replace(self, secret=secrets.token_bytes(_SECRET_BYTES))
+
+    def family_digest(self) -> bytes:
+        """What is stored of the family."""
+        return hashlib.sha256(self.device.encode() + self.family).digest()
+
+    def digest(self) -> bytes:
+        """What is stored of the token."""
+        return hashlib.sha256(self.device.encode() + self.family + self.secret).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a signed-in device holds."""
+
+    access: AccessToken
+    refresh: str = field(repr=False)
+
+
+def judge(token: RefreshToken, device: Device, *, now_ms: int) -> Standing:
+    """What `token` is to `device`, the device that it names."""
+    chain = device.chain
+    if not hmac.compare_digest(token.family_digest(), chain.family):
+        return Standing.FORGED
+    if device.revoked_at_ms is not None:
+        return Standing.REVOKED
+    if now_ms >= chain.expires_at_ms:
+        return Standing.EXPIRED
+    digest = token.digest()
+    if hmac.compare_digest(digest, chain.current):
+        return Standing.CURRENT
+    if chain.previous is not None and hmac.compare_digest(digest, chain.previous):
+        return Standing.PREDECESSOR
+    return Standing.SPENT
+
+
+class Sessions:
+    """Opens and continues the sessions of devices."""
+
+    def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, clock: Clock) -> None:
+        self._devices = devices
+        self._access_tokens = access_tokens
+        self._clock = clock
+
+    def open(self, *, user: UserId, name: str) -> tuple[Device, Tokens]:
+        """A new device of a user who has just proved who they are, and its tokens; nothing is stored yet."""
+        now = self._clock()
+        token = RefreshToken.first(DeviceId(new_text_id()))
+        chain = Chain(token.family_digest(), token.digest(), None, now + IDLE_DAYS * DAY)
+        device = Device(token.device, user, name, now, now, None, chain)
+        return device, self._tokens(user, token)
+
+    async def refresh(self, presented: str) -> Tokens:
+        """Trade a refresh token for new tokens.
+
+        Raises RefreshTokenReused for a copy, DeviceRevoked, Unauthenticated for a token that was never issued or has
+        expired, and Unavailable if another refresh of the device came in between; that may be repeated.
+        """
+        token = RefreshToken.parse(presented)
+        device = await self._devices.device(token.device)
+        now = self._clock()
+        match Standing.FORGED if device is None else judge(token, device, now_ms=now):
+            case Standing.CURRENT | Standing.PREDECESSOR:
+                assert device is not None
+                return await self._advance(device, token, now)
+            case Standing.SPENT:
+                assert device is not None
+                await self._devices.revoke_device(device.device, at_ms=now)
+                log.warning("refresh reused", user=device.user, device=device.device)
+                raise RefreshTokenReused
+            case Standing.REVOKED:
+                raise DeviceRevoked
+            case Standing.EXPIRED:
+                raise Unauthenticated(f"this device was not used for {IDLE_DAYS} days; sign in again")
+            case Standing.FORGED:
+                raise Unauthenticated("the refresh token is not known; sign in again")
+
+    async def _advance(self, device: Device, token: RefreshToken, now: int) -> Tokens:
+        successor = token.successor()
+        chain = Chain(device.chain.family, successor.digest(), token.digest(), now + IDLE_DAYS * DAY)
+        try:
+            await self._devices.advance_chain(device.device, expected=device.chain, to=chain, seen_at_ms=now)
+        except ChainMoved:
+            # Not again from here: if both calls of a device won, it might keep the answer that was replaced.
+            raise Unavailable("another refresh of this device is under way; try again") from None
+        return self._tokens(device.user, successor)
+
+    def _tokens(self, user: UserId, token: RefreshToken) -> Tokens:
+        return Tokens(self._access_tokens.issue(user=user, device=token.device), str(token))

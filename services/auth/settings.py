@@ -1,0 +1,48 @@
+"""What auth reads from `SYNCLINE_*` variables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from runtime.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """Settings of the auth service. AWS itself is configured by the SDK's variables."""
+
+    identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts, devices and grants.")
+    bucket: str = Field(min_length=3, max_length=63, description="The one bucket that holds content.")
+    transfer_role_arn: str = Field(
+        pattern=r"^arn:[\w-]+:iam::\d{12}:role/\S+$",
+        description="The role that clients get, narrowed to one space each time.",
+    )
+    signing_key_file: Path = Field(description="Ed25519 private key in PEM that signs access tokens.")
+    previous_key_file: Path | None = Field(
+        default=None, description="The key that signed before, private or public, while its tokens may still be around."
+    )
+    credential_seconds: int = Field(
+        default=3600,
+        ge=900,
+        le=3600,
+        description="How long S3 credentials last; also how long they outlive a revocation.",
+    )
+    sign_in_limit_per_peer: int = Field(
+        default=10, ge=1, description="Failed sign-ins for one address from one network address within the window."
+    )
+    sign_in_limit_per_address: int = Field(
+        default=100, ge=1, description="Failed sign-ins for one address from everywhere within the window."
+    )
+    sign_in_window_seconds: int = Field(default=900, ge=1, description="How long failed sign-ins count.")
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        description=(
+            "How many proxies stand between a client and this service, each adding the address it saw to "
+            "x-forwarded-for. Only where nobody can reach the service but through them."
+        ),
+    )
+    password_workers: int = Field(
+        default=2, ge=1, description="How many passwords are hashed at the same time; each takes 32 MiB meanwhile."
+    )

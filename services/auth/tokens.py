@@ -1,0 +1,111 @@
+"""Access tokens: short-lived Ed25519 JWTs, and the keys that sign and verify them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jwt
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from core.identifiers import DeviceId, UserId
+from runtime.tokens import AUDIENCE, ISSUER
+from services.auth.records import MINUTE, SECOND, Clock
+
+ACCESS_TOKEN_LIFETIME_MS = 15 * MINUTE
+
+
+class UnusableKey(OSError):
+    """A key file cannot be read as an Ed25519 key; the service cannot start."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A signed access token."""
+
+    text: str = field(repr=False)
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKeys:
+    """The key that signs, and all that verify, by their ids.
+
+    To change keys, start with the new one as `current` and the old one as `previous`; drop that a day later.
+    """
+
+    kid: str
+    current: Ed25519PrivateKey = field(repr=False)
+    public: Mapping[str, Ed25519PublicKey]
+
+    @classmethod
+    def of(cls, current: Ed25519PrivateKey, *previous: Ed25519PublicKey) -> SigningKeys:
+        """Keys that sign with `current` and verify with `previous` as well."""
+        public = {key_id(key): key for key in (current.public_key(), *previous)}
+        return cls(key_id(current.public_key()), current, public)
+
+    @classmethod
+    def from_files(cls, current: Path, previous: Path | None = None) -> SigningKeys:
+        """Keys from PEM files; `previous` may hold a private or a public key. Raises UnusableKey."""
+        signer = _read_key(current)
+        if not isinstance(signer, Ed25519PrivateKey):
+            raise UnusableKey(f"{current} holds a public key; a private one is needed to sign")
+        if previous is None:
+            return cls.of(signer)
+        old = _read_key(previous)
+        return cls.of(signer, old.public_key() if isinstance(old, Ed25519PrivateKey) else old)
+
+    async def fetch(self) -> Mapping[str, Ed25519PublicKey]:
+        """The public keys, for a verifier in this very process."""
+        return self.public
+
+
+class AccessTokens:
+    """Signs access tokens."""
+
+    def __init__(self, keys: SigningKeys, *, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    def issue(self, *, user: UserId, device: DeviceId) -> AccessToken:
+        """A token by which the user's device is known for 15 minutes."""
+        issued = self._clock() // SECOND
+        expires = issued + ACCESS_TOKEN_LIFETIME_MS // SECOND
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "dev": device, "iat": issued, "exp": expires}
+        text = jwt.encode(claims, self._keys.current, algorithm="EdDSA", headers={"kid": self._keys.kid})
+        return AccessToken(text, expires * SECOND)
+
+
+def raw_public_key(key: Ed25519PublicKey) -> bytes:
+    """The 32 bytes of a public key."""
+    return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
+
+
+def key_id(key: Ed25519PublicKey) -> str:
+    """The key's JWK thumbprint (RFC 7638 with RFC 8037)."""
+    jwk = {"crv": "Ed25519", "kty": "OKP", "x": _base64url(raw_public_key(key))}
+    return _base64url(hashlib.sha256(json.dumps(jwk, separators=(",", ":"), sort_keys=True).encode()).digest())
+
+
+def _base64url(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey | Ed25519PublicKey:
+    pem = path.read_bytes()
+    try:
+        key = (
+            serialization.load_pem_private_key(pem, password=None)
+            if b"PRIVATE KEY" in pem
+            else serialization.load_pem_public_key(pem)
+        )
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey | Ed25519PublicKey):
+        raise UnusableKey(f"{path} holds no Ed25519 key in PEM")
+    return key

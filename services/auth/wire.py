@@ -1,0 +1,135 @@
+"""Protobuf messages to auth's records and back.
+
+Functions named `*_from_wire` check what they read and raise InvalidArgument.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Final
+
+from core.blocks import key_prefix
+from core.errors import InvalidArgument
+from core.identifiers import DeviceId, RequestId, SpaceId, UserId, parse_id, parse_text_id
+from services.auth.accounts import SignedIn
+from services.auth.grants import CheckedAccess
+from services.auth.records import Access, Account, Device, Grant, Membership, Role, TemporaryCredentials
+from services.auth.sessions import Tokens
+from services.auth.tokens import SigningKeys, raw_public_key
+from syncline.auth.v1 import auth_pb2
+
+_ROLES: Final = MappingProxyType(
+    {
+        Role.VIEWER: auth_pb2.ROLE_VIEWER,
+        Role.EDITOR: auth_pb2.ROLE_EDITOR,
+        Role.OWNER: auth_pb2.ROLE_OWNER,
+    }
+)
+_ROLES_FROM_WIRE: Final = MappingProxyType({pb: role for role, pb in _ROLES.items()})
+_ACCESSES_FROM_WIRE: Final = MappingProxyType({auth_pb2.ACCESS_READ: Access.READ, auth_pb2.ACCESS_WRITE: Access.WRITE})
+
+
+def space_id_from_wire(text: str) -> SpaceId:
+    return SpaceId(parse_text_id(text, what="space_id"))
+
+
+def user_id_from_wire(text: str) -> UserId:
+    return UserId(parse_text_id(text, what="user_id"))
+
+
+def device_id_from_wire(text: str) -> DeviceId:
+    return DeviceId(parse_text_id(text, what="device_id"))
+
+
+def request_id_from_wire(raw: bytes) -> RequestId:
+    return RequestId(parse_id(raw, what="request_id"))
+
+
+def role_from_wire(pb: auth_pb2.Role.ValueType) -> Role:
+    """A role to be given."""
+    try:
+        return _ROLES_FROM_WIRE[pb]
+    except KeyError:
+        raise InvalidArgument("role must be viewer, editor or owner") from None
+
+
+def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
+    """What credentials are asked for."""
+    try:
+        return _ACCESSES_FROM_WIRE[pb]
+    except KeyError:
+        raise InvalidArgument("access must be read or write") from None
+
+
+def role_to_wire(role: Role | None) -> auth_pb2.Role.ValueType:
+    """None, for no grant, is ROLE_UNSPECIFIED."""
+    return auth_pb2.ROLE_UNSPECIFIED if role is None else _ROLES[role]
+
+
+def account_to_wire(account: Account) -> auth_pb2.Account:
+    return auth_pb2.Account(user_id=account.user, email=account.email, personal_space_id=account.personal_space)
+
+
+def device_to_wire(device: Device) -> auth_pb2.Device:
+    return auth_pb2.Device(
+        device_id=device.device,
+        name=device.name,
+        created_at_ms=device.created_at_ms,
+        last_seen_at_ms=device.last_seen_at_ms,
+        revoked_at_ms=device.revoked_at_ms or 0,
+    )
+
+
+def tokens_to_wire(tokens: Tokens) -> auth_pb2.Tokens:
+    return auth_pb2.Tokens(
+        access_token=tokens.access.text,
+        access_expires_at_ms=tokens.access.expires_at_ms,
+        refresh_token=tokens.refresh,
+    )
+
+
+def signed_up_to_wire(signed_in: SignedIn) -> auth_pb2.SignUpResponse:
+    return auth_pb2.SignUpResponse(
+        account=account_to_wire(signed_in.account),
+        device=device_to_wire(signed_in.device),
+        tokens=tokens_to_wire(signed_in.tokens),
+    )
+
+
+def signed_in_to_wire(signed_in: SignedIn) -> auth_pb2.SignInResponse:
+    return auth_pb2.SignInResponse(
+        account=account_to_wire(signed_in.account),
+        device=device_to_wire(signed_in.device),
+        tokens=tokens_to_wire(signed_in.tokens),
+    )
+
+
+def space_to_wire(space: Membership) -> auth_pb2.Space:
+    return auth_pb2.Space(space_id=space.space, name=space.name, role=role_to_wire(space.role), personal=space.personal)
+
+
+def member_to_wire(grant: Grant) -> auth_pb2.Member:
+    return auth_pb2.Member(user_id=grant.user, email=grant.email, role=role_to_wire(grant.role))
+
+
+def jwks_to_wire(keys: SigningKeys) -> auth_pb2.GetJwksResponse:
+    return auth_pb2.GetJwksResponse(
+        keys=[auth_pb2.Jwk(kid=kid, public_key=raw_public_key(key)) for kid, key in keys.public.items()]
+    )
+
+
+def credentials_to_wire(
+    credentials: TemporaryCredentials, *, space: SpaceId, bucket: str
+) -> auth_pb2.IssueCredentialsResponse:
+    return auth_pb2.IssueCredentialsResponse(
+        access_key_id=credentials.access_key_id,
+        secret_access_key=credentials.secret_access_key,
+        session_token=credentials.session_token,
+        expires_at_ms=credentials.expires_at_ms,
+        bucket=bucket,
+        key_prefix=key_prefix(space),
+    )
+
+
+def checked_to_wire(checked: CheckedAccess) -> auth_pb2.CheckAccessResponse:
+    return auth_pb2.CheckAccessResponse(role=role_to_wire(checked.role), device_revoked=checked.device_revoked)

@@ -1,0 +1,14 @@
+"""What tests of more than one part share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stack.running import EmbeddedAws, embedded_aws
+
+
+@pytest.fixture(scope="session")
+def aws() -> Iterator[EmbeddedAws]:
+    """One embedded AWS with the template deployed, for all tests that ask for it; fresh ids keep them apart."""
+    with embedded_aws() as running:
+        yield running

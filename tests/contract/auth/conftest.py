@@ -1,0 +1,88 @@
+"""The embedded AWS and moto, each with our resources, once for all of auth's contract tests."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from services.auth.dynamodb import DynamoIdentityStore
+from services.auth.in_memory import InMemoryIdentityStore
+from stack.deploy import Resources
+from stack.emulator import Aws, Credentials
+from stack.running import embedded_aws
+
+IN_MEMORY, MINISTACK, MOTO = "in_memory", "ministack", "moto"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An AWS with our resources, and auth's own credentials there."""
+
+    aws: Aws
+    resources: Resources
+    auth: Credentials
+
+
+@pytest.fixture(scope="session")
+def ministack():
+    with embedded_aws() as aws:
+        yield Backend(aws, aws.resources, asyncio.run(aws.assume(aws.resources.auth_role_arn)))
+
+
+@pytest.fixture(scope="session")
+def moto(ministack):
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    root = Credentials("testing", "testing")
+    backend = Backend(Aws(f"http://{host}:{port}", root), ministack.resources, root)
+    try:
+        asyncio.run(copy_table(ministack, backend))
+        yield backend
+    finally:
+        server.stop()
+
+
+async def copy_table(source: Backend, target: Backend) -> None:
+    """Make the identity table as the template has it, which moto cannot deploy."""
+    name = source.resources.identity_table_name
+    async with source.aws.client("dynamodb") as made, target.aws.client("dynamodb") as to_make:
+        table = (await made.describe_table(TableName=name))["Table"]
+        indexes = [
+            {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
+            for index in table["GlobalSecondaryIndexes"]
+        ]
+        await to_make.create_table(
+            TableName=name,
+            BillingMode="PAY_PER_REQUEST",
+            GlobalSecondaryIndexes=indexes,
+            **{key: table[key] for key in ("AttributeDefinitions", "KeySchema")},
+        )
+
+
+@pytest.fixture
+def backend(request):
+    """What the test's parameter names; None for memory."""
+    return None if request.param == IN_MEMORY else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def open_store(backend):
+    """Opens stores over the same data, each with a client of its own, as each process has."""
+    memory = InMemoryIdentityStore()
+    async with AsyncExitStack() as clients:
+
+        async def opened():
+            if backend is None:
+                return memory
+            client = await clients.enter_async_context(backend.aws.client("dynamodb", backend.auth))
+            return DynamoIdentityStore(client, table=backend.resources.identity_table_name)
+
+        yield opened
+
+
+@pytest.fixture
+async def store(open_store):
+    return await open_store()

@@ -1,0 +1,163 @@
+"""Auth as it is deployed: two processes over one table, in its own role."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import psutil
+import pytest
+
+from core.identifiers import new_text_id
+from runtime.channel import aio_channel
+from runtime.errors import error_from_rpc
+from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
+from tests.services.auth.support import PASSWORD, SECRET, write_key
+
+MEMORY_BUDGET = 90 * 1024 * 1024
+"""Resident at rest."""
+
+
+@dataclass
+class Process:
+    """A running auth service and what it has logged so far."""
+
+    process: asyncio.subprocess.Process
+    stub: Any
+    log: list[str] = field(default_factory=list)
+
+    @property
+    def resident(self) -> int:
+        return int(psutil.Process(self.process.pid).memory_info().rss)
+
+
+def environment(backend, key) -> dict[str, str]:
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SYNCLINE_"))},
+        **backend.aws.environment(backend.auth),
+        "SYNCLINE_BUCKET": backend.resources.bucket_name,
+        "SYNCLINE_DRAIN_SECONDS": "0",
+        "SYNCLINE_IDENTITY_TABLE": backend.resources.identity_table_name,
+        "SYNCLINE_SERVICE_SECRET": SECRET,
+        "SYNCLINE_SIGNING_KEY_FILE": str(key),
+        "SYNCLINE_TRANSFER_ROLE_ARN": backend.resources.transfer_role_arn,
+    }
+
+
+async def start(env: dict[str, str]) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.auth", env=env, stderr=asyncio.subprocess.PIPE
+    )
+
+
+@asynccontextmanager
+async def serving(env: dict[str, str]):
+    process = await start(env)
+    stderr = process.stderr
+    assert stderr is not None
+    try:
+        first = json.loads(await asyncio.wait_for(stderr.readline(), 30))
+        assert first["event"] == "serving", first
+        async with aio_channel(f"127.0.0.1:{first['port']}") as channel:
+            running = Process(process, auth_pb2_grpc.AuthServiceStub(channel))
+
+            async def read() -> None:
+                async for line in stderr:
+                    running.log.append(line.decode())
+
+            reading = asyncio.create_task(read())
+            yield running
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 20) == 0
+        await reading
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+@pytest.fixture
+async def processes(ministack, tmp_path):
+    env = environment(ministack, write_key(tmp_path / "key.pem"))
+    async with serving(env) as one, serving(env) as other:
+        yield one, other
+
+
+async def reason_of(call) -> str:
+    try:
+        await call
+    except grpc.aio.AioRpcError as error:
+        known = error_from_rpc(error)
+        return known.reason if known else error.code().name
+    return "OK"
+
+
+async def test_two_processes_are_one_service_within_the_memory_budget(processes):
+    one, other = processes
+    at_rest = one.resident
+    assert at_rest <= MEMORY_BUDGET
+
+    email = f"{new_text_id()}@example.com"
+    sign_up = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name="laptop")
+    outcomes = await asyncio.gather(*(reason_of(process.stub.SignUp(sign_up)) for process in processes * 2))
+    assert outcomes.count("OK") == 1
+    assert set(outcomes) <= {"OK", "ACCOUNT_EXISTS", "UNAVAILABLE"}
+
+    async def sign_in(process, number: int):
+        request = auth_pb2.SignInRequest(email=email, password=PASSWORD, device_name=f"device {number}")
+        return await process.stub.SignIn(request)
+
+    # As many at once as one peer may try at one address.
+    signed_in = [*await asyncio.gather(*(sign_in(processes[number % 2], number) for number in range(10)))]
+    metadata = (("authorization", f"Bearer {signed_in[0].tokens.access_token}"),)  # signed by either, good at both
+    listed = await other.stub.ListDevices(auth_pb2.ListDevicesRequest(), metadata=metadata)
+    assert len(listed.devices) == 11
+
+    space = signed_in[0].account.personal_space_id
+    issued = await one.stub.IssueCredentials(
+        auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.ACCESS_WRITE), metadata=metadata
+    )
+
+    first = signed_in[0].tokens.refresh_token
+    refresh = auth_pb2.RefreshTokenRequest(refresh_token=first)
+    answers = await asyncio.gather(
+        *(process.stub.RefreshToken(refresh) for process in processes), return_exceptions=True
+    )
+    tokens = [answer.tokens.refresh_token for answer in answers if not isinstance(answer, BaseException)]
+    assert tokens
+    # Of two answers one is good; whoever presents the other is found out.
+    outcomes = [
+        await reason_of(other.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=token))) for token in tokens
+    ]
+    assert outcomes in (["OK"], ["OK", "REFRESH_TOKEN_REUSED"], ["REFRESH_TOKEN_REUSED", "DEVICE_REVOKED"])
+
+    wrong = auth_pb2.SignInRequest(email=email, password="wrong password", device_name="laptop")
+    outcomes = [await reason_of(processes[number % 2].stub.SignIn(wrong)) for number in range(12)]
+    assert outcomes == ["WRONG_PASSWORD"] * 10 + ["TOO_MANY_ATTEMPTS"] * 2
+
+    assert one.resident <= MEMORY_BUDGET  # a burst of sign-ins leaves nothing behind
+    logged = "".join(one.log + other.log)
+    for secret in (PASSWORD, first, issued.secret_access_key, issued.session_token, *tokens):
+        assert secret not in logged
+
+
+@pytest.mark.parametrize(
+    ("changed", "status", "complaint"),
+    [
+        ({"SYNCLINE_SIGNING_KEY_FILE": "/nowhere/key.pem"}, 1, "/nowhere/key.pem"),
+        ({"SYNCLINE_CREDENTIAL_SECONDS": "60"}, 2, "SYNCLINE_CREDENTIAL_SECONDS"),
+        ({"SYNCLINE_TRANSFER_ROLE_ARN": "transfer"}, 2, "SYNCLINE_TRANSFER_ROLE_ARN"),
+        ({"SYNCLINE_SERVICE_SECRET": "short"}, 2, "SYNCLINE_SERVICE_SECRET"),
+    ],
+)
+async def test_it_says_why_it_cannot_start(ministack, tmp_path, changed, status, complaint):
+    process = await start(environment(ministack, write_key(tmp_path / "key.pem")) | changed)
+    _, said = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == status
+    assert complaint in said.decode()
+    assert "Traceback" not in said.decode()

@@ -1,0 +1,205 @@
+"""Many at once, through stores of their own: one wins, and what must hold holds."""
+
+import asyncio
+import itertools
+from dataclasses import replace
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from core.errors import AccountExists, Contended, LastOwner, NoSuchSpace, PermissionDenied, Unavailable
+from core.identifiers import RequestId, SpaceId, UserId, new_text_id
+from services.auth.grants import Grants
+from services.auth.ports import ChainMoved
+from services.auth.records import Account, Chain, Role, Space
+from services.auth.sessions import RefreshToken, Sessions
+from services.auth.spaces import created_space_id
+from services.auth.tokens import AccessTokens, SigningKeys
+from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
+from tests.services.auth.support import Clock, new_device, new_login
+
+# Not moto, which loses acknowledged writes when transactions run at the same time.
+pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK], indirect=True)
+
+MANY = 8
+
+
+@pytest.fixture
+async def stores(open_store):
+    return [await open_store(), await open_store()]
+
+
+async def at_once(stores, action):
+    """The outcomes of `action` (store, number) done many times at once, by turns through each store."""
+    return await asyncio.gather(
+        *(action(stores[number % len(stores)], number) for number in range(MANY)), return_exceptions=True
+    )
+
+
+async def sign_up(store) -> Account:
+    login = new_login()
+    await store.create_account(login, device=new_device(login.account.user))
+    return login.account
+
+
+async def test_an_address_goes_to_one_account(stores):
+    logins = [new_login(f"{new_text_id()}@example.com")]
+    logins += [new_login(logins[0].account.email) for _ in range(MANY - 1)]
+
+    async def create(store, number):
+        await store.create_account(logins[number], device=new_device(logins[number].account.user))
+
+    outcomes = await at_once(stores, create)
+    assert outcomes.count(None) == 1
+    assert all(isinstance(outcome, AccountExists | Unavailable) for outcome in outcomes if outcome is not None)
+    winner = logins[outcomes.index(None)]
+    assert await stores[0].login(winner.account.email) == winner
+    for login in logins:
+        known = login is winner
+        assert (await stores[1].account(login.account.user) is not None) is known
+        assert len(await stores[1].memberships(login.account.user)) == known
+
+
+async def test_a_chain_advances_once(stores):
+    device = new_device(UserId(new_text_id()))
+    await stores[0].add_device(device)
+    chains = [
+        Chain(device.chain.family, bytes([number]) * 32, device.chain.current, device.chain.expires_at_ms)
+        for number in range(MANY)
+    ]
+
+    async def advance(store, number):
+        await store.advance_chain(device.device, expected=device.chain, to=chains[number], seen_at_ms=5_000)
+
+    outcomes = await at_once(stores, advance)
+    assert outcomes.count(None) == 1
+    assert sum(isinstance(outcome, ChainMoved) for outcome in outcomes) == MANY - 1
+    assert (await stores[1].device(device.device)).chain == chains[outcomes.index(None)]
+
+
+async def test_of_many_refreshes_one_token_is_left(stores):
+    """Those that come second fail, or, coming after the first, replace its answer; never are two answers good."""
+    clock, keys = Clock(), SigningKeys.of(Ed25519PrivateKey.generate())
+    sessions = [Sessions(store, AccessTokens(keys, clock=clock), clock=clock) for store in stores]
+    for _ in range(5):
+        device, tokens = sessions[0].open(user=UserId(new_text_id()), name="laptop")
+        await stores[0].add_device(device)
+
+        async def refresh(session, _number, presented=tokens.refresh):
+            return (await session.refresh(presented)).refresh
+
+        outcomes = await at_once(sessions, refresh)
+        answers = [outcome for outcome in outcomes if isinstance(outcome, str)]
+        assert answers
+        assert all(isinstance(outcome, str | Unavailable) for outcome in outcomes)
+        current = (await stores[1].device(device.device)).chain.current
+        good = [answer for answer in answers if RefreshToken.parse(answer).digest() == current]
+        assert len(good) == 1
+        assert await sessions[1].refresh(good[0])
+
+
+async def test_revoking_wins_over_refreshing(stores):
+    for _ in range(5):
+        device = new_device(UserId(new_text_id()))
+        await stores[0].add_device(device)
+        chain = replace(device.chain, current=b"2" * 32, previous=device.chain.current)
+        await asyncio.gather(
+            stores[0].advance_chain(device.device, expected=device.chain, to=chain, seen_at_ms=5_000),
+            stores[1].revoke_device(device.device, at_ms=5_000),
+            return_exceptions=True,
+        )
+        found = await stores[0].device(device.device)
+        assert found.revoked_at_ms == 5_000
+        later = replace(chain, current=b"3" * 32, previous=chain.current)
+        with pytest.raises(ChainMoved):
+            await stores[0].advance_chain(device.device, expected=found.chain, to=later, seen_at_ms=6_000)
+
+
+async def test_a_request_makes_one_space(stores):
+    ann = await sign_up(stores[0])
+    space = Space(created_space_id(ann.user, RequestId(bytes(16))), "team", False, 1, 2_000)
+
+    async def create(store, _number):
+        return await store.create_space(space, owner=ann)
+
+    outcomes = await at_once(stores, create)
+    assert outcomes.count(True) == 1
+    assert all(outcome in (True, False) or isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert len(await stores[1].memberships(ann.user)) == 2
+
+
+async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
+    owners = [await sign_up(stores[0]) for _ in range(count)]
+    space = Space(SpaceId(new_text_id()), "team", False, 1, 2_000)
+    await stores[0].create_space(space, owner=owners[0])
+    for owner in owners[1:]:
+        await stores[0].change_grant(space, member=owner, before=None, after=Role.OWNER, by=owners[0].user)
+    return space.space, owners
+
+
+async def test_when_all_owners_leave_at_once_one_stays(stores):
+    grants = [Grants(store, store, store) for store in stores]
+    space, owners = await owned_by(stores, 4)
+
+    async def leave(number):
+        await grants[number % 2].remove(space, caller=owners[number].user, email=owners[number].email)
+
+    outcomes = await asyncio.gather(*(leave(number) for number in range(4)), return_exceptions=True)
+    assert outcomes.count(None) == 3
+    assert sum(isinstance(outcome, LastOwner) for outcome in outcomes) == 1
+    found, left = await stores[1].members(space)
+    assert found.owners == 1
+    assert [(grant.user, grant.role) for grant in left] == [
+        (owners[next(i for i, outcome in enumerate(outcomes) if outcome is not None)].user, Role.OWNER)
+    ]
+
+
+async def test_two_owners_cannot_both_remove_the_other(stores):
+    grants = [Grants(store, store, store) for store in stores]
+    for _ in range(5):
+        space, (ann, bob) = await owned_by(stores, 2)
+        outcomes = await asyncio.gather(
+            grants[0].remove(space, caller=ann.user, email=bob.email),
+            grants[1].remove(space, caller=bob.user, email=ann.email),
+            return_exceptions=True,
+        )
+        assert outcomes.count(None) == 1
+        # The one who lost is not a member any more when the change is decided anew.
+        assert sum(isinstance(outcome, NoSuchSpace) for outcome in outcomes) == 1
+        found, left = await stores[0].members(space)
+        assert (found.owners, len(left)) == (1, 1)
+
+
+async def test_grants_and_owners_agree_whatever_happens_at_once(stores):
+    grants = [Grants(store, store, store) for store in stores]
+    space, people = await owned_by(stores, 3)
+
+    async def change(changer, caller, member, role):
+        if role is None:
+            await changer.remove(space, caller=caller.user, email=member.email)
+        else:
+            await changer.set(space, caller=caller.user, email=member.email, role=role)
+
+    changes = itertools.product(grants, people, people, [Role.VIEWER, Role.OWNER, None])
+    outcomes = await asyncio.gather(*(change(*chosen) for chosen in changes), return_exceptions=True)
+    allowed = LastOwner | NoSuchSpace | PermissionDenied | Contended
+    assert all(outcome is None or isinstance(outcome, allowed) for outcome in outcomes)
+    found, left = await stores[0].members(space)
+    assert found.owners == sum(grant.role is Role.OWNER for grant in left) >= 1
+    for person in people:
+        held = {grant.user: grant.role for grant in left}.get(person.user)
+        listed = {membership.space: membership.role for membership in await stores[1].memberships(person.user)}
+        assert listed.get(space) is held
+
+
+async def test_no_more_attempts_than_the_limit_are_counted(stores):
+    email = f"{new_text_id()}@example.com"
+    for now in (10_000, 11_000):  # a new counter, and one that ended
+
+        async def attempt(store, _number, now=now):
+            return await store.count_attempt(email=email, peer="192.0.2.1", limit=5, window_ms=1_000, now_ms=now)
+
+        outcomes = await at_once(stores, attempt)
+        outcomes += await at_once(stores, attempt)
+        assert outcomes.count(0) == 5
+        assert outcomes.count(1_000) == 2 * MANY - 5

@@ -1,0 +1,259 @@
+"""What every identity store owes to auth."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from core.errors import AccountExists
+from core.identifiers import DeviceId, RequestId, SpaceId, UserId, new_text_id
+from services.auth.ports import ChainMoved, GrantMoved
+from services.auth.records import Account, Chain, Device, Grant, Membership, Role, Space
+from services.auth.spaces import created_space_id
+from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
+from tests.services.auth.support import new_device, new_login
+
+pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK, MOTO], indirect=True)
+
+
+async def sign_up(store) -> tuple[Account, Device]:
+    login = new_login()
+    device = new_device(login.account.user)
+    await store.create_account(login, device=device)
+    return login.account, device
+
+
+async def make_space(store, owner: Account, name: str = "team") -> Space:
+    space = Space(SpaceId(new_text_id()), name, personal=False, owners=1, created_at_ms=2_000)
+    assert await store.create_space(space, owner=owner)
+    return space
+
+
+# ---- accounts
+
+
+async def test_an_account_is_found_by_address_and_by_id(store):
+    login = new_login()
+    account, device = login.account, new_device(login.account.user)
+    await store.create_account(login, device=device)
+    assert await store.login(account.email) == login
+    assert await store.account(account.user) == account
+    assert await store.device(device.device) == device
+    personal = Membership(account.personal_space, "personal", personal=True, role=Role.OWNER)
+    assert await store.memberships(account.user) == [personal]
+    space, grants = await store.members(account.personal_space)
+    assert space == Space(account.personal_space, "personal", True, 1, account.created_at_ms)
+    assert grants == [Grant(account.personal_space, account.user, account.email, Role.OWNER)]
+
+
+async def test_what_is_not_there_is_none(store):
+    user = UserId(new_text_id())
+    assert await store.login(f"{user}@example.com") is None
+    assert await store.account(user) is None
+    assert await store.device(DeviceId(new_text_id())) is None
+    assert await store.memberships(user) == []
+    assert await store.members(SpaceId(new_text_id())) is None
+    assert await store.standing(SpaceId(new_text_id()), user) is None
+    assert await store.access(SpaceId(new_text_id()), user=user, device=DeviceId(new_text_id())) == (None, None)
+
+
+async def test_a_taken_address_leaves_nothing_behind(store):
+    first, _ = await sign_up(store)
+    second = new_login(first.email)
+    device = new_device(second.account.user)
+    with pytest.raises(AccountExists):
+        await store.create_account(second, device=device)
+    assert (await store.login(first.email)).account == first
+    assert await store.account(second.account.user) is None
+    assert await store.device(device.device) is None
+    assert await store.memberships(second.account.user) == []
+    assert await store.members(second.account.personal_space) is None
+
+
+async def test_a_hash_is_replaced_only_if_it_is_the_one_that_was_read(store):
+    account, _ = await sign_up(store)
+    await store.replace_password_hash(account.email, old="another", new="newer")
+    assert (await store.login(account.email)).password_hash == "the hash"
+    await store.replace_password_hash(account.email, old="the hash", new="newer")
+    assert (await store.login(account.email)).password_hash == "newer"
+    await store.replace_password_hash(f"{new_text_id()}@example.com", old="the hash", new="newer")
+
+
+# ---- devices
+
+
+async def test_devices_of_a_user(store):
+    account, first = await sign_up(store)
+    await sign_up(store)
+    others = [new_device(account.user, name=f"device {number}") for number in range(3)]
+    for device in others:
+        await store.add_device(device)
+    found = await store.devices(account.user, including=others[-1].device)
+    assert sorted(found, key=lambda device: device.device) == sorted([first, *others], key=lambda device: device.device)
+
+
+async def test_more_devices_than_one_batch_reads(store):
+    account, first = await sign_up(store)
+    await asyncio.gather(*(store.add_device(new_device(account.user)) for _ in range(120)))
+    assert len(await store.devices(account.user, including=first.device)) == 121
+
+
+def after(chain: Chain, token: bytes) -> Chain:
+    return Chain(chain.family, token, chain.current, chain.expires_at_ms + 5)
+
+
+async def test_a_chain_advances(store):
+    _, device = await sign_up(store)
+    chain = after(device.chain, b"second")
+    await store.advance_chain(device.device, expected=device.chain, to=chain, seen_at_ms=7_000)
+    assert await store.device(device.device) == replace(device, chain=chain, last_seen_at_ms=7_000)
+    # Once more, as when the answer was lost on the way.
+    await store.advance_chain(device.device, expected=device.chain, to=chain, seen_at_ms=7_000)
+    assert (await store.device(device.device)).chain == chain
+    # The successor is replaced: what was before it stays the predecessor.
+    replaced = replace(chain, current=b"second again")
+    await store.advance_chain(device.device, expected=chain, to=replaced, seen_at_ms=8_000)
+    assert (await store.device(device.device)).chain == replaced
+
+
+async def test_a_chain_that_moved_stays(store):
+    _, device = await sign_up(store)
+    second = after(device.chain, b"second")
+    await store.advance_chain(device.device, expected=device.chain, to=second, seen_at_ms=7_000)
+    rival, unknown = after(device.chain, b"rival"), DeviceId(new_text_id())
+    with pytest.raises(ChainMoved):
+        await store.advance_chain(device.device, expected=device.chain, to=rival, seen_at_ms=8_000)
+    assert (await store.device(device.device)).chain == second
+    with pytest.raises(ChainMoved):
+        await store.advance_chain(unknown, expected=device.chain, to=second, seen_at_ms=8_000)
+
+
+async def test_a_revoked_device_stays_revoked(store):
+    _, device = await sign_up(store)
+    for at in (5_000, 6_000):
+        await store.revoke_device(device.device, at_ms=at)
+    assert (await store.device(device.device)).revoked_at_ms == 5_000
+    second = after(device.chain, b"second")
+    with pytest.raises(ChainMoved):
+        await store.advance_chain(device.device, expected=device.chain, to=second, seen_at_ms=7_000)
+    assert (await store.device(device.device)).chain == device.chain
+    unknown = DeviceId(new_text_id())
+    await store.revoke_device(unknown, at_ms=5_000)
+    assert await store.device(unknown) is None
+
+
+# ---- spaces and grants
+
+
+async def test_a_space_is_made_once(store):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    space = Space(created_space_id(ann.user, RequestId(bytes(16))), "team", False, 1, 2_000)
+    assert await store.create_space(space, owner=ann)
+    assert not await store.create_space(replace(space, name="other"), owner=bob)
+    assert await store.members(space.space) == (space, [Grant(space.space, ann.user, ann.email, Role.OWNER)])
+    assert len(await store.memberships(bob.user)) == 1
+
+
+async def test_a_role_is_given_changed_and_taken(store):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    for before, to in [(None, Role.VIEWER), (Role.VIEWER, Role.EDITOR), (Role.EDITOR, Role.OWNER), (Role.OWNER, None)]:
+        await store.change_grant(space, member=bob, before=before, after=to, by=ann.user)
+        found, grants = await store.standing(space.space, ann.user, bob.user)
+        assert found.owners == (2 if to is Role.OWNER else 1)
+        assert grants.get(bob.user) == (Grant(space.space, bob.user, bob.email, to) if to else None)
+        shared = [membership for membership in await store.memberships(bob.user) if not membership.personal]
+        assert shared == ([Membership(space.space, "team", personal=False, role=to)] if to else [])
+        assert len((await store.members(space.space))[1]) == (2 if to else 1)
+
+
+@pytest.mark.parametrize("before", [None, Role.EDITOR, Role.OWNER])
+async def test_a_grant_that_changed_meanwhile_stays(store, before):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    await store.change_grant(space, member=bob, before=None, after=Role.VIEWER, by=ann.user)
+    for to in (Role.OWNER, None):
+        with pytest.raises(GrantMoved):
+            await store.change_grant(space, member=bob, before=before, after=to, by=ann.user)
+    found, grants = await store.standing(space.space, bob.user)
+    assert (found.owners, grants[bob.user].role) == (1, Role.VIEWER)
+
+
+@pytest.mark.parametrize("to", [None, Role.VIEWER, Role.EDITOR])
+async def test_the_last_owner_stays(store, to):
+    ann, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    with pytest.raises(GrantMoved):
+        await store.change_grant(space, member=ann, before=Role.OWNER, after=to, by=ann.user)
+    found, grants = await store.standing(space.space, ann.user)
+    assert (found.owners, grants[ann.user].role) == (1, Role.OWNER)
+    assert len(await store.memberships(ann.user)) == 2
+
+
+async def test_who_is_no_owner_any_more_changes_nothing(store):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    carol, _ = await sign_up(store)
+    dave, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    await store.change_grant(space, member=bob, before=None, after=Role.EDITOR, by=ann.user)
+    for by in (bob.user, dave.user):
+        with pytest.raises(GrantMoved):
+            await store.change_grant(space, member=carol, before=None, after=Role.VIEWER, by=by)
+    assert (await store.standing(space.space, carol.user))[1] == {}
+    # Everybody may leave.
+    await store.change_grant(space, member=bob, before=Role.EDITOR, after=None, by=bob.user)
+
+
+async def test_more_spaces_than_one_page_holds(store):
+    ann, _ = await sign_up(store)
+    spaces = [await make_space(store, ann, f"space {number} {'x' * 60_000}") for number in range(20)]
+    names = {membership.name for membership in await store.memberships(ann.user)}
+    assert names == {"personal", *(space.name for space in spaces)}
+
+
+async def test_access_is_one_answer(store):
+    ann, device = await sign_up(store)
+    bob, other = await sign_up(store)
+    space = await make_space(store, ann)
+    grant = Grant(space.space, ann.user, ann.email, Role.OWNER)
+    assert await store.access(space.space, user=ann.user, device=device.device) == (grant, device)
+    assert await store.access(space.space, user=ann.user, device=None) == (grant, None)
+    assert await store.access(space.space, user=bob.user, device=other.device) == (None, other)
+
+
+# ---- attempts
+
+
+async def count(store, email, peer="192.0.2.1", *, limit=3, now=10_000):
+    return await store.count_attempt(email=email, peer=peer, limit=limit, window_ms=1_000, now_ms=now)
+
+
+async def test_attempts_are_counted_up_to_the_limit(store):
+    email = f"{new_text_id()}@example.com"
+    assert [await count(store, email, now=10_000 + number) for number in range(5)] == [0, 0, 0, 997, 996]
+    assert await count(store, email, "192.0.2.2") == 0
+    assert await count(store, email, None) == 0
+    assert await count(store, f"{new_text_id()}@example.com") == 0
+
+
+async def test_a_counter_ends_with_its_window(store):
+    email = f"{new_text_id()}@example.com"
+    assert await count(store, email, limit=1) == 0
+    assert await count(store, email, limit=1, now=10_999) == 1
+    assert await count(store, email, limit=1, now=11_000) == 0
+    assert await count(store, email, limit=1, now=11_000) == 1_000
+
+
+async def test_a_counter_that_is_forgotten_begins_anew(store):
+    email = f"{new_text_id()}@example.com"
+    for peer in ("192.0.2.1", "192.0.2.2", None):
+        assert await count(store, email, peer, limit=1) == 0
+    await store.forget_attempts(email=email, peer="192.0.2.1")
+    assert await count(store, email, "192.0.2.1", limit=1) == 0
+    assert await count(store, email, "192.0.2.2", limit=1) > 0
+    assert await count(store, email, None, limit=1) == 0
+    await store.forget_attempts(email=f"{new_text_id()}@example.com", peer="192.0.2.1")

@@ -1,0 +1,150 @@
+"""What auth's tests have in common: a clock, keys, settings, and the service over memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from pydantic import SecretStr
+
+from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, new_text_id
+from runtime.channel import aio_channel
+from runtime.server import running
+from runtime.tokens import mint_service_token
+from services.auth.bootstrap import Adapters, bootstrap
+from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
+from services.auth.records import DAY, Account, Chain, Device, Login
+from services.auth.sessions import RefreshToken
+from services.auth.settings import Settings
+from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
+
+SECRET = "a secret that all services share"
+PASSWORD = "correct horse battery"
+
+
+class Clock:
+    """A clock that stands still until it is told to go on; milliseconds."""
+
+    def __init__(self, now: int = 1_800_000_000_000) -> None:
+        self.now = now
+
+    def __call__(self) -> int:
+        return self.now
+
+    def advance(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+
+def write_key(path: Path, key: Ed25519PrivateKey | None = None) -> Path:
+    key = key or Ed25519PrivateKey.generate()
+    path.write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+def make_settings(directory: Path, **overrides) -> Settings:
+    key = directory / "signing-key.pem"
+    if not key.exists():
+        write_key(key)
+    given: dict[str, Any] = {
+        "identity_table": "identity",
+        "bucket": "content",
+        "transfer_role_arn": "arn:aws:iam::000000000000:role/transfer",
+        "signing_key_file": key,
+        "service_secret": SecretStr(SECRET),
+        "drain_seconds": 0,
+        "grace_seconds": 2,
+    }
+    return Settings(**(given | overrides))
+
+
+def new_account(email: str | None = None) -> Account:
+    user = UserId(new_text_id())
+    return Account(user, email or f"{user}@example.com", SpaceId(new_text_id()), 1_000)
+
+
+def new_login(email: str | None = None) -> Login:
+    return Login(new_account(email), "the hash")
+
+
+def new_device(user: UserId, *, now: int = 1_000, name: str = "laptop") -> Device:
+    token = RefreshToken.first(DeviceId(new_text_id()))
+    chain = Chain(token.family_digest(), token.digest(), None, now + 60 * DAY)
+    return Device(token.device, user, name, now, now, None, chain)
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who is signed in on one device."""
+
+    account: auth_pb2.Account
+    device: auth_pb2.Device
+    tokens: auth_pb2.Tokens
+
+    @property
+    def credentials(self):
+        return bearer(self.tokens.access_token)
+
+
+def bearer(token: str):
+    return (("authorization", f"Bearer {token}"),)
+
+
+@dataclass(frozen=True)
+class Service:
+    """The auth service over memory, and a stub of it."""
+
+    stub: auth_pb2_grpc.AuthServiceAsyncStub
+    store: InMemoryIdentityStore
+    source: InMemoryCredentialSource
+    clock: Clock
+    target: str
+
+    async def sign_up(self, email: str, *, device: str = "laptop") -> Person:
+        request = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name=device)
+        answer = await self.stub.SignUp(request)
+        return Person(answer.account, answer.device, answer.tokens)
+
+    async def sign_in(self, email: str, *, password: str = PASSWORD, device: str = "phone", metadata=None) -> Person:
+        request = auth_pb2.SignInRequest(email=email, password=password, device_name=device)
+        answer = await self.stub.SignIn(request, metadata=metadata)
+        return Person(answer.account, answer.device, answer.tokens)
+
+    async def create_space(self, owner: Person, name: str = "team") -> str:
+        request = auth_pb2.CreateSpaceRequest(request_id=new_request_id(), name=name)
+        return (await self.stub.CreateSpace(request, metadata=owner.credentials)).space.space_id
+
+    async def share(self, space: str, by: Person, email: str, role: auth_pb2.Role.ValueType) -> auth_pb2.Member:
+        request = auth_pb2.SetMemberRequest(request_id=new_request_id(), space_id=space, email=email, role=role)
+        return (await self.stub.SetMember(request, metadata=by.credentials)).member
+
+    async def unshare(self, space: str, by: Person, email: str) -> None:
+        request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
+        await self.stub.RemoveMember(request, metadata=by.credentials)
+
+    async def credentials(self, space: str, by: Person, access: auth_pb2.Access.ValueType = auth_pb2.ACCESS_READ):
+        request = auth_pb2.IssueCredentialsRequest(space_id=space, access=access)
+        return await self.stub.IssueCredentials(request, metadata=by.credentials)
+
+    def as_service(self, name: str = "metadata"):
+        return bearer(mint_service_token(name, SECRET, now=self.clock() / 1000))
+
+
+@asynccontextmanager
+async def serving(directory: Path, **overrides) -> AsyncIterator[Service]:
+    """The whole service on a free port, over memory."""
+    clock = Clock()
+    settings = make_settings(directory, **overrides)
+    store, source = InMemoryIdentityStore(), InMemoryCredentialSource(clock)
+    async with (
+        bootstrap(settings, Adapters(store, source), clock=clock) as app,
+        running(app, settings) as target,
+        aio_channel(target) as channel,
+    ):
+        yield Service(auth_pb2_grpc.AuthServiceStub(channel), store, source, clock, target)

@@ -1,0 +1,91 @@
+"""Signing in: which hash is kept, and when the password is looked at."""
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from core.errors import TooManyAttempts, WrongPassword
+from services.auth.accounts import Accounts
+from services.auth.attempts import AttemptLimits, Attempts
+from services.auth.in_memory import InMemoryIdentityStore
+from services.auth.passwords import Passwords
+from services.auth.sessions import Sessions
+from services.auth.tokens import AccessTokens, SigningKeys
+from tests.services.auth.support import PASSWORD, Clock
+
+EMAIL = "ann@example.com"
+KEYS = SigningKeys.of(Ed25519PrivateKey.generate())
+
+
+class Counting(Passwords):
+    """Tells how often a password was looked at."""
+
+    looked = 0
+
+    async def verify(self, password, stored):
+        self.looked += 1
+        return await super().verify(password, stored)
+
+
+class World:
+    def __init__(self) -> None:
+        self.store = InMemoryIdentityStore()
+        self.clock = Clock()
+
+    def accounts(self, passwords: Passwords) -> Accounts:
+        sessions = Sessions(self.store, AccessTokens(KEYS, clock=self.clock), clock=self.clock)
+        attempts = Attempts(self.store, AttemptLimits(per_peer=3), clock=self.clock)
+        return Accounts(
+            self.store, self.store, passwords=passwords, attempts=attempts, sessions=sessions, clock=self.clock
+        )
+
+    async def stored_hash(self) -> str:
+        login = await self.store.login(EMAIL)
+        assert login is not None
+        return login.password_hash
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def passwords():
+    with Counting(memory_kib=64, rounds=1) as created:
+        yield created
+
+
+async def sign_in(accounts: Accounts, password: str = PASSWORD, email: str = EMAIL):
+    return await accounts.sign_in(email=email, password=password, device_name="phone", peer="192.0.2.1")
+
+
+async def test_a_right_password_renews_an_outdated_hash(world, passwords):
+    await world.accounts(passwords).sign_up(email=EMAIL, password=PASSWORD, device_name="laptop")
+    old = await world.stored_hash()
+    with Passwords(memory_kib=128, rounds=2) as stronger:
+        accounts = world.accounts(stronger)
+        with pytest.raises(WrongPassword):
+            await sign_in(accounts, "wrong password")
+        assert await world.stored_hash() == old
+        await sign_in(accounts)
+        new = await world.stored_hash()
+        assert "m=128,t=2" in new
+        await sign_in(accounts)
+        assert await world.stored_hash() == new
+
+
+async def test_an_unknown_address_costs_as_much_as_a_known_one(world, passwords):
+    with pytest.raises(WrongPassword):
+        await sign_in(world.accounts(passwords))
+    assert passwords.looked == 1
+
+
+async def test_beyond_the_limit_no_password_is_looked_at(world, passwords):
+    accounts = world.accounts(passwords)
+    for _ in range(3):
+        with pytest.raises(WrongPassword):
+            await sign_in(accounts)
+    with pytest.raises(TooManyAttempts) as caught:
+        await sign_in(accounts)
+    assert caught.value.details == {"retry_after_seconds": "900"}
+    assert passwords.looked == 3

@@ -1,0 +1,190 @@
+"""What AWS may answer besides yes and no: throttling, conflicts, half an answer, none at all."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+
+from core.errors import Unavailable
+from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
+from services.auth.dynamodb import DynamoIdentityStore
+from services.auth.ports import GrantMoved
+from services.auth.records import Chain, Role, Space
+from services.auth.sts import StsCredentialSource
+from tests.services.auth.support import new_account, new_device, new_login
+
+Answer = Exception | Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Scripted:
+    """A client whose calls have these outcomes, one after the other; the last one is repeated."""
+
+    def __init__(self, *answers: Answer) -> None:
+        self.answers = list(answers)
+        self.requests: list[tuple[str, dict[str, Any]]] = []
+
+    def __getattr__(self, operation: str):
+        async def call(**request):
+            self.requests.append((operation, request))
+            answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+            if isinstance(answer, Exception):
+                raise answer
+            return answer(request)
+
+        return call
+
+
+def client_error(code: str, status: int = 400, **more: Any) -> ClientError:
+    response: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}, **more}
+    return ClientError(response, "AnyOperation")
+
+
+def cancelled(*reasons: str) -> ClientError:
+    return client_error("TransactionCanceledException", CancellationReasons=[{"Code": code} for code in reasons])
+
+
+PASSING = [
+    client_error("ThrottlingException"),
+    client_error("ProvisionedThroughputExceededException"),
+    client_error("InternalServerError", 500),
+    EndpointConnectionError(endpoint_url="http://aws"),
+    ReadTimeoutError(endpoint_url="http://aws"),
+]
+
+USER, DEVICE, SPACE = UserId(new_text_id()), DeviceId(new_text_id()), SpaceId(new_text_id())
+CHAIN = Chain(b"family", b"second", b"first", 1_000)
+
+
+async def change_grant(store: DynamoIdentityStore) -> None:
+    space = Space(SPACE, "team", False, 1, 1_000)
+    await store.change_grant(space, member=new_account(), before=None, after=Role.OWNER, by=USER)
+
+
+CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
+    "create_account": lambda store: store.create_account(new_login(), device=new_device(USER)),
+    "login": lambda store: store.login("ann@example.com"),
+    "account": lambda store: store.account(USER),
+    "replace_password_hash": lambda store: store.replace_password_hash("ann@example.com", old="a", new="b"),
+    "add_device": lambda store: store.add_device(new_device(USER)),
+    "device": lambda store: store.device(DEVICE),
+    "devices": lambda store: store.devices(USER, including=DEVICE),
+    "advance_chain": lambda store: store.advance_chain(DEVICE, expected=CHAIN, to=CHAIN, seen_at_ms=1_000),
+    "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
+    "create_space": lambda store: store.create_space(Space(SPACE, "team", False, 1, 1_000), owner=new_account()),
+    "memberships": lambda store: store.memberships(USER),
+    "members": lambda store: store.members(SPACE),
+    "standing": lambda store: store.standing(SPACE, USER),
+    "change_grant": change_grant,
+    "access": lambda store: store.access(SPACE, user=USER, device=DEVICE),
+    "count_attempt": lambda store: store.count_attempt(
+        email="ann@example.com", peer=None, limit=1, window_ms=1_000, now_ms=1_000
+    ),
+    "forget_attempts": lambda store: store.forget_attempts(email="ann@example.com", peer="192.0.2.1"),
+}
+
+
+def store_with(*answers: Answer) -> DynamoIdentityStore:
+    client: Any = Scripted(*answers)
+    return DynamoIdentityStore(client, table="identity")
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=str)
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_passing_fault_is_unavailable(name, fault):
+    with pytest.raises(Unavailable):
+        await CALLS[name](store_with(fault))
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_what_does_not_pass_is_not_hidden(name):
+    with pytest.raises(ClientError):
+        await CALLS[name](store_with(client_error("AccessDeniedException")))
+
+
+@pytest.mark.parametrize("name", ["create_account", "create_space", "change_grant"])
+async def test_a_throttled_transaction_is_unavailable(name):
+    with pytest.raises(Unavailable):
+        await CALLS[name](store_with(cancelled("None", "ThrottlingError")))
+
+
+async def test_a_conflict_of_transactions_is_another_writer():
+    conflict = cancelled("None", "TransactionConflict", "None")
+    with pytest.raises(GrantMoved):
+        await change_grant(store_with(conflict))
+    for name in ("create_account", "create_space"):
+        with pytest.raises(Unavailable):
+            await CALLS[name](store_with(conflict))
+
+
+async def test_keys_that_were_left_out_are_asked_for_again():
+    space: dict[str, Any] = {"pk": {"S": f"S#{SPACE}"}, "sk": {"S": "SPACE"}, "name": {"S": "team"}}
+    space |= {"personal": {"BOOL": False}, "owners": {"N": "1"}, "created_at": {"N": "1000"}}
+    grant = {"pk": space["pk"], "sk": {"S": f"U#{USER}"}, "email": {"S": "a@example.com"}, "role": {"S": "owner"}}
+
+    def half(request):
+        left = {"identity": {"Keys": request["RequestItems"]["identity"]["Keys"][1:], "ConsistentRead": True}}
+        return {"Responses": {"identity": [space]}, "UnprocessedKeys": left}
+
+    client: Any = Scripted(half, lambda _: {"Responses": {"identity": [grant]}, "UnprocessedKeys": {}})
+    standing = await DynamoIdentityStore(client, table="identity").standing(SPACE, USER)
+    assert standing is not None
+    assert standing[1][USER].role is Role.OWNER
+    keys = [request["RequestItems"]["identity"]["Keys"] for _, request in client.requests]
+    assert [len(asked) for asked in keys] == [2, 1]
+
+
+async def test_keys_that_are_left_out_for_ever_are_unavailable():
+    def none(request):
+        return {"Responses": {}, "UnprocessedKeys": request["RequestItems"]}
+
+    with pytest.raises(Unavailable):
+        await CALLS["standing"](store_with(none))
+
+
+async def test_every_read_is_consistent():
+    def nothing(_):
+        return {"Responses": {}, "Items": []}
+
+    for name in ("login", "account", "device", "memberships", "members", "standing", "access"):
+        client: Any = Scripted(nothing)
+        await CALLS[name](DynamoIdentityStore(client, table="identity"))
+        for _, request in client.requests:
+            assert request.get("ConsistentRead") or request["RequestItems"]["identity"]["ConsistentRead"]
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=str)
+async def test_sts_that_does_not_answer_is_unavailable(fault):
+    client: Any = Scripted(fault)
+    source = StsCredentialSource(client, role_arn="arn:aws:iam::000000000000:role/transfer")
+    with pytest.raises(Unavailable):
+        await source.assume(session_name="ann", policy="{}", seconds=900)
+
+
+@asynccontextmanager
+async def answering(status: str, body: bytes):
+    """An AWS that says only this."""
+
+    async def answer(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        head = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+
+
+async def test_throttling_as_it_comes_over_the_wire():
+    from stack.emulator import Aws, Credentials
+
+    body = b'{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow down"}'
+    async with answering("400 Bad Request", body) as endpoint:
+        aws = Aws(endpoint, Credentials("key", "secret"))
+        async with aws.client("dynamodb", retries={"total_max_attempts": 1}) as client:
+            with pytest.raises(Unavailable):
+                await DynamoIdentityStore(client, table="identity").login("ann@example.com")

@@ -1,0 +1,80 @@
+"""Passwords are hashed beside the event loop, in bounded memory, and an unknown account looks like any other."""
+
+import asyncio
+import time
+
+import argon2
+import pytest
+
+from core.errors import InvalidArgument, Unavailable
+from services.auth.passwords import MEMORY_KIB, ROUNDS, Passwords, Verdict, check_password
+
+
+@pytest.fixture
+def passwords():
+    with Passwords(memory_kib=64, rounds=1) as created:
+        yield created
+
+
+async def test_right_and_wrong(passwords):
+    stored = await passwords.hash("correct horse")
+    assert stored.startswith("$argon2id$")
+    assert "horse" not in stored
+    assert await passwords.verify("correct horse", stored) is Verdict.RIGHT
+    assert await passwords.verify("correct horsf", stored) is Verdict.WRONG
+    assert await passwords.verify("", stored) is Verdict.WRONG
+
+
+async def test_other_parameters_make_a_hash_outdated(passwords):
+    with Passwords(memory_kib=128, rounds=2) as newer:
+        stored = await passwords.hash("correct horse")
+        assert await newer.verify("correct horse", stored) is Verdict.RIGHT_BUT_OUTDATED
+        assert await newer.verify("wrong", stored) is Verdict.WRONG
+        assert await newer.verify("correct horse", await newer.hash("correct horse")) is Verdict.RIGHT
+
+
+async def test_letters_are_the_same_however_they_are_composed(passwords):
+    stored = await passwords.hash("pässwörter")
+    assert await passwords.verify("pa\u0308sswo\u0308rter", stored) is Verdict.RIGHT
+
+
+async def test_a_password_is_not_cut(passwords):
+    longest = "x" * 1024
+    stored = await passwords.hash(longest)
+    assert await passwords.verify(longest, stored) is Verdict.RIGHT
+    assert await passwords.verify(longest + "y", stored) is Verdict.WRONG
+    assert await passwords.verify(longest[:-1], stored) is Verdict.WRONG
+
+
+async def test_without_an_account_the_same_work_is_done():
+    with Passwords() as passwords:
+        assert await passwords.verify("whatever", None) is Verdict.WRONG
+        real = argon2.extract_parameters(await passwords.hash("whatever"))
+        assert argon2.extract_parameters(passwords._nobody) == real
+        assert (real.memory_cost, real.time_cost, real.parallelism) == (MEMORY_KIB, ROUNDS, 1)
+        assert real.type is argon2.Type.ID
+
+
+async def test_the_event_loop_goes_on_while_hashing():
+    with Passwords(memory_kib=64 * 1024, rounds=4) as passwords:
+        hashing = asyncio.create_task(passwords.hash("correct horse"))
+        longest, last = 0.0, time.monotonic()
+        while not hashing.done():
+            await asyncio.sleep(0.001)
+            now = time.monotonic()
+            longest, last = max(longest, now - last), now
+        assert longest < 0.1
+
+
+async def test_more_than_can_be_served_in_time_are_turned_away():
+    with Passwords(workers=1, backlog=2, memory_kib=1024, rounds=1) as passwords:
+        outcomes = await asyncio.gather(*(passwords.hash("correct horse") for _ in range(5)), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [str, str, str, Unavailable, Unavailable]
+        assert await passwords.hash("correct horse")
+
+
+@pytest.mark.parametrize("text", ["", "1234567", "x" * 1025])
+def test_too_short_or_too_long(text):
+    with pytest.raises(InvalidArgument, match="8 to 1024") as caught:
+        check_password(text)
+    assert not text or text not in str(caught.value)
