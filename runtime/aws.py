@@ -180,4 +180,8 @@ class _LeanLoader(JSONFileLoader):
 
 
 def _without_manual(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    return {key: value for key, value in pairs if not (key in _UNUSED_KEYS and isinstance(value, str))}
+    lean = {key: value for key, value in pairs if not (key in _UNUSED_KEYS and isinstance(value, str))}
+    if lean.keys() == {"type"} and len(pairs) == 2:
+        # Parameters of S3's client context look like this, and botocore insists on their documentation.
+        lean["documentation"] = ""
+    return lean

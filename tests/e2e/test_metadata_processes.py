@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -20,6 +19,7 @@ from services.metadata.wire import entry_from_bytes
 from stack.running import EmbeddedAws, embedded_aws
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from tests.e2e.items import scan
 from tests.e2e.processes import Person, System, system
 
 WRITERS = 8
@@ -45,24 +45,12 @@ async def journal_of(aws: EmbeddedAws, space: str) -> list[Entry]:
         return [entry_from_bytes(seq, blob) for seq, blob in await journal.read(SpaceId(space), 0, 1 << 30)]
 
 
-async def items_of(aws: EmbeddedAws, space: str) -> list[dict[str, Any]]:
-    """Every item of the table that belongs to a space."""
-    found: list[dict[str, Any]] = []
-    async with aws.client("dynamodb") as dynamodb:
-        pages = dynamodb.get_paginator("scan").paginate(
-            TableName=aws.resources.metadata_table_name, ConsistentRead=True
-        )
-        async for page in pages:
-            found += [item for item in page["Items"] if item["pk"]["S"].startswith(f"S#{space}")]
-    return found
-
-
 async def projected(aws: EmbeddedAws, space: str) -> dict[NodeId, tuple[NodeId, str]]:
     """Where each node is according to the table, once it has caught up and no mark is left."""
     head = len(await journal_of(aws, space))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:
-            items = await items_of(aws, space)
+            items = await scan(aws, aws.resources, space)
             state = next(item for item in items if item["sk"]["S"] == "STATE")
             if int(state["projected_seq"]["N"]) == int(state["announced_seq"]["N"]) == head and "dirty_pk" not in state:
                 break
@@ -185,6 +173,6 @@ async def test_what_a_killed_process_left_is_finished_by_another(aws: EmbeddedAw
             assert accepted(await MetadataServiceStub(channel).CommitChanges(request))
         # It waits for further changes before it announces, and dies.
         running.metadata[0].kill()
-        assert not [item for item in await items_of(aws, space) if "#N#" in item["pk"]["S"]]
+        assert not [item for item in await scan(aws, aws.resources, space) if "#N#" in item["pk"]["S"]]
         with system(aws, tmp_path, processes=1, sweep_seconds="0.2"):
             assert [name for _, name in (await projected(aws, space)).values()] == ["docs"]

@@ -1,0 +1,6 @@
+"""`python -m clients.cli`: the same as `syncline`."""
+
+from clients.cli.main import main
+
+if __name__ == "__main__":
+    main()

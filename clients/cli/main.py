@@ -1,0 +1,153 @@
+"""`syncline`: the command line. Scripts depend on its commands, exit codes and JSON.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 not signed in or no permission, 4 some items could not be synced,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Final
+
+import click
+
+from core.errors import Kind, SynclineError
+
+FAILED: Final = 1
+NOT_ALLOWED: Final = 3
+INTERRUPTED: Final = 130
+DEBUG: Final = "SYNCLINE_DEBUG"
+"""The variable that lets tracebacks of defects through."""
+
+# Families are imported only when one of their commands runs, so that `--help` and completion answer at once.
+FAMILIES: Final = {
+    "clients.cli.accounts": ("signup", "login", "logout", "whoami", "devices"),
+    "clients.cli.spaces": ("spaces", "members", "share", "unshare", "notify", "credentials"),
+    "clients.cli.sync_commands": ("sync", "check", "status"),
+    "clients.cli.files": ("ls", "get", "put", "mkdir", "mv", "rm"),
+    "clients.cli.history": ("log", "restore", "trash"),
+    "clients.cli.system": ("up",),
+}
+SUMMARIES: Final = {
+    "signup": "Make an account and sign this device in.",
+    "login": "Sign this device in.",
+    "logout": "Sign this device out.",
+    "whoami": "Show who is signed in on this device.",
+    "devices": "List your devices, or revoke one.",
+    "spaces": "List your spaces, or create one.",
+    "members": "List the members of a space.",
+    "share": "Give somebody a role in a space.",
+    "unshare": "Take somebody's role in a space away.",
+    "notify": "Show or choose how you are mailed about a space.",
+    "credentials": "Print temporary S3 credentials of a space.",
+    "sync": "Make a folder and its space the same.",
+    "check": "Compare a folder with its space, and change nothing.",
+    "status": "Show the synced folders of this device.",
+    "ls": "List a directory of a space.",
+    "get": "Download a file.",
+    "put": "Upload a file.",
+    "mkdir": "Make a directory in a space.",
+    "mv": "Move or rename in a space.",
+    "rm": "Put a file or directory of a space into the trash.",
+    "log": "List the versions of a file.",
+    "restore": "Bring an older version of a file back.",
+    "trash": "List what was deleted, or bring it back.",
+    "up": "Run the whole system on this machine.",
+}
+
+
+class Commands(click.Group):
+    """Loads a command's family when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return [name for names in FAMILIES.values() for name in names]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - as above
+        for module, names in FAMILIES.items():
+            if cmd_name in names:
+                commands: list[click.Command] = import_module(module).COMMANDS
+                return next(command for command in commands if command.name == cmd_name)
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, SUMMARIES[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="syncline", prog_name="syncline", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Keep folders the same on all your devices, and share them.
+
+    \b
+    Examples:
+      syncline signup --endpoint http://127.0.0.1:8080 --email ann@example.com
+      syncline sync ~/Documents
+      syncline spaces create Project
+      syncline share Project ben@example.com --role editor
+      syncline sync ~/Project --space Project
+
+    SYNCLINE_HOME is where this device keeps its state; each home is one device.
+    """
+
+
+def exit_code(error: SynclineError) -> int:
+    """What a script sees of an error."""
+    return NOT_ALLOWED if error.kind in {Kind.UNAUTHENTICATED, Kind.DENIED} else FAILED
+
+
+def main() -> None:
+    """Run the command line. Every error is one line on stderr and an exit code, never a traceback."""
+    status = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = _unread()
+    if status == INTERRUPTED:
+        # Threads may still wait for a slow line. Nothing needs them: a crash at any point loses nothing either.
+        sys.stderr.flush()
+        os._exit(status)
+    raise SystemExit(status)
+
+
+def _run() -> int:
+    try:
+        status: int = cli.main(standalone_mode=False) or 0
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _say("interrupted; what was done so far is kept, run the same command again to go on")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except SynclineError as error:
+        _say(str(error))
+        return exit_code(error)
+    except BrokenPipeError:
+        return _unread()
+    except OSError as error:
+        _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        return FAILED
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        _say(f"internal error ({type(error).__name__}: {error}); please report it, {DEBUG}=1 shows where it comes from")
+        return FAILED
+    return status
+
+
+def _unread() -> int:
+    """Whoever read our output has gone: not worth a word, and nothing more can be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILED
+
+
+def _say(text: str) -> None:
+    click.echo(f"syncline: {text}", err=True)
+
+
+if __name__ == "__main__":
+    main()

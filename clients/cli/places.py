@@ -1,0 +1,139 @@
+"""`[SPACE:]PATH`: what the words on the command line mean, and what stands in the way of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients.cli.output import signed_in
+from clients.sdk.account import PERSONAL, Accounts
+from clients.sdk.session import Session
+from clients.sdk.space import Space
+from core.errors import InvalidArgument, Kind, NoSuchNode, SynclineError
+from core.identifiers import ROOT, NodeId
+from core.names import name_problem, normalize, split_path
+from core.tree import Node, NodeKind, Result, Verdict
+
+
+class Refused(SynclineError):
+    """The service did not make the change."""
+
+    reason = "REFUSED"
+    kind = Kind.CONFLICT
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A path in a space; `text` is how it was written."""
+
+    space: Space
+    path: str
+    text: str
+
+    def node(self) -> Node | None:
+        """What is there now; None for the root. NoSuchNode."""
+        if not self.path:
+            return None
+        try:
+            return self.space.get_node(self.path).node
+        except NoSuchNode:
+            raise NoSuchNode(f"there is no {self.text}; see `syncline ls`") from None
+
+    def directory(self) -> NodeId:
+        """The directory that is there. NoSuchNode, InvalidArgument."""
+        node = self.node()
+        if node is None:
+            return ROOT
+        if node.kind is not NodeKind.DIRECTORY:
+            raise InvalidArgument(f"{self.text} is not a directory")
+        return node.id
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> Place:
+        """The directory above."""
+        return Place(self.space, self.path.rpartition("/")[0], self.text.rstrip("/").rpartition("/")[0] or "the root")
+
+    def below(self, name: str) -> Place:
+        return Place(self.space, f"{self.path}/{name}".lstrip("/"), f"{self.text.rstrip('/')}/{name}")
+
+
+@contextmanager
+def place(text: str) -> Iterator[Place]:
+    """The place that a `[SPACE:]PATH` means."""
+    with signed_in() as session:
+        yield place_in(session, text)
+
+
+def place_in(session: Session, text: str) -> Place:
+    """What stands before the first ':' is a space, unless it has a '/'; without one it is the personal space."""
+    space, path = split_place(text)
+    return Place(Space(session, Accounts(session).resolve(space or PERSONAL)), path, text)
+
+
+def split_place(text: str) -> tuple[str | None, str]:
+    """The space, if one is named, and the path, without slashes around it and in the form in which names travel."""
+    head, colon, tail = text.partition(":")
+    space, path = (head, tail) if colon and "/" not in head else (None, text)
+    return space or None, "/".join(split_path(normalize(path)))
+
+
+@contextmanager
+def place_or_file(text: str) -> Iterator[Place]:
+    """The place that `SPACE:PATH` or a path in a synced folder means."""
+    space, _ = split_place(text) if not Path(text).exists() else (None, "")
+    if space is not None:
+        with place(text) as found:
+            yield found
+        return
+    from clients.sdk.home import default_home  # noqa: PLC0415
+    from clients.sync.folder import find_folder  # noqa: PLC0415 - only where a folder is meant
+
+    folder = find_folder(default_home(), Path(text))
+    with signed_in() as session:
+        yield Place(Space(session, folder.space), normalize(folder.relative(Path(text))), text)
+
+
+def file_at(where: Place) -> Node:
+    """The file or symlink that is there. NoSuchNode, InvalidArgument."""
+    node = where.node()
+    if node is None or node.content is None:
+        raise InvalidArgument(f"{where.text or 'the root'} is a directory, not a file")
+    return node
+
+
+def checked_name(name: str) -> str:
+    """`name` in the form in which it travels. InvalidArgument."""
+    name = normalize(name)
+    if problem := name_problem(name):
+        raise InvalidArgument(f"{name!r}: {problem}")
+    return name
+
+
+_REASONS = {
+    Verdict.NODE_NOT_FOUND: "it is gone",
+    Verdict.NODE_DELETED: "it was deleted meanwhile",
+    Verdict.WRONG_KIND: "it is of another kind",
+    Verdict.PARENT_NOT_FOUND: "there is no such directory; make it with `syncline mkdir`",
+    Verdict.NAME_TAKEN: "something of that name is there already; choose another name or remove it first",
+    Verdict.NAME_INVALID: "that name is not allowed",
+    Verdict.VERSION_CONFLICT: "somebody else changed it meanwhile; look again and repeat",
+    Verdict.MOVED: "it was moved meanwhile; look again and repeat",
+    Verdict.CYCLE: "a directory cannot go below itself",
+    Verdict.NOT_DELETED: "it is not in the trash",
+    Verdict.VERSION_NOT_FOUND: "there is no such version; see `syncline log`",
+    Verdict.QUOTA_EXCEEDED: "the space's quota is used up; remove something for good or ask its owner",
+}
+
+
+def accepted(result: Result, text: str) -> Node:
+    """The node of an accepted mutation; else Refused, in words."""
+    if result.verdict is Verdict.ACCEPTED and result.node is not None:
+        return result.node
+    why = _REASONS.get(result.verdict, f"the service refused it ({result.verdict.name}); try again")
+    raise Refused(f"{text}: {why}")

@@ -1,0 +1,1 @@
+"""Bytes between files and object storage: cut, pack, put, seal; get, verify, write."""

@@ -1,0 +1,264 @@
+"""Objects in storage: the port, and its adapter for S3 by obstore."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+
+import obstore
+from obstore import exceptions
+from obstore.store import S3Store
+
+from clients.sdk.credentials import Access, Credentials
+from clients.sdk.discovery import Storage
+from clients.sdk.errors import UnexpectedAnswer
+from clients.sdk.requests import Requests
+from core.blocks import Digest
+from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
+
+    from clients.sdk.space import Space
+
+T = TypeVar("T")
+
+ATTEMPTS: Final = 6
+_FIRST_DELAY: Final = 0.1
+_LONGEST_DELAY: Final = 3.0
+CONNECT_TIMEOUT: Final = timedelta(seconds=10)
+REQUEST_TIMEOUT: Final = timedelta(minutes=5)
+"""For an object of 8 MiB this is a line of 28 KB/s."""
+
+
+class ObjectMissing(SynclineError):
+    """Storage does not have this object."""
+
+    reason = "OBJECT_MISSING"
+    kind = Kind.NOT_FOUND
+
+
+class ClockWrong(SynclineError):
+    """Storage refuses requests because this device's clock is wrong; set it and try again."""
+
+    reason = "CLOCK_WRONG"
+    kind = Kind.PRECONDITION
+
+
+class ObjectStore(Protocol):
+    """The objects of one space. For any thread. An object never changes, so everything here is safe to repeat.
+
+    All raise Unavailable when retries are used up, PermissionDenied, and whatever issuing credentials raises.
+    """
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Store `data`, whose SHA-256 is `digest`; done if it is there. Bytes damaged on the way are refused."""
+
+    def get(self, digest: Digest) -> memoryview:
+        """The whole object. ObjectMissing. What comes is not verified."""
+
+    def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
+        """These bytes of the object, fewer if it ends before. ObjectMissing. What comes is not verified."""
+
+
+class S3Objects:
+    """ObjectStore on S3: one PUT for each object, with its checksum, and only where there is none yet."""
+
+    def __init__(self, storage: Storage, credentials: Credentials, requests: Requests) -> None:
+        self._storage = storage
+        self._credentials = credentials
+        self._requests = requests
+        self._lock = threading.Lock()
+        self._opened: S3Store | None = None
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        def put(store: S3Store, key: str) -> None:
+            self._requests.add(s3_put=1)
+            try:
+                # obstore sends the SHA-256 of what it is given; `bytes` cannot have changed since they were hashed.
+                obstore.put(store, key, data, mode="create", use_multipart=False)
+            except exceptions.AlreadyExistsError:
+                return
+            self._requests.add(bytes_up=len(data))
+
+        self._retried(digest, put)
+
+    def get(self, digest: Digest) -> memoryview:
+        def get(store: S3Store, key: str) -> memoryview:
+            return memoryview(obstore.get(store, key).bytes())
+
+        return self._received(digest, get)
+
+    def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
+        def get_range(store: S3Store, key: str) -> memoryview:
+            try:
+                return memoryview(obstore.get_range(store, key, start=offset, length=length))
+            except exceptions.GenericError as error:
+                if _answer(error)[0] == _BEYOND_THE_END:
+                    return memoryview(b"")
+                raise
+
+        return self._received(digest, get_range)
+
+    def _received(self, digest: Digest, get: Callable[[S3Store, str], memoryview]) -> memoryview:
+        def counted(store: S3Store, key: str) -> memoryview:
+            self._requests.add(s3_get=1)
+            try:
+                data = get(store, key)
+            except FileNotFoundError:
+                raise ObjectMissing(f"storage does not have object {digest.hex()}") from None
+            self._requests.add(bytes_down=len(data))
+            return data
+
+        return self._retried(digest, counted)
+
+    def _retried(self, digest: Digest, request: Callable[[S3Store, str], T]) -> T:
+        """The one place where requests to storage are repeated: obstore is told not to."""
+        renewed = False
+        delay = _FIRST_DELAY
+        for attempt in range(1, ATTEMPTS + 1):
+            store, prefix = self._store()
+            try:
+                return request(store, prefix + digest.hex())
+            except (exceptions.BaseError, OSError) as error:
+                status, code = _answer(error)
+                if code in _STALE_CREDENTIALS and not renewed:
+                    renewed = True
+                    self._renew(store)
+                    continue
+                if not _passing(status, code):
+                    raise _meaning(error, status, code) from None
+                if attempt == ATTEMPTS:
+                    raise Unavailable(
+                        f"storage does not answer ({_brief(error, status, code)}); try again later"
+                    ) from None
+            time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
+            delay = min(delay * 2, _LONGEST_DELAY)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _store(self) -> tuple[S3Store, str]:
+        # Asked first by ourselves: what the provider raises reaches us only as text.
+        prefix = self._credentials.get().key_prefix
+        with self._lock:
+            if self._opened is None:
+                self._opened = _open(self._storage, self._provide)
+            return self._opened, prefix
+
+    def _renew(self, refused: S3Store) -> None:
+        """A store keeps the credentials that it was given: drop it and them."""
+        with self._lock:
+            if self._opened is refused:
+                self._opened = None
+                self._credentials.forget()
+
+    def _provide(self) -> S3Credential:
+        held = self._credentials.get()
+        return {
+            "access_key_id": held.access_key_id,
+            "secret_access_key": held.secret_access_key,
+            "token": held.session_token,
+            "expires_at": datetime.fromtimestamp(held.expires_at_ms / 1000, UTC),
+        }
+
+
+def open_objects(space: Space, access: Access) -> S3Objects:
+    """The objects of a space of a signed-in device. Calls nobody yet."""
+    session = space.session
+    return S3Objects(session.deployment.s3, Credentials(session, space.id, access), session.requests)
+
+
+def _open(storage: Storage, provide: Callable[[], S3Credential]) -> S3Store:
+    endpoint = _endpoint(storage)
+    # Everything is said here that obstore would else take from the user's AWS_* variables, which are not about us.
+    config: dict[str, Any] = {
+        "aws_endpoint_url_s3": endpoint,
+        "checksum_algorithm": "SHA256",
+        "conditional_put": "etag",
+        "request_payer": False,
+        "s3_express": False,
+        "skip_signature": False,
+        "unsigned_payload": False,
+    }
+    return S3Store(
+        storage.bucket,
+        endpoint=endpoint,
+        region=storage.region,
+        virtual_hosted_style_request=not storage.path_style,
+        credential_provider=provide,
+        client_options={
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": CONNECT_TIMEOUT,
+            "timeout": REQUEST_TIMEOUT,
+            "user_agent": "syncline",
+        },
+        retry_config={"max_retries": 0, "retry_timeout": timedelta()},
+        **config,
+    )
+
+
+def _endpoint(storage: Storage) -> str:
+    """Where requests go: with path style the bucket is in the path, else in the host name."""
+    base = storage.endpoint
+    if base is None:
+        suffix = "amazonaws.com.cn" if storage.region.startswith("cn-") else "amazonaws.com"
+        base = f"https://s3.{storage.region}.{suffix}"
+    if storage.path_style:
+        return base
+    scheme, _, host = base.partition("://")
+    return f"{scheme}://{storage.bucket}.{host}"
+
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+
+_STALE_CREDENTIALS = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidToken",
+    "InvalidAccessKeyId",
+    "TokenRefreshRequired",
+}
+_PASSING_CODES = {
+    "BadDigest",  # damaged on the way
+    "ConditionalRequestConflict",  # somebody else is just storing the same object
+    "IncompleteBody",
+    "RequestTimeout",
+    "SlowDown",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+}
+_BEYOND_THE_END = 416
+_CLOCK_CODES = {"RequestTimeTooSkewed", "RequestExpired"}
+
+
+def _answer(error: Exception) -> tuple[int, str]:
+    """The HTTP status and S3's error code, which obstore gives as text only; 0 and "" where there was no answer."""
+    text = str(error)
+    status, code = _STATUS.search(text), _CODE.search(text)
+    return int(status[1]) if status else 0, code[1] if code else ""
+
+
+def _passing(status: int, code: str) -> bool:
+    return status == 0 or status >= 500 or status in {408, 429} or code in _PASSING_CODES
+
+
+def _meaning(error: Exception, status: int, code: str) -> SynclineError:
+    if code in _CLOCK_CODES:
+        return ClockWrong()
+    if status in {401, 403}:
+        return PermissionDenied(
+            f"storage refuses access to this space ({code or status}); your role or device may have changed, try again"
+        )
+    return UnexpectedAnswer(f"storage failed ({_brief(error, status, code)}); report it if it stays")
+
+
+def _brief(error: Exception, status: int, code: str) -> str:
+    if status:
+        return f"{status} {code}".strip()
+    first_line = str(error).split("\n", 1)[0]
+    return first_line.rpartition(" - ")[2] or type(error).__name__

@@ -1,0 +1,19 @@
+"""Telling somebody how far a transfer has got."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Somebody who wants to know. Called from several threads, often: it must be quick and must not raise."""
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        """So many files are done, and so many bytes of content are where they belong, uploaded or not."""
+
+
+class NoProgress:
+    """Nobody wants to know."""
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        pass

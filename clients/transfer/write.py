@@ -1,0 +1,189 @@
+"""Writing contents into temporary files, block by block in any order, and knowing when one is whole and right."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from clients.transfer.chunk import digest_of
+from clients.transfer.jobs import DownloadJob, LocalBlock, Trouble
+from core.blocks import BlockRef, Digest
+
+_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+class NotWritten(Exception):
+    """The content could not be written, or what was written is not the content."""
+
+    def __init__(self, trouble: Trouble, reason: str) -> None:
+        super().__init__(reason)
+        self.trouble = trouble
+        self.reason = reason
+
+
+def write_small(job: DownloadJob, data: bytes | memoryview, *, sync: bool) -> None:
+    """A content of one block, already verified, or of none. NotWritten."""
+    with _errors():
+        descriptor = os.open(job.destination, _FLAGS | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        try:
+            _write(descriptor, data, 0)
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class Target:
+    """The temporary file of a content of several blocks. For any thread."""
+
+    def __init__(self, job: DownloadJob, refs: list[BlockRef], *, sync: bool) -> None:
+        self.job = job
+        self.refs = refs
+        self.failed = False
+        """For who reports it: nothing more is to be written."""
+        self._sync = sync
+        self._offsets: list[int] = []
+        end = 0
+        for ref in refs:
+            self._offsets.append(end)
+            end += ref.length
+        self._lock = threading.Lock()
+        self._present = bytearray(len(refs))
+        self._whole = hashlib.sha256(usedforsecurity=False)
+        self._hashed = 0
+        """Blocks that are part of `_whole`."""
+        self._hashing = False
+
+    def prepare(self) -> tuple[list[int], bool]:
+        """Make the file; which blocks are still wanted, and whether the content is complete. NotWritten.
+
+        What an interrupted run left in the file and what is found on this device is kept if it is right.
+        """
+        wanted = []
+        complete = False
+        with _errors(), _open(self.job.destination, os.O_RDWR | os.O_CREAT) as descriptor:
+            there = os.fstat(descriptor).st_size
+            _allocate(descriptor, self.job.content.size)
+            with _Local() as local:
+                for index, ref in enumerate(self.refs):
+                    at = self._offsets[index]
+                    data = _verified(os.pread(descriptor, ref.length, at), ref.digest) if at < there else None
+                    if data is None and (known := self.job.known.get(ref.digest)) is not None:
+                        data = local.read(known, ref)
+                        if data is not None:
+                            _write(descriptor, data, at)
+                    if data is None:
+                        wanted.append(index)
+                    else:
+                        complete = self._arrived(index, data)
+        return wanted, complete
+
+    def put(self, index: int, data: memoryview) -> bool:
+        """Write a verified block; whether the content is complete with it. NotWritten."""
+        with _errors():
+            with _open(self.job.destination, os.O_WRONLY) as descriptor:
+                _write(descriptor, data, self._offsets[index])
+            return self._arrived(index, data)
+
+    def _arrived(self, index: int, data: bytes | memoryview) -> bool:
+        """Hash the whole as far as it is there without a gap: one thread at a time, the others go on fetching."""
+        with self._lock:
+            self._present[index] = 1
+            if self._hashing or index != self._hashed:
+                return False
+            self._hashing = True
+        while True:
+            self._whole.update(data)
+            with self._lock:
+                self._hashed += 1
+                if self._hashed == len(self.refs):
+                    break
+                if not self._present[self._hashed]:
+                    self._hashing = False
+                    return False
+            with _open(self.job.destination, os.O_RDONLY) as descriptor:
+                data = os.pread(descriptor, self.refs[self._hashed].length, self._offsets[self._hashed])
+        if self._whole.digest() != self.job.content.digest:
+            raise NotWritten(Trouble.CORRUPT, "is not what its blocks add up to; it cannot be downloaded")
+        if self._sync:
+            with _open(self.job.destination, os.O_RDONLY) as descriptor:
+                os.fsync(descriptor)
+        return True
+
+
+class _Local:
+    """Reads blocks from files of this device, which may have changed or gone."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._descriptor = -1
+
+    def __enter__(self) -> _Local:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    def read(self, known: LocalBlock, ref: BlockRef) -> bytes | None:
+        """The block, if it is still there."""
+        try:
+            if known.path != self._path:
+                self._close()
+                self._descriptor = os.open(known.path, _FLAGS | os.O_RDONLY | os.O_NONBLOCK)
+                self._path = known.path
+            return _verified(os.pread(self._descriptor, ref.length, known.offset), ref.digest)
+        except OSError:
+            return None
+
+    def _close(self) -> None:
+        if self._path is not None:
+            os.close(self._descriptor)
+            self._path = None
+
+
+def _verified(data: bytes, digest: Digest) -> bytes | None:
+    return data if digest_of(data) == digest else None
+
+
+def _write(descriptor: int, data: bytes | memoryview, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, at)
+        view = view[written:]
+        at += written
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give the file its size, with room for all of it where the filesystem can promise that."""
+    os.ftruncate(descriptor, size)
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+
+
+@contextmanager
+def _open(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, _FLAGS | flags, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise NotWritten(Trouble.NO_ROOM, "does not fit on the disk; free some space and sync again") from None
+        why = os.strerror(error.errno or 0)
+        raise NotWritten(Trouble.UNREADABLE, f"cannot be written ({why}); fix that and sync again") from None

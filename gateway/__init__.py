@@ -1,0 +1,1 @@
+"""HTTP: where everything is, and the way to contents for clients that cannot reach S3."""

@@ -1,0 +1,27 @@
+"""`python -m gateway`: serve until SIGTERM."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gateway.bootstrap import Gateway, bootstrap, on_aws
+from gateway.serving import serve
+from gateway.settings import Settings
+from runtime.settings import load
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    settings = load(Settings)
+
+    @asynccontextmanager
+    async def live() -> AsyncIterator[Gateway]:
+        async with on_aws(settings) as adapters, bootstrap(settings, adapters) as gateway:
+            yield gateway
+
+    serve(settings, live)
+
+
+if __name__ == "__main__":
+    main()

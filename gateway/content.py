@@ -1,0 +1,155 @@
+"""Assembles contents from objects, with bounded memory, and lets no whole block out that is not verified."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from typing import Final
+
+from core.blocks import KIB, Digest, Manifest
+from core.errors import InvalidArgument
+from core.identifiers import SpaceId
+from core.tree import Content
+from gateway.plan import Fetch, plan
+from gateway.ports import ObjectSource, ObjectUnreadable
+from syncline.metadata.v1 import journal_pb2
+from wire.tree import manifest_from_wire
+
+_AHEAD: Final = 2
+"""How many fetches are under way while the one before them goes out."""
+_SLICE: Final = 256 * KIB
+"""What goes out at once; the connection buffers about as much."""
+_HASH_INLINE: Final = 64 * KIB
+
+
+class Budget:
+    """Bytes of memory that all downloads share. Whoever waits is served in order."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    @property
+    def free(self) -> int:
+        """What is left."""
+        return self._free
+
+    def try_take(self, size: int) -> bool:
+        """Take it if it is there and nobody waits."""
+        if self._waiting or size > self._free:
+            return False
+        self._free -= size
+        return True
+
+    async def take(self, size: int) -> None:
+        """Take it, when it is there. `size` is at most the total."""
+        if self.try_take(size):
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        entry = (size, turn)
+        self._waiting.append(entry)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.give(size)
+            else:
+                self._waiting.remove(entry)
+                self._serve()
+            raise
+
+    def give(self, size: int) -> None:
+        """Give it back."""
+        self._free += size
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._waiting[0][0] <= self._free:
+            size, turn = self._waiting.popleft()
+            if not turn.cancelled():
+                self._free -= size
+                turn.set_result(None)
+
+
+class Contents:
+    """Reads contents. All methods raise Unavailable, and ObjectUnreadable for what must not be."""
+
+    def __init__(self, objects: ObjectSource, budget: Budget) -> None:
+        self._objects = objects
+        self._budget = budget
+
+    async def manifest(self, space: SpaceId, content: Content) -> Manifest:
+        """The blocks of a content, whether they stand in it or in an object of their own."""
+        manifest = content.manifest
+        if content.manifest_object:
+            digest = Digest(content.manifest_object)
+            raw = await self._objects.read_all(space, digest)
+            if hashlib.sha256(raw).digest() != digest:
+                raise ObjectUnreadable(f"manifest {digest.hex()} holds other bytes")
+            manifest = manifest_from_wire(journal_pb2.Manifest.FromString(raw))
+        try:
+            manifest.check()
+        except (ValueError, InvalidArgument) as error:
+            raise ObjectUnreadable(f"the manifest is malformed: {error}") from None
+        if manifest.size != content.size:
+            raise ObjectUnreadable(f"the manifest makes up {manifest.size} bytes, not {content.size}")
+        return manifest
+
+    async def stream(
+        self, space: SpaceId, manifest: Manifest, start: int, stop: int
+    ) -> AsyncGenerator[memoryview, None]:
+        """The bytes [start, stop), in slices; close it if it is not read to its end."""
+        fetches = plan(manifest, start, stop)
+        following = next(fetches, None)
+        under_way: deque[tuple[Fetch, asyncio.Task[bytes]]] = deque()
+
+        def begin(fetch: Fetch) -> Fetch | None:
+            under_way.append((fetch, asyncio.create_task(self._fetch(space, fetch))))
+            return next(fetches, None)
+
+        try:
+            while following is not None or under_way:
+                if following is not None and not under_way:
+                    await self._budget.take(following.length)
+                    following = begin(following)
+                # What is fetched ahead takes only what nobody else waits for: so each download gets on.
+                while following is not None and len(under_way) <= _AHEAD and self._budget.try_take(following.length):
+                    following = begin(following)
+                for part in _slices(await under_way[0][1]):
+                    yield part
+                fetch, _ = under_way.popleft()
+                self._budget.give(fetch.length)
+        finally:
+            for fetch, task in under_way:
+                task.cancel()
+                self._budget.give(fetch.length)
+            await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+    async def _fetch(self, space: SpaceId, fetch: Fetch) -> bytes:
+        data = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)
+        damaged = (
+            _damaged(data, fetch) if fetch.length <= _HASH_INLINE else await asyncio.to_thread(_damaged, data, fetch)
+        )
+        if damaged is not None:
+            raise ObjectUnreadable(f"block {damaged.hex()} in object {fetch.object.hex()} holds other bytes")
+        return data
+
+
+def _damaged(data: bytes, fetch: Fetch) -> Digest | None:
+    """The first whole block that is not what its digest says."""
+    view = memoryview(data)
+    for piece in fetch.pieces:
+        if piece.digest is not None and hashlib.sha256(view[piece.at : piece.at + piece.length]).digest() != (
+            piece.digest
+        ):
+            return piece.digest
+    return None
+
+
+def _slices(data: bytes) -> Iterator[memoryview]:
+    view = memoryview(data)
+    for at in range(0, len(view), _SLICE):
+        yield view[at : at + _SLICE]

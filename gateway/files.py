@@ -1,0 +1,61 @@
+"""How a file is described to browsers, which must neither guess what it is nor run it: pure."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from mimetypes import MimeTypes
+from typing import Final
+from urllib.parse import quote
+
+from core.tree import Content
+
+_TYPES: Final = MimeTypes()
+"""Only what Python knows itself: the machine's own tables would make the answer depend on the machine."""
+_COMPRESSED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+_UNKNOWN: Final = "application/octet-stream"
+
+_FALLBACK: Final = frozenset(map(chr, range(0x20, 0x7F))) - frozenset('"\\%/')
+_ATTR_CHARS: Final = "!#$&+-.^_`|~"
+_LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999, after which a date has no form in HTTP."""
+
+
+def etag_of(content: Content) -> str:
+    """A strong entity tag: the content's digest."""
+    return f'"{content.digest.hex()}"'
+
+
+def description(name: str, content: Content) -> dict[str, str]:
+    """The headers that go with a file's content, whole or in part, and with the news that it has not changed."""
+    headers = {
+        "accept-ranges": "bytes",
+        # The answer depends on who asks, and may change with every commit.
+        "cache-control": "private, no-cache",
+        "vary": "authorization",
+        "etag": etag_of(content),
+        "content-type": content_type(name),
+        "content-disposition": disposition(name),
+        # Whatever the type says, it is shown nowhere within our origin and nothing in it runs.
+        "content-security-policy": "default-src 'none'; sandbox",
+        "x-content-type-options": "nosniff",
+        "cross-origin-resource-policy": "same-origin",
+    }
+    modified = content.mtime_ns // 1_000_000_000
+    if 0 < modified <= _LAST_SECOND:
+        headers["last-modified"] = formatdate(min(modified, time.time()), usegmt=True)
+    return headers
+
+
+def content_type(name: str) -> str:
+    """The media type that a file's name suggests."""
+    kind, compression = _TYPES.guess_type(f"file:{quote(name)}")
+    if compression is not None:  # the file is the archive, not what is in it
+        return _COMPRESSED.get(compression, _UNKNOWN)
+    return kind or _UNKNOWN
+
+
+def disposition(name: str) -> str:
+    """To be saved under this name: RFC 6266, in ASCII for old clients and as it is for all others."""
+    ascii_name = "".join(character if character in _FALLBACK else "_" for character in name)
+    return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"

@@ -1,0 +1,36 @@
+"""Objects in memory, for tests."""
+
+from __future__ import annotations
+
+import hashlib
+
+from core.blocks import Digest
+from core.identifiers import SpaceId
+from gateway.ports import ObjectUnreadable
+
+
+class InMemoryObjectSource:
+    """ObjectSource in a dictionary."""
+
+    def __init__(self) -> None:
+        self.objects: dict[tuple[SpaceId, bytes], bytes] = {}
+
+    def put(self, space: SpaceId, data: bytes) -> Digest:
+        """Store an object."""
+        digest = Digest(hashlib.sha256(data).digest())
+        self.objects[space, digest] = data
+        return digest
+
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> bytes:
+        """See ObjectSource."""
+        data = (await self.read_all(space, digest))[offset : offset + length]
+        if len(data) != length:
+            raise ObjectUnreadable(f"object {digest.hex()} is too short")
+        return data
+
+    async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
+        """See ObjectSource."""
+        try:
+            return self.objects[space, digest]
+        except KeyError:
+            raise ObjectUnreadable(f"object {digest.hex()} is missing") from None

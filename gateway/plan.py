@@ -1,0 +1,79 @@
+"""From a part of a file to what must be fetched for it: pure.
+
+Neighbouring blocks of one object are fetched together. A block that is wanted only in part is fetched in part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from core.blocks import MIB, BlockRef, Digest, Manifest
+
+MAX_FETCH: Final = 4 * MIB
+"""What is fetched together; only a single block can be larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a fetch holds of one block: the bytes [at, at + length) of it; `digest` is there if it is the whole block."""
+
+    at: int
+    length: int
+    digest: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """The bytes [offset, offset + length) of an object. They are wanted as they are, in this order."""
+
+    object: Digest
+    offset: int
+    length: int
+    pieces: tuple[Piece, ...]
+
+
+def plan(manifest: Manifest, start: int, stop: int) -> Iterator[Fetch]:
+    """What makes up the bytes [start, stop) of the content, in order. The manifest must have passed `check`."""
+    gathered: list[BlockRef] = []  # wanted parts of blocks that lie one after the other
+    whole: list[bool] = []
+    for ref, is_whole in _wanted(manifest, start, stop):
+        if gathered and not _joins(gathered, ref):
+            yield _fetch(gathered, whole)
+            gathered, whole = [], []
+        gathered.append(ref)
+        whole.append(is_whole)
+    if gathered:
+        yield _fetch(gathered, whole)
+
+
+def _wanted(manifest: Manifest, start: int, stop: int) -> Iterator[tuple[BlockRef, bool]]:
+    """The wanted parts of blocks, and whether each is the whole block."""
+    begin = 0
+    for ref in manifest.refs():
+        end = begin + ref.length
+        if begin >= stop:
+            return
+        if end > start:
+            head, tail = max(start - begin, 0), max(end - stop, 0)
+            yield BlockRef(ref.digest, ref.length - head - tail, ref.object, ref.offset + head), not head and not tail
+        begin = end
+
+
+def _joins(gathered: list[BlockRef], ref: BlockRef) -> bool:
+    first, last = gathered[0], gathered[-1]
+    return (
+        ref.object == last.object
+        and ref.offset == last.offset + last.length
+        and ref.offset + ref.length - first.offset <= MAX_FETCH
+    )
+
+
+def _fetch(gathered: list[BlockRef], whole: list[bool]) -> Fetch:
+    first, last = gathered[0], gathered[-1]
+    pieces = tuple(
+        Piece(ref.offset - first.offset, ref.length, ref.digest if is_whole else None)
+        for ref, is_whole in zip(gathered, whole, strict=True)
+    )
+    return Fetch(first.object, first.offset, last.offset + last.length - first.offset, pieces)

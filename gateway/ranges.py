@@ -1,0 +1,69 @@
+"""Which part of a file a request wants, if any: conditions and ranges of RFC 9110, without I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final
+
+_RANGE: Final = re.compile(r"bytes=[ \t]*(?:([0-9]{1,50})-([0-9]{1,50})?|-([0-9]{1,50}))[ \t]*", re.IGNORECASE)
+_ETAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The bytes [start, stop) of a file, at least one."""
+
+    start: int
+    stop: int
+
+
+class Answer(Enum):
+    """What else a request can want."""
+
+    WHOLE = auto()
+    NOT_MODIFIED = auto()
+    """The client has it already."""
+    UNSATISFIABLE = auto()
+    """The range begins after the end."""
+
+
+def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> Part | Answer:
+    """What to answer to a GET or HEAD with these headers, for a file of `size` bytes."""
+    none_match = headers.get("if-none-match")
+    if none_match is not None and _matches(none_match, etag):
+        return Answer.NOT_MODIFIED
+    requested = headers.get("range")
+    if requested is None or method != "GET":  # a range means nothing with any other method
+        return Answer.WHOLE
+    # A date is no strong validator of a file whose time of change its author sets: only the tag counts.
+    if headers.get("if-range", etag) != etag:
+        return Answer.WHOLE
+    return _part(requested, size)
+
+
+def _part(requested: str, size: int) -> Part | Answer:
+    """A single range. Several ranges, other units and what is malformed are ignored, as the RFC permits."""
+    found = _RANGE.fullmatch(requested)
+    if found is None:
+        return Answer.WHOLE
+    first, last, suffix = found.groups()
+    if suffix is not None:
+        if int(suffix) == 0:
+            return Answer.UNSATISFIABLE
+        # Of an empty file the last bytes are the whole, which no Content-Range can express.
+        return Part(max(size - int(suffix), 0), size) if size else Answer.WHOLE
+    start = int(first)
+    if last is not None and int(last) < start:
+        return Answer.WHOLE
+    if start >= size:
+        return Answer.UNSATISFIABLE
+    return Part(start, size if last is None else min(int(last) + 1, size))
+
+
+def _matches(none_match: str, etag: str) -> bool:
+    if none_match.strip() == "*":
+        return True
+    return etag in _ETAG.findall(none_match)  # weakly, as the RFC has it for this header

@@ -1,0 +1,33 @@
+"""Whether requests should be sent here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from gateway.ports import Peer
+
+
+class Readiness:
+    """Ready while the services that we need are there and the process is not about to stop."""
+
+    def __init__(self, peers: Mapping[str, Peer]) -> None:
+        """`peers` by name."""
+        self._peers = peers
+        self._draining = False
+
+    @property
+    def draining(self) -> bool:
+        """Whether the process is about to stop."""
+        return self._draining
+
+    def drain(self) -> None:
+        """The process is about to stop: from now on it is not ready."""
+        self._draining = True
+
+    async def missing(self) -> list[str]:
+        """The names of what does not serve; none means ready."""
+        if self._draining:
+            return ["gateway"]
+        serving = await asyncio.gather(*(peer.serves() for peer in self._peers.values()))
+        return [name for name, serves in zip(self._peers, serving, strict=True) if not serves]

@@ -1,0 +1,57 @@
+"""What the gateway reads from `SYNCLINE_*` variables."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from runtime.settings import AuthPeer, MetadataPeer
+
+_ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$"
+_MIB = 1024 * 1024
+
+
+class Settings(AuthPeer, MetadataPeer):
+    """Settings of the gateway. AWS itself is configured by the SDK's variables.
+
+    The gateway acts in its callers' names only, so it is no ServiceSettings: it does not get the services' secret.
+    """
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
+
+    listen: str = Field(
+        default="127.0.0.1:0",
+        pattern=_ADDRESS,
+        description="Address to listen on, host:port; port 0 takes a free one, which the `serving` event tells.",
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object a line, or text for people; always on stderr."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe events to log."
+    )
+    drain_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="How long to go on serving after `/readyz` says no, so that the balancer can notice.",
+    )
+    grace_seconds: float = Field(
+        default=10.0, ge=0, description="How long requests in flight may take to finish when the server stops."
+    )
+    bucket: str = Field(min_length=3, max_length=63, description="The one bucket that holds content.")
+    public_auth: str = Field(pattern=_ADDRESS, description="Where clients find auth, host:port.")
+    public_metadata: str = Field(pattern=_ADDRESS, description="Where clients find metadata, host:port.")
+    public_notify: str = Field(pattern=_ADDRESS, description="Where clients find notify, host:port.")
+    public_tls: bool = Field(default=False, description="Whether clients reach these three by TLS.")
+    public_s3_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        description="Where clients find S3, for what is not AWS; then the bucket is part of the path.",
+    )
+    content_memory_bytes: int = Field(
+        default=64 * _MIB,
+        ge=16 * _MIB,
+        description="How much content all downloads together may hold in memory.",
+    )

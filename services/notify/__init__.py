@@ -1,0 +1,1 @@
+"""Tells people by mail and devices by doorbell that something changed."""

@@ -1,0 +1,27 @@
+"""`python -m services.notify`: serve until SIGTERM."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from runtime.server import App, serve
+from runtime.settings import load
+from services.notify.bootstrap import bootstrap, on_aws
+from services.notify.settings import Settings
+
+
+def main() -> None:
+    """Read the settings and serve."""
+    settings = load(Settings)
+
+    @asynccontextmanager
+    async def live() -> AsyncIterator[App]:
+        async with on_aws(settings) as adapters, bootstrap(settings, adapters) as app:
+            yield app
+
+    serve(settings, live, name="notify")
+
+
+if __name__ == "__main__":
+    main()

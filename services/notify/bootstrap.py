@@ -1,0 +1,123 @@
+"""Notify put together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from runtime import aws
+from runtime.channel import aio_channel
+from runtime.server import App, Drain, background
+from runtime.tokens import UserTokenVerifier, service_authorization
+from services.notify.access import REMEMBERED_SECONDS, Access
+from services.notify.auth import SERVICE as AUTH
+from services.notify.auth import AuthDirectory
+from services.notify.doorbells import Doorbells
+from services.notify.dynamodb import DynamoNotifyStore
+from services.notify.listener import Listener
+from services.notify.mailer import Mailer
+from services.notify.ports import DoorbellQueues, MailSender, NotifyStore, Queue
+from services.notify.postman import Postman
+from services.notify.preferences import Preferences
+from services.notify.records import Clock
+from services.notify.servicer import NotifyServicer
+from services.notify.ses import SesMailSender
+from services.notify.settings import Settings
+from services.notify.sns import SnsDoorbellQueues
+from services.notify.sqs import READ_TIMEOUT_SECONDS, SqsQueue
+from services.notify.watch import Watches
+from syncline.notify.v1.notify_pb2_grpc import add_NotifyServiceServicer_to_server
+
+_AUTH_SECONDS: Final = 10.0
+"""How long auth may take to answer: a heartbeat must not come much later for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """The outside, as the domain sees it."""
+
+    store: NotifyStore
+    mail_queue: Queue
+    doorbell_queues: DoorbellQueues
+    sender: MailSender
+
+
+@asynccontextmanager
+async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
+    """The adapters of production."""
+    async with aws.Clients() as clients:
+        sqs = await clients.open("sqs", read_timeout=READ_TIMEOUT_SECONDS)
+        yield Adapters(
+            DynamoNotifyStore(await clients.open("dynamodb"), table=settings.notify_table),
+            SqsQueue(sqs, url=settings.mail_queue_url),
+            SnsDoorbellQueues(
+                await clients.open("sns"),
+                sqs,
+                topic=settings.changes_topic_arn,
+                prefix=settings.doorbell_queue_prefix,
+            ),
+            SesMailSender(
+                await clients.open("sesv2"),
+                sender=settings.mail_sender,
+                configuration_set=settings.mail_configuration_set,
+            ),
+        )
+
+
+def system_clock() -> int:
+    """See Clock."""
+    return time.time_ns() // 1_000_000
+
+
+@asynccontextmanager
+async def bootstrap(
+    settings: Settings,
+    adapters: Adapters,
+    *,
+    clock: Clock = system_clock,
+    access_seconds: float = REMEMBERED_SECONDS,
+) -> AsyncIterator[App]:
+    """The application; `access_seconds` is for how long a grant is taken to be there."""
+    authorization = service_authorization("notify", settings.service_secret.get_secret_value())
+    async with aio_channel(
+        settings.auth_target, authorization=authorization, idempotent=[AUTH], timeout=_AUTH_SECONDS
+    ) as channel:
+        directory = AuthDirectory(channel)
+        access = Access(directory, seconds=access_seconds)
+        doorbells, drain = Doorbells(), Drain()
+        listener = Listener(adapters.doorbell_queues, adapters.store, doorbells, clock=clock)
+        mailer = Mailer(
+            directory=directory,
+            preferences=adapters.store,
+            claims=adapters.store,
+            sender=adapters.sender,
+            url=settings.public_url,
+            clock=clock,
+        )
+        postman = Postman(adapters.mail_queue, mailer)
+        servicer = NotifyServicer(
+            watches=Watches(doorbells, access, heartbeat_seconds=settings.heartbeat_seconds),
+            preferences=Preferences(adapters.store, access),
+        )
+
+        async def end_watches() -> None:
+            await drain.wait()
+            doorbells.close()
+
+        yield App(
+            name="notify",
+            mounts=[partial(add_NotifyServiceServicer_to_server, servicer)],
+            verifier=UserTokenVerifier(directory.keys),
+            background=[
+                listener.opened(),
+                background("doorbells", listener.listen),
+                background("doorbell queues", listener.keep),
+                background("mail", postman.work),
+                background("end of watches", end_watches),
+            ],
+            drain=drain,
+        )

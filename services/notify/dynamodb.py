@@ -1,0 +1,208 @@
+"""The notify table in DynamoDB.
+
+| item | pk | sk | holds |
+|---|---|---|---|
+| PREFERENCE | `S#{space}#P` | `{user}` | how the user wants to be mailed about the space |
+| CLAIM | `M#{space}#{user}` | `{seq:020}` | which attempt tells the user about it, until when; or when it was done |
+| DOORBELLS | `DOORBELLS` | `{queue}` | until when an instance's queue is in use |
+
+Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from botocore.exceptions import ClientError
+
+from core.identifiers import SpaceId, UserId
+from runtime.aws import error_code, found_item, translated
+from services.notify.records import DAY, SECOND, Claim, Claimant, MailMode
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+
+Item: TypeAlias = dict[str, Any]
+"""Attributes as DynamoDB has them: `{"mode": {"S": "off"}}`."""
+
+_CLAIMS_KEPT_MS: Final = 14 * DAY
+_LEASES_KEPT_MS: Final = DAY
+
+
+class DynamoNotifyStore:
+    """NotifyStore on the notify table."""
+
+    def __init__(self, client: DynamoDBClient, *, table: str) -> None:
+        self._client: Any = client  # items are built here, so their types say nothing that is not below
+        self._table = table
+
+    # ---- preferences
+
+    async def mode(self, space: SpaceId, user: UserId) -> MailMode | None:
+        """See PreferenceStore."""
+        with _translated():
+            answer = await self._client.get_item(
+                TableName=self._table, Key=_preference_key(space, user), ConsistentRead=True
+            )
+        return _mode(answer["Item"]) if "Item" in answer else None
+
+    async def modes(self, space: SpaceId) -> Mapping[UserId, MailMode]:
+        """See PreferenceStore."""
+        return {UserId(_text(item, "sk")): _mode(item) async for item in self._all(f"S#{space}#P")}
+
+    async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode) -> None:
+        """See PreferenceStore."""
+        item = {**_preference_key(space, user), "mode": _s(mode.name.lower())}
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=item)
+
+    # ---- claims
+
+    async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
+        """See ClaimStore."""
+        new, not_done, lease_over = "attribute_not_exists(pk)", "attribute_not_exists(done_at)", "lease_until <= :now"
+        try:
+            with _translated():
+                await self._client.put_item(
+                    TableName=self._table,
+                    Item={
+                        **_claim_key(claimant, seq),
+                        "attempt": _s(claimant.attempt),
+                        "lease_until": _n(lease_until),
+                        "expires_at": _expiry(now + _CLAIMS_KEPT_MS),
+                    },
+                    ConditionExpression=f"{new} OR ({not_done} AND {lease_over})",
+                    ExpressionAttributeValues={":now": _n(now)},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            found = found_item(error) or {}
+            if "done_at" in found:
+                return Claim.DONE
+            # The SDK repeats a call whose answer was lost: then what is found there is our own.
+            return Claim.CLAIMED if found.get("attempt") == _s(claimant.attempt) else Claim.HELD
+        return Claim.CLAIMED
+
+    async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
+        """See ClaimStore."""
+        values = {":now": _n(now), ":expiry": _expiry(now + _CLAIMS_KEPT_MS)}
+        await asyncio.gather(
+            *(
+                self._update(_claim_key(claimant, seq), "SET done_at = :now, expires_at = :expiry", values)
+                for seq in seqs
+            )
+        )
+
+    async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
+        """See ClaimStore."""
+        ours = "attempt = :attempt AND attribute_not_exists(done_at)"
+        values = {":attempt": _s(claimant.attempt), ":over": _n(0)}
+        await asyncio.gather(
+            *(
+                self._update(_claim_key(claimant, seq), "SET lease_until = :over", values, condition=ours)
+                for seq in seqs
+            )
+        )
+
+    # ---- doorbell queues
+
+    async def hold_queue(self, name: str, *, until: int) -> None:
+        """See LeaseStore."""
+        item = {**_queue_key(name), "lease_until": _n(until), "expires_at": _expiry(until + _LEASES_KEPT_MS)}
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=item)
+
+    async def drop_queue(self, name: str) -> None:
+        """See LeaseStore."""
+        with _translated():
+            await self._client.delete_item(TableName=self._table, Key=_queue_key(name))
+
+    async def held_queues(self, *, now: int) -> Collection[str]:
+        """See LeaseStore."""
+        return {_text(item, "sk") async for item in self._all("DOORBELLS") if int(item["lease_until"]["N"]) > now}
+
+    # ---- the ways to DynamoDB
+
+    async def _update(self, key: Item, update: str, values: Item, *, condition: str | None = None) -> None:
+        """Update an item; where a condition fails there is nothing to do."""
+        extra = {} if condition is None else {"ConditionExpression": condition}
+        try:
+            with _translated():
+                await self._client.update_item(
+                    TableName=self._table,
+                    Key=key,
+                    UpdateExpression=update,
+                    ExpressionAttributeValues=values,
+                    **extra,
+                )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+
+    async def _all(self, pk: str) -> AsyncIterator[Item]:
+        start: Item = {}
+        while True:
+            with _translated():
+                page = await self._client.query(
+                    TableName=self._table,
+                    KeyConditionExpression="pk = :pk",
+                    ExpressionAttributeValues={":pk": _s(pk)},
+                    ConsistentRead=True,
+                    **start,
+                )
+            for item in page["Items"]:
+                yield item
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+
+def _translated() -> AbstractContextManager[None]:
+    return translated("the notify table")
+
+
+# ---- keys
+
+
+def _key(pk: str, sk: str) -> Item:
+    return {"pk": _s(pk), "sk": _s(sk)}
+
+
+def _preference_key(space: SpaceId, user: UserId) -> Item:
+    return _key(f"S#{space}#P", user)
+
+
+def _claim_key(claimant: Claimant, seq: int) -> Item:
+    return _key(f"M#{claimant.space}#{claimant.user}", f"{seq:020}")
+
+
+def _queue_key(name: str) -> Item:
+    return _key("DOORBELLS", name)
+
+
+# ---- attributes
+
+
+def _s(text: str) -> Item:
+    return {"S": text}
+
+
+def _n(number: int) -> Item:
+    return {"N": str(number)}
+
+
+def _expiry(at_ms: int) -> Item:
+    return _n(at_ms // SECOND)
+
+
+def _text(item: Mapping[str, Any], name: str) -> str:
+    return str(item[name]["S"])
+
+
+def _mode(item: Mapping[str, Any]) -> MailMode:
+    return MailMode[_text(item, "mode").upper()]

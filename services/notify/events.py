@@ -1,0 +1,97 @@
+"""What metadata announces on the topic of changes: at least once, in any order, ranges may overlap."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from core.errors import InvalidArgument
+from core.identifiers import SpaceId, UserId, parse_text_id
+
+_VERSION: Final = 1
+
+
+class MalformedEvent(ValueError):
+    """The message is not an event of a version that is known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one request changed: counts of nodes, and the names of the first few."""
+
+    seq: int
+    user: UserId
+    created: int
+    updated: int
+    moved: int
+    deleted: int
+    restored: int
+    names: tuple[str, ...]
+
+    @property
+    def changes(self) -> int:
+        """How many changes these are."""
+        return self.created + self.updated + self.moved + self.deleted + self.restored
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A space moved on to `to_seq`. If `truncated`, there are more commits than are told."""
+
+    space: SpaceId
+    to_seq: int
+    commits: tuple[Commit, ...]
+    truncated: bool
+
+
+def parse(body: str) -> Event:
+    """The event in a message's body; MalformedEvent says what is wrong with it. Fields not known are ignored."""
+    try:
+        raw = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise MalformedEvent(f"it is not JSON: {error}") from None
+    try:
+        if raw["v"] != _VERSION:
+            raise MalformedEvent(f"its version is {raw['v']!r}")
+        return Event(
+            space=SpaceId(_id(raw["space"], what="space")),
+            to_seq=_count(raw["to_seq"], what="to_seq"),
+            commits=tuple(map(_commit, raw["commits"])),
+            truncated=bool(raw.get("truncated", False)),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise MalformedEvent(f"a field is missing or of a wrong type: {error}") from None
+
+
+def _commit(raw: Mapping[str, Any]) -> Commit:
+    return Commit(
+        seq=_count(raw["seq"], what="seq"),
+        user=UserId(_id(raw["user"], what="user")),
+        created=_count(raw["created"], what="created"),
+        updated=_count(raw["updated"], what="updated"),
+        moved=_count(raw["moved"], what="moved"),
+        deleted=_count(raw["deleted"], what="deleted"),
+        restored=_count(raw["restored"], what="restored"),
+        names=tuple(_text(name) for name in raw["names"]),
+    )
+
+
+def _id(raw: Any, *, what: str) -> str:
+    try:
+        return parse_text_id(raw, what=what)
+    except InvalidArgument as error:
+        raise MalformedEvent(str(error)) from None
+
+
+def _count(raw: Any, *, what: str) -> int:
+    if not isinstance(raw, int) or isinstance(raw, bool) or raw < 0:
+        raise MalformedEvent(f"{what} is {raw!r}")
+    return raw
+
+
+def _text(raw: Any) -> str:
+    if not isinstance(raw, str):
+        raise MalformedEvent(f"a name is {raw!r}")
+    return raw

@@ -1,0 +1,138 @@
+"""What a mail says: pure, and safe whatever a name contains."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Final
+
+from core.identifiers import SpaceId, UserId
+from services.notify.events import Commit
+from services.notify.records import Mail, Member
+
+_MAX_NAMES: Final = 10
+_SUBJECT_NAME: Final = 60
+_FORMER_MEMBER: Final = "A former member"
+_DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
+
+_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_DIRECTIONS: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
+"""Characters that change the direction of what follows: by them `exe.txt` can look like `txt.exe`."""
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one author did."""
+
+    author: str
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_DEEDS, 0))
+    names: dict[str, None] = field(default_factory=dict)
+
+    @property
+    def changes(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def deeds(self) -> str:
+        return ", ".join(f"{count} {deed}" for deed, count in self.counts.items() if count)
+
+    @property
+    def shown(self) -> list[str]:
+        return list(self.names)[:_MAX_NAMES]
+
+    @property
+    def unnamed(self) -> int:
+        return self.changes - len(self.shown)
+
+
+def compose(
+    *,
+    to: Member,
+    space: SpaceId,
+    space_name: str,
+    commits: Sequence[Commit],
+    members: Iterable[Member],
+    truncated: bool,
+    url: str,
+) -> Mail:
+    """The mail that tells a member about commits of others, of which there is at least one."""
+    shares = _by_author(commits, {member.user: member.email for member in members})
+    changes = sum(share.changes for share in shares)
+    who = shares[0].author if len(shares) == 1 else f"{len(shares)} people"
+    where = one_line(space_name)
+    subject = f"{one_line(who, _SUBJECT_NAME)} changed {_items(changes)} in {one_line(space_name, _SUBJECT_NAME)}"
+    stop = f"syncline notify {space} off"
+    return Mail(
+        to=to.email,
+        subject=subject,
+        text=_text(where, shares, truncated=truncated, url=url, stop=stop),
+        html=_html(where, shares, truncated=truncated, url=url, stop=stop),
+    )
+
+
+def one_line(text: str, limit: int | None = None) -> str:
+    """`text` without anything that could end a line or turn its direction, at most `limit` characters long."""
+    cleaned = " ".join("".join(character if _is_plain(character) else " " for character in text).split())
+    return cleaned if limit is None or len(cleaned) <= limit else cleaned[: limit - 1] + "…"
+
+
+def _is_plain(character: str) -> bool:
+    return (
+        unicodedata.category(character) not in _UNPRINTABLE and unicodedata.bidirectional(character) not in _DIRECTIONS
+    )
+
+
+def _by_author(commits: Sequence[Commit], addresses: Mapping[UserId, str]) -> list[_Share]:
+    shares: dict[UserId, _Share] = {}
+    for commit in commits:
+        share = shares.setdefault(commit.user, _Share(addresses.get(commit.user, _FORMER_MEMBER)))
+        for deed in _DEEDS:
+            share.counts[deed] += getattr(commit, deed)
+        share.names.update(dict.fromkeys(map(one_line, commit.names)))
+    return list(shares.values())
+
+
+def _items(count: int) -> str:
+    return "1 item" if count == 1 else f"{count} items"
+
+
+def _text(where: str, shares: Sequence[_Share], *, truncated: bool, url: str, stop: str) -> str:
+    lines = []
+    for share in shares:
+        lines.append(f"{share.author} changed {_items(share.changes)} in {where}: {share.deeds}")
+        lines += [f"  {name}" for name in share.shown]
+        if share.unnamed > 0:
+            lines.append(f"  and {share.unnamed} more")
+        lines.append("")
+    if truncated:
+        lines += ["There are further changes.", ""]
+    lines += [
+        f"Open Syncline: {url}",
+        "",
+        f"You get this because you are a member of {where}. To get no more such mail: {stop}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _html(where: str, shares: Sequence[_Share], *, truncated: bool, url: str, stop: str) -> str:
+    parts = ['<!doctype html><html><body style="font-family: sans-serif">']
+    for share in shares:
+        parts.append(
+            f"<p><b>{escape(share.author)}</b> changed {_items(share.changes)} in <b>{escape(where)}</b>: "
+            f"{escape(share.deeds)}</p><ul>"
+        )
+        parts += [f"<li>{escape(name)}</li>" for name in share.shown]
+        if share.unnamed > 0:
+            parts.append(f"<li>and {share.unnamed} more</li>")
+        parts.append("</ul>")
+    if truncated:
+        parts.append("<p>There are further changes.</p>")
+    parts.append(
+        f'<p><a href="{escape(url)}">Open Syncline</a></p>'
+        f'<p style="color: #666; font-size: small">You get this because you are a member of {escape(where)}. '
+        f"To get no more such mail: <code>{escape(stop)}</code></p></body></html>"
+    )
+    return "\n".join(parts)

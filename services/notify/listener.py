@@ -1,0 +1,125 @@
+"""This instance's ear: a queue of its own on the topic, from which doorbells are rung.
+
+Each queue is leased for an hour in the table, before it is made; the lease is renewed while the instance lives. A
+queue without a lease was abandoned by an instance that crashed, and any instance removes it. An instance whose
+own queue is gone makes another and ends its watches, since announcements may have been missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from core.errors import Unavailable
+from core.identifiers import new_text_id
+from runtime.logs import structlog
+from services.notify.doorbells import Doorbells
+from services.notify.events import MalformedEvent, parse
+from services.notify.ports import DoorbellQueues, LeaseStore, Queue, QueueGone
+from services.notify.records import MINUTE, Clock
+
+LEASE_MS: Final = 60 * MINUTE
+_RENEW_SECONDS: Final = 600.0
+_KEPT_SECONDS: Final = 300.0
+"""How long a queue keeps messages at least."""
+_PAUSE_SECONDS: Final = 1.0
+
+log = structlog.get_logger()
+
+
+class Listener:
+    """Hears announcements and rings doorbells."""
+
+    def __init__(
+        self,
+        queues: DoorbellQueues,
+        leases: LeaseStore,
+        doorbells: Doorbells,
+        *,
+        clock: Clock,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queues = queues
+        self._leases = leases
+        self._doorbells = doorbells
+        self._clock = clock
+        self._monotonic = monotonic
+        self._name = ""
+        self._queue: Queue | None = None
+        self._heard_at = 0.0
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """In this block there is a queue: nothing that is announced is missed."""
+        await self._open()
+        try:
+            yield
+        finally:
+            await self._close()
+
+    async def listen(self) -> None:
+        """Ring doorbells for ever."""
+        while True:
+            try:
+                await self._hear()
+            except Unavailable as error:
+                log.warning("doorbell queue does not answer", reason=str(error))
+                await asyncio.sleep(_PAUSE_SECONDS)
+            except QueueGone:
+                log.error("doorbell queue is gone", queue=self._name)  # noqa: TRY400 # there is no more to it
+                await self._open()
+                self._doorbells.interrupt()
+
+    async def keep(self) -> None:
+        """Renew the lease and remove what others left behind, for ever."""
+        while True:
+            try:
+                await self._leases.hold_queue(self._name, until=self._clock() + LEASE_MS)
+                await self.sweep()
+            except Unavailable as error:
+                log.warning("doorbell queues were not looked after", reason=str(error))
+            await asyncio.sleep(_RENEW_SECONDS)
+
+    async def sweep(self) -> None:
+        """Remove queues that nobody has a lease of."""
+        # In this order: whoever makes a queue has its lease before.
+        names = await self._queues.names()
+        held = await self._leases.held_queues(now=self._clock())
+        for name in sorted(set(names) - set(held) - {self._name}):
+            await self._queues.close(name)
+            log.info("abandoned doorbell queue removed", queue=name)
+
+    async def _hear(self) -> None:
+        assert self._queue is not None, "listen within `opened`"
+        messages = await self._queue.receive()
+        if self._monotonic() - self._heard_at > _KEPT_SECONDS:
+            log.error("doorbells were missed")
+            self._doorbells.interrupt()
+        self._heard_at = self._monotonic()
+        for message in messages:
+            try:
+                event = parse(message.body)
+            except MalformedEvent as error:
+                log.error("malformed event", reason=str(error))  # noqa: TRY400 # its mail goes to the dead letters
+            else:
+                self._doorbells.ring(event.space, event.to_seq)
+        if messages:
+            await self._queue.delete(messages)
+
+    async def _open(self) -> None:
+        name = self._queues.prefix + new_text_id()
+        await self._leases.hold_queue(name, until=self._clock() + LEASE_MS)
+        self._queue = await self._queues.open(name)
+        self._name = name
+        self._heard_at = self._monotonic()
+        log.info("doorbell queue made", queue=name)
+
+    async def _close(self) -> None:
+        try:
+            await self._queues.close(self._name)
+            await self._leases.drop_queue(self._name)
+        except Unavailable as error:
+            log.warning("doorbell queue left behind", queue=self._name, reason=str(error))

@@ -1,0 +1,123 @@
+"""What notify asks of the outside. Each obligation stands here once; every adapter passes the same suite.
+
+All methods raise Unavailable when what is behind them does not answer or throttles; a write may then have
+happened or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from core.identifiers import DeviceId, SpaceId, UserId
+from services.notify.records import Claim, Claimant, Mail, MailMode, Message, Roster
+
+
+class QueueGone(Exception):
+    """The queue does not exist any more, and its messages with it."""
+
+
+class MailRefused(Exception):
+    """This mail can never be delivered; another attempt would end the same way."""
+
+
+class PreferenceStore(Protocol):
+    """How people want to be mailed. Reads see every write that was acknowledged before they began."""
+
+    async def mode(self, space: SpaceId, user: UserId) -> MailMode | None:
+        """What the user chose for the space; None if nothing was."""
+
+    async def modes(self, space: SpaceId) -> Mapping[UserId, MailMode]:
+        """What was chosen for the space, by everybody who chose."""
+
+    async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode) -> None:
+        """Choose. The last choice holds."""
+
+
+class ClaimStore(Protocol):
+    """Who tells a user about a sequence number, so that nobody is told twice and nothing is forgotten.
+
+    Times are milliseconds since 1970. A claim that is not done by its `lease_until` is free again.
+    """
+
+    async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
+        """Claim it if it is free; of many attempts at once, one succeeds. The same attempt may claim again.
+
+        Remembered for at least 14 days.
+        """
+
+    async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
+        """The user was told about these: they are nobody's any more."""
+
+    async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
+        """The user was not told: what this attempt claimed of these is free at once."""
+
+
+class LeaseStore(Protocol):
+    """Which doorbell queues are in use. Reads see every write that was acknowledged before they began."""
+
+    async def hold_queue(self, name: str, *, until: int) -> None:
+        """The queue is in use until then, milliseconds since 1970."""
+
+    async def drop_queue(self, name: str) -> None:
+        """The queue is not in use any more. Does nothing for an unknown one."""
+
+    async def held_queues(self, *, now: int) -> Collection[str]:
+        """The queues that are in use."""
+
+
+class NotifyStore(PreferenceStore, ClaimStore, LeaseStore, Protocol):
+    """Everything that is stored, as the adapters implement it."""
+
+
+class Queue(Protocol):
+    """Hands each message to one consumer, and again to any after a while (`hide`), until it is deleted.
+
+    All methods raise QueueGone when there is no such queue.
+    """
+
+    async def receive(self) -> Sequence[Message]:
+        """Up to ten messages; waits for the first for a while, then returns none."""
+
+    async def delete(self, messages: Collection[Message]) -> None:
+        """These are dealt with. A message whose time has run out may come again all the same."""
+
+    async def hide(self, message: Message, *, seconds: int) -> None:
+        """Nobody gets it again within the next `seconds`, at most 12 hours. Does nothing if its time has run out."""
+
+
+class DoorbellQueues(Protocol):
+    """Queues that get a copy of everything announced on the topic; each instance has its own."""
+
+    async def open(self, name: str) -> Queue:
+        """Make the queue. What is announced after this returned is in it, for at least five minutes.
+
+        Names are unique for ever: `prefix` and something random.
+        """
+
+    async def close(self, name: str) -> None:
+        """Remove the queue and whatever led to it. Done already, or in part, it succeeds again."""
+
+    async def names(self) -> Collection[str]:
+        """All names that something is left of, of this instance and others. One made a moment ago may be missing."""
+
+    @property
+    def prefix(self) -> str:
+        """Begins the name of every such queue."""
+
+
+class MailSender(Protocol):
+    """Sends mail."""
+
+    async def send(self, mail: Mail) -> None:
+        """Hand the mail over for delivery. Raises MailRefused if the address is none that mail can go to."""
+
+
+class Directory(Protocol):
+    """Who is who in a space, as auth knows it."""
+
+    async def members(self, space: SpaceId) -> Roster:
+        """The space's name and members; NoSuchSpace."""
+
+    async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
+        """Nothing if the user has a grant in the space; else NoSuchSpace. DeviceRevoked if the device is signed out."""

@@ -1,0 +1,114 @@
+"""Takes events from the shared mail queue, has them told, and puts back what could not be told yet.
+
+A message is deleted only when everybody was told. What fails comes again later and later, and after eight times
+goes to the dead letters (the queue's redrive policy). A malformed message goes there too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from core.errors import Unavailable
+from runtime.logs import structlog
+from services.notify.events import MalformedEvent, parse
+from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer
+from services.notify.ports import Queue
+from services.notify.records import Message
+
+_KEEP_SECONDS: Final = 20.0
+_HIDDEN_SECONDS: Final = 60
+"""As the queue has it: how long a message is ours before we must ask for more time."""
+_LONGEST_SECONDS: Final = 600.0
+_STOP_SECONDS: Final = 5.0
+_FIRST_RETRY_SECONDS: Final = 60
+_LAST_RETRY_SECONDS: Final = 6 * 3600
+_FIRST_PAUSE_SECONDS: Final = 1.0
+_LAST_PAUSE_SECONDS: Final = 60.0
+
+log = structlog.get_logger()
+
+
+class Postman:
+    """Works off a queue of events."""
+
+    def __init__(self, queue: Queue, mailer: Mailer) -> None:
+        self._queue = queue
+        self._mailer = mailer
+
+    async def work(self) -> None:
+        """Work for ever. When cancelled, what is in hand gets a few seconds to be finished."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                messages = await self._queue.receive()
+            except Unavailable as error:
+                log.warning("mail queue does not answer", reason=str(error))
+                progress = False
+            else:
+                progress = await self._deliver(messages)
+            if progress:
+                pause = _FIRST_PAUSE_SECONDS
+            else:  # taking more messages from the queue would only bring them nearer to the dead letters
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+
+    async def _deliver(self, messages: Sequence[Message]) -> bool:
+        """Deal with these; False if nothing works at the moment."""
+        if not messages:
+            return True
+        tasks = [asyncio.create_task(self._attend(message)) for message in messages]
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:
+            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+        return any(task.result() for task in tasks)
+
+    async def _attend(self, message: Message) -> bool:
+        """Deal with a message and keep it hidden meanwhile; False if what we depend on does not answer."""
+        keeping = asyncio.create_task(self._keep(message))
+        try:
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                return await self._settle(message)
+        except Exception as error:  # the message comes again; the loop must go on
+            log.exception("message not settled", receives=message.receives)
+            return not isinstance(error, Unavailable)
+        finally:
+            keeping.cancel()
+
+    async def _settle(self, message: Message) -> bool:
+        try:
+            await self._mailer.tell(parse(message.body))
+        except MalformedEvent as error:
+            log.error("malformed event", reason=str(error), receives=message.receives)  # noqa: TRY400 # no more to it
+            return True
+        except HeldElsewhere:
+            await self._queue.hide(message, seconds=LEASE_SECONDS + 1)
+            return True
+        except Unavailable as error:
+            log.warning("mail delayed", reason=str(error), receives=message.receives)
+            await self._queue.hide(message, seconds=_retry_in(message.receives))
+            return False
+        except Exception:
+            log.exception("mail failed", receives=message.receives)
+            await self._queue.hide(message, seconds=_retry_in(message.receives))
+            return True
+        await self._queue.delete([message])
+        return True
+
+    async def _keep(self, message: Message) -> None:
+        while True:
+            await asyncio.sleep(_KEEP_SECONDS)
+            try:
+                await self._queue.hide(message, seconds=_HIDDEN_SECONDS)
+            except Unavailable:
+                continue  # there is time for another attempt
+
+
+def _retry_in(receives: int) -> int:
+    return int(min(_FIRST_RETRY_SECONDS * 3 ** max(receives - 1, 0), _LAST_RETRY_SECONDS))

@@ -1,0 +1,79 @@
+"""Values that notify's domain and its adapters share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Final, TypeAlias
+
+from core.identifiers import SpaceId, UserId
+
+SECOND: Final = 1000
+MINUTE: Final = 60 * SECOND
+DAY: Final = 24 * 60 * MINUTE
+
+Clock: TypeAlias = Callable[[], int]
+"""Milliseconds since 1970."""
+
+
+class MailMode(Enum):
+    """When somebody wants mail about a space. The values are those of the wire."""
+
+    INSTANT = 1
+    OFF = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody with a grant in a space."""
+
+    user: UserId
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """A space's name and its members."""
+
+    space_name: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One mail to one address. `subject` is a single line; `html` says the same as `text`."""
+
+    to: str
+    subject: str
+    text: str
+    html: str
+
+
+class Claim(Enum):
+    """Whose it is to tell a user about a sequence number."""
+
+    CLAIMED = auto()
+    """Ours: tell, then say that it is done."""
+    HELD = auto()
+    """Somebody else's, who may still be at it or may have crashed: look again later."""
+    DONE = auto()
+    """Nobody's any more: the user was told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """One attempt to tell a user about changes of a space. `attempt` is random."""
+
+    space: SpaceId
+    user: UserId
+    attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message taken from a queue. `receives` counts how often it was taken, this time included."""
+
+    body: str
+    receipt: str
+    receives: int

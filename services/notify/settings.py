@@ -1,0 +1,31 @@
+"""What notify reads from `SYNCLINE_*` variables."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from runtime.settings import AuthPeer, ServiceSettings
+
+
+class Settings(ServiceSettings, AuthPeer):
+    """Settings of the notify service. AWS itself is configured by the SDK's variables."""
+
+    notify_table: str = Field(min_length=3, description="Name of the DynamoDB table of preferences and claims.")
+    mail_queue_url: str = Field(
+        pattern=r"^https?://\S+$", description="The SQS queue, shared by all instances, from which mail is made."
+    )
+    changes_topic_arn: str = Field(
+        pattern=r"^arn:[\w-]+:sns:[\w-]+:\d{12}:\S+$", description="The SNS topic on which metadata announces changes."
+    )
+    doorbell_queue_prefix: str = Field(
+        pattern=r"^[A-Za-z0-9_-]{1,50}$",
+        description="Begins the name of the SQS queue that each instance makes for itself.",
+    )
+    mail_sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", description="The verified SES address that mail comes from.")
+    mail_configuration_set: str | None = Field(
+        default=None, min_length=1, description="The SES configuration set that mail is sent with, if any."
+    )
+    public_url: str = Field(pattern=r"^https?://\S+$", description="Where people find Syncline; mails link to it.")
+    heartbeat_seconds: float = Field(
+        default=25.0, gt=0, le=50, description="How often a watcher hears something; a balancer gives up after 60 s."
+    )

@@ -1,0 +1,128 @@
+"""Queues in SQS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from botocore.exceptions import ClientError
+
+from runtime.aws import error_code, translated
+from services.notify.ports import QueueGone
+from services.notify.records import Message
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sqs.client import SQSClient
+    from types_aiobotocore_sqs.literals import QueueAttributeNameType
+
+WAIT_SECONDS: Final = 20
+"""How long `receive` waits; the client's read timeout must be longer."""
+READ_TIMEOUT_SECONDS: Final = WAIT_SECONDS + 10
+_BATCH: Final = 10
+
+_GONE: Final = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
+_TIME_RAN_OUT: Final = frozenset(
+    {
+        "AWS.SimpleQueueService.MessageNotInflight",
+        "InvalidParameterValue",  # so SQS says of a receipt that is no longer valid
+        "MessageNotInflight",
+        "ReceiptHandleIsInvalid",
+    }
+)
+
+
+class SqsQueue:
+    """Queue on SQS."""
+
+    def __init__(self, client: SQSClient, *, url: str) -> None:
+        self._client = client
+        self._url = url
+
+    async def receive(self) -> Sequence[Message]:
+        """See Queue."""
+        with _translated():
+            answer = await self._client.receive_message(
+                QueueUrl=self._url,
+                MaxNumberOfMessages=_BATCH,
+                WaitTimeSeconds=WAIT_SECONDS,
+                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+            )
+        return [
+            Message(message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"]))
+            for message in answer.get("Messages", [])
+        ]
+
+    async def delete(self, messages: Collection[Message]) -> None:
+        """See Queue."""
+        # One by one: an emulator that enforces roles knows no action for a batch.
+        await asyncio.gather(*(self._delete(message.receipt) for message in messages))
+
+    async def _delete(self, receipt: str) -> None:
+        try:
+            with _translated():
+                await self._client.delete_message(QueueUrl=self._url, ReceiptHandle=receipt)
+        except ClientError as error:
+            if error_code(error) not in _TIME_RAN_OUT:
+                raise
+
+    async def hide(self, message: Message, *, seconds: int) -> None:
+        """See Queue."""
+        try:
+            with _translated():
+                await self._client.change_message_visibility(
+                    QueueUrl=self._url, ReceiptHandle=message.receipt, VisibilityTimeout=seconds
+                )
+        except ClientError as error:
+            if error_code(error) not in _TIME_RAN_OUT:
+                raise
+
+
+class SqsQueues:
+    """Makes, finds and removes queues whose names begin with `prefix`."""
+
+    def __init__(self, client: SQSClient, *, prefix: str) -> None:
+        self._client = client
+        self._prefix = prefix
+
+    async def create(self, name: str, *, attributes: dict[QueueAttributeNameType, str]) -> tuple[SqsQueue, str]:
+        """A new queue, or the one of this name and these attributes, and its ARN."""
+        with _translated():
+            url = (await self._client.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
+            found = await self._client.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])
+        return SqsQueue(self._client, url=url), found["Attributes"]["QueueArn"]
+
+    async def set_policy(self, name: str, policy: str) -> None:
+        """Say who may do what with a queue."""
+        with _translated():
+            url = (await self._client.get_queue_url(QueueName=name))["QueueUrl"]
+            await self._client.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+    async def delete(self, name: str) -> None:
+        """Remove a queue; if there is none, nothing happens."""
+        try:
+            with _translated():
+                url = (await self._client.get_queue_url(QueueName=name))["QueueUrl"]
+                await self._client.delete_queue(QueueUrl=url)
+        except QueueGone:
+            return
+
+    async def names(self) -> list[str]:
+        """All of them."""
+        with _translated():
+            pages = self._client.get_paginator("list_queues").paginate(
+                QueueNamePrefix=self._prefix, PaginationConfig={"PageSize": 1000}
+            )
+            return [url.rpartition("/")[2] async for page in pages for url in page.get("QueueUrls", [])]
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        with translated("the queue"):
+            yield
+    except ClientError as error:
+        if error_code(error) in _GONE:
+            raise QueueGone from None
+        raise

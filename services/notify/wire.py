@@ -1,0 +1,47 @@
+"""Between protobuf messages and notify's values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from core.errors import InvalidArgument
+from core.identifiers import RequestId, SpaceId, parse_id, parse_text_id
+from services.notify.doorbells import Doorbell
+from services.notify.records import MailMode
+from syncline.notify.v1 import notify_pb2
+
+_MAX_WATCHED: Final = 100
+
+
+def space_id_from_wire(text: str) -> SpaceId:
+    return SpaceId(parse_text_id(text, what="space_id"))
+
+
+def space_ids_from_wire(texts: Sequence[str]) -> tuple[SpaceId, ...]:
+    """The spaces of a watch, each once."""
+    if not 1 <= len(texts) <= _MAX_WATCHED:
+        raise InvalidArgument(f"space_ids must name 1 to {_MAX_WATCHED} spaces, not {len(texts)}")
+    return tuple(dict.fromkeys(map(space_id_from_wire, texts)))
+
+
+def request_id_from_wire(raw: bytes) -> RequestId:
+    return RequestId(parse_id(raw, what="request_id"))
+
+
+def mode_from_wire(pb: notify_pb2.MailMode.ValueType) -> MailMode:
+    try:
+        return MailMode(pb)
+    except ValueError:
+        raise InvalidArgument("mode must be MAIL_MODE_INSTANT or MAIL_MODE_OFF") from None
+
+
+def mode_to_wire(mode: MailMode) -> notify_pb2.MailMode.ValueType:
+    return notify_pb2.MailMode.ValueType(mode.value)
+
+
+def doorbell_to_wire(doorbell: Doorbell | None) -> notify_pb2.WatchResponse:
+    """None is a heartbeat."""
+    if doorbell is None:
+        return notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())
+    return notify_pb2.WatchResponse(doorbell=notify_pb2.Doorbell(space_id=doorbell.space, seq=doorbell.seq))

@@ -1,0 +1,138 @@
+"""Metadata's adapters over memory, the embedded AWS in metadata's own role, and moto where it is right.
+
+moto checks and carries out writes without a lock, so what is about concurrency, or is written by several
+transactions at once, is not asked of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from core.identifiers import SpaceId, new_text_id
+from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable
+from services.metadata.ports import Journal, ObjectIndex, TreeTable
+from stack.emulator import Aws, Credentials
+from stack.running import EmbeddedAws
+
+IN_MEMORY, EMBEDDED, MOTO = "in_memory", "embedded", "moto"
+everywhere = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED, MOTO], indirect=True)
+where_concurrent = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED], indirect=True)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Something that speaks AWS: as root, and what metadata may use of it, as itself."""
+
+    aws: Aws
+    metadata: Credentials
+    table: str
+    bucket: str
+    topic_arn: str = ""
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What one process has of the table."""
+
+    journal: Journal
+    table: TreeTable
+    index: ObjectIndex
+
+
+@pytest.fixture(scope="session")
+def embedded(aws: EmbeddedAws) -> Backend:
+    made = aws.resources
+    role = asyncio.run(aws.assume(made.metadata_role_arn))
+    return Backend(aws, role, made.metadata_table_name, made.bucket_name, made.changes_topic_arn)
+
+
+@pytest.fixture(scope="session")
+def moto(embedded):
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        root = Credentials("testing", "testing")
+        backend = Backend(Aws(f"http://{host}:{port}", root), root, embedded.table, embedded.bucket)
+        asyncio.run(make_resources(backend, like=embedded))
+        yield backend
+    finally:
+        server.stop()
+
+
+async def make_resources(backend: Backend, *, like: Backend) -> None:
+    """Table and bucket as the template has them, which moto cannot deploy."""
+    async with like.aws.client("dynamodb") as made, backend.aws.client("dynamodb") as dynamodb:
+        table = (await made.describe_table(TableName=like.table))["Table"]
+        indexes = [
+            {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
+            for index in table["GlobalSecondaryIndexes"]
+        ]
+        await dynamodb.create_table(
+            TableName=backend.table,
+            BillingMode="PAY_PER_REQUEST",
+            GlobalSecondaryIndexes=indexes,
+            **{key: table[key] for key in ("AttributeDefinitions", "KeySchema")},
+        )
+    async with backend.aws.client("s3") as s3:
+        await s3.create_bucket(Bucket=backend.bucket)
+
+
+@pytest.fixture
+def backend(request):
+    """What the test's parameter names; None for memory."""
+    return None if request.param == IN_MEMORY else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def open_stores(backend):
+    """Opens stores over the same data, each with a client of its own, as each process has."""
+    memory = Stores(MemoryJournal(), MemoryTable(), MemoryObjects())
+    async with AsyncExitStack() as clients:
+
+        async def opened() -> Stores:
+            if backend is None:
+                return memory
+            client = await clients.enter_async_context(backend.aws.client("dynamodb", backend.metadata))
+            name = backend.table
+            return Stores(
+                DynamoJournal(client, table=name),
+                DynamoTable(client, table=name),
+                DynamoObjectIndex(client, table=name),
+            )
+
+        yield opened
+
+
+@pytest.fixture
+async def stores(open_stores):
+    return await open_stores()
+
+
+@pytest.fixture
+def journal(stores):
+    return stores.journal
+
+
+@pytest.fixture
+def table(stores):
+    return stores.table
+
+
+@pytest.fixture
+def index(stores):
+    return stores.index
+
+
+@pytest.fixture
+def space() -> SpaceId:
+    return SpaceId(new_text_id())

@@ -1,0 +1,188 @@
+"""What operations cost: the items that they write and the calls that they make."""
+
+import hashlib
+import itertools
+
+import pytest
+
+from core.blocks import Digest
+from core.identifiers import ROOT, created_node_id, new_request_id
+from core.tree import Content, CreateNode, MoveNode, NodeKind, Verdict
+from services.metadata.commit import Request
+from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.in_memory import MemoryObjects, MemoryTopic
+from services.metadata.objects import Objects
+from services.metadata.spaces import Spaces
+from tests.contract.metadata.interposed import Faults, interposed
+from tests.contract.metadata.support import creation, digest, file_node
+
+EMPTY = Content(Digest(hashlib.sha256().digest()), 0)
+
+
+class Counted(Faults):
+    """All calls, refusing none."""
+
+    def operations(self) -> list[str]:
+        return [operation for operation, _ in self.calls]
+
+    def written(self) -> list[tuple[str, str]]:
+        """The key of each item written, as often as it was."""
+        keys = []
+        for operation, call in self.calls:
+            match operation:
+                case "put_item":
+                    keys.append(call["Item"])
+                case "update_item":
+                    keys.append(call["Key"])
+                case "transact_write_items":
+                    keys += [write["Put"]["Item"] for write in call["TransactItems"]]
+                case "batch_write_item":
+                    keys += [put["PutRequest"]["Item"] for puts in call["RequestItems"].values() for put in puts]
+                case _:
+                    assert operation in {"get_item", "batch_get_item", "query"}
+        return [(key["pk"]["S"], key["sk"]["S"]) for key in keys]
+
+
+@pytest.fixture
+def counted():
+    return Counted()
+
+
+@pytest.fixture
+async def client(embedded, counted):
+    async with embedded.aws.client("dynamodb", embedded.metadata) as client:
+        yield interposed(client, counted)
+
+
+@pytest.fixture
+def table(client, embedded):
+    return DynamoTable(client, table=embedded.table)
+
+
+@pytest.fixture
+async def spaces(client, embedded, table):
+    objects = MemoryObjects()
+    clock = itertools.count(1_000)
+    spaces = Spaces(
+        journal=DynamoJournal(client, table=embedded.table),
+        table=table,
+        topic=MemoryTopic(),
+        objects=Objects(index=objects, storage=objects),
+        process="process",
+        quota_bytes=1 << 40,
+        now_ms=lambda: next(clock),
+        coalesce_seconds=0.0,
+        lease_ms=30_000,
+        capacity=100_000,
+    )
+    async with spaces.running():
+        yield spaces
+
+
+async def commit(spaces, space, *mutations):
+    """Commit as one request, and wait until everything that follows from it has been done."""
+    request = Request(new_request_id(), b"", "user", "device", mutations, 100)
+    async with spaces.use(space) as live:
+        answer = await live.committer.commit(request)
+        await live.projector.drain()
+    assert {result.verdict for result in answer.results} == {Verdict.ACCEPTED}
+    return request.id
+
+
+async def test_renaming_a_directory_writes_six_items_whatever_it_holds(spaces, counted, space):
+    made = await commit(spaces, space, CreateNode(ROOT, "photos", NodeKind.DIRECTORY))
+    directory = created_node_id(space, made, 0)
+    files = [CreateNode(directory, f"{i}.jpg", NodeKind.FILE, EMPTY) for i in range(300)]
+    await commit(spaces, space, *files)
+    counted.calls.clear()
+    await commit(spaces, space, MoveNode(directory, ROOT, "photos", ROOT, "pictures"))
+    written = counted.written()
+    assert {(pk.removeprefix(f"S#{space}"), sk) for pk, sk in written} == {
+        ("#J", f"{3:020}"),
+        ("", "STATE"),
+        (f"#N#{directory[:1].hex()}", directory.hex()),
+        (f"#D#{ROOT.hex()}", "photos"),
+        (f"#D#{ROOT.hex()}", "pictures"),
+        ("#R", next(sk for pk, sk in written if pk.endswith("#R"))),
+    }
+    # The state twice: marked before the append, unmarked with the progress after the projection.
+    assert len(written) == 7
+    assert "transact_write_items" not in counted.operations()
+
+
+async def test_a_mark_and_its_end_with_progress_are_one_write_each(table, counted, space):
+    await table.mark_dirty(space, "one", 1_000)
+    await table.save_progress(space, projected_seq=1, announced_seq=1, used_bytes=1, unmark={"one": 1_000})
+    counted.calls.clear()
+    await table.mark_dirty(space, "one", 2_000)
+    await table.mark_dirty(space, "one", 3_000)
+    await table.save_progress(space, projected_seq=2, announced_seq=2, used_bytes=1, unmark={})
+    await table.save_progress(space, projected_seq=3, announced_seq=3, used_bytes=1, unmark={"one": 3_000})
+    assert counted.operations() == ["update_item"] * 4
+
+
+async def test_nothing_is_written_to_say_again_what_is_said(table, counted, space):
+    await table.save_progress(space, projected_seq=5, announced_seq=5, used_bytes=1, unmark={})
+    counted.calls.clear()
+    await table.save_progress(space, projected_seq=4, announced_seq=4, used_bytes=1, unmark={"one": 1})
+    assert counted.operations() == ["update_item"]  # and its condition failed
+
+
+async def test_a_thousand_files_take_twenty_transactions_and_read_in_as_many_batches(table, counted, space):
+    projection = creation(*(file_node(f"file {i}", seq=1) for i in range(1000)))
+    await table.project(space, projection)
+    assert sorted(counted.operations()) == ["batch_write_item"] + ["transact_write_items"] * 20
+    assert len(set(counted.written())) == len(counted.written()) == 2001
+    counted.calls.clear()
+    await table.rows(space, nodes=projection.nodes, names=projection.names)
+    assert counted.operations() == ["batch_get_item"] * 20
+
+
+async def test_looking_for_the_next_entry_is_one_get(client, counted, embedded, space):
+    journal = DynamoJournal(client, table=embedded.table)
+    await journal.read(space, 0, 1)
+    assert counted.operations() == ["get_item"]
+    assert all(call["ConsistentRead"] for _, call in counted.calls)
+
+
+async def test_all_reads_but_those_of_the_index_are_consistent(client, counted, table, embedded, space):
+    node = file_node("a", seq=1)
+    await table.rows(space, nodes=[node.id])
+    await table.list_names(space, ROOT, after="", limit=5)
+    await table.versions(space, node.id, before=5, limit=5)
+    await table.trash(space, after=None, limit=5)
+    await table.state(space)
+    await DynamoJournal(client, table=embedded.table).read(space, 0, 5)
+    await DynamoObjectIndex(client, table=embedded.table).sealed(space, [digest("a")])
+    for operation, call in counted.calls:
+        asked = call["RequestItems"][embedded.table] if operation == "batch_get_item" else call
+        assert asked["ConsistentRead"] is True
+    counted.calls.clear()
+    await table.stale(1, 5)
+    assert counted.calls[0][1]["ConsistentRead"] is False  # DynamoDB refuses another
+
+
+async def test_what_becomes_useless_expires(client, counted, embedded, space):
+    day = 86_400
+    table = DynamoTable(client, table=embedded.table, clock=lambda: 1_000_000.9)
+    node = file_node("a", seq=1)
+    projection = creation(node)
+    projection.names[ROOT, "gone"] = (None, 1)
+    projection.trash = {node.id: (False, 1)}
+    await table.project(space, projection)
+    await table.project(space, type(projection)(2, trash={node.id: (True, 2)}, names={(ROOT, "gone"): (node.id, 2)}))
+    expiry: dict[tuple[str, str], list[object]] = {}
+    for operation, call in counted.calls:
+        for item in [call["Item"]] if operation == "put_item" else []:
+            kind = item["pk"]["S"].split("#")[2]
+            expiry.setdefault((kind, item["sk"]["S"]), []).append(item.get("expires_at"))
+    for [_, call] in ((o, c) for o, c in counted.calls if o == "batch_write_item"):
+        [put] = call["RequestItems"][embedded.table]
+        assert put["PutRequest"]["Item"]["expires_at"] == {"N": str(1_000_000 + 30 * day)}
+    week = {"N": str(1_000_000 + 7 * day)}
+    assert expiry == {
+        ("N", node.id.hex()): [None],
+        ("D", "a"): [None],
+        ("D", "gone"): [week, None],
+        ("T", node.id.hex()): [week, None],
+    }

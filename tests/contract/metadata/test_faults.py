@@ -1,0 +1,193 @@
+"""The metadata table when DynamoDB refuses: conflicts, throttling, half answers."""
+
+from dataclasses import replace
+
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from core.errors import Unavailable
+from core.identifiers import ROOT
+from services.metadata import dynamodb
+from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.journal import Projection
+from services.metadata.ports import EntryTaken, Sealed, SpaceState
+from tests.contract.metadata.interposed import Faults, cancelled, interposed, refusal
+from tests.contract.metadata.support import creation, digest, file_node, updated
+
+CONFLICT, FAILED, NONE = "TransactionConflict", "ConditionalCheckFailed", "None"
+
+
+@pytest.fixture
+async def client(embedded):
+    async with embedded.aws.client("dynamodb", embedded.metadata) as client:
+        yield client
+
+
+@pytest.fixture
+def faults():
+    return Faults()
+
+
+@pytest.fixture
+def table(client, faults, embedded):
+    return DynamoTable(interposed(client, faults), table=embedded.table)
+
+
+@pytest.fixture
+def journal(client, faults, embedded):
+    return DynamoJournal(interposed(client, faults), table=embedded.table)
+
+
+async def assert_stored(table, space, projection):
+    rows = await table.rows(space, nodes=projection.nodes, names=projection.names, requests=projection.requests)
+    assert (rows.nodes, rows.names, rows.requests) == (projection.nodes, projection.names, projection.requests)
+
+
+async def test_a_conflicting_transaction_is_tried_again(table, faults, space):
+    projection = creation(*(file_node(f"file {i}", seq=1) for i in range(10)))
+    faults.waiting["transact_write_items"] = [
+        cancelled(CONFLICT, *[NONE] * 19),
+        cancelled(*[NONE] * 19, "ThrottlingError"),
+    ]
+    await table.project(space, projection)
+    assert len(faults.of("transact_write_items")) == 3
+    await assert_stored(table, space, projection)
+
+
+async def test_what_is_newer_in_the_table_is_left_out_of_the_next_attempt(table, faults, space):
+    nodes = [file_node(f"file {i}", seq=1) for i in range(10)]
+    newer = [replace(node, seq=9) for node in nodes[:3]]
+    await table.project(space, Projection(9, nodes={node.id: node for node in newer}))
+    faults.calls.clear()
+    await table.project(space, Projection(1, nodes={node.id: node for node in nodes}))
+    assert [len(call["TransactItems"]) for call in faults.of("transact_write_items")] == [10, 7]
+    stored = (await table.rows(space, nodes=[node.id for node in nodes])).nodes
+    assert stored == {node.id: node for node in [*newer, *nodes[3:]]}
+
+
+async def test_conflicts_without_end_are_unavailable(table, faults, space, monkeypatch):
+    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    faults.waiting["transact_write_items"] = [cancelled(*[CONFLICT] * 20)] * 100
+    with pytest.raises(Unavailable):
+        await table.project(space, creation(*(file_node(f"file {i}", seq=1) for i in range(10))))
+    assert len(faults.of("transact_write_items")) == 8
+
+
+async def test_a_transaction_that_can_never_succeed_is_not_tried_again(table, faults, space):
+    faults.waiting["transact_write_items"] = [cancelled("ValidationError", *[NONE] * 19)]
+    with pytest.raises(ClientError, match="injected"):
+        await table.project(space, creation(*(file_node(f"file {i}", seq=1) for i in range(10))))
+    assert len(faults.of("transact_write_items")) == 1
+
+
+async def test_a_put_that_meets_a_transaction_is_tried_again(table, faults, space):
+    projection = creation(file_node("a", seq=1))
+    faults.waiting["put_item"] = [refusal("TransactionConflictException")] * 3
+    await table.project(space, projection)
+    await assert_stored(table, space, projection)
+
+
+async def test_unprocessed_keys_and_items_are_asked_for_again(client, embedded, space, monkeypatch):
+    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    calls = 0
+
+    async def halves(operation, call, arguments):
+        """Carries out the first half of a batch, and nothing of every other one."""
+        nonlocal calls
+        if operation not in {"batch_get_item", "batch_write_item"}:
+            return await call(**arguments)
+        calls += 1
+        [(name, asked)] = arguments["RequestItems"].items()
+        reading = operation == "batch_get_item"
+        items = asked["Keys"] if reading else asked
+        done = 0 if calls % 2 else (len(items) + 1) // 2
+        left = {name: {**asked, "Keys": items[done:]} if reading else items[done:]} if items[done:] else {}
+        field = "UnprocessedKeys" if reading else "UnprocessedItems"
+        if not done:
+            return {"Responses": {}, field: left}
+        answer = await call(RequestItems={name: {**asked, "Keys": items[:done]} if reading else items[:done]})
+        return {**answer, field: left}
+
+    index = DynamoObjectIndex(interposed(client, halves), table=embedded.table)
+    sealed = {digest(str(i)): Sealed(i) for i in range(8)}
+    await index.seal(space, sealed)
+    assert await index.sealed(space, sealed) == sealed
+    assert calls > 8
+
+
+@pytest.mark.parametrize("field", ["UnprocessedKeys", "UnprocessedItems"])
+async def test_a_batch_of_which_nothing_is_ever_done_is_unavailable(client, embedded, space, monkeypatch, field):
+    async def nothing(operation, call, arguments):
+        return {"Responses": {}, field: arguments["RequestItems"]}
+
+    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    index = DynamoObjectIndex(interposed(client, nothing), table=embedded.table)
+    with pytest.raises(Unavailable):
+        await (
+            index.sealed(space, [digest("a")])
+            if field == "UnprocessedKeys"
+            else index.seal(space, {digest("a"): Sealed(1)})
+        )
+
+
+async def test_no_node_is_written_before_the_version_that_it_replaces(table, faults, space):
+    first = file_node("a", seq=1)
+    await table.project(space, creation(first))
+    faults.waiting["batch_write_item"] = [refusal("InternalServerError", ResponseMetadata={"HTTPStatusCode": 500})]
+    later = Projection(2, nodes={first.id: updated(first, 2)}, updated={first.id})
+    with pytest.raises(Unavailable):
+        await table.project(space, later)
+    assert (await table.rows(space, nodes=[first.id])).nodes == {first.id: first}
+    await table.project(space, later)
+    assert [version.number for version in await table.versions(space, first.id, before=9, limit=9)] == [1]
+
+
+async def test_after_a_failure_no_further_call_is_begun(table, faults, space):
+    projection = creation(*(file_node(f"file {i}", seq=1) for i in range(1000)))
+    faults.waiting["transact_write_items"] = [refusal("ThrottlingException")]
+    with pytest.raises(Unavailable):
+        await table.project(space, projection)
+    begun = len(faults.calls)
+    assert begun <= 5
+    await table.project(space, projection)
+    await assert_stored(table, space, projection)
+
+
+async def test_an_append_whose_answer_was_lost_finds_its_own_entry(client, embedded, space):
+    async def deaf(operation, call, arguments):
+        await call(**arguments)
+        raise EndpointConnectionError(endpoint_url=embedded.aws.endpoint)
+
+    with pytest.raises(Unavailable):
+        await DynamoJournal(interposed(client, deaf), table=embedded.table).append(space, 1, b"ours")
+    with pytest.raises(EntryTaken) as taken:
+        await DynamoJournal(client, table=embedded.table).append(space, 1, b"ours")
+    assert taken.value.blob == b"ours"
+
+
+async def test_throttling_is_unavailable_and_a_defect_stays_one(table, journal, faults, space):
+    for operation, call in (
+        ("get_item", lambda: table.state(space)),
+        ("get_item", lambda: journal.read(space, 0, 1)),
+        ("query", lambda: journal.read(space, 0, 9)),
+        ("query", lambda: table.list_names(space, ROOT, after="", limit=9)),
+        ("query", lambda: table.stale(1, 9)),
+        ("put_item", lambda: journal.append(space, 1, b"entry")),
+        ("update_item", lambda: table.mark_dirty(space, "one", 1)),
+    ):
+        faults.waiting[operation] = [refusal("ProvisionedThroughputExceededException"), refusal("ValidationException")]
+        with pytest.raises(Unavailable):
+            await call()
+        with pytest.raises(ClientError, match="injected"):
+            await call()
+
+
+async def test_a_state_that_others_change_all_the_time_is_unavailable(table, faults, space, monkeypatch):
+    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    await table.mark_dirty(space, "one", 1)
+    found = (await table._items.get({"pk": {"S": f"S#{space}"}, "sk": {"S": "STATE"}})) or {}
+    faults.waiting["update_item"] = [refusal("ConditionalCheckFailedException", Item=found)] * 100
+    with pytest.raises(Unavailable):
+        await table.mark_dirty(space, "two", 1)
+    faults.waiting.clear()
+    assert await table.state(space) == SpaceState(marks={"one": 1})

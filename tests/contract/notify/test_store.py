@@ -1,0 +1,119 @@
+"""PreferenceStore, ClaimStore and LeaseStore."""
+
+import asyncio
+
+from core.identifiers import SpaceId, UserId, new_text_id
+from services.notify.records import Claim, Claimant, MailMode
+
+MINUTE = 60_000
+NOW = 1_764_000_000_000
+
+
+def space() -> SpaceId:
+    return SpaceId(new_text_id())
+
+
+def claimant(where: SpaceId, user: str = "u" * 26) -> Claimant:
+    return Claimant(where, UserId(user), new_text_id())
+
+
+async def claim(outside, who: Claimant, seq: int, *, now: int = NOW) -> Claim:
+    return await outside.store.claim(who, seq, now=now, lease_until=now + MINUTE)
+
+
+# -- preferences
+
+
+async def test_nothing_is_chosen_at_first(outside):
+    where = space()
+    assert await outside.store.mode(where, UserId("ann")) is None
+    assert await outside.store.modes(where) == {}
+
+
+async def test_the_last_choice_holds_for_one_user_and_space(outside):
+    here, there, ann, bob = space(), space(), UserId("ann"), UserId("bob")
+    await outside.store.set_mode(here, ann, MailMode.OFF)
+    await outside.store.set_mode(here, bob, MailMode.OFF)
+    await outside.store.set_mode(here, bob, MailMode.INSTANT)
+    assert await outside.store.mode(here, ann) is MailMode.OFF
+    assert await outside.store.mode(here, bob) is MailMode.INSTANT
+    assert await outside.store.mode(there, ann) is None
+    assert await outside.store.modes(here) == {ann: MailMode.OFF, bob: MailMode.INSTANT}
+    assert await outside.store.modes(there) == {}
+
+
+# -- claims
+
+
+async def test_of_many_attempts_one_gets_the_claim(outside):
+    where = space()
+    claims = await asyncio.gather(*(claim(outside, claimant(where), 1) for _ in range(10)))
+    assert sorted(claims, key=str) == [Claim.CLAIMED] + 9 * [Claim.HELD]
+
+
+async def test_the_same_attempt_may_claim_again(outside):
+    who = claimant(space())
+    assert await claim(outside, who, 1) is Claim.CLAIMED
+    assert await claim(outside, who, 1) is Claim.CLAIMED
+
+
+async def test_claims_are_apart(outside):
+    where, elsewhere = space(), space()
+    assert await claim(outside, claimant(where), 1) is Claim.CLAIMED
+    assert await claim(outside, claimant(where), 2) is Claim.CLAIMED
+    assert await claim(outside, claimant(where, "v" * 26), 1) is Claim.CLAIMED
+    assert await claim(outside, claimant(elsewhere), 1) is Claim.CLAIMED
+
+
+async def test_what_is_done_stays_done(outside):
+    where = space()
+    who = claimant(where)
+    await claim(outside, who, 1)
+    await outside.store.finish(who, [1], now=NOW + 1)
+    assert await claim(outside, who, 1) is Claim.DONE
+    assert await claim(outside, claimant(where), 1, now=NOW + 100 * MINUTE) is Claim.DONE
+    await outside.store.release(who, [1])
+    assert await claim(outside, claimant(where), 1) is Claim.DONE
+
+
+async def test_a_lease_runs_out(outside):
+    where = space()
+    await claim(outside, claimant(where), 1)
+    assert await claim(outside, claimant(where), 1, now=NOW + MINUTE - 1) is Claim.HELD
+    assert await claim(outside, claimant(where), 1, now=NOW + MINUTE) is Claim.CLAIMED
+
+
+async def test_what_is_released_is_free_at_once(outside):
+    where = space()
+    first, second = claimant(where), claimant(where)
+    await claim(outside, first, 1)
+    await claim(outside, first, 2)
+    await outside.store.release(first, [1])
+    assert await claim(outside, second, 1) is Claim.CLAIMED
+    assert await claim(outside, second, 2) is Claim.HELD
+
+
+async def test_nobody_releases_what_another_claimed(outside):
+    where = space()
+    first, second = claimant(where), claimant(where)
+    await claim(outside, first, 1)
+    await claim(outside, second, 1, now=NOW + MINUTE)
+    await outside.store.release(first, [1, 2])
+    assert await claim(outside, claimant(where), 1, now=NOW + MINUTE) is Claim.HELD
+    assert await claim(outside, claimant(where), 2) is Claim.CLAIMED
+
+
+# -- doorbell queues
+
+
+async def test_queues_are_held_until_their_time_is_over(outside):
+    names = [new_text_id() for _ in range(3)]
+    for name, until in zip(names, (NOW, NOW + 1, NOW + MINUTE), strict=True):
+        await outside.store.hold_queue(name, until=until)
+    assert set(names) & set(await outside.store.held_queues(now=NOW)) == set(names[1:])
+    await outside.store.hold_queue(names[0], until=NOW + MINUTE)
+    await outside.store.drop_queue(names[2])
+    await outside.store.drop_queue(names[2])
+    assert set(names) & set(await outside.store.held_queues(now=NOW)) == set(names[:2])
+    for name in names:
+        await outside.store.drop_queue(name)

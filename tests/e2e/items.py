@@ -1,0 +1,39 @@
+"""What the metadata table holds of a space."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from stack.deploy import Resources
+from stack.emulator import Aws
+from stack.up import Stack
+
+
+async def scan(aws: Aws, resources: Resources, space: str) -> list[dict[str, Any]]:
+    """Every item that belongs to a space."""
+    found: list[dict[str, Any]] = []
+    async with aws.client("dynamodb") as dynamodb:
+        pages = dynamodb.get_paginator("scan").paginate(TableName=resources.metadata_table_name, ConsistentRead=True)
+        async for page in pages:
+            found += [item for item in page["Items"] if item["pk"]["S"].startswith(f"S#{space}")]
+    return found
+
+
+def journal_length(stack: Stack, space: str) -> int:
+    items = asyncio.run(scan(stack.aws, stack.resources, space))
+    return sum(item["pk"]["S"] == f"S#{space}#J" for item in items)
+
+
+def items_of(stack: Stack, space: str) -> dict[str, dict[str, Any]]:
+    """All items by key, once projection and announcement have caught up."""
+
+    async def settled() -> list[dict[str, Any]]:
+        async with asyncio.timeout(60):
+            while True:
+                items = await scan(stack.aws, stack.resources, space)
+                if not any("dirty_pk" in item for item in items):
+                    return items
+                await asyncio.sleep(0.2)
+
+    return {f"{item['pk']['S']} {item['sk']['S']}": item for item in asyncio.run(settled())}

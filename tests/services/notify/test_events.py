@@ -1,0 +1,68 @@
+"""What is read from the topic, and what is refused."""
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.notify.events import MalformedEvent, parse
+from tests.services.notify.fakes import Person, commit, event
+
+ANN = Person("ann@example.com")
+SPACE = "a" * 26
+
+
+def test_an_event_is_read():
+    read = parse(event(SPACE, commit(5, ANN, "a", "b"), commit(7, ANN, "c", deleted=3, moved=1)))
+    assert (read.space, read.to_seq, read.truncated) == (SPACE, 7, False)
+    assert [(one.seq, one.user, one.changes, one.names) for one in read.commits] == [
+        (5, ANN.user, 2, ("a", "b")),
+        (7, ANN.user, 4, ("c",)),
+    ]
+
+
+def test_fields_of_the_future_are_ignored():
+    assert parse(event(SPACE, commit(1, ANN, "a"), truncated=True, colour="red")).truncated
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "hello",
+        "[]",
+        "null",
+        "3",
+        "[" * 100_000,
+        "{}",
+        event(SPACE, commit(1, ANN, "a"), v=2),
+        event(SPACE, commit(1, ANN, "a"), space="../../etc"),
+        event(SPACE, commit(1, ANN, "a"), space=None),
+        event(SPACE, commit(1, ANN, "a"), to_seq=-1),
+        event(SPACE, commit(1, ANN, "a"), to_seq="1"),
+        event(SPACE, commit(1, ANN, "a"), commits=None),
+        event(SPACE, commit(1, ANN, "a"), commits=[None]),
+        event(SPACE, commit(1, ANN, "a") | {"seq": True}),
+        event(SPACE, commit(1, ANN, "a") | {"names": [1]}),
+        event(SPACE, commit(1, ANN, "a") | {"user": "ann"}),
+    ],
+)
+def test_what_is_no_event_is_refused(body):
+    with pytest.raises(MalformedEvent):
+        parse(body)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(field=st.sampled_from(["v", "space", "from_seq", "to_seq", "commits", "truncated"]), value=json_values)
+def test_whatever_a_field_holds_it_is_read_or_refused(field, value):
+    body = json.loads(event(SPACE, commit(1, ANN, "a"))) | {field: value}
+    with contextlib.suppress(MalformedEvent):
+        parse(json.dumps(body))

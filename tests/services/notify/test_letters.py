@@ -1,0 +1,105 @@
+"""What a mail says, and that nothing in a name can make it say something else."""
+
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.notify.events import parse
+from services.notify.letters import compose, one_line
+from services.notify.records import Mail, Member
+from tests.services.notify.fakes import Person, commit, event
+
+ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
+SPACE = "a" * 26
+
+
+def letter(*commits, space_name="Team", truncated=False) -> Mail:
+    return compose(
+        to=Member(BOB.user, BOB.email),
+        space=SPACE,
+        space_name=space_name,
+        commits=parse(event(SPACE, *commits)).commits,
+        members=[Member(person.user, person.email) for person in (ANN, BOB)],
+        truncated=truncated,
+        url="https://sync.example.com/?a=1&b=2",
+    )
+
+
+def test_who_changed_how_many_and_which():
+    mail = letter(commit(1, ANN, "a.txt", "b.txt"), commit(2, ANN, "c.txt", deleted=3, moved=1))
+    assert mail.to == "bob@example.com"
+    assert mail.subject == "ann@example.com changed 6 items in Team"
+    assert "ann@example.com changed 6 items in Team: 2 created, 1 moved, 3 deleted" in mail.text
+    for part in ("  a.txt", "  c.txt", "and 3 more", "https://sync.example.com/?a=1&b=2", f"notify {SPACE} off"):
+        assert part in mail.text
+    assert '<a href="https://sync.example.com/?a=1&amp;b=2">' in mail.html
+
+
+def test_several_authors_and_one_who_has_left():
+    mail = letter(commit(1, ANN, "a.txt"), commit(2, EVE, "b.txt"))
+    assert mail.subject == "2 people changed 2 items in Team"
+    assert "ann@example.com changed 1 item in Team: 1 created" in mail.text
+    assert "A former member changed 1 item in Team: 1 created" in mail.text
+    assert EVE.email not in mail.text + mail.html
+
+
+def test_at_most_ten_names():
+    names = [f"{number}.txt" for number in range(12)]
+    mail = letter(commit(1, ANN, *names[:6]), commit(2, ANN, *names[6:]))
+    assert "9.txt" in mail.text
+    assert "10.txt" not in mail.text
+    assert "and 2 more" in mail.text
+
+
+def test_what_was_cut_is_told():
+    assert "further changes" in letter(commit(1, ANN, "a"), truncated=True).text
+    assert "further changes" not in letter(commit(1, ANN, "a")).text
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a\r\nBcc: everybody@example.com", "a Bcc: everybody@example.com"),
+        ("line\u2028separator\u0085next", "line separator next"),
+        ("photo\u202egpj.exe", "photo gpj.exe"),
+        ("\0\t \ud800x", "x"),
+        ("👩‍👩‍👧 familie", "👩‍👩‍👧 familie"),
+    ],
+)
+def test_a_name_is_one_line_that_reads_one_way(name, shown):
+    assert one_line(name) == shown
+
+
+class _Texts(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+hostile = st.text(min_size=1) | st.sampled_from(
+    ["<script>alert(1)</script>", "&amp;", '"><img src=x onerror=alert(1)>', "a\r\nSubject: b", "</ul>", "<!--"]
+)
+
+
+@given(name=hostile, space_name=hostile)
+def test_names_stay_text(name, space_name):
+    mail = letter(commit(1, ANN, name), space_name=space_name)
+    assert len(mail.subject.splitlines()) == 1
+    assert len(mail.subject) < 200
+    assert mail.text.count("\n") == letter(commit(1, ANN, "x")).text.count("\n")
+    reader = _Texts()
+    reader.feed(mail.html)
+    assert reader.tags == {"html", "body", "p", "b", "ul", "li", "a", "code"}
+    if one_line(name):
+        assert one_line(name) in reader.texts
+    mail.html.encode()
+    mail.text.encode()

@@ -1,0 +1,291 @@
+"""NotifyService over a real connection, in memory behind."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import grpc
+import pytest
+
+from core.errors import DeviceRevoked, InvalidArgument, NoSuchSpace, PermissionDenied, Unauthenticated, Unavailable
+from core.identifiers import new_request_id
+from runtime.channel import aio_channel
+from runtime.errors import error_from_rpc
+from runtime.server import App, running
+from runtime.tokens import mint_service_token
+from services.notify.bootstrap import Adapters, bootstrap
+from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
+from syncline.notify.v1 import notify_pb2
+from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
+from tests.services.notify.fakes import SECRET, FakeAuth, Person, commit, event, eventually, settings
+
+ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
+HEARTBEAT = notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())
+
+
+def doorbell(space, seq):
+    return notify_pb2.WatchResponse(doorbell=notify_pb2.Doorbell(space_id=space, seq=seq))
+
+
+@dataclass
+class World:
+    auth: FakeAuth
+    topic: InMemoryTopic
+    sender: InMemoryMailSender
+    app: App
+    target: str
+
+    @asynccontextmanager
+    async def stub(self, person, token=None):
+        given = token or self.auth.token(person)
+        async with aio_channel(self.target, authorization=lambda: given) as channel:
+            yield NotifyServiceStub(channel)
+
+    def announce(self, space, seq, author=BOB):
+        self.topic.publish(event(space, commit(seq, author, "a.txt")))
+
+
+@asynccontextmanager
+async def serving(access_seconds=10.0, **more):
+    auth, topic, sender, mail_queue = FakeAuth(), InMemoryTopic(), InMemoryMailSender(), InMemoryQueue()
+    topic.subscribed.append(mail_queue)
+    async with auth.serving() as auth_target:
+        used = settings(auth_target, **more)
+        adapters = Adapters(InMemoryNotifyStore(), mail_queue, topic, sender)
+        async with bootstrap(used, adapters, access_seconds=access_seconds) as app, running(app, used) as target:
+            yield World(auth, topic, sender, app, target)
+
+
+@pytest.fixture
+async def world():
+    async with serving() as world:
+        yield world
+
+
+async def read(call):
+    async with asyncio.timeout(5):
+        return await call.read()
+
+
+async def failure(call):
+    """The error that the call ends with."""
+    try:
+        while await read(call) is not grpc.aio.EOF:
+            pass
+    except grpc.aio.AioRpcError as error:
+        return error_from_rpc(error)
+    return None
+
+
+# -- watch
+
+
+async def test_a_watch_begins_with_a_heartbeat_and_rings(world):
+    space, other = world.auth.space(ANN, BOB), world.auth.space(ANN)
+    async with world.stub(ANN) as stub:
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[space, other, space]))
+        assert await read(call) == HEARTBEAT
+        world.announce(other, 3, author=ANN)
+        assert await read(call) == doorbell(other, 3)
+        world.announce(space, 8)
+        assert await read(call) == doorbell(space, 8)
+        call.cancel()
+
+
+async def test_one_watch_does_not_hear_another_space(world):
+    mine, theirs = world.auth.space(ANN), world.auth.space(EVE)
+    async with world.stub(ANN) as stub:
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[mine]))
+        assert await read(call) == HEARTBEAT
+        world.announce(theirs, 1)
+        world.announce(mine, 2)
+        assert await read(call) == doorbell(mine, 2)
+        call.cancel()
+
+
+async def test_heartbeats_go_on():
+    async with serving(heartbeat_seconds=0.05) as world, world.stub(ANN) as stub:
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[world.auth.space(ANN)]))
+        for _ in range(4):
+            assert await read(call) == HEARTBEAT
+        call.cancel()
+    assert world.auth.asked.count("check") == 1  # the grant is remembered meanwhile
+
+
+async def test_a_slow_watcher_gets_the_latest_only(world):
+    space = world.auth.space(ANN)
+    async with world.stub(ANN) as stub:
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
+        assert await read(call) == HEARTBEAT
+        for seq in range(1, 2001):
+            world.announce(space, seq)
+        heard = [await read(call)]
+        while heard[-1] != doorbell(space, 2000):
+            heard.append(await read(call))
+        seqs = [one.doorbell.seq for one in heard]
+        assert seqs == sorted(set(seqs))
+        call.cancel()
+
+
+@pytest.mark.parametrize("spaces", [[], ["a" * 26] * 101, ["../etc"], [""]])
+async def test_malformed_watches_are_refused(world, spaces):
+    async with world.stub(ANN) as stub:
+        assert isinstance(await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))), InvalidArgument)
+
+
+async def test_no_watch_without_a_grant_in_each_space(world):
+    mine, theirs = world.auth.space(ANN), world.auth.space(EVE)
+    async with world.stub(ANN) as stub:
+        for spaces in ([theirs], [mine, theirs], ["z" * 26]):
+            error = await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=spaces)))
+            assert isinstance(error, NoSuchSpace)
+    assert world.topic.queues
+
+
+async def test_no_watch_for_a_revoked_device(world):
+    space = world.auth.space(ANN)
+    world.auth.revoked.add(ANN.device)
+    async with world.stub(ANN) as stub:
+        error = await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=[space])))
+    assert isinstance(error, DeviceRevoked)
+
+
+async def test_no_watch_while_auth_does_not_answer(world):
+    space = world.auth.space(ANN)
+    async with world.stub(ANN) as stub:
+        await stub.GetPreference(notify_pb2.GetPreferenceRequest(space_id=space))  # the keys are known
+        world.auth.down = True
+        error = await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=[world.auth.space(ANN)])))
+    assert isinstance(error, Unavailable)
+
+
+@pytest.mark.parametrize("token", ["forged", "", mint_service_token("notify", SECRET)])
+async def test_nobody_watches_without_an_access_token(world, token):
+    space = world.auth.space(ANN)
+    async with world.stub(ANN, token=token or "x") as stub:
+        error = await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=[space])))
+    assert isinstance(error, Unauthenticated | PermissionDenied)
+
+
+async def test_a_removed_member_does_not_hear_the_next_change():
+    async with serving(access_seconds=0.001) as world, world.stub(ANN) as stub:
+        space = world.auth.space(ANN, BOB)
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
+        assert await read(call) == HEARTBEAT
+        world.auth.members_of[space] = [BOB]
+        await asyncio.sleep(0.01)
+        world.announce(space, 1)
+        assert isinstance(await failure(call), NoSuchSpace)
+
+
+@pytest.mark.parametrize(("revoked", "expected"), [(False, NoSuchSpace), (True, DeviceRevoked)])
+async def test_a_watch_that_is_over_ends_with_a_heartbeat(revoked, expected):
+    async with serving(access_seconds=0.001, heartbeat_seconds=0.05) as world, world.stub(ANN) as stub:
+        spaces = [world.auth.space(ANN), world.auth.space(ANN)]
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+        assert await read(call) == HEARTBEAT
+        if revoked:
+            world.auth.revoked.add(ANN.device)
+        else:
+            del world.auth.members_of[spaces[1]]
+        assert isinstance(await failure(call), expected)
+
+
+async def test_heartbeats_outlive_an_outage_of_auth():
+    async with serving(access_seconds=0.001, heartbeat_seconds=0.02) as world, world.stub(ANN) as stub:
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[world.auth.space(ANN)]))
+        assert await read(call) == HEARTBEAT
+        world.auth.down = True
+        assert await read(call) == HEARTBEAT
+        call.cancel()
+
+
+async def test_watches_end_with_ok_when_the_server_drains(world):
+    space = world.auth.space(ANN)
+    async with world.stub(ANN) as stub:
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
+        assert await read(call) == HEARTBEAT
+        world.app.drain.begin()
+        assert await read(call) is grpc.aio.EOF
+        assert await call.code() is grpc.StatusCode.OK
+        late = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
+        assert [one async for one in late] == [HEARTBEAT]
+
+
+async def test_a_watcher_who_leaves_is_forgotten(world):
+    space = world.auth.space(ANN)
+    async with world.stub(ANN) as stub:
+        doorbells = watched(world)
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
+        assert await read(call) == HEARTBEAT
+        assert len(doorbells._watchers) == 1
+        call.cancel()
+        await eventually(lambda: not doorbells._watchers)
+
+
+def watched(world):
+    (mount,) = world.app.mounts
+    return mount.args[0]._watches._doorbells
+
+
+# -- preferences
+
+
+async def test_preferences(world):
+    space, other = world.auth.space(ANN, BOB), world.auth.space(ANN)
+    off, instant = notify_pb2.MAIL_MODE_OFF, notify_pb2.MAIL_MODE_INSTANT
+
+    async def mode(stub, space):
+        return (await stub.GetPreference(notify_pb2.GetPreferenceRequest(space_id=space))).mode
+
+    async def change(stub, mode):
+        request = notify_pb2.SetPreferenceRequest(request_id=new_request_id(), space_id=space, mode=mode)
+        return (await stub.SetPreference(request)).mode
+
+    async with world.stub(ANN) as ann, world.stub(BOB) as bob:
+        assert await mode(ann, space) == instant
+        assert await change(ann, off) == off
+        assert [await mode(ann, space), await mode(ann, other), await mode(bob, space)] == [off, instant, instant]
+        assert await change(ann, instant) == instant
+        assert await mode(ann, space) == instant
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"mode": notify_pb2.MAIL_MODE_UNSPECIFIED}, InvalidArgument),
+        ({"mode": 99}, InvalidArgument),
+        ({"request_id": b"short"}, InvalidArgument),
+        ({"space_id": "nonsense"}, InvalidArgument),
+        ({"space_id": "z" * 26}, NoSuchSpace),
+    ],
+)
+async def test_wrong_preferences_are_refused(world, changes, expected):
+    right = {"request_id": new_request_id(), "space_id": world.auth.space(ANN), "mode": notify_pb2.MAIL_MODE_OFF}
+    async with world.stub(ANN) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.SetPreference(notify_pb2.SetPreferenceRequest(**(right | changes)))
+    assert isinstance(error_from_rpc(caught.value), expected)
+
+
+async def test_preferences_are_for_members(world):
+    space = world.auth.space(EVE)
+    async with world.stub(ANN) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetPreference(notify_pb2.GetPreferenceRequest(space_id=space))
+    assert isinstance(error_from_rpc(caught.value), NoSuchSpace)
+
+
+# -- mail
+
+
+async def test_mail_goes_to_others_as_they_want_it(world):
+    space = world.auth.space(ANN, BOB, EVE)
+    async with world.stub(EVE) as stub:
+        await stub.SetPreference(
+            notify_pb2.SetPreferenceRequest(request_id=new_request_id(), space_id=space, mode=notify_pb2.MAIL_MODE_OFF)
+        )
+    world.announce(space, 1, author=BOB)
+    await eventually(lambda: bool(world.sender.sent))
+    assert [mail.to for mail in world.sender.sent] == [ANN.email]
+    assert world.auth.asked.count("members") == 1
