@@ -1,0 +1,91 @@
+"""Commands run as a person runs them, with the time and the memory that they took; and files to run them on."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Wall seconds from start to end, and the most memory that was resident, in bytes."""
+
+    seconds: float
+    peak_bytes: int
+
+
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None, *, stdin: str = "") -> Cost:
+    """Run a command to its end; RuntimeError with what it said if it fails."""
+    began = time.perf_counter()
+    child = subprocess.Popen(
+        command,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stderr is not None
+    child.stdin.write(stdin)
+    child.stdin.close()
+    said = child.stderr.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    child.stderr.close()
+    if child.returncode:
+        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}: {said[-2000:]}")
+    return Cost(time.perf_counter() - began, usage.ru_maxrss * KIB)
+
+
+def tool(name: str) -> str:
+    """A program of this virtual environment."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def small_files(folder: Path, count: int = 10_000, size: int = 4 * KIB) -> None:
+    """`count` files of random bytes, a hundred in each directory."""
+    source = random.Random(count)
+    for at in range(count):
+        path = folder / f"{at // 100:03}" / f"{at % 100:02}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(source.randbytes(size))
+
+
+def large_file(folder: Path, size: int) -> None:
+    """One file of random bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = random.Random(size)
+    with (folder / "large.bin").open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(source.randbytes(MIB))
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A device of one person, and its folder."""
+
+    home: Path
+    folder: Path
+
+    def sync(self, space: str) -> Cost:
+        """Sync the folder with a space."""
+        return self._run("sync", str(self.folder), "--space", space, "--json")
+
+    def sign(self, verb: str, endpoint: str, email: str) -> None:
+        """`signup` or `login`."""
+        self._run(verb, "--endpoint", endpoint, "--email", email, "--password-stdin", stdin="a long password\n")
+
+    def create_space(self, name: str) -> None:
+        self._run("spaces", "create", name)
+
+    def _run(self, *arguments: str, stdin: str = "") -> Cost:
+        return run([tool("syncline"), *arguments], {"SYNCLINE_HOME": str(self.home)}, stdin=stdin)

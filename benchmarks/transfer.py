@@ -1,0 +1,110 @@
+"""Syncing against copying: the same files, the same emulator, the same run.
+
+Syncline's figures are whole commands, from start to end, with chunking, proof, metadata commit and durable writes;
+s5cmd and rclone copy the files to a bucket of their own and back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.machine import MIB, Cost, Device, large_file, run, small_files, tool
+from benchmarks.report import Table
+from stack.running import running_stack
+from stack.up import Stack
+
+BUCKET = "peers"
+LARGE_BYTES = 512 * MIB
+SETTLE_SECONDS = 3.0
+
+
+class Peers:
+    """s5cmd and rclone, with the emulator's root credentials and a bucket without our policies."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._environment = stack.aws.environment()
+
+    async def prepare(self) -> None:
+        async with self._stack.aws.client("s3") as s3:
+            await s3.create_bucket(Bucket=BUCKET)
+
+    def s5cmd(self, source: str, target: str) -> Cost:
+        return run(
+            [tool("s5cmd"), "--endpoint-url", self._stack.aws.endpoint, "--log", "error", "cp", source, target],
+            self._environment,
+        )
+
+    def rclone(self, source: str, target: str) -> Cost:
+        remote = f":s3,provider=Other,env_auth=true,endpoint='{self._stack.aws.endpoint}':"
+        source, target = (place.replace("s3://", remote) for place in (source, target))
+        # As many transfers at once as it needs to be at its best with small files; its defaults are slower.
+        return run([tool("rclone"), "copy", "--transfers", "32", "--checkers", "32", source, target], self._environment)
+
+
+def measure(stack: Stack, scratch: Path, what: str, make: Callable[[Path], None], table: Table) -> None:
+    source = scratch / what
+    make(source)
+    ours = _sync(scratch, what, source)
+    peers = Peers(stack)
+    theirs = {}
+    for name, copy in (("s5cmd", peers.s5cmd), ("rclone", peers.rclone)):
+        time.sleep(SETTLE_SECONDS)
+        remote, back = f"s3://{BUCKET}/{what}-{name}/", scratch / f"{what}-{name}"
+        up = copy(f"{source}/", remote)
+        down = copy(f"{remote}*" if name == "s5cmd" else remote, f"{back}/")
+        theirs[name] = (up, down)
+        shutil.rmtree(back)
+    shutil.rmtree(source)
+    for i, direction in enumerate(("up", "down")):
+        table.row(
+            f"{what}, {direction}",
+            f"{ours[i].seconds:.2f}",
+            *(
+                cell
+                for name in ("s5cmd", "rclone")
+                for cell in (f"{theirs[name][i].seconds:.2f}", f"{theirs[name][i].seconds / ours[i].seconds:.1f}x")
+            ),
+        )
+
+
+def _sync(scratch: Path, what: str, source: Path) -> tuple[Cost, Cost]:
+    one = Device(scratch / "one", source)
+    two = Device(scratch / "two", scratch / f"{what} again")
+    one.create_space(what)
+    time.sleep(SETTLE_SECONDS)
+    up = one.sync(what)
+    time.sleep(SETTLE_SECONDS)
+    down = two.sync(what)
+    _same(source, two.folder)
+    shutil.rmtree(two.folder)
+    shutil.rmtree(source / ".syncline", ignore_errors=True)
+    return up, down
+
+
+def _same(one: Path, other: Path) -> None:
+    for path in one.rglob("*"):
+        relative = path.relative_to(one)
+        if path.is_file() and relative.parts[0] != ".syncline":
+            assert path.read_bytes() == (other / relative).read_bytes(), f"{relative} differs"
+
+
+def main() -> None:
+    table = Table("syncline s", "s5cmd s", "ratio", "rclone s", "ratio")
+    with tempfile.TemporaryDirectory() as temporary, running_stack() as stack:
+        scratch = Path(temporary)
+        asyncio.run(Peers(stack).prepare())
+        Device(scratch / "one", scratch).sign("signup", stack.endpoint, "bench@example.com")
+        Device(scratch / "two", scratch).sign("login", stack.endpoint, "bench@example.com")
+        measure(stack, scratch, "10,000 x 4 KiB", small_files, table)
+        measure(stack, scratch, "1 x 512 MiB", lambda folder: large_file(folder, LARGE_BYTES), table)
+    table.print("Whole syncs against plain copies (ratio: how many times as long the peer takes)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A TCP proxy that counts what passes, and breaks connections when it is told to; and an endpoint that names it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+CHUNK = 1 << 16
+SLOW_DOWN = b"HTTP/1.1 503 Slow Down\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Proxy:
+    """Passes connections on to `host:port`. `fault`, asked for each chunk that a client sends, may break it."""
+
+    def __init__(self, target: str, fault: Callable[[], str | None] = lambda: None) -> None:
+        host, _, port = target.rpartition(":")
+        self._target = (host, int(port))
+        self._fault = fault
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.bytes = 0
+        self.faults = 0
+        self._lock = threading.Lock()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            server = socket.create_connection(self._target)
+            threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket, from_client: bool) -> None:
+        try:
+            while data := source.recv(CHUNK):
+                fault = self._fault() if from_client else None
+                if fault is not None:
+                    self.faults += 1
+                    if fault == "503":
+                        source.sendall(SLOW_DOWN)
+                    break
+                with self._lock:
+                    self.bytes += len(data)
+                sink.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for end in (source, sink):
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+                end.close()
+
+
+@contextmanager
+def serving(body: bytes, content_type: str = "application/json") -> Iterator[str]:
+    """An HTTP server that answers everything with `body`; its address as a URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-type", content_type)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@contextmanager
+def behind_proxies(
+    endpoint: str, fault: Callable[[], str | None] = lambda: None
+) -> Iterator[tuple[str, dict[str, Proxy]]]:
+    """An endpoint like `endpoint` whose services and storage are behind proxies; only storage has faults."""
+    with urllib.request.urlopen(f"{endpoint}/.well-known/syncline") as answer:
+        deployment: dict[str, Any] = json.load(answer)
+    with ExitStack() as opened:
+        proxies = {name: Proxy(deployment[name]["target"]) for name in ("auth", "metadata", "notify")}
+        proxies["s3"] = Proxy(deployment["s3"]["endpoint"].removeprefix("http://"), fault)
+        for name, proxy in proxies.items():
+            opened.callback(proxy.close)
+            if name == "s3":
+                deployment["s3"]["endpoint"] = f"http://{proxy.address}"
+            else:
+                deployment[name]["target"] = proxy.address
+        yield opened.enter_context(serving(json.dumps(deployment).encode())), proxies
