@@ -1,0 +1,43 @@
+"""What can be a name, and what a path is."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import InvalidArgument
+from core.names import name_problem, normalize, split_path
+
+
+@pytest.mark.parametrize("name", ["a", "...", "a b", ".hidden", "é" * 127, "x" * 255, "名前", "-rf", "a\nb", "con"])
+def test_names_that_are_allowed(name: str) -> None:
+    assert name_problem(name) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/", "a\0b", "x" * 256, "é" * 128, "e\u0301", "\ud800"], ids=ascii
+)
+def test_names_that_are_not(name: str) -> None:
+    assert name_problem(name)
+    if name.strip("/"):
+        with pytest.raises(InvalidArgument):
+            split_path(f"directory/{name}/" if "/" not in name else f"{name}/..")
+
+
+@given(st.text(min_size=1))
+def test_a_normalized_name_is_not_refused_for_its_form(name: str) -> None:
+    assert "normal form" not in (name_problem(normalize(name)) or "")
+
+
+@given(
+    st.lists(st.text(min_size=1, max_size=20).map(normalize).filter(lambda name: not name_problem(name)), max_size=9)
+)
+def test_a_path_is_its_names(names: list[str]) -> None:
+    assert split_path("/".join(names)) == tuple(names)
+
+
+def test_the_root_and_a_path_that_is_too_long() -> None:
+    assert split_path("") == split_path("/") == ()
+    with pytest.raises(InvalidArgument):
+        split_path("/".join(["x" * 200] * 21))
