@@ -11,6 +11,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -34,6 +35,15 @@ from gateway.wellknown import JWKS_SECONDS, Jwks
 _TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _SEND_SECONDS: Final = 30.0
 """A client that does not take a slice of content within this time holds up the memory that others wait for."""
+
+
+class _AnyPath(PathConvertor):
+    """A path of which any character can be part, a line break too."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("any_path", _AnyPath())
 
 
 class NotAFile(SynclineError):
@@ -75,17 +85,19 @@ def routes(
             raise NotAFile
         return await _download(request, space, node.name, node.content, contents)
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/.well-known/syncline", syncline),
             Route("/.well-known/jwks.json", keys),
             Route("/healthz", healthz),
             Route("/readyz", readyz),
-            Route("/v1/spaces/{space}/content/{path:path}", content),
+            Route("/v1/spaces/{space}/content/{path:any_path}", content),
         ],
         middleware=[Middleware(Requests, readiness=readiness)],
         exception_handlers={SynclineError: on_error, HTTPException: on_http_exception},
     )
+    app.router.redirect_slashes = False
+    return app
 
 
 async def _download(request: Request, space: SpaceId, name: str, content: Content, contents: Contents) -> Response:

@@ -56,7 +56,7 @@ class Budget:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self.give(size)
-            else:
+            elif entry in self._waiting:
                 self._waiting.remove(entry)
                 self._serve()
             raise

@@ -17,7 +17,7 @@ MAX_FETCH: Final = 4 * MIB
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a fetch holds of one block: the bytes [at, at + length) of it; `digest` is there if it is the whole block."""
+    """What a fetch holds of one block, at [at, at + length) of what it fetches; with `digest` if it is all of it."""
 
     at: int
     length: int
@@ -50,6 +50,8 @@ def plan(manifest: Manifest, start: int, stop: int) -> Iterator[Fetch]:
 
 def _wanted(manifest: Manifest, start: int, stop: int) -> Iterator[tuple[BlockRef, bool]]:
     """The wanted parts of blocks, and whether each is the whole block."""
+    if start == stop:
+        return
     begin = 0
     for ref in manifest.refs():
         end = begin + ref.length

@@ -32,12 +32,12 @@ class Requests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status, sent = time.monotonic(), 0, 0
+        began, status, sent, complete = time.monotonic(), 0, 0, False
         ident = take_request_id(_offered_id(scope))
         structlog.contextvars.bind_contextvars(request_id=ident)
 
         async def sending(message: Message) -> None:
-            nonlocal status, sent
+            nonlocal status, sent, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID_KEY.encode(), ident.encode())]
@@ -46,17 +46,16 @@ class Requests:
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))
             await send(message)
+            complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        broken_off = False
         try:
             await self._app(scope, receive, sending)
-        except Exception as error:  # the boundary: whatever it is, it is told and logged here
+        except Exception:  # the boundary: whatever it is, it is told and logged here
             if status == 0:
                 log.exception("request failed")
                 await internal()(scope, receive, sending)
             else:
-                broken_off = True
-                log.error("response broken off", exc_info=error)
+                log.exception("response broken off")
         finally:
             route = getattr(scope.get("endpoint"), "__name__", "none")
             level = log.debug if route in _QUIET else log.info
@@ -66,7 +65,7 @@ class Requests:
                 route=route,
                 status=status,
                 bytes=sent,
-                complete=not broken_off,
+                complete=complete,
                 duration_ms=round((time.monotonic() - began) * 1000, 1),
             )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from aiohttp import ClientPayloadError
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 from core.blocks import MAX_OBJECT_BYTES, Digest, object_key
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_s3.client import S3Client
 
 _ATTEMPTS: Final = 3
-_BROKEN: Final = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
+_BROKEN: Final = (ClientPayloadError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 """What can become of a body after the SDK has seen its headers and repeats nothing any more."""
 _NOT_THERE: Final = frozenset({"AccessDenied", "InvalidRange", "NoSuchKey"})
 """AccessDenied is what S3 says of a missing key to a role that may not list the bucket, as the gateway's."""

@@ -91,6 +91,8 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
     server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     await server.listening.wait()
+    if not server.started:
+        await serving  # raises what kept it from starting
     try:
         yield f"{settings.listen.rpartition(':')[0]}:{listener.getsockname()[1]}"
     finally:
@@ -114,8 +116,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server."""
-        await super().startup(sockets)
-        self.listening.set()
+        try:
+            await super().startup(sockets)
+        finally:
+            self.listening.set()
 
 
 def _listen(address: str) -> socket.socket:

@@ -60,7 +60,10 @@ class Place:
         return Place(self.space, self.path.rpartition("/")[0], self.text.rstrip("/").rpartition("/")[0] or "the root")
 
     def below(self, name: str) -> Place:
-        return Place(self.space, f"{self.path}/{name}".lstrip("/"), f"{self.text.rstrip('/')}/{name}")
+        text = self.text.rstrip("/")
+        return Place(
+            self.space, f"{self.path}/{name}".lstrip("/"), f"{text}{'/' if text and text[-1] != ':' else ''}{name}"
+        )
 
 
 @contextmanager

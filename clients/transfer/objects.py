@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import obstore
 from obstore import exceptions
@@ -22,7 +22,7 @@ from core.blocks import Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 
 if TYPE_CHECKING:
-    from obstore.store import S3Credential
+    from obstore.store import ClientConfig, S3Credential
 
     from clients.sdk.space import Space
 
@@ -32,8 +32,13 @@ ATTEMPTS: Final = 6
 _FIRST_DELAY: Final = 0.1
 _LONGEST_DELAY: Final = 3.0
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
-REQUEST_TIMEOUT: Final = timedelta(minutes=5)
-"""For an object of 8 MiB this is a line of 28 KB/s."""
+SILENCE_TIMEOUT: Final = timedelta(seconds=30)
+"""A GET that brings nothing for this long is dead."""
+GET_TIMEOUT: Final = timedelta(minutes=30)
+PUT_TIMEOUT: Final = timedelta(minutes=2)
+"""A PUT that is not done after this time is dead, or the line is slow: then it gets twice the time from now on.
+Nothing else tells the one from the other."""
+LONGEST_PUT_TIMEOUT: Final = timedelta(minutes=32)
 
 
 class ObjectMissing(SynclineError):
@@ -66,25 +71,35 @@ class ObjectStore(Protocol):
         """These bytes of the object, fewer if it ends before. ObjectMissing. What comes is not verified."""
 
 
+class _Stores(NamedTuple):
+    """The same storage with different patience."""
+
+    put: S3Store
+    get: S3Store
+
+
 class S3Objects:
     """ObjectStore on S3: one PUT for each object, with its checksum, and only where there is none yet."""
 
     def __init__(self, storage: Storage, credentials: Credentials, requests: Requests) -> None:
         self._storage = storage
         self._credentials = credentials
-        self._requests = requests
+        self.requests = requests
         self._lock = threading.Lock()
-        self._opened: S3Store | None = None
+        self._opened: _Stores | None = None
+        self._put_timeout = PUT_TIMEOUT
 
     def put(self, digest: Digest, data: bytes) -> None:
-        def put(store: S3Store, key: str) -> None:
-            self._requests.add(s3_put=1)
+        def put(stores: _Stores, key: str) -> None:
+            self.requests.add(s3_put=1)
             try:
                 # obstore sends the SHA-256 of what it is given; `bytes` cannot have changed since they were hashed.
-                obstore.put(store, key, data, mode="create", use_multipart=False)
-            except exceptions.AlreadyExistsError:
+                obstore.put(stores.put, key, data, mode="create", use_multipart=False)
+            except exceptions.AlreadyExistsError as error:
+                if _answer(error)[0] == _CONFLICT:  # somebody is just putting it, and may fail: not there yet
+                    raise
                 return
-            self._requests.add(bytes_up=len(data))
+            self.requests.add(bytes_up=len(data))
 
         self._retried(digest, put)
 
@@ -106,33 +121,35 @@ class S3Objects:
         return self._received(digest, get_range)
 
     def _received(self, digest: Digest, get: Callable[[S3Store, str], memoryview]) -> memoryview:
-        def counted(store: S3Store, key: str) -> memoryview:
-            self._requests.add(s3_get=1)
+        def counted(stores: _Stores, key: str) -> memoryview:
+            self.requests.add(s3_get=1)
             try:
-                data = get(store, key)
+                data = get(stores.get, key)
             except FileNotFoundError:
                 raise ObjectMissing(f"storage does not have object {digest.hex()}") from None
-            self._requests.add(bytes_down=len(data))
+            self.requests.add(bytes_down=len(data))
             return data
 
         return self._retried(digest, counted)
 
-    def _retried(self, digest: Digest, request: Callable[[S3Store, str], T]) -> T:
+    def _retried(self, digest: Digest, request: Callable[[_Stores, str], T]) -> T:
         """The one place where requests to storage are repeated: obstore is told not to."""
         renewed = False
         delay = _FIRST_DELAY
         for attempt in range(1, ATTEMPTS + 1):
-            store, prefix = self._store()
+            stores, prefix = self._stores()
             try:
-                return request(store, prefix + digest.hex())
+                return request(stores, prefix + digest.hex())
             except (exceptions.BaseError, OSError) as error:
                 status, code = _answer(error)
                 if code in _STALE_CREDENTIALS and not renewed:
                     renewed = True
-                    self._renew(store)
+                    self._renew(stores)
                     continue
                 if not _passing(status, code):
                     raise _meaning(error, status, code) from None
+                if not status and _TIMED_OUT in str(error):
+                    self._have_patience(stores)
                 if attempt == ATTEMPTS:
                     raise Unavailable(
                         f"storage does not answer ({_brief(error, status, code)}); try again later"
@@ -141,20 +158,29 @@ class S3Objects:
             delay = min(delay * 2, _LONGEST_DELAY)
         raise AssertionError("the last attempt returns or raises")
 
-    def _store(self) -> tuple[S3Store, str]:
+    def _stores(self) -> tuple[_Stores, str]:
         # Asked first by ourselves: what the provider raises reaches us only as text.
         prefix = self._credentials.get().key_prefix
         with self._lock:
             if self._opened is None:
-                self._opened = _open(self._storage, self._provide)
+                self._opened = _Stores(
+                    put=_open(self._storage, self._provide, {"timeout": self._put_timeout}),
+                    get=_open(self._storage, self._provide, {"timeout": GET_TIMEOUT, "read_timeout": SILENCE_TIMEOUT}),
+                )
             return self._opened, prefix
 
-    def _renew(self, refused: S3Store) -> None:
+    def _renew(self, refused: _Stores) -> None:
         """A store keeps the credentials that it was given: drop it and them."""
         with self._lock:
             if self._opened is refused:
                 self._opened = None
                 self._credentials.forget()
+
+    def _have_patience(self, hasty: _Stores) -> None:
+        with self._lock:
+            if self._opened is hasty:
+                self._opened = None
+                self._put_timeout = min(2 * self._put_timeout, LONGEST_PUT_TIMEOUT)
 
     def _provide(self) -> S3Credential:
         held = self._credentials.get()
@@ -172,7 +198,7 @@ def open_objects(space: Space, access: Access) -> S3Objects:
     return S3Objects(session.deployment.s3, Credentials(session, space.id, access), session.requests)
 
 
-def _open(storage: Storage, provide: Callable[[], S3Credential]) -> S3Store:
+def _open(storage: Storage, provide: Callable[[], S3Credential], patience: ClientConfig) -> S3Store:
     endpoint = _endpoint(storage)
     # Everything is said here that obstore would else take from the user's AWS_* variables, which are not about us.
     config: dict[str, Any] = {
@@ -193,8 +219,8 @@ def _open(storage: Storage, provide: Callable[[], S3Credential]) -> S3Store:
         client_options={
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": CONNECT_TIMEOUT,
-            "timeout": REQUEST_TIMEOUT,
             "user_agent": "syncline",
+            **patience,
         },
         retry_config={"max_retries": 0, "retry_timeout": timedelta()},
         **config,
@@ -225,13 +251,14 @@ _STALE_CREDENTIALS = {
 }
 _PASSING_CODES = {
     "BadDigest",  # damaged on the way
-    "ConditionalRequestConflict",  # somebody else is just storing the same object
     "IncompleteBody",
     "RequestTimeout",
     "SlowDown",
     "XAmzContentChecksumMismatch",
     "XAmzContentSHA256Mismatch",
 }
+_TIMED_OUT = "kind: Timeout"
+_CONFLICT = 409
 _BEYOND_THE_END = 416
 _CLOCK_CODES = {"RequestTimeTooSkewed", "RequestExpired"}
 
@@ -244,7 +271,7 @@ def _answer(error: Exception) -> tuple[int, str]:
 
 
 def _passing(status: int, code: str) -> bool:
-    return status == 0 or status >= 500 or status in {408, 429} or code in _PASSING_CODES
+    return status == 0 or status >= 500 or status in {408, _CONFLICT, 429} or code in _PASSING_CODES
 
 
 def _meaning(error: Exception, status: int, code: str) -> SynclineError:

@@ -96,7 +96,8 @@ class Run(Generic[R]):
 
         def guarded() -> None:
             with self._guarded():
-                work()
+                if not self.stopping:
+                    work()
 
         try:
             executor.submit(guarded)

@@ -140,6 +140,10 @@ class _Object:
         assert self.declaration is not None, "a pack is declared when it is closed"
         return self.declaration
 
+    def full(self) -> bool:
+        """Whether an open pack is to be closed."""
+        return self.builder is not None and self.builder.full
+
 
 _Placed = tuple[_Object, int]
 """Where a block of this run lies, and at which offset."""
@@ -285,6 +289,7 @@ class _Upload(Run[Uploaded | Failed]):
             if placed is None or placed[0].refused is not None:
                 return False
             self._refer(file, block, placed)
+            self._close_full_pack()
             return True
 
     def _place_in_pack(self, file: _File, block: Block) -> None:
@@ -296,9 +301,7 @@ class _Upload(Run[Uploaded | Failed]):
                     placed = (pack, pack.builder.add(block))
                     self._remember(block, placed)
                     self._refer(file, block, placed)
-                    if pack.builder.full or len(pack.waiting) >= _WAITING_FILES:
-                        self._pack = None
-                        self._start_storing(pack)
+                    self._close_full_pack()
                     return
             self._budget.take(_PACK_KEPT)
             with self.lock:
@@ -307,6 +310,12 @@ class _Upload(Run[Uploaded | Failed]):
                     self._pack = _Object(kept=_PACK_KEPT, builder=PackBuilder())
             if surplus:
                 self._budget.give_back(_PACK_KEPT)
+
+    def _close_full_pack(self) -> None:
+        pack = self._pack
+        if pack is not None and (pack.full() or len(pack.waiting) >= _WAITING_FILES):
+            self._pack = None
+            self._start_storing(pack)
 
     def _place_alone(self, file: _File, block: Block) -> None:
         size = len(block.data)

@@ -23,6 +23,9 @@ from services.metadata.wire import entry_from_bytes
 
 ROUND_ENTRIES = 16
 """Entries projected at once: at most 6 MB of changes."""
+QUIET_ROUNDS = 5
+"""The table is written when nobody has committed for so many times the coalescing time, or `ROUND_ENTRIES` entries wait:
+what changes often is then written once, and a burst of commits does not compete with its own projection."""
 MAX_PAUSE_SECONDS = 5.0
 
 log = structlog.get_logger()
@@ -51,10 +54,13 @@ class Projector:
         self._now_ms = now_ms
         self._coalesce_seconds = coalesce_seconds
         self._lease_ms = lease_ms
+        self._announced: int | None = None
+        """What is published for certain; None until this run has looked."""
         self._lease_until_ms = 0
         self._lease_lock = asyncio.Lock()
         self._appending = 0
         self._progress = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -86,27 +92,34 @@ class Projector:
     async def caught_up_to(self, seq: int) -> None:
         """Wait until the table holds entry `seq`."""
         while self._view.floor < seq:
+            self._hurried.set()
             self.wake()
             self._progress.clear()
             await self._progress.wait()
 
     async def drain(self) -> None:
         """Wait until nothing is left to do."""
+        self._hurried.set()
         self.wake()
         assert self._task is not None
         await self._task
 
     async def stop(self) -> None:
         """Finish what can be finished."""
+        self._hurried.set()
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def _run(self) -> None:
         pause = self._coalesce_seconds
         while True:
-            await asyncio.sleep(pause)
+            await self._linger(pause)
             try:
+                await self._announce()
+                await self._until_quiet()
                 if await self._round():
+                    self._hurried.clear()
+                    self._announced = None
                     return
                 pause = 0.0
             except Exception as error:
@@ -114,30 +127,48 @@ class Projector:
                 pause = min(max(pause, 0.05) * 2, MAX_PAUSE_SECONDS)
                 unexpected = not isinstance(error, SynclineError)
                 log.warning("projection_postponed", space=self._view.space, pause_seconds=pause, exc_info=unexpected)
+                await asyncio.sleep(pause)
+
+    async def _linger(self, seconds: float) -> None:
+        """Wait, unless somebody waits for the table."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
+    async def _until_quiet(self) -> None:
+        """Let a burst of commits pass; what it says meanwhile is announced."""
+        quiet = 0
+        while quiet < QUIET_ROUNDS and not self._hurried.is_set():
+            seq = self._view.seq
+            if seq - self._view.floor >= ROUND_ENTRIES:
+                return
+            await self._linger(self._coalesce_seconds)
+            quiet = quiet + 1 if self._view.seq == seq else 0
+            await self._announce()
 
     async def _round(self) -> bool:
-        """One step of announcing and projecting; True when nothing is left and the mark is gone."""
+        """One step of projecting; True when nothing is left and the mark is gone."""
         view = self._view
         await view.validate()
         state = await self._table.state(view.space)
         entries = list(islice((entry for entry in view.tail if entry.seq > state.projected_seq), ROUND_ENTRIES))
         head = view.seq
-        await self._announce(state.announced_seq, head)
+        announced = await self._announce(state.announced_seq)
         if entries:
             await self._table.project(view.space, fold(entries))
         projected = entries[-1].seq if entries else max(state.projected_seq, view.floor)
         used_bytes = entries[-1].used_bytes if entries else state.used_bytes
         async with self._lease_lock:
-            done = not self._appending and view.seq == projected == head
+            done = not self._appending and view.seq == projected == head == announced
             unmark = {self._process: self._lease_until_ms} if done and self._lease_until_ms else {}
             if done:
                 # Forget the lease before the mark goes, so that the next append marks again in any case.
                 self._lease_until_ms = 0
-            if entries or unmark or head > state.announced_seq:
+            if entries or unmark or announced > state.announced_seq:
                 await self._table.save_progress(
                     view.space,
                     projected_seq=projected,
-                    announced_seq=head,
+                    announced_seq=announced,
                     used_bytes=used_bytes,
                     unmark=unmark,
                 )
@@ -145,9 +176,17 @@ class Projector:
         self._progress.set()
         return done
 
-    async def _announce(self, announced: int, head: int) -> None:
-        for event in events(self._view.space, await self._entries(announced, head)):
-            await self._topic.publish(self._view.space, event)
+    async def _announce(self, by_others: int = 0) -> int:
+        """Publish the entries that this process knows and that nobody has published; the last one published."""
+        if self._announced is None:
+            by_others = by_others or (await self._table.state(self._view.space)).announced_seq
+        announced, head = max(self._announced or 0, by_others), self._view.seq
+        if announced < head:
+            for event in events(self._view.space, await self._entries(announced, head)):
+                await self._topic.publish(self._view.space, event)
+            announced = head
+        self._announced = announced
+        return announced
 
     async def _entries(self, after: int, head: int) -> list[Entry]:
         """Entries (after, head], from memory where they are there."""

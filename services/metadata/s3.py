@@ -32,8 +32,6 @@ class S3Storage:
     """ObjectStorage on the content bucket.
 
     Objects larger than MAX_OBJECT_BYTES are not read and count as missing: they are none of ours.
-    What is read gets hashed by the caller, so the client should have `response_checksum_validation="when_required"`
-    lest each byte is hashed twice.
     """
 
     def __init__(self, client: S3Client, *, bucket: str) -> None:

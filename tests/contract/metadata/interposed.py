@@ -46,7 +46,8 @@ class Faults:
 
 
 def refusal(code: str, **more: Any) -> ClientError:
-    return ClientError({"Error": {"Code": code, "Message": "injected"}, **more}, "operation")
+    answer: Any = {"Error": {"Code": code, "Message": "injected"}, **more}
+    return ClientError(answer, "operation")
 
 
 def cancelled(*reasons: str) -> ClientError:

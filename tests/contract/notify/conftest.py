@@ -189,7 +189,9 @@ async def closed(outside: Outside) -> None:
 
 async def made_table(dynamodb: Any) -> str:
     """That emulator's CloudFormation cannot read our template, so here is what matters of it."""
-    name = f"notify-{new_text_id()}"
+    name = "notify"
+    if name in (await dynamodb.list_tables())["TableNames"]:
+        return name
     await dynamodb.create_table(
         TableName=name,
         BillingMode="PAY_PER_REQUEST",

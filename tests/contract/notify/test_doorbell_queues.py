@@ -4,10 +4,11 @@ import pytest
 
 from core.identifiers import new_text_id
 from services.notify.ports import QueueGone
+from tests.contract.notify.conftest import Outside
 from tests.contract.notify.test_queue import received
 
 
-def fresh(outside) -> str:
+def fresh(outside: Outside) -> str:
     return outside.doorbell_queues.prefix + new_text_id()
 
 

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from services.notify.ports import QueueGone
+from services.notify.records import Message
 
 
 async def received(queue, count):
     """Receive until `count` messages came."""
-    messages = []
+    messages: list[Message] = []
     async with asyncio.timeout(10):
         while len(messages) < count:
             messages += await queue.receive()

@@ -4,6 +4,7 @@ import asyncio
 
 from core.identifiers import SpaceId, UserId, new_text_id
 from services.notify.records import Claim, Claimant, MailMode
+from tests.contract.notify.conftest import Outside
 
 MINUTE = 60_000
 NOW = 1_764_000_000_000
@@ -17,7 +18,7 @@ def claimant(where: SpaceId, user: str = "u" * 26) -> Claimant:
     return Claimant(where, UserId(user), new_text_id())
 
 
-async def claim(outside, who: Claimant, seq: int, *, now: int = NOW) -> Claim:
+async def claim(outside: Outside, who: Claimant, seq: int, *, now: int = NOW) -> Claim:
     return await outside.store.claim(who, seq, now=now, lease_until=now + MINUTE)
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
-from core.errors import NoSuchSpace, Unavailable
+from core.errors import DeviceRevoked, NoSuchSpace, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from runtime.context import current_service
 from runtime.server import App, running
@@ -48,6 +48,7 @@ class FakeAuth(AuthServiceServicer):
     revoked: set[DeviceId] = field(default_factory=set)
     down: bool = False
     asked: list[str] = field(default_factory=list)
+    target: str = ""
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
     def space(self, *members: Person) -> SpaceId:
@@ -79,6 +80,13 @@ class FakeAuth(AuthServiceServicer):
         if space not in self.members_of:
             raise NoSuchSpace
         return Roster("Team", tuple(Member(person.user, person.email) for person in self.members_of[space]))
+
+    async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
+        self._answer("check")
+        if device in self.revoked:
+            raise DeviceRevoked
+        if all(person.user != user for person in self.members_of.get(space, [])):
+            raise NoSuchSpace
 
     # ---- AuthService
 
@@ -120,23 +128,25 @@ class FakeAuth(AuthServiceServicer):
             yield target
 
 
+fake_auth: Callable[[], FakeAuth] = FakeAuth
+"""Makes one. The rpcs that nobody here calls stay abstract."""
+
+
 def settings(auth_target: str = "127.0.0.1:1", **more: Any) -> Settings:
     """Settings for a notify of tests."""
-    return Settings(
-        **{
-            "service_secret": SecretStr(SECRET),
-            "auth_target": auth_target,
-            "notify_table": "notify",
-            "mail_queue_url": "http://127.0.0.1/mail",
-            "changes_topic_arn": "arn:aws:sns:us-east-1:000000000000:changes",
-            "doorbell_queue_prefix": "doorbell-",
-            "mail_sender": "syncline@example.com",
-            "public_url": "http://127.0.0.1:8080",
-            "drain_seconds": 0.0,
-            "grace_seconds": 2.0,
-        }
-        | more
-    )
+    fields: dict[str, Any] = {
+        "service_secret": SecretStr(SECRET),
+        "auth_target": auth_target,
+        "notify_table": "notify",
+        "mail_queue_url": "http://127.0.0.1/mail",
+        "changes_topic_arn": "arn:aws:sns:us-east-1:000000000000:changes",
+        "doorbell_queue_prefix": "doorbell-",
+        "mail_sender": "syncline@example.com",
+        "public_url": "http://127.0.0.1:8080",
+        "drain_seconds": 0.0,
+        "grace_seconds": 2.0,
+    }
+    return Settings(**(fields | more))
 
 
 def commit(seq: int, person: Person, *names: str, **counts: int) -> dict[str, Any]:
@@ -164,5 +174,5 @@ def event(space: str, /, *commits: dict[str, Any], **more: Any) -> str:
 async def eventually(condition: Callable[[], bool], *, within: float = 10.0) -> None:
     """Wait until the condition holds."""
     async with asyncio.timeout(within):
-        while not condition():  # noqa: ASYNC110 # what it asks about knows no events
+        while not condition():
             await asyncio.sleep(0.005)

@@ -4,9 +4,10 @@ import asyncio
 import gc
 import tracemalloc
 
+from core.identifiers import SpaceId
 from services.notify.doorbells import Doorbell, Doorbells
 
-A, B = "a" * 26, "b" * 26
+A, B = SpaceId("a" * 26), SpaceId("b" * 26)
 
 
 async def test_a_watcher_hears_of_its_spaces():

@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.identifiers import SpaceId
 from services.notify.events import parse
 from services.notify.letters import compose, one_line
 from services.notify.records import Mail, Member
 from tests.services.notify.fakes import Person, commit, event
 
 ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
-SPACE = "a" * 26
+SPACE = SpaceId("a" * 26)
 
 
 def letter(*commits, space_name="Team", truncated=False) -> Mail:

@@ -6,13 +6,14 @@ from contextlib import asynccontextmanager
 import pytest
 
 from core.errors import Unavailable
+from core.identifiers import SpaceId
 from services.notify.doorbells import Doorbell, Doorbells
 from services.notify.in_memory import InMemoryNotifyStore, InMemoryTopic
 from services.notify.listener import LEASE_MS, Listener
 from tests.services.notify.fakes import Person, commit, event, eventually
 
 ANN = Person("ann@example.com")
-A = "a" * 26
+A = SpaceId("a" * 26)
 
 
 class World:

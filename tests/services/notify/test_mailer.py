@@ -10,7 +10,7 @@ from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer
 from services.notify.ports import MailRefused
 from services.notify.records import MailMode
-from tests.services.notify.fakes import FakeAuth, Person, commit, event
+from tests.services.notify.fakes import Person, commit, event, fake_auth
 
 ANN, BOB, CAT = Person("ann@example.com"), Person("bob@example.com"), Person("cat@example.com")
 
@@ -37,7 +37,7 @@ class World:
     """A mailer and what is around it."""
 
     def __init__(self):
-        self.auth = FakeAuth()
+        self.auth = fake_auth()
         self.store = InMemoryNotifyStore()
         self.sender = Moody()
         self.now = 1_000_000

@@ -17,7 +17,7 @@ from services.notify.bootstrap import Adapters, bootstrap
 from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
-from tests.services.notify.fakes import SECRET, FakeAuth, Person, commit, event, eventually, settings
+from tests.services.notify.fakes import SECRET, FakeAuth, Person, commit, event, eventually, fake_auth, settings
 
 ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
 HEARTBEAT = notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())
@@ -47,7 +47,7 @@ class World:
 
 @asynccontextmanager
 async def serving(access_seconds=10.0, **more):
-    auth, topic, sender, mail_queue = FakeAuth(), InMemoryTopic(), InMemoryMailSender(), InMemoryQueue()
+    auth, topic, sender, mail_queue = fake_auth(), InMemoryTopic(), InMemoryMailSender(), InMemoryQueue()
     topic.subscribed.append(mail_queue)
     async with auth.serving() as auth_target:
         used = settings(auth_target, **more)

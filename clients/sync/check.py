@@ -1,0 +1,110 @@
+"""Comparing local checksums with the space, without changing anything."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from clients.sync.digests import hash_files
+from clients.sync.files import Files
+from clients.sync.ports import Checking
+from clients.sync.scan import Entry, Scan, scan
+from clients.sync.trees import BaseNode, Problem, path_of
+from core.blocks import Digest
+from core.identifiers import NodeId
+from core.names import normalize
+from core.tree import NodeKind
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """How many files are current, and the paths of the others.
+
+    `stale`: the space has a newer version and the file was not changed here; `modified`: it was changed here;
+    `unknown`: the space has no such file; `deleted`: it was deleted there.
+    """
+
+    current: int = 0
+    stale: list[str] = field(default_factory=list)
+    modified: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    """What could not be looked at."""
+
+    def document(self) -> dict[str, Any]:
+        """As the command line's contract has it."""
+        return {
+            "current": self.current,
+            **{name: sorted(getattr(self, name)) for name in ("stale", "modified", "unknown", "deleted")},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """One file here: its digest, and what folder and space last agreed on for its place."""
+
+    path: str
+    digest: Digest
+    base: BaseNode | None
+
+
+def check(files: Files, base: dict[NodeId, BaseNode], space: Checking) -> Verdicts:
+    """Compare the files of a folder with the current versions. Files that look as they did are not read."""
+    scanned = scan(files)
+    verdicts = Verdicts(problems=list(scanned.problems))
+    places = {node.id: (node.parent, node.local_name) for node in base.values()}
+    base_by_path = {path_of(node.id, places): node for node in base.values() if node.kind is not NodeKind.DIRECTORY}
+    asked: dict[NodeId | str, _Local] = {}
+
+    def questions() -> Iterator[tuple[NodeId | str, Digest]]:
+        for local in _locals(files, scanned, base_by_path, verdicts):
+            key = local.base.id if local.base is not None else normalize(local.path)
+            asked[key] = local
+            yield key, local.digest
+
+    for answer in space.check_versions(questions()):
+        verdicts.current += answer.count - len(answer.differing)
+        for one in answer.differing:
+            _sort(verdicts, asked[one.asked], str(getattr(one.difference, "name", one.difference)))
+    return verdicts
+
+
+def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
+    match difference:
+        case "DELETED":
+            verdicts.deleted.append(local.path)
+        case "UNKNOWN":
+            verdicts.unknown.append(local.path)
+        case _ if local.base is not None and local.digest == local.base.digest:
+            verdicts.stale.append(local.path)
+        case _:
+            verdicts.modified.append(local.path)
+
+
+def _locals(files: Files, scanned: Scan, base_by_path: dict[str, BaseNode], verdicts: Verdicts) -> Iterator[_Local]:
+    """Each file and symlink with its digest: as remembered where it looks as it did, else read."""
+    unread: list[str] = []
+    for number, entry in enumerate(scanned.entries):
+        if entry.kind is NodeKind.DIRECTORY:
+            continue
+        path = scanned.path(number)
+        known = base_by_path.get(path)
+        if entry.kind is NodeKind.SYMLINK:
+            yield _Local(path, _target_digest(entry), known)
+        elif known is not None and known.trusted and known.signature == entry.signature and known.digest is not None:
+            yield _Local(path, known.digest, known)
+        else:
+            unread.append(path)
+    hashed = hash_files(files, unread)
+    for path in unread:
+        if path in hashed:
+            yield _Local(path, hashed[path].digest, base_by_path.get(path))
+        else:
+            verdicts.problems.append(Problem(path, "it cannot be read, or changed while it was read"))
+
+
+def _target_digest(entry: Entry) -> Digest:
+    return Digest(hashlib.sha256(entry.target.encode()).digest())

@@ -1,0 +1,287 @@
+"""One sync of one folder: rounds of pull, scan, identify, plan and apply, until folder and space agree."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from clients.sdk.requests import Counts
+from clients.sync.apply_here import Here, rescue
+from clients.sync.apply_there import There, repeat_in_flight
+from clients.sync.conflicts import conflict_label, conflict_name
+from clients.sync.digests import hash_files
+from clients.sync.errors import StateDamaged, TooManyDeletions
+from clients.sync.files import Files
+from clients.sync.folder import Folder
+from clients.sync.identify import Hashed, identify
+from clients.sync.ledger import Ledger
+from clients.sync.mirror import Mirror
+from clients.sync.plan import Plan, deletions, described, plan
+from clients.sync.ports import Downloader, NoProgress, Progress, Space, Uploader
+from clients.sync.report import Report
+from clients.sync.scan import Scan, scan
+from clients.sync.state import State, set_aside, translated
+from clients.sync.trees import BaseNode, Problem, RemoteNode, live_nodes, path_of
+from core.blocks import BlockRef, Digest
+from core.identifiers import NodeId
+
+MAX_ROUNDS = 8
+"""A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
+FEW_FILES = 20
+"""Of fewer files than this any number may be deleted."""
+
+KnownBlocks = Callable[[Digest], BlockRef | None]
+
+
+def _no_counts() -> Counts:
+    return Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers:
+    """How bytes travel. An uploader is made for each run, as it is told which blocks the space has."""
+
+    uploader: Callable[[KnownBlocks], Uploader]
+    downloader: Downloader
+    counts: Callable[[], Counts] = field(default=_no_counts)
+    """What has been asked of services and storage so far."""
+
+
+class Engine:
+    """Syncs a folder. `device` names it in conflict copies; `files` and `now` are there for tests to replace."""
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        space: Space,
+        transfers: Transfers,
+        device: str,
+        progress: Progress | None = None,
+        files: Callable[[Folder], Files] | None = None,
+        now: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        self._folder = folder
+        self._space = space
+        self._transfers = transfers
+        self._device = device
+        self._progress = progress or NoProgress()
+        self._open_files = files or (lambda folder: Files(folder.root))
+        self._now = now
+
+    def sync(self, *, allow_mass_delete: bool = False) -> Report:
+        """Converge. FolderBusy, FolderMissing, TooManyDeletions, StateUnusable, and what the services raise."""
+        report = Report()
+        started, before = time.monotonic(), self._transfers.counts()
+        self._folder.check_root()
+        with self._folder.locked(), self._open_files(self._folder) as files:
+            self._folder.check_root()  # once more, now that it cannot be unmounted any more
+            files.prepare()
+            try:
+                self._run(files, report, allow_mass_delete=allow_mass_delete)
+            except StateDamaged:
+                aside = set_aside(self._folder.database, self._now())
+                report.notices.append(
+                    f"the state database was damaged; it was kept as {aside} and made anew from what is in the folder "
+                    "and the space. Nothing was deleted; what had been deleted on one side only has come back"
+                )
+                self._run(files, report, allow_mass_delete=allow_mass_delete)
+            for token in files.temporaries()[0]:
+                files.discard(files.incoming(token))
+        _count(report, before, self._transfers.counts())
+        report.seconds = time.monotonic() - started
+        return report
+
+    def dry_run(self) -> Report:
+        """What a sync would do now. Nothing is changed, here, there or in the state."""
+        report = Report()
+        started, before = time.monotonic(), self._transfers.counts()
+        self._folder.check_root()
+        database = self._folder.database
+        with self._open_files(self._folder) as files, translated(database), State.in_memory(database) as state:
+            preview(files, state, self._space, label=self._label(), report=report)
+        _count(report, before, self._transfers.counts())
+        report.seconds = time.monotonic() - started
+        return report
+
+    def _run(self, files: Files, report: Report, *, allow_mass_delete: bool) -> None:
+        database = self._folder.database
+        with translated(database), State.open(database) as state:
+            run = _Run(
+                folder=self._folder,
+                space=self._space,
+                transfers=self._transfers,
+                files=files,
+                state=state,
+                progress=self._progress,
+                label=self._label(),
+                report=report,
+            )
+            run.converge(allow_mass_delete=allow_mass_delete)
+
+    def _label(self) -> str:
+        return conflict_label(self._device, self._now())
+
+
+def preview(files: Files, state: State, space: Space, *, label: str, report: Report) -> None:
+    """Fill a report with what a sync would do."""
+    mirror, base = Mirror(state), state.load_base()
+    mirror.pull(space)
+    found = _look(files, base, mirror, label)
+    report.planned = list(described(found.plan, found.remote))
+    report.problems = found.problems
+    report.skipped = found.scan.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Folder and space at one moment, and what is to be done."""
+
+    scan: Scan
+    remote: dict[NodeId, RemoteNode]
+    plan: Plan
+    problems: list[Problem]
+
+
+def _look(files: Files, base: dict[NodeId, BaseNode], mirror: Mirror, label: str) -> _Found:
+    scanned = scan(files)
+
+    def hash_entries(numbers: Sequence[int]) -> dict[int, Hashed]:
+        paths = {scanned.path(number): number for number in numbers}
+        return {paths[path]: hashed for path, hashed in hash_files(files, list(paths)).items()}
+
+    remote, unusable = live_nodes(mirror.nodes)
+    identified = identify(scanned, base, remote, hash_entries)
+    return _Found(
+        scanned,
+        remote,
+        plan(base, identified.local, remote, label=label),
+        [*scanned.problems, *identified.problems, *unusable],
+    )
+
+
+class _Run:
+    """One run: what its rounds share."""
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        space: Space,
+        transfers: Transfers,
+        files: Files,
+        state: State,
+        progress: Progress,
+        label: str,
+        report: Report,
+    ) -> None:
+        self._folder = folder
+        self._space = space
+        self._transfers = transfers
+        self._files = files
+        self._state = state
+        self._progress = progress
+        self._label = label
+        self._report = report
+        self._mirror = Mirror(state)
+        self._base = state.load_base()
+
+    def converge(self, *, allow_mass_delete: bool) -> None:
+        self._rescue()
+        repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
+        for number in range(MAX_ROUNDS):
+            self._mirror.pull(self._space)
+            found = _look(self._files, self._base, self._mirror, self._label)
+            if not allow_mass_delete:
+                self._guard(found.plan)
+            ledger = self._apply(found.plan)
+            self._report.skipped = found.scan.skipped
+            self._report.problems = [*found.problems, *ledger.problems()]
+            if not ledger.passing and not found.scan.unsettled:
+                return
+            if number and not ledger.steps_done:
+                break
+        self._report.problems += [Problem(path, reason) for path, reason in ledger.passing.items()]
+
+    def _apply(self, todo: Plan) -> Ledger:
+        ledger = Ledger(todo, base=self._base, mirror=self._mirror, state=self._state, report=self._report)
+        ledger.settle()
+        here = Here(ledger, files=self._files, downloader=self._transfers.downloader, progress=self._progress)
+        if not todo.is_empty:
+            here.arrange()
+            here.checkpoint()
+            self._apply_both(ledger, here)
+        here.checkpoint()
+        return ledger
+
+    def _apply_both(self, ledger: Ledger, here: Here) -> None:
+        there = There(
+            ledger,
+            here,
+            files=self._files,
+            space=self._space,
+            space_id=self._folder.space,
+            uploader=self._transfers.uploader(self._state.known_block),
+            progress=self._progress,
+        )
+        there.arrange()
+        there.send()
+        here.fetch()
+        here.set_modes()
+        here.delete()
+        here.checkpoint()
+        there.delete()
+
+    def _guard(self, todo: Plan) -> None:
+        """TooManyDeletions if this looks like an accident."""
+        count = deletions(todo, self._base)
+        if count.of < FEW_FILES or max(count.here, count.there) * 2 <= count.of:
+            return
+        where, number = ("here", count.here) if count.here >= count.there else ("in the space", count.there)
+        raise TooManyDeletions(
+            f"this sync would delete {number} of {count.of} files {where}, so nothing was changed; "
+            "if that is what you want, add --allow-mass-delete"
+        )
+
+    def _rescue(self) -> None:
+        """Give back what an interrupted run had moved aside."""
+
+        def known(node: NodeId) -> set[Digest | None]:
+            before, there = self._base.get(node), self._mirror.nodes.get(node)
+            return {known.digest for known in (before, there) if known is not None}
+
+        def path_for(node: NodeId) -> str:
+            before = self._base.get(node) or self._mirror.nodes.get(node)
+            places = {known.id: (known.parent, known.local_name) for known in self._base.values()}
+            above = path_of(before.parent, places) if before is not None else ""
+            if above and not self._files.exists(above):
+                above = ""
+            name = before.name if before is not None else "recovered file"
+            prefix = f"{above}/" if above else ""
+            return prefix + conflict_name(name, self._label, _Taken(self._files, prefix))
+
+        for path in rescue(self._files, known, path_for):
+            self._report.notices.append(f"an interrupted sync had moved a file aside; it was given back as {path}")
+
+
+class _Taken:
+    """The names of a directory, looked up one by one."""
+
+    def __init__(self, files: Files, prefix: str) -> None:
+        self._files = files
+        self._prefix = prefix
+
+    def __contains__(self, name: object) -> bool:
+        return self._files.exists(f"{self._prefix}{name}")
+
+
+def _count(report: Report, before: Counts, after: Counts) -> None:
+    report.bytes_up = after.bytes_up - before.bytes_up
+    report.bytes_down = after.bytes_down - before.bytes_down
+    report.requests = {
+        "s3_put": after.s3_put - before.s3_put,
+        "s3_get": after.s3_get - before.s3_get,
+        "grpc": after.grpc - before.grpc,
+    }

@@ -1,0 +1,361 @@
+"""The synced folder as a place to act in: nothing is overwritten that was not expected, no symlink is followed.
+
+Paths are relative to the folder, '/' between names, "" for the folder itself. Every one is walked from a descriptor of
+the folder with O_NOFOLLOW, so that neither a symlink on the way nor a filesystem mounted over the folder meanwhile
+leads anywhere else. Errors are OSError; FileExistsError if something is in the way that must not be replaced.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import stat
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from clients.transfer.jobs import Signature
+
+PRIVATE = ".syncline"
+"""The client's own directory in a synced folder."""
+TEMPORARY = f"{PRIVATE}/tmp"  # noqa: S108 - in the folder, not the system's
+_INCOMING = "new-"
+_OUTGOING = "old-"
+
+_MAX_OPEN = 64
+"""Directories that are kept open."""
+_SYNC_ONE_BY_ONE = 16
+"""Up to so many files are flushed one by one, more of them with the whole filesystem."""
+_FLUSHERS = 8
+
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Changed(OSError):
+    """The file is no longer what it was; it will be scanned again."""
+
+
+def same_file(now: os.stat_result, expected: Signature) -> bool:
+    """Whether this is the expected file as far as a rename leaves that visible (it changes ctime)."""
+    return (now.st_size, now.st_mtime_ns, now.st_ino) == (expected.size, expected.mtime_ns, expected.inode)
+
+
+class Files:
+    """A synced folder. Close it, or use it in `with`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._open: OrderedDict[str, int] = OrderedDict()
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+
+    def __enter__(self) -> Files:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.forget_directories()
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    # ---- looking ----
+
+    def open_directory(self, path: str) -> int:
+        """A descriptor of a directory that the caller closes."""
+        parent, name = self._at(path)
+        return os.open(name or ".", _DIRECTORY, dir_fd=parent)
+
+    def open_file(self, path: str) -> int:
+        """A descriptor for reading that the caller closes. It need not be a regular file."""
+        parent, name = self._at(path)
+        return os.open(name, _READ, dir_fd=parent)
+
+    def stat(self, path: str) -> os.stat_result:
+        """What is at this path; a symlink as such."""
+        parent, name = self._at(path)
+        return os.stat(name or ".", dir_fd=parent, follow_symlinks=False)
+
+    def exists(self, path: str) -> bool:
+        try:
+            self.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def read_link(self, path: str) -> str:
+        parent, name = self._at(path)
+        return os.readlink(name, dir_fd=parent)
+
+    # ---- acting ----
+
+    def make_directory(self, path: str) -> None:
+        """FileExistsError if anything is there."""
+        parent, name = self._at(path)
+        os.mkdir(name, dir_fd=parent)
+
+    def make_symlink(self, path: str, target: str) -> None:
+        """FileExistsError if anything is there."""
+        parent, name = self._at(path)
+        os.symlink(target, name, dir_fd=parent)
+
+    def move(self, path: str, to: str, *, directory: bool = False) -> None:
+        """Rename. FileExistsError if anything is at `to`."""
+        source, name = self._at(path)
+        # The second walk could close what the first one opened.
+        source = os.dup(source)
+        try:
+            target, new_name = self._at(to)
+            _rename_noreplace(source, name, target, new_name)
+        finally:
+            os.close(source)
+        if directory:
+            self.forget_directories()
+
+    def remove_directory(self, path: str) -> None:
+        """Only if it is empty."""
+        parent, name = self._at(path)
+        os.rmdir(name, dir_fd=parent)
+        self.forget_directories()
+
+    def remove(self, path: str, expected: Signature, *, token: str) -> None:
+        """Unlink a file that is still the expected one; else Changed, and it stays.
+
+        It is looked at where nobody else writes any more. `token` names it there, should we not get further.
+        """
+        if Signature.of(self.stat(path)) != expected:
+            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+        aside = f"{TEMPORARY}/{_OUTGOING}{token}"
+        try:
+            self.move(path, aside)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._unlink(path)
+            return
+        if not same_file(self.stat(aside), expected):
+            self.move(aside, path)
+            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+        self._unlink(aside)
+
+    def replace(self, temporary: str, path: str, expected: Signature, *, token: str) -> None:
+        """Put a temporary file in the place of one that is still the expected one; else Changed, and it stays."""
+        if Signature.of(self.stat(path)) != expected:
+            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+        aside = f"{TEMPORARY}/{_OUTGOING}{token}"
+        self.move(temporary, aside)
+        try:
+            exchanged = self._exchange(aside, path)
+        except OSError:
+            self.move(aside, temporary)
+            raise
+        if not exchanged:
+            # Without an exchange the path is without a file for a moment.
+            self.move(aside, temporary)
+            self.move(path, aside)
+        replaced = same_file(self.stat(aside), expected)
+        if exchanged and not replaced:
+            self._exchange(aside, path)
+            self.move(aside, temporary)
+        elif not exchanged:
+            self.move(temporary if replaced else aside, path)
+        if not replaced:
+            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+        self._unlink(aside)
+
+    def set_executable(self, path: str, *, executable: bool) -> None:
+        descriptor = self.open_file(path)
+        try:
+            now = os.fstat(descriptor)
+            if not stat.S_ISREG(now.st_mode):
+                raise Changed(errno.ESTALE, "it is no regular file any more")
+            os.fchmod(descriptor, with_executable(now.st_mode, executable=executable))
+        finally:
+            os.close(descriptor)
+
+    # ---- temporary files ----
+
+    def prepare(self) -> None:
+        """Make the client's own directories. NotADirectoryError if something else is in their place."""
+        for path in (PRIVATE, TEMPORARY):
+            with contextlib.suppress(FileExistsError):
+                self.make_directory(path)
+        os.close(self.open_directory(TEMPORARY))
+
+    @staticmethod
+    def incoming(token: str) -> str:
+        """Where content that comes in is written."""
+        return f"{TEMPORARY}/{_INCOMING}{token}"
+
+    def temporaries(self) -> tuple[list[str], list[str]]:
+        """What an interrupted run left: tokens of incoming and of outgoing files."""
+        try:
+            descriptor = self.open_directory(TEMPORARY)
+        except (FileNotFoundError, NotADirectoryError):
+            return [], []
+        try:
+            names = sorted(os.listdir(descriptor))  # noqa: PTH208 - relative to a descriptor
+        finally:
+            os.close(descriptor)
+        return tuple(  # type: ignore[return-value]
+            [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+            for prefix in (_INCOMING, _OUTGOING)
+        )
+
+    @staticmethod
+    def outgoing(token: str) -> str:
+        return f"{TEMPORARY}/{_OUTGOING}{token}"
+
+    def discard(self, path: str) -> None:
+        """Remove a temporary file; harmless if there is none."""
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            self._unlink(path)
+
+    def finish(self, path: str, *, mtime_ns: int, executable: bool, like: int | None) -> None:
+        """Give a temporary file its mode and time. `like` is the mode of the file that it replaces."""
+        descriptor = self.open_file(path)
+        try:
+            mode = stat.S_IMODE(like) if like is not None else 0o666 & ~self._umask
+            granted = with_executable(mode, executable=executable)
+            os.fchmod(descriptor, granted if like is not None else granted & ~self._umask)
+            with contextlib.suppress(OverflowError):
+                os.utime(descriptor, ns=(mtime_ns, mtime_ns))
+        finally:
+            os.close(descriptor)
+
+    # ---- durability ----
+
+    def flush(self, files: Iterable[str], directories: Iterable[str]) -> None:
+        """What was written to these is on the disk when this returns. What is gone meanwhile is passed over."""
+        paths = [(path, self.open_file) for path in files]
+        paths += [(path, self.open_directory) for path in directories]
+        if len(paths) > _SYNC_ONE_BY_ONE and _syncfs is not None and _syncfs(self._root) == 0:
+            return
+        with ThreadPoolExecutor(_FLUSHERS) as flushers:
+            for start in range(0, len(paths), _MAX_OPEN):
+                # Opening walks shared descriptors; only the waiting is done side by side.
+                descriptors = [
+                    descriptor
+                    for path, opened in paths[start : start + _MAX_OPEN]
+                    if (descriptor := _opened(path, opened)) is not None
+                ]
+                try:
+                    list(flushers.map(os.fsync, descriptors))
+                finally:
+                    for descriptor in descriptors:
+                        os.close(descriptor)
+
+    # ---- the way to a path ----
+
+    def forget_directories(self) -> None:
+        """Paths may lead elsewhere from now on."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def _at(self, path: str) -> tuple[int, str]:
+        """A descriptor of the directory, good until the next call, and the name in it."""
+        directory, _, name = path.rpartition("/")
+        return self._walk(directory), name
+
+    def _walk(self, directory: str) -> int:
+        if not directory:
+            return self._root
+        if (descriptor := self._open.get(directory)) is not None:
+            self._open.move_to_end(directory)
+            return descriptor
+        above, _, name = directory.rpartition("/")
+        chain = [name]
+        while above and above not in self._open:
+            above, _, name = above.rpartition("/")
+            chain.append(name)
+        descriptor = self._open[above] if above else self._root
+        path = above
+        for name in reversed(chain):
+            path = f"{path}/{name}" if path else name
+            descriptor = os.open(name, _DIRECTORY, dir_fd=descriptor)
+            self._open[path] = descriptor
+            while len(self._open) > _MAX_OPEN:
+                os.close(self._open.popitem(last=False)[1])
+        return descriptor
+
+    def _unlink(self, path: str) -> None:
+        parent, name = self._at(path)
+        os.unlink(name, dir_fd=parent)
+
+    def _exchange(self, path: str, other: str) -> bool:
+        """Swap two files in one step; False where the system cannot."""
+        source, name = self._at(path)
+        source = os.dup(source)
+        try:
+            target, other_name = self._at(other)
+            return _rename(source, name, target, other_name, _EXCHANGE)
+        finally:
+            os.close(source)
+
+
+def with_executable(mode: int, *, executable: bool) -> int:
+    """A file's permissions with the executable bit set for all who may read, or for nobody."""
+    mode = stat.S_IMODE(mode)
+    return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+
+def _opened(path: str, opened: Callable[[str], int]) -> int | None:
+    try:
+        return opened(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a symlink: its directory says all about it
+            return None
+        raise
+
+
+# ---- what the standard library does not offer ----
+
+_NOREPLACE, _EXCHANGE = (1, 2) if sys.platform == "linux" else (4, 2)  # RENAME_*, on macOS RENAME_EXCL and RENAME_SWAP
+_UNSUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP}
+
+
+def _library_function(name: str) -> Callable[..., int] | None:
+    try:
+        return getattr(ctypes.CDLL(None, use_errno=True), name)  # type: ignore[no-any-return]
+    except (AttributeError, OSError):
+        return None
+
+
+_renameat2 = _library_function("renameat2" if sys.platform == "linux" else "renameatx_np")
+_syncfs = _library_function("syncfs") if sys.platform == "linux" else None
+
+
+def _rename(source: int, name: str, target: int, new_name: str, flag: int) -> bool:
+    """Rename in the manner of `flag`; False where the system or the filesystem cannot."""
+    if _renameat2 is None:
+        return False
+    if _renameat2(source, os.fsencode(name), target, os.fsencode(new_name), flag) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in _UNSUPPORTED:
+        return False
+    raise OSError(code, os.strerror(code), new_name)
+
+
+def _rename_noreplace(source: int, name: str, target: int, new_name: str) -> None:
+    if _rename(source, name, target, new_name, _NOREPLACE):
+        return
+    if stat.S_ISDIR(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
+        # A directory never replaces anything but an empty directory.
+        with contextlib.suppress(FileNotFoundError):
+            os.stat(new_name, dir_fd=target, follow_symlinks=False)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), new_name)
+        os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)
+        return
+    os.link(name, new_name, src_dir_fd=source, dst_dir_fd=target, follow_symlinks=False)
+    os.unlink(name, dir_fd=source)

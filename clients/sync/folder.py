@@ -1,0 +1,222 @@
+"""Which directory is linked to which space.
+
+`SYNCLINE_HOME/folders/<id>/link.json` says where the folder is and what it is linked to; `DIR/.syncline/folder` says
+which id the folder has. Both are needed: an unmounted disk leaves a directory without the second, and a moved or
+copied folder brings it along to another place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from clients.sync.errors import FolderBusy, FolderMissing, FolderNotLinked, FolderUnsuitable, LinkedElsewhere
+from clients.sync.files import PRIVATE
+from core.errors import InvalidArgument
+from core.identifiers import SpaceId, new_text_id, parse_text_id
+
+MARKER = f"{PRIVATE}/folder"
+_FOLDERS = "folders"
+_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A synced folder: its real path, the space that it is linked to, and where its state is."""
+
+    id: str
+    root: Path
+    space: SpaceId
+    space_name: str
+    state: Path
+
+    @property
+    def database(self) -> Path:
+        return self.state / "state.db"
+
+    def relative(self, path: Path) -> str:
+        """A path below the folder as one from the space's root. InvalidArgument if it is not below it."""
+        absolute = Path(os.path.realpath(path.parent)) / path.name if path.name else Path(os.path.realpath(path))
+        try:
+            relative = absolute.relative_to(self.root)
+        except ValueError:
+            raise InvalidArgument(f"{path} is not in the synced folder {self.root}") from None
+        return "" if relative == Path() else relative.as_posix()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else syncs this folder meanwhile. FolderBusy, at once."""
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - `status` and others do without
+
+        lock = FileLock(self.root / PRIVATE / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FolderBusy(f"another sync of {self.root} is running; wait for it or end it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def check_root(self) -> None:
+        """FolderMissing unless the folder is there, and is this one."""
+        if not self.root.is_dir():
+            raise FolderMissing(
+                f"{self.root} is not there; mount or restore it, or, if it is to be forgotten, remove {self.state}"
+            )
+        if _marked(self.root) != self.id:
+            raise FolderMissing(
+                f"{self.root} has no {MARKER} of the folder that was synced here, as if another disk were mounted; "
+                f"nothing was changed. Mount the right one; or, to link the directory anew (nothing is deleted then), "
+                f"remove {self.state}"
+            )
+
+
+def folders(home: Path) -> list[Folder]:
+    """All linked folders by path. One whose link cannot be read is left out."""
+    try:
+        states = list((home / _FOLDERS).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(filter(None, map(_linked, states)), key=lambda folder: folder.root)
+
+
+def find_folder(home: Path, path: Path) -> Folder:
+    """The linked folder that `path` is, or is in. FolderNotLinked."""
+    real = Path(os.path.realpath(path))
+    for folder in folders(home):
+        if real == folder.root or folder.root in real.parents:
+            return folder
+    raise FolderNotLinked(f"{path} is not in a synced folder; `syncline sync DIR` links one")
+
+
+def open_folder(home: Path, directory: Path) -> Folder | None:
+    """The folder that this directory is linked as; None if it is not.
+
+    A folder that was moved is recognised. FolderMissing, LinkedElsewhere.
+    """
+    root = Path(os.path.realpath(directory))
+    known = folders(home)
+    marked = _marked(root)
+    if marked is None:
+        for other in known:
+            if other.root == root:
+                other.check_root()
+        return None
+    folder = next((other for other in known if other.id == marked), None)
+    if folder is None:
+        raise LinkedElsewhere(
+            f"{root} is linked by another SYNCLINE_HOME or device; if that is no longer so, remove {root / MARKER} "
+            "to link it here (nothing is deleted then)"
+        )
+    if folder.root == root:
+        return folder
+    if folder.root.is_dir() and _marked(folder.root) == marked:
+        raise LinkedElsewhere(
+            f"{root} is a copy of {folder.root}, which is linked already; remove {root / MARKER} to link it by itself"
+        )
+    moved = Folder(folder.id, root, folder.space, folder.space_name, folder.state)
+    _check_neighbours(root, [other for other in known if other.id != moved.id])
+    _save(moved)
+    return moved
+
+
+def link(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
+    """Link a directory, which is made if only it itself is missing. FolderUnsuitable, LinkedElsewhere."""
+    root = Path(os.path.realpath(directory))
+    check_suitable(home, directory)
+    identifier = new_text_id()
+    folder = Folder(identifier, root, space, space_name, home / _FOLDERS / identifier)
+    try:
+        root.mkdir(exist_ok=True)
+        private = root / PRIVATE
+        private.mkdir(exist_ok=True)
+        # The marker comes last: a link without it is refused with words that say what to do, the reverse is not.
+        folder.state.mkdir(mode=0o700, parents=True)
+        _save(folder)
+        _write(root / MARKER, json.dumps({"folder": identifier}) + "\n")
+    except OSError as error:
+        raise FolderUnsuitable(f"{directory} cannot be linked: {error.strerror} ({error.filename})") from None
+    return folder
+
+
+def check_suitable(home: Path, directory: Path) -> None:
+    """FolderUnsuitable, LinkedElsewhere if this directory cannot be linked."""
+    root = Path(os.path.realpath(directory))
+    real_home = Path(os.path.realpath(home))
+    if root == real_home or root in real_home.parents:
+        raise FolderUnsuitable(f"{root} holds this device's own state ({real_home}); choose another directory")
+    if root.exists() and not root.is_dir():
+        raise FolderUnsuitable(f"{root} is not a directory")
+    if not root.parent.is_dir():
+        raise FolderUnsuitable(f"{root.parent} is not there; make it first")
+    private = root / PRIVATE
+    if private.is_symlink() or (private.exists() and not private.is_dir()):
+        raise FolderUnsuitable(f"{private} is in the way; rename it")
+    _check_neighbours(root, folders(home))
+
+
+def _check_neighbours(root: Path, others: list[Folder]) -> None:
+    for other in others:
+        if other.root in root.parents:
+            raise LinkedElsewhere(f"{root} is inside {other.root}, which is synced already")
+        if root in other.root.parents:
+            raise LinkedElsewhere(f"{root} contains {other.root}, which is synced already")
+    for above in root.parents:
+        if (above / MARKER).is_file():
+            raise LinkedElsewhere(f"{root} is inside {above}, which is synced already")
+
+
+def _marked(root: Path) -> str | None:
+    """The id that a directory says it has; None if it says nothing sensible."""
+    try:
+        document = json.loads((root / MARKER).read_bytes())
+        return parse_text_id(document["folder"], what="folder")
+    except (OSError, ValueError, KeyError, TypeError, InvalidArgument):
+        return None
+
+
+def _linked(state: Path) -> Folder | None:
+    try:
+        document: Any = json.loads((state / "link.json").read_bytes())
+        if document["format"] != _FORMAT:
+            return None
+        return Folder(
+            id=parse_text_id(state.name, what="folder"),
+            root=Path(document["root"]),
+            space=SpaceId(parse_text_id(document["space"], what="space")),
+            space_name=str(document["space_name"]),
+            state=state,
+        )
+    except (OSError, ValueError, KeyError, TypeError, InvalidArgument):
+        return None
+
+
+def _save(folder: Folder) -> None:
+    document = {
+        "format": _FORMAT,
+        "root": str(folder.root),
+        "space": folder.space,
+        "space_name": folder.space_name,
+    }
+    _write(folder.state / "link.json", json.dumps(document, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole, durably."""
+    temporary = path.with_name(f"{path.name}.new")
+    with temporary.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

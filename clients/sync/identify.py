@@ -1,0 +1,459 @@
+"""Which node each thing in the folder is: the one that was here, one that has come from elsewhere, or a new one.
+
+A directory is known by its inode and something of what was in it, else by its path; a file by its path, unless its
+inode is that of another file; else by its inode, or by its content where that is beyond doubt. So a renamed directory
+is one move, whatever is below it, and a file that a program replaces when it saves remains the same file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from clients.sync.merge import Base, Remote
+from clients.sync.scan import TOP, Entry, Scan
+from clients.sync.trees import (
+    BaseNode,
+    LocalNode,
+    Place,
+    Problem,
+    RemoteNode,
+    in_transit,
+    new_local_id,
+    printable,
+)
+from clients.transfer.jobs import Signature
+from core.blocks import Digest
+from core.identifiers import ROOT, NodeId
+from core.tree import NodeKind
+
+FINE_GRAIN_NS = 50_000_000
+COARSE_GRAIN_NS = 2_100_000_000
+_SECOND_NS = 1_000_000_000
+
+
+def is_trusted(signature: Signature, read_at_ns: int) -> bool:
+    """Whether a file that was read at this time (or later) would show another signature if it was changed after that.
+
+    It would not within the granularity of the filesystem's clock: a tick of the kernel, or two seconds where there are
+    whole seconds only.
+    """
+    coarse = signature.ctime_ns % _SECOND_NS == 0 and signature.mtime_ns % _SECOND_NS == 0
+    grain = COARSE_GRAIN_NS if coarse else FINE_GRAIN_NS
+    return min(signature.mtime_ns, signature.ctime_ns) < read_at_ns - grain
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What was read: the digest, the signature of the file that has it, and when reading began."""
+
+    digest: Digest
+    signature: Signature
+    executable: bool
+    read_at_ns: int
+
+
+Hasher = Callable[[Sequence[int]], Mapping[int, Hashed]]
+"""Reads the files of entries given by number; one that cannot be read or changes meanwhile is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The local tree, and what kept something from being looked at."""
+
+    local: dict[NodeId, LocalNode]
+    problems: list[Problem]
+
+
+def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher) -> Identified:
+    """Identify. `remote` holds the live nodes only. Files are read only where their content decides something."""
+    return _Identification(scan, base, remote, hash_files).run()
+
+
+class _Identification:
+    def __init__(self, scan: Scan, base: Base, remote: Remote, hash_files: Hasher) -> None:
+        self._scan = scan
+        self._base = base
+        self._remote = remote
+        self._hash_files = hash_files
+        self._hashes: dict[int, Hashed] = {}
+        self._unhashable: set[int] = set()
+        self._nodes: dict[int, NodeId] = {TOP: ROOT}
+        self._taken: set[NodeId] = set()
+        self._stopped: set[int] = set()  # entries found under a transit name
+        self._unseen: dict[NodeId, BaseNode] = {}
+        self._problems: list[Problem] = []
+        self._base_at: dict[Place, BaseNode] = {}
+        self._base_by_inode: dict[int, list[BaseNode]] = {}
+        for node in base.values():
+            self._base_at[node.place] = node
+            self._base_by_inode.setdefault(node.signature.inode, []).append(node)
+        self._remote_at = {node.place: node for node in remote.values() if node.id not in base}
+        self._files: list[int] = []
+        self._doubles = _doubles(scan)
+        self._dropped: set[int] = set()
+
+    def run(self) -> Identified:
+        directories = [n for n, entry in enumerate(self._scan.entries) if entry.kind is NodeKind.DIRECTORY]
+        self._identify_directories(directories)
+        self._find_unseen(directories)
+        self._identify_files()
+        self._settle_contents()
+        entries = enumerate(self._scan.entries)
+        local = {self._nodes[n]: self._local(n, entry) for n, entry in entries if n in self._nodes}
+        for node in self._unseen.values():
+            if node.id not in local:
+                local[node.id] = _as_it_was(node)
+        return Identified(local, self._problems)
+
+    # ---- directories ----
+
+    def _identify_directories(self, directories: list[int]) -> None:
+        entries = self._scan.entries
+        inodes = {entries[n].signature.inode for n in directories}
+        inside: dict[int, list[int]] = {}
+        if any(node.kind is NodeKind.DIRECTORY for node in self._base.values()):
+            for n, entry in enumerate(entries):
+                inside.setdefault(entry.parent, []).append(n)
+        was_inside: dict[NodeId, list[BaseNode]] = {}
+        for known in self._base.values():
+            was_inside.setdefault(known.parent, []).append(known)
+
+        def has_something_of(n: int, node: BaseNode) -> bool:
+            before = was_inside.get(node.id, [])
+            if not before or entries[n].hidden:
+                return True
+            inodes = {child.signature.inode for child in before}
+            names = {child.name for child in before}
+            return any(
+                entries[child].signature.inode in inodes or entries[child].name in names for child in inside.get(n, ())
+            )
+
+        for n in directories:
+            entry = entries[n]
+            if entry.parent not in self._nodes or self._is_dropped(n):
+                continue
+            place = (self._nodes[entry.parent], entry.name)
+            node = self._in_transit(n) or self._directory_here(n, place, inodes, has_something_of)
+            if node is None and (there := self._remote_at.get(place)) is not None:
+                node = there.id if there.kind is NodeKind.DIRECTORY and there.id not in self._taken else None
+            self._assign(n, node or new_local_id(n))
+
+    def _directory_here(
+        self, n: int, place: Place, inodes: set[int], has_something_of: Callable[[int, BaseNode], bool]
+    ) -> NodeId | None:
+        inode = self._scan.entries[n].signature.inode
+        at_path = self._base_at.get(place)
+        if at_path is not None and (at_path.kind is not NodeKind.DIRECTORY or at_path.id in self._taken):
+            at_path = None
+        if at_path is not None and at_path.signature.inode == inode:
+            return at_path.id
+        for node in self._base_by_inode.get(inode, ()):
+            if node.kind is NodeKind.DIRECTORY and node.id not in self._taken and has_something_of(n, node):
+                return node.id
+        if at_path is not None and at_path.signature.inode not in inodes:
+            return at_path.id
+        return None
+
+    # ---- files ----
+
+    def _is_dropped(self, n: int) -> bool:
+        """Whether another entry with the same name in NFC is kept instead: the one that is known here, else any."""
+        entries = self._scan.entries
+        group = self._doubles.pop((entries[n].parent, entries[n].name), None)
+        if group is not None:
+            before = self._base_at.get((self._nodes[entries[n].parent], entries[n].name))
+
+            def strangeness(m: int) -> tuple[bool, bool, bool]:
+                return (
+                    before is None or before.signature.inode != entries[m].signature.inode,
+                    before is None or before.local_name != entries[m].local_name,
+                    entries[m].local_name != entries[m].name,
+                )
+
+            kept, *dropped = sorted(group, key=strangeness)
+            self._dropped.update(dropped)
+            for m in dropped:
+                self._problems.append(
+                    Problem(
+                        printable(self._scan.path(m)),
+                        f"its name differs from {self._scan.path(kept)!r} in Unicode spelling only; rename one of them",
+                    )
+                )
+        return n in self._dropped
+
+    def _find_unseen(self, directories: Iterable[int]) -> None:
+        """What the base has where we could not look: it is as it was, unless it turns up elsewhere."""
+        inside: dict[NodeId, list[BaseNode]] | None = None
+        pending: list[NodeId] = []
+        for n in directories:
+            entry = self._scan.entries[n]
+            before = self._base.get(self._nodes.get(n, ROOT))
+            if before is None:
+                continue
+            if before.mounted and not entry.mounted and not entry.hidden:
+                self._problems.append(
+                    Problem(
+                        printable(self._scan.path(n)),
+                        "another filesystem was mounted here and is not now, so what was in it was left as it is; "
+                        "mount it, or delete the directory",
+                    )
+                )
+            elif not entry.hidden:
+                continue
+            pending.append(before.id)
+        names = {(self._nodes[parent], name) for parent, name in self._scan.hidden if parent in self._nodes}
+        for node in self._base.values() if names else ():
+            if (node.parent, node.local_name) in names and node.id not in self._taken:
+                self._unseen[node.id] = node
+                pending.append(node.id)
+        while pending:
+            if inside is None:
+                inside = {}
+                for node in self._base.values():
+                    inside.setdefault(node.parent, []).append(node)
+            for node in inside.get(pending.pop(), ()):
+                if node.id not in self._taken:
+                    self._unseen[node.id] = node
+                    pending.append(node.id)
+
+    def _identify_files(self) -> None:
+        self._files = files = [
+            n
+            for n, entry in enumerate(self._scan.entries)
+            if entry.kind is not NodeKind.DIRECTORY and entry.parent in self._nodes and not self._is_dropped(n)
+        ]
+        open_: list[int] = []
+        for n in files:  # the same file at the same path
+            here = self._in_transit(n) or self._same_path(n, same_inode=True)
+            self._assign(n, here) if here else open_.append(n)
+        files, open_ = open_, []
+        for n in files:  # another file at the same path, that is not one from elsewhere
+            here = None if self._from_elsewhere(n) else self._same_path(n, same_inode=False)
+            self._assign(n, here) if here else open_.append(n)
+        files, open_ = open_, []
+        touched = [n for n in files if self._from_elsewhere(n) is None and self._maybe_from_elsewhere(n)]
+        self._hash(touched)
+        for n in files:  # a file from elsewhere
+            here = self._from_elsewhere(n) or self._same_content(n, self._maybe_from_elsewhere(n))
+            self._assign(n, here) if here else open_.append(n)
+        files, open_ = open_, []
+        for n in files:
+            here = self._same_path(n, same_inode=False)
+            self._assign(n, here) if here else open_.append(n)
+        files, open_ = open_, []
+        self._hash([n for n in files if self._maybe_in_space(n)])
+        for n in files:  # what is in the space already, under this name
+            there = self._maybe_in_space(n)
+            here = self._same_content(n, [there] if there else [])
+            self._assign(n, here) if here else open_.append(n)
+        self._identify_by_content(open_)
+        for n in open_:
+            if n not in self._nodes:
+                self._assign(n, new_local_id(n))
+
+    def _same_path(self, n: int, *, same_inode: bool) -> NodeId | None:
+        entry = self._scan.entries[n]
+        node = self._base_at.get((self._nodes[entry.parent], entry.name))
+        if node is None or node.kind is not entry.kind or node.id in self._taken:
+            return None
+        return node.id if not same_inode or node.signature.inode == entry.signature.inode else None
+
+    def _maybe_from_elsewhere(self, n: int) -> list[BaseNode]:
+        """The nodes that had this inode and size."""
+        entry = self._scan.entries[n]
+        return [
+            node
+            for node in self._base_by_inode.get(entry.signature.inode, ())
+            if node.kind is entry.kind and node.id not in self._taken and node.signature.size == entry.signature.size
+        ]
+
+    def _from_elsewhere(self, n: int) -> NodeId | None:
+        """The node that had this inode, size and time."""
+        mtime_ns = self._scan.entries[n].signature.mtime_ns
+        return next((b.id for b in self._maybe_from_elsewhere(n) if b.signature.mtime_ns == mtime_ns), None)
+
+    def _maybe_in_space(self, n: int) -> RemoteNode | None:
+        """The node of the space that is at this place, has this size, and was never here."""
+        entry = self._scan.entries[n]
+        node = self._remote_at.get((self._nodes[entry.parent], entry.name))
+        if node is None or node.kind is not entry.kind or node.id in self._taken:
+            return None
+        return node if node.size == _size(entry) else None
+
+    def _same_content(self, n: int, nodes: Iterable[BaseNode | RemoteNode]) -> NodeId | None:
+        digest = self._digest(n)
+        return next((node.id for node in nodes if digest is not None and node.digest == digest), None)
+
+    def _identify_by_content(self, files: list[int]) -> None:
+        """A file that went away and one that came, with the same content, and no other of it: it was moved."""
+        entries = self._scan.entries
+        gone = [
+            node
+            for node in self._base.values()
+            if node.kind is NodeKind.FILE
+            and node.id not in self._taken
+            and node.id not in self._unseen
+            and node.signature.size > 0
+        ]
+        if not gone:
+            return
+        sizes = {node.signature.size for node in gone}
+        candidates = [n for n in files if entries[n].kind is NodeKind.FILE and entries[n].signature.size in sizes]
+        self._hash([n for n in candidates if n not in self._nodes])
+        came: dict[Digest, list[int]] = {}
+        for n in candidates:
+            if n not in self._nodes and (digest := self._digest(n)) is not None:
+                came.setdefault(digest, []).append(n)
+        went: dict[Digest | None, list[BaseNode]] = {}
+        for node in gone:
+            went.setdefault(node.digest, []).append(node)
+        for digest, numbers in came.items():
+            nodes = went.get(digest, [])
+            if len(numbers) == len(nodes) == 1:
+                self._assign(numbers[0], nodes[0].id)
+
+    # ---- contents ----
+
+    def _settle_contents(self) -> None:
+        """Read the files whose signature leaves open whether they are what they were, or what the space has."""
+        unsure = []
+        for n in self._files:
+            node, entry = self._nodes[n], self._scan.entries[n]
+            if entry.kind is not NodeKind.FILE or n in self._hashes:
+                continue
+            before, there = self._base.get(node), self._remote.get(node) or self._successor(n)
+            if before is not None and self._is_unchanged(entry, before):
+                continue
+            if (before is not None and before.signature.size == entry.signature.size) or (
+                there is not None and there.size == entry.signature.size
+            ):
+                unsure.append(n)
+        self._hash(unsure)
+        for n in self._files:
+            node, there = self._nodes[n], self._successor(n)
+            if there is None:
+                continue
+            known = self._base[node].digest if self._is_unchanged(self._scan.entries[n], self._base[node]) else None
+            if (known or self._digest(n)) == there.digest:
+                self._taken.discard(node)
+                self._assign(n, there.id)
+                self._hash([n])
+
+    def _successor(self, n: int) -> RemoteNode | None:
+        """The node that took the place, in the space, of a node that was deleted there."""
+        node, entry = self._nodes[n], self._scan.entries[n]
+        if node not in self._base or node in self._remote:
+            return None
+        there = self._remote_at.get((self._nodes[entry.parent], entry.name))
+        return there if there is not None and there.kind is entry.kind and there.id not in self._taken else None
+
+    def _is_unchanged(self, entry: Entry, before: BaseNode) -> bool:
+        """Whether a file is the one that was agreed on; its ctime tells nothing once it was moved."""
+        if not before.trusted:
+            return False
+        if entry.signature == before.signature:
+            return True
+        now, then = entry.signature, before.signature
+        moved = (self._nodes[entry.parent], entry.name) != before.place
+        return moved and (now.size, now.mtime_ns, now.inode) == (then.size, then.mtime_ns, then.inode)
+
+    def _hash(self, numbers: Sequence[int]) -> None:
+        wanted = [
+            n
+            for n in dict.fromkeys(numbers)
+            if n not in self._hashes and n not in self._unhashable and self._scan.entries[n].kind is NodeKind.FILE
+        ]
+        if wanted:
+            self._hashes.update(self._hash_files(wanted))
+            self._unhashable.update(n for n in wanted if n not in self._hashes)
+
+    def _digest(self, n: int) -> Digest | None:
+        entry = self._scan.entries[n]
+        if entry.kind is NodeKind.SYMLINK:
+            return target_digest(entry.target)
+        hashed = self._hashes.get(n)
+        return hashed.digest if hashed else None
+
+    # ---- the local tree ----
+
+    def _assign(self, n: int, node: NodeId) -> None:
+        self._nodes[n] = node
+        self._taken.add(node)
+
+    def _in_transit(self, n: int) -> NodeId | None:
+        """The node whose transit name this is."""
+        entry = self._scan.entries[n]
+        node = in_transit(entry.local_name)
+        known = None if node is None else self._base.get(node) or self._remote.get(node)
+        if known is None or known.kind is not entry.kind or known.id in self._taken:
+            return None
+        self._stopped.add(n)
+        return known.id
+
+    def _local(self, n: int, entry: Entry) -> LocalNode:
+        node = self._nodes[n]
+        before = self._base.get(node)
+        signature, executable, trusted = entry.signature, entry.executable, True
+        digest: Digest | None = None
+        if entry.kind is NodeKind.SYMLINK:
+            digest = target_digest(entry.target)
+        elif entry.kind is NodeKind.FILE:
+            if hashed := self._hashes.get(n):
+                digest, signature, executable = hashed.digest, hashed.signature, hashed.executable
+                trusted = is_trusted(signature, hashed.read_at_ns)
+            elif before is not None and self._is_unchanged(entry, before):
+                digest = before.digest
+        home = None
+        if n in self._stopped:
+            known = before or self._remote[node]
+            home = known.place
+        return LocalNode(
+            id=node,
+            parent=self._nodes[entry.parent],
+            name=entry.name,
+            kind=entry.kind,
+            digest=digest,
+            executable=executable,
+            signature=signature,
+            local_name=entry.local_name,
+            trusted=trusted,
+            mounted=entry.mounted or (before is not None and before.mounted),
+            home=home,
+        )
+
+
+def target_digest(target: str) -> Digest:
+    """What names the content of a symlink."""
+    return Digest(hashlib.sha256(target.encode()).digest())
+
+
+def _size(entry: Entry) -> int:
+    return len(entry.target.encode()) if entry.kind is NodeKind.SYMLINK else entry.signature.size
+
+
+def _doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
+    """Entries of one directory whose names are the same in NFC."""
+    if all(entry.name is entry.local_name for entry in scan.entries):
+        return {}
+    groups: dict[tuple[int, str], list[int]] = {}
+    for n, entry in enumerate(scan.entries):
+        groups.setdefault((entry.parent, entry.name), []).append(n)
+    return {place: group for place, group in groups.items() if len(group) > 1}
+
+
+def _as_it_was(node: BaseNode) -> LocalNode:
+    return LocalNode(
+        id=node.id,
+        parent=node.parent,
+        name=node.name,
+        kind=node.kind,
+        digest=node.digest,
+        executable=node.executable,
+        signature=node.signature,
+        local_name=node.local_name,
+        trusted=node.trusted,
+        mounted=node.mounted,
+        seen=False,
+    )

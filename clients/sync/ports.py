@@ -1,0 +1,108 @@
+"""What the engine needs from the rest of the client. `clients.sdk.space.Space` and `clients.transfer` provide it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Uploaded, UploadJob
+from core.blocks import Digest
+from core.identifiers import NodeId, RequestId
+from core.tree import Mutation, Node, Result
+
+
+class ChangesPage(Protocol):
+    """States of nodes, to be taken over in order; of two states of a node the one with the higher seq holds."""
+
+    @property
+    def nodes(self) -> Sequence[Node]: ...
+    @property
+    def cursor(self) -> bytes:
+        """Where to go on after this page; empty while a listing is not complete."""
+
+    @property
+    def reset(self) -> bool:
+        """Whether everything known before this page is void."""
+
+    @property
+    def seq(self) -> int:
+        """What the cursor stands for."""
+
+
+class Committed(Protocol):
+    """The answer to a commit: the entry that holds what was accepted, and one result for each mutation."""
+
+    @property
+    def seq(self) -> int: ...
+    @property
+    def results(self) -> Sequence[Result]: ...
+
+
+class Space(Protocol):
+    """A space's tree and journal. Errors are `core.errors.SynclineError`."""
+
+    def changes(self, cursor: bytes) -> Iterator[ChangesPage]:
+        """The changes after `cursor` up to the head; one page at least. InvalidCursor."""
+
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Committed:
+        """Apply mutations in order, each with its own verdict. Safe to repeat with the same id."""
+
+
+class Uploader(Protocol):
+    """Gets files into storage."""
+
+    def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
+        """Results in any order, each as soon as its content may be committed. `jobs` is read as there is room."""
+
+
+class Downloader(Protocol):
+    """Gets contents out of storage."""
+
+    def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
+        """Results in any order, each when its destination holds the content. `jobs` is read as there is room."""
+
+
+class CheckedFile(Protocol):
+    """One file that differs from the space."""
+
+    @property
+    def asked(self) -> str | NodeId: ...
+    @property
+    def difference(self) -> object:
+        """An enum: CONTENT, UNKNOWN (no live node has that path) or DELETED (that node is deleted)."""
+
+
+class Checked(Protocol):
+    """The answer to a batch of a check: all of the `count` files asked about are current but `differing`."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def differing(self) -> Sequence[CheckedFile]: ...
+
+
+class Checking(Protocol):
+    """What a check needs of a space."""
+
+    def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[Checked]:
+        """Compare local digests with the current versions, files named by path or by id."""
+
+
+class Progress(Protocol):
+    """Somebody who wants to know how far a sync has got."""
+
+    def expect(self, activity: str, *, files: int, size: int) -> None:
+        """From now on this is done, for so many files of so many bytes in all."""
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        """So much of it is done."""
+
+
+class NoProgress:
+    """Nobody wants to know."""
+
+    def expect(self, activity: str, *, files: int, size: int) -> None:
+        pass
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        pass

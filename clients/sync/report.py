@@ -1,0 +1,56 @@
+"""What a sync did, and what it could not do."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from clients.sync.trees import Problem
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts (transfers of files and symlinks, the rest of all items), problems by path, and notices for people."""
+
+    uploaded: int = 0
+    downloaded: int = 0
+    moved: int = 0
+    deleted_local: int = 0
+    deleted_remote: int = 0
+    conflicts: int = 0
+    skipped: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    requests: dict[str, int] = field(default_factory=lambda: {"s3_put": 0, "s3_get": 0, "grpc": 0})
+    seconds: float = 0.0
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    planned: list[tuple[str, str]] = field(default_factory=list)
+    """With a dry run: what would be done, and where."""
+
+    def document(self) -> dict[str, Any]:
+        """As the command line's contract has it."""
+        document = dataclasses.asdict(self)
+        del document["notices"], document["planned"]
+        document["seconds"] = round(self.seconds, 3)
+        return document
+
+    def summary(self) -> str:
+        """One line for people."""
+        done = [
+            f"{count} {word}"
+            for count, word in (
+                (self.uploaded, "uploaded"),
+                (self.downloaded, "downloaded"),
+                (self.moved, "moved"),
+                (self.deleted_local, "deleted here"),
+                (self.deleted_remote, "deleted in the space"),
+                (self.conflicts, "conflict copies" if self.conflicts > 1 else "conflict copy"),
+            )
+            if count
+        ]
+        left = [f"{self.skipped} skipped"] if self.skipped else []
+        if self.problems:
+            left.append(f"{len(self.problems)} not synced")
+        return f"{', '.join(done or ['up to date'])}{''.join(f'; {text}' for text in left)} ({self.seconds:.1f} s)"

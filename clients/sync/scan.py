@@ -1,0 +1,180 @@
+"""What is in the folder: one pass over it, without reading any file.
+
+What cannot be synced is said, never lost; where we could not look, nothing counts as deleted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+
+from clients.sync.files import PRIVATE, Files
+from clients.sync.trees import Problem, printable
+from clients.transfer.jobs import Signature
+from core.names import MAX_PATH_BYTES, name_problem, normalize
+from core.tree import NodeKind
+
+_KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
+
+TOP = -1
+"""The folder itself, as a parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing in the folder. `parent` is the number of its directory's entry. `target` is that of a symlink.
+
+    A directory's signature is its inode only; it is `mounted` if it is on another filesystem than the folder, `hidden`
+    if we could not look into it.
+    """
+
+    parent: int
+    local_name: str
+    name: str
+    kind: NodeKind
+    signature: Signature
+    executable: bool = False
+    target: str = ""
+    mounted: bool = False
+    hidden: bool = False
+
+
+@dataclass(slots=True)
+class Scan:
+    """All entries, parents before children, and what is not among them.
+
+    `hidden` names what is there but could not be looked at: parent's number and local name. `skipped` counts what is
+    never synced (sockets, pipes, devices). `started_ns` is the time before the first look.
+    """
+
+    started_ns: int
+    entries: list[Entry] = field(default_factory=list)
+    hidden: list[tuple[int, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    skipped: int = 0
+    unsettled: bool = False
+    """Whether something went away while we looked; another scan will tell what became of it."""
+
+    def path(self, number: int) -> str:
+        """The path of an entry as it is spelled here; "" for the folder."""
+        names: list[str] = []
+        while number != TOP:
+            names.append(self.entries[number].local_name)
+            number = self.entries[number].parent
+        return "/".join(reversed(names))
+
+
+def scan(files: Files) -> Scan:
+    """Scan the folder. OSError if the folder itself cannot be read."""
+    return _Scanner(files).run()
+
+
+class _Scanner:
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._found = Scan(started_ns=time.time_ns())
+        self._pending: list[tuple[int, str]] = []
+        self._device = 0
+
+    def run(self) -> Scan:
+        self._device = self._files.stat("").st_dev
+        self._list(TOP, "")
+        while self._pending:
+            number, path = self._pending.pop()
+            try:
+                self._list(number, path)
+            except OSError as error:
+                self._hide(number, path, error)
+        return self._found
+
+    def _list(self, number: int, path: str) -> None:
+        """Add what is in a directory. OSError before anything was added."""
+        descriptor = self._files.open_directory(path)
+        try:
+            with os.scandir(descriptor) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+            prefix = f"{path}/" if path else ""
+            first = len(self._found.entries)
+            for entry in entries:
+                if path or entry.name != PRIVATE:
+                    self._add(entry, number, prefix, descriptor)
+        finally:
+            os.close(descriptor)
+        directories = [
+            (at, prefix + self._found.entries[at].local_name)
+            for at in range(first, len(self._found.entries))
+            if self._found.entries[at].kind is NodeKind.DIRECTORY
+        ]
+        self._pending.extend(reversed(directories))
+
+    def _add(self, entry: os.DirEntry[str], parent: int, prefix: str, directory: int) -> None:
+        path = prefix + entry.name
+        name = normalize(entry.name)
+        if problem := name_problem(name):
+            self._problem(path, f"{problem}; rename it to have it synced")
+            return
+        if len(path.encode()) > MAX_PATH_BYTES:
+            self._problem(path, f"the path has more than {MAX_PATH_BYTES} bytes; shorten it to have it synced")
+            self._found.hidden.append((parent, entry.name))
+            return
+        target = ""
+        try:
+            found = entry.stat(follow_symlinks=False)
+            kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+            if kind is NodeKind.SYMLINK:
+                target = os.readlink(entry.name, dir_fd=directory)
+        except FileNotFoundError:
+            self._found.unsettled = True
+            self._found.hidden.append((parent, entry.name))
+            return
+        except OSError as error:
+            self._problem(path, f"it cannot be looked at ({error.strerror})")
+            self._found.hidden.append((parent, entry.name))
+            return
+        if kind is None:
+            self._found.skipped += 1
+            return
+        if target and not _is_text(target):
+            self._problem(path, "the target of the link is not valid UTF-8")
+            return
+        self._found.entries.append(
+            Entry(
+                parent=parent,
+                local_name=entry.name,
+                name=entry.name if name == entry.name else name,  # the same object, to be told apart at a glance
+                kind=kind,
+                signature=directory_signature(found) if kind is NodeKind.DIRECTORY else Signature.of(found),
+                executable=kind is NodeKind.FILE and bool(found.st_mode & stat.S_IXUSR),
+                target=target,
+                mounted=kind is NodeKind.DIRECTORY and found.st_dev != self._device,
+            )
+        )
+
+    def _hide(self, number: int, path: str, error: OSError) -> None:
+        entry = self._found.entries[number]
+        self._found.entries[number] = Entry(
+            entry.parent, entry.local_name, entry.name, entry.kind, entry.signature, mounted=entry.mounted, hidden=True
+        )
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            self._found.unsettled = True
+        else:
+            self._problem(path, f"the directory cannot be read ({error.strerror}); what is in it was left as it is")
+
+    def _problem(self, path: str, reason: str) -> None:
+        self._found.problems.append(Problem(printable(path), reason))
+
+
+def directory_signature(found: os.stat_result) -> Signature:
+    """A directory changes its times with what is in it, and so it has an inode only."""
+    return Signature(0, 0, 0, found.st_ino)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,420 @@
+"""What a device remembers about a synced folder, in SQLite.
+
+That is the mirror of the space, the base, where blocks are, and the commit in flight. None of it is needed to keep data
+safe: without it a folder is adopted anew. Writes gather until `commit`, which is durable. Whoever uses a State does so
+in `translated`, as any access may find the file damaged. Names are of any form here: what comes from the space is
+checked when the trees are made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from clients.sync.errors import StateDamaged, StateUnusable
+from clients.sync.trees import BaseNode, RemoteNode
+from clients.transfer.jobs import Signature
+from core.blocks import EMPTY_MANIFEST, MIN_BLOCK, BlockRef, Digest, MalformedManifest, Manifest
+from core.identifiers import NodeId, RequestId
+from core.tree import Content, Mutation, Node, NodeKind
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from wire.tree import manifest_from_wire, manifest_to_wire, mutation_from_wire, mutation_to_wire
+
+FORMAT = 1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS remote (
+    id BLOB PRIMARY KEY, parent BLOB NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, version INTEGER NOT NULL,
+    digest BLOB, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, executable INTEGER NOT NULL, target TEXT NOT NULL,
+    manifest BLOB NOT NULL, manifest_object BLOB NOT NULL, seq INTEGER NOT NULL, deleted_at_ms INTEGER NOT NULL,
+    user TEXT NOT NULL, device TEXT NOT NULL, committed_at_ms INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS base (
+    id BLOB PRIMARY KEY, parent BLOB NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, version INTEGER NOT NULL,
+    digest BLOB, executable INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+    ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, local_name TEXT, trusted INTEGER NOT NULL,
+    mounted INTEGER NOT NULL, manifest BLOB) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS block (
+    digest BLOB PRIMARY KEY, object BLOB NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS in_flight (request_id BLOB PRIMARY KEY, mutations BLOB NOT NULL, evidence TEXT NOT NULL);
+"""
+
+_GATHERED = 2000
+"""Nodes that are held in memory before they are written."""
+_REMOTE_COLUMNS = 17
+_BASE_COLUMNS = 14
+_DAMAGED = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
+_SIGN = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was read here for a mutation that brings a content: the file's signature, and how its name is spelled."""
+
+    signature: Signature
+    trusted: bool
+    local_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A commit that was sent, or was about to be, and of which no answer is known."""
+
+    request: RequestId
+    mutations: tuple[Mutation, ...]
+    evidence: tuple[Evidence | None, ...]
+
+
+class State:
+    """The state of one folder. Used by one thread, but for `known_block`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._db = connection
+        self._path = path
+        self._lookups: sqlite3.Connection | None = None
+        self._lookup_lock = threading.Lock()
+        self._nodes: dict[NodeId, Node] = {}
+        self._base: dict[NodeId, BaseNode | None] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> State:
+        """Open, or make, the database. StateDamaged, StateUnusable."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with translated(path):
+            connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                return cls(connection, path)._prepared()
+            except BaseException:
+                connection.close()
+                raise
+
+    @classmethod
+    def in_memory(cls, path: Path | None = None) -> State:
+        """A copy of the database at `path`, or an empty one, that nobody will ever see. StateDamaged, StateUnusable."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        try:
+            if path is not None and path.exists():
+                with translated(path):
+                    original = sqlite3.connect(path, timeout=30.0)
+                    try:
+                        original.backup(connection)
+                    finally:
+                        original.close()
+            return cls(connection, None)._prepared()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _prepared(self) -> State:
+        self._db.executescript(_SCHEMA)
+        found = self._meta("format")
+        if found is None:
+            self._db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
+        elif found != FORMAT:
+            raise StateUnusable(
+                f"{self._path} was written by another version of Syncline (format {found}, this one knows {FORMAT}); "
+                "update the client"
+            )
+        return self
+
+    def close(self) -> None:
+        """What was not committed is forgotten."""
+        if self._lookups is not None:
+            self._lookups.close()
+        if self._db.in_transaction:
+            self._db.rollback()
+        self._db.close()
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def commit(self) -> None:
+        """Everything that was put is durable when this returns."""
+        self._write()
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+    # ---- the mirror of the space ----
+
+    @property
+    def cursor(self) -> bytes:
+        """Where to go on in the journal; empty at the beginning."""
+        return bytes(self._meta("cursor") or b"")
+
+    @cursor.setter
+    def cursor(self, cursor: bytes) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
+
+    def load_remote(self) -> dict[NodeId, RemoteNode]:
+        """All nodes that are known, deleted ones too."""
+        kinds = {kind.value: kind for kind in NodeKind}
+        return {
+            NodeId(row[0]): RemoteNode(
+                NodeId(row[0]),
+                NodeId(row[1]),
+                row[2],
+                kinds[row[3]],
+                row[4],
+                row[5],
+                row[6] == 1,
+                row[7],
+                row[8],
+                row[9] != 0,
+            )
+            for row in self._db.execute(
+                "SELECT id, parent, name, kind, version, digest, executable, size, seq, deleted_at_ms FROM remote"
+            )
+        }
+
+    def put_node(self, node: Node) -> None:
+        """Store a state of a node, whatever is known so far."""
+        self._nodes[node.id] = node
+        if len(self._nodes) >= _GATHERED:
+            self._write()
+
+    def clear_remote(self) -> None:
+        """Forget all nodes of the space."""
+        self._begin()
+        self._nodes.clear()
+        self._db.execute("DELETE FROM remote")
+
+    def drop_deleted(self) -> None:
+        """Forget the nodes that were deleted themselves: the cursor is beyond them, and a restore tells all again."""
+        self._begin()
+        self._write()
+        self._db.execute("DELETE FROM remote WHERE deleted_at_ms != 0")
+
+    def contents(self, nodes: Sequence[NodeId]) -> dict[NodeId, Content]:
+        """The current contents of nodes, with their manifests."""
+        self._write()
+        found = {}
+        for node in nodes:
+            row = self._db.execute(
+                "SELECT digest, size, mtime_ns, executable, target, manifest, manifest_object FROM remote WHERE id = ?",
+                (node,),
+            ).fetchone()
+            if row is not None and row[0] is not None:
+                digest, size, mtime_ns, executable, target, manifest, manifest_object = row
+                found[node] = Content(
+                    digest, size, mtime_ns, executable == 1, _manifest(manifest), manifest_object, target
+                )
+        return found
+
+    # ---- the base ----
+
+    def load_base(self) -> dict[NodeId, BaseNode]:
+        kinds = {kind.value: kind for kind in NodeKind}
+        return {
+            NodeId(row[0]): BaseNode(
+                NodeId(row[0]),
+                NodeId(row[1]),
+                row[2],
+                kinds[row[3]],
+                row[4],
+                row[5],
+                row[6] == 1,
+                Signature(row[7], row[8], row[9], row[10] % (2 * _SIGN)),
+                row[11] if row[11] is not None else row[2],
+                row[12] == 1,
+                row[13] == 1,
+            )
+            for row in self._db.execute(
+                "SELECT id, parent, name, kind, version, digest, executable, size, mtime_ns, ctime_ns, inode, "
+                "local_name, trusted, mounted FROM base"
+            )
+        }
+
+    def put_base(self, node: BaseNode) -> None:
+        self._base[node.id] = node
+
+    def remove_base(self, node: NodeId) -> None:
+        self._base[node] = None
+
+    def base_manifest(self, node: NodeId) -> Manifest:
+        """The blocks of the file that was agreed on last, if there are many; else none."""
+        row = self._db.execute("SELECT manifest FROM base WHERE id = ?", (node,)).fetchone()
+        return _manifest(row[0]) if row and row[0] else EMPTY_MANIFEST
+
+    # ---- where blocks are ----
+
+    def known_block(self, digest: Digest) -> BlockRef | None:
+        """Where a block lies in the space. May be called from any thread; sees what is committed."""
+        with self._lookup_lock:
+            if self._path is None:
+                return None
+            if self._lookups is None:
+                self._lookups = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            row = self._lookups.execute(
+                "SELECT object, offset, length FROM block WHERE digest = ?", (digest,)
+            ).fetchone()
+        return BlockRef(digest, row[2], Digest(row[0]), row[1]) if row else None
+
+    def forget_blocks(self) -> None:
+        """The space does not have all of them any more."""
+        self._begin()
+        self._db.execute("DELETE FROM block")
+
+    # ---- the commit in flight ----
+
+    def put_in_flight(self, commit: InFlight) -> None:
+        self._begin()
+        request = metadata_pb2.CommitChangesRequest(mutations=map(mutation_to_wire, commit.mutations))
+        evidence = [
+            [*dataclasses.astuple(seen.signature), seen.trusted, seen.local_name] if seen else None
+            for seen in commit.evidence
+        ]
+        self._db.execute(
+            "INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?)",
+            (commit.request, request.SerializeToString(), json.dumps(evidence)),
+        )
+
+    def in_flight(self) -> list[InFlight]:
+        """The commits of which no answer is known."""
+        rows = self._db.execute("SELECT request_id, mutations, evidence FROM in_flight").fetchall()
+        return [
+            InFlight(
+                RequestId(request),
+                tuple(map(mutation_from_wire, metadata_pb2.CommitChangesRequest.FromString(mutations).mutations)),
+                tuple(
+                    Evidence(Signature(*seen[:4]), seen[4], seen[5]) if seen else None for seen in json.loads(evidence)
+                ),
+            )
+            for request, mutations, evidence in rows
+        ]
+
+    def remove_in_flight(self, request: RequestId) -> None:
+        self._begin()
+        self._db.execute("DELETE FROM in_flight WHERE request_id = ?", (request,))
+
+    # ---- inside ----
+
+    def _meta(self, key: str) -> Any:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def _begin(self) -> None:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+
+    def _write(self) -> None:
+        if not self._nodes and not self._base:
+            return
+        self._begin()
+        rows, blocks = [], []
+        for node in self._nodes.values():
+            rows.append(_remote_row(node))
+            if node.content is not None and not node.deleted_at_ms:
+                blocks += _block_rows(node.content.manifest)
+        self._db.executemany(f"INSERT OR REPLACE INTO remote VALUES ({_marks(_REMOTE_COLUMNS)})", rows)  # noqa: S608
+        self._db.executemany("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", blocks)
+        removed = [(node,) for node, base in self._base.items() if base is None]
+        self._db.executemany("DELETE FROM base WHERE id = ?", removed)
+        # A file of one block has nothing that a later download could take from it.
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO base VALUES ({_marks(_BASE_COLUMNS)},"  # noqa: S608
+            f" (SELECT manifest FROM remote WHERE id = ?1 AND size > {MIN_BLOCK}))",
+            [_base_row(base) for base in self._base.values() if base is not None],
+        )
+        self._nodes.clear()
+        self._base.clear()
+
+
+def set_aside(path: Path, now: datetime) -> Path:
+    """Move a damaged database out of the way, with what belongs to it; returns where to."""
+    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%d-%H%M%S}")
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+@contextmanager
+def translated(path: Path | None) -> Iterator[None]:
+    """Errors of SQLite as ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise StateDamaged(f"the state database {path} is damaged ({error})") from None
+        raise StateUnusable(f"the state database {path} cannot be used ({error}); fix that and sync again") from None
+
+
+def _marks(count: int) -> str:
+    return ", ".join(f"?{number}" for number in range(1, count + 1))
+
+
+def _remote_row(node: Node) -> tuple[Any, ...]:
+    content = node.content
+    manifest = b""
+    if content is not None and content.manifest.lengths:
+        manifest = manifest_to_wire(content.manifest).SerializeToString()
+    return (
+        node.id,
+        node.parent,
+        node.name,
+        node.kind.value,
+        node.version,
+        content.digest if content else None,
+        content.size if content else 0,
+        content.mtime_ns if content else 0,
+        content.executable if content else False,
+        content.target if content else "",
+        manifest,
+        content.manifest_object if content else b"",
+        node.seq,
+        node.deleted_at_ms,
+        node.user,
+        node.device,
+        node.committed_at_ms,
+    )
+
+
+def _block_rows(manifest: Manifest) -> list[tuple[Any, ...]]:
+    try:
+        manifest.check()
+    except MalformedManifest:
+        return []
+    return [(ref.digest, ref.object, ref.offset, ref.length) for ref in manifest.refs()]
+
+
+def _base_row(node: BaseNode) -> tuple[Any, ...]:
+    signature = node.signature
+    return (
+        node.id,
+        node.parent,
+        node.name,
+        node.kind.value,
+        node.version,
+        node.digest,
+        node.executable,
+        signature.size,
+        _fitting(signature.mtime_ns),
+        _fitting(signature.ctime_ns),
+        (signature.inode + _SIGN) % (2 * _SIGN) - _SIGN,  # 64 bits with a sign are what SQLite has
+        node.local_name if node.local_name != node.name else None,
+        node.trusted,
+        node.mounted,
+    )
+
+
+def _fitting(time_ns: int) -> int:
+    """A time that SQLite can hold. A file whose time is not the one that was held is read again."""
+    return max(-_SIGN, min(time_ns, _SIGN - 1))
+
+
+def _manifest(blob: bytes) -> Manifest:
+    return manifest_from_wire(journal_pb2.Manifest.FromString(blob)) if blob else EMPTY_MANIFEST

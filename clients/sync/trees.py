@@ -1,0 +1,216 @@
+"""The three trees that a plan is made from: what was agreed, what is here, what is there; all keyed by node id.
+
+A node that is only here has a provisional id, which is longer than an id that the space gave. Names are as they
+travel (NFC); how this device spells a name is kept beside it, so that a file is never renamed for its spelling.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clients.transfer.jobs import Signature
+from core.blocks import Digest
+from core.identifiers import ID_BYTES, ROOT, NodeId
+from core.names import RESERVED_AT_ROOT, name_problem
+from core.tree import Node, NodeKind
+
+Place = tuple[NodeId, str]
+"""A directory and a name in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseNode:
+    """A node as folder and space last agreed on it, and the signature of the local file that had this content.
+
+    `trusted` is False if the file could have been changed after it was read without a change of its signature. A
+    directory's signature is its inode only; `mounted` says that it lay on another filesystem than the folder.
+    """
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    version: int
+    digest: Digest | None
+    executable: bool
+    signature: Signature
+    local_name: str
+    trusted: bool = True
+    mounted: bool = False
+
+    @property
+    def place(self) -> Place:
+        return self.parent, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """A node as it is in the folder. `digest` is None for a file that equals nothing that it was compared with.
+
+    `home` is where the node belongs if the place where it is found is only a stop of an interrupted move. A node that
+    is not `seen` lies where we could not look, and is taken to be as it was.
+    """
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    digest: Digest | None
+    executable: bool
+    signature: Signature
+    local_name: str
+    trusted: bool = True
+    mounted: bool = False
+    home: Place | None = None
+    seen: bool = True
+
+    @property
+    def place(self) -> Place:
+        return self.home or (self.parent, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteNode:
+    """A node as it is in the space, without what only a transfer needs."""
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    version: int
+    digest: Digest | None
+    executable: bool
+    size: int
+    seq: int
+    deleted: bool = False
+
+    @property
+    def place(self) -> Place:
+        return self.parent, self.name
+
+    @classmethod
+    def of(cls, node: Node) -> RemoteNode:
+        content = node.content
+        return cls(
+            id=node.id,
+            parent=node.parent,
+            name=node.name,
+            kind=node.kind,
+            version=node.version,
+            digest=content.digest if content else None,
+            executable=content.executable if content else False,
+            size=content.size if content else 0,
+            seq=node.seq,
+            deleted=node.deleted_at_ms != 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that was not synced, and why."""
+
+    path: str
+    reason: str
+
+
+# ---- provisional ids ----
+
+_NEW, _RECREATED, _COPY = b"\1", b"\2", b"\3"
+
+
+def new_local_id(number: int) -> NodeId:
+    """The provisional id of the local entry with this number."""
+    return NodeId(_NEW + number.to_bytes(ID_BYTES, "big"))
+
+
+def recreated_id(node: NodeId) -> NodeId:
+    """What a node is called that was deleted in the space and is made anew from what is here."""
+    return NodeId(_RECREATED + node)
+
+
+def copy_id(node: NodeId) -> NodeId:
+    """What the conflict copy of a node is called."""
+    return NodeId(_COPY + node)
+
+
+def is_provisional(node: NodeId) -> bool:
+    return len(node) != ID_BYTES
+
+
+def original_id(node: NodeId) -> NodeId:
+    """The id by which the local tree knows a recreated node or a conflict copy; else the id itself."""
+    return NodeId(node[1:]) if node[:1] in {_RECREATED, _COPY} and is_provisional(node) else node
+
+
+# ---- names in transit ----
+
+_TRANSIT = re.compile(r"\.syncline-((?:[0-9a-f]{2})+)")
+
+
+def transit_name(node: NodeId) -> str:
+    """What a node is called while something else takes its name. It tells the node, so that a crash is no puzzle."""
+    return f".syncline-{node.hex()}"
+
+
+def in_transit(name: str) -> NodeId | None:
+    """The node that bears this transit name, if it is one."""
+    match = _TRANSIT.fullmatch(name)
+    return NodeId(bytes.fromhex(match[1])) if match else None
+
+
+# ---- the remote tree ----
+
+
+def live_nodes(known: Mapping[NodeId, RemoteNode]) -> tuple[dict[NodeId, RemoteNode], list[Problem]]:
+    """The live nodes with names that can be in a folder, parents before children; and those that cannot, by path.
+
+    What comes from the space is not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node
+    without a parent never gets into the tree.
+    """
+    children: dict[NodeId, list[RemoteNode]] = {}
+    for node in known.values():
+        if not node.deleted and node.id != ROOT:
+            children.setdefault(node.parent, []).append(node)
+    live: dict[NodeId, RemoteNode] = {}
+    problems: list[Problem] = []
+    pending: list[tuple[NodeId, str]] = [(ROOT, "")]
+    while pending:
+        parent, path = pending.pop()
+        names: set[str] = set()
+        for node in sorted(children.get(parent, ()), key=lambda node: (node.name, node.seq, node.id)):
+            if problem := _unusable(node, names):
+                problems.append(Problem(printable(path + node.name), problem))
+                continue
+            names.add(node.name)
+            live[node.id] = node
+            if node.kind is NodeKind.DIRECTORY:
+                pending.append((node.id, f"{path}{node.name}/"))
+    return live, problems
+
+
+def _unusable(node: RemoteNode, names: set[str]) -> str | None:
+    if problem := name_problem(node.name):
+        return f"{problem}; rename it in the space"
+    if node.parent == ROOT and node.name == RESERVED_AT_ROOT:
+        return f"{RESERVED_AT_ROOT!r} is reserved; rename it in the space"
+    if node.name in names:
+        return "another item of the space has the same name; rename one of them"
+    if node.kind is not NodeKind.DIRECTORY and node.digest is None:
+        return "the space says nothing about its content"
+    return None
+
+
+def printable(path: str) -> str:
+    """A path that can be shown and put into JSON, whatever its bytes are."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def path_of(node: NodeId, places: Mapping[NodeId, Place]) -> str:
+    """The path of a node from the root. A parent that is not in `places` counts as the root."""
+    names: list[str] = []
+    while node != ROOT and (place := places.get(node)) is not None and len(names) < len(places):
+        names.append(place[1])
+        node = place[0]
+    return "/".join(reversed(names))

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clients.sdk.account import Accounts, MailMode, Role, sign_in, sign_up
+from clients.sdk.account_file import AccountFile
+from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable
+from clients.sdk.session import Session
+from core.errors import AccountExists, DeviceRevoked, NoSuchSpace, Unavailable, WrongPassword
+from core.identifiers import DeviceId, SpaceId, new_text_id
+from syncline.auth.v1 import auth_pb2
+from tests.clients.sdk.conftest import enter
+from tests.clients.sdk.servicers import PASSWORD, PERSONAL, USER, Running
+
+
+def test_signing_up_signs_in(services: Running, home: Path) -> None:
+    with enter(services, home) as session:
+        me = Accounts(session).who_am_i()
+    assert (me.user, me.email, me.personal_space, me.device_name) == (USER, "ann@example.com", PERSONAL, "laptop")
+    account = AccountFile(home).load()
+    assert account is not None
+    assert (account.user, account.email, account.personal_space) == (USER, "ann@example.com", PERSONAL)
+    assert account.endpoint == services.endpoint
+
+
+def test_a_failed_sign_up_leaves_nothing(services: Running, home: Path) -> None:
+    with pytest.raises(AccountExists):
+        sign_up(home, endpoint=services.endpoint, email="taken@example.com", password=PASSWORD, device_name="x")
+    with pytest.raises(EndpointUnreachable):
+        sign_up(home, endpoint="http://127.0.0.1:9", email="ann@example.com", password=PASSWORD, device_name="x")
+    assert AccountFile(home).load() is None
+
+
+def test_signing_in(services: Running, home: Path) -> None:
+    with pytest.raises(WrongPassword):
+        sign_in(home, endpoint=services.endpoint, email="ann@example.com", password="wrong", device_name="x")
+    endpoint = services.endpoint + "/"
+    with sign_in(home, endpoint=endpoint, email="ann@example.com", password=PASSWORD, device_name="x") as session:
+        Accounts(session).who_am_i()
+        assert session.account.endpoint == services.endpoint
+
+
+def test_who_is_signed_in_cannot_sign_in_again(services: Running, session: Session, home: Path) -> None:
+    with pytest.raises(AlreadySignedIn):
+        enter(services, home)
+
+
+def test_a_revoked_device_can_sign_in_again(services: Running, session: Session, home: Path) -> None:
+    services.auth.revoked = True
+    with pytest.raises(DeviceRevoked):
+        Accounts(session).who_am_i()
+    with sign_in(
+        home, endpoint=services.endpoint, email="ann@example.com", password=PASSWORD, device_name="x"
+    ) as again:
+        Accounts(again).who_am_i()
+
+
+def test_signing_out_forgets_the_account(services: Running, session: Session, home: Path) -> None:
+    Accounts(session).sign_out()
+    assert services.auth.revoked
+    assert AccountFile(home).load() is None
+
+
+def test_signing_out_a_revoked_device_forgets_it_too(services: Running, session: Session, home: Path) -> None:
+    services.auth.revoked = True
+    Accounts(session).sign_out()
+    assert AccountFile(home).load() is None
+
+
+def test_signing_out_without_the_service_changes_nothing(services: Running, session: Session, home: Path) -> None:
+    services.servers[0].stop(None).wait()
+    with pytest.raises(Unavailable):
+        Accounts(session).sign_out()
+    assert AccountFile(home).load() is not None
+
+
+def test_devices(services: Running, session: Session) -> None:
+    accounts = Accounts(session)
+    (device,) = accounts.devices()
+    assert (device.name, device.created_at_ms, device.last_seen_at_ms, device.current) == ("laptop", 1, 2, False)
+    accounts.revoke(DeviceId("d" * 26))
+    assert services.auth.requests[-1] == auth_pb2.RevokeDeviceRequest(device_id="d" * 26)
+
+
+def test_spaces_and_members(services: Running, session: Session) -> None:
+    accounts = Accounts(session)
+    created = accounts.create_space("Project")
+    assert len(services.auth.requests[-1].request_id) == 16
+    assert [(one.name, one.role, one.personal) for one in accounts.spaces()] == [
+        ("personal", Role.OWNER, True),
+        ("Project", Role.OWNER, False),
+    ]
+    member = accounts.set_member(created.space, "ben@example.com", Role.VIEWER)
+    assert (member.email, member.role) == ("ben@example.com", Role.VIEWER)
+    assert services.auth.requests[-1].space_id == created.space
+    assert [one.email for one in accounts.members(created.space)] == ["ann@example.com"]
+    accounts.remove_member(created.space, "ben@example.com")
+    assert services.auth.requests[-1].email == "ben@example.com"
+
+
+def test_a_space_is_found_by_name_or_id(services: Running, session: Session) -> None:
+    accounts = Accounts(session)
+    project = accounts.create_space("Project").space
+    some_id = new_text_id()
+    calls = session.requests.counts().grpc
+    assert accounts.resolve("personal") == PERSONAL
+    assert accounts.resolve(some_id) == some_id
+    assert session.requests.counts().grpc == calls, "known without asking"
+    assert accounts.resolve("Project") == project
+    with pytest.raises(NoSuchSpace, match="no space 'project'"):
+        accounts.resolve("project")
+    accounts.create_space("Project")
+    with pytest.raises(AmbiguousSpace, match="2 of your spaces are called 'Project'"):
+        accounts.resolve("Project")
+
+
+def test_roles_and_modes_are_those_of_the_wire() -> None:
+    assert {role.name: role.value for role in Role} == {
+        name.removeprefix("ROLE_"): value for name, value in auth_pb2.Role.items() if value
+    }
+    from syncline.notify.v1 import notify_pb2
+
+    assert {mode.name: mode.value for mode in MailMode} == {
+        name.removeprefix("MAIL_MODE_"): value for name, value in notify_pb2.MailMode.items() if value
+    }
+    assert SpaceId(PERSONAL)

@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import threading
+
+from clients.sdk.credentials import Access, Credentials, issue
+from clients.sdk.requests import Counts, Requests
+from clients.sdk.session import Session
+from core.identifiers import SpaceId, new_text_id
+from syncline.auth.v1 import auth_pb2
+from tests.clients.sdk.servicers import Running
+
+SPACE = SpaceId(new_text_id())
+
+
+def test_credentials_are_issued_once_while_they_last(services: Running, session: Session) -> None:
+    credentials = Credentials(session, SPACE, Access.WRITE)
+    first = credentials.get()
+    assert credentials.get() is first
+    assert (first.access_key_id, first.bucket, first.key_prefix) == ("key 1", "bucket", f"spaces/{SPACE}/objects/")
+    assert services.auth.requests == [auth_pb2.IssueCredentialsRequest(space_id=SPACE, access=auth_pb2.ACCESS_WRITE)]
+
+
+def test_credentials_about_to_expire_are_renewed(services: Running, session: Session) -> None:
+    services.auth.credentials_lifetime_ms = 299_000
+    credentials = Credentials(session, SPACE, Access.READ)
+    credentials.get()
+    services.auth.credentials_lifetime_ms = 310_000
+    second = credentials.get()
+    assert second.access_key_id == "key 2"
+    assert credentials.get() is second
+
+
+def test_refused_credentials_are_asked_for_anew(services: Running, session: Session) -> None:
+    credentials = Credentials(session, SPACE, Access.READ)
+    credentials.get()
+    credentials.forget()
+    assert credentials.get().access_key_id == "key 2"
+
+
+def test_threads_have_them_issued_once(services: Running, session: Session) -> None:
+    credentials = Credentials(session, SPACE, Access.READ)
+    threads = [threading.Thread(target=credentials.get) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert services.auth.issued == 1
+
+
+def test_secrets_are_not_shown(session: Session) -> None:
+    shown = repr(issue(session, SPACE, Access.READ))
+    assert "secret'" not in shown
+    assert "token'" not in shown
+
+
+def test_counts_of_many_threads_add_up() -> None:
+    requests = Requests()
+
+    def count() -> None:
+        for _ in range(1000):
+            requests.add(grpc=1, s3_put=2, s3_get=3, bytes_up=4, bytes_down=5)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert requests.counts() == Counts(4000, 8000, 12_000, 16_000, 20_000)

@@ -1,0 +1,79 @@
+"""The bucket of the embedded AWS as a device sees it: temporary credentials of one space."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from clients.sdk.credentials import Access, S3Credentials
+from clients.sdk.discovery import Storage
+from clients.sdk.requests import Requests
+from clients.transfer.objects import S3Objects
+from core.blocks import Digest, key_prefix
+from core.identifiers import new_text_id
+from stack.running import EmbeddedAws
+
+
+@dataclass
+class HeldCredentials:
+    """`clients.sdk.credentials.Credentials` without a service: gives what it is told to, and is counted."""
+
+    issue: Callable[[], S3Credentials]
+    issued: int = 0
+    held: S3Credentials | None = None
+
+    def get(self) -> S3Credentials:
+        if self.held is None:
+            self.issued += 1
+            self.held = self.issue()
+        return self.held
+
+    def forget(self) -> None:
+        self.held = None
+
+
+@dataclass
+class Bucket:
+    """One space in the bucket."""
+
+    aws: EmbeddedAws
+    space: str = field(default_factory=new_text_id)
+
+    def storage(self, endpoint: str | None = None) -> Storage:
+        return Storage(endpoint or self.aws.endpoint, self.aws.region, self.aws.resources.bucket_name, path_style=True)
+
+    def credentials(self, access: Access, *, seconds: int = 3600) -> S3Credentials:
+        """As the auth service issues them: the transfer role, narrowed to one space."""
+        resources = self.aws.resources
+        actions = ["s3:GetObject"] + ["s3:PutObject"] * (access is Access.WRITE)
+        resource = f"{resources.bucket_arn}/{key_prefix(self.space)}*"
+        policy = {
+            "Version": "2012-10-17",
+            "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}],
+        }
+
+        async def assume() -> S3Credentials:
+            auth = await self.aws.assume(resources.auth_role_arn)
+            key = await self.aws.assume(resources.transfer_role_arn, by=auth, policy=policy, seconds=seconds)
+            return S3Credentials(
+                key.access_key_id,
+                key.secret_access_key,
+                key.session_token or "",
+                int((time.time() + 3600) * 1000),
+                resources.bucket_name,
+                key_prefix(self.space),
+            )
+
+        return asyncio.run(assume())
+
+    def objects(self, access: Access = Access.WRITE, *, endpoint: str | None = None) -> S3Objects:
+        held = HeldCredentials(lambda: self.credentials(access))
+        return self.objects_with(held, endpoint=endpoint)
+
+    def objects_with(self, held: HeldCredentials, *, endpoint: str | None = None) -> S3Objects:
+        return S3Objects(self.storage(endpoint), held, Requests())  # type: ignore[arg-type]
+
+    def key(self, digest: Digest) -> str:
+        return f"{key_prefix(self.space)}{digest.hex()}"

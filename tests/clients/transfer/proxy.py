@@ -1,0 +1,140 @@
+"""A way to storage on which things go wrong as told."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import struct
+import threading
+import time
+import urllib.parse
+from collections import deque
+from enum import Enum, auto
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Fault(Enum):
+    """What happens to one request."""
+
+    NONE = auto()
+    UNAVAILABLE = auto()  # 503 SlowDown
+    INTERNAL = auto()  # 500
+    CONFLICT = auto()  # 409, as for two PUTs of one key at once
+    RESET = auto()  # the connection is reset before an answer
+    LOST_ANSWER = auto()  # it is done, and the answer lost
+    DAMAGED_REQUEST = auto()  # a bit of the body flips on the way to storage
+    DAMAGED_ANSWER = auto()  # a bit of the body flips on the way back
+    SHORT_ANSWER = auto()  # the connection ends in the midst of the body
+    CLOCK = auto()  # 403 RequestTimeTooSkewed
+    EXPIRED = auto()  # 400 ExpiredToken
+    SLOW = auto()  # the answer takes a while
+
+
+_ANSWERS = {
+    Fault.UNAVAILABLE: (503, "SlowDown"),
+    Fault.INTERNAL: (500, "InternalError"),
+    Fault.CONFLICT: (409, "ConditionalRequestConflict"),
+    Fault.CLOCK: (403, "RequestTimeTooSkewed"),
+    Fault.EXPIRED: (400, "ExpiredToken"),
+}
+
+
+class Proxy:
+    """Forwards to `endpoint`. The next requests meet `faults`, one each, then `always`."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.faults: deque[Fault] = deque()
+        self.always = Fault.NONE
+        self.slowness = 0.5
+        self.requests: list[str] = []
+        self._target = urllib.parse.urlsplit(endpoint).netloc
+        self._lock = threading.Lock()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_one_request(self) -> None:
+                try:
+                    super().handle_one_request()
+                except OSError:
+                    self.close_connection = True
+
+            def do_GET(self) -> None:
+                proxy.serve(self)
+
+            def do_PUT(self) -> None:
+                proxy.serve(self)
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the library's name
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self.requests.append(handler.command)
+            fault = self.faults.popleft() if self.faults else self.always
+        body = bytearray(handler.rfile.read(int(handler.headers.get("content-length", 0))))
+        if fault in _ANSWERS:
+            status, code = _ANSWERS[fault]
+            self._answer(handler, status, f"<Error><Code>{code}</Code></Error>".encode(), {})
+            return
+        if fault is Fault.SLOW:
+            time.sleep(self.slowness)
+        if fault is Fault.RESET:
+            self._reset(handler)
+            return
+        if fault is Fault.DAMAGED_REQUEST:
+            body[-1] ^= 1
+        connection = http.client.HTTPConnection(self._target, timeout=30)
+        try:
+            connection.putrequest(handler.command, handler.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in handler.headers.items():
+                connection.putheader(name, value)
+            connection.endheaders(bytes(body))
+            answer = connection.getresponse()
+            data = bytearray(answer.read())
+            headers = dict(answer.getheaders())
+        finally:
+            connection.close()
+        if fault is Fault.LOST_ANSWER:
+            self._reset(handler)
+            return
+        if fault is Fault.DAMAGED_ANSWER and data:
+            data[-1] ^= 1
+        if fault is Fault.SHORT_ANSWER:
+            headers["content-length"] = str(len(data))
+            del data[len(data) // 2 :]
+            handler.close_connection = True
+        self._answer(handler, answer.status, bytes(data), headers)
+
+    def _answer(self, handler: BaseHTTPRequestHandler, status: int, data: bytes, headers: dict[str, str]) -> None:
+        handler.send_response_only(status)
+        sent = {name.lower() for name in headers}
+        for name, value in headers.items():
+            if name.lower() not in {"connection", "transfer-encoding"}:
+                handler.send_header(name, value)
+        if "content-length" not in sent:
+            handler.send_header("content-length", str(len(data)))
+        handler.end_headers()
+        handler.wfile.write(data)
+
+    def _reset(self, handler: BaseHTTPRequestHandler) -> None:
+        # With nothing left to linger for, closing sends RST.
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.close_connection = True
+        handler.connection.close()

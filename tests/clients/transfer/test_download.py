@@ -1,0 +1,471 @@
+"""Downloads from storage in memory: what arrives, what it takes, and what goes wrong."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from clients.transfer import download, upload
+from clients.transfer.download import Downloader
+from clients.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, Trouble
+from core.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK, Digest, Manifest
+from core.errors import PermissionDenied, Unavailable
+from core.tree import Content
+from tests.clients.transfer.fakes import (
+    MemorySpace,
+    MemoryStore,
+    download_jobs,
+    files,
+    noise,
+    outcomes,
+    sha256,
+    uploaded,
+)
+
+pytestmark = pytest.mark.usefixtures("nothing_left_behind")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    """Where the uploaded files are."""
+    (tmp_path / "here").mkdir()
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """Where contents are downloaded to."""
+    (tmp_path / "there").mkdir()
+    return tmp_path / "there"
+
+
+def downloaded(store: MemoryStore, jobs: list[DownloadJob], **options: object) -> None:
+    """Download; each must succeed and be what it was."""
+    results = outcomes(Downloader(store, **options).download(jobs))  # type: ignore[arg-type]
+    assert len(results) == len(jobs)
+    for job in jobs:
+        assert isinstance(results[job.key], Downloaded), results[job.key]
+        assert isinstance(job.key, Path)
+        assert job.destination.read_bytes() == job.key.read_bytes()
+
+
+def failure(store: MemoryStore, job: DownloadJob) -> Failed:
+    (result,) = Downloader(store).download([job])
+    assert isinstance(result, Failed)
+    return result
+
+
+SIZES = [0, 1, 4 * KIB, MIN_BLOCK - 1, MIN_BLOCK, MIN_BLOCK + 1, 3 * MIB, 9 * MIB, 30 * MIB]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_contents_of_all_sizes_arrive_whole(space: MemorySpace, here: Path, there: Path, sync: bool) -> None:
+    contents = uploaded(space, files(here, [noise(size, size) for size in SIZES]))
+    downloaded(space.store, download_jobs(contents, there), sync=sync)
+
+
+def test_an_empty_file_needs_no_request(store: MemoryStore, there: Path) -> None:
+    content = Content(sha256(b""), 0)
+    (result,) = Downloader(store).download([DownloadJob(1, content, there / "empty")])
+    assert isinstance(result, Downloaded)
+    assert (there / "empty").read_bytes() == b""
+    assert not store.gets
+
+
+def test_no_jobs_ask_for_nothing(store: MemoryStore) -> None:
+    assert list(Downloader(store).download([])) == []
+
+
+def test_ten_thousand_small_files_are_a_handful_of_requests(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, (noise(4 * KIB, i) for i in range(10_000))))
+    downloaded(space.store, download_jobs(contents, there), sync=False)
+    assert len(space.store.gets) <= 2 * len(space.store.objects)
+
+
+def test_of_a_pack_only_what_is_wanted_is_fetched(space: MemorySpace, here: Path, there: Path) -> None:
+    """Blocks near each other in one range, those far apart in several, and nothing around them."""
+    paths = files(here, (noise(4 * KIB, i) for i in range(2000)))
+    contents = uploaded(space, paths)
+    place = {path: next(content.manifest.refs()).offset for path, content in contents.items()}
+    in_order = sorted(paths, key=place.__getitem__)
+    wanted = [*in_order[10:20:2], *in_order[1500:1510]]
+    downloaded(space.store, download_jobs({path: contents[path] for path in wanted}, there))
+    assert sorted((offset, length) for _, offset, length in space.store.gets) == [
+        (10 * 4 * KIB, 9 * 4 * KIB),
+        (1500 * 4 * KIB, 10 * 4 * KIB),
+    ]
+
+
+def test_tails_of_large_files_are_fetched_together(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, [noise(5 * MIB, seed) for seed in range(6)]))
+    downloaded(space.store, download_jobs(contents, there))
+    assert len(space.store.gets) == len(space.store.objects)
+
+
+def test_the_same_block_for_many_files_is_fetched_once(space: MemorySpace, here: Path, there: Path) -> None:
+    paths = files(here, [noise(6 * MIB)] * 3 + [b"small"] * 3 + [bytes(20 * MIB)])
+    contents = uploaded(space, paths)
+    downloaded(space.store, download_jobs(contents, there))
+    assert len(space.store.gets) == len(space.store.objects)
+
+
+def test_large_blocks_are_fetched_at_the_same_time(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, [noise(40 * MIB)]))
+    meeting = threading.Barrier(4, timeout=20)
+    met = threading.Event()
+
+    def on_get(digest: Digest, data: bytes) -> bytes:
+        if not met.is_set():
+            meeting.wait()
+            met.set()
+        return data
+
+    space.store.on_get = on_get
+    downloaded(space.store, download_jobs(contents, there), workers=4)
+    assert met.is_set()
+
+
+def test_a_manifest_in_an_object_is_fetched_first(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upload, "MAX_INLINE_BLOCKS", 3)
+    contents = uploaded(space, files(here, [noise(20 * MIB)]))
+    (job,) = download_jobs(contents, there)
+    assert job.content.manifest_object
+    downloaded(space.store, [job])
+
+
+def test_jobs_are_read_as_there_is_room(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_WINDOW_FILES", 100)
+    contents = uploaded(space, files(here, [b"content"]))
+    (content,) = contents.values()
+    read = 0
+
+    def jobs() -> Iterator[DownloadJob]:
+        nonlocal read
+        for i in range(1000):
+            read += 1
+            yield DownloadJob(i, content, there / str(i))
+
+    results = Downloader(space.store).download(jobs())
+    next(results)
+    assert read <= 200
+    assert len(list(results)) == 999
+
+
+# ---- what is on this device already ----
+
+
+def test_blocks_of_local_files_are_not_fetched(space: MemorySpace, here: Path, there: Path) -> None:
+    old = noise(30 * MIB)
+    paths = files(here, [old, old[: 15 * MIB] + b"!" + old[15 * MIB :], b"small"])
+    contents = uploaded(space, paths)
+    known = {}
+    at = 0
+    for ref in contents[paths[0]].manifest.refs():
+        known[ref.digest] = LocalBlock(paths[0], at)
+        at += ref.length
+    known[sha256(b"small")] = LocalBlock(paths[2], 0)
+    jobs = [dataclasses.replace(job, known=known) for job in download_jobs(contents, there)]
+    downloaded(space.store, jobs)
+    assert len(space.store.gets) <= 3
+
+
+def test_what_local_files_hold_is_verified(space: MemorySpace, here: Path, there: Path) -> None:
+    paths = files(here, [noise(9 * MIB), b"small"])
+    contents = uploaded(space, paths)
+    other = there / "other"
+    other.write_bytes(noise(9 * MIB, 5))
+    link = there / "link"
+    link.symlink_to(paths[1])
+    refs = [ref for content in contents.values() for ref in content.manifest.refs()]
+    known = {ref.digest: LocalBlock(other, 0) for ref in refs[1:]}
+    known[refs[0].digest] = LocalBlock(there / "gone", 0)
+    known[sha256(b"small")] = LocalBlock(link, 0)
+    jobs = [dataclasses.replace(job, known=known) for job in download_jobs(contents, there)]
+    downloaded(space.store, jobs)
+    assert sum(length for _, _, length in space.store.gets) == 9 * MIB + len(b"small")
+
+
+def test_an_interrupted_download_goes_on_where_it_was(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, [noise(40 * MIB)]))
+    jobs = download_jobs(contents, there)
+    (job,) = jobs
+
+    def on_get(digest: Digest, data: bytes) -> bytes:
+        if len(space.store.gets) > 6:
+            raise Unavailable("storage does not answer")
+        return data
+
+    space.store.on_get = on_get
+    with pytest.raises(Unavailable, match="storage does not answer"):
+        list(Downloader(space.store, workers=2).download(jobs))
+    assert job.destination.exists()
+    space.store.on_get = lambda digest, data: data
+    space.store.gets.clear()
+    downloaded(space.store, jobs)
+    assert len(space.store.gets) == len(job.content.manifest) - 6
+
+
+def test_what_was_left_wrong_is_fetched_again(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, [noise(9 * MIB), b"small"]))
+    jobs = download_jobs(contents, there)
+    for job in jobs:
+        job.destination.write_bytes(noise(20 * MIB, 9))
+    downloaded(space.store, jobs)
+
+
+def test_a_whole_file_that_is_there_already_needs_no_request(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, [noise(9 * MIB)]))
+    jobs = download_jobs(contents, there)
+    jobs[0].destination.write_bytes(noise(9 * MIB))
+    downloaded(space.store, jobs)
+    assert not space.store.gets
+
+
+# ---- what goes wrong ----
+
+
+def flipped(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "a flipped bit": flipped,
+    "cut short": lambda data: data[:-1],
+    "nothing": lambda data: b"",
+    "too much": lambda data: b"x" + data,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_on_the_way_is_mended_by_fetching_again(
+    space: MemorySpace, here: Path, there: Path, damage: str
+) -> None:
+    contents = uploaded(space, files(here, [noise(9 * MIB), b"small", noise(4 * KIB)]))
+    seen: set[Digest] = set()
+
+    def once(digest: Digest, data: bytes) -> bytes:
+        if digest in seen:
+            return data
+        seen.add(digest)
+        return DAMAGE[damage](data)
+
+    space.store.on_get = once
+    downloaded(space.store, download_jobs(contents, there))
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damage_in_storage_fails_the_files_that_need_it(
+    space: MemorySpace, here: Path, there: Path, damage: str
+) -> None:
+    paths = files(here, [noise(9 * MIB), noise(9 * MIB, 2), noise(9 * MIB)])
+    contents = uploaded(space, paths)
+    bad = list(contents[paths[0]].manifest.refs())[1].object
+    space.store.on_get = lambda digest, data: DAMAGE[damage](data) if digest == bad else data
+    results = outcomes(Downloader(space.store).download(download_jobs(contents, there)))
+    assert isinstance(results[paths[1]], Downloaded)
+    for path in (paths[0], paths[2]):
+        failed = results[path]
+        assert isinstance(failed, Failed)
+        assert (failed.trouble, failed.reason) == (
+            Trouble.CORRUPT,
+            "is damaged in storage; it cannot be downloaded",
+        )
+        assert not (there / path.name).exists()
+
+
+def test_one_damaged_block_of_a_pack_fails_its_file_only(space: MemorySpace, here: Path, there: Path) -> None:
+    paths = files(here, [noise(4 * KIB, i) for i in range(100)])
+    contents = uploaded(space, paths)
+    bad = next(contents[paths[50]].manifest.refs())
+
+    def damaged(digest: Digest, data: bytes) -> bytes:
+        start = space.store.gets[-1][1]
+        at = bad.offset - start
+        return data[:at] + flipped(data[at:]) if 0 <= at < len(data) else data
+
+    space.store.on_get = damaged
+    results = outcomes(Downloader(space.store, workers=1).download(download_jobs(contents, there)))
+    assert [path for path in paths if isinstance(results[path], Failed)] == [paths[50]]
+
+
+def test_a_missing_object_fails_the_files_that_need_it(space: MemorySpace, here: Path, there: Path) -> None:
+    paths = files(here, [noise(9 * MIB), b"small"])
+    contents = uploaded(space, paths)
+    del space.store.objects[list(contents[paths[0]].manifest.refs())[1].object]
+    results = outcomes(Downloader(space.store).download(download_jobs(contents, there)))
+    failed = results[paths[0]]
+    assert isinstance(failed, Failed)
+    assert failed.trouble is Trouble.MISSING
+    assert isinstance(results[paths[1]], Downloaded)
+
+
+def wrong(content: Content, **changes: object) -> Content:
+    return dataclasses.replace(content, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [4 * KIB, 9 * MIB], ids=["small", "large"])
+def test_a_content_that_contradicts_itself_is_refused(space: MemorySpace, here: Path, there: Path, size: int) -> None:
+    (path,) = files(here, [noise(size)])
+    content = uploaded(space, [path])[path]
+    manifest = content.manifest
+    for contradiction in (
+        wrong(content, digest=sha256(b"something else")),
+        wrong(content, size=size + 1),
+        wrong(content, manifest=dataclasses.replace(manifest, lengths=(*manifest.lengths, 1))),
+        wrong(content, manifest=dataclasses.replace(manifest, objects=b"x")),
+        wrong(content, manifest=EMPTY_MANIFEST),
+        wrong(content, manifest=Manifest(manifest.blocks, (0, *manifest.lengths[1:]))),
+    ):
+        failed = failure(space.store, DownloadJob(1, contradiction, there / "x"))
+        assert failed.trouble is Trouble.CORRUPT
+        assert not (there / "x").exists()
+
+
+@pytest.mark.parametrize("data", [b"no manifest", b"\xff" * 100, b""])
+def test_a_manifest_object_that_is_none_is_refused(store: MemoryStore, there: Path, data: bytes) -> None:
+    store.put(sha256(data), data)
+    content = Content(sha256(b"x"), 1, manifest_object=sha256(data))
+    assert failure(store, DownloadJob(1, content, there / "x")).trouble is Trouble.CORRUPT
+
+
+def test_a_missing_manifest_object_fails_the_file(store: MemoryStore, there: Path) -> None:
+    content = Content(sha256(b"x"), 1, manifest_object=sha256(b"gone"))
+    assert failure(store, DownloadJob(1, content, there / "x")).trouble is Trouble.MISSING
+
+
+@pytest.mark.parametrize("error", [Unavailable("storage does not answer"), PermissionDenied("no")])
+def test_unusable_storage_ends_the_download_with_its_reason(
+    space: MemorySpace, here: Path, there: Path, error: Exception
+) -> None:
+    contents = uploaded(space, files(here, [noise(600 * KIB, i) for i in range(50)]))
+
+    def on_get(digest: Digest, data: bytes) -> bytes:
+        if len(space.store.gets) > 20:
+            raise error
+        return data
+
+    space.store.on_get = on_get
+    done: list[object] = []
+    with pytest.raises(type(error)) as raised:
+        done.extend(Downloader(space.store, workers=2).download(download_jobs(contents, there)))
+    assert raised.value is error
+    assert all(isinstance(result, Downloaded) for result in done)
+
+
+def test_a_download_that_is_abandoned_ends_its_threads(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, [noise(600 * KIB, i) for i in range(100)]))
+    results = Downloader(space.store, workers=1).download(download_jobs(contents, there))
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(space.store.gets) < 100
+
+
+@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "fsync"])
+def test_a_full_disk_fails_the_file_and_leaves_nothing(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    contents = uploaded(space, files(here, [noise(9 * MIB), b"small"]))
+    numbers = itertools.cycle([errno.ENOSPC, errno.EDQUOT])
+
+    def full(*_: object) -> int:
+        number = next(numbers)
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, call, full)
+    results = outcomes(Downloader(space.store).download(download_jobs(contents, there)))
+    monkeypatch.undo()
+    failed = [result for result in results.values() if isinstance(result, Failed)]
+    assert len(failed) == (1 if call == "posix_fallocate" else 2)
+    assert {(one.trouble, one.reason) for one in failed} == {
+        (Trouble.NO_ROOM, "does not fit on the disk; free some space and sync again")
+    }
+    assert len(list(there.iterdir())) == 2 - len(failed)
+
+
+def test_a_filesystem_that_cannot_promise_room_will_do(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    contents = uploaded(space, files(here, [noise(9 * MIB)]))
+    downloaded(space.store, download_jobs(contents, there))
+
+
+def test_a_disk_that_takes_little_at_a_time_gets_it_all(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, at: pwrite(descriptor, data[:100_000], at))
+    contents = uploaded(space, files(here, [noise(9 * MIB), noise(400 * KIB)]))
+    downloaded(space.store, download_jobs(contents, there))
+
+
+@pytest.mark.parametrize("size", [4 * KIB, 9 * MIB], ids=["small", "large"])
+def test_a_link_at_the_destination_is_not_followed(
+    space: MemorySpace, here: Path, there: Path, tmp_path: Path, size: int
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (there / "00000").symlink_to(victim)
+    contents = uploaded(space, files(here, [noise(size)]))
+    (job,) = download_jobs(contents, there)
+    assert failure(space.store, job).trouble is Trouble.UNREADABLE
+    assert victim.read_bytes() == b"precious"
+
+
+def test_a_destination_that_cannot_be_made_fails_the_file(space: MemorySpace, here: Path, there: Path) -> None:
+    contents = uploaded(space, files(here, [b"small", noise(9 * MIB), b""]))
+    jobs = [dataclasses.replace(job, destination=there / "no" / "x") for job in download_jobs(contents, there)]
+    results = outcomes(Downloader(space.store).download(jobs))
+    assert {result.reason for result in results.values() if isinstance(result, Failed)} == {
+        "cannot be written (No such file or directory); fix that and sync again"
+    }
+    assert len(results) == 3
+
+
+def test_files_are_on_the_disk_before_they_are_reported(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = set()
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    contents = uploaded(space, files(here, [noise(9 * MIB), b"small", b""]))
+    jobs = download_jobs(contents, there)
+    downloaded(space.store, jobs, sync=False)
+    assert not synced
+    downloaded(space.store, [dataclasses.replace(job, destination=there / f"{job.destination.name}s") for job in jobs])
+    assert len(synced) == 3
+
+
+def test_progress_adds_up(space: MemorySpace, here: Path, there: Path) -> None:
+    class Sum:
+        files = size = 0
+        lock = threading.Lock()
+
+        def advance(self, *, files: int = 0, size: int = 0) -> None:
+            with self.lock:
+                self.files += files
+                self.size += size
+
+    paths = files(here, [noise(6 * MIB), noise(6 * MIB), b"small", b"small", b"", noise(9 * MIB, 2)])
+    contents = uploaded(space, paths)
+    (there / paths[5].name).write_bytes(noise(9 * MIB, 2))
+    progress = Sum()
+    downloaded(space.store, download_jobs(contents, there), progress=progress)
+    assert (progress.files, progress.size) == (len(paths), sum(path.stat().st_size for path in paths))

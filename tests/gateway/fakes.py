@@ -1,0 +1,193 @@
+"""Stand-ins for auth and metadata, a file system of contents, and a client that sends what it is told."""
+
+# ruff: noqa: N802 # grpc names the methods
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import http.client
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from core.blocks import BlockRef, Digest, Manifest
+from core.errors import NoSuchNode, NoSuchSpace, Unauthenticated, Unavailable
+from core.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
+from core.tree import Content, Node, NodeKind
+from gateway.bootstrap import Adapters, Gateway, bootstrap
+from gateway.in_memory import InMemoryObjectSource
+from gateway.serving import running as serving
+from gateway.settings import Settings
+from runtime import context
+from runtime.context import Identity
+from runtime.server import App, Drain, running
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
+from syncline.metadata.v1 import metadata_pb2
+from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer, add_MetadataServiceServicer_to_server
+from wire.tree import manifest_to_wire, node_to_wire
+
+SPACE = SpaceId("a" * 26)
+TOKEN = "good.token-1"
+MTIME = 1_764_000_000
+
+
+class FakeAuth(AuthServiceServicer):
+    """Gives keys."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.down = False
+
+    async def GetJwks(self, request, _context):
+        self.asked += 1
+        if self.down:
+            raise Unavailable
+        return auth_pb2.GetJwksResponse(keys=[auth_pb2.Jwk(kid="k1", public_key=bytes(range(32)))])
+
+
+class FakeMetadata(MetadataServiceServicer):
+    """Knows nodes by path, in one space, for whoever holds the token."""
+
+    def __init__(self) -> None:
+        self.nodes: dict[str, Node] = {}
+        self.request_ids: list[str | None] = []
+        self.paths: list[str] = []
+
+    def forget(self) -> None:
+        """As it was at first."""
+        self.nodes.clear()
+        self.request_ids.clear()
+        self.paths.clear()
+
+    async def verify(self, token: str) -> Identity:
+        if token != TOKEN:
+            raise Unauthenticated("the access token has expired; sign in again")
+        return Identity(UserId("u" * 26), DeviceId("d" * 26), token=token)
+
+    async def GetNode(self, request, _context):
+        self.request_ids.append(context.request_id())
+        self.paths.append(request.path)
+        if request.space_id != SPACE:
+            raise NoSuchSpace
+        if request.path not in self.nodes:
+            raise NoSuchNode
+        return metadata_pb2.GetNodeResponse(node=node_to_wire(self.nodes[request.path]), path=request.path)
+
+
+@dataclass
+class World:
+    """A gateway and what is behind it."""
+
+    auth: FakeAuth = field(default_factory=FakeAuth)
+    metadata: FakeMetadata = field(default_factory=FakeMetadata)
+    objects: InMemoryObjectSource = field(default_factory=InMemoryObjectSource)
+    address: str = ""
+    gateway: Gateway | None = None
+
+    def add(self, path: str, content: Content | None, kind: NodeKind = NodeKind.FILE) -> Node:
+        """A node at this path."""
+        node = Node(NodeId(new_request_id()), ROOT, path.rpartition("/")[2], kind, version=1, content=content)
+        self.metadata.nodes[path] = node
+        return node
+
+    def file(self, path: str, blocks: list[bytes], *, packed: bool = False, apart: bool = False) -> bytes:
+        """A file of these blocks, each an object or all in one pack; its manifest may lie apart. Returns its bytes."""
+        manifest = stored(self.objects, blocks, packed=packed)
+        data = b"".join(blocks)
+        content = Content(Digest(hashlib.sha256(data).digest()), len(data), MTIME * 10**9, manifest=manifest)
+        if apart:
+            raw = manifest_to_wire(manifest).SerializeToString()
+            content = Content(
+                content.digest, content.size, content.mtime_ns, manifest_object=self.objects.put(SPACE, raw)
+            )
+        self.add(path, content)
+        return data
+
+    async def get(self, path: str, *, method: str = "GET", **headers: str) -> Answer:
+        """Request `/v1/spaces/SPACE/content/{path}` with the token."""
+        return await self.ask(
+            f"/v1/spaces/{SPACE}/content/{path}", method=method, authorization=f"Bearer {TOKEN}", **headers
+        )
+
+    async def ask(self, target: str, *, method: str = "GET", **headers: str) -> Answer:
+        """Request `target` exactly as it is given; `_` in names of headers means `-`."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await asyncio.to_thread(_ask, self.address, method, target, named)
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+def _ask(address: str, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+    connection = http.client.HTTPConnection(address, timeout=10)
+    try:
+        connection.putrequest(method, target, skip_accept_encoding=True)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        connection.endheaders()
+        response = connection.getresponse()
+        return Answer(response.status, response.headers, response.read())
+    finally:
+        connection.close()
+
+
+def stored(objects: InMemoryObjectSource, blocks: list[bytes], *, packed: bool = False) -> Manifest:
+    """Store the blocks, each as an object or all in one pack."""
+    refs, offset = [], 0
+    pack = objects.put(SPACE, b"".join(blocks))
+    for block in blocks:
+        digest = Digest(hashlib.sha256(block).digest())
+        if packed:
+            refs.append(BlockRef(digest, len(block), pack, offset))
+            offset += len(block)
+        else:
+            refs.append(BlockRef(digest, len(block), objects.put(SPACE, block), 0))
+    return Manifest.of(refs)
+
+
+def settings(**more: Any) -> Settings:
+    """Settings for a gateway of tests."""
+    fields: dict[str, Any] = {
+        "auth_target": "127.0.0.1:1",
+        "metadata_target": "127.0.0.1:1",
+        "bucket": "content",
+        "public_auth": "127.0.0.1:8081",
+        "public_metadata": "127.0.0.1:8082",
+        "public_notify": "127.0.0.1:8083",
+        "drain_seconds": 0.0,
+        "grace_seconds": 2.0,
+    }
+    return Settings(**(fields | more))
+
+
+@asynccontextmanager
+async def services(world: World) -> AsyncIterator[tuple[str, str]]:
+    """Auth and metadata on real ports; yields their addresses."""
+    auth = App(name="auth", mounts=[partial(add_AuthServiceServicer_to_server, world.auth)])
+    metadata = App(
+        name="metadata",
+        mounts=[partial(add_MetadataServiceServicer_to_server, world.metadata)],
+        verifier=world.metadata,
+        drain=Drain(),
+    )
+    async with running(auth) as auth_target, running(metadata) as metadata_target:
+        yield auth_target, metadata_target
+
+
+@asynccontextmanager
+async def gateway(world: World | None = None, *, objects: Any = None, **more: Any) -> AsyncIterator[World]:
+    """A served gateway."""
+    world = world or World()
+    async with services(world) as (auth_target, metadata_target):
+        used = settings(auth_target=auth_target, metadata_target=metadata_target, **more)
+        adapters = Adapters(objects or world.objects, "eu-central-1")
+        async with bootstrap(used, adapters) as world.gateway, serving(world.gateway, used) as world.address:
+            yield world

@@ -1,0 +1,408 @@
+"""The gateway over real connections: contents, conditions, errors, and the end of the process."""
+
+import asyncio
+import hashlib
+import http.client
+import json
+
+import pytest
+import pytest_asyncio
+
+from core.blocks import Digest
+from core.errors import Unavailable
+from core.tree import Content, NodeKind
+from gateway.bootstrap import Adapters, bootstrap
+from gateway.in_memory import InMemoryObjectSource
+from gateway.ports import ObjectUnreadable
+from gateway.serving import running as serving
+from runtime.logs import structlog
+from tests.gateway.fakes import SPACE, TOKEN, World, gateway, settings
+
+SAVED = "Mon, 24 Nov 2025 16:00:00 GMT"
+
+
+# One gateway serves most tests: starting and stopping it takes longer than they do.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared():
+    async with gateway() as world:
+        yield world
+
+
+@pytest.fixture
+def world(shared):
+    shared.metadata.forget()
+    return shared
+
+
+def problem(answer, status, reason):
+    """Checks that the answer is this problem, and returns its members."""
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    members = json.loads(answer.body)
+    assert {name: members[name] for name in ("status", "reason")} == {"status": status, "reason": reason}
+    assert members["title"]
+    assert members["detail"]
+    assert members["request_id"] == answer.headers["x-request-id"]
+    return members
+
+
+# -- contents
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("apart", [False, True])
+async def test_a_file_comes_as_it_was_saved(world, packed, apart):
+    data = world.file("docs/report.pdf", [b"a" * 70_000, b"b" * 80_000, b"c"], packed=packed, apart=apart)
+    answer = await world.get("docs/report.pdf")
+    assert (answer.status, answer.body) == (200, data)
+    headers = {name: answer.headers[name] for name in ("content-length", "content-type", "etag", "last-modified")}
+    assert headers == {
+        "content-length": str(len(data)),
+        "content-type": "application/pdf",
+        "etag": f'"{hashlib.sha256(data).hexdigest()}"',
+        "last-modified": SAVED,
+    }
+    assert answer.headers["content-disposition"] == "attachment; filename=\"report.pdf\"; filename*=UTF-8''report.pdf"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
+    assert answer.headers["cache-control"] == "private, no-cache"
+    assert answer.headers["accept-ranges"] == "bytes"
+
+
+async def test_an_empty_file(world):
+    world.file("empty", [])
+    answer = await world.get("empty")
+    assert (answer.status, answer.body, answer.headers["content-length"]) == (200, b"", "0")
+    assert problem(await world.get("empty", range="bytes=0-"), 416, "RANGE_NOT_SATISFIABLE")
+    assert (await world.get("empty", range="bytes=-1")).status == 200
+
+
+async def test_head_is_get_without_the_content(world):
+    world.file("a.txt", [b"x" * 1000])
+    get, head = await world.get("a.txt"), await world.get("a.txt", method="HEAD")
+    assert (head.status, head.body) == (200, b"")
+
+    def stable(answer):
+        return {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+
+    assert stable(head) == stable(get)
+
+
+async def test_a_large_file_of_many_blocks(world):
+    data = world.file("big", [bytes([index]) * 1_000_003 for index in range(20)])
+    answer = await world.get("big")
+    assert hashlib.sha256(answer.body).digest() == hashlib.sha256(data).digest()
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_parts_of_a_file(world, packed):
+    data = world.file("f", [b"abc", b"defgh", b"i", b"jklmnopq"], packed=packed)
+    for start in range(len(data)):
+        for stop in range(start + 1, len(data) + 1):
+            answer = await world.get("f", range=f"bytes={start}-{stop - 1}")
+            assert (answer.status, answer.body) == (206, data[start:stop])
+            assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/{len(data)}"
+            assert answer.headers["content-length"] == str(stop - start)
+    answer = await world.get("f", range="bytes=-4")
+    assert (answer.status, answer.body) == (206, data[-4:])
+    answer = await world.get("f", range="bytes=4-")
+    assert (answer.status, answer.body) == (206, data[4:])
+
+
+async def test_ranges_that_cannot_be(world):
+    world.file("f", [b"abc"])
+    answer = await world.get("f", range="bytes=3-")
+    problem(answer, 416, "RANGE_NOT_SATISFIABLE")
+    assert answer.headers["content-range"] == "bytes */3"
+    assert (await world.get("f", range="bytes=0-0,2-2")).body == b"abc"
+    assert (await world.get("f", range="bytes=1-1", method="HEAD")).headers["content-length"] == "3"
+
+
+async def test_conditions(world):
+    data = world.file("f", [b"abc"])
+    etag = f'"{hashlib.sha256(data).hexdigest()}"'
+    same = await world.get("f", if_none_match=etag)
+    assert (same.status, same.body, same.headers["etag"]) == (304, b"", etag)
+    assert same.headers["content-length"] is None
+    assert (await world.get("f", if_none_match='"x"')).status == 200
+    assert (await world.get("f", range="bytes=0-0", if_range=etag)).status == 206
+    assert (await world.get("f", range="bytes=0-0", if_range='"x"')).body == data
+
+
+# -- who may
+
+
+async def test_nothing_without_a_token(world):
+    world.file("f", [b"abc"])
+    path = f"/v1/spaces/{SPACE}/content/f"
+    for authorization in ("", "Bearer", "Bearer ", "Basic eDp5", f"Bearer {TOKEN}\x80", "Bearer a b", f"Token {TOKEN}"):
+        answer = await world.ask(path, authorization=authorization)
+        problem(answer, 401, "UNAUTHENTICATED")
+        assert answer.headers["www-authenticate"] == "Bearer"
+    problem(await world.ask(path), 401, "UNAUTHENTICATED")
+    assert world.metadata.paths == []
+
+
+async def test_what_metadata_says_of_a_token_goes_on(world):
+    world.file("f", [b"abc"])
+    answer = await world.ask(f"/v1/spaces/{SPACE}/content/f", authorization="Bearer expired")
+    members = problem(answer, 401, "UNAUTHENTICATED")
+    assert members["detail"] == "the access token has expired; sign in again"
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_not_for_those_without_a_grant(world):
+    answer = await world.ask(f"/v1/spaces/{'b' * 26}/content/f", authorization=f"Bearer {TOKEN}")
+    problem(answer, 404, "NO_SUCH_SPACE")
+
+
+# -- what is not there
+
+
+async def test_what_is_no_file(world):
+    world.add("dir", None, NodeKind.DIRECTORY)
+    world.add("link", Content(Digest(bytes(32)), 6, target="../etc"), NodeKind.SYMLINK)
+    for path in ("dir", "link"):
+        problem(await world.get(path), 409, "NOT_A_FILE")
+    problem(await world.get("nothing"), 404, "NO_SUCH_NODE")
+    problem(await world.get(""), 404, "NO_SUCH_NODE")
+
+
+HOSTILE = [
+    ("/", 404, "NO_SUCH_PAGE"),
+    ("/healthz/", 404, "NO_SUCH_PAGE"),
+    ("/v1/spaces", 404, "NO_SUCH_PAGE"),
+    ("//evil.example/..", 404, "NO_SUCH_PAGE"),
+    ("/../../etc/passwd", 404, "NO_SUCH_PAGE"),
+    (f"/v1/spaces/{SPACE}/content/..", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/../../{'b' * 26}/content/f", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/%2e%2e/f", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/..%2Ff", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/a//b", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/a%00b", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/a%0D%0Ab", 404, "NO_SUCH_NODE"),
+    (f"/v1/spaces/{SPACE}/content/%FF", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/%ED%A0%80", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/{'x' * 256}", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE}/content/{'x/' * 3000}", 400, "INVALID_ARGUMENT"),
+    ("/v1/spaces/..%2F..%2Fetc/content/f", 404, "NO_SUCH_PAGE"),
+    ("/v1/spaces/nonsense/content/f", 400, "INVALID_ARGUMENT"),
+    (f"/v1/spaces/{SPACE.upper()}/content/f", 400, "INVALID_ARGUMENT"),
+]
+
+
+async def test_hostile_paths(world):
+    world.file("f", [b"abc"])
+    for target, status, reason in HOSTILE:
+        problem(await world.ask(target, authorization=f"Bearer {TOKEN}"), status, reason)
+
+
+UNUSUAL = [
+    ("a%20b/%C3%BC.txt", "a b/ü.txt"),
+    ("u%CC%88", "ü"),
+    ("a%0Ab", "a\nb"),
+    ("a%0A", "a\n"),
+    ("a%3Fb%23c", "a?b#c"),
+    ("%252e%252e", "%2e%2e"),
+    ("a/b/", "a/b"),
+]
+
+
+async def test_paths_as_they_are(world):
+    for target, path in UNUSUAL:
+        data = world.file(path, [path.encode()])
+        assert (await world.get(f"{target}?x=1")).body == data
+        assert world.metadata.paths[-1] == path
+
+
+async def test_other_methods(world):
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+        answer = await world.get("f", method=method)
+        problem(answer, 405, "METHOD_NOT_ALLOWED")
+        assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+# -- when something behind fails
+
+
+class Failing(InMemoryObjectSource):
+    """Fails at the nth read."""
+
+    def __init__(self, error, at=1):
+        super().__init__()
+        self.error, self.at, self.reads = error, at, 0
+
+    async def read(self, space, digest, *, offset, length):
+        self.reads += 1
+        if self.reads >= self.at:
+            raise self.error
+        return await super().read(space, digest, offset=offset, length=length)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason"),
+    [
+        (Unavailable("S3 does not answer"), 503, "UNAVAILABLE"),
+        (ObjectUnreadable("missing"), 500, "INTERNAL"),
+        (RuntimeError("a secret"), 500, "INTERNAL"),
+    ],
+)
+async def test_a_failure_before_the_first_byte_has_a_status(error, status, reason):
+    async with gateway(World(objects=Failing(error))) as world:
+        world.file("f", [b"abc"])
+        members = problem(await world.get("f"), status, reason)
+        assert "secret" not in members["detail"]
+        assert (await world.get("f", method="HEAD")).status == 200
+
+
+@pytest.mark.parametrize("error", [Unavailable("S3 does not answer"), ObjectUnreadable("missing"), RuntimeError()])
+async def test_a_failure_on_the_way_breaks_the_connection_off(error):
+    async with gateway(World(objects=Failing(error, at=4))) as world:
+        data = world.file("f", [bytes([index]) * 300_000 for index in range(10)])
+        with structlog.testing.capture_logs() as events, pytest.raises(http.client.IncompleteRead) as broken:
+            await world.get("f")
+        assert data.startswith(broken.value.partial)
+        assert len(broken.value.partial) < len(data)
+        (event,) = [event for event in events if event["event"] == "http"]
+        assert (event["status"], event["complete"]) == (200, False)
+        assert (await world.ask("/healthz")).status == 200
+
+
+async def test_a_damaged_block_never_arrives(world):
+    blocks = [bytes([index]) * 300_000 for index in range(5)]
+    world.file("f", blocks)
+    world.objects.objects[SPACE, hashlib.sha256(blocks[3]).digest()] = b"x" * 300_000
+    with pytest.raises(http.client.IncompleteRead) as broken:
+        await world.get("f")
+    assert b"".join(blocks[:3]).startswith(broken.value.partial)
+
+
+async def test_a_client_that_goes_away_frees_what_was_held():
+    class Slow(InMemoryObjectSource):
+        closed = 0
+
+        async def read(self, space, digest, *, offset, length):
+            try:
+                await asyncio.sleep(0.02)
+                return await super().read(space, digest, offset=offset, length=length)
+            except asyncio.CancelledError:
+                self.closed += 1
+                raise
+
+    objects = Slow()
+    async with gateway(World(objects=objects)) as world:
+        world.file("f", [bytes([index % 256]) * 300_000 for index in range(200)])
+        host, _, port = world.address.rpartition(":")
+        _reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(
+            f"GET /v1/spaces/{SPACE}/content/f HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n".encode()
+        )
+        await asyncio.sleep(0.2)
+        writer.transport.abort()
+        async with asyncio.timeout(5):
+            while not objects.closed:
+                await asyncio.sleep(0.01)
+
+
+# -- request ids
+
+
+async def test_request_ids_go_through(world):
+    world.file("f", [b"abc"])
+    answer = await world.get("f", x_request_id="from-the-client-1")
+    assert answer.headers["x-request-id"] == "from-the-client-1"
+    assert world.metadata.request_ids == ["from-the-client-1"]
+    answer = await world.get("f", x_request_id="not acceptable")
+    assert len(answer.headers["x-request-id"]) == 16
+    assert world.metadata.request_ids[1] == answer.headers["x-request-id"]
+
+
+async def test_each_request_is_logged_once_without_its_path(world):
+    world.file("diary.txt", [b"abc"])
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as events:
+        await world.get("diary.txt", x_request_id="abc")
+        await world.ask("/nothing")
+    found = [event for event in events if event["event"] == "http"]
+    assert [(event["route"], event["status"]) for event in found] == [("content", 200), ("none", 404)]
+    assert [found[0][name] for name in ("request_id", "bytes", "complete")] == ["abc", 3, True]
+    assert "diary" not in str(found)
+
+
+# -- what is public
+
+
+async def test_where_everything_is(world):
+    answer = await world.ask("/.well-known/syncline")
+    assert answer.headers["content-type"] == "application/json"
+    assert json.loads(answer.body) == {
+        "syncline": 1,
+        "auth": {"target": "127.0.0.1:8081", "tls": False},
+        "metadata": {"target": "127.0.0.1:8082", "tls": False},
+        "notify": {"target": "127.0.0.1:8083", "tls": False},
+        "s3": {"endpoint": None, "region": "eu-central-1", "bucket": "content", "path_style": False},
+    }
+
+
+async def test_keys_are_asked_for_once_and_not_to_be_had_while_auth_does_not_answer():
+    async with gateway() as world:
+        world.auth.down = True
+        problem(await world.ask("/.well-known/jwks.json"), 503, "UNAVAILABLE")
+        world.auth.down, world.auth.asked = False, 0
+        for _ in range(3):
+            answer = await world.ask("/.well-known/jwks.json")
+            assert json.loads(answer.body)["keys"][0]["kid"] == "k1"
+        assert world.auth.asked == 1
+        assert answer.headers["cache-control"] == "public, max-age=300"
+
+
+async def test_alive_and_ready(world):
+    assert (await world.ask("/healthz")).status == 200
+    assert (await world.ask("/readyz")).status == 200
+
+
+async def test_alive_but_not_ready_without_services():
+    world, used = World(), settings()
+    async with bootstrap(used, Adapters(world.objects, "us-east-1")) as alone, serving(alone, used) as world.address:
+        members = problem(await world.ask("/readyz"), 503, "NOT_READY")
+        assert members["detail"] == "not serving: auth, metadata"
+        assert (await world.ask("/healthz")).status == 200
+
+
+# -- the end
+
+
+async def test_when_the_process_stops_it_is_not_ready_first_and_requests_in_flight_finish():
+    class Gated(InMemoryObjectSource):
+        gate = asyncio.Event()
+
+        async def read(self, space, digest, *, offset, length):
+            await self.gate.wait()
+            return await super().read(space, digest, offset=offset, length=length)
+
+    objects = Gated()
+    leaving = asyncio.Event()
+
+    async def live(world, started):
+        async with gateway(world, drain_seconds=0.3):
+            started.set()
+            await leaving.wait()
+
+    world, started = World(objects=objects), asyncio.Event()
+    process = asyncio.create_task(live(world, started))
+    await started.wait()
+    data = world.file("f", [b"abc"])
+    in_flight = asyncio.create_task(world.get("f"))
+    await asyncio.sleep(0.05)
+    leaving.set()
+    await asyncio.sleep(0.05)
+    answer = await world.ask("/readyz")
+    problem(answer, 503, "NOT_READY")
+    assert answer.headers["connection"] == "close"
+    objects.gate.set()
+    assert (await in_flight).body == data
+    await process
+    with pytest.raises(OSError, match="refused"):
+        await world.ask("/healthz")

@@ -1,0 +1,112 @@
+"""ObjectSource: in memory, and on S3 in the gateway's own role."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from core.blocks import MAX_OBJECT_BYTES, Digest, object_key
+from core.errors import Unavailable
+from core.identifiers import SpaceId, new_text_id
+from gateway.in_memory import InMemoryObjectSource
+from gateway.ports import ObjectSource, ObjectUnreadable
+from gateway.s3 import S3ObjectSource
+from stack.emulator import Aws, Credentials
+
+
+class Outside:
+    """The adapter under test, and the other side of it."""
+
+    def __init__(self, source: Any, s3: Any = None, bucket: str = "") -> None:
+        self.source: ObjectSource = source
+        self._s3 = s3
+        self._bucket = bucket
+
+    async def put(self, space: SpaceId, data: bytes) -> Digest:
+        if isinstance(self.source, InMemoryObjectSource):
+            return self.source.put(space, data)
+        digest = Digest(hashlib.sha256(data).digest())
+        await self._s3.put_object(Bucket=self._bucket, Key=object_key(space, digest), Body=data, IfNoneMatch="*")
+        return digest
+
+
+@pytest.fixture(params=["in_memory", "embedded"])
+async def outside(request) -> AsyncIterator[Outside]:
+    if request.param == "in_memory":
+        yield Outside(InMemoryObjectSource())
+        return
+    aws = request.getfixturevalue("aws")
+    bucket, role = aws.resources.bucket_name, await aws.assume(aws.resources.gateway_role_arn)
+    async with aws.client("s3") as root, aws.client("s3", role) as s3:
+        yield Outside(S3ObjectSource(s3, bucket=bucket), root, bucket)
+
+
+async def test_parts_and_wholes(outside):
+    space, data = SpaceId(new_text_id()), bytes(range(256)) * 1000
+    digest = await outside.put(space, data)
+    assert await outside.source.read_all(space, digest) == data
+    for offset, length in ((0, len(data)), (0, 1), (1000, 5000), (len(data) - 1, 1)):
+        assert await outside.source.read(space, digest, offset=offset, length=length) == data[offset : offset + length]
+
+
+async def test_an_object_that_is_too_short(outside):
+    space = SpaceId(new_text_id())
+    digest = await outside.put(space, b"abc")
+    for offset, length in ((0, 4), (2, 2), (3, 1), (100, 1)):
+        with pytest.raises(ObjectUnreadable):
+            await outside.source.read(space, digest, offset=offset, length=length)
+
+
+async def test_an_object_that_is_not_there_or_in_another_space(outside):
+    digest = await outside.put(SpaceId(new_text_id()), b"abc")
+    with pytest.raises(ObjectUnreadable):
+        await outside.source.read(SpaceId(new_text_id()), digest, offset=0, length=3)
+    with pytest.raises(ObjectUnreadable):
+        await outside.source.read_all(SpaceId(new_text_id()), digest)
+
+
+# -- a body that breaks off
+
+
+@asynccontextmanager
+async def breaking(times: int, data: bytes) -> AsyncIterator[S3ObjectSource]:
+    """On an S3 that breaks the first bodies off."""
+    left = times
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal left
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            f"HTTP/1.1 206 Partial Content\r\ncontent-length: {len(data)}\r\nconnection: close\r\n\r\n".encode()
+        )
+        writer.write(data[:-1] if left > 0 else data)
+        left -= 1
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    aws = Aws(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", Credentials("key", "secret"))
+    async with server, aws.client("s3") as s3:
+        yield S3ObjectSource(s3, bucket="content")
+
+
+async def test_a_body_that_breaks_off_is_read_again():
+    async with breaking(2, b"abcdef") as source:
+        assert await source.read(SpaceId("a" * 26), Digest(bytes(32)), offset=0, length=6) == b"abcdef"
+
+
+async def test_bodies_that_always_break_off_are_a_passing_fault():
+    async with breaking(100, b"abcdef") as source:
+        with pytest.raises(Unavailable):
+            await source.read(SpaceId("a" * 26), Digest(bytes(32)), offset=0, length=6)
+
+
+async def test_what_is_larger_than_any_of_ours_is_not_read():
+    async with breaking(0, bytes(MAX_OBJECT_BYTES + 1)) as source:
+        with pytest.raises(ObjectUnreadable):
+            await source.read_all(SpaceId("a" * 26), Digest(bytes(32)))
