@@ -248,16 +248,14 @@ class Space:
 
         `files` is read in the caller's thread, a few batches ahead of the answers. A directory has `NO_DIGEST`.
         """
-        sent: deque[_Batch] = deque()
         stream = _CheckStream(self)
         try:
             for batch in _check_batches(files):
-                sent.append(batch)
-                stream.send(sent)
-                if len(sent) >= _CHECK_WINDOW:
-                    yield stream.answer(sent)
-            while sent:
-                yield stream.answer(sent)
+                stream.send(batch)
+                if len(stream) >= _CHECK_WINDOW:
+                    yield stream.answer()
+            while stream:
+                yield stream.answer()
         finally:
             stream.close()
 
@@ -338,26 +336,28 @@ def _check_batches(files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[_Ba
 
 
 class _CheckStream:
-    """The CheckVersions call, opened again with what was not answered when it breaks."""
+    """The CheckVersions call, opened when the first answer is wanted, and again with what was not answered."""
 
     def __init__(self, space: Space) -> None:
         self._space = space
+        self._sent: deque[_Batch] = deque()
+        """Batches that are not answered yet."""
         self._requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
         self._stream: Stream[metadata_pb2.CheckVersionsResponse] | None = None
 
-    def send(self, sent: Sequence[_Batch]) -> None:
-        """Send the last of `sent`, the batches that are not answered yet."""
-        if self._stream is None:
-            self._open(sent)
-        else:
-            self._requests.put(sent[-1].message())
+    def __len__(self) -> int:
+        return len(self._sent)
 
-    def answer(self, sent: deque[_Batch]) -> Checked:
-        """The answer to the first of `sent`, which is taken away."""
+    def send(self, batch: _Batch) -> None:
+        self._sent.append(batch)
+        if self._stream is not None:
+            self._requests.put(batch.message())
+
+    def answer(self) -> Checked:
+        """The answer to the first batch that is not answered."""
         for last in (False, True):
             if self._stream is None:
-                self._open(sent)
-            assert self._stream is not None
+                self._stream = Stream(self._space.session, self._begin, silence=_SILENCE_SECONDS)
             try:
                 answer = next(self._stream, None)
             except Broken as broken:
@@ -365,24 +365,18 @@ class _CheckStream:
                     raise broken.error from None
                 answer = None
             if answer is not None:
-                return _checked(sent.popleft(), answer)
+                return _checked(self._sent.popleft(), answer)
             self.close()
         raise Unavailable("the service ended the check early; try again")
 
-    def _open(self, sent: Iterable[_Batch]) -> None:
-        unanswered = list(sent)
-
-        def begin(stubs: Stubs) -> Call[metadata_pb2.CheckVersionsResponse]:
-            requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
-            requests.put(
-                metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=self._space.id))
-            )
-            for batch in unanswered:
-                requests.put(batch.message())
-            self._requests = requests
-            return stubs.metadata.CheckVersions(iter(requests.get, None))
-
-        self._stream = Stream(self._space.session, begin, silence=_SILENCE_SECONDS)
+    def _begin(self, stubs: Stubs) -> Call[metadata_pb2.CheckVersionsResponse]:
+        requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
+        requests.put(metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=self._space.id)))
+        for batch in self._sent:
+            requests.put(batch.message())
+        self._requests.put(None)  # of a call that was refused
+        self._requests = requests
+        return stubs.metadata.CheckVersions(iter(requests.get, None))
 
     def close(self) -> None:
         self._requests.put(None)

@@ -128,7 +128,8 @@ def test_ten_thousand_small_files_are_few_objects_and_entries(new_device: NewDev
 def test_one_byte_inserted_into_a_large_file_uploads_few_objects(new_device: NewDevice) -> None:
     one = new_device("one")
     big = one.folder / "big"
-    data = random.Random(3).randbytes(256 * MIB)
+    source = random.Random(3)
+    data = b"".join(source.randbytes(MIB) for _ in range(256))
     big.write_bytes(data)
     one.sync()
     big.write_bytes(data[: 128 * MIB] + b"!" + data[128 * MIB :])
@@ -174,7 +175,9 @@ def test_a_viewer_reads_and_cannot_write(new_device: NewDevice) -> None:
     ben.sync("--space", "Project")
     assert same_trees(ann, ben) == 1
     (ben.folder / "b.txt").write_text("not allowed")
-    ben.run("sync", str(ben.folder), expect=3)
+    (problem,) = json.loads(ben.run("sync", str(ben.folder), "--json", expect=4))["problems"]
+    assert problem["path"] == "b.txt"
+    assert "read" in problem["reason"]
     assert (ben.folder / "b.txt").read_text() == "not allowed"
     ben.run("put", str(ben.folder / "b.txt"), "Project:b.txt", expect=3)
     ann.run("unshare", "Project", ben.email)

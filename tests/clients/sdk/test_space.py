@@ -1,7 +1,5 @@
 """A space over a real server: what is asked, what comes back, and streams that break."""
 
-
-
 from __future__ import annotations
 
 import itertools

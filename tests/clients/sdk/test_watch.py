@@ -45,11 +45,9 @@ class Notify(notify_pb2_grpc.NotifyServiceServicer):
             if self.opened <= len(self.streams):
                 yield from self.streams[self.opened - 1]()
                 return
+            context.add_callback(self.ended.set)
             yield HEARTBEAT
-            gone = threading.Event()
-            context.add_callback(gone.set)
-            gone.wait(20)
-            self.ended.set()
+            self.ended.wait(20)
         except SynclineError as error:
             refuse(context, error)
 
