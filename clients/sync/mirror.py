@@ -43,7 +43,7 @@ class Mirror:
         before: dict[NodeId, RemoteNode | None] = {}
         for page in space.changes(cursor):
             if page.reset:
-                before = self.nodes | before  # type: ignore[assignment]
+                before = {**self.nodes, **before}
                 self._clear()
             for node in page.nodes:
                 before.setdefault(node.id, self.nodes.get(node.id))

@@ -24,8 +24,8 @@ from services.metadata.wire import entry_from_bytes
 ROUND_ENTRIES = 16
 """Entries projected at once: at most 6 MB of changes."""
 QUIET_ROUNDS = 5
-"""The table is written when nobody has committed for so many times the coalescing time, or `ROUND_ENTRIES` entries wait:
-what changes often is then written once, and a burst of commits does not compete with its own projection."""
+"""The table is written when nobody has committed for so many times the coalescing time, or `ROUND_ENTRIES` entries
+wait: what changes often is then written once, and a burst of commits does not compete with its own projection."""
 MAX_PAUSE_SECONDS = 5.0
 
 log = structlog.get_logger()

@@ -8,11 +8,13 @@ import random
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from clients.sync.folder import open_folder
 from stack.demo import Device, contents, same_trees
 from stack.up import Stack
 from tests.e2e.conftest import PASSWORD
@@ -128,7 +130,7 @@ def test_an_endpoint_that_is_down_or_something_else(new_device: NewDevice, stack
     with serving(b"<html>hello</html>", "text/html") as elsewhere:
         assert "not Syncline" in sign_in(elsewhere)
     with serving(b'{"syncline": 99}') as newer:
-        assert "newer" in sign_in(newer)
+        assert "update the client" in sign_in(newer)
     with behind_proxies(stack.endpoint) as (endpoint, _):
         two = new_device("two", one.owner, endpoint=endpoint)
         (two.folder / "a.txt").write_text("text")
@@ -188,6 +190,19 @@ def test_a_second_sync_of_the_same_folder_is_refused(new_device: NewDevice) -> N
     one = new_device("one")
     (one.folder / "a.txt").write_text("text")
     one.sync()
+    folder = open_folder(one.root / "home", one.folder)
+    assert folder is not None
+    with folder.locked():
+        (one.folder / "b.txt").write_text("text")
+        assert "another sync" in failing(one, "sync", str(one.folder), expect=1)
+    assert one.sync()["uploaded"] == 1
+
+
+def test_watching_brings_changes_both_ways_and_ends_when_told(new_device: NewDevice) -> None:
+    one = new_device("one")
+    one.sync()
+    two = new_device("two", one.owner)
+    two.sync()
     watching = subprocess.Popen(
         [sys.executable, "-m", "clients.cli", "sync", str(one.folder), "--watch"],
         env={**os.environ, "SYNCLINE_HOME": str(one.root / "home")},
@@ -197,12 +212,30 @@ def test_a_second_sync_of_the_same_folder_is_refused(new_device: NewDevice) -> N
     )
     try:
         assert watching.stdout is not None
-        watching.stdout.readline()
-        assert "already" in failing(one, "sync", str(one.folder), expect=1)
+        assert "up to date" in watching.stdout.readline()
+        (two.folder / "from two").write_text("text")
+        two.sync()
+        poll((one.folder / "from two").exists)
+        (one.folder / "from one").write_text("text")
+
+        def arrived() -> bool:
+            two.sync()
+            return (two.folder / "from one").exists()
+
+        poll(arrived)
     finally:
         watching.terminate()
         said = watching.communicate(timeout=20)[1]
-    assert "Traceback" not in said
+    assert watching.returncode == 0
+    assert said == ""
+
+
+def poll(condition: Callable[[], bool], *, seconds: float = 20) -> None:
+    """Wait for a condition with a deadline."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.1)
 
 
 def test_hostile_arguments_of_commands(new_device: NewDevice) -> None:

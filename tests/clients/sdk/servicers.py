@@ -235,7 +235,7 @@ def running(
     notify: notify_pb2_grpc.NotifyServiceServicer | None = None,
 ) -> Iterator[Running]:
     """Services and an endpoint that tells where they are."""
-    auth = auth or Auth()
+    auth = auth or Auth()  # type: ignore[abstract]  # the generated stubs are stricter than the classes
     document: dict[str, Any] = {
         "syncline": 1,
         "s3": {"endpoint": None, "region": "us-east-1", "bucket": "bucket", "path_style": False},
@@ -246,12 +246,12 @@ def running(
         (
             "metadata",
             metadata_pb2_grpc.add_MetadataServiceServicer_to_server,
-            metadata or metadata_pb2_grpc.MetadataServiceServicer(),
+            metadata or metadata_pb2_grpc.MetadataServiceServicer(),  # type: ignore[abstract]
         ),
         (
             "notify",
             notify_pb2_grpc.add_NotifyServiceServicer_to_server,
-            notify or notify_pb2_grpc.NotifyServiceServicer(),
+            notify or notify_pb2_grpc.NotifyServiceServicer(),  # type: ignore[abstract]
         ),
     ):
         services.move(name, *serve(add, servicer))

@@ -16,6 +16,7 @@ from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
 from clients.sdk.session import Session
 from core.errors import DeviceRevoked, RefreshTokenReused, Unauthenticated, Unavailable
 from syncline.auth.v1 import auth_pb2_grpc
+from syncline.metadata.v1 import metadata_pb2
 from tests.clients.sdk.servicers import Running, serve
 
 
@@ -199,10 +200,4 @@ def test_services_that_are_gone_are_unavailable(services: Running, session: Sess
 
 def test_a_failure_without_a_reason_says_what_it_knows(services: Running, session: Session) -> None:
     with pytest.raises(UnexpectedAnswer, match="UNIMPLEMENTED"):
-        session.call(lambda stubs: stubs.metadata.GetSpace, auth_request())
-
-
-def auth_request() -> object:
-    from syncline.metadata.v1 import metadata_pb2
-
-    return metadata_pb2.GetSpaceRequest()
+        session.call(lambda stubs: stubs.metadata.GetSpace, metadata_pb2.GetSpaceRequest())

@@ -34,6 +34,7 @@ from core.tree import (
     CreateNode,
     DeleteNode,
     MoveNode,
+    Mutation,
     Node,
     NodeKind,
     Result,
@@ -114,7 +115,7 @@ def opened(metadata: Metadata, home: Path) -> Iterator[Space]:
 
 @pytest.fixture
 def metadata() -> Metadata:
-    return Metadata()
+    return Metadata()  # type: ignore[abstract]  # its rpcs are set below the class
 
 
 @pytest.fixture
@@ -154,7 +155,11 @@ def test_find_missing_in_batches(metadata: Metadata, space: Space) -> None:
 
 def test_seal_says_what_each_object_is(metadata: Metadata, space: Space) -> None:
     metadata.answers["SealObjects"] = lambda request: metadata_pb2.SealObjectsResponse(
-        verdicts=[1, 2, 4][: len(request.objects)]
+        verdicts=[
+            metadata_pb2.SEAL_VERDICT_SEALED,
+            metadata_pb2.SEAL_VERDICT_OBJECT_MISSING,
+            metadata_pb2.SEAL_VERDICT_CHECKSUM_MISMATCH,
+        ]
     )
     entries = PackEntries(digest(1) + digest(2), (0, 5), (5, 6))
     declared = [
@@ -180,7 +185,7 @@ def test_seal_in_batches_that_a_server_takes(metadata: Metadata, space: Space) -
 
     def seal(request: metadata_pb2.SealObjectsRequest) -> metadata_pb2.SealObjectsResponse:
         sizes.append((len(request.objects), request.ByteSize()))
-        return metadata_pb2.SealObjectsResponse(verdicts=[1] * len(request.objects))
+        return metadata_pb2.SealObjectsResponse(verdicts=[metadata_pb2.SEAL_VERDICT_SEALED] * len(request.objects))
 
     metadata.answers["SealObjects"] = seal
     entries = PackEntries(b"".join(map(digest, range(4096))), tuple(range(4096)), (1,) * 4096)
@@ -202,7 +207,7 @@ def test_the_verdicts_and_differences_are_those_of_the_wire() -> None:
 
 def test_commit(metadata: Metadata, space: Space) -> None:
     content = Content(digest(1), 1, manifest=Manifest(digest(1), (1,)))
-    mutations = [
+    mutations: list[Mutation] = [
         CreateNode(ROOT, "file", NodeKind.FILE, content),
         UpdateContent(node(1).id, 3, content),
         MoveNode(node(1).id, ROOT, "a", ROOT, "b"),
@@ -359,7 +364,11 @@ def test_changes_go_on_after_a_break_where_they_were(metadata: Metadata, space: 
 def test_a_listing_that_breaks_begins_again(metadata: Metadata, space: Space, ending: list[Any]) -> None:
     """What was given out of it is void: it might have changed by then."""
     streams = iter([changes(page("", 1), page("", 2), *ending), changes(page("", 1), page("c1", 3))])
-    metadata.answers["ListChanges"] = lambda request: next(streams)(request)
+
+    def list_changes(request: Any) -> Iterator[Any]:
+        return next(streams)(request)
+
+    metadata.answers["ListChanges"] = list_changes
     assert seen(space.changes()) == [
         ("", [1], False),
         ("", [2], False),

@@ -13,7 +13,7 @@ import pytest
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[Path]:
     """A directory for devices, in memory where the system offers that: each commit of the state waits for the disk."""
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path
         return

@@ -360,7 +360,7 @@ class MemoryUploader:
         if not stat.S_ISREG(found.st_mode):
             os.close(descriptor)
             return Failed(job, "is a directory now", Trouble.NOT_A_FILE)
-        with open(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file:
             data = file.read()
         digest = sha256(data)
         if data and self._known(digest) is None:
@@ -486,7 +486,7 @@ def tree_of(root: Path) -> dict[str, object]:
             path = Path(directory) / name
             relative = path.relative_to(root).as_posix()
             if path.is_symlink():
-                found[relative] = ("link", os.readlink(path))
+                found[relative] = ("link", str(path.readlink()))
             elif path.is_dir():
                 found[relative] = None
             elif path.stat().st_mode & 0o100:

@@ -24,8 +24,8 @@ class User:
         action = self.rng.choices(
             [
                 self.write, self.edit, self.rename, self.rename_directory, self.delete, self.make_directory, self.link,
-                self.set_mode, self.save_by_replacing, self.swap, self.touch, self.delete_tree, self.turn_into_directory,
-                self.nest, self.overwrite_by_move, self.respell,
+                self.set_mode, self.save_by_replacing, self.swap, self.touch, self.delete_tree,
+                self.turn_into_directory, self.nest, self.overwrite_by_move, self.respell,
             ],
             weights=[6, 6, 5, 4, 2, 3, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0.3],
         )[0]  # fmt: skip
@@ -164,7 +164,7 @@ class User:
         """Use the other Unicode form of a name."""
         for path in self.paths():
             for form in ("NFC", "NFD"):
-                name = unicodedata.normalize(form, path.name)  # type: ignore[arg-type]
+                name = unicodedata.normalize(form, path.name)
                 if name != path.name and not path.with_name(name).exists():
                     path.rename(path.with_name(name))
                     return

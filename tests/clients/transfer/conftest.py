@@ -26,11 +26,12 @@ def space(store: MemoryStore) -> MemorySpace:
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
     """Neither threads nor open files outlive a transfer."""
-    threads, descriptors = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
+    gc.collect()  # what earlier tests left must not go away in the middle of this one
+    threads, descriptors = set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
     yield
     gc.collect()
-    assert threading.active_count() == threads, [thread.name for thread in threading.enumerate()]
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert not set(threading.enumerate()) - threads
+    assert len(list(Path("/proc/self/fd").iterdir())) <= descriptors
 
 
 @pytest.fixture
