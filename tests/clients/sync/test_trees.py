@@ -1,0 +1,85 @@
+"""What comes from the space is not trusted: only what can be in a folder gets into the tree."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from clients.sync.trees import RemoteNode, in_transit, live_nodes, new_local_id, path_of, printable, transit_name
+from core.blocks import Digest
+from core.identifiers import ROOT, NodeId
+from core.tree import NodeKind
+
+
+def node_id(number: int) -> NodeId:
+    return NodeId(number.to_bytes(16, "big"))
+
+
+def remote(number: int, name: str, parent: int = 0, kind: NodeKind = NodeKind.FILE, **more: object) -> RemoteNode:
+    values = {"version": 1, "digest": Digest(bytes(32)), "executable": False, "size": 1, "seq": number} | more
+    return RemoteNode(node_id(number), node_id(parent), name, kind, **values)  # type: ignore[arg-type]
+
+
+def live(*nodes: RemoteNode) -> tuple[list[str], list[str]]:
+    """The names that got in, and the paths of the problems."""
+    found, problems = live_nodes({node.id: node for node in nodes})
+    return [node.name for node in found.values()], [problem.path for problem in problems]
+
+
+@pytest.mark.parametrize("name", ["..", ".", "", "../../etc/passwd", "a/b", "/abs", "a\0b", "x" * 256, "e\u0301"])
+def test_a_name_that_leads_elsewhere_is_a_problem_and_no_file(name: str) -> None:
+    names, problems = live(remote(1, name), remote(2, "good"))
+    assert names == ["good"]
+    assert len(problems) == 1
+    json.dumps(problems)
+
+
+def test_below_a_hostile_directory_nothing_gets_in() -> None:
+    names, problems = live(remote(1, "..", kind=NodeKind.DIRECTORY), remote(2, "passwd", parent=1))
+    assert names == []
+    assert problems == [".."]
+
+
+def test_the_clients_own_directory_cannot_come_from_the_space() -> None:
+    inner = remote(3, ".syncline", parent=2)
+    names, problems = live(remote(1, ".syncline"), remote(2, "d", kind=NodeKind.DIRECTORY), inner)
+    assert names == ["d", ".syncline"]
+    assert problems == [".syncline"]
+
+
+def test_of_two_nodes_of_one_name_the_older_is_taken() -> None:
+    names, problems = live(remote(2, "a", digest=Digest(b"2" * 32)), remote(1, "a"))
+    assert names == ["a"]
+    assert problems == ["a"]
+
+
+def test_cycles_orphans_and_deleted_nodes_are_not_in_the_tree() -> None:
+    directory = NodeKind.DIRECTORY
+    cycle = [remote(1, "a", parent=2, kind=directory), remote(2, "b", parent=1, kind=directory)]
+    names, _ = live(*cycle, remote(3, "orphan", parent=9), remote(4, "gone", deleted=True), remote(5, "here"))
+    assert names == ["here"]
+
+
+def test_a_file_without_content_is_a_problem() -> None:
+    assert live(remote(1, "a", digest=None)) == ([], ["a"])
+
+
+def test_parents_come_before_children() -> None:
+    directory = NodeKind.DIRECTORY
+    names, _ = live(remote(1, "c", parent=2), remote(2, "b", parent=3, kind=directory), remote(3, "a", kind=directory))
+    assert names == ["a", "b", "c"]
+
+
+def test_a_transit_name_tells_its_node() -> None:
+    for node in (node_id(7), new_local_id(7)):
+        assert in_transit(transit_name(node)) == node
+    for name in (".syncline-", ".syncline-xyz", ".syncline-0", "syncline-00", ".syncline-00.txt"):
+        assert in_transit(name) is None
+
+
+def test_paths_can_be_printed_and_end() -> None:
+    assert printable("a\udcffb") == "a\\xffb"
+    places = {node_id(1): (node_id(2), "a"), node_id(2): (node_id(1), "b")}
+    assert path_of(node_id(1), places)
+    assert path_of(ROOT, places) == ""
