@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.clients.sync.fakes import MemorySpace
+
 
 @pytest.fixture
 def base(tmp_path: Path) -> Iterator[Path]:
@@ -19,3 +21,11 @@ def base(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=memory) as directory:
         yield Path(directory)
+
+
+@pytest.fixture
+def space() -> Iterator[MemorySpace]:
+    """A space that nobody has touched."""
+    space = MemorySpace()
+    yield space
+    space.close()

@@ -1,13 +1,13 @@
-"""A space, storage and devices in memory and temporary directories, to run the real engine over."""
+"""A space with the service's real core, and devices in temporary directories, to run the real engine over."""
 
 from __future__ import annotations
 
-import dataclasses
+import asyncio
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,9 @@ from clients.sync.folder import Folder, link, open_folder
 from clients.sync.report import Report
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
 from core.blocks import EMPTY_MANIFEST, BlockRef, Digest, Manifest
-from core.errors import InvalidCursor, RequestIdReused, Unavailable
-from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, new_request_id
-from core.names import RESERVED_AT_ROOT, name_problem
+from core.errors import Unavailable
+from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id
 from core.tree import (
-    MAX_MUTATIONS,
-    Change,
     Content,
     CreateNode,
     DeleteNode,
@@ -36,8 +33,13 @@ from core.tree import (
     UpdateContent,
     Verdict,
 )
+from services.metadata import objects as metadata_objects
+from services.metadata import reads
+from services.metadata.commit import Request
+from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
+from services.metadata.spaces import Spaces
 
-SPACE = SpaceId("s" * 26)
+SPACE = SpaceId("a" * 26)
 
 
 class Crash(BaseException):
@@ -78,123 +80,83 @@ class Answer:
     results: tuple[Result, ...]
 
 
-@dataclass
+class Objects(dict[Digest, bytes]):
+    """The storage of one space as its clients see it: what is put is proven by the service at once."""
+
+    def __init__(self, space: MemorySpace) -> None:
+        super().__init__()
+        self._space = space
+
+    def __setitem__(self, digest: Digest, data: bytes) -> None:
+        super().__setitem__(digest, data)
+        self._space.seal(digest, data)
+
+
 class MemorySpace:
-    """The semantics of CommitChanges and ListChanges, one journal entry for each request."""
+    """A space of the metadata service: its real core, over memory, as one process has it."""
 
-    id: SpaceId = SPACE
-    nodes: dict[NodeId, Node] = field(default_factory=dict)
-    journal: list[tuple[Node, ...]] = field(default_factory=list)
-    answers: dict[RequestId, tuple[Sequence[Mutation], Answer]] = field(default_factory=dict)
-    objects: dict[Digest, bytes] = field(default_factory=dict)
-    history: set[Digest] = field(default_factory=set)
-    """The digests of all versions there ever were."""
-    forgotten: int = 0
-    """Cursors up to here get a listing."""
-    page: int = 100
-    commits: list[int] = field(default_factory=list)
-    """How many mutations each request had."""
+    def __init__(self) -> None:
+        self.id = SPACE
+        self.nodes: dict[NodeId, Node] = {}
+        self.history: set[Digest] = set()
+        """The digests of all versions there ever were."""
+        self.forgotten = 0
+        """Cursors up to here get a listing."""
+        self.page = 100
+        self.commits: list[int] = []
+        """How many mutations each request had."""
+        self.objects: dict[Digest, bytes] = Objects(self)
+        self._loop = asyncio.new_event_loop()
+        self._journal = MemoryJournal()
+        self._backend = MemoryObjects()
+        self._proofs = metadata_objects.Objects(index=self._backend, storage=self._backend)
+        self._spaces = Spaces(
+            journal=self._journal,
+            table=MemoryTable(),
+            topic=MemoryTopic(),
+            objects=self._proofs,
+            process="process",
+            quota_bytes=1 << 40,
+            now_ms=lambda: len(self.journal) + 1,
+            coalesce_seconds=0.0,
+            lease_ms=30_000,
+            capacity=100_000,
+        )
 
-    # ---- commit ----
+    def close(self) -> None:
+        self._loop.run_until_complete(self._spaces.stop())
+        self._loop.close()
+
+    @property
+    def journal(self) -> list[bytes]:
+        return self._journal.entries[self.id]
+
+    def seal(self, digest: Digest, data: bytes) -> None:
+        self._backend.stored[self.id, digest] = data
+        declaration = metadata_objects.Declaration(digest, len(data), metadata_objects.SingleBlock())
+        (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration]))
+        assert verdict is metadata_objects.SealVerdict.SEALED
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Answer:
-        assert 0 < len(mutations) <= MAX_MUTATIONS
-        if request_id in self.answers:
-            before, answer = self.answers[request_id]
-            if list(before) != list(mutations):
-                raise RequestIdReused
-            return answer
         self.commits.append(len(mutations))
-        seq = len(self.journal) + 1
-        results = []
-        for index, mutation in enumerate(mutations):
-            result = self._decide(mutation, seq, created_node_id(self.id, request_id, index))
-            if result.verdict is Verdict.ACCEPTED:
-                assert result.node is not None
-                self.nodes[result.node.id] = result.node
-                if result.node.content:
-                    self.history.add(result.node.content.digest)
-            results.append(result)
-        changed = tuple(r.node for r in results if r.verdict is Verdict.ACCEPTED and r.node)
-        answer = Answer(seq if changed else seq - 1, tuple(results))
-        if changed:
-            self.journal.append(changed)
-            self.answers[request_id] = (list(mutations), answer)
+        fingerprint = hashlib.sha256(repr(mutations).encode()).digest()
+        request = Request(request_id, fingerprint, "user", "device", tuple(mutations), 100)
+
+        async def committed() -> Answer:
+            async with self._spaces.use(self.id) as live:
+                answer = await live.committer.commit(request)
+                return Answer(answer.seq, answer.results)
+
+        answer = self._loop.run_until_complete(committed())
+        for result in answer.results:
+            node = result.node
+            if result.verdict is Verdict.ACCEPTED and node is not None:
+                known = self.nodes.get(node.id)
+                if known is None or known.seq <= node.seq:
+                    self.nodes[node.id] = node
+                if node.content:
+                    self.history.add(node.content.digest)
         return answer
-
-    def _decide(self, mutation: Mutation, seq: int, new_id: NodeId) -> Result:
-        match mutation:
-            case CreateNode(parent, name, kind, content):
-                if refused := self._place_refused(parent, name, None) or self._content_refused(kind, content):
-                    return refused
-                version = 0 if kind is NodeKind.DIRECTORY else 1
-                return Result(Verdict.ACCEPTED, Node(new_id, parent, name, kind, version, content, seq), Change.CREATED)
-            case UpdateContent(node_id, base_version, content):
-                node = self.nodes.get(node_id)
-                if node is None:
-                    return Result(Verdict.NODE_NOT_FOUND)
-                if node.kind is NodeKind.DIRECTORY:
-                    return Result(Verdict.WRONG_KIND, node)
-                if not self.is_live(node):
-                    return Result(Verdict.NODE_DELETED, node)
-                if node.version != base_version:
-                    return Result(Verdict.VERSION_CONFLICT, node)
-                if refused := self._content_refused(node.kind, content):
-                    return refused
-                new = dataclasses.replace(node, version=node.version + 1, content=content, seq=seq)
-                return Result(Verdict.ACCEPTED, new, Change.UPDATED)
-            case MoveNode(node_id, from_parent, from_name, parent, name):
-                node = self.nodes.get(node_id)
-                if node is None:
-                    return Result(Verdict.NODE_NOT_FOUND)
-                if not self.is_live(node):
-                    return Result(Verdict.NODE_DELETED, node)
-                if (node.parent, node.name) != (from_parent, from_name):
-                    return Result(Verdict.MOVED, node)
-                if self._is_within(parent, node_id):
-                    return Result(Verdict.CYCLE, node)
-                if refused := self._place_refused(parent, name, node_id):
-                    return refused
-                new = dataclasses.replace(node, parent=parent, name=name, seq=seq)
-                return Result(Verdict.ACCEPTED, new, Change.MOVED, (from_parent, from_name))
-            case DeleteNode(node_id, base_version):
-                node = self.nodes.get(node_id)
-                if node is None:
-                    return Result(Verdict.NODE_NOT_FOUND)
-                if not self.is_live(node):
-                    return Result(Verdict.NODE_DELETED, node)
-                if node.version != base_version:
-                    return Result(Verdict.VERSION_CONFLICT, node)
-                return Result(Verdict.ACCEPTED, dataclasses.replace(node, deleted_at_ms=seq, seq=seq), Change.DELETED)
-        raise AssertionError(mutation)
-
-    def _place_refused(self, parent: NodeId, name: str, mover: NodeId | None) -> Result | None:
-        if name_problem(name) or (parent == ROOT and name == RESERVED_AT_ROOT):
-            return Result(Verdict.NAME_INVALID)
-        if parent != ROOT:
-            directory = self.nodes.get(parent)
-            if directory is None or directory.kind is not NodeKind.DIRECTORY or not self.is_live(directory):
-                return Result(Verdict.PARENT_NOT_FOUND)
-        holder = self.child(parent, name)
-        return Result(Verdict.NAME_TAKEN, holder) if holder and holder.id != mover else None
-
-    def _content_refused(self, kind: NodeKind, content: Content | None) -> Result | None:
-        if kind is NodeKind.DIRECTORY:
-            return Result(Verdict.MANIFEST_INVALID) if content else None
-        if content is None or content.manifest.size != (0 if kind is NodeKind.SYMLINK else content.size):
-            return Result(Verdict.MANIFEST_INVALID)
-        if any(digest not in self.objects for digest in content.manifest.object_digests()):
-            return Result(Verdict.OBJECT_MISSING)
-        return None
-
-    def _is_within(self, inner: NodeId, outer: NodeId) -> bool:
-        while inner != ROOT:
-            if inner == outer:
-                return True
-            if inner not in self.nodes:
-                return False
-            inner = self.nodes[inner].parent
-        return False
 
     # ---- reading ----
 
@@ -242,20 +204,19 @@ class MemorySpace:
     def changes(self, cursor: bytes) -> Iterator[Page]:
         head = len(self.journal)
         after = int(cursor or b"0")
-        if after > head:
-            raise InvalidCursor
         if after < self.forgotten:
             nodes = list(self.nodes.values())
             for at in range(0, len(nodes), self.page):
                 yield Page(tuple(nodes[at : at + self.page]), b"", at == 0, head)
             yield Page((), str(head).encode(), not nodes, head)
             return
-        sent = False
-        for seq in range(after + 1, head + 1):
-            yield Page(self.journal[seq - 1], str(seq).encode(), False, seq)
-            sent = True
-        if not sent:
-            yield Page((), str(head).encode(), False, head)
+
+        async def listed() -> list[tuple[list[Node], int]]:
+            async with self._spaces.use(self.id) as live:
+                return [page async for page in reads.changes(live.view, self._journal, after=after)]
+
+        for nodes, seq in self._loop.run_until_complete(listed()):
+            yield Page(tuple(nodes), str(seq).encode(), False, seq)
 
     # ---- what another client does ----
 

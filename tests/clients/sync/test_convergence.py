@@ -17,9 +17,9 @@ SEEDS = range(40)
 class World:
     """Some devices of one space, and their users."""
 
-    def __init__(self, base: Path, seed: int, *, crashes: bool, meddling: bool) -> None:
+    def __init__(self, base: Path, space: MemorySpace, seed: int, *, crashes: bool, meddling: bool) -> None:
         self.rng = random.Random(seed)
-        self.space = MemorySpace()
+        self.space = space
         self.devices = [Device(base, name, self.space) for name in "xyz"[: self.rng.choice((2, 2, 3))]]
         for device in self.devices:
             assert device.folder
@@ -107,8 +107,8 @@ def composed(tree: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("disturbance", ["quiet", "crashes", "meddling"])
-def test_devices_converge_and_nothing_is_lost(base: Path, seed: int, disturbance: str) -> None:
-    world = World(base, seed, crashes=disturbance == "crashes", meddling=disturbance == "meddling")
+def test_devices_converge_and_nothing_is_lost(base: Path, space: MemorySpace, seed: int, disturbance: str) -> None:
+    world = World(base, space, seed, crashes=disturbance == "crashes", meddling=disturbance == "meddling")
     world.run(30)
     before = set[bytes]().union(*map(contents, world.devices))
     world.settle()
