@@ -127,7 +127,8 @@ class Engine:
 
 def preview(files: Files, state: State, space: Space, *, label: str, report: Report) -> None:
     """Fill a report with what a sync would do."""
-    mirror, base = Mirror(state), state.load_base()
+    base = state.load_base()
+    mirror = Mirror(state, base)
     mirror.pull(space)
     found = _look(files, base, mirror, label)
     report.planned = list(described(found.plan, found.remote))
@@ -185,14 +186,14 @@ class _Run:
         self._progress = progress
         self._label = label
         self._report = report
-        self._mirror = Mirror(state)
         self._base = state.load_base()
+        self._mirror = Mirror(state, self._base)
 
     def converge(self, *, allow_mass_delete: bool) -> None:
         self._rescue()
         repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
         for number in range(MAX_ROUNDS):
-            self._mirror.pull(self._space)
+            self._pull()
             found = _look(self._files, self._base, self._mirror, self._label)
             if not allow_mass_delete:
                 self._guard(found.plan)
@@ -204,6 +205,15 @@ class _Run:
             if number and not ledger.steps_done:
                 break
         self._report.problems += [Problem(path, reason) for path, reason in ledger.passing.items()]
+
+    def _pull(self) -> None:
+        self._mirror.pull(self._space)
+        if self._mirror.went_back:
+            self._mirror.went_back = False
+            self._report.notices.append(
+                "the space has lost what it had before, as after a restore from a backup; nothing is deleted for that, "
+                "and what this device has of it is added again"
+            )
 
     def _apply(self, todo: Plan) -> Ledger:
         ledger = Ledger(todo, base=self._base, mirror=self._mirror, state=self._state, report=self._report)

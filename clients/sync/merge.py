@@ -266,6 +266,8 @@ class _Merge:
     def _settle_names(self) -> None:
         while clashes := self._clashes():
             for place, nodes in clashes:
+                if any(self._target.get(node) != place for node in nodes):
+                    continue  # Their directory has become one with another meanwhile; the next look tells.
                 winner, *losers = sorted(nodes, key=lambda node: self._claim(node, place))
                 for loser in losers:
                     if not self._unite(loser, winner):

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 
 from clients.sync.ports import Space
 from clients.sync.state import State
-from clients.sync.trees import RemoteNode
+from clients.sync.trees import BaseNode, RemoteNode
 from core.errors import InvalidCursor
-from core.identifiers import NodeId
+from core.identifiers import ROOT, NodeId
 from core.tree import Node
 
 
 class Mirror:
-    """Nodes by id, deleted ones too."""
+    """Nodes by id, deleted ones too; and the base, as far as it rests on the space's history."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, base: dict[NodeId, BaseNode]) -> None:
+        self.went_back = False
+        """Whether the space had lost what it had acknowledged, as after a restore from a backup."""
         self._state = state
+        self._base = base
         self.nodes: dict[NodeId, RemoteNode] = state.load_remote()
 
     def pull(self, space: Space) -> bool:
@@ -24,9 +28,9 @@ class Mirror:
         try:
             return self._pull(space, self._state.cursor)
         except InvalidCursor:
-            # The space has another history than the one that was mirrored. The base still tells what was agreed on.
             self._clear()
-            return self._pull(space, b"")
+            self.went_back = True
+            return self._pull(space, b"", agreed_elsewhere=True)
 
     def absorb(self, nodes: Iterable[Node]) -> None:
         """Take over states of nodes, unless newer ones are known."""
@@ -39,7 +43,7 @@ class Mirror:
                 self.nodes[node.id] = new
                 self._state.put_node(node)
 
-    def _pull(self, space: Space, cursor: bytes) -> bool:
+    def _pull(self, space: Space, cursor: bytes, *, agreed_elsewhere: bool = False) -> bool:
         before: dict[NodeId, RemoteNode | None] = {}
         for page in space.changes(cursor):
             if page.reset:
@@ -56,8 +60,44 @@ class Mirror:
         if changed:
             self.nodes = {node: known for node, known in self.nodes.items() if not known.deleted}
             self._state.drop_deleted()
+        if agreed_elsewhere:
+            self._agree_anew()
         self._state.commit()
-        return changed
+        return changed or agreed_elsewhere
+
+    def _agree_anew(self) -> None:
+        """Make the base one of the space's present history, so that nothing counts as deleted that is merely forgotten.
+
+        What the space lacks is new here. What it has in an older version was changed here since. Where it has another
+        content, nobody knows which came first: without a base both are kept.
+        """
+        after: dict[NodeId, BaseNode] = {}
+        for node, before in self._base.items():
+            there = self.nodes.get(node)
+            if there is None or there.deleted:
+                continue
+            same = (there.digest, there.executable) == (before.digest, before.executable)
+            if same or there.version < before.version:
+                after[node] = dataclasses.replace(
+                    before,
+                    parent=there.parent,
+                    name=there.name,
+                    local_name=before.local_name if there.name == before.name else there.name,
+                    version=there.version,
+                    digest=there.digest,
+                    executable=there.executable,
+                    # The signature is that of what is here, which need not be what the space has.
+                    trusted=before.trusted and same,
+                )
+        while orphans := [node for node, one in after.items() if one.parent != ROOT and one.parent not in after]:
+            for node in orphans:
+                del after[node]
+        for node in self._base.keys() - after.keys():
+            self._state.remove_base(node)
+        for one in after.values():
+            self._state.put_base(one)
+        self._base.clear()
+        self._base.update(after)
 
     def _clear(self) -> None:
         self.nodes.clear()

@@ -28,6 +28,20 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class Position:
+    """A point in one history of a journal: after entry `seq`, and 8 bytes that tell this entry from any other.
+
+    A table restored from a backup goes on with other entries under the same numbers.
+    """
+
+    seq: int
+    mark: bytes
+
+
+BEGINNING = Position(0, bytes(8))
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One journal entry: the changes of one or many requests, at sequence number `seq`."""
 
@@ -35,6 +49,11 @@ class Entry:
     append_id: bytes
     commits: tuple[Commit, ...]
     used_bytes: int
+
+    @property
+    def position(self) -> Position:
+        """Right after this entry."""
+        return Position(self.seq, self.append_id[:8])
 
     def accepted(self) -> Iterator[Result]:
         for commit in self.commits:

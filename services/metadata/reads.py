@@ -13,7 +13,7 @@ from core.identifiers import ID_BYTES, ROOT, NodeId
 from core.names import split_path
 from core.tree import Node, NodeKind, Version
 from services.metadata.decide import NotLoaded, is_live
-from services.metadata.journal import Entry
+from services.metadata.journal import Entry, Position
 from services.metadata.ports import Journal
 from services.metadata.view import TAIL_PAGE, Missing, SpaceView, version_of
 from services.metadata.wire import entry_from_bytes
@@ -154,25 +154,27 @@ async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tu
     return await settled(view, answer), end
 
 
-async def changes(view: SpaceView, journal: Journal, *, after: int) -> AsyncIterator[tuple[list[Node], int]]:
+async def changes(view: SpaceView, journal: Journal, *, after: Position) -> AsyncIterator[tuple[list[Node], Position]]:
     """The nodes that entries after `after` changed, entry by entry, up to the head as it is when this starts.
 
-    At least one item, so that the caller learns the head. InvalidCursor if the journal is not that long.
+    At least one item, so that the caller learns the head. InvalidCursor if the journal has no such position: it is not
+    that long, or it was restored from a backup and has another history since.
     """
     await view.validate()
     head = view.seq
-    if after > head:
+    if after.seq > head or await view.position(after.seq) != after:
         raise InvalidCursor
-    if after == head:
-        yield [], head
-    while after < head:
-        entries: list[Entry] = [entry for entry in view.tail if entry.seq > after]
-        if not entries or entries[0].seq > after + 1:
-            blobs = await journal.read(view.space, after, min(TAIL_PAGE, head - after))
-            entries = [entry_from_bytes(seq, blob) for seq, blob in blobs]
+    if after.seq == head:
+        yield [], after
+    seq = after.seq
+    while seq < head:
+        entries: list[Entry] = [entry for entry in view.tail if entry.seq > seq]
+        if not entries or entries[0].seq > seq + 1:
+            blobs = await journal.read(view.space, seq, min(TAIL_PAGE, head - seq))
+            entries = [entry_from_bytes(number, blob) for number, blob in blobs]
         for entry in entries:
-            yield [result.node for result in entry.accepted() if result.node], entry.seq
-        after = entries[-1].seq
+            yield [result.node for result in entry.accepted() if result.node], entry.position
+        seq = entries[-1].seq
 
 
 class Difference(Enum):

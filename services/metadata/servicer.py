@@ -167,16 +167,16 @@ class MetadataServicer(MetadataServiceServicer):
         async with self._open(request.space_id, Role.VIEWER) as live:
             space = live.view.space
             after = cursor_from_wire(space, request.cursor)
-            response, size = metadata_pb2.ListChangesResponse(seq=after), 0
-            async for nodes, seq in self._drain.until(reads.changes(live.view, self._journal, after=after)):
+            response, size = metadata_pb2.ListChangesResponse(seq=after.seq), 0
+            async for nodes, position in self._drain.until(reads.changes(live.view, self._journal, after=after)):
                 changed = [node_to_wire(node) for node in nodes]
                 size += sum(node.ByteSize() for node in changed)
                 if response.nodes and size > MESSAGE_BYTES:
                     yield response
                     response, size = metadata_pb2.ListChangesResponse(), 0
                 response.nodes.extend(changed)
-                response.seq = seq
-                response.cursor = cursor_to_wire(space, seq)
+                response.seq = position.seq
+                response.cursor = cursor_to_wire(space, position)
             yield response
 
     @override

@@ -22,7 +22,7 @@ from core.blocks import Digest
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId
 from core.tree import Change, Content, Node, NodeKind, Version
 from services.metadata.decide import NotLoaded
-from services.metadata.journal import Entry, NameKey, name_changes
+from services.metadata.journal import BEGINNING, Entry, NameKey, Position, name_changes
 from services.metadata.ports import Journal, Rows, TreeTable
 from services.metadata.wire import entry_from_bytes
 
@@ -62,6 +62,7 @@ class SpaceView:
         self.announced_seq = 0
         self.tail: deque[Entry] = deque()
         """The entries after `floor`, in order."""
+        self._last = BEGINNING
         self._journal = journal
         self._table = table
         self._capacity = capacity
@@ -187,7 +188,23 @@ class SpaceView:
             self._size += 1
         self.tail.append(entry)
         self.seq = entry.seq
+        self._last = entry.position
         self.used_bytes = entry.used_bytes
+
+    async def position(self, seq: int) -> Position:
+        """The position after entry `seq`, which is at most the view's; read from the journal if it is not in memory."""
+        if seq == 0:
+            return BEGINNING
+        if self._last.seq != seq:
+            known = next((entry.position for entry in self.tail if entry.seq == seq), None)
+            if known is not None:
+                return known
+            ((_, blob),) = await self._journal.read(self.space, seq - 1, 1)
+            found = entry_from_bytes(seq, blob).position
+            if seq != self.seq:
+                return found
+            self._last = found
+        return self._last
 
     def _know_name(self, key: NameKey, holder: NodeId | None) -> None:
         children = self._children.setdefault(key[0], {})

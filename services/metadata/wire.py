@@ -11,7 +11,7 @@ import struct
 from core.errors import InvalidCursor, InvalidPageToken
 from core.identifiers import RequestId, SpaceId
 from core.tree import Result, Verdict
-from services.metadata.journal import Commit, Entry
+from services.metadata.journal import BEGINNING, Commit, Entry, Position
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import result_from_wire, result_to_wire
 
@@ -77,27 +77,27 @@ def _commit_from_wire(pb: journal_pb2.Commit, seq: int) -> Commit:
     )
 
 
-_CURSOR = struct.Struct(">B4sQ4s")
-_CURSOR_FORM = 1
+_CURSOR = struct.Struct(">B4sQ8s")
+_CURSOR_FORM = 2
 
 
-def cursor_to_wire(space: SpaceId, seq: int) -> bytes:
+def cursor_to_wire(space: SpaceId, after: Position) -> bytes:
     """An opaque resume point; it is bound to its space and carries a checksum, so that a wrong one is told apart."""
     binding = hashlib.sha256(space.encode()).digest()[:4]
-    body = _CURSOR.pack(_CURSOR_FORM, binding, seq, b"\0\0\0\0")[:-4]
+    body = _CURSOR.pack(_CURSOR_FORM, binding, after.seq, after.mark)
     return body + struct.pack(">I", binascii.crc32(body))
 
 
-def cursor_from_wire(space: SpaceId, raw: bytes) -> int:
-    """The sequence number of a cursor; 0 for an empty one. InvalidCursor if it is not one of this space."""
+def cursor_from_wire(space: SpaceId, raw: bytes) -> Position:
+    """Where a cursor stands; the beginning for an empty one. InvalidCursor if it is not one of this space."""
     if not raw:
-        return 0
-    if len(raw) != _CURSOR.size:
+        return BEGINNING
+    if len(raw) != _CURSOR.size + 4:
         raise InvalidCursor
-    form, _, seq, _ = _CURSOR.unpack(raw)
-    if form != _CURSOR_FORM or cursor_to_wire(space, seq) != raw:
+    form, _, seq, mark = _CURSOR.unpack(raw[:-4])
+    if form != _CURSOR_FORM or cursor_to_wire(space, Position(seq, mark)) != raw:
         raise InvalidCursor
-    return int(seq)
+    return Position(seq, mark)
 
 
 def page_token_to_wire(last: bytes) -> str:

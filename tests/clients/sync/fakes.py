@@ -37,7 +37,9 @@ from services.metadata import objects as metadata_objects
 from services.metadata import reads
 from services.metadata.commit import Request
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
+from services.metadata.journal import BEGINNING, Position
 from services.metadata.spaces import Spaces
+from services.metadata.wire import cursor_from_wire, cursor_to_wire
 
 SPACE = SpaceId("a" * 26)
 
@@ -110,7 +112,10 @@ class MemorySpace:
         self._journal = MemoryJournal()
         self._backend = MemoryObjects()
         self._proofs = metadata_objects.Objects(index=self._backend, storage=self._backend)
-        self._spaces = Spaces(
+        self._spaces = self._process()
+
+    def _process(self) -> Spaces:
+        return Spaces(
             journal=self._journal,
             table=MemoryTable(),
             topic=MemoryTopic(),
@@ -122,6 +127,15 @@ class MemorySpace:
             lease_ms=30_000,
             capacity=100_000,
         )
+
+    def go_back_to(self, head: int) -> None:
+        """Be restored from a backup: what was committed after entry `head` never happened."""
+        self._loop.run_until_complete(self._spaces.stop())
+        del self.journal[head:]
+        self._spaces = self._process()
+        self.nodes.clear()
+        for page in self.changes(b""):
+            self.nodes.update({node.id: node for node in page.nodes})
 
     def close(self) -> None:
         self._loop.run_until_complete(self._spaces.stop())
@@ -139,7 +153,7 @@ class MemorySpace:
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Answer:
         self.commits.append(len(mutations))
-        fingerprint = hashlib.sha256(repr(mutations).encode()).digest()
+        fingerprint = hashlib.sha256(repr(tuple(mutations)).encode()).digest()
         request = Request(request_id, fingerprint, "user", "device", tuple(mutations), 100)
 
         async def committed() -> Answer:
@@ -176,8 +190,11 @@ class MemorySpace:
         return None
 
     def path(self, node: Node) -> str:
-        above = "" if node.parent == ROOT else self.path(self.nodes[node.parent]) + "/"
-        return above + node.name
+        names = [node.name]
+        while node.parent != ROOT:
+            node = self.nodes[node.parent]
+            names.append(node.name)
+        return "/".join(reversed(names))
 
     def live(self) -> dict[str, Node]:
         return {self.path(node): node for node in self.nodes.values() if self.is_live(node)}
@@ -202,21 +219,23 @@ class MemorySpace:
         return b"".join(self.objects[ref.object][ref.offset :][: ref.length] for ref in content.manifest.refs())
 
     def changes(self, cursor: bytes) -> Iterator[Page]:
-        head = len(self.journal)
-        after = int(cursor or b"0")
-        if after < self.forgotten:
-            nodes = list(self.nodes.values())
-            for at in range(0, len(nodes), self.page):
-                yield Page(tuple(nodes[at : at + self.page]), b"", at == 0, head)
-            yield Page((), str(head).encode(), not nodes, head)
-            return
+        after = cursor_from_wire(self.id, cursor)
+        listing = after.seq < self.forgotten
 
-        async def listed() -> list[tuple[list[Node], int]]:
+        async def listed() -> list[tuple[list[Node], Position]]:
             async with self._spaces.use(self.id) as live:
-                return [page async for page in reads.changes(live.view, self._journal, after=after)]
+                start = BEGINNING if listing else after
+                return [page async for page in reads.changes(live.view, self._journal, after=start)]
 
-        for nodes, seq in self._loop.run_until_complete(listed()):
-            yield Page(tuple(nodes), str(seq).encode(), False, seq)
+        pages = self._loop.run_until_complete(listed())
+        if listing:
+            nodes, head = list(self.nodes.values()), pages[-1][1]
+            for at in range(0, len(nodes), self.page):
+                yield Page(tuple(nodes[at : at + self.page]), b"", at == 0, head.seq)
+            yield Page((), cursor_to_wire(self.id, head), not nodes, head.seq)
+            return
+        for changed, position in pages:
+            yield Page(tuple(changed), cursor_to_wire(self.id, position), False, position.seq)
 
     # ---- what another client does ----
 

@@ -157,12 +157,12 @@ class Story:
                         if one not in nodes or not is_live(nodes, nodes[one]) or nodes[one].kind is NodeKind.DIRECTORY
                     }
                 case _:
-                    after = self.rng.randint(0, first)
+                    after = await view.position(self.rng.randint(0, first))
                     pages = [page async for page in reads.changes(view, process.journal, after=after)]
-                    last = pages[-1][1]
+                    last = pages[-1][1].seq
                     assert first <= last <= len(self.world.journal.entries[SPACE])
-                    told = [entry.seq for entry in entries(self.world, last) if entry.seq > after]
-                    assert [seq for nodes, seq in pages if nodes] == told
+                    told = [entry.seq for entry in entries(self.world, last) if entry.seq > after.seq]
+                    assert [position.seq for nodes, position in pages if nodes] == told
                     return
         final = len(self.world.journal.entries[SPACE])
         states = [replay(entries(self.world, seq)) for seq in range(first, final + 1)]

@@ -11,6 +11,7 @@ from core.blocks import Digest
 from core.identifiers import ROOT, created_node_id, new_request_id, new_text_id
 from runtime.errors import error_from_rpc
 from services.metadata.access import Role
+from services.metadata.journal import Position
 from services.metadata.ports import Sealed
 from services.metadata.wire import cursor_to_wire
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -221,8 +222,21 @@ async def test_a_message_over_the_limit_is_refused(editor: Caller) -> None:
 
 
 async def test_a_cursor_ahead_of_the_journal_is_refused(editor: Caller) -> None:
-    ahead = M.ListChangesRequest(space_id=editor.space, cursor=cursor_to_wire(editor.space, 99))
+    ahead = M.ListChangesRequest(space_id=editor.space, cursor=cursor_to_wire(editor.space, Position(99, bytes(8))))
     assert await reason(editor.stub.ListChanges(ahead)) == "INVALID_CURSOR"
+
+
+async def test_a_cursor_of_another_history_is_refused(editor: Caller, metadata: Service) -> None:
+    """As after a restore of the table from a backup: the numbers are there again, with other entries."""
+    await editor.create("docs")
+    (page,) = [page async for page in editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))]
+    again = M.ListChangesRequest(space_id=editor.space, cursor=page.cursor)
+    assert [page.cursor async for page in editor.stub.ListChanges(again)] == [page.cursor]
+    other = cursor_to_wire(editor.space, Position(page.seq, b"another!"))
+    refused = M.ListChangesRequest(space_id=editor.space, cursor=other)
+    assert await reason(editor.stub.ListChanges(refused)) == "INVALID_CURSOR"
+    await editor.create("more")
+    assert await reason(editor.stub.ListChanges(refused)) == "INVALID_CURSOR"
 
 
 async def test_a_full_quota_refuses_content_and_says_so() -> None:
