@@ -49,6 +49,8 @@ CREATE TABLE IF NOT EXISTS in_flight (request_id BLOB PRIMARY KEY, mutations BLO
 
 _GATHERED = 2000
 """Nodes that are held in memory before they are written."""
+_LOOKED_UP = 500
+"""Nodes that one statement asks for; SQLite may be built to take no more than 999."""
 _REMOTE_COLUMNS = 17
 _BASE_COLUMNS = 14
 _DAMAGED = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
@@ -202,14 +204,15 @@ class State:
         """The current contents of nodes, with their manifests."""
         self._write()
         found = {}
-        for node in nodes:
-            row = self._db.execute(
-                "SELECT digest, size, mtime_ns, executable, target, manifest, manifest_object FROM remote WHERE id = ?",
-                (node,),
-            ).fetchone()
-            if row is not None and row[0] is not None:
-                digest, size, mtime_ns, executable, target, manifest, manifest_object = row
-                found[node] = Content(
+        for start in range(0, len(nodes), _LOOKED_UP):
+            some = nodes[start : start + _LOOKED_UP]
+            rows = self._db.execute(
+                "SELECT id, digest, size, mtime_ns, executable, target, manifest, manifest_object FROM remote "  # noqa: S608
+                f"WHERE digest IS NOT NULL AND id IN ({_marks(len(some))})",
+                some,
+            )
+            for node, digest, size, mtime_ns, executable, target, manifest, manifest_object in rows:
+                found[NodeId(node)] = Content(
                     digest, size, mtime_ns, executable == 1, _manifest(manifest), manifest_object, target
                 )
         return found
