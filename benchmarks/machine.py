@@ -89,5 +89,8 @@ class Device:
     def create_space(self, name: str) -> None:
         self._run("spaces", "create", name)
 
+    def share(self, space: str, email: str) -> None:
+        self._run("share", space, email, "--role", "editor")
+
     def _run(self, *arguments: str, stdin: str = "") -> Cost:
         return run([tool("syncline"), *arguments], {"SYNCLINE_HOME": str(self.home)}, stdin=stdin)

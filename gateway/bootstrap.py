@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gateway import metrics
 from gateway.app import routes
 from gateway.content import Budget, Contents
 from gateway.peers import IDEMPOTENT, AuthKeys, HealthyPeer, MetadataNodes
@@ -54,12 +55,14 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
         aio_channel(settings.auth_target, idempotent=IDEMPOTENT) as auth,
         aio_channel(settings.metadata_target, idempotent=IDEMPOTENT) as metadata,
     ):
+        budget = Budget(settings.content_memory_bytes)
+        metrics.CONTENT_MEMORY.set_function(budget.taken)
         readiness = Readiness({"auth": HealthyPeer(auth), "metadata": HealthyPeer(metadata)})
         app = routes(
             endpoints=endpoints(settings, region=adapters.region),
             jwks=Jwks(AuthKeys(auth)),
             readiness=readiness,
             nodes=MetadataNodes(metadata),
-            contents=Contents(adapters.objects, Budget(settings.content_memory_bytes)),
+            contents=Contents(adapters.objects, budget),
         )
         yield Gateway(app, readiness)

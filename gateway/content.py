@@ -32,6 +32,10 @@ class Budget:
         self._free = total
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
+    def taken(self) -> int:
+        """What is in use."""
+        return self._total - self._free
+
     @property
     def free(self) -> int:
         """What is left."""

@@ -1,13 +1,16 @@
-"""Around every request: its id, its log event, and what becomes of errors that nobody expected."""
+"""Around every request: its id, trace, log event and figures, and what becomes of errors that nobody expected."""
 
 from __future__ import annotations
 
 import time
+from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway import metrics
 from gateway.problems import internal
 from gateway.readiness import Readiness
+from runtime import traces
 from runtime.context import REQUEST_ID_KEY, take_request_id
 from runtime.logs import structlog
 
@@ -33,7 +36,7 @@ class Requests:
             await self._app(scope, receive, send)
             return
         began, status, sent, complete = time.monotonic(), 0, 0, False
-        ident = take_request_id(_offered_id(scope))
+        ident = take_request_id(_header(scope, REQUEST_ID_KEY))
         structlog.contextvars.bind_contextvars(request_id=ident)
 
         async def sending(message: Message) -> None:
@@ -48,30 +51,56 @@ class Requests:
             await send(message)
             complete = message["type"] == "http.response.body" and not message.get("more_body", False)
 
-        try:
-            await self._app(scope, receive, sending)
-        except Exception:  # the boundary: whatever it is, it is told and logged here
-            if status == 0:
-                log.exception("request failed")
-                await internal()(scope, receive, sending)
-            else:
-                log.exception("response broken off")
-        finally:
-            route = getattr(scope.get("endpoint"), "__name__", "none")
-            level = log.debug if route in _QUIET else log.info
-            level(
-                "http",
-                verb=scope["method"],
-                route=route,
-                status=status,
-                bytes=sent,
-                complete=complete,
-                duration_ms=round((time.monotonic() - began) * 1000, 1),
-            )
+        with _span(scope) as span:
+            try:
+                await self._app(scope, receive, sending)
+            except Exception:  # the boundary: whatever it is, it is told and logged here
+                if status == 0:
+                    log.exception("request failed")
+                    await internal()(scope, receive, sending)
+                else:
+                    log.exception("response broken off")
+            finally:
+                route = getattr(scope.get("endpoint"), "__name__", "none")
+                seconds = time.monotonic() - began
+                level = log.debug if route in _QUIET else log.info
+                level(
+                    "http",
+                    verb=scope["method"],
+                    route=route,
+                    status=status,
+                    bytes=sent,
+                    complete=complete,
+                    duration_ms=round(seconds * 1000, 1),
+                )
+                _count(route, status=status, sent=sent, complete=complete, seconds=seconds)
+                _tell(span, route, status=status, sent=sent, complete=complete)
 
 
-def _offered_id(scope: Scope) -> str | None:
+def _span(scope: Scope) -> traces.Span:
+    if scope["path"].strip("/") in _QUIET:
+        return traces.NOTHING
+    parent = traces.cause(_header(scope, traces.HEADER))
+    return traces.span("http", kind=traces.Kind.SERVER, root=True, parent=parent)
+
+
+def _tell(span: traces.Span, route: str, *, status: int, sent: int, complete: bool) -> None:
+    span.name(f"http {route}")
+    span.note(http__route=route, http__response__status_code=status, http__response__body__size=sent)
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or not complete:
+        span.fail(str(status) if complete else "broken off")
+
+
+def _count(route: str, *, status: int, sent: int, complete: bool, seconds: float) -> None:
+    metrics.REQUESTS.labels(route, status).inc()
+    metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+    metrics.BYTES.labels(route).inc(sent)
+    if not complete:
+        metrics.BROKEN.labels(route).inc()
+
+
+def _header(scope: Scope, key: str) -> str | None:
     for name, value in scope["headers"]:
-        if name == REQUEST_ID_KEY.encode():
+        if name == key.encode():
             return str(value, "latin-1")
     return None

@@ -16,7 +16,7 @@ import uvicorn
 
 from gateway.bootstrap import Gateway
 from gateway.settings import Settings
-from runtime import logs, memory
+from runtime import logs, memory, metrics, traces
 from runtime.logs import structlog
 
 _KEEP_ALIVE_SECONDS: Final = 75
@@ -34,6 +34,8 @@ def serve(settings: Settings, bootstrap: Callable[[], AbstractAsyncContextManage
 
     memory.limit_arenas()
     logs.configure(fmt=settings.log_format, level=settings.log_level, service="gateway")
+    if problem := traces.configure("syncline-gateway"):
+        log.warning("no traces", reason=problem)
 
     async def live() -> None:
         async with bootstrap() as gateway:
@@ -45,6 +47,8 @@ def serve(settings: Settings, bootstrap: Callable[[], AbstractAsyncContextManage
     except OSError as error:
         log.error("cannot start", reason=str(error))  # noqa: TRY400 # an expected failure, told in one line
         sys.exit(1)
+    finally:
+        traces.stop()
 
 
 async def run(gateway: Gateway, settings: Settings) -> None:
@@ -62,11 +66,12 @@ async def run(gateway: Gateway, settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     try:
-        async with running(gateway, settings) as address:
-            memory.settle()
-            host, _, port = address.rpartition(":")
-            log.info("serving", host=host, port=int(port))
-            await stopping.wait()
+        with metrics.exposed(settings.metrics_listen):
+            async with running(gateway, settings) as address:
+                memory.settle()
+                host, _, port = address.rpartition(":")
+                log.info("serving", host=host, port=int(port))
+                await stopping.wait()
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

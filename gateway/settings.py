@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from runtime.settings import AuthPeer, MetadataPeer
+from runtime.settings import AuthPeer, MetadataPeer, Observed
 
 _ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$"
 _MIB = 1024 * 1024
 
 
-class Settings(AuthPeer, MetadataPeer):
+class Settings(Observed, AuthPeer, MetadataPeer):
     """Settings of the gateway. AWS itself is configured by the SDK's variables.
 
     The gateway acts in its callers' names only, so it is no ServiceSettings: it does not get the services' secret.

@@ -1,4 +1,4 @@
-"""AWS clients: configured by the SDK's own variables, bounded in time and attempts, and small at rest.
+"""AWS clients: configured by the SDK's own variables, bounded in time and attempts, measured, and small at rest.
 
 `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and all sources of
 credentials work as in every SDK. Only this module and adapters import botocore.
@@ -7,6 +7,7 @@ credentials work as in every SDK. Only this module and adapters import botocore.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from functools import lru_cache
@@ -24,6 +25,7 @@ from botocore.exceptions import ConnectionError as NoConnection
 from botocore.loaders import JSONFileLoader, Loader
 
 from core.errors import Unavailable
+from runtime import metrics, traces
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,30 +48,45 @@ _CONNECTIONS: Final = 50
 _UNUSED_KEYS = frozenset({"documentation", "documentationUrl"})
 _ENDPOINT_PREFIXES = frozenset({"dynamodb", "s3", "email", "sns", "sqs", "sts"})
 
-_PASSING = frozenset(
+_THROTTLES = frozenset(
     {
-        "InternalError",
-        "InternalFailure",
-        "InternalServerError",
-        "PriorRequestNotComplete",
         "ProvisionedThroughputExceeded",
         "ProvisionedThroughputExceededException",
         "RequestLimitExceeded",
         "RequestThrottled",
         "RequestThrottledException",
-        "RequestTimeout",
-        "RequestTimeoutException",
-        "ServiceUnavailable",
         "SlowDown",
         "Throttling",
         "ThrottlingException",
         "ThrottledException",
         "TooManyRequestsException",
-        "TransactionInProgressException",
-        "TransientError",
     }
 )
+_PASSING = _THROTTLES | {
+    "InternalError",
+    "InternalFailure",
+    "InternalServerError",
+    "PriorRequestNotComplete",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "TransactionInProgressException",
+    "TransientError",
+}
 _SERVER_FAULT: Final = 500
+
+_NAMES: Final[Mapping[str, str]] = {
+    "dynamodb": "DynamoDB",
+    "s3": "S3",
+    "sesv2": "SES",
+    "sns": "SNS",
+    "sqs": "SQS",
+    "sts": "STS",
+}
+_COUNTED_UNITS: Final = frozenset(
+    {"BatchGetItem", "BatchWriteItem", "DeleteItem", "GetItem", "PutItem", "Query", "TransactWriteItems", "UpdateItem"}
+)
+"""Operations of DynamoDB that tell what they cost, if they are asked."""
 
 
 @lru_cache(maxsize=1)
@@ -81,6 +98,8 @@ def session() -> AioSession:
     loader = Loader()
     loader.file_loader = _LeanLoader()
     created.register_component("data_loader", loader)
+    created.register("creating-client-class", _measure)
+    created.register("needs-retry", _count_throttle)
     return created
 
 
@@ -159,6 +178,67 @@ def translated(what: str) -> Iterator[None]:
         if is_passing(error):
             raise Unavailable(f"{what} does not answer; try again") from error
         raise
+
+
+def _measure(class_attributes: dict[str, Any], base_classes: list[type], **_: Any) -> None:
+    """The SDK's way to add to the class of a client, which it makes from the service's description."""
+    del class_attributes
+    base_classes.insert(0, _Measured)
+
+
+class _Measured:
+    """Through here goes each call of a client, whichever method of it was called."""
+
+    meta: Any
+
+    async def _make_api_call(self, operation_name: str, api_params: dict[str, Any]) -> Any:
+        service = str(self.meta.service_model.service_name)
+        inner: Any = super()
+        if operation_name in _COUNTED_UNITS:
+            api_params = {"ReturnConsumedCapacity": "TOTAL", **api_params}
+        outcome, began = "failed", time.perf_counter()
+        span = traces.span(
+            f"{_NAMES[service]}.{operation_name}",
+            kind=traces.Kind.CLIENT,
+            rpc__system="aws-api",
+            rpc__service=_NAMES[service],
+            rpc__method=operation_name,
+        )
+        try:
+            answer = await inner._make_api_call(operation_name, api_params)
+            outcome = "ok"
+        except ClientError as error:
+            outcome = _outcome(error)
+            span.note(aws__error_code=error_code(error))
+            raise
+        finally:
+            metrics.AWS_CALLS.labels(service, operation_name, outcome).inc()
+            metrics.AWS_SECONDS.labels(service, operation_name).observe(time.perf_counter() - began)
+            if outcome not in {"ok", "refused"}:
+                span.fail(outcome)
+            span.end()
+        if operation_name in _COUNTED_UNITS:
+            metrics.DYNAMODB_UNITS.labels(operation_name).inc(_units(answer))
+        return answer
+
+
+def _outcome(error: ClientError) -> str:
+    """`refused` is an answer like others: a condition that does not hold, an object that is not there."""
+    if error_code(error) in _THROTTLES:
+        return "throttled"
+    return "failed" if is_passing(error) else "refused"
+
+
+def _units(answer: Mapping[str, Any]) -> float:
+    counted = answer.get("ConsumedCapacity", ())
+    tables = [counted] if isinstance(counted, Mapping) else counted
+    return sum(float(table.get("CapacityUnits", 0)) for table in tables)
+
+
+def _count_throttle(response: tuple[Any, Mapping[str, Any]] | None, operation: Any, **_: Any) -> None:
+    """Sees the answer to each attempt; what the SDK repeats, its callers never hear of."""
+    if response is not None and response[1].get("Error", {}).get("Code") in _THROTTLES:
+        metrics.AWS_THROTTLES.labels(operation.service_model.service_name).inc()
 
 
 class _LeanLoader(JSONFileLoader):

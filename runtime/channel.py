@@ -1,4 +1,4 @@
-"""Channels to a service: deadlines, retries, authorization and request ids are added here, once, for all calls.
+"""Channels to a service: deadlines, retries, authorization, request ids and traces are added here, for all calls.
 
 Needs only grpc, since clients use it as well as services. Both flavours wrap the channel rather than use grpc's
 client interceptors, which make a task per call (aio) and leave out kinds of calls that an instance shares.
@@ -6,6 +6,7 @@ client interceptors, which make a task per call (aio) and leave out kinds of cal
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import grpc
 import grpc.aio
 
+from runtime import traces
 from runtime.context import REQUEST_ID_KEY, request_id
 
 if TYPE_CHECKING:
@@ -130,6 +132,10 @@ class _Calls:
             **more,
         )
 
+    def traced(self, method: str) -> _Calls:
+        """The same, told as spans if this process traces."""
+        return _TracedCalls(self, method) if traces.on() else self
+
     def _metadata(self, given: Any) -> Sequence[tuple[str, str | bytes]]:
         metadata = list(given or ())
         keys = {key for key, _ in metadata}
@@ -143,6 +149,73 @@ class _Calls:
         return tuple(metadata)
 
 
+class _TracedCalls(_Calls):
+    """Calls as spans. A span ends when its call does, which for streams may be much later."""
+
+    def __init__(self, calls: _Calls, method: str) -> None:
+        super().__init__(calls._inner, calls._authorization, calls._timeout)  # one more of its kind
+        self._service, self._method = method.strip("/").rsplit("/", 1)
+
+    def _start(
+        self, start: Callable[..., Any], request: Any, timeout: float | None, metadata: Any, more: dict[str, Any]
+    ) -> Any:
+        span = traces.span(
+            f"{self._service}/{self._method}",
+            kind=traces.Kind.CLIENT,
+            rpc__system="grpc",
+            rpc__service=self._service,
+            rpc__method=self._method,
+        )
+        if span is traces.NOTHING:
+            return super()._start(start, request, timeout, metadata, more)
+        sent = [*(metadata or ()), (traces.HEADER, span.header())]
+        try:
+            answer = super()._start(start, request, timeout, sent, more)
+        except grpc.RpcError as error:
+            _end(span, error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN)
+            raise
+        except BaseException as error:
+            span.fail(type(error).__name__)
+            span.end()
+            raise
+        _end_with(answer, span)
+        return answer
+
+
+def _end_with(answer: Any, span: traces.Span) -> None:
+    """End the span of a call when that ends; what is no call is the response itself."""
+    call: Any = answer[1] if isinstance(answer, tuple) else answer
+    if isinstance(call, grpc.aio.Call):
+        call.add_done_callback(lambda call: _end_soon(call, span))
+    elif isinstance(call, grpc.Future):
+        ended: Any = call  # a Call too, which has a code
+        call.add_done_callback(lambda _: _end(span, ended.code()))
+    else:
+        span.end()
+
+
+_ending: set[asyncio.Task[None]] = set()
+"""The event loop itself does not keep its tasks."""
+
+
+def _end_soon(call: grpc.aio.Call, span: traces.Span) -> None:
+    """Only a coroutine can ask for the code, even of a call that has ended."""
+
+    async def end() -> None:
+        _end(span, await call.code())
+
+    task = asyncio.ensure_future(end())
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+
+
+def _end(span: traces.Span, code: grpc.StatusCode) -> None:
+    span.note(rpc__grpc__status_code=code.value[0])
+    if code is not grpc.StatusCode.OK:
+        span.fail(code.name)
+    span.end()
+
+
 class _Wrapped:
     """What both flavours have in common: only unary calls get the default deadline, streams may last."""
 
@@ -151,17 +224,21 @@ class _Wrapped:
         self._authorization = authorization
         self._timeout = timeout
 
-    def unary_unary(self, *args: Any, **kwargs: Any) -> Any:
-        return _Calls(self._inner.unary_unary(*args, **kwargs), self._authorization, self._timeout)
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.unary_unary(method, *args, **kwargs), self._authorization, self._timeout)
+        return calls.traced(method)
 
-    def unary_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return _Calls(self._inner.unary_stream(*args, **kwargs), self._authorization, None)
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.unary_stream(method, *args, **kwargs), self._authorization, None)
+        return calls.traced(method)
 
-    def stream_unary(self, *args: Any, **kwargs: Any) -> Any:
-        return _Calls(self._inner.stream_unary(*args, **kwargs), self._authorization, None)
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.stream_unary(method, *args, **kwargs), self._authorization, None)
+        return calls.traced(method)
 
-    def stream_stream(self, *args: Any, **kwargs: Any) -> Any:
-        return _Calls(self._inner.stream_stream(*args, **kwargs), self._authorization, None)
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.stream_stream(method, *args, **kwargs), self._authorization, None)
+        return calls.traced(method)
 
 
 class _AioChannel(_Wrapped, grpc.aio.Channel):

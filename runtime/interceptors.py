@@ -1,4 +1,4 @@
-"""Around every call, outermost first: request id and log, deadline, errors, authentication."""
+"""Around every call, outermost first: trace, request id and log, figures, deadline, errors, authentication."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ import grpc
 import grpc.aio
 
 from core.errors import SynclineError, Unauthenticated
+from runtime import metrics, traces
 from runtime.context import REQUEST_ID_KEY, request_id, set_identity, take_request_id
 from runtime.errors import abort, error_from_rpc
 from runtime.logs import structlog
 
 if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
+
     from runtime.tokens import TokenVerifier
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -29,6 +32,17 @@ ALWAYS_PUBLIC = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflect
 
 _QUIET = "/grpc.health.v1.Health/"
 _NO_DEADLINE_SECONDS = 10 * 365 * 86_400
+_OUR_FAULT = frozenset(
+    {
+        grpc.StatusCode.DATA_LOSS,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNIMPLEMENTED,
+        grpc.StatusCode.UNKNOWN,
+    }
+)
+"""What makes the span of a call a failed one; all else is an answer."""
 
 log = structlog.get_logger()
 
@@ -123,9 +137,88 @@ class RequestLog(Around):
             code = grpc.StatusCode.CANCELLED
             raise
         finally:
-            code = code or context.code() or grpc.StatusCode.OK  # no code is set while all is well
+            code = code or _code(context)
             level = log.debug if rpc.method.startswith(_QUIET) else log.info
             level("rpc", code=code.name, duration_ms=round((time.monotonic() - began) * 1000, 1))
+
+
+class Trace(Around):
+    """Makes each call a span, in the trace of the caller if it sent one. Installed where the process traces."""
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        """See Around."""
+        if rpc.method.startswith(_QUIET):
+            yield
+            return
+        name = rpc.method.removeprefix("/")
+        service, _, method = name.rpartition("/")
+        parent = traces.cause(_metadata(context, traces.HEADER))
+        with traces.span(name, kind=traces.Kind.SERVER, root=True, parent=parent) as span:
+            span.note(rpc__system="grpc", rpc__service=service, rpc__method=method)
+            try:
+                yield
+            finally:
+                code = _code(context)
+                span.note(rpc__grpc__status_code=code.value[0])
+                if code in _OUR_FAULT:
+                    span.fail(code.name)
+
+
+@dataclass(slots=True)
+class _Figures:
+    """The instruments of one method, looked up once."""
+
+    method: str
+    seconds: Histogram
+    open: Gauge
+    codes: dict[grpc.StatusCode, Counter]
+
+    def count(self, code: grpc.StatusCode) -> None:
+        counter = self.codes.get(code)
+        if counter is None:
+            counter = self.codes[code] = metrics.RPCS.labels(self.method, code.name)
+        counter.inc()
+
+
+class Metrics(Around):
+    """Counts calls by code, and either the time they take or, of streams, how many are open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._figures: dict[str, _Figures] = {}
+
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        """See Around."""
+        if rpc.method.startswith(_QUIET):
+            yield
+            return
+        figures = self._figures.get(rpc.method) or self._of(rpc)
+        began = 0.0
+        if rpc.is_unary:
+            began = time.perf_counter()
+        else:
+            figures.open.inc()
+        code: grpc.StatusCode | None = None
+        try:
+            yield
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        finally:
+            if rpc.is_unary:
+                figures.seconds.observe(time.perf_counter() - began)
+            else:
+                figures.open.dec()
+            figures.count(code or _code(context))
+
+    def _of(self, rpc: Rpc) -> _Figures:
+        """Only methods that there are get here, so nobody can make up labels."""
+        method = rpc.method.removeprefix("/")
+        figures = _Figures(method, metrics.RPC_SECONDS.labels(method), metrics.OPEN_STREAMS.labels(method), {})
+        self._figures[rpc.method] = figures
+        return figures
 
 
 class DefaultDeadline(Around):
@@ -203,6 +296,11 @@ class Authentication(Around):
             else:
                 structlog.contextvars.bind_contextvars(user=identity.user, device=identity.device)
         yield
+
+
+def _code(context: Context) -> grpc.StatusCode:
+    """How a call ends: no code is set while all is well."""
+    return context.code() or grpc.StatusCode.OK
 
 
 def _metadata(context: Context, key: str) -> str | None:

@@ -3,7 +3,8 @@
     log = structlog.get_logger()
     log.info("commit", space=space, seq=7, files=48)
 
-What interceptors bind (request id, method, user) goes along. Values whose name tells of a secret are blanked.
+What interceptors bind (request id, method, user) and the ids of trace and span go along. Values whose name tells of
+a secret are blanked.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
+from runtime import traces
 from runtime.imports import absent
 
 with absent("rich"):  # for pretty tracebacks, which no service prints
@@ -33,6 +35,7 @@ def configure(*, fmt: Literal["json", "console"] = "json", level: str = "info", 
     """Set up structlog, and send what libraries log from WARNING upwards the same way. `service` names the process."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        add_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -52,6 +55,12 @@ def configure(*, fmt: Literal["json", "console"] = "json", level: str = "info", 
         cache_logger_on_first_use=True,
     )
     _bridge(shared, renderer)
+
+
+def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say in which trace and span this was, if in any."""
+    event.update(traces.ids())
+    return event
 
 
 def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

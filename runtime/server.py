@@ -31,8 +31,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 from typing_extensions import override
 
-from runtime import logs, memory
-from runtime.interceptors import Authentication, DefaultDeadline, Errors, RequestLog
+from runtime import logs, memory, metrics, traces
+from runtime.interceptors import Authentication, DefaultDeadline, Errors, Metrics, RequestLog, Trace
 from runtime.logs import structlog
 from runtime.settings import ServiceSettings
 
@@ -149,7 +149,9 @@ class Listening:
 def build(app: App, settings: ServiceSettings) -> Listening:
     """Bind a server for `app`: interceptors, health, reflection, limits. Raises OSError if the address is taken."""
     interceptors: list[grpc.aio.ServerInterceptor] = [
+        *([Trace()] if traces.on() else ()),
         RequestLog(),
+        *([Metrics()] if settings.metrics_listen else ()),
         DefaultDeadline(settings.default_deadline_seconds),
         Errors(),
     ]
@@ -216,6 +218,8 @@ def serve(settings: ServiceSettings, bootstrap: Callable[[], AbstractAsyncContex
 
     memory.limit_arenas()
     logs.configure(fmt=settings.log_format, level=settings.log_level, service=name)
+    if problem := traces.configure(f"syncline-{name}"):
+        log.warning("no traces", reason=problem)
 
     async def live() -> None:
         async with bootstrap() as app:
@@ -227,6 +231,8 @@ def serve(settings: ServiceSettings, bootstrap: Callable[[], AbstractAsyncContex
     except OSError as error:
         log.error("cannot start", reason=str(error))  # noqa: TRY400 # an expected failure, told in one line
         sys.exit(1)
+    finally:
+        traces.stop()
 
 
 @asynccontextmanager
@@ -266,6 +272,7 @@ async def background(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -
 @asynccontextmanager
 async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[Listening]:
     async with AsyncExitStack() as stack:
+        stack.enter_context(metrics.exposed(settings.metrics_listen))
         for work in app.background:
             await stack.enter_async_context(work)
         listening = build(app, settings)

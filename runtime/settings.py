@@ -19,7 +19,18 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
 
-class ServiceSettings(Settings):
+class Observed(Settings):
+    """For every process that serves."""
+
+    metrics_listen: str = Field(
+        default="",
+        pattern=r"^$|^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$",
+        description="Where Prometheus fetches `/metrics`, host:port; port 0 takes a free one, which the `metrics` "
+        "event tells; empty for nowhere.",
+    )
+
+
+class ServiceSettings(Observed):
     """What every service needs. Each adds its own in a subclass, with the mixins below for its peers."""
 
     listen: str = Field(

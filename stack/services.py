@@ -8,11 +8,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from stack.deploy import Resources
 from stack.emulator import HOST, Aws
 from stack.probe import grpc_serving, http_ok
 from stack.supervisor import Child
+
+NAMES: Final = ("auth", "metadata", "notify", "gateway")
+METRICS_LISTEN: Final = "SYNCLINE_METRICS_LISTEN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,16 +130,17 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
     of the user's AWS account does.
     """
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    shared = {**inherited, **wiring.variables}
     own = {
         "LISTEN": f"{HOST}:{port}",
+        "METRICS_LISTEN": _metrics_listen(shared.get(METRICS_LISTEN, ""), name),
         "SERVICE_SECRET": wiring.service_secret,
         **variables,
     }
     return {
         "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
         "SYNCLINE_LOG_FORMAT": "console",
-        **inherited,
-        **wiring.variables,
+        **shared,
         **{f"SYNCLINE_{key}": value for key, value in own.items()},
         "AWS_ENDPOINT_URL": wiring.aws.endpoint,
         "AWS_REGION": wiring.aws.region,
@@ -149,6 +154,17 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
         "no_proxy": HOST,
         "NO_PROXY": HOST,
     }
+
+
+def _metrics_listen(asked: str, name: str) -> str:
+    """Where a service serves its metrics, if that is asked for: the port that was named is the first of four.
+
+    With port 0 the system chooses, and the service logs what.
+    """
+    host, _, port = asked.rpartition(":")
+    if not port.isdecimal() or not int(port):
+        return asked
+    return f"{host}:{int(port) + NAMES.index(name)}"
 
 
 def _service(wiring: Wiring, name: str, port: int, variables: Mapping[str, str]) -> Child:

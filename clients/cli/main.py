@@ -14,12 +14,16 @@ from typing import Final
 import click
 
 from core.errors import Kind, SynclineError
+from runtime import traces
 
 FAILED: Final = 1
 NOT_ALLOWED: Final = 3
 INTERRUPTED: Final = 130
 DEBUG: Final = "SYNCLINE_DEBUG"
 """The variable that lets tracebacks of defects through."""
+
+UNTRACED: Final = frozenset({"up"})
+"""What lasts is no trace. The services that `up` starts trace themselves."""
 
 # Families are imported only when one of their commands runs, so that `--help` and completion answer at once.
 FAMILIES: Final = {
@@ -78,7 +82,8 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="syncline", prog_name="syncline", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Keep folders the same on all your devices, and share them.
 
     \b
@@ -91,6 +96,12 @@ def cli() -> None:
 
     SYNCLINE_HOME is where this device keeps its state; each home is one device.
     """
+    command = ctx.invoked_subcommand
+    if command is None or command in UNTRACED:
+        return
+    if problem := traces.configure("syncline", command=True):
+        _say(problem)
+    ctx.with_resource(traces.span(command, root=True))
 
 
 def exit_code(error: SynclineError) -> int:
@@ -101,6 +112,8 @@ def exit_code(error: SynclineError) -> int:
 def main() -> None:
     """Run the command line. Every error is one line on stderr and an exit code, never a traceback."""
     status = _run()
+    if status != INTERRUPTED:
+        traces.stop()
     try:
         sys.stdout.flush()
     except BrokenPipeError:

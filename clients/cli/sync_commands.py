@@ -29,6 +29,7 @@ from clients.transfer.download import Downloader
 from clients.transfer.objects import open_objects
 from clients.transfer.upload import Uploader
 from core.errors import InvalidArgument, Kind, SynclineError
+from runtime import traces
 
 SOME_NOT_SYNCED = 4
 
@@ -134,7 +135,8 @@ def _sync_for_ever(engine: Engine, session: Session, folder: Folder, *, as_json:
         with space.watch() as doorbells:
             for _ in watch_folder(folder.root, lambda: doorbells):
                 try:
-                    report = engine.sync(allow_mass_delete=allow_mass_delete)
+                    with traces.span("sync", root=True):
+                        report = engine.sync(allow_mass_delete=allow_mass_delete)
                 except SynclineError as error:
                     if error.kind is not Kind.UNAVAILABLE:
                         raise

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
+from runtime import traces
 
 VERSION = 1
 """What this client speaks."""
@@ -69,8 +70,11 @@ def _document(endpoint: str, timeout: float) -> Any:
     url = endpoint + WELL_KNOWN
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - checked by the caller
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - same
-            body: bytes = answer.read(_MAX_BYTES + 1)
+        with traces.span("http syncline", kind=traces.Kind.CLIENT) as span:
+            if parent := span.header():
+                request.add_header(traces.HEADER, parent)
+            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - same
+                body: bytes = answer.read(_MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:
             if error.code >= 500:

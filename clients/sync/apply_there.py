@@ -35,6 +35,7 @@ from core.tree import (
     UpdateContent,
     Verdict,
 )
+from runtime import traces
 
 MAX_TOGETHER = 1000
 """Mutations in one commit."""
@@ -253,7 +254,8 @@ class There:
         state.put_in_flight(InFlight(batch.request, tuple(batch.mutations), tuple(batch.evidence)))
         state.commit()
         try:
-            answer = self._space.commit(batch.mutations, batch.request)
+            with traces.span("commit", mutations=len(batch.mutations)):
+                answer = self._space.commit(batch.mutations, batch.request)
         except SynclineError as error:
             if error.kind is not Kind.UNAVAILABLE:
                 # It was not and will not be applied.

@@ -26,6 +26,7 @@ from clients.sync.state import State, set_aside, translated
 from clients.sync.trees import BaseNode, Problem, RemoteNode, live_nodes, path_of
 from core.blocks import BlockRef, Digest
 from core.identifiers import NodeId
+from runtime import traces
 
 MAX_ROUNDS = 8
 """A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
@@ -147,20 +148,18 @@ class _Found:
 
 
 def _look(files: Files, base: dict[NodeId, BaseNode], mirror: Mirror, label: str) -> _Found:
-    scanned = scan(files)
+    with traces.span("scan"):
+        scanned = scan(files)
 
     def hash_entries(numbers: Sequence[int]) -> dict[int, Hashed]:
         paths = {scanned.path(number): number for number in numbers}
         return {paths[path]: hashed for path, hashed in hash_files(files, list(paths)).items()}
 
-    remote, unusable = live_nodes(mirror.nodes)
-    identified = identify(scanned, base, remote, hash_entries)
-    return _Found(
-        scanned,
-        remote,
-        plan(base, identified.local, remote, label=label),
-        [*scanned.problems, *identified.problems, *unusable],
-    )
+    with traces.span("plan"):
+        remote, unusable = live_nodes(mirror.nodes)
+        identified = identify(scanned, base, remote, hash_entries)
+        todo = plan(base, identified.local, remote, label=label)
+    return _Found(scanned, remote, todo, [*scanned.problems, *identified.problems, *unusable])
 
 
 class _Run:
@@ -193,7 +192,8 @@ class _Run:
         self._rescue()
         repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
         for number in range(MAX_ROUNDS):
-            self._pull()
+            with traces.span("pull"):
+                self._pull()
             found = _look(self._files, self._base, self._mirror, self._label)
             if not allow_mass_delete:
                 self._guard(found.plan)
@@ -237,8 +237,10 @@ class _Run:
             progress=self._progress,
         )
         there.arrange()
-        there.send()
-        here.fetch()
+        with traces.span("transfer up"):
+            there.send()
+        with traces.span("transfer down"):
+            here.fetch()
         here.set_modes()
         here.delete()
         here.checkpoint()

@@ -20,6 +20,7 @@ from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.requests import Requests
 from core.blocks import Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
+from runtime import traces
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Credential
@@ -94,7 +95,9 @@ class S3Objects:
             self.requests.add(s3_put=1)
             try:
                 # obstore sends the SHA-256 of what it is given; `bytes` cannot have changed since they were hashed.
-                obstore.put(stores.put, key, data, mode="create", use_multipart=False)
+                with _span("PutObject") as span:
+                    span.note(http__request__body__size=len(data))
+                    obstore.put(stores.put, key, data, mode="create", use_multipart=False)
             except exceptions.AlreadyExistsError as error:
                 if _answer(error)[0] == _CONFLICT:  # somebody is just putting it, and may fail: not there yet
                     raise
@@ -124,7 +127,9 @@ class S3Objects:
         def counted(stores: _Stores, key: str) -> memoryview:
             self.requests.add(s3_get=1)
             try:
-                data = get(stores.get, key)
+                with _span("GetObject") as span:
+                    data = get(stores.get, key)
+                    span.note(http__response__body__size=len(data))
             except FileNotFoundError:
                 raise ObjectMissing(f"storage does not have object {digest.hex()}") from None
             self.requests.add(bytes_down=len(data))
@@ -190,6 +195,10 @@ class S3Objects:
             "token": held.session_token,
             "expires_at": datetime.fromtimestamp(held.expires_at_ms / 1000, UTC),
         }
+
+
+def _span(operation: str) -> traces.Span:
+    return traces.span(f"S3.{operation}", kind=traces.Kind.CLIENT, rpc__system="aws-api", rpc__service="S3")
 
 
 def open_objects(space: Space, access: Access) -> S3Objects:

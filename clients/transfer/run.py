@@ -1,4 +1,7 @@
-"""What an upload and a download have in common: threads of their own, results for the caller, one way to give up."""
+"""What an upload and a download have in common: threads of their own, results for the caller, one way to give up.
+
+What is done in a thread belongs to the trace of who asked for it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -85,7 +89,7 @@ class Run(Generic[R]):
             with self._guarded():
                 work()
 
-        thread = threading.Thread(target=guarded, name=name)
+        thread = threading.Thread(target=copy_context().run, args=(guarded,), name=name)
         self._threads.append(thread)
         thread.start()
 
@@ -100,7 +104,7 @@ class Run(Generic[R]):
                     work()
 
         try:
-            executor.submit(guarded)
+            executor.submit(copy_context().run, guarded)
         except RuntimeError:  # it was shut down just now
             raise GivenUp from None
 

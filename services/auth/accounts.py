@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import NoSuchAccount, WrongPassword
+from core.errors import NoSuchAccount, TooManyAttempts, WrongPassword
 from core.identifiers import SpaceId, UserId, new_text_id
 from runtime.logs import structlog
+from services.auth import metrics
 from services.auth.attempts import Attempts
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccountStore, DeviceStore
@@ -51,15 +52,21 @@ class Accounts:
         login = Login(account, await self._passwords.hash(password))
         device, tokens = self._sessions.open(user=account.user, name=device_name)
         await self._accounts.create_account(login, device=device)
+        metrics.SIGN_UPS.inc()
         log.info("signed up", user=account.user, device=device.device)
         return SignedIn(account, device, tokens)
 
     async def sign_in(self, *, email: str, password: str, device_name: str, peer: str) -> SignedIn:
         """Sign a new device in. Raises WrongPassword, also for an unknown address, and TooManyAttempts."""
-        await self._attempts.admit(email=email, peer=peer)
+        try:
+            await self._attempts.admit(email=email, peer=peer)
+        except TooManyAttempts:
+            metrics.SIGN_INS.labels("limited").inc()
+            raise
         login = await self._accounts.login(email)
         verdict = await self._passwords.verify(password, login.password_hash if login else None)
         if login is None or verdict is Verdict.WRONG:
+            metrics.SIGN_INS.labels("failed").inc()
             raise WrongPassword
         if verdict is Verdict.RIGHT_BUT_OUTDATED:
             await self._accounts.replace_password_hash(
@@ -68,6 +75,7 @@ class Accounts:
         device, tokens = self._sessions.open(user=login.account.user, name=device_name)
         await self._devices.add_device(device)
         await self._attempts.succeeded(email=email, peer=peer)
+        metrics.SIGN_INS.labels("ok").inc()
         log.info("signed in", user=device.user, device=device.device)
         return SignedIn(login.account, device, tokens)
 

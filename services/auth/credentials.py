@@ -14,6 +14,7 @@ from core.blocks import key_prefix
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.logs import structlog
+from services.auth import metrics
 from services.auth.devices import is_signed_in
 from services.auth.ports import AccessStore, CredentialSource
 from services.auth.records import MINUTE, Access, Clock, TemporaryCredentials
@@ -92,8 +93,11 @@ class Credentials:
         key = (device, space, access)
         known = self._issued.get(key)
         if known is not None and known.expires_at_ms - self._clock() >= LEAST_LEFT_MS:
+            metrics.CREDENTIALS.labels(access.value, "memory").inc()
             return known
-        return await self._once(key, lambda: self._assume(space, access, user=user, device=device))
+        issued = await self._once(key, lambda: self._assume(space, access, user=user, device=device))
+        metrics.CREDENTIALS.labels(access.value, "sts").inc()
+        return issued
 
     async def _assume(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
         issued = await self._source.assume(

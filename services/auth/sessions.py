@@ -18,6 +18,7 @@ from enum import Enum
 from core.errors import DeviceRevoked, RefreshTokenReused, Unauthenticated, Unavailable
 from core.identifiers import DeviceId, UserId, new_text_id
 from runtime.logs import structlog
+from services.auth import metrics
 from services.auth.ports import ChainMoved, DeviceStore
 from services.auth.records import DAY, Chain, Clock, Device
 from services.auth.tokens import AccessToken, AccessTokens
@@ -133,6 +134,7 @@ class Sessions:
             case Standing.SPENT:
                 assert device is not None
                 await self._devices.revoke_device(device.device, at_ms=now)
+                metrics.COPIES.inc()
                 log.warning("refresh reused", user=device.user, device=device.device)
                 raise RefreshTokenReused
             case Standing.REVOKED:

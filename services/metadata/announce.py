@@ -18,11 +18,12 @@ MAX_NAMES = 10
 EVENT_BYTES = 200_000
 
 
-def events(space: SpaceId, entries: Sequence[Entry]) -> Iterator[str]:
+def events(space: SpaceId, entries: Sequence[Entry], *, traceparent: str = "") -> Iterator[str]:
     """The announcements of consecutive entries, in order, as JSON.
 
     {"v": 1, "space", "from_seq", "to_seq", "commits": [{"seq", "user", "device", "at_ms", "created", "updated",
-    "moved", "deleted", "restored", "names"}]}; counts are of nodes, `names` are the first few.
+    "moved", "deleted", "restored", "names"}]}; counts are of nodes, `names` are the first few. A `traceparent` goes
+    along if there is one.
     """
     commits = [(entry.seq, commit) for entry in entries for commit in entry.commits]
     described: list[dict[str, Any]] = []
@@ -31,16 +32,18 @@ def events(space: SpaceId, entries: Sequence[Entry]) -> Iterator[str]:
         one = _describe(seq, commit)
         size += len(json.dumps(one))
         if described and (len(described) == MAX_COMMITS_PER_EVENT or size > EVENT_BYTES):
-            yield _event(space, described)
+            yield _event(space, described, traceparent)
             described, size = [], 0
         described.append(one)
     if described:
-        yield _event(space, described)
+        yield _event(space, described, traceparent)
 
 
-def _event(space: SpaceId, described: list[dict[str, Any]]) -> str:
+def _event(space: SpaceId, described: list[dict[str, Any]], traceparent: str) -> str:
+    trace = {"traceparent": traceparent} if traceparent else {}
     return json.dumps(
         {
+            **trace,
             "v": 1,
             "space": space,
             "from_seq": described[0]["seq"],

@@ -13,6 +13,7 @@ from runtime import aws
 from runtime.channel import aio_channel
 from runtime.server import App, Drain
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
+from services.metadata import metrics
 from services.metadata.access import Access, Auth
 from services.metadata.auth import IDEMPOTENT, AuthClient
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
@@ -83,6 +84,10 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App
         lease_ms=int(settings.lease_seconds * 1000),
         capacity=settings.cached_nodes,
     )
+    metrics.SPACES.set_function(spaces.in_memory)
+    metrics.KNOWN.set_function(spaces.size)
+    metrics.OUTBOX.set_function(spaces.waiting)
+    metrics.OUTBOX_AGE.set_function(spaces.oldest_waiting_seconds)
     sweeper = Sweeper(spaces=spaces, table=adapters.table, now_ms=system_clock, interval_seconds=settings.sweep_seconds)
     servicer = MetadataServicer(
         access=Access(adapters.auth),

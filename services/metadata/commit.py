@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -27,6 +27,8 @@ from core.tree import (
     Result,
     Verdict,
 )
+from runtime import traces
+from services.metadata import metrics
 from services.metadata.decide import Circumstances, NotLoaded, Unsealed, decide
 from services.metadata.journal import Commit, Entry, NameKey, name_changes
 from services.metadata.objects import Objects
@@ -66,6 +68,7 @@ class Answer:
 class _Pending:
     request: Request
     answer: asyncio.Future[Answer]
+    cause: traces.Cause
 
 
 @dataclass(slots=True)
@@ -193,7 +196,7 @@ class Committer:
             )
         pending = self._in_flight.get(request.id)
         if pending is None:
-            pending = _Pending(request, asyncio.get_running_loop().create_future())
+            pending = _Pending(request, asyncio.get_running_loop().create_future(), traces.current())
             self._in_flight[request.id] = pending
             pending.answer.add_done_callback(lambda _: self._in_flight.pop(request.id, None))
             self._queue.append(pending)
@@ -212,8 +215,10 @@ class Committer:
     async def _work(self) -> None:
         while self._queue:
             batch = self._take_batch()
+            cause, *others = (pending.cause for pending in batch)
             try:
-                await self._commit(batch)
+                with traces.span("append", parent=cause, links=others, syncline__requests=len(batch)):
+                    await self._commit(batch)
             except Exception as error:
                 for pending in batch:
                     _fail(pending, error)
@@ -350,10 +355,14 @@ class Committer:
             except EntryTaken as taken:
                 other = entry_from_bytes(entry.seq, taken.blob)
                 if other.append_id != entry.append_id:
+                    metrics.RACES_LOST.inc()
                     self._view.apply(other)
                     await self._view.validate()
                     return None
             self._view.apply(entry)
+        metrics.COMMITS.inc(len(recorded))
+        metrics.ENTRIES.inc()
+        metrics.ENTRY_BYTES.inc(len(blob))
         return entry
 
     def _cut(self, batch: list[_Pending]) -> None:
@@ -378,6 +387,8 @@ class Committer:
 
     def _resolve(self, decided: Sequence[_Decided], seq: int) -> None:
         for one in decided:
+            for verdict, count in Counter(result.verdict for result in one.commit.results).items():
+                metrics.MUTATIONS.labels(verdict.name).inc(count)
             if not one.pending.answer.done():
                 one.pending.answer.set_result(Answer(seq, one.commit.results))
 

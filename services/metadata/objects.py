@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -18,6 +19,7 @@ from google.protobuf.message import DecodeError
 from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES, Digest, MalformedManifest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
+from services.metadata import metrics
 from services.metadata.decide import Unsealed, block_refused
 from services.metadata.ports import ObjectIndex, ObjectStorage, Sealed
 from syncline.metadata.v1 import journal_pb2
@@ -128,7 +130,10 @@ class Objects:
         if fresh:
             await self._index.seal(space, fresh)
             self._remember(space, fresh)
-        return [SealVerdict.SEALED if isinstance(proof, Sealed) else proof for proof in proofs]
+        verdicts = [SealVerdict.SEALED if isinstance(proof, Sealed) else proof for proof in proofs]
+        for verdict, count in Counter(verdicts).items():
+            metrics.SEALED.labels(verdict.name).inc(count)
+        return verdicts
 
     def _remember(self, space: SpaceId, sealed: Mapping[Digest, Sealed]) -> None:
         for digest, one in sealed.items():

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
 
 from core.errors import SynclineError
+from runtime import traces
 from runtime.logs import structlog
+from services.metadata import metrics
 from services.metadata.announce import events
 from services.metadata.journal import Entry, fold
 from services.metadata.ports import Journal, Topic, TreeTable
@@ -27,6 +30,8 @@ QUIET_ROUNDS = 5
 """The table is written when nobody has committed for so many times the coalescing time, or `ROUND_ENTRIES` entries
 wait: what changes often is then written once, and a burst of commits does not compete with its own projection."""
 MAX_PAUSE_SECONDS = 5.0
+MAX_CAUSES = 32
+"""Commits to which the trace of a projection is linked."""
 
 log = structlog.get_logger()
 
@@ -59,6 +64,9 @@ class Projector:
         self._lease_until_ms = 0
         self._lease_lock = asyncio.Lock()
         self._appending = 0
+        self._causes: list[traces.Cause] = []
+        """The commits that made this run necessary, the first few."""
+        self._busy_since_ms = 0
         self._progress = asyncio.Event()
         self._hurried = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -82,12 +90,27 @@ class Projector:
         finally:
             # Also after a failure: the entry may have been stored all the same.
             self._appending -= 1
+            if (cause := traces.current()) is not None and len(self._causes) < MAX_CAUSES:
+                self._causes.append(cause)
             self.wake()
 
     def wake(self) -> None:
         """See to it that table and topic catch up."""
         if self._task is None or self._task.done():
+            self._busy_since_ms = self._now_ms()
             self._task = asyncio.create_task(self._run(), name=f"project {self._view.space}")
+
+    def waiting(self) -> int:
+        """Entries that are to be announced or projected from here."""
+        return 0 if self._task is None or self._task.done() else len(self._view.tail)
+
+    def waiting_since_ms(self) -> float:
+        """Since when the oldest of them has been waiting here; infinity if there is none."""
+        tail = list(self._view.tail)
+        if not tail or not self.waiting():
+            return math.inf
+        # What others wrote may be in the table for long; it is known when this run looks there.
+        return max(tail[0].commits[0].at_ms, self._busy_since_ms)
 
     async def caught_up_to(self, seq: int) -> None:
         """Wait until the table holds entry `seq`."""
@@ -115,9 +138,11 @@ class Projector:
         while True:
             await self._linger(pause)
             try:
-                await self._announce()
-                await self._until_quiet()
-                if await self._round():
+                with self._span():
+                    await self._announce()
+                    await self._until_quiet()
+                    done = await self._round()
+                if done:
                     self._hurried.clear()
                     self._announced = None
                     return
@@ -126,8 +151,14 @@ class Projector:
                 # The journal has it; the table must get it, however long that takes.
                 pause = min(max(pause, 0.05) * 2, MAX_PAUSE_SECONDS)
                 unexpected = not isinstance(error, SynclineError)
+                metrics.POSTPONED.inc()
                 log.warning("projection_postponed", space=self._view.space, pause_seconds=pause, exc_info=unexpected)
                 await asyncio.sleep(pause)
+
+    def _span(self) -> traces.Span:
+        """In the trace of the first commit that waits, and linked to others; else this goes on with what was begun."""
+        (cause, *others), self._causes = self._causes or [None], []
+        return traces.span("project", parent=cause, links=others)
 
     async def _linger(self, seconds: float) -> None:
         """Wait, unless somebody waits for the table."""
@@ -156,6 +187,7 @@ class Projector:
         announced = await self._announce(state.announced_seq)
         if entries:
             await self._table.project(view.space, fold(entries))
+            metrics.PROJECTED.inc(len(entries))
         projected = entries[-1].seq if entries else max(state.projected_seq, view.floor)
         used_bytes = entries[-1].used_bytes if entries else state.used_bytes
         async with self._lease_lock:
@@ -182,8 +214,10 @@ class Projector:
             by_others = by_others or (await self._table.state(self._view.space)).announced_seq
         announced, head = max(self._announced or 0, by_others), self._view.seq
         if announced < head:
-            for event in events(self._view.space, await self._entries(announced, head)):
+            entries = await self._entries(announced, head)
+            for event in events(self._view.space, entries, traceparent=traces.header()):
                 await self._topic.publish(self._view.space, event)
+                metrics.ANNOUNCED.inc()
             announced = head
         self._announced = announced
         return announced

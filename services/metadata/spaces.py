@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from core.identifiers import SpaceId
+from services.metadata import metrics
 from services.metadata.commit import Committer
 from services.metadata.objects import Objects
 from services.metadata.ports import Journal, Topic, TreeTable
@@ -63,6 +65,7 @@ class Spaces:
     async def use(self, space: SpaceId) -> AsyncIterator[LiveSpace]:
         """The space, which stays in memory meanwhile. Not validated yet."""
         live = self._live.get(space)
+        metrics.VIEW_USES.labels("miss" if live is None else "hit").inc()
         if live is None:
             live = self._live[space] = self._open(space)
         self._live.move_to_end(space)
@@ -103,6 +106,25 @@ class Spaces:
             if live.idle:
                 size -= live.view.size
                 del self._live[space]
+
+    # ---- for metrics, which another thread may ask for: it looks at copies
+
+    def in_memory(self) -> int:
+        """Spaces in memory."""
+        return len(self._live)
+
+    def size(self) -> int:
+        """Nodes and names in memory."""
+        return sum(live.view.size for live in list(self._live.values()))
+
+    def waiting(self) -> int:
+        """Entries that this process has yet to announce or to project."""
+        return sum(live.projector.waiting() for live in list(self._live.values()))
+
+    def oldest_waiting_seconds(self) -> float:
+        """How long the oldest of them has been waiting; 0 if there is none."""
+        since = min((live.projector.waiting_since_ms() for live in list(self._live.values())), default=math.inf)
+        return max(self._now_ms() - since, 0.0) / 1000
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from core.errors import SynclineError
 from runtime.logs import structlog
+from services.metadata import metrics
 from services.metadata.ports import TreeTable
 from services.metadata.spaces import Spaces
 
@@ -59,5 +60,6 @@ class Sweeper:
                     used_bytes=state.used_bytes,
                     unmark={process: until for process, until in state.marks.items() if until < now},
                 )
+                metrics.TAKEN_OVER.inc()
                 log.info("space_taken_over", space=space, seq=state.projected_seq)
         return len(stale)

@@ -21,6 +21,7 @@ from typing import TypeVar
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId
 from core.tree import Change, Content, Node, NodeKind, Version
+from services.metadata import metrics
 from services.metadata.decide import NotLoaded
 from services.metadata.journal import BEGINNING, Entry, NameKey, Position, name_changes
 from services.metadata.ports import Journal, Rows, TreeTable
@@ -261,6 +262,7 @@ class SpaceView:
             lambda: self._table.rows(self.space, nodes=nodes, names=names), lambda rows: rows.newest
         )
         self.learn(rows, nodes=nodes, names=names)
+        metrics.VIEW_LOADED.inc(len(nodes) + len(names))
 
     def learn(self, rows: Rows, *, nodes: Iterable[NodeId] = (), names: Iterable[NameKey] = ()) -> None:
         """Take covered rows in, where memory does not know better."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from core.identifiers import SpaceId
+from services.notify import metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +83,14 @@ class Doorbells:
         if self._closed:
             watcher.end()
         self._watchers.add(watcher)
+        metrics.WATCHES.inc()
         for space in spaces:
             self._watched.setdefault(space, _Watched()).watchers.add(watcher)
         try:
             yield watcher
         finally:
             self._watchers.discard(watcher)
+            metrics.WATCHES.dec()
             for space in spaces:
                 watched = self._watched[space]
                 watched.watchers.discard(watcher)
@@ -100,6 +103,7 @@ class Doorbells:
         if watched is None or seq <= watched.seq:
             return
         watched.seq = seq
+        metrics.DOORBELLS.inc(len(watched.watchers))
         for watcher in watched.watchers:
             watcher.ring(space, seq)
 

@@ -44,6 +44,8 @@ class Event:
     to_seq: int
     commits: tuple[Commit, ...]
     truncated: bool
+    traceparent: str | None = None
+    """The span in which it was announced, if that was traced."""
 
 
 def parse(body: str) -> Event:
@@ -60,6 +62,7 @@ def parse(body: str) -> Event:
             to_seq=_count(raw["to_seq"], what="to_seq"),
             commits=tuple(map(_commit, raw["commits"])),
             truncated=bool(raw.get("truncated", False)),
+            traceparent=None if raw.get("traceparent") is None else _text(raw["traceparent"]),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise MalformedEvent(f"a field is missing or of a wrong type: {error}") from None

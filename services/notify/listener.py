@@ -16,6 +16,7 @@ from typing import Final
 from core.errors import Unavailable
 from core.identifiers import new_text_id
 from runtime.logs import structlog
+from services.notify import metrics
 from services.notify.doorbells import Doorbells
 from services.notify.events import MalformedEvent, parse
 from services.notify.ports import DoorbellQueues, LeaseStore, Queue, QueueGone
@@ -105,6 +106,7 @@ class Listener:
             except MalformedEvent as error:
                 log.error("malformed event", reason=str(error))  # noqa: TRY400 # its mail goes to the dead letters
             else:
+                metrics.EVENTS.inc()
                 self._doorbells.ring(event.space, event.to_seq)
         if messages:
             await self._queue.delete(messages)

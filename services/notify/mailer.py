@@ -9,6 +9,7 @@ from typing import Final
 
 from core.errors import NoSuchSpace
 from runtime.logs import structlog
+from services.notify import metrics
 from services.notify.events import Commit, Event
 from services.notify.letters import compose
 from services.notify.ports import ClaimStore, Directory, MailRefused, MailSender, PreferenceStore
@@ -64,11 +65,10 @@ class Mailer:
         if not any(news.values()):  # a personal space, mostly: nothing more to look up
             return
         modes = await self._preferences.modes(event.space)
-        telling = [
-            self._tell(member, commits, event=event, roster=roster)
-            for member, commits in news.items()
-            if commits and modes.get(member.user, DEFAULT) is MailMode.INSTANT
-        ]
+        concerned = [member for member, commits in news.items() if commits]
+        wanting = [member for member in concerned if modes.get(member.user, DEFAULT) is MailMode.INSTANT]
+        metrics.MAILS.labels("suppressed").inc(len(concerned) - len(wanting))
+        telling = [self._tell(member, news[member], event=event, roster=roster) for member in wanting]
         problems = [problem for problem in await asyncio.gather(*telling, return_exceptions=True) if problem]
         for problem in sorted(problems, key=lambda each: isinstance(each, HeldElsewhere)):
             raise problem
@@ -105,10 +105,13 @@ class Mailer:
         try:
             await self._sender.send(mail)
         except MailRefused as error:
+            metrics.MAILS.labels("refused").inc()
             log.warning("mail refused", space=event.space, member=member.user, reason=str(error))
         except Exception:
+            metrics.MAILS.labels("failed").inc()
             await self._claims.release(claimant, seqs)
             raise
         else:
+            metrics.MAILS.labels("sent").inc()
             log.info("mail sent", space=event.space, member=member.user, commits=len(commits))
         await self._claims.finish(claimant, seqs, now=self._clock())

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from core.errors import Unavailable
+from runtime import traces
 from runtime.logs import structlog
 from services.notify.events import MalformedEvent, parse
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer
@@ -83,7 +84,9 @@ class Postman:
 
     async def _settle(self, message: Message) -> bool:
         try:
-            await self._mailer.tell(parse(message.body))
+            event = parse(message.body)
+            with traces.span("mail", parent=traces.cause(event.traceparent)):
+                await self._mailer.tell(event)
         except MalformedEvent as error:
             log.error("malformed event", reason=str(error), receives=message.receives)  # noqa: TRY400 # no more to it
             return True

@@ -1,0 +1,194 @@
+"""Where the time of a sync goes: its trace through all processes, as a tree. Also a small collector, for tests."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import tempfile
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from benchmarks.machine import MIB, Device, large_file, small_files
+from stack.running import running_stack
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+
+PATIENCE_SECONDS = 30.0
+PACKAGES = re.compile(r"syncline\.\w+\.v1\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A span as a collector gets it. Ids are empty where there is none; times in nanoseconds since 1970."""
+
+    trace: str
+    id: str
+    parent: str
+    name: str
+    service: str
+    began: int
+    ended: int
+    failed: bool
+    links: tuple[str, ...]
+    attributes: dict[str, str]
+
+
+class Collector:
+    """Takes spans by OTLP over HTTP while it is entered. `variables` are what makes a process send its spans here."""
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self._spans))
+        self._thread = threading.Thread(target=self._server.serve_forever, name="collector")
+        self.variables = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._server.server_port}",
+            "OTEL_BSP_SCHEDULE_DELAY": "100",
+        }
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def spans(self) -> list[Span]:
+        """What has come so far."""
+        return list(self._spans)
+
+    def trace(self, root: str, *, until: Sequence[str]) -> list[Span]:
+        """The latest trace that begins with `root`, when there are spans of all these names; TimeoutError."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            spans = self.spans()
+            roots = [span for span in spans if span.name == root and not span.parent]
+            found = [span for span in spans if roots and span.trace == roots[-1].trace]
+            missing = set(until) - {span.name for span in found}
+            if roots and not missing and not _orphans(found):
+                return found
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"of {root!r} there came no {missing}; orphans: {_orphans(found)}")
+            time.sleep(0.05)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def __init__(self, spans: list[Span], *arguments: object) -> None:
+        self._taken = spans
+        super().__init__(*arguments)  # type: ignore[arg-type]  # as the server passes them
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.headers.get("content-encoding") == "gzip":
+            body = gzip.decompress(body)
+        self._taken.extend(_spans(ExportTraceServiceRequest.FromString(body)))
+        self.send_response(200)
+        self.send_header("content-type", "application/x-protobuf")
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002, ARG002 - as the base has it
+        return
+
+
+def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
+    for group in request.resource_spans:
+        about = {item.key: _text(item.value) for item in group.resource.attributes}
+        for scope in group.scope_spans:
+            for span in scope.spans:
+                yield Span(
+                    span.trace_id.hex(),
+                    span.span_id.hex(),
+                    span.parent_span_id.hex(),
+                    span.name,
+                    about["service.name"],
+                    span.start_time_unix_nano,
+                    span.end_time_unix_nano,
+                    span.status.code == Status.STATUS_CODE_ERROR,
+                    tuple(link.span_id.hex() for link in span.links),
+                    {item.key: _text(item.value) for item in span.attributes},
+                )
+
+
+def _text(value: AnyValue) -> str:
+    return str(getattr(value, value.WhichOneof("value") or "string_value"))
+
+
+def _orphans(spans: Sequence[Span]) -> list[str]:
+    known = {span.id for span in spans}
+    return [span.name for span in spans if span.parent and span.parent not in known]
+
+
+def render(spans: Sequence[Span]) -> str:
+    """One trace as a tree: when each span began and how long it took, in milliseconds, its name and its process.
+
+    Neighbours of one name that have nothing below them share a line.
+    """
+    below: dict[str, list[Span]] = defaultdict(list)
+    for span in sorted(spans, key=lambda span: span.began):
+        below[span.parent].append(span)
+    (root,) = below[""]
+    lines = ["   begin     took"]
+
+    def tell(together: Sequence[Span], above: str, branch: str, indent: str) -> None:
+        first, last = together[0], max(span.ended for span in together)
+        count = f"{len(together)} x " if len(together) > 1 else ""
+        process = "" if first.service == above else f"  [{first.service}]"
+        failed = "  FAILED" if any(span.failed for span in together) else ""
+        lines.append(
+            f"{(first.began - root.began) / 1e6:8.1f} {(last - first.began) / 1e6:8.1f}  "
+            f"{branch}{count}{PACKAGES.sub('', first.name)}{process}{failed}"
+        )
+        alike = groupby(below[first.id], key=lambda span: (span.name, span.id if below[span.id] else ""))
+        groups = [list(group) for _, group in alike]
+        for n, group in enumerate(groups):
+            is_last = n == len(groups) - 1
+            tell(group, first.service, indent + ("└─ " if is_last else "├─ "), indent + ("   " if is_last else "│  "))
+
+    tell([root], "", "", "")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Ann puts a photo and some notes into a space that she shares with Ben, who is mailed."""
+    with Collector() as collector, tempfile.TemporaryDirectory() as temporary:
+        os.environ.update(collector.variables)
+        try:
+            with running_stack() as stack:
+                ann, ben = (
+                    Device(Path(temporary) / name, Path(temporary) / f"{name}-files") for name in ("ann", "ben")
+                )
+                ann.sign("signup", stack.endpoint, "ann@example.com")
+                ben.sign("signup", stack.endpoint, "ben@example.com")
+                ann.create_space("Project")
+                ann.share("Project", "ben@example.com")
+                large_file(ann.folder, 3 * MIB)
+                small_files(ann.folder / "notes", 20)
+                ann.sync("Project")
+                spans = collector.trace("sync", until=["mail", "project"])
+        finally:
+            for name in collector.variables:
+                del os.environ[name]
+    print(f"\nThe trace of a first sync\n\n{render(spans)}\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""What the gateway counts. Routes are those it has, never what was asked for."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from runtime.metrics import SECONDS
+
+REQUESTS: Final = Counter("syncline_http_requests", "Requests by route and status.", ["route", "status"])
+REQUEST_SECONDS: Final = Histogram(
+    "syncline_http_seconds", "How long requests took, until the last byte was sent.", ["route"], buckets=SECONDS
+)
+BYTES: Final = Counter("syncline_http_bytes_sent", "Bytes of bodies sent.", ["route"])
+BROKEN: Final = Counter("syncline_http_broken_off", "Responses that ended before they were complete.", ["route"])
+CONTENT_MEMORY: Final = Gauge("syncline_content_memory_bytes", "Memory that downloads hold.")

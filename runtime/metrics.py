@@ -1,0 +1,61 @@
+"""What a process counts of calls and of AWS, and the listener from which Prometheus fetches that and all else.
+
+Whoever has something to count defines its instruments in a `metrics.py` beside its code. Labels are of bounded kinds:
+methods, codes, verdicts. A user's path, name, address or id never is a label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics, start_http_server
+
+from runtime.logs import structlog
+
+_disable: Callable[[], None] = disable_created_metrics
+_disable()  # they are a series beside each, which nobody asks for
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Upper bounds of the buckets of durations."""
+
+RPCS: Final = Counter("syncline_rpcs", "Calls answered, streams when they end, by code.", ["method", "code"])
+RPC_SECONDS: Final = Histogram("syncline_rpc_seconds", "How long unary calls took.", ["method"], buckets=SECONDS)
+OPEN_STREAMS: Final = Gauge("syncline_open_streams", "Streaming calls under way.", ["method"])
+
+AWS_CALLS: Final = Counter(
+    "syncline_aws_calls", "Calls to AWS, repetitions not counted, by outcome.", ["service", "operation", "outcome"]
+)
+AWS_SECONDS: Final = Histogram(
+    "syncline_aws_seconds",
+    "How long calls to AWS took, repetitions included.",
+    ["service", "operation"],
+    buckets=SECONDS,
+)
+AWS_THROTTLES: Final = Counter(
+    "syncline_aws_throttles", "Answers by which AWS asked for patience, repeated ones too.", ["service"]
+)
+DYNAMODB_UNITS: Final = Counter("syncline_dynamodb_units", "Capacity units that DynamoDB counted.", ["operation"])
+
+log = structlog.get_logger()
+
+
+@contextmanager
+def exposed(address: str) -> Iterator[None]:
+    """Serve `/metrics` at host:port meanwhile, from a thread; nothing if `address` is empty. OSError."""
+    if not address:
+        yield
+        return
+    host, _, port = address.rpartition(":")
+    try:
+        server, thread = start_http_server(int(port), host.strip("[]"))
+    except OSError as error:
+        raise OSError(f"cannot serve metrics at {address}: {error.strerror}") from None
+    log.info("metrics", host=host, port=server.server_port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

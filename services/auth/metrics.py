@@ -1,0 +1,18 @@
+"""What auth counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter
+
+SIGN_UPS: Final = Counter("syncline_sign_ups", "Accounts made.")
+SIGN_INS: Final = Counter(
+    "syncline_sign_ins",
+    "Attempts to sign in: `ok`; `failed`, for address or password are wrong; `limited`, not looked at.",
+    ["outcome"],
+)
+COPIES: Final = Counter("syncline_refresh_tokens_copied", "Devices signed out, as a refresh token came a second time.")
+CREDENTIALS: Final = Counter(
+    "syncline_credentials_issued", "S3 credentials handed out, by access; `sts` or from `memory`.", ["access", "source"]
+)

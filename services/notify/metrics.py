@@ -1,0 +1,16 @@
+"""What notify counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge
+
+MAILS: Final = Counter(
+    "syncline_mails",
+    "Mails by outcome: `sent`; `failed`, to be tried again; `refused`, as the address is none; `suppressed`: unwanted.",
+    ["outcome"],
+)
+EVENTS: Final = Counter("syncline_events_heard", "Announcements taken from this instance's own queue.")
+DOORBELLS: Final = Counter("syncline_doorbells", "Doorbells rung, one for each watcher.")
+WATCHES: Final = Gauge("syncline_open_watches", "Watch streams under way.")
