@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,23 +71,18 @@ class Collector:
         self._server.server_close()
         self._thread.join()
 
-    def spans(self) -> list[Span]:
-        """What has come so far."""
-        return list(self._spans)
-
     def trace(self, root: str, *, until: Sequence[str]) -> list[Span]:
         """The latest trace that begins with `root`, when there are spans of all these names; TimeoutError."""
+        return self.until(lambda spans: _trace(spans, root, until))
+
+    def until(self, found: Callable[[list[Span]], list[Span]]) -> list[Span]:
+        """What is found among the spans, when something is; TimeoutError."""
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            spans = self.spans()
-            roots = [span for span in spans if span.name == root and not span.parent]
-            found = [span for span in spans if roots and span.trace == roots[-1].trace]
-            missing = set(until) - {span.name for span in found}
-            if roots and not missing and not _orphans(found):
-                return found
+        while not (spans := found(list(self._spans))):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"of {root!r} there came no {missing}; orphans: {_orphans(found)}")
+                raise TimeoutError(f"not found among the spans {sorted({span.name for span in self._spans})}")
             time.sleep(0.05)
+        return spans
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -132,9 +127,13 @@ def _text(value: AnyValue) -> str:
     return str(getattr(value, value.WhichOneof("value") or "string_value"))
 
 
-def _orphans(spans: Sequence[Span]) -> list[str]:
-    known = {span.id for span in spans}
-    return [span.name for span in spans if span.parent and span.parent not in known]
+def _trace(spans: Sequence[Span], root: str, names: Sequence[str]) -> list[Span]:
+    """The latest trace that begins with `root`, if it has spans of these names, and of each the one above it."""
+    roots = [span for span in spans if span.name == root and not span.parent]
+    found = [span for span in spans if roots and span.trace == roots[-1].trace]
+    known = {span.id for span in found} | {""}
+    is_whole = all(span.parent in known for span in found) and {span.name for span in found} >= set(names)
+    return found if is_whole else []
 
 
 def render(spans: Sequence[Span]) -> str:
