@@ -191,7 +191,7 @@ def _end_with(answer: Any, span: traces.Span) -> None:
         ended: Any = call  # a Call too, which has a code
         call.add_done_callback(lambda _: _end(span, ended.code()))
     else:
-        span.end()
+        _end(span, grpc.StatusCode.OK)
 
 
 _ending: set[asyncio.Task[None]] = set()

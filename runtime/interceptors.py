@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import sys
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -130,14 +131,10 @@ class RequestLog(Around):
             request_id=take_request_id(_metadata(context, REQUEST_ID_KEY)), method=rpc.method
         )
         began = time.monotonic()
-        code: grpc.StatusCode | None = None
         try:
             yield
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
         finally:
-            code = code or _code(context)
+            code = _code(context)
             level = log.debug if rpc.method.startswith(_QUIET) else log.info
             level("rpc", code=code.name, duration_ms=round((time.monotonic() - began) * 1000, 1))
 
@@ -154,15 +151,17 @@ class Trace(Around):
         name = rpc.method.removeprefix("/")
         service, _, method = name.rpartition("/")
         parent = traces.cause(_metadata(context, traces.HEADER))
-        with traces.span(name, kind=traces.Kind.SERVER, root=True, parent=parent) as span:
-            span.note(rpc__system="grpc", rpc__service=service, rpc__method=method)
-            try:
-                yield
-            finally:
-                code = _code(context)
-                span.note(rpc__grpc__status_code=code.value[0])
-                if code in _OUR_FAULT:
-                    span.fail(code.name)
+        current = ExitStack()
+        span = current.enter_context(traces.span(name, kind=traces.Kind.SERVER, root=True, parent=parent))
+        span.note(rpc__system="grpc", rpc__service=service, rpc__method=method)
+        try:
+            yield
+        finally:
+            code = _code(context)
+            span.note(rpc__grpc__status_code=code.value[0])
+            if code in _OUR_FAULT:
+                span.fail(code.name)
+            current.close()  # whatever was raised: the code has told what that means
 
 
 @dataclass(slots=True)
@@ -200,18 +199,14 @@ class Metrics(Around):
             began = time.perf_counter()
         else:
             figures.open.inc()
-        code: grpc.StatusCode | None = None
         try:
             yield
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
         finally:
             if rpc.is_unary:
                 figures.seconds.observe(time.perf_counter() - began)
             else:
                 figures.open.dec()
-            figures.count(code or _code(context))
+            figures.count(_code(context))
 
     def _of(self, rpc: Rpc) -> _Figures:
         """Only methods that there are get here, so nobody can make up labels."""
@@ -299,7 +294,9 @@ class Authentication(Around):
 
 
 def _code(context: Context) -> grpc.StatusCode:
-    """How a call ends: no code is set while all is well."""
+    """How a call ends, asked in a `finally`: no code is set while all is well, nor when the caller has given up."""
+    if isinstance(sys.exception(), asyncio.CancelledError):
+        return grpc.StatusCode.CANCELLED
     return context.code() or grpc.StatusCode.OK
 
 

@@ -19,6 +19,7 @@ from stack.demo import Device
 from stack.running import running_stack
 from stack.up import Stack
 from tests.e2e.observing import Scrape, eventually, scrape, texts
+from tests.runtime.echo import connect_sync
 
 ROOT = Path(__file__).resolve().parents[2]
 PASSWORD = "a long password"
@@ -155,7 +156,7 @@ def test_no_label_says_anything_about_a_user_and_nobody_can_make_series_up(stack
         with pytest.raises(urllib.error.HTTPError) as refused:
             urllib.request.urlopen(urllib.request.Request(f"{stack.endpoint}{urllib.parse.quote(path)}", method=verb))
         refused.value.close()
-    with grpc.insecure_channel(f"127.0.0.1:{stack.ports.metadata}") as channel, pytest.raises(grpc.RpcError):
+    with connect_sync(f"127.0.0.1:{stack.ports.metadata}") as channel, pytest.raises(grpc.RpcError):
         channel.unary_unary("/made.up.Service/Method")(b"", timeout=10)
 
     known = {"ann-", "ben-", "@", "Mallorca", "txt", "Miller", "laptop", "such", "BREW", "made", "a b", "a%20b"}
@@ -195,6 +196,8 @@ def test_the_dashboard_asks_for_what_there_is_and_for_all_of_it(stack: Stack, an
     told = {name for name, samples in families.items() if asked & set(samples)}
     unwatched = {name.removesuffix("_total") for name in ours - told}
     assert unwatched == set(NOT_ON_THE_DASHBOARD)
+    explained = set(re.findall(r"`(syncline_\w+)", (ROOT / "docs" / "operate.md").read_text()))
+    assert explained == ours
 
 
 def test_a_sync_is_one_tree_through_every_process(stack: Stack, collector: Collector, ann: Device) -> None:

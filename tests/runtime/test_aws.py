@@ -1,6 +1,7 @@
 """Clients obey the SDK's variables, try a bounded number of times, and tell passing faults from others."""
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
+from prometheus_client import REGISTRY
 
 from core.errors import Unavailable
 from runtime import aws
@@ -143,3 +145,60 @@ def test_a_service_does_not_load_what_it_never_uses():
     code = f"import sys; import runtime.server, runtime.aws; print(sorted({heavy!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
+
+
+# -- what is measured
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+UNITS = '{"ConsumedCapacity": {"TableName": "t", "CapacityUnits": 1.5}}'
+THROTTLED = '{"__type": "x#ThrottlingException", "message": "slower"}'
+REFUSED = '{"__type": "x#ConditionalCheckFailedException", "message": "no"}'
+BROKEN = '{"__type": "x#InternalServerError", "message": "oops"}'
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome", "throttles", "units"),
+    [
+        ([(200, UNITS)], "ok", 0, 1.5),
+        ([(400, THROTTLED), (200, UNITS)], "ok", 1, 1.5),
+        ([(400, THROTTLED)], "throttled", 4, 0),
+        ([(400, REFUSED)], "refused", 0, 0),
+        ([(500, BROKEN)], "failed", 0, 0),
+    ],
+)
+async def test_calls_are_measured_in_one_place(environment, answers, outcome, throttles, units):
+    call = {"service": "dynamodb", "operation": "PutItem"}
+
+    def figures() -> tuple[float, float, float, float]:
+        return (
+            value("syncline_aws_calls_total", outcome=outcome, **call),
+            value("syncline_aws_seconds_count", **call),
+            value("syncline_aws_throttles_total", service="dynamodb"),
+            value("syncline_dynamodb_units_total", operation="PutItem"),
+        )
+
+    before = figures()
+    async with answering(*answers) as (url, _):
+        environment.setenv("AWS_ENDPOINT_URL", url)
+        async with aws.Clients() as clients:
+            dynamodb = await clients.open("dynamodb")
+            with contextlib.suppress(ClientError):
+                await dynamodb.put_item(TableName="t", Item={"pk": {"S": "x"}})
+    assert tuple(now - then for now, then in zip(figures(), before, strict=True)) == (1, 1, throttles, units)
+
+
+async def test_a_call_that_is_given_up_is_measured_as_failed(environment):
+    environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    before = value("syncline_aws_calls_total", service="sns", operation="Publish", outcome="failed")
+    async with aws.Clients() as clients:
+        sns = await clients.open("sns")
+        call = asyncio.create_task(sns.publish(TopicArn="arn:aws:sns:eu-central-1:000000000000:t", Message="m"))
+        await asyncio.sleep(0)
+        call.cancel()
+        await asyncio.wait([call])
+    after = value("syncline_aws_calls_total", service="sns", operation="Publish", outcome="failed")
+    assert after == before + 1

@@ -1,0 +1,49 @@
+"""What the services are told."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from stack.services import NAMES, Wiring, environment
+
+
+@pytest.fixture
+def wiring(monkeypatch):
+    """Enough to be told by; what a service needs of AWS is not looked at here."""
+    monkeypatch.delenv("SYNCLINE_METRICS_LISTEN", raising=False)
+
+    aws: Any = SimpleNamespace(endpoint="http://127.0.0.1:1", region="eu-central-1")
+    nothing: Any = None
+
+    def make(**variables: str) -> Wiring:
+        return Wiring(
+            ports=nothing,
+            aws=aws,
+            resources=nothing,
+            role_environment=lambda _name: {},
+            service_secret="s" * 32,
+            signing_key_file=nothing,
+            variables=variables,
+        )
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("", [""] * 4),
+        ("127.0.0.1:0", ["127.0.0.1:0"] * 4),
+        ("127.0.0.1:9100", [f"127.0.0.1:{port}" for port in (9100, 9101, 9102, 9103)]),
+        ("[::1]:9100", [f"[::1]:{port}" for port in (9100, 9101, 9102, 9103)]),
+        ("nonsense", ["nonsense"] * 4),
+    ],
+)
+def test_each_process_has_a_port_of_its_own_for_metrics(wiring, monkeypatch, asked, told):
+    def listen(made: Wiring) -> list[str]:
+        return [environment(made, name, 1, {})["SYNCLINE_METRICS_LISTEN"] for name in NAMES]
+
+    assert listen(wiring(SYNCLINE_METRICS_LISTEN=asked)) == told
+    monkeypatch.setenv("SYNCLINE_METRICS_LISTEN", asked)
+    assert listen(wiring()) == told
