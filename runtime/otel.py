@@ -84,11 +84,19 @@ class OtelTracer:
         self._tracer = self._provider.get_tracer("syncline")
 
     def begin(
-        self, name: str, kind: Kind, parent: Cause, links: Iterable[Cause], attributes: Mapping[str, Attribute]
+        self,
+        name: str,
+        *,
+        kind: Kind,
+        root: bool,
+        parent: Cause,
+        links: Iterable[Cause],
+        attributes: Mapping[str, Attribute],
     ) -> OtelSpan:
+        inherited = context.Context() if root else None  # None is the current one
         span = self._tracer.start_span(
             name,
-            context=None if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent)),
+            context=inherited if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent)),
             kind=_KINDS[kind],
             attributes=_dotted(attributes),
             links=[trace.Link(link) for link in links if link is not None],

@@ -56,9 +56,16 @@ class Tracer(Protocol):
     """Makes spans; `runtime.otel` has the one there is."""
 
     def begin(
-        self, name: str, kind: Kind, parent: Cause, links: Iterable[Cause], attributes: Mapping[str, Attribute]
+        self,
+        name: str,
+        *,
+        kind: Kind,
+        root: bool,
+        parent: Cause,
+        links: Iterable[Cause],
+        attributes: Mapping[str, Attribute],
     ) -> Span:
-        """A span that has begun; its parent is `parent`, else the current one."""
+        """A span that has begun, below `parent`; without one, in a trace of its own if `root`, else the current one."""
 
     def current(self) -> Cause:
         """The current span, or None."""
@@ -165,11 +172,12 @@ def span(
 ) -> Span:
     """A span, which has begun: enter it, or `end` it yourself.
 
-    It belongs to `parent`, else to the current span; if there is neither it is only made as a `root`.
+    It belongs to `parent`. Without one, a `root` begins a trace, and any other belongs to the current span; if there
+    is none it is not made.
     """
     if _tracer is None or not (root or parent is not None or _tracer.current() is not None):
         return NOTHING
-    return _tracer.begin(name, kind, parent, links, attributes)
+    return _tracer.begin(name, kind=kind, root=root, parent=parent, links=links, attributes=attributes)
 
 
 def current() -> Cause:

@@ -72,8 +72,8 @@ def ann(stack: Stack, tmp_path: Path) -> Device:
     return ann
 
 
-def test_a_sync_moves_the_figures_that_it_should(stack: Stack, ann: Device, tmp_path: Path) -> None:
-    before = scrape(stack)
+def test_a_sync_moves_the_figures_that_it_should(stack: Stack, ann: Device) -> None:
+    before = eventually(stack, lambda now: now.total("syncline_outbox_entries") == 0)
     (ann.folder / FILE).write_text("swim, sleep, swim")
     (ann.folder / "photo.raw").write_bytes(bytes(range(256)) * 8192)
     ann.sync("--space", SPACE)

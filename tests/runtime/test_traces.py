@@ -109,9 +109,13 @@ def test_spans_are_made_within_a_trace_only(collector):
         cause = traces.current()
         with traces.span("step", files=3):
             pass
+        with traces.span("another", root=True):
+            pass
     with traces.span("later", parent=cause, links=[cause]):
         pass
-    spans = told(collector, "command", "step", "later")
+    spans = told(collector, "command", "step", "another", "later")
+    assert spans["another"].parent == ""
+    assert spans["another"].trace != spans["command"].trace
     assert "polling" not in spans
     assert spans["step"].parent == spans["later"].parent == spans["command"].id
     assert spans["step"].attributes == {"files": "3"}
