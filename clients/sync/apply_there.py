@@ -22,7 +22,7 @@ from clients.sync.state import Evidence, InFlight, State
 from clients.sync.trees import BaseNode, Place, is_provisional
 from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
 from core.errors import Kind, PermissionDenied, SynclineError
-from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, new_request_id
+from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id
 from core.tree import (
     MAX_REQUEST_BYTES,
     Content,
@@ -70,6 +70,7 @@ class There:
         space: Space,
         space_id: SpaceId,
         uploader: Uploader,
+        new_request: Callable[[], RequestId],
         progress: Progress,
     ) -> None:
         self._ledger = ledger
@@ -79,8 +80,9 @@ class There:
         self._space = space
         self._space_id = space_id
         self._uploader = uploader
+        self._new_request = new_request
         self._progress = progress
-        self._batch = _Batch()
+        self._batch = _Batch(new_request())
         self._moved: dict[NodeId, Place] = {}
 
     # ---- stages ----
@@ -102,7 +104,7 @@ class There:
             stage()
         except PermissionDenied as error:
             # A viewer's changes stay here; what comes from the space still does.
-            self._batch = _Batch()
+            self._batch = _Batch(self._new_request())
             for step in steps:
                 if not self._ledger.is_done(step.node):
                     self._ledger.problem(step.node, f"stays here only: {error}")
@@ -247,7 +249,7 @@ class There:
         self._batch.size += size
 
     def _flush(self) -> None:
-        batch, self._batch = self._batch, _Batch()
+        batch, self._batch = self._batch, _Batch(self._new_request())
         if not batch.mutations:
             return
         state = self._ledger.state
@@ -362,7 +364,7 @@ def _wire_size(mutation: Mutation) -> int:
 class _Batch:
     """A commit that is being gathered, column by column."""
 
-    request: RequestId = dataclasses.field(default_factory=new_request_id)
+    request: RequestId
     mutations: list[Mutation] = dataclasses.field(default_factory=list)
     nodes: list[NodeId] = dataclasses.field(default_factory=list)
     steps: list[MoveThere | DeleteThere | None] = dataclasses.field(default_factory=list)

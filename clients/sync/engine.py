@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from clients.sdk.requests import Counts
 from clients.sync.apply_here import Here, rescue
@@ -25,7 +26,7 @@ from clients.sync.scan import Scan, scan
 from clients.sync.state import State, set_aside, translated
 from clients.sync.trees import BaseNode, Problem, RemoteNode, live_nodes, path_of
 from core.blocks import BlockRef, Digest
-from core.identifiers import NodeId
+from core.identifiers import NodeId, RequestId, new_request_id
 from runtime import traces
 
 MAX_ROUNDS = 8
@@ -51,7 +52,7 @@ class Transfers:
 
 
 class Engine:
-    """Syncs a folder. `device` names it in conflict copies; `files` and `now` are there for tests to replace."""
+    """Syncs a folder. `device` names it in conflict copies; what follows `progress` is there for tests to replace."""
 
     def __init__(
         self,
@@ -62,6 +63,8 @@ class Engine:
         device: str,
         progress: Progress | None = None,
         files: Callable[[Folder], Files] | None = None,
+        open_state: Callable[[Path], State] = State.open,
+        new_request: Callable[[], RequestId] = new_request_id,
         now: Callable[[], datetime] = datetime.now,
     ) -> None:
         self._folder = folder
@@ -70,6 +73,8 @@ class Engine:
         self._device = device
         self._progress = progress or NoProgress()
         self._open_files = files or (lambda folder: Files(folder.root))
+        self._open_state = open_state
+        self._new_request = new_request
         self._now = now
 
     def sync(self, *, allow_mass_delete: bool = False) -> Report:
@@ -109,13 +114,14 @@ class Engine:
 
     def _run(self, files: Files, report: Report, *, allow_mass_delete: bool) -> None:
         database = self._folder.database
-        with translated(database), State.open(database) as state:
+        with translated(database), self._open_state(database) as state:
             run = _Run(
                 folder=self._folder,
                 space=self._space,
                 transfers=self._transfers,
                 files=files,
                 state=state,
+                new_request=self._new_request,
                 progress=self._progress,
                 label=self._label(),
                 report=report,
@@ -173,6 +179,7 @@ class _Run:
         transfers: Transfers,
         files: Files,
         state: State,
+        new_request: Callable[[], RequestId],
         progress: Progress,
         label: str,
         report: Report,
@@ -182,6 +189,7 @@ class _Run:
         self._transfers = transfers
         self._files = files
         self._state = state
+        self._new_request = new_request
         self._progress = progress
         self._label = label
         self._report = report
@@ -234,6 +242,7 @@ class _Run:
             space=self._space,
             space_id=self._folder.space,
             uploader=self._transfers.uploader(self._state.known_block),
+            new_request=self._new_request,
             progress=self._progress,
         )
         there.arrange()
