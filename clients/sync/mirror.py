@@ -22,6 +22,9 @@ class Mirror:
         self._state = state
         self._base = base
         self.nodes: dict[NodeId, RemoteNode] = state.load_remote()
+        told = state.told_seq
+        self._ahead = {node: known for node, known in self.nodes.items() if known.seq > told}
+        """What this device knows from answers to its own commits and the journal has not told yet."""
 
     def pull(self, space: Space) -> bool:
         """Take over what has changed since the last time, durably; whether anything has."""
@@ -29,11 +32,19 @@ class Mirror:
             return self._pull(space, self._state.cursor)
         except InvalidCursor:
             self._clear()
+            self._ahead.clear()
             self.went_back = True
             return self._pull(space, b"", agreed_elsewhere=True)
 
     def absorb(self, nodes: Iterable[Node]) -> None:
-        """Take over states of nodes, unless newer ones are known."""
+        """Take over states of nodes that a commit was answered with, unless newer ones are known."""
+        told = self._state.told_seq
+        for node in nodes:
+            self._absorb([node])
+            if node.seq > told:
+                self._ahead[node.id] = self.nodes[node.id]
+
+    def _absorb(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
             known = self.nodes.get(node.id)
             if known is not None and known.seq > node.seq:
@@ -48,13 +59,22 @@ class Mirror:
         for page in space.changes(cursor):
             if page.reset:
                 before = {**self.nodes, **before}
+                # A listing need not tell of what is deleted.
+                self._ahead = {node: known for node, known in self._ahead.items() if not known.deleted}
                 self._clear()
             for node in page.nodes:
                 before.setdefault(node.id, self.nodes.get(node.id))
-            self.absorb(page.nodes)
+            self._absorb(page.nodes)
+            for node in page.nodes if self._ahead else ():
+                if self._ahead.get(node.id) == RemoteNode.of(node):
+                    del self._ahead[node.id]
             # Pages without a cursor are the beginning of a listing; together with its end they are all or nothing.
             if page.cursor and page.cursor != cursor:
                 cursor = self._state.cursor = page.cursor
+                self._state.told_seq = page.seq
+        if self._ahead and not agreed_elsewhere:
+            # It went back to no earlier than our cursor, and what we had committed after that never happened.
+            raise InvalidCursor
         # Two states of one entry look like a change each, also if the second one is what was known before.
         changed = any(self.nodes.get(node) != known for node, known in before.items())
         if changed:

@@ -161,6 +161,19 @@ class State:
         self._begin()
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
 
+    @property
+    def told_seq(self) -> int:
+        """What the cursor stands for; nodes with a higher seq are known from answers to commits only."""
+        seq = self._meta("seq")
+        if seq is None and self.cursor:  # written by a client that did not note it
+            return _SIGN - 1
+        return int(seq or 0)
+
+    @told_seq.setter
+    def told_seq(self, seq: int) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('seq', ?)", (seq,))
+
     def load_remote(self) -> dict[NodeId, RemoteNode]:
         """All nodes that are known, deleted ones too."""
         kinds = {kind.value: kind for kind in NodeKind}
