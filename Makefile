@@ -20,10 +20,10 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test check bench format proto
+.PHONY: help setup demo up test soak soak-kill mutants check bench format proto
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(SETUP_DONE) ## make .venv and install everything; does nothing when up to date
 
@@ -45,6 +45,18 @@ up: setup ## run the whole system on this machine; ARGS='--port 8080 --data DIR'
 
 test: setup ## run all tests; ARGS='tests/core -x' for some
 	$(BIN)/pytest $(ARGS)
+
+N ?= 1000
+SEED ?=
+
+soak: setup ## the sync engine through N random histories from SEED on; SEED=n N=1 replays one
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.clients.sync.soak -n $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak-kill: setup ## kill -9 of real syncs over the running system, a hundred times
+	SYNCLINE_TEST_KILLS=100 $(BIN)/pytest --timeout 3600 tests/e2e/test_kill.py $(ARGS)
+
+mutants: setup ## break the sync engine in known ways: its tests must notice
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 check: setup ## everything that can be said without running it: style, types, layers, contract
 	$(call step,ruff check)

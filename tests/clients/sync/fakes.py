@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from clients.sdk.requests import Counts
 from clients.sync.engine import Engine, KnownBlocks, Transfers
-from clients.sync.files import Files
+from clients.sync.files import PRIVATE, TEMPORARY, Files
 from clients.sync.folder import Folder, link, open_folder
 from clients.sync.report import Report
+from clients.sync.state import State
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
 from core.blocks import EMPTY_MANIFEST, BlockRef, Digest, Manifest
 from core.errors import Unavailable
@@ -32,14 +35,15 @@ from core.tree import (
     Result,
     UpdateContent,
     Verdict,
+    Version,
 )
 from services.metadata import objects as metadata_objects
 from services.metadata import reads
 from services.metadata.commit import Request
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
-from services.metadata.journal import BEGINNING, Position
+from services.metadata.journal import BEGINNING, Entry, Position, replay
 from services.metadata.spaces import Spaces
-from services.metadata.wire import cursor_from_wire, cursor_to_wire
+from services.metadata.wire import cursor_from_wire, cursor_to_wire, entry_from_bytes
 
 SPACE = SpaceId("a" * 26)
 
@@ -48,24 +52,54 @@ class Crash(BaseException):
     """The process ends here."""
 
 
+POINTS = (
+    "changes asked", "page read", "commit sent", "commit answered", "state commit", "state committed",
+    "upload", "uploaded", "download", "downloaded", "finish", "finished", "flush", "flushed",
+    "make directory", "directory made", "remove directory", "directory removed", "make link", "link made",
+    "move", "moved", "exchange", "exchanged", "unlink", "unlinked", "set mode", "mode set",
+)  # fmt: skip
+"""What the executor passes, by name: before and after each effect, in the folder, the state, the space and storage."""
+
+
 class NeverCrash:
-    def __call__(self) -> None:
-        pass
+    def __call__(self, name: str) -> None:
+        assert name in POINTS
 
 
 class CrashAt:
-    """Crashes at the n-th point that is passed."""
+    """Crashes at the n-th point that is passed, of those with this name if one is given."""
 
-    def __init__(self, points: int) -> None:
+    def __init__(self, points: int, name: str | None = None) -> None:
         self.left = points
+        self.name = name
 
-    def __call__(self) -> None:
-        self.left -= 1
+    def __call__(self, name: str) -> None:
+        if self.name in {None, name}:
+            self.left -= 1
         if self.left == 0:
-            raise Crash
+            raise Crash(name)
 
 
-Point = Callable[[], None]
+Point = Callable[[str], None]
+
+
+class Fault(Enum):
+    """What goes wrong with a call that goes on living."""
+
+    NOT_SENT = "it never got there"
+    NOT_ANSWERED = "it was done, and nobody was told"
+    TWICE = "it got there twice"
+    REFUSED = "storage does not take or give this file"
+    DOWN = "storage does not answer"
+    FULL = "the disk has no room for this"
+
+
+Faults = Callable[[str], Fault | None]
+"""Asked with the name of the point before each effect."""
+
+
+def no_faults(name: str) -> Fault | None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -108,16 +142,18 @@ class MemorySpace:
         self.commits: list[int] = []
         """How many mutations each request had."""
         self.objects: dict[Digest, bytes] = Objects(self)
+        self._sealed_after: dict[Digest, int] = {}
         self._loop = asyncio.new_event_loop()
         self._journal = MemoryJournal()
         self._backend = MemoryObjects()
         self._proofs = metadata_objects.Objects(index=self._backend, storage=self._backend)
+        self._table = MemoryTable()
         self._spaces = self._process()
 
     def _process(self) -> Spaces:
         return Spaces(
             journal=self._journal,
-            table=MemoryTable(),
+            table=self._table,
             topic=MemoryTopic(),
             objects=self._proofs,
             process="process",
@@ -132,10 +168,16 @@ class MemorySpace:
         """Be restored from a backup: what was committed after entry `head` never happened."""
         self._loop.run_until_complete(self._spaces.stop())
         del self.journal[head:]
+        for digest in [digest for digest, after in self._sealed_after.items() if after >= head]:
+            # The bucket has the object still, the table does not know it any more.
+            self._backend.index.pop((self.id, digest), None)
+            del self._sealed_after[digest]
+        self._table = MemoryTable()
+        self._proofs = metadata_objects.Objects(index=self._backend, storage=self._backend)
         self._spaces = self._process()
-        self.nodes.clear()
-        for page in self.changes(b""):
-            self.nodes.update({node.id: node for node in page.nodes})
+        self.nodes = replay(self.entries())
+        self.history = {content.digest for content in self.contents()}
+        self.forgotten = min(self.forgotten, head)
 
     def close(self) -> None:
         self._loop.run_until_complete(self._spaces.stop())
@@ -145,11 +187,36 @@ class MemorySpace:
     def journal(self) -> list[bytes]:
         return self._journal.entries[self.id]
 
+    def entries(self) -> list[Entry]:
+        return [entry_from_bytes(number, blob) for number, blob in enumerate(self.journal, 1)]
+
+    def contents(self) -> Iterator[Content]:
+        """Of all versions that the journal tells of."""
+        for entry in self.entries():
+            for result in entry.accepted():
+                if result.node is not None and result.node.content is not None:
+                    yield result.node.content
+
+    def versions(self, node: NodeId) -> list[Version]:
+        """What the service says when it is asked for the history of a file."""
+
+        async def listed() -> list[Version]:
+            async with self._spaces.use(self.id) as live:
+                return (await reads.list_versions(live.view, node, before=1 << 60, limit=1000))[0]
+
+        return self._loop.run_until_complete(listed())
+
+    def restart(self) -> None:
+        """Another process takes over."""
+        self._loop.run_until_complete(self._spaces.stop())
+        self._spaces = self._process()
+
     def seal(self, digest: Digest, data: bytes) -> None:
         self._backend.stored[self.id, digest] = data
         declaration = metadata_objects.Declaration(digest, len(data), metadata_objects.SingleBlock())
         (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration]))
         assert verdict is metadata_objects.SealVerdict.SEALED
+        self._sealed_after.setdefault(digest, len(self.journal))
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Answer:
         self.commits.append(len(mutations))
@@ -293,41 +360,68 @@ def link_content(target: str) -> Content:
 class SpacePort:
     """One device's connection to a space: it may break at any point, before or after the space has acted."""
 
-    def __init__(self, space: MemorySpace, point: Point, counter: list[str]) -> None:
+    def __init__(self, space: MemorySpace, point: Point, counter: list[str], faults: Faults = no_faults) -> None:
         self._space = space
         self._point = point
         self._calls = counter
+        self._faults = faults
         self.online = True
 
     def changes(self, cursor: bytes) -> Iterator[Page]:
-        self._begin("changes")
-        yield from self._space.changes(cursor)
+        self._calls.append("changes")
+        self._point("changes asked")
+        if not self.online or self._faults("changes asked") is not None:
+            raise _no_answer()
+        for page in self._space.changes(cursor):
+            yield page
+            self._point("page read")
+            if self._faults("page read") is not None:
+                raise _no_answer()
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Answer:
-        self._begin("commit")
+        self._calls.append("commit")
+        self._point("commit sent")
+        fault = self._faults("commit sent")
+        if not self.online or fault is Fault.NOT_SENT:
+            raise _no_answer()
         assert len(mutations) <= 1000
         answer = self._space.commit(mutations, request_id)
-        self._point()
+        if fault is Fault.TWICE:
+            head = len(self._space.journal)
+            assert self._space.commit(mutations, request_id).results == answer.results
+            assert len(self._space.journal) == head, "a mutation that was applied twice was applied twice"
+        self._point("commit answered")
+        if fault is Fault.NOT_ANSWERED:
+            raise _no_answer()
         return answer
 
-    def _begin(self, call: str) -> None:
-        self._calls.append(call)
-        self._point()
-        if not self.online:
-            raise Unavailable("the service does not answer; try again later")
+
+def _no_answer() -> Unavailable:
+    return Unavailable("the service does not answer; try again later")
 
 
 class MemoryUploader:
-    def __init__(self, space: MemorySpace, point: Point, calls: list[str], known: KnownBlocks) -> None:
+    def __init__(
+        self, space: MemorySpace, point: Point, calls: list[str], known: KnownBlocks, faults: Faults = no_faults
+    ) -> None:
         self._space = space
         self._point = point
         self._calls = calls
         self._known = known
+        self._faults = faults
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
         for job in list(jobs):
-            self._point()
-            yield self._one(job)
+            self._point("upload")
+            fault = self._faults("upload")
+            if fault is Fault.DOWN:
+                raise Unavailable("the storage does not answer; try again later")
+            if fault is Fault.REFUSED:
+                yield Failed(job, "was not accepted; will be tried again", Trouble.REFUSED)
+                continue
+            result = self._one(job)
+            self._point("uploaded")
+            yield result
 
     def _one(self, job: UploadJob) -> Uploaded | Failed:
         try:
@@ -351,59 +445,106 @@ class MemoryUploader:
 
 
 class MemoryDownloader:
-    def __init__(self, space: MemorySpace, point: Point, calls: list[str]) -> None:
+    def __init__(self, space: MemorySpace, point: Point, calls: list[str], faults: Faults = no_faults) -> None:
         self._space = space
         self._point = point
         self._calls = calls
+        self._faults = faults
         self.full = False
         self.jobs: list[DownloadJob] = []
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
         for job in jobs:
-            self._point()
+            self._point("download")
             self.jobs.append(job)
-            if self.full:
+            fault = self._faults("download")
+            if fault is Fault.DOWN:
+                raise Unavailable("the storage does not answer; try again later")
+            if fault is Fault.REFUSED:
+                yield Failed(job, "storage gave other bytes; will be tried again", Trouble.CORRUPT)
+                continue
+            if self.full or fault is Fault.FULL:
                 yield Failed(job, "does not fit on the disk; free some space and sync again", Trouble.NO_ROOM)
                 continue
             self._calls.append("get")
             job.destination.write_bytes(self._space.data(job.content))
+            self._point("downloaded")
             yield Downloaded(job)
 
 
 class PointedFiles(Files):
     """Files that pass a point before and after each change of the folder."""
 
-    def __init__(self, root: Path, point: Point) -> None:
+    def __init__(self, root: Path, point: Point, faults: Faults = no_faults) -> None:
         super().__init__(root)
         self._point = point
+        self._faults = faults
+
+    def _before(self, name: str) -> None:
+        self._point(name)
+        if self._faults(name) is Fault.FULL:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def make_directory(self, path: str) -> None:
-        self._point()
+        if path in {PRIVATE, TEMPORARY}:
+            super().make_directory(path)
+            return
+        self._before("make directory")
         super().make_directory(path)
+        self._point("directory made")
+
+    def make_symlink(self, path: str, target: str) -> None:
+        self._before("make link")
+        super().make_symlink(path, target)
+        self._point("link made")
 
     def move(self, path: str, to: str, *, directory: bool = False) -> None:
-        self._point()
+        self._before("move")
         super().move(path, to, directory=directory)
-        self._point()
+        self._point("moved")
 
     def _exchange(self, path: str, other: str) -> bool:
-        self._point()
+        self._before("exchange")
         exchanged = super()._exchange(path, other)
-        self._point()
+        self._point("exchanged")
         return exchanged
 
     def _unlink(self, path: str) -> None:
-        self._point()
+        self._point("unlink")
         super()._unlink(path)
+        self._point("unlinked")
+
+    def set_executable(self, path: str, *, executable: bool) -> None:
+        self._point("set mode")
+        super().set_executable(path, executable=executable)
+        self._point("mode set")
+
+    def finish(self, path: str, *, mtime_ns: int, executable: bool, like: int | None) -> None:
+        self._point("finish")
+        super().finish(path, mtime_ns=mtime_ns, executable=executable, like=like)
+        self._point("finished")
 
     def flush(self, files: Iterable[str], directories: Iterable[str]) -> None:
         # What a test machine has in its caches is not lost.
         del files, directories
-        self._point()
+        self._point("flush")
+        self._point("flushed")
 
     def remove_directory(self, path: str) -> None:
-        self._point()
+        self._point("remove directory")
         super().remove_directory(path)
+        self._point("directory removed")
+
+
+class PointedState(State):
+    """A state that passes a point before and after it is made durable."""
+
+    point: Point
+
+    def commit(self) -> None:
+        self.point("state commit")
+        super().commit()
+        self.point("state committed")
 
 
 class Device:
@@ -417,6 +558,8 @@ class Device:
         self.calls: list[str] = []
         self.full = False
         self.online = True
+        self.faults: Faults = no_faults
+        self.new_request: Callable[[], RequestId] = new_request_id
         self.downloader: MemoryDownloader | None = None
 
     @property
@@ -425,21 +568,31 @@ class Device:
 
     def engine(self, point: Point | None = None, **changes: Any) -> Engine:
         point = point or NeverCrash()
-        port = SpacePort(self.space, point, self.calls)
+        faults = self.faults
+
+        def open_state(path: Path) -> State:
+            state = PointedState.open(path)
+            assert isinstance(state, PointedState)
+            state.point = point
+            return state
+
+        port = SpacePort(self.space, point, self.calls, faults)
         port.online = self.online
-        self.downloader = downloader = MemoryDownloader(self.space, point, self.calls)
+        self.downloader = downloader = MemoryDownloader(self.space, point, self.calls, faults)
         downloader.full = self.full
         calls = self.calls
         return Engine(
             folder=self.folder,
             space=changes.pop("space", port),
             transfers=Transfers(
-                lambda known: MemoryUploader(self.space, point, calls, known),
+                lambda known: MemoryUploader(self.space, point, calls, known, faults),
                 downloader,
                 lambda: Counts(grpc=calls.count("changes") + calls.count("commit"), s3_put=calls.count("put")),
             ),
             device=self.name,
-            files=changes.pop("files", lambda folder: PointedFiles(folder.root, point)),
+            files=changes.pop("files", lambda folder: PointedFiles(folder.root, point, faults)),
+            open_state=open_state,
+            new_request=self.new_request,
             now=lambda: datetime(2026, 11, 3, 14, 25, 1),  # noqa: DTZ001 - local time, as in names of copies
             **changes,
         )

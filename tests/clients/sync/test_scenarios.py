@@ -281,13 +281,10 @@ def test_rename_then_move_before_the_first_sync_ends(one: Device, two: Device) -
     class Moving:
         """The user renames, then moves, while the sync is under way."""
 
-        passed = 0
-
-        def __call__(self) -> None:
-            self.passed += 1
-            if self.passed == 2:
+        def __call__(self, name: str) -> None:
+            if name == "upload" and (one.root / "d").exists():
                 (one.root / "d").rename(one.root / "e")
-            elif self.passed == 4:
+            elif name == "commit sent" and (one.root / "e").exists():
                 (one.root / "f").mkdir()
                 (one.root / "e").rename(one.root / "f" / "g")
 
@@ -427,6 +424,16 @@ def test_a_touched_file_moves_no_data_and_makes_no_version(one: Device, two: Dev
     sync(one, two)
     assert len(one.space.journal) == head
     assert "get" not in two.calls
+
+
+def test_an_edit_that_keeps_size_and_time_is_seen_after_a_move_too(one: Device, two: Device) -> None:
+    one.write("a.txt", b"first")
+    os.utime(one.root / "a.txt", ns=(10**18, 10**18))
+    agreed({}, one, two)
+    one.write("a.txt", b"other")
+    os.utime(one.root / "a.txt", ns=(10**18, 10**18))
+    (one.root / "a.txt").rename(one.root / "b.txt")
+    assert settled(one, two) == {"b.txt": b"other"}
 
 
 @pytest.mark.parametrize("when", [0, 1, 3_360_000_000, -86_400])
@@ -693,6 +700,32 @@ def test_server_restored_to_an_older_head_and_used_before_a_device_returns(
     assert {b"2", b"c"} | {b"%d" % n for n in range(5)} <= contents(tree)
 
 
+@pytest.mark.parametrize("others", [False, True], ids=["unused", "used"])
+def test_server_restored_to_just_before_the_last_commit_of_a_device(
+    one: Device, two: Device, space: MemorySpace, others: bool
+) -> None:
+    """The device's cursor is from before its own commit, and so the space knows it still."""
+    agreed({"a.txt": b"a"}, one, two)
+    one.write("b.txt", b"b")
+    one.sync()
+    space.go_back_to(len(space.journal) - 1)
+    if others:
+        two.write("c.txt", b"c")
+        two.sync()
+    (one.root / "b.txt").rename(one.root / "d.txt")
+    assert settled(one, two) == {"a.txt": b"a", "d.txt": b"b"} | ({"c.txt": b"c"} if others else {})
+
+
+def test_server_restored_to_just_before_a_deletion_brings_the_file_back(
+    one: Device, two: Device, space: MemorySpace
+) -> None:
+    agreed({"a.txt": b"a", "b.txt": b"b"}, one, two)
+    (one.root / "a.txt").unlink()
+    one.sync()
+    space.go_back_to(len(space.journal) - 1)
+    assert settled(one, two) == {"a.txt": b"a", "b.txt": b"b"}
+
+
 def test_a_cursor_from_the_future(one: Device, two: Device) -> None:
     agreed({"a": b"1"}, one, two)
     one.space.go_back_to(0)
@@ -710,7 +743,7 @@ def test_file_appearing_between_plan_and_apply(one: Device, two: Device) -> None
         def __init__(self) -> None:
             self.done = False
 
-        def __call__(self) -> None:
+        def __call__(self, name: str) -> None:
             if not self.done and (two.root / "d").is_dir() and not (two.root / "d/a.txt").exists():
                 self.done = True
                 two.write("d/a.txt", b"two's")
@@ -727,11 +760,11 @@ def test_file_changed_between_plan_and_its_replacement(one: Device, two: Device)
     sync(one)
 
     class Changing:
-        passed = 0
+        done = False
 
-        def __call__(self) -> None:
-            self.passed += 1
-            if self.passed == 3:
+        def __call__(self, name: str) -> None:
+            if name == "flush" and not self.done:
+                self.done = True
                 two.write("a.txt", b"two's")
 
     two.sync(Changing())

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import time
 import unicodedata
 from pathlib import Path
 
+MANY = 40
+"""Trees with more paths than this are not copied."""
+TICK_NS = 10_000_000
 NAMES = ("a", "b", "c", "d.txt", "é", "name.tar.gz")
 
 
@@ -20,15 +24,19 @@ class User:
         self.name = name
         self.saved = 0
 
-    def act(self) -> str:
+    def act(self, *, honest: bool = False) -> str:
+        """Do something, and say what. The `honest` do not hide an edit by giving a file its old time again."""
         action = self.rng.choices(
             [
                 self.write, self.edit, self.rename, self.rename_directory, self.delete, self.make_directory, self.link,
                 self.set_mode, self.save_by_replacing, self.swap, self.touch, self.delete_tree,
                 self.turn_into_directory, self.nest, self.overwrite_by_move, self.respell,
+                self.edit_keeping_time, self.copy, self.copy_tree, self.turn_into_file, self.append, self.backdate,
             ],
-            weights=[6, 6, 5, 4, 2, 3, 1, 1, 2, 1, 1, 1, 1, 1, 1, 0.3],
+            weights=[6, 6, 5, 4, 2, 3, 2, 2, 2, 1, 1, 2, 1, 1, 1, 0.3, 1, 1, 0.5, 0.7, 1, 0.5],
         )[0]  # fmt: skip
+        if honest and action == self.edit_keeping_time:
+            action = self.edit
         try:
             action()
         except OSError as error:
@@ -168,3 +176,45 @@ class User:
                 if name != path.name and not path.with_name(name).exists():
                     path.rename(path.with_name(name))
                     return
+
+    def edit_keeping_time(self) -> None:
+        """Write as many bytes as were there, and give the file the time that it had."""
+        if files := self.files():
+            file = self.rng.choice(files)
+            before = file.stat()
+            # Within a tick of the kernel's clock nobody could tell.
+            while time.time_ns() - before.st_ctime_ns < TICK_NS:
+                time.sleep(0.001)
+            self.saved += 1
+            data = f"{self.name} {self.saved:05}".encode()
+            if before.st_size == len(data):
+                file.write_bytes(data)
+                os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    def copy(self) -> None:
+        """Keeping the time, as cp -p does."""
+        place = self.a_place()
+        if (files := self.files()) and not place.exists() and not place.is_symlink():
+            shutil.copy2(self.rng.choice(files), place)
+
+    def copy_tree(self) -> None:
+        place = self.a_place()
+        directories = [path for path in self.directories() if path not in (place, *place.parents)]
+        if directories and not place.exists() and not place.is_symlink() and len(self.paths()) < MANY:
+            shutil.copytree(self.rng.choice(directories), place, symlinks=True)
+
+    def turn_into_file(self) -> None:
+        if directories := self.directories():
+            directory = self.rng.choice(directories)
+            shutil.rmtree(directory)
+            directory.write_bytes(self.content())
+
+    def append(self) -> None:
+        if files := self.files():
+            with self.rng.choice(files).open("ab") as file:
+                self.saved += 1
+                file.write(f", {self.name} {self.saved:05}".encode())
+
+    def backdate(self) -> None:
+        if files := self.files():
+            os.utime(self.rng.choice(files), ns=(10**18, 10**18))
