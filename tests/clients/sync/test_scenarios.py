@@ -607,6 +607,32 @@ def test_kill_at_each_step(base: Path) -> None:
     assert killed > 30
 
 
+def test_the_disk_comes_before_the_name_and_before_the_state(one: Device, two: Device) -> None:
+    """A power cut finds neither a name without its content nor a state that says what is not on the disk."""
+    agreed({"edit": b"1", "gone": b"2", "move": b"3", "d/in": b"4"}, one, two)
+    one.write("edit", b"edited")
+    one.write("new/file", b"new")
+    (one.root / "gone").unlink()
+    (one.root / "move").rename(one.root / "moved")
+    shutil.rmtree(one.root / "d")
+    sync(one)
+    passed: list[str] = []
+    two.sync(passed.append)
+    unflushed = unsaid = False
+    for name in passed:
+        match name:
+            case "finished":
+                unflushed = True
+            case "moved" | "exchanged" | "directory made" | "directory removed" | "unlinked":
+                assert not unflushed, passed
+                unsaid = True
+            case "flushed":
+                unflushed = unsaid = False
+            case "state commit":
+                assert not unsaid, passed
+    assert {"finished", "moved", "exchanged", "directory made", "directory removed", "unlinked"} <= {*passed}
+
+
 # ---- roots, state, and a space that went back ----
 
 

@@ -1,0 +1,221 @@
+"""`make mutants`: the sync engine is broken in known ways, one at a time, and its tests have to notice.
+
+Each mutant is a textual patch of a copy of the tree. One that no test notices is a rule that nobody holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+COPIED = ("clients", "core", "protos", "runtime", "services", "stack", "tests", "wire", "pyproject.toml")
+TESTS = "tests/clients/sync"
+TENTHS_NOTICED = 9
+SECONDS = 900
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """In a file of the engine, `was` (which is there once) becomes `now`."""
+
+    name: str
+    file: str
+    was: str
+    now: str
+
+
+MUTANTS = (
+    Mutant(
+        "two edits of one file: ours wins",
+        "merge",
+        "ContentFlow.UP if remote.digest == base.digest else ContentFlow.CONFLICT",
+        "ContentFlow.UP",
+    ),
+    Mutant(
+        "a deletion there wins over an edit here",
+        "merge",
+        "if here.kind is not NodeKind.DIRECTORY and (here.digest",
+        "if False and (here.digest",
+    ),
+    Mutant(
+        "a deletion here wins over an edit there",
+        "merge",
+        "if there.kind is not NodeKind.DIRECTORY and (there.digest",
+        "if False and (there.digest",
+    ),
+    Mutant(
+        "of two nodes of one name the space's gives way",
+        "merge",
+        "there is None or there.place != place,\n",
+        "there is not None and there.place == place,\n",
+    ),
+    Mutant(
+        "files of one name are one, whatever is in them",
+        "merge",
+        "winner_is_here or mine.digest is None or mine.digest != theirs.digest",
+        "winner_is_here",
+    ),
+    Mutant("both moves of a cycle hold", "merge", "if not cycle:\n", "if cycle or not cycle:\n"),
+    Mutant(
+        "a directory is deleted with what has to stay",
+        "reshape",
+        "if any(node in self._target for node in level):",
+        "if False:",
+    ),
+    Mutant(
+        "what is moved aside does not say what it is",
+        "reshape",
+        "transit_name(holder))",
+        'f"aside {len(self._operations)}")',
+    ),
+    Mutant(
+        "a move does not wait for its name", "reshape", "if doomed is None:", "if doomed is None and node == holder:"
+    ),
+    Mutant(
+        "a file that was read too early is trusted",
+        "identify",
+        "return before.trusted and entry.signature == before.signature",
+        "return entry.signature == before.signature",
+    ),
+    Mutant(
+        "size and time say all about a file",
+        "identify",
+        "return before.trusted and entry.signature == before.signature",
+        "return before.trusted and entry.signature.size == before.signature.size "
+        "and entry.signature.mtime_ns == before.signature.mtime_ns",
+    ),
+    Mutant(
+        "any directory with the same inode is the same",
+        "identify",
+        "node.id not in self._taken and has_something_of(n, node)",
+        "node.id not in self._taken",
+    ),
+    Mutant(
+        "a file that was changed meanwhile is replaced",
+        "files",
+        "replaced = same_file(self.stat(aside), expected)",
+        "replaced = True",
+    ),
+    Mutant(
+        "a file that was changed meanwhile is deleted",
+        "files",
+        "if not same_file(self.stat(aside), expected):",
+        "if False:",
+    ),
+    Mutant(
+        "a move overwrites",
+        "files",
+        "            _rename_noreplace(source, name, target, new_name)\n",
+        "            os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)\n",
+    ),
+    Mutant(
+        "what was moved aside is discarded",
+        "apply_here",
+        "if digest is not None and digest in known(node):",
+        "if digest is not None:",
+    ),
+    Mutant(
+        "the state is ahead of the disk",
+        "apply_here",
+        "            self._files.flush([], self._dirty)\n",
+        "",
+    ),
+    Mutant(
+        "a content gets its name before it is on the disk",
+        "apply_here",
+        "            self._files.flush([self._files.incoming(_token(step.node)) for step, _, _ in finished], [])\n",
+        "            pass\n",
+    ),
+    Mutant(
+        "a commit is not written down before it is sent",
+        "apply_there",
+        "        state.put_in_flight(InFlight(batch.request, tuple(batch.mutations), tuple(batch.evidence)))\n",
+        "",
+    ),
+    Mutant(
+        "a directory is deleted there with what is new in it",
+        "apply_there",
+        "and self._ledger.mirror.pull(self._space):",
+        "and False:",
+    ),
+    Mutant(
+        "the base says what was planned, not what is",
+        "ledger",
+        "if (here.digest, here.executable) != (there.digest, there.executable):",
+        "if False:",
+    ),
+    Mutant(
+        "what a restored space lacks was deleted", "mirror", "        if agreed_elsewhere:\n", "        if False:\n"
+    ),
+    Mutant(
+        "own commits that a restored space lost are believed in",
+        "mirror",
+        "if self._ahead and not agreed_elsewhere:",
+        "if False:",
+    ),
+)
+
+
+def breed(mutant: Mutant, folder: Path) -> None:
+    """A copy of the tree with the mutant in it. ValueError if it does not apply."""
+    for name in COPIED:
+        source = REPOSITORY / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    file = folder / "clients" / "sync" / f"{mutant.file}.py"
+    text = file.read_text()
+    if text.count(mutant.was) != 1:
+        raise ValueError(
+            f"{mutant.name!r} does not apply: {mutant.file}.py has its text {text.count(mutant.was)} times"
+        )
+    file.write_text(text.replace(mutant.was, mutant.now))
+
+
+def hunted(folder: Path) -> str | None:
+    """The test that notices; None if none does."""
+    command = [sys.executable, "-m", "pytest", TESTS, "-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider"]
+    try:
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return "none in particular: they do not end"
+    if done.returncode == 0:
+        return None
+    noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return (
+        noticed[1].removeprefix(f"{TESTS}/")
+        if noticed
+        else f"pytest ended with {done.returncode}: {done.stdout[-500:]}"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="only mutants with one of these words in their name")
+    words = parser.parse_args().words
+    chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    survivors = []
+    for mutant in chosen:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as temporary:
+            breed(mutant, Path(temporary))
+            noticed = hunted(Path(temporary))
+        if noticed is None:
+            survivors.append(mutant)
+        verdict = f"noticed by {noticed}" if noticed else "NOT NOTICED"
+        print(f"{mutant.file:12} {mutant.name}: {verdict} ({time.monotonic() - began:.0f} s)", flush=True)
+    print(f"{len(chosen) - len(survivors)} of {len(chosen)} mutants were noticed")
+    return 1 if 10 * (len(chosen) - len(survivors)) < TENTHS_NOTICED * len(chosen) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
