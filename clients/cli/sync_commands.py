@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -18,20 +20,42 @@ from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from clients.sync.check import check as compare
-from clients.sync.engine import Engine, Transfers
-from clients.sync.files import Files
+from clients.sync.engine import Engine, Transfers, Wanted
+from clients.sync.files import PRIVATE, Files
+from clients.sync.filters import Excluded
 from clients.sync.folder import Folder, find_folder, folders, link, open_folder
 from clients.sync.ports import NoProgress
 from clients.sync.report import Report
 from clients.sync.state import State, translated
+from clients.sync.trees import live_nodes
 from clients.sync.watch import watch as watch_folder
+from clients.transfer.download import WORKERS as GET_WORKERS
 from clients.transfer.download import Downloader
+from clients.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
 from clients.transfer.objects import open_objects
+from clients.transfer.upload import WORKERS as PUT_WORKERS
 from clients.transfer.upload import Uploader
 from core.errors import InvalidArgument, Kind, SynclineError
+from core.names import normalize, split_path
 from runtime import traces
 
 SOME_NOT_SYNCED = 4
+
+
+class _Rate(click.ParamType[int]):
+    """Bytes a second: a number, with K, M or G for powers of 1,024."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", str(value), re.IGNORECASE)
+        rate = int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " ")) if match else 0
+        if not LEAST_RATE <= rate <= MOST_RATE:
+            self.fail(f"{value!r} is no rate; write bytes a second, such as 500K or 2M, at least 1K", param, ctx)
+        return rate
+
+
+RATE = _Rate()
 
 directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 
@@ -52,15 +76,39 @@ def _open(session: Session, path: Path, space: str | None) -> Folder:
     return folder
 
 
-def _engine(session: Session, folder: Folder, display: Progress) -> Engine:
+def _path_in(directory: Path, text: str) -> str:
+    """A path below the folder as one from its root. InvalidArgument."""
+    path = Path(text)
+    if path.is_absolute():
+        try:
+            path = path.relative_to(directory.absolute())
+        except ValueError:
+            raise InvalidArgument(f"{text} is not below {directory}") from None
+    names = split_path(normalize(path.as_posix()))
+    if not names or names[0] == PRIVATE:
+        raise InvalidArgument(f"{text!r} names no path below {directory}")
+    return "/".join(names)
+
+
+def _engine(
+    session: Session,
+    folder: Folder,
+    display: Progress,
+    *,
+    limit_up: int | None = None,
+    limit_down: int | None = None,
+) -> Engine:
     space = Space(session, folder.space)
-    upload, download = open_objects(space, Access.WRITE), open_objects(space, Access.READ)
+    upload = open_objects(space, Access.WRITE, limit=Limit(limit_up) if limit_up else None)
+    download = open_objects(space, Access.READ, limit=Limit(limit_down) if limit_down else None)
     return Engine(
         folder=folder,
         space=space,
         transfers=Transfers(
-            uploader=lambda known: Uploader(space, upload, known, progress=display),
-            downloader=Downloader(download, progress=display),
+            uploader=lambda known: Uploader(
+                space, upload, known, LIMITED_WORKERS if limit_up else PUT_WORKERS, progress=display
+            ),
+            downloader=Downloader(download, LIMITED_WORKERS if limit_down else GET_WORKERS, progress=display),
             counts=session.requests.counts,
         ),
         device=session.account.device_name,
@@ -74,11 +122,32 @@ def _engine(session: Session, folder: Folder, display: Progress) -> Engine:
 @click.option("--watch", is_flag=True, help="Go on syncing whenever something changes, until Ctrl-C.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @click.option("--allow-mass-delete", is_flag=True, help="Go on even if most files would be deleted.")
+@click.option("--verify", is_flag=True, help="Read every file again, however much it looks like what it was.")
+@click.option(
+    "--exclude", metavar="PATH", multiple=True, help="Leave this path of DIR alone from now on, on this device."
+)
+@click.option("--include", metavar="PATH", multiple=True, help="Sync a path again that was excluded.")
+@click.option("--limit-up", type=RATE, metavar="RATE", help="Upload at most so many bytes a second: 500K, 2M.")
+@click.option("--limit-down", type=RATE, metavar="RATE", help="Download at most so many bytes a second.")
 @json_option
 def sync(  # noqa: PLR0917 - click passes them by name
-    directory: Path, space: str | None, watch: bool, dry_run: bool, allow_mass_delete: bool, as_json: bool
+    directory: Path,
+    space: str | None,
+    watch: bool,
+    dry_run: bool,
+    allow_mass_delete: bool,
+    verify: bool,
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    limit_up: int | None,
+    limit_down: int | None,
+    as_json: bool,
 ) -> int:
     """Make DIR and its space the same: changes go both ways, and two edits of one file are both kept.
+
+    What a `.synclineignore` in DIR or below names, in the syntax of `.gitignore`, is not uploaded; nor are droppings
+    such as `.DS_Store`. What is in the space already goes on being synced. --exclude is for this device only, and
+    remembered: what is here of PATH stays here, what is in the space stays there, and neither follows the other.
 
     Ends with 4 if some items could not be synced; each is listed with its reason.
 
@@ -88,17 +157,23 @@ def sync(  # noqa: PLR0917 - click passes them by name
       syncline sync ~/Project --space Project
       syncline sync ~/Project --watch
       syncline sync ~/Project --dry-run
+      syncline sync ~/Project --exclude videos/raw
+      syncline sync ~/Project --include videos/raw
+      syncline sync ~/Project --limit-up 500K --limit-down 2M
+      syncline sync ~/Project --verify
     """
     with signed_in() as session, progress() as display:
+        paths = [_path_in(directory, path) for path in (*exclude, *include)]
+        wanted = Wanted(tuple(paths[: len(exclude)]), tuple(paths[len(exclude) :]), verify)
         folder = _open(session, directory, space)
-        engine = _engine(session, folder, display)
+        engine = _engine(session, folder, display, limit_up=limit_up, limit_down=limit_down)
         if dry_run:
-            report = engine.dry_run()
+            report = engine.dry_run(wanted=wanted)
             _print_plan(report, as_json)
         elif watch:
-            return _sync_for_ever(engine, session, folder, as_json=as_json, allow_mass_delete=allow_mass_delete)
+            return _sync_for_ever(engine, session, folder, wanted, as_json=as_json, allow_mass_delete=allow_mass_delete)
         else:
-            report = engine.sync(allow_mass_delete=allow_mass_delete)
+            report = engine.sync(allow_mass_delete=allow_mass_delete, wanted=wanted)
             _print(report, as_json)
     return SOME_NOT_SYNCED if report.problems else 0
 
@@ -117,7 +192,7 @@ def _print(report: Report, as_json: bool) -> None:
 def _print_plan(report: Report, as_json: bool) -> None:
     if as_json:
         planned = [{"step": step, "path": path} for step, path in report.planned]
-        print_json({**report.document(), "planned": planned})
+        print_json({**report.document(), "planned": planned, "excluded": report.excluded})
         return
     for problem in report.problems:
         click.echo(f"{problem.path}: {problem.reason}", err=True)
@@ -126,7 +201,9 @@ def _print_plan(report: Report, as_json: bool) -> None:
         click.echo("up to date")
 
 
-def _sync_for_ever(engine: Engine, session: Session, folder: Folder, *, as_json: bool, allow_mass_delete: bool) -> int:
+def _sync_for_ever(
+    engine: Engine, session: Session, folder: Folder, wanted: Wanted, *, as_json: bool, allow_mass_delete: bool
+) -> int:
     """Sync at each sign of a change until interrupted, which is the usual end; a passing fault is said once."""
     signal.signal(signal.SIGTERM, _interrupt)
     said: str | None = None
@@ -136,7 +213,7 @@ def _sync_for_ever(engine: Engine, session: Session, folder: Folder, *, as_json:
             for _ in watch_folder(folder.root, lambda: doorbells):
                 try:
                     with traces.span("sync", root=True):
-                        report = engine.sync(allow_mass_delete=allow_mass_delete)
+                        report = engine.sync(allow_mass_delete=allow_mass_delete, wanted=wanted)
                 except SynclineError as error:
                     if error.kind is not Kind.UNAVAILABLE:
                         raise
@@ -145,6 +222,7 @@ def _sync_for_ever(engine: Engine, session: Session, folder: Folder, *, as_json:
                         click.echo(f"syncline: {said}; trying again", err=True)
                     continue
                 said = None
+                wanted = Wanted()  # it has been taken over
                 _print(report, as_json)
                 sys.stdout.flush()
     except KeyboardInterrupt:
@@ -158,8 +236,9 @@ def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - 
 
 @click.command()
 @directory
+@click.option("--verify", is_flag=True, help="Read every file, however much it looks like what it was.")
 @json_option
-def check(directory: Path, as_json: bool) -> int:
+def check(directory: Path, verify: bool, as_json: bool) -> int:
     """Compare the files of DIR with its space by their checksums, and change nothing.
 
     `stale`: newer in the space; `modified`: changed here; `unknown`: not in the space; `deleted`: deleted there.
@@ -167,6 +246,7 @@ def check(directory: Path, as_json: bool) -> int:
     \b
     Examples:
       syncline check ~/Project
+      syncline check ~/Project --verify
       syncline check ~/Project --json
     """
     with signed_in() as session:
@@ -174,7 +254,10 @@ def check(directory: Path, as_json: bool) -> int:
         folder.check_root()
         database = folder.database
         with Files(folder.root) as files, translated(database), State.in_memory(database) as state:
-            verdicts = compare(files, state.load_base(), Space(session, folder.space))
+            excluded = Excluded.of(state.excluded(), live_nodes(state.load_remote()).nodes)
+            verdicts = compare(
+                files, state.load_base(), Space(session, folder.space), excluded=excluded.paths, verify=verify
+            )
     if as_json:
         print_json(verdicts.document())
     else:
@@ -210,6 +293,8 @@ def status(directory: Path | None, as_json: bool) -> None:
         report = _engine(session, folder, NoProgress()).dry_run()
     if not as_json:
         click.echo(f"{folder.root} is linked to {folder.space_name}")
+        for path in report.excluded:
+            click.echo(f"{path} is excluded on this device; `--include` takes that back")
     _print_plan(report, as_json)
 
 

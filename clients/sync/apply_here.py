@@ -7,6 +7,7 @@ directories before the state database is.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import stat
 from collections.abc import Callable, Container, Iterator
 from itertools import islice
@@ -18,7 +19,7 @@ from clients.sync.ledger import Ledger
 from clients.sync.plan import DeleteHere, Fetch, MakeHere, MoveHere, Plan
 from clients.sync.ports import Downloader, Progress
 from clients.sync.scan import directory_signature
-from clients.sync.trees import LocalNode, Place, original_id
+from clients.sync.trees import LocalNode, Place, original_id, transit_name
 from clients.transfer.jobs import Downloaded, DownloadJob, LocalBlock, Signature, Trouble
 from core.blocks import EMPTY_MANIFEST, MIB, Digest
 from core.errors import SynclineError
@@ -35,7 +36,17 @@ _LOOKED_UP = 500
 class Here:
     """The folder's side of one round."""
 
-    def __init__(self, ledger: Ledger, *, files: Files, downloader: Downloader, progress: Progress) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        *,
+        files: Files,
+        downloader: Downloader,
+        progress: Progress,
+        holding: Container[NodeId] = frozenset(),
+    ) -> None:
+        """`holding` are the directories that have something in them that is not synced and stays."""
+        self._holding = holding
         self._ledger = ledger
         self._plan: Plan = ledger.plan
         self._files = files
@@ -121,6 +132,11 @@ class Here:
         here = ledger.here[node]
         self._expect(path, here)
         is_directory = here.kind is NodeKind.DIRECTORY
+        if self._is_same_name(node, step.to):
+            # For the filesystem it is there already; under its transit name it is found again after a crash.
+            aside = self._path_at((step.to[0], transit_name(original_id(node)))) or ""
+            self._files.move(path, aside, directory=is_directory)
+            path = aside
         self._files.move(path, to, directory=is_directory)
         self._at[node] = step.to
         if is_directory:
@@ -132,6 +148,11 @@ class Here:
         if not step.aside and node not in self._plan.conflicts:
             ledger.report.moved += 1
         ledger.done(node)
+
+    def _is_same_name(self, node: NodeId, to: Place) -> bool:
+        """Whether the filesystem takes another name of the same directory for the one that the node has."""
+        (parent, name), key = self._at[node], self._files.naming.key
+        return parent == to[0] and name != to[1] and key(name) == key(to[1])
 
     def _expect(self, path: str, here: LocalNode) -> Signature:
         """The signature of what is at `path`. Changed unless it is what was scanned, as far as a rename leaves that."""
@@ -161,7 +182,15 @@ class Here:
             return
         here, before = ledger.here[node], ledger.base.get(node)
         if here.kind is NodeKind.DIRECTORY:
-            self._files.remove_directory(path)
+            try:
+                self._files.remove_directory(path)
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY or node not in self._holding:
+                    raise
+                # It stays with what is left out in it, and is no more than that: unknown to the space.
+                ledger.forget(node)
+                ledger.done(node)
+                return
         elif before is None or here.digest is None or here.digest != before.digest:
             raise Changed  # Only what the space has, or had, is ever deleted.
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from typing import Any
 
 from clients.sync.digests import hash_files
 from clients.sync.files import Files
+from clients.sync.filters import Filters
 from clients.sync.ports import Checking
 from clients.sync.scan import Entry, Scan, scan
 from clients.sync.trees import BaseNode, Problem, path_of
@@ -44,23 +46,38 @@ class Verdicts:
 
 @dataclass(frozen=True, slots=True)
 class _Local:
-    """One file here: its digest, and what folder and space last agreed on for its place."""
+    """One file here: its digest, what folder and space last agreed on for its place, and whether a rule ignores it."""
 
     path: str
     digest: Digest
     base: BaseNode | None
+    ignored: bool = False
 
 
-def check(files: Files, base: dict[NodeId, BaseNode], space: Checking) -> Verdicts:
-    """Compare the files of a folder with the current versions. Files that look as they did are not read."""
+def check(
+    files: Files,
+    base: dict[NodeId, BaseNode],
+    space: Checking,
+    *,
+    excluded: frozenset[str] = frozenset(),
+    verify: bool = False,
+) -> Verdicts:
+    """Compare the files of a folder with the current versions, but those at or below `excluded` paths.
+
+    Files that look as they did are not read, unless with `verify`. What is ignored and unknown to the space is no
+    difference.
+    """
     scanned = scan(files)
+    filters = Filters(scanned, files, excluded)
+    if verify:
+        base = {id_: dataclasses.replace(node, trusted=False) for id_, node in base.items()}
     verdicts = Verdicts(problems=list(scanned.problems))
     places = {node.id: (node.parent, node.local_name) for node in base.values()}
     base_by_path = {path_of(node.id, places): node for node in base.values() if node.kind is not NodeKind.DIRECTORY}
     asked: dict[NodeId | str, _Local] = {}
 
     def questions() -> Iterator[tuple[NodeId | str, Digest]]:
-        for local in _locals(files, scanned, base_by_path, verdicts):
+        for local in _locals(files, scanned, filters, base_by_path, verdicts):
             key = local.base.id if local.base is not None else normalize(local.path)
             asked[key] = local
             yield key, local.digest
@@ -69,6 +86,7 @@ def check(files: Files, base: dict[NodeId, BaseNode], space: Checking) -> Verdic
         verdicts.current += answer.count - len(answer.differing)
         for one in answer.differing:
             _sort(verdicts, asked[one.asked], str(getattr(one.difference, "name", one.difference)))
+    verdicts.problems += filters.problems
     return verdicts
 
 
@@ -77,31 +95,35 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
         case "DELETED":
             verdicts.deleted.append(local.path)
         case "UNKNOWN":
-            verdicts.unknown.append(local.path)
+            if not local.ignored:
+                verdicts.unknown.append(local.path)
         case _ if local.base is not None and local.digest == local.base.digest:
             verdicts.stale.append(local.path)
         case _:
             verdicts.modified.append(local.path)
 
 
-def _locals(files: Files, scanned: Scan, base_by_path: dict[str, BaseNode], verdicts: Verdicts) -> Iterator[_Local]:
+def _locals(
+    files: Files, scanned: Scan, filters: Filters, base_by_path: dict[str, BaseNode], verdicts: Verdicts
+) -> Iterator[_Local]:
     """Each file and symlink with its digest: as remembered where it looks as it did, else read."""
-    unread: list[str] = []
+    unread: dict[str, bool] = {}
     for number, entry in enumerate(scanned.entries):
-        if entry.kind is NodeKind.DIRECTORY:
+        if entry.kind is NodeKind.DIRECTORY or filters.is_excluded(number):
             continue
         path = scanned.path(number)
         known = base_by_path.get(path)
+        ignored = known is None and filters.is_ignored(number)
         if entry.kind is NodeKind.SYMLINK:
-            yield _Local(path, _target_digest(entry), known)
+            yield _Local(path, _target_digest(entry), known, ignored)
         elif known is not None and known.trusted and known.signature == entry.signature and known.digest is not None:
             yield _Local(path, known.digest, known)
         else:
-            unread.append(path)
-    hashed = hash_files(files, unread)
-    for path in unread:
+            unread[path] = ignored
+    hashed = hash_files(files, list(unread))
+    for path, ignored in unread.items():
         if path in hashed:
-            yield _Local(path, hashed[path].digest, base_by_path.get(path))
+            yield _Local(path, hashed[path].digest, base_by_path.get(path), ignored)
         else:
             verdicts.problems.append(Problem(path, "it cannot be read, or changed while it was read"))
 

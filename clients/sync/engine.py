@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,18 +16,20 @@ from clients.sync.conflicts import conflict_label, conflict_name
 from clients.sync.digests import hash_files
 from clients.sync.errors import StateDamaged, TooManyDeletions
 from clients.sync.files import Files
+from clients.sync.filters import IGNORE_FILE, Excluded, Exclusion, Filters, found_again
 from clients.sync.folder import Folder
 from clients.sync.identify import Hashed, identify
 from clients.sync.ledger import Ledger
 from clients.sync.mirror import Mirror
-from clients.sync.plan import Plan, deletions, described, plan
+from clients.sync.plan import MakeHere, Plan, deletions, described, plan
 from clients.sync.ports import Downloader, NoProgress, Progress, Space, Uploader
 from clients.sync.report import Report
 from clients.sync.scan import Scan, scan
 from clients.sync.state import State, set_aside, translated
-from clients.sync.trees import BaseNode, Problem, RemoteNode, live_nodes, path_of
+from clients.sync.trees import BaseNode, LocalNode, Problem, RemoteNode, live_nodes, path_of
 from core.blocks import BlockRef, Digest
-from core.identifiers import NodeId, RequestId, new_request_id
+from core.errors import InvalidArgument
+from core.identifiers import ROOT, NodeId, RequestId, new_request_id
 from runtime import traces
 
 MAX_ROUNDS = 8
@@ -35,6 +38,22 @@ FEW_FILES = 20
 """Of fewer files than this any number may be deleted."""
 
 KnownBlocks = Callable[[Digest], BlockRef | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a sync is asked for beside the usual.
+
+    Paths from the folder's root that this device syncs no more, or again. With `verify` every file is read, however
+    much it looks like what it was.
+    """
+
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    verify: bool = False
+
+
+AS_BEFORE = Wanted()
 
 
 def _no_counts() -> Counts:
@@ -77,7 +96,7 @@ class Engine:
         self._new_request = new_request
         self._now = now
 
-    def sync(self, *, allow_mass_delete: bool = False) -> Report:
+    def sync(self, *, allow_mass_delete: bool = False, wanted: Wanted = AS_BEFORE) -> Report:
         """Converge. FolderBusy, FolderMissing, TooManyDeletions, StateUnusable, and what the services raise."""
         report = Report()
         started, before = time.monotonic(), self._transfers.counts()
@@ -86,33 +105,34 @@ class Engine:
             self._folder.check_root()  # once more, now that it cannot be unmounted any more
             files.prepare()
             try:
-                self._run(files, report, allow_mass_delete=allow_mass_delete)
+                self._run(files, report, wanted, allow_mass_delete=allow_mass_delete)
             except StateDamaged:
                 aside = set_aside(self._folder.database, self._now())
                 report.notices.append(
                     f"the state database was damaged; it was kept as {aside} and made anew from what is in the folder "
-                    "and the space. Nothing was deleted; what had been deleted on one side only has come back"
+                    "and the space. Nothing was deleted; what had been deleted on one side only has come back, and "
+                    "what was excluded on this device has to be excluded again"
                 )
-                self._run(files, report, allow_mass_delete=allow_mass_delete)
+                self._run(files, report, wanted, allow_mass_delete=allow_mass_delete)
             for token in files.temporaries()[0]:
                 files.discard(files.incoming(token))
         _count(report, before, self._transfers.counts())
         report.seconds = time.monotonic() - started
         return report
 
-    def dry_run(self) -> Report:
+    def dry_run(self, *, wanted: Wanted = AS_BEFORE) -> Report:
         """What a sync would do now. Nothing is changed, here, there or in the state."""
         report = Report()
         started, before = time.monotonic(), self._transfers.counts()
         self._folder.check_root()
         database = self._folder.database
         with self._open_files(self._folder) as files, translated(database), State.in_memory(database) as state:
-            preview(files, state, self._space, label=self._label(), report=report)
+            preview(files, state, self._space, label=self._label(), report=report, wanted=wanted)
         _count(report, before, self._transfers.counts())
         report.seconds = time.monotonic() - started
         return report
 
-    def _run(self, files: Files, report: Report, *, allow_mass_delete: bool) -> None:
+    def _run(self, files: Files, report: Report, wanted: Wanted, *, allow_mass_delete: bool) -> None:
         database = self._folder.database
         with translated(database), self._open_state(database) as state:
             run = _Run(
@@ -125,6 +145,7 @@ class Engine:
                 progress=self._progress,
                 label=self._label(),
                 report=report,
+                wanted=wanted,
             )
             run.converge(allow_mass_delete=allow_mass_delete)
 
@@ -132,12 +153,16 @@ class Engine:
         return conflict_label(self._device, self._now())
 
 
-def preview(files: Files, state: State, space: Space, *, label: str, report: Report) -> None:
+def preview(
+    files: Files, state: State, space: Space, *, label: str, report: Report, wanted: Wanted = AS_BEFORE
+) -> None:
     """Fill a report with what a sync would do."""
     base = state.load_base()
     mirror = Mirror(state, base)
     mirror.pull(space)
-    found = _look(files, base, mirror, label)
+    choose(state, wanted)
+    found = _look(files, state, base, mirror, label, verify=wanted.verify)
+    report.excluded = [exclusion.path for exclusion in state.excluded()]
     report.planned = list(described(found.plan, found.remote))
     report.problems = found.problems
     report.skipped = found.scan.skipped
@@ -149,11 +174,32 @@ class _Found:
 
     scan: Scan
     remote: dict[NodeId, RemoteNode]
+    base: dict[NodeId, BaseNode]
+    """What the plan was made from: without what is left alone from now on."""
     plan: Plan
+    holding: frozenset[NodeId]
     problems: list[Problem]
 
 
-def _look(files: Files, base: dict[NodeId, BaseNode], mirror: Mirror, label: str) -> _Found:
+def choose(state: State, wanted: Wanted) -> None:
+    """Take over what is excluded from now on, and what no more. InvalidArgument if the latter is not excluded."""
+    known = state.excluded()
+    live = live_nodes(state.load_remote()).nodes if wanted.include else {}
+    places = {node.id: node.place for node in live.values()}
+    for path in wanted.include:
+        chosen = [one for one in known if path in {one.path, path_of(one.node or ROOT, places)}]
+        if not chosen:
+            raise InvalidArgument(f"{path!r} is not excluded; `syncline status DIR` says what is")
+        for one in chosen:
+            state.remove_excluded(one.path)
+    for path in wanted.exclude:
+        if path not in {one.path for one in known} or path in wanted.include:
+            state.put_excluded(Exclusion(path))
+
+
+def _look(
+    files: Files, state: State, base: dict[NodeId, BaseNode], mirror: Mirror, label: str, *, verify: bool = False
+) -> _Found:
     with traces.span("scan"):
         scanned = scan(files)
 
@@ -162,10 +208,73 @@ def _look(files: Files, base: dict[NodeId, BaseNode], mirror: Mirror, label: str
         return {paths[path]: hashed for path, hashed in hash_files(files, list(paths)).items()}
 
     with traces.span("plan"):
-        remote, unusable = live_nodes(mirror.nodes)
-        identified = identify(scanned, base, remote, hash_entries)
-        todo = plan(base, identified.local, remote, label=label)
-    return _Found(scanned, remote, todo, [*scanned.problems, *identified.problems, *unusable])
+        live = live_nodes(mirror.nodes, base, files.naming)
+        exclusions = state.excluded()
+        for exclusion in found_again(exclusions, live.nodes) if exclusions else ():
+            state.put_excluded(exclusion)
+        excluded = Excluded.of(state.excluded() if exclusions else (), live.nodes)
+        remote = (
+            {id_: node for id_, node in live.nodes.items() if id_ not in excluded.nodes} if exclusions else live.nodes
+        )
+        filters = Filters(scanned, files, excluded.paths)
+        identified = identify(scanned, _distrusted(base) if verify else base, remote, hash_entries, filters)
+        if verify:
+            _distrust_changed(identified.local, base, state)
+        alone = identified.excluded | (excluded.nodes - identified.local.keys())
+        # A directory of which something stays in the space unseen is not deleted there: it counts as new.
+        alone |= {
+            node
+            for node in _above(live.withheld | excluded.nodes, mirror.nodes)
+            if node in remote and node not in identified.local
+        }
+        agreed = {id_: node for id_, node in base.items() if id_ not in alone} if alone else base
+        return _Found(
+            scanned,
+            remote,
+            agreed,
+            plan(agreed, identified.local, remote, label=label),
+            identified.holding,
+            [*scanned.problems, *identified.problems, *live.problems, *filters.problems],
+        )
+
+
+def _above(nodes: Iterable[NodeId], known: Mapping[NodeId, RemoteNode]) -> set[NodeId]:
+    """All directories above these nodes."""
+    above: set[NodeId] = set()
+    for node in nodes:
+        at = known.get(node)
+        while at is not None and at.parent not in above:
+            above.add(at.parent)
+            at = known.get(at.parent)
+    return above
+
+
+def _distrusted(base: dict[NodeId, BaseNode]) -> dict[NodeId, BaseNode]:
+    """The base as if no file could be told by its signature."""
+    return {id_: dataclasses.replace(node, trusted=False) for id_, node in base.items()}
+
+
+def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, BaseNode], state: State) -> None:
+    """Remember which files have other bytes although they look as they did, until that has been synced."""
+    for id_, here in local.items():
+        before = base.get(id_)
+        if before is not None and here.digest != before.digest and before.trusted:
+            base[id_] = dataclasses.replace(before, trusted=False)
+            state.put_base(base[id_])
+
+
+def _rules_first(todo: Plan) -> Plan | None:
+    """The part of a plan that brings ignore files, where something would be uploaded without asking them."""
+    fetches = tuple(step for step in todo.fetches if todo.target[step.node][1] == IGNORE_FILE)
+    if not fetches or not (todo.sends or todo.arrange_there):
+        return None
+    above: set[NodeId] = set()
+    for step in fetches:
+        node = step.node
+        while (node := todo.target[node][0]) != ROOT:
+            above.add(node)
+    directories = tuple(step for step in todo.arrange_here if isinstance(step, MakeHere) and step.node in above)
+    return Plan(target=todo.target, local=todo.local, names=todo.names, arrange_here=directories, fetches=fetches)
 
 
 class _Run:
@@ -183,7 +292,9 @@ class _Run:
         progress: Progress,
         label: str,
         report: Report,
+        wanted: Wanted,
     ) -> None:
+        self._wanted = wanted
         self._folder = folder
         self._space = space
         self._transfers = transfers
@@ -199,13 +310,22 @@ class _Run:
     def converge(self, *, allow_mass_delete: bool) -> None:
         self._rescue()
         repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
+        choose(self._state, self._wanted)
+        told = False
         for number in range(MAX_ROUNDS):
             with traces.span("pull"):
                 self._pull()
-            found = _look(self._files, self._base, self._mirror, self._label)
+            found = self._look()
+            if not told and (rules := _rules_first(found.plan)):
+                told = True
+                self._apply(rules, found.holding)
+                found = self._look()
             if not allow_mass_delete:
-                self._guard(found.plan)
-            ledger = self._apply(found.plan)
+                self._guard(found.plan, found.base)
+            for node in self._base.keys() - found.base.keys():
+                del self._base[node]
+                self._state.remove_base(node)
+            ledger = self._apply(found.plan, found.holding)
             self._report.skipped = found.scan.skipped
             self._report.problems = [*found.problems, *ledger.problems()]
             if not ledger.passing and not found.scan.unsettled:
@@ -223,10 +343,19 @@ class _Run:
                 "and what this device has of it is added again"
             )
 
-    def _apply(self, todo: Plan) -> Ledger:
+    def _look(self) -> _Found:
+        return _look(self._files, self._state, self._base, self._mirror, self._label, verify=self._wanted.verify)
+
+    def _apply(self, todo: Plan, holding: frozenset[NodeId]) -> Ledger:
         ledger = Ledger(todo, base=self._base, mirror=self._mirror, state=self._state, report=self._report)
         ledger.settle()
-        here = Here(ledger, files=self._files, downloader=self._transfers.downloader, progress=self._progress)
+        here = Here(
+            ledger,
+            files=self._files,
+            downloader=self._transfers.downloader,
+            progress=self._progress,
+            holding=holding,
+        )
         if not todo.is_empty:
             here.arrange()
             here.checkpoint()
@@ -255,9 +384,9 @@ class _Run:
         here.checkpoint()
         there.delete()
 
-    def _guard(self, todo: Plan) -> None:
+    def _guard(self, todo: Plan, base: dict[NodeId, BaseNode]) -> None:
         """TooManyDeletions if this looks like an accident."""
-        count = deletions(todo, self._base)
+        count = deletions(todo, base)
         if count.of < FEW_FILES or max(count.here, count.there) * 2 <= count.of:
             return
         where, number = ("here", count.here) if count.here >= count.there else ("in the space", count.there)

@@ -16,8 +16,10 @@ import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from pathlib import Path
 
+from clients.sync.naming import Naming
 from clients.transfer.jobs import Signature
 
 PRIVATE = ".syncline"
@@ -66,6 +68,20 @@ class Files:
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
+
+    @cached_property
+    def naming(self) -> Naming:
+        """What the filesystem makes of names, seen at the client's own directory."""
+        return Naming(
+            folds_case=self._is_private(PRIVATE.upper()),
+            like_windows=self._is_private(f"{PRIVATE}."),  # it passes over dots at the end
+        )
+
+    def _is_private(self, name: str) -> bool:
+        try:
+            return os.path.samestat(self.stat(name), self.stat(PRIVATE))
+        except OSError:
+            return False
 
     # ---- looking ----
 

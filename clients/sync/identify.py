@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from clients.sync.merge import Base, Remote
 from clients.sync.scan import TOP, Entry, Scan
@@ -60,20 +61,59 @@ Hasher = Callable[[Sequence[int]], Mapping[int, Hashed]]
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The local tree, and what kept something from being looked at."""
+    """The local tree, and what kept something from being looked at.
+
+    `excluded` are the nodes that were found where nothing is synced; `holding` are the directories with something
+    below them that is left out. What is left out is not in the tree.
+    """
 
     local: dict[NodeId, LocalNode]
     problems: list[Problem]
+    excluded: frozenset[NodeId] = frozenset()
+    holding: frozenset[NodeId] = frozenset()
 
 
-def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher) -> Identified:
+class Filter(Protocol):
+    """What of a scan stays out of the tree; entries by number."""
+
+    def is_excluded(self, number: int) -> bool:
+        """Whether an entry is left alone, whatever it is."""
+
+    def excludes_path(self, path: str) -> bool:
+        """Whether exactly this path is."""
+
+    def is_ignored(self, number: int) -> bool:
+        """Whether an entry is left out unless it is in the space."""
+
+    def is_left_out(self, number: int) -> bool:
+        """Whether it is either."""
+
+
+class Everything:
+    """Nothing is left out."""
+
+    def is_excluded(self, number: int) -> bool:  # noqa: ARG002 - a Filter
+        return False
+
+    def excludes_path(self, path: str) -> bool:  # noqa: ARG002 - a Filter
+        return False
+
+    def is_ignored(self, number: int) -> bool:  # noqa: ARG002 - a Filter
+        return False
+
+    def is_left_out(self, number: int) -> bool:  # noqa: ARG002 - a Filter
+        return False
+
+
+def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter | None = None) -> Identified:
     """Identify. `remote` holds the live nodes only. Files are read only where their content decides something."""
-    return _Identification(scan, base, remote, hash_files).run()
+    return _Identification(scan, base, remote, hash_files, filters or Everything()).run()
 
 
 class _Identification:
-    def __init__(self, scan: Scan, base: Base, remote: Remote, hash_files: Hasher) -> None:
+    def __init__(self, scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter) -> None:
         self._scan = scan
+        self._filters = filters
         self._base = base
         self._remote = remote
         self._hash_files = hash_files
@@ -100,12 +140,69 @@ class _Identification:
         self._find_unseen(directories)
         self._identify_files()
         self._settle_contents()
+        left_out, holding = self._leave_out()
         entries = enumerate(self._scan.entries)
-        local = {self._nodes[n]: self._local(n, entry) for n, entry in entries if n in self._nodes}
+        local = {
+            self._nodes[n]: self._local(n, entry) for n, entry in entries if n in self._nodes and n not in left_out
+        }
+        excluded = {self._nodes[n] for n in left_out if n in self._nodes}
         for node in self._unseen.values():
-            if node.id not in local:
+            if node.id in local:
+                continue
+            if node.parent in excluded or self._is_excluded_unseen(node, local):
+                excluded.add(node.id)
+            else:
                 local[node.id] = _as_it_was(node)
-        return Identified(local, self._problems)
+        return Identified(
+            local,
+            self._problems,
+            frozenset(excluded & self._base.keys()),
+            frozenset(self._nodes[n] for n in holding if n in self._nodes),
+        )
+
+    # ---- what stays out ----
+
+    def _leave_out(self) -> tuple[set[int], set[int]]:
+        """The entries that do not get into the tree; and those that have something of that kind below them.
+
+        What is ignored is left out if it is new and nothing below it is in the space; and so is a new directory in
+        which there is nothing else. A place that the space has is not given up to what is merely ignored.
+        """
+        filters, entries = self._filters, self._scan.entries
+        places: set[Place] | None = None
+        left_out: set[int] = set()
+        holding: set[int] = set()
+        kept: set[int] = set()  # directories with something in them that gets into the tree
+        for n in reversed(range(len(entries))):
+            if n not in self._nodes:
+                continue
+            parent = entries[n].parent
+            if filters.is_excluded(n):
+                left_out.add(n)
+                holding.add(parent)
+                continue
+            if (
+                n not in kept
+                and self._nodes[n] == new_local_id(n)
+                and (n in holding or filters.is_ignored(n))
+                and (self._nodes[parent], entries[n].name)
+                not in (places := places or {node.place for node in self._remote.values()})
+            ):
+                left_out.add(n)
+                holding.add(parent)
+                continue
+            kept.add(parent)
+            if n in holding:
+                holding.add(parent)
+        return left_out, holding - left_out - {TOP}
+
+    def _is_excluded_unseen(self, node: BaseNode, local: Mapping[NodeId, LocalNode]) -> bool:
+        names = [node.local_name]
+        above = node.parent
+        while (directory := local.get(above)) is not None:
+            names.append(directory.local_name)
+            above = directory.parent
+        return self._filters.excludes_path("/".join(reversed(names)))
 
     # ---- directories ----
 
@@ -300,7 +397,13 @@ class _Identification:
         if not gone:
             return
         sizes = {node.signature.size for node in gone}
-        candidates = [n for n in files if entries[n].kind is NodeKind.FILE and entries[n].signature.size in sizes]
+        candidates = [
+            n
+            for n in files
+            if entries[n].kind is NodeKind.FILE
+            and entries[n].signature.size in sizes
+            and not self._filters.is_left_out(n)  # it may have been there all the time
+        ]
         self._hash([n for n in candidates if n not in self._nodes])
         came: dict[Digest, list[int]] = {}
         for n in candidates:

@@ -28,11 +28,13 @@ class Report:
     notices: list[str] = field(default_factory=list)
     planned: list[tuple[str, str]] = field(default_factory=list)
     """With a dry run: what would be done, and where."""
+    excluded: list[str] = field(default_factory=list)
+    """With a dry run: what this device leaves out."""
 
     def document(self) -> dict[str, Any]:
         """As the command line's contract has it."""
         document = dataclasses.asdict(self)
-        del document["notices"], document["planned"]
+        del document["notices"], document["planned"], document["excluded"]
         document["seconds"] = round(self.seconds, 3)
         return document
 

@@ -16,10 +16,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from clients.sync.errors import StateDamaged, StateUnusable
+from clients.sync.filters import Exclusion
 from clients.sync.trees import BaseNode, RemoteNode
 from clients.transfer.jobs import Signature
 from core.blocks import EMPTY_MANIFEST, MIN_BLOCK, BlockRef, Digest, MalformedManifest, Manifest
@@ -28,24 +30,8 @@ from core.tree import Content, Mutation, Node, NodeKind
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.tree import manifest_from_wire, manifest_to_wire, mutation_from_wire, mutation_to_wire
 
-FORMAT = 1
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS remote (
-    id BLOB PRIMARY KEY, parent BLOB NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, version INTEGER NOT NULL,
-    digest BLOB, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, executable INTEGER NOT NULL, target TEXT NOT NULL,
-    manifest BLOB NOT NULL, manifest_object BLOB NOT NULL, seq INTEGER NOT NULL, deleted_at_ms INTEGER NOT NULL,
-    user TEXT NOT NULL, device TEXT NOT NULL, committed_at_ms INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS base (
-    id BLOB PRIMARY KEY, parent BLOB NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, version INTEGER NOT NULL,
-    digest BLOB, executable INTEGER NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
-    ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, local_name TEXT, trusted INTEGER NOT NULL,
-    mounted INTEGER NOT NULL, manifest BLOB) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS block (
-    digest BLOB PRIMARY KEY, object BLOB NOT NULL, offset INTEGER NOT NULL, length INTEGER NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS in_flight (request_id BLOB PRIMARY KEY, mutations BLOB NOT NULL, evidence TEXT NOT NULL);
-"""
+_MIGRATIONS = files("clients.sync") / "migrations"
+"""`NNNN-name.sql`: what makes format NNNN of the one before."""
 
 _GATHERED = 2000
 """Nodes that are held in memory before they are written."""
@@ -118,15 +104,7 @@ class State:
             raise
 
     def _prepared(self) -> State:
-        self._db.executescript(_SCHEMA)
-        found = self._meta("format")
-        if found is None:
-            self._db.execute("INSERT INTO meta VALUES ('format', ?)", (FORMAT,))
-        elif found != FORMAT:
-            raise StateUnusable(
-                f"{self._path} was written by another version of Syncline (format {found}, this one knows {FORMAT}); "
-                "update the client"
-            )
+        _migrate(self._db, self._path)
         return self
 
     def close(self) -> None:
@@ -316,6 +294,21 @@ class State:
         self._begin()
         self._db.execute("DELETE FROM in_flight WHERE request_id = ?", (request,))
 
+    # ---- what this device leaves out ----
+
+    def excluded(self) -> list[Exclusion]:
+        """By path."""
+        rows = self._db.execute("SELECT path, node FROM excluded ORDER BY path")
+        return [Exclusion(path, NodeId(node) if node is not None else None) for path, node in rows]
+
+    def put_excluded(self, exclusion: Exclusion) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO excluded VALUES (?, ?)", (exclusion.path, exclusion.node))
+
+    def remove_excluded(self, path: str) -> None:
+        self._begin()
+        self._db.execute("DELETE FROM excluded WHERE path = ?", (path,))
+
     # ---- inside ----
 
     def _meta(self, key: str) -> Any:
@@ -347,6 +340,55 @@ class State:
         )
         self._nodes.clear()
         self._base.clear()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """The formats and the scripts that lead to them, in order."""
+    found = [(int(one.name[:4]), one.read_text()) for one in _MIGRATIONS.iterdir() if one.name.endswith(".sql")]
+    return sorted(found)
+
+
+def _migrate(db: sqlite3.Connection, path: Path | None) -> None:
+    """Bring a database to the newest format, all or nothing. StateUnusable, before anything is changed."""
+    steps = migrations()
+    newest = steps[-1][0]
+    if _format_of(db) == newest:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        found = _format_of(db)  # once more, now that nobody else migrates it
+        if found > newest:
+            raise StateUnusable(
+                f"{path} was written by a newer version of Syncline (format {found}, this one knows {newest}); "
+                "nothing was changed, update this client"
+            )
+        for number, script in steps:
+            if number > found:
+                for statement in _statements(script):
+                    db.execute(statement)
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (newest,))
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+def _format_of(db: sqlite3.Connection) -> int:
+    """Zero for an empty database."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+        return 0
+    row = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _statements(script: str) -> Iterator[str]:
+    """One by one: SQLite's own way to run a script ends the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
 
 
 def set_aside(path: Path, now: datetime) -> Path:

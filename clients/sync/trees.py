@@ -6,10 +6,12 @@ travel (NFC); how this device spells a name is kept beside it, so that a file is
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from clients.sync.naming import EVERY_NAME, Naming
 from clients.transfer.jobs import Signature
 from core.blocks import Digest
 from core.identifiers import ID_BYTES, ROOT, NodeId
@@ -163,40 +165,104 @@ def in_transit(name: str) -> NodeId | None:
 # ---- the remote tree ----
 
 
-def live_nodes(known: Mapping[NodeId, RemoteNode]) -> tuple[dict[NodeId, RemoteNode], list[Problem]]:
-    """The live nodes with names that can be in a folder, parents before children; and those that cannot, by path.
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The live nodes that can be in a folder, parents before children, and what is wrong with others, by path.
+
+    `withheld` are the nodes that cannot be where the space has them; what is below those is not in the tree either.
+    """
+
+    nodes: dict[NodeId, RemoteNode]
+    problems: list[Problem]
+    withheld: frozenset[NodeId]
+
+
+def live_nodes(
+    known: Mapping[NodeId, RemoteNode], base: Mapping[NodeId, BaseNode] | None = None, naming: Naming = EVERY_NAME
+) -> Live:
+    """The live nodes of the space.
 
     What comes from the space is not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node
-    without a parent never gets into the tree.
+    without a parent never gets into the tree. A node of the `base` that has got a name that cannot be here counts as
+    being where it was: it goes on being synced under its old name.
     """
+    base = base or {}
     children: dict[NodeId, list[RemoteNode]] = {}
     for node in known.values():
         if not node.deleted and node.id != ROOT:
             children.setdefault(node.parent, []).append(node)
     live: dict[NodeId, RemoteNode] = {}
     problems: list[Problem] = []
+    names: dict[NodeId, dict[str, str]] = {}
+    withheld: dict[NodeId, RemoteNode] = {}
     pending: list[tuple[NodeId, str]] = [(ROOT, "")]
-    while pending:
-        parent, path = pending.pop()
-        names: set[str] = set()
-        for node in sorted(children.get(parent, ()), key=lambda node: (node.name, node.seq, node.id)):
-            if problem := _unusable(node, names):
-                problems.append(Problem(printable(path + node.name), problem))
-                continue
-            names.add(node.name)
-            live[node.id] = node
-            if node.kind is NodeKind.DIRECTORY:
-                pending.append((node.id, f"{path}{node.name}/"))
-    return live, problems
+
+    def claim(node: RemoteNode) -> tuple[bool, str, int, NodeId]:
+        before = base.get(node.id) if naming.folds_case else None
+        return before is None or before.place != node.place, node.name, node.seq, node.id
+
+    def descend() -> None:
+        while pending:
+            parent, path = pending.pop()
+            taken = names.setdefault(parent, {})
+            for node in sorted(children.get(parent, ()), key=claim):
+                if problem := _unusable(node, taken, naming):
+                    problems.append(Problem(printable(path + node.name), problem))
+                    withheld[node.id] = node
+                    continue
+                taken[naming.key(node.name)] = node.name
+                live[node.id] = node
+                if node.kind is NodeKind.DIRECTORY:
+                    pending.append((node.id, f"{path}{node.name}/"))
+
+    descend()
+    misplaced = set(withheld)
+    while returning := [node for node in withheld.values() if _was_usable(node, base, live, names, naming)]:
+        node = returning[0]
+        before = base[withheld.pop(node.id).id]
+        names.setdefault(before.parent, {})[naming.key(before.name)] = before.name
+        live[node.id] = dataclasses.replace(node, parent=before.parent, name=before.name)
+        if node.kind is NodeKind.DIRECTORY:
+            places = {one.id: one.place for one in live.values()}
+            pending.append((node.id, f"{path_of(node.id, places)}/"))
+            descend()
+            misplaced |= withheld.keys()
+    return Live(live, problems, frozenset(misplaced))
 
 
-def _unusable(node: RemoteNode, names: set[str]) -> str | None:
+def _was_usable(
+    node: RemoteNode,
+    base: Mapping[NodeId, BaseNode],
+    live: Mapping[NodeId, RemoteNode],
+    names: Mapping[NodeId, Mapping[str, str]],
+    naming: Naming,
+) -> bool:
+    """Whether the node can still be where it was."""
+    before = base.get(node.id)
+    return (
+        before is not None
+        and before.kind is node.kind
+        and (node.kind is NodeKind.DIRECTORY or node.digest is not None)
+        and (before.parent == ROOT or before.parent in live)
+        and naming.key(before.name) not in names.get(before.parent, {})
+    )
+
+
+def _unusable(node: RemoteNode, taken: Mapping[str, str], naming: Naming) -> str | None:
     if problem := name_problem(node.name):
         return f"{problem}; rename it in the space"
     if node.parent == ROOT and node.name == RESERVED_AT_ROOT:
         return f"{RESERVED_AT_ROOT!r} is reserved; rename it in the space"
-    if node.name in names:
+    if problem := naming.problem(node.name):
+        return f"{problem}; it stays in the space only, rename it there"
+    other = taken.get(naming.key(node.name))
+    if other == node.name:
         return "another item of the space has the same name; rename one of them"
+    if other is not None:
+        return (
+            f"its name differs from {other!r} in upper and lower case only, which the filesystem of this folder "
+            "cannot tell apart; it stays in the space only, rename one of them"
+        )
     if node.kind is not NodeKind.DIRECTORY and node.digest is None:
         return "the space says nothing about its content"
     return None

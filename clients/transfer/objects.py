@@ -18,11 +18,13 @@ from clients.sdk.credentials import Access, Credentials
 from clients.sdk.discovery import Storage
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.requests import Requests
+from clients.transfer.limit import Limit
 from core.blocks import Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 from runtime import traces
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import ClientConfig, S3Credential
 
     from clients.sdk.space import Space
@@ -36,6 +38,9 @@ CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 SILENCE_TIMEOUT: Final = timedelta(seconds=30)
 """A GET that brings nothing for this long is dead."""
 GET_TIMEOUT: Final = timedelta(minutes=30)
+LIMITED_GET_TIMEOUT: Final = timedelta(days=1)
+"""A GET under a limit takes as long as it takes."""
+_CHUNK: Final = 64 * 1024
 PUT_TIMEOUT: Final = timedelta(minutes=2)
 """A PUT that is not done after this time is dead, or the line is slow: then it gets twice the time from now on.
 Nothing else tells the one from the other."""
@@ -80,9 +85,16 @@ class _Stores(NamedTuple):
 
 
 class S3Objects:
-    """ObjectStore on S3: one PUT for each object, with its checksum, and only where there is none yet."""
+    """ObjectStore on S3: one PUT for each object, with its checksum, and only where there is none yet.
 
-    def __init__(self, storage: Storage, credentials: Credentials, requests: Requests) -> None:
+    With a `limit`, a GET is read no faster than that, in small chunks. A PUT is charged as a whole before it is sent,
+    since obstore takes the object as one piece: the average is right, and an object goes at the line's speed.
+    """
+
+    def __init__(
+        self, storage: Storage, credentials: Credentials, requests: Requests, limit: Limit | None = None
+    ) -> None:
+        self._limit = limit
         self._storage = storage
         self._credentials = credentials
         self.requests = requests
@@ -92,6 +104,8 @@ class S3Objects:
 
     def put(self, digest: Digest, data: bytes) -> None:
         def put(stores: _Stores, key: str) -> None:
+            if self._limit is not None:
+                self._limit.take(len(data))
             self.requests.add(s3_put=1)
             try:
                 # obstore sends the SHA-256 of what it is given; `bytes` cannot have changed since they were hashed.
@@ -108,13 +122,17 @@ class S3Objects:
 
     def get(self, digest: Digest) -> memoryview:
         def get(store: S3Store, key: str) -> memoryview:
-            return memoryview(obstore.get(store, key).bytes())
+            answer = obstore.get(store, key)
+            return memoryview(answer.bytes()) if self._limit is None else _read(answer, self._limit)
 
         return self._received(digest, get)
 
     def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
         def get_range(store: S3Store, key: str) -> memoryview:
             try:
+                if self._limit is not None:
+                    answer = obstore.get(store, key, options={"range": (offset, offset + length)})
+                    return _read(answer, self._limit)
                 return memoryview(obstore.get_range(store, key, start=offset, length=length))
             except exceptions.GenericError as error:
                 if _answer(error)[0] == _BEYOND_THE_END:
@@ -168,9 +186,10 @@ class S3Objects:
         prefix = self._credentials.get().key_prefix
         with self._lock:
             if self._opened is None:
+                get_timeout = GET_TIMEOUT if self._limit is None else LIMITED_GET_TIMEOUT
                 self._opened = _Stores(
                     put=_open(self._storage, self._provide, {"timeout": self._put_timeout}),
-                    get=_open(self._storage, self._provide, {"timeout": GET_TIMEOUT, "read_timeout": SILENCE_TIMEOUT}),
+                    get=_open(self._storage, self._provide, {"timeout": get_timeout, "read_timeout": SILENCE_TIMEOUT}),
                 )
             return self._opened, prefix
 
@@ -201,10 +220,19 @@ def _span(operation: str) -> traces.Span:
     return traces.span(f"S3.{operation}", kind=traces.Kind.CLIENT, rpc__system="aws-api", rpc__service="S3")
 
 
-def open_objects(space: Space, access: Access) -> S3Objects:
+def _read(answer: GetResult, limit: Limit) -> memoryview:
+    """All of an answer, no faster than the limit: what is not read waits in the network."""
+    data = bytearray()
+    for chunk in answer.stream(min_chunk_size=_CHUNK):
+        limit.take(len(chunk))
+        data += chunk
+    return memoryview(data)
+
+
+def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:
     """The objects of a space of a signed-in device. Calls nobody yet."""
     session = space.session
-    return S3Objects(session.deployment.s3, Credentials(session, space.id, access), session.requests)
+    return S3Objects(session.deployment.s3, Credentials(session, space.id, access), session.requests, limit)
 
 
 def _open(storage: Storage, provide: Callable[[], S3Credential], patience: ClientConfig) -> S3Store:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.sync.fakes import MemorySpace
+from tests.clients.sync.fakes import Device, MemorySpace
 
 
 @pytest.fixture
@@ -29,3 +29,18 @@ def space() -> Iterator[MemorySpace]:
     space = MemorySpace()
     yield space
     space.close()
+
+
+@pytest.fixture
+def one(base: Path, space: MemorySpace) -> Device:
+    return Device(base, "one", space)
+
+
+@pytest.fixture
+def two(base: Path, space: MemorySpace) -> Device:
+    return Device(base, "two", space)
+
+
+@pytest.fixture
+def three(base: Path, space: MemorySpace) -> Device:
+    return Device(base, "three", space)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.sdk.requests import Counts
-from clients.sync.engine import Engine, KnownBlocks, Transfers
+from clients.sync.engine import AS_BEFORE, Engine, KnownBlocks, Transfers, Wanted
 from clients.sync.files import PRIVATE, TEMPORARY, Files
 from clients.sync.folder import Folder, link, open_folder
 from clients.sync.report import Report
@@ -597,9 +597,11 @@ class Device:
             **changes,
         )
 
-    def sync(self, point: Point | None = None, *, allow_mass_delete: bool = False) -> Report:
+    def sync(
+        self, point: Point | None = None, *, allow_mass_delete: bool = False, wanted: Wanted = AS_BEFORE, **changes: Any
+    ) -> Report:
         self.calls.clear()
-        return self.engine(point).sync(allow_mass_delete=allow_mass_delete)
+        return self.engine(point, **changes).sync(allow_mass_delete=allow_mass_delete, wanted=wanted)
 
     def tree(self) -> dict[str, object]:
         return tree_of(self.root)

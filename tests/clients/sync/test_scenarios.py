@@ -24,21 +24,6 @@ from tests.clients.sync.fakes import Answer, Crash, CrashAt, Device, MemorySpace
 NFC, NFD = unicodedata.normalize("NFC", "naïve"), unicodedata.normalize("NFD", "naïve")
 
 
-@pytest.fixture
-def one(base: Path, space: MemorySpace) -> Device:
-    return Device(base, "one", space)
-
-
-@pytest.fixture
-def two(base: Path, space: MemorySpace) -> Device:
-    return Device(base, "two", space)
-
-
-@pytest.fixture
-def three(base: Path, space: MemorySpace) -> Device:
-    return Device(base, "three", space)
-
-
 def sync(*devices: Device) -> list[Report]:
     """Sync each once, in this order; nothing may be left over."""
     reports = [device.sync() for device in devices]

@@ -23,7 +23,8 @@ def remote(number: int, name: str, parent: int = 0, kind: NodeKind = NodeKind.FI
 
 def live(*nodes: RemoteNode) -> tuple[list[str], list[str]]:
     """The names that got in, and the paths of the problems."""
-    found, problems = live_nodes({node.id: node for node in nodes})
+    live = live_nodes({node.id: node for node in nodes})
+    found, problems = live.nodes, live.problems
     return [node.name for node in found.values()], [problem.path for problem in problems]
 
 

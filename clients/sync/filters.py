@@ -1,0 +1,242 @@
+"""What stays out of a sync: ignored files that the space does not have, and what this device has excluded.
+
+Ignore rules are those of git: `.synclineignore` in any directory, patterns of a deeper one before those above, the last
+that matches decides, nothing below an ignored directory is looked at. They keep files from being uploaded; what is in
+the space goes on being synced. What is excluded is left alone on both sides, whatever becomes of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import pathspec
+
+from clients.sync.files import Files
+from clients.sync.scan import TOP, Scan
+from clients.sync.trees import Problem, RemoteNode, path_of, printable
+from core.blocks import MIB
+from core.identifiers import ROOT, NodeId
+from core.names import normalize
+from core.tree import NodeKind
+
+IGNORE_FILE = ".synclineignore"
+_LONGEST = MIB
+
+BUILT_IN = (
+    # What file managers leave in each directory that somebody looks at: a view, no content.
+    ".DS_Store",
+    "Thumbs.db",
+    "ehthumbs.db",
+    "[Dd]esktop.ini",
+    # What systems keep at the root of a disk.
+    "/.Spotlight-V100/",
+    "/.Trashes/",
+    "/.Trash-*/",
+    "/.fseventsd/",
+    "/$RECYCLE.BIN/",
+    "/System Volume Information/",
+    # Who has a document open: Office, LibreOffice, Emacs (a link to nowhere).
+    "~$*",
+    ".~lock.*#",
+    ".#*",
+    # Unsaved work, which is worth something only on this device and to that program: Vim, Kate, Emacs.
+    ".*.sw[nop]",
+    ".*.kate-swp",
+    r"\#*#",
+    # Halves of a file that is just being saved: Word, programs of GNOME.
+    "~WR[DLA]*.tmp",
+    ".goutputstream-*",
+    # Deleted files that a program still has open.
+    ".nfs0*",
+    ".fuse_hidden*",
+)
+"""Droppings of systems and editors. A pattern with `!` in an ignore file takes one back.
+
+Not here, since people keep files of such names: `*.tmp`, `*~`, `*.bak`, `*.part`, and `._*` (a Mac's resource forks).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A path that this device does not sync, and the node that the space has there, which it may rename."""
+
+    path: str
+    node: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """All that exclusions mean at one moment: nodes of the space with all below them, and paths in the folder."""
+
+    nodes: frozenset[NodeId]
+    paths: frozenset[str]
+
+    @classmethod
+    def of(cls, exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> Excluded:
+        """`live` has parents before children."""
+        exclusions = list(exclusions)
+        if not exclusions:
+            return NOTHING_EXCLUDED
+        places = {node.id: node.place for node in live.values()}
+        tops = {one.node for one in exclusions} & live.keys()
+        paths = {one.path for one in exclusions} | {path_of(node, places) for node in tops if node is not None}
+        at = _by_path(paths, live)
+        nodes = {*tops, *at.values()}
+        for node in live.values():
+            if node.parent in nodes:
+                nodes.add(node.id)
+        return cls(frozenset(node for node in nodes if node is not None), frozenset(paths))
+
+
+NOTHING_EXCLUDED = Excluded(frozenset(), frozenset())
+
+
+def found_again(exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
+    """The exclusions whose node has only now become known, or is another one now."""
+    open_ = [one for one in exclusions if one.node not in live]
+    at = _by_path({one.path for one in open_}, live)
+    return [Exclusion(one.path, at[one.path]) for one in open_ if one.path in at]
+
+
+def _by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str, NodeId]:
+    """The nodes at these paths."""
+    prefixes: dict[str, None] = {}
+    for path in paths:
+        names = path.split("/")
+        prefixes.update(("/".join(names[:length]), None) for length in range(1, len(names) + 1))
+    wanted = set(prefixes)
+    at = {"": ROOT}
+    below = {prefix.rpartition("/")[0] for prefix in wanted}
+    above: dict[NodeId, str] = {ROOT: ""}
+    for node in live.values():
+        if (parent := above.get(node.parent)) is None:
+            continue
+        path = f"{parent}/{node.name}" if parent else node.name
+        if path in wanted:
+            at[path] = node.id
+            if path in below:
+                above[node.id] = path
+    return {path: at[path] for path in paths if path in at}
+
+
+class _Rules:
+    """The patterns of one file, asked about one thing at a time, from the top down.
+
+    pathspec answers for whole paths, where a pattern of a directory speaks for all below it. Here those have been
+    decided already, and a pattern counts only if it names the thing itself: the last that does.
+    """
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._patterns = [
+            (pattern.include, pattern.regex, _DIRECTORY_MARK in pattern.regex.groupindex)
+            for pattern in reversed(list(pathspec.GitIgnoreSpec.from_lines(lines).patterns))
+            if pattern.include is not None and pattern.regex is not None
+        ]
+
+    def verdict(self, path: str, *, is_directory: bool) -> bool | None:
+        """Whether what is at `path` is ignored; None if no pattern names it."""
+        marked = f"{path}/" if is_directory else path
+        for include, regex, has_mark in self._patterns:
+            if not has_mark:
+                if regex.match(path):
+                    return include
+            elif any(match.end(_DIRECTORY_MARK) in {-1, len(marked)} for match in regex.finditer(marked)):
+                return include
+        return None
+
+
+_DIRECTORY_MARK = "ps_d"
+"""What pathspec calls the group of the '/' after what a pattern names."""
+
+
+class Filters:
+    """The rules over one scan. Entries go by number; what nobody asks about costs nothing."""
+
+    def __init__(self, scan: Scan, files: Files, excluded: frozenset[str] = frozenset()) -> None:
+        self.problems: list[Problem] = []
+        self._scan = scan
+        self._files = files
+        self._excluded_paths = excluded
+        self._excluded: dict[int, bool] = {TOP: False}
+        self._ignored: dict[int, bool] = {TOP: False}
+
+    def is_left_out(self, number: int) -> bool:
+        """Whether an entry is left out, unless it is in the space."""
+        return self.is_excluded(number) or self.is_ignored(number)
+
+    def is_excluded(self, number: int) -> bool:
+        if not self._excluded_paths:
+            return False
+        for at in reversed(self._unknown(number, self._excluded)):
+            entry = self._scan.entries[at]
+            above = self._excluded[entry.parent]
+            self._excluded[at] = above or self.excludes_path(self._scan.path(at))
+        return self._excluded[number]
+
+    def excludes_path(self, path: str) -> bool:
+        """Whether exactly this path is excluded, however it is spelled."""
+        return normalize(path) in self._excluded_paths
+
+    def is_ignored(self, number: int) -> bool:
+        """Whether a rule says so, whatever the space has."""
+        for at in reversed(self._unknown(number, self._ignored)):
+            parent = self._scan.entries[at].parent
+            self._ignored[at] = self._ignored[parent] or self._matches(at)
+        return self._ignored[number]
+
+    def _unknown(self, number: int, known: Mapping[int, bool]) -> list[int]:
+        """The entry and those above it, nearest first, of which nothing is known."""
+        chain = []
+        while number not in known:
+            chain.append(number)
+            number = self._scan.entries[number].parent
+        return chain
+
+    def _matches(self, number: int) -> bool:
+        entry = self._scan.entries[number]
+        path, is_directory = entry.name, entry.kind is NodeKind.DIRECTORY
+        directory = entry.parent
+        while True:
+            rules = self._rules.get(directory)
+            if rules is not None and (verdict := rules.verdict(path, is_directory=is_directory)) is not None:
+                return verdict
+            if directory == TOP:
+                return _BUILT_IN.verdict(path, is_directory=is_directory) is True
+            above = self._scan.entries[directory]
+            path = f"{above.name}/{path}"
+            directory = above.parent
+
+    @cached_property
+    def _rules(self) -> dict[int, _Rules]:
+        return {
+            entry.parent: self._read(self._scan.path(number))
+            for number, entry in enumerate(self._scan.entries)
+            if entry.name == IGNORE_FILE and entry.kind is NodeKind.FILE
+        }
+
+    def _read(self, path: str) -> _Rules:
+        try:
+            with os.fdopen(self._files.open_file(path), "rb") as file:
+                text = file.read(_LONGEST + 1).decode("utf-8-sig")
+            if len(text) > _LONGEST:
+                raise ValueError(f"it has more than {_LONGEST} bytes")
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            self.problems.append(
+                Problem(printable(path), f"it cannot be read ({why}); nothing new beside it is uploaded until it can")
+            )
+            return _Rules(["*"])
+        lines = []
+        for number, line in enumerate(normalize(text).splitlines(), 1):
+            try:
+                pathspec.GitIgnoreSpec.from_lines([line])
+                lines.append(line)
+            except ValueError:
+                self.problems.append(Problem(printable(path), f"line {number} is no pattern, and was passed over"))
+        return _Rules(lines)
+
+
+_BUILT_IN = _Rules(BUILT_IN)
