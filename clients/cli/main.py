@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from importlib import import_module
-from typing import Final
+from typing import Final, NoReturn
 
 import click
 
@@ -62,6 +63,14 @@ SUMMARIES: Final = {
 }
 
 
+class Interrupted(BaseException):
+    """Somebody has ended the command, which has put everything in order; `status` is what a script sees of it."""
+
+    def __init__(self, status: int = INTERRUPTED) -> None:
+        super().__init__()
+        self.status = status
+
+
 class Commands(click.Group):
     """Loads a command's family when the command is asked for."""
 
@@ -74,6 +83,12 @@ class Commands(click.Group):
                 commands: list[click.Command] = import_module(module).COMMANDS
                 return next(command for command in commands if command.name == cmd_name)
         return None
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted from None  # before click writes a line of its own
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -118,10 +133,6 @@ def main() -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         status = _unread()
-    if status == INTERRUPTED:
-        # Threads may still wait for a slow line. Nothing needs them: a crash at any point loses nothing either.
-        sys.stderr.flush()
-        os._exit(status)
     raise SystemExit(status)
 
 
@@ -130,9 +141,8 @@ def _run() -> int:
         status: int = cli.main(standalone_mode=False) or 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        _say("interrupted; what was done so far is kept, run the same command again to go on")
-        return INTERRUPTED
+    except (click.Abort, KeyboardInterrupt, Interrupted) as ended:
+        _leave(ended.status if isinstance(ended, Interrupted) else INTERRUPTED)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -150,6 +160,19 @@ def _run() -> int:
         _say(f"internal error ({type(error).__name__}: {error}); please report it, {DEBUG}=1 shows where it comes from")
         return FAILED
     return status
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: threads may still wait for a slow line, and a crash at any point loses nothing either.
+
+    Called while the interruption is handled, since what it holds would else be waited for.
+    """
+    if status == INTERRUPTED:
+        _say("interrupted; what was done so far is kept, run the same command again to go on")
+    with suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _unread() -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from clients.cli.main import Interrupted
 from clients.cli.output import json_option, print_json, print_table, signed_in
 from clients.cli.progress import Progress, progress
 from clients.sdk.account import PERSONAL, Accounts
@@ -226,7 +227,7 @@ def _sync_for_ever(
                 _print(report, as_json)
                 sys.stdout.flush()
     except KeyboardInterrupt:
-        return 0
+        raise Interrupted(0) from None
     return 0
 
 

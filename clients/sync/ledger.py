@@ -133,7 +133,14 @@ class Ledger:
         real = self.real(node)
         there = self.mirror.nodes.get(real) if real is not None else None
         here = self.here.get(node)
-        if there is None or here is None or there.deleted or there.place != (self.real(parent), name):
+        if there is None or here is None or there.deleted:
+            return
+        before, above = self.base.get(there.id), self.real(parent)
+        if above is None:
+            return
+        place = above, name
+        # What the space has moved to where it cannot be here, or just now, is agreed on but for its place.
+        if there.place != place and (before is None or before.place != place):
             return
         if (here.digest, here.executable) != (there.digest, there.executable):
             return
@@ -141,8 +148,8 @@ class Ledger:
             return
         agreed = BaseNode(
             id=there.id,
-            parent=there.parent,
-            name=there.name,
+            parent=above,
+            name=name,
             kind=there.kind,
             version=there.version,
             digest=there.digest,

@@ -5,6 +5,7 @@ What is done in a thread belongs to the trace of who asked for it.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -59,13 +60,17 @@ class Run(Generic[R]):
         return self._error
 
     def stop(self) -> None:
-        """Returns when all threads have ended; what has not begun is left undone."""
+        """Returns when all threads have ended; what has not begun is left undone.
+
+        When the user interrupts, nobody waits for requests under way: the process is about to end.
+        """
+        wait = not isinstance(sys.exception(), KeyboardInterrupt)
         with self.lock:
             self.stopping = True
         self.wake()
         for executor in self._executors:
-            executor.shutdown(wait=True, cancel_futures=True)
-        for thread in self._threads:
+            executor.shutdown(wait=wait, cancel_futures=True)
+        for thread in self._threads if wait else ():
             thread.join()
 
     # ---- any thread ----

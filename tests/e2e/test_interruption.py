@@ -1,0 +1,77 @@
+"""Ctrl-C at any moment of a sync: one line, exit code 130, nothing broken, nothing left lying about."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clients.cli.main import INTERRUPTED
+from stack.demo import REPOSITORY, Device, same_trees
+
+NewDevice = Callable[..., Device]
+
+
+def interrupted_sync(device: Device, after: float, *arguments: str) -> tuple[int, str]:
+    """A sync that gets SIGINT so many seconds after it began to work; its exit code and what it said on stderr."""
+    child = subprocess.Popen(
+        [sys.executable, "-m", "clients.cli", "sync", str(device.folder), *arguments],
+        env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=REPOSITORY,
+    )
+    lock = device.folder / ".syncline" / "lock"
+    deadline = time.monotonic() + 60
+    while child.poll() is None and not is_locked(lock) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    try:
+        child.wait(after)
+    except subprocess.TimeoutExpired:
+        child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=20)
+    return child.returncode, said
+
+
+def is_locked(path: Path) -> bool:
+    """Whether the sync has the folder, by the system's own list."""
+    if not path.exists():
+        return False
+    inode = path.stat().st_ino
+    return any(line.split()[5].endswith(f":{inode}") for line in Path("/proc/locks").read_text().splitlines())
+
+
+@pytest.mark.parametrize("arguments", [(), ("--limit-up", "300K", "--limit-down", "300K")])
+def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arguments: tuple[str, ...]) -> None:
+    source = random.Random(1)
+    one, two = new_device("one"), None
+    interrupted = 0
+    for turn in range(6):
+        for n in range(150):
+            (one.folder / f"{turn}-{n}").write_bytes(source.randbytes(2000))
+        (one.folder / f"large {turn}").write_bytes(source.randbytes(2_000_000))
+        for device in filter(None, (one, two)):
+            code, said = interrupted_sync(device, source.uniform(0, 1.0), *arguments)
+            assert code in {0, INTERRUPTED}, said
+            assert "Traceback" not in said
+            assert "Exception ignored" not in said
+            if code == INTERRUPTED:
+                interrupted += 1
+                assert said == (
+                    "syncline: interrupted; what was done so far is kept, run the same command again to go on\n"
+                )
+        one.sync()
+        two = two or new_device("two", one.owner)
+        two.sync()
+        assert same_trees(one, two) == 151 * (turn + 1)
+        for device in (one, two):
+            assert not list((device.folder / ".syncline" / "tmp").iterdir())
+    assert interrupted > 3
