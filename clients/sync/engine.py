@@ -26,7 +26,7 @@ from clients.sync.ports import Downloader, NoProgress, Progress, Space, Uploader
 from clients.sync.report import Report
 from clients.sync.scan import Scan, scan
 from clients.sync.state import State, set_aside, translated
-from clients.sync.trees import BaseNode, LocalNode, Problem, RemoteNode, live_nodes, path_of
+from clients.sync.trees import RECOVERED, BaseNode, LocalNode, Problem, RemoteNode, live_nodes, path_of
 from core.blocks import BlockRef, Digest
 from core.errors import InvalidArgument
 from core.identifiers import ROOT, NodeId, RequestId, new_request_id
@@ -408,7 +408,7 @@ class _Run:
             above = path_of(before.parent, places) if before is not None else ""
             if above and not self._files.exists(above):
                 above = ""
-            name = before.name if before is not None else "recovered file"
+            name = before.name if before is not None else RECOVERED
             prefix = f"{above}/" if above else ""
             return prefix + conflict_name(name, self._label, _Taken(self._files, prefix))
 

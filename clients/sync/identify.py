@@ -15,6 +15,7 @@ from typing import Protocol
 from clients.sync.merge import Base, Remote
 from clients.sync.scan import TOP, Entry, Scan
 from clients.sync.trees import (
+    RECOVERED,
     BaseNode,
     LocalNode,
     Place,
@@ -511,6 +512,9 @@ class _Identification:
         if n in self._stopped:
             known = before or self._remote[node]
             home = known.place
+        elif in_transit(entry.local_name) is not None:
+            # It was moved aside before it was anything in the space, and nobody knows any more what it was called.
+            home = (self._nodes[entry.parent], RECOVERED)
         return LocalNode(
             id=node,
             parent=self._nodes[entry.parent],

@@ -148,6 +148,8 @@ def original_id(node: NodeId) -> NodeId:
 
 # ---- names in transit ----
 
+RECOVERED = "recovered item"
+"""What is called so was moved aside by a run that was interrupted, and had no name that anybody remembers."""
 _TRANSIT = re.compile(r"\.syncline-((?:[0-9a-f]{2})+)")
 
 

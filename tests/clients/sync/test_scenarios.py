@@ -15,6 +15,7 @@ import pytest
 from clients.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
 from clients.sync.folder import link
 from clients.sync.report import Report
+from clients.sync.trees import new_local_id, transit_name
 from core.blocks import MIB
 from core.errors import NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import ROOT, NodeId, RequestId
@@ -616,6 +617,13 @@ def test_the_disk_comes_before_the_name_and_before_the_state(one: Device, two: D
             case "state commit":
                 assert not unsaid, passed
     assert {"finished", "moved", "exchanged", "directory made", "directory removed", "unlinked"} <= {*passed}
+
+
+def test_something_new_that_was_aside_when_the_run_was_killed_gets_a_name(one: Device, two: Device) -> None:
+    """Nobody knows any more what it was called; but its name in transit must not get into the space."""
+    agreed({"d": None}, one, two)
+    one.write(f"d/{transit_name(new_local_id(1))}/a.txt", b"a")
+    assert settled(one, two) == {"d": None, "d/recovered item": None, "d/recovered item/a.txt": b"a"}
 
 
 # ---- roots, state, and a space that went back ----
