@@ -57,7 +57,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
     ):
         budget = Budget(settings.content_memory_bytes)
         metrics.CONTENT_MEMORY.set_function(budget.taken)
-        readiness = Readiness({"auth": HealthyPeer(auth), "metadata": HealthyPeer(metadata)})
+        readiness = Readiness({"auth": HealthyPeer(auth, "auth"), "metadata": HealthyPeer(metadata, "metadata")})
         app = routes(
             endpoints=endpoints(settings, region=adapters.region),
             jwks=Jwks(AuthKeys(auth)),

@@ -27,6 +27,8 @@ METADATA: Final = metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"].fu
 IDEMPOTENT: Final = (f"{AUTH}/GetJwks", f"{METADATA}/GetNode")
 
 _HEALTH_SECONDS: Final = 1.0
+_HEALTH_OF: Final = "x-syncline-service"
+"""Tells a balancer whose health is meant: the rpc has the same path for all services."""
 
 
 class MetadataNodes:
@@ -62,13 +64,16 @@ class AuthKeys:
 class HealthyPeer:
     """Peer, by its gRPC health service."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, name: str) -> None:
         self._stub: Any = health_pb2_grpc.HealthStub(channel)  # the types of its methods are not published
+        self._metadata = ((_HEALTH_OF, name),)
 
     async def serves(self) -> bool:
         """See Peer."""
         try:
-            answer = await self._stub.Check(health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS)
+            answer = await self._stub.Check(
+                health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS, metadata=self._metadata
+            )
         except grpc.RpcError:
             return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

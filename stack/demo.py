@@ -2,10 +2,14 @@
 
 Every step is the command line as a person uses it, each device with a SYNCLINE_HOME of its own. The story checks
 itself as it goes; the exit status is 0 only if all that it tells is true.
+
+With `--endpoint` it is told of a system that runs already, and `--aws` says where that one's embedded AWS is, in which
+the mails can be read.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -15,11 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from core.identifiers import new_text_id
+from stack.emulator import mails
 from stack.running import running_stack
 
 MIB: Final = 1 << 20
@@ -30,6 +37,8 @@ REPOSITORY: Final = Path(__file__).resolve().parent.parent
 NOT_COPIED: Final = shutil.ignore_patterns(
     ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist"
 )
+
+Mails = list[dict[str, Any]]
 
 
 class StoryBroken(Exception):
@@ -58,10 +67,12 @@ class Device:
     owner: str
     name: str
     root: Path
+    tag: str = ""
+    """Tells this owner from another one of the same name who has an account already."""
 
     @property
     def email(self) -> str:
-        return f"{self.owner.lower()}@example.com"
+        return f"{self.owner.lower()}{self.tag}@example.com"
 
     @property
     def folder(self) -> Path:
@@ -138,108 +149,103 @@ def moved(figures: dict[str, Any]) -> str:
     )
 
 
-def story(tell: Teller, scratch: Path) -> None:
-    laptop = Device("Ann", "laptop", scratch / "laptop")
-    desktop = Device("Ann", "desktop", scratch / "desktop")
-    notebook = Device("Ben", "notebook", scratch / "notebook")
+def story(tell: Teller, scratch: Path, *, endpoint: str, mails: Callable[[], Mails] | None, tag: str = "") -> None:
+    """All but how the system came up. `mails` are all that were sent; without it the story cannot look."""
+    laptop = Device("Ann", "laptop", scratch / "laptop", tag)
+    desktop = Device("Ann", "desktop", scratch / "desktop", tag)
+    notebook = Device("Ben", "notebook", scratch / "notebook", tag)
 
-    tell.chapter("The whole system starts on this machine")
-    with running_stack() as stack:
-        tell.say(f"{stack.endpoint} serves after {time.monotonic() - tell.began:.1f} s: auth, metadata, notify, the")
-        tell.say("gateway, and an embedded AWS that enforces every signature and policy")
-
-        tell.chapter("Ann and Ben sign up; Ann makes a space and shares it with Ben")
-        for device in (laptop, notebook):
-            device.run(
-                *("signup", "--endpoint", stack.endpoint, "--email", device.email, "--password-stdin"),
-                *("--device", device.name),
-                stdin=f"{device.owner}'s long password\n",
-            )
-        laptop.run("spaces", "create", "Project")
-        laptop.run("share", "Project", notebook.email, "--role", "editor")
-        tell.say(f"{laptop.email} owns 'Project', {notebook.email} may edit it")
-
-        tell.chapter("Ann syncs this repository's work tree and a generated file of 64 MiB")
-        shutil.copytree(REPOSITORY, laptop.folder, ignore=NOT_COPIED, symlinks=True)
-        big = laptop.folder / "generated.bin"
-        big.write_bytes(random.Random(1).randbytes(BIG_FILE_BYTES))  # noqa: S311 - data, not a secret
-        (laptop.folder / "an empty directory").mkdir()
-        figures = laptop.sync("--space", "Project")
-        require(figures["uploaded"] > 100, "the work tree has more files than that")
-        tell.say(moved(figures))
-
-        tell.chapter("Ben's notebook joins, and gets the same tree")
-        notebook.folder.mkdir(parents=True)
-        tell.say(moved(notebook.sync("--space", "Project")))
-        tell.say(f"{same_trees(laptop, notebook)} files and directories, the same byte for byte")
-
-        tell.chapter("A second sync does nothing")
-        for device in (laptop, notebook):
-            figures = device.sync()
-            requests = figures["requests"]
-            idle = not (figures["uploaded"] or requests["s3_put"] or requests["s3_get"]) and requests["grpc"] <= 3
-            require(idle, f"a second sync did something: {figures}")
-            tell.say(f"{device.name}: {moved(figures)}")
-
-        tell.chapter("Ann inserts one byte into the middle of the big file, edits, renames, moves and deletes")
-        half = BIG_FILE_BYTES // 2
-        data = big.read_bytes()
-        big.write_bytes(data[:half] + b"!" + data[half:])
-        readme = laptop.folder / "README.md"
-        readme.write_text(readme.read_text() + "\nAnn was here.\n")
-        (laptop.folder / "docs").rename(laptop.folder / "documents")
-        (laptop.folder / "LICENSE").rename(laptop.folder / "documents" / "LICENSE.txt")
-        (laptop.folder / "constraints.txt").unlink()
-        figures = laptop.sync()
-        require(figures["bytes_up"] < 20 * MIB, f"one byte cost {figures['bytes_up']} bytes of upload")
-        tell.say(f"{moved(figures)}, {figures['moved']} moved, {figures['deleted_remote']} deleted")
-
-        tell.chapter("Before he syncs, Ben asks the version check what is newer")
-        verdicts = notebook.check()
-        require("generated.bin" in verdicts["stale"], f"the check did not notice the big file: {verdicts}")
-        tell.say(f"{verdicts['current']} current, stale: {', '.join(verdicts['stale'][:4])}")
-        tell.say(f"no longer at their paths: {len(verdicts['deleted']) + len(verdicts['unknown'])}")
-        figures = notebook.sync()
-        tell.say(f"then he syncs: {moved(figures)}, {figures['moved']} moved, {figures['deleted_local']} deleted")
-        same_trees(laptop, notebook)
-
-        tell.chapter("Both edit the same file without knowing of each other: nothing is lost")
-        (laptop.folder / "pyproject.toml").write_text("Ann's version\n")
-        (notebook.folder / "pyproject.toml").write_text("Ben's version\n")
-        laptop.sync()
-        figures = notebook.sync()
-        require(figures["conflicts"] == 1, f"a conflict was expected: {figures}")
-        laptop.sync()
-        copies = _conflict_copies(laptop.folder)
-        require(
-            (laptop.folder / "pyproject.toml").read_text() == "Ann's version\n", "Ann's version is not in its place"
+    tell.chapter("Ann and Ben sign up; Ann makes a space and shares it with Ben")
+    for device in (laptop, notebook):
+        device.run(
+            *("signup", "--endpoint", endpoint, "--email", device.email, "--password-stdin"),
+            *("--device", device.name),
+            stdin=f"{device.owner}'s long password\n",
         )
-        require(len(copies) == 1, f"one conflict copy was expected: {copies}")
-        tell.say(f"Ann's came first and keeps the name; Ben's is kept as {copies[0]!r}")
+    laptop.run("spaces", "create", "Project")
+    laptop.run("share", "Project", notebook.email, "--role", "editor")
+    tell.say(f"{laptop.email} owns 'Project', {notebook.email} may edit it")
 
-        tell.chapter("Ann's desktop joins later and gets the same tree")
-        desktop.folder.mkdir(parents=True)
-        desktop.run(
-            *("login", "--endpoint", stack.endpoint, "--email", desktop.email, "--password-stdin"),
-            *("--device", desktop.name),
-            stdin="Ann's long password\n",
-        )
-        tell.say(moved(desktop.sync("--space", "Project")))
-        tell.say(f"{same_trees(laptop, notebook, desktop)} files and directories on three devices, byte for byte")
+    tell.chapter("Ann syncs this repository's work tree and a generated file of 64 MiB")
+    shutil.copytree(REPOSITORY, laptop.folder, ignore=NOT_COPIED, symlinks=True)
+    big = laptop.folder / "generated.bin"
+    big.write_bytes(random.Random(1).randbytes(BIG_FILE_BYTES))  # noqa: S311 - data, not a secret
+    (laptop.folder / "an empty directory").mkdir()
+    figures = laptop.sync("--space", "Project")
+    require(figures["uploaded"] > 100, "the work tree has more files than that")
+    tell.say(moved(figures))
 
-        tell.chapter("Ben was mailed about what Ann did, and Ann about Ben's copy")
-        deadline = time.monotonic() + MAIL_PATIENCE_SECONDS
-        while not all(_mails_to(stack.aws.mails(), device.email) for device in (laptop, notebook)):
-            require(time.monotonic() < deadline, "the mail did not come")
-            time.sleep(0.2)
-        for device in (notebook, laptop):
-            mails = _mails_to(stack.aws.mails(), device.email)
-            tell.say(f"{len(mails)} to {device.email}, the last one: {mails[-1]!r}")
-        tell.chapter("Everything stops")
-    tell.say(f"cleanly, {time.monotonic() - tell.began:.1f} s after the beginning")
+    tell.chapter("Ben's notebook joins, and gets the same tree")
+    notebook.folder.mkdir(parents=True)
+    tell.say(moved(notebook.sync("--space", "Project")))
+    tell.say(f"{same_trees(laptop, notebook)} files and directories, the same byte for byte")
+
+    tell.chapter("A second sync does nothing")
+    for device in (laptop, notebook):
+        figures = device.sync()
+        requests = figures["requests"]
+        idle = not (figures["uploaded"] or requests["s3_put"] or requests["s3_get"]) and requests["grpc"] <= 3
+        require(idle, f"a second sync did something: {figures}")
+        tell.say(f"{device.name}: {moved(figures)}")
+
+    tell.chapter("Ann inserts one byte into the middle of the big file, edits, renames, moves and deletes")
+    half = BIG_FILE_BYTES // 2
+    data = big.read_bytes()
+    big.write_bytes(data[:half] + b"!" + data[half:])
+    readme = laptop.folder / "README.md"
+    readme.write_text(readme.read_text() + "\nAnn was here.\n")
+    (laptop.folder / "docs").rename(laptop.folder / "documents")
+    (laptop.folder / "LICENSE").rename(laptop.folder / "documents" / "LICENSE.txt")
+    (laptop.folder / "constraints.txt").unlink()
+    figures = laptop.sync()
+    require(figures["bytes_up"] < 20 * MIB, f"one byte cost {figures['bytes_up']} bytes of upload")
+    tell.say(f"{moved(figures)}, {figures['moved']} moved, {figures['deleted_remote']} deleted")
+
+    tell.chapter("Before he syncs, Ben asks the version check what is newer")
+    verdicts = notebook.check()
+    require("generated.bin" in verdicts["stale"], f"the check did not notice the big file: {verdicts}")
+    tell.say(f"{verdicts['current']} current, stale: {', '.join(verdicts['stale'][:4])}")
+    tell.say(f"no longer at their paths: {len(verdicts['deleted']) + len(verdicts['unknown'])}")
+    figures = notebook.sync()
+    tell.say(f"then he syncs: {moved(figures)}, {figures['moved']} moved, {figures['deleted_local']} deleted")
+    same_trees(laptop, notebook)
+
+    tell.chapter("Both edit the same file without knowing of each other: nothing is lost")
+    (laptop.folder / "pyproject.toml").write_text("Ann's version\n")
+    (notebook.folder / "pyproject.toml").write_text("Ben's version\n")
+    laptop.sync()
+    figures = notebook.sync()
+    require(figures["conflicts"] == 1, f"a conflict was expected: {figures}")
+    laptop.sync()
+    copies = _conflict_copies(laptop.folder)
+    require((laptop.folder / "pyproject.toml").read_text() == "Ann's version\n", "Ann's version is not in its place")
+    require(len(copies) == 1, f"one conflict copy was expected: {copies}")
+    tell.say(f"Ann's came first and keeps the name; Ben's is kept as {copies[0]!r}")
+
+    tell.chapter("Ann's desktop joins later and gets the same tree")
+    desktop.folder.mkdir(parents=True)
+    desktop.run(
+        *("login", "--endpoint", endpoint, "--email", desktop.email, "--password-stdin"),
+        *("--device", desktop.name),
+        stdin="Ann's long password\n",
+    )
+    tell.say(moved(desktop.sync("--space", "Project")))
+    tell.say(f"{same_trees(laptop, notebook, desktop)} files and directories on three devices, byte for byte")
+
+    tell.chapter("Ben was mailed about what Ann did, and Ann about Ben's copy")
+    if mails is None:
+        tell.say("of which nothing can be seen from here; --aws says where the mails can be read")
+        return
+    deadline = time.monotonic() + MAIL_PATIENCE_SECONDS
+    while not all(_mails_to(mails(), device.email) for device in (laptop, notebook)):
+        require(time.monotonic() < deadline, "the mail did not come")
+        time.sleep(0.2)
+    for device in (notebook, laptop):
+        subjects = _mails_to(mails(), device.email)
+        tell.say(f"{len(subjects)} to {device.email}, the last one: {subjects[-1]!r}")
 
 
-def _mails_to(mails: list[dict[str, Any]], email: str) -> list[str]:
+def _mails_to(mails: Mails, email: str) -> list[str]:
     """The subjects of the mails to one person, oldest first."""
     return [mail["Subject"] for mail in mails if email in mail["To"]]
 
@@ -248,12 +254,39 @@ def _conflict_copies(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("pyproject*") if path.name != "pyproject.toml"]
 
 
+def whole_story(tell: Teller, scratch: Path) -> None:
+    """From nothing to nothing."""
+    tell.chapter("The whole system starts on this machine")
+    with running_stack() as stack:
+        tell.say(f"{stack.endpoint} serves after {time.monotonic() - tell.began:.1f} s: auth, metadata, notify, the")
+        tell.say("gateway, and an embedded AWS that enforces every signature and policy")
+        story(tell, scratch, endpoint=stack.endpoint, mails=stack.aws.mails)
+        tell.chapter("Everything stops")
+    tell.say(f"cleanly, {time.monotonic() - tell.began:.1f} s after the beginning")
+
+
 def main() -> int:
     """Tell the story; 0 if all of it is true."""
+    parser = argparse.ArgumentParser(prog="python -m stack.demo", description="Two people, three devices, one folder.")
+    parser.add_argument("--endpoint", metavar="URL", help="tell it of a system that runs already")
+    parser.add_argument("--aws", metavar="URL", help="where that system's embedded AWS is, to read the mails there")
+    arguments = parser.parse_args()
+    if arguments.aws and not arguments.endpoint:
+        parser.error("--aws goes with --endpoint")
     tell = Teller()
     with tempfile.TemporaryDirectory(prefix="syncline-demo-") as scratch:
         try:
-            story(tell, Path(scratch))
+            if arguments.endpoint is None:
+                whole_story(tell, Path(scratch))
+            else:
+                tell.say(f"Of the system at {arguments.endpoint}")
+                story(
+                    tell,
+                    Path(scratch),
+                    endpoint=arguments.endpoint,
+                    mails=partial(mails, arguments.aws) if arguments.aws else None,
+                    tag=f"-{new_text_id()[:6]}",
+                )
         except StoryBroken as broken:
             print(f"\nThe story does not hold: {broken}", file=sys.stderr)
             return 1

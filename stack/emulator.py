@@ -103,16 +103,21 @@ class Aws:
         return variables if key.session_token is None else variables | {"AWS_SESSION_TOKEN": key.session_token}
 
     def mails(self) -> list[dict[str, Any]]:
-        """The mails sent so far, oldest first: `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
-        address = urllib.parse.urlsplit(self.endpoint)
-        connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)
-        try:
-            connection.request("GET", "/_ministack/ses/messages")
-            answer = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        mails: list[dict[str, Any]] = answer["messages"].get(ACCOUNT, [])
-        return mails
+        """See `mails`."""
+        return mails(self.endpoint)
+
+
+def mails(endpoint: str) -> list[dict[str, Any]]:
+    """What the embedded AWS at `endpoint` mailed, oldest first: `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
+    address = urllib.parse.urlsplit(endpoint)
+    connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)
+    try:
+        connection.request("GET", "/_ministack/ses/messages")
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    sent: list[dict[str, Any]] = answer["messages"].get(ACCOUNT, [])
+    return sent
 
 
 @lru_cache(maxsize=1)

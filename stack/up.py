@@ -29,7 +29,7 @@ DEFAULT_PORT: Final = 8080
 _READY_SECONDS: Final = 60.0
 _LAST_PORT: Final = 65535
 # Below the range from which the kernel takes ports for outgoing connections.
-_FREE_PORTS: Final = range(20000, 32000)
+FREE_PORTS: Final = range(20000, 32000)
 
 MakeChildren = Callable[[Wiring], Sequence[Child]]
 
@@ -157,7 +157,7 @@ def _reserved(port: int) -> tuple[Ports, socket.socket]:
     """The ports from `port` on, found to be free, and the listening socket for the embedded AWS."""
     if port:
         return _checked(port)
-    for candidate in random.sample(_FREE_PORTS, 50):
+    for candidate in random.sample(FREE_PORTS, 50):
         try:
             return _checked(candidate)
         except PortInUse:

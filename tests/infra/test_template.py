@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # comes with the emulator, without types
+import yaml
 
 from stack.deploy import template
 
@@ -12,7 +12,7 @@ TABLES = ("IdentityTable", "MetadataTable", "NotifyTable")
 KEPT = (*TABLES, "ContentBucket")
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     """Reads `!Ref x` as {"Ref": "x"} and `!Sub x` as {"Fn::Sub": "x"}."""
 
 
