@@ -16,6 +16,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
 from core.errors import Kind, SynclineError, Unauthenticated, Unavailable
+from runtime.context import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
     from typing import Never
@@ -83,13 +84,15 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
     A reason that is not known here gives a SynclineError of that reason whose kind follows from the code.
     Failures that carry no reason: UNAVAILABLE and DEADLINE_EXCEEDED give Unavailable, UNAUTHENTICATED gives
-    Unauthenticated, anything else gives None, since it says nothing that a caller could act on.
+    Unauthenticated, anything else gives None, since it says nothing that a caller could act on. INTERNAL gives
+    Unavailable if no server of ours said it: a balancer resets a stream so when the process behind it is gone.
     """
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return None
     code: grpc.StatusCode = error.code()
     text: str = error.details() or ""
-    info = _error_info(error.trailing_metadata())
+    trailers = error.trailing_metadata() or ()
+    info = _error_info(trailers)
     if info is not None:
         known = _class_for(info.reason) or _unknown_class(info.reason, _KIND_OF_CODE.get(code, Kind.INTERNAL))
         return _revive(known, text, info.metadata)
@@ -97,11 +100,13 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
         return Unavailable(f"the service does not answer, try again later ({text})")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(text)
+    if code is grpc.StatusCode.INTERNAL and REQUEST_ID_KEY not in {key for key, _ in trailers}:
+        return Unavailable(f"the connection to the service broke off, try again ({text})")
     return None
 
 
 def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:
-    for key, value in trailers or ():
+    for key, value in trailers:
         if key != DETAILS_KEY:
             continue
         status = status_pb2.Status.FromString(value)

@@ -13,7 +13,7 @@ import http.client
 import json
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -56,6 +56,8 @@ class Balanced:
     def __init__(self, *, auth: int = 2, metadata: int = 2, notify: int = 2, gateway: int = 2) -> None:
         self._processes = {"auth": auth, "metadata": metadata, "notify": notify, "gateway": gateway}
         self._admin = 0
+        self.ready: Mapping[str, Callable[[], Awaitable[bool]]] = {}
+        """Whether each process serves by its own account, whatever the balancer thinks."""
 
     @property
     def names(self) -> list[str]:
@@ -80,6 +82,7 @@ class Balanced:
         children = [
             _instance(child, name, at[name], told) for child in services(wiring) for name in self.instances(child.name)
         ]
+        self.ready = {child.name: child.ready for child in children}
         clusters = {service: [at[name] for name in self.instances(service)] for service in self._processes}
         clusters["aws"] = [wiring.ports.aws]
         return [self._balancer(wiring, clusters), *children]

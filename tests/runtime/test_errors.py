@@ -119,6 +119,16 @@ async def test_defect_tells_nothing_but_the_request_id():
     assert error_from_rpc(rpc_error) is None
 
 
+async def test_a_broken_connection_is_told_from_a_defect():
+    """A balancer resets the stream when the process behind it is gone, which the client sees as INTERNAL too."""
+
+    async def reset(_request, context):
+        await context.abort(grpc.StatusCode.INTERNAL, "Stream removed (RST_STREAM with error code 2)")
+
+    async with running(App(name="test", mounts=[echo.mount(Fail=echo.unary(reset))])) as target:
+        assert isinstance(error_from_rpc(await failure(target)), Unavailable)
+
+
 async def test_error_of_a_peer_is_passed_on():
     async with running(raising(NoSuchSpace())) as behind, echo.connect(behind) as channel:
 

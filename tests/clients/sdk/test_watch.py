@@ -50,6 +50,8 @@ class Notify(notify_pb2_grpc.NotifyServiceServicer):
             self.ended.wait(20)
         except SynclineError as error:
             refuse(context, error)
+        except ConnectionResetError:  # what the client sees of it: a status that no server of ours made
+            context.abort(grpc.StatusCode.INTERNAL, "Stream removed (RST_STREAM with error code 2)")
 
     def GetPreference(self, request: Any, context: grpc.ServicerContext) -> notify_pb2.GetPreferenceResponse:
         return notify_pb2.GetPreferenceResponse(mode=self.mode)
@@ -62,7 +64,7 @@ class Notify(notify_pb2_grpc.NotifyServiceServicer):
 def sends(*messages: Any) -> Callable[[], Iterator[Any]]:
     def stream() -> Iterator[Any]:
         for message in messages:
-            if isinstance(message, SynclineError):
+            if isinstance(message, Exception):
                 raise message
             yield message
 
@@ -116,6 +118,11 @@ def test_after_each_reconnection_we_are_listening_anew(notify: Notify, session: 
         Listening(),
         Doorbell(SPACE, 2),
     ]
+
+
+def test_it_goes_on_when_the_process_behind_a_balancer_is_killed(notify: Notify, session: Session) -> None:
+    notify.streams = [sends(HEARTBEAT, ConnectionResetError())]
+    assert events(Watch(session, [SPACE]), 2) == [Listening()] * 2
 
 
 def test_what_makes_it_pointless_is_raised(notify: Notify, session: Session) -> None:

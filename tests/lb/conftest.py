@@ -1,0 +1,63 @@
+"""One balanced system for all of these tests: three processes of metadata, two of the others."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from stack.balancer import Balanced
+from stack.running import running_stack
+from stack.up import Stack
+
+PATIENCE_SECONDS = 60.0
+
+
+class BalancedStack:
+    """A running stack whose processes can be ended; the supervisor starts them again."""
+
+    def __init__(self, stack: Stack, balanced: Balanced) -> None:
+        self.stack = stack
+        self.balanced = balanced
+
+    def end(self, names: Sequence[str], number: signal.Signals) -> None:
+        """Send a signal to these processes; return when new ones have taken their places and get calls."""
+        before = dict(self.stack.pids)
+        for name in names:
+            os.kill(before[name], number)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not all(self.stack.pids[name] != before[name] and self._serves(name) for name in names):
+            assert time.monotonic() < deadline, f"not back: {names}"
+            time.sleep(0.05)
+        self.settled()
+
+    def settled(self) -> None:
+        """Return when the balancer sends calls to every instance."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (hosts := self.balanced.hosts()) or not all(host.healthy for host in hosts):
+            assert time.monotonic() < deadline, hosts
+            time.sleep(0.05)
+
+    def _serves(self, name: str) -> bool:
+        async def asked() -> bool:
+            return await self.balanced.ready[name]()
+
+        return asyncio.run(asked())
+
+
+@pytest.fixture(scope="session")
+def system() -> Iterator[BalancedStack]:
+    balanced = Balanced(metadata=3)
+    with running_stack(children=balanced) as stack:
+        yield BalancedStack(stack, balanced)
+
+
+@pytest.fixture(scope="session")
+def seconds() -> float | None:
+    """For how long to restart under load: `make test-lb` says so, else each test is as short as it can be."""
+    given = os.environ.get("SYNCLINE_LB_SECONDS")
+    return float(given) if given else None
