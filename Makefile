@@ -20,7 +20,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test soak soak-kill mutants check bench format proto
+.PHONY: help setup demo up test test-lb soak soak-kill mutants check bench format proto
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ soak-kill: setup ## kill -9 of real syncs over the running system, a hundred tim
 
 mutants: setup ## break the sync engine in known ways: its tests must notice
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+test-lb: setup ## a balanced system under load: every process restarted and killed within 60 s, load spread, the demo
+	SYNCLINE_LB_SECONDS=60 $(BIN)/pytest -s tests/lb $(ARGS)
 
 check: setup ## everything that can be said without running it: style, types, layers, contract
 	$(call step,ruff check)

@@ -91,9 +91,11 @@ class Drain:
                 yield item
         finally:
             draining.cancel()
-            if upcoming is not None and not upcoming.done():
+            if upcoming is not None:
                 upcoming.cancel()
                 await asyncio.wait((upcoming,))
+                if not upcoming.cancelled():
+                    upcoming.exception()  # it ended just when the call did: nobody wants to know any more
 
 
 @dataclass(frozen=True, kw_only=True)

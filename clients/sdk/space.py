@@ -355,13 +355,13 @@ class _CheckStream:
 
     def answer(self) -> Checked:
         """The answer to the first batch that is not answered."""
-        for last in (False, True):
+        for breaks in range(_RESUMES + 1):
             if self._stream is None:
                 self._stream = Stream(self._space.session, self._begin, silence=_SILENCE_SECONDS)
             try:
                 answer = next(self._stream, None)
             except Broken as broken:
-                if last:
+                if breaks == _RESUMES:
                     raise broken.error from None
                 answer = None
             if answer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -34,6 +35,11 @@ class BalancedStack:
             assert time.monotonic() < deadline, f"not back: {names}"
             time.sleep(0.05)
         self.settled()
+
+    def kill(self, name: str) -> None:
+        """Kill it and do not wait; if it has just ended and is not back yet, it is left alone."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.stack.pids[name], signal.SIGKILL)
 
     def settled(self) -> None:
         """Return when the balancer sends calls to every instance."""

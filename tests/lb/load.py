@@ -34,7 +34,7 @@ from core.tree import Content, CreateNode, NodeKind, Verdict
 
 USERS = 50
 TEAM = 10
-PAUSE_SECONDS = 0.5
+PAUSE_SECONDS = 1.0
 """Between two operations of a person, on average."""
 LARGEST_FILE = 96 * 1024
 DOWNLOAD_ATTEMPTS = 3

@@ -1,6 +1,8 @@
 """A process serves, drains in the right order and ends; what surrounds each call does its part."""
 
 import asyncio
+import contextlib
+import gc
 import json
 import os
 import signal
@@ -351,6 +353,34 @@ async def test_until_ends_with_the_items_or_with_draining():
         await consume()
     assert seen == [1, 2]
     assert [item async for item in drain.until(items())] == []
+
+
+async def test_until_leaves_nothing_behind_when_items_end_as_it_is_cancelled():
+    """The requests of a call that its client cancels do that."""
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, complaint: complaints.append(complaint))
+    waiting = asyncio.Event()
+
+    async def items() -> AsyncIterator[int]:
+        waiting.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return
+        yield
+
+    async def consume() -> None:
+        async for _ in Drain().until(items()):
+            pass
+
+    consumer = asyncio.create_task(consume())
+    await waiting.wait()
+    consumer.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await consumer
+    del consumer  # and, a step later, nobody knows of the task that waited for the items
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not complaints
 
 
 @asynccontextmanager

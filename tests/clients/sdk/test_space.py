@@ -560,6 +560,16 @@ def test_a_check_that_breaks_goes_on_with_what_was_not_answered(space: Space, ch
     ]
 
 
+def test_a_check_outlives_several_services_in_a_row(metadata: Metadata, space: Space, checker: Checker) -> None:
+    """One after the other stops before it answers, as while a new release is rolled out."""
+    stopping = iter(range(3))
+    metadata.answers["CheckVersions"] = lambda requests: (
+        iter(()) if next(stopping, None) is not None else checker(requests)
+    )
+    assert len(list(space.check_versions(local(10)))) == 1
+    assert checker.batches == [10]
+
+
 def test_a_check_that_never_gets_an_answer_is_given_up(space: Space, checker: Checker) -> None:
     checker.breaks = itertools.repeat(0)
     with pytest.raises(Unavailable):
