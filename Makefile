@@ -23,7 +23,7 @@ step = @printf '\n== %s\n' '$(1)'
 .PHONY: help setup demo up test test-lb soak soak-kill mutants check bench format proto
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(SETUP_DONE) ## make .venv and install everything; does nothing when up to date
 

@@ -58,6 +58,7 @@ def repeats_what_arrived(found: dict[str, Any]) -> bool:
 
 
 def test_envoy_accepts_it() -> None:
+    pytest.importorskip("envoy", reason="there is no Envoy for this platform")
     done = subprocess.run(
         [sys.executable, "-m", "envoy._main", "--mode", "validate", "-c", str(FILE)],
         capture_output=True,

@@ -7,7 +7,9 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
@@ -41,6 +43,15 @@ class BalancedStack:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.stack.pids[name], signal.SIGKILL)
 
+    @contextmanager
+    def stopped(self, name: str) -> Iterator[Callable[[], None]]:
+        """Yields what stops a process in its tracks; at the end of the block it goes on."""
+        pid = self.stack.pids[name]
+        try:
+            yield partial(os.kill, pid, signal.SIGSTOP)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def settled(self) -> None:
         """Return when the balancer sends calls to every instance."""
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -57,6 +68,7 @@ class BalancedStack:
 
 @pytest.fixture(scope="session")
 def system() -> Iterator[BalancedStack]:
+    pytest.importorskip("envoy", reason="there is no Envoy for this platform")
     balanced = Balanced(metadata=3)
     with running_stack(children=balanced) as stack:
         yield BalancedStack(stack, balanced)

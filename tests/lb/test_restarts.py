@@ -80,3 +80,19 @@ def test_every_process_restarts_under_load(
         asyncio.run(every_commit_is_there_once(system.stack, load))
         if number is signal.SIGTERM:
             assert notes.downloads_begun_again == 0
+
+
+@pytest.mark.timeout(600)
+def test_a_process_that_hangs_is_left_and_does_no_harm_when_it_goes_on(system: BalancedStack, tmp_path: Path) -> None:
+    """Its calls are repeated elsewhere when it does not answer pings; later it finishes what it had begun."""
+    system.settled()
+    name = system.balanced.instances("metadata")[0]
+    with people(system.stack.endpoint, tmp_path, seed=4, users=20) as load:
+        with system.stopped(name) as stop, load.running(seconds=5):
+            stop()
+        # Whoever waited for the stopped process has been answered by another one.
+        print(f"{len(load.notes.acknowledged)} commits, slowest {load.notes.slowest}")
+        assert not load.notes.failures
+        system.settled()
+        load.ring()
+        asyncio.run(every_commit_is_there_once(system.stack, load))
