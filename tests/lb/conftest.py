@@ -17,7 +17,7 @@ from stack.balancer import Balanced
 from stack.running import running_stack
 from stack.up import Stack
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 
 
 class BalancedStack:

@@ -34,12 +34,12 @@ from core.tree import Content, CreateNode, NodeKind, Verdict
 
 USERS = 50
 TEAM = 10
-PAUSE_SECONDS = 1.0
+PAUSE_SECONDS = 2.0
 """Between two operations of a person, on average."""
 LARGEST_FILE = 96 * 1024
 DOWNLOAD_ATTEMPTS = 3
 DOWNLOAD_SECONDS = 30.0
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)

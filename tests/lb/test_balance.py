@@ -17,6 +17,8 @@ from tests.lb.load import people
 
 MIB = 1 << 20
 
+pytestmark = pytest.mark.timeout(600)
+
 
 def test_the_calls_of_a_load_are_spread_evenly(system: BalancedStack, tmp_path: Path) -> None:
     system.settled()
@@ -32,7 +34,7 @@ def test_the_calls_of_a_load_are_spread_evenly(system: BalancedStack, tmp_path: 
         assert not load.notes.failures
     print("calls of each metadata process:", spread)
     assert len(spread) == 3
-    assert sum(spread) > 60
+    assert sum(spread) > 30
     assert spread[-1] <= 1.2 * spread[0]
 
 
@@ -62,7 +64,6 @@ def killing(system: BalancedStack) -> Iterator[list[str]]:
         thread.join()
 
 
-@pytest.mark.timeout(300)
 def test_a_sync_does_not_notice_that_processes_are_killed(system: BalancedStack, tmp_path: Path) -> None:
     system.settled()
     tag = new_text_id()

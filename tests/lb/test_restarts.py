@@ -57,7 +57,7 @@ def rounds(system: BalancedStack, *, one_by_one: bool) -> list[list[str]]:
     return [[name for name in together if name] for together in zip_longest(*by_service)]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["rolling-restart", "kill-9"])
 def test_every_process_restarts_under_load(
     system: BalancedStack, seconds: float | None, tmp_path: Path, number: signal.Signals
@@ -82,7 +82,7 @@ def test_every_process_restarts_under_load(
             assert notes.downloads_begun_again == 0
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_a_process_that_hangs_is_left_and_does_no_harm_when_it_goes_on(system: BalancedStack, tmp_path: Path) -> None:
     """Its calls are repeated elsewhere when it does not answer pings; later it finishes what it had begun."""
     system.settled()
