@@ -54,13 +54,14 @@ def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arg
     source = random.Random(1)
     one, two = new_device("one"), None
     interrupted = 0
-    for turn in range(6):
-        for n in range(150):
+    for turn in range(4):
+        for n in range(100):
             (one.folder / f"{turn}-{n}").write_bytes(source.randbytes(2000))
-        (one.folder / f"large {turn}").write_bytes(source.randbytes(2_000_000))
+        (one.folder / f"large {turn}").write_bytes(source.randbytes(700_000))
         for device in filter(None, (one, two)):
             code, said = interrupted_sync(device, source.uniform(0, 1.0), *arguments)
-            assert code in {0, INTERRUPTED}, said
+            # Once the work is done the interpreter has no handler any more, and a shell makes 130 of that, too.
+            assert code in {0, INTERRUPTED, -signal.SIGINT}, said
             assert "Traceback" not in said
             assert "Exception ignored" not in said
             if code == INTERRUPTED:
@@ -71,7 +72,7 @@ def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arg
         one.sync()
         two = two or new_device("two", one.owner)
         two.sync()
-        assert same_trees(one, two) == 151 * (turn + 1)
+        assert same_trees(one, two) == 101 * (turn + 1)
         for device in (one, two):
             assert not list((device.folder / ".syncline" / "tmp").iterdir())
-    assert interrupted > 3
+    assert interrupted

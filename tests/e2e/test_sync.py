@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 from collections.abc import Callable
@@ -163,6 +164,40 @@ def test_the_version_check_says_what_is_newer_without_changing_anything(new_devi
         "deleted": ["gone there"],
     }
     assert contents(two.folder) == before
+
+
+def test_filters_limits_and_verify_on_the_command_line(new_device: NewDevice) -> None:
+    one = new_device("one")
+    (one.folder / ".synclineignore").write_text("*.log\n")
+    (one.folder / "big").mkdir()
+    for name in ("a.log", ".DS_Store", "a.txt", "big/raw"):
+        (one.folder / name).write_text(name)
+    one.sync("--limit-up", "1M", "--limit-down", "1.5m")
+    two = new_device("two", one.owner)
+    two.sync("--exclude", "big", "--limit-down", "2M")
+    assert sorted(contents(two.folder)) == [".synclineignore", "a.txt"]
+    assert "big is excluded" in two.run("status", str(two.folder))
+    assert json.loads(two.run("status", str(two.folder), "--json"))["excluded"] == ["big"]
+    (one.folder / "big" / "raw").write_text("changed")
+    one.sync()
+    assert is_idle(two.sync())
+    assert two.sync("--include", str(two.folder / "big"))["downloaded"] == 1
+    assert (two.folder / "big" / "raw").read_text() == "changed"
+
+    file = two.folder / "a.txt"
+    before = file.stat()
+    file.write_text("A.TXT")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert json.loads(two.run("check", str(two.folder), "--json", "--verify"))["modified"] == ["a.txt"]
+    assert two.sync("--verify")["uploaded"] == 1
+    one.sync()
+    assert (one.folder / "a.txt").read_text() == "A.TXT"
+
+    for rate in ("0", "-1", "fast", "2X", "1.5.5M", "100"):
+        two.run("sync", str(two.folder), "--limit-up", rate, expect=2)
+    for path in ("", "/", ".syncline", "../elsewhere", "/etc"):
+        two.run("sync", str(two.folder), "--exclude", path, expect=1)
+    two.run("sync", str(two.folder), "--include", "a.txt", expect=1)
 
 
 def test_a_viewer_reads_and_cannot_write(new_device: NewDevice) -> None:
