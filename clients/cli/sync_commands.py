@@ -255,7 +255,8 @@ def check(directory: Path, verify: bool, as_json: bool) -> int:
         folder.check_root()
         database = folder.database
         with Files(folder.root) as files, translated(database), State.in_memory(database) as state:
-            excluded = Excluded.of(state.excluded(), live_nodes(state.load_remote()).nodes)
+            exclusions = state.excluded()
+            excluded = Excluded.of(exclusions, live_nodes(state.load_remote()).nodes if exclusions else {})
             verdicts = compare(
                 files, state.load_base(), Space(session, folder.space), excluded=excluded.paths, verify=verify
             )

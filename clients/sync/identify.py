@@ -22,6 +22,7 @@ from clients.sync.trees import (
     Problem,
     RemoteNode,
     in_transit,
+    is_provisional,
     new_local_id,
     printable,
 )
@@ -184,7 +185,7 @@ class _Identification:
                 continue
             if (
                 n not in kept
-                and self._nodes[n] == new_local_id(n)
+                and is_provisional(self._nodes[n])
                 and (n in holding or filters.is_ignored(n))
                 and (self._nodes[parent], entries[n].name)
                 not in (places := places or {node.place for node in self._remote.values()})
