@@ -49,12 +49,13 @@ def is_locked(path: Path) -> bool:
     return any(line.split()[5].endswith(f":{inode}") for line in Path("/proc/locks").read_text().splitlines())
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("arguments", [(), ("--limit-up", "300K", "--limit-down", "300K")])
 def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arguments: tuple[str, ...]) -> None:
     source = random.Random(1)
     one, two = new_device("one"), None
     interrupted = 0
-    for turn in range(4):
+    for turn in range(3):
         for n in range(100):
             (one.folder / f"{turn}-{n}").write_bytes(source.randbytes(2000))
         (one.folder / f"large {turn}").write_bytes(source.randbytes(700_000))

@@ -1,0 +1,36 @@
+"""What can be said on the command line of a sync."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import pytest
+
+from clients.cli.sync_commands import RATE, _path_in
+from core.errors import InvalidArgument
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("500K", 500 << 10), ("2M", 2 << 20), ("1.5m", 3 << 19), ("1G", 1 << 30), ("4096", 4096), ("1K", 1024)],
+)
+def test_rates(text: str, rate: int) -> None:
+    assert RATE.convert(text, None, None) == rate
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "fast", "2X", "1.5.5M", "100", "", "M", "1e6", "2 M", "9999999999G"])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is no rate"):
+        RATE.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["videos/raw", "videos/raw/", "./videos/raw", "/home/ann/files/videos/raw"])
+def test_a_path_is_one_below_the_folder(text: str) -> None:
+    assert _path_in(Path("/home/ann/files"), text) == "videos/raw"
+
+
+@pytest.mark.parametrize("text", ["", "/", ".", "..", "../elsewhere", "a/../b", "/etc", ".syncline", ".syncline/tmp"])
+def test_a_path_that_is_not(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        _path_in(Path("/home/ann/files"), text)
