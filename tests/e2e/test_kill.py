@@ -17,7 +17,7 @@ from stack.demo import REPOSITORY, Device, same_trees
 FILES = 2000
 KILLS = int(os.environ.get("SYNCLINE_TEST_KILLS", "10"))
 """`make soak-kill` sets it to a hundred."""
-KILLS_A_ROUND = 5
+KILLS_A_ROUND = 3
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -53,8 +53,8 @@ def change(rng: random.Random, number: int, one: Device, two: Device) -> set[byt
         saved.add(data)
     directory = rng.choice([path for path in one.folder.iterdir() if path.is_dir() and path.name != ".syncline"])
     directory.rename(one.folder / f"renamed {number}")
-    for path in rng.sample(files_of(one.folder), 20):
-        path.rename(one.folder / f"moved {number} {path.name}")
+    for n, path in enumerate(rng.sample(files_of(one.folder), 20)):
+        path.rename(one.folder / f"moved {number} {n}")
     for path in rng.sample(files_of(one.folder), 20):
         saved.discard(path.read_bytes())
         path.unlink()
