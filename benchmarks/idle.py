@@ -1,0 +1,98 @@
+"""What it costs that nothing has changed: a sync of 100,000 files against a `find` that looks at all of them.
+
+And what a renamed directory of 10,000 files costs the other device: one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import KIB, Device, run, small_files, tool
+from benchmarks.report import Table
+from stack.running import running_stack
+
+FILES = 100_000
+SIZE = 64
+TIMES = 5
+MB = 1_000_000
+
+
+def figures(device: Device, *tracer: str) -> dict[str, Any]:
+    """What a sync says that it did."""
+    done = subprocess.run(
+        [*tracer, tool("syncline"), "sync", str(device.folder), "--json"],
+        env={**os.environ, "SYNCLINE_HOME": str(device.home)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    report: dict[str, Any] = json.loads(done.stdout)
+    return report
+
+
+def idle(device: Device) -> None:
+    small_files(device.folder, FILES, SIZE)
+    device.sync("personal")
+    device.sync("personal")  # What was written a moment ago is read once more.
+    find = ["find", str(device.folder), "-printf", r"%s %T@ %C@ %i %p\n"]
+    # By turns, and the best of each: what else runs on the machine only ever adds.
+    found, synced = zip(*((run(find), device.sync("personal")) for _ in range(TIMES)), strict=True)
+    finding, syncing = (min(cost.seconds for cost in costs) for costs in (found, synced))
+    requests = figures(device)["requests"]
+    table = Table("seconds", "ratio", "peak MB", "S3 requests", "gRPC calls")
+    table.row("find -printf", f"{finding:.2f}", "1.0", f"{min(cost.peak_bytes for cost in found) / MB:.0f}", "", "")
+    table.row(
+        "syncline sync",
+        f"{syncing:.2f}",
+        f"{syncing / finding:.1f}",
+        f"{max(cost.peak_bytes for cost in synced) / MB:.0f}",
+        str(requests["s3_put"] + requests["s3_get"]),
+        str(requests["grpc"]),
+    )
+    table.print(f"A sync of {FILES:,} files of which none has changed (best of {TIMES})")
+
+
+def renamed(one: Device, two: Device) -> None:
+    small_files(one.folder / "before")
+    one.sync("renamed")
+    two.sync("renamed")
+    (one.folder / "before").rename(one.folder / "after")
+    figures(one)
+    trace = two.home / "trace"
+    tracer = ["strace", "-f", "-qq", "-e", "trace=/^(rename|link|unlink).*", "-o", str(trace)]
+    traced = shutil.which("strace") is not None
+    report = figures(two, *(tracer if traced else []))
+    assert (two.folder / "after" / "000" / "00").stat().st_size == 4 * KIB
+    table = Table("moved", "downloaded", "S3 requests", "renames in the folder")
+    counted = re.findall(r"rename\w*\(.*\"before\".*", trace.read_text()) if traced else []
+    files = re.findall(r"rename\w*\(", trace.read_text()) if traced else []
+    table.row(
+        "the other device",
+        str(report["moved"]),
+        str(report["downloaded"]),
+        str(report["requests"]["s3_get"] + report["requests"]["s3_put"]),
+        f"{len(counted)} of {len(files)} in all" if traced else "not counted: strace is not installed",
+    )
+    table.print("A renamed directory of 10,000 files")
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary, running_stack() as stack:
+        scratch = Path(temporary)
+        devices = [Device(scratch / f"home-{name}", scratch / name) for name in ("one", "two", "many")]
+        for device in devices:
+            device.sign("signup" if device is devices[0] else "login", stack.endpoint, "bench@example.com")
+        one, two, many = devices
+        idle(many)
+        one.create_space("renamed")
+        renamed(one, two)
+
+
+if __name__ == "__main__":
+    main()
