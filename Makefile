@@ -20,7 +20,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-lb soak soak-kill mutants check bench format proto
+.PHONY: help setup demo up test test-lb soak soak-kill mutants check bench bench-load format proto
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ check: setup ## everything that can be said without running it: style, types, la
 
 bench: setup ## measure; ARGS names benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-load: setup ## measure the load that one core of each service carries
+	$(BIN)/python -m benchmarks load
 
 format: setup ## rewrite code and protos in the agreed style
 	$(BIN)/ruff check --fix-only --quiet

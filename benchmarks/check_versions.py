@@ -51,24 +51,24 @@ class Tree:
             yield metadata_pb2.CheckVersionsBatch(node_ids=b"".join(ids), digests=EMPTY_DIGEST * len(ids))
 
 
-def commit_tree(stub: MetadataServiceStub, space: str) -> Tree:
-    """`FILES` empty files, one directory with its files a request."""
+def commit_tree(stub: MetadataServiceStub, space: str, *, files: int = FILES, directories: int = DIRECTORIES) -> Tree:
+    """Empty files in equal parts, one directory with its files a request."""
     tree = Tree(space, [], [])
-    per_directory = FILES // DIRECTORIES
+    per_directory = files // directories
     content = journal_pb2.Content(digest=EMPTY_DIGEST)
-    for d in range(DIRECTORIES):
+    for d in range(directories):
         request = new_request_id()
         parent = created_node_id(SpaceId(space), RequestId(request), 0)
         directory = metadata_pb2.CreateNode(name=f"directory-{d:04}", kind=journal_pb2.NODE_KIND_DIRECTORY)
-        files = [
+        creates = [
             metadata_pb2.CreateNode(
                 parent=parent, name=f"file-{f:04}.txt", kind=journal_pb2.NODE_KIND_FILE, content=content
             )
             for f in range(per_directory)
         ]
-        mutations = [metadata_pb2.Mutation(create=create) for create in (directory, *files)]
+        mutations = [metadata_pb2.Mutation(create=create) for create in (directory, *creates)]
         stub.CommitChanges(metadata_pb2.CommitChangesRequest(space_id=space, request_id=request, mutations=mutations))
-        tree.paths += [f"{directory.name}/{file.name}" for file in files]
+        tree.paths += [f"{directory.name}/{file.name}" for file in creates]
         tree.ids += [created_node_id(SpaceId(space), RequestId(request), 1 + f) for f in range(per_directory)]
     return tree
 

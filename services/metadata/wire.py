@@ -7,6 +7,7 @@ import binascii
 import dataclasses
 import hashlib
 import struct
+from typing import Any
 
 from core.errors import InvalidCursor, InvalidPageToken
 from core.identifiers import RequestId, SpaceId
@@ -30,17 +31,15 @@ def commit_to_wire(commit: Commit, seq: int) -> journal_pb2.Commit:
 
 def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.MutationResult:
     pb = result_to_wire(result)
-    if result.verdict is Verdict.ACCEPTED:
-        if pb.node.seq == seq:
-            pb.node.ClearField("seq")
-        if (pb.node.user_id, pb.node.device_id, pb.node.committed_at_ms) == (
-            commit.user,
-            commit.device,
-            commit.at_ms,
-        ):
-            pb.node.ClearField("user_id")
-            pb.node.ClearField("device_id")
-            pb.node.ClearField("committed_at_ms")
+    node = result.node
+    if result.verdict is Verdict.ACCEPTED and node is not None:
+        stored = pb.node
+        if node.seq == seq:
+            stored.ClearField("seq")
+        if (node.user, node.device, node.committed_at_ms) == (commit.user, commit.device, commit.at_ms):
+            stored.ClearField("user_id")
+            stored.ClearField("device_id")
+            stored.ClearField("committed_at_ms")
     return pb
 
 
@@ -65,12 +64,13 @@ def _commit_from_wire(pb: journal_pb2.Commit, seq: int) -> Commit:
     for stored in pb.results:
         result = result_from_wire(stored)
         if result.verdict is Verdict.ACCEPTED and result.node is not None:
-            node = dataclasses.replace(result.node, seq=seq)
-            if not node.committed_at_ms:
-                node = dataclasses.replace(
-                    node, user=pb.user_id, device=pb.device_id, committed_at_ms=pb.committed_at_ms
-                )
-            result = dataclasses.replace(result, node=node)
+            said_by_commit: dict[str, Any] = (
+                {}
+                if result.node.committed_at_ms
+                else {"user": pb.user_id, "device": pb.device_id, "committed_at_ms": pb.committed_at_ms}
+            )
+            node = dataclasses.replace(result.node, seq=seq, **said_by_commit)
+            result = Result(result.verdict, node, result.change, result.moved_from)
         results.append(result)
     return Commit(
         RequestId(pb.request_id), pb.fingerprint, pb.user_id, pb.device_id, pb.committed_at_ms, tuple(results)

@@ -19,6 +19,7 @@ from stack.running import EmbeddedAws
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 
+SERVICES = ("auth", "metadata", "notify")
 SECRET = "a secret that all services of this test share"
 
 
@@ -42,7 +43,7 @@ class Process:
 
 @contextmanager
 def running(name: str, aws: EmbeddedAws, **variables: str) -> Iterator[Process]:
-    """`python -m services.NAME` on a free port, stopped at the end if it still runs."""
+    """`python -m services.NAME`, or NAME as it is if it is no service, on a free port; stopped if it still runs."""
     resources = aws.resources
     environment = {
         **{key: value for key, value in os.environ.items() if not key.startswith(("AWS_", "SYNCLINE_"))},
@@ -58,7 +59,7 @@ def running(name: str, aws: EmbeddedAws, **variables: str) -> Iterator[Process]:
         **{f"SYNCLINE_{key.upper()}": value for key, value in variables.items()},
     }
     child = subprocess.Popen(
-        [sys.executable, "-m", f"services.{name}"],
+        [sys.executable, "-m", f"services.{name}" if name in SERVICES else name],
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
