@@ -361,7 +361,8 @@ class _Watchers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _listen(self, stream: Any) -> None:
-        async for raw in stream:
+        # Not `async for`: grpc refuses it on a stream that was read from.
+        while (raw := await stream.read()) is not grpc.aio.EOF:
             if notify_pb2.WatchResponse.FromString(raw).WhichOneof("kind") == "heartbeat":
                 self.heartbeats += 1
                 continue
