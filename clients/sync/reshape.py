@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from clients.sync.trees import Place, transit_name
 from core.identifiers import ROOT, NodeId
+from core.names import normalize
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class _Reshaping:
         self._place = dict(current)
         self._target = target
         self._whole = whole
-        self._holder = {place: node for node, place in current.items()}
+        self._holder = {_claimed(place): node for node, place in current.items()}
         self._children: dict[NodeId, set[NodeId]] = {}
         for node, (parent, _) in current.items():
             self._children.setdefault(parent, set()).add(node)
@@ -94,11 +95,11 @@ class _Reshaping:
         if self._is_below(parent, node):
             self._for_way_out.append(node)
             return False
-        holder = self._holder.get(place)
-        if holder is not None:
+        holder = self._holder.get(_claimed(place))
+        if holder is not None and holder != node:
             doomed = self._doomed(holder)
             if doomed is None:
-                self._for_name[place] = node
+                self._for_name[_claimed(place)] = node
                 return False
             self._delete(holder, doomed)
         if node in self._place:
@@ -116,7 +117,7 @@ class _Reshaping:
 
     def _move_aside(self, node: NodeId) -> None:
         """Free the name that this node waits for."""
-        holder = self._holder[self._target[node]]
+        holder = self._holder[_claimed(self._target[node])]
         aside = (self._place[holder][0], transit_name(holder))
         self._operations.append(Move(holder, aside, aside=True))
         self._put(holder, aside)
@@ -128,13 +129,13 @@ class _Reshaping:
             self._queue.extend(self._for_way_out)
             self._for_way_out.clear()
         self._place[node] = place
-        self._holder[place] = node
+        self._holder[_claimed(place)] = node
         self._children.setdefault(place[0], set()).add(node)
 
     def _vacate(self, node: NodeId, place: Place) -> None:
-        del self._holder[place]
+        del self._holder[_claimed(place)]
         self._children[place[0]].discard(node)
-        if waiter := self._for_name.pop(place, None):
+        if waiter := self._for_name.pop(_claimed(place), None):
             self._queue.append(waiter)
 
     def _is_below(self, inner: NodeId, outer: NodeId) -> bool:
@@ -175,6 +176,11 @@ class _Reshaping:
             below = self._doomed(top)
             assert below is not None
             self._delete(top, below)
+
+
+def _claimed(place: Place) -> Place:
+    """What nobody else may have: a name that is spelled in another Unicode form here is the same name."""
+    return place[0], normalize(place[1])
 
 
 def _depths(nodes: Iterable[NodeId], places: Mapping[NodeId, Place]) -> dict[NodeId, int]:
