@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -326,6 +327,17 @@ def test_nfc_and_nfd_twins_are_both_kept(one: Device, two: Device) -> None:
     assert {(one.root / NFC).read_bytes(), (one.root / NFD).read_bytes()} == {b"composed", b"decomposed"}
     (one.root / NFD).rename(one.root / "other name")
     assert contents(settled(one, two)) == {b"composed", b"decomposed"}
+
+
+def test_a_name_in_nfd_makes_way_before_another_takes_it(one: Device, two: Device) -> None:
+    """A crash between the two would leave twins, which only a person could tell apart."""
+    one.write(NFD, b"decomposed")
+    (two.root / NFC).mkdir()
+    sync(two)
+    with suppress(Crash):
+        one.sync(CrashAt(1, "directory made"))
+    tree = settled(one, two)
+    assert (tree[NFC], contents(tree)) == (None, {b"decomposed"})
 
 
 class Lying(SpacePort):
