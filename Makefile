@@ -10,6 +10,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 BIN := .venv/bin
 SETUP_DONE := .venv/setup-done
+CHECKOV := .venv/checkov/bin/checkov
 ARGS ?=
 
 # A failed build of this extension would fall back to pure Python, which is a hundred times slower.
@@ -20,7 +21,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-lb soak soak-kill mutants check bench bench-load format proto
+.PHONY: help setup demo up test test-lb soak soak-kill mutants check bench bench-load format proto deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,7 +62,12 @@ mutants: setup ## break the sync engine in known ways: its tests must notice
 test-lb: setup ## a balanced system under load: every process restarted and killed within 60 s, load spread, the demo
 	SYNCLINE_LB_SECONDS=60 $(BIN)/pytest -s tests/lb $(ARGS)
 
-check: setup ## everything that can be said without running it: style, types, layers, contract
+$(CHECKOV): .ci/checkov.txt | $(SETUP_DONE)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/checkov
+	$(BIN)/uv pip install --quiet --python .venv/checkov/bin/python -r $<
+	@touch $@
+
+check: setup $(CHECKOV) ## everything that can be said without running it: style, types, layers, contract
 	$(call step,ruff check)
 	$(BIN)/ruff check
 	$(call step,ruff format --check)
@@ -78,8 +84,16 @@ check: setup ## everything that can be said without running it: style, types, la
 	@.ci/protos breaking
 	$(call step,generated code is up to date)
 	@.ci/protos fresh
+	$(call step,cfn-lint)
+	$(BIN)/cfn-lint infra/*.yaml
+	$(call step,checkov)
+	$(CHECKOV) --framework cloudformation --directory infra --skip-download --quiet --compact
 	$(call step,installed packages agree)
 	$(BIN)/uv pip check --python $(BIN)/python
+
+deploy: setup ## deploy to AWS; STAGE=name SET='Name=value ...', RELEASE=key to roll back, YES=1 not to be asked
+	@[[ -n "$(STAGE)" ]] || { echo "which stage? make deploy STAGE=prod SET='DomainName=files.example.com ...'" >&2; exit 1; }
+	$(BIN)/python -m infra.deploy $(STAGE) $(if $(SET),--set $(SET)) $(if $(RELEASE),--release $(RELEASE)) $(if $(YES),--yes)
 
 bench: setup ## measure; ARGS names benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -52,8 +52,8 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
 async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gateway]:
     """The application."""
     async with (
-        aio_channel(settings.auth_target, idempotent=IDEMPOTENT) as auth,
-        aio_channel(settings.metadata_target, idempotent=IDEMPOTENT) as metadata,
+        aio_channel(settings.auth_target, idempotent=IDEMPOTENT, tls=settings.peer_tls) as auth,
+        aio_channel(settings.metadata_target, idempotent=IDEMPOTENT, tls=settings.peer_tls) as metadata,
     ):
         budget = Budget(settings.content_memory_bytes)
         metrics.CONTENT_MEMORY.set_function(budget.taken)

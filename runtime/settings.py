@@ -64,19 +64,25 @@ class ServiceSettings(Observed):
     )
 
 
-class AuthPeer(Settings):
+class Peer(Settings):
+    """For services that call others."""
+
+    peer_tls: bool = Field(default=False, description="Whether the other services are reached by TLS.")
+
+
+class AuthPeer(Peer):
     """For services that call auth."""
 
     auth_target: str = Field(pattern=_TARGET, description="gRPC address of the auth service, host:port.")
 
 
-class MetadataPeer(Settings):
+class MetadataPeer(Peer):
     """For services that call metadata."""
 
     metadata_target: str = Field(pattern=_TARGET, description="gRPC address of the metadata service, host:port.")
 
 
-class NotifyPeer(Settings):
+class NotifyPeer(Peer):
     """For services that call notify."""
 
     notify_target: str = Field(pattern=_TARGET, description="gRPC address of the notify service, host:port.")

@@ -33,7 +33,7 @@ NAME: Final = "aws"
 
 # Saving takes long when much is stored, and what is not saved is lost.
 _STOP_SECONDS: Final = 120.0
-_USED_SERVICES: Final = "cloudformation,dynamodb,iam,s3,ses,sns,sqs,sts"
+_USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns", "sqs", "sts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,17 @@ def listen(port: int, what: str) -> socket.socket:
     return listener
 
 
-def emulator(listener: socket.socket, directory: Path, root: Credentials, *, inherited: tuple[int, ...] = ()) -> Child:
+def emulator(
+    listener: socket.socket,
+    directory: Path,
+    root: Credentials,
+    *,
+    inherited: tuple[int, ...] = (),
+    also: tuple[str, ...] = (),
+) -> Child:
     """The emulator as a child, serving on `listener` with its state in `directory`.
+
+    `also` names services of AWS beside those that the stack uses.
 
     It is essential: it keeps its state in memory and saves it when it is stopped, so one started after a crash
     would have forgotten what services and clients have been told.
@@ -163,7 +172,7 @@ def emulator(listener: socket.socket, directory: Path, root: Credentials, *, inh
         "PERSIST_STATE": "1",
         "S3_DATA_DIR": str(directory / "s3"),
         "S3_PERSIST": "1",
-        "SERVICES": _USED_SERVICES,
+        "SERVICES": ",".join((*_USED_SERVICES, *also)),
         "SFTP_ENABLED": "0",  # listens on a port of its own
         "STATE_DIR": str(directory / "state"),
         "TMPDIR": str(scratch),

@@ -52,20 +52,23 @@ def running_stack(
 
 
 @contextmanager
-def embedded_aws(*, data: Path | None = None) -> Iterator[EmbeddedAws]:
-    """Only the embedded AWS, with the template deployed; in `data` it finds what an earlier one left there."""
-    with _in_background(_embedded_aws(data)) as aws:
+def embedded_aws(*, data: Path | None = None, also: tuple[str, ...] = ()) -> Iterator[EmbeddedAws]:
+    """Only the embedded AWS, with the template deployed; in `data` it finds what an earlier one left there.
+
+    `also` names services of AWS beside those that the stack uses.
+    """
+    with _in_background(_embedded_aws(data, also)) as aws:
         yield aws
 
 
 @asynccontextmanager
-async def _embedded_aws(data: Path | None) -> AsyncIterator[EmbeddedAws]:
+async def _embedded_aws(data: Path | None, also: tuple[str, ...]) -> AsyncIterator[EmbeddedAws]:
     with tempfile.TemporaryDirectory(prefix="syncline-aws-") as temporary, listen(0, "embedded AWS") as listener:
         directory = data or Path(temporary)
         with Output(directory / "logs", terminal=None) as output:
             async with Supervisor(output) as supervisor:
                 aws = Aws(endpoint=f"http://{HOST}:{listener.getsockname()[1]}", root=new_root())
-                await supervisor.start(emulator(listener, directory, aws.root), within=_READY_SECONDS)
+                await supervisor.start(emulator(listener, directory, aws.root, also=also), within=_READY_SECONDS)
                 listener.close()  # the emulator has inherited it
                 yield EmbeddedAws(aws.endpoint, aws.root, aws.region, resources=await deploy(aws))
 

@@ -47,7 +47,10 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
     async with (
         aws.Clients() as clients,
         aio_channel(
-            settings.auth_target, authorization=service_authorization("metadata", secret), idempotent=IDEMPOTENT
+            settings.auth_target,
+            authorization=service_authorization("metadata", secret),
+            idempotent=IDEMPOTENT,
+            tls=settings.peer_tls,
         ) as auth,
     ):
         dynamodb = await clients.open("dynamodb")

@@ -84,7 +84,11 @@ async def bootstrap(
     """The application; `access_seconds` is for how long a grant is taken to be there."""
     authorization = service_authorization("notify", settings.service_secret.get_secret_value())
     async with aio_channel(
-        settings.auth_target, authorization=authorization, idempotent=[AUTH], timeout=_AUTH_SECONDS
+        settings.auth_target,
+        authorization=authorization,
+        idempotent=[AUTH],
+        timeout=_AUTH_SECONDS,
+        tls=settings.peer_tls,
     ) as channel:
         directory = AuthDirectory(channel)
         access = Access(directory, seconds=access_seconds)

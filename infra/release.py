@@ -1,0 +1,101 @@
+"""Build a release: all that a machine runs, installed for it, in one file named by what it holds.
+
+    site/      the wheel and what it depends on, as constraints.txt pins them, for Python 3.11 on arm64
+    machine/   what makes a machine of it
+
+So a machine that starts needs no package index, and two machines of one release never differ.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from infra.errors import DeployError
+from infra.templates import HERE
+
+_ROOT: Final = HERE.parent
+_PYTHON: Final = "3.11"
+_PLATFORM: Final = "aarch64-manylinux_2_28"  # Amazon Linux 2023 has glibc 2.34
+_EPOCH: Final = 315532800  # 1980: the same content gives the same bytes whenever it is built
+_DIGITS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A built release."""
+
+    file: Path
+    key: str
+    """Where it is kept in the artefact bucket."""
+
+
+@contextmanager
+def built() -> Iterator[Release]:
+    """Build what is in the work tree; the file is gone afterwards. DeployError says what failed."""
+    with tempfile.TemporaryDirectory(prefix="syncline-release-") as scratch:
+        directory = Path(scratch)
+        wheel = build_wheel(directory / "wheel")
+        install(wheel, directory / "tree" / "site")
+        shutil.copytree(HERE / "machine", directory / "tree" / "machine", ignore=shutil.ignore_patterns("__pycache__"))
+        file = directory / "release.tar.gz"
+        pack(directory / "tree", file)
+        with file.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        version = wheel.name.split("-")[1]
+        yield Release(file, f"releases/{version}-{digest[:_DIGITS]}.tar.gz")
+
+
+def build_wheel(directory: Path) -> Path:
+    """Our wheel, made in `directory`."""
+    _uv("build", "--wheel", "--out-dir", str(directory), str(_ROOT), SOURCE_DATE_EPOCH=str(_EPOCH))
+    [wheel] = directory.glob("*.whl")
+    return wheel
+
+
+def install(wheel: Path, directory: Path) -> None:
+    """The wheel and what services need, in `directory`, as the machines would have installed it."""
+    _uv(
+        *("pip", "install", "--target", str(directory), "--constraints", str(_ROOT / "constraints.txt")),
+        *("--python-platform", _PLATFORM, "--python-version", _PYTHON, "--only-binary", ":all:"),
+        f"syncline[server] @ {wheel.as_uri()}",
+    )
+
+
+def pack(tree: Path, file: Path) -> None:
+    """`tree` as a tar file whose bytes depend on names, contents and modes only."""
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.mtime = _EPOCH
+        member.uid = member.gid = 0
+        member.uname = member.gname = "root"
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+        return member
+
+    with (
+        file.open("wb") as raw,
+        gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6, mtime=_EPOCH) as packed,
+        tarfile.open(fileobj=packed, mode="w") as archive,
+    ):
+        for path in sorted(tree.rglob("*")):
+            archive.add(path, path.relative_to(tree).as_posix(), recursive=False, filter=plain)
+
+
+def _uv(*arguments: str, **environment: str) -> None:
+    uv = Path(sys.executable).with_name("uv")
+    done = subprocess.run(
+        [str(uv), *arguments, "--quiet"], capture_output=True, text=True, check=False, env=os.environ | environment
+    )
+    if done.returncode:
+        raise DeployError(f"the release could not be built: uv {arguments[0]}: {done.stderr.strip()}")

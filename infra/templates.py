@@ -1,0 +1,45 @@
+"""The templates as Python reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml  # type: ignore[import-untyped]  # published without types
+
+HERE: Final = Path(__file__).resolve().parent
+ORDER: Final = ("artefacts", "network", "data", "services")
+"""Each needs only outputs of those before it."""
+
+
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+    """Reads `!Ref x` as {"Ref": "x"} and `!Sub x` as {"Fn::Sub": "x"}."""
+
+
+def _intrinsic(loader: Any, suffix: str, node: Any) -> Mapping[str, Any]:
+    construct = {
+        yaml.ScalarNode: loader.construct_scalar,
+        yaml.SequenceNode: lambda node: loader.construct_sequence(node, deep=True),
+        yaml.MappingNode: lambda node: loader.construct_mapping(node, deep=True),
+    }[type(node)]
+    return {suffix if suffix in {"Ref", "Condition"} else f"Fn::{suffix}": construct(node)}
+
+
+_Loader.add_multi_constructor("!", _intrinsic)
+
+
+def path(name: str) -> Path:
+    """Where the template `name` is."""
+    return HERE / f"{name}.yaml"
+
+
+def read(name: str) -> Mapping[str, Any]:
+    """The template `name`."""
+    found: Mapping[str, Any] = yaml.load(path(name).read_text(), _Loader)  # noqa: S506 - a safe loader
+    return found
+
+
+def parameters() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """The parameters of each template."""
+    return {name: read(name).get("Parameters", {}) for name in ORDER}
