@@ -11,6 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3; do \
 BIN := .venv/bin
 SETUP_DONE := .venv/setup-done
 CHECKOV := .venv/checkov/bin/checkov
+TEMPLATES := $(patsubst %,infra/%.yaml,artefacts network data services)
 ARGS ?=
 
 # A failed build of this extension would fall back to pure Python, which is a hundred times slower.
@@ -85,9 +86,9 @@ check: setup $(CHECKOV) ## everything that can be said without running it: style
 	$(call step,generated code is up to date)
 	@.ci/protos fresh
 	$(call step,cfn-lint)
-	$(BIN)/cfn-lint infra/*.yaml
+	$(BIN)/cfn-lint $(TEMPLATES)
 	$(call step,checkov)
-	$(CHECKOV) --framework cloudformation --directory infra --skip-download --quiet --compact
+	$(CHECKOV) --framework cloudformation --file $(TEMPLATES) --skip-download --quiet --compact
 	$(call step,installed packages agree)
 	$(BIN)/uv pip check --python $(BIN)/python
 

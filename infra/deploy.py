@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,8 @@ from infra.stacks import Existing, Stacks
 
 _OURS: Final = frozenset({"Prefix", "ReleaseBucket", "ReleaseKey"})
 """Parameters that are not for choosing: they follow from the stage and the release."""
+_FOR_EMULATOR: Final = frozenset({"MailSender"})
+"""Parameters whose default is only for the stack on one machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +83,11 @@ def deploy(
     poll_seconds: float = 3.0,
 ) -> Mapping[str, str]:
     """See above; returns all outputs. DeployError tells what to do."""
-    check_templates()
     s3 = session.client("s3")
     stacks = Stacks(session.client("cloudformation"), say=say, poll_seconds=poll_seconds)
     existing = {name: stacks.find(f"{plan.prefix}-{name}") for name in templates.ORDER}
     check_values(plan.chosen, existing)
+    check_templates()
     say(estimate({**_before(existing), **plan.chosen}))
     outputs: dict[str, str] = {"Prefix": plan.prefix}
 
@@ -110,6 +113,7 @@ def deploy(
     return outputs
 
 
+@cache
 def check_templates() -> None:
     """DeployError says what cfn-lint finds."""
     paths = [str(templates.path(name)) for name in templates.ORDER]
@@ -134,7 +138,7 @@ def check_values(chosen: Mapping[str, str], existing: Mapping[str, Existing | No
         lacking += [
             f"\n  {parameter}: {body['Description']}"
             for parameter, body in declared[name].items()
-            if "Default" not in body and parameter not in known_here
+            if ("Default" not in body or parameter in _FOR_EMULATOR) and parameter not in known_here
         ]
         made |= templates.read(name)["Outputs"].keys()
     if lacking:
@@ -185,7 +189,7 @@ def _chosen(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals:
-            raise SystemExit(f"deploy: {pair!r} is not of the form Name=value")
+            raise DeployError(f"{pair!r} is not of the form Name=value")
         chosen[name] = value
     return chosen
 

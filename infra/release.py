@@ -59,7 +59,8 @@ def built() -> Iterator[Release]:
 
 def build_wheel(directory: Path) -> Path:
     """Our wheel, made in `directory`."""
-    _uv("build", "--wheel", "--out-dir", str(directory), str(_ROOT), SOURCE_DATE_EPOCH=str(_EPOCH))
+    python = ("--python", sys.executable, "--no-build-isolation")  # with the build backend that constraints.txt pins
+    _uv("build", "--wheel", *python, "--out-dir", str(directory), str(_ROOT), SOURCE_DATE_EPOCH=str(_EPOCH))
     [wheel] = directory.glob("*.whl")
     return wheel
 
@@ -69,8 +70,11 @@ def install(wheel: Path, directory: Path) -> None:
     _uv(
         *("pip", "install", "--target", str(directory), "--constraints", str(_ROOT / "constraints.txt")),
         *("--python-platform", _PLATFORM, "--python-version", _PYTHON, "--only-binary", ":all:"),
-        f"syncline[server] @ {wheel.as_uri()}",
+        f"syncline[server] @ {wheel.as_uri()}",  # by its file: a package index might know another of that name
     )
+    [information] = directory.glob("syncline-*.dist-info")
+    for name in ("RECORD", "direct_url.json", "uv_cache.json"):  # tell where and when it was built
+        (information / name).unlink(missing_ok=True)
 
 
 def pack(tree: Path, file: Path) -> None:

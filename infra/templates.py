@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-import yaml  # type: ignore[import-untyped]  # published without types
+import yaml
 
 HERE: Final = Path(__file__).resolve().parent
 ORDER: Final = ("artefacts", "network", "data", "services")
 """Each needs only outputs of those before it."""
 
 
-class _Loader(yaml.SafeLoader):  # type: ignore[misc]
+class _Loader(yaml.SafeLoader):
     """Reads `!Ref x` as {"Ref": "x"} and `!Sub x` as {"Fn::Sub": "x"}."""
 
 
@@ -34,6 +35,7 @@ def path(name: str) -> Path:
     return HERE / f"{name}.yaml"
 
 
+@cache
 def read(name: str) -> Mapping[str, Any]:
     """The template `name`."""
     found: Mapping[str, Any] = yaml.load(path(name).read_text(), _Loader)  # noqa: S506 - a safe loader
