@@ -22,10 +22,10 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-lb soak soak-kill mutants check bench bench-load format proto deploy
+.PHONY: help setup demo up test test-lb test-compose soak soak-kill mutants check bench bench-load format proto deploy
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(SETUP_DONE) ## make .venv and install everything; does nothing when up to date
 
@@ -62,6 +62,9 @@ mutants: setup ## break the sync engine in known ways: its tests must notice
 
 test-lb: setup ## a balanced system under load: every process restarted and killed within 60 s, load spread, the demo
 	SYNCLINE_LB_SECONDS=60 $(BIN)/pytest -s tests/lb $(ARGS)
+
+test-compose: setup ## test the containers, on a Docker of this machine
+	$(BIN)/pytest -s -m compose tests/compose $(ARGS)
 
 $(CHECKOV): .ci/checkov.txt | $(SETUP_DONE)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv/checkov

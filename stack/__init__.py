@@ -8,5 +8,6 @@ deploy      creates our resources there, from the template that production uses
 credentials hands each service the credentials of its own role
 services    what each service is told
 up          all of that together, in the foreground
+container   the embedded AWS alone, in a container, for services in others
 running     all of that together, or the embedded AWS alone, for tests
 """

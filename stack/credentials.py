@@ -20,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stack.emulator import HOST, Aws
 
-_LIFETIME: Final = dt.timedelta(hours=1)
+LIFETIME: Final = dt.timedelta(hours=1)
 _REQUEST_SECONDS: Final = 5.0
 
 
@@ -36,16 +36,16 @@ async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[
         token = headers.get("authorization", "")
         if service not in tokens or not hmac.compare_digest(token.encode(), tokens[service].encode()):
             return HTTPStatus.FORBIDDEN, {"message": "the token is not that of this service"}
-        expires = dt.datetime.now(dt.UTC) + _LIFETIME
+        expires = _expiry()
         try:
-            key = await aws.assume(roles[service], seconds=int(_LIFETIME.total_seconds()))
+            key = await aws.assume(roles[service], seconds=int(LIFETIME.total_seconds()))
         except (BotoCoreError, ClientError) as error:
             return HTTPStatus.SERVICE_UNAVAILABLE, {"message": str(error)}
         return HTTPStatus.OK, {
             "AccessKeyId": key.access_key_id,
             "SecretAccessKey": key.secret_access_key,
             "Token": key.session_token or "",
-            "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "Expiration": expires,
         }
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -70,6 +70,23 @@ async def role_credentials(aws: Aws, roles: Mapping[str, str]) -> AsyncIterator[
 
     async with server:
         yield environment
+
+
+async def process_credentials(aws: Aws, role: str) -> dict[str, str | int]:
+    """New credentials of `role`, an ARN, as a `credential_process` of an AWS configuration file prints them."""
+    expires = _expiry()
+    key = await aws.assume(role, seconds=int(LIFETIME.total_seconds()))
+    return {
+        "Version": 1,
+        "AccessKeyId": key.access_key_id,
+        "SecretAccessKey": key.secret_access_key,
+        "SessionToken": key.session_token or "",
+        "Expiration": expires,
+    }
+
+
+def _expiry() -> str:
+    return (dt.datetime.now(dt.UTC) + LIFETIME).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _response(status: HTTPStatus, body: Mapping[str, str]) -> bytes:

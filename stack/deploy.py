@@ -51,6 +51,15 @@ class Resources:
     gateway_role_arn: str
     gateway_role_name: str
 
+    def roles(self) -> dict[str, str]:
+        """The ARN of each service's role, by the service's name."""
+        return {
+            "auth": self.auth_role_arn,
+            "metadata": self.metadata_role_arn,
+            "notify": self.notify_role_arn,
+            "gateway": self.gateway_role_arn,
+        }
+
 
 def template() -> Path:
     """Where the template is: in a checkout beside this package, in an installed distribution within it."""
@@ -71,7 +80,7 @@ async def deploy(aws: Aws, *, prefix: str = "syncline") -> Resources:
             {"ParameterKey": key, "ParameterValue": value}
             for key, value in {
                 "Prefix": prefix,
-                "RequireTls": "false",  # the emulator is on the loopback interface
+                "RequireTls": "false",  # the emulator is on the loopback interface or in the containers' own network
                 "TrustedPrincipals": f"arn:aws:iam::{ACCOUNT}:root",
             }.items()
         ],

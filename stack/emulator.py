@@ -127,12 +127,15 @@ def _session() -> AioSession:
     return AioSession({"profile": nothing, "config_file": nothing, "credentials_file": nothing})
 
 
-def listen(port: int, what: str) -> socket.socket:
-    """A listening socket on the loopback interface; port 0 takes a free one. PortInUse names `what` it was for."""
+def listen(port: int, what: str, *, host: str = HOST) -> socket.socket:
+    """A listening socket, on the loopback interface unless another `host` is given; port 0 takes a free one.
+
+    PortInUse names `what` it was for.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen(128)
     except OSError as error:
         listener.close()
@@ -145,10 +148,11 @@ def emulator(
     directory: Path,
     root: Credentials,
     *,
+    name: str = HOST,
     inherited: tuple[int, ...] = (),
     also: tuple[str, ...] = (),
 ) -> Child:
-    """The emulator as a child, serving on `listener` with its state in `directory`.
+    """The emulator as a child, serving on `listener` with its state in `directory`, reached by the host name `name`.
 
     `also` names services of AWS beside those that the stack uses.
 
@@ -167,7 +171,7 @@ def emulator(
         "IOT_MTLS_ENABLED": "0",  # listens on a port of its own
         "LOG_LEVEL": "WARNING",
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
-        "MINISTACK_HOST": HOST,
+        "MINISTACK_HOST": name,
         "MINISTACK_REGION": REGION,
         "PERSIST_STATE": "1",
         "S3_DATA_DIR": str(directory / "s3"),

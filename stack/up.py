@@ -122,17 +122,11 @@ async def stack(
             )
         resources = await deploy(aws)
         output.say(f"the embedded AWS serves at {aws.endpoint} after {time.monotonic() - began:.1f} s")
-        roles = {
-            "auth": resources.auth_role_arn,
-            "metadata": resources.metadata_role_arn,
-            "notify": resources.notify_role_arn,
-            "gateway": resources.gateway_role_arn,
-        }
         wiring = Wiring(
             ports=ports,
             aws=aws,
             resources=resources,
-            role_environment=await opened.enter_async_context(role_credentials(aws, roles)),
+            role_environment=await opened.enter_async_context(role_credentials(aws, resources.roles())),
             service_secret=directory.service_secret(),
             signing_key_file=directory.signing_key_file,
             variables=variables or {},

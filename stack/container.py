@@ -1,0 +1,138 @@
+"""The embedded AWS in a container of its own: `python -m stack.container`, see `compose.override.yaml`.
+
+It creates our resources and hands each service, in a directory that only this service mounts, what only it may know:
+
+service-secret     by which the services know each other; not for the gateway, which acts in its callers' names only
+signing-key.pem    for auth
+aws-config         an AWS configuration file by which every SDK finds the next one, and reads it again in time
+credentials.json   temporary credentials of the service's role, renewed before they expire
+
+All of it is generated at the first start and kept in the data directory. Services thus act in their own roles, and
+root credentials never leave this container. (An SDK would ask a server for them, as `credentials` has one, only on
+the loopback interface.)
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from stack.credentials import LIFETIME, process_credentials
+from stack.deploy import Resources, deploy
+from stack.directory import DataDirectory, data_directory
+from stack.emulator import HOST, Aws, emulator, listen
+from stack.errors import StackError
+from stack.output import Output
+from stack.supervisor import Supervisor
+
+_READY_SECONDS: Final = 60.0
+# SDKs look for new credentials when less than 15 minutes are left, and no later than 10.
+_RENEW_SECONDS: Final = LIFETIME.total_seconds() / 3
+_MOUNTED_AT: Final = "/run/syncline"
+_CREDENTIALS: Final = "credentials.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Handout:
+    """The directory of each service, below `root`."""
+
+    root: Path
+
+    def withdraw(self) -> None:
+        """Remove the credentials that an earlier run left: the embedded AWS has forgotten them."""
+        for directory in self.root.iterdir():
+            (directory / _CREDENTIALS).unlink(missing_ok=True)
+
+    def secrets(self, directory: DataDirectory) -> None:
+        """Hand out what stays the same."""
+        for service in ("auth", "metadata", "notify"):
+            self._write(service, "service-secret", directory.service_secret())
+        self._write("auth", "signing-key.pem", directory.signing_key_file.read_text())
+        for service in ("auth", "metadata", "notify", "gateway"):
+            command = f"cat {_MOUNTED_AT}/{_CREDENTIALS}"
+            self._write(service, "aws-config", f"[default]\ncredential_process = {command}\n")
+
+    async def credentials(self, aws: Aws, resources: Resources) -> None:
+        """Hand out new credentials of each role."""
+        for service, role in resources.roles().items():
+            document = await process_credentials(aws, role)
+            self._write(service, _CREDENTIALS, json.dumps(document))
+
+    def _write(self, service: str, name: str, text: str) -> None:
+        """Never half written, and for the owner's eyes only."""
+        path = self.root / service / name
+        draft = path.with_name(f".{name}.draft")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        draft.replace(path)
+
+
+async def run(*, listen_on: str, name: str, data: Path, services: Path) -> None:
+    """Serve at `listen_on`, host:port, until SIGTERM; then save the state. Others know the host as `name`.
+
+    Raises StackError.
+    """
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    handout = Handout(services)
+    handout.withdraw()
+    with ExitStack() as opened:
+        directory = opened.enter_context(data_directory(data))
+        output = opened.enter_context(Output(directory.logs, terminal=sys.stderr))
+        async with _serving(directory, output, listen_on, name) as (supervisor, aws):
+            resources = await deploy(aws)
+            handout.secrets(directory)
+            await handout.credentials(aws, resources)
+            output.say(f"the embedded AWS serves, at {listen_on} and with everything in its place")
+            failure = asyncio.ensure_future(supervisor.failure())
+            stop = asyncio.ensure_future(stopping.wait())
+            while not (failure.done() or stop.done()):
+                await asyncio.wait((failure, stop), timeout=_RENEW_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if not (failure.done() or stop.done()):
+                    await handout.credentials(aws, resources)
+            if failure.done():
+                raise failure.result()
+
+
+@asynccontextmanager
+async def _serving(
+    directory: DataDirectory, output: Output, listen_on: str, name: str
+) -> AsyncIterator[tuple[Supervisor, Aws]]:
+    host, _, port = listen_on.rpartition(":")
+    async with Supervisor(output) as supervisor:
+        aws = Aws(endpoint=f"http://{HOST}:{port}", root=directory.root_credentials())
+        with listen(int(port), "embedded AWS", host=host) as listener:
+            child = emulator(listener, directory.aws, aws.root, name=name, inherited=(directory.lock,))
+            await supervisor.start(child, within=_READY_SECONDS)
+        yield supervisor, aws
+
+
+def main() -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(prog="python -m stack.container", description="The embedded AWS in a container.")
+    parser.add_argument("--listen", required=True, help="host:port to serve at; the loopback interface among others")
+    parser.add_argument("--name", required=True, help="the host name by which the services find this one")
+    parser.add_argument("--data", type=Path, required=True, help="where everything is kept")
+    parser.add_argument("--services", type=Path, required=True, help="where each service has its directory")
+    given = parser.parse_args()
+    try:
+        asyncio.run(run(listen_on=given.listen, name=given.name, data=given.data, services=given.services))
+    except StackError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
