@@ -25,13 +25,13 @@ from stack.emulator import listen
 from stack.errors import PortInUse
 from stack.up import FREE_PORTS
 
-pytestmark = [pytest.mark.compose, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.compose, pytest.mark.timeout(1800)]
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SERVICES = ("auth", "metadata", "notify", "gateway")
 CLIENTS = 3
 SCALED = 3
-DEADLINE = 180.0
+DEADLINE = 300.0
 PASSWORD = "a long enough password"
 
 
