@@ -81,23 +81,27 @@ class Project:
         began = time.monotonic()
         self("up", "-d", "--no-build", *arguments)
         eventually(lambda: all(healthy(each) for each in self("ps", "-q").split()))
-        eventually(lambda: all(self.upstreams(service).healthy for service in SERVICES))
+        eventually(lambda: all(self.upstreams()[service].healthy for service in SERVICES))
         return time.monotonic() - began
 
-    def upstreams(self, service: str) -> "Upstreams":
-        """What the balancer knows about the instances of a service."""
+    def upstreams(self) -> "dict[str, Upstreams]":
+        """What the balancer knows about the instances of each service."""
         (balancer,) = self.containers("balancer")
         ask = (
             "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9901/clusters?format=json').read().decode())"
         )
         answer = json.loads(output("docker", "exec", balancer, "python", "-c", ask))
-        (cluster,) = (each for each in answer["cluster_statuses"] if each["name"] == service)
-        requests, well = {}, True
-        for host in cluster.get("host_statuses", []):
-            figures = {each["name"]: int(each.get("value", 0)) for each in host["stats"]}
-            requests[host["address"]["socket_address"]["address"]] = figures["rq_total"]
-            well = well and not host["health_status"].get("failed_active_health_check", False)
-        return Upstreams(requests, healthy=well and len(requests) == len(self.containers(service)))
+        found = {}
+        for cluster in answer["cluster_statuses"]:
+            requests, well = {}, True
+            for host in cluster.get("host_statuses", []):
+                figures = {each["name"]: int(each.get("value", 0)) for each in host["stats"]}
+                requests[host["address"]["socket_address"]["address"]] = figures["rq_total"]
+                well = well and not host["health_status"].get("failed_active_health_check", False)
+            found[cluster["name"]] = Upstreams(
+                requests, healthy=well and len(requests) == len(self.containers(cluster["name"]))
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -313,11 +317,11 @@ def test_a_killed_replica_of_each_service_is_not_noticed(project: Project, clien
 
 def test_more_replicas_share_the_load(project: Project, clients: list[Client]) -> None:
     project.up("--scale", f"metadata={SCALED}")
-    before = project.upstreams("metadata").requests
+    before = project.upstreams()["metadata"].requests
     assert len(before) == SCALED
     with Load(clients).running() as load:
-        eventually(lambda: sum(project.upstreams("metadata").requests.values()) >= sum(before.values()) + 300)
-    after = project.upstreams("metadata").requests
+        eventually(lambda: sum(project.upstreams()["metadata"].requests.values()) >= sum(before.values()) + 300)
+    after = project.upstreams()["metadata"].requests
     share = sorted(after[address] - before[address] for address in before)
     figure(f"requests of each metadata replica: {share}")
     assert not load.failures
