@@ -214,7 +214,7 @@ class Load:
                 ("sync", str(client.folder), "--json"),
                 ("check", str(client.folder), "--json"),
                 ("spaces", "list"),
-                ("notify", "personal", "hourly"),
+                ("notify", "personal", "instant"),
             ):
                 result = client.run(*arguments)
                 self.done[arguments[0]] += 1
