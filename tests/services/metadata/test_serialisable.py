@@ -9,7 +9,7 @@ import json
 import random
 from collections.abc import Awaitable
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.blocks import Digest
@@ -115,11 +115,14 @@ class Story:
             request = Request(request_id, self.rng.randbytes(4), "user", "device", mutations, 100)
             self.sent[request_id] = request
         process = self.process()
+        began = len(self.world.journal.entries[SPACE])
         async with process.spaces.use(SPACE) as live:
             answer = await live.committer.commit(request)
         recorded = any(result.verdict is Verdict.ACCEPTED for result in answer.results)
-        if request.id in self.answers:
-            assert answer == self.answers[request.id], "a repeated request gets the first answer"
+        if (first := self.answers.get(request.id)) is not None:
+            # Of two at the same time one may have been refused before the other was accepted, and be answered after it.
+            refused_before = not recorded and began <= answer.seq < first.seq
+            assert answer == first or refused_before, "a repeated request gets the first answer"
         elif recorded:
             self.answers[request.id] = answer
         self.ids += [r.node.id for r in answer.results if r.change is Change.CREATED and r.node]
@@ -264,6 +267,7 @@ class Story:
 
 @settings(max_examples=800, deadline=None)
 @given(seed=st.integers(0, 2**32))
+@example(19373)  # one request twice at the same time, refused here and accepted there
 def test_every_read_is_a_state_of_the_journal_and_the_table_ends_as_its_replay(seed: int) -> None:
     random.seed(seed)  # the jitter of lost races
     run_virtually(Story(seed).run())
