@@ -85,22 +85,25 @@ class Writers:
         channels = [aio_channel(target, authorization=lambda: self.token) for target in self.targets]
         stubs = [MetadataServiceStub(channel) for channel in channels]
         at = which
-        while self.left > 0:
-            self.left -= 1
-            request = self.request()
+
+        async def commit(request: metadata_pb2.CommitChangesRequest) -> metadata_pb2.CommitChangesResponse:
+            nonlocal at
             while True:
                 try:
-                    answer = await stubs[at % len(stubs)].CommitChanges(request, timeout=20)
+                    return await stubs[at % len(stubs)].CommitChanges(request, timeout=20)
                 except grpc.aio.AioRpcError as error:
                     if error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}:
                         raise
                     at += 1  # to the other process, with the same request
                     await asyncio.sleep(0.05)
-                else:
-                    break
+
+        while self.left > 0:
+            self.left -= 1
+            request = self.request()
+            answer = await commit(request)
             self.acknowledged[RequestId(request.request_id)] = answer
             if random.random() < 0.05:
-                repeated = await stubs[at % len(stubs)].CommitChanges(request, timeout=20)
+                repeated = await commit(request)
                 if accepted(answer):
                     assert repeated == answer, "a repeated request gets the first answer"
         for channel in channels:
