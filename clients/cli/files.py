@@ -154,11 +154,12 @@ def _downloaded(where: Place, node: Node, directory: Path) -> Path:
     with progress() as shown:
         shown.expect("downloading", files=1, size=content.size)
         downloader = Downloader(open_objects(where.space, Access.READ), progress=shown)
-        for result in downloader.download([DownloadJob(node.id, content, temporary)]):
+        mode = (0o777 if content.executable else 0o666) & ~_umask()
+        for result in downloader.download([DownloadJob(node.id, content, temporary, mode)]):
             if isinstance(result, Failed):
                 raise SynclineError(f"{where.text} {result.reason}")
-    temporary.chmod((0o777 if content.executable else 0o666) & ~_umask())
-    os.utime(temporary, ns=(content.mtime_ns, content.mtime_ns))
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     return temporary
 
 

@@ -26,7 +26,7 @@ from core.errors import SynclineError
 from core.identifiers import ROOT, NodeId
 from core.tree import Content, NodeKind
 
-_TOGETHER = 512
+_TOGETHER = 2048
 """Contents that are flushed and put in place together,"""
 _TOGETHER_BYTES = 256 * MIB
 """or so many bytes of them."""
@@ -218,7 +218,7 @@ class Here:
         sizes = self._ledger.mirror.nodes
         self._progress.expect("downloading", files=len(steps), size=sum(sizes[step.node].size for step in steps))
         by_node = {step.node: step for step in steps}
-        ready: list[tuple[Fetch, Content]] = []
+        ready: list[tuple[Fetch, Content, Signature]] = []
         size = 0
         try:
             for result in self._downloader.download(self._jobs(steps)) if steps else ():
@@ -230,7 +230,7 @@ class Here:
                         self._ledger.problem(step.node, result.reason)
                     continue
                 content = result.job.content
-                ready.append((step, dataclasses.replace(content, manifest=EMPTY_MANIFEST)))
+                ready.append((step, dataclasses.replace(content, manifest=EMPTY_MANIFEST), result.signature))
                 size += content.size
                 if len(ready) >= _TOGETHER or size >= _TOGETHER_BYTES:
                     self._place(ready)
@@ -251,9 +251,18 @@ class Here:
                     self._ledger.retry(step.node, "changed in the space meanwhile; will be looked at again")
                 elif self._ledger.mirror.nodes[step.node].kind is NodeKind.SYMLINK:
                     self._place_link(step, content)
-                else:
-                    destination = self._files.root / self._files.incoming(_token(step.node))
-                    yield DownloadJob(step.node, content, destination, self._blocks_here(step, content))
+                elif (job := self._job(step, content)) is not None:
+                    yield job
+
+    def _job(self, step: Fetch, content: Content) -> DownloadJob | None:
+        try:
+            like = self._target_path(step) if step.replaces else None
+            mode = self._files.mode(executable=content.executable, like=like)
+        except OSError as error:
+            self._ledger.failed_here(step.node, error)
+            return None
+        destination = self._files.root / self._files.incoming(_token(step.node))
+        return DownloadJob(step.node, content, destination, mode, self._blocks_here(step, content))
 
     def _blocks_here(self, step: Fetch, content: Content) -> dict[Digest, LocalBlock]:
         """Where the file that is replaced has blocks of the new content."""
@@ -272,27 +281,29 @@ class Here:
     def _target_path(self, step: Fetch) -> str | None:
         return self.path(step.node) if step.replaces else self._path_at(self._plan.names[step.node])
 
-    def _place(self, ready: list[tuple[Fetch, Content]]) -> None:
+    def _place(self, ready: list[tuple[Fetch, Content, Signature]]) -> None:
         """Put downloaded contents in place."""
-        finished: list[tuple[Fetch, Content, Signature]] = []
-        for step, content in ready:
-            temporary = self._files.incoming(_token(step.node))
-            try:
-                like = None
-                if step.replaces:
-                    like = self._files.stat(self._target_path(step) or "").st_mode
-                self._files.finish(temporary, mtime_ns=content.mtime_ns, executable=content.executable, like=like)
-                finished.append((step, content, Signature.of(self._files.stat(temporary))))
-            except OSError as error:
-                self._ledger.failed_here(step.node, error)
-        if finished:
-            self._files.flush([self._files.incoming(_token(step.node)) for step, _, _ in finished], [])
-        for step, content, signature in finished:
+        if not self._on_the_disk([step.node for step, _, _ in ready]):
+            ready = []
+        for step, content, signature in ready:
             try:
                 self._put(step, content, self._files.incoming(_token(step.node)), signature)
             except OSError as error:
                 self._ledger.failed_here(step.node, error)
         self.checkpoint()
+
+    def _on_the_disk(self, nodes: list[NodeId]) -> bool:
+        """Flush what came for these nodes, to be named then. A filesystem may say only now that it is full."""
+        temporaries = [self._files.incoming(_token(node)) for node in nodes]
+        try:
+            if temporaries:
+                self._files.flush(temporaries, [])
+        except OSError as error:
+            for node, temporary in zip(nodes, temporaries, strict=True):
+                self._files.discard(temporary)
+                self._ledger.failed_here(node, error)
+            return False
+        return True
 
     def _place_link(self, step: Fetch, content: Content) -> None:
         temporary = self._files.incoming(_token(step.node))

@@ -187,6 +187,12 @@ class Files:
             raise Changed(errno.ESTALE, "the file was changed meanwhile")
         self._unlink(aside)
 
+    def mode(self, *, executable: bool, like: str | None = None) -> int:
+        """The permissions for a new file, or for one that is to replace the file at `like`."""
+        if like is not None:
+            return with_executable(self.stat(like).st_mode, executable=executable)
+        return with_executable(0o666 & ~self._umask, executable=executable) & ~self._umask
+
     def set_executable(self, path: str, *, executable: bool) -> None:
         descriptor = self.open_file(path)
         try:
@@ -234,18 +240,6 @@ class Files:
         """Remove a temporary file; harmless if there is none."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             self._unlink(path)
-
-    def finish(self, path: str, *, mtime_ns: int, executable: bool, like: int | None) -> None:
-        """Give a temporary file its mode and time. `like` is the mode of the file that it replaces."""
-        descriptor = self.open_file(path)
-        try:
-            mode = stat.S_IMODE(like) if like is not None else 0o666 & ~self._umask
-            granted = with_executable(mode, executable=executable)
-            os.fchmod(descriptor, granted if like is not None else granted & ~self._umask)
-            with contextlib.suppress(OverflowError):
-                os.utime(descriptor, ns=(mtime_ns, mtime_ns))
-        finally:
-            os.close(descriptor)
 
     # ---- durability ----
 

@@ -16,7 +16,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from clients.transfer.chunk import digest_of
-from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble
+from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble
 from clients.transfer.objects import ObjectMissing, ObjectStore
 from clients.transfer.progress import NoProgress, Progress
 from clients.transfer.run import GivenUp, Run
@@ -40,14 +40,10 @@ _RANGE: Final = PACK_BYTES + MIB
 class Downloader:
     """Downloads contents of one space. Each call of `download` has threads of its own, which end with it."""
 
-    def __init__(
-        self, store: ObjectStore, workers: int = WORKERS, progress: Progress | None = None, *, sync: bool = True
-    ) -> None:
-        """With `sync` each file is on the disk before it is reported; without it that is left to the caller."""
+    def __init__(self, store: ObjectStore, workers: int = WORKERS, progress: Progress | None = None) -> None:
         self._store = store
         self._workers = workers
         self._progress = progress or NoProgress()
-        self._sync = sync
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
         """Download each job; results come in any order.
@@ -55,7 +51,7 @@ class Downloader:
         `jobs` is read in the caller's thread, some ahead. When storage cannot be used at all, the SynclineError that
         says why is raised after the results that there are. What was written of other files then stays, to be resumed.
         """
-        return _Download(self._store, self._workers, self._progress, sync=self._sync).results(jobs)
+        return _Download(self._store, self._workers, self._progress).results(jobs)
 
 
 @dataclass(slots=True)
@@ -81,11 +77,10 @@ class _Want:
 class _Download(Run[Downloaded | Failed]):
     """One call of `download`."""
 
-    def __init__(self, store: ObjectStore, workers: int, progress: Progress, *, sync: bool) -> None:
+    def __init__(self, store: ObjectStore, workers: int, progress: Progress) -> None:
         super().__init__()
         self._store = store
         self._progress = progress
-        self._sync = sync
         self._workers = self.executor(workers, "get")
         self._unreported_bytes = 0
 
@@ -144,12 +139,12 @@ class _Download(Run[Downloaded | Failed]):
 
     def _prepare(self, window: _Window, job: DownloadJob) -> None:
         try:
-            target = Target(job, self._refs(job), sync=self._sync)
-            wanted, complete = target.prepare()
+            target = Target(job, self._refs(job))
+            wanted, written = target.prepare()
             wants = [_Want(target.refs[index], target, index) for index in wanted]
             self._progress.advance(size=job.content.size - sum(want.ref.length for want in wants))
-            if complete:
-                self._succeed(job)
+            if written is not None:
+                self._succeed(job, written)
         except NotWritten as error:
             wants = []
             self._fail(job, error)
@@ -220,35 +215,33 @@ class _Download(Run[Downloaded | Failed]):
         return wrong
 
     def _put(self, want: _Want, block: memoryview) -> None:
+        written: Signature | None
         try:
             if isinstance(want.file, DownloadJob):
                 if want.file.content.digest != want.ref.digest:
                     raise _corrupt()
-                write_small(want.file, block, sync=self._sync)
-                complete = True
+                written = write_small(want.file, block)
             else:
-                complete = not want.file.failed and want.file.put(want.index, block)
+                written = None if want.file.failed else want.file.put(want.index, block)
         except NotWritten as error:
             self._fail(want.file, error)
             return
         self._progress.advance(size=len(block))
-        if complete:
-            self._succeed(want.file if isinstance(want.file, DownloadJob) else want.file.job)
+        if written is not None:
+            self._succeed(want.file if isinstance(want.file, DownloadJob) else want.file.job, written)
 
     def _write_empty(self, jobs: list[DownloadJob]) -> None:
         for job in jobs:
             try:
-                write_small(job, b"", sync=self._sync)
+                self._succeed(job, write_small(job, b""))
             except NotWritten as error:
                 self._fail(job, error)
-            else:
-                self._succeed(job)
 
     # ---- results ----
 
-    def _succeed(self, job: DownloadJob) -> None:
+    def _succeed(self, job: DownloadJob, written: Signature) -> None:
         self._progress.advance(files=1)
-        self.finish(Downloaded(job))
+        self.finish(Downloaded(job, written))
 
     def _fail(self, file: Target | DownloadJob, error: NotWritten) -> None:
         """Report a file that cannot be had, once, and take away what there is of it."""

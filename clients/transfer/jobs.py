@@ -71,23 +71,28 @@ class LocalBlock:
 
 @dataclass(frozen=True, slots=True)
 class DownloadJob:
-    """One content to be written to `destination`, a temporary file of the caller's choosing.
+    """One content to be written to `destination`, a temporary file of the caller's choosing, with these permissions.
 
     A destination that exists is what an interrupted run left: its blocks that are right are kept. `known` says where
-    blocks may be had without asking storage. Mode and times of the file are the caller's to set.
+    blocks may be had without asking storage.
     """
 
     key: Hashable
     content: Content
     destination: Path
+    mode: int
     known: Mapping[Digest, LocalBlock] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """`job.destination` holds exactly the content: each block and the whole were verified."""
+    """`job.destination` is a file with exactly the content, verified, its time and the mode.
+
+    It is not flushed to the disk: the caller does that for many files at once, before any of them gets its name.
+    """
 
     job: DownloadJob
+    signature: Signature
 
 
 @dataclass(frozen=True, slots=True)

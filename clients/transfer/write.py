@@ -7,11 +7,11 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clients.transfer.chunk import digest_of
-from clients.transfer.jobs import DownloadJob, LocalBlock, Trouble
+from clients.transfer.jobs import DownloadJob, LocalBlock, Signature, Trouble
 from core.blocks import BlockRef, Digest
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
@@ -27,14 +27,13 @@ class NotWritten(Exception):
         self.reason = reason
 
 
-def write_small(job: DownloadJob, data: bytes | memoryview, *, sync: bool) -> None:
+def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
     """A content of one block, already verified, or of none. NotWritten."""
     with _errors():
         descriptor = os.open(job.destination, _FLAGS | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             _write(descriptor, data, 0)
-            if sync:
-                os.fsync(descriptor)
+            return _finished(descriptor, job)
         finally:
             os.close(descriptor)
 
@@ -42,12 +41,11 @@ def write_small(job: DownloadJob, data: bytes | memoryview, *, sync: bool) -> No
 class Target:
     """The temporary file of a content of several blocks. For any thread."""
 
-    def __init__(self, job: DownloadJob, refs: list[BlockRef], *, sync: bool) -> None:
+    def __init__(self, job: DownloadJob, refs: list[BlockRef]) -> None:
         self.job = job
         self.refs = refs
         self.failed = False
         """For who reports it: nothing more is to be written."""
-        self._sync = sync
         self._offsets: list[int] = []
         end = 0
         for ref in refs:
@@ -60,13 +58,13 @@ class Target:
         """Blocks that are part of `_whole`."""
         self._hashing = False
 
-    def prepare(self) -> tuple[list[int], bool]:
-        """Make the file; which blocks are still wanted, and whether the content is complete. NotWritten.
+    def prepare(self) -> tuple[list[int], Signature | None]:
+        """Make the file; which blocks are still wanted, and what the file is if the content is complete. NotWritten.
 
         What an interrupted run left in the file and what is found on this device is kept if it is right.
         """
         wanted = []
-        complete = False
+        complete = None
         with _errors(), _open(self.job.destination, os.O_RDWR | os.O_CREAT) as descriptor:
             there = os.fstat(descriptor).st_size
             _allocate(descriptor, self.job.content.size)
@@ -84,19 +82,19 @@ class Target:
                         complete = self._arrived(index, data)
         return wanted, complete
 
-    def put(self, index: int, data: memoryview) -> bool:
-        """Write a verified block; whether the content is complete with it. NotWritten."""
+    def put(self, index: int, data: memoryview) -> Signature | None:
+        """Write a verified block; what the file is if the content is complete with it. NotWritten."""
         with _errors():
             with _open(self.job.destination, os.O_WRONLY) as descriptor:
                 _write(descriptor, data, self._offsets[index])
             return self._arrived(index, data)
 
-    def _arrived(self, index: int, data: bytes | memoryview) -> bool:
+    def _arrived(self, index: int, data: bytes | memoryview) -> Signature | None:
         """Hash the whole as far as it is there without a gap: one thread at a time, the others go on fetching."""
         with self._lock:
             self._present[index] = 1
             if self._hashing or index != self._hashed:
-                return False
+                return None
             self._hashing = True
         while True:
             self._whole.update(data)
@@ -106,15 +104,13 @@ class Target:
                     break
                 if not self._present[self._hashed]:
                     self._hashing = False
-                    return False
+                    return None
             with _open(self.job.destination, os.O_RDONLY) as descriptor:
                 data = os.pread(descriptor, self.refs[self._hashed].length, self._offsets[self._hashed])
         if self._whole.digest() != self.job.content.digest:
             raise NotWritten(Trouble.CORRUPT, "is not what its blocks add up to; it cannot be downloaded")
-        if self._sync:
-            with _open(self.job.destination, os.O_RDONLY) as descriptor:
-                os.fsync(descriptor)
-        return True
+        with _open(self.job.destination, os.O_RDONLY) as descriptor:
+            return _finished(descriptor, self.job)
 
 
 class _Local:
@@ -149,6 +145,14 @@ class _Local:
 
 def _verified(data: bytes, digest: Digest) -> bytes | None:
     return data if digest_of(data) == digest else None
+
+
+def _finished(descriptor: int, job: DownloadJob) -> Signature:
+    """Give a complete file its mode and time; what it is then."""
+    os.fchmod(descriptor, job.mode)
+    with suppress(OverflowError):
+        os.utime(descriptor, ns=(job.content.mtime_ns, job.content.mtime_ns))
+    return Signature.of(os.fstat(descriptor))
 
 
 def _write(descriptor: int, data: bytes | memoryview, at: int) -> None:

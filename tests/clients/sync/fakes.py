@@ -8,6 +8,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -54,7 +55,7 @@ class Crash(BaseException):
 
 POINTS = (
     "changes asked", "page read", "commit sent", "commit answered", "state commit", "state committed",
-    "upload", "uploaded", "download", "downloaded", "finish", "finished", "flush", "flushed",
+    "upload", "uploaded", "download", "downloaded", "flush", "flushed",
     "make directory", "directory made", "remove directory", "directory removed", "make link", "link made",
     "move", "moved", "exchange", "exchanged", "unlink", "unlinked", "set mode", "mode set",
 )  # fmt: skip
@@ -468,8 +469,11 @@ class MemoryDownloader:
                 continue
             self._calls.append("get")
             job.destination.write_bytes(self._space.data(job.content))
+            job.destination.chmod(job.mode)
+            with suppress(OverflowError):
+                os.utime(job.destination, ns=(job.content.mtime_ns, job.content.mtime_ns))
             self._point("downloaded")
-            yield Downloaded(job)
+            yield Downloaded(job, Signature.of(job.destination.stat()))
 
 
 class PointedFiles(Files):
@@ -519,15 +523,12 @@ class PointedFiles(Files):
         super().set_executable(path, executable=executable)
         self._point("mode set")
 
-    def finish(self, path: str, *, mtime_ns: int, executable: bool, like: int | None) -> None:
-        self._point("finish")
-        super().finish(path, mtime_ns=mtime_ns, executable=executable, like=like)
-        self._point("finished")
-
     def flush(self, files: Iterable[str], directories: Iterable[str]) -> None:
         # What a test machine has in its caches is not lost.
-        del files, directories
-        self._point("flush")
+        if [*files]:
+            self._before("flush")
+        else:
+            self._point("flush")
         self._point("flushed")
 
     def remove_directory(self, path: str) -> None:

@@ -37,6 +37,7 @@ FAULTS = {
     "download": (Fault.REFUSED, Fault.DOWN, Fault.FULL),
     "make directory": (Fault.FULL,),
     "make link": (Fault.FULL,),
+    "flush": (Fault.FULL,),
     "move": (Fault.FULL,),
     "exchange": (Fault.FULL,),
 }

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from clients.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
+from clients.sync.files import Files
 from clients.sync.folder import link
 from clients.sync.report import Report
 from clients.sync.trees import new_local_id, transit_name
@@ -21,7 +23,17 @@ from core.blocks import MIB
 from core.errors import NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import ROOT, NodeId, RequestId
 from core.tree import Mutation, Node, NodeKind
-from tests.clients.sync.fakes import Answer, Crash, CrashAt, Device, MemorySpace, NeverCrash, Page, SpacePort
+from tests.clients.sync.fakes import (
+    Answer,
+    Crash,
+    CrashAt,
+    Device,
+    MemorySpace,
+    NeverCrash,
+    Page,
+    PointedFiles,
+    SpacePort,
+)
 
 NFC, NFD = unicodedata.normalize("NFC", "naïve"), unicodedata.normalize("NFD", "naïve")
 
@@ -553,6 +565,31 @@ def test_disk_full(one: Device, two: Device) -> None:
     assert settled(one, two) == {"a.txt": b"second", "b.txt": b"b"}
 
 
+def test_disk_that_says_it_is_full_when_it_is_flushed(
+    one: Device, two: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bytes that a filesystem took are not on it yet, and nothing gets a name before they are."""
+    agreed({"a.txt": b"first"}, one, two)
+    one.write("a.txt", b"second")
+    one.write("b.txt", b"b")
+    sync(one)
+
+    def full(files: Files, paths: Iterable[str], directories: Iterable[str]) -> None:
+        del files, directories
+        if [*paths]:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(PointedFiles, "flush", full)
+        report = two.sync()
+    assert {problem.path for problem in report.problems} == {"a.txt", "b.txt"}
+    assert {problem.reason for problem in report.problems} == {
+        "does not fit on the disk; free some space and sync again"
+    }
+    assert two.tree() == {"a.txt": b"first"}
+    assert settled(one, two) == {"a.txt": b"second", "b.txt": b"b"}
+
+
 def test_network_loss(one: Device, two: Device) -> None:
     agreed({"a.txt": b"first"}, one, two)
     one.write("a.txt", b"second")
@@ -619,7 +656,7 @@ def test_the_disk_comes_before_the_name_and_before_the_state(one: Device, two: D
     unflushed = unsaid = False
     for name in passed:
         match name:
-            case "finished":
+            case "downloaded":
                 unflushed = True
             case "moved" | "exchanged" | "directory made" | "directory removed" | "unlinked":
                 assert not unflushed, passed
@@ -628,7 +665,7 @@ def test_the_disk_comes_before_the_name_and_before_the_state(one: Device, two: D
                 unflushed = unsaid = False
             case "state commit":
                 assert not unsaid, passed
-    assert {"finished", "moved", "exchanged", "directory made", "directory removed", "unlinked"} <= {*passed}
+    assert {"downloaded", "moved", "exchanged", "directory made", "directory removed", "unlinked"} <= {*passed}
 
 
 def test_something_new_that_was_aside_when_the_run_was_killed_gets_a_name(one: Device, two: Device) -> None:

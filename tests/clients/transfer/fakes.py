@@ -161,9 +161,9 @@ def files(directory: Path, contents: Iterable[bytes]) -> list[Path]:
     return paths
 
 
-def download_jobs(contents: dict[Path, Content], directory: Path) -> list[DownloadJob]:
+def download_jobs(contents: dict[Path, Content], directory: Path, mode: int = 0o600) -> list[DownloadJob]:
     """Jobs whose key is where the content came from."""
-    return [DownloadJob(path, content, directory / path.name) for path, content in contents.items()]
+    return [DownloadJob(path, content, directory / path.name, mode) for path, content in contents.items()]
 
 
 __all__ = [

@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import itertools
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from clients.transfer import download, upload
 from clients.transfer.download import Downloader
-from clients.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, Trouble
+from clients.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, Signature, Trouble
 from core.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK, Digest, Manifest
 from core.errors import PermissionDenied, Unavailable
 from core.tree import Content
@@ -65,15 +66,14 @@ def failure(store: MemoryStore, job: DownloadJob) -> Failed:
 SIZES = [0, 1, 4 * KIB, MIN_BLOCK - 1, MIN_BLOCK, MIN_BLOCK + 1, 3 * MIB, 9 * MIB, 30 * MIB]
 
 
-@pytest.mark.parametrize("sync", [True, False])
-def test_contents_of_all_sizes_arrive_whole(space: MemorySpace, here: Path, there: Path, sync: bool) -> None:
+def test_contents_of_all_sizes_arrive_whole(space: MemorySpace, here: Path, there: Path) -> None:
     contents = uploaded(space, files(here, [noise(size, size) for size in SIZES]))
-    downloaded(space.store, download_jobs(contents, there), sync=sync)
+    downloaded(space.store, download_jobs(contents, there))
 
 
 def test_an_empty_file_needs_no_request(store: MemoryStore, there: Path) -> None:
     content = Content(sha256(b""), 0)
-    (result,) = Downloader(store).download([DownloadJob(1, content, there / "empty")])
+    (result,) = Downloader(store).download([DownloadJob(1, content, there / "empty", 0o600)])
     assert isinstance(result, Downloaded)
     assert (there / "empty").read_bytes() == b""
     assert not store.gets
@@ -85,7 +85,7 @@ def test_no_jobs_ask_for_nothing(store: MemoryStore) -> None:
 
 def test_ten_thousand_small_files_are_a_handful_of_requests(space: MemorySpace, here: Path, there: Path) -> None:
     contents = uploaded(space, files(here, (noise(4 * KIB, i) for i in range(10_000))))
-    downloaded(space.store, download_jobs(contents, there), sync=False)
+    downloaded(space.store, download_jobs(contents, there))
     assert len(space.store.gets) <= 2 * len(space.store.objects)
 
 
@@ -154,7 +154,7 @@ def test_jobs_are_read_as_there_is_room(
         nonlocal read
         for i in range(1000):
             read += 1
-            yield DownloadJob(i, content, there / str(i))
+            yield DownloadJob(i, content, there / str(i), 0o600)
 
     results = Downloader(space.store).download(jobs())
     next(results)
@@ -327,7 +327,7 @@ def test_a_content_that_contradicts_itself_is_refused(space: MemorySpace, here: 
         wrong(content, manifest=EMPTY_MANIFEST),
         wrong(content, manifest=Manifest(manifest.blocks, (0, *manifest.lengths[1:]))),
     ):
-        failed = failure(space.store, DownloadJob(1, contradiction, there / "x"))
+        failed = failure(space.store, DownloadJob(1, contradiction, there / "x", 0o600))
         assert failed.trouble is Trouble.CORRUPT
         assert not (there / "x").exists()
 
@@ -336,12 +336,12 @@ def test_a_content_that_contradicts_itself_is_refused(space: MemorySpace, here: 
 def test_a_manifest_object_that_is_none_is_refused(store: MemoryStore, there: Path, data: bytes) -> None:
     store.put(sha256(data), data)
     content = Content(sha256(b"x"), 1, manifest_object=sha256(data))
-    assert failure(store, DownloadJob(1, content, there / "x")).trouble is Trouble.CORRUPT
+    assert failure(store, DownloadJob(1, content, there / "x", 0o600)).trouble is Trouble.CORRUPT
 
 
 def test_a_missing_manifest_object_fails_the_file(store: MemoryStore, there: Path) -> None:
     content = Content(sha256(b"x"), 1, manifest_object=sha256(b"gone"))
-    assert failure(store, DownloadJob(1, content, there / "x")).trouble is Trouble.MISSING
+    assert failure(store, DownloadJob(1, content, there / "x", 0o600)).trouble is Trouble.MISSING
 
 
 @pytest.mark.parametrize("error", [Unavailable("storage does not answer"), PermissionDenied("no")])
@@ -371,7 +371,7 @@ def test_a_download_that_is_abandoned_ends_its_threads(space: MemorySpace, here:
     assert len(space.store.gets) < 100
 
 
-@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "fsync"])
+@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "fchmod"])
 def test_a_full_disk_fails_the_file_and_leaves_nothing(
     space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -436,21 +436,26 @@ def test_a_destination_that_cannot_be_made_fails_the_file(space: MemorySpace, he
     assert len(results) == 3
 
 
-def test_files_are_on_the_disk_before_they_are_reported(
-    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o755])
+@pytest.mark.parametrize("left_over", [False, True])
+def test_a_file_has_its_mode_and_its_time_when_it_is_reported(
+    space: MemorySpace, here: Path, there: Path, mode: int, left_over: bool
 ) -> None:
-    synced = set()
-
-    def fsync(descriptor: int) -> None:
-        synced.add(os.fstat(descriptor).st_ino)
-
-    monkeypatch.setattr(os, "fsync", fsync)
-    contents = uploaded(space, files(here, [noise(9 * MIB), b"small", b""]))
-    jobs = download_jobs(contents, there)
-    downloaded(space.store, jobs, sync=False)
-    assert not synced
-    downloaded(space.store, [dataclasses.replace(job, destination=there / f"{job.destination.name}s") for job in jobs])
-    assert len(synced) == 3
+    """Whatever an interrupted run left of it, and whether it comes in one block, in several, or in none."""
+    paths = files(here, [noise(9 * MIB), b"small", b""])
+    for number, path in enumerate(paths):
+        os.utime(path, ns=(1, 10**18 + number))
+    jobs = download_jobs(uploaded(space, paths), there, mode)
+    if left_over:
+        for job in jobs:
+            job.destination.write_bytes(b"left")
+            job.destination.chmod(0o640)
+    for result in Downloader(space.store).download(jobs):
+        assert isinstance(result, Downloaded)
+        found = result.job.destination.stat()
+        assert stat.S_IMODE(found.st_mode) == mode
+        assert found.st_mtime_ns == result.job.content.mtime_ns
+        assert result.signature == Signature.of(found)
 
 
 def test_progress_adds_up(space: MemorySpace, here: Path, there: Path) -> None:

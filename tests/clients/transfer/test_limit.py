@@ -132,7 +132,7 @@ def test_whole_transfers_keep_to_the_limit(tmp_path: Path, bucket: Bucket) -> No
     clock = Clock()
     store = limited(bucket, Access.READ, clock.limit(MIB))
     down = [
-        DownloadJob(one.job.key, one.content, tmp_path / f"{one.job.key}.new")
+        DownloadJob(one.job.key, one.content, tmp_path / f"{one.job.key}.new", 0o600)
         for one in uploaded
         if isinstance(one, Uploaded)
     ]

@@ -276,8 +276,8 @@ def test_ten_thousand_small_files_take_five_requests_each_way(bucket: Bucket, tm
         assert isinstance(uploaded, Uploaded)
         contents[uploaded.job.path] = uploaded.content
     assert store.requests.counts() == Counts(s3_put=5, bytes_up=10_000 * 4 * KIB)
-    jobs = [DownloadJob(path, content, there / path.name) for path, content in contents.items()]
-    for downloaded in Downloader(store, sync=False).download(jobs):
+    jobs = [DownloadJob(path, content, there / path.name, 0o600) for path, content in contents.items()]
+    for downloaded in Downloader(store).download(jobs):
         assert isinstance(downloaded, Downloaded)
     assert store.requests.counts().s3_get <= 12
     assert all((there / path.name).read_bytes() == path.read_bytes() for path in paths)
@@ -295,7 +295,7 @@ def test_transfers_go_through_a_bad_line(bucket: Bucket, proxy: Proxy, tmp_path:
     assert not proxy.faults
     down = [Fault.DAMAGED_ANSWER, Fault.SHORT_ANSWER, *PASSING]
     proxy.faults.extend(down)
-    jobs = [DownloadJob(path, content, path.with_suffix(".new")) for path, content in contents.items()]
+    jobs = [DownloadJob(path, content, path.with_suffix(".new"), 0o600) for path, content in contents.items()]
     for downloaded in Downloader(store).download(jobs):
         assert isinstance(downloaded, Downloaded), downloaded
     assert not proxy.faults
@@ -308,7 +308,7 @@ def test_what_arrives_damaged_twice_fails_the_file(bucket: Bucket, proxy: Proxy,
     (uploaded,) = Uploader(Proven(store), store).upload([UploadJob(1, path)])
     assert isinstance(uploaded, Uploaded)
     proxy.always = Fault.DAMAGED_ANSWER
-    (failed,) = Downloader(store).download([DownloadJob(1, uploaded.content, tmp_path / "new")])
+    (failed,) = Downloader(store).download([DownloadJob(1, uploaded.content, tmp_path / "new", 0o600)])
     assert isinstance(failed, Failed)
     assert failed.trouble is Trouble.CORRUPT
 
