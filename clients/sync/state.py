@@ -108,9 +108,12 @@ class State:
         return self
 
     def close(self) -> None:
-        """What was not committed is forgotten."""
-        if self._lookups is not None:
-            self._lookups.close()
+        """What was not committed is forgotten, and no block is known any more."""
+        # A run that is interrupted leaves threads behind that still ask: SQLite must not be closed under one of them.
+        with self._lookup_lock:
+            if self._lookups is not None:
+                self._lookups.close()
+            self._lookups = self._path = None
         if self._db.in_transaction:
             self._db.rollback()
         self._db.close()
@@ -246,7 +249,7 @@ class State:
     # ---- where blocks are ----
 
     def known_block(self, digest: Digest) -> BlockRef | None:
-        """Where a block lies in the space. May be called from any thread; sees what is committed."""
+        """Where a block lies in the space. May be called from any thread, at any time; sees what is committed."""
         with self._lookup_lock:
             if self._path is None:
                 return None

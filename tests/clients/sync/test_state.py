@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,18 @@ def test_a_database_of_a_newer_format_is_left_alone(one: Device) -> None:
     assert one.space.tree() == {"a": b"a"}
     assert one.tree() == {"a": b"a", "b": b"b"}
     assert not list(database.parent.glob("*.damaged*"))
+
+
+def test_a_state_can_be_closed_while_threads_still_ask_it(tmp_path: Path) -> None:
+    """As on Ctrl-C, which waits for no thread. SQLite would crash the process if it were closed under a query."""
+    digest = Digest(b"d" * 32)
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(50):
+            state = State.open(tmp_path / "state.db")
+            asking = [
+                threads.submit(lambda known: [known(digest) for _ in range(50)], state.known_block) for _ in range(4)
+            ]
+            state.known_block(digest)
+            state.close()
+            assert {answer for asked in asking for answer in asked.result()} == {None}
+            assert state.known_block(digest) is None
