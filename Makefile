@@ -18,6 +18,8 @@ ARGS ?=
 export PYFASTCDC_REQUIRE_CYTHON := 1
 # Tools of the virtual environment find their plugins by PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Every process that a test, the demo or a benchmark starts would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'

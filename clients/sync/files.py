@@ -14,7 +14,7 @@ import os
 import stat
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -125,14 +125,8 @@ class Files:
 
     def move(self, path: str, to: str, *, directory: bool = False) -> None:
         """Rename. FileExistsError if anything is at `to`."""
-        source, name = self._at(path)
-        # The second walk could close what the first one opened.
-        source = os.dup(source)
-        try:
-            target, new_name = self._at(to)
+        with self._both(path, to) as (source, name, target, new_name):
             _rename_noreplace(source, name, target, new_name)
-        finally:
-            os.close(source)
         if directory:
             self.forget_directories()
 
@@ -275,6 +269,20 @@ class Files:
         directory, _, name = path.rpartition("/")
         return self._walk(directory), name
 
+    @contextlib.contextmanager
+    def _both(self, path: str, other: str) -> Iterator[tuple[int, str, int, str]]:
+        """The same for two paths at once."""
+        source, name = self._at(path)
+        # The second walk closes what the first one opened, but only if it opens that many itself.
+        deep = other.count("/") >= _MAX_OPEN
+        if deep:
+            source = os.dup(source)
+        try:
+            yield source, name, *self._at(other)
+        finally:
+            if deep:
+                os.close(source)
+
     def _walk(self, directory: str) -> int:
         if not directory:
             return self._root
@@ -302,13 +310,8 @@ class Files:
 
     def _exchange(self, path: str, other: str) -> bool:
         """Swap two files in one step; False where the system cannot."""
-        source, name = self._at(path)
-        source = os.dup(source)
-        try:
-            target, other_name = self._at(other)
+        with self._both(path, other) as (source, name, target, other_name):
             return _rename(source, name, target, other_name, _EXCHANGE)
-        finally:
-            os.close(source)
 
 
 def with_executable(mode: int, *, executable: bool) -> int:

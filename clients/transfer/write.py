@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,7 +31,7 @@ class NotWritten(Exception):
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
     """A content of one block, already verified, or of none. NotWritten."""
     with _errors():
-        descriptor = os.open(job.destination, _FLAGS | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        descriptor = os.open(job.destination, _FLAGS | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode)
         try:
             _write(descriptor, data, 0)
             return _finished(descriptor, job)
@@ -149,10 +150,13 @@ def _verified(data: bytes, digest: Digest) -> bytes | None:
 
 def _finished(descriptor: int, job: DownloadJob) -> Signature:
     """Give a complete file its mode and time; what it is then."""
-    os.fchmod(descriptor, job.mode)
     with suppress(OverflowError):
         os.utime(descriptor, ns=(job.content.mtime_ns, job.content.mtime_ns))
-    return Signature.of(os.fstat(descriptor))
+    found = os.fstat(descriptor)
+    if stat.S_IMODE(found.st_mode) != job.mode:
+        os.fchmod(descriptor, job.mode)
+        found = os.fstat(descriptor)
+    return Signature.of(found)
 
 
 def _write(descriptor: int, data: bytes | memoryview, at: int) -> None:

@@ -371,14 +371,14 @@ def test_a_download_that_is_abandoned_ends_its_threads(space: MemorySpace, here:
     assert len(space.store.gets) < 100
 
 
-@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "fchmod"])
+@pytest.mark.parametrize("call", ["pwrite", "posix_fallocate", "utime"])
 def test_a_full_disk_fails_the_file_and_leaves_nothing(
     space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     contents = uploaded(space, files(here, [noise(9 * MIB), b"small"]))
     numbers = itertools.cycle([errno.ENOSPC, errno.EDQUOT])
 
-    def full(*_: object) -> int:
+    def full(*_: object, **__: object) -> int:
         number = next(numbers)
         raise OSError(number, os.strerror(number))
 
