@@ -25,7 +25,8 @@ from clients.sync.plan import MakeHere, Plan, deletions, described, plan
 from clients.sync.ports import Downloader, NoProgress, Progress, Space, Uploader
 from clients.sync.report import Report
 from clients.sync.scan import Scan, scan
-from clients.sync.state import State, set_aside, translated
+from clients.sync.settled import still_settled
+from clients.sync.state import Settled, State, set_aside, translated
 from clients.sync.trees import RECOVERED, BaseNode, LocalNode, Problem, RemoteNode, live_nodes, path_of
 from core.blocks import BlockRef, Digest
 from core.errors import InvalidArgument
@@ -135,6 +136,11 @@ class Engine:
     def _run(self, files: Files, report: Report, wanted: Wanted, *, allow_mass_delete: bool) -> None:
         database = self._folder.database
         with translated(database), self._open_state(database) as state:
+            with traces.span("look"):
+                settled = still_settled(files, state, self._space) if wanted == AS_BEFORE else None
+            if settled is not None:
+                report.skipped = settled.skipped
+                return
             run = _Run(
                 folder=self._folder,
                 space=self._space,
@@ -329,6 +335,7 @@ class _Run:
             self._report.skipped = found.scan.skipped
             self._report.problems = [*found.problems, *ledger.problems()]
             if not ledger.passing and not found.scan.unsettled:
+                self._note_settled(found)
                 return
             if number and not ledger.steps_done:
                 break
@@ -342,6 +349,15 @@ class _Run:
                 "the space has lost what it had before, as after a restore from a backup; nothing is deleted for that, "
                 "and what this device has of it is added again"
             )
+
+    def _note_settled(self, found: _Found) -> None:
+        """If there was nothing at all to do, the next sync can see that at a look while nothing is touched."""
+        trusted = all(node.trusted for node in self._base.values())
+        if found.plan.is_empty and not self._report.problems and trusted:
+            settled = Settled(found.scan.fingerprint, found.scan.skipped)
+            if self._state.settled != settled:
+                self._state.settled = settled
+                self._state.commit()
 
     def _look(self) -> _Found:
         return _look(self._files, self._state, self._base, self._mirror, self._label, verify=self._wanted.verify)

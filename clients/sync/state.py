@@ -61,6 +61,14 @@ class InFlight:
     evidence: tuple[Evidence | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the folder looked like when it and the space agreed in everything, and how much was skipped in it."""
+
+    fingerprint: bytes
+    skipped: int
+
+
 class State:
     """The state of one folder. Used by one thread, but for `known_block`."""
 
@@ -312,6 +320,20 @@ class State:
         self._begin()
         self._db.execute("DELETE FROM excluded WHERE path = ?", (path,))
 
+    # ---- whether anything is left to do ----
+
+    @property
+    def settled(self) -> Settled | None:
+        """None from the first write on that came after it."""
+        row = self._db.execute("SELECT fingerprint, skipped FROM settled").fetchone()
+        return Settled(*row) if row else None
+
+    @settled.setter
+    def settled(self, settled: Settled) -> None:
+        self._write()
+        self._begin()
+        self._db.execute("INSERT INTO settled VALUES (?, ?)", (settled.fingerprint, settled.skipped))
+
     # ---- inside ----
 
     def _meta(self, key: str) -> Any:
@@ -319,8 +341,10 @@ class State:
         return row[0] if row else None
 
     def _begin(self) -> None:
+        """Before every write."""
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM settled")
 
     def _write(self) -> None:
         if not self._nodes and not self._base:
