@@ -20,22 +20,14 @@ from clients.sdk.credentials import Access
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from clients.sdk.space import Space
-from clients.sync.check import check as compare
-from clients.sync.engine import Engine, Transfers, Wanted
+from clients.sync.engine import Engine
 from clients.sync.files import PRIVATE, Files
-from clients.sync.filters import Excluded
 from clients.sync.folder import Folder, find_folder, folders, link, open_folder
-from clients.sync.ports import NoProgress
+from clients.sync.ports import Downloader, KnownBlocks, NoProgress, Transfers, Uploader, Wanted
 from clients.sync.report import Report
 from clients.sync.state import State, translated
 from clients.sync.trees import live_nodes
-from clients.sync.watch import watch as watch_folder
-from clients.transfer.download import WORKERS as GET_WORKERS
-from clients.transfer.download import Downloader
 from clients.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
-from clients.transfer.objects import open_objects
-from clients.transfer.upload import WORKERS as PUT_WORKERS
-from clients.transfer.upload import Uploader
 from core.errors import InvalidArgument, Kind, SynclineError
 from core.names import normalize, split_path
 from runtime import traces
@@ -100,18 +92,29 @@ def _engine(
     limit_down: int | None = None,
 ) -> Engine:
     space = Space(session, folder.space)
-    upload = open_objects(space, Access.WRITE, limit=Limit(limit_up) if limit_up else None)
-    download = open_objects(space, Access.READ, limit=Limit(limit_down) if limit_down else None)
+    limits = {
+        Access.WRITE: Limit(limit_up) if limit_up else None,
+        Access.READ: Limit(limit_down) if limit_down else None,
+    }
+
+    # Most syncs have nothing to transfer, and need not wait for what does that to be imported.
+    def uploader(known: KnownBlocks) -> Uploader:
+        from clients.transfer import objects, upload  # noqa: PLC0415 - see above
+
+        store = objects.open_objects(space, Access.WRITE, limit=limits[Access.WRITE])
+        workers = LIMITED_WORKERS if limit_up else upload.WORKERS
+        return upload.Uploader(space, store, known, workers, progress=display)
+
+    def downloader() -> Downloader:
+        from clients.transfer import download, objects  # noqa: PLC0415 - see above
+
+        store = objects.open_objects(space, Access.READ, limit=limits[Access.READ])
+        return download.Downloader(store, LIMITED_WORKERS if limit_down else download.WORKERS, progress=display)
+
     return Engine(
         folder=folder,
         space=space,
-        transfers=Transfers(
-            uploader=lambda known: Uploader(
-                space, upload, known, LIMITED_WORKERS if limit_up else PUT_WORKERS, progress=display
-            ),
-            downloader=Downloader(download, LIMITED_WORKERS if limit_down else GET_WORKERS, progress=display),
-            counts=session.requests.counts,
-        ),
+        transfers=Transfers(uploader, downloader, counts=session.requests.counts),
         device=session.account.device_name,
         progress=display,
     )
@@ -206,6 +209,8 @@ def _sync_for_ever(
     engine: Engine, session: Session, folder: Folder, wanted: Wanted, *, as_json: bool, allow_mass_delete: bool
 ) -> int:
     """Sync at each sign of a change until interrupted, which is the usual end; a passing fault is said once."""
+    from clients.sync.watch import watch as watch_folder  # noqa: PLC0415 - `sync` does without otherwise
+
     signal.signal(signal.SIGTERM, _interrupt)
     said: str | None = None
     space = Space(session, folder.space)
@@ -250,6 +255,9 @@ def check(directory: Path, verify: bool, as_json: bool) -> int:
       syncline check ~/Project --verify
       syncline check ~/Project --json
     """
+    from clients.sync.check import check as compare  # noqa: PLC0415 - `sync` does without
+    from clients.sync.filters import Excluded  # noqa: PLC0415 - as above
+
     with signed_in() as session:
         folder = find_folder(default_home(), directory)
         folder.check_root()

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +64,11 @@ def normalize_endpoint(endpoint: str) -> str:
 
 
 def _document(endpoint: str, timeout: float) -> Any:
+    # Only who signs in asks; what the standard library has for HTTP takes a command longer to load than a call.
+    import http.client  # noqa: PLC0415
+    import urllib.error  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
     url = endpoint + WELL_KNOWN
     request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - checked by the caller
     try:

@@ -16,7 +16,7 @@ import pathspec
 
 from clients.sync.files import Files
 from clients.sync.scan import TOP, Scan
-from clients.sync.trees import Problem, RemoteNode, path_of, printable
+from clients.sync.trees import Exclusion, Problem, RemoteNode, path_of, printable
 from core.blocks import MIB
 from core.identifiers import ROOT, NodeId
 from core.names import normalize
@@ -57,14 +57,6 @@ BUILT_IN = (
 
 Not here, since people keep files of such names: `*.tmp`, `*~`, `*.bak`, `*.part`, and `._*` (a Mac's resource forks).
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Exclusion:
-    """A path that this device does not sync, and the node that the space has there, which it may rename."""
-
-    path: str
-    node: NodeId | None = None
 
 
 @dataclass(frozen=True, slots=True)

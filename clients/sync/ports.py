@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from clients.sdk.requests import Counts
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Uploaded, UploadJob
-from core.blocks import Digest
+from core.blocks import BlockRef, Digest
 from core.identifiers import NodeId, RequestId
 from core.tree import Mutation, Node, Result
 
@@ -106,3 +108,36 @@ class NoProgress:
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
         pass
+
+
+KnownBlocks = Callable[[Digest], BlockRef | None]
+
+
+def _no_counts() -> Counts:
+    return Counts()
+
+
+@dataclass(frozen=True, slots=True)
+class Transfers:
+    """How bytes travel. Both are made when a sync has something to do; an uploader is told which blocks are known."""
+
+    uploader: Callable[[KnownBlocks], Uploader]
+    downloader: Callable[[], Downloader]
+    counts: Callable[[], Counts] = field(default=_no_counts)
+    """What has been asked of services and storage so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a sync is asked for beside the usual.
+
+    Paths from the folder's root that this device syncs no more, or again. With `verify` every file is read, however
+    much it looks like what it was.
+    """
+
+    exclude: tuple[str, ...] = ()
+    include: tuple[str, ...] = ()
+    verify: bool = False
+
+
+AS_BEFORE = Wanted()

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from clients.sync.errors import StateDamaged, StateUnusable
-from clients.sync.filters import Exclusion
-from clients.sync.trees import BaseNode, RemoteNode
+from clients.sync.trees import BaseNode, Exclusion, RemoteNode
 from clients.transfer.jobs import Signature
 from core.blocks import EMPTY_MANIFEST, MIN_BLOCK, BlockRef, Digest, MalformedManifest, Manifest
 from core.identifiers import NodeId, RequestId

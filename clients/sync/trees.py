@@ -110,6 +110,14 @@ class RemoteNode:
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A path that this device does not sync, and the node that the space has there, which it may rename."""
+
+    path: str
+    node: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something that was not synced, and why."""
 

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from clients.sdk.requests import Counts
-from clients.sync.engine import AS_BEFORE, Engine, KnownBlocks, Transfers, Wanted
+from clients.sync.engine import Engine
 from clients.sync.files import PRIVATE, TEMPORARY, Files
 from clients.sync.folder import Folder, link, open_folder
+from clients.sync.ports import AS_BEFORE, KnownBlocks, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.state import State
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
@@ -587,7 +588,7 @@ class Device:
             space=changes.pop("space", port),
             transfers=Transfers(
                 lambda known: MemoryUploader(self.space, point, calls, known, faults),
-                downloader,
+                lambda: downloader,
                 lambda: Counts(grpc=calls.count("changes") + calls.count("commit"), s3_put=calls.count("put")),
             ),
             device=self.name,

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from clients.sync.check import check
-from clients.sync.engine import Wanted
 from clients.sync.files import Files
-from clients.sync.filters import BUILT_IN, IGNORE_FILE, Exclusion, Filters
+from clients.sync.filters import BUILT_IN, IGNORE_FILE, Filters
+from clients.sync.ports import Wanted
 from clients.sync.report import Report
 from clients.sync.scan import scan
 from clients.sync.state import State
+from clients.sync.trees import Exclusion
 from core.errors import InvalidArgument
 from core.identifiers import NodeId
 from tests.clients.sync.fakes import Crash, CrashAt, Device, MemorySpace
@@ -518,7 +519,8 @@ def test_filters_changed_at_random_delete_and_lose_nothing(base: Path, space: Me
                 wanted = Wanted(exclude=(path,))
             case 2:
                 rule = rng.choice((b"a\n", b"*.txt\n", b"/b/\n!c\n", b"*\n!.synclineignore\n", b""))
-                if not (devices[n].root / IGNORE_FILE).is_dir():
+                rules = devices[n].root / IGNORE_FILE
+                if not rules.is_dir() and not rules.is_symlink():
                     devices[n].write(IGNORE_FILE, rule)
         before = saved()
         try:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from clients.sync.engine import Wanted
 from clients.sync.identify import FINE_GRAIN_NS
+from clients.sync.ports import Wanted
 from clients.sync.report import Report
 from clients.sync.state import Settled, State
 from core.errors import Unavailable

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from clients.sync.errors import StateUnusable
-from clients.sync.filters import Exclusion
 from clients.sync.state import State, migrations
-from clients.sync.trees import BaseNode
+from clients.sync.trees import BaseNode, Exclusion
 from clients.transfer.jobs import Signature
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId

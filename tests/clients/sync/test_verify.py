@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from clients.sync.check import Verdicts, check
-from clients.sync.engine import Wanted
 from clients.sync.files import Files
+from clients.sync.ports import Wanted
 from clients.sync.state import State
 from clients.transfer.jobs import Signature
 from core.errors import Unavailable

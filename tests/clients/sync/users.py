@@ -33,7 +33,7 @@ class User:
                 self.turn_into_directory, self.nest, self.overwrite_by_move, self.respell,
                 self.edit_keeping_time, self.copy, self.copy_tree, self.turn_into_file, self.append, self.backdate,
             ],
-            weights=[6, 6, 5, 4, 2, 3, 2, 2, 2, 1, 1, 2, 1, 1, 1, 0.3, 1, 1, 0.5, 0.7, 1, 0.5],
+            weights=[6, 6, 5, 4, 2, 3, 3, 6, 2, 1, 1, 2, 1, 1, 1, 0.3, 1, 1, 0.5, 0.7, 1, 0.5],
         )[0]  # fmt: skip
         if honest and action == self.edit_keeping_time:
             action = self.edit

@@ -1,0 +1,319 @@
+"""Rounds of pull, scan, identify, plan and apply, until folder and space agree."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from clients.sync.apply_here import Here, rescue
+from clients.sync.apply_there import There, repeat_in_flight
+from clients.sync.conflicts import conflict_name
+from clients.sync.digests import hash_files
+from clients.sync.errors import TooManyDeletions
+from clients.sync.files import Files
+from clients.sync.filters import IGNORE_FILE, Excluded, Filters, found_again
+from clients.sync.folder import Folder
+from clients.sync.identify import Hashed, identify
+from clients.sync.ledger import Ledger
+from clients.sync.mirror import Mirror
+from clients.sync.plan import MakeHere, Plan, deletions, described, plan
+from clients.sync.ports import AS_BEFORE, Progress, Space, Transfers, Wanted
+from clients.sync.report import Report
+from clients.sync.scan import Scan, scan
+from clients.sync.state import Settled, State
+from clients.sync.trees import RECOVERED, BaseNode, Exclusion, LocalNode, Problem, RemoteNode, live_nodes, path_of
+from core.blocks import Digest
+from core.errors import InvalidArgument
+from core.identifiers import ROOT, NodeId, RequestId
+from runtime import traces
+
+MAX_ROUNDS = 8
+"""A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
+FEW_FILES = 20
+"""Of fewer files than this any number may be deleted."""
+
+
+def preview(
+    files: Files, state: State, space: Space, *, label: str, report: Report, wanted: Wanted = AS_BEFORE
+) -> None:
+    """Fill a report with what a sync would do."""
+    base = state.load_base()
+    mirror = Mirror(state, base)
+    mirror.pull(space)
+    choose(state, wanted)
+    found = _look(files, state, base, mirror, label, verify=wanted.verify)
+    report.excluded = [exclusion.path for exclusion in state.excluded()]
+    report.planned = list(described(found.plan, found.remote))
+    report.problems = found.problems
+    report.skipped = found.scan.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Folder and space at one moment, and what is to be done."""
+
+    scan: Scan
+    remote: dict[NodeId, RemoteNode]
+    base: dict[NodeId, BaseNode]
+    """What the plan was made from: without what is left alone from now on."""
+    plan: Plan
+    holding: frozenset[NodeId]
+    problems: list[Problem]
+
+
+def choose(state: State, wanted: Wanted) -> None:
+    """Take over what is excluded from now on, and what no more. InvalidArgument if the latter is not excluded."""
+    known = state.excluded()
+    live = live_nodes(state.load_remote()).nodes if wanted.include else {}
+    places = {node.id: node.place for node in live.values()}
+    for path in wanted.include:
+        chosen = [one for one in known if path in {one.path, path_of(one.node or ROOT, places)}]
+        if not chosen:
+            raise InvalidArgument(f"{path!r} is not excluded; `syncline status DIR` says what is")
+        for one in chosen:
+            state.remove_excluded(one.path)
+    for path in wanted.exclude:
+        if path not in {one.path for one in known} or path in wanted.include:
+            state.put_excluded(Exclusion(path))
+
+
+def _look(
+    files: Files, state: State, base: dict[NodeId, BaseNode], mirror: Mirror, label: str, *, verify: bool = False
+) -> _Found:
+    with traces.span("scan"):
+        scanned = scan(files)
+
+    def hash_entries(numbers: Sequence[int]) -> dict[int, Hashed]:
+        paths = {scanned.path(number): number for number in numbers}
+        return {paths[path]: hashed for path, hashed in hash_files(files, list(paths)).items()}
+
+    with traces.span("plan"):
+        live = live_nodes(mirror.nodes, base, files.naming)
+        exclusions = state.excluded()
+        for exclusion in found_again(exclusions, live.nodes) if exclusions else ():
+            state.put_excluded(exclusion)
+        excluded = Excluded.of(state.excluded() if exclusions else (), live.nodes)
+        remote = (
+            {id_: node for id_, node in live.nodes.items() if id_ not in excluded.nodes} if exclusions else live.nodes
+        )
+        filters = Filters(scanned, files, excluded.paths)
+        identified = identify(scanned, _distrusted(base) if verify else base, remote, hash_entries, filters)
+        if verify:
+            _distrust_changed(identified.local, base, state)
+        alone = identified.excluded | (excluded.nodes - identified.local.keys())
+        # A directory of which something stays in the space unseen is not deleted there: it counts as new.
+        alone |= {
+            node
+            for node in _above(live.withheld | excluded.nodes, mirror.nodes)
+            if node in remote and node not in identified.local
+        }
+        agreed = {id_: node for id_, node in base.items() if id_ not in alone} if alone else base
+        return _Found(
+            scanned,
+            remote,
+            agreed,
+            plan(agreed, identified.local, remote, label=label),
+            identified.holding,
+            [*scanned.problems, *identified.problems, *live.problems, *filters.problems],
+        )
+
+
+def _above(nodes: Iterable[NodeId], known: Mapping[NodeId, RemoteNode]) -> set[NodeId]:
+    """All directories above these nodes."""
+    above: set[NodeId] = set()
+    for node in nodes:
+        at = known.get(node)
+        while at is not None and at.parent not in above:
+            above.add(at.parent)
+            at = known.get(at.parent)
+    return above
+
+
+def _distrusted(base: dict[NodeId, BaseNode]) -> dict[NodeId, BaseNode]:
+    """The base as if no file could be told by its signature."""
+    return {id_: dataclasses.replace(node, trusted=False) for id_, node in base.items()}
+
+
+def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, BaseNode], state: State) -> None:
+    """Remember which files have other bytes although they look as they did, until that has been synced."""
+    for id_, here in local.items():
+        before = base.get(id_)
+        if before is not None and here.digest != before.digest and before.trusted:
+            base[id_] = dataclasses.replace(before, trusted=False)
+            state.put_base(base[id_])
+
+
+def _rules_first(todo: Plan) -> Plan | None:
+    """The part of a plan that brings ignore files, where something would be uploaded without asking them."""
+    fetches = tuple(step for step in todo.fetches if todo.target[step.node][1] == IGNORE_FILE)
+    if not fetches or not (todo.sends or todo.arrange_there):
+        return None
+    above: set[NodeId] = set()
+    for step in fetches:
+        node = step.node
+        while (node := todo.target[node][0]) != ROOT:
+            above.add(node)
+    directories = tuple(step for step in todo.arrange_here if isinstance(step, MakeHere) and step.node in above)
+    return Plan(target=todo.target, local=todo.local, names=todo.names, arrange_here=directories, fetches=fetches)
+
+
+class Rounds:
+    """The rounds of one sync, and what they share."""
+
+    def __init__(
+        self,
+        *,
+        folder: Folder,
+        space: Space,
+        transfers: Transfers,
+        files: Files,
+        state: State,
+        new_request: Callable[[], RequestId],
+        progress: Progress,
+        label: str,
+        report: Report,
+        wanted: Wanted,
+    ) -> None:
+        self._wanted = wanted
+        self._folder = folder
+        self._space = space
+        self._transfers = transfers
+        self._downloader = transfers.downloader()
+        self._files = files
+        self._state = state
+        self._new_request = new_request
+        self._progress = progress
+        self._label = label
+        self._report = report
+        self._base = state.load_base()
+        self._mirror = Mirror(state, self._base)
+
+    def converge(self, *, allow_mass_delete: bool) -> None:
+        self._rescue()
+        repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
+        choose(self._state, self._wanted)
+        told = False
+        for number in range(MAX_ROUNDS):
+            with traces.span("pull"):
+                self._pull()
+            found = self._look()
+            if not told and (rules := _rules_first(found.plan)):
+                told = True
+                self._apply(rules, found.holding)
+                found = self._look()
+            if not allow_mass_delete:
+                self._guard(found.plan, found.base)
+            for node in self._base.keys() - found.base.keys():
+                del self._base[node]
+                self._state.remove_base(node)
+            ledger = self._apply(found.plan, found.holding)
+            self._report.skipped = found.scan.skipped
+            self._report.problems = [*found.problems, *ledger.problems()]
+            if not ledger.passing and not found.scan.unsettled:
+                self._note_settled(found)
+                return
+            if number and not ledger.steps_done:
+                break
+        self._report.problems += [Problem(path, reason) for path, reason in ledger.passing.items()]
+
+    def _pull(self) -> None:
+        self._mirror.pull(self._space)
+        if self._mirror.went_back:
+            self._mirror.went_back = False
+            self._report.notices.append(
+                "the space has lost what it had before, as after a restore from a backup; nothing is deleted for that, "
+                "and what this device has of it is added again"
+            )
+
+    def _note_settled(self, found: _Found) -> None:
+        """If there was nothing at all to do, the next sync can see that at a look while nothing is touched."""
+        trusted = all(node.trusted for node in self._base.values())
+        if found.plan.is_empty and not self._report.problems and trusted:
+            settled = Settled(found.scan.fingerprint, found.scan.skipped)
+            if self._state.settled != settled:
+                self._state.settled = settled
+                self._state.commit()
+
+    def _look(self) -> _Found:
+        return _look(self._files, self._state, self._base, self._mirror, self._label, verify=self._wanted.verify)
+
+    def _apply(self, todo: Plan, holding: frozenset[NodeId]) -> Ledger:
+        ledger = Ledger(todo, base=self._base, mirror=self._mirror, state=self._state, report=self._report)
+        ledger.settle()
+        here = Here(
+            ledger,
+            files=self._files,
+            downloader=self._downloader,
+            progress=self._progress,
+            holding=holding,
+        )
+        if not todo.is_empty:
+            here.arrange()
+            here.checkpoint()
+            self._apply_both(ledger, here)
+        here.checkpoint()
+        return ledger
+
+    def _apply_both(self, ledger: Ledger, here: Here) -> None:
+        there = There(
+            ledger,
+            here,
+            files=self._files,
+            space=self._space,
+            space_id=self._folder.space,
+            uploader=self._transfers.uploader(self._state.known_block),
+            new_request=self._new_request,
+            progress=self._progress,
+        )
+        there.arrange()
+        with traces.span("transfer up"):
+            there.send()
+        with traces.span("transfer down"):
+            here.fetch()
+        here.set_modes()
+        here.delete()
+        here.checkpoint()
+        there.delete()
+
+    def _guard(self, todo: Plan, base: dict[NodeId, BaseNode]) -> None:
+        """TooManyDeletions if this looks like an accident."""
+        count = deletions(todo, base)
+        if count.of < FEW_FILES or max(count.here, count.there) * 2 <= count.of:
+            return
+        where, number = ("here", count.here) if count.here >= count.there else ("in the space", count.there)
+        raise TooManyDeletions(
+            f"this sync would delete {number} of {count.of} files {where}, so nothing was changed; "
+            "if that is what you want, add --allow-mass-delete"
+        )
+
+    def _rescue(self) -> None:
+        """Give back what an interrupted run had moved aside."""
+
+        def known(node: NodeId) -> set[Digest | None]:
+            before, there = self._base.get(node), self._mirror.nodes.get(node)
+            return {known.digest for known in (before, there) if known is not None}
+
+        def path_for(node: NodeId) -> str:
+            before = self._base.get(node) or self._mirror.nodes.get(node)
+            places = {known.id: (known.parent, known.local_name) for known in self._base.values()}
+            above = path_of(before.parent, places) if before is not None else ""
+            if above and not self._files.exists(above):
+                above = ""
+            name = before.name if before is not None else RECOVERED
+            prefix = f"{above}/" if above else ""
+            return prefix + conflict_name(name, self._label, _Taken(self._files, prefix))
+
+        for path in rescue(self._files, known, path_for):
+            self._report.notices.append(f"an interrupted sync had moved a file aside; it was given back as {path}")
+
+
+class _Taken:
+    """The names of a directory, looked up one by one."""
+
+    def __init__(self, files: Files, prefix: str) -> None:
+        self._files = files
+        self._prefix = prefix
+
+    def __contains__(self, name: object) -> bool:
+        return self._files.exists(f"{self._prefix}{name}")
