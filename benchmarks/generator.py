@@ -10,7 +10,7 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -210,7 +210,8 @@ def watch(
 def pin(pid: int, cores: Iterable[int]) -> None:
     """Keep a process to these cores: each of its threads, since new ones inherit from the one that starts them."""
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        os.sched_setaffinity(int(thread.name), cores)
+        with suppress(ProcessLookupError):  # a thread that has just ended
+            os.sched_setaffinity(int(thread.name), cores)
 
 
 def _run(parties: Parties, run: Callable[[], Coroutine[Any, Any, T]]) -> T:
