@@ -281,7 +281,10 @@ def test_services_act_in_their_own_roles_and_hold_no_root_credentials(project: P
         container, _ = project.containers(service)
         environment = inspected(container)["Config"]["Env"]
         assert not [each for each in environment if each.startswith(("AWS_ACCESS_KEY_ID", "AWS_SECRET"))]
-        who = "import boto3; print(boto3.client('sts').get_caller_identity()['Arn'])"
+        who = (
+            "import boto3, os; sts = boto3.client('sts', region_name=os.environ['AWS_REGION']); "
+            "print(sts.get_caller_identity()['Arn'])"
+        )
         assert f"assumed-role/syncline-{service}/" in output("docker", "exec", container, "python", "-c", who)
         held = set(output("docker", "exec", container, "ls", "/run/syncline").split())
         expected = {"aws-config", "credentials.json"}
