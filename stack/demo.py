@@ -80,20 +80,25 @@ class Device:
 
     def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
         """One command; what it prints on stdout. StoryBroken if it ends with another status."""
-        done = subprocess.run(
+        with self.start(*arguments) as child:
+            output, errors = child.communicate(stdin)
+        if child.returncode != expect:
+            raise StoryBroken(
+                f"syncline {' '.join(arguments)} ended with {child.returncode}, not {expect}: {errors.strip()}"
+            )
+        return output
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """A command that runs by itself; who starts it sees it to its end."""
+        return subprocess.Popen(
             [sys.executable, "-m", "clients.cli", *arguments],
             env={**os.environ, "SYNCLINE_HOME": str(self.root / "home")},
-            input=stdin,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             cwd=REPOSITORY,
-            check=False,
         )
-        if done.returncode != expect:
-            raise StoryBroken(
-                f"syncline {' '.join(arguments)} ended with {done.returncode}, not {expect}: {done.stderr.strip()}"
-            )
-        return done.stdout
 
     def sync(self, *arguments: str) -> dict[str, Any]:
         """Sync the folder; the figures."""

@@ -203,13 +203,7 @@ def test_watching_brings_changes_both_ways_and_ends_when_told(new_device: NewDev
     one.sync()
     two = new_device("two", one.owner)
     two.sync()
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "clients.cli", "sync", str(one.folder), "--watch"],
-        env={**os.environ, "SYNCLINE_HOME": str(one.root / "home")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    watching = one.start("sync", str(one.folder), "--watch")
     try:
         assert watching.stdout is not None
         assert "up to date" in watching.stdout.readline()

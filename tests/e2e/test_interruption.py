@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,21 +12,14 @@ from pathlib import Path
 import pytest
 
 from clients.cli.main import INTERRUPTED
-from stack.demo import REPOSITORY, Device, same_trees
+from stack.demo import Device, same_trees
 
 NewDevice = Callable[..., Device]
 
 
 def interrupted_sync(device: Device, after: float, *arguments: str) -> tuple[int, str]:
     """A sync that gets SIGINT so many seconds after it began to work; its exit code and what it said on stderr."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "clients.cli", "sync", str(device.folder), *arguments],
-        env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=REPOSITORY,
-    )
+    child = device.start("sync", str(device.folder), *arguments)
     lock = device.folder / ".syncline" / "lock"
     deadline = time.monotonic() + 60
     while child.poll() is None and not is_locked(lock) and time.monotonic() < deadline:

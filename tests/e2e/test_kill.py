@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from stack.demo import REPOSITORY, Device, same_trees
+from stack.demo import Device, same_trees
 
 FILES = 2000
 KILLS = int(os.environ.get("SYNCLINE_TEST_KILLS", "10"))
@@ -26,19 +25,12 @@ def files_of(folder: Path) -> list[Path]:
 
 def killed(device: Device, after_seconds: float) -> bool:
     """Start a sync and kill it after a while; whether it was not done yet."""
-    child = subprocess.Popen(
-        [sys.executable, "-m", "clients.cli", "sync", str(device.folder), "--json"],
-        env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        cwd=REPOSITORY,
-    )
-    try:
-        child.wait(after_seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-        return True
+    with device.start("sync", str(device.folder), "--json") as child:
+        try:
+            child.wait(after_seconds)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return True
     assert child.returncode == 0
     return False
 
