@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ TESTS = "tests/clients/sync"
 SLOW_TO_TELL = "test_convergence.py"
 TENTHS_NOTICED = 9
 SECONDS = 900
+MEMORY_BYTES = 4 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,15 @@ def hunted(folder: Path) -> str | None:
     files = sorted((folder / TESTS).glob("test_*.py"), key=lambda file: (file.name == SLOW_TO_TELL, file.name))
     command = [sys.executable, "-m", "pytest", *map(str, files), "-x", "-q", "--tb=no", "-p", "no:cacheprovider"]
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS)
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+            preexec_fn=_limit_memory,
+        )
     except subprocess.TimeoutExpired:
         return "none in particular: they do not end"
     if done.returncode == 0:
@@ -212,6 +222,11 @@ def hunted(folder: Path) -> str | None:
         if noticed
         else f"pytest ended with {done.returncode}: {done.stdout[-500:]}"
     )
+
+
+def _limit_memory() -> None:
+    """A tree with a cycle in it has no end."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def main() -> int:

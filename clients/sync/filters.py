@@ -8,6 +8,7 @@ the space goes on being synced. What is excluded is left alone on both sides, wh
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -127,10 +128,15 @@ class _Rules:
             for pattern in reversed(list(pathspec.GitIgnoreSpec.from_lines(lines).patterns))
             if pattern.include is not None and pattern.regex is not None
         ]
+        # Nearly everything is named by no pattern, and one expression says that sooner than each of many.
+        self._plain = _any_of(regex for _, regex, has_mark in self._patterns if not has_mark)
+        self._marked = _any_of(regex for _, regex, has_mark in self._patterns if has_mark)
 
     def verdict(self, path: str, *, is_directory: bool) -> bool | None:
         """Whether what is at `path` is ignored; None if no pattern names it."""
         marked = f"{path}/" if is_directory else path
+        if not self._plain.match(path) and not self._marked.search(marked):
+            return None
         for include, regex, has_mark in self._patterns:
             if not has_mark:
                 if regex.match(path):
@@ -142,6 +148,12 @@ class _Rules:
 
 _DIRECTORY_MARK = "ps_d"
 """What pathspec calls the group of the '/' after what a pattern names."""
+
+
+def _any_of(patterns: Iterable[re.Pattern[str]]) -> re.Pattern[str]:
+    """What matches where one of these does; nothing if there are none."""
+    alternatives = [pattern.pattern.replace(f"(?P<{_DIRECTORY_MARK}>", "(?:") for pattern in patterns]
+    return re.compile("|".join(f"(?:{alternative})" for alternative in alternatives) or "(?!)")
 
 
 class Filters:

@@ -8,7 +8,6 @@ checked when the trees are made.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 import threading
@@ -278,7 +277,16 @@ class State:
         self._begin()
         request = metadata_pb2.CommitChangesRequest(mutations=map(mutation_to_wire, commit.mutations))
         evidence = [
-            [*dataclasses.astuple(seen.signature), seen.trusted, seen.local_name] if seen else None
+            [
+                seen.signature.size,
+                seen.signature.mtime_ns,
+                seen.signature.ctime_ns,
+                seen.signature.inode,
+                seen.trusted,
+                seen.local_name,
+            ]
+            if seen
+            else None
             for seen in commit.evidence
         ]
         self._db.execute(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import sqlite3
 import subprocess
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,40 @@ def test_swap(one: Device, two: Device) -> None:
     assert "get" not in two.calls
     assert report.moved
     assert settled(one, two) == {"a": b"2", "b": b"1"}
+
+
+def test_a_file_is_known_by_its_name_in_transit_when_a_killed_run_left_it_there_and_it_was_edited(
+    one: Device, two: Device
+) -> None:
+    """Its inode says which file it is only as long as nobody writes it."""
+    agreed({"a": b"1", "b": b"2"}, one, two)
+    (one.root / "a").rename(one.root / "x")
+    (one.root / "b").rename(one.root / "a")
+    (one.root / "x").rename(one.root / "b")
+    sync(one)
+    with pytest.raises(Crash):
+        two.sync(CrashAt(1, "moved"))
+    (aside,) = (path for path in two.root.iterdir() if path.name not in {"a", "b", ".syncline"})
+    before = aside.read_bytes()
+    aside.write_bytes(before + b", edited")
+    tree = settled(one, two)
+    assert tree == {"a": b"2", "b": b"1"} | {("b" if before == b"1" else "a"): before + b", edited"}
+    assert {"a", "b"} == {node.name for node in one.space.live().values()}
+
+
+def test_a_new_directory_that_got_the_inode_of_a_deleted_one_is_another(one: Device, two: Device) -> None:
+    """As filesystems do; here it is made so, since one in memory numbers on."""
+    agreed({"d/x": b"x"}, one, two)
+    before = one.space.live()["d"].id
+    shutil.rmtree(one.root / "d")
+    one.write("e/y", b"y")
+    with closing(sqlite3.connect(one.folder.database)) as db:
+        db.execute("UPDATE base SET inode = ? WHERE name = 'd'", ((one.root / "e").stat().st_ino,))
+        db.commit()
+    two.write("d/new", b"new")
+    sync(one)
+    assert one.space.live()["e"].id != before
+    assert settled(one, two) == {"d": None, "d/new": b"new", "e": None, "e/y": b"y"}
 
 
 def test_three_way_rotation_of_directories(one: Device, two: Device) -> None:
