@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ import pytest
 from clients.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
 from clients.sync.files import Files
 from clients.sync.folder import link
+from clients.sync.mirror import Mirror
+from clients.sync.ports import Space
 from clients.sync.report import Report
 from clients.sync.trees import new_local_id, transit_name
 from core.blocks import MIB
@@ -309,6 +311,44 @@ def test_file_edited_in_the_moment_before_it_is_deleted(one: Device, two: Device
         two.sync(point)
     assert "moved" in passed
     assert contents(settled(one, two)) == {b"edited just now", b"b"}
+
+
+def sync_while(device: Device, change: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sync in which somebody else changes the space just after it was looked at."""
+    pull = Mirror.pull
+    changed = False
+
+    def pulled(mirror: Mirror, space: Space) -> bool:
+        nonlocal changed
+        news = pull(mirror, space)
+        if not changed:
+            changed = True
+            change()
+        return news
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Mirror, "pull", pulled)
+        device.sync(allow_mass_delete=True)
+    assert changed
+
+
+def test_something_new_in_the_space_below_a_directory_that_is_just_being_deleted(
+    one: Device, two: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agreed({"d/x": b"x", "a": b"a"}, one, two)
+    shutil.rmtree(two.root / "d")
+    sync_while(two, lambda: two.space.put("d/new", b"new"), monkeypatch)
+    assert settled(one, two) == {"d": None, "d/new": b"new", "a": b"a"}
+
+
+def test_rename_of_a_file_that_is_just_being_edited_in_the_space(
+    one: Device, two: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to the rename has the other's content, which is not here yet."""
+    agreed({"a": b"1"}, one, two)
+    (two.root / "a").rename(two.root / "b")
+    sync_while(two, lambda: two.space.put("a", b"edited there"), monkeypatch)
+    assert settled(one, two) == {"b": b"edited there"}
 
 
 def test_three_way_rotation_of_directories(one: Device, two: Device) -> None:
