@@ -370,10 +370,11 @@ Known = Callable[[NodeId], Container[Digest | None]]
 """Which contents of a node the space has."""
 
 
-def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str]) -> list[str]:
+def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, discard: bool) -> list[str]:
     """Give back what an interrupted step had moved aside, unless the space has that content.
 
-    `path_for` is where the file of a node goes. Returns these paths.
+    What the space has goes, with `discard`, or stays aside. `path_for` is where the file of a node goes. Returns the
+    paths of what was given back.
     """
     rescued = []
     for token in files.temporaries()[1]:
@@ -387,7 +388,8 @@ def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str]) -> lis
                 hashed = hash_file(files, path)
                 digest = hashed.digest if hashed else None
             if digest is not None and digest in known(node):
-                files.discard(path)
+                if discard:
+                    files.discard(path)
             else:
                 to = path_for(node)
                 files.move(path, to)

@@ -190,13 +190,16 @@ class Rounds:
         self._mirror = Mirror(state, self._base)
 
     def converge(self, *, allow_mass_delete: bool) -> None:
-        self._rescue()
+        self._rescue(discard=False)
         repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
         choose(self._state, self._wanted)
         told = False
         for number in range(MAX_ROUNDS):
             with traces.span("pull"):
                 self._pull()
+            if not number:
+                # Only now is it certain that the space still has what it had: it may have been restored from a backup.
+                self._rescue(discard=True)
             found = self._look()
             if not told and (rules := _rules_first(found.plan)):
                 told = True
@@ -287,7 +290,7 @@ class Rounds:
             "if that is what you want, add --allow-mass-delete"
         )
 
-    def _rescue(self) -> None:
+    def _rescue(self, *, discard: bool) -> None:
         """Give back what an interrupted run had moved aside."""
 
         def known(node: NodeId) -> set[Digest | None]:
@@ -304,7 +307,7 @@ class Rounds:
             prefix = f"{above}/" if above else ""
             return prefix + conflict_name(name, self._label, _Taken(self._files, prefix))
 
-        for path in rescue(self._files, known, path_for):
+        for path in rescue(self._files, known, path_for, discard=discard):
             self._report.notices.append(f"an interrupted sync had moved a file aside; it was given back as {path}")
 
 

@@ -891,6 +891,18 @@ def test_server_restored_to_just_before_a_deletion_brings_the_file_back(
     assert settled(one, two) == {"a.txt": b"a", "b.txt": b"b"}
 
 
+def test_what_a_killed_run_left_aside_is_kept_if_the_space_has_lost_it_meanwhile(one: Device, two: Device) -> None:
+    """The space had it, and so it was going to be discarded; but then the space was restored to before it."""
+    agreed({"a": b"first"}, one, two)
+    one.write("a", b"second")
+    sync(one)
+    with pytest.raises(Crash):
+        two.sync(CrashAt(1, "exchanged"))
+    one.space.go_back_to(0)
+    two.sync()
+    assert {b"first", b"second"} <= contents(settled(one, two))
+
+
 def test_a_cursor_from_the_future(one: Device, two: Device) -> None:
     agreed({"a": b"1"}, one, two)
     one.space.go_back_to(0)
