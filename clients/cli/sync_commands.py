@@ -6,9 +6,10 @@ import os
 import re
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +32,9 @@ from clients.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
 from core.errors import InvalidArgument, Kind, SynclineError
 from core.names import normalize, split_path
 from runtime import traces
+
+if TYPE_CHECKING:
+    from clients.transfer.objects import ObjectStore
 
 SOME_NOT_SYNCED = 4
 
@@ -98,18 +102,24 @@ def _engine(
     }
 
     # Most syncs have nothing to transfer, and need not wait for what does that to be imported.
-    def uploader(known: KnownBlocks) -> Uploader:
-        from clients.transfer import objects, upload  # noqa: PLC0415 - see above
+    @cache
+    def store(access: Access) -> ObjectStore:
+        """One for all syncs of a watch: it keeps its credentials and connections."""
+        from clients.transfer.objects import open_objects  # noqa: PLC0415 - see above
 
-        store = objects.open_objects(space, Access.WRITE, limit=limits[Access.WRITE])
+        return open_objects(space, access, limit=limits[access])
+
+    def uploader(known: KnownBlocks) -> Uploader:
+        from clients.transfer import upload  # noqa: PLC0415 - see above
+
         workers = LIMITED_WORKERS if limit_up else upload.WORKERS
-        return upload.Uploader(space, store, known, workers, progress=display)
+        return upload.Uploader(space, store(Access.WRITE), known, workers, progress=display)
 
     def downloader() -> Downloader:
-        from clients.transfer import download, objects  # noqa: PLC0415 - see above
+        from clients.transfer import download  # noqa: PLC0415 - see above
 
-        store = objects.open_objects(space, Access.READ, limit=limits[Access.READ])
-        return download.Downloader(store, LIMITED_WORKERS if limit_down else download.WORKERS, progress=display)
+        workers = LIMITED_WORKERS if limit_down else download.WORKERS
+        return download.Downloader(store(Access.READ), workers, progress=display)
 
     return Engine(
         folder=folder,

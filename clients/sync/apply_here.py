@@ -41,7 +41,7 @@ class Here:
         ledger: Ledger,
         *,
         files: Files,
-        downloader: Downloader,
+        downloader: Callable[[], Downloader],
         progress: Progress,
         holding: Container[NodeId] = frozenset(),
     ) -> None:
@@ -221,7 +221,7 @@ class Here:
         ready: list[tuple[Fetch, Content, Signature]] = []
         size = 0
         try:
-            for result in self._downloader.download(self._jobs(steps)) if steps else ():
+            for result in self._downloader().download(self._jobs(steps)) if steps else ():
                 step = by_node[result.job.key]  # type: ignore[index]
                 if not isinstance(result, Downloaded):
                     if result.trouble is Trouble.MISSING:

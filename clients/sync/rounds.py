@@ -179,7 +179,6 @@ class Rounds:
         self._folder = folder
         self._space = space
         self._transfers = transfers
-        self._downloader = transfers.downloader()
         self._files = files
         self._state = state
         self._new_request = new_request
@@ -231,12 +230,12 @@ class Rounds:
 
     def _note_settled(self, found: _Found) -> None:
         """If there was nothing at all to do, the next sync can see that at a look while nothing is touched."""
-        trusted = all(node.trusted for node in self._base.values())
-        if found.plan.is_empty and not self._report.problems and trusted:
-            settled = Settled(found.scan.fingerprint, found.scan.skipped)
-            if self._state.settled != settled:
-                self._state.settled = settled
-                self._state.commit()
+        if not found.plan.is_empty or self._report.problems:
+            return
+        settled = Settled(found.scan.fingerprint, found.scan.skipped)
+        if self._state.settled != settled and all(node.trusted for node in self._base.values()):
+            self._state.settled = settled
+            self._state.commit()
 
     def _look(self) -> _Found:
         return _look(self._files, self._state, self._base, self._mirror, self._label, verify=self._wanted.verify)
@@ -247,7 +246,7 @@ class Rounds:
         here = Here(
             ledger,
             files=self._files,
-            downloader=self._downloader,
+            downloader=self._transfers.downloader,
             progress=self._progress,
             holding=holding,
         )

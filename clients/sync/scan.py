@@ -88,7 +88,7 @@ def fingerprint(files: Files) -> bytes:
         try:
             for entry in _listed(descriptor, path):
                 found = entry.stat(follow_symlinks=False)
-                looked_at.add(entry, found, descriptor)
+                looked_at.add(entry, found, _target(entry, found, descriptor))
                 if stat.S_ISDIR(found.st_mode):
                     directories.append(prefix + entry.name)
         finally:
@@ -105,6 +105,11 @@ def _listed(descriptor: int, path: str) -> list[os.DirEntry[str]]:
     return entries if path else [entry for entry in entries if entry.name != PRIVATE]
 
 
+def _target(entry: os.DirEntry[str], found: os.stat_result, directory: int) -> str:
+    """That of a symlink; else nothing."""
+    return os.readlink(entry.name, dir_fd=directory) if stat.S_ISLNK(found.st_mode) else ""
+
+
 class _Fingerprint:
     """Is told of every entry, directory by directory, in the order of a scan."""
 
@@ -112,8 +117,7 @@ class _Fingerprint:
         self._hash = hashlib.blake2b(digest_size=32, usedforsecurity=False)
         self._rows: list[tuple[str | int, ...]] = []
 
-    def add(self, entry: os.DirEntry[str], found: os.stat_result, directory: int) -> None:
-        target = os.readlink(entry.name, dir_fd=directory) if stat.S_ISLNK(found.st_mode) else ""
+    def add(self, entry: os.DirEntry[str], found: os.stat_result, target: str) -> None:
         self._rows.append((
             entry.name, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev,
             target,
@@ -176,13 +180,9 @@ class _Scanner:
             self._problem(path, f"the path has more than {MAX_PATH_BYTES} bytes; shorten it to have it synced")
             self._found.hidden.append((parent, entry.name))
             return
-        target = ""
         try:
             found = entry.stat(follow_symlinks=False)
-            self._fingerprint.add(entry, found, directory)
-            kind = _KINDS.get(stat.S_IFMT(found.st_mode))
-            if kind is NodeKind.SYMLINK:
-                target = os.readlink(entry.name, dir_fd=directory)
+            target = _target(entry, found, directory)
         except FileNotFoundError:
             self._found.unsettled = True
             self._found.hidden.append((parent, entry.name))
@@ -191,6 +191,8 @@ class _Scanner:
             self._problem(path, f"it cannot be looked at ({error.strerror})")
             self._found.hidden.append((parent, entry.name))
             return
+        self._fingerprint.add(entry, found, target)
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
             self._found.skipped += 1
             return
