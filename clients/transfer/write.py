@@ -30,13 +30,9 @@ class NotWritten(Exception):
 
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
     """A content of one block, already verified, or of none. NotWritten."""
-    with _errors():
-        descriptor = os.open(job.destination, _FLAGS | os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode)
-        try:
-            _write(descriptor, data, 0)
-            return _finished(descriptor, job)
-        finally:
-            os.close(descriptor)
+    with _errors(), _open(job.destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
+        _write(descriptor, data, 0)
+        return _finished(descriptor, job)
 
 
 class Target:
@@ -178,8 +174,15 @@ def _allocate(descriptor: int, size: int) -> None:
 
 
 @contextmanager
-def _open(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, _FLAGS | flags, 0o600)
+def _open(path: Path, flags: int, mode: int = 0o600) -> Iterator[int]:
+    try:
+        descriptor = os.open(path, _FLAGS | flags, mode)
+    except PermissionError:
+        if not flags & os.O_CREAT:
+            raise
+        # A run that was killed had finished it for a file that is read-only.
+        path.unlink(missing_ok=True)
+        descriptor = os.open(path, _FLAGS | flags, mode)
     try:
         yield descriptor
     finally:

@@ -458,6 +458,24 @@ def test_a_file_has_its_mode_and_its_time_when_it_is_reported(
         assert result.signature == Signature.of(found)
 
 
+@pytest.mark.parametrize("size", [4 * KIB, 9 * MIB], ids=["one block", "several"])
+def test_a_read_only_file_that_a_killed_run_had_finished_is_no_obstacle(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    jobs = download_jobs(uploaded(space, files(here, [noise(size)])), there, 0o444)
+    downloaded(space.store, jobs)
+    opened = os.open
+
+    def refusing(path: Path, flags: int, mode: int = 0o777) -> int:
+        """As for anybody but root, whom no mode refuses."""
+        if flags & (os.O_WRONLY | os.O_RDWR) and path.exists() and not path.stat().st_mode & stat.S_IWUSR:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refusing)
+    downloaded(space.store, jobs)
+
+
 def test_progress_adds_up(space: MemorySpace, here: Path, there: Path) -> None:
     class Sum:
         files = size = 0
