@@ -91,6 +91,13 @@ class WrongPassword(SynclineError):
     kind = Kind.UNAUTHENTICATED
 
 
+class LinkPasswordNeeded(SynclineError):
+    """This link has a password; ask whoever gave you the link."""
+
+    reason = "LINK_PASSWORD_NEEDED"
+    kind = Kind.UNAUTHENTICATED
+
+
 class RefreshTokenReused(SynclineError):
     """An already used refresh token was presented, so this device was signed out; sign in again."""
 
@@ -147,6 +154,20 @@ class NoSuchVersion(SynclineError):
     kind = Kind.NOT_FOUND
 
 
+class NoSuchLink(SynclineError):
+    """There is no such link, or it does not open any more."""
+
+    reason = "NO_SUCH_LINK"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchRequest(SynclineError):
+    """There is no answer to that request: nothing of it was accepted, or it is too long ago."""
+
+    reason = "NO_SUCH_REQUEST"
+    kind = Kind.NOT_FOUND
+
+
 class AccountExists(SynclineError):
     """There is an account with that e-mail address already; sign in instead."""
 
@@ -162,9 +183,16 @@ class LastOwner(SynclineError):
 
 
 class TooManyAttempts(SynclineError):
-    """Too many sign-in attempts; wait a while and try again."""
+    """Too many attempts with a password; wait a while and try again."""
 
     reason = "TOO_MANY_ATTEMPTS"
+    kind = Kind.EXHAUSTED
+
+
+class LinkExhausted(SynclineError):
+    """This link was used for as many downloads as it allows; ask whoever gave you the link for another one."""
+
+    reason = "LINK_EXHAUSTED"
     kind = Kind.EXHAUSTED
 
 

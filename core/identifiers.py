@@ -4,7 +4,7 @@
 |---|---|
 | node | 16 bytes; the root of every space is sixteen zero bytes |
 | request | 16 random bytes chosen by the client |
-| space, user, device | 26 lower-case base32 characters (128 random bits) |
+| space, user, device, link | 26 lower-case base32 characters (128 random bits) |
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ RequestId = NewType("RequestId", bytes)
 SpaceId = NewType("SpaceId", str)
 UserId = NewType("UserId", str)
 DeviceId = NewType("DeviceId", str)
+LinkId = NewType("LinkId", str)
 
 ID_BYTES = 16
 ROOT = NodeId(bytes(ID_BYTES))
@@ -30,7 +31,7 @@ _TEXT_ID = re.compile(r"[a-z2-7]{26}")
 
 
 def new_text_id() -> str:
-    """128 random bits as 26 characters of lower-case base32: a space, user or device id."""
+    """128 random bits as 26 characters of lower-case base32: a space, user, device or link id."""
     return base64.b32encode(secrets.token_bytes(ID_BYTES)).decode().rstrip("=").lower()
 
 
@@ -51,7 +52,7 @@ def created_node_id(space: SpaceId, request: RequestId, index: int) -> NodeId:
 
 
 def parse_text_id(text: str, *, what: str) -> str:
-    """`text` if it has the form of a space, user or device id; else InvalidArgument naming `what`."""
+    """`text` if it has the form of a space, user, device or link id; else InvalidArgument naming `what`."""
     if not _TEXT_ID.fullmatch(text):
         raise InvalidArgument(f"{what} is not a valid id")
     return text

@@ -8,24 +8,37 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from core.errors import PermissionDenied, Unauthenticated
-from core.identifiers import DeviceId, UserId
+from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 
 REQUEST_ID_KEY = "x-request-id"
 
+BEYOND_LINK = "a public link opens what it links to, and nothing else; sign in"
+
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class LinkScope:
+    """All that a public link opens: a node of a space with what is below it, for reading."""
+
+    link: LinkId
+    space: SpaceId
+    node: NodeId
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The verified caller.
 
-    A person's device has `user` and `device`; a service that acts on its own behalf has `service`, and
-    both others are empty. `token` is what was presented, so that a call can go on in the caller's name.
+    A person's device has `user` and `device`; a service that acts on its own behalf has `service`, and whoever opened
+    a public link has `link`, and both others are empty. `token` is what was presented, so that a call can go on in the
+    caller's name.
     """
 
     user: UserId
     device: DeviceId
     service: str | None = None
+    link: LinkScope | None = None
     token: str = field(default="", repr=False, compare=False)
 
 
@@ -57,7 +70,7 @@ def find_identity() -> Identity | None:
 
 
 def current_identity() -> Identity:
-    """The verified caller, a person or a service; raises Unauthenticated if there is none."""
+    """The verified caller, a person, a service or a public link; raises Unauthenticated if there is none."""
     identity = _identity.get()
     if identity is None:
         raise Unauthenticated
@@ -65,15 +78,34 @@ def current_identity() -> Identity:
 
 
 def current_user() -> Identity:
-    """The verified caller, who is a person; raises Unauthenticated, or PermissionDenied for a service."""
+    """The verified caller, who is a person; raises Unauthenticated, or PermissionDenied for a service or a link."""
+    identity = current_reader()
+    if identity.link is not None:
+        raise PermissionDenied(BEYOND_LINK)
+    return identity
+
+
+def current_reader() -> Identity:
+    """The verified caller, a person or a public link; raises Unauthenticated, or PermissionDenied for a service.
+
+    What is done for a link must stay within its scope.
+    """
     identity = current_identity()
     if identity.service is not None:
         raise PermissionDenied("only a signed-in user can do this")
     return identity
 
 
+def current_link() -> LinkScope:
+    """What the calling public link opens; raises Unauthenticated, or PermissionDenied for any other caller."""
+    link = current_identity().link
+    if link is None:
+        raise PermissionDenied("only a public link can do this")
+    return link
+
+
 def current_service() -> str:
-    """The name of the calling service; raises Unauthenticated, or PermissionDenied for a person."""
+    """The name of the calling service; raises Unauthenticated, or PermissionDenied for anybody else."""
     service = current_identity().service
     if service is None:
         raise PermissionDenied("only another service can do this")

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import grpc
 import grpc.aio
 
-from core.errors import SynclineError, Unauthenticated
+from core.errors import PermissionDenied, SynclineError, Unauthenticated
 from runtime import metrics, traces
-from runtime.context import REQUEST_ID_KEY, request_id, set_identity, take_request_id
+from runtime.context import BEYOND_LINK, REQUEST_ID_KEY, request_id, set_identity, take_request_id
 from runtime.errors import abort, error_from_rpc
 from runtime.logs import structlog
 
@@ -266,13 +266,15 @@ class Errors(Around):
 
 
 class Authentication(Around):
-    """Lets nobody in without a valid token, except to public methods.
+    """Lets nobody in without a valid token, except to public methods, and public links only where they may go.
 
-    `public` holds full names: of methods (`syncline.auth.v1.AuthService/SignIn`) or of whole services.
+    `public` holds full names: of methods (`syncline.auth.v1.AuthService/SignIn`) or of whole services; `links` those of
+    the methods that take the token of a public link. Here, since a method that forgets to ask must not be open to all.
     """
 
-    def __init__(self, verifier: TokenVerifier, public: Collection[str]) -> None:
+    def __init__(self, verifier: TokenVerifier, public: Collection[str], links: Collection[str] = ()) -> None:
         super().__init__()
+        self._links = frozenset(links)
         self._verifier = verifier
         self._public = frozenset(public) | frozenset(ALWAYS_PUBLIC)
 
@@ -288,6 +290,10 @@ class Authentication(Around):
             set_identity(identity)
             if identity.service is not None:
                 structlog.contextvars.bind_contextvars(caller=identity.service)
+            elif identity.link is not None:
+                structlog.contextvars.bind_contextvars(link=identity.link.link)
+                if name not in self._links:
+                    raise PermissionDenied(BEYOND_LINK)
             else:
                 structlog.contextvars.bind_contextvars(user=identity.user, device=identity.device)
         yield

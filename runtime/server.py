@@ -103,14 +103,16 @@ class App:
     """A composed service, ready to be served.
 
     `verifier` None means that nobody is asked who they are. `public` holds the full names of methods
-    (`pkg.Service/Method`) or services that need no token. `background` is entered in order before serving and left in
-    reverse order when the last call has ended. Streaming handlers watch the `drain` that they were given.
+    (`pkg.Service/Method`) or services that need no token, `links` those of the methods that take the token of a public
+    link. `background` is entered in order before serving and left in reverse order when the last call has ended.
+    Streaming handlers watch the `drain` that they were given.
     """
 
     name: str
     mounts: Sequence[Mount]
     verifier: TokenVerifier | None = None
     public: Collection[str] = frozenset()
+    links: Collection[str] = frozenset()
     background: Sequence[AbstractAsyncContextManager[Any]] = ()
     drain: Drain = field(default_factory=Drain)
 
@@ -158,7 +160,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
         Errors(),
     ]
     if app.verifier is not None:
-        interceptors.append(Authentication(app.verifier, app.public))
+        interceptors.append(Authentication(app.verifier, app.public, app.links))
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[

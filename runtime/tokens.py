@@ -3,6 +3,7 @@
 | token | signed with | issuer | audience | subject | other |
 |---|---|---|---|---|---|
 | access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id |
+| link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space id, `nod`: node id in hex |
 | service | HS256, the shared secret | syncline | syncline-internal | `service:<name>` | lives 5 minutes |
 """
 
@@ -18,8 +19,8 @@ import jwt
 from cachetools import LRUCache
 
 from core.errors import InvalidArgument, Unauthenticated
-from core.identifiers import DeviceId, UserId, parse_text_id
-from runtime.context import Identity
+from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
+from runtime.context import Identity, LinkScope
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -49,7 +50,7 @@ class TokenVerifier(Protocol):
 
 
 class UserTokenVerifier:
-    """Verifies access tokens against a key set that is fetched when needed.
+    """Verifies access tokens, of people and of public links, against a key set that is fetched when needed.
 
     `fetch_keys` returns all current keys by `kid`. It is called for a `kid` not known, though at most every ten
     seconds, and once an hour so that a withdrawn key stops counting. Its errors pass through if the key is not known.
@@ -84,10 +85,8 @@ class UserTokenVerifier:
         kid = _header(token).get("kid")
         if not isinstance(kid, str):
             raise Unauthenticated("the access token names no key; sign in again")
-        claims = _claims(
-            token, await self._key(kid), algorithm="EdDSA", audience=AUDIENCE, require=["dev"], now=self._now()
-        )
-        identity = Identity(user=UserId(_text_id(claims, "sub")), device=DeviceId(_text_id(claims, "dev")), token=token)
+        claims = _claims(token, await self._key(kid), algorithm="EdDSA", audience=AUDIENCE, now=self._now())
+        identity = _identity(claims, token)
         self._verified[name] = (identity, float(claims["exp"]), kid)
         return identity
 
@@ -197,7 +196,6 @@ def _claims(
     algorithm: str,
     audience: str,
     now: float,
-    require: list[str] | None = None,
 ) -> dict[str, Any]:
     try:
         claims: dict[str, Any] = jwt.decode(
@@ -208,7 +206,7 @@ def _claims(
             audience=audience,
             # Expiry is checked below against our clock; `iat` is not, since the clocks of two servers differ.
             options={
-                "require": ["exp", "sub", *(require or [])],
+                "require": ["exp", "sub"],
                 "verify_exp": False,
                 "verify_iat": False,
             },
@@ -221,8 +219,25 @@ def _claims(
     return claims
 
 
+def _identity(claims: Mapping[str, Any], token: str) -> Identity:
+    """Whom the claims of an access token name: a device or a public link, and never both."""
+    if "spc" not in claims and "nod" not in claims:
+        return Identity(user=UserId(_text_id(claims, "sub")), device=DeviceId(_text_id(claims, "dev")), token=token)
+    if "dev" in claims:
+        raise Unauthenticated("the access token is not valid; sign in again")
+    scope = LinkScope(LinkId(_text_id(claims, "sub")), SpaceId(_text_id(claims, "spc")), _node_id(claims, "nod"))
+    return Identity(user=UserId(""), device=DeviceId(""), link=scope, token=token)
+
+
 def _text_id(claims: Mapping[str, Any], name: str) -> str:
     try:
-        return parse_text_id(str(claims[name]), what=name)
+        return parse_text_id(str(claims.get(name, "")), what=name)
     except InvalidArgument:
+        raise Unauthenticated("the access token is not valid; sign in again") from None
+
+
+def _node_id(claims: Mapping[str, Any], name: str) -> NodeId:
+    try:
+        return NodeId(parse_id(bytes.fromhex(str(claims.get(name, ""))), what=name))
+    except (InvalidArgument, ValueError):
         raise Unauthenticated("the access token is not valid; sign in again") from None

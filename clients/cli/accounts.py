@@ -11,7 +11,7 @@ import click
 
 from clients.cli.output import json_option, moment, print_json, print_table, signed_in
 from clients.sdk import account
-from clients.sdk.account import Accounts
+from clients.sdk.account import Accounts, Device
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from core.identifiers import DeviceId
@@ -131,17 +131,22 @@ def _list_devices(as_json: bool) -> None:
     with signed_in() as session:
         found = Accounts(session).devices()
     if as_json:
-        print_json({"devices": [dataclasses.asdict(device) for device in found]})
+        print_json({"devices": [{**dataclasses.asdict(device), "kind": _kind(device)} for device in found]})
         return
     print_table(
         (
             device.id,
             device.name,
+            _kind(device),
             "this device" if device.current else "revoked" if device.revoked_at_ms else "",
             f"last seen {moment(device.last_seen_at_ms)}",
         )
         for device in found
     )
+
+
+def _kind(device: Device) -> str:
+    return device.kind.name.lower() if device.kind else ""
 
 
 @devices.command()

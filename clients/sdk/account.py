@@ -30,6 +30,14 @@ class Role(Enum):
     OWNER = 3
 
 
+class DeviceKind(Enum):
+    """What a device is. The values are those of the wire."""
+
+    CLIENT = 1
+    BROWSER = 2
+    PROGRAM = 3
+
+
 class MailMode(Enum):
     """When mail about a space goes out. The values are those of the wire."""
 
@@ -37,9 +45,16 @@ class MailMode(Enum):
     OFF = 2
 
 
+_KINDS = frozenset(kind.value for kind in DeviceKind)
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One installed client. Times are milliseconds since 1970; `revoked_at_ms` is 0 while it is signed in."""
+    """One installed client, browser or program.
+
+    Times are milliseconds since 1970; `revoked_at_ms` is 0 while it is signed in. `kind` is None if the service
+    does not say, or names one that is not known here.
+    """
 
     id: DeviceId
     name: str
@@ -47,6 +62,7 @@ class Device:
     last_seen_at_ms: int
     revoked_at_ms: int
     current: bool
+    kind: DeviceKind | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +196,7 @@ class Accounts:
                 pb.last_seen_at_ms,
                 pb.revoked_at_ms,
                 pb.device_id == self._session.account.device,
+                DeviceKind(pb.kind) if pb.kind in _KINDS else None,
             )
             for pb in answer.devices
         ]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.errors import NoSuchAccount, TooManyAttempts, WrongPassword
 from core.identifiers import SpaceId, UserId, new_text_id
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.attempts import Attempts
+from services.auth.keys import Keys
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccountStore, DeviceStore
-from services.auth.records import Account, Clock, Device, Login
+from services.auth.records import Account, Clock, Device, DeviceKind, Login
 from services.auth.sessions import Sessions, Tokens
 
 log = structlog.get_logger()
@@ -19,11 +20,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What a device gets when its user has proved who they are."""
+    """What a device gets when its user has proved who they are; a browser gets a key."""
 
     account: Account
     device: Device
     tokens: Tokens
+    key: str = field(default="", repr=False)
 
 
 class Accounts:
@@ -37,6 +39,7 @@ class Accounts:
         passwords: Passwords,
         attempts: Attempts,
         sessions: Sessions,
+        keys: Keys,
         clock: Clock,
     ) -> None:
         self._accounts = accounts
@@ -44,22 +47,28 @@ class Accounts:
         self._passwords = passwords
         self._attempts = attempts
         self._sessions = sessions
+        self._keys = keys
         self._clock = clock
 
-    async def sign_up(self, *, email: str, password: str, device_name: str) -> SignedIn:
+    async def sign_up(
+        self, *, email: str, password: str, device_name: str, kind: DeviceKind = DeviceKind.CLIENT
+    ) -> SignedIn:
         """Make an account with its personal space and first device; AccountExists if the address is taken."""
         account = Account(UserId(new_text_id()), email, SpaceId(new_text_id()), self._clock())
         login = Login(account, await self._passwords.hash(password))
-        device, tokens = self._sessions.open(user=account.user, name=device_name)
+        signed_in = self._open(account, kind, device_name)
+        device = signed_in.device
         await self._accounts.create_account(login, device=device)
         metrics.SIGN_UPS.inc()
         log.info("signed up", user=account.user, device=device.device)
-        return SignedIn(account, device, tokens)
+        return signed_in
 
-    async def sign_in(self, *, email: str, password: str, device_name: str, peer: str) -> SignedIn:
+    async def sign_in(
+        self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
+    ) -> SignedIn:
         """Sign a new device in. Raises WrongPassword, also for an unknown address, and TooManyAttempts."""
         try:
-            await self._attempts.admit(email=email, peer=peer)
+            await self._attempts.admit(subject=email, peer=peer)
         except TooManyAttempts:
             metrics.SIGN_INS.labels("limited").inc()
             raise
@@ -72,12 +81,20 @@ class Accounts:
             await self._accounts.replace_password_hash(
                 email, old=login.password_hash, new=await self._passwords.hash(password)
             )
-        device, tokens = self._sessions.open(user=login.account.user, name=device_name)
+        signed_in = self._open(login.account, kind, device_name)
+        device = signed_in.device
         await self._devices.add_device(device)
-        await self._attempts.succeeded(email=email, peer=peer)
+        await self._attempts.succeeded(subject=email, peer=peer)
         metrics.SIGN_INS.labels("ok").inc()
         log.info("signed in", user=device.user, device=device.device)
-        return SignedIn(login.account, device, tokens)
+        return signed_in
+
+    def _open(self, account: Account, kind: DeviceKind, name: str) -> SignedIn:
+        if kind is DeviceKind.BROWSER:
+            device, key, tokens = self._keys.open(user=account.user, name=name)
+            return SignedIn(account, device, tokens, key)
+        device, tokens = self._sessions.open(user=account.user, name=name)
+        return SignedIn(account, device, tokens)
 
     async def of_user(self, user: UserId) -> Account:
         """The account of a user; NoSuchAccount if there is none."""

@@ -1,4 +1,4 @@
-"""Sign-in attempts: guessing is slowed down per address and peer, and per address from everywhere."""
+"""Attempts with passwords: guessing is slowed down per address (or link) and peer, and per address from everywhere."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Attempts:
         self._limits = limits
         self._clock = clock
 
-    async def admit(self, *, email: str, peer: str) -> None:
+    async def admit(self, *, subject: str, peer: str) -> None:
         """Count an attempt; TooManyAttempts with `retry_after_seconds`, and nothing counted, if a limit is reached."""
         for whence, limit in ((peer, self._limits.per_peer), (None, self._limits.per_address)):
             wait = await self._store.count_attempt(
-                email=email, peer=whence, limit=limit, window_ms=self._limits.window_ms, now_ms=self._clock()
+                subject=subject, peer=whence, limit=limit, window_ms=self._limits.window_ms, now_ms=self._clock()
             )
             if wait:
                 seconds = -(-wait // SECOND)
                 raise TooManyAttempts(
-                    f"too many sign-in attempts; try again in {seconds} seconds", retry_after_seconds=str(seconds)
+                    f"too many attempts; try again in {seconds} seconds", retry_after_seconds=str(seconds)
                 )
 
-    async def succeeded(self, *, email: str, peer: str) -> None:
+    async def succeeded(self, *, subject: str, peer: str) -> None:
         """Begin anew after a right password."""
-        await self._store.forget_attempts(email=email, peer=peer)
+        await self._store.forget_attempts(subject=subject, peer=peer)

@@ -17,10 +17,12 @@ from services.auth.credentials import Credentials, TransferTarget
 from services.auth.devices import Devices
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.grants import Grants
+from services.auth.keys import Keys
+from services.auth.links import Links
 from services.auth.passwords import Passwords
 from services.auth.ports import CredentialSource, IdentityStore
 from services.auth.records import SECOND, Clock
-from services.auth.servicer import PUBLIC, AuthServicer
+from services.auth.servicer import LINKS, PUBLIC, AuthServicer
 from services.auth.sessions import Sessions
 from services.auth.settings import Settings
 from services.auth.spaces import Spaces
@@ -65,14 +67,18 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
     store, source = adapters.store, adapters.source
 
     with Passwords(workers=settings.password_workers) as passwords:
-        sessions = Sessions(store, AccessTokens(keys, clock=clock), clock=clock)
+        access_tokens = AccessTokens(keys, clock=clock)
+        attempts = Attempts(store, limits, clock=clock)
+        sessions = Sessions(store, access_tokens, clock=clock)
+        device_keys = Keys(store, access_tokens, clock=clock)
         servicer = AuthServicer(
             accounts=Accounts(
                 store,
                 store,
                 passwords=passwords,
-                attempts=Attempts(store, limits, clock=clock),
+                attempts=attempts,
                 sessions=sessions,
+                keys=device_keys,
                 clock=clock,
             ),
             sessions=sessions,
@@ -82,9 +88,14 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             credentials=Credentials(
                 store, source, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
             ),
-            keys=keys,
+            keys=device_keys,
+            links=Links(
+                store, store, store, passwords=passwords, attempts=attempts, access_tokens=access_tokens, clock=clock
+            ),
+            signing_keys=keys,
             bucket=settings.bucket,
             trusted_proxies=settings.trusted_proxies,
+            trusted_networks=settings.trusted_networks,
         )
 
         def seconds() -> float:
@@ -95,4 +106,4 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value(), now=seconds),
         )
         mount = partial(add_AuthServiceServicer_to_server, servicer)
-        yield App(name="auth", mounts=[mount], verifier=verifier, public=PUBLIC)
+        yield App(name="auth", mounts=[mount], verifier=verifier, public=PUBLIC, links=LINKS)

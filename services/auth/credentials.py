@@ -11,11 +11,10 @@ from typing import Any
 from cachetools import LRUCache
 
 from core.blocks import key_prefix
-from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth import metrics
-from services.auth.devices import is_signed_in
+from services.auth.grants import require
 from services.auth.ports import AccessStore, CredentialSource
 from services.auth.records import MINUTE, Access, Clock, TemporaryCredentials
 
@@ -83,13 +82,7 @@ class Credentials:
         Raises DeviceRevoked, NoSuchSpace without a grant, PermissionDenied if the role does not reach that far, and
         Unavailable when STS does not answer.
         """
-        grant, found = await self._access.access(space, user=user, device=device)
-        if not is_signed_in(found, user=user):
-            raise DeviceRevoked
-        if grant is None:
-            raise NoSuchSpace
-        if not grant.role.allows(access):
-            raise PermissionDenied("your role in this space only lets you read")
+        await require(self._access, space, access, user=user, device=device)
         key = (device, space, access)
         known = self._issued.get(key)
         if known is not None and known.expires_at_ms - self._clock() >= LEAST_LEFT_MS:

@@ -34,7 +34,7 @@ class Devices:
         """All devices of a user that have not expired, newest first."""
         now = self._clock()
         found = await self._store.devices(user, including=calling)
-        kept = [device for device in found if device.user == user and device.chain.expires_at_ms > now]
+        kept = [device for device in found if device.user == user and device.expires_at_ms > now]
         return sorted(kept, key=lambda device: (-device.created_at_ms, device.device))
 
     async def revoke(self, device: DeviceId, *, user: UserId) -> None:

@@ -3,12 +3,14 @@
 | item | pk | sk | holds |
 |---|---|---|---|
 | LOGIN | `E#{email}` | `LOGIN` | the account's id and password hash; that it is there makes the address taken |
-| ATTEMPTS | `E#{email}` | `FROM#{peer}`, `FROM` for all peers | sign-in attempts and when their counter ends |
+| ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | attempts and when their counter ends |
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
-| DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain; the index `gsi1` tells which a user has |
+| DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` tells which a user has |
 | SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
 | GRANT | `S#{space}` | `U#{user}` | role and address |
+| LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
+| TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | which link the token opens |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
 """
@@ -23,10 +25,24 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from botocore.exceptions import ClientError
 
 from core.errors import AccountExists, Unavailable
-from core.identifiers import DeviceId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime.aws import error_code, found_item, translated
 from services.auth.ports import ChainMoved, GrantMoved
-from services.auth.records import DAY, SECOND, Account, Chain, Device, Grant, Login, Membership, Role, Space
+from services.auth.records import (
+    DAY,
+    SECOND,
+    Account,
+    Chain,
+    Device,
+    DeviceKind,
+    Grant,
+    Key,
+    Link,
+    Login,
+    Membership,
+    Role,
+    Space,
+)
 from services.auth.spaces import personal_space
 
 if TYPE_CHECKING:
@@ -159,9 +175,26 @@ class DynamoIdentityStore:
                 raise
             item = found_item(error)
             # The SDK repeats a call whose answer was lost: then what is found there is our own.
-            if item and "revoked_at" not in item and _device(item).chain.current == to.current:
+            if item and "revoked_at" not in item and _refresh_current(item) == to.current:
                 return
             raise ChainMoved from None
+
+    async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
+        """See DeviceStore."""
+        has_key, not_revoked = "attribute_exists(key_digest)", "attribute_not_exists(revoked_at)"
+        not_seen_later = "last_seen_at <= :seen"
+        with _translated(), _condition_may_fail():
+            await self._client.update_item(
+                TableName=self._table,
+                Key=_device_key(device),
+                UpdateExpression="SET last_seen_at = :seen, key_until = :until, expires_at = :expires_at",
+                ConditionExpression=f"{has_key} AND {not_revoked} AND {not_seen_later}",
+                ExpressionAttributeValues={
+                    ":seen": _n(seen_at_ms),
+                    ":until": _n(expires_at_ms),
+                    ":expires_at": _expiry(expires_at_ms),
+                },
+            )
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
         """See DeviceStore."""
@@ -269,11 +302,11 @@ class DynamoIdentityStore:
 
     # ---- attempts
 
-    async def count_attempt(self, *, email: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
+    async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
         """See AttemptStore."""
         running, below_limit = "ends_at > :now", "attempts < :limit"
         over = "ends_at <= :now"
-        key, now, ends_at = _attempts_key(email, peer), _n(now_ms), now_ms + window_ms
+        key, now, ends_at = _attempts_key(subject, peer), _n(now_ms), now_ms + window_ms
         for _ in range(_COUNTER_ROUNDS):
             try:
                 with _translated():
@@ -307,12 +340,12 @@ class DynamoIdentityStore:
                     raise
             else:
                 return 0
-        raise Unavailable("too many sign-in attempts at once; try again")
+        raise Unavailable("too many attempts at once; try again")
 
-    async def forget_attempts(self, *, email: str, peer: str) -> None:
+    async def forget_attempts(self, *, subject: str, peer: str) -> None:
         """See AttemptStore."""
         # Not deleted: of many who sign in at once, those who come to an absent counter would all try to begin it.
-        await asyncio.gather(*(self._reset(_attempts_key(email, whence)) for whence in (peer, None)))
+        await asyncio.gather(*(self._reset(_attempts_key(subject, whence)) for whence in (peer, None)))
 
     async def _reset(self, counter: Item) -> None:
         with _translated(), _condition_may_fail():
@@ -323,6 +356,71 @@ class DynamoIdentityStore:
                 ConditionExpression=_THERE,
                 ExpressionAttributeValues={":none": _n(0)},
             )
+
+    # ---- links
+
+    async def add_link(self, link: Link) -> None:
+        """See LinkStore."""
+        try:
+            await self._transact(self._put(_link_item(link)), self._put(_token_item(link)))
+        except _Cancelled:
+            raise Unavailable("this very request is under way already; try again") from None
+
+    async def link(self, space: SpaceId, link: LinkId) -> Link | None:
+        """See LinkStore."""
+        item = await self._get(_link_key(space, link))
+        return _link(item) if item else None
+
+    async def link_with_token(self, token: bytes) -> Link | None:
+        """See LinkStore."""
+        item = await self._get(_token_key(token))
+        if item is None:
+            return None
+        found = await self.link(SpaceId(_text(item, "space")), LinkId(_text(item, "link")))
+        return found if found and found.revoked_at_ms is None else None
+
+    async def links(self, space: SpaceId) -> list[Link]:
+        """See LinkStore."""
+        query = self._query(
+            KeyConditionExpression="pk = :links",
+            ExpressionAttributeValues={":links": _link_key(space, LinkId(""))["pk"]},
+            ConsistentRead=True,
+        )
+        return [_link(item) async for item in query]
+
+    async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
+        """See LinkStore."""
+        with _translated(), _condition_may_fail():
+            answer = await self._client.update_item(
+                TableName=self._table,
+                Key=_link_key(space, link),
+                UpdateExpression="SET revoked_at = if_not_exists(revoked_at, :at), expires_at = :expires_at",
+                ConditionExpression=_THERE,
+                ExpressionAttributeValues={":at": _n(at_ms), ":expires_at": _expiry(at_ms)},
+                ReturnValues="ALL_NEW",
+            )
+            # The link is closed by now; its token only goes so that nothing is left behind.
+            await self._client.delete_item(
+                TableName=self._table, Key=_token_key(answer["Attributes"]["token_digest"]["B"])
+            )
+
+    async def count_download(self, space: SpaceId, link: LinkId) -> bool:
+        """See LinkStore."""
+        one_more, not_revoked = "downloads < max_downloads", "attribute_not_exists(revoked_at)"
+        try:
+            with _translated():
+                await self._client.update_item(
+                    TableName=self._table,
+                    Key=_link_key(space, link),
+                    UpdateExpression="ADD downloads :one",
+                    ConditionExpression=f"{one_more} AND {not_revoked}",
+                    ExpressionAttributeValues={":one": _n(1)},
+                )
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            return False
+        return True
 
     # ---- the ways to DynamoDB
 
@@ -461,8 +559,8 @@ def _login_key(email: str) -> Item:
     return _key(f"E#{email}", "LOGIN")
 
 
-def _attempts_key(email: str, peer: str | None) -> Item:
-    return _key(f"E#{email}", "FROM" if peer is None else f"FROM#{peer}")
+def _attempts_key(subject: str, peer: str | None) -> Item:
+    return _key(f"E#{subject}", "FROM" if peer is None else f"FROM#{peer}")
 
 
 def _account_key(user: UserId) -> Item:
@@ -483,6 +581,14 @@ def _space_key(space: SpaceId) -> Item:
 
 def _grant_key(space: SpaceId, user: UserId) -> Item:
     return _key(f"S#{space}", f"U#{user}")
+
+
+def _link_key(space: SpaceId, link: LinkId) -> Item:
+    return _key(f"S#{space}#L", link)
+
+
+def _token_key(token: bytes) -> Item:
+    return _key(f"L#{token.hex()}", "TOKEN")
 
 
 # ---- records to items and back
@@ -529,21 +635,31 @@ def _device_item(device: Device) -> Item:
         "name": _s(device.name),
         "created_at": _n(device.created_at_ms),
         "last_seen_at": _n(device.last_seen_at_ms),
-        "refresh_family": _b(chain.family),
-        "refresh_current": _b(chain.current),
-        "refresh_until": _n(chain.expires_at_ms),
-        "expires_at": _expiry(chain.expires_at_ms),
+        "kind": _s(device.kind.value),
+        "expires_at": _expiry(device.expires_at_ms),
     }
-    if chain.previous is not None:
-        item["refresh_previous"] = _b(chain.previous)
+    if device.key is not None:
+        item |= {"key_digest": _b(device.key.digest), "key_until": _n(device.key.expires_at_ms)}
+    if chain is not None:
+        item |= {
+            "refresh_family": _b(chain.family),
+            "refresh_current": _b(chain.current),
+            "refresh_until": _n(chain.expires_at_ms),
+        }
+        if chain.previous is not None:
+            item["refresh_previous"] = _b(chain.previous)
     if device.revoked_at_ms is not None:
         item["revoked_at"] = _n(device.revoked_at_ms)
     return item
 
 
 def _device(item: Mapping[str, Any]) -> Device:
-    previous = item["refresh_previous"]["B"] if "refresh_previous" in item else None
-    chain = Chain(item["refresh_family"]["B"], item["refresh_current"]["B"], previous, _int(item, "refresh_until"))
+    chain, key = None, None
+    if "refresh_family" in item:
+        previous = item["refresh_previous"]["B"] if "refresh_previous" in item else None
+        chain = Chain(item["refresh_family"]["B"], item["refresh_current"]["B"], previous, _int(item, "refresh_until"))
+    if "key_digest" in item:
+        key = Key(item["key_digest"]["B"], _int(item, "key_until"))
     return Device(
         DeviceId(_text(item, "pk").removeprefix("D#")),
         UserId(_text(item, "user")),
@@ -552,7 +668,13 @@ def _device(item: Mapping[str, Any]) -> Device:
         _int(item, "last_seen_at"),
         _int(item, "revoked_at") if "revoked_at" in item else None,
         chain,
+        DeviceKind(_text(item, "kind")) if "kind" in item else DeviceKind.CLIENT,  # before there were others
+        key,
     )
+
+
+def _refresh_current(item: Mapping[str, Any]) -> bytes | None:
+    return item["refresh_current"]["B"] if "refresh_current" in item else None
 
 
 def _space_item(space: Space) -> Item:
@@ -603,4 +725,48 @@ def _membership(item: Item) -> Membership:
         _text(item, "name"),
         item["personal"]["BOOL"],
         Role[_text(item, "role").upper()],
+    )
+
+
+def _link_item(link: Link) -> Item:
+    item = {
+        **_link_key(link.space, link.link),
+        "node": _b(link.node),
+        "user": _s(link.user),
+        "created_at": _n(link.created_at_ms),
+        "token_digest": _b(link.token),
+        "max_downloads": _n(link.max_downloads),
+        "downloads": _n(link.downloads),
+        **_link_expiry(link),
+    }
+    if link.expires_at_ms is not None:
+        item["until"] = _n(link.expires_at_ms)
+    if link.password_hash is not None:
+        item["password_hash"] = _s(link.password_hash)
+    if link.revoked_at_ms is not None:
+        item["revoked_at"] = _n(link.revoked_at_ms)
+    return item
+
+
+def _token_item(link: Link) -> Item:
+    return {**_token_key(link.token), "space": _s(link.space), "link": _s(link.link), **_link_expiry(link)}
+
+
+def _link_expiry(link: Link) -> Item:
+    return {} if link.expires_at_ms is None else {"expires_at": _expiry(link.expires_at_ms)}
+
+
+def _link(item: Mapping[str, Any]) -> Link:
+    return Link(
+        LinkId(_text(item, "sk")),
+        SpaceId(_text(item, "pk").removeprefix("S#").removesuffix("#L")),
+        NodeId(item["node"]["B"]),
+        UserId(_text(item, "user")),
+        _int(item, "created_at"),
+        item["token_digest"]["B"],
+        _int(item, "until") if "until" in item else None,
+        _text(item, "password_hash") if "password_hash" in item else None,
+        _int(item, "max_downloads"),
+        _int(item, "downloads"),
+        _int(item, "revoked_at") if "revoked_at" in item else None,
     )

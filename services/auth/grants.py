@@ -6,12 +6,12 @@ import asyncio
 import random
 from dataclasses import dataclass
 
-from core.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
+from core.errors import Contended, DeviceRevoked, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.devices import is_signed_in
 from services.auth.ports import AccessStore, AccountStore, GrantMoved, SpaceStore
-from services.auth.records import Account, Grant, Role, Space
+from services.auth.records import Access, Account, Grant, Role, Space
 
 log = structlog.get_logger()
 
@@ -41,6 +41,20 @@ def decide(space: Space, *, caller: Grant | None, target: Grant | None, to: Role
         raise PermissionDenied("only an owner decides about members")
     if target is not None and target.role is Role.OWNER and to is not Role.OWNER and space.owners == 1:
         raise LastOwner
+
+
+async def require(store: AccessStore, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> None:
+    """Nothing if the device is signed in and its user may do that in the space.
+
+    Else DeviceRevoked, NoSuchSpace (no grant at all) or PermissionDenied.
+    """
+    grant, found = await store.access(space, user=user, device=device)
+    if not is_signed_in(found, user=user):
+        raise DeviceRevoked
+    if grant is None:
+        raise NoSuchSpace
+    if not grant.role.allows(access):
+        raise PermissionDenied("your role in this space only lets you read")
 
 
 class Grants:

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 from core.errors import AccountExists
-from core.identifiers import DeviceId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, SpaceId, UserId
 from services.auth.ports import ChainMoved, GrantMoved
 from services.auth.records import (
     SECOND,
@@ -15,6 +15,7 @@ from services.auth.records import (
     Clock,
     Device,
     Grant,
+    Link,
     Login,
     Membership,
     Role,
@@ -34,6 +35,7 @@ class InMemoryIdentityStore:
         self._spaces: dict[SpaceId, Space] = {}
         self._grants: dict[tuple[SpaceId, UserId], Grant] = {}
         self._attempts: dict[tuple[str, str | None], tuple[int, int]] = {}
+        self._links: dict[tuple[SpaceId, LinkId], Link] = {}
 
     async def create_account(self, login: Login, *, device: Device) -> None:
         """See AccountStore."""
@@ -77,10 +79,19 @@ class InMemoryIdentityStore:
         if (
             found is None
             or found.revoked_at_ms is not None
+            or found.chain is None
             or found.chain.current not in (expected.current, to.current)
         ):
             raise ChainMoved
         self._devices[device] = replace(found, chain=to, last_seen_at_ms=seen_at_ms)
+
+    async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
+        """See DeviceStore."""
+        found = self._devices.get(device)
+        if found is None or found.key is None or found.revoked_at_ms is not None or found.last_seen_at_ms > seen_at_ms:
+            return
+        key = replace(found.key, expires_at_ms=expires_at_ms)
+        self._devices[device] = replace(found, key=key, last_seen_at_ms=seen_at_ms)
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
         """See DeviceStore."""
@@ -139,20 +150,51 @@ class InMemoryIdentityStore:
         """See AccessStore."""
         return self._grants.get((space, user)), self._devices.get(device) if device is not None else None
 
-    async def count_attempt(self, *, email: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
+    async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
         """See AttemptStore."""
-        count, ends_at = self._attempts.get((email, peer), (0, 0))
+        count, ends_at = self._attempts.get((subject, peer), (0, 0))
         if ends_at <= now_ms:
             count, ends_at = 0, now_ms + window_ms
         elif count >= limit:
             return ends_at - now_ms
-        self._attempts[email, peer] = (count + 1, ends_at)
+        self._attempts[subject, peer] = (count + 1, ends_at)
         return 0
 
-    async def forget_attempts(self, *, email: str, peer: str) -> None:
+    async def forget_attempts(self, *, subject: str, peer: str) -> None:
         """See AttemptStore."""
-        self._attempts.pop((email, peer), None)
-        self._attempts.pop((email, None), None)
+        self._attempts.pop((subject, peer), None)
+        self._attempts.pop((subject, None), None)
+
+    async def add_link(self, link: Link) -> None:
+        """See LinkStore."""
+        self._links[link.space, link.link] = link
+
+    async def link(self, space: SpaceId, link: LinkId) -> Link | None:
+        """See LinkStore."""
+        return self._links.get((space, link))
+
+    async def link_with_token(self, token: bytes) -> Link | None:
+        """See LinkStore."""
+        found = (link for link in self._links.values() if link.token == token and link.revoked_at_ms is None)
+        return next(found, None)
+
+    async def links(self, space: SpaceId) -> list[Link]:
+        """See LinkStore."""
+        return [link for link in self._links.values() if link.space == space]
+
+    async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
+        """See LinkStore."""
+        found = self._links.get((space, link))
+        if found is not None and found.revoked_at_ms is None:
+            self._links[space, link] = replace(found, revoked_at_ms=at_ms)
+
+    async def count_download(self, space: SpaceId, link: LinkId) -> bool:
+        """See LinkStore."""
+        found = self._links.get((space, link))
+        if found is None or found.revoked_at_ms is not None or found.downloads >= found.max_downloads:
+            return False
+        self._links[space, link] = replace(found, downloads=found.downloads + 1)
+        return True
 
 
 class InMemoryCredentialSource:

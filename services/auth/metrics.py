@@ -12,6 +12,11 @@ SIGN_INS: Final = Counter(
     "Attempts to sign in: `ok`; `failed`, for address or password are wrong; `limited`, not looked at.",
     ["outcome"],
 )
+LINK_OPENINGS: Final = Counter(
+    "syncline_link_openings",
+    "Public links opened: `ok`; `failed`, for the password is wrong; `limited`, not looked at.",
+    ["outcome"],
+)
 COPIES: Final = Counter("syncline_refresh_tokens_copied", "Devices signed out, as a refresh token came a second time.")
 CREDENTIALS: Final = Counter(
     "syncline_credentials_issued", "S3 credentials handed out, by access; `sts` or from `memory`.", ["access", "source"]

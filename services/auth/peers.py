@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from urllib.parse import unquote
 
 UNKNOWN = "unknown"
@@ -13,27 +14,46 @@ _TRANSPORT = re.compile(r"ipv[46]:(\[.*\]|[^:]*):\d+")
 _V6_NETWORK_BITS = 64
 
 
-def peer_address(transport: str, forwarded: Sequence[str], *, trusted_proxies: int) -> str:
+def peer_address(
+    transport: str,
+    forwarded: Sequence[str],
+    *,
+    trusted_proxies: int,
+    trusted_networks: Sequence[IPv4Network | IPv6Network] = (),
+) -> str:
     """The network address that an attempt comes from; UNKNOWN if it cannot be told.
 
     `transport` is grpc's name for the peer (`ipv4:192.0.2.1:5000`), `forwarded` the values of `x-forwarded-for`.
     Each of the `trusted_proxies` in front of the service has added the address it saw to the end of these; what
-    stands before was written by who knows whom. Of an IPv6 address the first half counts, which one customer has.
+    stands before was written by who knows whom. Only if that address is within `trusted_networks`, where just those
+    are who add what they saw, like the gateway, the one before it is taken, and so on while there is one.
+    Of an IPv6 address the first half counts, which one customer has.
     """
-    hops = [hop.strip() for value in forwarded for hop in value.split(",")]
-    if 0 < trusted_proxies <= len(hops):
-        return _normalized(hops[-trusted_proxies])
     match = _TRANSPORT.fullmatch(unquote(transport))
-    return _normalized(match[1]) if match else UNKNOWN
+    way = [hop.strip() for value in forwarded for hop in value.split(",")]
+    way.append(match[1] if match else "")
+    at = len(way) - 1 - trusted_proxies
+    if at < 0:  # not by all the proxies, so none of them vouches for what it says
+        return _counted(_address(way[-1]))
+    while at > 0 and _within(_address(way[at]), trusted_networks):
+        at -= 1
+    return _counted(_address(way[at]))
 
 
-def _normalized(text: str) -> str:
+def _address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         address = ipaddress.ip_address(text.strip("[]").partition("%")[0])
     except ValueError:
-        return UNKNOWN
-    if isinstance(address, ipaddress.IPv4Address):
-        return str(address)
-    if address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(ipaddress.ip_network((address, _V6_NETWORK_BITS), strict=False).network_address)
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _within(address: IPv4Address | IPv6Address | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
+
+
+def _counted(address: IPv4Address | IPv6Address | None) -> str:
+    if isinstance(address, IPv6Address):
+        return str(ipaddress.ip_network((address, _V6_NETWORK_BITS), strict=False).network_address)
+    return UNKNOWN if address is None else str(address)

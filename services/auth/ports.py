@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from core.identifiers import DeviceId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, SpaceId, UserId
 from services.auth.records import (
     Account,
     Chain,
     Device,
     Grant,
+    Link,
     Login,
     Membership,
     Role,
@@ -50,7 +51,7 @@ class AccountStore(Protocol):
 
 
 class DeviceStore(Protocol):
-    """Devices and their refresh chains."""
+    """Devices with their refresh chains and keys."""
 
     async def add_device(self, device: Device) -> None:
         """Store a new device."""
@@ -65,6 +66,12 @@ class DeviceStore(Protocol):
         """Make `to` the chain if its current token is still that of `expected` and the device is not revoked.
 
         Else raises ChainMoved. Done already (the chain is `to`), it succeeds again.
+        """
+
+    async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
+        """Note when a device's key was used last, and until when it is good now.
+
+        Does nothing for a device that has no key, is revoked, or was seen later than that.
         """
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
@@ -105,21 +112,49 @@ class AccessStore(Protocol):
 
 
 class AttemptStore(Protocol):
-    """Counters of sign-in attempts, shared by all processes."""
+    """Counters of attempts with passwords, shared by all processes.
 
-    async def count_attempt(self, *, email: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
-        """Count one attempt at an address from `peer`, or from anywhere if that is None.
+    `subject` is what a password is tried on: the address of an account, or a name that is no address.
+    """
+
+    async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
+        """Count one attempt at a subject from `peer`, or from anywhere if that is None.
 
         A counter lasts `window_ms` from its first attempt. Returns 0 if the attempt was counted; if `limit` are
         counted already, it is not counted and the milliseconds until the counter ends are returned. Of n attempts
         at once, no more than `limit` are counted.
         """
 
-    async def forget_attempts(self, *, email: str, peer: str) -> None:
-        """Set the counter of this peer and that of the address as a whole back to 0."""
+    async def forget_attempts(self, *, subject: str, peer: str) -> None:
+        """Set the counter of this peer and that of the subject as a whole back to 0."""
 
 
-class IdentityStore(AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, Protocol):
+class LinkStore(Protocol):
+    """Public links."""
+
+    async def add_link(self, link: Link) -> None:
+        """Store a new link."""
+
+    async def link(self, space: SpaceId, link: LinkId) -> Link | None:
+        """The link, revoked or not; None for one that never was or was dropped long after it ended."""
+
+    async def link_with_token(self, token: bytes) -> Link | None:
+        """The link whose token has this digest. None also for one that was revoked."""
+
+    async def links(self, space: SpaceId) -> list[Link]:
+        """The links of a space in no order. Some may have expired or be revoked."""
+
+    async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
+        """Revoke; once revoked, a link stays so, with the first time. Does nothing for an unknown link."""
+
+    async def count_download(self, space: SpaceId, link: LinkId) -> bool:
+        """Count one download if the link is not revoked and allows one more; whether it was counted.
+
+        Of n at once, no more than the link allows are counted.
+        """
+
+
+class IdentityStore(AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, LinkStore, Protocol):
     """Everything, as the adapters implement it."""
 
 

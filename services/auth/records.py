@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
-from core.identifiers import DeviceId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 
 Clock: TypeAlias = Callable[[], int]
 """The time now, milliseconds since 1970."""
 
 SECOND = 1000
 MINUTE = 60 * SECOND
-DAY = 24 * 60 * MINUTE
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
 
 
 class Access(Enum):
@@ -69,8 +70,24 @@ class Chain:
 
 
 @dataclass(frozen=True, slots=True)
+class Key:
+    """What is stored of a key: its SHA-256, and until when it is good."""
+
+    digest: bytes = field(repr=False)
+    expires_at_ms: int
+
+
+class DeviceKind(Enum):
+    """What a device is; the values are stored."""
+
+    CLIENT = "client"
+    BROWSER = "browser"
+    PROGRAM = "program"
+
+
+@dataclass(frozen=True, slots=True)
 class Device:
-    """One installed client of one user."""
+    """One installed client, browser or program of one user. A client has a `chain`, the others have a `key`."""
 
     device: DeviceId
     user: UserId
@@ -78,7 +95,16 @@ class Device:
     created_at_ms: int
     last_seen_at_ms: int
     revoked_at_ms: int | None
-    chain: Chain
+    chain: Chain | None
+    kind: DeviceKind = DeviceKind.CLIENT
+    key: Key | None = None
+
+    @property
+    def expires_at_ms(self) -> int:
+        """When it will be signed out, unless it is used before (a program: in any case)."""
+        secret = self.key or self.chain
+        assert secret is not None, "a device has a chain or a key"
+        return secret.expires_at_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +136,27 @@ class Membership:
     name: str
     personal: bool
     role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A public link to a node of a space. `token` is the SHA-256 of what opens it.
+
+    `expires_at_ms` is None for a link that does not expire; `max_downloads` is 0 for any number, which is then not
+    counted. `user` made it.
+    """
+
+    link: LinkId
+    space: SpaceId
+    node: NodeId
+    user: UserId
+    created_at_ms: int
+    token: bytes = field(repr=False)
+    expires_at_ms: int | None = None
+    password_hash: str | None = field(default=None, repr=False)
+    max_downloads: int = 0
+    downloads: int = 0
+    revoked_at_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from core.errors import PermissionDenied
-from runtime.context import Identity, current_identity, current_user
+from runtime.context import Identity, current_identity, current_link, current_user
 from services.auth import wire
 from services.auth.accounts import Accounts
 from services.auth.addresses import normalize_address
 from services.auth.credentials import Credentials
 from services.auth.devices import Devices
-from services.auth.grants import Grants
+from services.auth.grants import CheckedAccess, Grants
+from services.auth.keys import Keys
 from services.auth.labels import check_label
+from services.auth.links import Links, check_link_password
 from services.auth.passwords import check_password
 from services.auth.peers import peer_address
 from services.auth.sessions import Sessions
@@ -25,13 +27,19 @@ from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
     import grpc.aio
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 _SERVICE: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
-PUBLIC: Final = frozenset(f"{_SERVICE}/{name}" for name in ("SignUp", "SignIn", "RefreshToken", "GetJwks"))
+PUBLIC: Final = frozenset(
+    f"{_SERVICE}/{name}" for name in ("SignUp", "SignIn", "RefreshToken", "ExchangeKey", "OpenLink", "GetJwks")
+)
 """The methods that need no access token."""
+LINKS: Final = frozenset(f"{_SERVICE}/{name}" for name in ("CheckAccess", "CountLinkDownload"))
+"""The methods that take the access token of a public link."""
 
 
 class AuthServicer(AuthServiceServicer):
@@ -46,9 +54,12 @@ class AuthServicer(AuthServiceServicer):
         spaces: Spaces,
         grants: Grants,
         credentials: Credentials,
-        keys: SigningKeys,
+        keys: Keys,
+        links: Links,
+        signing_keys: SigningKeys,
         bucket: str,
         trusted_proxies: int,
+        trusted_networks: Sequence[IPv4Network | IPv6Network],
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
@@ -57,14 +68,18 @@ class AuthServicer(AuthServiceServicer):
         self._grants = grants
         self._credentials = credentials
         self._keys = keys
+        self._links = links
+        self._signing_keys = signing_keys
         self._bucket = bucket
         self._trusted_proxies = trusted_proxies
+        self._trusted_networks = trusted_networks
 
     async def SignUp(self, request: auth_pb2.SignUpRequest, context: Context) -> auth_pb2.SignUpResponse:
         signed_in = await self._accounts.sign_up(
             email=normalize_address(request.email),
             password=check_password(request.password),
             device_name=check_label(request.device_name, what="device_name"),
+            kind=wire.kind_from_wire(request.kind),
         )
         return wire.signed_up_to_wire(signed_in)
 
@@ -73,7 +88,8 @@ class AuthServicer(AuthServiceServicer):
             email=normalize_address(request.email),
             password=request.password,
             device_name=check_label(request.device_name, what="device_name"),
-            peer=peer_address(context.peer(), _forwarded(context), trusted_proxies=self._trusted_proxies),
+            peer=self._peer(context),
+            kind=wire.kind_from_wire(request.kind),
         )
         return wire.signed_in_to_wire(signed_in)
 
@@ -82,6 +98,19 @@ class AuthServicer(AuthServiceServicer):
     ) -> auth_pb2.RefreshTokenResponse:
         tokens = await self._sessions.refresh(request.refresh_token)
         return auth_pb2.RefreshTokenResponse(tokens=wire.tokens_to_wire(tokens))
+
+    async def CreateKey(self, request: auth_pb2.CreateKeyRequest, context: Context) -> auth_pb2.CreateKeyResponse:
+        wire.request_id_from_wire(request.request_id)  # a key is told once, so repeating the call makes another
+        name = check_label(request.name, what="name")
+        caller = current_user()
+        device, key = await self._keys.create(
+            name=name, expires_at_ms=request.expires_at_ms, user=caller.user, device=caller.device
+        )
+        return auth_pb2.CreateKeyResponse(device=wire.device_to_wire(device), key=key)
+
+    async def ExchangeKey(self, request: auth_pb2.ExchangeKeyRequest, context: Context) -> auth_pb2.ExchangeKeyResponse:
+        tokens = await self._keys.exchange(request.key)
+        return auth_pb2.ExchangeKeyResponse(tokens=wire.tokens_to_wire(tokens))
 
     async def SignOut(self, request: auth_pb2.SignOutRequest, context: Context) -> auth_pb2.SignOutResponse:
         caller = current_user()
@@ -145,7 +174,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RemoveMemberResponse()
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
-        return wire.jwks_to_wire(self._keys)
+        return wire.jwks_to_wire(self._signing_keys)
 
     async def IssueCredentials(
         self, request: auth_pb2.IssueCredentialsRequest, context: Context
@@ -156,9 +185,52 @@ class AuthServicer(AuthServiceServicer):
         issued = await self._credentials.issue(space, access, user=caller.user, device=caller.device)
         return wire.credentials_to_wire(issued, space=space, bucket=self._bucket)
 
+    async def CreateLink(self, request: auth_pb2.CreateLinkRequest, context: Context) -> auth_pb2.CreateLinkResponse:
+        wire.request_id_from_wire(request.request_id)  # as in CreateKey
+        space = wire.space_id_from_wire(request.space_id)
+        node = wire.node_id_from_wire(request.node)
+        password = check_link_password(request.password)
+        caller = current_user()
+        link, token = await self._links.create(
+            space,
+            node,
+            user=caller.user,
+            device=caller.device,
+            password=password,
+            expires_at_ms=request.expires_at_ms or None,
+            max_downloads=request.max_downloads,
+        )
+        return auth_pb2.CreateLinkResponse(link=wire.link_to_wire(link), token=token)
+
+    async def ListLinks(self, request: auth_pb2.ListLinksRequest, context: Context) -> auth_pb2.ListLinksResponse:
+        space = wire.space_id_from_wire(request.space_id)
+        caller = current_user()
+        links = await self._links.of_space(space, user=caller.user, device=caller.device)
+        return auth_pb2.ListLinksResponse(links=map(wire.link_to_wire, links))
+
+    async def RevokeLink(self, request: auth_pb2.RevokeLinkRequest, context: Context) -> auth_pb2.RevokeLinkResponse:
+        wire.request_id_from_wire(request.request_id)  # as in SetMember
+        space = wire.space_id_from_wire(request.space_id)
+        link = wire.link_id_from_wire(request.link_id)
+        caller = current_user()
+        await self._links.revoke(space, link, user=caller.user, device=caller.device)
+        return auth_pb2.RevokeLinkResponse()
+
+    async def OpenLink(self, request: auth_pb2.OpenLinkRequest, context: Context) -> auth_pb2.OpenLinkResponse:
+        link, access = await self._links.open(request.token, password=request.password, peer=self._peer(context))
+        return wire.opened_to_wire(link, access)
+
+    async def CountLinkDownload(
+        self, request: auth_pb2.CountLinkDownloadRequest, context: Context
+    ) -> auth_pb2.CountLinkDownloadResponse:
+        return auth_pb2.CountLinkDownloadResponse(limited=await self._links.count_download(current_link()))
+
     async def CheckAccess(self, request: auth_pb2.CheckAccessRequest, context: Context) -> auth_pb2.CheckAccessResponse:
         space = wire.space_id_from_wire(request.space_id)
         caller = current_identity()
+        if caller.link is not None and not request.user_id and not request.device_id:
+            role = await self._links.role(caller.link, space)
+            return wire.checked_to_wire(CheckedAccess(role, device_revoked=False))
         if caller.service is not None:
             user = wire.user_id_from_wire(request.user_id)
             device = wire.device_id_from_wire(request.device_id) if request.device_id else None
@@ -168,6 +240,14 @@ class AuthServicer(AuthServiceServicer):
             raise PermissionDenied("only another service can ask about somebody else")
         checked = await self._grants.check(space, user=user, device=device)
         return wire.checked_to_wire(checked)
+
+    def _peer(self, context: Context) -> str:
+        return peer_address(
+            context.peer(),
+            _forwarded(context),
+            trusted_proxies=self._trusted_proxies,
+            trusted_networks=self._trusted_networks,
+        )
 
     async def _signed_in(self) -> Identity:
         """The calling user, whose device was not signed out since its access token was made."""

@@ -79,16 +79,16 @@ class RefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a signed-in device holds."""
+    """What a signed-in device holds; what has a key gets no refresh token."""
 
     access: AccessToken
-    refresh: str = field(repr=False)
+    refresh: str = field(default="", repr=False)
 
 
 def judge(token: RefreshToken, device: Device, *, now_ms: int) -> Standing:
     """What `token` is to `device`, the device that it names."""
     chain = device.chain
-    if not hmac.compare_digest(token.family_digest(), chain.family):
+    if chain is None or not hmac.compare_digest(token.family_digest(), chain.family):
         return Standing.FORGED
     if device.revoked_at_ms is not None:
         return Standing.REVOKED
@@ -103,7 +103,7 @@ def judge(token: RefreshToken, device: Device, *, now_ms: int) -> Standing:
 
 
 class Sessions:
-    """Opens and continues the sessions of devices."""
+    """Opens and continues the sessions of clients."""
 
     def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, clock: Clock) -> None:
         self._devices = devices
@@ -130,7 +130,8 @@ class Sessions:
         match Standing.FORGED if device is None else judge(token, device, now_ms=now):
             case Standing.CURRENT | Standing.PREDECESSOR:
                 assert device is not None
-                return await self._advance(device, token, now)
+                assert device.chain is not None
+                return await self._advance(device, device.chain, token, now)
             case Standing.SPENT:
                 assert device is not None
                 await self._devices.revoke_device(device.device, at_ms=now)
@@ -144,11 +145,11 @@ class Sessions:
             case Standing.FORGED:
                 raise Unauthenticated("the refresh token is not known; sign in again")
 
-    async def _advance(self, device: Device, token: RefreshToken, now: int) -> Tokens:
+    async def _advance(self, device: Device, before: Chain, token: RefreshToken, now: int) -> Tokens:
         successor = token.successor()
-        chain = Chain(device.chain.family, successor.digest(), token.digest(), now + IDLE_DAYS * DAY)
+        chain = Chain(before.family, successor.digest(), token.digest(), now + IDLE_DAYS * DAY)
         try:
-            await self._devices.advance_chain(device.device, expected=device.chain, to=chain, seen_at_ms=now)
+            await self._devices.advance_chain(device.device, expected=before, to=chain, seen_at_ms=now)
         except ChainMoved:
             # Not again from here: if both calls of a device won, it might keep the answer that was replaced.
             raise Unavailable("another refresh of this device is under way; try again") from None

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import ipaddress
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
+from pydantic_settings import NoDecode
 
 from runtime.settings import ServiceSettings
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    networks = tuple(ipaddress.ip_network(text.strip()) for text in value.split(",")) if value.strip() else ()
+    if any(not network.prefixlen for network in networks):
+        raise ValueError("everybody is in a network of /0, and would choose by which address attempts are counted")
+    return networks
 
 
 class Settings(ServiceSettings):
@@ -29,18 +42,28 @@ class Settings(ServiceSettings):
         description="How long S3 credentials last; also how long they outlive a revocation.",
     )
     sign_in_limit_per_peer: int = Field(
-        default=10, ge=1, description="Failed sign-ins for one address from one network address within the window."
+        default=10,
+        ge=1,
+        description=(
+            "Failed sign-ins for one address, or wrong passwords of one public link, from one network address within "
+            "the window."
+        ),
     )
-    sign_in_limit_per_address: int = Field(
-        default=100, ge=1, description="Failed sign-ins for one address from everywhere within the window."
-    )
-    sign_in_window_seconds: int = Field(default=900, ge=1, description="How long failed sign-ins count.")
+    sign_in_limit_per_address: int = Field(default=100, ge=1, description="The same from everywhere.")
+    sign_in_window_seconds: int = Field(default=900, ge=1, description="How long they count.")
     trusted_proxies: int = Field(
         default=0,
         ge=0,
         description=(
             "How many proxies stand between a client and this service, each adding the address it saw to "
             "x-forwarded-for. Only where nobody can reach the service but through them."
+        ),
+    )
+    trusted_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+        default=(),
+        description=(
+            "Where only those are who tell truly, by x-forwarded-for, for whom they call: load balancers and the "
+            "gateway. CIDRs, separated by commas. An attempt from there is counted by the address told before it."
         ),
     )
     password_workers: int = Field(

@@ -14,10 +14,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from core.identifiers import DeviceId, UserId
+from runtime.context import LinkScope
 from runtime.tokens import AUDIENCE, ISSUER
 from services.auth.records import MINUTE, SECOND, Clock
 
 ACCESS_TOKEN_LIFETIME_MS = 15 * MINUTE
+LINK_TOKEN_LIFETIME_MS = 12 * 60 * MINUTE
+"""A visitor has nothing by which to renew one without asking for the password again. Nothing is lost by that: each use
+asks whether the link still opens."""
 
 
 class UnusableKey(OSError):
@@ -72,11 +76,21 @@ class AccessTokens:
         self._keys = keys
         self._clock = clock
 
-    def issue(self, *, user: UserId, device: DeviceId) -> AccessToken:
-        """A token by which the user's device is known for 15 minutes."""
+    def issue(self, *, user: UserId, device: DeviceId, until_ms: int | None = None) -> AccessToken:
+        """A token by which the user's device is known for 15 minutes, or until `until_ms` if that is sooner."""
+        return self._sign({"sub": user, "dev": device}, ACCESS_TOKEN_LIFETIME_MS, until_ms)
+
+    def issue_for_link(self, scope: LinkScope, *, until_ms: int | None = None) -> AccessToken:
+        """A token that opens what a public link opens, for 12 hours, or until `until_ms` if that is sooner."""
+        claims = {"sub": scope.link, "spc": scope.space, "nod": scope.node.hex()}
+        return self._sign(claims, LINK_TOKEN_LIFETIME_MS, until_ms)
+
+    def _sign(self, named: Mapping[str, str], lifetime_ms: int, until_ms: int | None) -> AccessToken:
         issued = self._clock() // SECOND
-        expires = issued + ACCESS_TOKEN_LIFETIME_MS // SECOND
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "dev": device, "iat": issued, "exp": expires}
+        expires = issued + lifetime_ms // SECOND
+        if until_ms is not None:
+            expires = min(expires, until_ms // SECOND)
+        claims = {"iss": ISSUER, "aud": AUDIENCE, **named, "iat": issued, "exp": expires}
         text = jwt.encode(claims, self._keys.current, algorithm="EdDSA", headers={"kid": self._keys.kid})
         return AccessToken(text, expires * SECOND)
 

@@ -10,12 +10,22 @@ from typing import Final
 
 from core.blocks import key_prefix
 from core.errors import InvalidArgument
-from core.identifiers import DeviceId, RequestId, SpaceId, UserId, parse_id, parse_text_id
+from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, parse_id, parse_text_id
 from services.auth.accounts import SignedIn
 from services.auth.grants import CheckedAccess
-from services.auth.records import Access, Account, Device, Grant, Membership, Role, TemporaryCredentials
+from services.auth.records import (
+    Access,
+    Account,
+    Device,
+    DeviceKind,
+    Grant,
+    Link,
+    Membership,
+    Role,
+    TemporaryCredentials,
+)
 from services.auth.sessions import Tokens
-from services.auth.tokens import SigningKeys, raw_public_key
+from services.auth.tokens import AccessToken, SigningKeys, raw_public_key
 from syncline.auth.v1 import auth_pb2
 
 _ROLES: Final = MappingProxyType(
@@ -27,6 +37,20 @@ _ROLES: Final = MappingProxyType(
 )
 _ROLES_FROM_WIRE: Final = MappingProxyType({pb: role for role, pb in _ROLES.items()})
 _ACCESSES_FROM_WIRE: Final = MappingProxyType({auth_pb2.ACCESS_READ: Access.READ, auth_pb2.ACCESS_WRITE: Access.WRITE})
+_KINDS: Final = MappingProxyType(
+    {
+        DeviceKind.CLIENT: auth_pb2.DEVICE_KIND_CLIENT,
+        DeviceKind.BROWSER: auth_pb2.DEVICE_KIND_BROWSER,
+        DeviceKind.PROGRAM: auth_pb2.DEVICE_KIND_PROGRAM,
+    }
+)
+_SIGNS_IN: Final = MappingProxyType(
+    {
+        auth_pb2.DEVICE_KIND_UNSPECIFIED: DeviceKind.CLIENT,
+        auth_pb2.DEVICE_KIND_CLIENT: DeviceKind.CLIENT,
+        auth_pb2.DEVICE_KIND_BROWSER: DeviceKind.BROWSER,
+    }
+)
 
 
 def space_id_from_wire(text: str) -> SpaceId:
@@ -39,6 +63,14 @@ def user_id_from_wire(text: str) -> UserId:
 
 def device_id_from_wire(text: str) -> DeviceId:
     return DeviceId(parse_text_id(text, what="device_id"))
+
+
+def link_id_from_wire(text: str) -> LinkId:
+    return LinkId(parse_text_id(text, what="link_id"))
+
+
+def node_id_from_wire(raw: bytes) -> NodeId:
+    return NodeId(parse_id(raw, what="node"))
 
 
 def request_id_from_wire(raw: bytes) -> RequestId:
@@ -61,6 +93,14 @@ def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
         raise InvalidArgument("access must be read or write") from None
 
 
+def kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
+    """What signs in; a program does not, it gets its key from somebody who did."""
+    try:
+        return _SIGNS_IN[pb]
+    except KeyError:
+        raise InvalidArgument("kind must be client or browser") from None
+
+
 def role_to_wire(role: Role | None) -> auth_pb2.Role.ValueType:
     """None, for no grant, is ROLE_UNSPECIFIED."""
     return auth_pb2.ROLE_UNSPECIFIED if role is None else _ROLES[role]
@@ -77,6 +117,8 @@ def device_to_wire(device: Device) -> auth_pb2.Device:
         created_at_ms=device.created_at_ms,
         last_seen_at_ms=device.last_seen_at_ms,
         revoked_at_ms=device.revoked_at_ms or 0,
+        kind=_KINDS[device.kind],
+        expires_at_ms=device.expires_at_ms,
     )
 
 
@@ -93,6 +135,7 @@ def signed_up_to_wire(signed_in: SignedIn) -> auth_pb2.SignUpResponse:
         account=account_to_wire(signed_in.account),
         device=device_to_wire(signed_in.device),
         tokens=tokens_to_wire(signed_in.tokens),
+        key=signed_in.key,
     )
 
 
@@ -101,6 +144,7 @@ def signed_in_to_wire(signed_in: SignedIn) -> auth_pb2.SignInResponse:
         account=account_to_wire(signed_in.account),
         device=device_to_wire(signed_in.device),
         tokens=tokens_to_wire(signed_in.tokens),
+        key=signed_in.key,
     )
 
 
@@ -133,3 +177,23 @@ def credentials_to_wire(
 
 def checked_to_wire(checked: CheckedAccess) -> auth_pb2.CheckAccessResponse:
     return auth_pb2.CheckAccessResponse(role=role_to_wire(checked.role), device_revoked=checked.device_revoked)
+
+
+def link_to_wire(link: Link) -> auth_pb2.Link:
+    return auth_pb2.Link(
+        link_id=link.link,
+        space_id=link.space,
+        node=link.node,
+        user_id=link.user,
+        created_at_ms=link.created_at_ms,
+        expires_at_ms=link.expires_at_ms or 0,
+        has_password=link.password_hash is not None,
+        max_downloads=link.max_downloads,
+        downloads=link.downloads,
+    )
+
+
+def opened_to_wire(link: Link, access: AccessToken) -> auth_pb2.OpenLinkResponse:
+    return auth_pb2.OpenLinkResponse(
+        access_token=access.text, access_expires_at_ms=access.expires_at_ms, link=link_to_wire(link)
+    )

@@ -1,6 +1,7 @@
 """What a caller may do in a space: asked of auth, remembered for at most ten seconds.
 
-So a member who is removed, or a device that is revoked, loses metadata within ten seconds.
+So a member who is removed, a device that is revoked, and whoever opened a link that has ended, lose metadata within ten
+seconds.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from cachetools import TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.errors import NoSuchSpace, PermissionDenied
-from core.identifiers import SpaceId
+from core.identifiers import LinkId, SpaceId
 from runtime.context import Identity
 
 REMEMBERED_SECONDS: Final = 10.0
@@ -34,7 +35,10 @@ class Grants(Protocol):
     """Who has which grant."""
 
     async def role(self, space: SpaceId, caller: Identity) -> Role:
-        """The caller's role, Role.NONE without a grant; DeviceRevoked, or Unavailable if auth does not answer."""
+        """What a person or a public link may do, Role.NONE without a grant.
+
+        DeviceRevoked, or Unavailable if auth does not answer.
+        """
 
 
 class Auth(Grants, Protocol):
@@ -49,13 +53,16 @@ class Access:
 
     def __init__(self, grants: Grants, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._grants = grants
-        self._roles: TTLCache[tuple[SpaceId, str, str], Role] = TTLCache(
+        self._roles: TTLCache[tuple[SpaceId, str, str, LinkId | None], Role] = TTLCache(
             _REMEMBERED, REMEMBERED_SECONDS, timer=monotonic
         )
 
     async def require(self, space: SpaceId, caller: Identity, role: Role) -> None:
         """Nothing if the caller has at least this role; else NoSuchSpace (no grant at all) or PermissionDenied."""
-        key = (space, caller.user, caller.device)
+        link = caller.link
+        if link is not None and link.space != space:
+            raise NoSuchSpace
+        key = (space, caller.user, caller.device, link.link if link else None)
         has = self._roles.get(key)
         if has is None:
             has = await self._grants.role(space, caller)

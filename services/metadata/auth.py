@@ -19,7 +19,7 @@ IDEMPOTENT = ["syncline.auth.v1.AuthService/CheckAccess", "syncline.auth.v1.Auth
 
 
 class AuthClient:
-    """Grants and keys, asked with this service's own token."""
+    """Grants and keys, asked with this service's own token; about a public link, with the link's."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub = AuthServiceStub(channel)
@@ -32,8 +32,9 @@ class AuthClient:
     async def role(self, space: SpaceId, caller: Identity) -> Role:
         """See Grants."""
         request = auth_pb2.CheckAccessRequest(space_id=space, user_id=caller.user, device_id=caller.device)
+        own = (("authorization", f"Bearer {caller.token}"),) if caller.link is not None else None
         try:
-            response = await self._stub.CheckAccess(request)
+            response = await self._stub.CheckAccess(request, metadata=own)
         except AioRpcError as error:
             raise error_from_rpc(error) or error from None
         if response.device_revoked:

@@ -20,7 +20,8 @@ from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoT
 from services.metadata.objects import Objects
 from services.metadata.ports import Journal, ObjectIndex, ObjectStorage, Topic, TreeTable
 from services.metadata.s3 import S3Storage
-from services.metadata.servicer import MetadataServicer
+from services.metadata.search import NameSearch
+from services.metadata.servicer import LINKS, MetadataServicer
 from services.metadata.settings import Settings
 from services.metadata.sns import SnsTopic
 from services.metadata.spaces import Spaces
@@ -91,12 +92,15 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App
     metrics.KNOWN.set_function(spaces.size)
     metrics.OUTBOX.set_function(spaces.waiting)
     metrics.OUTBOX_AGE.set_function(spaces.oldest_waiting_seconds)
+    search = NameSearch(journal=adapters.journal)
+    metrics.SEARCHABLE.set_function(lambda: search.size)
     sweeper = Sweeper(spaces=spaces, table=adapters.table, now_ms=system_clock, interval_seconds=settings.sweep_seconds)
     servicer = MetadataServicer(
         access=Access(adapters.auth),
         spaces=spaces,
         objects=objects,
         journal=adapters.journal,
+        search=search,
         quota_bytes=settings.quota_bytes,
         drain=drain,
     )
@@ -107,6 +111,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App
             users=UserTokenVerifier(adapters.auth.keys),
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value()),
         ),
+        links=LINKS,
         background=[spaces.running(), sweeper.running()],
         drain=drain,
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.blocks import Digest
-from core.errors import Contended, RequestIdReused, RequestTooLarge, Unavailable
+from core.errors import Contended, NoSuchRequest, RequestIdReused, RequestTooLarge, Unavailable
 from core.identifiers import NodeId, RequestId, created_node_id
 from core.tree import (
     MAX_MUTATIONS,
@@ -207,6 +207,16 @@ class Committer:
         # A caller that gives up must not take the answer from another that repeated the request.
         return await asyncio.shield(pending.answer)
 
+    async def answer(self, request: RequestId, *, user: str) -> Answer:
+        """What a recorded request of this user's was answered. NoSuchRequest, also for another user's."""
+        await self._view.validate()
+        seq = (await self._view.answered([request])).get(request)
+        if seq is not None:
+            commit = await self._recorded(request, seq)
+            if commit.user == user:
+                return Answer(seq, commit.results)
+        raise NoSuchRequest
+
     async def stop(self) -> None:
         """Let the worker finish what it has taken."""
         if self._worker is not None:
@@ -283,14 +293,18 @@ class Committer:
 
     async def _answer_from_journal(self, pending: _Pending, seq: int) -> None:
         request = pending.request
+        commit = await self._recorded(request.id, seq)
+        if (commit.fingerprint, commit.user) != (request.fingerprint, request.user):
+            _fail(pending, RequestIdReused())
+        elif not pending.answer.done():
+            pending.answer.set_result(Answer(seq, commit.results))
+
+    async def _recorded(self, request: RequestId, seq: int) -> Commit:
+        """The commit of a request that entry `seq` is said to answer."""
         for _, blob in await self._journal.read(self._view.space, seq - 1, 1):
             for commit in entry_from_bytes(seq, blob).commits:
-                if commit.request == request.id:
-                    if (commit.fingerprint, commit.user) != (request.fingerprint, request.user):
-                        _fail(pending, RequestIdReused())
-                    elif not pending.answer.done():
-                        pending.answer.set_result(Answer(seq, commit.results))
-                    return
+                if commit.request == request:
+                    return commit
         raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
 
     async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:

@@ -22,8 +22,8 @@ import asyncio
 import random
 import struct
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
@@ -36,7 +36,7 @@ from core.identifiers import NodeId, RequestId, SpaceId
 from core.tree import Node, Version
 from runtime.aws import error_code, found_item, translated
 from services.metadata.journal import NameKey, Projection
-from services.metadata.ports import EntryTaken, Rows, Sealed, SpaceState
+from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Rows, Sealed, SpaceState
 from services.metadata.view import version_of
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import node_from_wire, node_to_wire
@@ -114,6 +114,24 @@ class DynamoJournal:
             ExpressionAttributeValues={":journal": _s(_journal_pk(space)), ":after": _s(_number(after))},
         )
         return [(int(_text(item, "sk")), _bytes(item, "entry")) async for item in query]
+
+    async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """See Journal."""
+        query = self._items.query(
+            limit,
+            KeyConditionExpression="pk = :journal AND sk < :before",
+            ExpressionAttributeValues={":journal": _s(_journal_pk(space)), ":before": _s(_number(seq))},
+            ScanIndexForward=False,
+        )
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        async with aclosing(query) as items:
+            async for item in items:
+                found.append((int(_text(item, "sk")), _bytes(item, "entry")))
+                size += len(found[-1][1])
+                if size >= BYTES_READ_BACK:
+                    break
+        return found
 
 
 class DynamoTable:
@@ -352,7 +370,7 @@ class _Items:
             await asyncio.sleep(pause)
         raise _overloaded()
 
-    async def query(self, limit: int, *, consistent: bool = True, **query: Any) -> AsyncIterator[Item]:
+    async def query(self, limit: int, *, consistent: bool = True, **query: Any) -> AsyncGenerator[Item, None]:
         """Up to `limit` items, over as many pages as it takes."""
         start: Mapping[str, Any] = {}
         while limit > 0:

@@ -10,7 +10,7 @@ from core.blocks import Digest
 from core.identifiers import NodeId, RequestId, SpaceId
 from core.tree import Node, Version
 from services.metadata.journal import NameKey, Projection
-from services.metadata.ports import EntryTaken, Rows, Sealed, SpaceState, StoredObject
+from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Rows, Sealed, SpaceState, StoredObject
 from services.metadata.view import version_of
 
 
@@ -42,6 +42,19 @@ class MemoryJournal:
         entries = self.entries[space][after : after + limit]
         await self._pause()
         return [(after + 1 + i, blob) for i, blob in enumerate(entries)]
+
+    async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        await self._pause()
+        newest = min(seq - 1, len(self.entries[space]))
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        for number in range(newest, max(newest - limit, 0), -1):
+            found.append((number, self.entries[space][number - 1]))
+            size += len(found[-1][1])
+            if size >= BYTES_READ_BACK:
+                break
+        await self._pause()
+        return found
 
 
 class MemoryTable:

@@ -60,6 +60,25 @@ class Entry:
             yield from commit.accepted()
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Of one change in a journal: its entry, and which of the entry's changes it is, from 0."""
+
+    seq: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One change to one node: the accepted result, who made it, and when (milliseconds since 1970)."""
+
+    place: Place
+    result: Result
+    user: str
+    device: str
+    at_ms: int
+
+
 def name_changes(result: Result) -> Iterator[tuple[NameKey, NodeId | None]]:
     """What an accepted result says about names, in order: who has a name now, or that it is free."""
     node = result.node

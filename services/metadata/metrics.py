@@ -22,6 +22,7 @@ VIEW_USES: Final = Counter(
 VIEW_LOADED: Final = Counter("syncline_view_loaded", "Nodes and names read from the table, as no view knew them.")
 SPACES: Final = Gauge("syncline_spaces_in_memory", "Spaces in memory.")
 KNOWN: Final = Gauge("syncline_view_size", "Nodes and names in memory.")
+SEARCHABLE: Final = Gauge("syncline_search_size", "Names in memory for searches.")
 
 OUTBOX_AGE: Final = Gauge(
     "syncline_outbox_age_seconds", "Age of the oldest entry that this process has yet to announce or to project."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from core.blocks import Digest
 from core.identifiers import NodeId, RequestId, SpaceId
 from core.tree import Node, Version
 from services.metadata.journal import NameKey, Projection
+
+BYTES_READ_BACK: Final = 1_000_000
+"""Of entries, after which one call that reads the journal backwards ends; what DynamoDB reads at once."""
 
 
 class EntryTaken(Exception):
@@ -32,6 +35,12 @@ class Journal(Protocol):
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """Up to `limit` entries after `after`, in order, without a gap. Consistent: none that was appended before."""
+
+    async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Up to `limit` entries before `seq`, newest first, without a gap. Consistent, as `read`.
+
+        May end early: with the entry that makes it BYTES_READ_BACK or more.
+        """
 
 
 @dataclass(frozen=True, slots=True)

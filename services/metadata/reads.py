@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
 
 from core.blocks import DIGEST_BYTES, NO_DIGEST
-from core.errors import InvalidCursor, NoSuchNode
+from core.errors import InvalidCursor, NoSuchNode, NoSuchVersion
 from core.identifiers import ID_BYTES, ROOT, NodeId
 from core.names import split_path
 from core.tree import Node, NodeKind, Version
 from services.metadata.decide import NotLoaded, is_live
 from services.metadata.journal import Entry, Position
 from services.metadata.ports import Journal
-from services.metadata.view import TAIL_PAGE, Missing, SpaceView, version_of
+from services.metadata.view import TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
 from services.metadata.wire import entry_from_bytes
 
 T = TypeVar("T")
@@ -45,6 +45,11 @@ async def settled(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
     serves many questions.
     """
     await view.validate()
+    return await _loaded(view, answer)
+
+
+async def _loaded(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
+    """As `settled`, of the view as it is, if it was validated."""
     while True:
         reader = _Reader(view)
         try:
@@ -59,28 +64,48 @@ async def settled(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A live node, its path from the root, and the sequence number at which it was so."""
+    """A live node, its path from where it was asked for, and the sequence number at which it was so."""
 
     node: Node
     path: str
     seq: int
 
 
-async def get_node(view: SpaceView, selector: NodeId | str) -> Found:
-    """The live node with this id or path. NoSuchNode; InvalidArgument for a path that breaks a rule."""
+async def get_node(view: SpaceView, selector: NodeId | str, *, within: NodeId = ROOT) -> Found:
+    """The live node with this id or path, if it is `within` or below it; paths begin there.
+
+    NoSuchNode; InvalidArgument for a path that breaks a rule.
+    """
     names = split_path(selector) if isinstance(selector, str) else None
 
     def answer(reader: _Reader) -> Found:
-        node = reader.node(selector) if names is None else _resolve(reader, names)  # type: ignore[arg-type]
+        node = reader.node(selector) if names is None else _resolve(reader, names, within)  # type: ignore[arg-type]
         if node is None or not reader.live(node):
             raise NoSuchNode
-        return Found(node, _path(reader, node), view.seq)
+        return Found(node, _path(reader, node, within), view.seq)
 
     return await settled(view, answer)
 
 
-def _resolve(reader: _Reader, names: Sequence[str]) -> Node | None:
-    at: NodeId | None = ROOT
+async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
+    """Those of these nodes that are live, as of the view's `seq` at the end; the caller has validated the view."""
+
+    def answer(reader: _Reader) -> list[Found]:
+        found = []
+        for one in nodes:
+            try:
+                node = reader.node(one)
+                if node is not None and reader.live(node):
+                    found.append(Found(node, _path(reader, node, ROOT), view.seq))
+            except NotLoaded:
+                continue
+        return found
+
+    return await _loaded(view, answer)
+
+
+def _resolve(reader: _Reader, names: Sequence[str], start: NodeId) -> Node | None:
+    at: NodeId | None = start
     for name in names:
         if at is None:
             return None
@@ -88,24 +113,37 @@ def _resolve(reader: _Reader, names: Sequence[str]) -> Node | None:
     return reader.node(at) if at and at != ROOT else None
 
 
-def _path(reader: _Reader, node: Node) -> str:
-    names = [node.name]
-    while node.parent != ROOT:
-        parent = reader.node(node.parent)
-        assert parent is not None, "a live node has live ancestors"
-        names.append(parent.name)
+def _path(reader: _Reader, node: Node, start: NodeId) -> str:
+    """The path of a live node from `start`, empty for that itself; NoSuchNode if it is not below it."""
+    names = []
+    while node.id != start:
+        names.append(node.name)
+        if node.parent == start:
+            break
+        parent = reader.node(node.parent) if node.parent != ROOT else None
+        if parent is None:
+            raise NoSuchNode
         node = parent
     return "/".join(reversed(names))
 
 
-async def list_nodes(view: SpaceView, parent: NodeId, *, after: str, limit: int) -> tuple[list[Node], str | None]:
-    """Up to `limit` live children by name after `after`, and where the next page starts (None: nowhere)."""
+async def list_nodes(
+    view: SpaceView, parent: NodeId, *, after: str, limit: int, within: NodeId = ROOT
+) -> tuple[list[Node], str | None]:
+    """Up to `limit` live children by name after `after`, and where the next page starts (None: nowhere).
+
+    NoSuchNode if `parent` is no live directory that is `within` or below it.
+    """
 
     def directory(reader: _Reader) -> None:
         if parent != ROOT:
             node = reader.node(parent)
             if node is None or node.kind is not NodeKind.DIRECTORY or not reader.live(node):
                 raise NoSuchNode
+            if within != ROOT:
+                _path(reader, node, within)
+        elif within != ROOT:
+            raise NoSuchNode
 
     await settled(view, directory)
     while True:
@@ -143,6 +181,26 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
     return versions, last if last > 1 and len(versions) == limit else None
 
 
+async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
+    """One version of a file (deleted or not), and the file as it is. NoSuchNode, NoSuchVersion."""
+
+    def current(reader: _Reader) -> Node:
+        found = reader.node(node)
+        if found is None or found.content is None:
+            raise NoSuchNode
+        return found
+
+    file = await settled(view, current)
+    if number == file.version:
+        return version_of(file), file
+    if 0 < number < file.version:
+        # What is superseded never changes, so this is right whatever happened to the file since.
+        for version in await view.versions(node, before=number + 1, limit=1):
+            if version.number == number:
+                return version, file
+    raise NoSuchVersion
+
+
 async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tuple[list[Node], NodeId | None]:
     """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere)."""
     await view.validate()
@@ -168,13 +226,16 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
         yield [], after
     seq = after.seq
     while seq < head:
-        entries: list[Entry] = [entry for entry in view.tail if entry.seq > seq]
-        if not entries or entries[0].seq > seq + 1:
+        entries: Iterable[Entry] = [entry for entry in view.tail if entry.seq > seq]
+        if not view.tail or view.tail[0].seq > seq + 1:
             blobs = await journal.read(view.space, seq, min(TAIL_PAGE, head - seq))
-            entries = [entry_from_bytes(number, blob) for number, blob in blobs]
+            if not blobs:
+                raise JournalBroken(f"the journal of space {view.space} ends before entry {seq + 1}")
+            # One after the other, since the caller may let others work in between.
+            entries = (entry_from_bytes(number, blob) for number, blob in blobs)
         for entry in entries:
             yield [result.node for result in entry.accepted() if result.node], entry.position
-        seq = entries[-1].seq
+            seq = entry.seq
 
 
 class Difference(Enum):

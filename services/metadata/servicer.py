@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from google.protobuf.message import Message
 from typing_extensions import override
 
 from core.blocks import DIGEST_BYTES, NO_DIGEST, Digest
 from core.errors import InvalidArgument, InvalidPageToken
 from core.identifiers import ID_BYTES, NodeId, RequestId, SpaceId, parse_id, parse_text_id
 from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, Mutation, RestoreNode, RestoreVersion
-from runtime.context import current_user
+from runtime.context import Identity, current_reader, current_user
 from runtime.server import Drain
 from services.metadata import reads
 from services.metadata.access import Access, Role
+from services.metadata.activity import list_activity
 from services.metadata.commit import Answer, Request
+from services.metadata.links import scope, shown
 from services.metadata.objects import (
     MAX_OBJECTS_PER_SEAL,
     Declaration,
@@ -27,8 +30,17 @@ from services.metadata.objects import (
     SingleBlock,
 )
 from services.metadata.ports import Journal
+from services.metadata.search import NameSearch, words_of
 from services.metadata.spaces import LiveSpace, Spaces
-from services.metadata.wire import cursor_from_wire, cursor_to_wire, page_token_from_wire, page_token_to_wire
+from services.metadata.wire import (
+    activity_to_wire,
+    cursor_from_wire,
+    cursor_to_wire,
+    page_token_from_wire,
+    page_token_to_wire,
+    place_from_wire,
+    place_to_wire,
+)
 from syncline.metadata.v1 import metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
 from wire.tree import (
@@ -45,35 +57,51 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[Any, Any]
 
+LINKS = frozenset(
+    f"{metadata_pb2.DESCRIPTOR.services_by_name['MetadataService'].full_name}/{name}"
+    for name in ("GetNode", "ListNodes")
+)
+"""The methods that take the access token of a public link."""
 MAX_FIND = 10_000
 MAX_PAGE = 1000
 MESSAGE_BYTES = 1_000_000
-"""About how much one message of ListChanges carries."""
+"""About how much one message of ListChanges carries, and one page of what may hold many manifests."""
+
+M = TypeVar("M", bound=Message)
 
 
 class MetadataServicer(MetadataServiceServicer):
     """See metadata.proto for what each method promises."""
 
     def __init__(
-        self, *, access: Access, spaces: Spaces, objects: Objects, journal: Journal, quota_bytes: int, drain: Drain
+        self,
+        *,
+        access: Access,
+        spaces: Spaces,
+        objects: Objects,
+        journal: Journal,
+        search: NameSearch,
+        quota_bytes: int,
+        drain: Drain,
     ) -> None:
         self._access = access
         self._spaces = spaces
         self._objects = objects
         self._journal = journal
+        self._search = search
         self._quota_bytes = quota_bytes
         self._drain = drain
 
     @asynccontextmanager
-    async def _open(self, space_id: str, role: Role) -> AsyncIterator[LiveSpace]:
-        """The space, once the caller is known to have this role in it."""
-        space = await self._allowed(space_id, role)
+    async def _open(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[LiveSpace]:
+        """The space, once the caller, who is a person unless one is given, is known to have this role in it."""
+        space = await self._allowed(space_id, role, caller)
         async with self._spaces.use(space) as live:
             yield live
 
-    async def _allowed(self, space_id: str, role: Role) -> SpaceId:
+    async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> SpaceId:
         space = SpaceId(parse_text_id(space_id, what="space_id"))
-        await self._access.require(space, current_user(), role)
+        await self._access.require(space, caller or current_user(), role)
         return space
 
     @override
@@ -229,9 +257,12 @@ class MetadataServicer(MetadataServiceServicer):
                 selector = request.path
             case _:
                 raise InvalidArgument("GetNode needs a node or a path")
-        async with self._open(request.space_id, Role.VIEWER) as live:
-            found = await reads.get_node(live.view, selector)
-        return metadata_pb2.GetNodeResponse(node=node_to_wire(found.node), path=found.path, seq=found.seq)
+        caller = current_reader()
+        async with self._open(request.space_id, Role.VIEWER, caller) as live:
+            found = await reads.get_node(live.view, selector, within=scope(caller))
+        return metadata_pb2.GetNodeResponse(
+            node=node_to_wire(shown(found.node, caller)), path=found.path, seq=found.seq
+        )
 
     @override
     async def ListNodes(
@@ -239,12 +270,12 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.ListNodesResponse:
         parent = node_id_from_wire(request.parent, what="parent")
         after = _text_token(request.page_token)
-        async with self._open(request.space_id, Role.VIEWER) as live:
-            nodes, end = await reads.list_nodes(
-                live.view, parent, after=after, limit=_page_size(request.page_size, usual=MAX_PAGE)
-            )
+        limit = _page_size(request.page_size, usual=MAX_PAGE)
+        caller = current_reader()
+        async with self._open(request.space_id, Role.VIEWER, caller) as live:
+            nodes, end = await reads.list_nodes(live.view, parent, after=after, limit=limit, within=scope(caller))
         return metadata_pb2.ListNodesResponse(
-            nodes=[node_to_wire(node) for node in nodes],
+            nodes=[node_to_wire(shown(node, caller)) for node in nodes],
             next_page_token=page_token_to_wire(end.encode()) if end is not None else "",
         )
 
@@ -261,6 +292,58 @@ class MetadataServicer(MetadataServiceServicer):
         return metadata_pb2.ListVersionsResponse(
             versions=[version_to_wire(version) for version in versions],
             next_page_token=page_token_to_wire(str(end).encode()) if end is not None else "",
+        )
+
+    @override
+    async def GetVersion(
+        self, request: metadata_pb2.GetVersionRequest, context: Context
+    ) -> metadata_pb2.GetVersionResponse:
+        node = NodeId(parse_id(request.node, what="node"))
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            version, file = await reads.get_version(live.view, node, request.version)
+        return metadata_pb2.GetVersionResponse(version=version_to_wire(version), node=node_to_wire(file))
+
+    @override
+    async def SearchNodes(
+        self, request: metadata_pb2.SearchNodesRequest, context: Context
+    ) -> metadata_pb2.SearchNodesResponse:
+        words = words_of(request.query)
+        after = _text_token(request.page_token)
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            found, end = await self._search.search(
+                live.view, words, after=after, limit=_page_size(request.page_size, usual=100)
+            )
+        page = _that_fit(metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path) for one in found)
+        if len(page) < len(found):
+            end = page[-1].path
+        return metadata_pb2.SearchNodesResponse(
+            found=page, next_page_token=page_token_to_wire(end.encode()) if end is not None else ""
+        )
+
+    @override
+    async def ListActivity(
+        self, request: metadata_pb2.ListActivityRequest, context: Context
+    ) -> metadata_pb2.ListActivityResponse:
+        after = place_from_wire(request.page_token)
+        space = await self._allowed(request.space_id, Role.VIEWER)
+        activities, more = await list_activity(
+            self._journal, space, after=after, limit=_page_size(request.page_size, usual=100)
+        )
+        page = _that_fit(activity_to_wire(one) for one in activities)
+        more = more or len(page) < len(activities)
+        return metadata_pb2.ListActivityResponse(
+            activities=page, next_page_token=place_to_wire(activities[len(page) - 1].place) if more else ""
+        )
+
+    @override
+    async def GetAnswer(
+        self, request: metadata_pb2.GetAnswerRequest, context: Context
+    ) -> metadata_pb2.GetAnswerResponse:
+        request_id = RequestId(parse_id(request.request_id, what="request_id"))
+        async with self._open(request.space_id, Role.VIEWER) as live:
+            answer = await live.committer.answer(request_id, user=current_user().user)
+        return metadata_pb2.GetAnswerResponse(
+            seq=answer.seq, results=[result_to_wire(result) for result in answer.results]
         )
 
     @override
@@ -293,6 +376,18 @@ def _declaration(pb: metadata_pb2.ObjectDeclaration) -> Declaration:
         case _:
             form = SingleBlock()
     return Declaration(digest_from_wire(pb.sha256, what="sha256"), pb.size, form)
+
+
+def _that_fit(messages: Iterable[M]) -> list[M]:
+    """The first of these messages, one at least, that one message can carry."""
+    taken: list[M] = []
+    size = 0
+    for message in messages:
+        size += message.ByteSize()
+        if taken and size > MESSAGE_BYTES:
+            break
+        taken.append(message)
+    return taken
 
 
 def _page_size(wanted: int, *, usual: int) -> int:

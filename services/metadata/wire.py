@@ -12,8 +12,8 @@ from typing import Any
 from core.errors import InvalidCursor, InvalidPageToken
 from core.identifiers import RequestId, SpaceId
 from core.tree import Result, Verdict
-from services.metadata.journal import BEGINNING, Commit, Entry, Position
-from syncline.metadata.v1 import journal_pb2
+from services.metadata.journal import BEGINNING, Activity, Commit, Entry, Place, Position
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.tree import result_from_wire, result_to_wire
 
 
@@ -115,3 +115,38 @@ def page_token_from_wire(token: str) -> bytes:
     if len(raw) < 4 or struct.unpack(">I", raw[:4])[0] != binascii.crc32(raw[4:]):
         raise InvalidPageToken
     return raw[4:]
+
+
+def activity_to_wire(activity: Activity) -> metadata_pb2.Activity:
+    result = result_to_wire(activity.result)
+    return metadata_pb2.Activity(
+        seq=activity.place.seq,
+        change=result.change,
+        node=result.node,
+        from_name=result.from_name,
+        from_parent=result.from_parent,
+        user_id=activity.user,
+        device_id=activity.device,
+        committed_at_ms=activity.at_ms,
+    )
+
+
+_PLACE = struct.Struct(">QI")
+
+
+def place_to_wire(place: Place) -> str:
+    """The page token that goes on after a change."""
+    return page_token_to_wire(_PLACE.pack(place.seq, place.index))
+
+
+def place_from_wire(token: str) -> Place | None:
+    """After which change to go on; None for an empty token. InvalidPageToken."""
+    if not token:
+        return None
+    raw = page_token_from_wire(token)
+    if len(raw) != _PLACE.size:
+        raise InvalidPageToken
+    place = Place(*_PLACE.unpack(raw))
+    if not 0 < place.seq < 1 << 63:
+        raise InvalidPageToken
+    return place

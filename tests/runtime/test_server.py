@@ -19,9 +19,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from pydantic import SecretStr
 
 from core.errors import Unauthenticated
-from core.identifiers import DeviceId, UserId
+from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime import context
-from runtime.context import Identity
+from runtime.context import Identity, LinkScope
 from runtime.errors import error_from_rpc
 from runtime.logs import structlog
 from runtime.server import App, Drain, background, build, running
@@ -32,8 +32,18 @@ SECRET = SecretStr("s" * 32)
 ANN = Identity(user=UserId("ann"), device=DeviceId("laptop"), token="good")
 
 
+GUEST = Identity(
+    user=UserId(""),
+    device=DeviceId(""),
+    link=LinkScope(LinkId("link"), SpaceId("space"), NodeId(bytes(16))),
+    token="link",
+)
+
+
 class Doorkeeper:
     async def verify(self, token: str) -> Identity:
+        if token == "link":
+            return GUEST
         if token != "good":
             raise Unauthenticated("the access token has expired; sign in again")
         return ANN
@@ -52,6 +62,47 @@ async def call(channel, method="Same", request=b"", **more):
 
 
 # -- who is asking
+
+
+async def link_of(_request, _context):
+    return context.current_link().link.encode()
+
+
+async def reader(_request, _context):
+    return (context.current_reader().user or "guest").encode()
+
+
+async def identity(_request, _context):
+    return repr(context.current_identity().link is not None).encode()
+
+
+HANDLERS = {"Who": whoami, "Link": link_of, "Reader": reader, "Identity": identity}
+
+
+async def answers(links: set[str], token: str) -> dict[str, str]:
+    """What each handler says to the holder of this token, or the reason of its refusal."""
+    mount = echo.mount(**{name: echo.unary(handler) for name, handler in HANDLERS.items()})
+    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), links={echo.path(name)[1:] for name in links})
+    found = {}
+    async with running(app) as target, echo.connect(target, authorization=lambda: token) as channel:
+        for name in HANDLERS:
+            try:
+                found[name] = (await call(channel, name)).decode()
+            except grpc.aio.AioRpcError as error:
+                known = error_from_rpc(error)
+                assert known is not None
+                found[name] = known.reason
+    return found
+
+
+async def test_a_public_link_gets_only_where_it_may_go():
+    denied = "PERMISSION_DENIED"
+    assert await answers(set(), "link") == dict.fromkeys(HANDLERS, denied)
+    assert await answers({"Identity"}, "link") == dict.fromkeys(HANDLERS, denied) | {"Identity": "True"}
+    # Even where it got in, it is nobody for those who ask for a user.
+    everywhere = {"Who": denied, "Link": "link", "Reader": "guest", "Identity": "True"}
+    assert await answers(set(HANDLERS), "link") == everywhere
+    assert await answers({"Link"}, "good") == {"Who": "ann", "Link": denied, "Reader": "ann", "Identity": "False"}
 
 
 async def test_identity_reaches_the_handler():

@@ -8,7 +8,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import Unauthenticated, Unavailable
-from core.identifiers import new_text_id
+from core.identifiers import LinkId, NodeId, SpaceId, new_text_id
+from runtime.context import LinkScope
 from runtime.tokens import (
     AnyTokenVerifier,
     ServiceTokenVerifier,
@@ -21,6 +22,7 @@ SECRET = "s" * 32
 KEY = Ed25519PrivateKey.generate()
 OTHER_KEY = Ed25519PrivateKey.generate()
 USER, DEVICE = new_text_id(), new_text_id()
+LINK, SPACE, NODE = LinkId(new_text_id()), SpaceId(new_text_id()), NodeId(bytes(range(16)))
 NOW = int(time.time())
 
 
@@ -73,6 +75,50 @@ async def test_an_access_token_proves_user_and_device(users):
     token = access_token()
     identity = await users.verify(token)
     assert (identity.user, identity.device, identity.service, identity.token) == (USER, DEVICE, None, token)
+
+
+def link_token(**changes) -> str:
+    return access_token(**({"sub": LINK, "dev": None, "spc": SPACE, "nod": NODE.hex()} | changes))
+
+
+async def test_the_token_of_a_link_proves_no_user(users):
+    token = link_token()
+    for _ in range(2):  # the second is answered from memory
+        identity = await users.verify(token)
+        assert (identity.user, identity.device, identity.service, identity.token) == ("", "", None, token)
+        assert identity.link == LinkScope(LINK, SPACE, NODE)
+    assert (await users.verify(access_token())).link is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dev": DEVICE},
+        {"spc": None},
+        {"nod": None},
+        {"sub": None},
+        {"sub": "service:metadata"},
+        {"spc": "x"},
+        {"nod": "x"},
+        {"nod": ""},
+        {"nod": "00" * 15},
+        {"nod": 7},
+        {"nod": None, "dev": DEVICE},
+        {"spc": None, "dev": DEVICE},
+    ],
+)
+async def test_what_is_neither_a_device_nor_a_link_proves_nothing(users, changes):
+    with pytest.raises(Unauthenticated):
+        await users.verify(link_token(**changes))
+
+
+async def test_the_token_of_a_link_expires(users, clock):
+    token = link_token()
+    await users.verify(token)
+    clock.seconds += 900
+    for _ in range(2):
+        with pytest.raises(Unauthenticated, match="has expired"):
+            await users.verify(token)
 
 
 @pytest.mark.parametrize(

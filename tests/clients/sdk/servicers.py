@@ -152,7 +152,10 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
     ) -> auth_pb2.ListDevicesResponse:
         self.check(context)
         return auth_pb2.ListDevicesResponse(
-            devices=[auth_pb2.Device(device_id="d" * 26, name="laptop", created_at_ms=1, last_seen_at_ms=2)]
+            devices=[
+                auth_pb2.Device(device_id="d" * 26, name="laptop", created_at_ms=1, last_seen_at_ms=2, kind=kind)
+                for kind in (auth_pb2.DEVICE_KIND_PROGRAM, auth_pb2.DEVICE_KIND_UNSPECIFIED)
+            ]
         )
 
     def RevokeDevice(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.account import Accounts, MailMode, Role, sign_in, sign_up
+from clients.sdk.account import Accounts, DeviceKind, MailMode, Role, sign_in, sign_up
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable
 from clients.sdk.session import Session
@@ -78,7 +78,8 @@ def test_signing_out_without_the_service_changes_nothing(services: Running, sess
 
 def test_devices(services: Running, session: Session) -> None:
     accounts = Accounts(session)
-    (device,) = accounts.devices()
+    device, of_an_older_service = accounts.devices()
+    assert (device.kind, of_an_older_service.kind) == (DeviceKind.PROGRAM, None)
     assert (device.name, device.created_at_ms, device.last_seen_at_ms, device.current) == ("laptop", 1, 2, False)
     accounts.revoke(DeviceId("d" * 26))
     assert services.auth.requests[-1] == auth_pb2.RevokeDeviceRequest(device_id="d" * 26)

@@ -99,6 +99,10 @@ UNARY = (
     "ListNodes",
     "ListVersions",
     "ListTrash",
+    "GetVersion",
+    "SearchNodes",
+    "ListActivity",
+    "GetAnswer",
 )
 for rpc in UNARY:
     setattr(Metadata, rpc, lambda self, request, context, rpc=rpc: self._unary(rpc, request, context))

@@ -16,7 +16,7 @@ from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import created_space_id
 from services.auth.tokens import AccessTokens, SigningKeys
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
-from tests.services.auth.support import Clock, new_device, new_login
+from tests.services.auth.support import Clock, new_device, new_link, new_login
 
 # Not moto, which loses acknowledged writes when transactions run at the same time.
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK], indirect=True)
@@ -62,6 +62,7 @@ async def test_an_address_goes_to_one_account(stores):
 
 async def test_a_chain_advances_once(stores):
     device = new_device(UserId(new_text_id()))
+    assert device.chain is not None
     await stores[0].add_device(device)
     chains = [
         Chain(device.chain.family, bytes([number]) * 32, device.chain.current, device.chain.expires_at_ms)
@@ -101,6 +102,7 @@ async def test_of_many_refreshes_one_token_is_left(stores):
 async def test_revoking_wins_over_refreshing(stores):
     for _ in range(5):
         device = new_device(UserId(new_text_id()))
+        assert device.chain is not None
         await stores[0].add_device(device)
         chain = replace(device.chain, current=b"2" * 32, previous=device.chain.current)
         await asyncio.gather(
@@ -197,9 +199,22 @@ async def test_no_more_attempts_than_the_limit_are_counted(stores):
     for now in (10_000, 11_000):  # a new counter, and one that ended
 
         async def attempt(store, _number, now=now):
-            return await store.count_attempt(email=email, peer="192.0.2.1", limit=5, window_ms=1_000, now_ms=now)
+            return await store.count_attempt(subject=email, peer="192.0.2.1", limit=5, window_ms=1_000, now_ms=now)
 
         outcomes = await at_once(stores, attempt)
         outcomes += await at_once(stores, attempt)
         assert outcomes.count(0) == 5
         assert outcomes.count(1_000) == 2 * MANY - 5
+
+
+async def test_of_many_downloads_no_more_are_counted_than_the_link_allows(stores):
+    link = new_link(SpaceId(new_text_id()), UserId(new_text_id()), max_downloads=3)
+    await stores[0].add_link(link)
+
+    async def download(store, _number):
+        return await store.count_download(link.space, link.link)
+
+    outcomes = await at_once(stores, download)
+    assert outcomes.count(True) == 3
+    assert outcomes.count(False) == MANY - 3
+    assert (await stores[1].link(link.space, link.link)).downloads == 3

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 
 from core.errors import AccountExists
-from core.identifiers import DeviceId, RequestId, SpaceId, UserId, new_text_id
+from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_text_id
 from services.auth.ports import ChainMoved, GrantMoved
-from services.auth.records import Account, Chain, Device, Grant, Membership, Role, Space
+from services.auth.records import DAY, Account, Chain, Device, DeviceKind, Grant, Key, Membership, Role, Space
 from services.auth.spaces import created_space_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
-from tests.services.auth.support import new_device, new_login
+from tests.services.auth.support import new_device, new_key_device, new_link, new_login
 
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK, MOTO], indirect=True)
 
@@ -98,7 +98,8 @@ async def test_more_devices_than_one_batch_reads(store):
     assert len(await store.devices(account.user, including=first.device)) == 121
 
 
-def after(chain: Chain, token: bytes) -> Chain:
+def after(chain: Chain | None, token: bytes) -> Chain:
+    assert chain is not None
     return Chain(chain.family, token, chain.current, chain.expires_at_ms + 5)
 
 
@@ -140,6 +141,37 @@ async def test_a_revoked_device_stays_revoked(store):
     unknown = DeviceId(new_text_id())
     await store.revoke_device(unknown, at_ms=5_000)
     assert await store.device(unknown) is None
+
+
+@pytest.mark.parametrize("kind", [DeviceKind.BROWSER, DeviceKind.PROGRAM])
+async def test_a_device_with_a_key(store, kind):
+    account, first = await sign_up(store)
+    device = new_key_device(account.user, kind=kind)
+    await store.add_device(device)
+    assert await store.device(device.device) == device
+    assert {found.device for found in await store.devices(account.user, including=device.device)} == {
+        first.device,
+        device.device,
+    }
+    with pytest.raises(ChainMoved):
+        await store.advance_chain(device.device, expected=first.chain, to=after(first.chain, b"x"), seen_at_ms=9_000)
+    assert await store.device(device.device) == device
+
+
+async def test_the_use_of_a_key_is_noted_unless_a_later_one_is(store):
+    account, client = await sign_up(store)
+    device = new_key_device(account.user)
+    await store.add_device(device)
+    for seen in (7_000, 6_000):
+        await store.key_used(device.device, seen_at_ms=seen, expires_at_ms=seen + 30 * DAY)
+    assert device.key is not None
+    noted = replace(device, last_seen_at_ms=7_000, key=Key(device.key.digest, 7_000 + 30 * DAY))
+    assert await store.device(device.device) == noted
+    await store.revoke_device(device.device, at_ms=8_000)
+    for other in (device.device, client.device, DeviceId(new_text_id())):
+        await store.key_used(other, seen_at_ms=9_000, expires_at_ms=9_000)
+    assert await store.device(device.device) == replace(noted, revoked_at_ms=8_000)
+    assert await store.device(client.device) == client
 
 
 # ---- spaces and grants
@@ -225,11 +257,57 @@ async def test_access_is_one_answer(store):
     assert await store.access(space.space, user=bob.user, device=other.device) == (None, other)
 
 
+# ---- links
+
+
+async def test_a_link_is_found_by_its_space_and_by_its_token(store):
+    ann, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    plain = new_link(space.space, ann.user)
+    given = {"expires_at_ms": 9_000, "password_hash": "the hash", "max_downloads": 4_294_967_295}
+    full = replace(new_link(space.space, ann.user, **given), node=NodeId(bytes(range(16))))
+    await store.add_link(new_link(ann.personal_space, ann.user))
+    for link in (plain, full):
+        await store.add_link(link)
+        assert await store.link(space.space, link.link) == link
+        assert await store.link_with_token(link.token) == link
+    found = await store.links(space.space)
+    assert sorted(found, key=lambda link: link.link) == sorted([plain, full], key=lambda link: link.link)
+    assert await store.link(ann.personal_space, plain.link) is None
+    assert await store.link_with_token(bytes(32)) is None
+    assert await store.links(SpaceId(new_text_id())) == []
+    # The grants of the space are what they were.
+    assert [grant.user for grant in (await store.members(space.space))[1]] == [ann.user]
+
+
+async def test_a_revoked_link_stays_revoked(store):
+    ann, _ = await sign_up(store)
+    link = new_link(ann.personal_space, ann.user, max_downloads=1)
+    await store.add_link(link)
+    for at in (5_000, 6_000):
+        await store.revoke_link(link.space, link.link, at_ms=at)
+    assert await store.link(link.space, link.link) == replace(link, revoked_at_ms=5_000)
+    assert await store.link_with_token(link.token) is None
+    assert not await store.count_download(link.space, link.link)
+    unknown = LinkId(new_text_id())
+    await store.revoke_link(link.space, unknown, at_ms=5_000)
+    assert await store.link(link.space, unknown) is None
+
+
+async def test_downloads_are_counted_up_to_the_limit(store):
+    ann, _ = await sign_up(store)
+    link = new_link(ann.personal_space, ann.user, max_downloads=2)
+    await store.add_link(link)
+    assert [await store.count_download(link.space, link.link) for _ in range(4)] == [True, True, False, False]
+    assert await store.link(link.space, link.link) == replace(link, downloads=2)
+    assert not await store.count_download(link.space, LinkId(new_text_id()))
+
+
 # ---- attempts
 
 
 async def count(store, email, peer="192.0.2.1", *, limit=3, now=10_000):
-    return await store.count_attempt(email=email, peer=peer, limit=limit, window_ms=1_000, now_ms=now)
+    return await store.count_attempt(subject=email, peer=peer, limit=limit, window_ms=1_000, now_ms=now)
 
 
 async def test_attempts_are_counted_up_to_the_limit(store):
@@ -252,8 +330,8 @@ async def test_a_counter_that_is_forgotten_begins_anew(store):
     email = f"{new_text_id()}@example.com"
     for peer in ("192.0.2.1", "192.0.2.2", None):
         assert await count(store, email, peer, limit=1) == 0
-    await store.forget_attempts(email=email, peer="192.0.2.1")
+    await store.forget_attempts(subject=email, peer="192.0.2.1")
     assert await count(store, email, "192.0.2.1", limit=1) == 0
     assert await count(store, email, "192.0.2.2", limit=1) > 0
     assert await count(store, email, None, limit=1) == 0
-    await store.forget_attempts(email=f"{new_text_id()}@example.com", peer="192.0.2.1")
+    await store.forget_attempts(subject=f"{new_text_id()}@example.com", peer="192.0.2.1")

@@ -153,6 +153,7 @@ async def test_all_reads_but_those_of_the_index_are_consistent(client, counted, 
     await table.trash(space, after=None, limit=5)
     await table.state(space)
     await DynamoJournal(client, table=embedded.table).read(space, 0, 5)
+    await DynamoJournal(client, table=embedded.table).before(space, 5, 5)
     await DynamoObjectIndex(client, table=embedded.table).sealed(space, [digest("a")])
     for operation, call in counted.calls:
         asked = call["RequestItems"][embedded.table] if operation == "batch_get_item" else call

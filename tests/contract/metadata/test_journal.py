@@ -6,7 +6,7 @@ import secrets
 import pytest
 
 from core.identifiers import SpaceId, new_text_id
-from services.metadata.ports import EntryTaken
+from services.metadata.ports import BYTES_READ_BACK, EntryTaken
 from tests.contract.metadata.conftest import everywhere, where_concurrent
 
 LARGEST = 390_000
@@ -60,6 +60,38 @@ async def test_the_largest_entries_are_read_back_over_many_pages(journal, space)
     with pytest.raises(EntryTaken) as taken:
         await journal.append(space, 8, b"late")
     assert taken.value.blob == written[7][1]
+
+
+@everywhere
+async def test_entries_are_read_backwards_before_a_number(journal, space):
+    assert list(await journal.before(space, 1 << 63, 32)) == []
+    written = [(seq, b"entry %d" % seq) for seq in range(1, 13)]
+    for seq, blob in written:
+        await journal.append(space, seq, blob)
+    await journal.append(SpaceId(new_text_id()), 1, b"theirs")
+    newest_first = written[::-1]
+    assert list(await journal.before(space, 1 << 63, 32)) == newest_first
+    assert list(await journal.before(space, 13, 32)) == newest_first
+    assert list(await journal.before(space, 12, 32)) == newest_first[1:]
+    assert list(await journal.before(space, 12, 3)) == newest_first[1:4]
+    assert list(await journal.before(space, 2, 5)) == written[:1]
+    assert list(await journal.before(space, 12, 1)) == newest_first[1:2]
+    assert list(await journal.before(space, 1, 32)) == []
+    assert list(await journal.before(space, 0, 32)) == []
+    assert list(await journal.before(space, 12, 0)) == []
+
+
+@everywhere
+async def test_few_of_the_largest_entries_are_read_backwards_at_once(journal, space):
+    written = [(seq, secrets.token_bytes(LARGEST)) for seq in range(1, 9)]
+    for seq, blob in written:
+        await journal.append(space, seq, blob)
+    found: list[tuple[int, bytes]] = []
+    while page := await journal.before(space, found[-1][0] if found else 9, 32):
+        assert sum(len(blob) for _, blob in page[:-1]) < BYTES_READ_BACK
+        found += page
+    assert found == written[::-1]
+    assert len(await journal.before(space, 9, 2)) == 2
 
 
 @where_concurrent

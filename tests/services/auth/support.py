@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import grpc
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
-from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, new_text_id
+from core.identifiers import ROOT, DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
 from runtime.channel import aio_channel
+from runtime.errors import error_from_rpc
 from runtime.server import running
 from runtime.tokens import mint_service_token
 from services.auth.bootstrap import Adapters, bootstrap
 from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
-from services.auth.records import DAY, Account, Chain, Device, Login
+from services.auth.keys import key_digest
+from services.auth.links import token_digest
+from services.auth.records import DAY, Account, Chain, Device, DeviceKind, Key, Link, Login
 from services.auth.sessions import RefreshToken
 from services.auth.settings import Settings
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -79,6 +84,15 @@ def new_device(user: UserId, *, now: int = 1_000, name: str = "laptop") -> Devic
     return Device(token.device, user, name, now, now, None, chain)
 
 
+def new_key_device(user: UserId, *, now: int = 1_000, kind: DeviceKind = DeviceKind.BROWSER) -> Device:
+    key = Key(key_digest(f"the key of {user}"), now + 30 * DAY)
+    return Device(DeviceId(new_text_id()), user, "browser", now, now, None, None, kind, key)
+
+
+def new_link(space: SpaceId, user: UserId, **given: Any) -> Link:
+    return Link(LinkId(new_text_id()), space, ROOT, user, 1_000, token_digest(new_text_id()), **given)
+
+
 @dataclass(frozen=True)
 class Person:
     """Somebody who is signed in on one device."""
@@ -86,6 +100,7 @@ class Person:
     account: auth_pb2.Account
     device: auth_pb2.Device
     tokens: auth_pb2.Tokens
+    key: str = ""
 
     @property
     def credentials(self):
@@ -106,15 +121,23 @@ class Service:
     clock: Clock
     target: str
 
-    async def sign_up(self, email: str, *, device: str = "laptop") -> Person:
-        request = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name=device)
+    async def sign_up(self, email: str, *, device: str = "laptop", kind=auth_pb2.DEVICE_KIND_UNSPECIFIED) -> Person:
+        request = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name=device, kind=kind)
         answer = await self.stub.SignUp(request)
-        return Person(answer.account, answer.device, answer.tokens)
+        return Person(answer.account, answer.device, answer.tokens, answer.key)
 
-    async def sign_in(self, email: str, *, password: str = PASSWORD, device: str = "phone", metadata=None) -> Person:
-        request = auth_pb2.SignInRequest(email=email, password=password, device_name=device)
+    async def sign_in(
+        self,
+        email: str,
+        *,
+        password: str = PASSWORD,
+        device: str = "phone",
+        metadata=None,
+        kind=auth_pb2.DEVICE_KIND_UNSPECIFIED,
+    ) -> Person:
+        request = auth_pb2.SignInRequest(email=email, password=password, device_name=device, kind=kind)
         answer = await self.stub.SignIn(request, metadata=metadata)
-        return Person(answer.account, answer.device, answer.tokens)
+        return Person(answer.account, answer.device, answer.tokens, answer.key)
 
     async def create_space(self, owner: Person, name: str = "team") -> str:
         request = auth_pb2.CreateSpaceRequest(request_id=new_request_id(), name=name)
@@ -137,14 +160,26 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(directory: Path, **overrides) -> AsyncIterator[Service]:
-    """The whole service on a free port, over memory."""
+async def serving(directory: Path, *, links: Any = None, **overrides) -> AsyncIterator[Service]:
+    """The whole service on a free port, over memory; `links` are methods that a public link gets through to."""
     clock = Clock()
     settings = make_settings(directory, **overrides)
     store, source = InMemoryIdentityStore(), InMemoryCredentialSource(clock)
     async with (
         bootstrap(settings, Adapters(store, source), clock=clock) as app,
-        running(app, settings) as target,
+        running(app if links is None else replace(app, links=links), settings) as target,
         aio_channel(target) as channel,
     ):
         yield Service(auth_pb2_grpc.AuthServiceStub(channel), store, source, clock, target)
+
+
+@contextmanager
+def refused(code: str, reason: str, **details: str):
+    """The call ends with this status and this reason."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        yield caught
+    assert caught.value.code() is grpc.StatusCode[code], caught.value
+    error = error_from_rpc(caught.value)
+    assert error is not None
+    assert error.reason == reason
+    assert details.items() <= dict(error.details).items()

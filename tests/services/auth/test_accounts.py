@@ -7,6 +7,7 @@ from core.errors import TooManyAttempts, WrongPassword
 from services.auth.accounts import Accounts
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.in_memory import InMemoryIdentityStore
+from services.auth.keys import Keys
 from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
@@ -32,10 +33,17 @@ class World:
         self.clock = Clock()
 
     def accounts(self, passwords: Passwords) -> Accounts:
-        sessions = Sessions(self.store, AccessTokens(KEYS, clock=self.clock), clock=self.clock)
+        access_tokens = AccessTokens(KEYS, clock=self.clock)
+        sessions = Sessions(self.store, access_tokens, clock=self.clock)
         attempts = Attempts(self.store, AttemptLimits(per_peer=3), clock=self.clock)
         return Accounts(
-            self.store, self.store, passwords=passwords, attempts=attempts, sessions=sessions, clock=self.clock
+            self.store,
+            self.store,
+            passwords=passwords,
+            attempts=attempts,
+            sessions=sessions,
+            keys=Keys(self.store, access_tokens, clock=self.clock),
+            clock=self.clock,
         )
 
     async def stored_hash(self) -> str:

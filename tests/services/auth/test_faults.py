@@ -9,12 +9,12 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
 
 from core.errors import Unavailable
-from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
+from core.identifiers import DeviceId, LinkId, SpaceId, UserId, new_text_id
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.ports import GrantMoved
 from services.auth.records import Chain, Role, Space
 from services.auth.sts import StsCredentialSource
-from tests.services.auth.support import new_account, new_device, new_login
+from tests.services.auth.support import new_account, new_device, new_link, new_login
 
 Answer = Exception | Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -55,6 +55,7 @@ PASSING = [
 ]
 
 USER, DEVICE, SPACE = UserId(new_text_id()), DeviceId(new_text_id()), SpaceId(new_text_id())
+LINK = LinkId(new_text_id())
 CHAIN = Chain(b"family", b"second", b"first", 1_000)
 
 
@@ -72,6 +73,13 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "device": lambda store: store.device(DEVICE),
     "devices": lambda store: store.devices(USER, including=DEVICE),
     "advance_chain": lambda store: store.advance_chain(DEVICE, expected=CHAIN, to=CHAIN, seen_at_ms=1_000),
+    "key_used": lambda store: store.key_used(DEVICE, seen_at_ms=1_000, expires_at_ms=2_000),
+    "add_link": lambda store: store.add_link(new_link(SPACE, USER)),
+    "link": lambda store: store.link(SPACE, LINK),
+    "link_with_token": lambda store: store.link_with_token(bytes(32)),
+    "links": lambda store: store.links(SPACE),
+    "revoke_link": lambda store: store.revoke_link(SPACE, LINK, at_ms=1_000),
+    "count_download": lambda store: store.count_download(SPACE, LINK),
     "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
     "create_space": lambda store: store.create_space(Space(SPACE, "team", False, 1, 1_000), owner=new_account()),
     "memberships": lambda store: store.memberships(USER),
@@ -80,9 +88,9 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "change_grant": change_grant,
     "access": lambda store: store.access(SPACE, user=USER, device=DEVICE),
     "count_attempt": lambda store: store.count_attempt(
-        email="ann@example.com", peer=None, limit=1, window_ms=1_000, now_ms=1_000
+        subject="ann@example.com", peer=None, limit=1, window_ms=1_000, now_ms=1_000
     ),
-    "forget_attempts": lambda store: store.forget_attempts(email="ann@example.com", peer="192.0.2.1"),
+    "forget_attempts": lambda store: store.forget_attempts(subject="ann@example.com", peer="192.0.2.1"),
 }
 
 
@@ -104,7 +112,7 @@ async def test_what_does_not_pass_is_not_hidden(name):
         await CALLS[name](store_with(client_error("AccessDeniedException")))
 
 
-@pytest.mark.parametrize("name", ["create_account", "create_space", "change_grant"])
+@pytest.mark.parametrize("name", ["create_account", "create_space", "change_grant", "add_link"])
 async def test_a_throttled_transaction_is_unavailable(name):
     with pytest.raises(Unavailable):
         await CALLS[name](store_with(cancelled("None", "ThrottlingError")))
@@ -114,9 +122,38 @@ async def test_a_conflict_of_transactions_is_another_writer():
     conflict = cancelled("None", "TransactionConflict", "None")
     with pytest.raises(GrantMoved):
         await change_grant(store_with(conflict))
-    for name in ("create_account", "create_space"):
+    for name in ("create_account", "create_space", "add_link"):
         with pytest.raises(Unavailable):
             await CALLS[name](store_with(conflict))
+
+
+async def test_a_device_of_the_time_before_kinds_is_a_client():
+    written = new_device(USER)
+    item: dict[str, Any] = {}
+
+    def keep(request):
+        item.update(request["Item"])
+        return {}
+
+    await store_with(keep).add_device(written)
+    del item["kind"]
+    assert await store_with(lambda _: {"Item": item}).device(written.device) == written
+
+
+async def test_a_revoked_link_is_closed_although_its_token_was_left_behind():
+    link = new_link(SPACE, USER)
+    items: list[dict[str, Any]] = []
+
+    def keep(request):
+        items.extend(write["Put"]["Item"] for write in request["TransactItems"])
+        return {}
+
+    await store_with(keep).add_link(link)
+    stored, token = items
+    answers: list[Answer] = [lambda _: {"Item": token}, lambda _: {"Item": stored}]
+    assert await store_with(*answers).link_with_token(link.token) == link
+    stored["revoked_at"] = {"N": "5000"}
+    assert await store_with(*answers).link_with_token(link.token) is None
 
 
 async def test_keys_that_were_left_out_are_asked_for_again():

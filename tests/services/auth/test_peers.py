@@ -1,8 +1,18 @@
 """The address that sign-in attempts are counted by."""
 
-import pytest
+from ipaddress import ip_network
+from typing import cast
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.settings import load
 from services.auth.peers import UNKNOWN, peer_address
+from services.auth.settings import Settings
+from tests.services.auth.support import make_settings, refused, serving
+
+CLIENT = "198.51.100.7"
 
 
 @pytest.mark.parametrize(
@@ -33,3 +43,121 @@ def test_by_transport(transport, address):
 )
 def test_only_what_trusted_proxies_added_counts(forwarded, proxies, address):
     assert peer_address("ipv4:192.0.2.1:5000", forwarded, trusted_proxies=proxies) == address
+
+
+NETWORKS = [ip_network("10.40.0.0/16"), ip_network("fd00:40::/32")]
+BALANCER, GATEWAY, INNER = "10.40.1.1", "10.40.70.7", "10.40.80.8"
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "address"),
+    [
+        # A device, which the public balancer sends straight to auth.
+        ([CLIENT], CLIENT),
+        ([f"6.6.6.6, {CLIENT}"], CLIENT),
+        ([f"{GATEWAY}, {CLIENT}"], CLIENT),
+        # A browser: the gateway has told what the public balancer did, and the internal one has seen the gateway.
+        ([f"{CLIENT}, {BALANCER}, {GATEWAY}"], CLIENT),
+        ([f"{CLIENT}, {BALANCER}", GATEWAY], CLIENT),
+        ([f"{CLIENT}, ::ffff:{BALANCER}, {GATEWAY}"], CLIENT),
+        ([f"6.6.6.6, {CLIENT}, {BALANCER}, {GATEWAY}"], CLIENT),
+        ([f"{INNER}, {CLIENT}, {BALANCER}, {GATEWAY}"], CLIENT),
+        (["6.6.6.6", f"{CLIENT}, {BALANCER}, {GATEWAY}"], CLIENT),
+        ([f"6.6.6.6, nonsense, {BALANCER}, {GATEWAY}"], UNKNOWN),
+        ([f"6.6.6.6, , {BALANCER}, {GATEWAY}"], UNKNOWN),
+        # One of ours, on its own behalf: the first that is named.
+        ([f"{BALANCER}, {GATEWAY}"], BALANCER),
+        ([GATEWAY], GATEWAY),
+        # By IPv6, where an address is trusted as a whole and counted by its first half.
+        (["6:6::6, 2001:db8:1:2:3::4, fd00:40:1::1, fd00:40:1::2"], "2001:db8:1:2::"),
+        (["2001:db8:1:2:3::4, fd00:41::1, fd00:40::1"], "fd00:41::"),
+        ([f"2001:db8:1:2:3::4, {BALANCER}, fd00:40::1"], "2001:db8:1:2::"),
+    ],
+)
+def test_who_is_within_a_trusted_network_is_believed_for_whom_it_calls(forwarded, address):
+    transport = f"ipv4:{INNER}:5000"
+    assert peer_address(transport, forwarded, trusted_proxies=1, trusted_networks=NETWORKS) == address
+
+
+@pytest.mark.parametrize(
+    ("transport", "forwarded", "proxies", "address"),
+    [
+        (f"ipv4:{GATEWAY}:5000", [f"6.6.6.6, {CLIENT}"], 0, CLIENT),  # the gateway, with no balancer between
+        (f"ipv4:{CLIENT}:5000", [f"6.6.6.6, {GATEWAY}"], 0, CLIENT),
+        (f"ipv4:{GATEWAY}:5000", [], 0, GATEWAY),
+        ("unix:/run/x", ["6.6.6.6"], 0, UNKNOWN),
+        (f"ipv4:{GATEWAY}:5000", ["6.6.6.6"], 2, GATEWAY),  # it did not come by both
+    ],
+)
+def test_the_connection_itself_counts_where_no_proxy_is_named(transport, forwarded, proxies, address):
+    counted = peer_address(transport, forwarded, trusted_proxies=proxies, trusted_networks=NETWORKS)
+    assert counted == address
+
+
+@given(
+    st.lists(st.text(st.characters(codec="ascii"), max_size=20)), st.lists(st.sampled_from([BALANCER, GATEWAY, INNER]))
+)
+def test_nothing_that_a_client_sends_chooses_the_address_that_is_counted(sent, ours):
+    forwarded = [*sent, ", ".join([CLIENT, *ours])]
+    assert peer_address(f"ipv4:{INNER}:5000", forwarded, trusted_proxies=1, trusted_networks=NETWORKS) == CLIENT
+
+
+# ---- the setting
+
+
+@pytest.mark.parametrize(
+    ("given_as", "networks"),
+    [
+        (None, ()),
+        ("", ()),
+        ("10.40.0.0/16", (ip_network("10.40.0.0/16"),)),
+        (" 10.40.0.0/16 , fd00:40::/32", (ip_network("10.40.0.0/16"), ip_network("fd00:40::/32"))),
+        ("192.0.2.1", (ip_network("192.0.2.1/32"),)),
+    ],
+)
+def test_trusted_networks_are_read(tmp_path, monkeypatch, given_as, networks):
+    if given_as is None:
+        monkeypatch.delenv("SYNCLINE_TRUSTED_NETWORKS", raising=False)
+    else:
+        monkeypatch.setenv("SYNCLINE_TRUSTED_NETWORKS", given_as)
+    assert make_settings(tmp_path).trusted_networks == networks
+
+
+@pytest.mark.parametrize(
+    ("given_as", "complaint"),
+    [
+        ("10.40.0.0/33", "does not appear to be an IPv4 or IPv6 network"),
+        ("10.40.1.0/16", "has host bits set"),
+        ("10.40.0.0/16,", "'' does not appear to be an IPv4 or IPv6 network"),
+        ("files.example.com", "does not appear to be an IPv4 or IPv6 network"),
+        ("0.0.0.0/0", "everybody is in a network of /0"),
+        ("10.0.0.0/8,::/0", "everybody is in a network of /0"),
+    ],
+)
+def test_networks_that_are_none_are_refused(tmp_path, monkeypatch, capsys, given_as, complaint):
+    monkeypatch.setenv("SYNCLINE_TRUSTED_NETWORKS", given_as)
+    with pytest.raises(SystemExit):
+        load(cast("type[Settings]", lambda: make_settings(tmp_path)))
+    told = capsys.readouterr().err
+    assert "SYNCLINE_TRUSTED_NETWORKS: " in told
+    assert complaint in told
+
+
+# ---- over gRPC
+
+
+async def test_attempts_through_the_gateway_are_counted_for_each_browser(tmp_path):
+    limits = {"sign_in_limit_per_peer": 2, "trusted_proxies": 1, "trusted_networks": "10.40.0.0/16"}
+    async with serving(tmp_path, **limits) as auth:
+        await auth.sign_up("ann@example.com")
+
+        def through_the_gateway(last, *, spoofed=""):
+            return (("x-forwarded-for", f"{spoofed}198.51.100.{last}, {BALANCER}, {GATEWAY}"),)
+
+        for number in range(2):
+            with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
+                spoofed = through_the_gateway(1, spoofed=f"203.0.113.{number}, ")
+                await auth.sign_in("ann@example.com", password="a wrong one", metadata=spoofed)
+        with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS"):
+            await auth.sign_in("ann@example.com", metadata=through_the_gateway(1, spoofed="203.0.113.9, "))
+        await auth.sign_in("ann@example.com", metadata=through_the_gateway(2))

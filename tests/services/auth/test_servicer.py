@@ -1,7 +1,6 @@
 """The service as its callers see it: over gRPC, with the reasons that the contract names."""
 
 import json
-from contextlib import contextmanager
 
 import grpc
 import pytest
@@ -9,12 +8,11 @@ from google.protobuf.message_factory import GetMessageClass
 
 from core.identifiers import new_request_id, new_text_id
 from runtime.channel import aio_channel
-from runtime.errors import error_from_rpc
 from runtime.logs import structlog
 from runtime.tokens import UserTokenVerifier, mint_service_token
 from services.auth.records import DAY, MINUTE, SECOND
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
-from tests.services.auth.support import PASSWORD, Person, bearer, serving
+from tests.services.auth.support import PASSWORD, Person, bearer, refused, serving
 
 VIEWER, EDITOR, OWNER = auth_pb2.ROLE_VIEWER, auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER
 READ, WRITE = auth_pb2.ACCESS_READ, auth_pb2.ACCESS_WRITE
@@ -24,18 +22,6 @@ READ, WRITE = auth_pb2.ACCESS_READ, auth_pb2.ACCESS_WRITE
 async def auth(tmp_path):
     async with serving(tmp_path) as service:
         yield service
-
-
-@contextmanager
-def refused(code: str, reason: str, **details: str):
-    """The call ends with this status and this reason."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        yield caught
-    assert caught.value.code() is grpc.StatusCode[code], caught.value
-    error = error_from_rpc(caught.value)
-    assert error is not None
-    assert error.reason == reason
-    assert details.items() <= dict(error.details).items()
 
 
 # ---- accounts
@@ -239,7 +225,7 @@ async def test_others_verify_tokens_by_the_published_keys(auth):
     assert (identity.user, identity.device) == (ann.account.user_id, ann.device.device_id)
 
 
-async def test_only_four_methods_need_no_token(auth):
+async def test_only_these_methods_need_no_token(auth):
     service = auth_pb2.DESCRIPTOR.services_by_name["AuthService"]
     public = set()
     for method in service.methods:
@@ -250,7 +236,7 @@ async def test_only_four_methods_need_no_token(auth):
         except grpc.aio.AioRpcError as error:
             if "an access token is needed" not in (error.details() or ""):
                 public.add(method.name)
-    assert public == {"SignUp", "SignIn", "RefreshToken", "GetJwks"}
+    assert public == {"SignUp", "SignIn", "RefreshToken", "ExchangeKey", "OpenLink", "GetJwks"}
 
 
 # ---- spaces and members

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from core.identifiers import SpaceId
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.objects import Objects
+from services.metadata.search import MAX_NAMES, NameSearch
 from services.metadata.spaces import Spaces
 from services.metadata.sweep import Sweeper
 
@@ -82,7 +83,9 @@ class World:
 class Process:
     """One metadata process over the world. After `crash` nothing it does takes effect any more."""
 
-    def __init__(self, world: World, *, quota_bytes: int = 1 << 40, capacity: int = 1000) -> None:
+    def __init__(
+        self, world: World, *, quota_bytes: int = 1 << 40, capacity: int = 1000, most_names: int = MAX_NAMES
+    ) -> None:
         world.started += 1
         self.world = world
         self.crashed = False
@@ -95,6 +98,7 @@ class Process:
         )
         topic = _sharing(MemoryTopic(self._pause), world.topic, "published")
         self.journal = journal
+        self.search = NameSearch(journal=journal, most_names=most_names)
         self.spaces = Spaces(
             journal=journal,
             table=self.table,

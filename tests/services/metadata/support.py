@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+import grpc
 import jwt
+import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import SecretStr
 
 from core.errors import DeviceRevoked
-from core.identifiers import SpaceId, new_request_id, new_text_id
+from core.identifiers import LinkId, NodeId, SpaceId, new_request_id, new_text_id
 from runtime.channel import aio_channel
-from runtime.context import Identity
+from runtime.context import Identity, LinkScope
+from runtime.errors import error_from_rpc
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import Role
@@ -26,6 +30,8 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 
 if TYPE_CHECKING:
+    from grpc.aio import Channel
+
     from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceAsyncStub
 
 SECRET = "a secret that all services share"
@@ -38,18 +44,30 @@ class FakeAuth:
         self.key = Ed25519PrivateKey.generate()
         self.roles: dict[tuple[SpaceId, str], Role] = {}
         self.revoked: set[str] = set()
+        self.links: set[LinkScope] = set()
+        self.asked = 0
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         return {"k": self.key.public_key()}
 
     async def role(self, space: SpaceId, caller: Identity) -> Role:
+        self.asked += 1
+        if caller.link is not None:
+            assert (caller.user, caller.device) == ("", "")
+            return Role.VIEWER if caller.link in self.links and caller.link.space == space else Role.NONE
         if caller.device in self.revoked:
             raise DeviceRevoked
         return self.roles.get((space, caller.user), Role.NONE)
 
     def token(self, user: str, device: str) -> str:
+        return self._sign({"sub": user, "dev": device})
+
+    def link_token(self, link: LinkScope) -> str:
+        return self._sign({"sub": link.link, "spc": link.space, "nod": link.node.hex()})
+
+    def _sign(self, named: dict[str, str]) -> str:
         now = int(time.time())
-        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": user, "dev": device, "iat": now, "exp": now + 900}
+        claims = {"iss": ISSUER, "aud": AUDIENCE, **named, "iat": now, "exp": now + 900}
         return jwt.encode(claims, self.key, algorithm="EdDSA", headers={"kid": "k"})
 
 
@@ -86,6 +104,31 @@ class Caller:
         return node
 
 
+@dataclass
+class LinkReader:
+    """Whoever opened a public link."""
+
+    stub: MetadataServiceAsyncStub
+    scope: LinkScope
+    channel: Channel
+
+    async def get(self, selector: bytes | str) -> metadata_pb2.GetNodeResponse:
+        chosen: dict[str, Any] = {"path": selector} if isinstance(selector, str) else {"node": selector}
+        return await self.stub.GetNode(metadata_pb2.GetNodeRequest(space_id=self.scope.space, **chosen))
+
+    async def names(self, parent: bytes) -> list[str]:
+        """The names in a directory, page by page."""
+        found, token = [], ""
+        while True:
+            request = metadata_pb2.ListNodesRequest(
+                space_id=self.scope.space, parent=parent, page_size=2, page_token=token
+            )
+            page = await self.stub.ListNodes(request)
+            found += [node.name for node in page.nodes]
+            if not (token := page.next_page_token):
+                return found
+
+
 EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
 
@@ -98,6 +141,22 @@ def creating(name: str, *, parent: bytes = b"") -> metadata_pb2.Mutation:
     return metadata_pb2.Mutation(create=create)
 
 
+async def reason_of(call) -> str:
+    """The reason with which a unary call fails."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    error = error_from_rpc(caught.value)
+    assert error is not None
+    return error.reason
+
+
+async def projected(backend: Backend, space: SpaceId) -> None:
+    """Wait until the table holds all entries."""
+    async with asyncio.timeout(10):
+        while (await backend.table.state(space)).projected_seq < len(backend.journal.entries[space]):
+            await asyncio.sleep(0.001)
+
+
 @dataclass
 class Service:
     """A served metadata service and what is behind it."""
@@ -106,18 +165,41 @@ class Service:
     backend: Backend
 
     @asynccontextmanager
-    async def caller(self, role: Role = Role.EDITOR, *, space: SpaceId | None = None) -> AsyncIterator[Caller]:
-        user, device = new_text_id(), new_text_id()
+    async def caller(
+        self, role: Role = Role.EDITOR, *, space: SpaceId | None = None, user: str = ""
+    ) -> AsyncIterator[Caller]:
+        user, device = user or new_text_id(), new_text_id()
         space = space or SpaceId(new_text_id())
         self.backend.auth.roles[space, user] = role
         token = self.backend.auth.token(user, device)
         async with aio_channel(self.target, authorization=lambda: token) as channel:
             yield Caller(MetadataServiceStub(channel), user, device, space)
 
+    @asynccontextmanager
+    async def link(self, space: SpaceId, node: bytes) -> AsyncIterator[LinkReader]:
+        """Somebody who has opened a new link to the node."""
+        scope = LinkScope(LinkId(new_text_id()), space, NodeId(node))
+        self.backend.auth.links.add(scope)
+        async with self.opened(scope) as reader:
+            yield reader
+
+    @asynccontextmanager
+    async def opened(self, scope: LinkScope) -> AsyncIterator[LinkReader]:
+        """Somebody who opened that link."""
+        token = self.backend.auth.link_token(scope)
+        async with aio_channel(self.target, authorization=lambda: token) as channel:
+            yield LinkReader(MetadataServiceStub(channel), scope, channel)
+
 
 @asynccontextmanager
-async def service(**overrides) -> AsyncIterator[Service]:
-    backend = Backend()
+async def service(
+    backend: Backend | None = None, *, links: Collection[str] | None = None, **overrides
+) -> AsyncIterator[Service]:
+    """Served over `backend`, which several may share as processes share AWS.
+
+    `links` are methods that a public link gets through to.
+    """
+    backend = backend or Backend()
     given: dict[str, Any] = {
         "metadata_table": "metadata",
         "bucket": "content",
@@ -137,5 +219,8 @@ async def service(**overrides) -> AsyncIterator[Service]:
         topic=backend.topic,
         auth=backend.auth,
     )
-    async with bootstrap(settings, adapters) as app, running(app, settings) as target:
+    async with (
+        bootstrap(settings, adapters) as app,
+        running(app if links is None else replace(app, links=links), settings) as target,
+    ):
         yield Service(target, backend)

@@ -26,10 +26,12 @@ from core.tree import (
     NodeKind,
     RestoreNode,
     RestoreVersion,
+    Result,
     UpdateContent,
     Verdict,
 )
 from services.metadata import reads
+from services.metadata.activity import list_activity
 from services.metadata.commit import Answer, Request
 from services.metadata.journal import Entry, replay
 from services.metadata.view import version_of
@@ -62,13 +64,20 @@ def live_paths(nodes: dict[NodeId, Node]) -> dict[str, Node]:
     return paths
 
 
+def backwards(history: list[Entry]) -> list[tuple[int, Result]]:
+    return [(entry.seq, result) for entry in history for result in entry.accepted()][::-1]
+
+
 class Story:
     """One random run."""
 
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.world = World(self.rng)
-        self.processes = [Process(self.world, capacity=self.rng.choice((0, 3, 1000))) for _ in range(2)]
+        self.processes = [
+            Process(self.world, capacity=self.rng.choice((0, 3, 1000)), most_names=self.rng.choice((0, 10, 1000)))
+            for _ in range(2)
+        ]
         self.answers: dict[RequestId, Answer] = {}
         self.sent: dict[RequestId, Request] = {}
         self.ids: list[NodeId] = []
@@ -132,7 +141,7 @@ class Story:
         first = len(self.world.journal.entries[SPACE])
         async with process.spaces.use(SPACE) as live:
             view = live.view
-            match self.rng.randrange(5):
+            match self.rng.randrange(7):
                 case 0:
                     node = self.some_id()
                     got: object = await self.got(reads.get_node(view, node))
@@ -159,6 +168,21 @@ class Story:
                         for i, one in enumerate(ids)
                         if one not in nodes or not is_live(nodes, nodes[one]) or nodes[one].kind is NodeKind.DIRECTORY
                     }
+                case 4:
+                    word = self.rng.choice(NAMES)
+                    hits, _ = await process.search.search(view, (word,), after="", limit=1000)
+                    got = [(hit.path, hit.node) for hit in hits]
+                    expect = lambda nodes: sorted(  # noqa: E731
+                        (path, node) for path, node in live_paths(nodes).items() if node.name == word
+                    )
+                case 5:
+                    activities, _ = await list_activity(process.journal, SPACE, after=None, limit=5)
+                    happened = [(one.place.seq, one.result) for one in activities]
+                    now = len(self.world.journal.entries[SPACE])
+                    assert any(happened == backwards(entries(self.world, seq))[:5] for seq in range(first, now + 1)), (
+                        "no journal between start and end ends with these changes"
+                    )
+                    return
                 case _:
                     after = await view.position(self.rng.randint(0, first))
                     pages = [page async for page in reads.changes(view, process.journal, after=after)]
@@ -235,6 +259,10 @@ class Story:
                 if node.content:
                     versions, _ = await reads.list_versions(live.view, node.id, before=1 << 60, limit=1000)
                     assert [version.number for version in versions] == list(range(node.version, 0, -1))
+                    for version in versions:
+                        assert await reads.get_version(live.view, node.id, version.number) == (version, node)
+            for request, answer in self.answers.items():
+                assert await live.committer.answer(request, user="user") == answer
 
     def check(self) -> None:
         world, log = self.world, entries(self.world)

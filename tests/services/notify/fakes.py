@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from core.errors import DeviceRevoked, NoSuchSpace, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
-from runtime.context import current_service
+from runtime.context import LinkScope, current_service
 from runtime.server import App, running
 from runtime.tokens import AUDIENCE, ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.notify.records import Member, Roster
@@ -59,13 +59,14 @@ class FakeAuth(AuthServiceServicer):
 
     def token(self, person: Person) -> str:
         """An access token."""
-        claims = {
-            "iss": ISSUER,
-            "aud": AUDIENCE,
-            "sub": person.user,
-            "dev": person.device,
-            "exp": int(time.time()) + 900,
-        }
+        return self._sign({"sub": person.user, "dev": person.device})
+
+    def link_token(self, link: LinkScope) -> str:
+        """The access token of who opened a public link."""
+        return self._sign({"sub": link.link, "spc": link.space, "nod": link.node.hex()})
+
+    def _sign(self, named: dict[str, str]) -> str:
+        claims = {"iss": ISSUER, "aud": AUDIENCE, **named, "exp": int(time.time()) + 900}
         return jwt.encode(claims, self.key, algorithm="EdDSA", headers={"kid": "k1"})
 
     def _answer(self, what: str) -> None:

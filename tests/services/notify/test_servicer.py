@@ -8,8 +8,9 @@ import grpc
 import pytest
 
 from core.errors import DeviceRevoked, InvalidArgument, NoSuchSpace, PermissionDenied, Unauthenticated, Unavailable
-from core.identifiers import new_request_id
+from core.identifiers import ROOT, LinkId, new_request_id, new_text_id
 from runtime.channel import aio_channel
+from runtime.context import LinkScope
 from runtime.errors import error_from_rpc
 from runtime.server import App, running
 from runtime.tokens import mint_service_token
@@ -18,6 +19,7 @@ from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore, I
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
 from tests.services.notify.fakes import SECRET, FakeAuth, Person, commit, event, eventually, fake_auth, settings
+from tests.services.refusals import methods_open_to
 
 ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
 HEARTBEAT = notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())
@@ -289,3 +291,11 @@ async def test_mail_goes_to_others_as_they_want_it(world):
     await eventually(lambda: bool(world.sender.sent))
     assert [mail.to for mail in world.sender.sent] == [ANN.email]
     assert world.auth.asked.count("members") == 1
+
+
+async def test_every_method_refuses_who_opened_a_public_link(world):
+    scope = LinkScope(LinkId(new_text_id()), world.auth.space(ANN), ROOT)
+    credentials = (("authorization", f"Bearer {world.auth.link_token(scope)}"),)
+    async with aio_channel(world.target) as channel:
+        service = notify_pb2.DESCRIPTOR.services_by_name["NotifyService"]
+        assert await methods_open_to(channel, service, credentials) == set()

@@ -71,6 +71,34 @@ ACCESS_WRITE: Access.ValueType  # 2
 """GetObject and PutObject."""
 Global___Access: _TypeAlias = Access  # noqa: Y015
 
+class _DeviceKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeviceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeviceKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DEVICE_KIND_UNSPECIFIED: _DeviceKind.ValueType  # 0
+    """Not a valid kind; where a request may leave it out: DEVICE_KIND_CLIENT."""
+    DEVICE_KIND_CLIENT: _DeviceKind.ValueType  # 1
+    """An installed client, with refresh tokens that rotate."""
+    DEVICE_KIND_BROWSER: _DeviceKind.ValueType  # 2
+    """A browser, with a key that expires 30 days after it was last exchanged."""
+    DEVICE_KIND_PROGRAM: _DeviceKind.ValueType  # 3
+    """A program, with a key that expires when its maker said."""
+
+class DeviceKind(_DeviceKind, metaclass=_DeviceKindEnumTypeWrapper):
+    """What a device is."""
+
+DEVICE_KIND_UNSPECIFIED: DeviceKind.ValueType  # 0
+"""Not a valid kind; where a request may leave it out: DEVICE_KIND_CLIENT."""
+DEVICE_KIND_CLIENT: DeviceKind.ValueType  # 1
+"""An installed client, with refresh tokens that rotate."""
+DEVICE_KIND_BROWSER: DeviceKind.ValueType  # 2
+"""A browser, with a key that expires 30 days after it was last exchanged."""
+DEVICE_KIND_PROGRAM: DeviceKind.ValueType  # 3
+"""A program, with a key that expires when its maker said."""
+Global___DeviceKind: _TypeAlias = DeviceKind  # noqa: Y015
+
 @_typing.final
 class Tokens(_message.Message):
     """What a signed-in device holds."""
@@ -85,7 +113,7 @@ class Tokens(_message.Message):
     access_expires_at_ms: _builtins.int
     """When the access token expires, milliseconds since 1970."""
     refresh_token: _builtins.str
-    """Opaque; spent by RefreshToken."""
+    """Opaque; spent by RefreshToken. Empty for what has a key."""
     def __init__(
         self,
         *,
@@ -133,7 +161,7 @@ Global___Account: _TypeAlias = Account  # noqa: Y015
 
 @_typing.final
 class Device(_message.Message):
-    """One installed client of a user."""
+    """One installed client, browser or program of a user."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -142,6 +170,8 @@ class Device(_message.Message):
     CREATED_AT_MS_FIELD_NUMBER: _builtins.int
     LAST_SEEN_AT_MS_FIELD_NUMBER: _builtins.int
     REVOKED_AT_MS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """26 characters."""
     name: _builtins.str
@@ -152,6 +182,10 @@ class Device(_message.Message):
     """When it last refreshed its tokens, milliseconds since 1970."""
     revoked_at_ms: _builtins.int
     """0 while it is signed in."""
+    kind: Global___DeviceKind.ValueType
+    """What it is."""
+    expires_at_ms: _builtins.int
+    """When it will be signed out unless it is used before (a program: in any case), milliseconds since 1970."""
     def __init__(
         self,
         *,
@@ -160,10 +194,12 @@ class Device(_message.Message):
         created_at_ms: _builtins.int = ...,
         last_seen_at_ms: _builtins.int = ...,
         revoked_at_ms: _builtins.int = ...,
+        kind: Global___DeviceKind.ValueType = ...,
+        expires_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "device_id", b"device_id", "last_seen_at_ms", b"last_seen_at_ms", "name", b"name", "revoked_at_ms", b"revoked_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "device_id", b"device_id", "expires_at_ms", b"expires_at_ms", "kind", b"kind", "last_seen_at_ms", b"last_seen_at_ms", "name", b"name", "revoked_at_ms", b"revoked_at_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -242,22 +278,26 @@ class SignUpRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     email: _builtins.str
     """An e-mail address."""
     password: _builtins.str
     """8 to 1,024 characters."""
     device_name: _builtins.str
     """1 to 100 characters."""
+    kind: Global___DeviceKind.ValueType
+    """DEVICE_KIND_CLIENT or DEVICE_KIND_BROWSER."""
     def __init__(
         self,
         *,
         email: _builtins.str = ...,
         password: _builtins.str = ...,
         device_name: _builtins.str = ...,
+        kind: Global___DeviceKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_name", b"device_name", "email", b"email", "password", b"password"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_name", b"device_name", "email", b"email", "kind", b"kind", "password", b"password"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,6 +312,9 @@ class SignUpResponse(_message.Message):
     ACCOUNT_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The key of a browser; else empty."""
     @_builtins.property
     def account(self) -> Global___Account:
         """The new account."""
@@ -290,10 +333,11 @@ class SignUpResponse(_message.Message):
         account: Global___Account | None = ...,
         device: Global___Device | None = ...,
         tokens: Global___Tokens | None = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "key", b"key", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -308,22 +352,26 @@ class SignInRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     DEVICE_NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     email: _builtins.str
     """The account's address."""
     password: _builtins.str
     """The account's password."""
     device_name: _builtins.str
     """1 to 100 characters."""
+    kind: Global___DeviceKind.ValueType
+    """DEVICE_KIND_CLIENT or DEVICE_KIND_BROWSER."""
     def __init__(
         self,
         *,
         email: _builtins.str = ...,
         password: _builtins.str = ...,
         device_name: _builtins.str = ...,
+        kind: Global___DeviceKind.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_name", b"device_name", "email", b"email", "password", b"password"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_name", b"device_name", "email", b"email", "kind", b"kind", "password", b"password"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,6 +386,9 @@ class SignInResponse(_message.Message):
     ACCOUNT_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The key of a browser; else empty."""
     @_builtins.property
     def account(self) -> Global___Account:
         """The account."""
@@ -356,10 +407,11 @@ class SignInResponse(_message.Message):
         account: Global___Account | None = ...,
         device: Global___Device | None = ...,
         tokens: Global___Tokens | None = ...,
+        key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "device", b"device", "key", b"key", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -410,6 +462,110 @@ class RefreshTokenResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RefreshTokenResponse: _TypeAlias = RefreshTokenResponse  # noqa: Y015
+
+@_typing.final
+class CreateKeyRequest(_message.Message):
+    """Request of CreateKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes. A key is told once only: repeating the call makes another one."""
+    name: _builtins.str
+    """1 to 100 characters."""
+    expires_at_ms: _builtins.int
+    """When it expires, milliseconds since 1970; within a year of now."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        name: _builtins.str = ...,
+        expires_at_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at_ms", b"expires_at_ms", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateKeyRequest: _TypeAlias = CreateKeyRequest  # noqa: Y015
+
+@_typing.final
+class CreateKeyResponse(_message.Message):
+    """Response of CreateKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """The key."""
+    @_builtins.property
+    def device(self) -> Global___Device:
+        """The program's device."""
+
+    def __init__(
+        self,
+        *,
+        device: Global___Device | None = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["device", b"device"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateKeyResponse: _TypeAlias = CreateKeyResponse  # noqa: Y015
+
+@_typing.final
+class ExchangeKeyRequest(_message.Message):
+    """Request of ExchangeKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """A key."""
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeKeyRequest: _TypeAlias = ExchangeKeyRequest  # noqa: Y015
+
+@_typing.final
+class ExchangeKeyResponse(_message.Message):
+    """Response of ExchangeKey."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKENS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tokens(self) -> Global___Tokens:
+        """An access token only."""
+
+    def __init__(
+        self,
+        *,
+        tokens: Global___Tokens | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tokens", b"tokens"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeKeyResponse: _TypeAlias = ExchangeKeyResponse  # noqa: Y015
 
 @_typing.final
 class SignOutRequest(_message.Message):
@@ -952,6 +1108,322 @@ class IssueCredentialsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IssueCredentialsResponse: _TypeAlias = IssueCredentialsResponse  # noqa: Y015
+
+@_typing.final
+class Link(_message.Message):
+    """A public link as the members of its space see it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    CREATED_AT_MS_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    HAS_PASSWORD_FIELD_NUMBER: _builtins.int
+    MAX_DOWNLOADS_FIELD_NUMBER: _builtins.int
+    DOWNLOADS_FIELD_NUMBER: _builtins.int
+    link_id: _builtins.str
+    """26 characters."""
+    space_id: _builtins.str
+    """The space."""
+    node: _builtins.bytes
+    """The linked node, 16 bytes; sixteen zero bytes are the root of the space."""
+    user_id: _builtins.str
+    """Who made it."""
+    created_at_ms: _builtins.int
+    """Milliseconds since 1970."""
+    expires_at_ms: _builtins.int
+    """Milliseconds since 1970; 0 for a link that does not expire."""
+    has_password: _builtins.bool
+    """Whether it asks for a password."""
+    max_downloads: _builtins.int
+    """How many downloads it allows; 0 for any number."""
+    downloads: _builtins.int
+    """How many there were; counted only where they are limited."""
+    def __init__(
+        self,
+        *,
+        link_id: _builtins.str = ...,
+        space_id: _builtins.str = ...,
+        node: _builtins.bytes = ...,
+        user_id: _builtins.str = ...,
+        created_at_ms: _builtins.int = ...,
+        expires_at_ms: _builtins.int = ...,
+        has_password: _builtins.bool = ...,
+        max_downloads: _builtins.int = ...,
+        downloads: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "downloads", b"downloads", "expires_at_ms", b"expires_at_ms", "has_password", b"has_password", "link_id", b"link_id", "max_downloads", b"max_downloads", "node", b"node", "space_id", b"space_id", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Link: _TypeAlias = Link  # noqa: Y015
+
+@_typing.final
+class CreateLinkRequest(_message.Message):
+    """Request of CreateLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    MAX_DOWNLOADS_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes. A token is told once only: repeating the call makes another link."""
+    space_id: _builtins.str
+    """The space."""
+    node: _builtins.bytes
+    """The node, 16 bytes; sixteen zero bytes for the root."""
+    password: _builtins.str
+    """Empty for none, else 1 to 1,024 characters."""
+    expires_at_ms: _builtins.int
+    """Milliseconds since 1970, later than now; 0 for none."""
+    max_downloads: _builtins.int
+    """0 for any number."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+        node: _builtins.bytes = ...,
+        password: _builtins.str = ...,
+        expires_at_ms: _builtins.int = ...,
+        max_downloads: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at_ms", b"expires_at_ms", "max_downloads", b"max_downloads", "node", b"node", "password", b"password", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateLinkRequest: _TypeAlias = CreateLinkRequest  # noqa: Y015
+
+@_typing.final
+class CreateLinkResponse(_message.Message):
+    """Response of CreateLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINK_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """22 characters that stand for 128 bits; told here only."""
+    @_builtins.property
+    def link(self) -> Global___Link:
+        """The link."""
+
+    def __init__(
+        self,
+        *,
+        link: Global___Link | None = ...,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link", b"link", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateLinkResponse: _TypeAlias = CreateLinkResponse  # noqa: Y015
+
+@_typing.final
+class ListLinksRequest(_message.Message):
+    """Request of ListLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """The space."""
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLinksRequest: _TypeAlias = ListLinksRequest  # noqa: Y015
+
+@_typing.final
+class ListLinksResponse(_message.Message):
+    """Response of ListLinks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        links: _abc.Iterable[Global___Link] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["links", b"links"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLinksResponse: _TypeAlias = ListLinksResponse  # noqa: Y015
+
+@_typing.final
+class RevokeLinkRequest(_message.Message):
+    """Request of RevokeLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    LINK_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.bytes
+    """16 random bytes."""
+    space_id: _builtins.str
+    """The space."""
+    link_id: _builtins.str
+    """One of its links."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.bytes = ...,
+        space_id: _builtins.str = ...,
+        link_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["link_id", b"link_id", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeLinkRequest: _TypeAlias = RevokeLinkRequest  # noqa: Y015
+
+@_typing.final
+class RevokeLinkResponse(_message.Message):
+    """Response of RevokeLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokeLinkResponse: _TypeAlias = RevokeLinkResponse  # noqa: Y015
+
+@_typing.final
+class OpenLinkRequest(_message.Message):
+    """Request of OpenLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    PASSWORD_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The link's token."""
+    password: _builtins.str
+    """The link's password, if it has one."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        password: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["password", b"password", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenLinkRequest: _TypeAlias = OpenLinkRequest  # noqa: Y015
+
+@_typing.final
+class OpenLinkResponse(_message.Message):
+    """Response of OpenLink."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    ACCESS_EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    access_token: _builtins.str
+    """Ed25519 JWT, 12 hours: claims sub (link), spc (space) and nod (node, hex). It opens GetNode and ListNodes of that space,
+    for that node and what is below it, CountLinkDownload and CheckAccess; nothing else.
+    """
+    access_expires_at_ms: _builtins.int
+    """When the access token expires, milliseconds since 1970."""
+    @_builtins.property
+    def link(self) -> Global___Link:
+        """The link."""
+
+    def __init__(
+        self,
+        *,
+        access_token: _builtins.str = ...,
+        access_expires_at_ms: _builtins.int = ...,
+        link: Global___Link | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["link", b"link"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_expires_at_ms", b"access_expires_at_ms", "access_token", b"access_token", "link", b"link"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenLinkResponse: _TypeAlias = OpenLinkResponse  # noqa: Y015
+
+@_typing.final
+class CountLinkDownloadRequest(_message.Message):
+    """Request of CountLinkDownload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountLinkDownloadRequest: _TypeAlias = CountLinkDownloadRequest  # noqa: Y015
+
+@_typing.final
+class CountLinkDownloadResponse(_message.Message):
+    """Response of CountLinkDownload."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITED_FIELD_NUMBER: _builtins.int
+    limited: _builtins.bool
+    """Whether the link allows only so many."""
+    def __init__(
+        self,
+        *,
+        limited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limited", b"limited"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountLinkDownloadResponse: _TypeAlias = CountLinkDownloadResponse  # noqa: Y015
 
 @_typing.final
 class CheckAccessRequest(_message.Message):

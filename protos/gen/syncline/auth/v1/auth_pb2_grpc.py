@@ -28,7 +28,7 @@ if _version_not_supported:
 class AuthServiceStub:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
@@ -53,6 +53,16 @@ class AuthServiceStub:
                 '/syncline.auth.v1.AuthService/RefreshToken',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenResponse.FromString,
+                _registered_method=True)
+        self.CreateKey = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/CreateKey',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateKeyRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateKeyResponse.FromString,
+                _registered_method=True)
+        self.ExchangeKey = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ExchangeKey',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ExchangeKeyRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ExchangeKeyResponse.FromString,
                 _registered_method=True)
         self.SignOut = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/SignOut',
@@ -109,6 +119,31 @@ class AuthServiceStub:
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsResponse.FromString,
                 _registered_method=True)
+        self.CreateLink = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/CreateLink',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkResponse.FromString,
+                _registered_method=True)
+        self.ListLinks = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ListLinks',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListLinksRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListLinksResponse.FromString,
+                _registered_method=True)
+        self.RevokeLink = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/RevokeLink',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeLinkRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeLinkResponse.FromString,
+                _registered_method=True)
+        self.OpenLink = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/OpenLink',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.OpenLinkRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.OpenLinkResponse.FromString,
+                _registered_method=True)
+        self.CountLinkDownload = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/CountLinkDownload',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadResponse.FromString,
+                _registered_method=True)
         self.CheckAccess = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/CheckAccess',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CheckAccessRequest.SerializeToString,
@@ -119,7 +154,7 @@ class AuthServiceStub:
 class AuthServiceServicer:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
@@ -144,6 +179,21 @@ class AuthServiceServicer:
         """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
         UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateKey(self, request, context):
+        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExchangeKey(self, request, context):
+        """Trades a key, of a browser or a program, for an access token; the key stays as it is.
+        UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -231,6 +281,47 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateLink(self, request, context):
+        """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLinks(self, request, context):
+        """The public links of a space that still open, newest first, for its editors and owners.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeLink(self, request, context):
+        """Ends a public link: it opens no more at once, and what was opened with it within 10 s.
+        NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_LINK; PERMISSION_DENIED / PERMISSION_DENIED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenLink(self, request, context):
+        """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
+        NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
+        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountLinkDownload(self, request, context):
+        """Counts one download against the limit of the link by whose access token it is called.
+        RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckAccess(self, request, context):
         """The role of a user in a space and whether the device is still signed in. Asked by services with the caller's
         token (user and device then come from it) or with a service token. Never fails for a missing grant: the role is
@@ -257,6 +348,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.RefreshToken,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenResponse.SerializeToString,
+            ),
+            'CreateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateKey,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateKeyRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateKeyResponse.SerializeToString,
+            ),
+            'ExchangeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeKey,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ExchangeKeyRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ExchangeKeyResponse.SerializeToString,
             ),
             'SignOut': grpc.unary_unary_rpc_method_handler(
                     servicer.SignOut,
@@ -313,6 +414,31 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsResponse.SerializeToString,
             ),
+            'CreateLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateLink,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkResponse.SerializeToString,
+            ),
+            'ListLinks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLinks,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListLinksRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListLinksResponse.SerializeToString,
+            ),
+            'RevokeLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeLink,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeLinkRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeLinkResponse.SerializeToString,
+            ),
+            'OpenLink': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenLink,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.OpenLinkRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.OpenLinkResponse.SerializeToString,
+            ),
+            'CountLinkDownload': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountLinkDownload,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadResponse.SerializeToString,
+            ),
             'CheckAccess': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckAccess,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CheckAccessRequest.FromString,
@@ -329,7 +455,7 @@ def add_AuthServiceServicer_to_server(servicer, server):
 class AuthService:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
@@ -405,6 +531,60 @@ class AuthService:
             '/syncline.auth.v1.AuthService/RefreshToken',
             syncline_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.RefreshTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/CreateKey',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CreateKeyRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CreateKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExchangeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ExchangeKey',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ExchangeKeyRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ExchangeKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -702,6 +882,141 @@ class AuthService:
             '/syncline.auth.v1.AuthService/IssueCredentials',
             syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/CreateLink',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLinks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ListLinks',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListLinksRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListLinksResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/RevokeLink',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeLinkRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.RevokeLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenLink(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/OpenLink',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.OpenLinkRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.OpenLinkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountLinkDownload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/CountLinkDownload',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -29,7 +29,7 @@ GRPC_VERSION: str
 class AuthServiceStub:
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
@@ -50,6 +50,12 @@ class AuthServiceStub:
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
     UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+    """
+    CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+    ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
+    """Trades a key, of a browser or a program, for an access token; the key stays as it is.
+    UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
     """
     SignOut: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]
     """Revokes the calling device."""
@@ -81,6 +87,27 @@ class AuthServiceStub:
     also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
     ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer.
     """
+    CreateLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]
+    """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+    """
+    ListLinks: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListLinksRequest, _auth_pb2.ListLinksResponse]
+    """The public links of a space that still open, newest first, for its editors and owners.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+    """
+    RevokeLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeLinkRequest, _auth_pb2.RevokeLinkResponse]
+    """Ends a public link: it opens no more at once, and what was opened with it within 10 s.
+    NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_LINK; PERMISSION_DENIED / PERMISSION_DENIED.
+    """
+    OpenLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.OpenLinkRequest, _auth_pb2.OpenLinkResponse]
+    """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
+    NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
+    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+    """
+    CountLinkDownload: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]
+    """Counts one download against the limit of the link by whose access token it is called.
+    RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
+    """
     CheckAccess: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CheckAccessRequest, _auth_pb2.CheckAccessResponse]
     """The role of a user in a space and whether the device is still signed in. Asked by services with the caller's
     token (user and device then come from it) or with a service token. Never fails for a missing grant: the role is
@@ -91,7 +118,7 @@ class AuthServiceStub:
 class AuthServiceAsyncStub(AuthServiceStub):
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
@@ -109,6 +136,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
     UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+    """
+    CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+    ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
+    """Trades a key, of a browser or a program, for an access token; the key stays as it is.
+    UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
     """
     SignOut: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]  # type: ignore[assignment]
     """Revokes the calling device."""
@@ -140,6 +173,27 @@ class AuthServiceAsyncStub(AuthServiceStub):
     also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
     ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer.
     """
+    CreateLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]  # type: ignore[assignment]
+    """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+    """
+    ListLinks: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListLinksRequest, _auth_pb2.ListLinksResponse]  # type: ignore[assignment]
+    """The public links of a space that still open, newest first, for its editors and owners.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+    """
+    RevokeLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeLinkRequest, _auth_pb2.RevokeLinkResponse]  # type: ignore[assignment]
+    """Ends a public link: it opens no more at once, and what was opened with it within 10 s.
+    NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_LINK; PERMISSION_DENIED / PERMISSION_DENIED.
+    """
+    OpenLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.OpenLinkRequest, _auth_pb2.OpenLinkResponse]  # type: ignore[assignment]
+    """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
+    NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
+    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+    """
+    CountLinkDownload: _aio.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]  # type: ignore[assignment]
+    """Counts one download against the limit of the link by whose access token it is called.
+    RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
+    """
     CheckAccess: _aio.UnaryUnaryMultiCallable[_auth_pb2.CheckAccessRequest, _auth_pb2.CheckAccessResponse]  # type: ignore[assignment]
     """The role of a user in a space and whether the device is still signed in. Asked by services with the caller's
     token (user and device then come from it) or with a service token. Never fails for a missing grant: the role is
@@ -149,7 +203,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
 class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who is asking, what they may do, and with which keys.
 
-    Every rpc but SignUp, SignIn, RefreshToken and GetJwks needs `authorization: Bearer <access token>`.
+    Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
@@ -183,6 +237,24 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
         UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateKey(
+        self,
+        request: _auth_pb2.CreateKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.CreateKeyResponse, _abc.Awaitable[_auth_pb2.CreateKeyResponse]]:
+        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+
+    @_abc_1.abstractmethod
+    def ExchangeKey(
+        self,
+        request: _auth_pb2.ExchangeKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ExchangeKeyResponse, _abc.Awaitable[_auth_pb2.ExchangeKeyResponse]]:
+        """Trades a key, of a browser or a program, for an access token; the key stays as it is.
+        UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
         """
 
     @_abc_1.abstractmethod
@@ -279,6 +351,57 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
         also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
         ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateLink(
+        self,
+        request: _auth_pb2.CreateLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.CreateLinkResponse, _abc.Awaitable[_auth_pb2.CreateLinkResponse]]:
+        """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def ListLinks(
+        self,
+        request: _auth_pb2.ListLinksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListLinksResponse, _abc.Awaitable[_auth_pb2.ListLinksResponse]]:
+        """The public links of a space that still open, newest first, for its editors and owners.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeLink(
+        self,
+        request: _auth_pb2.RevokeLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.RevokeLinkResponse, _abc.Awaitable[_auth_pb2.RevokeLinkResponse]]:
+        """Ends a public link: it opens no more at once, and what was opened with it within 10 s.
+        NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_LINK; PERMISSION_DENIED / PERMISSION_DENIED.
+        """
+
+    @_abc_1.abstractmethod
+    def OpenLink(
+        self,
+        request: _auth_pb2.OpenLinkRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.OpenLinkResponse, _abc.Awaitable[_auth_pb2.OpenLinkResponse]]:
+        """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
+        NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
+        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+        """
+
+    @_abc_1.abstractmethod
+    def CountLinkDownload(
+        self,
+        request: _auth_pb2.CountLinkDownloadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.CountLinkDownloadResponse, _abc.Awaitable[_auth_pb2.CountLinkDownloadResponse]]:
+        """Counts one download against the limit of the link by whose access token it is called.
+        RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
         """
 
     @_abc_1.abstractmethod

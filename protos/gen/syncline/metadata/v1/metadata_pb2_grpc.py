@@ -95,6 +95,26 @@ class MetadataServiceStub:
                 request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListVersionsRequest.SerializeToString,
                 response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListVersionsResponse.FromString,
                 _registered_method=True)
+        self.GetVersion = channel.unary_unary(
+                '/syncline.metadata.v1.MetadataService/GetVersion',
+                request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetVersionRequest.SerializeToString,
+                response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetVersionResponse.FromString,
+                _registered_method=True)
+        self.SearchNodes = channel.unary_unary(
+                '/syncline.metadata.v1.MetadataService/SearchNodes',
+                request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesRequest.SerializeToString,
+                response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesResponse.FromString,
+                _registered_method=True)
+        self.ListActivity = channel.unary_unary(
+                '/syncline.metadata.v1.MetadataService/ListActivity',
+                request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListActivityRequest.SerializeToString,
+                response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListActivityResponse.FromString,
+                _registered_method=True)
+        self.GetAnswer = channel.unary_unary(
+                '/syncline.metadata.v1.MetadataService/GetAnswer',
+                request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerRequest.SerializeToString,
+                response_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerResponse.FromString,
+                _registered_method=True)
         self.ListTrash = channel.unary_unary(
                 '/syncline.metadata.v1.MetadataService/ListTrash',
                 request_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListTrashRequest.SerializeToString,
@@ -196,6 +216,38 @@ class MetadataServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetVersion(self, request, context):
+        """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchNodes(self, request, context):
+        """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
+        found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
+        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListActivity(self, request, context):
+        """What happened in a space, newest first; a page of large manifests is shorter than asked for.
+        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAnswer(self, request, context):
+        """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
+        NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListTrash(self, request, context):
         """The nodes that were deleted themselves (not what is below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
@@ -260,6 +312,26 @@ def add_MetadataServiceServicer_to_server(servicer, server):
                     servicer.ListVersions,
                     request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListVersionsRequest.FromString,
                     response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListVersionsResponse.SerializeToString,
+            ),
+            'GetVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetVersion,
+                    request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetVersionRequest.FromString,
+                    response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetVersionResponse.SerializeToString,
+            ),
+            'SearchNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchNodes,
+                    request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesRequest.FromString,
+                    response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesResponse.SerializeToString,
+            ),
+            'ListActivity': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListActivity,
+                    request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListActivityRequest.FromString,
+                    response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListActivityResponse.SerializeToString,
+            ),
+            'GetAnswer': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAnswer,
+                    request_deserializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerRequest.FromString,
+                    response_serializer=syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerResponse.SerializeToString,
             ),
             'ListTrash': grpc.unary_unary_rpc_method_handler(
                     servicer.ListTrash,
@@ -570,6 +642,114 @@ class MetadataService:
             '/syncline.metadata.v1.MetadataService/ListVersions',
             syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListVersionsRequest.SerializeToString,
             syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.metadata.v1.MetadataService/GetVersion',
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetVersionRequest.SerializeToString,
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.metadata.v1.MetadataService/SearchNodes',
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesRequest.SerializeToString,
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.SearchNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListActivity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.metadata.v1.MetadataService/ListActivity',
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListActivityRequest.SerializeToString,
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.ListActivityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAnswer(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.metadata.v1.MetadataService/GetAnswer',
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerRequest.SerializeToString,
+            syncline_dot_metadata_dot_v1_dot_metadata__pb2.GetAnswerResponse.FromString,
             options,
             channel_credentials,
             insecure,

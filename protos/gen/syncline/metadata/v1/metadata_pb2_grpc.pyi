@@ -74,6 +74,21 @@ class MetadataServiceStub:
     """The versions of a file, newest first, the current one included; also of a deleted file.
     NOT_FOUND / NO_SUCH_NODE; INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
+    GetVersion: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetVersionRequest, _metadata_pb2.GetVersionResponse]
+    """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
+    SearchNodes: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]
+    """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
+    found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
+    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    """
+    ListActivity: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]
+    """What happened in a space, newest first; a page of large manifests is shorter than asked for.
+    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    """
+    GetAnswer: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]
+    """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
+    NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
+    """
     ListTrash: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]
     """The nodes that were deleted themselves (not what is below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
@@ -122,6 +137,21 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     ListVersions: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListVersionsRequest, _metadata_pb2.ListVersionsResponse]  # type: ignore[assignment]
     """The versions of a file, newest first, the current one included; also of a deleted file.
     NOT_FOUND / NO_SUCH_NODE; INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    """
+    GetVersion: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetVersionRequest, _metadata_pb2.GetVersionResponse]  # type: ignore[assignment]
+    """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
+    SearchNodes: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]  # type: ignore[assignment]
+    """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
+    found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
+    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    """
+    ListActivity: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]  # type: ignore[assignment]
+    """What happened in a space, newest first; a page of large manifests is shorter than asked for.
+    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    """
+    GetAnswer: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]  # type: ignore[assignment]
+    """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
+    NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
     """
     ListTrash: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListTrashRequest, _metadata_pb2.ListTrashResponse]  # type: ignore[assignment]
     """The nodes that were deleted themselves (not what is below them). INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -234,6 +264,45 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_metadata_pb2.ListVersionsResponse, _abc.Awaitable[_metadata_pb2.ListVersionsResponse]]:
         """The versions of a file, newest first, the current one included; also of a deleted file.
         NOT_FOUND / NO_SUCH_NODE; INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def GetVersion(
+        self,
+        request: _metadata_pb2.GetVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.GetVersionResponse, _abc.Awaitable[_metadata_pb2.GetVersionResponse]]:
+        """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
+
+    @_abc_1.abstractmethod
+    def SearchNodes(
+        self,
+        request: _metadata_pb2.SearchNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.SearchNodesResponse, _abc.Awaitable[_metadata_pb2.SearchNodesResponse]]:
+        """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
+        found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
+        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def ListActivity(
+        self,
+        request: _metadata_pb2.ListActivityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.ListActivityResponse, _abc.Awaitable[_metadata_pb2.ListActivityResponse]]:
+        """What happened in a space, newest first; a page of large manifests is shorter than asked for.
+        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAnswer(
+        self,
+        request: _metadata_pb2.GetAnswerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_metadata_pb2.GetAnswerResponse, _abc.Awaitable[_metadata_pb2.GetAnswerResponse]]:
+        """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
+        NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,126 @@
+"""Keys: a browser or a program keeps one secret, which stands for its device, and trades it for access tokens.
+
+A key is `syk_{device}{secret}`: the beginning says what it is wherever one turns up that should not. Its digest alone
+is stored. A browser's key is good for 30 days after it was last traded, a program's until its maker's date.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from enum import Enum
+
+from core.errors import DeviceRevoked, InvalidArgument, PermissionDenied, Unauthenticated
+from core.identifiers import DeviceId, UserId, new_text_id
+from runtime.logs import structlog
+from services.auth.devices import is_signed_in
+from services.auth.ports import DeviceStore
+from services.auth.records import DAY, HOUR, Clock, Device, DeviceKind, Key
+from services.auth.sessions import Tokens
+from services.auth.tokens import AccessTokens
+
+log = structlog.get_logger()
+
+BROWSER_IDLE_DAYS = 30
+"""A browser that does not trade its key for so long is signed out."""
+LONGEST_DAYS = 366
+"""A program's key lasts a year at most, of whatever length."""
+NOTED_MS = HOUR
+"""A use is noted if the last one noted is so long ago, so that trading a key is one read nearly always."""
+
+_KEY = re.compile(r"syk_([a-z2-7]{26})[A-Za-z0-9_-]{43}")
+_SECRET_BYTES = 32
+
+Standing = Enum("Standing", "GOOD FORGED REVOKED EXPIRED")
+"""What a presented key is to the device that it names."""
+
+
+def key_digest(text: str) -> bytes:
+    """What is stored of a key."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def parse_key(text: str) -> DeviceId:
+    """The device that a key names; Unauthenticated if it is none."""
+    match = _KEY.fullmatch(text)
+    if match is None:
+        raise Unauthenticated("that is not a key")
+    return DeviceId(match[1])
+
+
+def judge(text: str, device: Device, *, now_ms: int) -> Standing:
+    """What the key `text` is to `device`, the device that it names."""
+    if device.key is None or not hmac.compare_digest(key_digest(text), device.key.digest):
+        return Standing.FORGED
+    if device.revoked_at_ms is not None:
+        return Standing.REVOKED
+    return Standing.EXPIRED if now_ms >= device.key.expires_at_ms else Standing.GOOD
+
+
+class Keys:
+    """Makes keys and trades them."""
+
+    def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, clock: Clock) -> None:
+        self._devices = devices
+        self._access_tokens = access_tokens
+        self._clock = clock
+
+    def open(self, *, user: UserId, name: str) -> tuple[Device, str, Tokens]:
+        """A browser of a user who has just proved who they are, its key and tokens; nothing is stored yet."""
+        until = self._clock() + BROWSER_IDLE_DAYS * DAY
+        device, key = self._new(user=user, name=name, kind=DeviceKind.BROWSER, until=until)
+        return device, key, self._tokens(device)
+
+    async def create(self, *, name: str, expires_at_ms: int, user: UserId, device: DeviceId) -> tuple[Device, str]:
+        """Make a program's device and its key.
+
+        DeviceRevoked if the calling device was signed out, PermissionDenied if it is a program itself (what got hold of
+        a key could else stay for ever), InvalidArgument for a date that is not within a year.
+        """
+        now = self._clock()
+        if not now < expires_at_ms <= now + LONGEST_DAYS * DAY:
+            raise InvalidArgument("expires_at_ms must be later than now, and within a year")
+        calling = await self._devices.device(device)
+        if calling is None or not is_signed_in(calling, user=user):
+            raise DeviceRevoked
+        if calling.kind is DeviceKind.PROGRAM:
+            raise PermissionDenied("a program cannot make keys; sign in")
+        program, key = self._new(user=user, name=name, kind=DeviceKind.PROGRAM, until=expires_at_ms)
+        await self._devices.add_device(program)
+        log.info("key created", user=user, device=program.device)
+        return program, key
+
+    async def exchange(self, text: str) -> Tokens:
+        """An access token of the key's device; a program's never outlives its key. Unauthenticated or DeviceRevoked."""
+        device = await self._devices.device(parse_key(text))
+        now = self._clock()
+        match Standing.FORGED if device is None else judge(text, device, now_ms=now):
+            case Standing.GOOD:
+                assert device is not None
+                await self._note(device, now)
+                return self._tokens(device)
+            case Standing.FORGED:
+                raise Unauthenticated("this key is not known")
+            case Standing.REVOKED:
+                raise DeviceRevoked
+            case Standing.EXPIRED:
+                raise Unauthenticated("this key has expired; sign in again")
+
+    async def _note(self, device: Device, now: int) -> None:
+        if now - device.last_seen_at_ms >= NOTED_MS:
+            until = now + BROWSER_IDLE_DAYS * DAY if device.kind is DeviceKind.BROWSER else device.expires_at_ms
+            await self._devices.key_used(device.device, seen_at_ms=now, expires_at_ms=until)
+
+    def _new(self, *, user: UserId, name: str, kind: DeviceKind, until: int) -> tuple[Device, str]:
+        now, device = self._clock(), DeviceId(new_text_id())
+        secret = base64.urlsafe_b64encode(secrets.token_bytes(_SECRET_BYTES)).decode().rstrip("=")
+        text = f"syk_{device}{secret}"
+        return Device(device, user, name, now, now, None, None, kind, Key(key_digest(text), until)), text
+
+    def _tokens(self, device: Device) -> Tokens:
+        # A browser's key has just been traded, so it is good for longer than the token, whatever was noted.
+        until = device.expires_at_ms if device.kind is DeviceKind.PROGRAM else None
+        return Tokens(self._access_tokens.issue(user=device.user, device=device.device, until_ms=until))

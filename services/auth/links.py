@@ -1,0 +1,196 @@
+"""Public links: whoever has a link's token may read one node of a space and what is below it.
+
+A token is 128 random bits, of which the digest alone is stored. A link opens until it expires, is revoked, or its maker
+may no longer write in the space, which is looked at each time: it gives away nothing that its maker could not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+
+from core.errors import (
+    InvalidArgument,
+    LinkExhausted,
+    LinkPasswordNeeded,
+    NoSuchLink,
+    TooManyAttempts,
+    WrongPassword,
+)
+from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, new_text_id
+from runtime.context import LinkScope
+from runtime.logs import structlog
+from services.auth import metrics
+from services.auth.attempts import Attempts
+from services.auth.grants import require
+from services.auth.passwords import MAX_CHARACTERS, Passwords, Verdict
+from services.auth.ports import AccessStore, LinkStore, SpaceStore
+from services.auth.records import Access, Clock, Grant, Link, Role
+from services.auth.tokens import AccessToken, AccessTokens
+
+log = structlog.get_logger()
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
+_TOKEN_BYTES = 16
+
+
+def check_link_password(text: str) -> str | None:
+    """A new link's password, None for an empty one; InvalidArgument if it is too long."""
+    if len(text) > MAX_CHARACTERS:
+        raise InvalidArgument(f"the password of a link has at most {MAX_CHARACTERS} characters")
+    return text or None
+
+
+def new_link_token() -> str:
+    """128 random bits as 22 characters."""
+    return base64.urlsafe_b64encode(secrets.token_bytes(_TOKEN_BYTES)).decode().rstrip("=")
+
+
+def token_digest(text: str) -> bytes:
+    """What is stored of a link's token."""
+    return hashlib.sha256(text.encode()).digest()
+
+
+def attempts_at(link: Link) -> str:
+    """The subject of attempts with a link's password; an e-mail address has an @, so it is nobody's."""
+    return f"link/{link.link}"
+
+
+def is_open(link: Link, maker: Grant | None, *, now_ms: int) -> bool:
+    """Whether a link opens, by the grant that its maker has now."""
+    expired = link.expires_at_ms is not None and link.expires_at_ms <= now_ms
+    may_write = maker is not None and maker.role.allows(Access.WRITE)
+    return may_write and not expired and link.revoked_at_ms is None
+
+
+class Links:
+    """The public links of spaces."""
+
+    def __init__(
+        self,
+        links: LinkStore,
+        access: AccessStore,
+        spaces: SpaceStore,
+        *,
+        passwords: Passwords,
+        attempts: Attempts,
+        access_tokens: AccessTokens,
+        clock: Clock,
+    ) -> None:
+        self._links = links
+        self._access = access
+        self._spaces = spaces
+        self._passwords = passwords
+        self._attempts = attempts
+        self._access_tokens = access_tokens
+        self._clock = clock
+
+    # ---- for those who may write in the space; all raise DeviceRevoked, NoSuchSpace and PermissionDenied
+
+    async def create(
+        self,
+        space: SpaceId,
+        node: NodeId,
+        *,
+        user: UserId,
+        device: DeviceId,
+        password: str | None,
+        expires_at_ms: int | None,
+        max_downloads: int,
+    ) -> tuple[Link, str]:
+        """Make a link and its token. InvalidArgument if it would have expired already."""
+        now = self._clock()
+        if expires_at_ms is not None and expires_at_ms <= now:
+            raise InvalidArgument("expires_at_ms must be later than now")
+        await require(self._access, space, Access.WRITE, user=user, device=device)
+        token = new_link_token()
+        link = Link(
+            LinkId(new_text_id()),
+            space,
+            node,
+            user,
+            now,
+            token_digest(token),
+            expires_at_ms,
+            await self._passwords.hash(password) if password is not None else None,
+            max_downloads,
+        )
+        await self._links.add_link(link)
+        log.info("link created", space=space, link=link.link)
+        return link, token
+
+    async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
+        """The links that open now, newest first."""
+        await require(self._access, space, Access.WRITE, user=user, device=device)
+        found = await self._links.links(space)
+        standing = await self._spaces.standing(space, *(link.user for link in found)) if found else None
+        makers = standing[1] if standing else {}
+        now = self._clock()
+        kept = [link for link in found if is_open(link, makers.get(link.user), now_ms=now)]
+        return sorted(kept, key=lambda link: (-link.created_at_ms, link.link))
+
+    async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
+        """End a link; revoked already, it stays so. NoSuchLink."""
+        await require(self._access, space, Access.WRITE, user=user, device=device)
+        found = await self._links.link(space, link)
+        if found is None:
+            raise NoSuchLink
+        await self._links.revoke_link(space, link, at_ms=self._clock())
+        log.info("link revoked", space=space, link=link)
+
+    # ---- for anybody who has the token
+
+    async def open(self, token: str, *, password: str, peer: str) -> tuple[Link, AccessToken]:
+        """The link of a token, and an access token for what it opens, which does not outlive it.
+
+        Raises NoSuchLink, and where there is a password LinkPasswordNeeded, WrongPassword and TooManyAttempts.
+        """
+        link = await self._links.link_with_token(token_digest(token)) if _TOKEN.fullmatch(token) else None
+        if link is None or not await self._opens(link):
+            raise NoSuchLink
+        if link.password_hash is not None:
+            if not password:
+                raise LinkPasswordNeeded
+            await self._prove(link, link.password_hash, password, peer=peer)
+        metrics.LINK_OPENINGS.labels("ok").inc()
+        scope = LinkScope(link.link, link.space, link.node)
+        return link, self._access_tokens.issue_for_link(scope, until_ms=link.expires_at_ms)
+
+    async def _prove(self, link: Link, password_hash: str, password: str, *, peer: str) -> None:
+        subject = attempts_at(link)
+        try:
+            await self._attempts.admit(subject=subject, peer=peer)
+        except TooManyAttempts:
+            metrics.LINK_OPENINGS.labels("limited").inc()
+            raise
+        if await self._passwords.verify(password, password_hash) is Verdict.WRONG:
+            metrics.LINK_OPENINGS.labels("failed").inc()
+            raise WrongPassword("the password of this link is wrong")
+        await self._attempts.succeeded(subject=subject, peer=peer)
+
+    # ---- for who has opened it
+
+    async def role(self, opened: LinkScope, space: SpaceId) -> Role | None:
+        """What an opened link may do in a space: read its own as long as it opens, else nothing."""
+        if opened.space != space:
+            return None
+        link = await self._links.link(opened.space, opened.link)
+        return Role.VIEWER if link is not None and await self._opens(link) else None
+
+    async def count_download(self, opened: LinkScope) -> bool:
+        """Count one download where the link limits them; whether it does.
+
+        NoSuchLink if it does not open any more; LinkExhausted.
+        """
+        link = await self._links.link(opened.space, opened.link)
+        if link is None or not await self._opens(link):
+            raise NoSuchLink
+        if link.max_downloads and not await self._links.count_download(link.space, link.link):
+            raise LinkExhausted
+        return bool(link.max_downloads)
+
+    async def _opens(self, link: Link) -> bool:
+        maker, _ = await self._access.access(link.space, user=link.user, device=None)
+        return is_open(link, maker, now_ms=self._clock())

@@ -1,0 +1,378 @@
+"""Nodes by words of their names: an index of the names of a space, which is one more projection of its journal.
+
+An index is brought to the journal's head before it is searched, so no search is stale. What it tells is only which
+nodes match and where they are; the nodes themselves are read through the view, at the same sequence number.
+
+The indexes of all spaces together hold at most `most_names` names; those that were not searched for longest go first.
+A space that has more is read from the beginning for each search, and nothing of it is kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final, TypeVar
+
+from core.errors import InvalidArgument, InvalidCursor
+from core.identifiers import ROOT, NodeId, SpaceId
+from core.names import MAX_PATH_BYTES, normalize
+from core.tree import Node, NodeKind
+from services.metadata import reads
+from services.metadata.journal import BEGINNING
+from services.metadata.ports import Journal
+from services.metadata.view import Missing, SpaceView
+
+T = TypeVar("T")
+
+MAX_NAMES: Final = 500_000
+"""In memory for searches; about 400 bytes each."""
+MAX_QUERY_CHARACTERS: Final = 255
+SPACE_WEIGHT: Final = 4
+"""What an index takes beside its names, in names."""
+STREAMS: Final = 2
+"""Searches at once of spaces that are too large to be kept."""
+SLICE: Final = 10_000
+"""Names that are looked at before others get their turn."""
+TURN: Final = 1_000
+"""Nodes that are taken from the journal before others get their turn."""
+
+
+def folded(text: str) -> str:
+    """The form in which names and words are compared: whatever the case."""
+    return normalize(normalize(text).casefold())
+
+
+def words_of(query: str) -> tuple[str, ...]:
+    """What a name must contain to be found. InvalidArgument."""
+    if len(query) > MAX_QUERY_CHARACTERS:
+        raise InvalidArgument(f"a query has at most {MAX_QUERY_CHARACTERS} characters")
+    words = tuple(dict.fromkeys(folded(query).split()))
+    if not words:
+        raise InvalidArgument("a query has at least one word")
+    return words
+
+
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """What tells whether a node matches and where it is."""
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    folded: str
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """The nodes of a page by path, where the next one starts (None: nowhere), and as of which sequence number."""
+
+    seq: int
+    nodes: list[NodeId]
+    above: set[NodeId]
+    """The directories on their paths."""
+    end: str | None
+
+
+class NameIndex:
+    """The names of one space after journal entry `position`, but for the nodes that are deleted themselves.
+
+    With `only`, of files only those whose names contain these words: as much as one search needs.
+    """
+
+    def __init__(self, only: Sequence[str] = ()) -> None:
+        self.position = BEGINNING
+        self._only = only
+        self._names: dict[NodeId, _Name] = {}
+
+    @property
+    def size(self) -> int:
+        return len(self._names) + SPACE_WEIGHT
+
+    def apply(self, nodes: Iterable[Node]) -> None:
+        """Take states of nodes in, in the journal's order."""
+        for node in nodes:
+            key = folded(node.name)
+            unwanted = self._only and node.kind is not NodeKind.DIRECTORY and not _contains(key, self._only)
+            if node.deleted_at_ms or unwanted:
+                # Should it come back, or match some day, its whole state will be told.
+                self._names.pop(node.id, None)
+            else:
+                # One string where both are the same, as most are.
+                self._names[node.id] = _Name(node.id, node.parent, key if key == node.name else node.name, key)
+
+    def emptied(self) -> NameIndex:
+        """One for the same names that begins anew."""
+        return NameIndex(self._only)
+
+    async def page(self, words: Sequence[str], *, after: str, limit: int) -> Candidates:
+        """Up to `limit` live nodes whose names contain all words, by path, after the path `after`.
+
+        The index must not change meanwhile. What has a path that is longer than a path can be is left out.
+        """
+        tree = _Matches(self._names)
+        for some in _slices(await self._matching(words)):
+            for held in some:
+                tree.add(held)
+            await asyncio.sleep(0)
+        nodes: list[NodeId] = []
+        above: set[NodeId] = set()
+        last = after
+        for path, node in tree.by_path(after):
+            if len(nodes) == limit:
+                return Candidates(self.position.seq, nodes, above, last)
+            nodes.append(node)
+            above.update(self._above(node, above))
+            last = path
+        return Candidates(self.position.seq, nodes, above, None)
+
+    async def _matching(self, words: Sequence[str]) -> list[_Name]:
+        first, *others = sorted(words, key=len, reverse=True)  # the longest is in the fewest names
+        found: list[_Name] = []
+        for some in _slices(self._names.values()):
+            hits = [held for held in some if first in held.folded]
+            found += [held for held in hits if _contains(held.folded, others)] if others else hits
+            await asyncio.sleep(0)
+        return found
+
+    def _above(self, node: NodeId, known: set[NodeId]) -> Iterator[NodeId]:
+        while (node := self._names[node].parent) != ROOT and node not in known:
+            yield node
+
+
+class _Matches:
+    """Matching nodes as a tree of what leads to them, so that only the paths of one page are put together."""
+
+    def __init__(self, names: dict[NodeId, _Name]) -> None:
+        self._names = names
+        self._live = {ROOT: True}
+        self._matching: set[NodeId] = set()
+        self._reached: set[NodeId] = set()
+        self._below: dict[NodeId, list[NodeId]] = {}
+        """Of a directory, the children that match or lead to a match."""
+
+    def add(self, match: _Name) -> None:
+        """Take a match in, if it is live."""
+        if not self._is_live(match.parent):
+            return
+        node = match.id
+        self._matching.add(node)
+        while node != ROOT and node not in self._reached:
+            self._reached.add(node)
+            parent = self._names[node].parent
+            self._below.setdefault(parent, []).append(node)
+            node = parent
+
+    def _is_live(self, directory: NodeId) -> bool:
+        way: list[NodeId] = []
+        while directory not in self._live:
+            way.append(directory)
+            held = self._names.get(directory)
+            if held is None:
+                self._live[directory] = False
+            else:
+                directory = held.parent
+        live = self._live[directory]
+        self._live.update(dict.fromkeys(way, live))
+        return live
+
+    def by_path(self, after: str) -> Iterator[tuple[str, NodeId]]:
+        """The matches whose path is greater than `after`, in the order of their paths.
+
+        In that order "a.txt" comes between "a" and "a/b", so a directory's place and that of what is below it differ.
+        """
+        # Each level: the path of a directory with '/' at its end, and what is left there to visit.
+        levels = [("", self._visits(ROOT, after))]
+        while levels:
+            prefix, visits = levels[-1]
+            visit = next(visits, None)
+            if visit is None:
+                levels.pop()
+                continue
+            key, node = visit
+            path = prefix + key
+            if len(path.encode()) > MAX_PATH_BYTES:
+                continue
+            if not key.endswith("/"):
+                yield path, node
+            else:
+                levels.append((path, self._visits(node, after.removeprefix(path) if after.startswith(path) else "")))
+
+    def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
+        """In order, the matches in a directory as `name`, and the directories that lead to others as `name/`.
+
+        Without those before `after`, which is a path in this directory.
+        """
+        visits = []
+        for node in self._below.get(directory, ()):
+            name = self._names[node].name
+            if node in self._matching and name > after:
+                visits.append((name, node))
+            below = f"{name}/"
+            if node in self._below and (below > after or after.startswith(below)):
+                visits.append((below, node))
+        visits.sort()
+        return iter(visits)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """An index in memory. `lock` is held by who changes it and by who needs it not to change."""
+
+    index: NameIndex = field(default_factory=NameIndex)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    users: int = 0
+    started: int = 0
+    finished: int = 0
+
+
+class _NotKept(Exception):
+    """There is no room for an index of this space."""
+
+
+class NameSearch:
+    """Searches of all spaces, with the indexes that this process has in memory."""
+
+    def __init__(self, *, journal: Journal, most_names: int = MAX_NAMES) -> None:
+        self._journal = journal
+        self._most = most_names
+        self._kept: OrderedDict[SpaceId, _Kept] = OrderedDict()
+        self._size = 0
+        self._too_large: set[SpaceId] = set()
+        self._streams = asyncio.Semaphore(STREAMS)
+
+    @property
+    def size(self) -> int:
+        """Names in memory."""
+        return self._size
+
+    def keeps(self, space: SpaceId) -> bool:
+        """Whether an index of this space is in memory."""
+        return space in self._kept
+
+    async def search(
+        self, view: SpaceView, words: Sequence[str], *, after: str, limit: int
+    ) -> tuple[list[reads.Found], str | None]:
+        """Up to `limit` live nodes whose names contain all of `words` (from `words_of`), by path after `after`,
+        and where the next page starts (None: nowhere).
+
+        The nodes, and which they are, are right at one sequence number between start and end of the call.
+        """
+        try:
+            if view.space not in self._too_large:
+                async with self._use(view.space) as kept:
+                    return await self._of_kept(kept, view, words, after=after, limit=limit)
+        except _NotKept:
+            pass
+        async with self._streams:
+            index = NameIndex(only=words)
+            while True:
+                index = await self._caught_up(index, view)
+                if found := await _seen(view, await index.page(words, after=after, limit=limit)):
+                    return found
+
+    async def _of_kept(
+        self, kept: _Kept, view: SpaceView, words: Sequence[str], *, after: str, limit: int
+    ) -> tuple[list[reads.Found], str | None]:
+        while True:
+            wanted = kept.started + 1
+            async with kept.lock:
+                if self._kept.get(view.space) is not kept:
+                    raise _NotKept  # it turned out to be too large while this waited
+                # Searches that come together share one look at the journal, which started after each of them asked.
+                if kept.finished < wanted:
+                    kept.started += 1
+                    mine = kept.started
+                    await self._refresh(kept, view)
+                    kept.finished = mine
+                candidates = await kept.index.page(words, after=after, limit=limit)
+            if found := await _seen(view, candidates):
+                return found
+
+    async def _refresh(self, kept: _Kept, view: SpaceView) -> None:
+        try:
+            kept.index = await self._caught_up(kept.index, view, kept)
+        except _NotKept:
+            self._drop(view.space)
+            raise
+
+    async def _caught_up(self, index: NameIndex, view: SpaceView, kept: _Kept | None = None) -> NameIndex:
+        """The index at the journal's head; another one if the journal has another history than the index."""
+        try:
+            await self._apply_changes(index, view, kept)
+        except InvalidCursor:
+            # The table was restored from a backup.
+            fresh = index.emptied()
+            if kept:
+                self._size += fresh.size - index.size
+                kept.index = fresh
+            await self._apply_changes(fresh, view, kept)
+            return fresh
+        return index
+
+    async def _apply_changes(self, index: NameIndex, view: SpaceView, kept: _Kept | None) -> None:
+        waiting = 0
+        # Each entry is taken in as a whole: who is cancelled leaves an index that the next one goes on with.
+        async for nodes, position in reads.changes(view, self._journal, after=index.position):
+            before = index.size
+            index.apply(nodes)
+            index.position = position
+            if kept:
+                self._size += index.size - before
+                self._make_room(view.space, index)
+            waiting += len(nodes)
+            if waiting >= TURN:
+                waiting = 0
+                await asyncio.sleep(0)
+
+    # ---- what is kept
+
+    @contextlib.asynccontextmanager
+    async def _use(self, space: SpaceId) -> AsyncIterator[_Kept]:
+        kept = self._kept.get(space)
+        if kept is None:
+            kept = self._kept[space] = _Kept()
+            self._size += kept.index.size
+        self._kept.move_to_end(space)
+        kept.users += 1
+        try:
+            yield kept
+        finally:
+            kept.users -= 1
+
+    def _make_room(self, space: SpaceId, index: NameIndex) -> None:
+        """Drop what was not searched for longest, until all fits; _NotKept if nothing can go but this space."""
+        if self._size <= self._most:
+            return
+        if index.size > self._most:
+            self._too_large.add(space)  # it will hardly become smaller, and to try would push out all others
+            raise _NotKept
+        for other, kept in list(self._kept.items()):
+            if kept.users == 0:
+                self._drop(other)
+                if self._size <= self._most:
+                    return
+        raise _NotKept
+
+    def _drop(self, space: SpaceId) -> None:
+        self._size -= self._kept.pop(space).index.size
+
+
+async def _seen(view: SpaceView, candidates: Candidates) -> tuple[list[reads.Found], str | None] | None:
+    """The candidates as they are in the view; None if the view has moved on since they were."""
+    await view.load(Missing(nodes={*candidates.nodes, *candidates.above}))
+    found = await reads.look(view, candidates.nodes)
+    return (found, candidates.end) if view.seq == candidates.seq else None
+
+
+def _contains(key: str, words: Iterable[str]) -> bool:
+    return all(word in key for word in words)
+
+
+def _slices(items: Iterable[T]) -> Iterator[list[T]]:
+    waiting = iter(items)
+    while some := list(islice(waiting, SLICE)):
+        yield some
