@@ -306,6 +306,7 @@ class Bench:
                         auth_target=auth.target,
                         metadata_target=metadata.target,
                         public_auth=auth.target,
+                        gateway_table=self._aws.resources.gateway_table_name,
                         public_metadata=metadata.target,
                         public_notify=auth.target,
                     )

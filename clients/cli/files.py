@@ -219,7 +219,7 @@ def _target(where: Place, name: str) -> tuple[Place, Node | None]:
 
 
 def _link(local: Path) -> Content:
-    from clients.transfer.chunk import digest_of  # noqa: PLC0415
+    from core.chunk import digest_of  # noqa: PLC0415
 
     target = str(local.readlink())
     raw = target.encode()

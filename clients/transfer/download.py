@@ -15,13 +15,13 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from clients.transfer.chunk import digest_of
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble
 from clients.transfer.objects import ObjectMissing, ObjectStore
 from clients.transfer.progress import NoProgress, Progress
 from clients.transfer.run import GivenUp, Run
 from clients.transfer.write import NotWritten, Target, write_small
 from core.blocks import KIB, MIB, PACK_BYTES, BlockRef, Digest, MalformedManifest, Manifest
+from core.chunk import digest_of
 from core.tree import Content
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import manifest_from_wire

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clients.sdk.space import Declaration, Form, PackEntries
-from clients.transfer.chunk import Block, digest_of
 from core.blocks import MAX_PACK_ENTRIES, PACK_BYTES, Digest
+from core.chunk import Block, digest_of
 
 
 @dataclass(frozen=True, slots=True)

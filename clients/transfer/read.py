@@ -8,9 +8,9 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from clients.transfer.chunk import Block, Chunker, digest_of
 from clients.transfer.jobs import Signature, Trouble, UploadJob
 from core.blocks import MIN_BLOCK, Digest
+from core.chunk import Block, Chunker, digest_of
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _NO_ATIME = getattr(os, "O_NOATIME", 0)
@@ -69,7 +69,7 @@ class Reader:
             os.close(descriptor)
 
     def _read_large(self, descriptor: int, size: int, take: Callable[[Block], None]) -> Digest:
-        cut = self._chunker.cut(descriptor)
+        cut = self._chunker.cut(lambda buffer: os.readv(descriptor, [buffer]))
         for block in cut:
             if cut.size > size:  # it may be growing for as long as we read
                 raise _changed()

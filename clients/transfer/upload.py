@@ -16,7 +16,6 @@ from typing import Final, Protocol
 
 from clients.sdk.space import Declaration, Form, SealVerdict
 from clients.transfer.budget import Budget
-from clients.transfer.chunk import Block, digest_of
 from clients.transfer.jobs import Failed, Trouble, Uploaded, UploadJob
 from clients.transfer.objects import ObjectStore
 from clients.transfer.pack import PackBuilder
@@ -34,6 +33,7 @@ from core.blocks import (
     Digest,
     Manifest,
 )
+from core.chunk import Block, digest_of
 from core.tree import Content
 from wire.tree import manifest_to_wire
 

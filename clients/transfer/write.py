@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from clients.transfer.chunk import digest_of
 from clients.transfer.jobs import DownloadJob, LocalBlock, Signature, Trouble
 from core.blocks import BlockRef, Digest
+from core.chunk import digest_of
 
 _FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

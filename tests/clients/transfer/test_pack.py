@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.sdk.space import Form, PackEntries
-from clients.transfer.chunk import Block
 from clients.transfer.pack import PackBuilder
 from core.blocks import DIGEST_BYTES, KIB, MAX_PACK_ENTRIES, MIN_BLOCK, PACK_BYTES
+from core.chunk import Block
 from tests.clients.transfer.fakes import noise, sha256
 
 

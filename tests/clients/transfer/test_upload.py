@@ -11,10 +11,10 @@ import pytest
 
 from clients.sdk.space import Form, PackEntries, SealVerdict
 from clients.transfer import upload
-from clients.transfer.chunk import Block
 from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
 from clients.transfer.upload import LEAST_MEMORY, Uploader
 from core.blocks import KIB, MIB, MIN_BLOCK, PACK_BYTES, BlockRef, Digest
+from core.chunk import Block
 from core.errors import PermissionDenied, Unavailable
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, outcomes, sha256, uploaded
 

@@ -1,10 +1,13 @@
-"""Cutting content into blocks: FastCDC with the parameters of `core.blocks`, in bounded memory."""
+"""Cutting content into blocks: FastCDC with the parameters of `core.blocks`, in bounded memory.
+
+Both ends cut: a device what it reads from files, the gateway what programs send it that know only WebDAV. Where the
+bytes come from is the caller's matter.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pyfastcdc import FastCDC
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
     from hashlib import _Hash
 
     from pyfastcdc import NormalizedChunking
+
+
+ReadInto = Callable[[memoryview], int]
+"""Fills a buffer, not empty, from its beginning, and says with how many bytes: none at the end only."""
 
 
 class Block(NamedTuple):
@@ -30,7 +37,7 @@ def digest_of(data: bytes | memoryview) -> Digest:
 
 
 class Chunker:
-    """Cuts one open file after the other. It is for one thread, since its buffer (`MAX_BLOCK` bytes) is used again."""
+    """Cuts one content after the other. It is for one thread, since its buffer (`MAX_BLOCK` bytes) is used again."""
 
     def __init__(self) -> None:
         self._cdc = FastCDC(
@@ -41,20 +48,20 @@ class Chunker:
         )
         self._buffer: memoryview | None = None
 
-    def cut(self, descriptor: int) -> Cut:
-        """The blocks of an open file from where it stands to its end. Reading may raise OSError."""
+    def cut(self, read_into: ReadInto) -> Cut:
+        """The blocks of what `read_into` gives until its end. Whatever it raises comes through."""
         if self._buffer is None:
             self._buffer = memoryview(bytearray(MAX_BLOCK))
-        return Cut(self._cdc, self._buffer, descriptor)
+        return Cut(self._cdc, self._buffer, read_into)
 
 
 class Cut:
     """Blocks in order. When the last one has been given out, `digest` and `size` are those of the whole."""
 
-    def __init__(self, cdc: FastCDC, buffer: memoryview, descriptor: int) -> None:
+    def __init__(self, cdc: FastCDC, buffer: memoryview, read_into: ReadInto) -> None:
         self._cdc = cdc
         self._buffer = buffer
-        self._descriptor = descriptor
+        self._read_into = read_into
         self._whole: _Hash | None = None
         self.size = 0
 
@@ -77,7 +84,7 @@ class Cut:
         buffer, filled, ended = self._buffer, 0, False
         while not ended or filled:
             while filled < len(buffer) and not ended:
-                count = os.readv(self._descriptor, [buffer[filled:]])
+                count = self._read_into(buffer[filled:])
                 filled += count
                 ended = not count
             at = 0
