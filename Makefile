@@ -24,7 +24,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-lb test-compose soak soak-kill mutants check bench bench-load format proto deploy
+.PHONY: help setup demo up test test-web test-lb test-compose release soak soak-kill mutants check bench bench-load format proto deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,8 +47,8 @@ demo: setup ## the whole story on this machine: two people, three devices, one s
 up: setup ## run the whole system on this machine; ARGS='--port 8080 --data DIR'
 	$(BIN)/syncline up $(ARGS)
 
-test: setup ## run all tests; ARGS='tests/core -x' for some
-	$(BIN)/pytest $(ARGS)
+test: setup ## run all tests, in two processes; ARGS='tests/core -x' for some
+	$(BIN)/pytest $(if $(ARGS),$(ARGS),-n 2 --dist loadgroup)
 
 N ?= 1000
 SEED ?=
@@ -61,6 +61,9 @@ soak-kill: setup ## kill -9 of real syncs over the running system, a hundred tim
 
 mutants: setup ## break the sync engine in known ways: its tests must notice
 	$(BIN)/python -m tests.mutants $(ARGS)
+
+test-web: setup ## the web app in a browser: Chromium at /usr/bin/chromium; ARGS='-k sharing' for some
+	$(BIN)/pytest tests/web $(ARGS)
 
 test-lb: setup ## a balanced system under load: every process restarted and killed within 60 s, load spread, the demo
 	SYNCLINE_LB_SECONDS=60 $(BIN)/pytest -s tests/lb $(ARGS)
@@ -96,6 +99,9 @@ check: setup $(CHECKOV) ## everything that can be said without running it: style
 	$(CHECKOV) --framework cloudformation --file $(TEMPLATES) --skip-download --quiet --compact
 	$(call step,installed packages agree)
 	$(BIN)/uv pip check --python $(BIN)/python
+
+release: setup ## build what `make deploy` uploads, and throw it away: whether it can be built for the machines
+	$(BIN)/python -m infra.release
 
 deploy: setup ## deploy to AWS; STAGE=name SET='Name=value ...', RELEASE=key to roll back, YES=1 not to be asked
 	@[[ -n "$(STAGE)" ]] || { echo "which stage? make deploy STAGE=prod SET='DomainName=files.example.com ...'" >&2; exit 1; }

@@ -1,1 +1,9 @@
 """HTTP: where everything is, and the way to contents for clients that cannot reach S3."""
+
+from runtime.imports import absent
+
+# What they would import if it happens to be there: restarts while one develops, other kinds of threads, and checks of
+# addresses, which are auth's.
+with absent("watchfiles", "greenlet", "email_validator"):
+    import fastapi as fastapi
+    import uvicorn as uvicorn

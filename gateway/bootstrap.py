@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway import metrics
-from gateway.app import routes
+from gateway.app import Parts, application
+from gateway.archive import Archives
 from gateway.content import Budget, Contents
-from gateway.peers import IDEMPOTENT, AuthKeys, HealthyPeer, MetadataNodes
-from gateway.ports import ObjectSource
+from gateway.dav.ports import Records
+from gateway.dynamodb import DynamoRecords
+from gateway.peers import AuthKeys, HealthyPeer
+from gateway.ports import ObjectSink, ObjectSource, UploadAddresses
 from gateway.readiness import Readiness
-from gateway.s3 import S3ObjectSource
+from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, http
+from gateway.services import IDEMPOTENT, Services
 from gateway.settings import Settings
 from gateway.wellknown import Jwks, endpoints
 from runtime import aws
@@ -22,12 +27,18 @@ from runtime.channel import aio_channel
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+_ARCHIVE_THREADS = 8
+"""Threads that make archives; more archives at once than these take turns."""
+
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
     """The outside, except for the services."""
 
     objects: ObjectSource
+    addresses: UploadAddresses
+    sink: ObjectSink
+    records: Records
     region: str
     """Where clients find the bucket."""
 
@@ -44,25 +55,46 @@ class Gateway:
 async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
     """The adapters of production."""
     async with aws.Clients() as clients:
-        s3 = await clients.open("s3", response_checksum_validation="when_required")
-        yield Adapters(S3ObjectSource(s3, bucket=settings.bucket), s3.meta.region_name)
+        region = aws.region()
+        ours = S3Place(settings.bucket, region, aws.s3_endpoint())
+        theirs = S3Place(settings.bucket, region, settings.public_s3_endpoint)
+        async with http() as connections:
+            yield Adapters(
+                objects=S3ObjectSource(connections, aws.RoleCredentials().current, ours),
+                addresses=S3UploadAddresses(theirs),
+                sink=S3ObjectSink(connections, S3UploadAddresses(ours)),
+                records=DynamoRecords(lambda: clients.open("dynamodb"), table=settings.gateway_table),
+                region=region,
+            )
 
 
 @asynccontextmanager
 async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gateway]:
     """The application."""
-    async with (
-        aio_channel(settings.auth_target, idempotent=IDEMPOTENT, tls=settings.peer_tls) as auth,
-        aio_channel(settings.metadata_target, idempotent=IDEMPOTENT, tls=settings.peer_tls) as metadata,
-    ):
+    async with AsyncExitStack() as opened:
+        threads = opened.enter_context(ThreadPoolExecutor(_ARCHIVE_THREADS, "archive"))
+        auth, metadata, notify = [
+            await opened.enter_async_context(aio_channel(target, idempotent=IDEMPOTENT, tls=settings.peer_tls))
+            for target in (settings.auth_target, settings.metadata_target, settings.notify_target)
+        ]
         budget = Budget(settings.content_memory_bytes)
         metrics.CONTENT_MEMORY.set_function(budget.taken)
         readiness = Readiness({"auth": HealthyPeer(auth, "auth"), "metadata": HealthyPeer(metadata, "metadata")})
-        app = routes(
-            endpoints=endpoints(settings, region=adapters.region),
-            jwks=Jwks(AuthKeys(auth)),
-            readiness=readiness,
-            nodes=MetadataNodes(metadata),
-            contents=Contents(adapters.objects, budget),
+        contents = Contents(adapters.objects, budget)
+        app = application(
+            Parts(
+                endpoints=endpoints(settings, region=adapters.region),
+                public_url=settings.public_url,
+                request_seconds=settings.request_seconds,
+                jwks=Jwks(AuthKeys(auth)),
+                readiness=readiness,
+                services=Services.over(auth=auth, metadata=metadata, notify=notify),
+                contents=contents,
+                archives=Archives(contents, threads),
+                addresses=adapters.addresses,
+                sink=adapters.sink,
+                records=adapters.records,
+                upload_memory=settings.upload_memory_bytes,
+            )
         )
         yield Gateway(app, readiness)

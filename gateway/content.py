@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from typing import Final
 
 from core.blocks import KIB, Digest, Manifest
@@ -17,7 +17,7 @@ from gateway.ports import ObjectSource, ObjectUnreadable
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import manifest_from_wire
 
-_AHEAD: Final = 2
+_AHEAD: Final = 4
 """How many fetches are under way while the one before them goes out."""
 _SLICE: Final = 256 * KIB
 """What goes out at once; the connection buffers about as much."""
@@ -108,7 +108,7 @@ class Contents:
         """The bytes [start, stop), in slices; close it if it is not read to its end."""
         fetches = plan(manifest, start, stop)
         following = next(fetches, None)
-        under_way: deque[tuple[Fetch, asyncio.Task[bytes]]] = deque()
+        under_way: deque[tuple[Fetch, asyncio.Task[Sequence[bytes]]]] = deque()
 
         def begin(fetch: Fetch) -> Fetch | None:
             under_way.append((fetch, asyncio.create_task(self._fetch(space, fetch))))
@@ -132,28 +132,36 @@ class Contents:
                 self._budget.give(fetch.length)
             await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
 
-    async def _fetch(self, space: SpaceId, fetch: Fetch) -> bytes:
-        data = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)
+    async def _fetch(self, space: SpaceId, fetch: Fetch) -> Sequence[bytes]:
+        parts = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)
         damaged = (
-            _damaged(data, fetch) if fetch.length <= _HASH_INLINE else await asyncio.to_thread(_damaged, data, fetch)
+            _damaged(parts, fetch) if fetch.length <= _HASH_INLINE else await asyncio.to_thread(_damaged, parts, fetch)
         )
         if damaged is not None:
             raise ObjectUnreadable(f"block {damaged.hex()} in object {fetch.object.hex()} holds other bytes")
-        return data
+        return parts
 
 
-def _damaged(data: bytes, fetch: Fetch) -> Digest | None:
-    """The first whole block that is not what its digest says."""
-    view = memoryview(data)
+def _damaged(parts: Sequence[bytes], fetch: Fetch) -> Digest | None:
+    """The first whole block that is not what its digest says. `pieces` lie one after the other."""
+    views = deque(memoryview(part) for part in parts)
     for piece in fetch.pieces:
-        if piece.digest is not None and hashlib.sha256(view[piece.at : piece.at + piece.length]).digest() != (
-            piece.digest
-        ):
+        seen, left = hashlib.sha256(usedforsecurity=False), piece.length
+        while left:
+            view = views.popleft()
+            if len(view) > left:
+                views.appendleft(view[left:])
+                view = view[:left]
+            left -= len(view)
+            if piece.digest is not None:
+                seen.update(view)
+        if piece.digest is not None and seen.digest() != piece.digest:
             return piece.digest
     return None
 
 
-def _slices(data: bytes) -> Iterator[memoryview]:
-    view = memoryview(data)
-    for at in range(0, len(view), _SLICE):
-        yield view[at : at + _SLICE]
+def _slices(parts: Sequence[bytes]) -> Iterator[memoryview]:
+    for part in parts:
+        view = memoryview(part)
+        for at in range(0, len(view), _SLICE):
+            yield view[at : at + _SLICE]

@@ -15,6 +15,21 @@ _TYPES: Final = MimeTypes()
 _COMPRESSED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
 _UNKNOWN: Final = "application/octet-stream"
 
+_PDF: Final = "application/pdf"
+_IN_A_VIEWER: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; object-src 'self'"
+_SHOWN: Final = frozenset(
+    {
+        *(f"audio/{name}" for name in ("aac", "flac", "mp4", "mpeg", "ogg", "opus", "wav", "webm", "x-wav", "x-aac")),
+        *(f"image/{name}" for name in ("avif", "bmp", "gif", "jpeg", "png", "webp", "vnd.microsoft.icon")),
+        *(f"video/{name}" for name in ("mp4", "ogg", "quicktime", "webm")),
+        # Within a sandbox an image of this type runs no script either.
+        "image/svg+xml",
+        _PDF,
+        "text/plain",
+    }
+)
+"""What browsers show without running anything in it."""
+
 _FALLBACK: Final = frozenset(map(chr, range(0x20, 0x7F))) - frozenset('"\\%/')
 _ATTR_CHARS: Final = "!#$&+-.^_`|~"
 _LAST_SECOND: Final = 253_402_300_799
@@ -26,18 +41,24 @@ def etag_of(content: Content) -> str:
     return f'"{content.digest.hex()}"'
 
 
-def description(name: str, content: Content) -> dict[str, str]:
-    """The headers that go with a file's content, whole or in part, and with the news that it has not changed."""
+def description(name: str, content: Content, *, inline: bool = False) -> dict[str, str]:
+    """The headers that go with a file's content, whole or in part, and with the news that it has not changed.
+
+    `inline`: it may be shown, where nothing in it can run.
+    """
+    kind = content_type(name)
+    shown = inline and kind in _SHOWN
     headers = {
         "accept-ranges": "bytes",
         # The answer depends on who asks, and may change with every commit.
         "cache-control": "private, no-cache",
-        "vary": "authorization",
+        "vary": "authorization, cookie",
         "etag": etag_of(content),
-        "content-type": content_type(name),
-        "content-disposition": disposition(name),
-        # Whatever the type says, it is shown nowhere within our origin and nothing in it runs.
-        "content-security-policy": "default-src 'none'; sandbox",
+        "content-type": kind if not shown or not kind.startswith("text/") else "text/plain; charset=utf-8",
+        "content-disposition": disposition(name, inline=shown),
+        # Whatever the type says, nothing in it runs within our origin. The browser's own viewer of PDFs shows nothing
+        # in a sandbox, and runs nothing outside of its own.
+        "content-security-policy": _IN_A_VIEWER if shown and kind == _PDF else "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",
         "cross-origin-resource-policy": "same-origin",
     }
@@ -45,6 +66,18 @@ def description(name: str, content: Content) -> dict[str, str]:
     if 0 < modified <= _LAST_SECOND:
         headers["last-modified"] = formatdate(min(modified, time.time()), usegmt=True)
     return headers
+
+
+def attachment(name: str, kind: str) -> dict[str, str]:
+    """The headers of something that is made for the caller and saved under this name."""
+    return {
+        "cache-control": "no-store",
+        "content-type": kind,
+        "content-disposition": disposition(name),
+        "content-security-policy": "default-src 'none'; sandbox",
+        "x-content-type-options": "nosniff",
+        "cross-origin-resource-policy": "same-origin",
+    }
 
 
 def content_type(name: str) -> str:
@@ -55,7 +88,8 @@ def content_type(name: str) -> str:
     return kind or _UNKNOWN
 
 
-def disposition(name: str) -> str:
-    """To be saved under this name: RFC 6266, in ASCII for old clients and as it is for all others."""
+def disposition(name: str, *, inline: bool = False) -> str:
+    """To be saved under this name, or shown: RFC 6266, in ASCII for old clients and as it is for all others."""
+    how = "inline" if inline else "attachment"
     ascii_name = "".join(character if character in _FALLBACK else "_" for character in name)
-    return f"attachment; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"
+    return f"{how}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"

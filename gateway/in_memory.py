@@ -6,7 +6,7 @@ import hashlib
 
 from core.blocks import Digest
 from core.identifiers import SpaceId
-from gateway.ports import ObjectUnreadable
+from gateway.ports import ObjectUnreadable, WriteCredentials
 
 
 class InMemoryObjectSource:
@@ -21,12 +21,12 @@ class InMemoryObjectSource:
         self.objects[space, digest] = data
         return digest
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> bytes:
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> list[bytes]:
         """See ObjectSource."""
         data = (await self.read_all(space, digest))[offset : offset + length]
         if len(data) != length:
             raise ObjectUnreadable(f"object {digest.hex()} is too short")
-        return data
+        return [data]
 
     async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
         """See ObjectSource."""
@@ -34,3 +34,14 @@ class InMemoryObjectSource:
             return self.objects[space, digest]
         except KeyError:
             raise ObjectUnreadable(f"object {digest.hex()} is missing") from None
+
+
+class InMemoryObjectSink:
+    """ObjectSink that fills an InMemoryObjectSource."""
+
+    def __init__(self, source: InMemoryObjectSource) -> None:
+        self._source = source
+
+    async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:  # noqa: ARG002
+        """See ObjectSink."""
+        assert self._source.put(space, data) == digest

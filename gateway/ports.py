@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from core.blocks import Digest
 from core.identifiers import SpaceId
-from core.tree import Node
 
 
 class ObjectUnreadable(Exception):
     """An object that a manifest names is missing, shorter than it must be, or holds other bytes: a defect."""
-
-
-class Nodes(Protocol):
-    """Trees, as metadata knows them."""
-
-    async def find(self, space: SpaceId, path: str, *, token: str) -> Node:
-        """The live node at a path, if the token's owner may see it; else whatever error metadata has for it."""
 
 
 class Keys(Protocol):
@@ -38,8 +31,47 @@ class Peer(Protocol):
 class ObjectSource(Protocol):
     """Objects of spaces."""
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> bytes:
-        """Exactly these bytes of the object; ObjectUnreadable."""
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[bytes]:
+        """Exactly these bytes of the object, in parts as they came; ObjectUnreadable."""
 
     async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
         """The whole object, of at most MAX_OBJECT_BYTES, not verified; ObjectUnreadable."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteCredentials:
+    """Temporary credentials that may put objects into one space."""
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class UploadAddress:
+    """Where to put one object, with exactly these headers, until then."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str]
+    expires_at_ms: int
+
+
+class ObjectSink(Protocol):
+    """Takes objects of spaces, in the name of whoever the credentials were issued to."""
+
+    async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
+        """Store `data`, whose SHA-256 is `digest`, where nothing is yet; done if it is there. PermissionDenied."""
+
+
+class UploadAddresses(Protocol):
+    """Makes addresses to which browsers upload. Nothing is asked: it only signs."""
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port of all addresses."""
+
+    def sign(
+        self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, size: int, seconds: int
+    ) -> UploadAddress:
+        """An address that takes only `size` bytes with this SHA-256, and only where nothing is yet."""

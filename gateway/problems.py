@@ -16,17 +16,24 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.errors import Kind, SynclineError
+from core.errors import InvalidArgument, Kind, SynclineError
 from runtime.context import request_id
 from runtime.errors import http_status
 
 MEDIA_TYPE: Final = "application/problem+json"
 
-_REASONS: Final = {HTTPStatus.NOT_FOUND: "NO_SUCH_PAGE", HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED"}
+_MOST_DETAILS: Final = 20
+
+_REASONS: Final = {
+    HTTPStatus.BAD_REQUEST: InvalidArgument.reason,
+    HTTPStatus.NOT_FOUND: "NO_SUCH_PAGE",
+    HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED",
+}
 """Of what the router says; what the domain says has reasons of its own."""
 
 
@@ -54,7 +61,11 @@ def problem(
 
 def of_error(error: SynclineError) -> Response:
     """An error of ours, or of a service behind us."""
-    headers = {"www-authenticate": "Bearer"} if error.kind is Kind.UNAUTHENTICATED else None
+    headers = {}
+    if error.kind is Kind.UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
+    if "retry_after_seconds" in error.details:
+        headers["retry-after"] = error.details["retry_after_seconds"]
     return problem(
         status=http_status(error), reason=error.reason, detail=str(error), details=error.details, headers=headers
     )
@@ -73,6 +84,14 @@ async def on_error(_request: Request, error: Exception) -> Response:
     """Handler of SynclineError."""
     assert isinstance(error, SynclineError)
     return of_error(error)
+
+
+async def on_invalid(_request: Request, error: Exception) -> Response:
+    """Handler of what does not fit the API's description. What was sent is not repeated: it may be secret."""
+    assert isinstance(error, RequestValidationError)
+    details = {".".join(str(part) for part in one["loc"]): str(one["msg"]) for one in error.errors()[:_MOST_DETAILS]}
+    detail = "; ".join(f"{where}: {what}" for where, what in details.items())
+    return problem(status=HTTPStatus.BAD_REQUEST, reason=InvalidArgument.reason, detail=detail, details=details)
 
 
 async def on_http_exception(_request: Request, error: Exception) -> Response:

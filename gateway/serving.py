@@ -15,6 +15,7 @@ from typing import Final
 import uvicorn
 
 from gateway.bootstrap import Gateway
+from gateway.connections import patient_for
 from gateway.settings import Settings
 from runtime import logs, memory, metrics, traces
 from runtime.logs import structlog
@@ -33,6 +34,7 @@ def serve(settings: Settings, bootstrap: Callable[[], AbstractAsyncContextManage
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
     memory.limit_arenas()
+    memory.keep_for_traffic()
     logs.configure(fmt=settings.log_format, level=settings.log_level, service="gateway")
     if problem := traces.configure("syncline-gateway"):
         log.warning("no traces", reason=problem)
@@ -84,6 +86,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
     listener = _listen(settings.listen)
     config = uvicorn.Config(
         gateway.app,
+        http=patient_for(settings.request_seconds),
         log_config=None,
         access_log=False,
         lifespan="off",

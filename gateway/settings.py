@@ -7,13 +7,13 @@ from typing import Literal
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from runtime.settings import AuthPeer, MetadataPeer, Observed
+from runtime.settings import AuthPeer, MetadataPeer, NotifyPeer, Observed
 
 _ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$"
 _MIB = 1024 * 1024
 
 
-class Settings(Observed, AuthPeer, MetadataPeer):
+class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
     """Settings of the gateway. AWS itself is configured by the SDK's variables.
 
     The gateway acts in its callers' names only, so it is no ServiceSettings: it does not get the services' secret.
@@ -41,6 +41,7 @@ class Settings(Observed, AuthPeer, MetadataPeer):
         default=10.0, ge=0, description="How long requests in flight may take to finish when the server stops."
     )
     bucket: str = Field(min_length=3, max_length=63, description="The one bucket that holds content.")
+    gateway_table: str = Field(min_length=3, description="Name of the DynamoDB table of WebDAV's locks and properties.")
     public_auth: str = Field(pattern=_ADDRESS, description="Where clients find auth, host:port.")
     public_metadata: str = Field(pattern=_ADDRESS, description="Where clients find metadata, host:port.")
     public_notify: str = Field(pattern=_ADDRESS, description="Where clients find notify, host:port.")
@@ -50,8 +51,21 @@ class Settings(Observed, AuthPeer, MetadataPeer):
         pattern=r"^https?://\S+$",
         description="Where clients find S3, for what is not AWS; then the bucket is part of the path.",
     )
+    public_url: str = Field(
+        default="",
+        pattern=r"^$|^https?://[^\s/]+$",
+        description="Where browsers find us; empty: as they say themselves.",
+    )
+    request_seconds: float = Field(
+        default=30.0, gt=0, description="How long the head of a request may take to arrive, and then its JSON body."
+    )
     content_memory_bytes: int = Field(
-        default=64 * _MIB,
+        default=48 * _MIB,
         ge=16 * _MIB,
         description="How much content all downloads together may hold in memory.",
+    )
+    upload_memory_bytes: int = Field(
+        default=80 * _MIB,
+        ge=40 * _MIB,
+        description="How much content all uploads by WebDAV together may hold in memory.",
     )

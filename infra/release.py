@@ -28,6 +28,7 @@ from infra.templates import HERE
 _ROOT: Final = HERE.parent
 _PYTHON: Final = "3.11"
 _PLATFORM: Final = "aarch64-manylinux_2_28"  # Amazon Linux 2023 has glibc 2.34
+_FROM_SOURCE: Final = "wsgidav"  # pure Python, whose present version is published as source only
 _EPOCH: Final = 315532800  # 1980: the same content gives the same bytes whenever it is built
 _DIGITS: Final = 12
 
@@ -67,9 +68,11 @@ def build_wheel(directory: Path) -> Path:
 
 def install(wheel: Path, directory: Path) -> None:
     """The wheel and what services need, in `directory`, as the machines would have installed it."""
+    constraints = str(_ROOT / "constraints.txt")
     _uv(
-        *("pip", "install", "--target", str(directory), "--constraints", str(_ROOT / "constraints.txt")),
+        *("pip", "install", "--target", str(directory), "--constraints", constraints),
         *("--python-platform", _PLATFORM, "--python-version", _PYTHON, "--only-binary", ":all:"),
+        *("--no-binary", _FROM_SOURCE, "--build-constraints", constraints),
         f"syncline[server] @ {wheel.as_uri()}",  # by its file: a package index might know another of that name
     )
     [information] = directory.glob("syncline-*.dist-info")
@@ -96,6 +99,17 @@ def pack(tree: Path, file: Path) -> None:
             archive.add(path, path.relative_to(tree).as_posix(), recursive=False, filter=plain)
 
 
+def main() -> int:
+    """Build one and throw it away: whether it can be built, and what it would be called."""
+    try:
+        with built() as release:
+            sys.stdout.write(f"{release.key}, {release.file.stat().st_size / 1e6:.1f} MB\n")
+    except DeployError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
 def _uv(*arguments: str, **environment: str) -> None:
     uv = Path(sys.executable).with_name("uv")
     done = subprocess.run(
@@ -103,3 +117,7 @@ def _uv(*arguments: str, **environment: str) -> None:
     )
     if done.returncode:
         raise DeployError(f"the release could not be built: uv {arguments[0]}: {done.stderr.strip()}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

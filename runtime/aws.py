@@ -7,9 +7,11 @@ credentials work as in every SDK. Only this module and adapters import botocore.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, overload
@@ -20,7 +22,7 @@ with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobot
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
-from botocore.exceptions import ClientError, HTTPClientError
+from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.loaders import JSONFileLoader, Loader
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from botocore.credentials import ReadOnlyCredentials
     from types_aiobotocore_dynamodb.client import DynamoDBClient
     from types_aiobotocore_s3.client import S3Client
     from types_aiobotocore_sesv2.client import SESV2Client
@@ -150,6 +153,35 @@ class Clients:
         return await self._stack.enter_async_context(opening)
 
 
+class RoleCredentials:
+    """The process's own credentials, which the SDK renews before they expire."""
+
+    def __init__(self) -> None:
+        self._found: Any = None
+
+    async def current(self) -> ReadOnlyCredentials:
+        """What to sign with now. Unavailable if there are none at the moment."""
+        try:
+            if self._found is None:
+                self._found = await session().get_credentials()
+            if self._found is None:
+                raise NoCredentialsError
+            frozen: ReadOnlyCredentials = await self._found.get_frozen_credentials()
+        except BotoCoreError as error:
+            raise Unavailable("our own credentials cannot be had at the moment; try again") from error
+        return frozen
+
+
+def region() -> str:
+    """Where AWS's services are that we use."""
+    return str(session().get_config_variable("region"))
+
+
+def s3_endpoint() -> str | None:
+    """Where S3 is if it is not AWS's own, as every SDK is told."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+
+
 def error_code(error: ClientError) -> str:
     """The code of an AWS error: `ConditionalCheckFailedException`, `NoSuchKey`, or the HTTP status of a HEAD."""
     return str(error.response.get("Error", {}).get("Code", ""))
@@ -180,6 +212,36 @@ def translated(what: str) -> Iterator[None]:
         raise
 
 
+@dataclass(slots=True)
+class Call:
+    """A call to AWS under way; whoever makes it says what came of it."""
+
+    span: traces.Span
+    outcome: Literal["ok", "refused", "throttled", "failed"] = "failed"
+
+
+@contextmanager
+def measured(service: str, operation: str) -> Iterator[Call]:
+    """Around a call to AWS: its figures, and its span."""
+    began = time.perf_counter()
+    span = traces.span(
+        f"{_NAMES[service]}.{operation}",
+        kind=traces.Kind.CLIENT,
+        rpc__system="aws-api",
+        rpc__service=_NAMES[service],
+        rpc__method=operation,
+    )
+    call = Call(span)
+    try:
+        yield call
+    finally:
+        metrics.AWS_CALLS.labels(service, operation, call.outcome).inc()
+        metrics.AWS_SECONDS.labels(service, operation).observe(time.perf_counter() - began)
+        if call.outcome not in {"ok", "refused"}:
+            span.fail(call.outcome)
+        span.end()
+
+
 def _measure(class_attributes: dict[str, Any], base_classes: list[type], **_: Any) -> None:
     """The SDK's way to add to the class of a client, which it makes from the service's description."""
     del class_attributes
@@ -196,33 +258,20 @@ class _Measured:
         inner: Any = super()
         if operation_name in _COUNTED_UNITS:
             api_params = {"ReturnConsumedCapacity": "TOTAL", **api_params}
-        outcome, began = "failed", time.perf_counter()
-        span = traces.span(
-            f"{_NAMES[service]}.{operation_name}",
-            kind=traces.Kind.CLIENT,
-            rpc__system="aws-api",
-            rpc__service=_NAMES[service],
-            rpc__method=operation_name,
-        )
-        try:
-            answer = await inner._make_api_call(operation_name, api_params)
-            outcome = "ok"
-        except ClientError as error:
-            outcome = _outcome(error)
-            span.note(aws__error_code=error_code(error))
-            raise
-        finally:
-            metrics.AWS_CALLS.labels(service, operation_name, outcome).inc()
-            metrics.AWS_SECONDS.labels(service, operation_name).observe(time.perf_counter() - began)
-            if outcome not in {"ok", "refused"}:
-                span.fail(outcome)
-            span.end()
+        with measured(service, operation_name) as call:
+            try:
+                answer = await inner._make_api_call(operation_name, api_params)
+            except ClientError as error:
+                call.outcome = _outcome(error)
+                call.span.note(aws__error_code=error_code(error))
+                raise
+            call.outcome = "ok"
         if operation_name in _COUNTED_UNITS:
             metrics.DYNAMODB_UNITS.labels(operation_name).inc(_units(answer))
         return answer
 
 
-def _outcome(error: ClientError) -> str:
+def _outcome(error: ClientError) -> Literal["refused", "throttled", "failed"]:
     """`refused` is an answer like others: a condition that does not hold, an object that is not there."""
     if error_code(error) in _THROTTLES:
         return "throttled"

@@ -70,7 +70,7 @@ class Balanced:
 
     def __call__(self, wiring: Wiring) -> list[Child]:
         """See MakeChildren. The balancer comes first, so that it is stopped last."""
-        self._admin, *ports = _free_ports(1 + sum(self._processes.values()))
+        self._admin, *ports = free_ports(1 + sum(self._processes.values()))
         at = dict(zip(self.names, ports, strict=True))
         edge = f"{HOST}:{wiring.ports.gateway}"
         told = {
@@ -101,16 +101,21 @@ class Balanced:
 
         return Child(
             name=BALANCER,
-            argv=(
-                *(sys.executable, "-P", "-m", "envoy._main"),
-                *("--config-yaml", json.dumps(configuration)),
-                *("--concurrency", "1"),
-                *("--log-level", "warning"),
-                "--disable-hot-restart",  # it would keep other Envoys on this machine from running
-            ),
+            argv=command(configuration),
             env={},
             ready=ready,
         )
+
+
+def command(configuration: Mapping[str, Any]) -> tuple[str, ...]:
+    """What runs Envoy with this configuration."""
+    return (
+        *(sys.executable, "-P", "-m", "envoy._main"),
+        *("--config-yaml", json.dumps(configuration)),
+        *("--concurrency", "1"),
+        *("--log-level", "warning"),
+        "--disable-hot-restart",  # it would keep other Envoys on this machine from running
+    )
 
 
 def local_configuration(*, listen_on: int, admin: int, clusters: Mapping[str, list[int]]) -> dict[str, Any]:
@@ -164,7 +169,8 @@ def _hosts(admin: int) -> Iterator[Host]:
             )
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """So many ports on which nobody listens."""
     ports: list[int] = []
     with ExitStack() as taken:
         for port in random.sample(FREE_PORTS, 50):

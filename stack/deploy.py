@@ -33,6 +33,8 @@ class Resources:
     metadata_table_arn: str
     notify_table_name: str
     notify_table_arn: str
+    gateway_table_name: str
+    gateway_table_arn: str
     changes_topic_arn: str
     mail_queue_url: str
     mail_queue_arn: str

@@ -111,6 +111,7 @@ def services(wiring: Wiring) -> list[Child]:
             {
                 "AUTH_TARGET": auth,
                 "BUCKET": resources.bucket_name,
+                "GATEWAY_TABLE": resources.gateway_table_name,
                 "METADATA_TARGET": metadata,
                 "NOTIFY_TARGET": notify,
                 "PUBLIC_AUTH": auth,

@@ -1,24 +1,17 @@
-"""One whole system for all end-to-end tests, and devices in it."""
+"""Devices in the system that all tests share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from core.identifiers import new_text_id
 from stack.demo import Device
-from stack.running import running_stack
 from stack.up import Stack
 
 PASSWORD = "a long password"
-
-
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    with running_stack() as stack:
-        yield stack
 
 
 @pytest.fixture

@@ -18,7 +18,10 @@ from core.errors import NoSuchNode, NoSuchSpace, Unauthenticated, Unavailable
 from core.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Content, Node, NodeKind
 from gateway.bootstrap import Adapters, Gateway, bootstrap
-from gateway.in_memory import InMemoryObjectSource
+from gateway.dav.in_memory import InMemoryRecords
+from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
+from gateway.ports import ObjectSource
+from gateway.s3 import S3Place, S3UploadAddresses
 from gateway.serving import running as serving
 from gateway.settings import Settings
 from runtime import context
@@ -158,7 +161,9 @@ def settings(**more: Any) -> Settings:
     fields: dict[str, Any] = {
         "auth_target": "127.0.0.1:1",
         "metadata_target": "127.0.0.1:1",
+        "notify_target": "127.0.0.1:1",
         "bucket": "content",
+        "gateway_table": "gateway",
         "public_auth": "127.0.0.1:8081",
         "public_metadata": "127.0.0.1:8082",
         "public_notify": "127.0.0.1:8083",
@@ -166,6 +171,13 @@ def settings(**more: Any) -> Settings:
         "grace_seconds": 2.0,
     }
     return Settings(**(fields | more))
+
+
+def adapters(objects: ObjectSource) -> Adapters:
+    """The outside of a gateway of tests."""
+    addresses = S3UploadAddresses(S3Place("content", "eu-central-1", None))
+    sink = InMemoryObjectSink(objects if isinstance(objects, InMemoryObjectSource) else InMemoryObjectSource())
+    return Adapters(objects=objects, addresses=addresses, sink=sink, records=InMemoryRecords(), region="eu-central-1")
 
 
 @asynccontextmanager
@@ -188,6 +200,6 @@ async def gateway(world: World | None = None, *, objects: Any = None, **more: An
     world = world or World()
     async with services(world) as (auth_target, metadata_target):
         used = settings(auth_target=auth_target, metadata_target=metadata_target, **more)
-        adapters = Adapters(objects or world.objects, "eu-central-1")
-        async with bootstrap(used, adapters) as world.gateway, serving(world.gateway, used) as world.address:
+        outside = adapters(objects or world.objects)
+        async with bootstrap(used, outside) as world.gateway, serving(world.gateway, used) as world.address:
             yield world

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from gateway.bootstrap import Adapters, bootstrap
-from tests.gateway.fakes import World, settings
+from gateway.bootstrap import bootstrap
+from tests.gateway.fakes import World, adapters, settings
 
 TLS_HANDSHAKE = 0x16
 HTTP2 = ord("P")  # of its preface, PRI * HTTP/2.0
@@ -22,6 +22,6 @@ async def test_the_other_services_are_reached_by_tls_if_so_configured(tls: bool,
     async with await asyncio.start_server(listen, "127.0.0.1", 0) as server:
         target = "{}:{}".format(*server.sockets[0].getsockname())
         used = settings(auth_target=target, metadata_target=target, peer_tls=tls)
-        async with bootstrap(used, Adapters(World().objects, "us-east-1")) as gateway:
+        async with bootstrap(used, adapters(World().objects)) as gateway:
             assert await gateway.readiness.missing() == ["auth", "metadata"]
     assert said == {first}

@@ -29,11 +29,13 @@ async def process(aws, world, **more):
             **aws.environment(role),
             "SYNCLINE_AUTH_TARGET": auth,
             "SYNCLINE_METADATA_TARGET": metadata,
+            "SYNCLINE_NOTIFY_TARGET": "127.0.0.1:1",
             "SYNCLINE_PUBLIC_AUTH": auth,
             "SYNCLINE_PUBLIC_METADATA": metadata,
             "SYNCLINE_PUBLIC_NOTIFY": "127.0.0.1:1",
             "SYNCLINE_PUBLIC_S3_ENDPOINT": "",
             "SYNCLINE_BUCKET": aws.resources.bucket_name,
+            "SYNCLINE_GATEWAY_TABLE": aws.resources.gateway_table_name,
             "SYNCLINE_DRAIN_SECONDS": "0",
             **more,
         }

@@ -6,6 +6,7 @@
 import os
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,20 @@ def test_the_image_runs_as_nobody_in_particular_and_tells_its_health() -> None:
     assert [line for line in last_stage if line.startswith("HEALTHCHECK ") and '["serve", "healthy"]' in line]
 
 
+def test_the_image_is_made_of_all_that_the_wheel_is_made_of() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    parts = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "constraints.txt"}
+    everything, *exceptions = [
+        line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    assert everything == "*"
+    assert [line for line in exceptions if not line.startswith("!")] == ["**/__pycache__"]
+    let_in = [line.removeprefix("!") for line in exceptions]
+    for part in parts:
+        assert [each for each in let_in if f"{part}/".startswith(f"{each}/")], part
+
+
 def test_what_version_1_refuses_is_not_there() -> None:
     for file in ("compose.yaml", "compose.override.yaml"):
         assert not yaml.safe_load((ROOT / file).read_text()).keys() & {"name", "version"}
@@ -163,6 +178,7 @@ def test_each_service_is_told_all_that_it_needs(monkeypatch: pytest.MonkeyPatch,
             "bucket": "bucket_name",
             "changes_topic_arn": "changes_topic_arn",
             "doorbell_queue_prefix": "doorbell_queue_prefix",
+            "gateway_table": "gateway_table_name",
             "identity_table": "identity_table_name",
             "mail_configuration_set": "mail_configuration_set_name",
             "mail_sender": "mail_sender",
@@ -172,6 +188,8 @@ def test_each_service_is_told_all_that_it_needs(monkeypatch: pytest.MonkeyPatch,
         }.items():
             if setting in settings:
                 assert settings[setting] == getattr(aws.resources, resource), f"{setting} {file}"
+        if name in {"notify", "gateway"}:
+            assert settings["public_url"] == f"http://{told['services']['balancer']['ports'][0].rpartition(':')[0]}"
         if name == "notify":
             queue = aws.resources.mail_queue_url.rpartition("/")[2]
             assert settings["mail_queue_url"].rpartition("/")[2] == queue

@@ -153,6 +153,13 @@ async def test_mail_is_sent_from_our_address(aws: EmbeddedAws) -> None:
         ("notify", "s3", "get_object", {"Bucket": "BUCKET", "Key": "spaces/a/objects/0"}),
         ("gateway", "s3", "put_object", {"Bucket": "BUCKET", "Key": "spaces/a/objects/0", "IfNoneMatch": "*"}),
         ("gateway", "s3", "list_objects_v2", {"Bucket": "BUCKET"}),
+        (
+            "gateway",
+            "dynamodb",
+            "get_item",
+            {"TableName": "syncline-metadata", "Key": {"pk": {"S": "a"}, "sk": {"S": "b"}}},
+        ),
+        ("gateway", "dynamodb", "scan", {"TableName": "syncline-gateway"}),
         ("gateway", "sts", "assume_role", {"RoleArn": "TRANSFER", "RoleSessionName": "mine"}),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

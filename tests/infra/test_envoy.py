@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from stack.balancer import DRAIN_SECONDS
+from gateway.services import IDEMPOTENT
+from stack.balancer import DRAIN_SECONDS, command, free_ports, local_configuration
 from stack.deploy import template
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
@@ -22,7 +28,7 @@ FILE = Path(__file__).resolve().parents[2] / "infra" / "envoy.yaml"
 CONFIGURATION: dict[str, Any] = yaml.safe_load(FILE.read_text())
 RESOURCES = CONFIGURATION["static_resources"]
 # These make something each time; all other rpcs may be repeated at any time.
-ONCE = {"SignUp", "SignIn"}
+ONCE = {"SignUp", "SignIn", "CreateKey", "CreateLink", "OpenLink", "CountLinkDownload"}
 
 
 def rpcs() -> Iterator[tuple[str, str]]:
@@ -77,6 +83,10 @@ def test_each_rpc_goes_to_its_service_and_is_repeated_if_that_is_harmless(path: 
     assert repeats_what_arrived(found) is (path.rpartition("/")[2] not in ONCE)
 
 
+def test_the_gateway_repeats_the_same_calls_as_the_balancer() -> None:
+    assert {f"/{method}" for method in IDEMPOTENT} == {path for path, _ in rpcs() if repeats_what_arrived(route(path))}
+
+
 def test_health_is_of_the_service_that_is_named() -> None:
     path = "/grpc.health.v1.Health/Check"
     for service in ("auth", "metadata", "notify"):
@@ -92,10 +102,13 @@ def test_the_rest_is_storage_or_the_gateway() -> None:
     ).strip('"')
     assert bucket.startswith("${Prefix}-content-")
     assert route("/syncline-content-000000000000-us-east-1/spaces/a/objects/b")["cluster"] == "aws"
-    for method, repeated in (("GET", True), ("HEAD", True), ("POST", False), ("PUT", False), ("DELETE", False)):
-        for path in ("/", "/.well-known/syncline", "/v1/spaces/a/content/b"):
-            assert route(path, method=method)["cluster"] == "gateway"
-            assert repeats_what_arrived(route(path, method=method)) is repeated
+    harmless = {"GET", "HEAD", "OPTIONS", "PROPFIND"}
+    for method in harmless | {"POST", "PUT", "PATCH", "DELETE", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK"}:
+        for path in ("/", "/.well-known/syncline", "/v1/spaces/a/content/b", "/v1/events", "/dav/a/b", "/l/a"):
+            found = route(path, method=method)
+            assert found["cluster"] == "gateway"
+            assert repeats_what_arrived(found) is (method in harmless)
+            assert (found["timeout"], found["idle_timeout"]) == ("0s", "0s"), "bodies and events take their time"
 
 
 def test_who_drains_is_noticed_in_time_and_nobody_else_reaches_the_admin_interface() -> None:
@@ -112,3 +125,178 @@ def test_who_drains_is_noticed_in_time_and_nobody_else_reaches_the_admin_interfa
         "notify",
         "gateway",
     }
+
+
+# ---- Envoy itself, in front of a gateway that does what a test says
+
+
+@dataclass
+class Exchange:
+    """One request as it arrives at an instance, which answers what it is told."""
+
+    method: str
+    target: str
+    headers: list[tuple[str, str]]
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    def values(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+    async def say(self, text: str) -> None:
+        self.writer.write(text.encode())
+        await self.writer.drain()
+
+
+@dataclass
+class Instance:
+    """Answers health checks by itself; everything else is up to the test."""
+
+    arrived: asyncio.Queue[Exchange] = field(default_factory=asyncio.Queue)
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.writers.append(writer)
+        method, target, headers = await head(reader)
+        if target == "/readyz":
+            writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            await writer.drain()
+            writer.close()
+        else:
+            self.arrived.put_nowait(Exchange(method, target, headers, reader, writer))
+
+
+@dataclass
+class Edge:
+    """A running balancer and the instance behind it."""
+
+    port: int
+    instance: Instance
+
+    @asynccontextmanager
+    async def asking(self, start: str, *headers: str) -> AsyncIterator[Exchange]:
+        """The client's end of a request whose head has been sent."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write("\r\n".join((f"{start} HTTP/1.1", "host: files.example.com", *headers, "", "")).encode())
+            await writer.drain()
+            method, target = start.split()
+            yield Exchange(method, target, [], reader, writer)
+        finally:
+            await close(writer)
+
+    async def arrival(self) -> Exchange:
+        async with asyncio.timeout(20):
+            return await self.instance.arrived.get()
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def head(reader: asyncio.StreamReader) -> tuple[str, str, list[tuple[str, str]]]:
+    """The first line's first two words, and the headers."""
+    first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()[:-1]
+    one, two, *_ = first.split(" ")
+    pairs = [line.split(": ", 1) for line in lines]
+    return one, two, [(key.lower(), value) for key, value in pairs]
+
+
+async def status(reader: asyncio.StreamReader) -> str:
+    async with asyncio.timeout(20):
+        _, code, _ = await head(reader)
+    return code
+
+
+@pytest.fixture
+async def edge() -> AsyncIterator[Edge]:
+    pytest.importorskip("envoy", reason="there is no Envoy for this platform")
+    instance = Instance()
+    port, admin, nobody = free_ports(3)
+    async with await asyncio.start_server(instance.serve, "127.0.0.1", 0, limit=1 << 24) as server:
+        clusters = {cluster["name"]: [nobody] for cluster in RESOURCES["clusters"]}
+        clusters["gateway"] = [server.sockets[0].getsockname()[1]]
+        process = await asyncio.create_subprocess_exec(
+            *command(local_configuration(listen_on=port, admin=admin, clusters=clusters))
+        )
+        try:
+            edge = Edge(port, instance)
+            async with asyncio.timeout(30):
+                while not await serves(edge):
+                    await asyncio.sleep(0.05)
+            yield edge
+        finally:
+            process.kill()
+            await process.wait()
+            for writer in instance.writers:
+                await close(writer)
+
+
+async def serves(edge: Edge) -> bool:
+    try:
+        async with edge.asking("GET /readyz") as asked:
+            return await status(asked.reader) == "200"
+    except (OSError, asyncio.IncompleteReadError):
+        return False
+
+
+async def test_an_upload_streams_through(edge: Edge) -> None:
+    part = b"x" * (3 << 20)  # more than is kept for a repetition
+    async with edge.asking("PUT /dav/personal/film", "transfer-encoding: chunked") as asked:
+        asked.writer.write(b"%x\r\n%b\r\n" % (len(part), part))
+        arrived = await edge.arrival()
+        async with asyncio.timeout(20):
+            taken = 0
+            while taken < len(part):  # while the client has not sent its end
+                size = int(await arrived.reader.readline(), 16)
+                assert len(await arrived.reader.readexactly(size + 2)) == size + 2
+                taken += size
+        asked.writer.write(b"0\r\n\r\n")
+        async with asyncio.timeout(20):
+            assert await arrived.reader.readexactly(5) == b"0\r\n\r\n"
+        await arrived.say("HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n")
+        assert await status(asked.reader) == "201"
+
+
+async def test_events_arrive_when_they_happen(edge: Edge) -> None:
+    async with edge.asking("GET /v1/events") as asked:
+        arrived = await edge.arrival()
+        await arrived.say("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        assert await status(asked.reader) == "200"
+        for event in ("event: heartbeat\n\n", "event: doorbell\n\n"):
+            await arrived.say(f"{len(event):x}\r\n{event}\r\n")
+            async with asyncio.timeout(20):
+                await asked.reader.readuntil(event.encode())
+
+
+@pytest.mark.parametrize("method", ["PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK"])
+async def test_webdav_passes_as_it_is(edge: Edge, method: str) -> None:
+    target = "/dav/personal//a%2Fb/%E4%BD%A0"
+    sent = [("depth", "1"), ("destination", "http://files.example.com/dav/personal/c"), ("if", "(<urn:uuid:1>)")]
+    forwarded = [("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "7.7.7.7")]
+    lines = [f"{key}: {value}" for key, value in (*sent, *forwarded)]
+    async with edge.asking(f"{method} {target}", *lines, "content-length: 0") as asked:
+        arrived = await edge.arrival()
+        assert (arrived.method, arrived.target) == (method, target)
+        assert arrived.values("host") == ["files.example.com"]
+        for key, value in sent:
+            assert arrived.values(key) == [value]
+        *told, seen = (hop.strip() for value in arrived.values("x-forwarded-for") for hop in value.split(","))
+        assert told == ["6.6.6.6", "7.7.7.7"]
+        assert ip_address(seen) not in {ip_address(each) for each in told}, "what it saw comes last"
+        await arrived.say("HTTP/1.1 207 Multi-Status\r\ncontent-length: 0\r\n\r\n")
+        assert await status(asked.reader) == "207"
+
+
+@pytest.mark.parametrize(("method", "repeated"), [("PUT", False), ("MOVE", False), ("PROPFIND", True)])
+async def test_what_arrived_and_may_change_something_is_not_sent_again(edge: Edge, method: str, repeated: bool) -> None:
+    async with edge.asking(f"{method} /dav/personal/a", "content-length: 0") as asked:
+        arrived = await edge.arrival()
+        arrived.writer.close()
+        if repeated:
+            again = await edge.arrival()
+            await again.say("HTTP/1.1 207 Multi-Status\r\ncontent-length: 0\r\n\r\n")
+        assert await status(asked.reader) == ("207" if repeated else "503")
+        assert edge.instance.arrived.empty()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +29,7 @@ from services.notify.settings import Settings as NotifySettings
 from stack.probe import grpc_serving
 from tests.infra.conftest import RELEASE, Production
 
+ROOT = templates.HERE.parent
 MACHINE = templates.HERE / "machine"
 SETTINGS: Mapping[str, Any] = {
     "auth": AuthSettings,
@@ -91,6 +93,14 @@ def test_a_service_accepts_the_settings_of_its_machine(
     if service != "auth":
         assert settings.peer_tls is True
         assert settings.auth_target == "files.example.com:8441"
+    if service == "auth":
+        assert settings.trusted_proxies == 1
+        assert [str(network) for network in settings.trusted_networks] == ["10.40.0.0/16"]
+    if service == "gateway":
+        assert settings.metadata_target == "files.example.com:8442"
+        assert settings.notify_target == "files.example.com:8443"
+    if service in {"notify", "gateway"}:
+        assert settings.public_url == "https://files.example.com"
 
 
 def role(production: Production, service: str) -> dict[str, str]:
@@ -246,16 +256,20 @@ def test_a_machine_that_is_taken_away_stops_its_service_and_then_lets_go(
 
 def test_the_release_holds_what_a_machine_needs(tmp_path: Path) -> None:
     wheel = build_wheel(tmp_path / "wheel")
-    names = subprocess.run(
-        [sys.executable, "-m", "zipfile", "-l", str(wheel)], capture_output=True, text=True, check=True
-    ).stdout
-    for module in (
-        "services/auth/__main__.py",
-        "gateway/__main__.py",
-        "syncline/auth/v1/auth_pb2.py",
-        "stack/probe.py",
-    ):
-        assert module in names
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+        for page in ("app.html", "link.html", "reference.html"):
+            assert packed.read(f"gateway/web/{page}") == (ROOT / "gateway" / "web" / page).read_bytes()
+    assert names >= {"syncline/auth/v1/auth_pb2.py", "stack/probe.py", "stack/data.yaml"}
+    # Whatever is not Python too: pages and what they load, statements of SQL.
+    for package in ("core", "wire", "runtime", "services", "gateway", "clients", "stack"):
+        files = {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / package).rglob("*")
+            if path.is_file() and path.parent.name != "__pycache__"
+        }
+        assert files
+        assert files <= names, sorted(files - names)
     for program in ("install", "start.py", "drain.py", "ready.py", "syncline.service", "syncline-drain.service"):
         assert (MACHINE / program).is_file()
     checked = subprocess.run(["bash", "-n", str(MACHINE / "install")], capture_output=True, check=False)

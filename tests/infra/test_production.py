@@ -48,13 +48,18 @@ def test_services_reach_each_other_by_the_internal_load_balancer(production: Pro
     assert set(balancer["SecurityGroups"]) == {
         production.outputs["ToAuthSecurityGroup"],
         production.outputs["ToMetadataSecurityGroup"],
+        production.outputs["ToNotifySecurityGroup"],
     }
     listeners = elb.describe_listeners(LoadBalancerArn=balancer["LoadBalancerArn"])["Listeners"]
     groups = {
         group["TargetGroupArn"]: group["TargetGroupName"] for group in elb.describe_target_groups()["TargetGroups"]
     }
     led = {listener["Port"]: groups[listener["DefaultActions"][0]["TargetGroupArn"]] for listener in listeners}
-    assert led == {8441: "syncline-test-auth-in", 8442: "syncline-test-metadata-in"}
+    assert led == {
+        8441: "syncline-test-auth-in",
+        8442: "syncline-test-metadata-in",
+        8443: "syncline-test-notify-in",
+    }
 
 
 def test_each_service_has_a_group_of_machines(production: Production) -> None:
@@ -234,7 +239,16 @@ def test_all_templates_deploy_to_another_emulator(moto: str) -> None:
         (50051, outputs["ToAuthSecurityGroup"]),
         (9464, monitoring["GroupId"]),
     }
-    assert len(client("elbv2").describe_target_groups()["TargetGroups"]) == 6
+    [notify] = ec2.describe_security_groups(GroupIds=[outputs["NotifySecurityGroup"]])["SecurityGroups"]
+    open_to = {
+        (rule["FromPort"], pair["GroupId"]) for rule in notify["IpPermissions"] for pair in rule["UserIdGroupPairs"]
+    }
+    assert open_to == {
+        (50051, outputs["PublicSecurityGroup"]),
+        (50051, outputs["ToNotifySecurityGroup"]),
+        (9464, monitoring["GroupId"]),
+    }
+    assert len(client("elbv2").describe_target_groups()["TargetGroups"]) == 7
     machine = client("ec2").describe_launch_template_versions(LaunchTemplateName="syncline-moto-notify")
     [version] = machine["LaunchTemplateVersions"]
     assert version["LaunchTemplateData"]["MetadataOptions"]["HttpTokens"] == "required"

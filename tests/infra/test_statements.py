@@ -132,6 +132,7 @@ USES: Mapping[tuple[str, str, str], Any] = {
     ("data", "NotifyRole", "UnsubscribeDoorbells"): test_deploy.test_a_notify_instance_makes_and_removes_its_doorbell,
     ("data", "NotifyRole", "SendMail"): test_deploy.test_mail_is_sent_from_our_address,
     ("data", "GatewayRole", "ReadObjects"): "downloads, in tests/gateway/test_objects.py",
+    ("data", "GatewayRole", "Records"): "locks and properties, in tests/contract/gateway/test_records.py",
     ("services", "AccessLogBucketPolicy", "LoadBalancersWrite"): EMULATOR_WITHOUT,
     ("services", "AccessLogBucketPolicy", "TlsOnly"): "the emulator has no TLS",
     ("services", "AlarmTopicPolicy", "AlarmsPublish"): "alarms go off by metrics, which no emulator has of its own",

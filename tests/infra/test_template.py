@@ -10,7 +10,7 @@ import pytest
 
 from infra import templates
 
-TABLES = ("IdentityTable", "MetadataTable", "NotifyTable")
+TABLES = ("IdentityTable", "MetadataTable", "NotifyTable", "GatewayTable")
 KEPT = (*TABLES, "ContentBucket")
 SERVICES = ("Auth", "Metadata", "Notify", "Gateway")
 BUCKETS = [("data", "ContentBucket"), ("artefacts", "ArtefactBucket"), ("services", "AccessLogBucket")]
@@ -122,9 +122,10 @@ def test_each_is_reached_only_by_those_who_call_it(network: Mapping[str, Any]) -
             ("GatewaySecurityGroup", "ToAuth"),
         },
         "ToMetadataSecurityGroup": {("GatewaySecurityGroup", "ToMetadata")},
+        "ToNotifySecurityGroup": {("GatewaySecurityGroup", "ToNotify")},
         "AuthSecurityGroup": {("PublicSecurityGroup", "Grpc"), ("ToAuthSecurityGroup", "Grpc")},
         "MetadataSecurityGroup": {("PublicSecurityGroup", "Grpc"), ("ToMetadataSecurityGroup", "Grpc")},
-        "NotifySecurityGroup": {("PublicSecurityGroup", "Grpc")},
+        "NotifySecurityGroup": {("PublicSecurityGroup", "Grpc"), ("ToNotifySecurityGroup", "Grpc")},
         "GatewaySecurityGroup": {("PublicSecurityGroup", "Http")},
     }
 
@@ -137,8 +138,11 @@ def test_nobody_calls_whom_it_does_not_need(network: Mapping[str, Any]) -> None:
     assert called("AuthSecurityGroup") == {"443"}
     assert called("MetadataSecurityGroup") == {"443", "ToAuth"}
     assert called("NotifySecurityGroup") == {"443", "ToAuth"}
-    assert called("GatewaySecurityGroup") == {"443", "ToAuth", "ToMetadata"}
-    assert number("network", "Port", "ToMetadata") == number("network", "Port", "ToAuth") + 1  # nothing between
+    assert called("GatewaySecurityGroup") == {"443", "ToAuth", "ToNotify"}
+    first, *others = (number("network", "Port", door) for door in ("ToAuth", "ToMetadata", "ToNotify"))
+    assert others == [first + 1, first + 2], "these three are all that is between"
+    for door in ("ToAuth", "ToMetadata", "ToNotify"):
+        assert called(f"{door}SecurityGroup") == {"Grpc"}
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -157,6 +161,11 @@ def test_no_nat_is_paid_for_what_is_moved_most(network: Mapping[str, Any], endpo
     assert properties["ServiceName"] == {"Fn::Sub": f"com.amazonaws.${{AWS::Region}}.{service}"}
     tables = [table["Fn::If"][1] if "Fn::If" in table else table for table in properties["RouteTableIds"]]
     assert tables == [{"Ref": f"PrivateRouteTable{zone}"} for zone in (1, 2, 3)]
+
+
+def test_what_auth_trusts_is_the_network_itself() -> None:
+    cidr = resources_of("network")["Vpc"]["Properties"]["CidrBlock"]
+    assert templates.read("network")["Outputs"]["NetworkCidr"]["Value"] == cidr
 
 
 def test_machines_get_no_public_address(network: Mapping[str, Any]) -> None:
@@ -187,13 +196,27 @@ def test_clients_and_services_speak_modern_tls_only(services: Mapping[str, Any])
     listeners = {n: b["Properties"] for n, b in services.items() if b["Type"].endswith("V2::Listener")}
     plain = listeners.pop("ToTlsListener")
     assert plain["DefaultActions"][0]["RedirectConfig"]["Protocol"] == "HTTPS"
-    assert set(listeners) == {"PublicListener", "ToAuthListener", "ToMetadataListener"}
+    assert set(listeners) == {"PublicListener", "ToAuthListener", "ToMetadataListener", "ToNotifyListener"}
     for listener in listeners.values():
         assert listener["Protocol"] == "HTTPS"
         assert listener["SslPolicy"].startswith("ELBSecurityPolicy-TLS13-1-2-Res")
 
 
-@pytest.mark.parametrize("group", ["Auth", "Metadata", "Notify", "AuthInternal", "MetadataInternal"])
+@pytest.mark.parametrize("service", ["Auth", "Metadata", "Notify"])
+def test_a_service_that_others_call_has_a_door_of_its_own(services: Mapping[str, Any], service: str) -> None:
+    balancer = services["InternalLoadBalancer"]["Properties"]
+    assert {"Ref": f"To{service}SecurityGroup"} in balancer["SecurityGroups"]
+    door = services[f"To{service}Listener"]["Properties"]
+    assert door["LoadBalancerArn"] == {"Ref": "InternalLoadBalancer"}
+    assert port(door["Port"]) == f"To{service}"
+    [action] = door["DefaultActions"]
+    assert action["TargetGroupArn"] == {"Ref": f"{service}InternalTargets"}
+    group = services[f"{service}Group"]
+    assert {"Ref": f"{service}InternalTargets"} in group["Properties"]["TargetGroupARNs"]
+    assert f"To{service}Listener" in group["DependsOn"], "targets without a listener are never healthy"
+
+
+@pytest.mark.parametrize("group", ["Auth", "Metadata", "Notify", "AuthInternal", "MetadataInternal", "NotifyInternal"])
 def test_services_are_grpc_targets_asked_for_their_health(services: Mapping[str, Any], group: str) -> None:
     target = services[f"{group}Targets"]["Properties"]
     assert target["ProtocolVersion"] == "GRPC"

@@ -1,11 +1,15 @@
 """What the services are told."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from stack.services import NAMES, Wiring, environment
+from gateway.settings import Settings as GatewaySettings
+from runtime.settings import load
+from stack.balancer import Balanced
+from stack.services import NAMES, Ports, Wiring, environment
 
 
 @pytest.fixture
@@ -47,3 +51,29 @@ def test_each_process_has_a_port_of_its_own_for_metrics(wiring, monkeypatch, ask
     assert listen(wiring(SYNCLINE_METRICS_LISTEN=asked)) == told
     monkeypatch.setenv("SYNCLINE_METRICS_LISTEN", asked)
     assert listen(wiring()) == told
+
+
+class Named:
+    """Resources that are called like their attributes."""
+
+    def __getattr__(self, name: str) -> str:
+        return name
+
+
+def test_behind_the_balancer_every_gateway_finds_and_tells_the_one_endpoint(wiring, monkeypatch):
+    resources: Any = Named()
+    made = dataclasses.replace(wiring(), ports=Ports(8080), resources=resources)
+    _, *children = Balanced(gateway=2)(made)
+    gateways = [child for child in children if child.name.startswith("gateway-")]
+    assert len(gateways) == 2
+    for gateway in gateways:
+        with monkeypatch.context() as environment:
+            for name, value in gateway.env.items():
+                environment.setenv(name, value)
+            settings = load(GatewaySettings)
+        edge = "127.0.0.1:8080"
+        assert {settings.auth_target, settings.metadata_target, settings.notify_target} == {edge}
+        assert {settings.public_auth, settings.public_metadata, settings.public_notify} == {edge}
+        assert settings.public_url == settings.public_s3_endpoint == f"http://{edge}"
+    [auth, _] = [child for child in children if child.name.startswith("auth-")]
+    assert auth.env["SYNCLINE_TRUSTED_PROXIES"] == "1"

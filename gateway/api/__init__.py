@@ -1,0 +1,35 @@
+"""REST: each module parses requests, calls the services, formats and returns."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import APIRouter
+
+from gateway.api import accounts, contents, events, history, links, nodes, spaces, trees, uploads
+from gateway.problems import MEDIA_TYPE
+
+_PROBLEM: Final = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
+    400: {"description": "The request is wrong and must be changed."},
+    401: {"description": "Nobody is signed in, or no longer."},
+    403: {"description": "The caller may not do this, or the request came from another site."},
+    404: {"description": "There is no such thing, or not for this caller."},
+    408: {"description": "The body of the request did not arrive in time."},
+    409: {"description": "The state moved on, or something is in the way: look again and decide anew."},
+    412: {"description": "It is not in the state that `If-Match` names, or something must be changed first."},
+    413: {"description": "The body of the request is too large."},
+    415: {"description": "The body of the request is no JSON."},
+    429: {"description": "A limit is reached: wait, as `retry-after` says."},
+    500: {"description": "A defect on our side; the request id finds it in the logs."},
+    503: {"description": "A passing fault: the same request may be repeated."},
+}
+
+
+def router() -> APIRouter:
+    """All operations. Each can be answered by any of the problems."""
+    # Only described, and not as models: each operation would build a serialiser of its own for each of them.
+    routes = APIRouter(responses={status: {**told, **_PROBLEM} for status, told in _PROBLEMS.items()})
+    for module in (accounts, spaces, nodes, trees, contents, history, uploads, links, events):
+        routes.include_router(module.router)
+    return routes

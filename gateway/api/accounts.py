@@ -1,0 +1,132 @@
+"""Accounts, sessions, devices and keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path, Request, Response
+
+from core.identifiers import new_request_id
+from gateway.api import models, shapes
+from gateway.api.caller import COOKIE, Behind, Caller, Signed, check_origin, csrf_token, peer
+from gateway.api.identifiers import TextId
+from gateway.services import Services, ask
+from syncline.auth.v1 import auth_pb2
+
+router: Final = APIRouter(tags=["accounts"])
+
+_COOKIE_SECONDS: Final = 30 * 86_400
+"""As long as a browser's key lives unused."""
+
+DeviceId = Annotated[TextId, Path(description="The device.")]
+
+
+@router.post("/accounts", status_code=201)
+async def sign_up(body: models.SignUp, request: Request, response: Response, services: Behind) -> models.SignedIn:
+    """Make an account, with its personal space, and sign its first device in."""
+    check_origin(request)
+    answer = await ask(
+        services.auth.SignUp,
+        auth_pb2.SignUpRequest(
+            email=body.email, password=body.password, device_name=body.device_name, kind=_kind(body.browser)
+        ),
+        peer=peer(request),
+    )
+    return _signed_in(answer, response)
+
+
+@router.post("/sessions", status_code=201)
+async def sign_in(body: models.SignIn, request: Request, response: Response, services: Behind) -> models.SignedIn:
+    """Sign a device in."""
+    check_origin(request)
+    answer = await ask(
+        services.auth.SignIn,
+        auth_pb2.SignInRequest(
+            email=body.email, password=body.password, device_name=body.device_name, kind=_kind(body.browser)
+        ),
+        peer=peer(request),
+    )
+    return _signed_in(answer, response)
+
+
+@router.post("/sessions/refresh")
+async def refresh(body: models.Refresh, services: Behind) -> models.Tokens:
+    """Trade a refresh token for new tokens; it is spent by that."""
+    answer = await ask(services.auth.RefreshToken, auth_pb2.RefreshTokenRequest(refresh_token=body.refresh_token))
+    return shapes.tokens(answer.tokens)
+
+
+@router.get("/session")
+async def session(caller: Signed, services: Behind) -> models.SignedIn:
+    """Who is signed in; for a browser with the token that its changes must carry."""
+    answer = await ask(services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
+    return models.SignedIn(
+        account=shapes.account(answer.account),
+        device=shapes.device(answer.device, current=answer.device.device_id),
+        csrf_token=csrf_token(caller.key) if caller.browser else None,
+    )
+
+
+@router.delete("/session", status_code=204)
+async def sign_out(response: Response, caller: Signed, services: Behind) -> None:
+    """Sign the calling device out."""
+    await ask(services.auth.SignOut, auth_pb2.SignOutRequest(), token=caller.token)
+    if caller.keys is not None:
+        caller.keys.forget(caller.key)
+    if caller.browser:
+        response.delete_cookie(COOKIE, path="/", secure=True, httponly=True, samesite="strict")
+
+
+@router.get("/devices")
+async def list_devices(caller: Signed, services: Behind) -> models.Devices:
+    """The caller's devices, browsers and programs, newest first."""
+    here = await _calling(caller, services)
+    answer = await ask(services.auth.ListDevices, auth_pb2.ListDevicesRequest(), token=caller.token)
+    return models.Devices(devices=[shapes.device(device, current=here) for device in answer.devices])
+
+
+@router.delete("/devices/{device_id}", status_code=204)
+async def revoke_device(device_id: DeviceId, caller: Signed, services: Behind) -> None:
+    """Sign a device out, or revoke a key."""
+    await ask(services.auth.RevokeDevice, auth_pb2.RevokeDeviceRequest(device_id=device_id), token=caller.token)
+
+
+@router.get("/keys")
+async def list_keys(caller: Signed, services: Behind) -> models.Devices:
+    """The caller's keys for programs that are not revoked, newest first."""
+    answer = await ask(services.auth.ListDevices, auth_pb2.ListDevicesRequest(), token=caller.token)
+    keys = [one for one in answer.devices if one.kind == auth_pb2.DEVICE_KIND_PROGRAM and not one.revoked_at_ms]
+    return models.Devices(devices=[shapes.device(key, current="") for key in keys])
+
+
+@router.post("/keys", status_code=201)
+async def create_key(body: models.NewKey, caller: Signed, services: Behind) -> models.Key:
+    """Make a key by which a program acts in the caller's name. It is told this once."""
+    answer = await ask(
+        services.auth.CreateKey,
+        auth_pb2.CreateKeyRequest(request_id=new_request_id(), name=body.name, expires_at_ms=body.expires_at_ms),
+        token=caller.token,
+    )
+    return models.Key(device=shapes.device(answer.device, current=""), key=answer.key)
+
+
+async def _calling(caller: Caller, services: Services) -> str:
+    answer = await ask(services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
+    return answer.device.device_id
+
+
+def _signed_in(answer: auth_pb2.SignUpResponse | auth_pb2.SignInResponse, response: Response) -> models.SignedIn:
+    told = models.SignedIn(
+        account=shapes.account(answer.account), device=shapes.device(answer.device, current=answer.device.device_id)
+    )
+    response.headers["cache-control"] = "no-store"
+    if not answer.key:
+        return told.model_copy(update={"tokens": shapes.tokens(answer.tokens)})
+    response.set_cookie(
+        COOKIE, answer.key, max_age=_COOKIE_SECONDS, path="/", secure=True, httponly=True, samesite="strict"
+    )
+    return told.model_copy(update={"csrf_token": csrf_token(answer.key)})
+
+
+def _kind(browser: bool) -> auth_pb2.DeviceKind.ValueType:
+    return auth_pb2.DEVICE_KIND_BROWSER if browser else auth_pb2.DEVICE_KIND_CLIENT

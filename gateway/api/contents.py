@@ -1,0 +1,119 @@
+"""Contents of files, by path and by id, as they are and as they were."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import unquote
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from core.errors import InvalidArgument
+from core.identifiers import SpaceId
+from core.names import normalize, split_path
+from core.tree import Content, NodeKind
+from gateway import paths  # noqa: F401 # registers `any_path`
+from gateway.api.caller import Behind, Caller, Signed
+from gateway.api.history import Number
+from gateway.api.identifiers import Node, Space, node_of
+from gateway.content import Contents
+from gateway.download import NotAFile, download
+from gateway.services import Services, ask, known_node
+from syncline.metadata.v1 import metadata_pb2
+from wire.tree import content_from_wire
+
+router: Final = APIRouter(tags=["contents"])
+
+_BINARY: Final = {"content": {"*/*": {"schema": {"type": "string", "format": "binary"}}}}
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    200: {"description": "The content.", **_BINARY},
+    206: {"description": "The part that `Range` names.", **_BINARY},
+    304: {"description": "The caller has it already: `If-None-Match` names it."},
+    416: {"description": "The range begins after the end.", "content": {"application/problem+json": {}}},
+}
+Disposition = Annotated[
+    Literal["attachment", "inline"],
+    Query(description="`inline`: to be shown in a page. Types that could run there are then still only saved."),
+]
+
+
+@router.api_route(
+    "/spaces/{space}/content/{path:any_path}", methods=["GET", "HEAD"], response_class=Response, responses=RESPONSES
+)
+async def content(
+    request: Request,
+    space: Space,
+    caller: Signed,
+    services: Behind,
+    path: Annotated[str, Path(description="From the top of the space, `/` between names.")],
+    disposition: Disposition = "attachment",
+) -> Response:
+    """A file's content, by its path."""
+    asked = metadata_pb2.GetNodeRequest(space_id=space, path=_path(request, path))
+    return await _current(request, space, asked, caller, services, disposition)
+
+
+@router.api_route(
+    "/spaces/{space}/nodes/{node}/content", methods=["GET", "HEAD"], response_class=Response, responses=RESPONSES
+)
+async def node_content(
+    request: Request,
+    space: Space,
+    node: Node,
+    caller: Signed,
+    services: Behind,
+    disposition: Disposition = "attachment",
+) -> Response:
+    """A file's content, by its id."""
+    asked = metadata_pb2.GetNodeRequest(space_id=space, node=node_of(node))
+    return await _current(request, space, asked, caller, services, disposition)
+
+
+@router.api_route(
+    "/spaces/{space}/nodes/{node}/versions/{number}/content",
+    methods=["GET", "HEAD"],
+    response_class=Response,
+    responses=RESPONSES,
+)
+async def version_content(
+    request: Request,
+    space: Space,
+    node: Node,
+    number: Number,
+    caller: Signed,
+    services: Behind,
+    disposition: Disposition = "attachment",
+) -> Response:
+    """The content that a file had."""
+    asked = metadata_pb2.GetVersionRequest(space_id=space, node=node_of(node), version=number)
+    answer = await ask(services.metadata.GetVersion, asked, token=caller.token)
+    found = content_from_wire(answer.version.content)
+    return await _answer(request, space, answer.node.name, found, disposition)
+
+
+async def _current(
+    request: Request,
+    space: str,
+    asked: metadata_pb2.GetNodeRequest,
+    caller: Caller,
+    services: Services,
+    disposition: str,
+) -> Response:
+    answer = await ask(services.metadata.GetNode, asked, token=caller.token)
+    node = known_node(answer.node)
+    if node.kind is not NodeKind.FILE or node.content is None:
+        raise NotAFile
+    return await _answer(request, space, node.name, node.content, disposition)
+
+
+async def _answer(request: Request, space: str, name: str, content: Content, disposition: str) -> Response:
+    contents: Contents = request.app.state.contents
+    return await download(request, SpaceId(space), name, content, contents, inline=disposition == "inline")
+
+
+def _path(request: Request, path: str) -> str:
+    """The path as it travels; InvalidArgument if it breaks a rule. Names from some systems come decomposed."""
+    try:  # the server replaces bytes that are no UTF-8, which would name another file
+        unquote(request.scope["raw_path"].decode("ascii"), errors="strict")
+    except UnicodeDecodeError:
+        raise InvalidArgument("the path is not valid UTF-8") from None
+    return "/".join(split_path(normalize(path)))

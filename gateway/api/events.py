@@ -1,0 +1,87 @@
+"""Live: server-sent events, rung by notify's doorbells."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from starlette.responses import StreamingResponse
+from starlette.types import Send
+
+from core.errors import InvalidArgument, SynclineError
+from gateway.api.caller import Behind, Signed
+from gateway.api.identifiers import TextId
+from gateway.services import ask, stream
+from syncline.auth.v1 import auth_pb2
+from syncline.notify.v1 import notify_pb2
+
+router: Final = APIRouter(tags=["events"])
+
+_MOST_SPACES: Final = 100
+
+
+class Events(StreamingResponse):
+    """A stream of events. The first one says that from now on no change goes unannounced."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, first: notify_pb2.WatchResponse, rest: AsyncGenerator[notify_pb2.WatchResponse, None]) -> None:
+        super().__init__((), headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._first = first
+        self._rest = rest
+
+    async def stream_response(self, send: Send) -> None:
+        """See StreamingResponse."""
+        async with aclosing(self._rest):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._tell(send, self._first)
+            try:
+                async for message in self._rest:
+                    await self._tell(send, message)
+            except SynclineError:  # the browser comes again by itself, and then learns what is wrong
+                pass
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _tell(self, send: Send, message: notify_pb2.WatchResponse) -> None:
+        if message.WhichOneof("kind") == "doorbell":
+            body = _event("doorbell", {"space_id": message.doorbell.space_id, "seq": message.doorbell.seq})
+        else:
+            body = _event("heartbeat", {})
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+@router.get(
+    "/events",
+    status_code=200,
+    response_class=Events,
+    responses={
+        200: {
+            "description": "Events `doorbell` and `heartbeat`, until the client goes.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        }
+    },
+)
+async def watch(
+    caller: Signed,
+    services: Behind,
+    space: Annotated[
+        list[TextId] | None,
+        Query(max_length=_MOST_SPACES, description="These; else all of the caller's."),
+    ] = None,
+) -> Events:
+    """Server-sent events: `doorbell` with a space's new sequence number, `heartbeat` every 25 s."""
+    if space is None:
+        answer = await ask(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token)
+        space = [found.space_id for found in answer.spaces][:_MOST_SPACES]
+    if not space:
+        raise InvalidArgument("there is no space to watch")
+    rest = stream(services.notify.Watch, notify_pb2.WatchRequest(space_ids=space), token=caller.token)
+    first = await anext(rest, None)  # what fails at once still has a status to say so
+    return Events(first or notify_pb2.WatchResponse(), rest)
+
+
+def _event(name: str, data: object) -> bytes:
+    return f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()

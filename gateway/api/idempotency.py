@@ -1,0 +1,55 @@
+"""Request ids: random, or following from an `Idempotency-Key`, so that a repeated request is done once."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header
+from starlette.requests import Request
+
+from core.identifiers import RequestId, new_request_id
+from gateway.api.caller import Signed, claimed
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Any text that stands for this request: repeated with it, it is done once and answered the same.",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestName:
+    """The id under which the services know a request, and whether the caller can repeat it."""
+
+    id: RequestId
+    given: bool
+
+
+async def request_name(request: Request, caller: Signed, idempotency_key: IdempotencyKey = None) -> RequestName:
+    """The name of a request that changes something."""
+    if idempotency_key is None:
+        return RequestName(new_request_id(), given=False)
+    seen = hashlib.sha256(b"syncline request\0")
+    # A key stands for a request of one person: with another body or address it names another request.
+    for part in (
+        claimed(caller.token, "sub").encode(),
+        idempotency_key.encode(),
+        request.method.encode(),
+        request.url.path.encode(),
+    ):
+        seen.update(len(part).to_bytes(4, "big") + part)
+    seen.update(await request.body())
+    return RequestName(RequestId(seen.digest()[:16]), given=True)
+
+
+Named = Annotated[RequestName, Depends(request_name)]
+
+
+def derived(request: RequestId, index: int) -> RequestId:
+    """The id of one of several requests that make up one."""
+    return RequestId(hashlib.sha256(request + index.to_bytes(4, "big")).digest()[:16])

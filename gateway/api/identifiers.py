@@ -1,0 +1,35 @@
+"""Ids in paths and bodies: nodes as 32 hex digits or `root`, everything else as the services have it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import Path
+from pydantic import StringConstraints
+
+from core.blocks import Digest
+from core.identifiers import ROOT, NodeId
+
+_NODE: Final = r"^(?:[0-9a-f]{32}|root)$"
+
+TextId = Annotated[str, StringConstraints(pattern=r"^[a-z2-7]{26}$")]
+NodeText = Annotated[str, StringConstraints(pattern=_NODE)]
+HexDigest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+Space = Annotated[TextId, Path(description="The space.")]
+Node = Annotated[NodeText, Path(description="The node's id; `root` for the top of the space.")]
+
+
+def node_of(text: str) -> NodeId:
+    """The id behind its text, which a model or path has checked."""
+    return ROOT if text == "root" else NodeId(bytes.fromhex(text))
+
+
+def text_of(node: bytes) -> str:
+    """A node id as text."""
+    return "root" if node == ROOT else node.hex()
+
+
+def digest_of(text: str) -> Digest:
+    """The digest behind its text, which a model has checked."""
+    return Digest(bytes.fromhex(text))

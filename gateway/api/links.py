@@ -1,0 +1,215 @@
+"""Public links: made by members, opened by whoever has one.
+
+A visitor opens a link and gets a cookie for it, `__Host-link-{link id}`, which reads the linked node and what is below
+it, and nothing else anywhere. There is nothing that a visitor could change, and so no CSRF.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from core.errors import Unauthenticated
+from core.identifiers import ROOT, SpaceId
+from core.tree import NodeKind
+from gateway.api import models, shapes
+from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, claimed, peer
+from gateway.api.contents import RESPONSES, Disposition
+from gateway.api.idempotency import Named
+from gateway.api.identifiers import Node, Space, TextId, node_of, text_of
+from gateway.api.nodes import PageSize, PageToken
+from gateway.api.trees import ZIP, answer, children_of, these
+from gateway.content import Contents
+from gateway.download import NotAFile, download
+from gateway.services import Services, ask, known_node
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import metadata_pb2
+
+router: Final = APIRouter(tags=["links"])
+
+LinkId = Annotated[TextId, Path(description="The link.")]
+
+_COOKIE: Final = "__Host-link-"
+
+
+@router.get("/spaces/{space}/links")
+async def list_links(space: Space, caller: Signed, services: Behind) -> models.Links:
+    """The public links of a space, newest first."""
+    answered = await ask(services.auth.ListLinks, auth_pb2.ListLinksRequest(space_id=space), token=caller.token)
+    return models.Links(links=[shapes.link(link) for link in answered.links])
+
+
+@router.post("/spaces/{space}/links", status_code=201)
+async def create_link(
+    space: Space, body: models.NewLink, request: Request, name: Named, caller: Signed, services: Behind
+) -> models.CreatedLink:
+    """Make a public link to a file or directory, or with `root` to the whole space. Its address is told this once."""
+    node = node_of(body.node)
+    if node != ROOT:  # a link to nothing would open nothing
+        asked = metadata_pb2.GetNodeRequest(space_id=space, node=node)
+        await ask(services.metadata.GetNode, asked, token=caller.token)
+    made = await ask(
+        services.auth.CreateLink,
+        auth_pb2.CreateLinkRequest(
+            request_id=name.id,
+            space_id=space,
+            node=node,
+            password=body.password or "",
+            expires_at_ms=body.expires_at_ms or 0,
+            max_downloads=body.max_downloads or 0,
+        ),
+        token=caller.token,
+    )
+    base = request.app.state.public_url or str(request.base_url).rstrip("/")
+    link = shapes.link(made.link)
+    return models.CreatedLink(**link.model_dump(), token=made.token, url=f"{base}/l/{made.token}")
+
+
+@router.delete("/spaces/{space}/links/{link_id}", status_code=204)
+async def revoke_link(space: Space, link_id: LinkId, name: Named, caller: Signed, services: Behind) -> None:
+    """End a public link."""
+    await ask(
+        services.auth.RevokeLink,
+        auth_pb2.RevokeLinkRequest(request_id=name.id, space_id=space, link_id=link_id),
+        token=caller.token,
+    )
+
+
+@router.post("/links/open")
+async def open_link(body: models.OpenLink, request: Request, response: Response, services: Behind) -> models.OpenedLink:
+    """Open a public link. The cookie that is set, or the token, reads what it leads to."""
+    check_origin(request)
+    opened = await ask(
+        services.auth.OpenLink,
+        auth_pb2.OpenLinkRequest(token=body.token, password=body.password),
+        peer=peer(request),
+    )
+    link, node = opened.link, None
+    if link.node != ROOT:
+        asked = metadata_pb2.GetNodeRequest(space_id=link.space_id, node=link.node)
+        found = await ask(services.metadata.GetNode, asked, token=opened.access_token)
+        node = shapes.node_of(found.node)
+    response.headers["cache-control"] = "no-store"
+    response.set_cookie(
+        f"{_COOKIE}{link.link_id}", opened.access_token, path="/", secure=True, httponly=True, samesite="strict"
+    )
+    return models.OpenedLink(
+        link_id=link.link_id,
+        access_token=opened.access_token,
+        access_expires_at_ms=opened.access_expires_at_ms,
+        node=node,
+        top=text_of(link.node),
+        expires_at_ms=link.expires_at_ms or None,
+        max_downloads=link.max_downloads or None,
+        downloads=link.downloads,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Visitor:
+    """Who has opened a link: the token that reads what it leads to, and the space in which that is."""
+
+    token: str
+    space: SpaceId
+
+
+async def visitor(request: Request, link_id: LinkId) -> Visitor:
+    """The visitor; Unauthenticated if the link was not opened."""
+    authorization = request.headers.get("authorization")
+    token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
+    if claimed(token, "sub") != link_id:  # what the token claims is proven by the services
+        raise Unauthenticated("this link is not open: open it again")
+    return Visitor(token, SpaceId(claimed(token, "spc")))
+
+
+Visiting = Annotated[Visitor, Depends(visitor)]
+
+
+@router.get("/links/{link_id}/nodes/{node}")
+async def get_linked_node(link_id: LinkId, node: Node, visitor: Visiting, services: Behind) -> models.Located:  # noqa: ARG001
+    """A node that a link leads to; the path is told from the linked node on."""
+    asked = metadata_pb2.GetNodeRequest(space_id=visitor.space, node=node_of(node))
+    answered = await ask(services.metadata.GetNode, asked, token=visitor.token)
+    return shapes.located(known_node(answered.node), answered.path)
+
+
+@router.get("/links/{link_id}/nodes/{node}/children")
+async def list_linked_children(
+    link_id: LinkId,  # noqa: ARG001
+    node: Node,
+    visitor: Visiting,
+    services: Behind,
+    page_size: PageSize = 1000,
+    page_token: PageToken = "",
+) -> models.Nodes:
+    """What a directory holds that a link leads to, by name."""
+    asked = metadata_pb2.ListNodesRequest(
+        space_id=visitor.space, parent=node_of(node), page_size=page_size, page_token=page_token
+    )
+    answered = await ask(services.metadata.ListNodes, asked, token=visitor.token)
+    return models.Nodes(
+        nodes=[shapes.node_of(child) for child in answered.nodes], next_page_token=answered.next_page_token or None
+    )
+
+
+@router.api_route(
+    "/links/{link_id}/nodes/{node}/content", methods=["GET", "HEAD"], response_class=Response, responses=RESPONSES
+)
+async def linked_content(
+    request: Request,
+    link_id: LinkId,  # noqa: ARG001
+    node: Node,
+    visitor: Visiting,
+    services: Behind,
+    disposition: Disposition = "attachment",
+) -> Response:
+    """The content of a file that a link leads to. It counts as a download if the link allows only so many of these."""
+    asked = metadata_pb2.GetNodeRequest(space_id=visitor.space, node=node_of(node))
+    found = known_node((await ask(services.metadata.GetNode, asked, token=visitor.token)).node)
+    if found.kind is not NodeKind.FILE or found.content is None:
+        raise NotAFile
+    limited = request.method == "GET" and await _count(services, visitor)
+    contents: Contents = request.app.state.contents
+    return await download(
+        request,
+        visitor.space,
+        found.name,
+        found.content,
+        contents,
+        inline=disposition == "inline",
+        # A download in parts would not be counted once.
+        in_parts=not limited,
+    )
+
+
+@router.get("/links/{link_id}/nodes/{node}/archive", response_class=Response, responses=ZIP)
+async def linked_archive(
+    request: Request,
+    link_id: LinkId,  # noqa: ARG001
+    node: Node,
+    visitor: Visiting,
+    services: Behind,
+) -> Response:
+    """A directory that a link leads to, as a ZIP file. It counts as one download."""
+    caller = Caller(visitor.token)
+    if node == "root":
+        tops, name = children_of(services, caller, visitor.space, ROOT), "space"
+        await ask(
+            services.metadata.ListNodes,
+            metadata_pb2.ListNodesRequest(space_id=visitor.space, page_size=1),
+            token=visitor.token,
+        )
+    else:
+        asked = metadata_pb2.GetNodeRequest(space_id=visitor.space, node=node_of(node))
+        found = known_node((await ask(services.metadata.GetNode, asked, token=visitor.token)).node)
+        tops, name = these([found]), found.name
+    await _count(services, visitor)
+    return await answer(request, visitor.space, tops, services, caller, name=name)
+
+
+async def _count(services: Services, visitor: Visitor) -> bool:
+    """Count a download; whether they are limited. LinkExhausted."""
+    counted = await ask(services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=visitor.token)
+    return counted.limited

@@ -1,0 +1,504 @@
+"""What travels as JSON. Digests and node ids are lower-case hex, times milliseconds since 1970, sizes bytes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
+
+from core.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from core.tree import MAX_MUTATIONS
+from gateway.api.identifiers import HexDigest, NodeText
+
+MAX_OBJECTS: int = 1000
+MAX_UPLOADS: int = 100
+_SIGNED_64 = 2**63 - 1
+
+Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]
+Password = Annotated[str, StringConstraints(max_length=1024)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
+# A device may have files whose names hold control characters, and keeps them; nobody who sends one here means it.
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+TimeMs = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
+Size = Annotated[int, Field(ge=0, le=_SIGNED_64)]
+Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
+
+
+class Given(BaseModel):
+    """What comes in: a field that does not exist is an error and not ignored."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Told(BaseModel):
+    """What goes out."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Problem(Told):
+    """Any error (RFC 9457). Programs branch on `reason`, which is the same in gRPC."""
+
+    title: str
+    status: int
+    detail: str
+    reason: str
+    request_id: str
+    details: dict[str, Any] = {}
+
+
+# ---- accounts and devices
+
+
+class SignUp(Given):
+    """A new account. `browser` sets the cookie and makes no refresh token."""
+
+    email: Email
+    password: Password
+    device_name: Label
+    browser: bool = False
+
+
+class SignIn(SignUp):
+    """A device signs in."""
+
+
+class Refresh(Given):
+    """A spent refresh token's successor is asked for."""
+
+    refresh_token: Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+
+
+class Tokens(Told):
+    """What a signed-in device holds; a browser holds a cookie instead."""
+
+    access_token: str
+    access_expires_at_ms: int
+    refresh_token: str
+
+
+class Account(Told):
+    """A person."""
+
+    user_id: str
+    email: str
+    personal_space_id: str
+
+
+class Device(Told):
+    """An installed client, a browser, or a program with a key."""
+
+    device_id: str
+    name: str
+    kind: Literal["client", "browser", "program"]
+    created_at_ms: int
+    last_seen_at_ms: int
+    expires_at_ms: int | None
+    revoked_at_ms: int | None
+    current: bool
+
+
+class SignedIn(Told):
+    """`tokens` for a program, `csrf_token` for a browser."""
+
+    account: Account
+    device: Device
+    tokens: Tokens | None = None
+    csrf_token: str | None = None
+
+
+class Devices(Told):
+    """Newest first."""
+
+    devices: list[Device]
+
+
+class NewKey(Given):
+    """A key by which a program acts in the caller's name."""
+
+    name: Label
+    expires_at_ms: TimeMs
+
+
+class Key(Told):
+    """A key, told this once."""
+
+    device: Device
+    key: str
+
+
+# ---- spaces
+
+RoleName = Literal["owner", "editor", "viewer"]
+
+
+class Space(Told):
+    """A space as the caller sees it."""
+
+    space_id: str
+    name: str
+    role: RoleName
+    personal: bool
+
+
+class Spaces(Told):
+    """The personal one first, the others by name."""
+
+    spaces: list[Space]
+
+
+class NewSpace(Given):
+    """A shared space."""
+
+    name: Label
+
+
+class Usage(Told):
+    """How far a space is."""
+
+    head: int
+    used_bytes: int
+    quota_bytes: int
+
+
+class Member(Told):
+    """A grant."""
+
+    user_id: str
+    email: str
+    role: RoleName
+
+
+class Members(Told):
+    """By address."""
+
+    space_name: str
+    members: list[Member]
+
+
+class NewRole(Given):
+    """A role for a person."""
+
+    role: RoleName
+
+
+# ---- nodes
+
+KindName = Literal["file", "directory", "symlink"]
+
+
+class Node(Told):
+    """A node's state. `etag` is its entity tag, for `If-Match`."""
+
+    id: str
+    parent: str
+    name: str
+    kind: KindName
+    version: int
+    etag: str
+    seq: int
+    size: int | None = None
+    digest: str | None = None
+    mtime_ms: int | None = None
+    executable: bool = False
+    target: str | None = None
+    media_type: str | None = None
+    user_id: str
+    device_id: str
+    committed_at_ms: int
+    deleted_at_ms: int | None = None
+
+
+class Located(Node):
+    """A node and its path from the top of the space."""
+
+    path: str
+
+
+class Nodes(Told):
+    """One page; `next_page_token` leads to the next."""
+
+    nodes: list[Node]
+    next_page_token: str | None = None
+
+
+class FoundNodes(Told):
+    """One page, by path."""
+
+    nodes: list[Located]
+    next_page_token: str | None = None
+
+
+class NewFolder(Given):
+    """A directory to make."""
+
+    parent: NodeText
+    name: Name
+
+
+class Move(Given):
+    """Where a node goes and what it is called; what is left out stays."""
+
+    parent: NodeText | None = None
+    name: Name | None = None
+
+
+class Copy(Given):
+    """Where a copy goes and what it is called."""
+
+    parent: NodeText
+    name: Name
+
+
+class Restore(Given):
+    """Where a node of the trash goes and what it is called; what is left out is as it was."""
+
+    parent: NodeText | None = None
+    name: Name | None = None
+
+
+class Version(Told):
+    """One content of a file."""
+
+    version: int
+    size: int
+    digest: str
+    mtime_ms: int
+    user_id: str
+    device_id: str
+    committed_at_ms: int
+
+
+class Versions(Told):
+    """Newest first."""
+
+    versions: list[Version]
+    next_page_token: str | None = None
+
+
+ChangeName = Literal["created", "updated", "moved", "deleted", "restored"]
+
+
+class Activity(Told):
+    """One change to one node."""
+
+    seq: int
+    change: ChangeName
+    node: Node
+    from_name: str | None
+    from_parent: str | None
+    user_id: str
+    device_id: str
+    committed_at_ms: int
+
+
+class Activities(Told):
+    """Newest first."""
+
+    activities: list[Activity]
+    next_page_token: str | None = None
+
+
+# ---- uploads
+
+
+class WantedObject(Given):
+    """An object that the caller could upload."""
+
+    sha256: HexDigest
+    size: Annotated[int, Field(ge=1, le=MAX_OBJECT_BYTES)]
+
+
+class WantedObjects(Given):
+    """Objects that the caller could upload."""
+
+    objects: Annotated[list[WantedObject], Field(min_length=1, max_length=MAX_UPLOADS)]
+
+
+class Upload(Told):
+    """How to upload an object, straight to S3 and with exactly these headers; nothing if it is stored already."""
+
+    sha256: str
+    stored: bool
+    method: Literal["PUT"] | None = None
+    url: str | None = None
+    headers: dict[str, str] | None = None
+    expires_at_ms: int | None = None
+
+
+class Uploads(Told):
+    """In the order of the request."""
+
+    uploads: list[Upload]
+
+
+class Pack(Given):
+    """The blocks of a pack by offset."""
+
+    blocks: Annotated[list[HexDigest], Field(min_length=1, max_length=MAX_PACK_ENTRIES)]
+    offsets: Annotated[list[Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]], Field(max_length=MAX_PACK_ENTRIES)]
+    lengths: Annotated[list[Annotated[int, Field(ge=1, le=MAX_BLOCK)]], Field(max_length=MAX_PACK_ENTRIES)]
+
+
+class StoredObject(Given):
+    """An uploaded object: one block, or a pack of them, or a serialised manifest."""
+
+    sha256: HexDigest
+    size: Annotated[int, Field(ge=1, le=MAX_OBJECT_BYTES)]
+    pack: Pack | None = None
+    manifest: bool = False
+
+
+class StoredObjects(Given):
+    """What was uploaded."""
+
+    objects: Annotated[list[StoredObject], Field(min_length=1, max_length=MAX_OBJECTS)]
+
+
+class Sealed(Told):
+    """One verdict for each object: SEALED, or why it is not."""
+
+    verdicts: list[str]
+
+
+_Length = Annotated[int, Field(ge=1, le=MAX_BLOCK, strict=True)]
+_Offset = Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES, strict=True)]
+# JSON has no tuples: a list is one.
+_Whole = Annotated[tuple[HexDigest, _Length], Strict(strict=False)]
+_Part = Annotated[tuple[HexDigest, _Length, HexDigest, _Offset], Strict(strict=False)]
+
+
+class Content(Given):
+    """A file's content. A block is `[sha256, length]`, or `[sha256, length, object, offset]` as a part of a pack."""
+
+    digest: HexDigest
+    size: Size
+    mtime_ms: TimeMs = 0
+    executable: bool = False
+    blocks: Annotated[list[_Whole | _Part], Field(max_length=1024)] = []
+    manifest_object: HexDigest | None = None
+
+
+class Made(Given):
+    """The directory that an earlier change of the same request makes."""
+
+    change: Annotated[int, Field(ge=0, lt=MAX_MUTATIONS)]
+
+
+class Create(Given):
+    """A file or directory to make."""
+
+    parent: NodeText | Made
+    name: Name
+    kind: Literal["file", "directory"]
+    content: Content | None = None
+
+
+class Update(Given):
+    """A new version of a file; refused unless `base_version` is current."""
+
+    node: NodeText
+    base_version: Number
+    content: Content
+
+
+class Change(Given):
+    """One change: one of both."""
+
+    create: Create | None = None
+    update: Update | None = None
+
+
+class Changes(Given):
+    """Applied in order, in one journal entry, each with its own verdict."""
+
+    changes: Annotated[list[Change], Field(min_length=1, max_length=MAX_MUTATIONS)]
+
+
+class Result(Told):
+    """ACCEPTED and the node's new state; or why not, and the node that stands in the way."""
+
+    verdict: str
+    node: Node | None = None
+
+
+class Results(Told):
+    """One result for each change, in order."""
+
+    seq: int
+    results: list[Result]
+
+
+# ---- links
+
+
+class NewLink(Given):
+    """A public link to a node."""
+
+    node: NodeText
+    password: Password | None = None
+    expires_at_ms: TimeMs | None = None
+    max_downloads: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
+
+
+class Link(Told):
+    """A public link."""
+
+    link_id: str
+    node: str
+    user_id: str
+    created_at_ms: int
+    expires_at_ms: int | None
+    has_password: bool
+    max_downloads: int | None
+    downloads: int
+
+
+class CreatedLink(Link):
+    """A public link and its address, which is told this once."""
+
+    token: str
+    url: str
+
+
+class Links(Told):
+    """Newest first."""
+
+    links: list[Link]
+
+
+class OpenLink(Given):
+    """A link's token, and its password if it has one."""
+
+    token: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    password: Password = ""
+
+
+class OpenedLink(Told):
+    """What a link leads to: the node `top`, which is `root` for a whole space."""
+
+    link_id: str
+    access_token: str
+    access_expires_at_ms: int
+    top: str
+    node: Node | None
+    max_downloads: int | None
+    downloads: int
+    expires_at_ms: int | None
+
+
+# ---- notifications
+
+Mail = Literal["instant", "off"]
+
+
+class Preference(Given):
+    """When the caller is mailed about changes that others make in a space."""
+
+    mode: Mail
+
+
+class Preferred(Told):
+    """When the caller is mailed about changes that others make in a space."""
+
+    mode: Mail

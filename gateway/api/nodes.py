@@ -1,0 +1,150 @@
+"""Files and directories: look, make, move, copy, delete, find."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Header, Query, Response
+from pydantic import StringConstraints
+
+from core.errors import NoSuchNode
+from core.identifiers import ROOT, NodeId
+from core.names import normalize
+from core.tree import CreateNode, DeleteNode, MoveNode, NodeKind
+from core.tree import Node as CoreNode
+from gateway.api import models, shapes
+from gateway.api.caller import Behind, Caller, Signed
+from gateway.api.commits import accepted, answered, check_etag, commit_one
+from gateway.api.idempotency import Named
+from gateway.api.identifiers import Node, Space, node_of
+from gateway.services import Services, ask, known_node
+from syncline.metadata.v1 import metadata_pb2
+
+router: Final = APIRouter(tags=["nodes"])
+
+PageSize = Annotated[int, Query(ge=1, le=1000, description="At most so many on a page.")]
+PageToken = Annotated[str, Query(max_length=2048, description="`next_page_token` of the page before.")]
+IfMatch = Annotated[
+    str | None, Header(max_length=256, description="The `etag` that the caller has seen; else nothing is changed.")
+]
+WholePath = Annotated[str, StringConstraints(max_length=4096)]
+
+
+@router.get("/spaces/{space}/nodes")
+async def find_node(
+    space: Space,
+    caller: Signed,
+    services: Behind,
+    response: Response,
+    path: Annotated[WholePath, Query(min_length=1, description="From the top of the space, `/` between names.")],
+) -> models.Located:
+    """A node by its path."""
+    request = metadata_pb2.GetNodeRequest(space_id=space, path=normalize(path))
+    answer = await ask(services.metadata.GetNode, request, token=caller.token)
+    found = known_node(answer.node)
+    response.headers["etag"] = shapes.node_etag(found)
+    return shapes.located(found, answer.path)
+
+
+@router.get("/spaces/{space}/nodes/{node}")
+async def get_node(space: Space, node: Node, caller: Signed, services: Behind, response: Response) -> models.Located:
+    """A node by its id."""
+    found, path = await read(services, caller, space, node_of(node))
+    response.headers["etag"] = shapes.node_etag(found)
+    return shapes.located(found, path)
+
+
+@router.get("/spaces/{space}/nodes/{node}/children")
+async def list_children(
+    space: Space, node: Node, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+) -> models.Nodes:
+    """What a directory holds, by name."""
+    request = metadata_pb2.ListNodesRequest(
+        space_id=space, parent=node_of(node), page_size=page_size, page_token=page_token
+    )
+    answer = await ask(services.metadata.ListNodes, request, token=caller.token)
+    return models.Nodes(
+        nodes=[shapes.node_of(child) for child in answer.nodes], next_page_token=answer.next_page_token or None
+    )
+
+
+@router.get("/spaces/{space}/search")
+async def search(
+    space: Space,
+    caller: Signed,
+    services: Behind,
+    q: Annotated[str, Query(min_length=1, max_length=255, description="Words that the name must contain.")],
+    page_size: PageSize = 100,
+    page_token: PageToken = "",
+) -> models.FoundNodes:
+    """Nodes by name."""
+    request = metadata_pb2.SearchNodesRequest(space_id=space, query=q, page_size=page_size, page_token=page_token)
+    answer = await ask(services.metadata.SearchNodes, request, token=caller.token)
+    return models.FoundNodes(
+        nodes=[shapes.located(known_node(found.node), found.path) for found in answer.found],
+        next_page_token=answer.next_page_token or None,
+    )
+
+
+@router.post("/spaces/{space}/folders", status_code=201)
+async def create_folder(
+    space: Space, body: models.NewFolder, name: Named, caller: Signed, services: Behind, response: Response
+) -> models.Node:
+    """Make a directory."""
+    mutation = CreateNode(node_of(body.parent), normalize(body.name), NodeKind.DIRECTORY)
+    made = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
+    response.headers["etag"] = shapes.node_etag(made)
+    return shapes.node(made)
+
+
+@router.patch("/spaces/{space}/nodes/{node}")
+async def move_node(
+    space: Space,
+    node: Node,
+    body: models.Move,
+    name: Named,
+    caller: Signed,
+    services: Behind,
+    response: Response,
+    if_match: IfMatch = None,
+) -> models.Node:
+    """Move or rename a node, with all that is below it."""
+    before = await answered(services, caller, space=space, name=name)
+    if before is None:
+        found, _ = await read(services, caller, space, node_of(node))
+        check_etag(found, if_match)
+        mutation = MoveNode(
+            found.id,
+            found.parent,
+            found.name,
+            node_of(body.parent) if body.parent is not None else found.parent,
+            normalize(body.name) if body.name is not None else found.name,
+        )
+        moved = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
+    else:
+        moved = accepted(before.results[0])
+    response.headers["etag"] = shapes.node_etag(moved)
+    return shapes.node(moved)
+
+
+@router.delete("/spaces/{space}/nodes/{node}", status_code=204)
+async def delete_node(
+    space: Space, node: Node, name: Named, caller: Signed, services: Behind, if_match: IfMatch = None
+) -> None:
+    """Put a node into the trash, with all that is below it."""
+    if await answered(services, caller, space=space, name=name) is not None:
+        return
+    found, _ = await read(services, caller, space, node_of(node))
+    check_etag(found, if_match)
+    mutation = DeleteNode(found.id, found.version)
+    await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
+
+
+async def read(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
+    """A live node and its path; NoSuchNode, for the top of the space too, which is no node."""
+    if node == ROOT:
+        raise NoSuchNode("the top of a space is no node of its own: list its children")
+    answer = await ask(
+        services.metadata.GetNode, metadata_pb2.GetNodeRequest(space_id=space, node=node), token=caller.token
+    )
+    return known_node(answer.node), answer.path

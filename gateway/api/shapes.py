@@ -1,0 +1,148 @@
+"""From what the services answer to what travels as JSON."""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from core.tree import Node, NodeKind
+from gateway.api import models
+from gateway.api.identifiers import text_of
+from gateway.files import content_type
+from gateway.services import known_node
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+
+_KINDS: Final[dict[NodeKind, models.KindName]] = {
+    NodeKind.FILE: "file",
+    NodeKind.DIRECTORY: "directory",
+    NodeKind.SYMLINK: "symlink",
+}
+_ROLES: Final[dict[int, models.RoleName]] = {
+    auth_pb2.ROLE_VIEWER: "viewer",
+    auth_pb2.ROLE_EDITOR: "editor",
+    auth_pb2.ROLE_OWNER: "owner",
+}
+ROLES: Final = {name: auth_pb2.Role.ValueType(role) for role, name in _ROLES.items()}
+_NANOSECONDS: Final = 1_000_000
+
+
+def node_etag(node: Node) -> str:
+    """The entity tag of a node's state: each change of a node has a sequence number of its own."""
+    return f'"{node.seq}"'
+
+
+def node(found: Node) -> models.Node:
+    """A node."""
+    return models.Node.model_validate(_node_fields(found))
+
+
+def located(found: Node, path: str) -> models.Located:
+    """A node with its path."""
+    return models.Located.model_validate(_node_fields(found) | {"path": path})
+
+
+def node_of(pb: journal_pb2.Node) -> models.Node:
+    """A node as a service sent it."""
+    return node(known_node(pb))
+
+
+def _node_fields(found: Node) -> dict[str, object]:
+    content = found.content
+    is_file = found.kind is NodeKind.FILE
+    return {
+        "id": text_of(found.id),
+        "parent": text_of(found.parent),
+        "name": found.name,
+        "kind": _KINDS[found.kind],
+        "version": found.version,
+        "etag": node_etag(found),
+        "seq": found.seq,
+        "size": content.size if content and is_file else None,
+        "digest": content.digest.hex() if content and is_file else None,
+        "mtime_ms": content.mtime_ns // _NANOSECONDS if content else None,
+        "executable": bool(content and content.executable),
+        "target": content.target if content and found.kind is NodeKind.SYMLINK else None,
+        "media_type": content_type(found.name) if is_file else None,
+        "user_id": found.user,
+        "device_id": found.device,
+        "committed_at_ms": found.committed_at_ms,
+        "deleted_at_ms": found.deleted_at_ms or None,
+    }
+
+
+def version(pb: metadata_pb2.Version) -> models.Version:
+    """A version."""
+    return models.Version(
+        version=pb.version,
+        size=pb.content.size,
+        digest=pb.content.digest.hex(),
+        mtime_ms=pb.content.mtime_ns // _NANOSECONDS,
+        user_id=pb.user_id,
+        device_id=pb.device_id,
+        committed_at_ms=pb.committed_at_ms,
+    )
+
+
+def activity(pb: metadata_pb2.Activity) -> models.Activity:
+    """A change."""
+    return models.Activity(
+        seq=pb.seq,
+        change=cast("models.ChangeName", journal_pb2.Change.Name(pb.change).removeprefix("CHANGE_").lower()),
+        node=node_of(pb.node),
+        from_name=pb.from_name if pb.from_parent else None,
+        from_parent=text_of(pb.from_parent) if pb.from_parent else None,
+        user_id=pb.user_id,
+        device_id=pb.device_id,
+        committed_at_ms=pb.committed_at_ms,
+    )
+
+
+def account(pb: auth_pb2.Account) -> models.Account:
+    """An account."""
+    return models.Account(user_id=pb.user_id, email=pb.email, personal_space_id=pb.personal_space_id)
+
+
+def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
+    """A device; `current` is the id of the calling one."""
+    kind = auth_pb2.DeviceKind.Name(pb.kind or auth_pb2.DEVICE_KIND_CLIENT).removeprefix("DEVICE_KIND_").lower()
+    return models.Device(
+        device_id=pb.device_id,
+        name=pb.name,
+        kind=kind,  # type: ignore[arg-type]  # the names of the wire
+        created_at_ms=pb.created_at_ms,
+        last_seen_at_ms=pb.last_seen_at_ms,
+        expires_at_ms=pb.expires_at_ms or None,
+        revoked_at_ms=pb.revoked_at_ms or None,
+        current=pb.device_id == current,
+    )
+
+
+def tokens(pb: auth_pb2.Tokens) -> models.Tokens:
+    """Tokens."""
+    return models.Tokens(
+        access_token=pb.access_token, access_expires_at_ms=pb.access_expires_at_ms, refresh_token=pb.refresh_token
+    )
+
+
+def space(pb: auth_pb2.Space) -> models.Space:
+    """A space."""
+    return models.Space(space_id=pb.space_id, name=pb.name, role=_ROLES[pb.role], personal=pb.personal)
+
+
+def member(pb: auth_pb2.Member) -> models.Member:
+    """A member."""
+    return models.Member(user_id=pb.user_id, email=pb.email, role=_ROLES[pb.role])
+
+
+def link(pb: auth_pb2.Link) -> models.Link:
+    """A public link."""
+    return models.Link(
+        link_id=pb.link_id,
+        node=text_of(pb.node),
+        user_id=pb.user_id,
+        created_at_ms=pb.created_at_ms,
+        expires_at_ms=pb.expires_at_ms or None,
+        has_password=pb.has_password,
+        max_downloads=pb.max_downloads or None,
+        downloads=pb.downloads,
+    )

@@ -1,0 +1,113 @@
+"""Spaces, members, and mail about them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Path
+
+from core.errors import NoSuchSpace
+from gateway.api import models, shapes
+from gateway.api.caller import Behind, Signed
+from gateway.api.idempotency import Named
+from gateway.api.identifiers import Space
+from gateway.services import ask
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import metadata_pb2
+from syncline.notify.v1 import notify_pb2
+
+router: Final = APIRouter(tags=["spaces"])
+
+Email = Annotated[models.Email, Path(description="The person's address.")]
+
+
+@router.get("/spaces")
+async def list_spaces(caller: Signed, services: Behind) -> models.Spaces:
+    """The spaces that the caller is a member of."""
+    answer = await ask(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token)
+    return models.Spaces(spaces=[shapes.space(space) for space in answer.spaces])
+
+
+@router.post("/spaces", status_code=201)
+async def create_space(body: models.NewSpace, name: Named, caller: Signed, services: Behind) -> models.Space:
+    """Make a shared space."""
+    answer = await ask(
+        services.auth.CreateSpace,
+        auth_pb2.CreateSpaceRequest(request_id=name.id, name=body.name),
+        token=caller.token,
+    )
+    return shapes.space(answer.space)
+
+
+@router.get("/spaces/{space}")
+async def get_space(space: Space, caller: Signed, services: Behind) -> models.Space:
+    """One space."""
+    answer = await ask(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token)
+    for found in answer.spaces:
+        if found.space_id == space:
+            return shapes.space(found)
+    raise NoSuchSpace
+
+
+@router.get("/spaces/{space}/usage")
+async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Usage:
+    """How much a space holds, all versions included, and its sequence number."""
+    answer = await ask(services.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=space), token=caller.token)
+    return models.Usage(head=answer.head, used_bytes=answer.used_bytes, quota_bytes=answer.quota_bytes)
+
+
+@router.get("/spaces/{space}/members")
+async def list_members(space: Space, caller: Signed, services: Behind) -> models.Members:
+    """Who is a member of a space."""
+    answer = await ask(services.auth.ListMembers, auth_pb2.ListMembersRequest(space_id=space), token=caller.token)
+    return models.Members(space_name=answer.space_name, members=[shapes.member(member) for member in answer.members])
+
+
+@router.put("/spaces/{space}/members/{email}")
+async def set_member(
+    space: Space, email: Email, body: models.NewRole, name: Named, caller: Signed, services: Behind
+) -> models.Member:
+    """Give a person a role in a space, or change it."""
+    answer = await ask(
+        services.auth.SetMember,
+        auth_pb2.SetMemberRequest(request_id=name.id, space_id=space, email=email, role=shapes.ROLES[body.role]),
+        token=caller.token,
+    )
+    return shapes.member(answer.member)
+
+
+@router.delete("/spaces/{space}/members/{email}", status_code=204)
+async def remove_member(space: Space, email: Email, name: Named, caller: Signed, services: Behind) -> None:
+    """Take a person's role away."""
+    await ask(
+        services.auth.RemoveMember,
+        auth_pb2.RemoveMemberRequest(request_id=name.id, space_id=space, email=email),
+        token=caller.token,
+    )
+
+
+@router.get("/spaces/{space}/notifications")
+async def get_notifications(space: Space, caller: Signed, services: Behind) -> models.Preferred:
+    """When the caller is mailed about a space."""
+    answer = await ask(
+        services.notify.GetPreference, notify_pb2.GetPreferenceRequest(space_id=space), token=caller.token
+    )
+    return _preferred(answer.mode)
+
+
+@router.put("/spaces/{space}/notifications")
+async def set_notifications(
+    space: Space, body: models.Preference, name: Named, caller: Signed, services: Behind
+) -> models.Preferred:
+    """Change that."""
+    mode = notify_pb2.MAIL_MODE_INSTANT if body.mode == "instant" else notify_pb2.MAIL_MODE_OFF
+    answer = await ask(
+        services.notify.SetPreference,
+        notify_pb2.SetPreferenceRequest(request_id=name.id, space_id=space, mode=mode),
+        token=caller.token,
+    )
+    return _preferred(answer.mode)
+
+
+def _preferred(mode: notify_pb2.MailMode.ValueType) -> models.Preferred:
+    return models.Preferred(mode="instant" if mode == notify_pb2.MAIL_MODE_INSTANT else "off")

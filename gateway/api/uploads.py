@@ -1,0 +1,166 @@
+"""Uploads: the caller puts objects straight into S3, has them sealed, and commits what they make up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from fastapi import APIRouter, Request
+
+from core.blocks import BlockRef, Manifest
+from core.errors import InvalidArgument
+from core.identifiers import NodeId, RequestId, SpaceId, created_node_id
+from core.names import normalize
+from core.tree import Content, CreateNode, Mutation, NodeKind, UpdateContent
+from gateway.api import models, shapes
+from gateway.api.caller import Behind, Signed
+from gateway.api.commits import commit
+from gateway.api.idempotency import Named
+from gateway.api.identifiers import Space, digest_of, node_of
+from gateway.ports import UploadAddresses, WriteCredentials
+from gateway.services import ask
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+
+router: Final = APIRouter(tags=["uploads"])
+
+_ADDRESS_SECONDS: Final = 900
+_NANOSECONDS: Final = 1_000_000
+
+
+@router.post("/spaces/{space}/uploads")
+async def create_uploads(
+    space: Space, body: models.WantedObjects, request: Request, caller: Signed, services: Behind
+) -> models.Uploads:
+    """Which objects are not stored yet, and for each of these an address to upload it to.
+
+    An address takes exactly the bytes that have this SHA-256, within 15 minutes, and never overwrites anything.
+    """
+    digests = [digest_of(wanted.sha256) for wanted in body.objects]
+    found = await ask(
+        services.metadata.FindMissingObjects,
+        metadata_pb2.FindMissingObjectsRequest(space_id=space, objects=b"".join(digests)),
+        token=caller.token,
+    )
+    missing = set(found.missing)
+    if not missing:
+        return models.Uploads(uploads=[models.Upload(sha256=one.sha256, stored=True) for one in body.objects])
+    issued = await ask(
+        services.auth.IssueCredentials,
+        auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.ACCESS_WRITE),
+        token=caller.token,
+    )
+    credentials = WriteCredentials(
+        issued.access_key_id, issued.secret_access_key, issued.session_token, issued.expires_at_ms
+    )
+    addresses: UploadAddresses = request.app.state.addresses
+    uploads = []
+    for i, wanted in enumerate(body.objects):
+        if i not in missing:
+            uploads.append(models.Upload(sha256=wanted.sha256, stored=True))
+            continue
+        address = addresses.sign(
+            credentials, space=SpaceId(space), digest=digests[i], size=wanted.size, seconds=_ADDRESS_SECONDS
+        )
+        uploads.append(
+            models.Upload(
+                sha256=wanted.sha256,
+                stored=False,
+                method="PUT",
+                url=address.url,
+                headers=dict(address.headers),
+                expires_at_ms=address.expires_at_ms,
+            )
+        )
+    return models.Uploads(uploads=uploads)
+
+
+@router.post("/spaces/{space}/objects")
+async def seal_objects(space: Space, body: models.StoredObjects, caller: Signed, services: Behind) -> models.Sealed:
+    """Have uploaded objects proven. A version can name only what is sealed. Each object has its own verdict."""
+    answer = await ask(
+        services.metadata.SealObjects,
+        metadata_pb2.SealObjectsRequest(space_id=space, objects=[_declaration(stored) for stored in body.objects]),
+        token=caller.token,
+    )
+    return models.Sealed(
+        verdicts=[metadata_pb2.SealVerdict.Name(verdict).removeprefix("SEAL_VERDICT_") for verdict in answer.verdicts]
+    )
+
+
+@router.post("/spaces/{space}/changes")
+async def commit_changes(
+    space: Space, body: models.Changes, name: Named, caller: Signed, services: Behind
+) -> models.Results:
+    """Make files and directories, and give files new versions: in order, in one journal entry.
+
+    Each change has its own verdict, and one that is refused keeps none of the others from being made.
+    """
+    mutations = list(_mutations(SpaceId(space), body.changes, name.id))
+    answer = await commit(services, caller, space=space, request=name.id, mutations=mutations)
+    return models.Results(
+        seq=answer.seq,
+        results=[
+            models.Result(
+                verdict=journal_pb2.Verdict.Name(result.verdict).removeprefix("VERDICT_"),
+                node=shapes.node_of(result.node) if result.HasField("node") else None,
+            )
+            for result in answer.results
+        ],
+    )
+
+
+def _declaration(stored: models.StoredObject) -> metadata_pb2.ObjectDeclaration:
+    pb = metadata_pb2.ObjectDeclaration(sha256=digest_of(stored.sha256), size=stored.size)
+    if stored.pack is not None and stored.manifest:
+        raise InvalidArgument("an object is a pack or a manifest, not both")
+    if stored.pack is not None:
+        blocks = b"".join(map(bytes.fromhex, stored.pack.blocks))
+        pb.pack.CopyFrom(
+            metadata_pb2.PackEntries(blocks=blocks, offsets=stored.pack.offsets, lengths=stored.pack.lengths)
+        )
+    elif stored.manifest:
+        pb.manifest.SetInParent()
+    return pb
+
+
+def _mutations(space: SpaceId, changes: list[models.Change], request: RequestId) -> Iterator[Mutation]:
+    for i, change in enumerate(changes):
+        match change.create, change.update:
+            case models.Create() as create, None:
+                yield CreateNode(
+                    _parent(space, create.parent, request, before=i),
+                    normalize(create.name),
+                    NodeKind.FILE if create.kind == "file" else NodeKind.DIRECTORY,
+                    _content(create.content) if create.content is not None else None,
+                )
+            case None, models.Update() as update:
+                yield UpdateContent(node_of(update.node), update.base_version, _content(update.content))
+            case _:
+                raise InvalidArgument(f"changes[{i}] is either `create` or `update`")
+
+
+def _parent(space: SpaceId, parent: str | models.Made, request: RequestId, *, before: int) -> NodeId:
+    if isinstance(parent, str):
+        return node_of(parent)
+    if parent.change >= before:
+        raise InvalidArgument(f"changes[{before}] can only be put below what an earlier change makes")
+    return created_node_id(space, request, parent.change)
+
+
+def _content(content: models.Content) -> Content:
+    refs = []
+    for row in content.blocks:
+        digest = digest_of(row[0])
+        if len(row) == 2:
+            refs.append(BlockRef(digest, row[1], digest, 0))
+        else:
+            refs.append(BlockRef(digest, row[1], digest_of(row[2]), row[3]))
+    return Content(
+        digest=digest_of(content.digest),
+        size=content.size,
+        mtime_ns=content.mtime_ms * _NANOSECONDS,
+        executable=content.executable,
+        manifest=Manifest.of(refs),
+        manifest_object=digest_of(content.manifest_object) if content.manifest_object is not None else b"",
+    )

@@ -1,0 +1,232 @@
+"""A tree as a ZIP file, made while it goes out: in constant memory, whatever the size.
+
+What is read is what each directory held when its turn came, so that a tree that changes meanwhile still gives a sound
+archive: a content that was begun stays readable, since versions never change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import zlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, TypeVar
+
+from core.blocks import KIB
+from core.identifiers import SpaceId
+from core.tree import Node, NodeKind
+from gateway.content import Contents
+
+T = TypeVar("T")
+
+_CHUNK: Final = 256 * KIB
+_SMALL: Final = 256 * KIB
+_AHEAD: Final = 8
+"""So many small files are read while those before them go out: else each would wait for S3 by itself."""
+_EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
+"""What the seconds of the extended time can say."""
+_BACKSLASH: Final = "%5C"
+
+Children = Callable[[Node], AsyncIterator[Node]]
+"""The live children of a directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, link or directory of an archive, and where in it."""
+
+    path: str
+    node: Node
+
+
+async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[Entry, None]:
+    """Everything from `tops` on down, directories before what is in them."""
+    open_directories = [("", tops, _Names())]
+    while open_directories:
+        prefix, nodes, names = open_directories[-1]
+        node = await anext(nodes, None)
+        if node is None:
+            open_directories.pop()
+            continue
+        path = prefix + names.free(node.name)
+        if node.kind is NodeKind.DIRECTORY:
+            open_directories.append((f"{path}/", children(node), _Names()))
+        yield Entry(path, node)
+
+
+class _Names:
+    """The names of one directory, as archives can hold them."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def free(self, name: str) -> str:
+        """Windows takes a backslash for a separator, by which a name could lead out of where it is unpacked."""
+        safe = name.replace("\\", _BACKSLASH)
+        if _BACKSLASH not in safe:
+            return name
+        number, unique = 1, safe
+        while unique in self._taken:
+            number += 1
+            unique = f"{safe} ({number})"
+        self._taken.add(unique)
+        return unique
+
+
+class Archives:
+    """Makes archives. Each occupies one of a bounded number of threads while it computes, and none while it waits."""
+
+    def __init__(self, contents: Contents, threads: ThreadPoolExecutor) -> None:
+        self._contents = contents
+        self._threads = threads
+
+    async def stream(self, space: SpaceId, entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[bytes, None]:
+        """The archive; close it if it is not read to its end. Fails on the way if a content cannot be read."""
+        # It takes a while to import, and a gateway that makes no archive needs it not.
+        from stream_zip import stream_zip  # noqa: PLC0415
+
+        loop = asyncio.get_running_loop()
+        bridge = _Bridge(loop)
+        async with aclosing(self._read(space, entries)) as members:
+            chunks = stream_zip(
+                _members(bridge, members),
+                chunk_size=_CHUNK,
+                # What people keep is mostly compressed already; a deflated stream without compression costs no time.
+                get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
+            )
+            pending = None
+            try:
+                while True:
+                    pending = loop.run_in_executor(self._threads, next, iter(chunks), None)
+                    chunk = await asyncio.shield(pending)
+                    if chunk is None:
+                        return
+                    yield chunk
+            finally:
+                bridge.stop()
+                if pending is not None:
+                    await asyncio.gather(pending, return_exceptions=True)
+
+    async def _read(
+        self, space: SpaceId, entries: AsyncGenerator[Entry, None]
+    ) -> AsyncGenerator[tuple[Entry, AsyncGenerator[bytes, None]], None]:
+        """Entries with their contents, of which the next small ones are read ahead."""
+        ready: deque[tuple[Entry, asyncio.Task[bytes] | None]] = deque()
+        try:
+            async with aclosing(entries):
+                more = True
+                while more or ready:
+                    while more and len(ready) < _AHEAD:
+                        entry = await anext(entries, None)
+                        if entry is None:
+                            more = False
+                            break
+                        small = _size(entry.node) <= _SMALL
+                        task = asyncio.create_task(self._whole(space, entry.node)) if small else None
+                        ready.append((entry, task))
+                        if task is None:
+                            break
+                    if not ready:
+                        return
+                    entry, task = ready.popleft()
+                    async with aclosing(self._content(space, entry.node, task)) as content:
+                        yield entry, content
+        finally:
+            for _, task in ready:
+                if task is not None:
+                    task.cancel()
+            await asyncio.gather(*(task for _, task in ready if task is not None), return_exceptions=True)
+
+    async def _content(
+        self, space: SpaceId, node: Node, begun: asyncio.Task[bytes] | None
+    ) -> AsyncGenerator[bytes, None]:
+        if begun is not None:
+            if data := await begun:
+                yield data
+            return
+        assert node.content is not None
+        manifest = await self._contents.manifest(space, node.content)
+        async with aclosing(self._contents.stream(space, manifest, 0, node.content.size)) as slices:
+            async for part in slices:
+                yield bytes(part)
+
+    async def _whole(self, space: SpaceId, node: Node) -> bytes:
+        if node.content is None:
+            return b""
+        if node.kind is NodeKind.SYMLINK:
+            return node.content.target.encode()
+        async with aclosing(self._content(space, node, None)) as parts:
+            return b"".join([part async for part in parts])
+
+
+def _size(node: Node) -> int:
+    return node.content.size if node.content is not None and node.kind is NodeKind.FILE else 0
+
+
+class _Bridge:
+    """Lets a thread wait for what the event loop does, until it is stopped."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: Future[object] | None = None
+        self._stopped = False
+
+    def iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
+        """The items of `source`, in a thread."""
+        end = object()
+
+        async def following() -> T | object:
+            return await anext(source, end)
+
+        while not self._stopped:
+            self._waiting = asyncio.run_coroutine_threadsafe(following(), self._loop)
+            try:
+                item = self._waiting.result()
+            except CancelledError:
+                return
+            if item is end:
+                return
+            yield item  # type: ignore[misc]  # it is a T, since it is not the end
+
+    def stop(self) -> None:
+        """Nobody wants more: what is waited for is given up."""
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+
+def _members(
+    bridge: _Bridge, members: AsyncGenerator[tuple[Entry, AsyncGenerator[bytes, None]], None]
+) -> Iterator[Any]:
+    """Entries as stream_zip wants them."""
+    from stream_zip import ZIP_AUTO  # noqa: PLC0415 # as above
+
+    for entry, content in bridge.iterate(members):
+        node = entry.node
+        path = f"{entry.path}/" if node.kind is NodeKind.DIRECTORY else entry.path
+        yield path, _modified(node), _mode(node), ZIP_AUTO(_size(node), level=0), bridge.iterate(content)
+
+
+def _modified(node: Node) -> datetime:
+    milliseconds = node.content.mtime_ns // 1_000_000 if node.content is not None else node.committed_at_ms
+    try:
+        modified = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, OSError, ValueError):
+        return _EARLIEST
+    return min(max(modified, _EARLIEST), _LATEST)
+
+
+def _mode(node: Node) -> int:
+    match node.kind:
+        case NodeKind.DIRECTORY:
+            return stat.S_IFDIR | 0o755
+        case NodeKind.SYMLINK:
+            return stat.S_IFLNK | 0o777
+        case NodeKind.FILE:
+            return stat.S_IFREG | (0o755 if node.content is not None and node.content.executable else 0o644)

@@ -1,0 +1,87 @@
+"""Connections that do not wait for ever: the head of a request has so long to arrive, and so many bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.problems import MEDIA_TYPE
+
+_SILENT_SECONDS: Final = 75.0
+"""For a new connection without a byte; browsers open some ahead of time."""
+_HEAD_BYTES: Final = 64 * 1024
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's, with limits where it has none."""
+
+    head_seconds: ClassVar[float]
+    """From the first byte of a request's head to its last."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limit: asyncio.TimerHandle | None = None
+        self._in_head = False
+        self._head_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self._limit = self.loop.call_later(_SILENT_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        super().data_received(data)
+        if self._in_head and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > _HEAD_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {_HEAD_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._stop()
+        self._in_head, self._head_bytes = True, 0
+        self._limit = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the address. A fragment means nothing here, and cut off it would leave another address."""
+        if b"#" in url:
+            raise ValueError("an address with a fragment")
+        super().on_url(url)
+
+    def on_headers_complete(self) -> None:
+        """The last byte of its head."""
+        self._stop()
+        self._in_head = False
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered as everything else that is wrong."""
+        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        members = {"title": status.phrase, "status": status, "detail": detail, "reason": "INVALID_REQUEST"}
+        body = json.dumps(members | {"request_id": ""}).encode()
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\nconnection: close\r\n"
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        self.transport.close()
+
+    def _stop(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+
+def patient_for(seconds: float) -> type[Connection]:
+    """Connections on which the head of a request may take so long."""
+    return type("Connection", (Connection,), {"head_seconds": seconds})

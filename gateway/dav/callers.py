@@ -1,0 +1,97 @@
+"""Who sends a request: a program with a key as its password, or with a bearer token. Never a cookie.
+
+Programs that mount folders send the same header with each request, so what is known of a caller is remembered: the
+spaces for as long as the services themselves remember who may see what.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from cachetools import LRUCache
+
+from core.errors import Kind, SynclineError
+from core.identifiers import UserId
+from gateway.api.caller import KEY_PREFIX, Keys, bearer, claimed
+from gateway.dav.refusals import Refused, of_error
+from gateway.dav.session import Person, Space, named
+from gateway.services import Services, ask
+from syncline.auth.v1 import auth_pb2
+
+_SPACES_SECONDS: Final = 5.0
+_REMEMBERED: Final = 2000
+
+NO_KEY: Final = (
+    "sign in with your e-mail address and a key instead of the password of your account: make one in the settings of "
+    "the web app"
+)
+
+
+@dataclass(slots=True)
+class _Known:
+    """What is known of the holder of an access token."""
+
+    spaces: dict[str, Space]
+    until: float
+
+
+class Callers:
+    """Finds out who is asking."""
+
+    def __init__(self, services: Services, keys: Keys, *, now: Callable[[], float] = time.monotonic) -> None:
+        self._services = services
+        self._keys = keys
+        self._now = now
+        self._known: LRUCache[bytes, _Known] = LRUCache(_REMEMBERED)
+        self._emails: LRUCache[bytes, str] = LRUCache(_REMEMBERED)
+
+    async def person(self, authorization: str | None, *, space: str) -> Person:
+        """Who sent this header, with the spaces that they are a member of; `space` is one that should be among them.
+
+        Refused with 401 for whoever is not known.
+        """
+        if authorization is None:
+            raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
+        try:
+            token = await self._token(authorization)
+            return Person(UserId(claimed(token, "sub")), token, await self._spaces(token, space))
+        except SynclineError as error:
+            if error.kind is Kind.UNAUTHENTICATED:
+                raise Refused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
+            raise of_error(error) from error
+
+    async def _token(self, authorization: str) -> str:
+        """The access token in whose name the services are asked."""
+        if authorization[:6].lower() != "basic ":
+            token = bearer(authorization)
+            return await self._keys.token(token) if token.startswith(KEY_PREFIX) else token
+        try:
+            pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED") from None
+        email, _, key = pair.partition(":")
+        if not key.startswith(KEY_PREFIX):
+            raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
+        token = await self._keys.token(bearer(f"Bearer {key}"))
+        name = hashlib.sha256(key.encode()).digest()
+        if name not in self._emails:
+            answer = await ask(self._services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=token)
+            self._emails[name] = answer.account.email
+        if email.strip().casefold() != self._emails[name].casefold():
+            raise Refused(HTTPStatus.UNAUTHORIZED, "the key is another account's", reason="UNAUTHENTICATED")
+        return token
+
+    async def _spaces(self, token: str, space: str) -> dict[str, Space]:
+        name = hashlib.sha256(token.encode()).digest()
+        known = self._known.get(name)
+        if known is None or known.until < self._now() or space not in known.spaces:
+            answer = await ask(self._services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=token)
+            known = self._known[name] = _Known(named(answer.spaces), self._now() + _SPACES_SECONDS)
+        return known.spaces

@@ -1,0 +1,37 @@
+"""Records in memory, for tests and for a gateway that is alone."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+
+from core.identifiers import SpaceId
+from gateway.dav.ports import NOTHING, Record, RecordMoved
+
+
+class InMemoryRecords:
+    """Records in a dictionary."""
+
+    def __init__(self) -> None:
+        self._records: dict[tuple[SpaceId, str], Record] = {}
+
+    async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
+        """See Records."""
+        return {name: self._records[space, name] for name in names if (space, name) in self._records}
+
+    async def write(
+        self,
+        space: SpaceId,
+        name: str,
+        data: bytes,
+        *,
+        over: Record,
+        expires_at: float | None = None,  # noqa: ARG002 - what is over may still be there
+    ) -> None:
+        """See Records."""
+        if self._records.get((space, name), NOTHING).tag != over.tag:
+            raise RecordMoved
+        if data:
+            self._records[space, name] = Record(data, secrets.token_hex(8))
+        else:
+            self._records.pop((space, name), None)

@@ -1,0 +1,208 @@
+"""Locks of a space, which all processes share: one record holds all of them, and is written over what was read.
+
+So two processes never grant locks that exclude each other, and a request that changes something reads one record to
+see whether it may. Locks bind WebDAV only: other clients do not know them, and what they change meanwhile is a newer
+version.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+from wsgidav.dav_error import DAVErrorCondition, PRECONDITION_CODE_MissingLockToken
+from wsgidav.lock_man.lock_manager import LockManager
+
+from gateway.dav.mount import MOUNT
+from gateway.dav.ports import MAX_RECORD_BYTES, RecordMoved
+from gateway.dav.refusals import Refused
+from gateway.dav.session import Session, Space
+
+RECORD: Final = "locks"
+LONGEST_SECONDS: Final = 24 * 3600
+"""A lock that nobody refreshes ends after a day at most, whatever was asked for."""
+_DEFAULT_SECONDS: Final = 3600
+_ATTEMPTS: Final = 8
+_OWNER_BYTES: Final = 2048
+
+Lock = dict[str, Any]
+"""As WsgiDAV has it: token, root, type, scope, depth, owner, timeout, expire, principal."""
+
+
+class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
+    """WsgiDAV's rules, for one request."""
+
+    def __init__(self, session: Session, *, home: str) -> None:
+        """`home` is a path in the space that the request is about."""
+        self._stored = StoredLocks(session, home)
+        super().__init__(self._stored)
+
+    def acquire(self, **wanted: Any) -> Lock:
+        """See LockManager. What was decided on locks that moved is decided again."""
+        for _ in range(_ATTEMPTS):
+            try:
+                lock: Lock = super().acquire(**wanted)
+            except RecordMoved:
+                continue
+            return lock
+        raise _contended()
+
+    def _get_write_conflicts(
+        self, url: str, depth: str, token_list: Sequence[str], principal: str
+    ) -> DAVErrorCondition:
+        """See LockManager, which lets nobody change a directory in which something is locked, even with the token."""
+        condition = DAVErrorCondition(PRECONDITION_CODE_MissingLockToken)
+        locks = self.get_indirect_url_lock_list(url)
+        if depth == "infinity":
+            below = self.storage.get_lock_list(url, include_root=False, include_children=True, token_only=False)
+            locks = [*locks, *below]
+        for lock in locks:
+            if lock["principal"] != principal or lock["token"] not in token_list:
+                condition.add_href(MOUNT + lock["root"])
+        return condition
+
+    def look_again(self) -> None:
+        """See the locks as they are now."""
+        self._stored.forget()
+
+
+class StoredLocks:
+    """WsgiDAV's storage of locks. Their roots are addresses as this caller sees them, the record has paths."""
+
+    def __init__(self, session: Session, home: str) -> None:
+        self._session = session
+        self._home = home
+        self._read: dict[str, list[Lock]] = {}
+        self._anew = False
+
+    def open(self) -> None:
+        """See LockStorageDict."""
+
+    def close(self) -> None:
+        """See LockStorageDict."""
+
+    def forget(self) -> None:
+        """What was read is not believed any more."""
+        self._read.clear()
+        self._anew = True
+
+    def get(self, token: str) -> Lock | None:
+        """See LockStorageDict: of the spaces that this request has to do with."""
+        self.get_lock_list(self._home, include_root=True, include_children=False, token_only=True)
+        for locks in self._read.values():
+            for lock in locks:
+                if lock["token"] == token:
+                    return lock
+        return None
+
+    def get_lock_list(self, path: str, *, include_root: bool, include_children: bool, token_only: bool) -> list[Any]:
+        """See LockStorageDict."""
+        space = self._space(path)
+        if space is None:
+            return []
+        root = path.rstrip("/")
+        below = f"{root}/"
+        return [
+            lock["token"] if token_only else lock
+            for lock in self._locks(space)
+            if (include_root and lock["root"] == root) or (include_children and lock["root"].startswith(below))
+        ]
+
+    def create(self, path: str, lock: Lock) -> Lock:
+        """See LockStorageDict; RecordMoved."""
+        space = self._space(path)
+        if space is None:
+            raise Refused(HTTPStatus.FORBIDDEN, "only what is in a space can be locked")
+        if len(lock["owner"]) > _OWNER_BYTES:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"the owner of a lock has at most {_OWNER_BYTES} bytes")
+        lock["root"] = path.rstrip("/")
+        lock["token"] = f"urn:uuid:{_uuid()}"
+        lock["timeout"] = _seconds(lock["timeout"])
+        lock["expire"] = time.time() + lock["timeout"]
+        self._save(space, [*self._locks(space), lock])
+        return lock
+
+    def refresh(self, token: str, *, timeout: float) -> Lock:
+        """See LockStorageDict."""
+        for space, locks in self._again(token):
+            lock = next(lock for lock in locks if lock["token"] == token)
+            lock["timeout"] = _seconds(timeout)
+            lock["expire"] = time.time() + lock["timeout"]
+            try:
+                self._save(space, locks)
+            except RecordMoved:
+                continue
+            return lock
+        raise Refused(
+            HTTPStatus.PRECONDITION_FAILED, "the lock is no more", condition="{DAV:}lock-token-matches-request-uri"
+        )
+
+    def delete(self, token: str) -> bool:
+        """See LockStorageDict."""
+        for space, locks in self._again(token):
+            try:
+                self._save(space, [lock for lock in locks if lock["token"] != token])
+            except RecordMoved:
+                continue
+            return True
+        return False
+
+    def _again(self, token: str) -> Iterator[tuple[Space, list[Lock]]]:
+        """The space of a lock and all its locks, as often as they may have moved meanwhile."""
+        lock = self.get(token)
+        space = self._space(lock["root"]) if lock is not None else None
+        for _ in range(_ATTEMPTS):
+            if space is None:
+                return
+            locks = self._locks(space)
+            if all(lock["token"] != token for lock in locks):
+                return
+            yield space, locks
+        raise _contended()
+
+    def _space(self, path: str) -> Space | None:
+        """The space that an address is in."""
+        name = unquote(path.strip("/").partition("/")[0])
+        return self._session.person.spaces.get(name)
+
+    def _locks(self, space: Space) -> list[Lock]:
+        if space.name not in self._read:
+            record = self._session.record(space, RECORD, anew=self._anew)
+            self._anew = False
+            now = time.time()
+            self._read[space.name] = [
+                {**lock, "root": f"/{quote(space.name)}{lock['root']}", "owner": lock["owner"].encode()}
+                for lock in json.loads(record.data or b"[]")
+                if lock["expire"] > now
+            ]
+        return self._read[space.name]
+
+    def _save(self, space: Space, locks: list[Lock]) -> None:
+        self._read.pop(space.name, None)
+        above = len(f"/{quote(space.name)}")
+        kept = [{**lock, "root": lock["root"][above:], "owner": lock["owner"].decode()} for lock in locks]
+        data = json.dumps(kept).encode() if kept else b""
+        if len(data) > MAX_RECORD_BYTES:
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "the space has too many locks; wait until some have ended")
+        expires_at = max((lock["expire"] for lock in kept), default=None)
+        self._session.write(space, RECORD, data, expires_at=expires_at)
+
+
+def _seconds(asked: float | None) -> float:
+    if asked is None:
+        return _DEFAULT_SECONDS
+    return LONGEST_SECONDS if asked < 0 else min(asked, LONGEST_SECONDS)
+
+
+def _uuid() -> str:
+    text = secrets.token_hex(16)
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def _contended() -> Refused:
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the locks of this space at once; try again")

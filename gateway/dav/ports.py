@@ -1,0 +1,44 @@
+"""What WebDAV needs kept between requests, whichever process serves them: locks and dead properties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from core.identifiers import SpaceId
+
+MAX_RECORD_BYTES: Final = 256 * 1024
+
+
+class RecordMoved(Exception):
+    """Somebody else wrote this record meanwhile: read it again, decide anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A value, and the tag of the writing that made it. Where there is none, `data` and `tag` are empty."""
+
+    data: bytes = b""
+    tag: str = ""
+
+
+NOTHING: Final = Record()
+
+
+class Records(Protocol):
+    """Small values of a space, each by a name of at most 100 characters. All methods raise Unavailable.
+
+    What was written is read by every process from then on. A record whose time is over may be there or not.
+    """
+
+    async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
+        """Each of these records that there is."""
+
+    async def write(
+        self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None
+    ) -> None:
+        """Write at most MAX_RECORD_BYTES over what was read, or remove it if `data` is empty; else RecordMoved.
+
+        `expires_at`, in seconds since 1970, is when it may be forgotten.
+        """

@@ -1,0 +1,75 @@
+"""Dead properties: what clients want remembered of a node. They stay with it wherever it is moved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from core.identifiers import NodeId
+from gateway.dav.ports import RecordMoved
+from gateway.dav.refusals import Refused
+from gateway.dav.session import Session, Space
+
+MAX_BYTES: Final = 32 * 1024
+"""Of all properties of one node."""
+_ATTEMPTS: Final = 8
+
+
+def read(session: Session, space: Space, node: NodeId) -> Mapping[str, str]:
+    """The properties of a node: names in Clark notation, values as XML."""
+    properties: dict[str, str] = json.loads(session.record(space, _record(node)).data or b"{}")
+    return properties
+
+
+def read_ahead(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
+    """Read those of many nodes together."""
+    session.records(space, [_record(node) for node in nodes])
+
+
+def forget(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
+    """Let go of what was read ahead."""
+    session.forget(space, [_record(node) for node in nodes])
+
+
+def change(session: Session, space: Space, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
+    """Set properties in order, or remove those whose value is None: all or none."""
+    for _ in range(_ATTEMPTS):
+        known = dict(read(session, space, node))
+        changed = _changed(known, changes)
+        if changed == known:
+            return
+        data = json.dumps(changed).encode() if changed else b""
+        if len(data) > MAX_BYTES:
+            raise Refused(
+                HTTPStatus.INSUFFICIENT_STORAGE, f"the properties of a file have at most {MAX_BYTES} bytes together"
+            )
+        try:
+            session.write(space, _record(node), data)
+        except RecordMoved:
+            continue
+        return
+    raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the properties of this file at once; try again")
+
+
+def copy(session: Session, space: Space, nodes: Sequence[tuple[NodeId, NodeId]]) -> None:
+    """Give each second node the properties of the first."""
+    read_ahead(session, space, [source for source, _ in nodes])
+    for source, target in nodes:
+        if found := read(session, space, source):
+            change(session, space, target, list(found.items()))
+
+
+def _changed(known: Mapping[str, str], changes: Sequence[tuple[str, str | None]]) -> dict[str, str]:
+    changed = dict(known)
+    for name, value in changes:
+        if value is None:
+            changed.pop(name, None)
+        else:
+            changed[name] = value
+    return changed
+
+
+def _record(node: NodeId) -> str:
+    return f"properties/{node.hex()}"

@@ -1,0 +1,453 @@
+"""The methods of WebDAV. WsgiDAV parses and decides what the RFC says; here is what it leaves to us or does otherwise.
+
+- PROPFIND goes out as it is found, a page of a directory at a time; depth infinity is refused.
+- PUT stores the content first and then changes the tree by one commit: what is broken off changes nothing.
+- DELETE, MOVE and COPY are changes of metadata. What they replace goes into the trash by the same commit.
+- GET and HEAD never come here (`app.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+from xml.etree.ElementTree import register_namespace
+
+from wsgidav import util
+from wsgidav.dav_error import PRECONDITION_CODE_PropfindFiniteDepth
+from wsgidav.request_server import RequestServer
+from wsgidav.util import etree
+
+from core.errors import InvalidArgument
+from core.identifiers import NodeId, created_node_id, new_request_id
+from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
+from gateway.dav import properties
+from gateway.dav.bodies import ClientGone, Incoming
+from gateway.dav.locks import RECORD, Locks
+from gateway.dav.mount import MOUNT
+from gateway.dav.provider import Directory, File, Provider, Resource, checked_name, parts_of
+from gateway.dav.refusals import Refused
+from gateway.dav.session import Session, Space, accepted
+from gateway.dav.upload import Storage, upload
+from gateway.files import etag_of
+from wire.tree import mutation_to_wire
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+Environ = dict[str, Any]
+StartResponse = Any
+
+_ALL_AT_ONCE: Final = 200
+"""Resources whose properties go out together."""
+_MTIME: Final = re.compile(r"-?[0-9]{1,11}(?:\.[0-9]{1,9})?")
+_MOST_COPIED: Final = 1000
+_COPIED_BYTES: Final = 200_000
+"""Of the mutations of one commit."""
+_WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
+_LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
+"""What looks at the node, at its directory and at the locks anyway."""
+_MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
+
+
+register_namespace("D", "DAV:")  # some clients know the elements by this prefix only
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """The body of a PUT."""
+
+    body: Incoming
+    length: int | None
+    storage: Storage
+    loop: asyncio.AbstractEventLoop
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where a COPY or MOVE goes: a name in a directory, and what has it now."""
+
+    parent: Directory
+    name: str
+    path: str
+    there: Resource | None
+
+
+class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
+    """One request. A WSGI application."""
+
+    def __init__(self, session: Session, environ: Environ) -> None:
+        self._session = session
+        self._locks = Locks(session, home=environ["PATH_INFO"])
+        self._provider = Provider(session, self._locks)
+        super().__init__(self._provider)
+        environ["wsgidav.provider"] = self._provider
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        """See RequestServer; Refused and DAVError until the first part comes."""
+        if environ["REQUEST_METHOD"] in _WRITING:
+            self._check_writable(environ["PATH_INFO"])
+        if environ["REQUEST_METHOD"] in _LOOKING_AHEAD:
+            names = _names(environ["PATH_INFO"])
+            if len(names) > 1 and (space := self._session.person.spaces.get(names[0])) is not None:
+                self._session.look_ahead(space, names[1:], record=RECORD)
+        yield from super().__call__(environ, start_response)
+
+    def _check_writable(self, path: str) -> None:
+        names = _names(path)
+        space = self._session.person.spaces.get(names[0]) if names else None
+        if space is not None and not space.writable:
+            raise Refused(HTTPStatus.FORBIDDEN, "you may only read in this space", reason="PERMISSION_DENIED")
+
+    # ---- properties ----
+
+    def do_PROPFIND(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:  # noqa: N802 - WsgiDAV's
+        """See RequestServer."""
+        depth = environ.setdefault("HTTP_DEPTH", "infinity")
+        if depth not in {"0", "1", "infinity"}:
+            raise Refused(HTTPStatus.BAD_REQUEST, "Depth is 0 or 1")
+        if depth == "infinity":
+            raise Refused(
+                HTTPStatus.FORBIDDEN,
+                "a whole tree is not listed at once: ask each directory with Depth: 1",
+                condition=PRECONDITION_CODE_PropfindFiniteDepth,
+            )
+        found = self._existing(environ["PATH_INFO"], environ)
+        self._evaluate_if_headers(found, environ)
+        mode, names = _wanted(util.parse_xml_body(environ, allow_empty=True))
+        start_response("207 Multi-Status", [("Content-Type", "application/xml; charset=utf-8")])
+        return self._listing(found, depth, mode, names)
+
+    def _listing(self, found: Resource, depth: str, mode: str, names: list[str] | None) -> Iterator[bytes]:
+        dead = names is None or any(not name.startswith("{DAV:}") for name in names)
+        yield _MULTISTATUS + b"".join(_described([found], mode, names))
+        if depth == "1" and found.is_collection:
+            for page in found.members():  # type: ignore[attr-defined]
+                for at in range(0, len(page), _ALL_AT_ONCE):
+                    some = page[at : at + _ALL_AT_ONCE]
+                    nodes = [one.node.id for one in some if one.node is not None]
+                    if dead and found.space is not None:
+                        properties.read_ahead(self._session, found.space, nodes)
+                    yield b"".join(_described(some, mode, names))
+                    if dead and found.space is not None:
+                        properties.forget(self._session, found.space, nodes)
+        yield b"</D:multistatus>\n"
+
+    def do_PROPPATCH(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
+        """See RequestServer. All that is to be set is written together."""
+        answer: Iterable[bytes] = super().do_PROPPATCH(environ, start_response)
+        changes = environ.get("syncline.properties", [])
+        found = self._existing(environ["PATH_INFO"], environ)
+        if changes and found.space is not None and found.node is not None:
+            properties.change(self._session, found.space, found.node.id, changes)
+        return answer
+
+    # ---- contents ----
+
+    def do_PUT(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
+        """See RequestServer."""
+        if "HTTP_CONTENT_ENCODING" in environ:
+            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
+        if "HTTP_CONTENT_RANGE" in environ:
+            raise Refused(HTTPStatus.BAD_REQUEST, "a file can only be replaced as a whole, without Content-Range")
+        mtime_ns = _mtime_ns(environ)
+        path = environ["PATH_INFO"]
+        parent, name = self._parent(path, environ)
+        found = self._provider.get_resource_inst(path, environ)
+        if found is not None and not isinstance(found, File):
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "there is a directory of that name")
+        if found is None and "HTTP_IF_MATCH" in environ:
+            raise Refused(HTTPStatus.PRECONDITION_FAILED, "If-Match names a file that is not there")
+        self._evaluate_if_headers(found, environ)
+        self._check_write_permission(found or parent, "0", environ)
+        sent: Upload = environ["syncline.upload"]
+        stored = upload(sent.body.read_into, sent.storage, sent.loop)
+        expected = environ.get("HTTP_X_EXPECTED_ENTITY_LENGTH", "")
+        if sent.length not in {None, stored.size} or (expected.isdigit() and int(expected) != stored.size):
+            raise ClientGone
+        content = Content(
+            digest=stored.digest,
+            size=stored.size,
+            mtime_ns=mtime_ns if mtime_ns is not None else environ["syncline.now_ns"],
+            executable=found is not None and found.content.executable,
+            manifest=stored.manifest,
+            manifest_object=stored.manifest_object,
+        )
+        # The body may have taken its time: whoever locked the file meanwhile has locked it.
+        self._locks.look_again()
+        self._check_write_permission(found or parent, "0", environ)
+        change: Mutation
+        if found is None:
+            change = CreateNode(parent.node.id, name, NodeKind.FILE, content)
+        else:
+            change = UpdateContent(found.node.id, found.node.version, content)
+        try:
+            self._session.commit_one(parent.space, change)
+        except Refused as error:
+            if {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & environ.keys() and error.value == HTTPStatus.CONFLICT:
+                raise Refused(HTTPStatus.PRECONDITION_FAILED, error.text, reason=error.reason) from error
+            raise
+        headers = [("ETag", etag_of(content))]
+        if mtime_ns is not None:
+            headers.append(("X-OC-Mtime", "accepted"))
+        return _done(start_response, HTTPStatus.CREATED if found is None else HTTPStatus.NO_CONTENT, headers)
+
+    # ---- the tree ----
+
+    def do_MKCOL(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
+        """See RequestServer."""
+        try:
+            answer: Iterable[bytes] = super().do_MKCOL(environ, start_response)
+        except Refused as error:
+            if error.reason == "NAME_TAKEN":
+                raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, error.text, reason=error.reason) from error
+            raise
+        return answer
+
+    def do_DELETE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
+        """See RequestServer: into the trash, with all that is below."""
+        found = self._existing(environ["PATH_INFO"], environ)
+        self._check_movable(found)
+        if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
+            raise Refused(HTTPStatus.BAD_REQUEST, "a directory is deleted with all that is below it: Depth: infinity")
+        self._evaluate_if_headers(found, environ)
+        parent, _ = self._parent(environ["PATH_INFO"], environ)
+        self._check_write_permission(parent, "0", environ)
+        self._check_write_permission(found, "infinity", environ)
+        assert found.space is not None
+        assert found.node is not None
+        self._session.commit_one(found.space, DeleteNode(found.node.id, found.node.version))
+        self._unlock(found)
+        return _done(start_response, HTTPStatus.NO_CONTENT)
+
+    def do_MOVE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
+        """See RequestServer: one change, whatever is below."""
+        found = self._existing(environ["PATH_INFO"], environ)
+        self._check_movable(found)
+        if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
+            raise Refused(HTTPStatus.BAD_REQUEST, "a directory is moved with all that is below it: Depth: infinity")
+        target = self._target(found, environ)
+        above, _ = self._parent(environ["PATH_INFO"], environ)
+        self._check_write_permission(above, "0", environ)
+        self._check_write_permission(found, "infinity", environ)
+        assert found.space is not None
+        assert found.node is not None
+        node = found.node
+        move = MoveNode(node.id, node.parent, node.name, target.parent.node.id, target.name)
+        self._replacing(found.space, target, move)
+        self._unlock(found)
+        return _done(start_response, HTTPStatus.CREATED if target.there is None else HTTPStatus.NO_CONTENT)
+
+    def do_COPY(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
+        """See RequestServer: new nodes with the same contents; no byte is moved."""
+        found = self._existing(environ["PATH_INFO"], environ)
+        self._check_movable(found)
+        depth = environ.setdefault("HTTP_DEPTH", "infinity")
+        if depth not in {"0", "infinity"}:
+            raise Refused(HTTPStatus.BAD_REQUEST, "a directory is copied with Depth: 0 or infinity")
+        target = self._target(found, environ)
+        space, node, there = found.space, found.node, target.there
+        assert space is not None
+        assert node is not None
+        if isinstance(found, File) and isinstance(there, File):
+            self._session.commit_one(space, UpdateContent(there.node.id, there.node.version, found.content))
+            properties.copy(self._session, space, [(node.id, there.node.id)])
+        else:
+            made = self._replacing(
+                space, target, CreateNode(target.parent.node.id, target.name, node.kind, node.content)
+            )
+            try:
+                properties.copy(self._session, space, [(node.id, made.id)])
+                if depth == "infinity" and found.is_collection:
+                    self._copy_below(space, node.id, made.id)
+            except Refused:
+                # Half a copy is none: as it was before, and what there is of it is in the trash.
+                self._session.commit(space, [DeleteNode(made.id, made.version)])
+                if there is not None and there.node is not None:
+                    self._session.restore(space, there.node.id)
+                raise
+        return _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
+
+    def _copy_below(self, space: Space, source: NodeId, target: NodeId) -> None:
+        """Copy what is below a directory, as many nodes by one commit as it takes."""
+        waiting = [(source, target)]
+        while waiting:
+            above, copy = waiting.pop()
+            for page in self._session.pages(space, above):
+                for batch in _batches(page, copy):
+                    request = new_request_id()
+                    for result in self._session.commit(space, batch, request=request):
+                        accepted(result)
+                    ids = [created_node_id(space.id, request, index) for index in range(len(batch))]
+                    names = {change.name: made for change, made in zip(batch, ids, strict=True)}
+                    pairs = [(child, names[child.name]) for child in page if child.name in names]
+                    properties.copy(self._session, space, [(child.id, made) for child, made in pairs])
+                    waiting += [(child.id, made) for child, made in pairs if child.kind is NodeKind.DIRECTORY]
+
+    def _replacing(self, space: Space, target: _Target, change: Mutation) -> Node:
+        """Make a change that takes the target's name; what has it goes into the trash by the same commit, or stays."""
+        there = target.there.node if target.there is not None else None
+        if there is None:
+            return self._session.commit_one(space, change)
+        deleted, changed = self._session.commit(space, [DeleteNode(there.id, there.version), change])
+        accepted(deleted)
+        if isinstance(changed, Refused):
+            self._session.restore(space, there.id)
+        return accepted(changed)
+
+    # ---- what they have in common ----
+
+    def _existing(self, path: str, environ: Environ) -> Resource:
+        found = self._provider.get_resource_inst(path, environ)
+        if found is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such file or directory", reason="NO_SUCH_NODE")
+        return found
+
+    def _parent(self, path: str, environ: Environ) -> tuple[Directory, str]:
+        """The directory that a path is in, and the name that it has there."""
+        names = _names(path)
+        if len(names) < 2:
+            raise Refused(
+                HTTPStatus.FORBIDDEN, "here are spaces only; make one in the web app or by `syncline spaces create`"
+            )
+        above = self._provider.get_resource_inst("/" + "/".join(names[:-1]), environ)
+        if not isinstance(above, Directory):
+            raise Refused(HTTPStatus.CONFLICT, "the directory does not exist", reason="PARENT_NOT_FOUND")
+        return above, checked_name(names[-1])
+
+    @staticmethod
+    def _check_movable(found: Resource) -> None:
+        if found.space is None or len(_names(found.path)) < 2:
+            raise Refused(HTTPStatus.FORBIDDEN, "a space as a whole cannot be deleted, moved or copied here")
+
+    def _target(self, found: Resource, environ: Environ) -> _Target:
+        """Where a COPY or MOVE goes, which may go there; Refused."""
+        if environ.setdefault("HTTP_OVERWRITE", "T") not in {"T", "F"}:
+            raise Refused(HTTPStatus.BAD_REQUEST, "Overwrite is T or F")
+        names = _destination(environ)
+        path = "/" + "/".join(names)
+        here = _names(found.path)
+        if names[:1] != here[:1]:
+            raise Refused(
+                HTTPStatus.FORBIDDEN,
+                "nothing is moved or copied between spaces on the server: download it, upload it there",
+            )
+        if names == here:
+            raise Refused(HTTPStatus.FORBIDDEN, "that is where it is already")
+        if names[: len(here)] == here:
+            raise Refused(HTTPStatus.FORBIDDEN, "a directory cannot be put below itself", reason="CYCLE")
+        if here[: len(names)] == names:
+            raise Refused(HTTPStatus.FORBIDDEN, "it cannot replace a directory that it is in")
+        parent, name = self._parent(path, environ)
+        there = self._provider.get_resource_inst(path, environ)
+        self._evaluate_if_headers(found, environ)
+        self._evaluate_if_headers(there, environ)
+        if there is None:
+            self._check_write_permission(parent, "0", environ)
+        self._check_write_permission(there, "infinity", environ)
+        if there is not None and environ["HTTP_OVERWRITE"] != "T":
+            raise Refused(
+                HTTPStatus.PRECONDITION_FAILED, "there is something of that name already", reason="NAME_TAKEN"
+            )
+        return _Target(parent, name, path, there)
+
+    def _unlock(self, gone: Resource) -> None:
+        """What is no more at an address is not locked there."""
+        self._locks.remove_all_locks_from_url(gone.get_ref_url(), recursive=True)  # type: ignore[attr-defined]
+
+
+def _names(path: str) -> tuple[str, ...]:
+    try:
+        return parts_of(path)
+    except InvalidArgument as error:
+        raise Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason) from None
+
+
+def segments(raw: str) -> str:
+    """The path that an address names, below where we are mounted; Refused if a name in it could not be one."""
+    if raw != MOUNT and not raw.startswith(f"{MOUNT}/"):
+        raise Refused(HTTPStatus.BAD_GATEWAY, f"the destination is not below {MOUNT}/")
+    try:
+        names = [unquote(part, errors="strict") for part in raw.removeprefix(MOUNT).split("/")]
+    except UnicodeDecodeError:
+        raise Refused(HTTPStatus.BAD_REQUEST, "the path is not valid UTF-8") from None
+    if any("/" in name for name in names):
+        raise Refused(HTTPStatus.BAD_REQUEST, "a name cannot contain '/'", reason="NAME_INVALID")
+    return "/".join(names) or "/"
+
+
+def _destination(environ: Environ) -> tuple[str, ...]:
+    """The names of the path that the header tells."""
+    raw = environ.get("HTTP_DESTINATION")
+    if raw is None:
+        raise Refused(HTTPStatus.BAD_REQUEST, "the header Destination is missing")
+    parts = urlsplit(raw)
+    host = parts.netloc.rpartition("@")[2].lower()
+    if host and host not in environ["syncline.hosts"]:
+        raise Refused(HTTPStatus.BAD_GATEWAY, "the destination is on another server")
+    return _names(segments(parts.path))
+
+
+def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
+    """What a PROPFIND asks for: WsgiDAV's name of it, and which properties, if it says."""
+    if request is None:
+        return "allprop", None
+    asked = [] if request.tag != "{DAV:}propfind" else [child for child in request if child.tag != "{DAV:}include"]
+    if len(asked) != 1:
+        raise Refused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
+    match asked[0].tag:
+        case "{DAV:}allprop":
+            return "allprop", None
+        case "{DAV:}propname":
+            return "name", None
+        case "{DAV:}prop":
+            return "named", [child.tag for child in asked[0]]
+    raise Refused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
+
+
+def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> Iterator[bytes]:
+    """Each resource's properties, as one element of a multistatus."""
+    for one in some:
+        gathered = etree.Element("{DAV:}multistatus")
+        values = one.get_properties(mode, name_list=names)  # type: ignore[attr-defined]
+        util.add_property_response(gathered, one.get_href(), values)
+        yield etree.tostring(gathered[0], encoding="utf-8", xml_declaration=False)
+
+
+def _batches(page: list[Node], parent: NodeId) -> Iterator[list[CreateNode]]:
+    """Copies of nodes, as many together as one commit holds."""
+    batch: list[CreateNode] = []
+    size = 0
+    for child in page:
+        change = CreateNode(parent, child.name, child.kind, child.content)
+        own = mutation_to_wire(change).ByteSize()
+        if batch and (size + own > _COPIED_BYTES or len(batch) >= _MOST_COPIED):
+            yield batch
+            batch, size = [], 0
+        batch.append(change)
+        size += own
+    if batch:
+        yield batch
+
+
+def _mtime_ns(environ: Environ) -> int | None:
+    """When the file was changed, if the client says it the way ownCloud's do."""
+    raw = environ.get("HTTP_X_OC_MTIME")
+    if raw is None:
+        return None
+    if not _MTIME.fullmatch(raw.strip()):
+        raise Refused(HTTPStatus.BAD_REQUEST, "X-OC-Mtime is in seconds since 1970")
+    whole, _, fraction = raw.strip().partition(".")
+    nanoseconds = int(whole) * 1_000_000_000
+    return nanoseconds + int(fraction.ljust(9, "0")) if fraction and nanoseconds >= 0 else nanoseconds
+
+
+def _done(
+    start_response: StartResponse, status: HTTPStatus, headers: Iterable[tuple[str, str]] = ()
+) -> Iterable[bytes]:
+    start_response(f"{status.value} {status.phrase}", [("Content-Length", "0"), *headers])
+    return [b""]

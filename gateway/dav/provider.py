@@ -1,0 +1,320 @@
+"""Spaces, directories and files as WsgiDAV sees them, for one request.
+
+A symbolic link has no form in WebDAV, so it is not shown; what would take its name is refused as taken.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
+
+from wsgidav.dav_provider import DAVCollection, DAVNonCollection, DAVProvider
+from wsgidav.util import etree
+
+from core.blocks import EMPTY_MANIFEST, Digest
+from core.errors import InvalidArgument
+from core.names import name_problem, split_path
+from core.tree import Content, CreateNode, Node, NodeKind
+from gateway.dav import properties
+from gateway.dav.locks import Locks
+from gateway.dav.mount import MOUNT
+from gateway.dav.refusals import Refused
+from gateway.dav.session import Session, Space
+from gateway.files import content_type, etag_of
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+_SAFE: Final = "/!*'(),$-_|.~"
+_EMPTY: Final = Content(
+    Digest(bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")),
+    0,
+    manifest=EMPTY_MANIFEST,
+)
+_NANOSECONDS: Final = 1_000_000_000
+_LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999, after which a date has no form in HTTP."""
+_FOREIGN: Final = ("{http://owncloud.org/ns}", "{http://nextcloud.org/ns}")
+"""Live properties of other servers, for which clients ask everybody: nothing is looked up for them."""
+_QUOTA: Final = frozenset({"{DAV:}quota-used-bytes", "{DAV:}quota-available-bytes"})
+
+
+def parts_of(path: str) -> tuple[str, ...]:
+    """The names of a path, the space's first; InvalidArgument if one cannot be."""
+    return split_path(unicodedata.normalize("NFC", path))
+
+
+class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
+    """The caller's spaces."""
+
+    def __init__(self, session: Session, locks: Locks) -> None:
+        super().__init__()
+        self.session = session
+        self.set_share_path("")
+        self.set_mount_path(MOUNT)
+        self.set_lock_manager(locks)
+
+    def get_resource_inst(self, path: str, environ: dict[str, Any]) -> Resource | None:
+        """See DAVProvider."""
+        try:
+            names = parts_of(path)
+        except InvalidArgument as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason) from None
+        if not names:
+            return Top("/", environ)
+        space = self.session.person.spaces.get(names[0])
+        if space is None:
+            return None
+        node = self.session.find(space, names[1:])
+        return None if node is None else resource("/" + "/".join(names), environ, space, node)
+
+    def is_readonly(self) -> bool:
+        """See DAVProvider."""
+        return False
+
+
+class Resource:
+    """What all have in common: how properties are read and written."""
+
+    if TYPE_CHECKING:
+        path: str
+        name: str
+        environ: dict[str, Any]
+        provider: Provider
+        is_collection: bool
+
+    space: Space | None = None
+    node: Node | None = None
+
+    def get_href(self) -> str:
+        """See _DAVResource."""
+        path = self.path.rstrip("/") + "/" if self.is_collection else self.path
+        return quote(MOUNT + path, safe=_SAFE)
+
+    def get_content_type(self) -> str | None:
+        """See _DAVResource."""
+        return None
+
+    def get_last_modified(self) -> float | None:
+        """See _DAVResource."""
+        return None
+
+    def get_etag(self) -> str | None:
+        """See _DAVResource: without its quotation marks."""
+        return None
+
+    def support_etag(self) -> bool:
+        """See _DAVResource."""
+        return self.get_etag() is not None
+
+    def prevent_locking(self) -> bool:
+        """See _DAVResource."""
+        return self.space is None
+
+    def get_property_names(self, *, is_allprop: bool) -> list[str]:
+        """See _DAVResource."""
+        names: list[str] = super().get_property_names(is_allprop=is_allprop)  # type: ignore[misc]
+        if self.space is not None and self.node is not None:
+            names += properties.read(self.provider.session, self.space, self.node.id)
+        return names
+
+    def get_property_value(self, name: str) -> Any:
+        """See _DAVResource."""
+        if name == "{DAV:}getetag":
+            etag = self.get_etag()
+            if etag is not None:
+                return f'"{etag}"'
+        elif name == "{DAV:}lockdiscovery":
+            return self._locks()
+        elif name in _QUOTA:
+            return self._quota(name)
+        elif not name.startswith("{DAV:}"):
+            value = None
+            if self.space is not None and self.node is not None and not name.startswith(_FOREIGN):
+                value = properties.read(self.provider.session, self.space, self.node.id).get(name)
+            if value is None:
+                raise Refused(HTTPStatus.NOT_FOUND, "there is no such property")
+            return etree.XML(value)
+        return super().get_property_value(name)  # type: ignore[misc]
+
+    def set_property_value(self, name: str, value: Element | None, *, dry_run: bool = False) -> None:
+        """See _DAVResource. What is set is kept with the request, which writes all of it at its end."""
+        if name.startswith("{DAV:}"):
+            raise Refused(
+                HTTPStatus.FORBIDDEN, f"{name} cannot be set", condition="{DAV:}cannot-modify-protected-property"
+            )
+        if self.space is None or self.node is None:
+            raise Refused(HTTPStatus.FORBIDDEN, "only what is in a space can have properties")
+        if not dry_run:
+            text = None if value is None else etree.tostring(value).decode("ascii")
+            self.environ.setdefault("syncline.properties", []).append((name, text))
+
+    def _locks(self) -> Element:
+        """The active locks, those of directories above included."""
+        discovered: Element = etree.Element("{DAV:}lockdiscovery")
+        if self.space is None:
+            return discovered
+        for lock in self.provider.lock_manager.get_indirect_url_lock_list(self.get_ref_url()):  # type: ignore[attr-defined]
+            active = etree.SubElement(discovered, "{DAV:}activelock")
+            etree.SubElement(etree.SubElement(active, "{DAV:}locktype"), "{DAV:}write")
+            etree.SubElement(etree.SubElement(active, "{DAV:}lockscope"), f"{{DAV:}}{lock['scope']}")
+            etree.SubElement(active, "{DAV:}depth").text = lock["depth"]
+            if lock["owner"]:
+                active.append(etree.XML(lock["owner"]))
+            etree.SubElement(active, "{DAV:}timeout").text = f"Second-{int(lock['timeout'])}"
+            etree.SubElement(etree.SubElement(active, "{DAV:}locktoken"), "{DAV:}href").text = lock["token"]
+            etree.SubElement(etree.SubElement(active, "{DAV:}lockroot"), "{DAV:}href").text = MOUNT + lock["root"]
+        return discovered
+
+    def _quota(self, name: str) -> str:
+        if self.space is not None and self.is_collection:
+            usage = self.provider.session.usage(self.space)
+            if name == "{DAV:}quota-used-bytes":
+                return str(usage.used)
+            if usage.quota:
+                return str(max(usage.quota - usage.used, 0))
+        raise Refused(HTTPStatus.NOT_FOUND, "there is no such property")
+
+
+class Collection(Resource, DAVCollection):  # type: ignore[misc]
+    """What has members."""
+
+    def members(self) -> Iterator[Sequence[Resource]]:
+        """Its members, some at a time, so that a large directory is never in memory as a whole."""
+        raise NotImplementedError
+
+    def get_member(self, name: str) -> Resource | None:
+        """See DAVCollection."""
+        return self.provider.get_resource_inst(f"{self.path.rstrip('/')}/{name}", self.environ)
+
+    def get_member_names(self) -> list[str]:
+        """See DAVCollection."""
+        return [member.name for page in self.members() for member in page]
+
+    def create_collection(self, name: str) -> None:
+        """See DAVCollection."""
+        del name
+        raise _beside_spaces()
+
+    def create_empty_resource(self, name: str) -> Resource:
+        """See DAVCollection."""
+        del name
+        raise _beside_spaces()
+
+
+class Top(Collection):
+    """What holds the spaces."""
+
+    def members(self) -> Iterator[Sequence[Resource]]:
+        """See Collection."""
+        yield [
+            Directory(f"/{space.name}", self.environ, space, node)
+            for space in self.provider.session.person.spaces.values()
+            if (node := self.provider.session.find(space, ())) is not None
+        ]
+
+    def get_display_name(self) -> str:
+        """See _DAVResource."""
+        return "Syncline"
+
+
+class Directory(Collection):
+    """A directory of a space, or its top."""
+
+    space: Space
+    node: Node
+
+    def __init__(self, path: str, environ: dict[str, Any], space: Space, node: Node) -> None:
+        super().__init__(path, environ)
+        self.space = space
+        self.node = node
+
+    def members(self) -> Iterator[Sequence[Resource]]:
+        """See Collection."""
+        above = self.path.rstrip("/")
+        for page in self.provider.session.pages(self.space, self.node.id):
+            yield [
+                one
+                for child in page
+                if (one := resource(f"{above}/{child.name}", self.environ, self.space, child)) is not None
+            ]
+
+    def get_last_modified(self) -> float | None:
+        """See _DAVResource."""
+        return self.node.committed_at_ms / 1000 or None
+
+    def create_collection(self, name: str) -> None:
+        """See DAVCollection."""
+        self.provider.session.commit_one(self.space, CreateNode(self.node.id, checked_name(name), NodeKind.DIRECTORY))
+
+    def create_empty_resource(self, name: str) -> Resource:
+        """See DAVCollection: for a LOCK of what is not there."""
+        made = self.provider.session.commit_one(
+            self.space, CreateNode(self.node.id, checked_name(name), NodeKind.FILE, _EMPTY)
+        )
+        return File(f"{self.path.rstrip('/')}/{made.name}", self.environ, self.space, made)
+
+
+class File(Resource, DAVNonCollection):  # type: ignore[misc]
+    """A file."""
+
+    space: Space
+    node: Node
+
+    def __init__(self, path: str, environ: dict[str, Any], space: Space, node: Node) -> None:
+        super().__init__(path, environ)
+        assert node.content is not None, "a file has a content"
+        self.space = space
+        self.node = node
+        self.content = node.content
+
+    def get_content_length(self) -> int:
+        """See _DAVResource."""
+        return self.content.size
+
+    def get_content_type(self) -> str:
+        """See _DAVResource."""
+        return content_type(self.name)
+
+    def get_etag(self) -> str:
+        """See _DAVResource."""
+        return etag_of(self.content).strip('"')
+
+    def get_last_modified(self) -> float:
+        """See _DAVResource."""
+        seconds = self.content.mtime_ns / _NANOSECONDS
+        return seconds if 0 < seconds <= _LAST_SECOND else self.node.committed_at_ms / 1000
+
+    def support_ranges(self) -> bool:
+        """See DAVNonCollection."""
+        return True
+
+    def get_content(self) -> Any:
+        """See DAVNonCollection. Never asked for: contents go out without a worker."""
+        raise NotImplementedError
+
+
+def resource(path: str, environ: dict[str, Any], space: Space, node: Node) -> Resource | None:
+    """A node as a resource; None for a symbolic link."""
+    match node.kind:
+        case NodeKind.DIRECTORY:
+            return Directory(path, environ, space, node)
+        case NodeKind.FILE:
+            return File(path, environ, space, node)
+        case NodeKind.SYMLINK:
+            return None
+
+
+def checked_name(name: str) -> str:
+    """A name as it travels; Refused if it cannot be one."""
+    name = unicodedata.normalize("NFC", name)
+    if problem := name_problem(name):
+        raise Refused(HTTPStatus.BAD_REQUEST, problem, reason="NAME_INVALID")
+    return name
+
+
+def _beside_spaces() -> Refused:
+    return Refused(HTTPStatus.FORBIDDEN, "here are spaces only; make one in the web app or by `syncline spaces create`")

@@ -1,0 +1,69 @@
+"""Errors as WebDAV tells them: a status, and a body of XML that says why (RFC 4918, section 16)."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+from wsgidav.dav_error import DAVError
+
+from core.errors import SynclineError
+from runtime.errors import http_status
+
+MEDIA_TYPE: Final = "application/xml; charset=utf-8"
+CHALLENGE: Final = 'Basic realm="Syncline", charset="UTF-8"'
+
+_STATUS: Final = {
+    "NAME_TAKEN": HTTPStatus.CONFLICT,
+    "PARENT_NOT_FOUND": HTTPStatus.CONFLICT,
+    "QUOTA_EXCEEDED": HTTPStatus.INSUFFICIENT_STORAGE,
+    "CYCLE": HTTPStatus.FORBIDDEN,
+}
+"""Where the RFC has another status for it than our API."""
+
+
+class Refused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
+    """A status, and for people why. `reason` is what programs of ours branch on."""
+
+    def __init__(self, status: int, text: str, *, reason: str = "", condition: str | None = None) -> None:
+        super().__init__(status, text, err_condition=condition)
+        self.reason = reason or HTTPStatus(status).name
+        self.text = text
+
+
+def of_error(error: SynclineError) -> Refused:
+    """An error of ours, or of a service behind us."""
+    return Refused(_STATUS.get(error.reason, http_status(error)), str(error), reason=error.reason)
+
+
+def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers of the answer to a request that failed.
+
+    `exception` and `message` are how ownCloud's servers tell what went wrong, so that clients show it.
+    """
+    status = int(error.value)
+    inner = ""
+    if error.err_condition is not None:
+        condition = error.err_condition
+        hrefs = "".join(f"<D:href>{escape(href)}</D:href>" for href in condition.hrefs)
+        name = condition.condition_code.removeprefix("{DAV:}")
+        inner = f"<D:{name}>{hrefs}</D:{name}>" if hrefs else f"<D:{name}/>"
+    reason = error.reason if isinstance(error, Refused) else HTTPStatus(status).name
+    text = error.text if isinstance(error, Refused) else error.context_info or HTTPStatus(status).phrase
+    body = (
+        '<?xml version="1.0" encoding="utf-8"?>\n'
+        '<D:error xmlns:D="DAV:" xmlns:s="http://sabredav.org/ns">'
+        f"{inner}<s:exception>{escape(reason)}</s:exception><s:message>{escape(_printable(text))}</s:message></D:error>\n"
+    )
+    headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = CHALLENGE
+    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = "5"
+    return status, body.encode(), headers
+
+
+def _printable(text: Any) -> str:
+    """What XML can hold."""
+    return "".join(character if character.isprintable() else " " for character in str(text))

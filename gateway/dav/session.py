@@ -1,0 +1,222 @@
+"""One request's view of the spaces: what it asked once it knows until its end. For a worker's thread.
+
+The services are asked in the caller's name only; what they refuse becomes `Refused`, with WebDAV's status for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import unicodedata
+from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from core.errors import NoSuchNode, SynclineError
+from core.identifiers import ROOT, NodeId, RequestId, SpaceId, UserId, new_request_id
+from core.names import name_problem
+from core.tree import Mutation, Node, NodeKind, Result, Verdict
+from gateway.api.commits import refusal
+from gateway.dav.bodies import wait
+from gateway.dav.ports import NOTHING, Record, Records
+from gateway.dav.refusals import Refused, of_error
+from gateway.services import Services, ask, known_node
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import metadata_pb2
+from wire.tree import mutation_to_wire, result_from_wire
+
+T = TypeVar("T")
+
+_PAGE: Final = 1000
+_UNUSUAL: Final = str.maketrans({"/": "\N{DIVISION SLASH}", "\0": "_"})
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A space of the caller."""
+
+    id: SpaceId
+    name: str
+    writable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who is asking."""
+
+    user: UserId
+    token: str
+    spaces: dict[str, Space]
+    """By the name that each has in an address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much a space holds and may hold, in bytes; a quota of 0 is none."""
+
+    used: int
+    quota: int
+
+
+def named(spaces: Iterable[auth_pb2.Space]) -> dict[str, Space]:
+    """Spaces by the names that they have in addresses. Of two that are called the same, the id tells which is which."""
+    found: dict[str, Space] = {}
+    for pb in sorted(spaces, key=lambda space: (not space.personal, space.space_id)):
+        name = unicodedata.normalize("NFC", pb.name).translate(_UNUSUAL)
+        if name_problem(name):
+            name = f"space {pb.space_id[:6]}"
+        if name in found:
+            name = f"{name} ({pb.space_id[:6]})"
+        writable = pb.role in {auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER}
+        found[name] = Space(SpaceId(pb.space_id), name, writable)
+    return found
+
+
+class Session:
+    """What one request asks and does."""
+
+    def __init__(self, services: Services, records: Records, person: Person, loop: asyncio.AbstractEventLoop) -> None:
+        self._services = services
+        self._records = records
+        self._loop = loop
+        self.person = person
+        self._nodes: dict[tuple[SpaceId, tuple[str, ...]], Node | None] = {}
+        self._held: dict[tuple[SpaceId, str], Record] = {}
+        self._usage: dict[SpaceId, Usage] = {}
+
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """What `work` gives, which runs on the event loop; Refused for a SynclineError."""
+        try:
+            return wait(work, self._loop)
+        except SynclineError as error:
+            raise of_error(error) from error
+
+    # ---- nodes ----
+
+    def find(self, space: Space, names: tuple[str, ...]) -> Node | None:
+        """The live node at a path; the top of the space is one that has no more than its id."""
+        if not names:
+            return Node(ROOT, ROOT, space.name, NodeKind.DIRECTORY)
+        key = (space.id, names)
+        if key not in self._nodes:
+            request = metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(names))
+            self._nodes[key] = self.wait(self._found(request))
+        return self._nodes[key]
+
+    def look_ahead(self, space: Space, names: tuple[str, ...], *, record: str) -> None:
+        """Ask together for what a change of the node at a path needs: it, what it is in, and a record."""
+
+        async def together() -> tuple[list[Node | None], Mapping[str, Record]]:
+            requests = [metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(path)) for path in paths]
+            return await asyncio.gather(
+                asyncio.gather(*map(self._found, requests)), self._records.read(space.id, [record])
+            )
+
+        paths = [path for path in (names, names[:-1]) if path]
+        nodes, read = self.wait(together())
+        for path, node in zip(paths, nodes, strict=True):
+            self._nodes[space.id, path] = node
+        self._held[space.id, record] = read.get(record, NOTHING)
+
+    async def _found(self, request: metadata_pb2.GetNodeRequest) -> Node | None:
+        try:
+            answer = await ask(self._services.metadata.GetNode, request, token=self.person.token)
+        except NoSuchNode:
+            return None
+        except SynclineError as error:
+            if error.reason != NoSuchNode.reason:
+                raise
+            return None
+        return known_node(answer.node)
+
+    def pages(self, space: Space, parent: NodeId) -> Iterator[list[Node]]:
+        """What a directory holds, by name, a thousand at a time."""
+        token = ""
+        while True:
+            request = metadata_pb2.ListNodesRequest(space_id=space.id, parent=parent, page_size=_PAGE, page_token=token)
+            answer = self.wait(ask(self._services.metadata.ListNodes, request, token=self.person.token))
+            yield [known_node(child) for child in answer.nodes]
+            token = answer.next_page_token
+            if not token:
+                return
+
+    def usage(self, space: Space) -> Usage:
+        """How full a space is."""
+        if space.id not in self._usage:
+            request = metadata_pb2.GetSpaceRequest(space_id=space.id)
+            answer = self.wait(ask(self._services.metadata.GetSpace, request, token=self.person.token))
+            self._usage[space.id] = Usage(answer.used_bytes, answer.quota_bytes)
+        return self._usage[space.id]
+
+    def commit(
+        self, space: Space, mutations: Sequence[Mutation], *, request: RequestId | None = None
+    ) -> list[Result | Refused]:
+        """Apply mutations in one request, each with its own verdict: what became of it, or why not."""
+        self._nodes.clear()
+        answer = self.wait(
+            ask(
+                self._services.metadata.CommitChanges,
+                metadata_pb2.CommitChangesRequest(
+                    space_id=space.id,
+                    request_id=request or new_request_id(),
+                    mutations=[mutation_to_wire(mutation) for mutation in mutations],
+                ),
+                token=self.person.token,
+            )
+        )
+        results: list[Result | Refused] = []
+        for pb in answer.results:
+            error = refusal(pb)
+            results.append(result_from_wire(pb) if error is None else of_error(error))
+        return results
+
+    def commit_one(self, space: Space, mutation: Mutation) -> Node:
+        """Apply one mutation, and return the node's new state; Refused."""
+        return accepted(self.commit(space, [mutation])[0])
+
+    def restore(self, space: Space, node: NodeId) -> None:
+        """Take a node out of the trash, to where it was."""
+        self._nodes.clear()
+        request = metadata_pb2.RestoreNodeRequest(space_id=space.id, request_id=new_request_id(), node=node)
+        answer = self.wait(ask(self._services.metadata.RestoreNode, request, token=self.person.token))
+        error = refusal(answer.result)
+        if error is not None:
+            raise of_error(error)
+
+    # ---- records ----
+
+    def record(self, space: Space, name: str, *, anew: bool = False) -> Record:
+        """A record as it was when this request first looked at it, or as it is now."""
+        if anew or (space.id, name) not in self._held:
+            self.records(space, [name])
+        return self._held[space.id, name]
+
+    def records(self, space: Space, names: Sequence[str]) -> None:
+        """Read these records together, to have them at hand."""
+        read = self.wait(self._records.read(space.id, names))
+        for name in names:
+            self._held[space.id, name] = read.get(name, NOTHING)
+
+    def forget(self, space: Space, names: Iterable[str]) -> None:
+        """Let go of records that are needed no more."""
+        for name in names:
+            self._held.pop((space.id, name), None)
+
+    def write(self, space: Space, name: str, data: bytes, *, expires_at: float | None = None) -> None:
+        """Write a record over what this request has read of it; RecordMoved."""
+        over = self._held.pop((space.id, name), NOTHING)
+        self.wait(self._records.write(space.id, name, data, over=over, expires_at=expires_at))
+
+
+def accepted(result: Result | Refused) -> Node:
+    """The node's new state; Refused."""
+    if isinstance(result, Refused):
+        raise result
+    assert result.verdict is Verdict.ACCEPTED
+    assert result.node is not None, "what was accepted has a node"
+    return result.node
+
+
+def with_content(node: Node, **changes: Any) -> Node:
+    """The node with parts of its content changed."""
+    assert node.content is not None
+    return replace(node, content=replace(node.content, **changes))

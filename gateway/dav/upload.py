@@ -1,0 +1,188 @@
+"""A content on its way from a request into S3, cut as a device cuts it, in bounded memory.
+
+One content at a time: its blocks below MIN_BLOCK are at most one, its last. So there is nothing to pack, and what a
+device would put into a pack of one block is an object of its own here as there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cachetools import LRUCache
+
+from core.blocks import (
+    EMPTY_MANIFEST,
+    MAX_INLINE_BLOCKS,
+    MAX_OBJECT_BYTES,
+    MIB,
+    MIN_BLOCK,
+    BlockRef,
+    Digest,
+    Manifest,
+)
+from core.chunk import Block, Chunker, ReadInto, digest_of
+from core.errors import Kind, SynclineError
+from core.identifiers import SpaceId
+from gateway.dav.bodies import LONGEST_SECONDS, wait
+from gateway.ports import ObjectSink, WriteCredentials
+from gateway.services import Services, ask
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import metadata_pb2
+from wire.tree import manifest_to_wire
+
+MEMORY: Final = 40 * MIB
+"""What an upload holds at most: the window in which the next cut is looked for, and what is being stored."""
+_STORING: Final = 12 * MIB
+_GROUP: Final = 4 * MIB
+"""Blocks are asked for, stored and sealed together until they are this much."""
+_RENEW_MS: Final = 5 * 60_000
+
+
+class TooLarge(SynclineError):
+    """The file is too large; it cannot be stored."""
+
+    reason = "FILE_TOO_LARGE"
+    kind = Kind.INVALID
+
+
+class NotSealed(SynclineError):
+    """The service did not accept what was stored; send the file again."""
+
+    reason = "NOT_SEALED"
+    kind = Kind.UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A content all of whose objects are sealed."""
+
+    digest: Digest
+    size: int
+    manifest: Manifest
+    manifest_object: bytes
+
+
+def memory_of(length: int | None) -> int:
+    """What an upload of this length needs, if it is known: the content as it is read and as it is stored."""
+    return MEMORY if length is None else min(2 * length + 256 * 1024, MEMORY)
+
+
+class Storing(Protocol):
+    """Takes objects."""
+
+    async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
+        """See to it that these objects are stored and sealed; `manifest`: that they are serialised manifests."""
+
+
+class Storage:
+    """The objects of a space, in the name of one caller. For the event loop."""
+
+    def __init__(self, services: Services, sink: ObjectSink, held: Credentials, *, space: SpaceId, token: str) -> None:
+        self._services = services
+        self._sink = sink
+        self._held = held
+        self._space = space
+        self._token = token
+
+    async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
+        """See Storing."""
+        wanted = list(blocks)
+        # A small one costs less to be put in vain than to be asked for.
+        if sum(len(block.data) for block in blocks) >= MIN_BLOCK:
+            request = metadata_pb2.FindMissingObjectsRequest(
+                space_id=self._space, objects=b"".join(block.digest for block in blocks)
+            )
+            found = await ask(self._services.metadata.FindMissingObjects, request, token=self._token)
+            wanted = [blocks[index] for index in found.missing]
+        if not wanted:
+            return
+        credentials = await self._held.get(self._services, self._space, self._token)
+        async with asyncio.TaskGroup() as puts:
+            for block in wanted:
+                puts.create_task(self._sink.put(credentials, space=self._space, digest=block.digest, data=block.data))
+        objects = [metadata_pb2.ObjectDeclaration(sha256=block.digest, size=len(block.data)) for block in wanted]
+        if manifest:
+            for one in objects:
+                one.manifest.SetInParent()
+        answer = await ask(
+            self._services.metadata.SealObjects,
+            metadata_pb2.SealObjectsRequest(space_id=self._space, objects=objects),
+            token=self._token,
+        )
+        if any(verdict != metadata_pb2.SEAL_VERDICT_SEALED for verdict in answer.verdicts):
+            raise NotSealed
+
+
+class Credentials:
+    """Credentials to put objects, by caller and space, asked for once until shortly before they expire."""
+
+    def __init__(self, *, now_ms: Callable[[], int], remembered: int = 1000) -> None:
+        self._now_ms = now_ms
+        self._issued: LRUCache[tuple[bytes, SpaceId], WriteCredentials] = LRUCache(remembered)
+
+    async def get(self, services: Services, space: SpaceId, token: str) -> WriteCredentials:
+        """Some that are good for minutes yet. PermissionDenied, NoSuchSpace."""
+        name = (hashlib.sha256(token.encode()).digest(), space)
+        held = self._issued.get(name)
+        if held is None or held.expires_at_ms - _RENEW_MS < self._now_ms():
+            request = auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.ACCESS_WRITE)
+            answer = await ask(services.auth.IssueCredentials, request, token=token)
+            held = self._issued[name] = WriteCredentials(
+                answer.access_key_id, answer.secret_access_key, answer.session_token, answer.expires_at_ms
+            )
+        return held
+
+
+def upload(
+    read_into: ReadInto, storage: Storing, loop: asyncio.AbstractEventLoop, *, inline: int = MAX_INLINE_BLOCKS
+) -> Stored:
+    """Store what `read_into` gives. For a worker's thread; whatever `read_into` and `storage` raise comes through.
+
+    A manifest of more than `inline` blocks is an object of its own.
+    """
+    refs: list[BlockRef] = []
+    seen: set[Digest] = set()
+    group: list[Block] = []
+    under_way: deque[tuple[int, Future[None]]] = deque()
+
+    def start(size: int) -> None:
+        while under_way and sum(taken for taken, _ in under_way) + size > _STORING:
+            under_way.popleft()[1].result(LONGEST_SECONDS)
+        under_way.append((size, asyncio.run_coroutine_threadsafe(storage.store(tuple(group)), loop)))
+        group.clear()
+
+    try:
+        cut = Chunker().cut(read_into)
+        gathered = 0
+        for block in cut:
+            refs.append(BlockRef(block.digest, len(block.data), block.digest, 0))
+            if block.digest in seen:
+                continue
+            seen.add(block.digest)
+            group.append(block)
+            gathered += len(block.data)
+            if gathered >= _GROUP:
+                start(gathered)
+                gathered = 0
+        if group:
+            start(gathered)
+        while under_way:
+            under_way.popleft()[1].result(LONGEST_SECONDS)
+    finally:
+        for _, storing in under_way:
+            storing.cancel()
+    manifest = Manifest.of(refs) if refs else EMPTY_MANIFEST
+    if len(refs) <= inline:
+        return Stored(cut.digest, cut.size, manifest, b"")
+    data = manifest_to_wire(manifest).SerializeToString(deterministic=True)
+    if len(data) > MAX_OBJECT_BYTES:
+        raise TooLarge
+    apart = Block(digest_of(data), data)
+    wait(storage.store([apart], manifest=True), loop)
+    return Stored(cut.digest, cut.size, EMPTY_MANIFEST, apart.digest)

@@ -1,0 +1,103 @@
+"""A content as a response: conditions, ranges, headers, and the bytes on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
+
+from core.errors import Kind, SynclineError
+from core.identifiers import SpaceId
+from core.tree import Content
+from gateway.content import Contents
+from gateway.files import description, etag_of
+from gateway.problems import problem
+from gateway.ranges import Answer, Part, wanted
+
+_SEND_SECONDS: Final = 30.0
+"""A client that does not take a slice of content within this time holds up the memory that others wait for."""
+
+
+class NotAFile(SynclineError):
+    """There is no content at this path: it is a directory or a symbolic link."""
+
+    reason = "NOT_A_FILE"
+    kind = Kind.CONFLICT
+
+
+async def download(
+    request: Request,
+    space: SpaceId,
+    name: str,
+    content: Content,
+    contents: Contents,
+    *,
+    inline: bool = False,
+    in_parts: bool = True,
+) -> Response:
+    """What a GET or HEAD of a content answers.
+
+    `inline`: to be shown in a page, if that is safe, and not saved. `in_parts`: whether ranges are given.
+    """
+    headers = description(name, content, inline=inline)
+    asked = {key: value for key, value in request.headers.items() if in_parts or key != "range"}
+    match wanted(asked, method=request.method, etag=etag_of(content), size=content.size):
+        case Answer.NOT_MODIFIED:
+            kept = ("cache-control", "etag", "last-modified", "vary")
+            return Response(
+                status_code=HTTPStatus.NOT_MODIFIED, headers={key: headers[key] for key in kept if key in headers}
+            )
+        case Answer.UNSATISFIABLE:
+            return problem(
+                status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                reason="RANGE_NOT_SATISFIABLE",
+                detail=f"the file has {content.size} bytes",
+                headers={"content-range": f"bytes */{content.size}"},
+            )
+        case Part(start, stop):
+            status = HTTPStatus.PARTIAL_CONTENT
+            headers["content-range"] = f"bytes {start}-{stop - 1}/{content.size}"
+        case Answer.WHOLE:
+            status, start, stop = HTTPStatus.OK, 0, content.size
+    headers["content-length"] = str(stop - start)
+    if request.method == "HEAD" or start == stop:
+        return Response(status_code=status, headers=headers)
+    manifest = await contents.manifest(space, content)
+    slices = contents.stream(space, manifest, start, stop)
+    first = await anext(slices)  # what fails at once still has a status to say so
+    return Streamed(first, slices, status_code=status, headers=headers)
+
+
+class Streamed(StreamingResponse):
+    """Bytes on their way. Whatever goes wrong now can only be told by breaking the connection off."""
+
+    def __init__(
+        self,
+        first: memoryview | bytes,
+        rest: AsyncGenerator[memoryview, None] | AsyncGenerator[bytes, None],
+        *,
+        status_code: int,
+        headers: dict[str, str],
+    ) -> None:
+        super().__init__(rest, status_code, headers)
+        self._first = first
+        self._rest = rest
+
+    async def stream_response(self, send: Send) -> None:
+        """See StreamingResponse."""
+        async with aclosing(self._rest):
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._send(send, self._first)
+            async for part in self._rest:
+                await self._send(send, part)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, send: Send, part: memoryview | bytes) -> None:
+        async with asyncio.timeout(_SEND_SECONDS):
+            await send({"type": "http.response.body", "body": part, "more_body": True})

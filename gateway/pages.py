@@ -1,0 +1,135 @@
+"""The web app: files of `gateway/web`, read once, under a policy that lets nothing in that is not ours."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from gateway import paths  # noqa: F401 # registers `any_path`
+
+_FOLDER: Final = Path(__file__).with_name("web")
+_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".webmanifest": "application/manifest+json",
+}
+_PAGES: Final = {
+    "/": "app.html",
+    "/s/{rest:any_path}": "app.html",
+    "/settings": "app.html",
+    "/settings/{rest:any_path}": "app.html",
+    "/l/{token}": "link.html",
+    "/docs": "reference.html",
+}
+"""The addresses of pages; the app itself tells its views apart."""
+_ENTRY: Final = re.compile(rb'<script type="module" src="/web/([^"]+)"></script>')
+_IMPORTS: Final = re.compile(rb'^(?:import|export)\b[^;"]*?"(\.[^"]+)";$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    etag: str
+    media_type: str
+
+
+def pages(*, upload_origin: str) -> list[BaseRoute]:
+    """The routes of the pages and of what they load; uploads go to `upload_origin`."""
+    files = dict(_files())
+    policy = _policy(upload_origin)
+    return [
+        *(Route(path, _serving(files[name], policy, name="page")) for path, name in _PAGES.items()),
+        *(Route(f"/web/{name}", _serving(file, policy, name="asset")) for name, file in files.items()),
+    ]
+
+
+def _files() -> Iterator[tuple[str, _File]]:
+    found = {path.relative_to(_FOLDER).as_posix(): path for path in sorted(_FOLDER.rglob("*")) if path.is_file()}
+    contents = {name: path.read_bytes() for name, path in found.items() if path.suffix in _TYPES}
+    for name, content in contents.items():
+        suffix = found[name].suffix
+        whole = _preloading(content, contents) if suffix == ".html" else content
+        etag = f'"{hashlib.sha256(whole).hexdigest()[:32]}"'
+        yield name, _File(whole, etag, _TYPES[suffix])
+
+
+def _preloading(page: bytes, contents: dict[str, bytes]) -> bytes:
+    """The page, which names all modules that its script needs: else a browser would find them one after the other."""
+    entry = _ENTRY.search(page)
+    if entry is None:
+        return page
+    needed, rest = dict[str, None](), [entry[1].decode()]
+    while rest:
+        name = rest.pop()
+        if name not in needed:
+            needed[name] = None
+            rest += [_resolved(name, one.decode()) for one in _IMPORTS.findall(contents[name])]
+    links = "".join(f'<link rel="modulepreload" href="/web/{name}">\n    ' for name in needed)
+    return page[: entry.start()] + links.encode() + page[entry.start() :]
+
+
+def _resolved(importing: str, relative: str) -> str:
+    parts: list[str] = []
+    for part in (PurePosixPath(importing).parent / relative).parts:
+        if part == "..":
+            parts.pop()
+        elif part != ".":
+            parts.append(part)
+    return "/".join(parts)
+
+
+def _policy(upload_origin: str) -> str:
+    return "; ".join(
+        (
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "img-src 'self' blob:",
+            "media-src 'self'",
+            "frame-src 'self'",
+            "object-src 'self'",
+            f"connect-src 'self' {upload_origin}",
+            "worker-src 'self'",
+            "manifest-src 'self'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "frame-ancestors 'none'",
+            "require-trusted-types-for 'script'",
+            "trusted-types syncline",
+        )
+    )
+
+
+def _serving(file: _File, policy: str, *, name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def serve(request: Request) -> Response:
+        return _answer(request, file, policy)
+
+    serve.__name__ = name  # by which the log and the figures know it
+    return serve
+
+
+def _answer(request: Request, file: _File, policy: str) -> Response:
+    headers = {
+        "cache-control": "no-cache",
+        "etag": file.etag,
+        "content-security-policy": policy,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cross-origin-opener-policy": "same-origin",
+        "permissions-policy": "camera=(), geolocation=(), microphone=()",
+    }
+    if request.headers.get("if-none-match") == file.etag:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)

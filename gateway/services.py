@@ -1,0 +1,111 @@
+"""The three services, by gRPC, in the caller's name."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import grpc
+import grpc.aio
+
+from core.errors import InvalidArgument
+from core.tree import Node
+from runtime.errors import error_from_rpc
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.notify.v1 import notify_pb2
+from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
+from wire.tree import node_from_wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from syncline.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
+    from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceAsyncStub
+    from syncline.notify.v1.notify_pb2_grpc import NotifyServiceAsyncStub
+
+T = TypeVar("T")
+
+AUTH: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
+METADATA: Final = metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"].full_name
+NOTIFY: Final = notify_pb2.DESCRIPTOR.services_by_name["NotifyService"].full_name
+
+_MAKES_ANEW: Final = frozenset({"SignUp", "SignIn", "CreateKey", "CreateLink", "OpenLink", "CountLinkDownload"})
+"""What is not the same when it is done twice; all else carries a request id or only reads."""
+IDEMPOTENT: Final = tuple(
+    f"{service.full_name}/{method.name}"
+    for service in (
+        auth_pb2.DESCRIPTOR.services_by_name["AuthService"],
+        metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"],
+        notify_pb2.DESCRIPTOR.services_by_name["NotifyService"],
+    )
+    for method in service.methods
+    if method.name not in _MAKES_ANEW
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Typed stubs. What they are asked goes through `ask` or `stream`, which translate errors."""
+
+    auth: AuthServiceAsyncStub
+    metadata: MetadataServiceAsyncStub
+    notify: NotifyServiceAsyncStub
+
+    @classmethod
+    def over(cls, *, auth: grpc.aio.Channel, metadata: grpc.aio.Channel, notify: grpc.aio.Channel) -> Services:
+        """The services behind these channels."""
+        return cls(AuthServiceStub(auth), MetadataServiceStub(metadata), NotifyServiceStub(notify))
+
+
+async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "", peer: str = "") -> T:
+    """The answer of a unary rpc; a SynclineError if the service says one.
+
+    `token` is the caller's access token. `peer` is where the caller is, for what counts attempts by address.
+    """
+    with translated():
+        return await method(request, metadata=_metadata(token, peer))
+
+
+async def stream(method: Callable[..., Any], request: Any, *, token: str) -> AsyncGenerator[Any, None]:
+    """The answers of an rpc that streams; closing the iterator ends the call."""
+    call = method(request, metadata=_metadata(token, ""), timeout=None)
+    try:
+        with translated():
+            async for answer in call:
+                yield answer
+    finally:
+        call.cancel()
+
+
+def _metadata(token: str, peer: str) -> Sequence[tuple[str, str]]:
+    metadata = []
+    if token:
+        metadata.append(("authorization", f"Bearer {token}"))
+    if peer:
+        metadata.append(("x-forwarded-for", peer))
+    return metadata
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """A service's error as the SynclineError that it raised."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        known = error_from_rpc(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def known_node(pb: journal_pb2.Node) -> Node:
+    """A node that metadata sent. A malformed one is a defect of ours, and not what InvalidArgument would say."""
+    try:
+        return node_from_wire(pb)
+    except InvalidArgument as error:
+        raise ValueError(f"metadata sent a malformed node: {error}") from None

@@ -1,0 +1,192 @@
+// @ts-check
+/** The gateway's REST interface: requests, problems, pages. */
+
+/**
+ * @typedef {{id: string, parent: string, name: string, kind: "file" | "directory" | "symlink", version: number, etag: string,
+ *   seq: number, size: number | null, digest: string | null, mtime_ms: number | null, executable: boolean,
+ *   target: string | null, media_type: string | null, user_id: string, device_id: string, committed_at_ms: number,
+ *   deleted_at_ms: number | null}} Node
+ * @typedef {Node & {path: string}} Located
+ * @typedef {{user_id: string, email: string, personal_space_id: string}} Account
+ * @typedef {{device_id: string, name: string, kind: "client" | "browser" | "program", created_at_ms: number,
+ *   last_seen_at_ms: number, expires_at_ms: number | null, revoked_at_ms: number | null, current: boolean}} Device
+ * @typedef {"owner" | "editor" | "viewer"} Role
+ * @typedef {{space_id: string, name: string, role: Role, personal: boolean}} Space
+ * @typedef {{user_id: string, email: string, role: Role}} Member
+ * @typedef {{version: number, size: number, digest: string, mtime_ms: number, user_id: string, device_id: string,
+ *   committed_at_ms: number}} Version
+ * @typedef {{seq: number, change: "created" | "updated" | "moved" | "deleted" | "restored", node: Node,
+ *   from_name: string | null, from_parent: string | null, user_id: string, device_id: string, committed_at_ms: number}} Activity
+ * @typedef {{link_id: string, node: string, user_id: string, created_at_ms: number, expires_at_ms: number | null,
+ *   has_password: boolean, max_downloads: number | null, downloads: number}} Link
+ */
+
+const ATTEMPTS = 4;
+const FIRST_WAIT_MS = 250;
+const PASSING = new Set([0, 502, 503, 504]);
+const SIGNED_OUT = new Set(["UNAUTHENTICATED", "DEVICE_REVOKED"]);
+
+/** The gateway said no, or nothing: then `status` is 0. */
+export class Problem extends Error {
+  /** @param {{status: number, reason: string, detail: string, details?: Record<string, string>, retryAfter?: number | null}} told */
+  constructor({ status, reason, detail, details = {}, retryAfter = null }) {
+    super(detail);
+    this.status = status;
+    this.reason = reason;
+    this.detail = detail;
+    this.details = details;
+    this.retryAfter = retryAfter;
+  }
+}
+
+/** Who is signed in is known here only by what must go along. */
+export const signedIn = {
+  csrf: "",
+  /** Called when the gateway does not know us any more. */
+  lost: () => {},
+  /** Called when our token is not that of the cookie any more; whether it is again. @type {() => Promise<boolean>} */
+  renew: async () => false,
+};
+
+/**
+ * A path with its values encoded.
+ * @param {TemplateStringsArray} texts
+ * @param {...(string | number)} values
+ */
+export function at(texts, ...values) {
+  return texts.reduce((path, text, i) => path + encodeURIComponent(values[i - 1]) + text);
+}
+
+/**
+ * @typedef {object} Asked
+ * @property {unknown} [body]
+ * @property {string} [etag] the state that was seen: else nothing is changed
+ * @property {AbortSignal} [signal]
+ * @property {boolean} [once] not to be repeated, because doing it twice is not the same
+ * @property {string} [key] the request's name, for those who repeat it themselves
+ * @property {boolean} [quiet] that nobody is signed in is an answer here, and not news
+ */
+
+/**
+ * Ask the gateway, again if that may help. Raises Problem.
+ * @param {string} method
+ * @param {string} path
+ * @param {Asked} [asked]
+ * @returns {Promise<any>}
+ */
+export async function call(method, path, asked = {}) {
+  /** @type {Record<string, string>} */
+  const headers = { accept: "application/json" };
+  if (method !== "GET") {
+    headers["x-csrf-token"] = signedIn.csrf;
+    headers["idempotency-key"] = asked.key ?? crypto.randomUUID();
+  }
+  if (asked.body !== undefined) headers["content-type"] = "application/json";
+  if (asked.etag) headers["if-match"] = asked.etag;
+  const request = {
+    method,
+    headers,
+    body: asked.body === undefined ? undefined : JSON.stringify(asked.body),
+    signal: asked.signal,
+    credentials: /** @type {const} */ ("same-origin"),
+  };
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await answerOf(path, request);
+    } catch (error) {
+      if (!(error instanceof Problem)) throw error;
+      if (SIGNED_OUT.has(error.reason) && !asked.quiet) signedIn.lost();
+      if (error.reason === "CSRF" && attempt === 1 && (await signedIn.renew())) {
+        headers["x-csrf-token"] = signedIn.csrf;
+        continue;
+      }
+      if (!PASSING.has(error.status) || asked.once || attempt === ATTEMPTS) throw error;
+      await wait(FIRST_WAIT_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), asked.signal);
+    }
+  }
+}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} request
+ */
+async function answerOf(path, request) {
+  let response;
+  try {
+    response = await fetch(path, request);
+  } catch (error) {
+    if (request.signal?.aborted) throw error;
+    throw new Problem({ status: 0, reason: "OFFLINE", detail: "the server cannot be reached" });
+  }
+  if (!response.ok) throw await problemOf(response);
+  return response.status === 204 ? null : response.json();
+}
+
+/**
+ * What a response that is not good says.
+ * @param {Response} response
+ */
+export async function problemOf(response) {
+  const told = await response.json().catch(() => ({}));
+  const wait = Number(response.headers.get("retry-after"));
+  return new Problem({
+    status: response.status,
+    reason: told.reason ?? (response.status >= 500 ? "UNAVAILABLE" : ""),
+    detail: told.detail ?? `the server answered ${response.status}`,
+    details: told.details,
+    retryAfter: wait > 0 ? wait : null,
+  });
+}
+
+/**
+ * All pages of a listing, each as it comes.
+ * @param {string} path
+ * @param {Asked} [asked]
+ * @returns {AsyncGenerator<any, void>}
+ */
+export async function* pages(path, asked) {
+  let token = "";
+  do {
+    const page = await call(
+      "GET",
+      token ? `${path}${path.includes("?") ? "&" : "?"}page_token=${encodeURIComponent(token)}` : path,
+      asked,
+    );
+    yield page;
+    token = page.next_page_token ?? "";
+  } while (token);
+}
+
+/**
+ * @param {number} ms
+ * @param {AbortSignal} [signal]
+ */
+export function wait(ms, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(resolve, ms);
+    signal?.addEventListener("abort", () => {
+      clearTimeout(timer);
+      reject(signal.reason);
+    });
+  });
+}
+
+/**
+ * Do something with each of many, a few at a time.
+ * @template T, R
+ * @param {T[]} many
+ * @param {(one: T) => Promise<R>} what
+ * @returns {Promise<PromiseSettledResult<R>[]>} in the order of `many`
+ */
+export async function each(many, what, atOnce = 6) {
+  /** @type {PromiseSettledResult<R>[]} */
+  const results = [];
+  const rest = many.entries();
+  const work = async () => {
+    for (const [i, one] of rest) {
+      [results[i]] = await Promise.allSettled([what(one)]);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(atOnce, many.length) }, work));
+  return results;
+}

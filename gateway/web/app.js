@@ -1,0 +1,126 @@
+// @ts-check
+/** The app: who is signed in decides what is shown, the address which view. */
+
+import { dialogIsOpen } from "./dialogs.js";
+import { byId, fill, h } from "./dom.js";
+import { live } from "./live.js";
+import { folderPath, router } from "./router.js";
+import { session } from "./session.js";
+import { complain, undoLatest } from "./toasts.js";
+import { startTransfers, stopTransfers } from "./transfers.js";
+import { words } from "./words.js";
+import { activityView } from "./views/activity.js";
+import { failure } from "./views/blank.js";
+import { filesView } from "./views/files.js";
+import { searchView } from "./views/search.js";
+import { settingsView } from "./views/settings.js";
+import { Shell } from "./views/shell.js";
+import { shortcutsDialog } from "./views/shortcuts.js";
+import { signInView } from "./views/signin.js";
+import { trashView } from "./views/trash.js";
+import { UploadPanel } from "./views/upload_panel.js";
+
+/** @import {View} from "./router.js" */
+
+const SPACES_MS = 60_000;
+
+const app = byId("app");
+/** @type {Shell | null} */
+let shell = null;
+/** @type {UploadPanel | null} */
+let panel = null;
+
+router.on("/s/:space/trash", trashView);
+router.on("/s/:space/activity", activityView);
+router.on("/s/:space/search", searchView);
+router.on("/s/:space", filesView);
+router.on("/s/:space/:node", filesView);
+router.on("/settings", settingsView);
+router.on("/settings/:section", settingsView);
+router.on("/", () => nowhere());
+
+session.addEventListener("signed-in", () => enter());
+session.addEventListener("signed-out", () => leave("You are signed out."));
+session.addEventListener("spaces", () => {
+  if (!shell) return;
+  live.again();
+  show({ anew: true });
+});
+live.addEventListener("resumed", lookForSpaces);
+document.addEventListener("visibilitychange", lookForSpaces);
+setInterval(lookForSpaces, SPACES_MS);
+router.addEventListener("change", () => show());
+addEventListener("keydown", keyed);
+addEventListener("unhandledrejection", (event) => complain(event.reason));
+// What is dropped beside everything that takes it would replace the page.
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => event.preventDefault());
+
+try {
+  if (await session.resume()) enter();
+  else leave();
+} catch (error) {
+  fill(app, h("main", null, failure(words(error), { label: "Try again", href: location.href })));
+}
+
+function enter() {
+  shell = new Shell();
+  fill(app, shell.element);
+  live.start();
+  startTransfers(session.me.user_id);
+  panel = new UploadPanel();
+  app.append(panel.element);
+  show();
+}
+
+function leave(news = "") {
+  if (shell) {
+    shell.leave();
+    panel?.leave();
+    shell = panel = null;
+    live.stop();
+    stopTransfers();
+    for (const dialog of document.querySelectorAll("dialog[open]")) /** @type {HTMLDialogElement} */ (dialog).close();
+  }
+  const view = signInView({ news });
+  fill(app, view.element);
+  view.focus();
+}
+
+/** No bell rings when somebody is added to a space, or gets another role in it. */
+function lookForSpaces() {
+  if (shell && document.visibilityState === "visible") session.loadSpaces().catch(() => {});
+}
+
+function show({ anew = false } = {}) {
+  if (!shell) return;
+  if (location.pathname === "/") return router.go(folderPath(session.me.personal_space_id), { replace: true });
+  const found = router.find();
+  const place = found?.place ?? { path: location.pathname, params: {}, query: new URLSearchParams() };
+  const known = !place.params.space || session.space(place.params.space);
+  shell.show(known ? place : { ...place, params: {} }, () => (found && known ? found.make(place) : nowhere()), anew);
+  return undefined;
+}
+
+/** @returns {View} */
+function nowhere() {
+  const text = "There is nothing at this address, or you are not a member of the space that it is in.";
+  return { title: "Not found", element: failure(text, { label: "Go to my files", href: "/" }) };
+}
+
+/** @param {KeyboardEvent} event */
+function keyed(event) {
+  const target = event.target instanceof HTMLElement ? event.target : null;
+  const control = event.ctrlKey || event.metaKey;
+  if (
+    !shell ||
+    event.defaultPrevented ||
+    dialogIsOpen() ||
+    target?.closest("input:not([type=checkbox]), textarea, select, dialog, [role=menu]")
+  )
+    return;
+  if (event.key === "/" && !control) shell.focusSearch();
+  else if (event.key === "?" && !control) shortcutsDialog();
+  else if (!(event.key === "z" && control && undoLatest())) return;
+  event.preventDefault();
+}

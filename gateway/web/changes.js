@@ -1,0 +1,17 @@
+// @ts-check
+/** New states of nodes that this page learns of by what it does itself: what is shown takes them over at once. */
+
+/** @import {Node} from "./api.js" */
+
+/** Events: `nodes`, a CustomEvent with `detail.space` and `detail.nodes`. */
+export const changes = new EventTarget();
+
+/** @param {string} space @param {Node[]} nodes */
+export function tell(space, nodes) {
+  if (nodes.length) changes.dispatchEvent(new CustomEvent("nodes", { detail: { space, nodes } }));
+}
+
+/** The state of a node that was put into the trash just now. @param {Node} node @returns {Node} */
+export function deleted(node) {
+  return { ...node, deleted_at_ms: Date.now() };
+}

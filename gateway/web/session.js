@@ -1,0 +1,201 @@
+// @ts-check
+/** Who is signed in, their spaces, and who the people in these are. */
+
+import { at, call, Problem, signedIn } from "./api.js";
+
+/** @import {Account, Device, Member, Space} from "./api.js" */
+
+/**
+ * Events: `signed-in`, `signed-out`, `spaces` when the list of spaces has changed.
+ */
+class Session extends EventTarget {
+  /** @type {Account | null} */
+  account = null;
+  /** @type {Device | null} */
+  device = null;
+  /** @type {Space[]} */
+  spaces = [];
+  /** @type {Map<string, Promise<Member[]>>} */
+  #members = new Map();
+  /** Who was looked for in a space and not found. @type {Set<string>} */
+  #strangers = new Set();
+  /** @type {Promise<Device[]> | null} */
+  #devices = null;
+
+  constructor() {
+    super();
+    signedIn.lost = () => this.#leave();
+    signedIn.renew = () => this.#renew();
+  }
+
+  /** Go on with what the browser's cookie says. @returns {Promise<boolean>} whether somebody is signed in */
+  async resume() {
+    try {
+      await this.#enter(await call("GET", "/v1/session", { quiet: true }));
+      return true;
+    } catch (error) {
+      if (error instanceof Problem && error.status === 401) return false;
+      throw error;
+    }
+  }
+
+  /** @param {string} email @param {string} password */
+  async signIn(email, password) {
+    await this.#enter(await call("POST", "/v1/sessions", { body: credentials(email, password), quiet: true, once: true }));
+    this.dispatchEvent(new Event("signed-in"));
+  }
+
+  /** @param {string} email @param {string} password */
+  async signUp(email, password) {
+    await this.#enter(await call("POST", "/v1/accounts", { body: credentials(email, password), quiet: true, once: true }));
+    this.dispatchEvent(new Event("signed-in"));
+  }
+
+  async signOut() {
+    await call("DELETE", "/v1/session", { quiet: true }).catch((error) => {
+      if (!(error instanceof Problem && error.status === 401)) throw error;
+    });
+    this.#leave();
+  }
+
+  /** Who is signed in, where somebody is. @returns {Account} */
+  get me() {
+    if (!this.account) throw new Error("nobody is signed in");
+    return this.account;
+  }
+
+  async loadSpaces() {
+    const answer = await call("GET", "/v1/spaces");
+    // Somebody else's personal space is just a shared one here.
+    const own = this.account?.personal_space_id;
+    const spaces = answer.spaces.map((/** @type {Space} */ space) => ({ ...space, personal: space.space_id === own }));
+    if (JSON.stringify(spaces) === JSON.stringify(this.spaces)) return;
+    this.spaces = spaces;
+    this.dispatchEvent(new Event("spaces"));
+  }
+
+  /** @param {string} name @returns {Promise<Space>} */
+  async createSpace(name) {
+    const space = await call("POST", "/v1/spaces", { body: { name } });
+    await this.loadSpaces();
+    return space;
+  }
+
+  /** @param {string} id @returns {Space | undefined} */
+  space(id) {
+    return this.spaces.find((space) => space.space_id === id);
+  }
+
+  /** @param {string} space */
+  mayChange(space) {
+    return (this.space(space)?.role ?? "viewer") !== "viewer";
+  }
+
+  /** @param {string} space @returns {Promise<Member[]>} */
+  members(space) {
+    let members = this.#members.get(space);
+    if (!members) {
+      members = call("GET", at`/v1/spaces/${space}/members`).then((answer) => answer.members);
+      this.#members.set(space, members);
+      members.catch(() => this.#members.delete(space));
+    }
+    return members;
+  }
+
+  /** Somebody was added or removed. @param {string} space */
+  forgetMembers(space) {
+    this.#members.delete(space);
+  }
+
+  /** @returns {Promise<Device[]>} */
+  devices() {
+    this.#devices ??= call("GET", "/v1/devices").then((answer) => answer.devices);
+    this.#devices.catch(() => (this.#devices = null));
+    return this.#devices;
+  }
+
+  forgetDevices() {
+    this.#devices = null;
+  }
+
+  /**
+   * What the people of a space are called. Who is not known to be in it may have come since, and is asked for once.
+   * @param {string} space
+   * @param {Iterable<string>} users who is to be named
+   * @returns {Promise<(user: string) => string>}
+   */
+  async names(space, users) {
+    let members = await this.members(space).catch(() => []);
+    const known = new Set(members.map((member) => member.user_id));
+    const strangers = [...users]
+      .map((user) => `${space} ${user}`)
+      .filter((one) => !known.has(one.split(" ")[1]) && !this.#strangers.has(one));
+    if (strangers.length) {
+      for (const stranger of strangers) this.#strangers.add(stranger);
+      this.forgetMembers(space);
+      members = await this.members(space).catch(() => []);
+    }
+    const names = new Map(members.map((member) => [member.user_id, member.email]));
+    return (user) => (user === this.account?.user_id ? "you" : (names.get(user) ?? "a former member"));
+  }
+
+  /** @param {{account: Account, device: Device, csrf_token: string | null}} answer */
+  async #enter({ account, device, csrf_token }) {
+    signedIn.csrf = csrf_token ?? "";
+    this.account = account;
+    this.device = device;
+    await this.loadSpaces();
+  }
+
+  /** In another tab somebody has signed in anew: if it is somebody else, nothing that is shown is theirs. */
+  async #renew() {
+    const { account, csrf_token } = await call("GET", "/v1/session", { quiet: true });
+    if (account.user_id !== this.account?.user_id) {
+      location.reload();
+      return false;
+    }
+    signedIn.csrf = csrf_token ?? "";
+    return true;
+  }
+
+  #leave() {
+    if (!this.account) return;
+    this.account = this.device = this.#devices = null;
+    this.spaces = [];
+    this.#members.clear();
+    this.#strangers.clear();
+    signedIn.csrf = "";
+    this.dispatchEvent(new Event("signed-out"));
+  }
+}
+
+/** @param {string} email @param {string} password */
+function credentials(email, password) {
+  return { email, password, device_name: browserName(), browser: true };
+}
+
+/** What this browser is called in the list of devices. */
+function browserName() {
+  const agent = navigator.userAgent;
+  const browser =
+    [
+      ["Edg/", "Edge"],
+      ["OPR/", "Opera"],
+      ["Firefox/", "Firefox"],
+      ["Chrome/", "Chrome"],
+      ["Safari/", "Safari"],
+    ].find(([mark]) => agent.includes(mark))?.[1] ?? "Browser";
+  const system =
+    [
+      ["Android", "Android"],
+      ["iPhone", "iPhone"],
+      ["iPad", "iPad"],
+      ["Windows", "Windows"],
+      ["Mac OS", "Mac"],
+      ["CrOS", "ChromeOS"],
+      ["Linux", "Linux"],
+    ].find(([mark]) => agent.includes(mark))?.[1] ?? "";
+  return system ? `${browser} on ${system}` : browser;
+}
+
+export const session = new Session();

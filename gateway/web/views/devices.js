@@ -1,0 +1,108 @@
+// @ts-check
+/** Where one is signed in. */
+
+import { at, call } from "../api.js";
+import { confirm } from "../dialogs.js";
+import { fill, h } from "../dom.js";
+import { dateOf, time } from "../format.js";
+import { icon } from "../icons.js";
+import { session } from "../session.js";
+import { toast } from "../toasts.js";
+import { words } from "../words.js";
+import { loading } from "./blank.js";
+
+/** @import {Device} from "../api.js" */
+
+/** @type {Record<Device["kind"], [string, string]>} */
+const KINDS = { client: ["device", "Synced device"], browser: ["globe", "Browser"], program: ["key", "Key for programs"] };
+
+/** @param {HTMLElement} part */
+export function devicesPart(part) {
+  const list = h("ul", { class: "devices" }, h("li", null, loading()));
+  fill(
+    part,
+    h(
+      "section",
+      null,
+      h("h2", null, "Devices"),
+      h("p", { class: "hint" }, "Everything that is signed in as you. Sign out what you do not know or use any more."),
+      list,
+    ),
+  );
+  void showDevices(list, () => true);
+}
+
+/**
+ * @param {HTMLElement} list
+ * @param {(device: Device) => boolean} wanted
+ * @param {string} [none] what is said if there are none
+ */
+export async function showDevices(list, wanted, none = "") {
+  try {
+    session.forgetDevices();
+    const devices = (await session.devices()).filter((device) => !device.revoked_at_ms && wanted(device));
+    devices.sort((one, other) => Number(other.current) - Number(one.current) || other.last_seen_at_ms - one.last_seen_at_ms);
+    fill(
+      list,
+      ...(devices.length
+        ? devices.map((device) => row(device, () => showDevices(list, wanted, none)))
+        : [none && h("li", { class: "hint" }, none)]),
+    );
+  } catch (error) {
+    fill(list, h("li", null, h("p", { class: "trouble-text", role: "alert" }, words(error))));
+  }
+}
+
+/** @param {Device} device @param {() => Promise<void>} again */
+function row(device, again) {
+  const { name, kind, current, created_at_ms, last_seen_at_ms, expires_at_ms } = device;
+  const [picture, title] = KINDS[kind];
+  const verb = kind === "program" ? "Revoke" : "Sign out";
+  return h(
+    "li",
+    { class: "device" },
+    h("span", { class: "device-picture" }, icon(picture)),
+    h(
+      "div",
+      { class: "device-words" },
+      h("p", null, h("strong", null, name), current && h("span", { class: "badge" }, "This browser")),
+      h(
+        "p",
+        { class: "hint" },
+        `${title} · last used `,
+        time(last_seen_at_ms || created_at_ms),
+        " · since ",
+        time(created_at_ms),
+        expires_at_ms && kind === "program" ? ` · until ${dateOf(expires_at_ms)}` : "",
+      ),
+    ),
+    !current &&
+      h(
+        "button",
+        {
+          type: "button",
+          class: "button small",
+          "aria-label": `${verb}: ${name}`,
+          on: { click: () => revoke(device, verb, again) },
+        },
+        verb,
+      ),
+  );
+}
+
+/** @param {Device} device @param {string} verb @param {() => Promise<void>} again */
+function revoke({ device_id, name, kind }, verb, again) {
+  confirm({
+    title: kind === "program" ? "Revoke this key?" : "Sign this device out?",
+    text:
+      kind === "program"
+        ? `Programs that use “${name}” stop working at once.`
+        : `“${name}” has to sign in again to go on. Files that are on it stay there.`,
+    action: verb,
+    run: async () => {
+      await call("DELETE", at`/v1/devices/${device_id}`);
+      await again();
+      toast(kind === "program" ? `“${name}” is revoked` : `“${name}” is signed out`);
+    },
+  });
+}

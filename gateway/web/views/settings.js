@@ -1,0 +1,170 @@
+// @ts-check
+/** Settings: looks, mail, devices, keys. */
+
+import { at, call } from "../api.js";
+import { fill, h } from "../dom.js";
+import { icon } from "../icons.js";
+import { setTheme, theme } from "../preferences.js";
+import { session } from "../session.js";
+import { complain, toast } from "../toasts.js";
+import { words } from "../words.js";
+import { failure } from "./blank.js";
+import { devicesPart } from "./devices.js";
+import { keysPart } from "./keys.js";
+
+/** @import {Space} from "../api.js" */
+/** @import {Theme} from "../preferences.js" */
+/** @import {Place, View} from "../router.js" */
+
+/** @type {[string, string, string, (part: HTMLElement) => void][]} */
+const SECTIONS = [
+  ["general", "General", "settings", generalPart],
+  ["notifications", "Notifications", "bell", notificationsPart],
+  ["devices", "Devices", "device", devicesPart],
+  ["keys", "Keys for programs", "key", keysPart],
+];
+
+/** @param {Place} place @returns {View} */
+export function settingsView({ params: { section = "general" } }) {
+  const found = SECTIONS.find(([name]) => name === section);
+  if (!found)
+    return {
+      title: "Not found",
+      element: failure("There is nothing at this address.", { label: "Go to the settings", href: "/settings" }),
+    };
+  const part = h("div", { class: "settings-part" });
+  found[3](part);
+  const element = h(
+    "section",
+    { class: "page settings" },
+    h("div", { class: "bar" }, h("h1", null, "Settings")),
+    h(
+      "div",
+      { class: "settings-columns" },
+      h(
+        "nav",
+        { class: "settings-nav", "aria-label": "Settings" },
+        ...SECTIONS.map(([name, title, picture]) =>
+          h(
+            "a",
+            {
+              class: "side-link",
+              href: name === "general" ? "/settings" : `/settings/${name}`,
+              "aria-current": name === section ? "page" : null,
+            },
+            icon(picture),
+            h("span", null, title),
+          ),
+        ),
+      ),
+      part,
+    ),
+  );
+  return { title: found[1], element };
+}
+
+/** @param {HTMLElement} part */
+function generalPart(part) {
+  /** @type {[Theme, string][]} */
+  const themes = [
+    ["system", "As the system has it"],
+    ["light", "Light"],
+    ["dark", "Dark"],
+  ];
+  fill(
+    part,
+    h(
+      "section",
+      null,
+      h("h2", null, "Account"),
+      h("p", null, "Signed in as ", h("strong", null, session.me.email), ` on ${session.device?.name ?? "this device"}.`),
+      h(
+        "button",
+        { type: "button", class: "button", on: { click: () => void session.signOut().catch(complain) } },
+        icon("signOut"),
+        "Sign out",
+      ),
+    ),
+    h(
+      "section",
+      null,
+      h(
+        "fieldset",
+        { class: "choices" },
+        h("legend", null, "Appearance"),
+        ...themes.map(([value, label]) =>
+          h(
+            "label",
+            { class: "choice" },
+            h("input", {
+              type: "radio",
+              name: "theme",
+              value,
+              checked: theme() === value,
+              on: { change: () => setTheme(value) },
+            }),
+            h("span", null, label),
+          ),
+        ),
+      ),
+    ),
+    h(
+      "section",
+      null,
+      h("h2", null, "On your computer"),
+      h("p", null, "The command line keeps a folder in step with a space:"),
+      h(
+        "pre",
+        { class: "command", tabindex: 0 },
+        `syncline login --endpoint ${location.origin} --email ${session.me.email} --password-stdin\nsyncline sync ~/Syncline --watch`,
+      ),
+      h("p", { class: "hint" }, "Programs use the ", h("a", { href: "/docs", target: "_blank" }, "interface for programs"), "."),
+    ),
+  );
+}
+
+/** @param {HTMLElement} part */
+function notificationsPart(part) {
+  const list = h("ul", { class: "switches" }, ...session.spaces.map(mailSwitch));
+  fill(
+    part,
+    h(
+      "section",
+      null,
+      h("h2", null, "Mail"),
+      h("p", { class: "hint" }, `Sent to ${session.me.email} when somebody else changes something in a space.`),
+      list,
+    ),
+  );
+}
+
+/** @param {Space} space */
+function mailSwitch({ space_id, name, personal }) {
+  const path = at`/v1/spaces/${space_id}/notifications`;
+  const trouble = h("span", { class: "trouble-text", role: "alert" });
+  const box = h("input", { type: "checkbox", role: "switch", disabled: true });
+  const title = personal ? "My files" : name;
+  const failed = (/** @type {unknown} */ error) => fill(trouble, words(error));
+  box.addEventListener("change", async () => {
+    fill(trouble);
+    try {
+      await call("PUT", path, { body: { mode: box.checked ? "instant" : "off" } });
+      toast(box.checked ? `Mail about “${title}” is on` : `Mail about “${title}” is off`);
+    } catch (error) {
+      box.checked = !box.checked;
+      failed(error);
+    }
+  });
+  void call("GET", path)
+    .then(({ mode }) => {
+      box.checked = mode === "instant";
+      box.disabled = false;
+    })
+    .catch(failed);
+  return h(
+    "li",
+    null,
+    h("label", { class: "switch-row" }, icon(personal ? "folder" : "space"), h("span", { class: "switch-name" }, title), box),
+    trouble,
+  );
+}

@@ -1,0 +1,95 @@
+// @ts-check
+/** Sign in, or sign up. The address stays what it is, so that one comes out where one wanted to go. */
+
+import { fill, h } from "../dom.js";
+import { sign } from "../icons.js";
+import { session } from "../session.js";
+import { words } from "../words.js";
+
+const LEAST_PASSWORD = 8;
+
+/** @param {{news?: string}} [what] why this is shown, if somebody was signed in before */
+export function signInView({ news = "" } = {}) {
+  let making = false;
+  const title = h("h1", null);
+  const email = h("input", {
+    type: "email",
+    name: "email",
+    autocomplete: "username",
+    required: true,
+    maxlength: 254,
+    spellcheck: "false",
+    autocapitalize: "none",
+  });
+  const password = h("input", {
+    type: "password",
+    name: "password",
+    required: true,
+    maxlength: 1024,
+    "aria-describedby": "password-hint",
+  });
+  const hint = h("small", { id: "password-hint" });
+  const trouble = h("p", { class: "trouble-text", role: "alert" });
+  const submit = h("button", { type: "submit", class: "button primary wide" });
+  const other = h("button", { type: "button", class: "link-button", on: { click: turn } });
+  const question = h("span", null);
+  const form = h(
+    "form",
+    { class: "card signin", novalidate: true, on: { submit: (/** @type {SubmitEvent} */ event) => void sent(event) } },
+    h("div", { class: "brand" }, sign(), h("span", null, "Syncline")),
+    title,
+    news && h("p", { class: "news", role: "status" }, news),
+    h("label", { class: "field" }, h("span", null, "E-mail address"), email),
+    h("label", { class: "field" }, h("span", null, "Password"), password, hint),
+    trouble,
+    submit,
+    h("p", { class: "aside" }, question, " ", other),
+  );
+  const element = h("main", { class: "signin-page" }, form, h("p", { class: "fine" }, "Your files, the same on every device."));
+  dress();
+  return { element, focus: () => email.focus() };
+
+  function dress() {
+    fill(title, making ? "Create your account" : "Sign in");
+    fill(submit, making ? "Create account" : "Sign in");
+    fill(question, making ? "You have an account?" : "New here?");
+    fill(other, making ? "Sign in" : "Create an account");
+    fill(hint, making ? `At least ${LEAST_PASSWORD} characters; a sentence is easy to keep in mind.` : "");
+    password.autocomplete = making ? "new-password" : "current-password";
+    document.title = `${making ? "Create your account" : "Sign in"} – Syncline`;
+  }
+
+  function turn() {
+    making = !making;
+    fill(trouble);
+    dress();
+    (email.value ? password : email).focus();
+  }
+
+  /** @param {SubmitEvent} event */
+  async function sent(event) {
+    event.preventDefault();
+    fill(trouble);
+    if (!email.validity.valid) return wrong(email, "Enter your e-mail address, such as ann@example.com.");
+    if (!password.value) return wrong(password, "Enter your password.");
+    if (making && password.value.length < LEAST_PASSWORD)
+      return wrong(password, `The password needs at least ${LEAST_PASSWORD} characters.`);
+    submit.disabled = true;
+    form.setAttribute("aria-busy", "true");
+    try {
+      await (making ? session.signUp(email.value, password.value) : session.signIn(email.value, password.value));
+    } catch (error) {
+      wrong(making ? email : password, words(error));
+    } finally {
+      submit.disabled = false;
+      form.removeAttribute("aria-busy");
+    }
+    return undefined;
+  }
+
+  /** @param {HTMLInputElement} field @param {string} text */
+  function wrong(field, text) {
+    fill(trouble, text);
+    field.focus();
+  }
+}

@@ -1,0 +1,63 @@
+// @ts-check
+/** What went wrong, in plain words. */
+
+import { Problem } from "./api.js";
+
+/** By the reason of a problem. @type {Record<string, string>} */
+const WORDS = {
+  ACCOUNT_EXISTS: "There is an account with that e-mail address already. Sign in instead.",
+  CONTENDED: "Many people are changing this space right now. Try again in a moment.",
+  CSRF: "This page is out of date. Reload it and try again.",
+  CYCLE: "A folder cannot be put into itself.",
+  DEVICE_REVOKED: "This browser was signed out from another device. Sign in again.",
+  ETAG_MISMATCH: "It was changed by somebody else meanwhile. Look at it again and repeat if you still want to.",
+  INTERNAL: "Something went wrong on our side. Try again in a moment.",
+  LAST_OWNER: "A space keeps at least one owner. Make somebody else an owner first.",
+  LINK_EXHAUSTED: "This link has been used as often as it may be.",
+  MOVED: "It was moved or renamed meanwhile. Look again.",
+  NAME_INVALID: "That cannot be a name. A name has no “/” and is at most 255 bytes long.",
+  NAME_TAKEN: "There is something of that name already.",
+  NODE_DELETED: "It is in the trash.",
+  NODE_NOT_FOUND: "It is not there any more.",
+  NO_SUCH_ACCOUNT: "Nobody has an account with that e-mail address yet. Ask them to sign up first.",
+  NO_SUCH_DEVICE: "That device is not signed in any more.",
+  NO_SUCH_LINK: "This link does not exist, or it does not open any more.",
+  NO_SUCH_NODE: "It is not there any more. It may have been moved to the trash.",
+  NO_SUCH_SPACE: "There is no such space, or you are not a member of it.",
+  NO_SUCH_VERSION: "That version is not kept any more.",
+  OFFLINE: "The server cannot be reached. Check your connection.",
+  PARENT_NOT_FOUND: "The folder is not there any more.",
+  PERMISSION_DENIED: "Your role in this space does not allow that.",
+  QUOTA_EXCEEDED: "The space is full. Delete something, or ask its owner for more room.",
+  TOO_MANY_ATTEMPTS: "Too many attempts. Wait a while, then try again.",
+  UNAUTHENTICATED: "You are signed out. Sign in again.",
+  UNAVAILABLE: "The server does not answer right now. Try again in a moment.",
+  VERSION_CONFLICT: "The file has a newer version. Look at it and decide again.",
+  WRONG_PASSWORD: "The e-mail address or the password is wrong.",
+};
+
+/**
+ * An error for people.
+ * @param {unknown} error
+ * @returns {string}
+ */
+export function words(error) {
+  if (error instanceof Problem) {
+    const known = WORDS[error.reason] ?? sentence(error.detail);
+    return error.retryAfter ? `${known} (${waiting(error.retryAfter)})` : known;
+  }
+  return error instanceof Error && error.message ? sentence(error.message) : "Something went wrong.";
+}
+
+/** @param {number} seconds */
+function waiting(seconds) {
+  const minutes = Math.ceil(seconds / 60);
+  return seconds < 90 ? `try again in ${Math.ceil(seconds)} seconds` : `try again in ${minutes} minutes`;
+}
+
+/** @param {string} text */
+function sentence(text) {
+  const trimmed = text.trim();
+  const capital = trimmed.charAt(0).toUpperCase() + trimmed.slice(1);
+  return /[.!?)]$/.test(capital) ? capital : `${capital}.`;
+}

@@ -1,0 +1,82 @@
+"""The embedded AWS and moto, each with the gateway's table, once for all of its contract tests."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+from gateway.dav.in_memory import InMemoryRecords
+from gateway.dynamodb import DynamoRecords
+from stack.emulator import Aws, Credentials
+from stack.running import embedded_aws
+
+BACKENDS = ("in_memory", "ministack", "moto")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An AWS with the table, and the gateway's own credentials there."""
+
+    aws: Aws
+    table: str
+    gateway: Credentials
+
+
+@pytest.fixture(scope="session")
+def ministack():
+    with embedded_aws() as aws:
+        role = asyncio.run(aws.assume(aws.resources.gateway_role_arn))
+        yield Backend(aws, aws.resources.gateway_table_name, role)
+
+
+@pytest.fixture(scope="session")
+def moto(ministack):
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    root = Credentials("testing", "testing")
+    backend = Backend(Aws(f"http://{host}:{port}", root), ministack.table, root)
+    try:
+        asyncio.run(copy_table(ministack, backend))
+        yield backend
+    finally:
+        server.stop()
+
+
+async def copy_table(source: Backend, target: Backend) -> None:
+    """Make the table as the template has it, which moto cannot deploy."""
+    async with source.aws.client("dynamodb") as made, target.aws.client("dynamodb") as to_make:
+        table = (await made.describe_table(TableName=source.table))["Table"]
+        await to_make.create_table(
+            TableName=source.table,
+            BillingMode="PAY_PER_REQUEST",
+            **{key: table[key] for key in ("AttributeDefinitions", "KeySchema")},
+        )
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    """What the test's parameter names; None for memory."""
+    return None if request.param == "in_memory" else request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+async def open_records(backend):
+    """Opens records over the same data, each with a client of its own, as each process has."""
+    memory = InMemoryRecords()
+    async with AsyncExitStack() as clients:
+
+        def opened():
+            if backend is None:
+                return memory
+            client = backend.aws.client("dynamodb", backend.gateway)
+            return DynamoRecords(lambda: clients.enter_async_context(client), table=backend.table)
+
+        yield opened
+
+
+@pytest.fixture
+def records(open_records):
+    return open_records()

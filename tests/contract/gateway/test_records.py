@@ -1,0 +1,83 @@
+"""What every adapter of Records does."""
+
+import asyncio
+import time
+
+import pytest
+
+from core.identifiers import SpaceId, new_text_id
+from gateway.dav.ports import MAX_RECORD_BYTES, NOTHING, Record, RecordMoved
+
+
+@pytest.fixture
+def space():
+    return SpaceId(new_text_id())
+
+
+async def test_what_was_written_is_read_by_every_process(open_records, space):
+    one, other = open_records(), open_records()
+    assert await one.read(space, ["locks"]) == {}
+    await one.write(space, "locks", b"a", over=NOTHING)
+    read = await other.read(space, ["locks"])
+    assert read["locks"].data == b"a"
+    await other.write(space, "locks", b"b", over=read["locks"], expires_at=time.time() + 60)
+    assert (await one.read(space, ["locks"]))["locks"].data == b"b"
+    assert await one.read(SpaceId(new_text_id()), ["locks"]) == {}
+
+
+async def test_nothing_is_written_over_what_was_not_read(records, space):
+    await records.write(space, "locks", b"a", over=NOTHING)
+    first = (await records.read(space, ["locks"]))["locks"]
+    await records.write(space, "locks", b"b", over=first)
+    for over in (NOTHING, first, Record(b"b", "another")):
+        for data in (b"c", b""):
+            with pytest.raises(RecordMoved):
+                await records.write(space, "locks", data, over=over)
+    assert (await records.read(space, ["locks"]))["locks"].data == b"b"
+
+
+async def test_what_is_removed_can_be_made_anew(records, space):
+    await records.write(space, "locks", b"a", over=NOTHING)
+    first = (await records.read(space, ["locks"]))["locks"]
+    await records.write(space, "locks", b"", over=first)
+    assert await records.read(space, ["locks"]) == {}
+    with pytest.raises(RecordMoved):
+        await records.write(space, "locks", b"b", over=first)
+    await records.write(space, "locks", b"b", over=NOTHING)
+    # The same bytes are another writing.
+    await records.write(space, "locks", b"", over=(await records.read(space, ["locks"]))["locks"])
+    await records.write(space, "locks", b"a", over=NOTHING)
+    with pytest.raises(RecordMoved):
+        await records.write(space, "locks", b"c", over=first)
+
+
+async def test_of_many_that_write_at_once_one_does(open_records, space):
+    processes = [open_records() for _ in range(8)]
+
+    async def write(records, data):
+        try:
+            await records.write(space, "locks", data, over=NOTHING)
+        except RecordMoved:
+            return None
+        return data
+
+    written = [
+        data for data in await asyncio.gather(*(write(one, b"%d" % i) for i, one in enumerate(processes))) if data
+    ]
+    assert len(written) == 1
+    assert (await processes[0].read(space, ["locks"]))["locks"].data == written[0]
+
+
+async def test_many_are_read_together(records, space):
+    names = [f"properties/{i:032x}" for i in range(250)]
+    for name in names[::50]:
+        await records.write(space, name, name.encode(), over=NOTHING)
+    assert {name: one.data for name, one in (await records.read(space, names)).items()} == {
+        name: name.encode() for name in names[::50]
+    }
+    assert await records.read(space, []) == {}
+
+
+async def test_a_record_may_be_as_large_as_is_said(records, space):
+    await records.write(space, "locks", bytes(MAX_RECORD_BYTES), over=NOTHING)
+    assert len((await records.read(space, ["locks"]))["locks"].data) == MAX_RECORD_BYTES

@@ -1,0 +1,151 @@
+"""Accounts, sessions, devices and keys over HTTP."""
+
+import time
+from typing import Any
+
+import pytest
+
+from tests.gateway.client import PASSWORD, Api, Person, browser, sign_up
+
+
+def test_a_program_signs_up_in_and_out(ann: Person):
+    session = ann.done("GET", "/v1/session")
+    assert session["account"]["email"] == ann.email
+    assert session["device"]["current"]
+    assert session["csrf_token"] is None
+    again = Api(ann.endpoint).done(
+        "POST", "/v1/sessions", {"email": ann.email, "password": PASSWORD, "device_name": "other"}, status=201
+    )
+    tokens = Api(ann.endpoint).done("POST", "/v1/sessions/refresh", {"refresh_token": again["tokens"]["refresh_token"]})
+    other = Api(ann.endpoint, {"authorization": f"Bearer {tokens['access_token']}"})
+    assert [device["name"] for device in other.done("GET", "/v1/devices")["devices"]] == ["other", "program"]
+    other.done("DELETE", "/v1/session", status=204)
+    other.ask("GET", "/v1/session").refused(401, "DEVICE_REVOKED")
+    ann.done("GET", "/v1/session")
+
+
+def test_what_is_wrong_with_a_sign_up_or_sign_in(ann: Person):
+    stranger = ann.signed_out()
+    body = {"email": ann.email, "password": PASSWORD, "device_name": "x"}
+    stranger.ask("POST", "/v1/accounts", body).refused(409, "ACCOUNT_EXISTS")
+    stranger.ask("POST", "/v1/accounts", body | {"email": "nonsense"}).refused(400, "INVALID_ARGUMENT")
+    stranger.ask("POST", "/v1/accounts", body | {"email": "new@example.com", "password": "short"}).refused(
+        400, "INVALID_ARGUMENT"
+    )
+    told = stranger.ask("POST", "/v1/accounts", body | {"surprise": 1}).refused(400, "INVALID_ARGUMENT")
+    assert "surprise" in told["detail"]
+    assert PASSWORD not in str(told)
+    stranger.ask("POST", "/v1/sessions", body | {"password": "a wrong password"}).refused(401, "WRONG_PASSWORD")
+    stranger.ask("POST", "/v1/sessions/refresh", {"refresh_token": "nonsense"}).refused(401, "UNAUTHENTICATED")
+
+
+def test_guessing_passwords_is_slowed_down(ann: Person):
+    body = {"email": ann.email, "password": "a wrong password", "device_name": "x"}
+    for _ in range(30):
+        answer = ann.signed_out().ask("POST", "/v1/sessions", body)
+        if answer.status == 429:
+            break
+        answer.refused(401, "WRONG_PASSWORD")
+    answer.refused(429, "TOO_MANY_ATTEMPTS")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_browser_has_a_cookie_and_no_tokens(stack):
+    ben = browser(stack.endpoint, "ben")
+    assert ben.account["tokens"] is None
+    assert ben.account["device"]["kind"] == "browser"
+    session = ben.done("GET", "/v1/session")
+    assert session["csrf_token"] == ben.headers["x-csrf-token"]
+    answer = ben.signed_out().ask(
+        "POST", "/v1/sessions", {"email": ben.email, "password": PASSWORD, "device_name": "b", "browser": True}
+    )
+    attributes = {part.strip().lower() for part in answer.headers["set-cookie"].split(";")[1:]}
+    assert {"httponly", "secure", "samesite=strict", "path=/"} <= attributes
+    assert not any(part.startswith("domain") for part in attributes)
+    gone = ben.ask("DELETE", "/v1/session")
+    assert gone.status == 204
+    assert "max-age=0" in gone.headers["set-cookie"].lower()
+    ben.ask("GET", "/v1/session").refused(401, "DEVICE_REVOKED")
+
+
+def test_a_change_by_cookie_needs_what_only_our_pages_know(stack):
+    ben = browser(stack.endpoint, "ben")
+    token = ben.headers.pop("x-csrf-token")
+    folder = {"parent": "root", "name": "f"}
+    wrongs: list[dict[str, Any]] = [
+        {},
+        {"x_csrf_token": ""},
+        {"x_csrf_token": "nonsense"},
+        {"x_csrf_token": token[:-1]},
+    ]
+    for wrong in wrongs:
+        ben.ask("POST", f"{ben.top}/folders", folder, **wrong).refused(403, "CSRF")
+    elsewheres: list[dict[str, Any]] = [
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec_fetch_site": "cross-site"},
+    ]
+    for elsewhere in elsewheres:
+        ben.ask("POST", f"{ben.top}/folders", folder, x_csrf_token=token, **elsewhere).refused(403, "CSRF")
+    assert ben.children() == []
+    # That of another session, or of an earlier one of the same person, does not do.
+    ben.headers["x-csrf-token"] = token
+    ben.done("DELETE", "/v1/session", status=204)
+    body = {"email": ben.email, "password": PASSWORD, "device_name": "b", "browser": True}
+    again = ben.signed_out().ask("POST", "/v1/sessions", body)
+    ben.headers["cookie"] = again.headers["set-cookie"].partition(";")[0]
+    ben.ask("POST", f"{ben.top}/folders", folder).refused(403, "CSRF")
+    ben.headers["x-csrf-token"] = again.json["csrf_token"]
+    ben.done("POST", f"{ben.top}/folders", folder, status=201)
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer a b", "Bearer nonsense", "Bearer a.b.c", "Bearer syk_nonsense"],
+)
+def test_a_token_that_is_none(stack, authorization):
+    answer = Api(stack.endpoint).ask("GET", "/v1/spaces", authorization=authorization)
+    answer.refused(401, "UNAUTHENTICATED")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_forged_token(ann: Person):
+    head, claims, signature = ann.headers["authorization"].removeprefix("Bearer ").split(".")
+    other = sign_up(ann.endpoint)
+    _, claims_of_another, _ = other.headers["authorization"].removeprefix("Bearer ").split(".")
+    unsigned = "eyJhbGciOiJub25lIn0"
+    for token in (
+        f"{head}.{claims_of_another}.{signature}",
+        f"{unsigned}.{claims}.",
+        f"{head}.{claims}.{signature[:-4]}AAAA",
+    ):
+        answer = ann.signed_out().ask("GET", "/v1/spaces", authorization=f"Bearer {token}")
+        answer.refused(401, "UNAUTHENTICATED")
+
+
+def test_keys_are_made_listed_used_and_revoked(ann: Person):
+    later = int(time.time() * 1000) + 86_400_000
+    made = ann.done("POST", "/v1/keys", {"name": "backup", "expires_at_ms": later}, status=201)
+    program = Api(ann.endpoint, {"authorization": f"Bearer {made['key']}"})
+    assert program.done("GET", "/v1/session")["device"]["kind"] == "program"
+    (listed,) = ann.done("GET", "/v1/keys")["devices"]
+    assert (listed["name"], listed["expires_at_ms"]) == ("backup", later)
+    assert made["key"] not in str(ann.done("GET", "/v1/devices"))
+    program.ask("POST", "/v1/keys", {"name": "more", "expires_at_ms": later}).refused(403, "PERMISSION_DENIED")
+    ann.done("DELETE", f"/v1/devices/{listed['device_id']}", status=204)
+    fresh = Api(ann.endpoint, {"authorization": f"Bearer {made['key']}"})
+    fresh.ask("GET", "/v1/devices").refused(401, "DEVICE_REVOKED")
+    assert ann.done("GET", "/v1/keys")["devices"] == []
+
+
+def test_keys_that_cannot_be(ann: Person):
+    now = int(time.time() * 1000)
+    for expires_at_ms in (0, now - 1000, now + 400 * 86_400_000):
+        ann.ask("POST", "/v1/keys", {"name": "k", "expires_at_ms": expires_at_ms}).refused(400, "INVALID_ARGUMENT")
+
+
+def test_another_persons_device_does_not_exist(ann: Person):
+    other = sign_up(ann.endpoint)
+    ident = other.account["device"]["device_id"]
+    ann.ask("DELETE", f"/v1/devices/{ident}").refused(404, "NO_SUCH_DEVICE")
+    other.done("GET", "/v1/session")

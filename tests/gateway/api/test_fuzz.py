@@ -1,0 +1,150 @@
+"""The API under generated requests, valid and not: it answers as its description says, and never fails.
+
+Path parameters are mostly those of things that exist, so that requests get beyond the first check.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    negative_data_rejection,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+    unsupported_method,
+)
+
+from tests.gateway.client import PASSWORD, Person, sign_up
+
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    negative_data_rejection,
+    unsupported_method,
+]
+AT_LEAST: Final = 2000
+EXAMPLES: Final = int(os.environ.get("SYNCLINE_FUZZ_EXAMPLES", "20"))
+"""For each operation and each of both modes."""
+ENDS_SESSIONS: Final = {"sign_out"}
+
+
+@dataclass
+class World:
+    """Somebody who has one of everything, and what was answered."""
+
+    person: Person
+    values: dict[str, list[Any]] = field(default_factory=dict)
+    seen: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+
+@pytest.fixture(scope="module")
+def world(stack) -> World:
+    ann = sign_up(stack.endpoint, "fuzz")
+    docs = ann.folder("docs")
+    node = ann.file("a.txt", b"first", docs["id"])
+    ann.update(node, b"second")
+    gone = ann.file("gone", b"x")
+    ann.done("DELETE", f"{ann.top}/nodes/{gone['id']}", status=204)
+    shared = ann.done("POST", "/v1/spaces", {"name": "shared"}, status=201)["space_id"]
+    link = ann.done("POST", f"{ann.top}/links", {"node": docs["id"]}, status=201)
+    other = sign_up(stack.endpoint)
+    body = {"email": ann.email, "password": PASSWORD, "device_name": "spare"}
+    spare = ann.signed_out().done("POST", "/v1/sessions", body, status=201)["device"]["device_id"]
+    return World(
+        ann,
+        {
+            "space": [ann.space, ann.space, ann.space, shared, other.space],
+            "node": [docs["id"], node["id"], gone["id"], "root"],
+            "number": [1, 2, 3],
+            "link_id": [link["link_id"]],
+            "email": [ann.email, other.email],
+            "device_id": [spare, other.account["device"]["device_id"]],
+            "path": ["docs", "docs/a.txt", ".."],
+        },
+    )
+
+
+def headers_of(world: World, name: str) -> dict[str, str]:
+    """The caller's; somebody else's where the request may sign them out."""
+    if name not in ENDS_SESSIONS:
+        return world.person.headers
+    body = {"email": world.person.email, "password": PASSWORD, "device_name": "short-lived"}
+    made = world.person.signed_out().done("POST", "/v1/sessions", body, status=201)
+    return {"authorization": f"Bearer {made['tokens']['access_token']}"}
+
+
+def ask_all(world: World, session: requests.Session, operation: Any, mode: GenerationMode) -> None:
+    """Ask one operation in many ways."""
+    name = operation.definition.raw["operationId"]
+    known = [parameter.name for parameter in operation.path_parameters if parameter.name in world.values]
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy(generation_mode=mode), data=st.data())
+    def ask(case: Any, data: st.DataObject) -> None:
+        path = case.meta.components.get(ParameterLocation.PATH) if case.meta is not None else None
+        if data.draw(st.integers(0, 3)) and (path is None or path.mode is GenerationMode.POSITIVE):
+            for parameter in known:
+                case.path_parameters[parameter] = data.draw(st.sampled_from(world.values[parameter]))
+        began = time.monotonic()
+        if name == "watch":  # it goes on for ever, if it is not refused: only its beginning is looked at
+            sent = case.as_transport_kwargs(headers=headers_of(world, name))
+            with session.request(**sent, timeout=20, stream=True) as begun:
+                status = begun.status_code
+            assert status in (200, 400, 404)
+        else:
+            response = case.call(session=session, headers=headers_of(world, name), timeout=20)
+            case.validate_response(response, checks=CHECKS)
+            status = response.status_code
+        assert time.monotonic() - began < 10
+        world.seen[name, status] += 1
+
+    ask()
+
+
+def test_generated_requests_are_answered_as_described(world: World, stack):
+    schema = schemathesis.openapi.from_url(f"{stack.endpoint}/openapi.json")
+    operations = [result.ok() for result in schema.get_all_operations() if isinstance(result, Ok)]
+    assert len(operations) == len(list(schema.get_all_operations()))
+    failures = []
+    with requests.Session() as session:
+        for operation, mode in itertools.product(operations, (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)):
+            try:
+                ask_all(world, session, operation, mode)
+            except AssertionError as error:
+                failures.append(f"{operation.label}, {mode.value}: {error}")
+            except ExceptionGroup as group:
+                failures += [f"{operation.label}, {mode.value}: {error}" for error in group.exceptions]
+    statuses = Counter[int]()
+    for (_, status), count in world.seen.items():
+        statuses[status] += count
+    print(f"{statuses.total()} cases of {len(operations)} operations: {dict(sorted(statuses.items()))}")
+    assert not failures, "\n\n".join(failures)
+    assert statuses.total() >= AT_LEAST
+    done = {name for name, status in world.seen if status < 400}
+    assert len(done) > len(operations) / 2, "what is never done is hardly tested"

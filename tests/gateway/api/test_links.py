@@ -1,0 +1,147 @@
+"""Public links over HTTP: made by members, opened by strangers."""
+
+import io
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from tests.gateway.client import Answer, Api, Person
+
+
+def opened(endpoint: str, link: dict[str, Any], password: str = "") -> tuple[Api, dict[str, Any]]:
+    """A stranger's browser that has opened the link, and what it was told."""
+    answer = open_link(endpoint, link, password)
+    assert answer.status == 200, answer.body
+    cookie = answer.headers["set-cookie"].partition(";")[0]
+    return Api(endpoint, {"cookie": cookie}), answer.json
+
+
+def open_link(endpoint: str, link: dict[str, Any], password: str = "") -> Answer:
+    return Api(endpoint).ask("POST", "/v1/links/open", {"token": link["token"], "password": password})
+
+
+def test_a_link_to_a_file(ann: Person):
+    docs = ann.folder("docs")
+    node = ann.file("a.txt", b"hello", docs["id"])
+    ann.file("secret", b"secret", docs["id"])
+    link = ann.done("POST", f"{ann.top}/links", {"node": node["id"]}, status=201)
+    assert link["url"] == f"{ann.endpoint}/l/{link['token']}"
+    guest, told = opened(ann.endpoint, link)
+    at = f"/v1/links/{link['link_id']}/nodes"
+    assert (told["node"]["name"], told["top"]) == ("a.txt", node["id"])
+    assert guest.ask("GET", f"{at}/{node['id']}/content").body == b"hello"
+    assert guest.ask("HEAD", f"{at}/{node['id']}/content").headers["content-length"] == "5"
+    assert guest.done("GET", f"{at}/{node['id']}")["path"] == ""
+    assert docs["id"] not in str(guest.done("GET", f"{at}/{node['id']}"))
+    for other in (docs["id"], "root", "0" * 31 + "1"):
+        guest.ask("GET", f"{at}/{other}").refused(404, "NO_SUCH_NODE")
+        guest.ask("GET", f"{at}/{other}/children").refused(404, "NO_SUCH_NODE")
+    # The cookie opens nothing else.
+    guest.ask("GET", f"{ann.top}/nodes/{node['id']}").refused(401, "UNAUTHENTICATED")
+    bearer = Api(ann.endpoint, {"authorization": f"Bearer {told['access_token']}"})
+    bearer.ask("GET", "/v1/spaces").refused(403, "PERMISSION_DENIED")
+    bearer.ask("POST", f"{ann.top}/folders", {"parent": "root", "name": "x"}).refused(403, "PERMISSION_DENIED")
+    bearer.ask("GET", f"{ann.top}/nodes/{docs['id']}").refused(404, "NO_SUCH_NODE")
+    assert bearer.ask("GET", f"{at}/{node['id']}/content").body == b"hello"
+
+
+def test_a_link_to_a_folder(ann: Person):
+    docs = ann.folder("docs")
+    deep = ann.folder("deep", docs["id"])
+    node = ann.file("a", b"1", deep["id"])
+    outside = ann.file("outside", b"2")
+    link = ann.done("POST", f"{ann.top}/links", {"node": docs["id"]}, status=201)
+    guest, _ = opened(ann.endpoint, link)
+    at = f"/v1/links/{link['link_id']}/nodes"
+    assert [one["name"] for one in guest.done("GET", f"{at}/{docs['id']}/children")["nodes"]] == ["deep"]
+    assert guest.done("GET", f"{at}/{node['id']}")["path"] == "deep/a"
+    answer = guest.ask("GET", f"{at}/{docs['id']}/archive")
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert archive.namelist() == ["docs/", "docs/deep/", "docs/deep/a"]
+    guest.ask("GET", f"{at}/{outside['id']}/content").refused(404, "NO_SUCH_NODE")
+    # What is moved out of it is no longer open.
+    ann.done("PATCH", f"{ann.top}/nodes/{node['id']}", {"parent": "root"})
+    guest.ask("GET", f"{at}/{node['id']}/content").refused(404, "NO_SUCH_NODE")
+
+
+def test_a_link_to_a_whole_space(ann: Person):
+    ann.file("a", b"1")
+    link = ann.done("POST", f"{ann.top}/links", {"node": "root"}, status=201)
+    guest, told = opened(ann.endpoint, link)
+    assert (told["node"], told["top"]) == (None, "root")
+    at = f"/v1/links/{link['link_id']}/nodes/root"
+    assert [one["name"] for one in guest.done("GET", f"{at}/children")["nodes"]] == ["a"]
+    with zipfile.ZipFile(io.BytesIO(guest.ask("GET", f"{at}/archive").body)) as archive:
+        assert archive.namelist() == ["a"]
+
+
+def test_a_password_is_asked_for_and_not_to_be_guessed(ann: Person):
+    node = ann.file("a", b"1")
+    link = ann.done("POST", f"{ann.top}/links", {"node": node["id"], "password": "sesame"}, status=201)
+    assert link["has_password"]
+    assert "sesame" not in str(link)
+    open_link(ann.endpoint, link).refused(401, "LINK_PASSWORD_NEEDED")
+    opened(ann.endpoint, link, "sesame")
+
+    def guess(number: int) -> int:
+        answer = open_link(ann.endpoint, link, f"guess {number}")
+        answer.refused(answer.status, "WRONG_PASSWORD" if answer.status == 401 else "TOO_MANY_ATTEMPTS")
+        assert answer.status == 401 or int(answer.headers["retry-after"]) > 0
+        return answer.status
+
+    with ThreadPoolExecutor(8) as many:
+        statuses = list(many.map(guess, range(1000)))
+    assert 1 <= statuses.count(401) <= 20
+    assert statuses.count(429) == 1000 - statuses.count(401)
+    open_link(ann.endpoint, link, "sesame").refused(429, "TOO_MANY_ATTEMPTS")
+
+
+def test_a_link_that_allows_two_downloads(ann: Person):
+    node = ann.file("a", b"12345")
+    link = ann.done("POST", f"{ann.top}/links", {"node": node["id"], "max_downloads": 2}, status=201)
+    guest, _ = opened(ann.endpoint, link)
+    at = f"/v1/links/{link['link_id']}/nodes/{node['id']}/content"
+    assert guest.ask("HEAD", at).status == 200
+    part = guest.ask("GET", at, range="bytes=1-2")
+    assert (part.status, part.body) == (200, b"12345")
+    assert guest.ask("GET", at).status == 200
+    guest.ask("GET", at).refused(429, "LINK_EXHAUSTED")
+    guest.ask("GET", at, range="bytes=1-").refused(429, "LINK_EXHAUSTED")
+    (listed,) = ann.done("GET", f"{ann.top}/links")["links"]
+    assert (listed["downloads"], listed["max_downloads"]) == (2, 2)
+
+
+def test_links_are_listed_and_end(ann: Person):
+    node = ann.file("a", b"1")
+    link = ann.done("POST", f"{ann.top}/links", {"node": node["id"]}, status=201)
+    soon = int(time.time() * 1000) + 1500
+    short = ann.done("POST", f"{ann.top}/links", {"node": node["id"], "expires_at_ms": soon}, status=201)
+    listed = ann.done("GET", f"{ann.top}/links")["links"]
+    assert [one["link_id"] for one in listed] == [short["link_id"], link["link_id"]]
+    assert link["token"] not in str(listed)
+    ann.done("DELETE", f"{ann.top}/links/{link['link_id']}", status=204)
+    open_link(ann.endpoint, link).refused(404, "NO_SUCH_LINK")
+    ann.ask("DELETE", f"{ann.top}/links/{'a' * 26}").refused(404, "NO_SUCH_LINK")
+    while time.time() * 1000 < soon:
+        time.sleep(0.05)
+    open_link(ann.endpoint, short).refused(404, "NO_SUCH_LINK")
+    assert ann.done("GET", f"{ann.top}/links")["links"] == []
+
+
+def test_links_that_cannot_be(ann: Person):
+    ann.ask("POST", f"{ann.top}/links", {"node": "0" * 31 + "1"}).refused(404, "NO_SUCH_NODE")
+    ann.ask("POST", f"{ann.top}/links", {"node": "root", "max_downloads": 0}).refused(400, "INVALID_ARGUMENT")
+    ann.ask("POST", f"{ann.top}/links", {"node": "root", "expires_at_ms": 1}).refused(400, "INVALID_ARGUMENT")
+    for token in ("x", "a" * 22, "../../etc"):
+        Api(ann.endpoint).ask("POST", "/v1/links/open", {"token": token}).refused(404, "NO_SUCH_LINK")
+
+
+def test_one_links_cookie_does_not_open_another(ann: Person):
+    one, two = ann.file("1", b"1"), ann.file("2", b"2")
+    first, second = (ann.done("POST", f"{ann.top}/links", {"node": node["id"]}, status=201) for node in (one, two))
+    guest, told = opened(ann.endpoint, first)
+    at = f"/v1/links/{second['link_id']}/nodes/{two['id']}/content"
+    guest.ask("GET", at).refused(401, "UNAUTHENTICATED")
+    forged = f"__Host-link-{second['link_id']}={told['access_token']}"
+    Api(ann.endpoint, {"cookie": forged}).ask("GET", at).refused(401, "UNAUTHENTICATED")

@@ -1,0 +1,178 @@
+"""Archives that are made while they go out."""
+
+import asyncio
+import hashlib
+import io
+import stat
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core.blocks import Digest
+from core.identifiers import ROOT, NodeId, new_request_id
+from core.tree import Content, Node, NodeKind
+from gateway.archive import Archives, walk
+from gateway.content import Budget, Contents
+from gateway.in_memory import InMemoryObjectSource
+from gateway.ports import ObjectUnreadable
+from tests.gateway.fakes import SPACE, stored
+
+MTIME = 1_764_000_000
+PLENTY = 100_000_000
+
+
+class Tree:
+    """Nodes of a space, and their contents."""
+
+    objects: Any
+
+    def __init__(self, objects=None) -> None:
+        self.objects = objects or InMemoryObjectSource()
+        self.children: dict[NodeId, list[Node]] = {ROOT: []}
+
+    def add(self, parent: NodeId, name: str, kind: NodeKind, content: Content | None = None) -> Node:
+        node = Node(NodeId(new_request_id()), parent, name, kind, content=content, committed_at_ms=MTIME * 1000)
+        self.children[parent].append(node)
+        self.children[node.id] = []
+        return node
+
+    def folder(self, name: str, parent: NodeId = ROOT) -> NodeId:
+        return self.add(parent, name, NodeKind.DIRECTORY).id
+
+    def file(self, name: str, *blocks: bytes, parent: NodeId = ROOT, executable: bool = False) -> Node:
+        data = b"".join(blocks)
+        digest = Digest(hashlib.sha256(data).digest())
+        manifest = stored(self.objects, list(blocks))
+        content = Content(digest, len(data), MTIME * 10**9, executable=executable, manifest=manifest)
+        return self.add(parent, name, NodeKind.FILE, content)
+
+    async def of(self, directory: NodeId):
+        for node in list(self.children[directory]):
+            yield node
+
+    def entries(self):
+        return walk(self.of(ROOT), lambda directory: self.of(directory.id))
+
+
+async def archive(tree: Tree, *, budget: Budget | None = None, threads: int = 2) -> zipfile.ZipFile:
+    contents = Contents(tree.objects, budget or Budget(PLENTY))
+    with ThreadPoolExecutor(threads) as pool:
+        async with aclosing(Archives(contents, pool).stream(SPACE, tree.entries())) as chunks:
+            whole = b"".join([chunk async for chunk in chunks])
+    made = zipfile.ZipFile(io.BytesIO(whole))
+    assert made.testzip() is None
+    return made
+
+
+async def test_a_tree_as_it_is():
+    tree = Tree()
+    docs = tree.folder("docs")
+    tree.folder("empty")
+    tree.file("empty.txt")
+    tree.file("run.sh", b"#!", parent=docs, executable=True)
+    large = [bytes([index]) * 300_000 for index in range(5)]
+    tree.file("large", *large)
+    tree.add(ROOT, "link", NodeKind.SYMLINK, Content(Digest(bytes(32)), 4, target="docs"))
+    made = await archive(tree)
+    names = ["docs/", "docs/run.sh", "empty/", "empty.txt", "large", "link"]
+    assert made.namelist() == names
+    assert made.read("large") == b"".join(large)
+    modes = {name: made.getinfo(name).external_attr >> 16 for name in names}
+    assert stat.S_ISLNK(modes["link"])
+    assert made.read("link") == b"docs"
+    assert modes["docs/run.sh"] & 0o111
+    assert not modes["large"] & 0o111
+    assert made.getinfo("large").date_time[:3] == (2025, 11, 24)
+    assert {made.getinfo(name).compress_size <= made.getinfo(name).file_size + 1000 for name in names} == {True}
+
+
+async def test_many_small_files_are_read_ahead_and_in_order():
+    class Slow(InMemoryObjectSource):
+        under_way = most = 0
+
+        async def read(self, space, digest, *, offset, length):
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            await asyncio.sleep(0.005)
+            self.under_way -= 1
+            return await super().read(space, digest, offset=offset, length=length)
+
+    tree = Tree(Slow())
+    for index in range(100):
+        tree.file(f"{index:03}", f"content {index}".encode())
+    made = await archive(tree)
+    assert made.namelist() == [f"{index:03}" for index in range(100)]
+    assert made.read("042") == b"content 42"
+    assert 2 < tree.objects.most <= 8
+
+
+async def test_names_that_windows_would_take_for_paths():
+    tree = Tree()
+    for name in ("..\\..\\evil", "..%5C..%5Cevil", "a\\b", "a%5Cb (2)", "plain"):
+        tree.file(name, name.encode())
+    made = await archive(tree)
+    assert len(set(made.namelist())) == 5
+    assert not any("\\" in name for name in made.namelist())
+    assert made.read("..%5C..%5Cevil (2)") == b"..%5C..%5Cevil"
+
+
+@pytest.mark.parametrize("mtime_ns", [-(10**30), 0, 10**12, 10**30, 2**63 - 1])
+async def test_times_that_archives_cannot_hold(mtime_ns):
+    tree = Tree()
+    node = tree.file("f", b"x")
+    assert node.content is not None
+    tree.children[ROOT] = [replace(node, content=replace(node.content, mtime_ns=mtime_ns))]
+    made = await archive(tree)
+    assert 1980 <= made.getinfo("f").date_time[0] <= 2038
+
+
+async def test_what_nobody_takes_any_more_is_not_read_any_more():
+    class Counted(InMemoryObjectSource):
+        reads = 0
+
+        async def read(self, space, digest, *, offset, length):
+            self.reads += 1
+            return await super().read(space, digest, offset=offset, length=length)
+
+    tree, budget = Tree(Counted()), Budget(PLENTY)
+    for index in range(200):
+        tree.file(f"{index:03}", *(bytes([index, n]) * 200_000 for n in range(3)))
+    contents = Contents(tree.objects, budget)
+    with ThreadPoolExecutor(2) as pool:
+        chunks = Archives(contents, pool).stream(SPACE, tree.entries())
+        for _ in range(5):
+            await anext(chunks)
+        await chunks.aclose()
+        reads = tree.objects.reads
+        await asyncio.sleep(0.1)
+        assert tree.objects.reads == reads < 30
+        assert budget.free == PLENTY
+
+
+async def test_a_content_that_cannot_be_read_breaks_the_archive_off():
+    tree, budget = Tree(), Budget(PLENTY)
+    tree.file("good", b"good")
+    bad = tree.file("bad", b"b" * 400_000)
+    assert bad.content is not None
+    del tree.objects.objects[SPACE, bad.content.digest]
+    with pytest.raises(ObjectUnreadable):
+        await archive(tree, budget=budget)
+    assert budget.free == PLENTY
+
+
+async def test_more_archives_than_threads_and_memory_all_get_done():
+    """None waits for what another one holds."""
+    trees = [Tree() for _ in range(12)]
+    for number, tree in enumerate(trees):
+        for index in range(10):
+            tree.file(f"small {index}", bytes([number, index]) * 1000)
+        tree.file("large", *(bytes([number, n]) * 400_000 for n in range(4)))
+    budget = Budget(1_700_000)
+    async with asyncio.timeout(30):
+        made = await asyncio.gather(*(archive(tree, budget=budget) for tree in trees))
+    assert all(len(one.namelist()) == 11 for one in made)
+    assert budget.free == 1_700_000

@@ -1,0 +1,109 @@
+"""Clients that take their time."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from tests.gateway.fakes import TOKEN, gateway
+
+
+async def ended(reader: asyncio.StreamReader, within: float = 5.0) -> bytes:
+    """What was answered before the connection was closed."""
+    async with asyncio.timeout(within):
+        return await reader.read()
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Close, whatever the other side did already."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+async def connect(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, _, port = address.rpartition(":")
+    return await asyncio.open_connection(host, int(port))
+
+
+async def test_a_head_that_never_ends_is_given_up():
+    async with gateway(request_seconds=0.3) as world:
+        reader, writer = await connect(world.address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+        for _ in range(100):  # a byte now and then does not extend the time
+            if reader.at_eof():
+                break
+            writer.write(b"x")
+            await asyncio.sleep(0.02)
+        assert await ended(reader) == b""
+        await closed(writer)
+        # The second request of a connection is no different.
+        reader, writer = await connect(world.address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\nGET /healthz HT")
+        answer = await ended(reader)
+        assert answer.count(b"HTTP/1.1 200") == 1
+        await closed(writer)
+
+
+async def test_what_is_complete_is_never_given_up():
+    async with gateway(request_seconds=0.3) as world:
+        reader, writer = await connect(world.address)
+        for _ in range(3):  # longer in all than a head may take
+            writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert b"200" in await reader.readline()
+            while (await reader.readline()).strip():
+                pass
+            await reader.readexactly(len(b'{"status":"alive"}'))
+            await asyncio.sleep(0.25)
+        await closed(writer)
+
+
+async def test_many_that_never_finish_keep_nobody_else_waiting():
+    async with gateway() as world:
+        host, _, port = world.address.rpartition(":")
+        slow = []
+        for _ in range(300):
+            connection = socket.create_connection((host, int(port)))
+            connection.sendall(b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n")
+            slow.append(connection)
+        world.file("f", [b"abc"])
+        async with asyncio.timeout(5):
+            answer = await world.get("f")
+        assert (answer.status, answer.body) == (200, b"abc")
+        for connection in slow:
+            connection.close()
+
+
+async def test_a_body_that_never_comes_is_given_up():
+    async with gateway(request_seconds=0.3) as world:
+        reader, writer = await connect(world.address)
+        head = "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10\r\n"
+        writer.write(f"{head}authorization: Bearer {TOKEN}\r\n\r\n{{".encode())
+        answer = await ended(reader)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"BODY_TOO_SLOW" in answer
+        await closed(writer)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /healthz#fragment HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n", 400),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 70_000, 431),
+        (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
+        (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+    ],
+)
+async def test_what_is_no_http_is_a_problem_too(head, status):
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        writer.write(head)
+        answer = await ended(reader)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+        assert b"application/problem+json" in answer
+        assert b"INVALID_REQUEST" in answer
+        await closed(writer)

@@ -1,0 +1,78 @@
+"""The pages name what they load, and let nothing else in."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+
+from gateway import pages
+
+WEB = Path(pages.__file__).with_name("web")
+APP = Starlette(routes=pages.pages(upload_origin="https://content.example.com"))
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+async def get(path: str, **headers: str) -> Answer:
+    sent: list[Any] = []
+    names = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": names,
+    }
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await APP(scope, receive, send)
+    told = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return Answer(sent[0]["status"], told, b"".join(message.get("body", b"") for message in sent[1:]))
+
+
+async def test_a_page_names_every_module_that_it_needs():
+    page = (await get("/s/anything/below")).body.decode()
+    named = re.findall(r'<link rel="modulepreload" href="/web/([^"]+)">', page)
+    needed: set[str] = set()
+    rest = ["app.js"]
+    while rest:
+        name = rest.pop()
+        if name not in needed:
+            needed.add(name)
+            found = re.findall(r'from "(\.[^"]+)";', (WEB / name).read_text())
+            rest += [(WEB / name).parent.joinpath(one).resolve().relative_to(WEB).as_posix() for one in found]
+    assert sorted(named) == sorted(needed)
+    assert "upload/uploads.js" in named
+
+
+async def test_everything_that_a_page_loads_is_ours():
+    for address in ("/", "/settings/keys", "/l/token", "/docs"):
+        page = await get(address)
+        loaded = set(re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())) - {"/openapi.json"}
+        assert loaded
+        for name in loaded:
+            assert (await get(name)).status == 200
+        policy = page.headers["content-security-policy"]
+        assert "trusted-types syncline" in policy
+        assert "connect-src 'self' https://content.example.com" in policy
+
+
+async def test_an_unchanged_file_is_not_sent_again():
+    first = await get("/web/app.js")
+    again = await get("/web/app.js", if_none_match=first.headers["etag"])
+    assert (again.status, again.body) == (304, b"")
