@@ -1,11 +1,11 @@
-"""`make bench`: all benchmarks, or those that are named: check_versions transfer memory watch idle trace load."""
+"""`make bench`: all benchmarks, or those that are named; see BENCHMARKS."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("check_versions", "transfer", "memory", "watch", "idle", "trace", "load")
+BENCHMARKS = ("check_versions", "transfer", "download", "memory", "watch", "idle", "trace", "load")
 
 
 def main(names: list[str]) -> int:

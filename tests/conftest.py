@@ -20,11 +20,3 @@ def stack() -> Iterator[Stack]:
     """One whole system for all tests that ask for it; fresh people keep them apart."""
     with running_stack() as running:
         yield running
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Of two processes, one runs what people do over HTTP, which often waits for a browser, and one everything else."""
-    for item in items:
-        folder = item.path.relative_to(item.config.rootpath).parts[1]
-        http = folder in {"gateway", "web"} or item.path.name == "test_dav.py"
-        item.add_marker(pytest.mark.xdist_group("http" if http else "everything else"))
