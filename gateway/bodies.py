@@ -39,14 +39,13 @@ class Bodies:
             return
         headers = dict(scope["headers"])
         length, chunked = headers.get(b"content-length", b"0"), b"transfer-encoding" in headers
-        if not chunked and (not length.isdigit() or int(length) == 0):
-            if scope["method"] in _WITH_BODY and b"content-type" in headers and not _is_json(headers):
-                await _wrong_type(scope, receive, send)
-                return
-            await self._app(scope, receive, send)
-            return
-        if scope["method"] in _WITH_BODY and not _is_json(headers):
+        empty = not chunked and (not length.isdigit() or int(length) == 0)
+        untyped = empty and b"content-type" not in headers
+        if scope["method"] in _WITH_BODY and not untyped and not _is_json(headers):
             await _wrong_type(scope, receive, send)
+            return
+        if empty:
+            await self._app(scope, receive, send)
             return
         try:
             if not chunked and int(length) > MAX_BODY_BYTES:
@@ -55,26 +54,18 @@ class Bodies:
             async with asyncio.timeout(self._seconds):
                 body = await _read(receive)
         except _TooLarge:
-            answer = problem(
-                status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                reason="BODY_TOO_LARGE",
-                detail=f"a body of a request has at most {MAX_BODY_BYTES} bytes; content goes to S3 (`uploads`)",
-                headers={"connection": "close"},
-            )
-            await answer(scope, receive, send)
-            return
+            detail = f"a body of a request has at most {MAX_BODY_BYTES} bytes; content goes to S3 (`uploads`)"
+            refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BODY_TOO_LARGE", detail
         except TimeoutError:
-            answer = problem(
-                status=HTTPStatus.REQUEST_TIMEOUT,
-                reason="BODY_TOO_SLOW",
-                detail=f"the body of the request did not arrive within {self._seconds:.0f} s",
-                headers={"connection": "close"},
-            )
-            await answer(scope, receive, send)
+            detail = f"the body of the request did not arrive within {self._seconds:.0f} s"
+            refusal = HTTPStatus.REQUEST_TIMEOUT, "BODY_TOO_SLOW", detail
+        else:
+            if body is not None:  # else the client is gone
+                await self._app(scope, _replaying(body, receive), send)
             return
-        if body is None:  # the client is gone
-            return
-        await self._app(scope, _replaying(body, receive), send)
+        status, reason, detail = refusal
+        answer = problem(status=status, reason=reason, detail=detail, headers={"connection": "close"})
+        await answer(scope, receive, send)
 
 
 async def _read(receive: Receive) -> bytes | None:

@@ -14,7 +14,7 @@ from starlette.types import Send
 
 from core.errors import Kind, SynclineError
 from core.identifiers import SpaceId
-from core.tree import Content
+from core.tree import Content, Node, NodeKind
 from gateway.content import Contents
 from gateway.files import description, etag_of
 from gateway.problems import problem
@@ -29,6 +29,13 @@ class NotAFile(SynclineError):
 
     reason = "NOT_A_FILE"
     kind = Kind.CONFLICT
+
+
+def content_of(node: Node) -> Content:
+    """The content of a file; NotAFile."""
+    if node.kind is not NodeKind.FILE or node.content is None:
+        raise NotAFile
+    return node.content
 
 
 async def download(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import grpc
-import grpc.aio
-
 from core.errors import InvalidArgument
 from core.tree import Node
-from runtime.errors import error_from_rpc
+from runtime.errors import translated
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -23,6 +19,8 @@ from wire.tree import node_from_wire
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import grpc.aio
 
     from syncline.auth.v1.auth_pb2_grpc import AuthServiceAsyncStub
     from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceAsyncStub
@@ -89,18 +87,6 @@ def _metadata(token: str, peer: str) -> Sequence[tuple[str, str]]:
     if peer:
         metadata.append(("x-forwarded-for", peer))
     return metadata
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """A service's error as the SynclineError that it raised."""
-    try:
-        yield
-    except grpc.RpcError as error:
-        known = error_from_rpc(error)
-        if known is None:
-            raise
-        raise known from error
 
 
 def known_node(pb: journal_pb2.Node) -> Node:

@@ -6,6 +6,7 @@ Needs only grpc and the common protos, since clients use it as well as servers.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -103,6 +104,18 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
     if code is grpc.StatusCode.INTERNAL and REQUEST_ID_KEY not in {key for key, _ in trailers}:
         return Unavailable(f"the connection to the service broke off, try again ({text})")
     return None
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Around a call: the other side's error as the SynclineError that it raised; what says nothing stays as it is."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        known = error_from_rpc(error)
+        if known is None:
+            raise
+        raise known from error
 
 
 def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:

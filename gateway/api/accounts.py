@@ -8,9 +8,9 @@ from fastapi import APIRouter, Path, Request, Response
 
 from core.identifiers import new_request_id
 from gateway.api import models, shapes
-from gateway.api.caller import COOKIE, Behind, Caller, Signed, check_origin, csrf_token, peer
+from gateway.api.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token, peer
 from gateway.api.identifiers import TextId
-from gateway.services import Services, ask
+from gateway.services import ask
 from syncline.auth.v1 import auth_pb2
 
 router: Final = APIRouter(tags=["accounts"])
@@ -80,7 +80,7 @@ async def sign_out(response: Response, caller: Signed, services: Behind) -> None
 @router.get("/devices")
 async def list_devices(caller: Signed, services: Behind) -> models.Devices:
     """The caller's devices, browsers and programs, newest first."""
-    here = await _calling(caller, services)
+    here = claimed(caller.token, "dev")
     answer = await ask(services.auth.ListDevices, auth_pb2.ListDevicesRequest(), token=caller.token)
     return models.Devices(devices=[shapes.device(device, current=here) for device in answer.devices])
 
@@ -108,11 +108,6 @@ async def create_key(body: models.NewKey, caller: Signed, services: Behind) -> m
         token=caller.token,
     )
     return models.Key(device=shapes.device(answer.device, current=""), key=answer.key)
-
-
-async def _calling(caller: Caller, services: Services) -> str:
-    answer = await ask(services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
-    return answer.device.device_id
 
 
 def _signed_in(answer: auth_pb2.SignUpResponse | auth_pb2.SignInResponse, response: Response) -> models.SignedIn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from core.errors import Kind, SynclineError
+from core.errors import Kind, NoSuchRequest, SynclineError
 from core.identifiers import RequestId
 from core.tree import Mutation, Node, Verdict
 from gateway.api.caller import Caller
@@ -104,9 +104,7 @@ async def answered(
             metadata_pb2.GetAnswerRequest(space_id=space, request_id=name.id),
             token=caller.token,
         )
-    except SynclineError as error:
-        if error.reason != "NO_SUCH_REQUEST":
-            raise
+    except NoSuchRequest:
         return None
 
 

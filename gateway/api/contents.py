@@ -10,13 +10,13 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from core.names import normalize, split_path
-from core.tree import Content, NodeKind
+from core.tree import Content
 from gateway import paths  # noqa: F401 # registers `any_path`
 from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.history import Number
 from gateway.api.identifiers import Node, Space, node_of
 from gateway.content import Contents
-from gateway.download import NotAFile, download
+from gateway.download import content_of, download
 from gateway.services import Services, ask, known_node
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import content_from_wire
@@ -100,9 +100,7 @@ async def _current(
 ) -> Response:
     answer = await ask(services.metadata.GetNode, asked, token=caller.token)
     node = known_node(answer.node)
-    if node.kind is not NodeKind.FILE or node.content is None:
-        raise NotAFile
-    return await _answer(request, space, node.name, node.content, disposition)
+    return await _answer(request, space, node.name, content_of(node), disposition)
 
 
 async def _answer(request: Request, space: str, name: str, content: Content, disposition: str) -> Response:

@@ -61,8 +61,7 @@ async def restore_version(
         restored = accepted(answer.result)
     else:
         restored = accepted(before.results[0])
-    response.headers["etag"] = shapes.node_etag(restored)
-    return shapes.node(restored)
+    return shapes.with_etag(response, restored)
 
 
 @router.get("/spaces/{space}/trash")
@@ -72,9 +71,7 @@ async def list_trash(
     """What was deleted and can be restored."""
     request = metadata_pb2.ListTrashRequest(space_id=space, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.ListTrash, request, token=caller.token)
-    return models.Nodes(
-        nodes=[shapes.node_of(node) for node in answer.nodes], next_page_token=answer.next_page_token or None
-    )
+    return shapes.page(answer)
 
 
 @router.post("/spaces/{space}/trash/{node}/restore")
@@ -100,8 +97,7 @@ async def restore_node(
         token=caller.token,
     )
     restored = accepted(answer.result)
-    response.headers["etag"] = shapes.node_etag(restored)
-    return shapes.node(restored)
+    return shapes.with_etag(response, restored)
 
 
 @router.get("/spaces/{space}/activity")

@@ -12,20 +12,18 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from core.errors import Unauthenticated
-from core.identifiers import ROOT, SpaceId
-from core.tree import NodeKind
+from core.identifiers import ROOT, NodeId, SpaceId
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, claimed, peer
 from gateway.api.contents import RESPONSES, Disposition
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, TextId, node_of, text_of
-from gateway.api.nodes import PageSize, PageToken
-from gateway.api.trees import ZIP, answer, children_of, these
+from gateway.api.nodes import PageSize, PageToken, children, look
+from gateway.api.trees import ZIP, answer, below
 from gateway.content import Contents
-from gateway.download import NotAFile, download
-from gateway.services import Services, ask, known_node
+from gateway.download import content_of, download
+from gateway.services import Services, ask
 from syncline.auth.v1 import auth_pb2
-from syncline.metadata.v1 import metadata_pb2
 
 router: Final = APIRouter(tags=["links"])
 
@@ -48,8 +46,7 @@ async def create_link(
     """Make a public link to a file or directory, or with `root` to the whole space. Its address is told this once."""
     node = node_of(body.node)
     if node != ROOT:  # a link to nothing would open nothing
-        asked = metadata_pb2.GetNodeRequest(space_id=space, node=node)
-        await ask(services.metadata.GetNode, asked, token=caller.token)
+        await look(services, caller, space, node)
     made = await ask(
         services.auth.CreateLink,
         auth_pb2.CreateLinkRequest(
@@ -88,9 +85,8 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
     )
     link, node = opened.link, None
     if link.node != ROOT:
-        asked = metadata_pb2.GetNodeRequest(space_id=link.space_id, node=link.node)
-        found = await ask(services.metadata.GetNode, asked, token=opened.access_token)
-        node = shapes.node_of(found.node)
+        found, _ = await look(services, Caller(opened.access_token), link.space_id, NodeId(link.node))
+        node = shapes.node(found)
     response.headers["cache-control"] = "no-store"
     response.set_cookie(
         f"{_COOKIE}{link.link_id}", opened.access_token, path="/", secure=True, httponly=True, samesite="strict"
@@ -109,9 +105,9 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who has opened a link: the token that reads what it leads to, and the space in which that is."""
+    """Who has opened a link: whose token reads what it leads to, and the space in which that is."""
 
-    token: str
+    caller: Caller
     space: SpaceId
 
 
@@ -121,7 +117,7 @@ async def visitor(request: Request, link_id: LinkId) -> Visitor:
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
     if claimed(token, "sub") != link_id:  # what the token claims is proven by the services
         raise Unauthenticated("this link is not open: open it again")
-    return Visitor(token, SpaceId(claimed(token, "spc")))
+    return Visitor(Caller(token), SpaceId(claimed(token, "spc")))
 
 
 Visiting = Annotated[Visitor, Depends(visitor)]
@@ -130,9 +126,7 @@ Visiting = Annotated[Visitor, Depends(visitor)]
 @router.get("/links/{link_id}/nodes/{node}")
 async def get_linked_node(link_id: LinkId, node: Node, visitor: Visiting, services: Behind) -> models.Located:  # noqa: ARG001
     """A node that a link leads to; the path is told from the linked node on."""
-    asked = metadata_pb2.GetNodeRequest(space_id=visitor.space, node=node_of(node))
-    answered = await ask(services.metadata.GetNode, asked, token=visitor.token)
-    return shapes.located(known_node(answered.node), answered.path)
+    return shapes.located(*await look(services, visitor.caller, visitor.space, node_of(node)))
 
 
 @router.get("/links/{link_id}/nodes/{node}/children")
@@ -145,12 +139,8 @@ async def list_linked_children(
     page_token: PageToken = "",
 ) -> models.Nodes:
     """What a directory holds that a link leads to, by name."""
-    asked = metadata_pb2.ListNodesRequest(
-        space_id=visitor.space, parent=node_of(node), page_size=page_size, page_token=page_token
-    )
-    answered = await ask(services.metadata.ListNodes, asked, token=visitor.token)
-    return models.Nodes(
-        nodes=[shapes.node_of(child) for child in answered.nodes], next_page_token=answered.next_page_token or None
+    return await children(
+        services, visitor.caller, visitor.space, node_of(node), page_size=page_size, page_token=page_token
     )
 
 
@@ -166,17 +156,15 @@ async def linked_content(
     disposition: Disposition = "attachment",
 ) -> Response:
     """The content of a file that a link leads to. It counts as a download if the link allows only so many of these."""
-    asked = metadata_pb2.GetNodeRequest(space_id=visitor.space, node=node_of(node))
-    found = known_node((await ask(services.metadata.GetNode, asked, token=visitor.token)).node)
-    if found.kind is not NodeKind.FILE or found.content is None:
-        raise NotAFile
+    found, _ = await look(services, visitor.caller, visitor.space, node_of(node))
+    content = content_of(found)
     limited = request.method == "GET" and await _count(services, visitor)
     contents: Contents = request.app.state.contents
     return await download(
         request,
         visitor.space,
         found.name,
-        found.content,
+        content,
         contents,
         inline=disposition == "inline",
         # A download in parts would not be counted once.
@@ -193,23 +181,14 @@ async def linked_archive(
     services: Behind,
 ) -> Response:
     """A directory that a link leads to, as a ZIP file. It counts as one download."""
-    caller = Caller(visitor.token)
-    if node == "root":
-        tops, name = children_of(services, caller, visitor.space, ROOT), "space"
-        await ask(
-            services.metadata.ListNodes,
-            metadata_pb2.ListNodesRequest(space_id=visitor.space, page_size=1),
-            token=visitor.token,
-        )
-    else:
-        asked = metadata_pb2.GetNodeRequest(space_id=visitor.space, node=node_of(node))
-        found = known_node((await ask(services.metadata.GetNode, asked, token=visitor.token)).node)
-        tops, name = these([found]), found.name
+    tops, name = await below(services, visitor.caller, visitor.space, node_of(node))
     await _count(services, visitor)
-    return await answer(request, visitor.space, tops, services, caller, name=name)
+    return await answer(request, visitor.space, tops, services, visitor.caller, name=name)
 
 
 async def _count(services: Services, visitor: Visitor) -> bool:
     """Count a download; whether they are limited. LinkExhausted."""
-    counted = await ask(services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=visitor.token)
+    counted = await ask(
+        services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=visitor.caller.token
+    )
     return counted.limited

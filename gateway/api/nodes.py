@@ -59,13 +59,7 @@ async def list_children(
     space: Space, node: Node, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Nodes:
     """What a directory holds, by name."""
-    request = metadata_pb2.ListNodesRequest(
-        space_id=space, parent=node_of(node), page_size=page_size, page_token=page_token
-    )
-    answer = await ask(services.metadata.ListNodes, request, token=caller.token)
-    return models.Nodes(
-        nodes=[shapes.node_of(child) for child in answer.nodes], next_page_token=answer.next_page_token or None
-    )
+    return await children(services, caller, space, node_of(node), page_size=page_size, page_token=page_token)
 
 
 @router.get("/spaces/{space}/search")
@@ -93,8 +87,7 @@ async def create_folder(
     """Make a directory."""
     mutation = CreateNode(node_of(body.parent), normalize(body.name), NodeKind.DIRECTORY)
     made = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
-    response.headers["etag"] = shapes.node_etag(made)
-    return shapes.node(made)
+    return shapes.with_etag(response, made)
 
 
 @router.patch("/spaces/{space}/nodes/{node}")
@@ -123,8 +116,7 @@ async def move_node(
         moved = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
     else:
         moved = accepted(before.results[0])
-    response.headers["etag"] = shapes.node_etag(moved)
-    return shapes.node(moved)
+    return shapes.with_etag(response, moved)
 
 
 @router.delete("/spaces/{space}/nodes/{node}", status_code=204)
@@ -144,7 +136,19 @@ async def read(services: Services, caller: Caller, space: str, node: NodeId) -> 
     """A live node and its path; NoSuchNode, for the top of the space too, which is no node."""
     if node == ROOT:
         raise NoSuchNode("the top of a space is no node of its own: list its children")
-    answer = await ask(
-        services.metadata.GetNode, metadata_pb2.GetNodeRequest(space_id=space, node=node), token=caller.token
-    )
+    return await look(services, caller, space, node)
+
+
+async def look(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
+    """A live node and its path, as metadata has it for this caller."""
+    request = metadata_pb2.GetNodeRequest(space_id=space, node=node)
+    answer = await ask(services.metadata.GetNode, request, token=caller.token)
     return known_node(answer.node), answer.path
+
+
+async def children(
+    services: Services, caller: Caller, space: str, parent: NodeId, *, page_size: int, page_token: str = ""
+) -> models.Nodes:
+    """One page of what a directory holds, by name."""
+    request = metadata_pb2.ListNodesRequest(space_id=space, parent=parent, page_size=page_size, page_token=page_token)
+    return shapes.page(await ask(services.metadata.ListNodes, request, token=caller.token))

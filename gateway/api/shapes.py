@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final, cast
 
+from starlette.responses import Response
+
 from core.tree import Node, NodeKind
 from gateway.api import models
 from gateway.api.identifiers import text_of
@@ -39,6 +41,17 @@ def node(found: Node) -> models.Node:
 def located(found: Node, path: str) -> models.Located:
     """A node with its path."""
     return models.Located.model_validate(_node_fields(found) | {"path": path})
+
+
+def with_etag(response: Response, found: Node) -> models.Node:
+    """A node as the body of a response, whose entity tag it has too."""
+    response.headers["etag"] = node_etag(found)
+    return node(found)
+
+
+def page(answer: metadata_pb2.ListNodesResponse | metadata_pb2.ListTrashResponse) -> models.Nodes:
+    """One page of nodes."""
+    return models.Nodes(nodes=[node_of(one) for one in answer.nodes], next_page_token=answer.next_page_token or None)
 
 
 def node_of(pb: journal_pb2.Node) -> models.Node:

@@ -17,7 +17,7 @@ from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import accepted, commit, commit_one, refused
 from gateway.api.idempotency import Named, derived
 from gateway.api.identifiers import Node, NodeText, Space, node_of
-from gateway.api.nodes import read
+from gateway.api.nodes import children, look, read
 from gateway.archive import Archives, walk
 from gateway.download import Streamed
 from gateway.files import attachment
@@ -39,11 +39,8 @@ ZIP: Final[dict[int | str, dict[str, Any]]] = {
 @router.get("/spaces/{space}/nodes/{node}/archive", response_class=Response, responses=ZIP)
 async def node_archive(request: Request, space: Space, node: Node, caller: Signed, services: Behind) -> Response:
     """A directory with all that is in it, as a ZIP file; `root` is the whole space."""
-    if node == "root":
-        await _listable(services, caller, space)
-        return await answer(request, space, children_of(services, caller, space, ROOT), services, caller, name="space")
-    found, _ = await read(services, caller, space, node_of(node))
-    return await answer(request, space, these([found]), services, caller, name=found.name)
+    tops, name = await below(services, caller, space, node_of(node))
+    return await answer(request, space, tops, services, caller, name=name)
 
 
 @router.get("/spaces/{space}/archive", response_class=Response, responses=ZIP)
@@ -56,7 +53,7 @@ async def archive(
 ) -> Response:
     """Several files and directories as one ZIP file."""
     found = [(await read(services, caller, space, node_of(one)))[0] for one in dict.fromkeys(node)]
-    return await answer(request, space, these(found), services, caller, name="files")
+    return await answer(request, space, _these(found), services, caller, name="files")
 
 
 @router.post("/spaces/{space}/nodes/{node}/copy", status_code=201)
@@ -85,8 +82,7 @@ async def copy_node(
         undo = DeleteNode(made.id, made.version)
         await commit_one(services, caller, space=space, request=derived(name.id, 2**32 - 1), mutation=undo)
         raise
-    response.headers["etag"] = shapes.node_etag(made)
-    return shapes.node(made)
+    return shapes.with_etag(response, made)
 
 
 async def _copy_below(
@@ -148,13 +144,16 @@ async def answer(
     return Streamed(first, chunks, status_code=200, headers=attachment(f"{name}.zip", "application/zip"))
 
 
-async def _listable(services: Services, caller: Caller, space: str) -> None:
-    """NoSuchSpace, before anything is sent."""
-    asked = metadata_pb2.ListNodesRequest(space_id=space, page_size=1)
-    await ask(services.metadata.ListNodes, asked, token=caller.token)
+async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:
+    """What an archive of a node begins with, and its name; NoSuchSpace or NoSuchNode before anything is sent."""
+    if node == ROOT:
+        await children(services, caller, space, ROOT, page_size=1)
+        return children_of(services, caller, space, ROOT), "space"
+    found, _ = await look(services, caller, space, node)
+    return _these([found]), found.name
 
 
-async def these(nodes: Sequence[CoreNode]) -> AsyncGenerator[CoreNode, None]:
+async def _these(nodes: Sequence[CoreNode]) -> AsyncGenerator[CoreNode, None]:
     for node in nodes:
         yield node
 

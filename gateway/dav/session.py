@@ -122,10 +122,6 @@ class Session:
             answer = await ask(self._services.metadata.GetNode, request, token=self.person.token)
         except NoSuchNode:
             return None
-        except SynclineError as error:
-            if error.reason != NoSuchNode.reason:
-                raise
-            return None
         return known_node(answer.node)
 
     def pages(self, space: Space, parent: NodeId) -> Iterator[list[Node]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import grpc
@@ -12,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.errors import DeviceRevoked, NoSuchSpace
 from core.identifiers import DeviceId, SpaceId, UserId
-from runtime.errors import error_from_rpc
+from runtime.errors import translated
 from services.notify.records import Member, Roster
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -38,7 +37,7 @@ class AuthDirectory:
         known = self._rosters.get(space)
         if known is not None:
             return known
-        with _translated():
+        with translated():
             answer = await self._stub.ListMembers(auth_pb2.ListMembersRequest(space_id=space))
         members = tuple(Member(UserId(member.user_id), member.email) for member in answer.members)
         roster = self._rosters[space] = Roster(answer.space_name, members)
@@ -47,7 +46,7 @@ class AuthDirectory:
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
         """See Directory."""
         request = auth_pb2.CheckAccessRequest(space_id=space, user_id=user, device_id=device)
-        with _translated():
+        with translated():
             answer = await self._stub.CheckAccess(request)
         if answer.device_revoked:
             raise DeviceRevoked
@@ -56,17 +55,6 @@ class AuthDirectory:
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The keys that verify access tokens, by their id."""
-        with _translated():
+        with translated():
             answer = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except grpc.RpcError as error:
-        known = error_from_rpc(error)
-        if known is None:
-            raise
-        raise known from error
