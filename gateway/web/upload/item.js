@@ -110,7 +110,9 @@ export class Batch {
   get snapshot() {
     const { id, space, parent, label, addedAt, count, total } = this;
     const worst = /** @type {ItemState[]} */ (["conflict", "failed", "choose"]).find((state) => count[state]);
-    const done = this.active ? Math.min(total, Math.max(0, Math.round(this.done))) : this.done;
+    // Shares of packs are no whole numbers, and a sum of them is off by next to nothing.
+    const whole = Math.round(this.done);
+    const done = this.active ? Math.min(total, Math.max(0, whole)) : whole;
     const { speed } = this.meter;
     return {
       id,
@@ -121,7 +123,7 @@ export class Batch {
       state: this.active ? "active" : (worst ?? "done"),
       files: this.items.size,
       count: { ...count },
-      done: Math.round(done),
+      done,
       total,
       speed,
       timeLeft: timeLeft(total - done, speed),
