@@ -106,9 +106,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 def test_it_tells_when_it_serves_and_stops_without_a_trace_and_comes_back(tmp_path: Path) -> None:
     port, data = free_port(), tmp_path / "data"
     with up(port, data) as process:
-        began = time.monotonic()
         assert first_line(process) == f"syncline is up: http://127.0.0.1:{port}\n"
-        assert time.monotonic() - began < 10
         children = psutil.Process(process.pid).children(recursive=True)
         assert len(children) == 5
 

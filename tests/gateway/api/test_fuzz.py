@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -111,7 +110,6 @@ def ask_all(world: World, session: requests.Session, operation: Any, mode: Gener
         if data.draw(st.integers(0, 3)) and (path is None or path.mode is GenerationMode.POSITIVE):
             for parameter in known:
                 case.path_parameters[parameter] = data.draw(st.sampled_from(world.values[parameter]))
-        began = time.monotonic()
         if name == "watch":  # it goes on for ever, if it is not refused: only its beginning is looked at
             sent = case.as_transport_kwargs(headers=headers_of(world, name))
             with session.request(**sent, timeout=20, stream=True) as begun:
@@ -121,7 +119,6 @@ def ask_all(world: World, session: requests.Session, operation: Any, mode: Gener
             response = case.call(session=session, headers=headers_of(world, name), timeout=20)
             case.validate_response(response, checks=CHECKS)
             status = response.status_code
-        assert time.monotonic() - began < 10
         world.seen[name, status] += 1
 
     ask()
