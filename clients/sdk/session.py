@@ -7,6 +7,7 @@ if the one it had was refused. What it raises is a SynclineError.
 from __future__ import annotations
 
 import dataclasses
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -91,6 +92,14 @@ class Stubs:
             return self._channels[name]
 
     def close(self) -> None:
+        """End the calls under way, and wait for that.
+
+        Not when the process is about to end, as after Ctrl-C: gRPC would wait for ever for a call that was interrupted
+        between its registration and the start of the thread that reads its events.
+        """
+        why = sys.exception()
+        if why is not None and not isinstance(why, Exception):
+            return
         with self._lock:
             for channel in self._channels.values():
                 channel.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from clients.cli.main import INTERRUPTED
-from stack.demo import Device, same_trees
+from stack.demo import REPOSITORY, Device, same_trees
 
 NewDevice = Callable[..., Device]
+
+SAID = "syncline: interrupted; what was done so far is kept, run the same command again to go on\n"
 
 
 def interrupted_sync(device: Device, after: float, *arguments: str) -> tuple[int, str]:
@@ -40,6 +44,36 @@ def is_locked(path: Path) -> bool:
     return any(line.split()[5].endswith(f":{inode}") for line in Path("/proc/locks").read_text().splitlines())
 
 
+AT_THE_WORST_MOMENT = """
+import grpc._channel
+from clients.cli.main import main
+
+def interrupt(state):
+    raise KeyboardInterrupt
+
+grpc._channel._run_channel_spin_thread = interrupt
+main()
+"""
+"""gRPC knows of a call already, and the thread that would read its events does not run yet."""
+
+
+def test_an_interruption_between_the_steps_of_grpc(new_device: NewDevice) -> None:
+    device = new_device("one")
+    (device.folder / "f").write_bytes(b"x")
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_THE_WORST_MOMENT, "sync", str(device.folder)],
+        env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == INTERRUPTED, ended.stderr
+    assert ended.stderr == SAID
+    assert device.sync()["uploaded"] == 1
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("arguments", [(), ("--limit-up", "300K", "--limit-down", "300K")])
 def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arguments: tuple[str, ...]) -> None:
@@ -58,9 +92,7 @@ def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arg
             assert "Exception ignored" not in said
             if code == INTERRUPTED:
                 interrupted += 1
-                assert said == (
-                    "syncline: interrupted; what was done so far is kept, run the same command again to go on\n"
-                )
+                assert said == SAID
         one.sync()
         two = two or new_device("two", one.owner)
         two.sync()
