@@ -35,7 +35,7 @@ _PUT_SECONDS: Final = 60
 _CONNECTIONS: Final = 64
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 """Conflict: somebody is just putting the same object, and may fail."""
-_DAMAGED: Final = re.compile("<Code>(?:BadDigest|IncompleteBody|XAmzContent[A-Za-z0-9]+Mismatch)</Code>")
+_DAMAGED: Final = frozenset({"BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
 """What S3 says of bytes that did not arrive as they were sent."""
 _CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
 _THROTTLES: Final = frozenset({"SlowDown", "RequestLimitExceeded", "Throttling"})
@@ -91,38 +91,24 @@ class S3ObjectSource:
         return data
 
     async def _get(self, key: str, *, offset: int, length: int) -> list[bytes]:
-        for attempt in range(_ATTEMPTS):
-            with aws.measured("s3", "GetObject") as call:
-                url = self._place.url(key)
-                part = f"bytes={offset}-{offset + length - 1}"
-                headers = self._signer.headers(url, part=part, credentials=await self._credentials())
-                try:
-                    async with self._http.get(
-                        URL(url, encoded=True),
-                        headers=headers,
-                        timeout=_GET_TIMEOUT,
-                        read_bufsize=_READ_AHEAD,
-                    ) as answer:
-                        status = answer.status
-                        # As they come: joining them would hold and copy everything twice.
-                        parts = [part async for part, _ in answer.content.iter_chunks()]
-                except (HttpError, TimeoutError, OSError):
-                    pass
-                else:
-                    if status < HTTPStatus.BAD_REQUEST:
-                        call.outcome = "ok"
-                        return parts
-                    code = _code(b"".join(parts))
-                    call.span.note(aws__error_code=code)
-                    if code in _NOT_THERE or status == HTTPStatus.NOT_FOUND:
-                        call.outcome = "refused"
-                        raise ObjectUnreadable(f"S3 says {code or status} of {key}")
-                    if code in _THROTTLES:
-                        call.outcome = "throttled"
-                    if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING and code not in _THROTTLES:
-                        raise RuntimeError(f"S3 answers {status} {code} to a GET of {key}")
-            await asyncio.sleep(0.1 * 2**attempt)
-        raise Unavailable("S3 does not answer; try again")
+        url = self._place.url(key)
+
+        async def send() -> tuple[int, list[bytes]]:
+            part = f"bytes={offset}-{offset + length - 1}"
+            headers = self._signer.headers(url, part=part, credentials=await self._credentials())
+            async with self._http.get(
+                URL(url, encoded=True), headers=headers, timeout=_GET_TIMEOUT, read_bufsize=_READ_AHEAD
+            ) as answer:
+                # As they come: joining them would hold and copy everything twice.
+                return answer.status, [part async for part, _ in answer.content.iter_chunks()]
+
+        status, parts = await _asked("GetObject", send)
+        if status < HTTPStatus.BAD_REQUEST:
+            return parts
+        code = _code(parts)
+        if code in _NOT_THERE or status == HTTPStatus.NOT_FOUND:
+            raise ObjectUnreadable(f"S3 says {code or status} of {key}")
+        raise RuntimeError(f"S3 answers {status} {code} to a GET of {key}")
 
 
 class S3UploadAddresses:
@@ -174,38 +160,54 @@ class S3ObjectSink:
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
         """See ObjectSink."""
-        for attempt in range(_ATTEMPTS):
+
+        async def send() -> tuple[int, list[bytes]]:
             address = self._addresses.sign(
                 credentials, space=space, digest=digest, size=len(data), seconds=2 * _PUT_SECONDS
             )
+            async with self._http.put(
+                URL(address.url, encoded=True),
+                data=data,
+                headers=dict(address.headers),
+                skip_auto_headers=["Content-Type"],
+                timeout=ClientTimeout(total=_PUT_SECONDS),
+            ) as answer:
+                return answer.status, [await answer.read()]
+
+        status, parts = await _asked("PutObject", send)
+        if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.PRECONDITION_FAILED:
+            return
+        if status == HTTPStatus.FORBIDDEN:
+            raise PermissionDenied("storage refuses access to this space; your role may have changed, try again")
+        raise RuntimeError(f"S3 answers {status} {_code(parts)} to a PUT")
+
+
+async def _asked(operation: str, send: Callable[[], Awaitable[tuple[int, list[bytes]]]]) -> tuple[int, list[bytes]]:
+    """The status and body of S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
+    for attempt in range(_ATTEMPTS):
+        with aws.measured("s3", operation) as call:
             try:
-                async with self._http.put(
-                    URL(address.url, encoded=True),
-                    data=data,
-                    headers=dict(address.headers),
-                    skip_auto_headers=["Content-Type"],
-                    timeout=ClientTimeout(total=_PUT_SECONDS),
-                ) as answer:
-                    text = "" if answer.status < HTTPStatus.BAD_REQUEST else await answer.text(errors="replace")
-                    status = answer.status
+                status, parts = await send()
             except (HttpError, TimeoutError, OSError):
                 pass
             else:
-                if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.PRECONDITION_FAILED:
-                    return
-                if status == HTTPStatus.FORBIDDEN:
-                    raise PermissionDenied(
-                        "storage refuses access to this space; your role may have changed, try again"
-                    )
-                if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING and not _DAMAGED.search(text):
-                    raise RuntimeError(f"S3 answers {status} to a PUT: {text[:500]}")
-            await asyncio.sleep(0.1 * 2**attempt)
-        raise Unavailable("S3 does not answer; try again")
+                if status < HTTPStatus.BAD_REQUEST:
+                    call.outcome = "ok"
+                    return status, parts
+                code = _code(parts)
+                call.span.note(aws__error_code=code)
+                if code in _THROTTLES:
+                    call.outcome = "throttled"
+                elif status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING and code not in _DAMAGED:
+                    call.outcome = "refused"
+                    return status, parts
+        await asyncio.sleep(0.1 * 2**attempt)
+    raise Unavailable("S3 does not answer; try again")
 
 
-def _code(body: bytes) -> str:
+def _code(body: list[bytes]) -> str:
     """The code of an error of S3."""
-    found = _CODE.search(body)
+    found = _CODE.search(b"".join(body))
     return found[1].decode() if found else ""
 
 

@@ -73,6 +73,10 @@ class Keys:
         self._now = now
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
 
+    async def caller(self, key: str, *, browser: bool = False) -> Caller:
+        """The holder of a key; Unauthenticated or DeviceRevoked."""
+        return Caller(await self.token(key), key, browser=browser, keys=self)
+
     async def token(self, key: str) -> str:
         """The access token of a key; Unauthenticated or DeviceRevoked."""
         name = hashlib.sha256(key.encode()).digest()
@@ -124,7 +128,7 @@ async def caller(
     if authorization is not None:
         token = bearer(authorization)
         if token.startswith(KEY_PREFIX):
-            return Caller(await keys.token(token), token, keys=keys)
+            return await keys.caller(token)
         return Caller(token)
     key = request.cookies.get(COOKIE, "")
     if not _TOKEN.fullmatch(key):
@@ -134,7 +138,7 @@ async def caller(
         request.headers.get(CSRF_HEADER, "").encode(), csrf_token(key).encode()
     ):
         raise CrossSite
-    return Caller(await keys.token(key), key, browser=True, keys=keys)
+    return await keys.caller(key, browser=True)
 
 
 def bearer(authorization: str) -> str:

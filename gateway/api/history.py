@@ -8,10 +8,11 @@ from fastapi import APIRouter, Path, Response
 
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Signed
-from gateway.api.commits import accepted, answered, check_etag
+from gateway.api.commits import answered, check_etag
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, node_of
 from gateway.api.nodes import IfMatch, PageSize, PageToken, read
+from gateway.changes import accepted
 from gateway.services import ask
 from syncline.metadata.v1 import metadata_pb2
 

@@ -48,8 +48,3 @@ async def request_name(request: Request, caller: Signed, idempotency_key: Idempo
 
 
 Named = Annotated[RequestName, Depends(request_name)]
-
-
-def derived(request: RequestId, index: int) -> RequestId:
-    """The id of one of several requests that make up one."""
-    return RequestId(hashlib.sha256(request + index.to_bytes(4, "big")).digest()[:16])

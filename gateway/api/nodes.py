@@ -14,9 +14,10 @@ from core.tree import CreateNode, DeleteNode, MoveNode, NodeKind
 from core.tree import Node as CoreNode
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed
-from gateway.api.commits import accepted, answered, check_etag, commit_one
+from gateway.api.commits import answered, check_etag, commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, node_of
+from gateway.changes import accepted
 from gateway.services import Services, ask, known_node
 from syncline.metadata.v1 import metadata_pb2
 

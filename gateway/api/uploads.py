@@ -14,9 +14,9 @@ from core.names import normalize
 from core.tree import Content, CreateNode, Mutation, NodeKind, UpdateContent
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Signed
-from gateway.api.commits import commit
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space, digest_of, node_of
+from gateway.changes import commit
 from gateway.ports import UploadAddresses, WriteCredentials
 from gateway.services import ask
 from syncline.auth.v1 import auth_pb2
@@ -97,7 +97,7 @@ async def commit_changes(
     Each change has its own verdict, and one that is refused keeps none of the others from being made.
     """
     mutations = list(_mutations(SpaceId(space), body.changes, name.id))
-    answer = await commit(services, caller, space=space, request=name.id, mutations=mutations)
+    answer = await commit(services, caller.token, space=space, request=name.id, mutations=mutations)
     return models.Results(
         seq=answer.seq,
         results=[

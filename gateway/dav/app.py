@@ -108,7 +108,7 @@ class Dav:
         answer = await ask(
             self._behind.services.metadata.GetNode,
             metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(names[1:])),
-            token=person.token,
+            token=person.caller.token,
         )
         node = known_node(answer.node)
         if node.kind is NodeKind.DIRECTORY:
@@ -132,7 +132,7 @@ class Dav:
         except TimeoutError:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too much is being uploaded at once; try again") from None
         storage = Storage(
-            self._behind.services, self._behind.sink, self._credentials, space=space.id, token=person.token
+            self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )
         environ["CONTENT_LENGTH"] = str(length or 0)
         environ["syncline.upload"] = Upload(Incoming(receive, loop), length, storage, loop)

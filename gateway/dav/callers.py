@@ -19,7 +19,7 @@ from cachetools import LRUCache
 
 from core.errors import Kind, SynclineError
 from core.identifiers import UserId
-from gateway.api.caller import KEY_PREFIX, Keys, bearer, claimed
+from gateway.api.caller import KEY_PREFIX, Caller, Keys, bearer, claimed
 from gateway.dav.refusals import Refused, of_error
 from gateway.dav.session import Person, Space, named
 from gateway.services import Services, ask
@@ -60,18 +60,18 @@ class Callers:
         if authorization is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         try:
-            token = await self._token(authorization)
-            return Person(UserId(claimed(token, "sub")), token, await self._spaces(token, space))
+            caller = await self._caller(authorization)
+            return Person(UserId(claimed(caller.token, "sub")), caller, await self._spaces(caller.token, space))
         except SynclineError as error:
             if error.kind is Kind.UNAUTHENTICATED:
                 raise Refused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
             raise of_error(error) from error
 
-    async def _token(self, authorization: str) -> str:
-        """The access token in whose name the services are asked."""
+    async def _caller(self, authorization: str) -> Caller:
+        """In whose name the services are asked."""
         if authorization[:6].lower() != "basic ":
             token = bearer(authorization)
-            return await self._keys.token(token) if token.startswith(KEY_PREFIX) else token
+            return await self._keys.caller(token) if token.startswith(KEY_PREFIX) else Caller(token)
         try:
             pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
@@ -79,14 +79,14 @@ class Callers:
         email, _, key = pair.partition(":")
         if not key.startswith(KEY_PREFIX):
             raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
-        token = await self._keys.token(bearer(f"Bearer {key}"))
+        caller = await self._keys.caller(bearer(f"Bearer {key}"))
         name = hashlib.sha256(key.encode()).digest()
         if name not in self._emails:
-            answer = await ask(self._services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=token)
+            answer = await ask(self._services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
             self._emails[name] = answer.account.email
         if email.strip().casefold() != self._emails[name].casefold():
             raise Refused(HTTPStatus.UNAUTHORIZED, "the key is another account's", reason="UNAUTHENTICATED")
-        return token
+        return caller
 
     async def _spaces(self, token: str, space: str) -> dict[str, Space]:
         name = hashlib.sha256(token.encode()).digest()

@@ -23,7 +23,6 @@ from wsgidav.request_server import RequestServer
 from wsgidav.util import etree
 
 from core.errors import InvalidArgument
-from core.identifiers import NodeId, created_node_id, new_request_id
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dav import properties
 from gateway.dav.bodies import ClientGone, Incoming
@@ -34,7 +33,6 @@ from gateway.dav.refusals import Refused
 from gateway.dav.session import Session, Space, accepted
 from gateway.dav.upload import Storage, upload
 from gateway.files import etag_of
-from wire.tree import mutation_to_wire
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -45,9 +43,6 @@ StartResponse = Any
 _ALL_AT_ONCE: Final = 200
 """Resources whose properties go out together."""
 _MTIME: Final = re.compile(r"-?[0-9]{1,11}(?:\.[0-9]{1,9})?")
-_MOST_COPIED: Final = 1000
-_COPIED_BYTES: Final = 200_000
-"""Of the mutations of one commit."""
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
 """What looks at the node, at its directory and at the locks anyway."""
@@ -263,30 +258,15 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             try:
                 properties.copy(self._session, space, [(node.id, made.id)])
                 if depth == "infinity" and found.is_collection:
-                    self._copy_below(space, node.id, made.id)
-            except Refused:
+                    for copied in self._session.copy_below(space, node.id, made.id):
+                        properties.copy(self._session, space, copied)
+            except Exception:
                 # Half a copy is none: as it was before, and what there is of it is in the trash.
                 self._session.commit(space, [DeleteNode(made.id, made.version)])
                 if there is not None and there.node is not None:
                     self._session.restore(space, there.node.id)
                 raise
         return _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
-
-    def _copy_below(self, space: Space, source: NodeId, target: NodeId) -> None:
-        """Copy what is below a directory, as many nodes by one commit as it takes."""
-        waiting = [(source, target)]
-        while waiting:
-            above, copy = waiting.pop()
-            for page in self._session.pages(space, above):
-                for batch in _batches(page, copy):
-                    request = new_request_id()
-                    for result in self._session.commit(space, batch, request=request):
-                        accepted(result)
-                    ids = [created_node_id(space.id, request, index) for index in range(len(batch))]
-                    names = {change.name: made for change, made in zip(batch, ids, strict=True)}
-                    pairs = [(child, names[child.name]) for child in page if child.name in names]
-                    properties.copy(self._session, space, [(child.id, made) for child, made in pairs])
-                    waiting += [(child.id, made) for child, made in pairs if child.kind is NodeKind.DIRECTORY]
 
     def _replacing(self, space: Space, target: _Target, change: Mutation) -> Node:
         """Make a change that takes the target's name; what has it goes into the trash by the same commit, or stays."""
@@ -416,22 +396,6 @@ def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> 
         values = one.get_properties(mode, name_list=names)  # type: ignore[attr-defined]
         util.add_property_response(gathered, one.get_href(), values)
         yield etree.tostring(gathered[0], encoding="utf-8", xml_declaration=False)
-
-
-def _batches(page: list[Node], parent: NodeId) -> Iterator[list[CreateNode]]:
-    """Copies of nodes, as many together as one commit holds."""
-    batch: list[CreateNode] = []
-    size = 0
-    for child in page:
-        change = CreateNode(parent, child.name, child.kind, child.content)
-        own = mutation_to_wire(change).ByteSize()
-        if batch and (size + own > _COPIED_BYTES or len(batch) >= _MOST_COPIED):
-            yield batch
-            batch, size = [], 0
-        batch.append(change)
-        size += own
-    if batch:
-        yield batch
 
 
 def _mtime_ns(environ: Environ) -> int | None:

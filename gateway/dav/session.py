@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import unicodedata
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from core.errors import NoSuchNode, SynclineError
-from core.identifiers import ROOT, NodeId, RequestId, SpaceId, UserId, new_request_id
+from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
 from core.names import name_problem
 from core.tree import Mutation, Node, NodeKind, Result, Verdict
-from gateway.api.commits import refusal
+from gateway.api.caller import Caller
+from gateway.changes import commit, refusal
 from gateway.dav.bodies import wait
 from gateway.dav.ports import NOTHING, Record, Records
 from gateway.dav.refusals import Refused, of_error
 from gateway.services import Services, ask, known_node
+from gateway.trees import copy_below, pages_of
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import mutation_to_wire, result_from_wire
+from wire.tree import result_from_wire
 
 T = TypeVar("T")
 
@@ -44,7 +46,7 @@ class Person:
     """Who is asking."""
 
     user: UserId
-    token: str
+    caller: Caller
     spaces: dict[str, Space]
     """By the name that each has in an address."""
 
@@ -90,6 +92,21 @@ class Session:
         except SynclineError as error:
             raise of_error(error) from error
 
+    async def _ask(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        return await ask(method, request, token=await self.person.caller.fresh())
+
+    def _each(self, found: AsyncGenerator[T, None]) -> Iterator[T]:
+        """What comes of `found`, which runs on the event loop; Refused for a SynclineError."""
+
+        async def following() -> T | None:
+            return await anext(found, None)
+
+        try:
+            while (one := self.wait(following())) is not None:
+                yield one
+        finally:
+            self.wait(found.aclose())
+
     # ---- nodes ----
 
     def find(self, space: Space, names: tuple[str, ...]) -> Node | None:
@@ -119,61 +136,54 @@ class Session:
 
     async def _found(self, request: metadata_pb2.GetNodeRequest) -> Node | None:
         try:
-            answer = await ask(self._services.metadata.GetNode, request, token=self.person.token)
+            answer = await self._ask(self._services.metadata.GetNode, request)
         except NoSuchNode:
             return None
         return known_node(answer.node)
 
     def pages(self, space: Space, parent: NodeId) -> Iterator[list[Node]]:
         """What a directory holds, by name, a thousand at a time."""
-        token = ""
-        while True:
-            request = metadata_pb2.ListNodesRequest(space_id=space.id, parent=parent, page_size=_PAGE, page_token=token)
-            answer = self.wait(ask(self._services.metadata.ListNodes, request, token=self.person.token))
-            yield [known_node(child) for child in answer.nodes]
-            token = answer.next_page_token
-            if not token:
-                return
+        return self._each(pages_of(self._services, self.person.caller.fresh, space.id, parent, size=_PAGE))
 
     def usage(self, space: Space) -> Usage:
         """How full a space is."""
         if space.id not in self._usage:
             request = metadata_pb2.GetSpaceRequest(space_id=space.id)
-            answer = self.wait(ask(self._services.metadata.GetSpace, request, token=self.person.token))
+            answer = self.wait(self._ask(self._services.metadata.GetSpace, request))
             self._usage[space.id] = Usage(answer.used_bytes, answer.quota_bytes)
         return self._usage[space.id]
 
-    def commit(
-        self, space: Space, mutations: Sequence[Mutation], *, request: RequestId | None = None
-    ) -> list[Result | Refused]:
+    def commit(self, space: Space, mutations: Sequence[Mutation]) -> list[Result | Refused]:
         """Apply mutations in one request, each with its own verdict: what became of it, or why not."""
         self._nodes.clear()
-        answer = self.wait(
-            ask(
-                self._services.metadata.CommitChanges,
-                metadata_pb2.CommitChangesRequest(
-                    space_id=space.id,
-                    request_id=request or new_request_id(),
-                    mutations=[mutation_to_wire(mutation) for mutation in mutations],
-                ),
-                token=self.person.token,
-            )
-        )
+        answer = self.wait(self._committed(space, mutations))
         results: list[Result | Refused] = []
         for pb in answer.results:
             error = refusal(pb)
             results.append(result_from_wire(pb) if error is None else of_error(error))
         return results
 
+    async def _committed(self, space: Space, mutations: Sequence[Mutation]) -> metadata_pb2.CommitChangesResponse:
+        token = await self.person.caller.fresh()
+        return await commit(self._services, token, space=space.id, request=new_request_id(), mutations=mutations)
+
     def commit_one(self, space: Space, mutation: Mutation) -> Node:
         """Apply one mutation, and return the node's new state; Refused."""
         return accepted(self.commit(space, [mutation])[0])
+
+    def copy_below(self, space: Space, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
+        """See copy_below."""
+        self._nodes.clear()
+        token, request = self.person.caller.fresh, new_request_id()
+        return self._each(
+            copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
+        )
 
     def restore(self, space: Space, node: NodeId) -> None:
         """Take a node out of the trash, to where it was."""
         self._nodes.clear()
         request = metadata_pb2.RestoreNodeRequest(space_id=space.id, request_id=new_request_id(), node=node)
-        answer = self.wait(ask(self._services.metadata.RestoreNode, request, token=self.person.token))
+        answer = self.wait(self._ask(self._services.metadata.RestoreNode, request))
         error = refusal(answer.result)
         if error is not None:
             raise of_error(error)

@@ -29,6 +29,7 @@ from core.blocks import (
 from core.chunk import Block, Chunker, ReadInto, digest_of
 from core.errors import Kind, SynclineError
 from core.identifiers import SpaceId
+from gateway.api.caller import Caller
 from gateway.dav.bodies import LONGEST_SECONDS, wait
 from gateway.ports import ObjectSink, WriteCredentials
 from gateway.services import Services, ask
@@ -83,26 +84,28 @@ class Storing(Protocol):
 class Storage:
     """The objects of a space, in the name of one caller. For the event loop."""
 
-    def __init__(self, services: Services, sink: ObjectSink, held: Credentials, *, space: SpaceId, token: str) -> None:
+    def __init__(
+        self, services: Services, sink: ObjectSink, held: Credentials, *, space: SpaceId, caller: Caller
+    ) -> None:
         self._services = services
         self._sink = sink
         self._held = held
         self._space = space
-        self._token = token
+        self._caller = caller
 
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
         """See Storing."""
-        wanted = list(blocks)
+        wanted, token = list(blocks), await self._caller.fresh()
         # A small one costs less to be put in vain than to be asked for.
         if sum(len(block.data) for block in blocks) >= MIN_BLOCK:
             request = metadata_pb2.FindMissingObjectsRequest(
                 space_id=self._space, objects=b"".join(block.digest for block in blocks)
             )
-            found = await ask(self._services.metadata.FindMissingObjects, request, token=self._token)
+            found = await ask(self._services.metadata.FindMissingObjects, request, token=token)
             wanted = [blocks[index] for index in found.missing]
         if not wanted:
             return
-        credentials = await self._held.get(self._services, self._space, self._token)
+        credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
             for block in wanted:
                 puts.create_task(self._sink.put(credentials, space=self._space, digest=block.digest, data=block.data))
@@ -113,7 +116,7 @@ class Storage:
         answer = await ask(
             self._services.metadata.SealObjects,
             metadata_pb2.SealObjectsRequest(space_id=self._space, objects=objects),
-            token=self._token,
+            token=token,
         )
         if any(verdict != metadata_pb2.SEAL_VERDICT_SEALED for verdict in answer.verdicts):
             raise NotSealed

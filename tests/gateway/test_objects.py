@@ -1,4 +1,4 @@
-"""ObjectSource: in memory, and on S3 in the gateway's own role."""
+"""ObjectSource and ObjectSink: in memory, and on S3 in the gateway's own role or in a member's name."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ import pytest
 from botocore.credentials import ReadOnlyCredentials
 
 from core.blocks import MAX_OBJECT_BYTES, Digest, object_key
-from core.errors import Unavailable
-from core.identifiers import SpaceId, new_text_id
+from core.errors import PermissionDenied, Unavailable
+from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from gateway.in_memory import InMemoryObjectSource
-from gateway.ports import ObjectSource, ObjectUnreadable
-from gateway.s3 import S3ObjectSource, S3Place, http
+from gateway.ports import ObjectSource, ObjectUnreadable, WriteCredentials
+from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, http
+from services.auth.credentials import TransferTarget, session_name, session_policy
+from services.auth.records import Access
+from services.auth.sts import StsCredentialSource
 from stack.emulator import Credentials
 
 
@@ -123,3 +126,50 @@ async def test_what_is_larger_than_any_of_ours_is_not_read():
     async with breaking(0, bytes(MAX_OBJECT_BYTES + 1)) as source:
         with pytest.raises(ObjectUnreadable):
             await source.read_all(SpaceId("a" * 26), Digest(bytes(32)))
+
+
+# -- objects that are put
+
+
+async def issued(aws: Any, space: SpaceId, access: Access) -> WriteCredentials:
+    """A member's credentials for a space."""
+    async with aws.client("sts", await aws.assume(aws.resources.auth_role_arn)) as sts:
+        source = StsCredentialSource(sts, role_arn=aws.resources.transfer_role_arn)
+        made = await source.assume(
+            session_name=session_name(UserId(new_text_id()), DeviceId(new_text_id())),
+            policy=session_policy(TransferTarget(aws.resources.bucket_name), space, access),
+            seconds=900,
+        )
+    return WriteCredentials(made.access_key_id, made.secret_access_key, made.session_token, made.expires_at_ms)
+
+
+async def test_an_object_is_put_once_by_whoever_may_write(aws):
+    space, data = SpaceId(new_text_id()), bytes(range(256)) * 1000
+    digest = Digest(hashlib.sha256(data).digest())
+    place = S3Place(aws.resources.bucket_name, aws.region, aws.endpoint)
+    role = await aws.assume(aws.resources.gateway_role_arn)
+    async with http() as connections:
+        source = S3ObjectSource(connections, signing_as(role), place)
+        sink = S3ObjectSink(connections, S3UploadAddresses(place))
+        for credentials in (
+            await issued(aws, space, Access.READ),
+            await issued(aws, SpaceId(new_text_id()), Access.WRITE),
+        ):
+            with pytest.raises(PermissionDenied):
+                await sink.put(credentials, space=space, digest=digest, data=data)
+        with pytest.raises(ObjectUnreadable):
+            await source.read_all(space, digest)
+        writer = await issued(aws, space, Access.WRITE)
+        for _ in range(2):  # what is there already is done
+            await sink.put(writer, space=space, digest=digest, data=data)
+        assert await source.read_all(space, digest) == data
+
+
+async def test_what_is_not_what_its_digest_says_is_not_stored(aws):
+    space, digest = SpaceId(new_text_id()), Digest(hashlib.sha256(b"abc").digest())
+    place = S3Place(aws.resources.bucket_name, aws.region, aws.endpoint)
+    async with http() as connections:
+        sink = S3ObjectSink(connections, S3UploadAddresses(place))
+        with pytest.raises(Unavailable):  # S3 takes it for damaged on the way, which may pass
+            await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abd")
+        await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abc")

@@ -1,22 +1,29 @@
-"""Names of spaces in addresses, statuses of what is refused, and locks that processes want at once."""
+"""Names of spaces in addresses, statuses of what is refused, locks that processes want at once, and long work."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from wsgidav.dav_error import DAVError
 
-from core.identifiers import ROOT, SpaceId, UserId
-from core.tree import Verdict
-from gateway.api.commits import refusal
+from core.chunk import Block, digest_of
+from core.identifiers import ROOT, NodeId, SpaceId, UserId
+from core.tree import DeleteNode, Node, NodeKind, Verdict
+from gateway.api.caller import Caller, Keys
+from gateway.changes import refusal
 from gateway.dav import properties
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.locks import Locks
 from gateway.dav.protocol import segments
 from gateway.dav.refusals import Refused, of_error, page
 from gateway.dav.session import Person, Session, Space, named
+from gateway.dav.upload import Credentials, Storage
+from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
+from gateway.services import Services
 from syncline.auth.v1 import auth_pb2
-from syncline.metadata.v1 import journal_pb2
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from wire.tree import node_to_wire
 
 SPACE = Space(SpaceId("a" * 26), "Spaß", True)
 
@@ -78,7 +85,7 @@ def test_an_address_that_is_none_of_ours_is_refused(raw):
 
 
 def session(records, user="ann"):
-    person = Person(UserId(user), "token", {SPACE.name: SPACE})
+    person = Person(UserId(user), Caller("token"), {SPACE.name: SPACE})
     nobody: Any = None  # no service is asked
     return Session(nobody, records, person, asyncio.get_running_loop())
 
@@ -154,3 +161,79 @@ async def test_properties_that_are_set_at_once_are_all_kept():
     )
     found = await asyncio.to_thread(properties.read, session(records), SPACE, ROOT)
     assert sorted(found) == [f"{{x}}{i}" for i in range(4)]
+
+
+class Clocked:
+    """Services that give a key a token for a quarter of an hour, and take none that is older."""
+
+    def __init__(self):
+        self.now = 1_764_000_000.0
+        self.issued = {}
+        self.changes = 0
+
+    async def exchange(self, _request, metadata):
+        token = f"token {len(self.issued)}"
+        self.issued[token] = self.now + 900
+        tokens = auth_pb2.Tokens(access_token=token, access_expires_at_ms=int(self.issued[token] * 1000))
+        return auth_pb2.ExchangeKeyResponse(tokens=tokens)
+
+    def check(self, metadata):
+        assert self.issued[dict(metadata)["authorization"].removeprefix("Bearer ")] > self.now
+
+    async def issue(self, _request, metadata):
+        self.check(metadata)
+        return auth_pb2.IssueCredentialsResponse(access_key_id="a", expires_at_ms=int(self.now * 1000) + 3_600_000)
+
+    async def seal(self, request, metadata):
+        self.check(metadata)
+        return metadata_pb2.SealObjectsResponse(verdicts=[metadata_pb2.SEAL_VERDICT_SEALED] * len(request.objects))
+
+    async def commit(self, request, metadata):
+        self.check(metadata)
+        self.changes += 1
+        made = node_to_wire(Node(NodeId(b"n" * 16), ROOT, "d", NodeKind.DIRECTORY, version=1))
+        result = journal_pb2.MutationResult(verdict=journal_pb2.VERDICT_ACCEPTED, node=made)
+        return metadata_pb2.CommitChangesResponse(results=[result] * len(request.mutations))
+
+    async def list(self, request, metadata):
+        self.check(metadata)
+        self.now += 800  # a large tree takes its time
+        child = Node(NodeId(request.parent[:-1] + b"c"), NodeId(request.parent), "d", NodeKind.DIRECTORY, version=1)
+        return metadata_pb2.ListNodesResponse(nodes=[node_to_wire(child)] if self.changes < 4 else [])
+
+    @property
+    def services(self):
+        auth: Any = SimpleNamespace(ExchangeKey=self.exchange, IssueCredentials=self.issue)
+        metadata: Any = SimpleNamespace(SealObjects=self.seal, CommitChanges=self.commit, ListNodes=self.list)
+        nobody: Any = None
+        return Services(auth, metadata, nobody)
+
+
+async def holder(clocked):
+    return await Keys(clocked.services, now=lambda: clocked.now).caller("key")
+
+
+async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
+    clocked = Clocked()
+    caller = await holder(clocked)
+    source = InMemoryObjectSource()
+    held = Credentials(now_ms=lambda: int(clocked.now * 1000))
+    storage = Storage(clocked.services, InMemoryObjectSink(source), held, space=SPACE.id, caller=caller)
+    person = Person(UserId("ann"), caller, {SPACE.name: SPACE})
+    one = Session(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
+    for i in range(4):
+        block = Block(digest_of(bytes([i])), bytes([i]))
+        await storage.store([block])
+        clocked.now += 800
+    await asyncio.to_thread(one.commit, SPACE, [DeleteNode(ROOT, 1)])
+    assert len(source.objects) == 4
+    assert len(clocked.issued) == 3
+
+
+async def test_a_tree_whose_copy_takes_longer_than_a_token_lasts_is_copied():
+    clocked = Clocked()
+    person = Person(UserId("ann"), await holder(clocked), {SPACE.name: SPACE})
+    one = Session(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
+    copied = await asyncio.to_thread(lambda: list(one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16))))
+    assert [len(pairs) for pairs in copied] == [1, 1, 1, 1]
+    assert len(clocked.issued) == 3
