@@ -9,7 +9,7 @@ import pytest
 
 from stack.running import running_stack
 from stack.up import Stack
-from tests.web.people import Person
+from tests.web.people import PATIENCE_MS, Person
 from tests.web.upload.cloud import find_chromium
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def chromium() -> Iterator[Browser]:
     if executable is None:
         pytest.skip("there is no Chromium at /usr/bin/chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="Chromium is driven by playwright, which is missing")
+    sync_api.expect.set_options(timeout=PATIENCE_MS)
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser

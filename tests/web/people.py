@@ -11,6 +11,8 @@ from core.identifiers import new_text_id
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, FilePayload, Locator, Page, Response
 
+PATIENCE_MS = 30_000
+"""However busy the machine is."""
 PASSWORD = "a long password"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 
@@ -34,7 +36,7 @@ class Person:
         self.context = context
         self.troubles: list[str] = []
         self._expected: list[re.Pattern[str]] = [re.compile(r"401 GET .*/v1/session$")]
-        context.set_default_timeout(10_000)
+        context.set_default_timeout(PATIENCE_MS)
         context.add_init_script(_CSP)
         context.on("page", self._watch)
         self.page: Page = context.new_page()
@@ -93,11 +95,11 @@ class Person:
     def uploads(self) -> Locator:
         return self.page.get_by_role("region", name="Uploads", exact=True)
 
-    def see(self, locator: Locator, *, timeout: float = 10_000) -> Locator:
+    def see(self, locator: Locator, *, timeout: float = PATIENCE_MS) -> Locator:
         locator.wait_for(timeout=timeout)
         return locator
 
-    def see_no(self, locator: Locator, *, timeout: float = 10_000) -> None:
+    def see_no(self, locator: Locator, *, timeout: float = PATIENCE_MS) -> None:
         locator.wait_for(state="hidden", timeout=timeout)
 
     def see_path(self, *names: str) -> None:
@@ -167,7 +169,7 @@ class Person:
         else:
             chooser.value.set_files([_payload(name, data) for name, data in files.items()])
 
-    def see_uploaded(self, files: int, *, timeout: float = 30_000) -> None:
+    def see_uploaded(self, files: int, *, timeout: float = 2 * PATIENCE_MS) -> None:
         done = "1 file uploaded" if files == 1 else f"{files} files uploaded"
         self.see(self.uploads.get_by_role("heading", name=done, exact=True), timeout=timeout)
 
