@@ -280,29 +280,33 @@ async def test_a_damaged_block_never_arrives(world):
 
 
 async def test_a_client_that_goes_away_frees_what_was_held():
-    class Slow(InMemoryObjectSource):
-        closed = 0
+    class Stuck(InMemoryObjectSource):
+        asked = closed = 0
 
         async def read(self, space, digest, *, offset, length):
-            try:
-                await asyncio.sleep(0.02)
+            self.asked += 1
+            if self.asked == 1:
                 return await super().read(space, digest, offset=offset, length=length)
+            try:
+                return await asyncio.Future()
             except asyncio.CancelledError:
                 self.closed += 1
                 raise
 
-    objects = Slow()
+    objects = Stuck()
     async with gateway(World(objects=objects)) as world:
         world.file("f", [bytes([index % 256]) * 300_000 for index in range(200)])
         host, _, port = world.address.rpartition(":")
-        _reader, writer = await asyncio.open_connection(host, int(port))
+        reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(
             f"GET /v1/spaces/{SPACE}/content/f HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n".encode()
         )
-        await asyncio.sleep(0.2)
-        writer.transport.abort()
-        async with asyncio.timeout(5):
-            while not objects.closed:
+        async with asyncio.timeout(20):
+            assert b"200" in await reader.readline()
+            while objects.asked < 2:
+                await asyncio.sleep(0.01)
+            writer.transport.abort()
+            while objects.closed < objects.asked - 1:
                 await asyncio.sleep(0.01)
 
 
