@@ -26,7 +26,6 @@ from gateway.trees import children_of, copy_below
 
 router: Final = APIRouter(tags=["nodes"])
 
-_BATCH_BYTES: Final = 200_000
 ZIP: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "The archive. If something goes wrong on the way the connection breaks off.",
