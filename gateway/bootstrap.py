@@ -17,7 +17,7 @@ from gateway.dynamodb import DynamoRecords
 from gateway.peers import AuthKeys, HealthyPeer
 from gateway.ports import ObjectSink, ObjectSource, UploadAddresses
 from gateway.readiness import Readiness
-from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, http
+from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
 from gateway.services import IDEMPOTENT, Services
 from gateway.settings import Settings
 from gateway.wellknown import Jwks, endpoints
@@ -58,7 +58,7 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
         region = aws.region()
         ours = S3Place(settings.bucket, region, aws.s3_endpoint())
         theirs = S3Place(settings.bucket, region, settings.public_s3_endpoint)
-        async with http() as connections:
+        async with origin(ours) as connections:
             yield Adapters(
                 objects=S3ObjectSource(connections, aws.RoleCredentials().current, ours),
                 addresses=S3UploadAddresses(theirs),

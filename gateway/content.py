@@ -19,7 +19,7 @@ from wire.tree import manifest_from_wire
 
 _AHEAD: Final = 4
 """How many fetches are under way while the one before them goes out."""
-_SLICE: Final = 256 * KIB
+_SLICE: Final = 512 * KIB
 """What goes out at once; the connection buffers about as much."""
 _HASH_INLINE: Final = 64 * KIB
 
@@ -108,7 +108,7 @@ class Contents:
         """The bytes [start, stop), in slices; close it if it is not read to its end."""
         fetches = plan(manifest, start, stop)
         following = next(fetches, None)
-        under_way: deque[tuple[Fetch, asyncio.Task[Sequence[bytes]]]] = deque()
+        under_way: deque[tuple[Fetch, asyncio.Task[Sequence[memoryview]]]] = deque()
 
         def begin(fetch: Fetch) -> Fetch | None:
             under_way.append((fetch, asyncio.create_task(self._fetch(space, fetch))))
@@ -132,19 +132,20 @@ class Contents:
                 self._budget.give(fetch.length)
             await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
 
-    async def _fetch(self, space: SpaceId, fetch: Fetch) -> Sequence[bytes]:
+    async def _fetch(self, space: SpaceId, fetch: Fetch) -> Sequence[memoryview]:
         parts = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)
-        damaged = (
-            _damaged(parts, fetch) if fetch.length <= _HASH_INLINE else await asyncio.to_thread(_damaged, parts, fetch)
-        )
+        if fetch.length <= _HASH_INLINE:
+            damaged = _damaged(parts, fetch)
+        else:
+            damaged = await asyncio.to_thread(_damaged, parts, fetch)
         if damaged is not None:
             raise ObjectUnreadable(f"block {damaged.hex()} in object {fetch.object.hex()} holds other bytes")
         return parts
 
 
-def _damaged(parts: Sequence[bytes], fetch: Fetch) -> Digest | None:
+def _damaged(parts: Sequence[memoryview], fetch: Fetch) -> Digest | None:
     """The first whole block that is not what its digest says. `pieces` lie one after the other."""
-    views = deque(memoryview(part) for part in parts)
+    views = deque(parts)
     for piece in fetch.pieces:
         seen, left = hashlib.sha256(usedforsecurity=False), piece.length
         while left:
@@ -160,8 +161,7 @@ def _damaged(parts: Sequence[bytes], fetch: Fetch) -> Digest | None:
     return None
 
 
-def _slices(parts: Sequence[bytes]) -> Iterator[memoryview]:
+def _slices(parts: Sequence[memoryview]) -> Iterator[memoryview]:
     for part in parts:
-        view = memoryview(part)
-        for at in range(0, len(view), _SLICE):
-            yield view[at : at + _SLICE]
+        for at in range(0, len(part), _SLICE):
+            yield part[at : at + _SLICE]

@@ -21,12 +21,12 @@ class InMemoryObjectSource:
         self.objects[space, digest] = data
         return digest
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> list[bytes]:
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> list[memoryview]:
         """See ObjectSource."""
         data = (await self.read_all(space, digest))[offset : offset + length]
         if len(data) != length:
             raise ObjectUnreadable(f"object {digest.hex()} is too short")
-        return [data]
+        return [memoryview(data)]
 
     async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
         """See ObjectSource."""

@@ -31,8 +31,8 @@ class Peer(Protocol):
 class ObjectSource(Protocol):
     """Objects of spaces."""
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[bytes]:
-        """Exactly these bytes of the object, in parts as they came; ObjectUnreadable."""
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
+        """Exactly these bytes of the object, in parts; ObjectUnreadable."""
 
     async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
         """The whole object, of at most MAX_OBJECT_BYTES, not verified; ObjectUnreadable."""

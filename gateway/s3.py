@@ -6,33 +6,31 @@ import asyncio
 import base64
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from aiohttp import ClientError as HttpError
-from aiohttp import ClientSession, ClientTimeout, DummyCookieJar, TCPConnector
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
-from yarl import URL
 
-from core.blocks import KIB, MAX_OBJECT_BYTES, Digest, object_key
+from core.blocks import MAX_OBJECT_BYTES, MIB, Digest, object_key
 from core.errors import PermissionDenied, Unavailable
 from core.identifiers import SpaceId
+from gateway.http1 import Answer, BodyTooLarge, Origin
 from gateway.ports import ObjectUnreadable, UploadAddress, WriteCredentials
+from gateway.segments import Segments
 from gateway.sigv4 import GetSigner
 from runtime import aws
 
 _ATTEMPTS: Final = 3
-_GET_TIMEOUT: Final = ClientTimeout(sock_connect=5, sock_read=20)
-_READ_AHEAD: Final = 4096 * KIB
-"""Smaller, and reading stops and starts for each piece."""
+_GET_SILENCE: Final = 20
 _PUT_SECONDS: Final = 60
 _CONNECTIONS: Final = 64
+_MEMORY_KEPT: Final = 24 * MIB
+"""About two downloads at full speed."""
 _PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
 """Conflict: somebody is just putting the same object, and may fail."""
 _DAMAGED: Final = frozenset({"BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
@@ -65,18 +63,18 @@ Signers = Callable[[], Awaitable[ReadOnlyCredentials]]
 class S3ObjectSource:
     """ObjectSource on the content bucket, in the gateway's own role.
 
-    The SDK takes longer for the headers of a GET than the content takes to come, so it signs and does nothing else.
+    The SDK takes longer for the headers of a GET than the content takes to come, so it finds credentials and no more.
     """
 
-    def __init__(self, http: ClientSession, credentials: Signers, place: S3Place) -> None:
-        self._http = http
+    def __init__(self, origin: Origin, credentials: Signers, place: S3Place) -> None:
+        self._origin = origin
         self._credentials = credentials
         self._place = place
         self._signer = GetSigner(place.region)
 
-    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> list[bytes]:
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
         """See ObjectSource."""
-        parts = await self._get(object_key(space, digest), offset=offset, length=length)
+        parts = await self._get(space, digest, offset=offset, length=length)
         size = sum(map(len, parts))
         if size != length:
             raise ObjectUnreadable(f"object {digest.hex()} has {size} bytes from {offset}, not {length}")
@@ -84,31 +82,30 @@ class S3ObjectSource:
 
     async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
         """See ObjectSource."""
-        # One byte more than there may be tells of an object that is too large without reading it.
-        data = b"".join(await self._get(object_key(space, digest), offset=0, length=MAX_OBJECT_BYTES + 1))
+        # One byte more than there may be tells of an object that is too large.
+        data = b"".join(await self._get(space, digest, offset=0, length=MAX_OBJECT_BYTES + 1))
         if len(data) > MAX_OBJECT_BYTES:
             raise ObjectUnreadable(f"object {digest.hex()} is larger than any of ours")
         return data
 
-    async def _get(self, key: str, *, offset: int, length: int) -> list[bytes]:
-        url = self._place.url(key)
+    async def _get(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
+        url = self._place.url(object_key(space, digest))
 
-        async def send() -> tuple[int, list[bytes]]:
+        async def send() -> Answer:
             part = f"bytes={offset}-{offset + length - 1}"
             headers = self._signer.headers(url, part=part, credentials=await self._credentials())
-            async with self._http.get(
-                URL(url, encoded=True), headers=headers, timeout=_GET_TIMEOUT, read_bufsize=_READ_AHEAD
-            ) as answer:
-                # As they come: joining them would hold and copy everything twice.
-                return answer.status, [part async for part, _ in answer.content.iter_chunks()]
+            return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE)
 
-        status, parts = await _asked("GetObject", send)
-        if status < HTTPStatus.BAD_REQUEST:
-            return parts
-        code = _code(parts)
-        if code in _NOT_THERE or status == HTTPStatus.NOT_FOUND:
-            raise ObjectUnreadable(f"S3 says {code or status} of {key}")
-        raise RuntimeError(f"S3 answers {status} {code} to a GET of {key}")
+        try:
+            answer = await _asked("GetObject", send)
+        except BodyTooLarge as error:
+            raise ObjectUnreadable(f"object {digest.hex()} comes as {error}") from None
+        if answer.status < HTTPStatus.BAD_REQUEST:
+            return answer.body
+        code = _code(answer)
+        if code in _NOT_THERE or answer.status == HTTPStatus.NOT_FOUND:
+            raise ObjectUnreadable(f"S3 says {code or answer.status} of object {digest.hex()}")
+        raise RuntimeError(f"S3 answers {answer.status} {code} to a GET of object {digest.hex()}")
 
 
 class S3UploadAddresses:
@@ -153,67 +150,61 @@ class S3ObjectSink:
     there is, so it is signed here and sent as it is.
     """
 
-    def __init__(self, http: ClientSession, addresses: S3UploadAddresses) -> None:
+    def __init__(self, origin: Origin, addresses: S3UploadAddresses) -> None:
         """`addresses` are those of S3 as we see it."""
-        self._http = http
+        self._origin = origin
         self._addresses = addresses
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
         """See ObjectSink."""
 
-        async def send() -> tuple[int, list[bytes]]:
+        async def send() -> Answer:
             address = self._addresses.sign(
                 credentials, space=space, digest=digest, size=len(data), seconds=2 * _PUT_SECONDS
             )
-            async with self._http.put(
-                URL(address.url, encoded=True),
-                data=data,
-                headers=dict(address.headers),
-                skip_auto_headers=["Content-Type"],
-                timeout=ClientTimeout(total=_PUT_SECONDS),
-            ) as answer:
-                return answer.status, [await answer.read()]
+            async with asyncio.timeout(_PUT_SECONDS):
+                return await self._origin.request(
+                    "PUT", address.url, address.headers, body=data, most=0, silence=_PUT_SECONDS
+                )
 
-        status, parts = await _asked("PutObject", send)
-        if status < HTTPStatus.BAD_REQUEST or status == HTTPStatus.PRECONDITION_FAILED:
+        answer = await _asked("PutObject", send)
+        if answer.status < HTTPStatus.BAD_REQUEST or answer.status == HTTPStatus.PRECONDITION_FAILED:
             return
-        if status == HTTPStatus.FORBIDDEN:
+        if answer.status == HTTPStatus.FORBIDDEN:
             raise PermissionDenied("storage refuses access to this space; your role may have changed, try again")
-        raise RuntimeError(f"S3 answers {status} {_code(parts)} to a PUT")
+        raise RuntimeError(f"S3 answers {answer.status} {_code(answer)} to a PUT")
 
 
-async def _asked(operation: str, send: Callable[[], Awaitable[tuple[int, list[bytes]]]]) -> tuple[int, list[bytes]]:
-    """The status and body of S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
+async def _asked(operation: str, send: Callable[[], Awaitable[Answer]]) -> Answer:
+    """S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
     for attempt in range(_ATTEMPTS):
         with aws.measured("s3", operation) as call:
             try:
-                status, parts = await send()
-            except (HttpError, TimeoutError, OSError):
+                answer = await send()
+            except OSError:  # TimeoutError is one
                 pass
             else:
+                status = answer.status
                 if status < HTTPStatus.BAD_REQUEST:
                     call.outcome = "ok"
-                    return status, parts
-                code = _code(parts)
+                    return answer
+                code = _code(answer)
                 call.span.note(aws__error_code=code)
                 if code in _THROTTLES:
                     call.outcome = "throttled"
                 elif status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING and code not in _DAMAGED:
                     call.outcome = "refused"
-                    return status, parts
+                    return answer
         await asyncio.sleep(0.1 * 2**attempt)
     raise Unavailable("S3 does not answer; try again")
 
 
-def _code(body: list[bytes]) -> str:
+def _code(refusal: Answer) -> str:
     """The code of an error of S3."""
-    found = _CODE.search(b"".join(body))
+    found = _CODE.search(b"".join(refusal.body))
     return found[1].decode() if found else ""
 
 
-@asynccontextmanager
-async def http() -> AsyncIterator[ClientSession]:
-    """Connections to S3. What comes is taken as it is."""
-    connector = TCPConnector(limit=_CONNECTIONS)
-    async with ClientSession(connector=connector, auto_decompress=False, cookie_jar=DummyCookieJar()) as session:
-        yield session
+def origin(place: S3Place) -> Origin:
+    """Where requests for the bucket go."""
+    return Origin(place.url(""), connections=_CONNECTIONS, memory=Segments(_MEMORY_KEPT))

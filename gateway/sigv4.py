@@ -38,7 +38,7 @@ class GetSigner:
         self._key: tuple[str, str, bytes] = ("", "", b"")
 
     def headers(self, url: str, *, part: str, credentials: Credentials, now: float | None = None) -> dict[str, str]:
-        """All headers of a GET of `url`, without a query, and of the range `part`; `now` in seconds."""
+        """What a GET of `url`, without a query, and of the range `part` has besides `host`; `now` in seconds."""
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         parts = urlsplit(url)
         signed = {
@@ -57,6 +57,7 @@ class GetSigner:
         key = self._signing_key(credentials.secret_key or "", moment[:8])
         signature = hmac.digest(key, text.encode(), "sha256").hex()
         credential = f"{credentials.access_key}/{scope}"
+        del signed["host"]
         signed["authorization"] = (
             f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
         )

@@ -15,13 +15,14 @@ from __future__ import annotations
 import functools
 import importlib
 import os
+import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from types import FrameType
 from typing import Any, Final
 
-import uvloop
-from hypercorn.asyncio import serve
-from hypercorn.config import Config
+import uvicorn
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -30,8 +31,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OWN_PATHS: Final = ("/_ministack/", "/_localstack/", "/health")
 _READABLE: Final = frozenset({"/_ministack/health", "/_ministack/ses/messages", "/_ministack/sqs/messages"})
-_KEEP_ALIVE_SECONDS: Final = 75.0
-_STOP_SECONDS: Final = 2.0
+_KEEP_ALIVE_SECONDS: Final = 75
+_STOP_SECONDS: Final = 2
 
 
 def main() -> None:
@@ -40,12 +41,25 @@ def main() -> None:
     emulator: Any = importlib.import_module("ministack.app")
     _know_conditional_writes()
     _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
-    config = Config()
-    config.bind = [f"fd://{int(sys.argv[1])}"]
-    config.loglevel = "WARNING"
-    config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
-    config.graceful_timeout = _STOP_SECONDS  # a long poll in flight must not delay saving
-    uvloop.run(serve(_guarded(emulator.app), config))  # type: ignore[arg-type]  # ASGI, typed more loosely
+    config = uvicorn.Config(
+        _guarded(emulator.app),
+        http="httptools",
+        ws="none",
+        lifespan="on",  # at its end the state is saved
+        log_level="warning",
+        proxy_headers=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_STOP_SECONDS,  # a long poll in flight must not delay saving
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when all is done
+        signal.signal(number, _end)
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def _know_conditional_writes() -> None:

@@ -16,7 +16,7 @@ from core.errors import PermissionDenied, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectSource, ObjectUnreadable, WriteCredentials
-from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, http
+from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
 from services.auth.credentials import TransferTarget, session_name, session_policy
 from services.auth.records import Access
 from services.auth.sts import StsCredentialSource
@@ -56,7 +56,7 @@ async def outside(request) -> AsyncIterator[Outside]:
     aws = request.getfixturevalue("aws")
     bucket, role = aws.resources.bucket_name, await aws.assume(aws.resources.gateway_role_arn)
     place = S3Place(bucket, aws.region, aws.endpoint)
-    async with aws.client("s3") as root, http() as connections:
+    async with aws.client("s3") as root, origin(place) as connections:
         yield Outside(S3ObjectSource(connections, signing_as(role), place), root, bucket)
 
 
@@ -106,7 +106,7 @@ async def breaking(times: int, data: bytes) -> AsyncIterator[S3ObjectSource]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     place = S3Place("content", "eu-central-1", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
-    async with server, http() as connections:
+    async with server, origin(place) as connections:
         yield S3ObjectSource(connections, signing_as(Credentials("key", "secret")), place)
 
 
@@ -148,7 +148,7 @@ async def test_an_object_is_put_once_by_whoever_may_write(aws):
     digest = Digest(hashlib.sha256(data).digest())
     place = S3Place(aws.resources.bucket_name, aws.region, aws.endpoint)
     role = await aws.assume(aws.resources.gateway_role_arn)
-    async with http() as connections:
+    async with origin(place) as connections:
         source = S3ObjectSource(connections, signing_as(role), place)
         sink = S3ObjectSink(connections, S3UploadAddresses(place))
         for credentials in (
@@ -168,7 +168,7 @@ async def test_an_object_is_put_once_by_whoever_may_write(aws):
 async def test_what_is_not_what_its_digest_says_is_not_stored(aws):
     space, digest = SpaceId(new_text_id()), Digest(hashlib.sha256(b"abc").digest())
     place = S3Place(aws.resources.bucket_name, aws.region, aws.endpoint)
-    async with http() as connections:
+    async with origin(place) as connections:
         sink = S3ObjectSink(connections, S3UploadAddresses(place))
         with pytest.raises(Unavailable):  # S3 takes it for damaged on the way, which may pass
             await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abd")
