@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,6 +61,32 @@ http {{
 """
 
 
+@dataclass
+class Server:
+    """Who gives the file, and how fast."""
+
+    processes: list[psutil.Process]
+    fetch: Callable[[], None]
+    rates: list[float] = field(default_factory=list)
+    """In bytes a second."""
+    seconds: list[float] = field(default_factory=list)
+    """Of CPU for a GiB."""
+
+    @property
+    def best(self) -> float:
+        return max(self.rates)
+
+    def measure(self) -> None:
+        """Fetch it once."""
+        used, began = self._used(), time.perf_counter()
+        self.fetch()
+        self.rates.append(SIZE / (time.perf_counter() - began))
+        self.seconds.append((self._used() - used) * GIB / SIZE)
+
+    def _used(self) -> float:
+        return sum(sum(process.cpu_times()[:2]) for process in self.processes)
+
+
 def main() -> None:
     nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     cores = sorted(os.sched_getaffinity(0))
@@ -73,35 +100,33 @@ def main() -> None:
         device.sync(SPACE)
         target, headers = _address(stack)
         gateway = psutil.Process(stack.pids["gateway"])
+        at_rest = gateway.memory_info().rss
         others = [psutil.Process(stack.pids[name]) for name in stack.pids if name != "gateway"]
         for process in others:
             process.cpu_affinity(cores[1:] or cores)
         gateway.cpu_affinity(cores[:1])
         os.sched_setaffinity(0, cores[1:] or cores)
-        served: dict[str, Callable[[], None]] = {"gateway": lambda: _fetch(stack.endpoint, target, headers)}
-        table = Table("MiB/s", *(f"{n + 1}." for n in range(ROUNDS)), "of nginx")
-        figures: dict[str, list[float]] = {name: [] for name in served}
         with _proxy(nginx, stack, source / "large.bin", scratch, cores[:1]) as proxied:
+            servers = {"gateway": Server([gateway], lambda: _fetch(stack.endpoint, target, headers))}
             if proxied is not None:
-                served["nginx"] = proxied
-                figures["nginx"] = []
-            for _ in range(ROUNDS):
-                for name, fetch in served.items():
-                    began = time.perf_counter()
-                    fetch()
-                    figures[name].append(SIZE / (time.perf_counter() - began))
-        best = {name: max(rates) for name, rates in figures.items()}
-        for name, rates in figures.items():
-            ratio = f"{best[name] / best['nginx']:.2f}x" if "nginx" in best else "-"
-            table.row(name, mib(best[name]), *(mib(rate) for rate in rates), ratio)
+                servers["nginx"] = proxied
+            for server in servers.values():
+                server.fetch()
+            for _ in range(ROUNDS):  # in turn, since what the machine has to give changes
+                for server in servers.values():
+                    server.measure()
+        table = Table("MiB/s", *(f"{n + 1}." for n in range(ROUNDS)), "of nginx", "CPU seconds per GiB")
+        for name, server in servers.items():
+            ratio = f"{server.best / servers['nginx'].best:.2f}x" if "nginx" in servers else "-"
+            table.row(name, mib(server.best), *map(mib, server.rates), ratio, f"{min(server.seconds):.2f}")
         table.print(f"Download of {SIZE // MIB} MiB, the server on one core")
         if nginx is None:
             print("  nginx is not installed: there is nothing to compare with\n")
-        _memory(stack, gateway, target, headers)
+        _memory(stack, gateway, at_rest, target, headers)
 
 
-def _memory(stack: Stack, gateway: psutil.Process, target: str, headers: dict[str, str]) -> None:
-    before = most = gateway.memory_info().rss
+def _memory(stack: Stack, gateway: psutil.Process, at_rest: int, target: str, headers: dict[str, str]) -> None:
+    most = 0
     threads = [threading.Thread(target=_fetch, args=(stack.endpoint, target, headers)) for _ in range(AT_ONCE)]
     began = time.perf_counter()
     for thread in threads:
@@ -110,8 +135,8 @@ def _memory(stack: Stack, gateway: psutil.Process, target: str, headers: dict[st
         most = max(most, gateway.memory_info().rss)
         time.sleep(0.02)
     seconds = time.perf_counter() - began
-    table = Table("before, MiB", "at most, MiB", "grown by", "MiB/s in all")
-    table.row("gateway", mib(before), mib(most), mib(most - before), mib(AT_ONCE * SIZE / seconds))
+    table = Table("before all, MiB", "at most, MiB", "grown by", "MiB/s in all")
+    table.row("gateway", mib(at_rest), mib(most), mib(most - at_rest), mib(AT_ONCE * SIZE / seconds))
     table.print(f"{AT_ONCE} such downloads at once")
 
 
@@ -144,10 +169,8 @@ def _fetch(endpoint: str, target: str, headers: dict[str, str]) -> None:
 
 
 @contextmanager
-def _proxy(
-    nginx: str | None, stack: Stack, file: Path, scratch: Path, cores: list[int]
-) -> Iterator[Callable[[], None] | None]:
-    """nginx in front of the emulator, with the file as one object; yields what fetches it."""
+def _proxy(nginx: str | None, stack: Stack, file: Path, scratch: Path, cores: list[int]) -> Iterator[Server | None]:
+    """nginx in front of the emulator, with the file as one object."""
     if nginx is None:
         yield None
         return
@@ -171,10 +194,11 @@ def _proxy(
     with subprocess.Popen([nginx, "-c", str(scratch / "nginx.conf"), "-p", str(scratch)]) as server:
         psutil.Process(server.pid).cpu_affinity(cores)
         time.sleep(0.5)
-        for child in psutil.Process(server.pid).children():
-            child.cpu_affinity(cores)
+        workers = psutil.Process(server.pid).children()
+        for worker in workers:
+            worker.cpu_affinity(cores)
         try:
-            yield lambda: _fetch(f"http://127.0.0.1:{port}", f"{address.path}?{address.query}", {})
+            yield Server(workers, lambda: _fetch(f"http://127.0.0.1:{port}", f"{address.path}?{address.query}", {}))
         finally:
             server.terminate()
 

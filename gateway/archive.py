@@ -152,8 +152,8 @@ class Archives:
             return
         assert node.content is not None
         manifest = await self._contents.manifest(space, node.content)
-        async with aclosing(self._contents.stream(space, manifest, 0, node.content.size)) as slices:
-            async for part in slices:
+        async with aclosing(self._contents.stream(space, manifest, 0, node.content.size)) as parts:
+            async for part in parts:
                 yield bytes(part)
 
     async def _whole(self, space: SpaceId, node: Node) -> bytes:

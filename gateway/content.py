@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Final
 
 from core.blocks import KIB, Digest, Manifest
@@ -19,8 +19,6 @@ from wire.tree import manifest_from_wire
 
 _AHEAD: Final = 4
 """How many fetches are under way while the one before them goes out."""
-_SLICE: Final = 512 * KIB
-"""What goes out at once; the connection buffers about as much."""
 _HASH_INLINE: Final = 64 * KIB
 
 
@@ -105,7 +103,7 @@ class Contents:
     async def stream(
         self, space: SpaceId, manifest: Manifest, start: int, stop: int
     ) -> AsyncGenerator[memoryview, None]:
-        """The bytes [start, stop), in slices; close it if it is not read to its end."""
+        """The bytes [start, stop), in parts; close it if it is not read to its end."""
         fetches = plan(manifest, start, stop)
         following = next(fetches, None)
         under_way: deque[tuple[Fetch, asyncio.Task[Sequence[memoryview]]]] = deque()
@@ -122,7 +120,7 @@ class Contents:
                 # What is fetched ahead takes only what nobody else waits for: so each download gets on.
                 while following is not None and len(under_way) <= _AHEAD and self._budget.try_take(following.length):
                     following = begin(following)
-                for part in _slices(await under_way[0][1]):
+                for part in await under_way[0][1]:
                     yield part
                 fetch, _ = under_way.popleft()
                 self._budget.give(fetch.length)
@@ -159,9 +157,3 @@ def _damaged(parts: Sequence[memoryview], fetch: Fetch) -> Digest | None:
         if piece.digest is not None and seen.digest() != piece.digest:
             return piece.digest
     return None
-
-
-def _slices(parts: Sequence[memoryview]) -> Iterator[memoryview]:
-    for part in parts:
-        for at in range(0, len(part), _SLICE):
-            yield part[at : at + _SLICE]

@@ -20,8 +20,8 @@ from gateway.files import description, etag_of
 from gateway.problems import problem
 from gateway.ranges import Answer, Part, wanted
 
-_SEND_SECONDS: Final = 30.0
-"""A client that does not take a slice of content within this time holds up the memory that others wait for."""
+_SEND_SECONDS: Final = 60.0
+"""A client that does not take a part of content within this time holds up the memory that others wait for."""
 
 
 class NotAFile(SynclineError):
@@ -76,9 +76,9 @@ async def download(
     if request.method == "HEAD" or start == stop:
         return Response(status_code=status, headers=headers)
     manifest = await contents.manifest(space, content)
-    slices = contents.stream(space, manifest, start, stop)
-    first = await anext(slices)  # what fails at once still has a status to say so
-    return Streamed(first, slices, status_code=status, headers=headers)
+    parts = contents.stream(space, manifest, start, stop)
+    first = await anext(parts)  # what fails at once still has a status to say so
+    return Streamed(first, parts, status_code=status, headers=headers)
 
 
 class Streamed(StreamingResponse):

@@ -51,7 +51,7 @@ class Origin:
     """Connections to one scheme, host and port, kept for the next request; at most `connections` at once."""
 
     def __init__(self, url: str, *, connections: int, memory: Segments, tls: ssl.SSLContext | None = None) -> None:
-        """`url` is any of the origin's. `memory` is for bodies. `tls` says whom to trust, else whom the system trusts."""
+        """`url` is any of the origin's. `memory` is for bodies. `tls` says whom to trust: else whom the system does."""
         parts = urlsplit(url)
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._netloc = parts.netloc
@@ -76,6 +76,7 @@ class Origin:
     ) -> Answer:
         """The answer, when all of it is there. OSError if there is none, BodyTooLarge.
 
+        Only for what may be repeated: a kept connection that turns out to be closed is not told from one that breaks.
         `url` is one of the origin's, encoded. `most` is what the body of a success may have, in bytes. After `silence`
         seconds without a byte, and not later than after twice as many, no more is waited for.
         """
@@ -141,6 +142,8 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def ask(self, head: bytes, body: bytes, incoming: _Incoming, silence: float) -> Answer:
         """Send a request; see Origin.request."""
+        if self._transport.is_closing():  # as soon as it was open
+            raise ConnectionResetError("the connection was closed")
         self._incoming, self._answered = incoming, self._loop.create_future()
         self.heard, self._silent = False, True
         self._watch = self._loop.call_later(silence, self._listen, silence)
@@ -188,7 +191,7 @@ class _Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """So many have come there."""
         incoming = self._incoming
-        if incoming is None:  # nobody asked for anything
+        if incoming is None or incoming.complete:  # nobody asked for more
             self.reusable = False
             self.abort()
             return
@@ -270,6 +273,9 @@ class _Incoming:
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        if self.complete:
+            self._fault = BadAnswer("more than one answer")
+            return
         status = self._parser.get_status_code()
         if status < HTTPStatus.OK:  # a word in between
             self._length = None

@@ -7,6 +7,7 @@ import hashlib
 from core.blocks import Digest
 from core.identifiers import SpaceId
 from gateway.ports import ObjectUnreadable, WriteCredentials
+from gateway.segments import SEGMENT
 
 
 class InMemoryObjectSource:
@@ -26,7 +27,7 @@ class InMemoryObjectSource:
         data = (await self.read_all(space, digest))[offset : offset + length]
         if len(data) != length:
             raise ObjectUnreadable(f"object {digest.hex()} is too short")
-        return [memoryview(data)]
+        return [memoryview(data)[at : at + SEGMENT] for at in range(0, length, SEGMENT)]
 
     async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
         """See ObjectSource."""

@@ -32,7 +32,7 @@ class ObjectSource(Protocol):
     """Objects of spaces."""
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """Exactly these bytes of the object, in parts; ObjectUnreadable."""
+        """Exactly these bytes of the object, in parts of at most SEGMENT bytes; ObjectUnreadable."""
 
     async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
         """The whole object, of at most MAX_OBJECT_BYTES, not verified; ObjectUnreadable."""

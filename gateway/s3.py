@@ -70,7 +70,7 @@ class S3ObjectSource:
         self._origin = origin
         self._credentials = credentials
         self._place = place
-        self._signer = GetSigner(place.region)
+        self._signer = GetSigner(place.url(""), region=place.region)
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
         """See ObjectSource."""
@@ -89,11 +89,12 @@ class S3ObjectSource:
         return data
 
     async def _get(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        url = self._place.url(object_key(space, digest))
+        key = object_key(space, digest)
+        url = self._place.url(key)
 
         async def send() -> Answer:
             part = f"bytes={offset}-{offset + length - 1}"
-            headers = self._signer.headers(url, part=part, credentials=await self._credentials())
+            headers = self._signer.headers(key, part=part, credentials=await self._credentials())
             return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE)
 
         try:

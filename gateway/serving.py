@@ -34,7 +34,6 @@ def serve(settings: Settings, bootstrap: Callable[[], AbstractAsyncContextManage
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
     memory.limit_arenas()
-    memory.keep_for_traffic()
     logs.configure(fmt=settings.log_format, level=settings.log_level, service="gateway")
     if problem := traces.configure("syncline-gateway"):
         log.warning("no traces", reason=problem)

@@ -60,7 +60,7 @@ class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         default=30.0, gt=0, description="How long the head of a request may take to arrive, and then its JSON body."
     )
     content_memory_bytes: int = Field(
-        default=48 * _MIB,
+        default=32 * _MIB,
         ge=16 * _MIB,
         description="How much content all downloads together may hold in memory.",
     )

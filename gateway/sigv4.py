@@ -31,37 +31,34 @@ class Credentials(Protocol):
 
 
 class GetSigner:
-    """Headers for GETs in one region. What holds for a day is computed once a day."""
+    """Headers for GETs below one address. What holds for a day is computed once a day."""
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, base: str, *, region: str) -> None:
+        """`base` is what the addresses begin with, as S3 has it: `https://bucket.s3.eu-west-1.amazonaws.com/`."""
+        parts = urlsplit(base)
+        self._host = parts.netloc
+        self._path = parts.path
         self._region = region
         self._key: tuple[str, str, bytes] = ("", "", b"")
 
-    def headers(self, url: str, *, part: str, credentials: Credentials, now: float | None = None) -> dict[str, str]:
-        """What a GET of `url`, without a query, and of the range `part` has besides `host`; `now` in seconds."""
+    def headers(self, key: str, *, part: str, credentials: Credentials, now: float | None = None) -> dict[str, str]:
+        """What a GET of `key`, encoded, and of the range `part` has besides `host`; `now` in seconds."""
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-        parts = urlsplit(url)
-        signed = {
-            "host": parts.netloc,
-            "range": part,
-            "x-amz-content-sha256": _NO_BODY,
-            "x-amz-date": moment,
-        }
+        headers = {"range": part, "x-amz-content-sha256": _NO_BODY, "x-amz-date": moment}
         if credentials.token:
-            signed["x-amz-security-token"] = credentials.token
-        names = ";".join(signed)
-        lines = "".join(f"{name}:{value}\n" for name, value in signed.items())
-        request = f"GET\n{parts.path}\n\n{lines}\n{names}\n{_NO_BODY}"
+            headers["x-amz-security-token"] = credentials.token
+        names = ";".join(["host", *headers])
+        lines = "".join([f"{name}:{value}\n" for name, value in headers.items()])
+        request = f"GET\n{self._path}{key}\n\nhost:{self._host}\n{lines}\n{names}\n{_NO_BODY}"
         scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-        key = self._signing_key(credentials.secret_key or "", moment[:8])
-        signature = hmac.digest(key, text.encode(), "sha256").hex()
-        credential = f"{credentials.access_key}/{scope}"
-        del signed["host"]
-        signed["authorization"] = (
-            f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
+        signing_key = self._signing_key(credentials.secret_key or "", moment[:8])
+        signature = hmac.digest(signing_key, text.encode(), "sha256").hex()
+        headers["authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, "
+            f"SignedHeaders={names}, Signature={signature}"
         )
-        return signed
+        return headers
 
     def _signing_key(self, secret: str, day: str) -> bytes:
         known_secret, known_day, key = self._key

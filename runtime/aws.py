@@ -47,6 +47,8 @@ _ATTEMPTS: Final = 4
 _CONNECT_SECONDS: Final = 3
 _READ_SECONDS: Final = 20
 _CONNECTIONS: Final = 50
+_CREDENTIALS_SECONDS: Final = 5.0
+"""How long our own credentials are signed with before the SDK is asked again."""
 
 _UNUSED_KEYS = frozenset({"documentation", "documentationUrl"})
 _ENDPOINT_PREFIXES = frozenset({"dynamodb", "s3", "email", "sns", "sqs", "sts"})
@@ -154,13 +156,18 @@ class Clients:
 
 
 class RoleCredentials:
-    """The process's own credentials, which the SDK renews before they expire."""
+    """The process's own credentials, which the SDK renews some minutes before they expire."""
 
     def __init__(self) -> None:
         self._found: Any = None
+        self._held: ReadOnlyCredentials | None = None
+        self._asked = 0.0
 
     async def current(self) -> ReadOnlyCredentials:
         """What to sign with now. Unavailable if there are none at the moment."""
+        # Whether it is time to renew them takes the SDK as long to say as signing takes.
+        if self._held is not None and time.monotonic() - self._asked < _CREDENTIALS_SECONDS:
+            return self._held
         try:
             if self._found is None:
                 self._found = await session().get_credentials()
@@ -169,6 +176,7 @@ class RoleCredentials:
             frozen: ReadOnlyCredentials = await self._found.get_frozen_credentials()
         except BotoCoreError as error:
             raise Unavailable("our own credentials cannot be had at the moment; try again") from error
+        self._held, self._asked = frozen, time.monotonic()
         return frozen
 
 

@@ -7,11 +7,7 @@ import gc
 import sys
 from pathlib import Path
 
-_M_TRIM_THRESHOLD = -1
-_M_TOP_PAD = -2
-_M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_MIB = 1024 * 1024
 _MADV_DONTNEED = 4
 
 
@@ -20,19 +16,6 @@ def limit_arenas(count: int = 2) -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_ARENA_MAX, count)
-
-
-def keep_for_traffic(size: int = 16 * _MIB) -> None:
-    """Let glibc keep up to `size` bytes at the end of its heap that are free at the moment.
-
-    By default it gives back more than 128 KiB at once, and whoever moves buffers of that size all the time has the
-    kernel make the same pages again and again.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_TRIM_THRESHOLD, size)
-        libc.mallopt(_M_TOP_PAD, size // 8)
-        libc.mallopt(_M_MMAP_THRESHOLD, 4 * _MIB)
 
 
 def settle() -> None:

@@ -80,15 +80,6 @@ async def test_a_part_in_the_middle_reads_only_the_blocks_that_it_touches(parts,
         assert [digest for digest, _, _ in objects.ranges] == [hashlib.sha256(part).digest() for part in touched]
 
 
-async def test_what_is_large_goes_out_in_slices():
-    objects = InMemoryObjectSource()
-    manifest = stored(objects, blocks(3, 1_000_000))
-    async with aclosing(Contents(objects, Budget(PLENTY)).stream(SPACE, manifest, 0, 3_000_000)) as stream:
-        sizes = [len(part) async for part in stream]
-    assert max(sizes) <= 262_144
-    assert sum(sizes) == 3_000_000
-
-
 async def test_a_few_fetches_are_ahead_and_no_more():
     objects, budget = Watched(), Budget(PLENTY)
     manifest = stored(objects, blocks(20, 1000))

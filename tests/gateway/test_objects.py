@@ -17,6 +17,7 @@ from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectSource, ObjectUnreadable, WriteCredentials
 from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
+from gateway.segments import SEGMENT
 from services.auth.credentials import TransferTarget, session_name, session_policy
 from services.auth.records import Access
 from services.auth.sts import StsCredentialSource
@@ -61,12 +62,13 @@ async def outside(request) -> AsyncIterator[Outside]:
 
 
 async def test_parts_and_wholes(outside):
-    space, data = SpaceId(new_text_id()), bytes(range(256)) * 1000
+    space, data = SpaceId(new_text_id()), bytes(range(251)) * 10_000
     digest = await outside.put(space, data)
     assert await outside.source.read_all(space, digest) == data
-    for offset, length in ((0, len(data)), (0, 1), (1000, 5000), (len(data) - 1, 1)):
+    for offset, length in ((0, len(data)), (0, 1), (1000, 5000), (1000, SEGMENT), (len(data) - 1, 1)):
         parts = await outside.source.read(space, digest, offset=offset, length=length)
         assert b"".join(parts) == data[offset : offset + length]
+        assert max(map(len, parts)) <= SEGMENT
 
 
 async def test_an_object_that_is_too_short(outside):
