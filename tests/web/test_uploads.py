@@ -33,6 +33,15 @@ def test_a_folder_of_many_small_files_is_dropped(ann: Person, tmp_path: Path):
     assert ann.page.get_by_role("grid", name="Files").get_attribute("aria-rowcount") == "51"
 
 
+def test_what_is_used_of_the_space_is_told_anew(ann: Person):
+    used = ann.page.get_by_role("meter", name="Space used")
+    expect(used).to_have_text(re.compile(r"^0 bytes of "))
+    ann.upload({"one.bin": os.urandom(3 * MIB)})
+    expect(used).to_have_text(re.compile(r"^3 MB of "))
+    ann.upload({"two.bin": os.urandom(2 * MIB)})
+    expect(used).to_have_text(re.compile(r"^5 MB of "))
+
+
 def test_a_folder_is_chosen(ann: Person, tmp_path: Path):
     (tmp_path / "Plans").mkdir()
     (tmp_path / "Plans" / "one.txt").write_text("one")
