@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from httptools import HttpParserError, HttpResponseParser
 
 from core.blocks import KIB
-from gateway.segments import Segments
+from gateway.segments import SEGMENT, Segments
 
 _CONNECT_SECONDS: Final = 5
 _HEAD_BYTES: Final = 32 * KIB
@@ -27,8 +27,6 @@ _REFUSAL_BYTES: Final = 64 * KIB
 """What the body of an answer that is no success may have."""
 _SCRATCH_BYTES: Final = 4 * KIB
 """Where heads come to. What of a body comes with them is copied."""
-_SMALL_BYTES: Final = 64 * KIB
-"""What is smaller has memory of its own size."""
 
 
 class BodyTooLarge(Exception):
@@ -243,7 +241,8 @@ class _Incoming:
         left = self._length - self._size
         if left == 0:
             return None
-        part = self._memory.take()[:left] if left > _SMALL_BYTES else memoryview(bytearray(left))
+        # What does not fill a segment has memory of its own, so that nobody holds more than what there is of a body.
+        part = self._memory.take() if left >= SEGMENT else memoryview(bytearray(left))
         self.parts.append(part)
         return part
 

@@ -26,7 +26,7 @@ from gateway.sigv4 import GetSigner
 from runtime import aws
 
 _ATTEMPTS: Final = 3
-_GET_SILENCE: Final = 20
+_GET_SILENCE_SECONDS: Final = 20
 _PUT_SECONDS: Final = 60
 _CONNECTIONS: Final = 64
 _MEMORY_KEPT: Final = 24 * MIB
@@ -95,7 +95,7 @@ class S3ObjectSource:
         async def send() -> Answer:
             part = f"bytes={offset}-{offset + length - 1}"
             headers = self._signer.headers(key, part=part, credentials=await self._credentials())
-            return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE)
+            return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE_SECONDS)
 
         try:
             answer = await _asked("GetObject", send)
