@@ -140,10 +140,10 @@ class _Connection(asyncio.BufferedProtocol):
 
     async def ask(self, head: bytes, body: bytes, incoming: _Incoming, silence: float) -> Answer:
         """Send a request; see Origin.request."""
-        if self._transport.is_closing():  # as soon as it was open
+        self.heard, self._silent = False, True
+        if self._transport.is_closing():  # and nobody has been told yet
             raise ConnectionResetError("the connection was closed")
         self._incoming, self._answered = incoming, self._loop.create_future()
-        self.heard, self._silent = False, True
         self._watch = self._loop.call_later(silence, self._listen, silence)
         try:
             self._transport.write(head)
@@ -205,7 +205,7 @@ class _Connection(asyncio.BufferedProtocol):
         else:
             if incoming.complete:
                 # A request that was answered before all of it was sent would go on into the next.
-                self.reusable = self.reusable and incoming.keeps and not self._transport.get_write_buffer_size()
+                self.reusable = incoming.keeps and not self._transport.get_write_buffer_size()
                 self._end(Answer(incoming.status, incoming.parts))
 
 

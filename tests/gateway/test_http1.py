@@ -223,6 +223,14 @@ async def test_a_connection_that_was_closed_while_nobody_used_it_is_replaced():
         assert server.connections == 3
 
 
+async def test_a_connection_that_is_just_closing_is_replaced():
+    async with origin(answering(b"abc")) as (opened, url, server):
+        assert body(await get(opened, url)) == b"abc"
+        opened._idle[0]._transport.close()  # whoever uses it next is told before it is
+        assert body(await get(opened, url)) == b"abc"
+        assert server.connections == 2
+
+
 async def test_a_connection_that_its_owner_says_to_close_is_not_kept():
     async with origin(answering(b"abc", more="Connection: close\r\n")) as (opened, url, server):
         for _ in range(2):
