@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class Kind(Enum):
@@ -27,6 +27,10 @@ class Kind(Enum):
     INTERNAL = "a defect on our side"
 
 
+RETRY_AFTER: Final = "retry_after_seconds"
+"""The detail of an error that says how long to wait before the same call is repeated."""
+
+
 class SynclineError(Exception):
     """Base of all errors that a caller can meet.
 
@@ -37,9 +41,20 @@ class SynclineError(Exception):
     reason: ClassVar[str] = "INTERNAL"
     kind: ClassVar[Kind] = Kind.INTERNAL
 
+    pause_seconds: ClassVar[float | None] = None
+    """How long to wait before the same call is repeated, where an error of this class asks for that."""
+
     def __init__(self, message: str = "", **details: str) -> None:
         super().__init__(message or (type(self).__doc__ or self.reason).split("\n", 1)[0])
         self.details: Mapping[str, str] = details
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long to wait before the same call is repeated; None if waiting alone does not help."""
+        try:
+            return float(self.details[RETRY_AFTER])
+        except (KeyError, ValueError):
+            return self.pause_seconds
 
 
 class InvalidArgument(SynclineError):
@@ -78,10 +93,28 @@ class RequestIdReused(SynclineError):
 
 
 class Unauthenticated(SynclineError):
-    """The access token is missing, malformed or expired; sign in again."""
+    """Nobody is signed in here: a token is needed; sign in."""
 
     reason = "UNAUTHENTICATED"
     kind = Kind.UNAUTHENTICATED
+
+
+class TokenExpired(Unauthenticated):
+    """The token has expired: get another one."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class TokenMalformed(Unauthenticated):
+    """What was sent is no token at all; send one as it was issued."""
+
+    reason = "TOKEN_MALFORMED"
+
+
+class TokenInvalid(Unauthenticated):
+    """The token looks like one, but was not issued here or does not count any more; sign in again."""
+
+    reason = "TOKEN_INVALID"
 
 
 class WrongPassword(SynclineError):
@@ -201,6 +234,7 @@ class Contended(SynclineError):
 
     reason = "CONTENDED"
     kind = Kind.UNAVAILABLE
+    pause_seconds = 0.2
 
 
 class Unavailable(SynclineError):
@@ -208,3 +242,4 @@ class Unavailable(SynclineError):
 
     reason = "UNAVAILABLE"
     kind = Kind.UNAVAILABLE
+    pause_seconds = 1.0

@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -64,8 +65,8 @@ def of_error(error: SynclineError) -> Response:
     headers = {}
     if error.kind is Kind.UNAUTHENTICATED:
         headers["www-authenticate"] = "Bearer"
-    if "retry_after_seconds" in error.details:
-        headers["retry-after"] = error.details["retry_after_seconds"]
+    if (seconds := error.retry_after_seconds) is not None:
+        headers["retry-after"] = str(math.ceil(seconds))
     return problem(
         status=http_status(error), reason=error.reason, detail=str(error), details=error.details, headers=headers
     )

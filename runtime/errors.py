@@ -62,10 +62,14 @@ def http_status(error: SynclineError) -> int:
 
 
 def status_of(error: SynclineError) -> status_pb2.Status:
-    """`error` as google.rpc.Status with one ErrorInfo: reason, domain and details."""
+    """`error` as google.rpc.Status: one ErrorInfo (reason, domain, details), and RetryInfo if it asks to wait."""
     status = status_pb2.Status(code=grpc_code(error).value[0], message=str(error))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.details))
     status.details.add().Pack(info)
+    if (seconds := error.retry_after_seconds) is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(seconds * 1000))
+        status.details.add().Pack(retry)
     return status
 
 

@@ -16,7 +16,7 @@ import grpc
 import grpc.aio
 
 from core.errors import PermissionDenied, SynclineError, Unauthenticated
-from runtime import metrics, traces
+from runtime import metrics, reflection, traces
 from runtime.context import BEYOND_LINK, REQUEST_ID_KEY, request_id, set_identity, take_request_id
 from runtime.errors import abort, error_from_rpc
 from runtime.logs import structlog
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
-ALWAYS_PUBLIC = ("grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection")
+ALWAYS_PUBLIC = ("grpc.health.v1.Health", *reflection.NAMES)
 
 _QUIET = "/grpc.health.v1.Health/"
 _NO_DEADLINE_SECONDS = 10 * 365 * 86_400

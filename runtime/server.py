@@ -34,6 +34,7 @@ from typing_extensions import override
 from runtime import logs, memory, metrics, traces
 from runtime.interceptors import Authentication, DefaultDeadline, Errors, Metrics, RequestLog, Trace
 from runtime.logs import structlog
+from runtime.reflection import Reflection
 from runtime.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ T = TypeVar("T")
 
 Mount: TypeAlias = Callable[[grpc.aio.Server], None]
 """Adds a servicer to a server: `partial(add_XServicer_to_server, servicer)`."""
-
-REFLECTION = "grpc.reflection.v1alpha.ServerReflection"
 
 log = structlog.get_logger()
 
@@ -179,7 +178,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
         mount(cast("grpc.aio.Server", registrar))
     checks = Health(app.drain)
     health_pb2_grpc.add_HealthServicer_to_server(checks, cast("grpc.aio.Server", registrar))
-    server.add_generic_rpc_handlers((_Reflection(registrar.services),))
+    server.add_generic_rpc_handlers((Reflection(registrar.services),))
     try:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError as error:
@@ -297,40 +296,15 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[Listeni
 class _Registrar:
     """Stands in for the server while servicers are added, to learn which services there are."""
 
-    def __init__(self, server: grpc.aio.Server | None) -> None:
+    def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
         self.services: list[str] = []
-        self.handlers: list[grpc.GenericRpcHandler] = []
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         for handler in handlers:
-            self.handlers.append(handler)
             if isinstance(handler, grpc.ServiceRpcHandler):
                 self.services.append(handler.service_name())
-        if self._server is not None:
-            self._server.add_generic_rpc_handlers(handlers)
+        self._server.add_generic_rpc_handlers(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
-        if self._server is not None:
-            self._server.add_registered_method_handlers(service, handlers)
-
-
-class _Reflection(grpc.GenericRpcHandler):
-    """Server reflection, loaded with the first call to it: it takes megabytes and most processes are never asked."""
-
-    def __init__(self, services: list[str]) -> None:
-        self._services = services
-        self._handler: grpc.GenericRpcHandler | None = None
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        if not handler_call_details.method.startswith(f"/{REFLECTION}/"):
-            return None
-        if self._handler is None:
-            from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # noqa: PLC0415 # see above
-
-            capture = _Registrar(None)
-            servicer = reflection.aio.ReflectionServicer([*self._services, REFLECTION])
-            add: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
-            add(servicer, capture)
-            (self._handler,) = capture.handlers
-        return self._handler.service(handler_call_details)
+        self._server.add_registered_method_handlers(service, handlers)

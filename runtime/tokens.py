@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import jwt
 from cachetools import LRUCache
 
-from core.errors import InvalidArgument, Unauthenticated
+from core.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
 from runtime.context import Identity, LinkScope
 
@@ -44,8 +44,9 @@ class TokenVerifier(Protocol):
     async def verify(self, token: str) -> Identity:
         """The identity that `token` proves, with the token in it.
 
-        Raises Unauthenticated, with a text fit for people, if it proves none, and Unavailable if that cannot be
-        found out now. Called for every request, so it must be cheap for a token seen before.
+        Raises TokenExpired, TokenMalformed or TokenInvalid, with a text fit for people, if it proves none, and
+        Unavailable if that cannot be found out now. Called for every request, so it must be cheap for a token seen
+        before.
         """
 
 
@@ -79,12 +80,12 @@ class UserTokenVerifier:
             identity, expires_at, signer = known
             if expires_at <= self._now():
                 del self._verified[name]
-                raise Unauthenticated("the access token has expired; sign in again")
+                raise TokenExpired("the access token has expired; refresh it or sign in again")
             if signer in self._keys and not self._keys_are_old():
                 return identity
         kid = _header(token).get("kid")
         if not isinstance(kid, str):
-            raise Unauthenticated("the access token names no key; sign in again")
+            raise TokenMalformed("the access token names no key; sign in again")
         claims = _claims(token, await self._key(kid), algorithm="EdDSA", audience=AUDIENCE, now=self._now())
         identity = _identity(claims, token)
         self._verified[name] = (identity, float(claims["exp"]), kid)
@@ -98,7 +99,7 @@ class UserTokenVerifier:
         try:
             return self._keys[kid]
         except KeyError:
-            raise Unauthenticated("the access token is signed with an unknown key; sign in again") from None
+            raise TokenInvalid("the access token is signed with an unknown key; sign in again") from None
 
     async def _refetch(self, *, needed: bool) -> None:
         try:
@@ -134,7 +135,7 @@ class ServiceTokenVerifier:
         claims = _claims(token, self._secret, algorithm="HS256", audience=INTERNAL_AUDIENCE, now=self._now())
         subject = str(claims["sub"])
         if not subject.startswith(_SERVICE_PREFIX):
-            raise Unauthenticated("the token names no service")
+            raise TokenInvalid("the token names no service")
         identity = Identity(
             user=UserId(""), device=DeviceId(""), service=subject.removeprefix(_SERVICE_PREFIX), token=token
         )
@@ -186,7 +187,7 @@ def _header(token: str) -> dict[str, Any]:
     try:
         return jwt.get_unverified_header(token)
     except jwt.InvalidTokenError:
-        raise Unauthenticated("the access token is malformed; sign in again") from None
+        raise TokenMalformed("the access token is malformed; sign in again") from None
 
 
 def _claims(
@@ -213,9 +214,9 @@ def _claims(
         )
         expires_at = float(claims["exp"])
     except (jwt.InvalidTokenError, TypeError, ValueError):
-        raise Unauthenticated("the access token is not valid; sign in again") from None
+        raise TokenInvalid("the access token is not valid; sign in again") from None
     if expires_at <= now:
-        raise Unauthenticated("the access token has expired; sign in again")
+        raise TokenExpired("the access token has expired; refresh it or sign in again")
     return claims
 
 
@@ -224,7 +225,7 @@ def _identity(claims: Mapping[str, Any], token: str) -> Identity:
     if "spc" not in claims and "nod" not in claims:
         return Identity(user=UserId(_text_id(claims, "sub")), device=DeviceId(_text_id(claims, "dev")), token=token)
     if "dev" in claims:
-        raise Unauthenticated("the access token is not valid; sign in again")
+        raise TokenInvalid("the access token is not valid; sign in again")
     scope = LinkScope(LinkId(_text_id(claims, "sub")), SpaceId(_text_id(claims, "spc")), _node_id(claims, "nod"))
     return Identity(user=UserId(""), device=DeviceId(""), link=scope, token=token)
 
@@ -233,11 +234,11 @@ def _text_id(claims: Mapping[str, Any], name: str) -> str:
     try:
         return parse_text_id(str(claims.get(name, "")), what=name)
     except InvalidArgument:
-        raise Unauthenticated("the access token is not valid; sign in again") from None
+        raise TokenInvalid("the access token is not valid; sign in again") from None
 
 
 def _node_id(claims: Mapping[str, Any], name: str) -> NodeId:
     try:
         return NodeId(parse_id(bytes.fromhex(str(claims.get(name, ""))), what=name))
     except (InvalidArgument, ValueError):
-        raise Unauthenticated("the access token is not valid; sign in again") from None
+        raise TokenInvalid("the access token is not valid; sign in again") from None

@@ -172,7 +172,7 @@ class Session:
                 return begin(stubs)
             except grpc.RpcError as failure:
                 error = translated(failure)
-                if type(error) is Unauthenticated and not refreshed:
+                if isinstance(error, Unauthenticated) and not refreshed:
                     refreshed = True
                     self._refresh(refused=token)
                 elif type(error) is not Unavailable or not self._moved(stubs):

@@ -28,7 +28,7 @@ from fastapi import Depends
 from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 from starlette.requests import Request
 
-from core.errors import Kind, SynclineError, Unauthenticated
+from core.errors import Kind, SynclineError, TokenMalformed, Unauthenticated
 from gateway.services import Services, ask
 from syncline.auth.v1 import auth_pb2
 
@@ -142,10 +142,12 @@ async def caller(
 
 
 def bearer(authorization: str) -> str:
-    """The token of an Authorization header; Unauthenticated."""
+    """The token of an Authorization header; Unauthenticated, TokenMalformed."""
     scheme, _, token = authorization.partition(" ")
-    if scheme.lower() != "bearer" or not _TOKEN.fullmatch(token.strip()):
+    if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("an access token is needed: `Authorization: Bearer <access token>`")
+    if not _TOKEN.fullmatch(token.strip()):
+        raise TokenMalformed("the header `authorization` holds something else than a token; send one as it was issued")
     return token.strip()
 
 

@@ -24,7 +24,7 @@
 const ATTEMPTS = 4;
 const FIRST_WAIT_MS = 250;
 const PASSING = new Set([0, 502, 503, 504]);
-const SIGNED_OUT = new Set(["UNAUTHENTICATED", "DEVICE_REVOKED"]);
+const SIGNED_OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_INVALID", "TOKEN_MALFORMED", "DEVICE_REVOKED"]);
 
 /** The gateway said no, or nothing: then `status` is 0. */
 export class Problem extends Error {

@@ -29,6 +29,9 @@ const WORDS = {
   PARENT_NOT_FOUND: "The folder is not there any more.",
   PERMISSION_DENIED: "Your role in this space does not allow that.",
   QUOTA_EXCEEDED: "The space is full. Delete something, or ask its owner for more room.",
+  TOKEN_EXPIRED: "You have not been here for long. Sign in again.",
+  TOKEN_INVALID: "You are signed out. Sign in again.",
+  TOKEN_MALFORMED: "You are signed out. Sign in again.",
   TOO_MANY_ATTEMPTS: "Too many attempts. Wait a while, then try again.",
   UNAUTHENTICATED: "You are signed out. Sign in again.",
   UNAVAILABLE: "The server does not answer right now. Try again in a moment.",
@@ -44,7 +47,7 @@ const WORDS = {
 export function words(error) {
   if (error instanceof Problem) {
     const known = WORDS[error.reason] ?? sentence(error.detail);
-    return error.retryAfter ? `${known} (${waiting(error.retryAfter)})` : known;
+    return error.retryAfter && error.status === 429 ? `${known} (${waiting(error.retryAfter)})` : known;
   }
   return error instanceof Error && error.message ? sentence(error.message) : "Something went wrong.";
 }

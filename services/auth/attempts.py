@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.errors import TooManyAttempts
+from core.errors import RETRY_AFTER, TooManyAttempts
 from services.auth.ports import AttemptStore
 from services.auth.records import MINUTE, SECOND, Clock
 
@@ -38,7 +38,7 @@ class Attempts:
             if wait:
                 seconds = -(-wait // SECOND)
                 raise TooManyAttempts(
-                    f"too many attempts; try again in {seconds} seconds", retry_after_seconds=str(seconds)
+                    f"too many attempts; try again in {seconds} seconds", **{RETRY_AFTER: str(seconds)}
                 )
 
     async def succeeded(self, *, subject: str, peer: str) -> None:

@@ -13,7 +13,7 @@ import re
 import secrets
 from enum import Enum
 
-from core.errors import DeviceRevoked, InvalidArgument, PermissionDenied, Unauthenticated
+from core.errors import DeviceRevoked, InvalidArgument, PermissionDenied, TokenExpired, TokenInvalid, TokenMalformed
 from core.identifiers import DeviceId, UserId, new_text_id
 from runtime.logs import structlog
 from services.auth.devices import is_signed_in
@@ -44,10 +44,10 @@ def key_digest(text: str) -> bytes:
 
 
 def parse_key(text: str) -> DeviceId:
-    """The device that a key names; Unauthenticated if it is none."""
+    """The device that a key names; TokenMalformed if it is none."""
     match = _KEY.fullmatch(text)
     if match is None:
-        raise Unauthenticated("that is not a key")
+        raise TokenMalformed("that is not a key")
     return DeviceId(match[1])
 
 
@@ -94,7 +94,10 @@ class Keys:
         return program, key
 
     async def exchange(self, text: str) -> Tokens:
-        """An access token of the key's device; a program's never outlives its key. Unauthenticated or DeviceRevoked."""
+        """An access token of the key's device; a program's never outlives its key.
+
+        TokenMalformed, TokenInvalid for a key that was never made, TokenExpired, DeviceRevoked.
+        """
         device = await self._devices.device(parse_key(text))
         now = self._clock()
         match Standing.FORGED if device is None else judge(text, device, now_ms=now):
@@ -103,11 +106,11 @@ class Keys:
                 await self._note(device, now)
                 return self._tokens(device)
             case Standing.FORGED:
-                raise Unauthenticated("this key is not known")
+                raise TokenInvalid("this key is not known")
             case Standing.REVOKED:
                 raise DeviceRevoked
             case Standing.EXPIRED:
-                raise Unauthenticated("this key has expired; sign in again")
+                raise TokenExpired("this key has expired; sign in again")
 
     async def _note(self, device: Device, now: int) -> None:
         if now - device.last_seen_at_ms >= NOTED_MS:

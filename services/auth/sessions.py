@@ -15,7 +15,7 @@ import secrets
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from core.errors import DeviceRevoked, RefreshTokenReused, Unauthenticated, Unavailable
+from core.errors import DeviceRevoked, RefreshTokenReused, TokenExpired, TokenInvalid, TokenMalformed, Unavailable
 from core.identifiers import DeviceId, UserId, new_text_id
 from runtime.logs import structlog
 from services.auth import metrics
@@ -51,14 +51,14 @@ class RefreshToken:
 
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
-        """The parts of a presented token; Unauthenticated if it is malformed."""
+        """The parts of a presented token; TokenMalformed."""
         device, _, opaque = text.partition(".")
         try:
             raw = base64.b64decode(opaque, altchars=b"-_", validate=True)
         except ValueError:
             raw = b""
         if len(device) != _DEVICE_CHARACTERS or len(raw) != _FAMILY_BYTES + _SECRET_BYTES:
-            raise Unauthenticated("the refresh token is malformed; sign in again")
+            raise TokenMalformed("the refresh token is malformed; sign in again")
         return cls(DeviceId(device), raw[:_FAMILY_BYTES], raw[_FAMILY_BYTES:])
 
     def __str__(self) -> str:
@@ -121,8 +121,8 @@ class Sessions:
     async def refresh(self, presented: str) -> Tokens:
         """Trade a refresh token for new tokens.
 
-        Raises RefreshTokenReused for a copy, DeviceRevoked, Unauthenticated for a token that was never issued or has
-        expired, and Unavailable if another refresh of the device came in between; that may be repeated.
+        Raises RefreshTokenReused for a copy, DeviceRevoked, TokenMalformed, TokenInvalid for a token that was never
+        issued, TokenExpired, and Unavailable if another refresh of the device came in between; that may be repeated.
         """
         token = RefreshToken.parse(presented)
         device = await self._devices.device(token.device)
@@ -141,9 +141,9 @@ class Sessions:
             case Standing.REVOKED:
                 raise DeviceRevoked
             case Standing.EXPIRED:
-                raise Unauthenticated(f"this device was not used for {IDLE_DAYS} days; sign in again")
+                raise TokenExpired(f"this device was not used for {IDLE_DAYS} days; sign in again")
             case Standing.FORGED:
-                raise Unauthenticated("the refresh token is not known; sign in again")
+                raise TokenInvalid("the refresh token is not known; sign in again")
 
     async def _advance(self, device: Device, before: Chain, token: RefreshToken, now: int) -> Tokens:
         successor = token.successor()

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from core.blocks import BlockRef, Digest, Manifest
-from core.errors import NoSuchNode, NoSuchSpace, Unauthenticated, Unavailable
+from core.errors import NoSuchNode, NoSuchSpace, TokenExpired, Unavailable
 from core.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Content, Node, NodeKind
 from gateway.bootstrap import Adapters, Gateway, bootstrap
@@ -68,7 +68,7 @@ class FakeMetadata(MetadataServiceServicer):
 
     async def verify(self, token: str) -> Identity:
         if token != TOKEN:
-            raise Unauthenticated("the access token has expired; sign in again")
+            raise TokenExpired("the access token has expired; sign in again")
         return Identity(UserId("u" * 26), DeviceId("d" * 26), token=token)
 
     async def GetNode(self, request, _context):

@@ -138,9 +138,12 @@ async def test_conditions(world):
 async def test_nothing_without_a_token(world):
     world.file("f", [b"abc"])
     path = f"/v1/spaces/{SPACE}/content/f"
-    for authorization in ("", "Bearer", "Bearer ", "Basic eDp5", f"Bearer {TOKEN}\x80", "Bearer a b", f"Token {TOKEN}"):
+    for authorization, reason in (
+        *((none, "UNAUTHENTICATED") for none in ("", "Bearer", "Bearer ", "Basic eDp5", f"Token {TOKEN}")),
+        *((bad, "TOKEN_MALFORMED") for bad in (f"Bearer {TOKEN}\x80", "Bearer a b")),
+    ):
         answer = await world.ask(path, authorization=authorization)
-        problem(answer, 401, "UNAUTHENTICATED")
+        problem(answer, 401, reason)
         assert answer.headers["www-authenticate"] == "Bearer"
     problem(await world.ask(path), 401, "UNAUTHENTICATED")
     assert world.metadata.paths == []
@@ -149,7 +152,7 @@ async def test_nothing_without_a_token(world):
 async def test_what_metadata_says_of_a_token_goes_on(world):
     world.file("f", [b"abc"])
     answer = await world.ask(f"/v1/spaces/{SPACE}/content/f", authorization="Bearer expired")
-    members = problem(answer, 401, "UNAUTHENTICATED")
+    members = problem(answer, 401, "TOKEN_EXPIRED")
     assert members["detail"] == "the access token has expired; sign in again"
     assert answer.headers["www-authenticate"] == "Bearer"
 

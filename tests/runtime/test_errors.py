@@ -5,9 +5,20 @@ import asyncio
 import grpc
 import grpc.aio
 import pytest
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from core.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError, Unauthenticated, Unavailable
-from runtime.errors import TABLE, error_from_rpc, grpc_code, http_status
+from core.errors import (
+    Contended,
+    InvalidArgument,
+    Kind,
+    LinkExhausted,
+    NoSuchSpace,
+    SynclineError,
+    TooManyAttempts,
+    Unauthenticated,
+    Unavailable,
+)
+from runtime.errors import DETAILS_KEY, TABLE, error_from_rpc, grpc_code, http_status
 from runtime.server import App, running
 from tests.runtime import echo
 
@@ -70,6 +81,31 @@ async def test_error_comes_back_as_its_class(error: SynclineError):
     assert str(back) == str(error)
     assert back.details == error.details
     assert http_status(back) == http_status(error)
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (TooManyAttempts("try again in 40 seconds", retry_after_seconds="40"), 40.0),
+        (Contended(), 0.2),
+        (Unavailable(), 1.0),
+        (NoSuchSpace(), None),
+        (LinkExhausted(), None),
+    ],
+)
+async def test_an_error_that_asks_to_wait_says_for_how_long(error: SynclineError, seconds: float | None):
+    async with running(raising(error)) as target:
+        rpc_error = await failure(target)
+    (raw,) = [value for key, value in rpc_error.trailing_metadata() if key == DETAILS_KEY]
+    waits = []
+    for detail in status_pb2.Status.FromString(raw).details:
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            waits.append(retry.retry_delay.ToMilliseconds() / 1000)
+    assert waits == ([] if seconds is None else [seconds])
+    back = error_from_rpc(rpc_error)
+    assert back is not None
+    assert back.retry_after_seconds == seconds
 
 
 @pytest.mark.parametrize("method", ["Midway", "Upload", "Chat"])

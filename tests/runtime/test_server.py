@@ -14,13 +14,14 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from pydantic import SecretStr
 
 from core.errors import Unauthenticated
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
-from runtime import context
+from runtime import context, reflection
 from runtime.context import Identity, LinkScope
 from runtime.errors import error_from_rpc
 from runtime.logs import structlog
@@ -337,11 +338,27 @@ async def test_health_and_reflection_need_no_token():
         for service in ("", echo.SERVICE):
             reply = await health.Check(health_pb2.HealthCheckRequest(service=service))
             assert reply.status == health_pb2.HealthCheckResponse.SERVING
-        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
-        request = reflection_pb2.ServerReflectionRequest(list_services="")
-        (reply,) = [item async for item in reflection.ServerReflectionInfo(iter([request]))]
-        names = {service.name for service in reply.list_services_response.service}
-        assert names == {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "test.Echo"}
+        for version in ("v1", "v1alpha"):
+            name = f"grpc.reflection.{version}.ServerReflection"
+            info = channel.stream_stream(
+                f"/{name}/ServerReflectionInfo",
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            wanted = ["grpc.health.v1.Health", name]
+            asked = [
+                reflection_pb2.ServerReflectionRequest(list_services=""),
+                *(reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol) for symbol in wanted),
+            ]
+            listed, *files = [item async for item in info(iter(asked))]
+            names = {service.name for service in listed.list_services_response.service}
+            assert names == {"grpc.health.v1.Health", *reflection.NAMES, "test.Echo"}
+            pool = DescriptorPool()
+            for answer in files:
+                for file in answer.file_descriptor_response.file_descriptor_proto:
+                    pool.AddSerializedFile(file)
+            for symbol in wanted:
+                assert pool.FindServiceByName(symbol).methods
 
 
 async def test_an_address_in_use_is_said_plainly():

@@ -22,7 +22,7 @@ from core.errors import (
     DeviceRevoked,
     RefreshTokenReused,
     SynclineError,
-    Unauthenticated,
+    TokenExpired,
     WrongPassword,
 )
 from core.identifiers import new_text_id
@@ -52,6 +52,7 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.current: str | None = None
         self.previous: str | None = None
         self.revoked = False
+        self.refusal: SynclineError = TokenExpired()
         self.refreshes = 0
         self.issued = 0
         self.credentials_lifetime_ms = 3_600_000
@@ -78,7 +79,7 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         if self.revoked:
             refuse(context, DeviceRevoked())
         if token.removeprefix("Bearer ") not in self.access:
-            refuse(context, Unauthenticated())
+            refuse(context, self.refusal)
 
     def _entered(self, email: str, device: str) -> dict[str, Any]:
         return {

@@ -14,7 +14,16 @@ from clients.sdk.account import Accounts
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
 from clients.sdk.session import Session
-from core.errors import DeviceRevoked, RefreshTokenReused, Unauthenticated, Unavailable
+from core.errors import (
+    DeviceRevoked,
+    RefreshTokenReused,
+    SynclineError,
+    TokenExpired,
+    TokenInvalid,
+    TokenMalformed,
+    Unauthenticated,
+    Unavailable,
+)
 from syncline.auth.v1 import auth_pb2_grpc
 from syncline.metadata.v1 import metadata_pb2
 from tests.clients.sdk.servicers import Running, serve
@@ -54,9 +63,11 @@ def test_a_token_about_to_expire_is_refreshed_first(
     assert services.auth.methods == ["SignUp", "RefreshToken", "GetAccount"]
 
 
+@pytest.mark.parametrize("refusal", [TokenExpired(), TokenInvalid(), TokenMalformed(), Unauthenticated()])
 def test_a_refused_token_is_refreshed_once_and_the_call_repeated(
-    services: Running, session: Session, home: Path
+    services: Running, session: Session, home: Path, refusal: SynclineError
 ) -> None:
+    services.auth.refusal = refusal
     services.auth.access.clear()
     Accounts(session).who_am_i()
     assert services.auth.methods == ["SignUp", "GetAccount", "RefreshToken", "GetAccount"]

@@ -36,7 +36,7 @@ def test_what_is_wrong_with_a_sign_up_or_sign_in(ann: Person):
     assert "surprise" in told["detail"]
     assert PASSWORD not in str(told)
     stranger.ask("POST", "/v1/sessions", body | {"password": "a wrong password"}).refused(401, "WRONG_PASSWORD")
-    stranger.ask("POST", "/v1/sessions/refresh", {"refresh_token": "nonsense"}).refused(401, "UNAUTHENTICATED")
+    stranger.ask("POST", "/v1/sessions/refresh", {"refresh_token": "nonsense"}).refused(401, "TOKEN_MALFORMED")
 
 
 def test_guessing_passwords_is_slowed_down(ann: Person):
@@ -100,12 +100,15 @@ def test_a_change_by_cookie_needs_what_only_our_pages_know(stack):
 
 
 @pytest.mark.parametrize(
-    "authorization",
-    ["", "Bearer", "Bearer ", "Basic YTpi", "Bearer a b", "Bearer nonsense", "Bearer a.b.c", "Bearer syk_nonsense"],
+    ("authorization", "reason"),
+    [
+        *((none, "UNAUTHENTICATED") for none in ("", "Bearer", "Bearer ", "Basic YTpi")),
+        *((f"Bearer {bad}", "TOKEN_MALFORMED") for bad in ("a b", "nonsense", "a.b.c", "syk_nonsense")),
+    ],
 )
-def test_a_token_that_is_none(stack, authorization):
+def test_a_token_that_is_none(stack, authorization, reason):
     answer = Api(stack.endpoint).ask("GET", "/v1/spaces", authorization=authorization)
-    answer.refused(401, "UNAUTHENTICATED")
+    answer.refused(401, reason)
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -114,13 +117,13 @@ def test_a_forged_token(ann: Person):
     other = sign_up(ann.endpoint)
     _, claims_of_another, _ = other.headers["authorization"].removeprefix("Bearer ").split(".")
     unsigned = "eyJhbGciOiJub25lIn0"
-    for token in (
-        f"{head}.{claims_of_another}.{signature}",
-        f"{unsigned}.{claims}.",
-        f"{head}.{claims}.{signature[:-4]}AAAA",
+    for token, reason in (
+        (f"{head}.{claims_of_another}.{signature}", "TOKEN_INVALID"),
+        (f"{unsigned}.{claims}.", "TOKEN_MALFORMED"),  # it names no key
+        (f"{head}.{claims}.{signature[:-4]}AAAA", "TOKEN_INVALID"),
     ):
         answer = ann.signed_out().ask("GET", "/v1/spaces", authorization=f"Bearer {token}")
-        answer.refused(401, "UNAUTHENTICATED")
+        answer.refused(401, reason)
 
 
 def test_keys_are_made_listed_used_and_revoked(ann: Person):

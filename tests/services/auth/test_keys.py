@@ -82,7 +82,7 @@ async def test_a_browser_that_comes_back_within_30_days_stays_signed_in(auth):
         auth.clock.advance(30 * DAY - 1)
         await exchange(auth, browser.key)
     auth.clock.advance(30 * DAY)
-    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await exchange(auth, browser.key)
 
 
@@ -111,9 +111,9 @@ async def test_a_programs_key_never_slides_and_its_tokens_do_not_outlive_it(auth
     tokens = await exchange(auth, made.key)
     assert tokens.access_expires_at_ms == made.device.expires_at_ms
     auth.clock.advance(MINUTE)
-    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await exchange(auth, made.key)
-    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await device_of(auth, tokens)
     again = await auth.sign_in(EMAIL)
     assert set(await devices(auth, again)) == {ann.device.device_id, again.device.device_id}
@@ -184,25 +184,29 @@ async def test_a_key_that_is_none(auth):
         browser.key[:-1],
         browser.key + "A",
         browser.key + "\n",
-        browser.key[:-1] + ("A" if browser.key[-1] != "A" else "B"),
-        f"syk_{new_text_id()}{secret}",
-        f"syk_{client.device.device_id}{secret}",
         client.tokens.refresh_token,
         browser.tokens.access_token,
     ):
-        with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+        with refused("UNAUTHENTICATED", "TOKEN_MALFORMED"):
+            await exchange(auth, wrong)
+    for wrong in (
+        browser.key[:-1] + ("A" if browser.key[-1] != "A" else "B"),
+        f"syk_{new_text_id()}{secret}",
+        f"syk_{client.device.device_id}{secret}",
+    ):
+        with refused("UNAUTHENTICATED", "TOKEN_INVALID"):
             await exchange(auth, wrong)
     # Whoever only knows which devices there are does not even learn that one was revoked.
     await auth.stub.SignOut(auth_pb2.SignOutRequest(), metadata=browser.credentials)
-    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    with refused("UNAUTHENTICATED", "TOKEN_INVALID"):
         await exchange(auth, f"syk_{browser.device.device_id}{'A' * 43}")
 
 
 async def test_a_key_is_no_refresh_token(auth):
     browser = await auth.sign_up(EMAIL, kind=BROWSER)
     forged = f"{browser.device.device_id}.{'A' * 64}"
-    for text in (browser.key, forged):
-        with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    for text, reason in ((browser.key, "TOKEN_MALFORMED"), (forged, "TOKEN_INVALID")):
+        with refused("UNAUTHENTICATED", reason):
             await auth.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=text))
     assert await exchange(auth, browser.key)
 
@@ -280,8 +284,8 @@ async def test_no_key_is_logged(tmp_path):
             made = await create(auth, browser)
             tokens = [await exchange(auth, key) for key in (browser.key, made.key)]
             auth.clock.advance(11 * DAY)
-            for key in (made.key, made.key + "A"):
-                with refused("UNAUTHENTICATED", "UNAUTHENTICATED") as caught:
+            for key, reason in ((made.key, "TOKEN_EXPIRED"), (made.key + "A", "TOKEN_MALFORMED")):
+                with refused("UNAUTHENTICATED", reason) as caught:
                     await exchange(auth, key)
                 assert made.key not in str(caught.value)
             browser = await auth.sign_in(EMAIL, kind=BROWSER)

@@ -195,7 +195,7 @@ async def test_a_link_expires_with_what_was_opened_by_it(auth, ann, team):
     auth.clock.advance(1)
     with refused("NOT_FOUND", "NO_SUCH_LINK"):
         await open_link(auth, made.token)
-    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await role(auth, bearer(answer.access_token), team)
     assert await listed(auth, ann, team) == []
 

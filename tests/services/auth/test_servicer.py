@@ -133,7 +133,7 @@ async def refresh(auth, token):
 async def test_refreshing(auth):
     ann = await auth.sign_up("ann@example.com")
     auth.clock.advance(20 * MINUTE)
-    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    with refused("UNAUTHENTICATED", "TOKEN_EXPIRED"):
         await auth.stub.GetAccount(auth_pb2.GetAccountRequest(), metadata=ann.credentials)
     tokens = await refresh(auth, ann.tokens.refresh_token)
     answer = await auth.stub.GetAccount(auth_pb2.GetAccountRequest(), metadata=bearer(tokens.access_token))
@@ -365,7 +365,7 @@ async def test_a_service_is_nobody_in_particular(auth):
         with refused("PERMISSION_DENIED", "PERMISSION_DENIED"):
             await getattr(auth.stub, method)(request, metadata=auth.as_service())
     forged = bearer(mint_service_token("metadata", "another secret that nobody shares", now=auth.clock() / 1000))
-    with refused("UNAUTHENTICATED", "UNAUTHENTICATED"):
+    with refused("UNAUTHENTICATED", "TOKEN_INVALID"):
         await check(auth, new_text_id(), forged, user_id=new_text_id())
 
 

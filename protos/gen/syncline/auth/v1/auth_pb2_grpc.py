@@ -29,8 +29,10 @@ class AuthServiceStub:
     """Who is asking, what they may do, and with which keys.
 
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -155,8 +157,10 @@ class AuthServiceServicer:
     """Who is asking, what they may do, and with which keys.
 
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     def SignUp(self, request, context):
@@ -169,7 +173,7 @@ class AuthServiceServicer:
 
     def SignIn(self, request, context):
         """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds` in the error's metadata.
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,7 +182,8 @@ class AuthServiceServicer:
     def RefreshToken(self, request, context):
         """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-        UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+        UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
+        TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,7 +198,7 @@ class AuthServiceServicer:
 
     def ExchangeKey(self, request, context):
         """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-        UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
+        UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -308,7 +313,7 @@ class AuthServiceServicer:
     def OpenLink(self, request, context):
         """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
         NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -456,8 +461,10 @@ class AuthService:
     """Who is asking, what they may do, and with which keys.
 
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     @staticmethod

@@ -30,8 +30,10 @@ class AuthServiceStub:
     """Who is asking, what they may do, and with which keys.
 
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     @_typing.overload
@@ -44,18 +46,19 @@ class AuthServiceStub:
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
     """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds` in the error's metadata.
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-    UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+    UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
+    TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-    UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
+    UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
     """
     SignOut: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]
     """Revokes the calling device."""
@@ -102,7 +105,7 @@ class AuthServiceStub:
     OpenLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.OpenLinkRequest, _auth_pb2.OpenLinkResponse]
     """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
     NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
     """
     CountLinkDownload: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]
     """Counts one download against the limit of the link by whose access token it is called.
@@ -119,8 +122,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Who is asking, what they may do, and with which keys.
 
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -130,18 +135,19 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
     """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds` in the error's metadata.
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]  # type: ignore[assignment]
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
     unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-    UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+    UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
+    TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-    UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
+    UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
     """
     SignOut: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]  # type: ignore[assignment]
     """Revokes the calling device."""
@@ -188,7 +194,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     OpenLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.OpenLinkRequest, _auth_pb2.OpenLinkResponse]  # type: ignore[assignment]
     """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
     NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
     """
     CountLinkDownload: _aio.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]  # type: ignore[assignment]
     """Counts one download against the limit of the link by whose access token it is called.
@@ -204,8 +210,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who is asking, what they may do, and with which keys.
 
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED, INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     @_abc_1.abstractmethod
@@ -225,7 +233,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignInResponse, _abc.Awaitable[_auth_pb2.SignInResponse]]:
         """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds` in the error's metadata.
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
         """
 
     @_abc_1.abstractmethod
@@ -236,7 +244,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.RefreshTokenResponse, _abc.Awaitable[_auth_pb2.RefreshTokenResponse]]:
         """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
         unless its successor was never used (a lost answer): UNAUTHENTICATED / REFRESH_TOKEN_REUSED.
-        UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut.
+        UNAUTHENTICATED / DEVICE_REVOKED after RevokeDevice or SignOut; TOKEN_EXPIRED when it was not used for 60 days;
+        TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
         """
 
     @_abc_1.abstractmethod
@@ -254,7 +263,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ExchangeKeyResponse, _abc.Awaitable[_auth_pb2.ExchangeKeyResponse]]:
         """Trades a key, of a browser or a program, for an access token; the key stays as it is.
-        UNAUTHENTICATED / UNAUTHENTICATED for a key that is none or has expired, DEVICE_REVOKED.
+        UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
         """
 
     @_abc_1.abstractmethod
@@ -391,7 +400,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.OpenLinkResponse, _abc.Awaitable[_auth_pb2.OpenLinkResponse]]:
         """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
         NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with `retry_after_seconds`.
+        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
         """
 
     @_abc_1.abstractmethod

@@ -29,9 +29,10 @@ class MetadataServiceStub:
     """The tree of every space, its history, and the proof that what it names exists.
 
     Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
-    UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
     """
 
     def __init__(self, channel):
@@ -126,9 +127,10 @@ class MetadataServiceServicer:
     """The tree of every space, its history, and the proof that what it names exists.
 
     Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
-    UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
     """
 
     def GetSpace(self, request, context):
@@ -350,9 +352,10 @@ class MetadataService:
     """The tree of every space, its history, and the proof that what it names exists.
 
     Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
-    UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
     """
 
     @staticmethod

@@ -30,9 +30,10 @@ class MetadataServiceStub:
     """The tree of every space, its history, and the proof that what it names exists.
 
     Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
-    UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
     """
 
     @_typing.overload
@@ -97,9 +98,10 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """The tree of every space, its history, and the proof that what it names exists.
 
     Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
-    UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -160,9 +162,10 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     """The tree of every space, its history, and the proof that what it names exists.
 
     Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
-    UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
     """
 
     @_abc_1.abstractmethod

@@ -30,9 +30,10 @@ class NotifyServiceStub:
     """Tells who wants to know that something changed.
 
     Every rpc needs `authorization: Bearer <access token>` and a grant in each space it names.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    NOT_FOUND / NO_SUCH_SPACE, UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT and
-    UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     @_typing.overload
@@ -53,9 +54,10 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
     """Tells who wants to know that something changed.
 
     Every rpc needs `authorization: Bearer <access token>` and a grant in each space it names.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    NOT_FOUND / NO_SUCH_SPACE, UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT and
-    UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -72,9 +74,10 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells who wants to know that something changed.
 
     Every rpc needs `authorization: Bearer <access token>` and a grant in each space it names.
-    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below. All may fail with
-    NOT_FOUND / NO_SUCH_SPACE, UNAUTHENTICATED / UNAUTHENTICATED or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT and
-    UNAVAILABLE / UNAVAILABLE.
+    Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
+    same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
+    UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
     """
 
     @_abc_1.abstractmethod
