@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from clients.transfer import holes
 from clients.transfer.jobs import DownloadJob, LocalBlock, Signature, Trouble
 from core.blocks import BlockRef, Digest
 from core.chunk import digest_of
@@ -31,7 +32,9 @@ class NotWritten(Exception):
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
     """A content of one block, already verified, or of none. NotWritten."""
     with _errors(), _open(job.destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
-        _write(descriptor, data, 0)
+        holes.write(descriptor, data, 0, blank=True)
+        if len(data) >= holes.LEAST_HOLE:
+            os.ftruncate(descriptor, len(data))
         return _finished(descriptor, job)
 
 
@@ -54,6 +57,8 @@ class Target:
         self._hashed = 0
         """Blocks that are part of `_whole`."""
         self._hashing = False
+        self._blank = True
+        """Whether the file was empty, so that what was not written reads as zeros."""
 
     def prepare(self) -> tuple[list[int], Signature | None]:
         """Make the file; which blocks are still wanted, and what the file is if the content is complete. NotWritten.
@@ -64,26 +69,36 @@ class Target:
         complete = None
         with _errors(), _open(self.job.destination, os.O_RDWR | os.O_CREAT) as descriptor:
             there = os.fstat(descriptor).st_size
-            _allocate(descriptor, self.job.content.size)
+            self._blank = not there
+            os.ftruncate(descriptor, self.job.content.size)
+            if not any(map(holes.is_zeros, self.refs)):
+                _reserve(descriptor, self.job.content.size)
             with _Local() as local:
                 for index, ref in enumerate(self.refs):
                     at = self._offsets[index]
                     data = _verified(os.pread(descriptor, ref.length, at), ref.digest) if at < there else None
-                    if data is None and (known := self.job.known.get(ref.digest)) is not None:
-                        data = local.read(known, ref)
+                    if data is None:
+                        data = self._had(ref, local)
                         if data is not None:
-                            _write(descriptor, data, at)
+                            holes.write(descriptor, data, at, blank=self._blank)
                     if data is None:
                         wanted.append(index)
                     else:
                         complete = self._arrived(index, data)
         return wanted, complete
 
+    def _had(self, ref: BlockRef, local: _Local) -> bytes | None:
+        """The block, if it can be had without asking storage."""
+        if holes.is_zeros(ref):
+            return holes.zeros()
+        known = self.job.known.get(ref.digest)
+        return local.read(known, ref) if known is not None else None
+
     def put(self, index: int, data: memoryview) -> Signature | None:
         """Write a verified block; what the file is if the content is complete with it. NotWritten."""
         with _errors():
             with _open(self.job.destination, os.O_WRONLY) as descriptor:
-                _write(descriptor, data, self._offsets[index])
+                holes.write(descriptor, data, self._offsets[index], blank=self._blank)
             return self._arrived(index, data)
 
     def _arrived(self, index: int, data: bytes | memoryview) -> Signature | None:
@@ -155,17 +170,11 @@ def _finished(descriptor: int, job: DownloadJob) -> Signature:
     return Signature.of(found)
 
 
-def _write(descriptor: int, data: bytes | memoryview, at: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(descriptor, view, at)
-        view = view[written:]
-        at += written
+def _reserve(descriptor: int, size: int) -> None:
+    """Have room for the whole file where the filesystem can promise that: a full disk is known before all is fetched.
 
-
-def _allocate(descriptor: int, size: int) -> None:
-    """Give the file its size, with room for all of it where the filesystem can promise that."""
-    os.ftruncate(descriptor, size)
+    Only for what does not look sparse, as that would take room for its holes.
+    """
     try:
         os.posix_fallocate(descriptor, 0, size)
     except OSError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.transfer import download, upload
+from clients.transfer import download, holes, upload
 from clients.transfer.download import Downloader
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, Signature, Trouble
 from core.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK, Digest, Manifest
@@ -110,7 +110,7 @@ def test_tails_of_large_files_are_fetched_together(space: MemorySpace, here: Pat
 
 
 def test_the_same_block_for_many_files_is_fetched_once(space: MemorySpace, here: Path, there: Path) -> None:
-    paths = files(here, [noise(6 * MIB)] * 3 + [b"small"] * 3 + [bytes(20 * MIB)])
+    paths = files(here, [noise(6 * MIB)] * 3 + [b"small"] * 3 + [b"a" * (20 * MIB)])
     contents = uploaded(space, paths)
     downloaded(space.store, download_jobs(contents, there))
     assert len(space.store.gets) == len(space.store.objects)
@@ -411,6 +411,72 @@ def test_a_disk_that_takes_little_at_a_time_gets_it_all(
     monkeypatch.setattr(os, "pwrite", lambda descriptor, data, at: pwrite(descriptor, data[:100_000], at))
     contents = uploaded(space, files(here, [noise(9 * MIB), noise(400 * KIB)]))
     downloaded(space.store, download_jobs(contents, there))
+
+
+def sparse(path: Path, size: int, pieces: dict[int, bytes]) -> Path:
+    """A file that is a hole but for these pieces."""
+    with path.open("wb") as file:
+        file.truncate(size)
+        for offset, data in pieces.items():
+            file.seek(offset)
+            file.write(data)
+    return path
+
+
+def taken(path: Path) -> int:
+    """The room that a file takes on the disk, in bytes."""
+    return path.stat().st_blocks * 512
+
+
+def test_a_sparse_file_takes_no_more_room_than_it_did(space: MemorySpace, here: Path, there: Path) -> None:
+    pieces = {n * 5 * MIB + n * 4321: noise(40 * KIB, n) for n in range(1, 20)}
+    path = sparse(here / "disk", 200 * MIB + 1234, pieces)
+    downloaded(space.store, (jobs := download_jobs(uploaded(space, [path]), there)))
+    assert taken(jobs[0].destination) <= taken(path) + MIB
+    assert {digest for digest, _, _ in space.store.gets}.isdisjoint({sha256(bytes(8 * MIB))}), "zeros are not fetched"
+
+
+@pytest.mark.parametrize(
+    ("size", "pieces"),
+    [
+        (300 * KIB, {0: b"head", 299 * KIB: b"tail"}),
+        (400 * KIB, {}),
+        (6 * MIB, {100: b"x"}),
+        (8 * MIB, {}),
+        (16 * MIB + 5, {0: noise(MIB), 15 * MIB: noise(MIB)}),
+        (30 * MIB, {n * MIB: noise(600 * KIB, n) for n in range(30)}),
+        (3 * MIB, {n * 68 * KIB: noise(4 * KIB, n) for n in range(45)}),
+    ],
+    ids=["one small block", "zeros, small", "no long hole", "one block of zeros", "ends", "holes in blocks", "many"],
+)
+@pytest.mark.parametrize("left", ["nothing", "other bytes", "half of it"])
+def test_holes_of_any_size_stay_holes(
+    space: MemorySpace, tmp_path: Path, size: int, pieces: dict[int, bytes], left: str
+) -> None:
+    """Whatever an interrupted run left at the destination."""
+    path = sparse(tmp_path / "sparse", size, pieces)
+    jobs = download_jobs(uploaded(space, [path]), tmp_path)
+    if left != "nothing":
+        jobs[0].destination.write_bytes(noise(size, 7) if left == "other bytes" else path.read_bytes()[: size // 2])
+    downloaded(space.store, jobs)
+    assert taken(jobs[0].destination) <= taken(path) + 64 * KIB
+
+
+def test_where_no_hole_can_be_made_the_zeros_are_written(
+    space: MemorySpace, here: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holes, "_fallocate", None)
+    paths = [sparse(here / str(n), 20 * MIB, {9 * MIB: noise(MIB, n)}) for n in range(2)]
+    jobs = download_jobs(uploaded(space, paths), there)
+    jobs[0].destination.write_bytes(noise(20 * MIB))
+    downloaded(space.store, jobs)
+
+
+def test_short_runs_of_zeros_in_data_are_written(space: MemorySpace, here: Path, there: Path) -> None:
+    """A program or a database is not cut into hundreds of pieces."""
+    data = b"".join(noise(28 * KIB, n) + bytes(4 * KIB) for n in range(20))
+    downloaded(space.store, (jobs := download_jobs(uploaded(space, files(here, [b"x" + data + b"x"])), there)))
+    assert taken(jobs[0].destination) >= len(data)
 
 
 @pytest.mark.parametrize("size", [4 * KIB, 9 * MIB], ids=["small", "large"])
