@@ -24,7 +24,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-web test-lb test-compose release soak soak-kill mutants check bench bench-load format proto deploy
+.PHONY: help setup demo up test test-web test-lb test-compose release soak soak-kill mutants check bench bench-load format proto vectors deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,9 @@ format: setup ## rewrite code and protos in the agreed style
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 	$(BIN)/buf format --write
+
+vectors: setup ## write protos/vectors anew: only if the format changes, since clients depend on them
+	$(BIN)/python -m tests.vectors
 
 proto: setup ## generate protos/gen from the protos
 	@.ci/protos generate

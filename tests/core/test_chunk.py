@@ -5,45 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from typing import IO
+from typing import IO, Any
 
 import pyfastcdc
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyfastcdc.py.constants import GEAR
 
 from core.blocks import AVG_BLOCK, KIB, MAX_BLOCK, MIB, MIN_BLOCK, NORMALIZATION, Digest
 from core.chunk import Block, Chunker, ReadInto
+from tests import vectors
 from tests.clients.transfer.fakes import noise, sha256
 
-
-def counted(size: int, seed: bytes) -> bytes:
-    """SHA-256 in counter mode: bytes that no library can change."""
-    blocks = (hashlib.sha256(seed + i.to_bytes(8, "big")).digest() for i in range(size // 32))
-    return b"".join(blocks)
-
-
-GOLDEN = {
-    "random": (
-        counted(12 * MIB, b"a"),
-        [2824046, 2208736, 3048289, 2204819, 2297022],
-        ["dd9f802bb500895c", "cae2e3d95c92108d", "b82fbd43111d3ae2", "cfbdf19dd4ce71b9", "88f95aef1424c709"],
-        "f0f797f7c10bc28bcf472f8fdfd3986658284f4b9fd87eebf00784f5ae5b78fa",
-    ),
-    "zeros": (
-        bytes(20 * MIB),
-        [8388608, 8388608, 4194304],
-        ["2daeb1f36095b44b", "2daeb1f36095b44b", "bb9f8df61474d25e"],
-        "cd52d81e25f372e6fa4db2c0dfceb59862c1969cab17096da352b34950c973cc",
-    ),
-    "zeros between": (
-        counted(3 * MIB, b"h") + bytes(9 * MIB) + counted(3 * MIB, b"h"),
-        [8388608, 4572477, 2767555],
-        ["d97cc097cd9c649d", "3e3b44e5bccd12ad", "e6a3b19435b25087"],
-        "2f31e35cf5f30334672cb1237700a55cb4a01bdc4501d9a8be9e65c2fc3eb299",
-    ),
-}
-"""Content, the lengths and the first half of the digests of its blocks, its own digest."""
+FASTCDC = vectors.load("fastcdc")
 
 
 def reading(file: IO[bytes]) -> ReadInto:
@@ -63,14 +38,32 @@ def test_the_fast_implementation_is_installed() -> None:
     assert pyfastcdc.FastCDC.__module__ == "pyfastcdc.cy.fastcdc"
 
 
-@pytest.mark.parametrize("name", GOLDEN)
-def test_cuts_lie_where_they_always_lay(name: str) -> None:
-    data, lengths, digests, whole = GOLDEN[name]
+@pytest.mark.parametrize("case", FASTCDC["cases"], ids=lambda case: case["name"])
+def test_cuts_lie_where_they_always_lay(case: dict[str, Any]) -> None:
+    data = vectors.content(case["content"])
     blocks, digest, size = cut(data)
-    assert [len(block.data) for block in blocks] == lengths
-    assert [block.digest.hex()[:16] for block in blocks] == digests
-    assert digest.hex() == whole
+    assert [[block.digest.hex(), len(block.data)] for block in blocks] == case["blocks"]
+    assert digest.hex() == case["sha256"]
     assert size == len(data)
+
+
+def test_the_numbers_are_those_of_the_vectors() -> None:
+    told = (FASTCDC["min_size"], FASTCDC["avg_size"], FASTCDC["max_size"], FASTCDC["normalization"])
+    assert told == (MIN_BLOCK, AVG_BLOCK, MAX_BLOCK, NORMALIZATION)
+    assert [int(number, 16) for number in FASTCDC["gear"]] == list(GEAR)
+    # The common table: what a client may compute instead of copying it.
+    assert FASTCDC["gear"] == [hashlib.md5(bytes([byte]) * 64).digest()[:8].hex() for byte in range(256)]
+    masks = (int(FASTCDC["mask_strict"], 16), int(FASTCDC["mask_loose"], 16))
+    assert [mask.bit_count() for mask in masks] == [21 + NORMALIZATION, 21 - NORMALIZATION]
+
+
+def test_the_vectors_meet_the_edges() -> None:
+    """First cuts come before the hash has forgotten how it began, and contents end around cuts of both kinds."""
+    early = {blocks[0][1] - MIN_BLOCK for case in FASTCDC["cases"] if len(blocks := case["blocks"]) > 1}
+    assert {8, 16, 21, 32} <= early
+    names = " ".join(case["name"] for case in FASTCDC["cases"])
+    assert "at an odd place" in names
+    assert "at an even place" in names
 
 
 @pytest.mark.parametrize(

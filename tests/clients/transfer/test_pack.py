@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from clients.sdk.space import Form, PackEntries
 from clients.transfer.pack import PackBuilder
-from core.blocks import DIGEST_BYTES, KIB, MAX_PACK_ENTRIES, MIN_BLOCK, PACK_BYTES
+from core.blocks import DIGEST_BYTES, KIB, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES, MIN_BLOCK, PACK_BYTES
 from core.chunk import Block
+from tests import vectors
 from tests.clients.transfer.fakes import noise, sha256
 
 
@@ -70,3 +73,25 @@ def test_the_same_block_again_takes_no_room(size: int) -> None:
     builder = PackBuilder()
     assert builder.add(block(noise(size))) == builder.add(block(noise(size))) == 0
     assert builder.size == size
+
+
+PACKS = vectors.load("packs")
+
+
+@pytest.mark.parametrize("case", PACKS["cases"], ids=lambda case: case["name"])
+def test_packs_are_those_of_the_vectors(case: dict[str, Any]) -> None:
+    builder = PackBuilder()
+    offsets = []
+    for offered in case["offered"]:
+        assert not builder.full
+        offsets.append(builder.add(block(vectors.content(offered))))
+    assert builder.full == case["full"]
+    pack = builder.close()
+    assert offsets == case["offsets"]
+    assert (pack.digest.hex(), len(pack.data)) == (case["sha256"], case["size"])
+    assert vectors.entries_of(pack) == case["pack"]
+
+
+def test_the_limits_are_those_of_the_vectors() -> None:
+    told = (PACKS["pack_bytes"], PACKS["pack_entries"], PACKS["object_bytes"])
+    assert told == (PACK_BYTES, MAX_PACK_ENTRIES, MAX_OBJECT_BYTES)
