@@ -363,7 +363,9 @@ class _Watchers:
 
     async def _listen(self, stream: Any) -> None:
         # Not `async for`: grpc refuses it on a stream that was read from.
-        while (raw := await stream.read()) is not grpc.aio.EOF:
+        while True:
+            raw = await stream.read()
+            assert raw is not grpc.aio.EOF, "a watch ended"
             if notify_pb2.WatchResponse.FromString(raw).WhichOneof("kind") == "heartbeat":
                 self.heartbeats += 1
                 continue

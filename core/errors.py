@@ -237,6 +237,13 @@ class Contended(SynclineError):
     pause_seconds = 0.2
 
 
+class Draining(SynclineError):
+    """This server is about to stop; open the stream again, and go on where it broke off."""
+
+    reason = "DRAINING"
+    kind = Kind.UNAVAILABLE
+
+
 class Unavailable(SynclineError):
     """The service or something behind it does not answer; the same call may be repeated."""
 

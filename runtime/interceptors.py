@@ -1,4 +1,4 @@
-"""Around every call, outermost first: trace, request id and log, figures, deadline, errors, authentication."""
+"""Around every call, outermost first: trace, id and log, figures, deadline, errors, authentication, draining."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from runtime.errors import abort, error_from_rpc
 from runtime.logs import structlog
 
 if TYPE_CHECKING:
+    from typing import Never
+
     from prometheus_client import Counter, Gauge, Histogram
 
     from runtime.tokens import TokenVerifier
@@ -58,20 +60,16 @@ class Rpc:
     """One request, one response."""
 
 
-class Around(grpc.aio.ServerInterceptor):
-    """Base of what runs around a call of any of the four kinds.
-
-    `around` is entered before the handler and left after its last response, in the call's own task. Handlers
-    are coroutines or, where they stream responses, alternatively async generators.
-    """
+class Wrapping(grpc.aio.ServerInterceptor):
+    """Base of what puts another handler in the place of each."""
 
     def __init__(self) -> None:
         # Wrapping costs more than calling, so it is done once per handler.
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     @abstractmethod
-    def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
-        """What to do before and after the call."""
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        """What to call instead of `handler`."""
 
     async def intercept_service(
         self,
@@ -87,6 +85,46 @@ class Around(grpc.aio.ServerInterceptor):
         if cached is None or cached[0] is not handler:
             cached = self._wrapped[method] = (handler, self._wrap(method, handler))
         return cached[1]
+
+
+class StreamsEnd(Wrapping):
+    """Passes the responses of async generators through `until`, which raises when the server drains."""
+
+    def __init__(self, until: Callable[[AsyncIterator[Any]], AsyncIterator[Any]]) -> None:
+        super().__init__()
+        self._until = until
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:  # noqa: ARG002 # the same for all
+        inner: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
+        if inner is None or not inspect.isasyncgenfunction(inner):
+            return handler
+
+        async def until_drained(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with aclosing(inner(request, context)) as responses:
+                async for response in self._until(responses):
+                    yield response
+
+        make: Any = (
+            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+        )
+        wrapped: Handler = make(
+            until_drained,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+
+class Around(Wrapping):
+    """Base of what runs around a call of any of the four kinds.
+
+    `around` is entered before the handler and left after its last response, in the call's own task. Handlers
+    are coroutines or, where they stream responses, alternatively async generators.
+    """
+
+    @abstractmethod
+    def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
+        """What to do before and after the call."""
 
     def _wrap(self, method: str, handler: Handler) -> Handler:
         rpc = Rpc(method, is_unary=not (handler.request_streaming or handler.response_streaming))
@@ -253,11 +291,11 @@ class Errors(Around):
         except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
             raise
         except SynclineError as error:
-            await abort(context, error, metadata=trailers)
+            await _fail(context, error, trailers)
         except Exception as error:  # the boundary: whatever it is, it is told and logged here
             passed_on = error_from_rpc(error) if isinstance(error, grpc.RpcError) else None
             if passed_on is not None:
-                await abort(context, passed_on, metadata=trailers)
+                await _fail(context, passed_on, trailers)
             if context.done():  # the client went away, and writing to it failed
                 raise
             log.exception("rpc failed", method=rpc.method)
@@ -297,6 +335,11 @@ class Authentication(Around):
             else:
                 structlog.contextvars.bind_contextvars(user=identity.user, device=identity.device)
         yield
+
+
+async def _fail(context: Context, error: SynclineError, trailers: tuple[tuple[str, str], ...]) -> Never:
+    structlog.contextvars.bind_contextvars(reason=error.reason)  # for the event of the call
+    await abort(context, error, metadata=trailers)
 
 
 def _code(context: Context) -> grpc.StatusCode:

@@ -20,8 +20,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Coroutine, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
@@ -31,8 +31,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 from typing_extensions import override
 
+from core.errors import Draining
 from runtime import logs, memory, metrics, traces
-from runtime.interceptors import Authentication, DefaultDeadline, Errors, Metrics, RequestLog, Trace
+from runtime.interceptors import Authentication, DefaultDeadline, Errors, Metrics, RequestLog, StreamsEnd, Trace
 from runtime.logs import structlog
 from runtime.reflection import Reflection
 from runtime.settings import ServiceSettings
@@ -49,10 +50,18 @@ log = structlog.get_logger()
 
 
 class Drain:
-    """Tells long streaming handlers that the process is about to stop, so that they end with OK."""
+    """Ends streams when the process is about to stop.
+
+    `build` lets every method whose handler is an async generator pass through `until`, so that handlers need not know
+    of it: a stream ends with OK only if its handler has ended it.
+    """
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._waiting: set[asyncio.Task[Any]] = set()
+        """Tasks that wait for the next item of a stream."""
+        self._interrupted: set[asyncio.Task[Any]] = set()
+        """Those of them that draining has cancelled."""
 
     @property
     def draining(self) -> bool:
@@ -60,8 +69,11 @@ class Drain:
         return self._event.is_set()
 
     def begin(self) -> None:
-        """Ask all streams to end."""
+        """End all streams, those that wait for their next item at once and the others when they do."""
         self._event.set()
+        for task in self._waiting:
+            self._interrupted.add(task)
+            task.cancel()
 
     async def wait(self, seconds: float | None = None) -> bool:
         """Wait for draining to begin, at most `seconds`; returns whether it has."""
@@ -73,28 +85,36 @@ class Drain:
         return True
 
     async def until(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
-        """Yield `items` until they end or draining begins. An item under way at that moment is dropped."""
-        draining = asyncio.ensure_future(self._event.wait())
-        upcoming: asyncio.Future[T] | None = None
+        """Yield `items` until they end; Draining, and never a quiet end, once draining has begun.
+
+        An item under way at that moment is dropped, one that has been yielded is not interrupted.
+        """
         source = aiter(items)
+        while True:
+            try:
+                with self._interrupting():
+                    item = await anext(source)
+            except StopAsyncIteration:
+                return
+            yield item
+
+    @contextmanager
+    def _interrupting(self) -> Iterator[None]:
+        """Raise Draining in place of what draining cancels in this block, as asyncio.timeout does; no task is made."""
+        if self.draining:
+            raise Draining
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        self._waiting.add(task)
         try:
-            while not self.draining:
-                upcoming = asyncio.ensure_future(anext(source))
-                await asyncio.wait((upcoming, draining), return_when=asyncio.FIRST_COMPLETED)
-                if not upcoming.done():
-                    return
-                try:
-                    item = upcoming.result()
-                except StopAsyncIteration:
-                    return
-                yield item
+            yield
         finally:
-            draining.cancel()
-            if upcoming is not None:
-                upcoming.cancel()
-                await asyncio.wait((upcoming,))
-                if not upcoming.cancelled():
-                    upcoming.exception()  # it ended just when the call did: nobody wants to know any more
+            self._waiting.discard(task)
+            if task in self._interrupted:
+                self._interrupted.discard(task)
+                if task.uncancel() <= before:  # else the client has cancelled the call as well
+                    raise Draining from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +124,7 @@ class App:
     `verifier` None means that nobody is asked who they are. `public` holds the full names of methods
     (`pkg.Service/Method`) or services that need no token, `links` those of the methods that take the token of a public
     link. `background` is entered in order before serving and left in reverse order when the last call has ended.
-    Streaming handlers watch the `drain` that they were given.
+    `drain` ends the streams.
     """
 
     name: str
@@ -117,7 +137,7 @@ class App:
 
 
 class Health(health.aio.HealthServicer):
-    """The standard health service, except that its streams end when the process drains."""
+    """The standard health service, except that its streams end when the process drains: with Draining."""
 
     def __init__(self, drain: Drain) -> None:
         super().__init__()
@@ -130,8 +150,9 @@ class Health(health.aio.HealthServicer):
         draining = asyncio.ensure_future(self._drain.wait())
         try:
             await asyncio.wait((watching, draining), return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                watching.result()
+            if not watching.done():
+                raise Draining
+            watching.result()
         finally:
             draining.cancel()
             watching.cancel()
@@ -160,6 +181,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
     ]
     if app.verifier is not None:
         interceptors.append(Authentication(app.verifier, app.public, app.links))
+    interceptors.append(StreamsEnd(app.drain.until))
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[
@@ -187,7 +209,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
 
 
 async def run(app: App, settings: ServiceSettings) -> None:
-    """Serve `app` until SIGTERM or SIGINT, then drain: calls in flight succeed, streams end with OK.
+    """Serve `app` until SIGTERM or SIGINT, then drain: calls in flight succeed, streams end with Draining.
 
     A second signal ends the process at once.
     """
@@ -285,8 +307,8 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[Listeni
         try:
             yield listening
         finally:
-            # The order decides whether clients see errors: first the balancer stops sending new calls, then streams
-            # end by themselves, then the rest may finish.
+            # The order decides what clients see: first the balancer stops sending new calls, then streams end and are
+            # opened again elsewhere, then the rest may finish.
             await listening.health.enter_graceful_shutdown()
             await asyncio.sleep(settings.drain_seconds)
             app.drain.begin()

@@ -222,7 +222,12 @@ class Space:
         breaks = 0
         while True:
             request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor)
-            stream = self._stream(lambda stubs, request=request: stubs.metadata.ListChanges(request))  # type: ignore[misc]
+            stream: Stream[metadata_pb2.ListChangesResponse] = Stream(
+                self.session,
+                lambda stubs, request=request: stubs.metadata.ListChanges(request),  # type: ignore[misc]
+                silence=_SILENCE_SECONDS,
+                complete=lambda page: page.complete,
+            )
             listing = False
             try:
                 for page in stream:
@@ -233,15 +238,15 @@ class Space:
                     listing = not page.cursor
                     if page.cursor:
                         cursor, breaks = page.cursor, 0
-                if not listing:
-                    return
             except Broken as broken:
                 if breaks >= _RESUMES:
                     raise broken.error from None
+            else:
+                return
             finally:
                 stream.close()
             breaks += 1
-            again = listing
+            again = again or listing
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[Checked]:
         """Compare local digests with the current versions, files named by path or by id.
@@ -303,9 +308,6 @@ class Space:
         """Doorbells of this space."""
         return Watch(self.session, [self.id])
 
-    def _stream(self, method: Callable[[Stubs], Call[T]]) -> Stream[T]:
-        return Stream(self.session, method, silence=_SILENCE_SECONDS)
-
 
 class _Batch(NamedTuple):
     """Files of one message, named alike."""
@@ -355,19 +357,21 @@ class _CheckStream:
 
     def answer(self) -> Checked:
         """The answer to the first batch that is not answered."""
-        for breaks in range(_RESUMES + 1):
+        breaks = 0
+        while True:
             if self._stream is None:
                 self._stream = Stream(self._space.session, self._begin, silence=_SILENCE_SECONDS)
             try:
-                answer = next(self._stream, None)
+                answer = next(self._stream)
+                if answer.complete:
+                    raise Broken(Unavailable("the service ended the check before every batch was answered; try again"))
             except Broken as broken:
                 if breaks == _RESUMES:
                     raise broken.error from None
-                answer = None
-            if answer is not None:
+                breaks += 1
+                self.close()
+            else:
                 return _checked(self._sent.popleft(), answer)
-            self.close()
-        raise Unavailable("the service ended the check early; try again")
 
     def _begin(self, stubs: Stubs) -> Call[metadata_pb2.CheckVersionsResponse]:
         requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()

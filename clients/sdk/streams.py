@@ -31,17 +31,32 @@ class Broken(Exception):
         self.error = error
 
 
+def _never(message: object) -> bool:  # noqa: ARG001 # what a message says makes no difference
+    return False
+
+
 class Stream(Generic[T]):
     """Messages of one streaming call, which is opened when the first one is asked for.
 
-    Iterating raises Broken, or the SynclineError with which the service ended the stream. A stream that is waited for
-    and says nothing for `silence` seconds is broken. `close` may be called from any thread; iterating then ends.
+    The stream is complete after a message of which `complete` says so, and in no other case: iterating then ends.
+    Otherwise it raises Broken, also where the service ended the call with OK, or the SynclineError with which the
+    service ended it. A stream that is waited for and says nothing for `silence` seconds is broken. `close` may be
+    called from any thread; iterating then ends.
     """
 
-    def __init__(self, session: Session, begin: Callable[[Stubs], Call[T]], *, silence: float) -> None:
+    def __init__(
+        self,
+        session: Session,
+        begin: Callable[[Stubs], Call[T]],
+        *,
+        silence: float,
+        complete: Callable[[T], bool] = _never,
+    ) -> None:
         self._session = session
         self._begin = begin
         self._silence = silence
+        self._says_complete = complete
+        self._complete = False
         self._call: Call[T] | None = None
         self._closed = threading.Event()
         self._waiting_since: float | None = None
@@ -56,11 +71,13 @@ class Stream(Generic[T]):
             raise StopIteration
         self._waiting_since = time.monotonic()
         try:
-            return self._session.repeating(self._first) if self._call is None else next(self._call)
-        except (grpc.RpcError, SynclineError) as failure:
-            raise self._meaning(failure) from None
+            message = self._session.repeating(self._first) if self._call is None else next(self._call)
+        except (grpc.RpcError, SynclineError, StopIteration) as end:
+            raise self._meaning(end) from None
         finally:
             self._waiting_since = None
+        self._complete = self._says_complete(message)
+        return message
 
     def close(self) -> None:
         self._closed.set()
@@ -73,11 +90,13 @@ class Stream(Generic[T]):
             self._call.cancel()
         return next(self._call)
 
-    def _meaning(self, failure: grpc.RpcError | SynclineError) -> Exception:
-        if self._closed.is_set():
+    def _meaning(self, failure: grpc.RpcError | SynclineError | StopIteration) -> Exception:
+        if self._closed.is_set() or self._complete:
             return StopIteration()
         if self._silent:
             return Broken(Unavailable("the service went silent; try again later"))
+        if isinstance(failure, StopIteration):
+            return Broken(Unavailable("the service ended its answer before it was complete; try again"))
         if isinstance(failure, SynclineError):
             return failure
         error = translated(failure)

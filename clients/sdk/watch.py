@@ -89,6 +89,6 @@ class Watch:
                     raise
             finally:
                 stream.close()
-            # Ended with OK or broken: a server went away, and many clients come back at the same time.
+            # However it ended, a server went away, and many clients come back at the same time.
             self._closed.wait(delay * random.uniform(0.5, 1.5))  # noqa: S311 - spreads load, no secret
             delay = min(delay * 2, _LONGEST_DELAY)

@@ -11,7 +11,7 @@ from functools import partial
 
 from runtime import aws
 from runtime.channel import aio_channel
-from runtime.server import App, Drain
+from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
 from services.metadata.access import Access, Auth
@@ -74,7 +74,6 @@ def system_clock() -> int:
 @asynccontextmanager
 async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App]:
     """The application."""
-    drain = Drain()
     objects = Objects(index=adapters.index, storage=adapters.storage)
     spaces = Spaces(
         journal=adapters.journal,
@@ -102,7 +101,6 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App
         journal=adapters.journal,
         search=search,
         quota_bytes=settings.quota_bytes,
-        drain=drain,
     )
     yield App(
         name="metadata",
@@ -113,5 +111,4 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App
         ),
         links=LINKS,
         background=[spaces.running(), sweeper.running()],
-        drain=drain,
     )

@@ -15,7 +15,6 @@ from core.errors import InvalidArgument, InvalidPageToken
 from core.identifiers import ID_BYTES, NodeId, RequestId, SpaceId, parse_id, parse_text_id
 from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, Mutation, RestoreNode, RestoreVersion
 from runtime.context import Identity, current_reader, current_user
-from runtime.server import Drain
 from services.metadata import reads
 from services.metadata.access import Access, Role
 from services.metadata.activity import list_activity
@@ -82,7 +81,6 @@ class MetadataServicer(MetadataServiceServicer):
         journal: Journal,
         search: NameSearch,
         quota_bytes: int,
-        drain: Drain,
     ) -> None:
         self._access = access
         self._spaces = spaces
@@ -90,7 +88,6 @@ class MetadataServicer(MetadataServiceServicer):
         self._journal = journal
         self._search = search
         self._quota_bytes = quota_bytes
-        self._drain = drain
 
     @asynccontextmanager
     async def _open(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[LiveSpace]:
@@ -196,7 +193,7 @@ class MetadataServicer(MetadataServiceServicer):
             space = live.view.space
             after = cursor_from_wire(space, request.cursor)
             response, size = metadata_pb2.ListChangesResponse(seq=after.seq), 0
-            async for nodes, position in self._drain.until(reads.changes(live.view, self._journal, after=after)):
+            async for nodes, position in reads.changes(live.view, self._journal, after=after):
                 changed = [node_to_wire(node) for node in nodes]
                 size += sum(node.ByteSize() for node in changed)
                 if response.nodes and size > MESSAGE_BYTES:
@@ -205,25 +202,27 @@ class MetadataServicer(MetadataServiceServicer):
                 response.nodes.extend(changed)
                 response.seq = position.seq
                 response.cursor = cursor_to_wire(space, position)
+            response.complete = True
             yield response
 
     @override
     async def CheckVersions(
         self, request_iterator: AsyncIterator[metadata_pb2.CheckVersionsRequest], context: Context
     ) -> AsyncIterator[metadata_pb2.CheckVersionsResponse]:
-        requests = self._drain.until(request_iterator)
-        opening = await anext(requests, None)
-        if opening is None:
-            return
-        if opening.WhichOneof("kind") != "open":
+        opening = await anext(request_iterator, None)
+        if opening is None or opening.WhichOneof("kind") != "open":
             raise InvalidArgument("the first message of a version check opens a space")
         async with self._open(opening.open.space_id, Role.VIEWER) as live:
-            async for message in requests:
+            seq = 0
+            async for message in request_iterator:
                 match message.WhichOneof("kind"):
                     case "batch":
-                        yield await self._check_batch(live, message.batch)
+                        answer = await self._check_batch(live, message.batch)
+                        seq = answer.seq
+                        yield answer
                     case _:
                         raise InvalidArgument("after the first message a version check consists of batches")
+            yield metadata_pb2.CheckVersionsResponse(seq=seq, complete=True)
 
     async def _check_batch(
         self, live: LiveSpace, batch: metadata_pb2.CheckVersionsBatch

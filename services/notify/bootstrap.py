@@ -11,7 +11,7 @@ from typing import Final
 
 from runtime import aws
 from runtime.channel import aio_channel
-from runtime.server import App, Drain, background
+from runtime.server import App, background
 from runtime.tokens import UserTokenVerifier, service_authorization
 from services.notify.access import REMEMBERED_SECONDS, Access
 from services.notify.auth import SERVICE as AUTH
@@ -92,7 +92,7 @@ async def bootstrap(
     ) as channel:
         directory = AuthDirectory(channel)
         access = Access(directory, seconds=access_seconds)
-        doorbells, drain = Doorbells(), Drain()
+        doorbells = Doorbells()
         listener = Listener(adapters.doorbell_queues, adapters.store, doorbells, clock=clock)
         mailer = Mailer(
             directory=directory,
@@ -108,10 +108,6 @@ async def bootstrap(
             preferences=Preferences(adapters.store, access),
         )
 
-        async def end_watches() -> None:
-            await drain.wait()
-            doorbells.close()
-
         yield App(
             name="notify",
             mounts=[partial(add_NotifyServiceServicer_to_server, servicer)],
@@ -121,7 +117,5 @@ async def bootstrap(
                 background("doorbells", listener.listen),
                 background("doorbell queues", listener.keep),
                 background("mail", postman.work),
-                background("end of watches", end_watches),
             ],
-            drain=drain,
         )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from core.errors import Unavailable
 from core.identifiers import SpaceId
 from services.notify import metrics
 
@@ -32,8 +33,8 @@ class Watcher:
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
 
-    async def next(self) -> Doorbell | None:
-        """The next doorbell, once there is one; None when the watch is to end."""
+    async def next(self) -> Doorbell:
+        """The next doorbell, once there is one; Unavailable once announcements may have been missed."""
         while not self._pending and not self._ended:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -41,7 +42,7 @@ class Watcher:
             finally:
                 self._waiter = None
         if self._ended:
-            return None
+            raise Unavailable("changes may have gone unannounced; open the watch again, and pull")
         space = next(iter(self._pending))
         return Doorbell(space, self._pending.pop(space))
 
@@ -74,14 +75,11 @@ class Doorbells:
     def __init__(self) -> None:
         self._watched: dict[SpaceId, _Watched] = {}
         self._watchers: set[Watcher] = set()
-        self._closed = False
 
     @contextmanager
     def watching(self, spaces: Sequence[SpaceId]) -> Iterator[Watcher]:
         """A watcher who hears of everything that is announced in this block."""
         watcher = Watcher()
-        if self._closed:
-            watcher.end()
         self._watchers.add(watcher)
         metrics.WATCHES.inc()
         for space in spaces:
@@ -111,8 +109,3 @@ class Doorbells:
         """End all watches: announcements may have been missed. Whoever comes again pulls what there is."""
         for watcher in self._watchers:
             watcher.end()
-
-    def close(self) -> None:
-        """End all watches, and those to come at once."""
-        self._closed = True
-        self.interrupt()

@@ -23,10 +23,11 @@ class Watches:
     async def watch(
         self, spaces: Sequence[SpaceId], *, user: UserId, device: DeviceId
     ) -> AsyncGenerator[Doorbell | None, None]:
-        """A heartbeat, from which on nothing goes unannounced, then doorbells and heartbeats until the server drains.
+        """A heartbeat, from which on nothing goes unannounced, then doorbells and heartbeats without end.
 
         Raises NoSuchSpace, DeviceRevoked or Unavailable: at once about any of the spaces, later about the one that a
-        doorbell is for and, with each heartbeat, about one of them in turn.
+        doorbell is for and, with each heartbeat, about one of them in turn. Unavailable also when announcements may
+        have been missed.
         """
         with self._doorbells.watching(spaces) as watcher:  # before asking: what happens meanwhile is not missed
             await self._access.require(*spaces, user=user, device=device)
@@ -42,8 +43,6 @@ class Watches:
                     yield None
                     beat_at = clock() + self._heartbeat_seconds
                 else:
-                    if doorbell is None:
-                        return
                     await self._access.require(doorbell.space, user=user, device=device)
                     yield doorbell
 

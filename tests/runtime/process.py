@@ -1,30 +1,31 @@
-"""A service process for tests: `python -m tests.runtime.process`. A slow unary method and an endless stream."""
+"""A service process for tests: `python -m tests.runtime.process`. A slow unary method and two endless streams."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from runtime.server import App, Drain, serve
+from runtime.server import App, serve
 from runtime.settings import ServiceSettings, load
 from tests.runtime import echo
 
 
 @asynccontextmanager
 async def bootstrap() -> AsyncIterator[App]:
-    drain = Drain()
-
     async def slow(request: bytes, _context: Any) -> bytes:
         await asyncio.sleep(float(request))
         return b"done"
 
     async def ticks(_request: bytes, _context: Any) -> AsyncIterator[bytes]:
         yield b"tick"
-        while not await drain.wait(60):
-            yield b"tick"
+        await asyncio.Event().wait()
 
-    mount = echo.mount(Slow=echo.unary(slow), Ticks=echo.stream(ticks))
-    yield App(name="test", mounts=[mount], drain=drain)
+    async def same(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield request
+
+    mount = echo.mount(Slow=echo.unary(slow), Ticks=echo.stream(ticks), Chat=echo.chat(same))
+    yield App(name="test", mounts=[mount])
 
 
 if __name__ == "__main__":

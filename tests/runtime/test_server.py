@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from pydantic import SecretStr
 
-from core.errors import Unauthenticated
+from core.errors import Draining, Unauthenticated
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime import context, reflection
 from runtime.context import Identity, LinkScope
@@ -174,17 +174,23 @@ async def test_each_call_is_logged_once():
     async def fail(_request, _context):
         raise ValueError
 
-    mount = echo.mount(Same=echo.unary(echo.same), Fail=echo.unary(fail))
+    async def refuse(_request, _context):
+        raise Unauthenticated
+
+    mount = echo.mount(Same=echo.unary(echo.same), Fail=echo.unary(fail), Refuse=echo.unary(refuse))
     with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as events:
         async with running(App(name="test", mounts=[mount])) as target, echo.connect(target) as channel:
             await call(channel, "Same", metadata=(("x-request-id", "abc"),))
-            with pytest.raises(grpc.aio.AioRpcError):
-                await call(channel, "Fail")
+            for method in ("Fail", "Refuse"):
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await call(channel, method)
     calls = [event for event in events if event["event"] == "rpc"]
     assert [(event["method"], event["code"]) for event in calls] == [
         ("/test.Echo/Same", "OK"),
         ("/test.Echo/Fail", "INTERNAL"),
+        ("/test.Echo/Refuse", "UNAUTHENTICATED"),
     ]
+    assert [event.get("reason") for event in calls] == [None, None, "UNAUTHENTICATED"]
     assert calls[0]["request_id"] == "abc"
     assert calls[0]["duration_ms"] >= 0
 
@@ -400,13 +406,15 @@ async def test_failed_background_work_starts_again():
 # -- draining
 
 
-async def test_until_ends_with_the_items_or_with_draining():
+async def test_until_ends_with_the_items_and_fails_with_draining():
     async def items() -> AsyncIterator[int]:
         yield 1
         yield 2
-        if drain.draining:
-            return
         await asyncio.Event().wait()
+
+    async def two() -> AsyncIterator[int]:
+        yield 1
+        yield 2
 
     drain = Drain()
     seen = []
@@ -417,10 +425,36 @@ async def test_until_ends_with_the_items_or_with_draining():
             if item == 2:
                 asyncio.get_running_loop().call_later(0.01, drain.begin)
 
+    assert [item async for item in drain.until(two())] == [1, 2]
     async with asyncio.timeout(5):
-        await consume()
+        with pytest.raises(Draining):
+            await consume()
     assert seen == [1, 2]
-    assert [item async for item in drain.until(items())] == []
+    with pytest.raises(Draining):
+        await anext(aiter(drain.until(two())))
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+
+async def test_until_leaves_a_cancelled_call_cancelled():
+    drain, waiting = Drain(), asyncio.Event()
+
+    async def items() -> AsyncIterator[int]:
+        waiting.set()
+        await asyncio.Event().wait()
+        yield 1
+
+    async def consume() -> None:
+        async for _ in drain.until(items()):
+            pass
+
+    consumer = asyncio.create_task(consume())
+    await waiting.wait()
+    drain.begin()
+    consumer.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await consumer
 
 
 async def test_until_leaves_nothing_behind_when_items_end_as_it_is_cancelled():
@@ -472,13 +506,16 @@ async def process(**settings: str) -> AsyncIterator[tuple[asyncio.subprocess.Pro
         await child.communicate()
 
 
-async def test_sigterm_drains_without_an_error():
+async def test_sigterm_lets_calls_finish_and_breaks_streams_off_with_an_error():
     async with process(drain_seconds="0.5", grace_seconds="5") as (child, target), echo.connect(target) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         watch = aiter(health.Watch(health_pb2.HealthCheckRequest()))
         assert (await anext(watch)).status == health_pb2.HealthCheckResponse.SERVING
         ticks = channel.unary_stream(echo.path("Ticks"))(b"")
         assert await ticks.read() == b"tick"
+        chat = channel.stream_stream(echo.path("Chat"))()
+        await chat.write(b"said")
+        assert await chat.read() == b"said"
         slow = channel.unary_unary(echo.path("Slow"))
         in_flight = slow(b"0.8")
         await in_flight.wait_for_connection()
@@ -487,11 +524,13 @@ async def test_sigterm_drains_without_an_error():
 
         assert (await anext(watch)).status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert not ticks.done()  # the streams outlast the news
+        assert not chat.done()
         assert await slow(b"0") == b"done"  # new calls still succeed while the balancer has not noticed
-        assert await ticks.read() is grpc.aio.EOF
-        assert await ticks.code() is grpc.StatusCode.OK
-        with pytest.raises(StopAsyncIteration):
-            await anext(watch)
+        for reading in (ticks.read(), chat.read(), anext(watch)):
+            with pytest.raises(grpc.aio.AioRpcError) as broken:
+                await reading
+            assert broken.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert isinstance(error_from_rpc(broken.value), Draining)
         assert await in_flight == b"done"
         assert await child.wait() == 0
 

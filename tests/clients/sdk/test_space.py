@@ -331,9 +331,13 @@ def changes(*pages: Any) -> Callable[[Any], Iterator[Any]]:
     return stream
 
 
-def page(cursor: str, *numbers: int, reset: bool = False) -> metadata_pb2.ListChangesResponse:
+def page(cursor: str, *numbers: int, reset: bool = False, complete: bool = False) -> metadata_pb2.ListChangesResponse:
     return metadata_pb2.ListChangesResponse(
-        cursor=cursor.encode(), seq=len(cursor), reset=reset, nodes=[node_to_wire(node(n)) for n in numbers]
+        cursor=cursor.encode(),
+        seq=len(cursor),
+        reset=reset,
+        nodes=[node_to_wire(node(n)) for n in numbers],
+        complete=complete,
     )
 
 
@@ -342,7 +346,7 @@ def seen(pages: Iterator[ChangesPage]) -> list[tuple[str, list[int], bool]]:
 
 
 def test_changes_come_page_by_page_with_one_call(metadata: Metadata, space: Space) -> None:
-    metadata.answers["ListChanges"] = changes(page("", 1, reset=True), page("c1", 2), page("c2"))
+    metadata.answers["ListChanges"] = changes(page("", 1, reset=True), page("c1", 2), page("c2", complete=True))
     before = space.session.requests.counts().grpc
     assert seen(space.changes(b"c0")) == [("", [1], True), ("c1", [2], False), ("c2", [], False)]
     assert space.session.requests.counts().grpc == before + 1
@@ -353,7 +357,8 @@ def test_changes_go_on_after_a_break_where_they_were(metadata: Metadata, space: 
     streams = {
         b"": changes(page("c1", 1), page("c2", 2), broken()),
         b"c2": changes(page("c3", 3), broken()),
-        b"c3": changes(page("c4", 4)),
+        b"c3": changes(page("c4", 4)),  # ends with OK, as servers once did that stopped
+        b"c4": changes(page("c5", 5, complete=True)),
     }
     metadata.answers["ListChanges"] = lambda request: streams[request.cursor](request)
     assert seen(space.changes()) == [
@@ -361,13 +366,20 @@ def test_changes_go_on_after_a_break_where_they_were(metadata: Metadata, space: 
         ("c2", [2], False),
         ("c3", [3], False),
         ("c4", [4], False),
+        ("c5", [5], False),
     ]
 
 
 @pytest.mark.parametrize("ending", [[broken()], []], ids=["broken", "ended early"])
 def test_a_listing_that_breaks_begins_again(metadata: Metadata, space: Space, ending: list[Any]) -> None:
     """What was given out of it is void: it might have changed by then."""
-    streams = iter([changes(page("", 1), page("", 2), *ending), changes(page("", 1), page("c1", 3))])
+    streams = iter(
+        [
+            changes(page("", 1), page("", 2), *ending),
+            changes(*ending),
+            changes(page("", 1), page("c1", 3, complete=True)),
+        ]
+    )
 
     def list_changes(request: Any) -> Iterator[Any]:
         return next(streams)(request)
@@ -388,6 +400,18 @@ def test_a_stream_that_always_breaks_is_given_up(metadata: Metadata, space: Spac
     assert len(metadata.asked) == space_module._RESUMES + 1
 
 
+def test_a_stream_that_never_says_that_it_is_complete_is_no_answer(metadata: Metadata, space: Space) -> None:
+    metadata.answers["ListChanges"] = changes(page("", 1))
+    with pytest.raises(Unavailable, match="before it was complete"):
+        seen(space.changes())
+    assert len(metadata.asked) == space_module._RESUMES + 1
+
+
+def test_what_follows_the_end_of_a_complete_stream_does_not_matter(metadata: Metadata, space: Space) -> None:
+    metadata.answers["ListChanges"] = changes(page("c1", 1, complete=True), broken())
+    assert seen(space.changes()) == [("c1", [1], False)]
+
+
 def test_a_wrong_cursor_is_an_error(metadata: Metadata, space: Space) -> None:
     metadata.answers["ListChanges"] = changes(InvalidCursor())
     with pytest.raises(InvalidCursor):
@@ -395,7 +419,7 @@ def test_a_wrong_cursor_is_an_error(metadata: Metadata, space: Space) -> None:
 
 
 def test_a_stream_is_opened_with_a_fresh_token_if_need_be(metadata: Metadata, space: Space) -> None:
-    metadata.answers["ListChanges"] = changes(page("c1", 1))
+    metadata.answers["ListChanges"] = changes(page("c1", 1, complete=True))
     assert metadata.auth is not None
     metadata.auth.access.clear()
     assert seen(space.changes()) == [("c1", [1], False)]
@@ -419,7 +443,7 @@ def test_a_silent_stream_is_not_waited_for(metadata: Metadata, space: Space, mon
 
 def test_a_caller_who_is_busy_is_not_silence(metadata: Metadata, space: Space, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(space_module, "_SILENCE_SECONDS", 0.2)
-    metadata.answers["ListChanges"] = changes(page("c1", 1), page("c2", 2))
+    metadata.answers["ListChanges"] = changes(page("c1", 1), page("c2", 2, complete=True))
     pages = space.changes()
     next(pages)
     threading.Event().wait(0.5)
@@ -582,7 +606,13 @@ def test_a_check_that_never_gets_an_answer_is_given_up(space: Space, checker: Ch
 
 def test_a_check_that_ends_without_an_answer_is_given_up(metadata: Metadata, space: Space) -> None:
     metadata.answers["CheckVersions"] = lambda requests: iter(())
-    with pytest.raises(Unavailable, match="ended the check early"):
+    with pytest.raises(Unavailable, match="before it was complete"):
+        list(space.check_versions(local(10)))
+
+
+def test_the_end_of_a_check_is_not_taken_for_an_answer(metadata: Metadata, space: Space) -> None:
+    metadata.answers["CheckVersions"] = lambda requests: iter([metadata_pb2.CheckVersionsResponse(complete=True)])
+    with pytest.raises(Unavailable, match="before every batch was answered"):
         list(space.check_versions(local(10)))
 
 

@@ -20,7 +20,7 @@ from core.identifiers import LinkId, NodeId, SpaceId, new_request_id, new_text_i
 from runtime.channel import aio_channel
 from runtime.context import Identity, LinkScope
 from runtime.errors import error_from_rpc
-from runtime.server import running
+from runtime.server import Drain, running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import Role
 from services.metadata.bootstrap import Adapters, bootstrap
@@ -163,6 +163,7 @@ class Service:
 
     target: str
     backend: Backend
+    drain: Drain
 
     @asynccontextmanager
     async def caller(
@@ -223,4 +224,4 @@ async def service(
         bootstrap(settings, adapters) as app,
         running(app if links is None else replace(app, links=links), settings) as target,
     ):
-        yield Service(target, backend)
+        yield Service(target, backend, app.drain)

@@ -157,7 +157,9 @@ async def test_a_version_check_names_only_what_differs(editor: Caller) -> None:
         ids = same.id + differs.id + gone.id + unknown
         yield M.CheckVersionsRequest(batch=M.CheckVersionsBatch(node_ids=ids, digests=digests))
 
-    by_path, by_id = [answer async for answer in editor.stub.CheckVersions(messages())]
+    by_path, by_id, end = [answer async for answer in editor.stub.CheckVersions(messages())]
+    assert (by_path.complete, by_id.complete) == (False, False)
+    assert end == M.CheckVersionsResponse(seq=by_id.seq, complete=True)
     assert list(by_path.indexes) == list(by_id.indexes) == [1, 2, 3]
     assert list(by_path.differences) == [M.DIFFERENCE_CONTENT, M.DIFFERENCE_UNKNOWN, M.DIFFERENCE_UNKNOWN]
     assert list(by_id.differences) == [M.DIFFERENCE_CONTENT, M.DIFFERENCE_DELETED, M.DIFFERENCE_UNKNOWN]
@@ -169,6 +171,7 @@ async def test_a_version_check_names_only_what_differs(editor: Caller) -> None:
 @pytest.mark.parametrize(
     "messages",
     [
+        [],
         [M.CheckVersionsRequest(batch=M.CheckVersionsBatch())],
         [M.CheckVersionsRequest()],
         ["open", M.CheckVersionsRequest(open=M.CheckVersionsOpen())],
@@ -211,6 +214,36 @@ async def test_hostile_arguments_are_refused(editor: Caller, metadata: Service) 
         assert await reason(stub.ListVersions(versions)) == "INVALID_PAGE_TOKEN"
         trash = M.ListTrashRequest(space_id=space, page_token=token)
         assert await reason(stub.ListTrash(trash)) == "INVALID_PAGE_TOKEN"
+
+
+async def test_a_stream_of_changes_says_when_it_is_complete_and_to_which_head(editor: Caller) -> None:
+    (nothing,) = await changes(editor)
+    assert (nothing.complete, nothing.seq) == (True, 0)
+    for number in range(12):
+        await editor.commit(*(creating(f"{number}-{index}-{'n' * 200}") for index in range(1000)))
+    pages = await changes(editor)
+    assert len(pages) > 2
+    assert [page.complete for page in pages] == [False] * (len(pages) - 1) + [True]
+    assert pages[-1].seq == 12
+    (last,) = await changes(editor, pages[-1].cursor)
+    assert (last.complete, last.seq, last.cursor) == (True, 12, pages[-1].cursor)
+
+
+async def test_draining_breaks_streams_off_with_an_error_and_they_go_on_elsewhere() -> None:
+    async with service() as metadata, metadata.caller() as editor:
+        await editor.create("docs")
+        first = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
+        check = editor.stub.CheckVersions()
+        await check.write(first)
+        batch = M.CheckVersionsBatch(paths=["docs"], digests=bytes(32))
+        await check.write(M.CheckVersionsRequest(batch=batch))
+        answer = await check.read()
+        assert isinstance(answer, M.CheckVersionsResponse)
+        assert (list(answer.indexes), answer.complete) == ([], False)
+        metadata.drain.begin()
+        assert await reason(check.read()) == "DRAINING"
+        assert await reason(editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))) == "DRAINING"
+        assert (await editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))).head == 1
 
 
 async def test_a_message_over_the_limit_is_refused(editor: Caller) -> None:

@@ -4,6 +4,9 @@ import asyncio
 import gc
 import tracemalloc
 
+import pytest
+
+from core.errors import Unavailable
 from core.identifiers import SpaceId
 from services.notify.doorbells import Doorbell, Doorbells
 
@@ -60,17 +63,15 @@ async def test_a_wait_that_is_given_up_loses_nothing():
         assert await watcher.next() == Doorbell(A, 1)
 
 
-async def test_an_interruption_ends_watches_and_closing_also_those_to_come():
+async def test_an_interruption_fails_the_watches_that_there_are():
     doorbells = Doorbells()
     with doorbells.watching([A]) as watcher:
         doorbells.interrupt()
-        assert await watcher.next() is None
+        with pytest.raises(Unavailable):
+            await watcher.next()
     with doorbells.watching([A]) as watcher:
         doorbells.ring(A, 1)
         assert await watcher.next() == Doorbell(A, 1)
-    doorbells.close()
-    with doorbells.watching([A]) as watcher:
-        assert await watcher.next() is None
 
 
 def test_an_idle_watcher_is_small():

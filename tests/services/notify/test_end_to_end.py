@@ -15,8 +15,10 @@ import grpc.aio
 import psutil
 import pytest
 
+from core.errors import Draining
 from core.identifiers import new_text_id
 from runtime.channel import aio_channel
+from runtime.errors import error_from_rpc
 from runtime.server import running
 from services.notify.bootstrap import Adapters, bootstrap, system_clock
 from services.notify.dynamodb import DynamoNotifyStore
@@ -191,7 +193,9 @@ async def test_a_process_serves_is_small_and_stops_cleanly(aws, auth):
             assert (await call.read()).doorbell.seq == 1
             service.send_signal(signal.SIGTERM)
             async with asyncio.timeout(10):
-                assert await call.read() is grpc.aio.EOF
+                with pytest.raises(grpc.aio.AioRpcError) as broken:
+                    await call.read()
+                assert isinstance(error_from_rpc(broken.value), Draining)
                 assert await service.wait() == 0
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from core.errors import DeviceRevoked, InvalidArgument, NoSuchSpace, PermissionDenied, Unauthenticated, Unavailable
+from core.errors import (
+    DeviceRevoked,
+    Draining,
+    InvalidArgument,
+    NoSuchSpace,
+    PermissionDenied,
+    Unauthenticated,
+    Unavailable,
+)
 from core.identifiers import ROOT, LinkId, new_request_id, new_text_id
 from runtime.channel import aio_channel
 from runtime.context import LinkScope
@@ -202,16 +210,20 @@ async def test_heartbeats_outlive_an_outage_of_auth():
         call.cancel()
 
 
-async def test_watches_end_with_ok_when_the_server_drains(world):
+async def test_a_watch_ends_only_with_an_error(world):
+    """Draining or an interruption: the watcher is told that changes may go unannounced from now on."""
     space = world.auth.space(ANN)
     async with world.stub(ANN) as stub:
         call = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
         assert await read(call) == HEARTBEAT
+        watched(world).interrupt()
+        assert isinstance(await failure(call), Unavailable)
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
+        assert await read(call) == HEARTBEAT
         world.app.drain.begin()
-        assert await read(call) is grpc.aio.EOF
-        assert await call.code() is grpc.StatusCode.OK
+        assert isinstance(await failure(call), Draining)
         late = stub.Watch(notify_pb2.WatchRequest(space_ids=[space]))
-        assert [one async for one in late] == [HEARTBEAT]
+        assert isinstance(await failure(late), Draining)
 
 
 async def test_a_watcher_who_leaves_is_forgotten(world):

@@ -752,12 +752,15 @@ class ListChangesResponse(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
     reset: _builtins.bool
     """Whether what the client has is void."""
     cursor: _builtins.bytes
     """The resume point after these nodes. Empty while a listing is not complete."""
     seq: _builtins.int
     """The sequence number that the cursor stands for."""
+    complete: _builtins.bool
+    """Set in the last message only: everything up to `seq`, the head at the time of the call, has been told."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_journal_pb2.Node]:
         """States of nodes, to be applied in order; of two states of a node the one with the higher seq holds."""
@@ -769,10 +772,11 @@ class ListChangesResponse(_message.Message):
         nodes: _abc.Iterable[_journal_pb2.Node] | None = ...,
         cursor: _builtins.bytes = ...,
         seq: _builtins.int = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "nodes", b"nodes", "reset", b"reset", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "cursor", b"cursor", "nodes", b"nodes", "reset", b"reset", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -866,7 +870,7 @@ Global___CheckVersionsBatch: _TypeAlias = CheckVersionsBatch  # noqa: Y015
 
 @_typing.final
 class CheckVersionsResponse(_message.Message):
-    """The answer to one batch; columnar: position i of each field belongs to the same file."""
+    """The answer to one batch, or the end of the check; columnar: position i of each field belongs to the same file."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -876,12 +880,15 @@ class CheckVersionsResponse(_message.Message):
     NODE_IDS_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     DIGESTS_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
-    """The sequence number at which the batch was checked."""
+    """The sequence number at which the batch was checked; in the last message, that of the last batch."""
     node_ids: _builtins.bytes
     """Packed ids of the nodes, 16 bytes each; zero where there is none."""
     digests: _builtins.bytes
     """Packed digests of the current versions, 32 bytes each; zero where there is none."""
+    complete: _builtins.bool
+    """Set in the last message only, which answers no batch: every batch that the client sent has been answered."""
     @_builtins.property
     def indexes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Positions in the batch, ascending."""
@@ -903,10 +910,11 @@ class CheckVersionsResponse(_message.Message):
         node_ids: _builtins.bytes = ...,
         versions: _abc.Iterable[_builtins.int] | None = ...,
         digests: _builtins.bytes = ...,
+        complete: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["differences", b"differences", "digests", b"digests", "indexes", b"indexes", "node_ids", b"node_ids", "seq", b"seq", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "differences", b"differences", "digests", b"digests", "indexes", b"indexes", "node_ids", b"node_ids", "seq", b"seq", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

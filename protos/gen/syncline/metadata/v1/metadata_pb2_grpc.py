@@ -33,6 +33,9 @@ class MetadataServiceStub:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+
+    A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
+    broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
     """
 
     def __init__(self, channel):
@@ -131,6 +134,9 @@ class MetadataServiceServicer:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+
+    A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
+    broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
     """
 
     def GetSpace(self, request, context):
@@ -181,6 +187,7 @@ class MetadataServiceServicer:
 
     def ListChanges(self, request, context):
         """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
+        The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
         The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
         INVALID_ARGUMENT / INVALID_CURSOR.
         """
@@ -190,7 +197,9 @@ class MetadataServiceServicer:
 
     def CheckVersions(self, request_iterator, context):
         """Compares local checksums with the current versions. The first message opens a space, each other one is a batch that is answered
-        by one message naming only what differs. INVALID_ARGUMENT for a malformed message ends the stream.
+        by one message naming only what differs. When the client has half-closed and all batches are answered, a last message says
+        `complete`. A batch without an answer was not compared: the client asks about it again in another stream.
+        INVALID_ARGUMENT for a malformed message ends the stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -356,6 +365,9 @@ class MetadataService:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+
+    A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
+    broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
     """
 
     @staticmethod

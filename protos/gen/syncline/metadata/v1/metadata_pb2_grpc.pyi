@@ -34,6 +34,9 @@ class MetadataServiceStub:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+
+    A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
+    broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
     """
 
     @_typing.overload
@@ -60,12 +63,15 @@ class MetadataServiceStub:
     """Brings a deleted node back, with all that was below it. Request ids as in CommitChanges."""
     ListChanges: _grpc.UnaryStreamMultiCallable[_metadata_pb2.ListChangesRequest, _metadata_pb2.ListChangesResponse]
     """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
+    The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
     The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
     INVALID_ARGUMENT / INVALID_CURSOR.
     """
     CheckVersions: _grpc.StreamStreamMultiCallable[_metadata_pb2.CheckVersionsRequest, _metadata_pb2.CheckVersionsResponse]
     """Compares local checksums with the current versions. The first message opens a space, each other one is a batch that is answered
-    by one message naming only what differs. INVALID_ARGUMENT for a malformed message ends the stream.
+    by one message naming only what differs. When the client has half-closed and all batches are answered, a last message says
+    `complete`. A batch without an answer was not compared: the client asks about it again in another stream.
+    INVALID_ARGUMENT for a malformed message ends the stream.
     """
     GetNode: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetNodeRequest, _metadata_pb2.GetNodeResponse]
     """One live node by id or path. NOT_FOUND / NO_SUCH_NODE."""
@@ -102,6 +108,9 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+
+    A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
+    broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -125,12 +134,15 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """Brings a deleted node back, with all that was below it. Request ids as in CommitChanges."""
     ListChanges: _aio.UnaryStreamMultiCallable[_metadata_pb2.ListChangesRequest, _metadata_pb2.ListChangesResponse]  # type: ignore[assignment]
     """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
+    The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
     The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
     INVALID_ARGUMENT / INVALID_CURSOR.
     """
     CheckVersions: _aio.StreamStreamMultiCallable[_metadata_pb2.CheckVersionsRequest, _metadata_pb2.CheckVersionsResponse]  # type: ignore[assignment]
     """Compares local checksums with the current versions. The first message opens a space, each other one is a batch that is answered
-    by one message naming only what differs. INVALID_ARGUMENT for a malformed message ends the stream.
+    by one message naming only what differs. When the client has half-closed and all batches are answered, a last message says
+    `complete`. A batch without an answer was not compared: the client asks about it again in another stream.
+    INVALID_ARGUMENT for a malformed message ends the stream.
     """
     GetNode: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetNodeRequest, _metadata_pb2.GetNodeResponse]  # type: ignore[assignment]
     """One live node by id or path. NOT_FOUND / NO_SUCH_NODE."""
@@ -166,6 +178,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED, INVALID_ARGUMENT / INVALID_ARGUMENT, UNAVAILABLE / UNAVAILABLE.
+
+    A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
+    broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
     """
 
     @_abc_1.abstractmethod
@@ -229,6 +244,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_metadata_pb2.ListChangesResponse], _abc.AsyncIterator[_metadata_pb2.ListChangesResponse]]:
         """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
+        The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
         The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
         INVALID_ARGUMENT / INVALID_CURSOR.
         """
@@ -240,7 +256,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_metadata_pb2.CheckVersionsResponse], _abc.AsyncIterator[_metadata_pb2.CheckVersionsResponse]]:
         """Compares local checksums with the current versions. The first message opens a space, each other one is a batch that is answered
-        by one message naming only what differs. INVALID_ARGUMENT for a malformed message ends the stream.
+        by one message naming only what differs. When the client has half-closed and all batches are answered, a last message says
+        `complete`. A batch without an answer was not compared: the client asks about it again in another stream.
+        INVALID_ARGUMENT for a malformed message ends the stream.
         """
 
     @_abc_1.abstractmethod

@@ -70,7 +70,8 @@ class NotifyServiceServicer:
 
     def Watch(self, request, context):
         """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
-        change goes unannounced, so a client that pulls after it misses nothing. Ends with OK when the server drains: open it again.
+        change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
+        go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

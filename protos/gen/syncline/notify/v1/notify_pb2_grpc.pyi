@@ -42,7 +42,8 @@ class NotifyServiceStub:
     def __new__(cls, channel: _aio.Channel) -> NotifyServiceAsyncStub: ...
     Watch: _grpc.UnaryStreamMultiCallable[_notify_pb2.WatchRequest, _notify_pb2.WatchResponse]
     """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
-    change goes unannounced, so a client that pulls after it misses nothing. Ends with OK when the server drains: open it again.
+    change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
+    go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
     """
     GetPreference: _grpc.UnaryUnaryMultiCallable[_notify_pb2.GetPreferenceRequest, _notify_pb2.GetPreferenceResponse]
     """How the caller is mailed about a space."""
@@ -63,7 +64,8 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Watch: _aio.UnaryStreamMultiCallable[_notify_pb2.WatchRequest, _notify_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
-    change goes unannounced, so a client that pulls after it misses nothing. Ends with OK when the server drains: open it again.
+    change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
+    go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
     """
     GetPreference: _aio.UnaryUnaryMultiCallable[_notify_pb2.GetPreferenceRequest, _notify_pb2.GetPreferenceResponse]  # type: ignore[assignment]
     """How the caller is mailed about a space."""
@@ -87,7 +89,8 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_notify_pb2.WatchResponse], _abc.AsyncIterator[_notify_pb2.WatchResponse]]:
         """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
-        change goes unannounced, so a client that pulls after it misses nothing. Ends with OK when the server drains: open it again.
+        change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
+        go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
         """
 
     @_abc_1.abstractmethod
