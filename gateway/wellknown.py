@@ -8,13 +8,82 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from core import limits
+from core.blocks import (
+    AVG_BLOCK,
+    MAX_BLOCK,
+    MAX_INLINE_BLOCKS,
+    MAX_OBJECT_BYTES,
+    MAX_PACK_ENTRIES,
+    MIN_BLOCK,
+    NORMALIZATION,
+    PACK_BYTES,
+)
 from core.errors import Unavailable
+from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES
+from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
 from gateway.ports import Keys
 from gateway.settings import Settings
 
 JWKS_SECONDS: Final = 300
 """For how long keys may be kept, here and by whoever asks; auth signs with a new key no sooner after publishing it."""
 _RETRY_SECONDS: Final = 5.0
+_DAY_SECONDS: Final = 86_400
+
+
+FEATURES: Final = (
+    "activity",
+    "program_keys",
+    "public_links",
+    "reflection_v1",
+    "request_answers",
+    "rest_v1",
+    "retry_info",
+    "search",
+    "token_reasons",
+    "webdav",
+)
+"""What a client can rely on here. What version 1 learns later gets a name, so that a client can tell."""
+
+FORMAT: Final[dict[str, Any]] = {
+    "chunking": {
+        "algorithm": "fastcdc-2020",
+        "normalization": NORMALIZATION,
+        "min_bytes": MIN_BLOCK,
+        "avg_bytes": AVG_BLOCK,
+        "max_bytes": MAX_BLOCK,
+    },
+    "limits": {
+        "message_bytes": limits.MESSAGE_BYTES,
+        "page_items": limits.MAX_PAGE,
+        "mutations": MAX_MUTATIONS,
+        "mutations_bytes": MAX_REQUEST_BYTES,
+        "check_batch": MAX_CHECK_BATCH,
+        "find_digests": limits.MAX_FIND,
+        "seal_objects": limits.MAX_SEAL,
+        "watched_spaces": limits.MAX_WATCHED,
+        "pack_bytes": PACK_BYTES,
+        "pack_entries": MAX_PACK_ENTRIES,
+        "object_bytes": MAX_OBJECT_BYTES,
+        "inline_blocks": MAX_INLINE_BLOCKS,
+        "name_bytes": MAX_NAME_BYTES,
+        "path_bytes": MAX_PATH_BYTES,
+        "query_characters": limits.MAX_QUERY_CHARACTERS,
+        "label_characters": limits.MAX_LABEL_CHARACTERS,
+        "password_characters": [limits.MIN_PASSWORD_CHARACTERS, limits.MAX_PASSWORD_CHARACTERS],
+    },
+    "lifetimes_seconds": {
+        "access_token": limits.ACCESS_TOKEN_SECONDS,
+        "link_token": limits.LINK_TOKEN_SECONDS,
+        "refresh_token_idle": limits.REFRESH_TOKEN_IDLE_DAYS * _DAY_SECONDS,
+        "browser_key_idle": limits.BROWSER_KEY_IDLE_DAYS * _DAY_SECONDS,
+        "program_key": limits.PROGRAM_KEY_DAYS * _DAY_SECONDS,
+        "credentials": [limits.CREDENTIALS_LEAST_SECONDS, limits.CREDENTIALS_MOST_SECONDS],
+        "answers": limits.ANSWER_DAYS * _DAY_SECONDS,
+        "unary_deadline": limits.DEADLINE_SECONDS,
+    },
+}
+"""How contents are cut, what the services accept at most, and how long things last: the constants of the code."""
 
 
 def endpoints(settings: Settings, *, region: str) -> dict[str, Any]:
@@ -34,6 +103,8 @@ def endpoints(settings: Settings, *, region: str) -> dict[str, Any]:
             "bucket": settings.bucket,
             "path_style": settings.public_s3_endpoint is not None,
         },
+        "features": list(FEATURES),
+        **FORMAT,
     }
 
 

@@ -9,6 +9,8 @@ from typing import Literal, TypeVar, cast
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES
+
 ENV_PREFIX = "SYNCLINE_"
 _TARGET = r"^\S+:\d+$"
 
@@ -53,10 +55,10 @@ class ServiceSettings(Observed):
         default=10.0, ge=0, description="How long calls in flight may take to finish when the server stops."
     )
     max_message_bytes: int = Field(
-        default=4 * 1024 * 1024, ge=64 * 1024, description="The largest message that is accepted."
+        default=MESSAGE_BYTES, ge=MESSAGE_BYTES, description="The largest message that is accepted."
     )
     default_deadline_seconds: float = Field(
-        default=30.0, gt=0, description="Limit for unary calls that come without a deadline."
+        default=float(DEADLINE_SECONDS), gt=0, description="Limit for unary calls that come without a deadline."
     )
     service_secret: SecretStr = Field(
         min_length=32,

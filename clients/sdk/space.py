@@ -15,14 +15,13 @@ from clients.sdk.watch import Watch
 from core.blocks import DIGEST_BYTES, Digest
 from core.errors import Unavailable
 from core.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
+from core.limits import MAX_FIND, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
 
 T = TypeVar("T")
 
-MAX_FIND = 10_000
-MAX_SEAL = 1_000
 MAX_SEAL_BYTES = 2 * 1024 * 1024
 """Of declarations in one request; a server takes 4 MiB."""
 SEAL_TIMEOUT_SECONDS = 120.0

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from core.errors import InvalidArgument, SynclineError
+from core.limits import MAX_WATCHED
 from gateway.api.caller import Behind, Signed
 from gateway.api.identifiers import TextId
 from gateway.services import ask, stream
@@ -19,8 +20,6 @@ from syncline.auth.v1 import auth_pb2
 from syncline.notify.v1 import notify_pb2
 
 router: Final = APIRouter(tags=["events"])
-
-_MOST_SPACES: Final = 100
 
 
 class Events(StreamingResponse):
@@ -69,13 +68,13 @@ async def watch(
     services: Behind,
     space: Annotated[
         list[TextId] | None,
-        Query(max_length=_MOST_SPACES, description="These; else all of the caller's."),
+        Query(max_length=MAX_WATCHED, description="These; else all of the caller's."),
     ] = None,
 ) -> Events:
     """Server-sent events: `doorbell` with a space's new sequence number, `heartbeat` every 25 s."""
     if space is None:
         answer = await ask(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token)
-        space = [found.space_id for found in answer.spaces][:_MOST_SPACES]
+        space = [found.space_id for found in answer.spaces][:MAX_WATCHED]
     if not space:
         raise InvalidArgument("there is no space to watch")
     rest = stream(services.notify.Watch, notify_pb2.WatchRequest(space_ids=space), token=caller.token)

@@ -12,17 +12,16 @@ from cachetools import LRUCache
 
 from core.blocks import key_prefix
 from core.identifiers import DeviceId, SpaceId, UserId
+from core.limits import CREDENTIALS_LEAST_SECONDS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.grants import require
 from services.auth.ports import AccessStore, CredentialSource
-from services.auth.records import MINUTE, Access, Clock, TemporaryCredentials
+from services.auth.records import SECOND, Access, Clock, TemporaryCredentials
 
 log = structlog.get_logger()
 
 MAX_POLICY_CHARACTERS = 2048
-LEAST_LEFT_MS = 5 * MINUTE
-"""Credentials are handed out only while they last so much longer."""
 
 _CACHED = 4096  # about 2 KiB each
 
@@ -85,7 +84,7 @@ class Credentials:
         await require(self._access, space, access, user=user, device=device)
         key = (device, space, access)
         known = self._issued.get(key)
-        if known is not None and known.expires_at_ms - self._clock() >= LEAST_LEFT_MS:
+        if known is not None and known.expires_at_ms - self._clock() >= CREDENTIALS_LEAST_SECONDS * SECOND:
             metrics.CREDENTIALS.labels(access.value, "memory").inc()
             return known
         issued = await self._once(key, lambda: self._assume(space, access, user=user, device=device))

@@ -15,6 +15,7 @@ from enum import Enum
 
 from core.errors import DeviceRevoked, InvalidArgument, PermissionDenied, TokenExpired, TokenInvalid, TokenMalformed
 from core.identifiers import DeviceId, UserId, new_text_id
+from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.devices import is_signed_in
 from services.auth.ports import DeviceStore
@@ -24,10 +25,6 @@ from services.auth.tokens import AccessTokens
 
 log = structlog.get_logger()
 
-BROWSER_IDLE_DAYS = 30
-"""A browser that does not trade its key for so long is signed out."""
-LONGEST_DAYS = 366
-"""A program's key lasts a year at most, of whatever length."""
 NOTED_MS = HOUR
 """A use is noted if the last one noted is so long ago, so that trading a key is one read nearly always."""
 
@@ -70,7 +67,7 @@ class Keys:
 
     def open(self, *, user: UserId, name: str) -> tuple[Device, str, Tokens]:
         """A browser of a user who has just proved who they are, its key and tokens; nothing is stored yet."""
-        until = self._clock() + BROWSER_IDLE_DAYS * DAY
+        until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY
         device, key = self._new(user=user, name=name, kind=DeviceKind.BROWSER, until=until)
         return device, key, self._tokens(device)
 
@@ -81,7 +78,7 @@ class Keys:
         a key could else stay for ever), InvalidArgument for a date that is not within a year.
         """
         now = self._clock()
-        if not now < expires_at_ms <= now + LONGEST_DAYS * DAY:
+        if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY:
             raise InvalidArgument("expires_at_ms must be later than now, and within a year")
         calling = await self._devices.device(device)
         if calling is None or not is_signed_in(calling, user=user):
@@ -114,7 +111,7 @@ class Keys:
 
     async def _note(self, device: Device, now: int) -> None:
         if now - device.last_seen_at_ms >= NOTED_MS:
-            until = now + BROWSER_IDLE_DAYS * DAY if device.kind is DeviceKind.BROWSER else device.expires_at_ms
+            until = now + BROWSER_KEY_IDLE_DAYS * DAY if device.kind is DeviceKind.BROWSER else device.expires_at_ms
             await self._devices.key_used(device.device, seen_at_ms=now, expires_at_ms=until)
 
     def _new(self, *, user: UserId, name: str, kind: DeviceKind, until: int) -> tuple[Device, str]:

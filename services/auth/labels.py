@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from core.errors import InvalidArgument
-
-MAX_CHARACTERS = 100
+from core.limits import MAX_LABEL_CHARACTERS
 
 
 def check_label(text: str, *, what: str) -> str:
     """A label, trimmed; InvalidArgument naming `what` if it is empty, too long or cannot be shown in a line."""
     label = text.strip()
-    if not 1 <= len(label) <= MAX_CHARACTERS or not label.isprintable():
-        raise InvalidArgument(f"{what} has 1 to {MAX_CHARACTERS} printable characters")
+    if not 1 <= len(label) <= MAX_LABEL_CHARACTERS or not label.isprintable():
+        raise InvalidArgument(f"{what} has 1 to {MAX_LABEL_CHARACTERS} printable characters")
     return label

@@ -20,12 +20,13 @@ from core.errors import (
     WrongPassword,
 )
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, new_text_id
+from core.limits import MAX_PASSWORD_CHARACTERS
 from runtime.context import LinkScope
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.attempts import Attempts
 from services.auth.grants import require
-from services.auth.passwords import MAX_CHARACTERS, Passwords, Verdict
+from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccessStore, LinkStore, SpaceStore
 from services.auth.records import Access, Clock, Grant, Link, Role
 from services.auth.tokens import AccessToken, AccessTokens
@@ -38,8 +39,8 @@ _TOKEN_BYTES = 16
 
 def check_link_password(text: str) -> str | None:
     """A new link's password, None for an empty one; InvalidArgument if it is too long."""
-    if len(text) > MAX_CHARACTERS:
-        raise InvalidArgument(f"the password of a link has at most {MAX_CHARACTERS} characters")
+    if len(text) > MAX_PASSWORD_CHARACTERS:
+        raise InvalidArgument(f"the password of a link has at most {MAX_PASSWORD_CHARACTERS} characters")
     return text or None
 
 

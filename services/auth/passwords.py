@@ -15,11 +15,9 @@ from typing import Self, TypeVar
 import argon2
 
 from core.errors import InvalidArgument, Unavailable
+from core.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTERS
 
 T = TypeVar("T")
-
-MIN_CHARACTERS = 8
-MAX_CHARACTERS = 1024
 
 MEMORY_KIB = 32 * 1024
 """Not less: glibc serves requests below 32 MiB from its heaps as soon as one of that size was freed, and keeps them. At
@@ -32,8 +30,8 @@ Verdict = Enum("Verdict", "WRONG RIGHT RIGHT_BUT_OUTDATED")
 
 def check_password(text: str) -> str:
     """A new password if it can be one; InvalidArgument if not."""
-    if not MIN_CHARACTERS <= len(text) <= MAX_CHARACTERS:
-        raise InvalidArgument(f"a password has {MIN_CHARACTERS} to {MAX_CHARACTERS} characters")
+    if not MIN_PASSWORD_CHARACTERS <= len(text) <= MAX_PASSWORD_CHARACTERS:
+        raise InvalidArgument(f"a password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters")
     return text
 
 
@@ -87,7 +85,7 @@ class Passwords:
 
 def _normalized(password: str) -> str:
     # Keyboards differ in how they compose a letter with its accent; the longest password bounds the work.
-    return unicodedata.normalize("NFC", password[: MAX_CHARACTERS + 1])
+    return unicodedata.normalize("NFC", password[: MAX_PASSWORD_CHARACTERS + 1])
 
 
 def _unmatchable_hash(memory_kib: int, rounds: int) -> str:

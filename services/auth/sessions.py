@@ -17,6 +17,7 @@ from enum import Enum
 
 from core.errors import DeviceRevoked, RefreshTokenReused, TokenExpired, TokenInvalid, TokenMalformed, Unavailable
 from core.identifiers import DeviceId, UserId, new_text_id
+from core.limits import REFRESH_TOKEN_IDLE_DAYS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import ChainMoved, DeviceStore
@@ -24,9 +25,6 @@ from services.auth.records import DAY, Chain, Clock, Device
 from services.auth.tokens import AccessToken, AccessTokens
 
 log = structlog.get_logger()
-
-IDLE_DAYS = 60
-"""A device that does not refresh for so long is signed out."""
 
 _DEVICE_CHARACTERS = 26
 _FAMILY_BYTES = 16
@@ -114,7 +112,7 @@ class Sessions:
         """A new device of a user who has just proved who they are, and its tokens; nothing is stored yet."""
         now = self._clock()
         token = RefreshToken.first(DeviceId(new_text_id()))
-        chain = Chain(token.family_digest(), token.digest(), None, now + IDLE_DAYS * DAY)
+        chain = Chain(token.family_digest(), token.digest(), None, now + REFRESH_TOKEN_IDLE_DAYS * DAY)
         device = Device(token.device, user, name, now, now, None, chain)
         return device, self._tokens(user, token)
 
@@ -141,13 +139,13 @@ class Sessions:
             case Standing.REVOKED:
                 raise DeviceRevoked
             case Standing.EXPIRED:
-                raise TokenExpired(f"this device was not used for {IDLE_DAYS} days; sign in again")
+                raise TokenExpired(f"this device was not used for {REFRESH_TOKEN_IDLE_DAYS} days; sign in again")
             case Standing.FORGED:
                 raise TokenInvalid("the refresh token is not known; sign in again")
 
     async def _advance(self, device: Device, before: Chain, token: RefreshToken, now: int) -> Tokens:
         successor = token.successor()
-        chain = Chain(before.family, successor.digest(), token.digest(), now + IDLE_DAYS * DAY)
+        chain = Chain(before.family, successor.digest(), token.digest(), now + REFRESH_TOKEN_IDLE_DAYS * DAY)
         try:
             await self._devices.advance_chain(device.device, expected=before, to=chain, seen_at_ms=now)
         except ChainMoved:

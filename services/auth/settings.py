@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from core.limits import CREDENTIALS_MOST_SECONDS
 from runtime.settings import ServiceSettings
 
 
@@ -36,9 +37,9 @@ class Settings(ServiceSettings):
         default=None, description="The key that signed before, private or public, while its tokens may still be around."
     )
     credential_seconds: int = Field(
-        default=3600,
+        default=CREDENTIALS_MOST_SECONDS,
         ge=900,
-        le=3600,
+        le=CREDENTIALS_MOST_SECONDS,
         description="How long S3 credentials last; also how long they outlive a revocation.",
     )
     sign_in_limit_per_peer: int = Field(

@@ -14,14 +14,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from core.identifiers import DeviceId, UserId
+from core.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 from runtime.context import LinkScope
 from runtime.tokens import AUDIENCE, ISSUER
-from services.auth.records import MINUTE, SECOND, Clock
-
-ACCESS_TOKEN_LIFETIME_MS = 15 * MINUTE
-LINK_TOKEN_LIFETIME_MS = 12 * 60 * MINUTE
-"""A visitor has nothing by which to renew one without asking for the password again. Nothing is lost by that: each use
-asks whether the link still opens."""
+from services.auth.records import SECOND, Clock
 
 
 class UnusableKey(OSError):
@@ -78,12 +74,14 @@ class AccessTokens:
 
     def issue(self, *, user: UserId, device: DeviceId, until_ms: int | None = None) -> AccessToken:
         """A token by which the user's device is known for 15 minutes, or until `until_ms` if that is sooner."""
-        return self._sign({"sub": user, "dev": device}, ACCESS_TOKEN_LIFETIME_MS, until_ms)
+        return self._sign({"sub": user, "dev": device}, ACCESS_TOKEN_SECONDS * SECOND, until_ms)
 
     def issue_for_link(self, scope: LinkScope, *, until_ms: int | None = None) -> AccessToken:
         """A token that opens what a public link opens, for 12 hours, or until `until_ms` if that is sooner."""
         claims = {"sub": scope.link, "spc": scope.space, "nod": scope.node.hex()}
-        return self._sign(claims, LINK_TOKEN_LIFETIME_MS, until_ms)
+        # Long, since a visitor has nothing by which to renew one without asking for the password again. Nothing is lost
+        # by that: each use asks whether the link still opens.
+        return self._sign(claims, LINK_TOKEN_SECONDS * SECOND, until_ms)
 
     def _sign(self, named: Mapping[str, str], lifetime_ms: int, until_ms: int | None) -> AccessToken:
         issued = self._clock() // SECOND

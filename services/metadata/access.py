@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.errors import NoSuchSpace, PermissionDenied
 from core.identifiers import LinkId, SpaceId
+from core.limits import REVOCATION_SECONDS
 from runtime.context import Identity
 
-REMEMBERED_SECONDS: Final = 10.0
+REMEMBERED_SECONDS: Final = float(REVOCATION_SECONDS)
 _REMEMBERED: Final = 100_000
 
 

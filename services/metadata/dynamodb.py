@@ -33,6 +33,7 @@ from botocore.exceptions import ClientError
 from core.blocks import Digest
 from core.errors import Unavailable
 from core.identifiers import NodeId, RequestId, SpaceId
+from core.limits import ANSWER_DAYS
 from core.tree import Node, Version
 from runtime.aws import error_code, found_item, translated
 from services.metadata.journal import NameKey, Projection
@@ -63,7 +64,7 @@ class _Update(TypedDict):
 _DAY_SECONDS: Final = 86_400
 _TOMBSTONE_SECONDS: Final = 7 * _DAY_SECONDS
 """Much longer than a projector can stall: until then a late write of the old name finds the newer seq."""
-_REQUEST_SECONDS: Final = 30 * _DAY_SECONDS
+_REQUEST_SECONDS: Final = ANSWER_DAYS * _DAY_SECONDS
 
 _KEYS_PER_READ: Final = 100
 _ITEMS_PER_WRITE: Final = 25

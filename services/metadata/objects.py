@@ -25,7 +25,6 @@ from services.metadata.ports import ObjectIndex, ObjectStorage, Sealed
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import manifest_from_wire
 
-MAX_OBJECTS_PER_SEAL = 1000
 REMEMBERED_ENTRIES = 200_000
 """Block entries of sealed objects kept in memory: about 10 MB."""
 READS_AT_ONCE = 4

@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 
 from core.errors import InvalidArgument, InvalidCursor
 from core.identifiers import ROOT, NodeId, SpaceId
+from core.limits import MAX_QUERY_CHARACTERS
 from core.names import MAX_PATH_BYTES, normalize
 from core.tree import Node, NodeKind
 from services.metadata import reads
@@ -30,7 +31,6 @@ T = TypeVar("T")
 
 MAX_NAMES: Final = 500_000
 """In memory for searches; about 400 bytes each."""
-MAX_QUERY_CHARACTERS: Final = 255
 SPACE_WEIGHT: Final = 4
 """What an index takes beside its names, in names."""
 STREAMS: Final = 2

@@ -13,6 +13,7 @@ from typing_extensions import override
 from core.blocks import DIGEST_BYTES, NO_DIGEST, Digest
 from core.errors import InvalidArgument, InvalidPageToken
 from core.identifiers import ID_BYTES, NodeId, RequestId, SpaceId, parse_id, parse_text_id
+from core.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, Mutation, RestoreNode, RestoreVersion
 from runtime.context import Identity, current_reader, current_user
 from services.metadata import reads
@@ -21,7 +22,6 @@ from services.metadata.activity import list_activity
 from services.metadata.commit import Answer, Request
 from services.metadata.links import scope, shown
 from services.metadata.objects import (
-    MAX_OBJECTS_PER_SEAL,
     Declaration,
     Objects,
     Pack,
@@ -61,8 +61,6 @@ LINKS = frozenset(
     for name in ("GetNode", "ListNodes")
 )
 """The methods that take the access token of a public link."""
-MAX_FIND = 10_000
-MAX_PAGE = 1000
 MESSAGE_BYTES = 1_000_000
 """About how much one message of ListChanges carries, and one page of what may hold many manifests."""
 
@@ -125,8 +123,8 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.SealObjectsRequest, context: Context
     ) -> metadata_pb2.SealObjectsResponse:
         space = await self._allowed(request.space_id, Role.EDITOR)
-        if len(request.objects) > MAX_OBJECTS_PER_SEAL:
-            raise InvalidArgument(f"at most {MAX_OBJECTS_PER_SEAL} objects can be sealed at once")
+        if len(request.objects) > MAX_SEAL:
+            raise InvalidArgument(f"at most {MAX_SEAL} objects can be sealed at once")
         verdicts = await self._objects.seal(space, [_declaration(one) for one in request.objects])
         return metadata_pb2.SealObjectsResponse(
             verdicts=[metadata_pb2.SealVerdict.ValueType(verdict.value) for verdict in verdicts]

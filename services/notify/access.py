@@ -9,9 +9,10 @@ from typing import Final
 from cachetools import TTLCache
 
 from core.identifiers import DeviceId, SpaceId, UserId
+from core.limits import REVOCATION_SECONDS
 from services.notify.ports import Directory
 
-REMEMBERED_SECONDS: Final = 10.0
+REMEMBERED_SECONDS: Final = float(REVOCATION_SECONDS)
 _CACHED: Final = 100_000
 
 

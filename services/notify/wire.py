@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from core.errors import InvalidArgument
 from core.identifiers import RequestId, SpaceId, parse_id, parse_text_id
+from core.limits import MAX_WATCHED
 from services.notify.doorbells import Doorbell
 from services.notify.records import MailMode
 from syncline.notify.v1 import notify_pb2
-
-_MAX_WATCHED: Final = 100
 
 
 def space_id_from_wire(text: str) -> SpaceId:
@@ -20,8 +18,8 @@ def space_id_from_wire(text: str) -> SpaceId:
 
 def space_ids_from_wire(texts: Sequence[str]) -> tuple[SpaceId, ...]:
     """The spaces of a watch, each once."""
-    if not 1 <= len(texts) <= _MAX_WATCHED:
-        raise InvalidArgument(f"space_ids must name 1 to {_MAX_WATCHED} spaces, not {len(texts)}")
+    if not 1 <= len(texts) <= MAX_WATCHED:
+        raise InvalidArgument(f"space_ids must name 1 to {MAX_WATCHED} spaces, not {len(texts)}")
     return tuple(dict.fromkeys(map(space_id_from_wire, texts)))
 
 

@@ -343,7 +343,8 @@ async def test_each_request_is_logged_once_without_its_path(world):
 async def test_where_everything_is(world):
     answer = await world.ask("/.well-known/syncline")
     assert answer.headers["content-type"] == "application/json"
-    assert json.loads(answer.body) == {
+    told = json.loads(answer.body)
+    assert {name: told[name] for name in ("syncline", "auth", "metadata", "notify", "s3")} == {
         "syncline": 1,
         "auth": {"target": "127.0.0.1:8081", "tls": False},
         "metadata": {"target": "127.0.0.1:8082", "tls": False},

@@ -4,9 +4,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.identifiers import UserId, new_request_id, new_text_id
+from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.in_memory import InMemoryIdentityStore
-from services.auth.keys import BROWSER_IDLE_DAYS, LONGEST_DAYS, Keys, key_digest
+from services.auth.keys import Keys, key_digest
 from services.auth.records import DAY, HOUR, MINUTE, SECOND, Device
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.auth.v1 import auth_pb2
@@ -52,7 +53,7 @@ async def test_a_browser_gets_a_key_in_place_of_a_refresh_token(auth, enter):
     browser = await getattr(auth, enter)(EMAIL, kind=BROWSER)
     assert browser.tokens.refresh_token == ""
     assert browser.key.startswith(f"syk_{browser.device.device_id}")
-    assert (browser.device.kind, browser.device.expires_at_ms) == (BROWSER, auth.clock() + BROWSER_IDLE_DAYS * DAY)
+    assert (browser.device.kind, browser.device.expires_at_ms) == (BROWSER, auth.clock() + BROWSER_KEY_IDLE_DAYS * DAY)
     assert await device_of(auth, browser.tokens) == browser.device.device_id
     tokens = await exchange(auth, browser.key)
     assert (tokens.refresh_token, tokens.access_expires_at_ms) == ("", auth.clock() + 15 * MINUTE)
@@ -120,14 +121,14 @@ async def test_a_programs_key_never_slides_and_its_tokens_do_not_outlive_it(auth
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"days": 0}, {"days": -1}, {"days": LONGEST_DAYS + 1 / DAY}, {"name": " "}, {"name": "x" * 101}]
+    "wrong", [{"days": 0}, {"days": -1}, {"days": PROGRAM_KEY_DAYS + 1 / DAY}, {"name": " "}, {"name": "x" * 101}]
 )
 async def test_keys_that_cannot_be(auth, wrong):
     ann = await auth.sign_up(EMAIL)
     with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT"):
         await create(auth, ann, **wrong)
     assert len(await devices(auth, ann)) == 1
-    assert (await create(auth, ann, days=LONGEST_DAYS)).key
+    assert (await create(auth, ann, days=PROGRAM_KEY_DAYS)).key
 
 
 async def test_only_people_make_keys(auth):
@@ -252,7 +253,7 @@ async def test_trading_a_key_is_one_read_and_at_most_hourly_a_write():
         assert (world.store.reads - reads, world.store.writes) == (1, written)
     found = await world.store.device(device.device)
     assert found is not None
-    assert (found.last_seen_at_ms, found.expires_at_ms) == (world.clock(), world.clock() + BROWSER_IDLE_DAYS * DAY)
+    assert (found.last_seen_at_ms, found.expires_at_ms) == (world.clock(), world.clock() + BROWSER_KEY_IDLE_DAYS * DAY)
     assert found.last_seen_at_ms - device.last_seen_at_ms == 2 * HOUR
 
 

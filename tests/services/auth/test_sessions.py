@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from core.errors import DeviceRevoked, RefreshTokenReused, SynclineError, Unauthenticated, Unavailable
 from core.identifiers import UserId, new_text_id
+from core.limits import REFRESH_TOKEN_IDLE_DAYS
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import ChainMoved
 from services.auth.records import DAY, Device
-from services.auth.sessions import IDLE_DAYS, RefreshToken, Sessions
+from services.auth.sessions import RefreshToken, Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
 from tests.services.auth.support import Clock
 
@@ -51,7 +52,7 @@ async def test_each_token_is_traded_for_the_next(world):
         token = await world.refresh(token)
     found = await world.stored(device)
     assert found.last_seen_at_ms == world.clock()
-    assert found.chain.expires_at_ms == world.clock() + IDLE_DAYS * DAY
+    assert found.chain.expires_at_ms == world.clock() + REFRESH_TOKEN_IDLE_DAYS * DAY
 
 
 async def test_a_lost_answer_may_be_asked_for_again_and_again(world):
@@ -116,9 +117,9 @@ async def test_a_revoked_device_is_told_so_at_once(world):
 
 async def test_a_device_that_stays_away_for_60_days_signs_in_again(world):
     _, token = await world.sign_in()
-    world.clock.advance(IDLE_DAYS * DAY - 1)
+    world.clock.advance(REFRESH_TOKEN_IDLE_DAYS * DAY - 1)
     token = await world.refresh(token)
-    world.clock.advance(IDLE_DAYS * DAY)
+    world.clock.advance(REFRESH_TOKEN_IDLE_DAYS * DAY)
     with pytest.raises(Unauthenticated, match="60 days"):
         await world.refresh(token)
 

@@ -1,0 +1,45 @@
+"""What the services accept at most, and how long things last: the numbers that both ends must know.
+
+`/.well-known/syncline` tells them to clients of others. Those of blocks, packs and names are in `core.blocks` and
+`core.names`, those of a request of mutations and of a version check in `core.tree`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MESSAGE_BYTES: Final = 4 * 1024 * 1024
+"""The largest message that every service accepts."""
+MAX_FIND: Final = 10_000
+"""Digests in one FindMissingObjects call."""
+MAX_SEAL: Final = 1_000
+"""Declarations in one SealObjects call."""
+MAX_PAGE: Final = 1_000
+"""Items of one page of any listing."""
+MAX_WATCHED: Final = 100
+"""Spaces of one Watch call."""
+MAX_QUERY_CHARACTERS: Final = 255
+"""Characters of a search query."""
+MAX_LABEL_CHARACTERS: Final = 100
+"""Characters of the name of a space, device or key."""
+MIN_PASSWORD_CHARACTERS: Final = 8
+MAX_PASSWORD_CHARACTERS: Final = 1024
+
+DEADLINE_SECONDS: Final = 30
+"""After which a service ends a unary call that came without a deadline."""
+ACCESS_TOKEN_SECONDS: Final = 15 * 60
+LINK_TOKEN_SECONDS: Final = 12 * 3600
+REFRESH_TOKEN_IDLE_DAYS: Final = 60
+"""A device that has not refreshed its tokens for so long is signed out."""
+BROWSER_KEY_IDLE_DAYS: Final = 30
+"""A browser's key that was not traded for so long has expired."""
+PROGRAM_KEY_DAYS: Final = 366
+"""The longest that the key of a program lasts."""
+ANSWER_DAYS: Final = 30
+"""How long the answer of a mutation request is kept, so that repeating the request is answered as the first time."""
+CREDENTIALS_LEAST_SECONDS: Final = 5 * 60
+"""S3 credentials are handed out only while they last so much longer."""
+CREDENTIALS_MOST_SECONDS: Final = 3600
+"""The longest that S3 credentials last."""
+REVOCATION_SECONDS: Final = 10
+"""After which a removed member or a revoked device reads nothing more of the services."""
