@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,8 @@ from clients.sync.files import Files
 from clients.sync.filters import Filters
 from clients.sync.ports import Checking
 from clients.sync.scan import Entry, Scan, scan
-from clients.sync.trees import BaseNode, Problem, path_of
+from clients.sync.strange import Strange
+from clients.sync.trees import BaseNode, Place, Problem, path_of
 from core.blocks import Digest
 from core.identifiers import NodeId
 from core.names import normalize
@@ -77,10 +78,13 @@ def check(
     asked: dict[NodeId | str, _Local] = {}
 
     def questions() -> Iterator[tuple[NodeId | str, Digest]]:
-        for local in _locals(files, scanned, filters, base_by_path, verdicts):
+        for local in _locals(files, scanned, filters, base_by_path, verdicts, strange.closed):
             key = local.base.id if local.base is not None else normalize(local.path)
             asked[key] = local
             yield key, local.digest
+
+    strange = _strange(scanned, base, places)
+    verdicts.problems += strange.problems()
 
     for answer in space.check_versions(questions()):
         verdicts.current += answer.count - len(answer.differing)
@@ -103,12 +107,31 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
             verdicts.modified.append(local.path)
 
 
-def _locals(
-    files: Files, scanned: Scan, filters: Filters, base_by_path: dict[str, BaseNode], verdicts: Verdicts
+def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
+    """Where another filesystem is than the one that was synced: what is there is not compared."""
+    strange = Strange(scanned, base, base)
+    directories = {path_of(node.id, places): node for node in base.values() if node.kind is NodeKind.DIRECTORY}
+    for number, entry in enumerate(scanned.entries):
+        if entry.kind is NodeKind.DIRECTORY and (before := directories.get(scanned.path(number))) is not None:
+            strange.add(number, before)
+    return strange
+
+
+def _locals(  # noqa: PLR0917 - what a check is made of
+    files: Files,
+    scanned: Scan,
+    filters: Filters,
+    base_by_path: dict[str, BaseNode],
+    verdicts: Verdicts,
+    closed: set[int],
 ) -> Iterator[_Local]:
     """Each file and symlink with its digest: as remembered where it looks as it did, else read."""
     unread: dict[str, bool] = {}
+    within = set(closed)
     for number, entry in enumerate(scanned.entries):
+        if entry.parent in within or number in within:
+            within.add(number)
+            continue
         if entry.kind is NodeKind.DIRECTORY or filters.is_excluded(number):
             continue
         path = scanned.path(number)

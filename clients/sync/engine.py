@@ -79,7 +79,7 @@ class Engine:
         self._folder.check_root()
         database = self._folder.database
         with self._open_files(self._folder) as files, translated(database), State.in_memory(database) as state:
-            preview(files, state, self._space, label=self._label(), report=report, wanted=wanted)
+            preview(self._folder, files, state, self._space, label=self._label(), report=report, wanted=wanted)
         _count(report, before, self._transfers.counts())
         report.seconds = time.monotonic() - started
         return report

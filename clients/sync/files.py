@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
+from clients.sync.mounts import Mounts, SystemMounts
 from clients.sync.naming import Naming
 from clients.transfer.jobs import Signature
 
@@ -50,8 +51,9 @@ def same_file(now: os.stat_result, expected: Signature) -> bool:
 class Files:
     """A synced folder. Close it, or use it in `with`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, mounts: Mounts | None = None) -> None:
         self.root = root
+        self.mounts = mounts or SystemMounts(root)
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[str, int] = OrderedDict()
         self._umask = os.umask(0o077)

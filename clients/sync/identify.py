@@ -14,6 +14,7 @@ from typing import Protocol
 
 from clients.sync.merge import Base, Remote
 from clients.sync.scan import TOP, Entry, Scan
+from clients.sync.strange import Inode, Strange
 from clients.sync.trees import (
     RECOVERED,
     BaseNode,
@@ -67,12 +68,17 @@ class Identified:
 
     `excluded` are the nodes that were found where nothing is synced; `holding` are the directories with something
     below them that is left out. What is left out is not in the tree.
+
+    `asleep` are the nodes of any tree at and below strange places (`strange.Strange`). Nobody can tell what became of
+    them, so they are left as they are on both sides and in the base. The base need not keep the `forgotten` nodes.
     """
 
     local: dict[NodeId, LocalNode]
     problems: list[Problem]
     excluded: frozenset[NodeId] = frozenset()
     holding: frozenset[NodeId] = frozenset()
+    asleep: frozenset[NodeId] = frozenset()
+    forgotten: frozenset[NodeId] = frozenset()
 
 
 class Filter(Protocol):
@@ -109,11 +115,21 @@ class Everything:
 
 def identify(scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter | None = None) -> Identified:
     """Identify. `remote` holds the live nodes only. Files are read only where their content decides something."""
-    return _Identification(scan, base, remote, hash_files, filters or Everything()).run()
+    strange = Strange(scan, base, remote)
+    while True:
+        known = {node: before for node, before in base.items() if node not in strange.below}
+        attempt = _Identification(
+            scan, known, remote, hash_files=hash_files, filters=filters or Everything(), strange=strange
+        )
+        if not attempt.finds_strange():
+            return attempt.run()
 
 
 class _Identification:
-    def __init__(self, scan: Scan, base: Base, remote: Remote, hash_files: Hasher, filters: Filter) -> None:
+    def __init__(
+        self, scan: Scan, base: Base, remote: Remote, *, hash_files: Hasher, filters: Filter, strange: Strange
+    ) -> None:
+        self._strange = strange
         self._scan = scan
         self._filters = filters
         self._base = base
@@ -127,19 +143,29 @@ class _Identification:
         self._unseen: dict[NodeId, BaseNode] = {}
         self._problems: list[Problem] = []
         self._base_at: dict[Place, BaseNode] = {}
-        self._base_by_inode: dict[int, list[BaseNode]] = {}
+        self._base_by_inode: dict[Inode, list[BaseNode]] = {}
+        self._mount_of_base = strange.mounts_of_base(base)
         for node in base.values():
             self._base_at[node.place] = node
-            self._base_by_inode.setdefault(node.signature.inode, []).append(node)
+            self._base_by_inode.setdefault(self._inode_of(node), []).append(node)
         self._remote_at = {node.place: node for node in remote.values() if node.id not in base}
         self._files: list[int] = []
         self._doubles = _doubles(scan)
         self._dropped: set[int] = set()
 
-    def run(self) -> Identified:
+    def finds_strange(self) -> bool:
+        """Identify the directories; whether that has found a place whose filesystem is not the one that was synced."""
         directories = [n for n, entry in enumerate(self._scan.entries) if entry.kind is NodeKind.DIRECTORY]
+        known = len(self._strange.below)
         self._identify_directories(directories)
         self._find_unseen(directories)
+        for node in self._base.values():
+            accounted = node.id in self._taken or node.id in self._unseen or node.id in self._strange.below
+            if node.filesystem and not accounted:
+                self._strange.add_missing(node)
+        return len(self._strange.below) > known
+
+    def run(self) -> Identified:
         self._identify_files()
         self._settle_contents()
         left_out, holding = self._leave_out()
@@ -155,11 +181,17 @@ class _Identification:
                 excluded.add(node.id)
             else:
                 local[node.id] = _as_it_was(node)
+        asleep = self._strange.asleep(local)
+        for n in self._strange.closed:
+            while (n := self._scan.entries[n].parent) != TOP:
+                holding.add(n)
         return Identified(
-            local,
-            self._problems,
+            {node: here for node, here in local.items() if node not in asleep} if asleep else local,
+            [*self._problems, *self._strange.problems()],
             frozenset(excluded & self._base.keys()),
             frozenset(self._nodes[n] for n in holding if n in self._nodes),
+            asleep,
+            frozenset(self._strange.forgotten),
         )
 
     # ---- what stays out ----
@@ -210,7 +242,7 @@ class _Identification:
 
     def _identify_directories(self, directories: list[int]) -> None:
         entries = self._scan.entries
-        inodes = {entries[n].signature.inode for n in directories}
+        inodes = {self._inode(n) for n in directories}
         inside: dict[int, list[int]] = {}
         if any(node.kind is NodeKind.DIRECTORY for node in self._base.values()):
             for n, entry in enumerate(entries):
@@ -223,37 +255,44 @@ class _Identification:
             before = was_inside.get(node.id, [])
             if not before or entries[n].hidden:
                 return True
-            inodes = {child.signature.inode for child in before}
+            inodes = {self._inode_of(child) for child in before}
             names = {child.name for child in before}
-            return any(
-                entries[child].signature.inode in inodes or entries[child].name in names for child in inside.get(n, ())
-            )
+            return any(self._inode(child) in inodes or entries[child].name in names for child in inside.get(n, ()))
 
         for n in directories:
             entry = entries[n]
-            if entry.parent not in self._nodes or self._is_dropped(n):
+            if entry.parent not in self._nodes or n in self._strange.closed or self._is_dropped(n):
                 continue
             place = (self._nodes[entry.parent], entry.name)
+            at_path = self._base_at.get(place)
+            if at_path is not None and not self._filters.is_excluded(n) and self._strange.add(n, at_path):
+                continue
             node = self._in_transit(n) or self._directory_here(n, place, inodes, has_something_of)
             if node is None and (there := self._remote_at.get(place)) is not None:
                 node = there.id if there.kind is NodeKind.DIRECTORY and there.id not in self._taken else None
             self._assign(n, node or new_local_id(n))
 
     def _directory_here(
-        self, n: int, place: Place, inodes: set[int], has_something_of: Callable[[int, BaseNode], bool]
+        self, n: int, place: Place, inodes: set[Inode], has_something_of: Callable[[int, BaseNode], bool]
     ) -> NodeId | None:
-        inode = self._scan.entries[n].signature.inode
+        inode = self._inode(n)
         at_path = self._base_at.get(place)
         if at_path is not None and (at_path.kind is not NodeKind.DIRECTORY or at_path.id in self._taken):
             at_path = None
-        if at_path is not None and at_path.signature.inode == inode:
+        if at_path is not None and self._inode_of(at_path) == inode:
             return at_path.id
         for node in self._base_by_inode.get(inode, ()):
             if node.kind is NodeKind.DIRECTORY and node.id not in self._taken and has_something_of(n, node):
                 return node.id
-        if at_path is not None and at_path.signature.inode not in inodes:
+        if at_path is not None and self._inode_of(at_path) not in inodes:
             return at_path.id
         return None
+
+    def _inode(self, n: int) -> Inode:
+        return self._strange.mount(n), self._scan.entries[n].signature.inode
+
+    def _inode_of(self, node: BaseNode) -> Inode:
+        return self._mount_of_base[node.id], node.signature.inode
 
     # ---- files ----
 
@@ -266,7 +305,7 @@ class _Identification:
 
             def strangeness(m: int) -> tuple[bool, bool, bool]:
                 return (
-                    before is None or before.signature.inode != entries[m].signature.inode,
+                    before is None or self._inode_of(before) != self._inode(m),
                     before is None or before.local_name != entries[m].local_name,
                     entries[m].local_name != entries[m].name,
                 )
@@ -289,17 +328,7 @@ class _Identification:
         for n in directories:
             entry = self._scan.entries[n]
             before = self._base.get(self._nodes.get(n, ROOT))
-            if before is None:
-                continue
-            if before.mounted and not entry.mounted and not entry.hidden:
-                self._problems.append(
-                    Problem(
-                        printable(self._scan.path(n)),
-                        "another filesystem was mounted here and is not now, so what was in it was left as it is; "
-                        "mount it, or delete the directory",
-                    )
-                )
-            elif not entry.hidden:
+            if before is None or not entry.hidden:
                 continue
             pending.append(before.id)
         names = {(self._nodes[parent], name) for parent, name in self._scan.hidden if parent in self._nodes}
@@ -357,14 +386,14 @@ class _Identification:
         node = self._base_at.get((self._nodes[entry.parent], entry.name))
         if node is None or node.kind is not entry.kind or node.id in self._taken:
             return None
-        return node.id if not same_inode or node.signature.inode == entry.signature.inode else None
+        return node.id if not same_inode or self._inode_of(node) == self._inode(n) else None
 
     def _maybe_from_elsewhere(self, n: int) -> list[BaseNode]:
         """The nodes that had this inode and size."""
         entry = self._scan.entries[n]
         return [
             node
-            for node in self._base_by_inode.get(entry.signature.inode, ())
+            for node in self._base_by_inode.get(self._inode(n), ())
             if node.kind is entry.kind and node.id not in self._taken and node.signature.size == entry.signature.size
         ]
 
@@ -526,7 +555,7 @@ class _Identification:
             signature=signature,
             local_name=entry.local_name,
             trusted=trusted,
-            mounted=entry.mounted or (before is not None and before.mounted),
+            filesystem=before.filesystem if entry.hidden and before is not None else entry.filesystem,
             home=home,
         )
 
@@ -561,6 +590,6 @@ def _as_it_was(node: BaseNode) -> LocalNode:
         signature=node.signature,
         local_name=node.local_name,
         trusted=node.trusted,
-        mounted=node.mounted,
+        filesystem=node.filesystem,
         seen=False,
     )

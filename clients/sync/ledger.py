@@ -157,7 +157,7 @@ class Ledger:
             signature=here.signature,
             local_name=here.local_name,
             trusted=here.trusted,
-            mounted=here.mounted,
+            filesystem=here.filesystem,
         )
         self.base[there.id] = agreed
         self.state.put_base(agreed)

@@ -199,7 +199,7 @@ def is_agreed(base: BaseNode | None, here: LocalNode, there: RemoteNode) -> bool
         and base.signature == here.signature
         and base.local_name == here.local_name
         and base.trusted == here.trusted
-        and base.mounted == here.mounted
+        and base.filesystem == here.filesystem
     )
 
 

@@ -5,28 +5,34 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from clients.sync.apply_here import Here, rescue
 from clients.sync.apply_there import There, repeat_in_flight
 from clients.sync.conflicts import conflict_name
 from clients.sync.digests import hash_files
-from clients.sync.errors import TooManyDeletions
+from clients.sync.errors import FolderMissing, TooManyDeletions
 from clients.sync.files import Files
 from clients.sync.filters import IGNORE_FILE, Excluded, Filters, found_again
-from clients.sync.folder import Folder
+from clients.sync.folder import MARKER, Folder
 from clients.sync.identify import Hashed, identify
 from clients.sync.ledger import Ledger
 from clients.sync.mirror import Mirror
+from clients.sync.mounts import may_be_same
 from clients.sync.plan import MakeHere, Plan, deletions, described, plan
 from clients.sync.ports import AS_BEFORE, Progress, Space, Transfers, Wanted
 from clients.sync.report import Report
-from clients.sync.scan import Scan, scan
+from clients.sync.scan import TOP, Scan, scan
 from clients.sync.state import Settled, State
+from clients.sync.strange import shows_files
 from clients.sync.trees import RECOVERED, BaseNode, Exclusion, LocalNode, Problem, RemoteNode, live_nodes, path_of
 from core.blocks import Digest
 from core.errors import InvalidArgument
 from core.identifiers import ROOT, NodeId, RequestId
+from core.tree import NodeKind
 from runtime import traces
+
+_Node = TypeVar("_Node")
 
 MAX_ROUNDS = 8
 """A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
@@ -35,14 +41,14 @@ FEW_FILES = 20
 
 
 def preview(
-    files: Files, state: State, space: Space, *, label: str, report: Report, wanted: Wanted = AS_BEFORE
+    folder: Folder, files: Files, state: State, space: Space, *, label: str, report: Report, wanted: Wanted = AS_BEFORE
 ) -> None:
     """Fill a report with what a sync would do."""
     base = state.load_base()
     mirror = Mirror(state, base)
     mirror.pull(space)
     choose(state, wanted)
-    found = _look(files, state, base, mirror, label, verify=wanted.verify)
+    found = _look(folder, files, state, base, mirror, label, verify=wanted.verify)
     report.excluded = [exclusion.path for exclusion in state.excluded()]
     report.planned = list(described(found.plan, found.remote))
     report.problems = found.problems
@@ -78,11 +84,19 @@ def choose(state: State, wanted: Wanted) -> None:
             state.put_excluded(Exclusion(path))
 
 
-def _look(
-    files: Files, state: State, base: dict[NodeId, BaseNode], mirror: Mirror, label: str, *, verify: bool = False
+def _look(  # noqa: PLR0917 - all that a round is about
+    folder: Folder,
+    files: Files,
+    state: State,
+    base: dict[NodeId, BaseNode],
+    mirror: Mirror,
+    label: str,
+    *,
+    verify: bool = False,
 ) -> _Found:
     with traces.span("scan"):
         scanned = scan(files)
+    _check_filesystem(scanned, base, state, folder)
 
     def hash_entries(numbers: Sequence[int]) -> dict[int, Hashed]:
         paths = {scanned.path(number): number for number in numbers}
@@ -101,22 +115,46 @@ def _look(
         identified = identify(scanned, _distrusted(base) if verify else base, remote, hash_entries, filters)
         if verify:
             _distrust_changed(identified.local, base, state)
-        alone = identified.excluded | (excluded.nodes - identified.local.keys())
+        alone = identified.excluded | (excluded.nodes - identified.local.keys()) | identified.forgotten
         # A directory of which something stays in the space unseen is not deleted there: it counts as new.
         alone |= {
             node
-            for node in _above(live.withheld | excluded.nodes, mirror.nodes)
-            if node in remote and node not in identified.local
+            for node in _above(live.withheld | excluded.nodes | identified.asleep, mirror.nodes)
+            if node in remote and node not in identified.local and node not in identified.asleep
         }
         agreed = {id_: node for id_, node in base.items() if id_ not in alone} if alone else base
+        base_awake, remote_awake = _awake(agreed, identified.asleep), _awake(remote, identified.asleep)
         return _Found(
             scanned,
             remote,
             agreed,
-            plan(agreed, identified.local, remote, label=label),
+            plan(base_awake, identified.local, remote_awake, label=label),
             identified.holding,
             [*scanned.problems, *identified.problems, *live.problems, *filters.problems],
         )
+
+
+def _awake(nodes: dict[NodeId, _Node], asleep: frozenset[NodeId]) -> dict[NodeId, _Node]:
+    return {id_: node for id_, node in nodes.items() if id_ not in asleep} if asleep else nodes
+
+
+def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: State, folder: Folder) -> None:
+    """FolderMissing if the folder is not on the filesystem that was synced; a folder that was moved may be."""
+    known = state.place
+    if known == (folder.root, scanned.filesystem):
+        return
+    if (
+        known is not None
+        and known[0] == folder.root
+        and not (may_be_same(known[1], scanned.filesystem) and shows_files(scanned, TOP, base.values()))
+        and any(node.kind is NodeKind.FILE for node in base.values())
+    ):
+        raise FolderMissing(
+            f"another filesystem is mounted at {folder.root} than the one that was synced, so nothing was changed. "
+            "Mount the right one; or, if this is the folder from now on, as after a restore to a new disk, remove "
+            f"{folder.root / MARKER} and {folder.state} and sync again (nothing is deleted then)"
+        )
+    state.place = folder.root, scanned.filesystem
 
 
 def _above(nodes: Iterable[NodeId], known: Mapping[NodeId, RemoteNode]) -> set[NodeId]:
@@ -238,7 +276,15 @@ class Rounds:
             self._state.commit()
 
     def _look(self) -> _Found:
-        return _look(self._files, self._state, self._base, self._mirror, self._label, verify=self._wanted.verify)
+        return _look(
+            self._folder,
+            self._files,
+            self._state,
+            self._base,
+            self._mirror,
+            self._label,
+            verify=self._wanted.verify,
+        )
 
     def _apply(self, todo: Plan, holding: frozenset[NodeId]) -> Ledger:
         ledger = Ledger(todo, base=self._base, mirror=self._mirror, state=self._state, report=self._report)

@@ -5,6 +5,7 @@ What cannot be synced is said, never lost; where we could not look, nothing coun
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import marshal
@@ -14,12 +15,16 @@ import time
 from dataclasses import dataclass, field
 
 from clients.sync.files import PRIVATE, Files
+from clients.sync.mounts import Directory
 from clients.sync.trees import Problem, printable
 from clients.transfer.jobs import Signature
 from core.names import MAX_PATH_BYTES, name_problem, normalize
 from core.tree import NodeKind
 
 _KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
+
+_SCANS = 3
+"""What was mounted during a scan may have covered what the scan did not see any more; but an end must be found."""
 
 TOP = -1
 """The folder itself, as a parent."""
@@ -29,8 +34,8 @@ TOP = -1
 class Entry:
     """One thing in the folder. `parent` is the number of its directory's entry. `target` is that of a symlink.
 
-    A directory's signature is its inode only; it is `mounted` if it is on another filesystem than the folder, `hidden`
-    if we could not look into it.
+    A directory's signature is its inode only; it is `hidden` if we could not look into it. Where another filesystem is
+    mounted than the one of the directory above, `filesystem` is its name (`mounts.Directory.name`); else it is empty.
     """
 
     parent: int
@@ -40,7 +45,7 @@ class Entry:
     signature: Signature
     executable: bool = False
     target: str = ""
-    mounted: bool = False
+    filesystem: str = ""
     hidden: bool = False
 
 
@@ -49,7 +54,8 @@ class Scan:
     """All entries, parents before children, and what is not among them.
 
     `hidden` names what is there but could not be looked at: parent's number and local name. `skipped` counts what is
-    never synced (sockets, pipes, devices). `started_ns` is the time before the first look.
+    never synced (sockets, pipes, devices). `started_ns` is the time before the first look. `filesystem` is the name of
+    that of the folder.
     """
 
     started_ns: int
@@ -59,6 +65,7 @@ class Scan:
     skipped: int = 0
     unsettled: bool = False
     """Whether something went away while we looked; another scan will tell what became of it."""
+    filesystem: str = ""
     fingerprint: bytes = b""
     """What `fingerprint` gives as long as nothing is touched, unless there were problems."""
 
@@ -73,7 +80,11 @@ class Scan:
 
 def scan(files: Files) -> Scan:
     """Scan the folder. OSError if the folder itself cannot be read."""
-    return _Scanner(files).run()
+    for _ in range(_SCANS):
+        found = _Scanner(files)
+        if found.run():
+            break
+    return found.found
 
 
 def fingerprint(files: Files) -> bytes:
@@ -131,44 +142,70 @@ class _Fingerprint:
         return self._hash.digest()
 
 
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """The folder, or a directory at which another filesystem is mounted: where it is, and what is there."""
+
+    path: str
+    device: int
+    directory: Directory
+
+
 class _Scanner:
     def __init__(self, files: Files) -> None:
+        self.found = Scan(started_ns=time.time_ns())
         self._files = files
-        self._found = Scan(started_ns=time.time_ns())
+        self._points = files.mounts.points()
         self._fingerprint = _Fingerprint()
-        self._pending: list[tuple[int, str]] = []
-        self._device = 0
+        self._pending: list[tuple[int, str, _Top | None]] = []
 
-    def run(self) -> Scan:
-        self._device = self._files.stat("").st_dev
-        self._list(TOP, "")
+    def run(self) -> bool:
+        """Scan; False if something was mounted in the folder meanwhile."""
+        self._list(TOP, "", None)
         while self._pending:
-            number, path = self._pending.pop()
+            number, path, top = self._pending.pop()
             try:
-                self._list(number, path)
+                self._list(number, path, top)
             except OSError as error:
                 self._hide(number, path, error)
-        self._found.fingerprint = self._fingerprint.value()
-        return self._found
+        self.found.fingerprint = self._fingerprint.value()
+        return self._files.mounts.points() <= self._points
 
-    def _list(self, number: int, path: str) -> None:
-        """Add what is in a directory. OSError before anything was added."""
+    def _list(self, number: int, path: str, top: _Top | None) -> None:
+        """Add what is in a directory that is below `top`. OSError before anything was added."""
         descriptor = self._files.open_directory(path)
         try:
+            top = self._top(number, path, descriptor, top)
             entries = _listed(descriptor, path)
             prefix = f"{path}/" if path else ""
-            first = len(self._found.entries)
+            first = len(self.found.entries)
             for entry in entries:
                 self._add(entry, number, prefix, descriptor)
         finally:
             os.close(descriptor)
         self._fingerprint.directory_ends()
         directories = [
-            (at, prefix + self._found.entries[at].local_name)
-            for at in range(first, len(self._found.entries))
-            if self._found.entries[at].kind is NodeKind.DIRECTORY
+            (at, prefix + self.found.entries[at].local_name, top)
+            for at in range(first, len(self.found.entries))
+            if self.found.entries[at].kind is NodeKind.DIRECTORY
         ]
         self._pending.extend(reversed(directories))
+
+    def _top(self, number: int, path: str, descriptor: int, above: _Top | None) -> _Top:
+        """What the open directory is, if another filesystem is mounted there; else the one above."""
+        device = os.fstat(descriptor).st_dev
+        if above is None:
+            directory = self._files.mounts.look(path, descriptor)
+            self.found.filesystem = directory.name
+            return _Top(path, device, directory)
+        if device == above.device and path not in self._points:
+            return above
+        directory = self._files.mounts.look(path, descriptor)
+        if directory.mount == above.directory.mount:
+            return above
+        if directory.name != above.directory.below(path[len(above.path) :].lstrip("/")).name:
+            self.found.entries[number] = dataclasses.replace(self.found.entries[number], filesystem=directory.name)
+        return _Top(path, device, directory)
 
     def _add(self, entry: os.DirEntry[str], parent: int, prefix: str, directory: int) -> None:
         path = prefix + entry.name
@@ -178,28 +215,28 @@ class _Scanner:
             return
         if len(path.encode()) > MAX_PATH_BYTES:
             self._problem(path, f"the path has more than {MAX_PATH_BYTES} bytes; shorten it to have it synced")
-            self._found.hidden.append((parent, entry.name))
+            self.found.hidden.append((parent, entry.name))
             return
         try:
             found = entry.stat(follow_symlinks=False)
             target = _target(entry, found, directory)
         except FileNotFoundError:
-            self._found.unsettled = True
-            self._found.hidden.append((parent, entry.name))
+            self.found.unsettled = True
+            self.found.hidden.append((parent, entry.name))
             return
         except OSError as error:
             self._problem(path, f"it cannot be looked at ({error.strerror})")
-            self._found.hidden.append((parent, entry.name))
+            self.found.hidden.append((parent, entry.name))
             return
         self._fingerprint.add(entry, found, target)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
-            self._found.skipped += 1
+            self.found.skipped += 1
             return
         if target and not _is_text(target):
             self._problem(path, "the target of the link is not valid UTF-8")
             return
-        self._found.entries.append(
+        self.found.entries.append(
             Entry(
                 parent=parent,
                 local_name=entry.name,
@@ -208,22 +245,19 @@ class _Scanner:
                 signature=directory_signature(found) if kind is NodeKind.DIRECTORY else Signature.of(found),
                 executable=kind is NodeKind.FILE and bool(found.st_mode & stat.S_IXUSR),
                 target=target,
-                mounted=kind is NodeKind.DIRECTORY and found.st_dev != self._device,
             )
         )
 
     def _hide(self, number: int, path: str, error: OSError) -> None:
-        entry = self._found.entries[number]
-        self._found.entries[number] = Entry(
-            entry.parent, entry.local_name, entry.name, entry.kind, entry.signature, mounted=entry.mounted, hidden=True
-        )
+        entry = self.found.entries[number]
+        self.found.entries[number] = dataclasses.replace(entry, hidden=True)
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
-            self._found.unsettled = True
+            self.found.unsettled = True
         else:
             self._problem(path, f"the directory cannot be read ({error.strerror}); what is in it was left as it is")
 
     def _problem(self, path: str, reason: str) -> None:
-        self._found.problems.append(Problem(printable(path), reason))
+        self.found.problems.append(Problem(printable(path), reason))
 
 
 def directory_signature(found: os.stat_result) -> Signature:

@@ -9,6 +9,7 @@ checked when the trees are made.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -233,13 +234,25 @@ class State:
                 Signature(row[7], row[8], row[9], row[10] % (2 * _SIGN)),
                 row[11] if row[11] is not None else row[2],
                 row[12] == 1,
-                row[13] == 1,
+                row[13],
             )
             for row in self._db.execute(
                 "SELECT id, parent, name, kind, version, digest, executable, size, mtime_ns, ctime_ns, inode, "
-                "local_name, trusted, mounted FROM base"
+                "local_name, trusted, filesystem FROM base"
             )
         }
+
+    @property
+    def place(self) -> tuple[Path, str] | None:
+        """Where the folder was when it was synced last, and on which filesystem (`mounts.Directory.name`)."""
+        root, filesystem = self._meta("root"), self._meta("filesystem")
+        return None if root is None or filesystem is None else (Path(os.fsdecode(root)), str(filesystem))
+
+    @place.setter
+    def place(self, place: tuple[Path, str]) -> None:
+        self._begin()
+        rows = [("root", os.fsencode(place[0])), ("filesystem", place[1])]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def put_base(self, node: BaseNode) -> None:
         self._base[node.id] = node
@@ -499,7 +512,7 @@ def _base_row(node: BaseNode) -> tuple[Any, ...]:
         (signature.inode + _SIGN) % (2 * _SIGN) - _SIGN,  # 64 bits with a sign are what SQLite has
         node.local_name if node.local_name != node.name else None,
         node.trusted,
-        node.mounted,
+        node.filesystem,
     )
 
 

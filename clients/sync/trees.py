@@ -27,7 +27,8 @@ class BaseNode:
     """A node as folder and space last agreed on it, and the signature of the local file that had this content.
 
     `trusted` is False if the file could have been changed after it was read without a change of its signature. A
-    directory's signature is its inode only; `mounted` says that it lay on another filesystem than the folder.
+    directory's signature is its inode only; `filesystem` is the name of the filesystem that was mounted there, empty if
+    it was that of the directory above.
     """
 
     id: NodeId
@@ -40,7 +41,7 @@ class BaseNode:
     signature: Signature
     local_name: str
     trusted: bool = True
-    mounted: bool = False
+    filesystem: str = ""
 
     @property
     def place(self) -> Place:
@@ -64,7 +65,7 @@ class LocalNode:
     signature: Signature
     local_name: str
     trusted: bool = True
-    mounted: bool = False
+    filesystem: str = ""
     home: Place | None = None
     seen: bool = True
 

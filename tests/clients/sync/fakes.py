@@ -19,6 +19,7 @@ from clients.sdk.requests import Counts
 from clients.sync.engine import Engine
 from clients.sync.files import PRIVATE, TEMPORARY, Files
 from clients.sync.folder import Folder, link, open_folder
+from clients.sync.mounts import Directory, Mounts
 from clients.sync.ports import AS_BEFORE, KnownBlocks, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.state import State
@@ -480,8 +481,8 @@ class MemoryDownloader:
 class PointedFiles(Files):
     """Files that pass a point before and after each change of the folder."""
 
-    def __init__(self, root: Path, point: Point, faults: Faults = no_faults) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, point: Point, faults: Faults = no_faults, mounts: Mounts | None = None) -> None:
+        super().__init__(root, mounts)
         self._point = point
         self._faults = faults
 
@@ -538,6 +539,39 @@ class PointedFiles(Files):
         self._point("directory removed")
 
 
+class PretendedMounts:
+    """Mounts of one folder, for tests that may not mount: `mount` and `unmount` swap directories."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.filesystem = "disk"
+        self.mounted: dict[str, str] = {}
+        self._aside = root.with_name(f"{root.name}-unmounted")
+
+    def points(self) -> frozenset[str]:
+        return frozenset(self.mounted)
+
+    def look(self, path: str, descriptor: int) -> Directory:
+        on = max((point for point in self.mounted if f"{path}/".startswith(f"{point}/")), key=len, default=None)
+        if on is None:
+            return Directory("", f"uuid={self.filesystem}", f"/{path}")
+        return Directory(on, self.mounted[on], f"/{path.removeprefix(on).lstrip('/')}")
+
+    def mount(self, name: str, path: str) -> None:
+        """Mount the filesystem of this name, an empty one if it is new."""
+        covered, disk = self._aside / "covered" / path, self._aside / name
+        covered.parent.mkdir(parents=True, exist_ok=True)
+        disk.mkdir(exist_ok=True)
+        (self.root / path).rename(covered)
+        disk.rename(self.root / path)
+        self.mounted[path] = name if "=" in name else f"uuid={name}"
+
+    def unmount(self, path: str) -> None:
+        name = self.mounted.pop(path).removeprefix("uuid=")
+        (self.root / path).rename(self._aside / name)
+        (self._aside / "covered" / path).rename(self.root / path)
+
+
 class PointedState(State):
     """A state that passes a point before and after it is made durable."""
 
@@ -560,6 +594,7 @@ class Device:
         self.calls: list[str] = []
         self.full = False
         self.online = True
+        self.mounts: Mounts | None = None
         self.faults: Faults = no_faults
         self.new_request: Callable[[], RequestId] = new_request_id
         self.downloader: MemoryDownloader | None = None
@@ -592,7 +627,7 @@ class Device:
                 lambda: Counts(grpc=calls.count("changes") + calls.count("commit"), s3_put=calls.count("put")),
             ),
             device=self.name,
-            files=changes.pop("files", lambda folder: PointedFiles(folder.root, point, faults)),
+            files=changes.pop("files", lambda folder: PointedFiles(folder.root, point, faults, self.mounts)),
             open_state=open_state,
             new_request=self.new_request,
             now=lambda: datetime(2026, 11, 3, 14, 25, 1),  # noqa: DTZ001 - local time, as in names of copies

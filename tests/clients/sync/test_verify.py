@@ -14,7 +14,7 @@ from clients.sync.ports import Wanted
 from clients.sync.state import State
 from clients.transfer.jobs import Signature
 from core.errors import Unavailable
-from tests.clients.sync.fakes import Device, MemorySpace, NeverCrash, SpacePort
+from tests.clients.sync.fakes import Device, MemorySpace, NeverCrash, PretendedMounts, SpacePort
 from tests.clients.sync.test_scenarios import agreed, settled
 
 VERIFY = Wanted(verify=True)
@@ -130,7 +130,7 @@ class Answer:
 
 
 def checked(device: Device, *, verify: bool) -> Verdicts:
-    with Files(device.root) as files, State.in_memory(device.folder.database) as state:
+    with Files(device.root, device.mounts) as files, State.in_memory(device.folder.database) as state:
         return check(files, state.load_base(), Table(device.space), verify=verify)  # type: ignore[arg-type]
 
 
@@ -140,3 +140,13 @@ def test_a_check_with_verify_reads_every_file(one: Device) -> None:
     assert checked(one, verify=False).current == 2
     verdicts = checked(one, verify=True)
     assert (verdicts.current, verdicts.modified) == (1, ["a"])
+
+
+def test_a_check_passes_over_what_is_mounted_over_the_folder(one: Device) -> None:
+    mounts = one.mounts = PretendedMounts(one.root)
+    agreed({"a": b"a", "data/b": b"b"}, one)
+    mounts.mount("disk", "data")
+    one.write("data/b", b"of another disk")
+    verdicts = checked(one, verify=True)
+    assert (verdicts.current, verdicts.modified, verdicts.unknown) == (1, [], [])
+    assert [problem.path for problem in verdicts.problems] == ["data"]
