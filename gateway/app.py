@@ -30,6 +30,7 @@ from gateway.readiness import Readiness
 from gateway.requests import Requests
 from gateway.services import Services
 from gateway.wellknown import JWKS_SECONDS, Jwks
+from runtime.drain import Drain
 
 API: Final = "/v1"
 
@@ -45,6 +46,8 @@ class Parts:
     """How long a JSON body may take to arrive."""
     jwks: Jwks
     readiness: Readiness
+    drain: Drain
+    """Ends the streams of events."""
     services: Services
     contents: Contents
     archives: Archives
@@ -80,6 +83,7 @@ def application(parts: Parts) -> FastAPI:
     app.state.contents = parts.contents
     app.state.archives = parts.archives
     app.state.addresses = parts.addresses
+    app.state.drain = parts.drain
     app.state.public_url = parts.public_url
     app.include_router(api.router(), prefix=API)
     app.router.routes.extend(_system(parts, app))

@@ -169,6 +169,10 @@ def _size(node: Node) -> int:
     return node.content.size if node.content is not None and node.kind is NodeKind.FILE else 0
 
 
+class CutShort(Exception):
+    """What an archive is made of is not read to its end."""
+
+
 class _Bridge:
     """Lets a thread wait for what the event loop does, until it is stopped."""
 
@@ -178,7 +182,9 @@ class _Bridge:
         self._stopped = False
 
     def iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
-        """The items of `source`, in a thread."""
+        """The items of `source`, in a thread. CutShort if they do not come to their end: never a quiet one, after
+        which the archive would be finished and look complete.
+        """
         end = object()
 
         async def following() -> T | object:
@@ -189,10 +195,11 @@ class _Bridge:
             try:
                 item = self._waiting.result()
             except CancelledError:
-                return
+                raise CutShort from None
             if item is end:
                 return
             yield item  # type: ignore[misc]  # it is a T, since it is not the end
+        raise CutShort
 
     def stop(self) -> None:
         """Nobody wants more: what is waited for is given up."""

@@ -23,6 +23,7 @@ from gateway.settings import Settings
 from gateway.wellknown import Jwks, endpoints
 from runtime import aws
 from runtime.channel import aio_channel
+from runtime.drain import Drain
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -49,6 +50,7 @@ class Gateway:
 
     app: ASGIApp
     readiness: Readiness
+    drain: Drain
 
 
 @asynccontextmanager
@@ -80,7 +82,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
         budget = Budget(settings.content_memory_bytes)
         metrics.CONTENT_MEMORY.set_function(budget.taken)
         readiness = Readiness({"auth": HealthyPeer(auth, "auth"), "metadata": HealthyPeer(metadata, "metadata")})
-        contents = Contents(adapters.objects, budget)
+        contents, drain = Contents(adapters.objects, budget), Drain()
         app = application(
             Parts(
                 endpoints=endpoints(settings, region=adapters.region),
@@ -88,6 +90,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
                 request_seconds=settings.request_seconds,
                 jwks=Jwks(AuthKeys(auth)),
                 readiness=readiness,
+                drain=drain,
                 services=Services.over(auth=auth, metadata=metadata, notify=notify),
                 contents=contents,
                 archives=Archives(contents, threads),
@@ -97,4 +100,4 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
                 upload_memory=settings.upload_memory_bytes,
             )
         )
-        yield Gateway(app, readiness)
+        yield Gateway(app, readiness, drain)

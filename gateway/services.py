@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.errors import InvalidArgument
+from core.errors import InvalidArgument, Unavailable
 from core.tree import Node
 from runtime.errors import translated
 from syncline.auth.v1 import auth_pb2
@@ -70,12 +70,13 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
 
 
 async def stream(method: Callable[..., Any], request: Any, *, token: str) -> AsyncGenerator[Any, None]:
-    """The answers of an rpc that streams; closing the iterator ends the call."""
+    """The answers of an rpc whose stream is never complete, so that its end is an error; closing ends the call."""
     call = method(request, metadata=_metadata(token, ""), timeout=None)
     try:
         with translated():
             async for answer in call:
                 yield answer
+        raise Unavailable("the service ended the stream; open it again")
     finally:
         call.cancel()
 

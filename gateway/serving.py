@@ -81,7 +81,7 @@ async def run(gateway: Gateway, settings: Settings) -> None:
 
 @asynccontextmanager
 async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
-    """Serve, and yield the address. At the end: not ready, wait, then let requests in flight finish."""
+    """Serve, and yield the address. At the end: not ready, wait, end events, then let requests in flight finish."""
     listener = _listen(settings.listen)
     config = uvicorn.Config(
         gateway.app,
@@ -105,6 +105,7 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
     finally:
         gateway.readiness.drain()
         await asyncio.sleep(settings.drain_seconds)
+        gateway.drain.begin()
         server.should_exit = True
         await serving
 

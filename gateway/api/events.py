@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
@@ -16,6 +16,7 @@ from core.limits import MAX_WATCHED
 from gateway.api.caller import Behind, Signed
 from gateway.api.identifiers import TextId
 from gateway.services import ask, stream
+from runtime.drain import Drain
 from syncline.auth.v1 import auth_pb2
 from syncline.notify.v1 import notify_pb2
 
@@ -23,14 +24,20 @@ router: Final = APIRouter(tags=["events"])
 
 
 class Events(StreamingResponse):
-    """A stream of events. The first one says that from now on no change goes unannounced."""
+    """A stream of events. The first one says that from now on no change goes unannounced.
+
+    It is never complete: where it is ended here, the last event is `problem` and says why.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, first: notify_pb2.WatchResponse, rest: AsyncGenerator[notify_pb2.WatchResponse, None]) -> None:
+    def __init__(
+        self, first: notify_pb2.WatchResponse, rest: AsyncGenerator[notify_pb2.WatchResponse, None], drain: Drain
+    ) -> None:
         super().__init__((), headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         self._first = first
         self._rest = rest
+        self._drain = drain
 
     async def stream_response(self, send: Send) -> None:
         """See StreamingResponse."""
@@ -38,10 +45,11 @@ class Events(StreamingResponse):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._tell(send, self._first)
             try:
-                async for message in self._rest:
+                async for message in self._drain.until(self._rest):
                     await self._tell(send, message)
-            except SynclineError:  # the browser comes again by itself, and then learns what is wrong
-                pass
+            except SynclineError as error:
+                body = _event("problem", {"reason": error.reason, "detail": str(error)})
+                await send({"type": "http.response.body", "body": body, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _tell(self, send: Send, message: notify_pb2.WatchResponse) -> None:
@@ -58,12 +66,14 @@ class Events(StreamingResponse):
     response_class=Events,
     responses={
         200: {
-            "description": "Events `doorbell` and `heartbeat`, until the client goes.",
+            "description": "Events `doorbell` and `heartbeat`, until the client goes. Where the server ends it, "
+            "the last event is `problem`; from then on changes go unannounced.",
             "content": {"text/event-stream": {"schema": {"type": "string"}}},
         }
     },
 )
 async def watch(
+    request: Request,
     caller: Signed,
     services: Behind,
     space: Annotated[
@@ -78,8 +88,8 @@ async def watch(
     if not space:
         raise InvalidArgument("there is no space to watch")
     rest = stream(services.notify.Watch, notify_pb2.WatchRequest(space_ids=space), token=caller.token)
-    first = await anext(rest, None)  # what fails at once still has a status to say so
-    return Events(first or notify_pb2.WatchResponse(), rest)
+    first = await anext(rest)  # what fails at once still has a status to say so
+    return Events(first, rest, request.app.state.drain)
 
 
 def _event(name: str, data: object) -> bytes:

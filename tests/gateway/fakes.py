@@ -26,7 +26,7 @@ from gateway.serving import running as serving
 from gateway.settings import Settings
 from runtime import context
 from runtime.context import Identity
-from runtime.server import App, Drain, running
+from runtime.server import App, running
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
 from syncline.metadata.v1 import metadata_pb2
@@ -188,7 +188,6 @@ async def services(world: World) -> AsyncIterator[tuple[str, str]]:
         name="metadata",
         mounts=[partial(add_MetadataServiceServicer_to_server, world.metadata)],
         verifier=world.metadata,
-        drain=Drain(),
     )
     async with running(auth) as auth_target, running(metadata) as metadata_target:
         yield auth_target, metadata_target

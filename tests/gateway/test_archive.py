@@ -15,7 +15,7 @@ import pytest
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId, new_request_id
 from core.tree import Content, Node, NodeKind
-from gateway.archive import Archives, walk
+from gateway.archive import Archives, CutShort, walk
 from gateway.content import Budget, Contents
 from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectUnreadable
@@ -66,6 +66,26 @@ async def archive(tree: Tree, *, budget: Budget | None = None, threads: int = 2)
     made = zipfile.ZipFile(io.BytesIO(whole))
     assert made.testzip() is None
     return made
+
+
+@pytest.mark.parametrize("size", [1000, 300_000], ids=["read ahead", "streamed"])
+async def test_an_archive_that_is_cut_short_does_not_look_complete(size):
+    """As when the process gives up what is under way: the part that was made must not get an end of its own."""
+
+    class GivenUp(InMemoryObjectSource):
+        async def read(self, space, digest, *, offset, length):
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+            return []
+
+    tree = Tree(GivenUp())
+    tree.folder("before")
+    tree.file("given up", b"x" * size)
+    tree.folder("after")
+    with pytest.raises(CutShort):
+        await archive(tree)
 
 
 async def test_a_tree_as_it_is():

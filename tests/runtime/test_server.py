@@ -23,9 +23,10 @@ from core.errors import Draining, Unauthenticated
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime import context, reflection
 from runtime.context import Identity, LinkScope
+from runtime.drain import Drain
 from runtime.errors import error_from_rpc
 from runtime.logs import structlog
-from runtime.server import App, Drain, background, build, running
+from runtime.server import App, background, build, running
 from runtime.settings import ServiceSettings
 from tests.runtime import echo
 

@@ -19,8 +19,9 @@ from core.errors import DeviceRevoked
 from core.identifiers import LinkId, NodeId, SpaceId, new_request_id, new_text_id
 from runtime.channel import aio_channel
 from runtime.context import Identity, LinkScope
+from runtime.drain import Drain
 from runtime.errors import error_from_rpc
-from runtime.server import Drain, running
+from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import Role
 from services.metadata.bootstrap import Adapters, bootstrap
