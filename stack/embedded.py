@@ -3,7 +3,8 @@
 It is ministack, which enforces signatures, roles, session and resource policies, with three additions without
 which our guarantees would not hold here as they do on AWS:
 
-- S3 knows the condition key `s3:if-none-match`, by which the bucket's policy refuses to overwrite objects.
+- S3 knows the condition keys by which the bucket's policy refuses to overwrite objects and to store what others could
+  not read, and by which metadata's role removes nothing but the bytes that it names.
 - Only the configured root credentials are root, and their signature is checked like any other. (Out of the box
   `test` and every number of twelve digits are root with any secret.)
 - Of its own HTTP interface only what reads is left, and only for programs, not for pages in a browser: a page
@@ -31,6 +32,11 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OWN_PATHS: Final = ("/_ministack/", "/_localstack/", "/health")
 _READABLE: Final = frozenset({"/_ministack/health", "/_ministack/ses/messages", "/_ministack/sqs/messages"})
+_CONDITIONS: Final = {
+    "s3:PutObject": ("if-none-match", "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class"),
+    "s3:DeleteObject": ("if-match",),
+}
+"""Headers of a request that are condition keys on AWS, and not in the emulator."""
 _KEEP_ALIVE_SECONDS: Final = 75
 _STOP_SECONDS: Final = 2
 
@@ -39,7 +45,7 @@ def main() -> None:
     """Serve until SIGTERM, then save the state."""
     # Not typed, and parts of it are replaced: modules as Any.
     emulator: Any = importlib.import_module("ministack.app")
-    _know_conditional_writes()
+    _know_s3_conditions()
     _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
     config = uvicorn.Config(
         _guarded(emulator.app),
@@ -62,7 +68,7 @@ def _end(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _know_conditional_writes() -> None:
+def _know_s3_conditions() -> None:
     actions: Any = importlib.import_module("ministack.core.iam_actions")
     known = actions.s3_service_context
 
@@ -71,9 +77,12 @@ def _know_conditional_writes() -> None:
         action: str, query: Any, path: str = "", headers: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
         context: dict[str, Any] = known(action, query, path, headers)
+        for name in _CONDITIONS.get(action, ()):
+            if value := (headers or {}).get(name, "").strip():
+                context[f"s3:{name}"] = value
         # S3 takes only `*` for a PUT; the emulator would take an ETag, which permits overwriting.
-        if action == "s3:PutObject" and (headers or {}).get("if-none-match", "").strip() == "*":
-            context["s3:if-none-match"] = "*"
+        if context.get("s3:if-none-match", "*") != "*":
+            del context["s3:if-none-match"]
         return context
 
     actions.s3_service_context = s3_service_context

@@ -316,7 +316,10 @@ class WantedObjects(Given):
 
 
 class Upload(Told):
-    """How to upload an object, straight to S3 and with exactly these headers; nothing if it is stored already."""
+    """How to upload an object, straight to S3 and with exactly these headers; nothing if it is stored already.
+
+    What is `stored` is sealed as a single block. Seal a pack or a manifest all the same.
+    """
 
     sha256: str
     stored: bool
@@ -356,7 +359,10 @@ class StoredObjects(Given):
 
 
 class Sealed(Told):
-    """One verdict for each object: SEALED, or why it is not."""
+    """One verdict for each object: SEALED, or why it is not.
+
+    On OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH ask for another address and upload the object again.
+    """
 
     verdicts: list[str]
 

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.blocks import Digest
+from core.blocks import Digest, MalformedManifest
 from core.errors import Contended, NoSuchRequest, RequestIdReused, RequestTooLarge, Unavailable
 from core.identifiers import NodeId, RequestId, created_node_id
 from core.tree import (
@@ -25,6 +25,7 @@ from core.tree import (
     Mutation,
     Node,
     Result,
+    UpdateContent,
     Verdict,
 )
 from runtime import traces
@@ -81,6 +82,32 @@ class _Decided:
         return any(result.verdict is Verdict.ACCEPTED for result in self.commit.results)
 
 
+_OBJECTS_REFUSED = frozenset(
+    {
+        Verdict.OBJECT_MISSING,
+        Verdict.OBJECT_NOT_SEALED,
+        Verdict.BLOCK_OUT_OF_BOUNDS,
+        Verdict.BLOCK_NOT_IN_PACK,
+        Verdict.MANIFEST_INVALID,
+    }
+)
+"""Verdicts that may follow from what is not proven."""
+
+
+def _objects_of(mutation: Mutation) -> set[Digest]:
+    """The objects that a mutation's content names."""
+    content = mutation.content if isinstance(mutation, CreateNode | UpdateContent) else None
+    if content is None:
+        return set()
+    if content.manifest_object:
+        return {Digest(content.manifest_object)}
+    try:
+        content.manifest.check()
+    except MalformedManifest:
+        return set()
+    return set(content.manifest.object_digests())
+
+
 class Draft:
     """The tree as it will be when the decisions made so far are appended: the view with these on top."""
 
@@ -127,7 +154,7 @@ class Draft:
         return self._versions[node, number]
 
     def object(self, digest: Digest) -> Sealed | Unsealed:
-        found = self._objects.remembered(self._view.space, digest) or self._looked.get(digest)
+        found = self._looked.get(digest) or self._objects.remembered(self._view.space, digest)
         if found is None:
             self.missing.objects.add(digest)
             raise NotLoaded
@@ -138,6 +165,13 @@ class Draft:
         try:
             result = decide(self, mutation, at)
         except NotLoaded:
+            result = None
+        if result is not None and result.verdict in _OBJECTS_REFUSED:
+            # Another process may have proven more of the objects than is remembered here.
+            unseen = _objects_of(mutation) - self._looked.keys()
+            self.missing.objects |= unseen
+            result = None if unseen else result
+        if result is None:
             if isinstance(mutation, CreateNode):
                 self._undecided.add(at.new_id)
             return None

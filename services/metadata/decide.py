@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.blocks import DIGEST_BYTES, MAX_INLINE_BLOCKS, BlockRef, Digest, MalformedManifest
+from core.blocks import MAX_INLINE_BLOCKS, BlockRef, Digest, MalformedManifest
 from core.identifiers import ROOT, NodeId
 from core.names import MAX_PATH_BYTES, RESERVED_AT_ROOT, name_problem
 from core.tree import (
@@ -287,7 +286,7 @@ def _manifest_refused(tree: Tree, content: Content) -> Verdict | None:
             return Verdict.MANIFEST_INVALID
         sealed = tree.object(Digest(content.manifest_object))
         if isinstance(sealed, Unsealed):
-            return Verdict.OBJECT_NOT_SEALED if sealed.stored else Verdict.OBJECT_MISSING
+            return _unsealed(sealed)
         return None if sealed.content_size == content.size else Verdict.MANIFEST_INVALID
     manifest = content.manifest
     try:
@@ -318,21 +317,18 @@ def _look(tree: Tree, digest: Digest) -> Sealed | Unsealed | None:
         return None
 
 
-def block_refused(ref: BlockRef, sealed: Sealed | Unsealed) -> Verdict | None:
+def _unsealed(found: Unsealed) -> Verdict:
+    return Verdict.OBJECT_NOT_SEALED if found.stored else Verdict.OBJECT_MISSING
+
+
+def block_refused(ref: BlockRef, found: Sealed | Unsealed) -> Verdict | None:
     """Why a block does not lie where the manifest says; None if it is proven to."""
-    if isinstance(sealed, Unsealed):
-        return Verdict.OBJECT_NOT_SEALED if sealed.stored else Verdict.OBJECT_MISSING
-    if ref.offset + ref.length > sealed.size:
+    if isinstance(found, Unsealed):
+        return _unsealed(found)
+    if ref.offset + ref.length > found.size:
         return Verdict.BLOCK_OUT_OF_BOUNDS
-    if sealed.content_size is not None:
-        return Verdict.MANIFEST_INVALID
-    if not sealed.offsets:
-        whole = ref.offset == 0 and ref.length == sealed.size
-        if not whole:
-            return Verdict.BLOCK_OUT_OF_BOUNDS
+    if ref.offset == 0 and ref.length == found.size:
         return None if ref.digest == ref.object else Verdict.MANIFEST_INVALID
-    i = bisect_left(sealed.offsets, ref.offset)
-    if i == len(sealed.offsets) or sealed.offsets[i] != ref.offset or sealed.lengths[i] != ref.length:
-        return Verdict.BLOCK_NOT_IN_PACK
-    proven = sealed.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
-    return None if proven == ref.digest else Verdict.BLOCK_NOT_IN_PACK
+    if not found.offsets:
+        return Verdict.BLOCK_OUT_OF_BOUNDS
+    return None if found.block(ref.offset, ref.length) == ref.digest else Verdict.BLOCK_NOT_IN_PACK

@@ -9,7 +9,7 @@
 | VERSION | `S#{space}#V#{node}` | `{version:020}` | `node`: the serialised state whose version it was |
 | TRASH | `S#{space}#T` | `{node}` | `deleted`: false in a tombstone; `seq` |
 | REQUEST | `S#{space}#R` | `{request}` | `seq` of the entry that answered it |
-| OBJECT | `S#{space}#O` | `{sha256}` | `size`; of a pack `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at` |
+| OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, when something was last proven; `revision`, how often something was added, absent for never |
 
 Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, but `expires_at` is in seconds, since it
 is DynamoDB's time to live: tombstones go after a week, requests after 30 days. All reads are consistent, except
@@ -80,6 +80,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.02
 
 _DIRTY: Final = {"S": "DIRTY"}
 _CONDITION_FAILED: Final = "ConditionalCheckFailed"
+_CONFLICT: Final = "TransactionConflictException"
 _PASSING_REASONS: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 # Conditions.
@@ -328,9 +329,33 @@ class DynamoObjectIndex:
     async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
         """See ObjectIndex."""
         now_ms = int(self._clock() * 1000)
-        await _all(
-            self._items.writes([_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items()])
-        )
+        new = [_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items()]
+        recorded = {Digest(bytes.fromhex(_text(item, "sk"))) for item in await self._items.put_new(new)}
+        await _all(partial(self._add, space, digest, objects[digest], now_ms) for digest in recorded)
+
+    async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int) -> None:
+        """Add to a record that is there; if somebody else does so at this moment, then to theirs."""
+        found: Mapping[str, Any] | None = await self._items.get(_object_key(space, digest))
+        for pause in _pauses():
+            assert found is not None, "what is sealed stays sealed"
+            before = _sealed(found)
+            if before.proves(proven):
+                return
+            revision = _int(found, "revision") if "revision" in found else 0
+            item = _object_item(space, digest, before.with_all_of(proven), now_ms, revision=revision + 1)
+            not_changed = "revision = :revision" if revision else "attribute_not_exists(revision)"
+            values = {":revision": _n(revision)} if revision else None
+            try:
+                await self._items.put(item, not_changed, values, found=True)
+            except ClientError as error:
+                if _is_condition(error):
+                    found = found_item(error)
+                elif error_code(error) != _CONFLICT:
+                    raise
+            else:
+                return
+            await asyncio.sleep(pause)
+        raise _overloaded()
 
 
 # ---- the table, whatever is in it
@@ -425,49 +450,59 @@ class _Items:
 
     def writes_of_newer(self, items: Sequence[Item]) -> list[Call]:
         """Calls that write items of distinct keys that have a `seq`, each only over an older one."""
-        if len(items) <= _FEW:
-            return [partial(self._put_newer, item) for item in items]
-        return [partial(self._put_newer_together, batch) for batch in _batches(items, count=_ITEMS_PER_TRANSACTION)]
+        return self._conditional_writes([self._put_if(item, _NEWER, {":seq": item["seq"]}) for item in items], [])
 
-    async def _put_newer(self, item: Item) -> None:
+    async def put_new(self, items: Sequence[Item]) -> list[Item]:
+        """Write those items of distinct keys whose key the table does not hold yet; the others are returned."""
+        held: list[Item] = []
+        await _all(self._conditional_writes([self._put_if(item, _NEW) for item in items], held))
+        return held
+
+    def _put_if(self, item: Item, condition: str, values: Item | None = None) -> Item:
+        """A put as a transaction has it and as PutItem takes it."""
+        arguments: Item = {"ExpressionAttributeValues": values} if values else {}
+        return {"TableName": self._table, "Item": item, "ConditionExpression": condition, **arguments}
+
+    def _conditional_writes(self, puts: Sequence[Item], refused: list[Item]) -> list[Call]:
+        """Calls that carry out independent puts; the items of those whose condition fails are added to `refused`."""
+        if len(puts) <= _FEW:
+            return [partial(self._put_conditionally, put, refused) for put in puts]
+        batches = _batches(puts, count=_ITEMS_PER_TRANSACTION, item_of=lambda put: put["Item"])
+        return [partial(self._put_together, batch, refused) for batch in batches]
+
+    async def _put_conditionally(self, put: Item, refused: list[Item]) -> None:
         for pause in _pauses():
             try:
-                await self.put(item, _NEWER, {":seq": item["seq"]})
+                with _translated():
+                    await self._client.put_item(**put)
             except ClientError as error:
                 if _is_condition(error):
+                    refused.append(put["Item"])
                     return
-                if error_code(error) != "TransactionConflictException":
+                if error_code(error) != _CONFLICT:
                     raise
             else:
                 return
             await asyncio.sleep(pause)
         raise _overloaded()
 
-    async def _put_newer_together(self, items: Sequence[Item]) -> None:
+    async def _put_together(self, puts: Sequence[Item], refused: list[Item]) -> None:
         """In a transaction, not because they belong together, but because no other batch has conditions."""
-        left = items
+        left = puts
         for pause in _pauses():
-            reasons = await self._cancelled([self._newer(item) for item in left])
-            left = [item for item, reason in zip(left, reasons, strict=True) if reason != _CONDITION_FAILED]
+            reasons = await self._cancelled([{"Put": put} for put in left])
+            if not reasons:
+                return
+            refused += [put["Item"] for put, reason in zip(left, reasons, strict=True) if reason == _CONDITION_FAILED]
+            left = [put for put, reason in zip(left, reasons, strict=True) if reason != _CONDITION_FAILED]
             if not left:
                 return
             if not _PASSING_REASONS.isdisjoint(reasons):
                 await asyncio.sleep(pause)
         raise _overloaded()
 
-    def _newer(self, item: Item) -> Item:
-        return {
-            "Put": {
-                "TableName": self._table,
-                "Item": item,
-                "ConditionExpression": _NEWER,
-                "ExpressionAttributeValues": {":seq": item["seq"]},
-            }
-        }
-
     async def _cancelled(self, writes: Sequence[Item]) -> Sequence[str]:
-        """Carry out a transaction; why it was cancelled, for each write. _CONDITION_FAILED for all if it was not:
-        nothing is left to do then either."""
+        """Carry out a transaction; why it was cancelled, for each write, and nothing if it was not."""
         try:
             with _translated():
                 await self._client.transact_write_items(TransactItems=writes)
@@ -476,10 +511,10 @@ class _Items:
                 raise
             answer: Mapping[str, Any] = error.response
             reasons = [reason.get("Code", "None") for reason in answer.get("CancellationReasons", [])]
-            if not {"None", _CONDITION_FAILED, *_PASSING_REASONS}.issuperset(reasons):
+            if not reasons or not {"None", _CONDITION_FAILED, *_PASSING_REASONS}.issuperset(reasons):
                 raise
             return reasons
-        return [_CONDITION_FAILED] * len(writes)
+        return []
 
 
 async def _all(calls: Iterable[Call]) -> None:
@@ -501,11 +536,14 @@ async def _all(calls: Iterable[Call]) -> None:
     raise failure
 
 
-def _batches(items: Iterable[Item], *, count: int) -> Iterator[list[Item]]:
+def _batches(
+    items: Iterable[Item], *, count: int, item_of: Callable[[Item], Item] = lambda item: item
+) -> Iterator[list[Item]]:
+    """Groups that one call may carry; `item_of` says which part of each counts as its size."""
     batch: list[Item] = []
     total = 0
     for item in items:
-        size = _size(item)
+        size = _size(item_of(item))
         if batch and (len(batch) == count or total + size > _BYTES_PER_CALL):
             yield batch
             batch, total = [], 0
@@ -714,8 +752,10 @@ def _marks(state: SpaceState) -> Item:
     return {"M": {process: _n(until) for process, until in state.marks.items()}}
 
 
-def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int) -> Item:
+def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int, *, revision: int = 0) -> Item:
     item = {**_object_key(space, digest), "size": _n(sealed.size), "verified_at": _n(now_ms)}
+    if revision:
+        item["revision"] = _n(revision)
     if sealed.offsets:
         item |= {
             "blocks": _b(sealed.blocks),
@@ -727,7 +767,7 @@ def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int) ->
     return item
 
 
-def _sealed(item: Item) -> Sealed:
+def _sealed(item: Mapping[str, Any]) -> Sealed:
     content_size = _int(item, "content_size") if "content_size" in item else None
     if "offsets" not in item:
         return Sealed(_int(item, "size"), content_size=content_size)

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
-from core.blocks import Digest
+from core.blocks import MAX_OBJECT_BYTES, Digest
 from core.identifiers import NodeId, RequestId, SpaceId
 from core.tree import Node, Version
 from services.metadata.journal import NameKey, Projection
@@ -188,24 +188,40 @@ class MemoryTable:
 
 
 class MemoryObjects:
-    """Object index and storage."""
+    """Object index and storage. What is in `unchecked` was put without a SHA-256."""
 
     def __init__(self) -> None:
         self.index: dict[tuple[SpaceId, Digest], Sealed] = {}
         self.stored: dict[tuple[SpaceId, Digest], bytes] = {}
+        self.unchecked: set[tuple[SpaceId, Digest]] = set()
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         return {digest: self.index[space, digest] for digest in objects if (space, digest) in self.index}
 
     async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
-        self.index.update({(space, digest): sealed for digest, sealed in objects.items()})
+        for digest, sealed in objects.items():
+            before = self.index.get((space, digest))
+            self.index[space, digest] = before.with_all_of(sealed) if before else sealed
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         data = self.stored.get((space, digest))
-        return None if data is None else StoredObject(len(data), Digest(hashlib.sha256(data).digest()))
+        if data is None:
+            return None
+        sha256 = None if (space, digest) in self.unchecked else Digest(hashlib.sha256(data).digest())
+        return StoredObject(len(data), sha256, _etag(data))
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
-        return self.stored.get((space, digest))
+        data = self.stored.get((space, digest))
+        return None if data is None or len(data) > MAX_OBJECT_BYTES else data
+
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
+        data = self.stored.get((space, digest))
+        if data is not None and _etag(data) == etag:
+            del self.stored[space, digest]
+
+
+def _etag(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 class MemoryTopic:

@@ -34,3 +34,6 @@ ANNOUNCED: Final = Counter("syncline_announcements", "Messages published.")
 TAKEN_OVER: Final = Counter("syncline_spaces_taken_over", "Spaces that another process left behind unfinished.")
 
 SEALED: Final = Counter("syncline_objects_declared", "Objects that were to be proven, by verdict.", ["verdict"])
+REMOVED: Final = Counter(
+    "syncline_objects_removed", "Uploaded objects that were removed, since their bytes were wrong."
+)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from core.blocks import Digest
+from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, Digest
 from core.identifiers import NodeId, RequestId, SpaceId
 from core.tree import Node, Version
 from services.metadata.journal import NameKey, Projection
 
 BYTES_READ_BACK: Final = 1_000_000
 """Of entries, after which one call that reads the journal backwards ends; what DynamoDB reads at once."""
+MAX_SEALED_ENTRIES: Final = 9000
+"""Blocks within one object that are kept as proven: what an item of DynamoDB holds, more than two full packs."""
+assert 2 * MAX_PACK_ENTRIES <= MAX_SEALED_ENTRIES
 
 
 class EntryTaken(Exception):
@@ -123,10 +127,12 @@ class TreeTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A proven object: its size in bytes, and what it holds.
+    """All that is proven of an object of `size` bytes. An object can be several things at once.
 
-    A pack has `offsets`, `lengths` and `blocks` (packed digests) of its entries, ascending. A manifest object has
-    the size of the content that it describes in `content_size`. A single block has neither.
+    Its bytes have the SHA-256 that it is named by, so the whole object is always a proven block. `offsets`, `lengths`
+    and `blocks` (packed digests) are the proven blocks within it, ascending by offset, then by length; those of
+    different packs over the same bytes may overlap. `content_size` is the size in bytes of the content that the object
+    describes if it is proven to be a serialised manifest.
     """
 
     size: int
@@ -135,33 +141,78 @@ class Sealed:
     blocks: bytes = b""
     content_size: int | None = None
 
+    def block(self, offset: int, length: int) -> bytes | None:
+        """The digest of the proven block that lies there within the object; None if none is."""
+        first = bisect_left(self.offsets, offset)
+        at = bisect_left(self.lengths, length, first, bisect_right(self.offsets, offset, first))
+        if at == len(self.offsets) or (self.offsets[at], self.lengths[at]) != (offset, length):
+            return None
+        return self.blocks[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]
+
+    def proves(self, other: Sealed) -> bool:
+        """Whether this says everything of the object that `other` says."""
+        return (
+            self.size == other.size
+            and (other.content_size is None or other.content_size == self.content_size)
+            and all(self.block(*where) == digest for where, digest in other._entries().items())
+        )
+
+    def with_all_of(self, other: Sealed) -> Sealed:
+        """What this and `other` say together; of more than MAX_SEALED_ENTRIES blocks, all of `other`'s."""
+        if other.proves(self):
+            return other
+        entries = other._entries()
+        room = MAX_SEALED_ENTRIES - len(entries)
+        kept = [item for item in self._entries().items() if item[0] not in entries][:room]
+        entries = dict(kept) | entries
+        places = sorted(entries)
+        return Sealed(
+            self.size,
+            tuple(offset for offset, _ in places),
+            tuple(length for _, length in places),
+            b"".join(entries[place] for place in places),
+            self.content_size if other.content_size is None else other.content_size,
+        )
+
+    def _entries(self) -> dict[tuple[int, int], bytes]:
+        digests = (self.blocks[at : at + DIGEST_BYTES] for at in range(0, len(self.blocks), DIGEST_BYTES))
+        return dict(zip(zip(self.offsets, self.lengths, strict=True), digests, strict=True))
+
 
 class ObjectIndex(Protocol):
-    """Which objects of a space are proven."""
+    """Which objects of a space are proven, and to be what."""
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         """The sealed ones among `objects`. Consistent."""
 
     async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
-        """Record proven objects. Idempotent."""
+        """Add what is proven to what is recorded (`Sealed.with_all_of`). Idempotent, and right under concurrency."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What storage says about an object: bytes, and the SHA-256 that storage itself computed when it was put."""
+    """What storage says about an object: bytes, and the SHA-256 that storage itself computed when it was put.
+
+    `sha256` is None if storage computed none of the whole object. `etag` tells these bytes from any others that are
+    stored under the same key.
+    """
 
     size: int
     sha256: Digest | None
+    etag: str = field(default="", compare=False)
 
 
 class ObjectStorage(Protocol):
-    """The bytes of objects, read only to prove them."""
+    """The bytes of objects: read to prove them, and removed where they are not what their key says."""
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         """None if the object is not in this space."""
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
         """All bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space."""
+
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
+        """Remove the object if it has this etag; whatever else is there stays."""
 
 
 class Topic(Protocol):

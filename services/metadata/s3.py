@@ -24,6 +24,8 @@ _MISSING: Final = frozenset({"NoSuchKey", "404"})
 """Of a GET; of a HEAD, which has no body and so only a status."""
 _HIDDEN: Final = frozenset({"AccessDenied", "403"})
 """What a missing key looks like to a role that may not list the bucket."""
+_OTHER_BYTES: Final = frozenset({"NoSuchKey", "404", "PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+"""What S3 says to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
 
 log = structlog.get_logger()
 
@@ -48,7 +50,7 @@ class S3Storage:
             if _is_missing(error, key):
                 return None
             raise
-        return StoredObject(answer["ContentLength"], _checksum(answer))
+        return StoredObject(answer["ContentLength"], _checksum(answer), answer["ETag"])
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
         """See ObjectStorage."""
@@ -64,6 +66,18 @@ class S3Storage:
             if _is_missing(error, key):
                 return None
             raise
+
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
+        """See ObjectStorage. An object that this role may not remove stays too."""
+        key = object_key(space, digest)
+        try:
+            with translated("S3"):
+                await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)
+        except ClientError as error:
+            if error_code(error) in _HIDDEN:
+                log.warning("object_not_removed", key=key, hint="the role lacks s3:DeleteObject; deploy data.yaml")
+            elif error_code(error) not in _OTHER_BYTES:
+                raise
 
 
 def _is_missing(error: ClientError, key: str) -> bool:

@@ -148,6 +148,53 @@ async def test_an_object_is_never_overwritten(holder_of: Any) -> None:
         assert await editor.get(A, b"once") == b"once"
 
 
+@pytest.mark.parametrize(
+    ("unreadable", "harmless"),
+    [
+        ({"StorageClass": "GLACIER"}, {"StorageClass": "STANDARD"}),
+        ({"ServerSideEncryption": "aws:kms"}, {"ServerSideEncryption": "AES256"}),
+        ({"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}, {}),
+    ],
+    ids=["archived", "another key", "the customer's key"],
+)
+async def test_nothing_is_stored_that_others_cannot_read(
+    holder_of: Any, unreadable: dict[str, str], harmless: dict[str, str]
+) -> None:
+    data = repr(unreadable).encode()
+    async with holder_of(A) as editor:
+        assert await refusal(editor.put(A, data, condition={"IfNoneMatch": "*"} | unreadable)) == DENIED
+        await editor.put(A, data, condition={"IfNoneMatch": "*"} | harmless)
+        assert await editor.get(A, data) == data
+
+
+async def test_metadata_removes_nothing_but_the_bytes_that_it_names(aws: EmbeddedAws, holder_of: Any) -> None:
+    metadata = await aws.assume(aws.resources.metadata_role_arn)
+    async with holder_of(A) as editor, aws.client("s3", metadata) as s3:
+        stored = await editor.put(A, b"wrong")
+        where = {"Bucket": editor.bucket, "Key": key(A, b"wrong")}
+        assert await refusal(Holder(s3, editor.bucket).delete(A, b"wrong")) == DENIED
+        assert await refusal(Holder(s3, editor.bucket).put(A, b"own")) == DENIED
+        other = '"0123456789abcdef0123456789abcdef"'
+        assert await refusal(s3.delete_object(**where, IfMatch=other)) == (412, "PreconditionFailed")
+        assert await refusal(editor.s3.delete_object(**where, IfMatch=stored["ETag"])) == DENIED
+        assert await editor.get(A, b"wrong") == b"wrong"
+        outside = {"Bucket": editor.bucket, "Key": "spaces/elsewhere", "IfMatch": stored["ETag"]}
+        assert await refusal(s3.delete_object(**outside)) == DENIED
+        await s3.delete_object(**where, IfMatch=stored["ETag"])
+        status, _ = await refusal(Holder(s3, editor.bucket).head(A, b"wrong"))
+        assert status == HTTPStatus.NOT_FOUND
+
+
+@pytest.mark.parametrize("role", ["auth_role_arn", "notify_role_arn", "gateway_role_arn"])
+async def test_nobody_but_metadata_removes_objects(aws: EmbeddedAws, holder_of: Any, role: str) -> None:
+    held = await aws.assume(getattr(aws.resources, role))
+    async with holder_of(A) as editor, aws.client("s3", held) as s3:
+        data = role.encode()
+        stored = await editor.put(A, data)
+        where = {"Bucket": editor.bucket, "Key": key(A, data)}
+        assert await refusal(s3.delete_object(**where, IfMatch=stored["ETag"])) == DENIED
+
+
 async def test_bytes_that_are_not_what_they_claim_are_not_stored(holder_of: Any) -> None:
     async with holder_of(A) as editor:
         wrong = editor.put(A, b"sent", claimed=b"claimed")

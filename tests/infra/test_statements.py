@@ -103,6 +103,21 @@ USES: Mapping[tuple[str, str, str], Any] = {
     ("data", "ContentBucketPolicy", "TlsOnly"): "the emulator has no TLS; test_template.py holds the statement",
     (
         "data",
+        "ContentBucketPolicy",
+        "NoKeysOfCustomers",
+    ): test_enforcement.test_nothing_is_stored_that_others_cannot_read,
+    (
+        "data",
+        "ContentBucketPolicy",
+        "OnlyTheBucketsEncryption",
+    ): test_enforcement.test_nothing_is_stored_that_others_cannot_read,
+    (
+        "data",
+        "ContentBucketPolicy",
+        "OnlyStandardStorage",
+    ): test_enforcement.test_nothing_is_stored_that_others_cannot_read,
+    (
+        "data",
         "ChangesTopicPolicy",
         "MetadataAnnounces",
     ): test_deploy.test_changes_reach_the_mail_queue_as_they_were_published,
@@ -116,6 +131,11 @@ USES: Mapping[tuple[str, str, str], Any] = {
     ("data", "AuthRole", "Transfer"): test_enforcement.test_only_auth_issues_credentials_of_a_space,
     ("data", "MetadataRole", "Metadata"): test_deploy.test_the_sweeper_finds_dirty_spaces_by_the_sparse_index,
     ("data", "MetadataRole", "VerifyObjects"): "sealing, in tests/contract/metadata/test_object_storage.py",
+    (
+        "data",
+        "MetadataRole",
+        "RemoveWrongObjects",
+    ): test_enforcement.test_metadata_removes_nothing_but_the_bytes_that_it_names,
     ("data", "MetadataRole", "MissingObjectsAreNotFound"): "sealing, in tests/contract/metadata/test_object_storage.py",
     ("data", "MetadataRole", "Announce"): test_deploy.test_changes_reach_the_mail_queue_as_they_were_published,
     ("data", "NotifyRole", "Notify"): "preferences and claims, in tests/services/notify/test_end_to_end.py",

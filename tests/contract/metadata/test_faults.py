@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 from core.errors import Unavailable
-from core.identifiers import ROOT
+from core.identifiers import ROOT, new_request_id
 from services.metadata import dynamodb
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.journal import Projection
@@ -108,10 +108,10 @@ async def test_unprocessed_keys_and_items_are_asked_for_again(client, embedded, 
         answer = await call(RequestItems={name: {**asked, "Keys": items[:done]} if reading else items[:done]})
         return {**answer, field: left}
 
-    index = DynamoObjectIndex(interposed(client, halves), table=embedded.table)
-    sealed = {digest(str(i)): Sealed(i) for i in range(8)}
-    await index.seal(space, sealed)
-    assert await index.sealed(space, sealed) == sealed
+    table = DynamoTable(interposed(client, halves), table=embedded.table)
+    answered = {new_request_id(): i for i in range(8)}
+    await table.project(space, Projection(1, requests=answered))
+    assert (await table.rows(space, requests=answered)).requests == answered
     assert calls > 8
 
 
@@ -121,13 +121,56 @@ async def test_a_batch_of_which_nothing_is_ever_done_is_unavailable(client, embe
         return {"Responses": {}, field: arguments["RequestItems"]}
 
     monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
-    index = DynamoObjectIndex(interposed(client, nothing), table=embedded.table)
+    table = DynamoTable(interposed(client, nothing), table=embedded.table)
+    request = new_request_id()
     with pytest.raises(Unavailable):
         await (
-            index.sealed(space, [digest("a")])
+            table.rows(space, requests=[request])
             if field == "UnprocessedKeys"
-            else index.seal(space, {digest("a"): Sealed(1)})
+            else table.project(space, Projection(1, requests={request: 1}))
         )
+
+
+async def test_what_two_processes_prove_of_one_object_at_once_is_all_recorded(client, embedded, space, monkeypatch):
+    """Between each reading of the record and its writing, another process adds to it."""
+    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    other = DynamoObjectIndex(client, table=embedded.table)
+    length = 0
+
+    def pack(length):
+        return Sealed(1000, (0,), (length,), digest(str(length)))
+
+    async def adding(operation, call, arguments):
+        nonlocal length
+        if operation == "put_item" and length < 5:
+            length += 1
+            await other.seal(space, {digest("a"): pack(length)})
+        return await call(**arguments)
+
+    index = DynamoObjectIndex(interposed(client, adding), table=embedded.table)
+    await index.seal(space, {digest("a"): Sealed(1000, (10,), (7,), digest("7"), content_size=9)})
+    lengths = (*range(1, 6), 7)
+    assert (await index.sealed(space, [digest("a")]))[digest("a")] == Sealed(
+        1000, (0, 0, 0, 0, 0, 10), lengths, b"".join(digest(str(length)) for length in lengths), content_size=9
+    )
+
+
+async def test_a_record_that_meets_a_transaction_is_added_to_again(client, embedded, space, monkeypatch):
+    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    conflicts = 3
+
+    async def conflicting(operation, call, arguments):
+        nonlocal conflicts
+        if operation == "put_item" and "revision" in arguments["Item"] and conflicts:
+            conflicts -= 1
+            raise refusal("TransactionConflictException")
+        return await call(**arguments)
+
+    index = DynamoObjectIndex(interposed(client, conflicting), table=embedded.table)
+    await index.seal(space, {digest("a"): Sealed(1000)})
+    await index.seal(space, {digest("a"): Sealed(1000, content_size=7)})
+    assert not conflicts
+    assert await index.sealed(space, [digest("a")]) == {digest("a"): Sealed(1000, content_size=7)}
 
 
 async def test_no_node_is_written_before_the_version_that_it_replaces(table, faults, space):

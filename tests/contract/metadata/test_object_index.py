@@ -1,9 +1,16 @@
 """What every object index owes."""
 
+import asyncio
+import itertools
+import struct
+
+import pytest
+
 from core.blocks import MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
 from core.identifiers import SpaceId, new_text_id
-from services.metadata.ports import Sealed
-from tests.contract.metadata.conftest import everywhere
+from services.metadata.dynamodb import DynamoObjectIndex
+from services.metadata.ports import MAX_SEALED_ENTRIES, Sealed
+from tests.contract.metadata.conftest import EMBEDDED, everywhere, where_concurrent
 from tests.contract.metadata.support import digest
 
 
@@ -58,3 +65,92 @@ async def test_many_full_packs_are_sealed_and_read_together(index, space):
     sealed = {digest(f"pack {i}"): pack(MAX_PACK_ENTRIES) for i in range(30)}
     await index.seal(space, sealed)
     assert await index.sealed(space, sealed) == sealed
+
+
+# ---- one object that is several things
+
+BLOCK = Sealed(1000)
+PACK = Sealed(1000, (0, 400), (400, 600), digest("0+400") + digest("400+600"))
+OTHER_PACK = Sealed(1000, (0, 300, 400), (300, 100, 600), digest("0+300") + digest("300+100") + digest("400+600"))
+MANIFEST = Sealed(1000, content_size=77)
+ALL = Sealed(
+    1000,
+    (0, 0, 300, 400),
+    (300, 400, 100, 600),
+    digest("0+300") + digest("0+400") + digest("300+100") + digest("400+600"),
+    content_size=77,
+)
+
+
+@everywhere
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))), ids=str)
+async def test_an_object_is_everything_that_was_proven_of_it_in_any_order(index, space, order):
+    forms = [BLOCK, PACK, OTHER_PACK, MANIFEST]
+    for i in order:
+        await index.seal(space, {digest("object"): forms[i]})
+    assert await index.sealed(space, [digest("object")]) == {digest("object"): ALL}
+    for form in forms:
+        await index.seal(space, {digest("object"): form})
+    assert await index.sealed(space, [digest("object")]) == {digest("object"): ALL}
+
+
+@where_concurrent
+async def test_what_processes_prove_of_one_object_at_once_is_all_recorded(open_stores, space):
+    indexes = [(await open_stores()).index for _ in range(4)]
+    forms = [BLOCK, PACK, OTHER_PACK, MANIFEST]
+    await asyncio.gather(
+        *(index.seal(space, {digest("object"): form}) for index, form in zip(indexes, forms, strict=True))
+    )
+    assert await indexes[0].sealed(space, [digest("object")]) == {digest("object"): ALL}
+
+
+@everywhere
+async def test_an_object_among_many_that_is_more_keeps_what_it_was(index, space):
+    await index.seal(space, {digest("7"): PACK, digest("9"): MANIFEST})
+    await index.seal(space, {digest(str(i)): BLOCK for i in range(30)})
+    assert await index.sealed(space, [digest(str(i)) for i in range(30)]) == {
+        digest(str(i)): {7: PACK, 9: MANIFEST}.get(i, BLOCK) for i in range(30)
+    }
+
+
+def cut(length: int) -> Sealed:
+    offsets = tuple(range(0, length * MAX_PACK_ENTRIES, length))
+    blocks = b"".join(digest(f"{offset}+{length}") for offset in offsets)
+    return Sealed(MAX_OBJECT_BYTES, offsets, (length,) * MAX_PACK_ENTRIES, blocks)
+
+
+@everywhere
+async def test_two_full_packs_over_the_same_bytes_are_kept_and_of_three_the_last(index, space):
+    packs = [cut(length) for length in (2000, 2001, 2002)]
+    for pack in packs[:2]:
+        await index.seal(space, {digest("pack"): pack})
+    (both,) = (await index.sealed(space, [digest("pack")])).values()
+    assert both.proves(packs[0])
+    assert both.proves(packs[1])
+    await index.seal(space, {digest("pack"): packs[2]})
+    (sealed,) = (await index.sealed(space, [digest("pack")])).values()
+    assert sealed.proves(packs[2])
+    assert len(sealed.offsets) == MAX_SEALED_ENTRIES
+    await index.seal(space, {digest("pack"): packs[0]})
+    (again,) = (await index.sealed(space, [digest("pack")])).values()
+    assert again.proves(packs[0])
+
+
+@pytest.mark.parametrize("backend", [EMBEDDED], indirect=True)
+async def test_a_record_from_before_revisions_is_read_and_added_to(backend, space):
+    old = {
+        "pk": {"S": f"S#{space}#O"},
+        "sk": {"S": digest("object").hex()},
+        "size": {"N": "1000"},
+        "verified_at": {"N": "1700000000000"},
+        "blocks": {"B": PACK.blocks},
+        "offsets": {"B": struct.pack("<2I", *PACK.offsets)},
+        "lengths": {"B": struct.pack("<2I", *PACK.lengths)},
+    }
+    async with backend.aws.client("dynamodb", backend.metadata) as client:
+        await client.put_item(TableName=backend.table, Item=old)
+        index = DynamoObjectIndex(client, table=backend.table)
+        assert await index.sealed(space, [digest("object")]) == {digest("object"): PACK}
+        await index.seal(space, {digest("object"): OTHER_PACK})
+        await index.seal(space, {digest("object"): MANIFEST})
+        assert await index.sealed(space, [digest("object")]) == {digest("object"): ALL}

@@ -13,7 +13,7 @@ from services.metadata.in_memory import MemoryObjects
 from services.metadata.ports import StoredObject
 from services.metadata.s3 import S3Storage
 from stack.emulator import Aws, Credentials
-from tests.contract.metadata.conftest import EMBEDDED, MOTO, everywhere
+from tests.contract.metadata.conftest import EMBEDDED, IN_MEMORY, MOTO, everywhere
 
 
 def sha256(data: bytes) -> Digest:
@@ -95,6 +95,32 @@ async def test_the_largest_object_is_read(storage, put, space):
     assert await storage.read(space, await put(space, data)) == data
 
 
+where_conditional = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED], indirect=True)
+"""moto removes whatever is there."""
+
+
+@where_conditional
+async def test_an_object_is_removed_by_its_etag_alone(storage, put, space):
+    name = await put(space, b"something else", name=sha256(b"hello"))
+    wrong = await storage.head(space, name)
+    await storage.remove(space, name, etag='"0123456789abcdef0123456789abcdef"')
+    assert await storage.head(space, name) == wrong
+    await storage.remove(space, name, etag=wrong.etag)
+    assert await storage.head(space, name) is None
+    await put(space, b"hello")
+    await storage.remove(space, name, etag=wrong.etag)
+    assert await storage.read(space, name) == b"hello"
+
+
+@where_conditional
+async def test_what_is_gone_need_not_be_removed(storage, put, space):
+    name = await put(space, b"hello")
+    etag = (await storage.head(space, name)).etag
+    for _ in range(2):
+        await storage.remove(space, name, etag=etag)
+    assert await storage.read(space, name) is None
+
+
 on_embedded = pytest.mark.parametrize("backend", [EMBEDDED], indirect=True)
 
 
@@ -137,6 +163,21 @@ async def test_a_role_that_may_not_list_sees_a_missing_object_as_missing(aws, ba
         assert await storage.read(space, name) == b"hello"
         assert await storage.head(space, sha256(b"missing")) is None
         assert await storage.read(space, sha256(b"missing")) is None
+
+
+@on_embedded
+async def test_an_object_that_may_not_be_removed_stays(aws, backend, put, space):
+    only_read = {"Effect": "Allow", "Action": ["s3:GetObject", "s3:ListBucket"], "Resource": "*"}
+    narrow = await aws.assume(
+        aws.resources.metadata_role_arn, policy={"Version": "2012-10-17", "Statement": [only_read]}
+    )
+    name = await put(space, b"hello")
+    async with aws.client("s3", narrow) as client:
+        storage = S3Storage(client, bucket=backend.bucket)
+        stored = await storage.head(space, name)
+        assert stored is not None
+        await storage.remove(space, name, etag=stored.etag)
+        assert await storage.read(space, name) == b"hello"
 
 
 @on_embedded

@@ -170,6 +170,10 @@ def ref(digest: Digest = SMALL, length: int = 10, holder: Digest = PACK, offset:
     return BlockRef(digest, length, holder, offset)
 
 
+def whole(data: bytes, length: int) -> BlockRef:
+    return BlockRef(sha(data), length, sha(data), 0)
+
+
 @pytest.mark.parametrize(
     ("content", "verdict"),
     [
@@ -190,6 +194,18 @@ def ref(digest: Digest = SMALL, length: int = 10, holder: Digest = PACK, offset:
         (Content(SMALL, 9, manifest=Manifest.of([ref(length=9)])), V.BLOCK_NOT_IN_PACK),
         (Content(sha(b"lie"), 10, manifest=Manifest.of([ref(sha(b"lie"))])), V.BLOCK_NOT_IN_PACK),
         (Content(SMALL, MIB, manifest=Manifest.of([ref(SMALL, MIB, BLOCK, 0)])), V.MANIFEST_INVALID),
+        # The whole of an object is a block, whatever else it is.
+        (Content(PACK, 1000, manifest=Manifest.of([ref(PACK, 1000, PACK, 0)])), V.ACCEPTED),
+        (Content(SMALL, 1000, manifest=Manifest.of([ref(SMALL, 1000, PACK, 0)])), V.MANIFEST_INVALID),
+        (Content(sha(b"manifest"), 500, manifest=Manifest.of([whole(b"manifest", 500)])), V.ACCEPTED),
+        (Content(sha(b"manifest"), 499, manifest=Manifest.of([whole(b"manifest", 499)])), V.BLOCK_OUT_OF_BOUNDS),
+        # Several tables of contents over the same bytes.
+        (Content(sha(b"5"), 5, manifest=Manifest.of([ref(sha(b"5"), 5, sha(b"packs"), 10)])), V.ACCEPTED),
+        (Content(sha(b"7"), 7, manifest=Manifest.of([ref(sha(b"7"), 7, sha(b"packs"), 10)])), V.ACCEPTED),
+        (Content(sha(b"9"), 9, manifest=Manifest.of([ref(sha(b"9"), 9, sha(b"packs"), 10)])), V.ACCEPTED),
+        (Content(sha(b"5"), 7, manifest=Manifest.of([ref(sha(b"5"), 7, sha(b"packs"), 10)])), V.BLOCK_NOT_IN_PACK),
+        (Content(sha(b"6"), 6, manifest=Manifest.of([ref(sha(b"6"), 6, sha(b"packs"), 10)])), V.BLOCK_NOT_IN_PACK),
+        (Content(sha(b"x"), 5, manifest=Manifest.of([ref(sha(b"x"), 5, sha(b"packs"), 12)])), V.BLOCK_NOT_IN_PACK),
         (
             Content(sha(b"two"), 2 * MIB + 10, manifest=Manifest.of([*WHOLE.manifest.refs()] * 2 + [ref()])),
             V.QUOTA_EXCEEDED,
@@ -204,5 +220,8 @@ def test_the_verdict_on_each_content(content: Content, verdict: Verdict) -> None
     tree = Tree()
     tree.objects[sha(b"unsealed")] = Unsealed(stored=True)
     tree.objects[sha(b"manifest")] = Sealed(500, content_size=5 * MIB)
+    tree.objects[sha(b"packs")] = Sealed(
+        100, (0, 10, 10, 10, 20), (5, 5, 7, 9, 5), sha(b"0") + sha(b"5") + sha(b"7") + sha(b"9") + sha(b"20")
+    )
     assert decide(tree, CreateNode(ROOT, "new", FILE, content), AT).verdict is verdict
     assert decide(tree, UpdateContent(two, 2, content), AT).verdict is verdict

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 import pytest
 
-from core.blocks import BlockRef, Digest, Manifest
+from core.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from services.metadata.in_memory import MemoryObjects
 from services.metadata.objects import Declaration, Objects, Pack, SealVerdict, SerializedManifest, SingleBlock
+from services.metadata.ports import Sealed
 from wire.tree import manifest_to_wire
 
 A, B = SpaceId("a" * 26), SpaceId("b" * 26)
@@ -79,6 +81,134 @@ async def test_a_sealed_object_cannot_become_another_form_that_lies(objects: Obj
     assert await seal(objects, lie) is SealVerdict.ENTRY_DIGEST_MISMATCH
     assert (await objects.sealed(A, [sha(DATA)]))[sha(DATA)].offsets == (0, 4)
     assert await seal(objects, ENTRIES) is SealVerdict.SEALED
+
+
+MANIFEST = manifest_to_wire(
+    Manifest.of([BlockRef(sha(b"0123"), 4, sha(DATA), 0), BlockRef(sha(b"456789"), 6, sha(DATA), 4)])
+).SerializeToString(deterministic=True)
+HALVES = Pack(sha(MANIFEST[:40]) + sha(MANIFEST[40:]), (0, 40), (40, len(MANIFEST) - 40))
+THIRDS = Pack(sha(MANIFEST[:30]) + sha(MANIFEST[30:60]) + sha(MANIFEST[60:]), (0, 30, 60), (30, 30, len(MANIFEST) - 60))
+FORMS: dict[str, SingleBlock | Pack | SerializedManifest] = {
+    "block": SingleBlock(),
+    "halves": HALVES,
+    "thirds": THIRDS,
+    "manifest": SerializedManifest(),
+}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(FORMS)), ids="-".join)
+@pytest.mark.parametrize("how", ["one process", "a process each", "one request"])
+async def test_an_object_can_be_sealed_as_everything_that_it_is(backend: MemoryObjects, order, how) -> None:
+    """A manifest is also a block of whoever keeps it as a file, and a pack of whoever keeps its parts."""
+    backend.stored[A, sha(MANIFEST)] = MANIFEST
+    first = Objects(index=backend, storage=backend)
+    await seal(first, ENTRIES)
+    declared = [Declaration(sha(MANIFEST), len(MANIFEST), FORMS[name]) for name in order]
+    if how == "one request":
+        assert await first.seal(A, declared) == [SealVerdict.SEALED] * 4
+    for one in declared:
+        process = first if how == "one process" else Objects(index=backend, storage=backend)
+        assert await process.seal(A, [one]) == [SealVerdict.SEALED]
+    for process in (first, Objects(index=backend, storage=backend)):
+        (sealed,) = (await process.look(A, [sha(MANIFEST)])).values()
+        assert isinstance(sealed, Sealed)
+        assert sealed.content_size == 10
+        assert [sealed.block(0, 40), sealed.block(0, 30), sealed.block(30, 30)] == [
+            sha(MANIFEST[:40]),
+            sha(MANIFEST[:30]),
+            sha(MANIFEST[30:60]),
+        ]
+
+
+async def test_what_is_proven_is_not_read_again(objects: Objects, backend: MemoryObjects) -> None:
+    assert await seal(objects, ENTRIES) is SealVerdict.SEALED
+    del backend.stored[A, sha(DATA)]
+    assert await seal(objects, ENTRIES) is SealVerdict.SEALED
+    assert await seal(objects, SingleBlock()) is SealVerdict.SEALED
+    assert await seal(objects, SingleBlock(), size=11) is SealVerdict.SIZE_MISMATCH
+    assert await seal(objects, Pack(sha(b"0123"), (0,), (4,))) is SealVerdict.SEALED
+    assert await seal(objects, SerializedManifest()) is SealVerdict.OBJECT_MISSING
+
+
+# ---- uploaded, and not what it should be
+
+
+@pytest.mark.parametrize("form", [SingleBlock(), ENTRIES])
+async def test_an_object_that_was_put_without_a_sha256_is_proven_by_reading_it(
+    objects: Objects, backend: MemoryObjects, form
+) -> None:
+    backend.unchecked.add((A, sha(DATA)))
+    assert await seal(objects, form, size=11) is SealVerdict.SIZE_MISMATCH
+    assert await seal(objects, form) is SealVerdict.SEALED
+    assert backend.stored[A, sha(DATA)] == DATA
+
+
+WRONG = [
+    (b"9876543210", SealVerdict.CHECKSUM_MISMATCH),
+    (b"too short", SealVerdict.SIZE_MISMATCH),
+    (b"", SealVerdict.SIZE_MISMATCH),
+    (bytes(MAX_OBJECT_BYTES + 1), SealVerdict.SIZE_MISMATCH),
+]
+
+
+@pytest.mark.parametrize("form", [SingleBlock(), ENTRIES, SerializedManifest()])
+@pytest.mark.parametrize("wrong", WRONG, ids=["other", "short", "empty", "too large"])
+@pytest.mark.parametrize("checked", [True, False], ids=["SHA-256", "no SHA-256"])
+async def test_wrong_bytes_are_removed_so_that_the_right_ones_can_be_put(
+    objects: Objects, backend: MemoryObjects, form, wrong, checked
+) -> None:
+    backend.stored[A, sha(DATA)], verdict = wrong
+    if not checked:
+        backend.unchecked.add((A, sha(DATA)))
+    assert await seal(objects, form) is verdict
+    assert (A, sha(DATA)) not in backend.stored
+    assert await seal(objects, form) is SealVerdict.OBJECT_MISSING
+    backend.stored[A, sha(DATA)] = DATA
+    assert await seal(objects, SingleBlock()) is SealVerdict.SEALED
+
+
+@pytest.mark.parametrize("checked", [True, False], ids=["SHA-256", "no SHA-256"])
+async def test_right_bytes_are_not_removed_whatever_is_said_of_them(
+    objects: Objects, backend: MemoryObjects, checked
+) -> None:
+    if not checked:
+        backend.unchecked.add((A, sha(DATA)))
+    lies = [
+        await seal(objects, SingleBlock(), size=3),
+        await seal(objects, SerializedManifest()),
+        await seal(objects, Pack(sha(b"lie"), (0,), (4,))),
+        await seal(objects, ENTRIES, size=99),
+    ]
+    assert SealVerdict.SEALED not in lies
+    assert backend.stored[A, sha(DATA)] == DATA
+    assert await seal(objects, ENTRIES) is SealVerdict.SEALED
+
+
+async def test_what_is_sealed_is_never_removed(objects: Objects, backend: MemoryObjects) -> None:
+    """Not even if storage has damaged it: there may be a copy of it somewhere."""
+    assert await seal(objects, SingleBlock()) is SealVerdict.SEALED
+    backend.stored[A, sha(DATA)] = b"9876543210"
+    assert await seal(objects, ENTRIES) is SealVerdict.CHECKSUM_MISMATCH
+    assert backend.stored[A, sha(DATA)] == b"9876543210"
+
+
+class Racing(MemoryObjects):
+    """Storage in which, just before a removal, somebody else removes the object and puts and seals the right one."""
+
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
+        if self.stored[space, digest] != DATA:
+            self.stored[space, digest] = DATA
+            assert await seal(Objects(index=self, storage=self), ENTRIES) is SealVerdict.SEALED
+        await super().remove(space, digest, etag=etag)
+
+
+@pytest.mark.parametrize("form", [SingleBlock(), ENTRIES, SerializedManifest()])
+async def test_a_removal_that_comes_too_late_removes_nothing(form) -> None:
+    backend = Racing()
+    backend.stored[A, sha(DATA)] = b"9876543210"
+    assert await seal(Objects(index=backend, storage=backend), form) is SealVerdict.CHECKSUM_MISMATCH
+    assert backend.stored[A, sha(DATA)] == DATA
+    assert (A, sha(DATA)) in backend.index
 
 
 async def test_a_manifest_is_sealed_once_its_blocks_are(objects: Objects, backend: MemoryObjects) -> None:

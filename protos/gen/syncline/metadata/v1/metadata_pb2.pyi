@@ -33,9 +33,9 @@ class _SealVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SealVerdi
     SEAL_VERDICT_OBJECT_MISSING: _SealVerdict.ValueType  # 2
     """It is not in this space's storage."""
     SEAL_VERDICT_SIZE_MISMATCH: _SealVerdict.ValueType  # 3
-    """It is shorter or longer than declared."""
+    """It is shorter or longer than declared. If its bytes are wrong as well, it was removed."""
     SEAL_VERDICT_CHECKSUM_MISMATCH: _SealVerdict.ValueType  # 4
-    """Its bytes do not have the declared SHA-256."""
+    """Its bytes did not have the declared SHA-256, and it was removed."""
     SEAL_VERDICT_ENTRY_DIGEST_MISMATCH: _SealVerdict.ValueType  # 5
     """The bytes of an entry do not have the entry's SHA-256."""
     SEAL_VERDICT_ENTRY_OUT_OF_BOUNDS: _SealVerdict.ValueType  # 6
@@ -55,9 +55,9 @@ SEAL_VERDICT_SEALED: SealVerdict.ValueType  # 1
 SEAL_VERDICT_OBJECT_MISSING: SealVerdict.ValueType  # 2
 """It is not in this space's storage."""
 SEAL_VERDICT_SIZE_MISMATCH: SealVerdict.ValueType  # 3
-"""It is shorter or longer than declared."""
+"""It is shorter or longer than declared. If its bytes are wrong as well, it was removed."""
 SEAL_VERDICT_CHECKSUM_MISMATCH: SealVerdict.ValueType  # 4
-"""Its bytes do not have the declared SHA-256."""
+"""Its bytes did not have the declared SHA-256, and it was removed."""
 SEAL_VERDICT_ENTRY_DIGEST_MISMATCH: SealVerdict.ValueType  # 5
 """The bytes of an entry do not have the entry's SHA-256."""
 SEAL_VERDICT_ENTRY_OUT_OF_BOUNDS: SealVerdict.ValueType  # 6

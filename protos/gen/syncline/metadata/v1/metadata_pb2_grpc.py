@@ -148,14 +148,18 @@ class MetadataServiceServicer:
 
     def FindMissingObjects(self, request, context):
         """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
+        An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SealObjects(self, request, context):
-        """Proves uploaded objects: single blocks by S3's own checksum, packs and manifests by reading them. Each object gets its own
-        verdict; sealing twice is harmless. At most 1,000 objects.
+        """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
+        reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
+        packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
+        of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+        removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

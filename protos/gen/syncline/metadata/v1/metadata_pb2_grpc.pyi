@@ -46,10 +46,15 @@ class MetadataServiceStub:
     GetSpace: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetSpaceRequest, _metadata_pb2.GetSpaceResponse]
     """The space's head and quota."""
     FindMissingObjects: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.FindMissingObjectsRequest, _metadata_pb2.FindMissingObjectsResponse]
-    """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests."""
+    """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
+    An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
+    """
     SealObjects: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SealObjectsRequest, _metadata_pb2.SealObjectsResponse]
-    """Proves uploaded objects: single blocks by S3's own checksum, packs and manifests by reading them. Each object gets its own
-    verdict; sealing twice is harmless. At most 1,000 objects.
+    """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
+    reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
+    packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
+    of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+    removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
     """
     CommitChanges: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -117,10 +122,15 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     GetSpace: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetSpaceRequest, _metadata_pb2.GetSpaceResponse]  # type: ignore[assignment]
     """The space's head and quota."""
     FindMissingObjects: _aio.UnaryUnaryMultiCallable[_metadata_pb2.FindMissingObjectsRequest, _metadata_pb2.FindMissingObjectsResponse]  # type: ignore[assignment]
-    """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests."""
+    """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
+    An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
+    """
     SealObjects: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SealObjectsRequest, _metadata_pb2.SealObjectsResponse]  # type: ignore[assignment]
-    """Proves uploaded objects: single blocks by S3's own checksum, packs and manifests by reading them. Each object gets its own
-    verdict; sealing twice is harmless. At most 1,000 objects.
+    """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
+    reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
+    packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
+    of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+    removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
     """
     CommitChanges: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]  # type: ignore[assignment]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -197,7 +207,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.FindMissingObjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.FindMissingObjectsResponse, _abc.Awaitable[_metadata_pb2.FindMissingObjectsResponse]]:
-        """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests."""
+        """Which of the given objects are not sealed in this space, and so must be uploaded and sealed. At most 10,000 digests.
+        An object that is not missing is proven as a single block; whoever names it as a pack or a manifest seals it as that too.
+        """
 
     @_abc_1.abstractmethod
     def SealObjects(
@@ -205,8 +217,11 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.SealObjectsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.SealObjectsResponse, _abc.Awaitable[_metadata_pb2.SealObjectsResponse]]:
-        """Proves uploaded objects: single blocks by S3's own checksum, packs and manifests by reading them. Each object gets its own
-        verdict; sealing twice is harmless. At most 1,000 objects.
+        """Proves uploaded objects: single blocks by S3's own checksum, or by reading them where S3 has none; packs and manifests by
+        reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
+        packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
+        of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
+        removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
         """
 
     @_abc_1.abstractmethod
