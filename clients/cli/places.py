@@ -11,7 +11,7 @@ from clients.cli.output import signed_in
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.session import Session
 from clients.sdk.space import Space
-from core.errors import InvalidArgument, Kind, NoSuchNode, SynclineError
+from core.errors import InvalidArgument, Kind, NoSuchNode, NoSuchSpace, SynclineError
 from core.identifiers import ROOT, NodeId
 from core.names import name_problem, normalize, split_path
 from core.tree import Node, NodeKind, Result, Verdict
@@ -81,18 +81,31 @@ def place_in(session: Session, text: str) -> Place:
 
 def split_place(text: str) -> tuple[str | None, str]:
     """The space, if one is named, and the path, without slashes around it and in the form in which names travel."""
-    head, colon, tail = text.partition(":")
-    space, path = (head, tail) if colon and "/" not in head else (None, text)
+    space = _space_in(text)
+    path = text if space is None else text.partition(":")[2]
     return space or None, "/".join(split_path(normalize(path)))
+
+
+def _space_in(text: str) -> str | None:
+    """What stands before the first ':', unless it has a '/'."""
+    head, colon, _ = text.partition(":")
+    return head if colon and "/" not in head else None
 
 
 @contextmanager
 def place_or_file(text: str) -> Iterator[Place]:
-    """The place that `SPACE:PATH` or a path in a synced folder means."""
-    space, _ = split_place(text) if not Path(text).exists() else (None, "")
-    if space is not None:
-        with place(text) as found:
-            yield found
+    """The place that `SPACE:PATH` or a path in a synced folder means.
+
+    `a:b` is a place in a space whatever files there are here, as for scp and rsync; a file of that name is `./a:b`.
+    """
+    if _space_in(text):
+        try:
+            with place(text) as found:
+                yield found
+        except NoSuchSpace as error:
+            if not Path(text).exists():
+                raise
+            raise NoSuchSpace(f"{error}; if you mean the file of that name here, write ./{text}") from None
         return
     from clients.sdk.home import default_home  # noqa: PLC0415
     from clients.sync.folder import find_folder  # noqa: PLC0415 - only where a folder is meant

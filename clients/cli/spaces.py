@@ -29,7 +29,10 @@ def spaces(context: click.Context, as_json: bool) -> None:
 @spaces.command("list")
 @json_option
 def list_spaces(as_json: bool) -> None:
-    """List the spaces that you have a role in."""
+    """List the spaces that you have a role in, each by the name that is yours to address it.
+
+    That name stays whatever others do. Where it is not what its owners call the space, that is told beside it.
+    """
     _list_spaces(as_json)
 
 
@@ -39,7 +42,10 @@ def _list_spaces(as_json: bool) -> None:
     if as_json:
         print_json({"spaces": [_space_json(grant) for grant in found]})
     else:
-        print_table((grant.name, grant.role.name.lower(), grant.space) for grant in found)
+        print_table(
+            (grant.alias, grant.role.name.lower(), grant.space, f"called {grant.name}" * (grant.alias != grant.name))
+            for grant in found
+        )
 
 
 @spaces.command()
@@ -57,13 +63,14 @@ def create(name: str, as_json: bool) -> None:
     if as_json:
         print_json(_space_json(grant))
     else:
-        click.echo(f"created {grant.name} ({grant.space})")
+        click.echo(f"created {grant.alias} ({grant.space})")
 
 
 def _space_json(grant: Grant) -> dict[str, object]:
     return {
         "space": grant.space,
         "name": grant.name,
+        "alias": grant.alias,
         "role": grant.role.name.lower(),
         "personal": grant.personal,
     }

@@ -15,6 +15,7 @@ from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace
 from clients.sdk.session import Session, Stubs, translated
 from core.errors import Kind, NoSuchSpace, SynclineError
 from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
+from core.names import normalize
 from syncline.auth.v1 import auth_pb2
 from syncline.notify.v1 import notify_pb2
 
@@ -45,6 +46,9 @@ class MailMode(Enum):
     OFF = 2
 
 
+_CANDIDATES = 10
+"""How many spaces, and owners of one, an error names."""
+
 _KINDS = frozenset(kind.value for kind in DeviceKind)
 
 
@@ -67,12 +71,13 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A space and the caller's role in it."""
+    """A space and the caller's role in it. `alias` is the caller's own name for it, which addresses it for ever."""
 
     space: SpaceId
     name: str
     role: Role
     personal: bool
+    alias: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,9 +237,10 @@ class Accounts:
         self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
 
     def resolve(self, space: str) -> SpaceId:
-        """The space with this id or name. The personal one and an id are known without a call.
+        """The space with this id or alias. The personal one and an id are known without a call.
 
-        NoSuchSpace, AmbiguousSpace.
+        A name that is no alias means none, even if only one space has it: it may have meant another one before.
+        NoSuchSpace, AmbiguousSpace; both tell what may be meant.
         """
         if space == PERSONAL:
             return SpaceId(self._session.account.personal_space)
@@ -242,12 +248,21 @@ class Accounts:
             return SpaceId(parse_text_id(space, what="space"))
         except SynclineError:
             pass
-        found = [grant.space for grant in self.spaces() if grant.name == space]
-        if not found:
+        grants = self.spaces()
+        found = [grant for grant in grants if grant.alias == normalize(space)]
+        if len(found) == 1:
+            return found[0].space
+        alike = found or [grant for grant in grants if _letters(space) in {_letters(grant.alias), _letters(grant.name)}]
+        if not alike:
             raise NoSuchSpace(f"there is no space {space!r}, or you are not a member of it; see `syncline spaces`")
-        if len(found) > 1:
-            raise AmbiguousSpace(f"{len(found)} of your spaces are called {space!r} ({', '.join(found)}); use an id")
-        return found[0]
+        meant = "; ".join(map(self._described, alike[:_CANDIDATES]))
+        if len(alike) == 1:
+            raise NoSuchSpace(f"there is no space {space!r}; if you mean this one, write its name or id: {meant}")
+        raise AmbiguousSpace(f"{len(alike)} of your spaces are called {space!r}: {meant}; use the name or id of one")
+
+    def _described(self, grant: Grant) -> str:
+        owners = [member.email for member in self.members(grant.space) if member.role is Role.OWNER]
+        return f"{grant.alias!r} ({grant.space}, owned by {', '.join(owners[:_CANDIDATES])})"
 
     def mail_mode(self, space: SpaceId) -> MailMode:
         request = notify_pb2.GetPreferenceRequest(space_id=space)
@@ -260,8 +275,12 @@ class Accounts:
         return MailMode(self._session.call(lambda stubs: stubs.notify.SetPreference, request).mode)
 
 
+def _letters(name: str) -> str:
+    return normalize(name).casefold()
+
+
 def _grant(pb: auth_pb2.Space) -> Grant:
-    return Grant(SpaceId(pb.space_id), pb.name, Role(pb.role), pb.personal)
+    return Grant(SpaceId(pb.space_id), pb.name, Role(pb.role), pb.personal, pb.alias or pb.name)
 
 
 def _member(pb: auth_pb2.Member) -> Member:

@@ -139,6 +139,10 @@ class Space(Told):
     name: str
     role: RoleName
     personal: bool
+    alias: str = Field(
+        description="The caller's own name for the space, in WebDAV and on the command line. It never changes, and "
+        "never becomes another space's."
+    )
 
 
 class Spaces(Told):

@@ -139,7 +139,13 @@ def tokens(pb: auth_pb2.Tokens) -> models.Tokens:
 
 def space(pb: auth_pb2.Space) -> models.Space:
     """A space."""
-    return models.Space(space_id=pb.space_id, name=pb.name, role=_ROLES[pb.role], personal=pb.personal)
+    return models.Space(
+        space_id=pb.space_id,
+        name=pb.name,
+        role=_ROLES[pb.role],
+        personal=pb.personal,
+        alias=pb.alias or pb.space_id,
+    )
 
 
 def member(pb: auth_pb2.Member) -> models.Member:

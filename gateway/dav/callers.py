@@ -21,7 +21,7 @@ from core.errors import Kind, SynclineError
 from core.identifiers import UserId
 from gateway.api.caller import KEY_PREFIX, Caller, Keys, bearer, claimed
 from gateway.dav.refusals import Refused, of_error
-from gateway.dav.session import Person, Space, named
+from gateway.dav.session import Person, Space, by_alias
 from gateway.services import Services, ask
 from syncline.auth.v1 import auth_pb2
 
@@ -93,5 +93,5 @@ class Callers:
         known = self._known.get(name)
         if known is None or known.until < self._now() or space not in known.spaces:
             answer = await ask(self._services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=token)
-            known = self._known[name] = _Known(named(answer.spaces), self._now() + _SPACES_SECONDS)
+            known = self._known[name] = _Known(by_alias(answer.spaces), self._now() + _SPACES_SECONDS)
         return known.spaces

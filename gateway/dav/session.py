@@ -6,14 +6,12 @@ The services are asked in the caller's name only; what they refuse becomes `Refu
 from __future__ import annotations
 
 import asyncio
-import unicodedata
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from core.errors import NoSuchNode, SynclineError
 from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
-from core.names import name_problem
 from core.tree import Mutation, Node, NodeKind, Result, Verdict
 from gateway.api.caller import Caller
 from gateway.changes import commit, refusal
@@ -29,7 +27,6 @@ from wire.tree import result_from_wire
 T = TypeVar("T")
 
 _PAGE: Final = 1000
-_UNUSUAL: Final = str.maketrans({"/": "\N{DIVISION SLASH}", "\0": "_"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +56,12 @@ class Usage:
     quota: int
 
 
-def named(spaces: Iterable[auth_pb2.Space]) -> dict[str, Space]:
-    """Spaces by the names that they have in addresses. Of two that are called the same, the id tells which is which."""
-    found: dict[str, Space] = {}
-    for pb in sorted(spaces, key=lambda space: (not space.personal, space.space_id)):
-        name = unicodedata.normalize("NFC", pb.name).translate(_UNUSUAL)
-        if name_problem(name):
-            name = f"space {pb.space_id[:6]}"
-        if name in found:
-            name = f"{name} ({pb.space_id[:6]})"
-        writable = pb.role in {auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER}
-        found[name] = Space(SpaceId(pb.space_id), name, writable)
-    return found
+def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, Space]:
+    """Spaces by the names that they have in the caller's addresses."""
+    writing = {auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER}
+    # An auth service of the version before says no aliases: then an id is what never means another space.
+    found = ((pb.alias or pb.space_id, pb) for pb in spaces)
+    return {alias: Space(SpaceId(pb.space_id), alias, pb.role in writing) for alias, pb in found}
 
 
 class Session:

@@ -11,7 +11,7 @@
  * @typedef {{device_id: string, name: string, kind: "client" | "browser" | "program", created_at_ms: number,
  *   last_seen_at_ms: number, expires_at_ms: number | null, revoked_at_ms: number | null, current: boolean}} Device
  * @typedef {"owner" | "editor" | "viewer"} Role
- * @typedef {{space_id: string, name: string, role: Role, personal: boolean}} Space
+ * @typedef {{space_id: string, name: string, role: Role, personal: boolean, alias: string}} Space
  * @typedef {{user_id: string, email: string, role: Role}} Member
  * @typedef {{version: number, size: number, digest: string, mtime_ms: number, user_id: string, device_id: string,
  *   committed_at_ms: number}} Version

@@ -6,9 +6,10 @@
 | ATTEMPTS | `E#{email}`, `E#{subject}` | `FROM#{peer}`, `FROM` for all peers | attempts and when their counter ends |
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
+| ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that it means to this user, for ever |
 | DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` tells which a user has |
 | SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
-| GRANT | `S#{space}` | `U#{user}` | role and address |
+| GRANT | `S#{space}` | `U#{user}` | role, address and alias |
 | LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
 | TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | which link the token opens |
 
@@ -18,6 +19,7 @@ Times are milliseconds since 1970, but `expires_at` is in seconds, since it is D
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -27,7 +29,8 @@ from botocore.exceptions import ClientError
 from core.errors import AccountExists, Unavailable
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime.aws import error_code, found_item, translated
-from services.auth.ports import ChainMoved, GrantMoved
+from services.auth.aliases import PERSONAL, fold
+from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
 from services.auth.records import (
     DAY,
     SECOND,
@@ -90,7 +93,7 @@ class DynamoIdentityStore:
             await self._transact(
                 self._put(_login_item(login), _NEW),
                 self._put(_account_item(account)),
-                *self._puts_of_space(personal_space(account), owner=account),
+                *self._puts_of_space(personal_space(account), owner=account, alias=PERSONAL),
                 self._put(_device_item(device)),
             )
         except _Cancelled as cancelled:
@@ -210,13 +213,15 @@ class DynamoIdentityStore:
 
     # ---- spaces and grants
 
-    async def create_space(self, space: Space, *, owner: Account) -> bool:
+    async def create_space(self, space: Space, *, owner: Account, alias: str) -> bool:
         """See SpaceStore."""
         try:
-            await self._transact(*self._puts_of_space(space, owner=owner))
+            await self._transact(*self._puts_of_space(space, owner=owner, alias=alias))
         except _Cancelled as cancelled:
             if cancelled.reasons[0] == _CONDITION_FAILED:
                 return False
+            if cancelled.reasons[-1] == _CONDITION_FAILED:
+                raise AliasTaken from None
             raise Unavailable("this very request is under way already; try again") from None
         return True
 
@@ -245,22 +250,29 @@ class DynamoIdentityStore:
         return (found[0], {grant.user: grant for grant in found[1]}) if found else None
 
     async def change_grant(
-        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId
+        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId, alias: str = ""
     ) -> None:
         """See SpaceStore."""
-        grant = Grant(space.space, member.user, member.email, after or Role.VIEWER)
-        unchanged = {"ConditionExpression": _NEW} if before is None else _role_is(before)
-        writes = (
-            [
-                {"Put": {"TableName": self._table, "Item": _grant_item(grant), **unchanged}},
+        keys = _grant_key(space.space, member.user), _membership_key(space.space, member.user)
+        if before is None and after is None:
+            writes = [{"ConditionCheck": {"TableName": self._table, "Key": keys[0], "ConditionExpression": _NEW}}]
+        elif before is None:
+            assert after is not None
+            assert alias, "a new grant comes with an alias"
+            grant = Grant(space.space, member.user, member.email, after, alias)
+            writes = [
+                self._put(_grant_item(grant), _NEW),
                 self._put(_membership_item(space, grant)),
+                self._put_alias(member.user, alias, space.space),
             ]
-            if after is not None
-            else [
-                {"Delete": {"TableName": self._table, "Key": _grant_key(space.space, member.user), **unchanged}},
-                {"Delete": {"TableName": self._table, "Key": _membership_key(space.space, member.user)}},
+        elif after is None:
+            writes = [
+                {"Delete": {"TableName": self._table, "Key": keys[0], **_role_is(before)}},
+                {"Delete": {"TableName": self._table, "Key": keys[1]}},
             ]
-        )
+        else:
+            writes = [{"Update": {"TableName": self._table, "Key": key, **_role_set(before, after)}} for key in keys]
+        given = len(writes) - 1 if before is None and after is not None else None
         owners = (after is Role.OWNER) - (before is Role.OWNER)
         if owners:
             one_remains = "owners > :fewest"
@@ -280,8 +292,31 @@ class DynamoIdentityStore:
             writes.append({"ConditionCheck": check})
         try:
             await self._transact(*writes)
-        except _Cancelled:
+        except _Cancelled as cancelled:
+            if given is not None and cancelled.reasons[given] == _CONDITION_FAILED:
+                raise AliasTaken from None
             raise GrantMoved from None
+
+    async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
+        """See SpaceStore."""
+        has_none = {
+            "UpdateExpression": "SET #alias = :alias",
+            "ConditionExpression": f"{_THERE} AND attribute_not_exists(#alias)",
+            "ExpressionAttributeNames": {"#alias": "alias"},
+            "ExpressionAttributeValues": {":alias": _s(alias)},
+        }
+        keys = _grant_key(space, user), _membership_key(space, user)
+        try:
+            await self._transact(
+                *({"Update": {"TableName": self._table, "Key": key, **has_none}} for key in keys),
+                self._put_alias(user, alias, space),
+            )
+        except _Cancelled as cancelled:
+            if _CONDITION_FAILED in cancelled.reasons[:2]:
+                return
+            if cancelled.reasons[2] == _CONDITION_FAILED:
+                raise AliasTaken from None
+            raise Unavailable("somebody else reads these spaces for the first time; try again") from None
 
     # ---- access
 
@@ -428,13 +463,23 @@ class DynamoIdentityStore:
         put: Item = {"TableName": self._table, "Item": item}
         return {"Put": put if condition is None else {**put, "ConditionExpression": condition}}
 
-    def _puts_of_space(self, space: Space, *, owner: Account) -> list[Item]:
-        grant = Grant(space.space, owner.user, owner.email, Role.OWNER)
+    def _puts_of_space(self, space: Space, *, owner: Account, alias: str) -> list[Item]:
+        grant = Grant(space.space, owner.user, owner.email, Role.OWNER, alias)
         return [
             self._put(_space_item(space), _NEW),
             self._put(_grant_item(grant)),
             self._put(_membership_item(space, grant)),
+            self._put_alias(owner.user, alias, space.space),
         ]
+
+    def _put_alias(self, user: UserId, alias: str, space: SpaceId) -> Item:
+        of_this_space = "#space = :space"
+        put = self._put({**_alias_key(user, alias), "space": _s(space)}, f"{_NEW} OR {of_this_space}")
+        put["Put"] |= {
+            "ExpressionAttributeNames": {"#space": "space"},
+            "ExpressionAttributeValues": {":space": _s(space)},
+        }
+        return put
 
     async def _transact(self, *writes: Item) -> None:
         """All or none; _Cancelled if a condition failed or another transaction was at one of the items."""
@@ -516,6 +561,13 @@ def _role_is(role: Role) -> Item:
     }
 
 
+def _role_set(before: Role, after: Role) -> Item:
+    """An update of a role, if it is still the one that it was."""
+    condition = _role_is(before)
+    values = {**condition["ExpressionAttributeValues"], ":after": _role(after)}
+    return {**condition, "UpdateExpression": "SET #role = :after", "ExpressionAttributeValues": values}
+
+
 # ---- attributes
 
 
@@ -569,6 +621,11 @@ def _account_key(user: UserId) -> Item:
 
 def _membership_key(space: SpaceId, user: UserId) -> Item:
     return _key(f"U#{user}", f"S#{space}")
+
+
+def _alias_key(user: UserId, alias: str) -> Item:
+    # Folding can make a name longer than a key may be.
+    return _key(f"U#{user}", f"A#{hashlib.sha256(fold(alias).encode()).hexdigest()}")
 
 
 def _device_key(device: DeviceId) -> Item:
@@ -701,22 +758,28 @@ def _space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[Space, li
 
 
 def _grant_item(grant: Grant) -> Item:
-    return {**_grant_key(grant.space, grant.user), "email": _s(grant.email), "role": _role(grant.role)}
+    item = {**_grant_key(grant.space, grant.user), "email": _s(grant.email), "role": _role(grant.role)}
+    return item if grant.alias is None else {**item, "alias": _s(grant.alias)}
 
 
 def _grant(space: SpaceId, item: Item) -> Grant:
     return Grant(
-        space, UserId(_text(item, "sk").removeprefix("U#")), _text(item, "email"), Role[_text(item, "role").upper()]
+        space,
+        UserId(_text(item, "sk").removeprefix("U#")),
+        _text(item, "email"),
+        Role[_text(item, "role").upper()],
+        _alias(item),
     )
 
 
 def _membership_item(space: Space, grant: Grant) -> Item:
-    return {
+    item = {
         **_membership_key(space.space, grant.user),
         "name": _s(space.name),
         "personal": {"BOOL": space.personal},
         "role": _role(grant.role),
     }
+    return item if grant.alias is None else {**item, "alias": _s(grant.alias)}
 
 
 def _membership(item: Item) -> Membership:
@@ -725,7 +788,12 @@ def _membership(item: Item) -> Membership:
         _text(item, "name"),
         item["personal"]["BOOL"],
         Role[_text(item, "role").upper()],
+        _alias(item),
     )
+
+
+def _alias(item: Item) -> str | None:
+    return _text(item, "alias") if "alias" in item else None
 
 
 def _link_item(link: Link) -> Item:

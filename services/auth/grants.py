@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from core.errors import Contended, DeviceRevoked, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.logs import structlog
+from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
 from services.auth.ports import AccessStore, AccountStore, GrantMoved, SpaceStore
 from services.auth.records import Access, Account, Grant, Role, Space
@@ -83,7 +84,7 @@ class Grants:
     async def set(self, space: SpaceId, *, caller: UserId, email: str, role: Role) -> Grant:
         """Give the account with this address a role, or change it. Raises as `decide`, NoSuchAccount, Contended."""
         member = await self._change(space, caller=caller, email=email, to=role)
-        return Grant(space, member.user, member.email, role)
+        return Grant(space, member.user, member.email, role, alias=None)  # which is the member's own business
 
     async def remove(self, space: SpaceId, *, caller: UserId, email: str) -> None:
         """Take the role of the account with this address away; if it has none, nothing happens. Raises as `set`."""
@@ -114,9 +115,20 @@ class Grants:
             raise NoSuchAccount
         before = target.role if target else None
         if before is not to:
-            await self._spaces.change_grant(found, member=member, before=before, after=to, by=caller)
+            await self._give(found, member=member, before=before, to=to, caller=caller)
             log.info("grant changed", space=space, member=member.user, before=_name(before), after=_name(to))
         return member
+
+    async def _give(
+        self, space: Space, *, member: Account, before: Role | None, to: Role | None, caller: UserId
+    ) -> None:
+        async def change(alias: str) -> None:
+            await self._spaces.change_grant(space, member=member, before=before, after=to, by=caller, alias=alias)
+
+        if before is None:
+            await with_alias(space.name, space.space, change)
+        else:
+            await change("")
 
 
 def _name(role: Role | None) -> str:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from core.errors import AccountExists
 from core.identifiers import DeviceId, LinkId, SpaceId, UserId
-from services.auth.ports import ChainMoved, GrantMoved
+from services.auth.aliases import PERSONAL, fold
+from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
 from services.auth.records import (
     SECOND,
     Account,
@@ -34,6 +35,7 @@ class InMemoryIdentityStore:
         self._devices: dict[DeviceId, Device] = {}
         self._spaces: dict[SpaceId, Space] = {}
         self._grants: dict[tuple[SpaceId, UserId], Grant] = {}
+        self._aliases: dict[tuple[UserId, str], SpaceId] = {}
         self._attempts: dict[tuple[str, str | None], tuple[int, int]] = {}
         self._links: dict[tuple[SpaceId, LinkId], Link] = {}
 
@@ -45,7 +47,7 @@ class InMemoryIdentityStore:
         self._logins[account.email] = login
         self._accounts[account.user] = account
         self._devices[device.device] = device
-        await self.create_space(personal_space(account), owner=account)
+        await self.create_space(personal_space(account), owner=account, alias=PERSONAL)
 
     async def login(self, email: str) -> Login | None:
         """See AccountStore."""
@@ -99,18 +101,23 @@ class InMemoryIdentityStore:
         if found is not None and found.revoked_at_ms is None:
             self._devices[device] = replace(found, revoked_at_ms=at_ms)
 
-    async def create_space(self, space: Space, *, owner: Account) -> bool:
+    async def create_space(self, space: Space, *, owner: Account, alias: str) -> bool:
         """See SpaceStore."""
         if space.space in self._spaces:
             return False
+        self._take_alias(owner.user, alias, space.space)
         self._spaces[space.space] = space
-        self._grants[space.space, owner.user] = Grant(space.space, owner.user, owner.email, Role.OWNER)
+        self._grants[space.space, owner.user] = Grant(space.space, owner.user, owner.email, Role.OWNER, alias)
         return True
 
     async def memberships(self, user: UserId) -> list[Membership]:
         """See SpaceStore."""
-        found = ((self._spaces[grant.space], grant.role) for grant in self._grants.values() if grant.user == user)
-        return [Membership(space.space, space.name, space.personal, role) for space, role in found]
+        held = [grant for grant in self._grants.values() if grant.user == user]
+        return [
+            Membership(space.space, space.name, space.personal, grant.role, grant.alias)
+            for grant in held
+            if (space := self._spaces[grant.space])
+        ]
 
     async def members(self, space: SpaceId) -> tuple[Space, list[Grant]] | None:
         """See SpaceStore."""
@@ -125,7 +132,7 @@ class InMemoryIdentityStore:
         return found, {user: self._grants[space, user] for user in users if (space, user) in self._grants}
 
     async def change_grant(
-        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId
+        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId, alias: str = ""
     ) -> None:
         """See SpaceStore."""
         key = (space.space, member.user)
@@ -138,11 +145,26 @@ class InMemoryIdentityStore:
             or (by != member.user and (decider is None or decider.role is not Role.OWNER))
         ):
             raise GrantMoved
-        self._spaces[space.space] = replace(found, owners=owners)
         if after is None:
             self._grants.pop(key, None)
+        elif held is None:
+            assert alias, "a new grant comes with an alias"
+            self._take_alias(member.user, alias, space.space)
+            self._grants[key] = Grant(space.space, member.user, member.email, after, alias)
         else:
-            self._grants[key] = Grant(space.space, member.user, member.email, after)
+            self._grants[key] = replace(held, role=after)
+        self._spaces[space.space] = replace(found, owners=owners)
+
+    async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
+        """See SpaceStore."""
+        held = self._grants.get((space, user))
+        if held is not None and held.alias is None:
+            self._take_alias(user, alias, space)
+            self._grants[space, user] = replace(held, alias=alias)
+
+    def _take_alias(self, user: UserId, alias: str, space: SpaceId) -> None:
+        if self._aliases.setdefault((user, fold(alias)), space) != space:
+            raise AliasTaken
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None

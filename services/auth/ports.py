@@ -31,11 +31,17 @@ class GrantMoved(Exception):
     """A grant is not the one that was read, or the change would leave no owner: read again and decide anew."""
 
 
+class AliasTaken(Exception):
+    """The user has, or had, another space of this alias."""
+
+
 class AccountStore(Protocol):
     """People, found by address and by id."""
 
     async def create_account(self, login: Login, *, device: Device) -> None:
         """Store the account, its personal space with the owner's grant, and its first device: all or nothing.
+
+        The alias of the personal space is its name.
 
         Raises AccountExists if the address is taken. Of several at once for one address, one succeeds.
         """
@@ -79,10 +85,17 @@ class DeviceStore(Protocol):
 
 
 class SpaceStore(Protocol):
-    """Spaces and grants. A space's `owners` and the grants change together or not at all."""
+    """Spaces and grants. A space's `owners`, the grants and what is known of aliases change together or not at all.
 
-    async def create_space(self, space: Space, *, owner: Account) -> bool:
-        """Store a space and its first grant; False, and nothing is changed, if the id is there already."""
+    Of one user's aliases no two fold alike (`aliases.fold`). One that was given stays that space's, also when the
+    grant has gone: given again for the same space it is accepted, for another AliasTaken is raised.
+    """
+
+    async def create_space(self, space: Space, *, owner: Account, alias: str) -> bool:
+        """Store a space and its first grant; False, and nothing is changed, if the id is there already.
+
+        Raises AliasTaken.
+        """
 
     async def memberships(self, user: UserId) -> list[Membership]:
         """The spaces that a user has a grant in, in no order."""
@@ -94,11 +107,18 @@ class SpaceStore(Protocol):
         """The space with the grants that these users have, in one read; None if there is no such space."""
 
     async def change_grant(
-        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId
+        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId, alias: str = ""
     ) -> None:
         """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
 
-        Raises GrantMoved if one of these does not hold, or another writer is at it at this moment.
+        `alias` comes with a new grant (`before` is None); a grant that is changed keeps the one that it has.
+        Raises GrantMoved if one of these does not hold, or another writer is at it at this moment; AliasTaken.
+        """
+
+    async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
+        """Give a grant from the time before aliases one. Does nothing if it has one, or is not there.
+
+        Raises AliasTaken; Unavailable if another writer is at it at this moment.
         """
 
 

@@ -120,22 +120,24 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A user's role in a space."""
+    """A user's role in a space. `alias` is None for one from the time before aliases that was not read since."""
 
     space: SpaceId
     user: UserId
     email: str
     role: Role
+    alias: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A space as one of its members sees it."""
+    """A space as one of its members sees it. `alias` as in Grant."""
 
     space: SpaceId
     name: str
     personal: bool
     role: Role
+    alias: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -152,7 +152,8 @@ class AuthServicer(AuthServiceServicer):
         space = wire.space_id_from_wire(request.space_id)
         asking = None if current_identity().service is not None else (await self._signed_in()).user
         found, grants = await self._grants.members(space, asking=asking)
-        return auth_pb2.ListMembersResponse(members=map(wire.member_to_wire, grants), space_name=found.name)
+        members = [wire.member_to_wire(grant, with_alias=asking is None) for grant in grants]
+        return auth_pb2.ListMembersResponse(members=members, space_name=found.name)
 
     async def SetMember(self, request: auth_pb2.SetMemberRequest, context: Context) -> auth_pb2.SetMemberResponse:
         wire.request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 
 from core.errors import InvalidArgument, NoSuchAccount, NoSuchSpace, RequestIdReused
 from core.identifiers import ID_BYTES, RequestId, SpaceId, UserId
 from runtime.logs import structlog
+from services.auth.aliases import PERSONAL, fold, with_alias
 from services.auth.ports import AccountStore, SpaceStore
 from services.auth.records import Account, Clock, Membership, Role, Space
 
 log = structlog.get_logger()
-
-PERSONAL = "personal"
-"""The name of everyone's personal space, which no shared space may take."""
 
 
 def personal_space(account: Account) -> Space:
@@ -41,24 +40,46 @@ class Spaces:
 
         Raises RequestIdReused if that one has another name, and NoSuchSpace if the user has left it since.
         """
-        if name.casefold() == PERSONAL:
+        if fold(name) == PERSONAL:
             raise InvalidArgument(f"{PERSONAL!r} is the name of your own space; choose another")
         account = await self._accounts.account(user)
         if account is None:
             raise NoSuchAccount("this account is no longer there")
         space = Space(created_space_id(user, request), name, personal=False, owners=1, created_at_ms=self._clock())
-        if await self._spaces.create_space(space, owner=account):
+
+        async def create(alias: str) -> str | None:
+            return alias if await self._spaces.create_space(space, owner=account, alias=alias) else None
+
+        alias = await with_alias(name, space.space, create)
+        if alias is not None:
             log.info("space created", user=user, space=space.space)
-            return Membership(space.space, name, personal=False, role=Role.OWNER)
+            return Membership(space.space, name, personal=False, role=Role.OWNER, alias=alias)
         standing = await self._spaces.standing(space.space, user)
         if standing is None or user not in standing[1]:
             raise NoSuchSpace
         made, grants = standing
         if made.name != name:
             raise RequestIdReused
-        return Membership(made.space, made.name, made.personal, grants[user].role)
+        return Membership(made.space, made.name, made.personal, grants[user].role, grants[user].alias)
 
     async def of_user(self, user: UserId) -> list[Membership]:
         """The spaces that the user has a grant in: the personal one, then the others by name."""
         found = await self._spaces.memberships(user)
+        if any(one.alias is None for one in found):
+            await self._give_aliases(user, [one for one in found if one.alias is None])
+            found = await self._spaces.memberships(user)
         return sorted(found, key=lambda space: (not space.personal, space.name.casefold(), space.space))
+
+    async def _give_aliases(self, user: UserId, nameless: list[Membership]) -> None:
+        """Give grants from the time before aliases one, the oldest space first: it was there when others came."""
+        standing = await asyncio.gather(*(self._spaces.standing(one.space) for one in nameless))
+        spaces = [found[0] for found in standing if found is not None]
+        for space in sorted(spaces, key=lambda space: (not space.personal, space.created_at_ms, space.space)):
+
+            async def give(alias: str, *, space: Space = space) -> None:
+                await self._spaces.give_alias(space.space, user, alias)
+
+            if space.personal:
+                await give(PERSONAL)
+            else:
+                await with_alias(space.name, space.space, give)

@@ -149,11 +149,19 @@ def signed_in_to_wire(signed_in: SignedIn) -> auth_pb2.SignInResponse:
 
 
 def space_to_wire(space: Membership) -> auth_pb2.Space:
-    return auth_pb2.Space(space_id=space.space, name=space.name, role=role_to_wire(space.role), personal=space.personal)
+    return auth_pb2.Space(
+        space_id=space.space,
+        name=space.name,
+        role=role_to_wire(space.role),
+        personal=space.personal,
+        alias=space.alias or "",
+    )
 
 
-def member_to_wire(grant: Grant) -> auth_pb2.Member:
-    return auth_pb2.Member(user_id=grant.user, email=grant.email, role=role_to_wire(grant.role))
+def member_to_wire(grant: Grant, *, with_alias: bool = False) -> auth_pb2.Member:
+    """`with_alias`: for a service, since what somebody calls a space is nothing for other members."""
+    alias = grant.alias if with_alias else None
+    return auth_pb2.Member(user_id=grant.user, email=grant.email, role=role_to_wire(grant.role), alias=alias or "")
 
 
 def jwks_to_wire(keys: SigningKeys) -> auth_pb2.GetJwksResponse:

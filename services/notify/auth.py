@@ -39,7 +39,7 @@ class AuthDirectory:
             return known
         with translated():
             answer = await self._stub.ListMembers(auth_pb2.ListMembersRequest(space_id=space))
-        members = tuple(Member(UserId(member.user_id), member.email) for member in answer.members)
+        members = tuple(Member(UserId(member.user_id), member.email, member.alias) for member in answer.members)
         roster = self._rosters[space] = Roster(answer.space_name, members)
         return roster
 

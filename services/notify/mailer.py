@@ -95,7 +95,7 @@ class Mailer:
         mail = compose(
             to=member,
             space=event.space,
-            space_name=roster.space_name,
+            space_name=member.alias or roster.space_name,
             commits=commits,
             members=roster.members,
             truncated=event.truncated,

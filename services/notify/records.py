@@ -30,6 +30,8 @@ class Member:
 
     user: UserId
     email: str
+    alias: str = ""
+    """The member's own name for the space; empty if it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

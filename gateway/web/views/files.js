@@ -30,7 +30,7 @@ import { shareDialog } from "./share.js";
 /** @param {Place} place @returns {View} */
 export function filesView({ params, query }) {
   const { space, node: id = "root" } = params;
-  const top = session.space(space)?.personal ? "My files" : (session.space(space)?.name ?? "Space");
+  const top = session.space(space)?.personal ? "My files" : (session.space(space)?.alias ?? "Space");
   const editable = session.mayChange(space);
   const shared = !session.space(space)?.personal;
   const folder = new Folder(space, id);

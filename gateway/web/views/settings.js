@@ -139,11 +139,11 @@ function notificationsPart(part) {
 }
 
 /** @param {Space} space */
-function mailSwitch({ space_id, name, personal }) {
+function mailSwitch({ space_id, alias, personal }) {
   const path = at`/v1/spaces/${space_id}/notifications`;
   const trouble = h("span", { class: "trouble-text", role: "alert" });
   const box = h("input", { type: "checkbox", role: "switch", disabled: true });
-  const title = personal ? "My files" : name;
+  const title = personal ? "My files" : alias;
   const failed = (/** @type {unknown} */ error) => fill(trouble, words(error));
   box.addEventListener("change", async () => {
     fill(trouble);

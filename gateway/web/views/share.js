@@ -13,7 +13,7 @@ import { peoplePart } from "./people.js";
  */
 export function shareDialog(space, node) {
   const here = session.space(space);
-  const spaceName = here?.personal ? "My files" : (here?.name ?? "this space");
+  const spaceName = here?.personal ? "My files" : (here?.alias ?? "this space");
   const people = h("section", { class: "share-part", "aria-label": "People" });
   const links = h("section", { class: "share-part", "aria-label": "Public links" });
   const shared = Boolean(here && !here.personal);

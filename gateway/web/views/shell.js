@@ -204,7 +204,7 @@ export class Shell {
         ? h(
             "ul",
             null,
-            ...shared.map(({ space_id, name }) => link(folderPath(space_id), "space", name, within(folderPath(space_id)))),
+            ...shared.map(({ space_id, alias }) => link(folderPath(space_id), "space", alias, within(folderPath(space_id)))),
           )
         : h("p", { class: "side-hint" }, "Make a space to work on files with other people."),
       h("div", { class: "side-head" }, h("h2", null, this.#spaceName(space))),
@@ -226,7 +226,7 @@ export class Shell {
   /** @param {string} id */
   #spaceName(id) {
     const space = session.space(id);
-    return space?.personal ? "In my files" : `In ${space?.name ?? "this space"}`;
+    return space?.personal ? "In my files" : `In ${space?.alias ?? "this space"}`;
   }
 
   async #showUsage() {
@@ -250,7 +250,7 @@ export class Shell {
       run: async (name) => {
         const space = await session.createSpace(name);
         router.go(folderPath(space.space_id));
-        toast(`“${space.name}” is there. Share it to invite others.`);
+        toast(`“${space.alias}” is there. Share it to invite others.`);
       },
     });
   }

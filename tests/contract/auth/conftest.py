@@ -2,12 +2,13 @@
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from moto.server import ThreadedMotoServer
 
-from services.auth.dynamodb import DynamoIdentityStore
+from services.auth.aliases import fold
+from services.auth.dynamodb import DynamoIdentityStore, _alias_key
 from services.auth.in_memory import InMemoryIdentityStore
 from stack.deploy import Resources
 from stack.emulator import Aws, Credentials
@@ -86,3 +87,27 @@ async def open_store(backend):
 @pytest.fixture
 async def store(open_store):
     return await open_store()
+
+
+@pytest.fixture
+def forget_alias(backend, store):
+    """Makes a grant one from the time before aliases."""
+
+    async def forget(space, user, alias):
+        if backend is None:
+            store._grants[space, user] = replace(store._grants[space, user], alias=None)
+            del store._aliases[user, fold(alias)]
+            return
+        table = backend.resources.identity_table_name
+        async with backend.aws.client("dynamodb", backend.auth) as client:
+            for pk, sk in ((f"S#{space}", f"U#{user}"), (f"U#{user}", f"S#{space}")):
+                key = {"pk": {"S": pk}, "sk": {"S": sk}}
+                await client.update_item(
+                    TableName=table,
+                    Key=key,
+                    UpdateExpression="REMOVE #alias",
+                    ExpressionAttributeNames={"#alias": "alias"},
+                )
+            await client.delete_item(TableName=table, Key=_alias_key(user, alias))
+
+    return forget

@@ -137,7 +137,9 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
     standing = await store.standing(space)
     assert standing is not None
     found = standing[0]
-    await store.change_grant(found, member=login.account, before=None, after=Role.EDITOR, by=owner.account.user)
+    await store.change_grant(
+        found, member=login.account, before=None, after=Role.EDITOR, by=owner.account.user, alias="team"
+    )
 
     credentials = Credentials(store, source, target=target_of(backend), lifetime_seconds=900, clock=system_clock)
 

@@ -13,7 +13,7 @@ from services.auth.grants import Grants
 from services.auth.ports import ChainMoved
 from services.auth.records import Account, Chain, Role, Space
 from services.auth.sessions import RefreshToken, Sessions
-from services.auth.spaces import created_space_id
+from services.auth.spaces import Spaces, created_space_id
 from services.auth.tokens import AccessTokens, SigningKeys
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
 from tests.services.auth.support import Clock, new_device, new_link, new_login
@@ -122,7 +122,7 @@ async def test_a_request_makes_one_space(stores):
     space = Space(created_space_id(ann.user, RequestId(bytes(16))), "team", False, 1, 2_000)
 
     async def create(store, _number):
-        return await store.create_space(space, owner=ann)
+        return await store.create_space(space, owner=ann, alias="team")
 
     outcomes = await at_once(stores, create)
     assert outcomes.count(True) == 1
@@ -130,12 +130,48 @@ async def test_a_request_makes_one_space(stores):
     assert len(await stores[1].memberships(ann.user)) == 2
 
 
+async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores):
+    ann, ben = await sign_up(stores[0]), await sign_up(stores[0])
+    grants = [Grants(store, store, store) for store in stores]
+    spaces = [Space(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
+    for space in spaces:
+        await stores[0].create_space(space, owner=ben, alias=space.space)
+
+    async def share(number):
+        await grants[number % 2].set(spaces[number].space, caller=ben.user, email=ann.email, role=Role.EDITOR)
+
+    await asyncio.gather(*(share(number) for number in range(4)))
+    found = {one.alias: one.space for one in await stores[1].memberships(ann.user)}
+    assert len(found) == 5
+    assert found.pop("personal") == ann.personal_space
+    first = found.pop("Project")
+    assert found == {f"Project ({space.space[:6]})": space.space for space in spaces if space.space != first}
+
+
+async def test_who_reads_grants_from_before_aliases_at_once_gives_them_the_same(stores, forget_alias):
+    ann = await sign_up(stores[0])
+    made = [Space(SpaceId(new_text_id()), "Project", False, 1, 9_000 - number) for number in range(3)]
+    for space in made:
+        await stores[0].create_space(space, owner=ann, alias=space.space)
+        await forget_alias(space.space, ann.user, space.space)
+    readers = [Spaces(store, store, clock=Clock()) for store in stores]
+    outcomes = await asyncio.gather(*(reader.of_user(ann.user) for reader in readers), return_exceptions=True)
+    assert any(isinstance(outcome, list) for outcome in outcomes)
+    oldest = made[-1].space
+    wanted = {one.space: "Project" if one.space == oldest else f"Project ({one.space[:6]})" for one in made}
+    for reader in readers:
+        found = {one.space: one.alias for one in await reader.of_user(ann.user)}
+        assert found == {ann.personal_space: "personal", **wanted}
+
+
 async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
     owners = [await sign_up(stores[0]) for _ in range(count)]
     space = Space(SpaceId(new_text_id()), "team", False, 1, 2_000)
-    await stores[0].create_space(space, owner=owners[0])
+    await stores[0].create_space(space, owner=owners[0], alias="team")
     for owner in owners[1:]:
-        await stores[0].change_grant(space, member=owner, before=None, after=Role.OWNER, by=owners[0].user)
+        await stores[0].change_grant(
+            space, member=owner, before=None, after=Role.OWNER, by=owners[0].user, alias="team"
+        )
     return space.space, owners
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from core.errors import AccountExists
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_text_id
-from services.auth.ports import ChainMoved, GrantMoved
+from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
 from services.auth.records import DAY, Account, Chain, Device, DeviceKind, Grant, Key, Membership, Role, Space
 from services.auth.spaces import created_space_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
@@ -25,7 +25,7 @@ async def sign_up(store) -> tuple[Account, Device]:
 
 async def make_space(store, owner: Account, name: str = "team") -> Space:
     space = Space(SpaceId(new_text_id()), name, personal=False, owners=1, created_at_ms=2_000)
-    assert await store.create_space(space, owner=owner)
+    assert await store.create_space(space, owner=owner, alias=name)
     return space
 
 
@@ -39,11 +39,11 @@ async def test_an_account_is_found_by_address_and_by_id(store):
     assert await store.login(account.email) == login
     assert await store.account(account.user) == account
     assert await store.device(device.device) == device
-    personal = Membership(account.personal_space, "personal", personal=True, role=Role.OWNER)
+    personal = Membership(account.personal_space, "personal", personal=True, role=Role.OWNER, alias="personal")
     assert await store.memberships(account.user) == [personal]
     space, grants = await store.members(account.personal_space)
     assert space == Space(account.personal_space, "personal", True, 1, account.created_at_ms)
-    assert grants == [Grant(account.personal_space, account.user, account.email, Role.OWNER)]
+    assert grants == [Grant(account.personal_space, account.user, account.email, Role.OWNER, "personal")]
 
 
 async def test_what_is_not_there_is_none(store):
@@ -181,9 +181,9 @@ async def test_a_space_is_made_once(store):
     ann, _ = await sign_up(store)
     bob, _ = await sign_up(store)
     space = Space(created_space_id(ann.user, RequestId(bytes(16))), "team", False, 1, 2_000)
-    assert await store.create_space(space, owner=ann)
-    assert not await store.create_space(replace(space, name="other"), owner=bob)
-    assert await store.members(space.space) == (space, [Grant(space.space, ann.user, ann.email, Role.OWNER)])
+    assert await store.create_space(space, owner=ann, alias="team")
+    assert not await store.create_space(replace(space, name="other"), owner=bob, alias="other")
+    assert await store.members(space.space) == (space, [Grant(space.space, ann.user, ann.email, Role.OWNER, "team")])
     assert len(await store.memberships(bob.user)) == 1
 
 
@@ -192,13 +192,60 @@ async def test_a_role_is_given_changed_and_taken(store):
     bob, _ = await sign_up(store)
     space = await make_space(store, ann)
     for before, to in [(None, Role.VIEWER), (Role.VIEWER, Role.EDITOR), (Role.EDITOR, Role.OWNER), (Role.OWNER, None)]:
-        await store.change_grant(space, member=bob, before=before, after=to, by=ann.user)
+        await store.change_grant(space, member=bob, before=before, after=to, by=ann.user, alias="team")
         found, grants = await store.standing(space.space, ann.user, bob.user)
         assert found.owners == (2 if to is Role.OWNER else 1)
-        assert grants.get(bob.user) == (Grant(space.space, bob.user, bob.email, to) if to else None)
+        assert grants.get(bob.user) == (Grant(space.space, bob.user, bob.email, to, "team") if to else None)
         shared = [membership for membership in await store.memberships(bob.user) if not membership.personal]
-        assert shared == ([Membership(space.space, "team", personal=False, role=to)] if to else [])
+        assert shared == ([Membership(space.space, "team", personal=False, role=to, alias="team")] if to else [])
         assert len((await store.members(space.space))[1]) == (2 if to else 1)
+
+
+async def aliases(store, user: UserId) -> dict[str, SpaceId]:
+    return {one.alias: one.space for one in await store.memberships(user) if not one.personal}
+
+
+async def test_an_alias_of_a_user_means_one_space_for_ever(store):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    hers, his = await make_space(store, ann, "Straße"), await make_space(store, bob, "Straße")
+    for taken in ("Straße", "STRASSE", "Stra\N{LATIN SMALL LETTER SHARP S}e", "personal", "Ｐｅｒｓｏｎａｌ"):
+        with pytest.raises(AliasTaken):
+            await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias=taken)
+        another = Space(SpaceId(new_text_id()), "Straße", False, 1, 2_000)
+        with pytest.raises(AliasTaken):
+            await store.create_space(another, owner=ann, alias=taken)
+        assert await store.members(another.space) is None
+    assert await aliases(store, ann.user) == {"Straße": hers.space}
+    await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="His")
+    # A changed role leaves it alone, and it stays taken when the grant has gone, but not for the same space.
+    await store.change_grant(his, member=ann, before=Role.EDITOR, after=Role.VIEWER, by=bob.user, alias="Other")
+    assert await aliases(store, ann.user) == {"Straße": hers.space, "His": his.space}
+    await store.change_grant(his, member=ann, before=Role.VIEWER, after=None, by=ann.user)
+    third = await make_space(store, bob, "third")
+    with pytest.raises(AliasTaken):
+        await store.change_grant(third, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="HIS")
+    await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias="His")
+    found, grants = await store.standing(his.space, ann.user, bob.user)
+    assert (grants[ann.user].alias, grants[bob.user].alias) == ("His", "Straße")
+    assert found.name == "Straße"
+
+
+async def test_a_grant_from_before_aliases_gets_one_once(store, forget_alias):
+    ann, _ = await sign_up(store)
+    one, two = await make_space(store, ann, "one"), await make_space(store, ann, "two")
+    await forget_alias(one.space, ann.user, "one")
+    await forget_alias(two.space, ann.user, "two")
+    assert await aliases(store, ann.user) in ({None: one.space}, {None: two.space})
+    assert (await store.standing(one.space, ann.user))[1][ann.user].alias is None
+    await store.give_alias(two.space, ann.user, "Team")
+    with pytest.raises(AliasTaken):
+        await store.give_alias(one.space, ann.user, "team")
+    await store.give_alias(one.space, ann.user, "one")
+    await store.give_alias(one.space, ann.user, "another")  # it has one
+    await store.give_alias(SpaceId(new_text_id()), ann.user, "nothing")
+    assert await aliases(store, ann.user) == {"Team": two.space, "one": one.space}
+    assert (await store.standing(one.space, ann.user))[1][ann.user].alias == "one"
 
 
 @pytest.mark.parametrize("before", [None, Role.EDITOR, Role.OWNER])
@@ -206,10 +253,10 @@ async def test_a_grant_that_changed_meanwhile_stays(store, before):
     ann, _ = await sign_up(store)
     bob, _ = await sign_up(store)
     space = await make_space(store, ann)
-    await store.change_grant(space, member=bob, before=None, after=Role.VIEWER, by=ann.user)
+    await store.change_grant(space, member=bob, before=None, after=Role.VIEWER, by=ann.user, alias="team")
     for to in (Role.OWNER, None):
         with pytest.raises(GrantMoved):
-            await store.change_grant(space, member=bob, before=before, after=to, by=ann.user)
+            await store.change_grant(space, member=bob, before=before, after=to, by=ann.user, alias="team")
     found, grants = await store.standing(space.space, bob.user)
     assert (found.owners, grants[bob.user].role) == (1, Role.VIEWER)
 
@@ -231,10 +278,10 @@ async def test_who_is_no_owner_any_more_changes_nothing(store):
     carol, _ = await sign_up(store)
     dave, _ = await sign_up(store)
     space = await make_space(store, ann)
-    await store.change_grant(space, member=bob, before=None, after=Role.EDITOR, by=ann.user)
+    await store.change_grant(space, member=bob, before=None, after=Role.EDITOR, by=ann.user, alias="team")
     for by in (bob.user, dave.user):
         with pytest.raises(GrantMoved):
-            await store.change_grant(space, member=carol, before=None, after=Role.VIEWER, by=by)
+            await store.change_grant(space, member=carol, before=None, after=Role.VIEWER, by=by, alias="team")
     assert (await store.standing(space.space, carol.user))[1] == {}
     # Everybody may leave.
     await store.change_grant(space, member=bob, before=Role.EDITOR, after=None, by=bob.user)
@@ -251,7 +298,7 @@ async def test_access_is_one_answer(store):
     ann, device = await sign_up(store)
     bob, other = await sign_up(store)
     space = await make_space(store, ann)
-    grant = Grant(space.space, ann.user, ann.email, Role.OWNER)
+    grant = Grant(space.space, ann.user, ann.email, Role.OWNER, "team")
     assert await store.access(space.space, user=ann.user, device=device.device) == (grant, device)
     assert await store.access(space.space, user=ann.user, device=None) == (grant, None)
     assert await store.access(space.space, user=bob.user, device=other.device) == (None, other)

@@ -1,4 +1,4 @@
-"""Names of spaces in addresses, statuses of what is refused, locks that processes want at once, and long work."""
+"""Spaces in addresses, statuses of what is refused, locks that processes want at once, and long work."""
 
 import asyncio
 from types import SimpleNamespace
@@ -17,7 +17,7 @@ from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.locks import Locks
 from gateway.dav.protocol import segments
 from gateway.dav.refusals import Refused, of_error, page
-from gateway.dav.session import Person, Session, Space, named
+from gateway.dav.session import Person, Session, Space, by_alias
 from gateway.dav.upload import Credentials, Storage
 from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
 from gateway.services import Services
@@ -28,24 +28,21 @@ from wire.tree import node_to_wire
 SPACE = Space(SpaceId("a" * 26), "Spaß", True)
 
 
-def pb(name, space_id, *, personal=False, role=auth_pb2.ROLE_EDITOR):
-    return auth_pb2.Space(space_id=space_id * 26, name=name, personal=personal, role=role)
+def test_a_space_is_addressed_by_its_alias_alone():
+    def pb(alias, space_id, role):
+        return auth_pb2.Space(space_id=space_id * 26, name="Project", alias=alias, role=role)
 
-
-def test_every_space_has_a_name_of_its_own():
-    found = named(
+    found = by_alias(
         [
-            pb("personal", "c"),
-            pb("A/B", "b"),
-            pb("personal", "z", personal=True, role=auth_pb2.ROLE_OWNER),
-            pb("..", "d", role=auth_pb2.ROLE_VIEWER),
+            pb("Project (bbbbbb)", "b", auth_pb2.ROLE_EDITOR),
+            pb("Project", "c", auth_pb2.ROLE_VIEWER),
+            pb("", "a", auth_pb2.ROLE_OWNER),  # of an auth service that does not know aliases yet
         ]
     )
     assert {name: (space.id[0], space.writable) for name, space in found.items()} == {
-        "personal": ("z", True),
-        "A∕B": ("b", True),
-        "personal (cccccc)": ("c", True),
-        "space dddddd": ("d", False),
+        "Project (bbbbbb)": ("b", True),
+        "Project": ("c", False),
+        "a" * 26: ("a", True),
     }
 
 

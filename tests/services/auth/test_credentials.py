@@ -60,7 +60,9 @@ class World:
     async def change_role(self, before: Role | None, after: Role | None) -> None:
         found = await self.store.standing(self.space)
         assert found is not None
-        await self.store.change_grant(found[0], member=self.account, before=before, after=after, by=self.owner.user)
+        await self.store.change_grant(
+            found[0], member=self.account, before=before, after=after, by=self.owner.user, alias="team"
+        )
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ CHAIN = Chain(b"family", b"second", b"first", 1_000)
 
 async def change_grant(store: DynamoIdentityStore) -> None:
     space = Space(SPACE, "team", False, 1, 1_000)
-    await store.change_grant(space, member=new_account(), before=None, after=Role.OWNER, by=USER)
+    await store.change_grant(space, member=new_account(), before=None, after=Role.OWNER, by=USER, alias="team")
 
 
 CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
@@ -81,7 +81,10 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "revoke_link": lambda store: store.revoke_link(SPACE, LINK, at_ms=1_000),
     "count_download": lambda store: store.count_download(SPACE, LINK),
     "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
-    "create_space": lambda store: store.create_space(Space(SPACE, "team", False, 1, 1_000), owner=new_account()),
+    "create_space": lambda store: store.create_space(
+        Space(SPACE, "team", False, 1, 1_000), owner=new_account(), alias="team"
+    ),
+    "give_alias": lambda store: store.give_alias(SPACE, USER, "team"),
     "memberships": lambda store: store.memberships(USER),
     "members": lambda store: store.members(SPACE),
     "standing": lambda store: store.standing(SPACE, USER),
@@ -112,7 +115,7 @@ async def test_what_does_not_pass_is_not_hidden(name):
         await CALLS[name](store_with(client_error("AccessDeniedException")))
 
 
-@pytest.mark.parametrize("name", ["create_account", "create_space", "change_grant", "add_link"])
+@pytest.mark.parametrize("name", ["create_account", "create_space", "change_grant", "give_alias", "add_link"])
 async def test_a_throttled_transaction_is_unavailable(name):
     with pytest.raises(Unavailable):
         await CALLS[name](store_with(cancelled("None", "ThrottlingError")))
@@ -122,7 +125,7 @@ async def test_a_conflict_of_transactions_is_another_writer():
     conflict = cancelled("None", "TransactionConflict", "None")
     with pytest.raises(GrantMoved):
         await change_grant(store_with(conflict))
-    for name in ("create_account", "create_space", "add_link"):
+    for name in ("create_account", "create_space", "give_alias", "add_link"):
         with pytest.raises(Unavailable):
             await CALLS[name](store_with(conflict))
 

@@ -19,7 +19,7 @@ def space(owners: int = 1, *, personal: bool = False) -> Space:
 
 
 def grant(user: UserId, role: Role | None) -> Grant | None:
-    return Grant(SPACE, user, "somebody@example.com", role) if role else None
+    return Grant(SPACE, user, "somebody@example.com", role, "team") if role else None
 
 
 @pytest.mark.parametrize("before", [None, Role.VIEWER, Role.EDITOR])
@@ -81,14 +81,14 @@ class Team:
 async def team():
     team = Team(InMemoryIdentityStore())
     team.ann = await team.sign_up()
-    await team.store.create_space(space(), owner=team.ann)
+    await team.store.create_space(space(), owner=team.ann, alias="team")
     return team
 
 
 async def test_a_role_given_is_a_role_checked(team):
     bob = await team.sign_up()
     given = await team.grants.set(SPACE, caller=team.ann.user, email=bob.email, role=Role.EDITOR)
-    assert given == Grant(SPACE, bob.user, bob.email, Role.EDITOR)
+    assert given == Grant(SPACE, bob.user, bob.email, Role.EDITOR, alias=None)
     assert (await team.grants.check(SPACE, user=bob.user, device=None)).role is Role.EDITOR
     await team.grants.remove(SPACE, caller=team.ann.user, email=bob.email)
     assert (await team.grants.check(SPACE, user=bob.user, device=None)).role is None
@@ -118,6 +118,6 @@ class Unsettled(InMemoryIdentityStore):
 async def test_it_gives_up_after_a_while():
     team = Team(Unsettled())
     ann, bob = await team.sign_up(), await team.sign_up()
-    await team.store.create_space(space(), owner=ann)
+    await team.store.create_space(space(), owner=ann, alias="team")
     with pytest.raises(Contended):
         await team.grants.set(SPACE, caller=ann.user, email=bob.email, role=Role.VIEWER)

@@ -36,7 +36,9 @@ async def test_signing_up_makes_an_account_with_a_personal_space_and_a_device(au
     assert (answer.account, answer.device) == (ann.account, ann.device)
     listed = await auth.stub.ListSpaces(auth_pb2.ListSpacesRequest(), metadata=ann.credentials)
     assert list(listed.spaces) == [
-        auth_pb2.Space(space_id=ann.account.personal_space_id, name="personal", role=OWNER, personal=True)
+        auth_pb2.Space(
+            space_id=ann.account.personal_space_id, name="personal", role=OWNER, personal=True, alias="personal"
+        )
     ]
 
 

@@ -38,6 +38,7 @@ class Person:
     email: str
     user: UserId = field(default_factory=lambda: UserId(new_text_id()))
     device: DeviceId = field(default_factory=lambda: DeviceId(new_text_id()))
+    alias: str = ""
 
 
 @dataclass
@@ -80,7 +81,9 @@ class FakeAuth(AuthServiceServicer):
         self._answer("members")
         if space not in self.members_of:
             raise NoSuchSpace
-        return Roster("Team", tuple(Member(person.user, person.email) for person in self.members_of[space]))
+        return Roster(
+            "Team", tuple(Member(person.user, person.email, person.alias) for person in self.members_of[space])
+        )
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
         self._answer("check")

@@ -66,6 +66,16 @@ async def test_everybody_but_the_author_gets_one_mail(world):
     assert "changed 2 items" in world.sender.sent[0].subject
 
 
+async def test_a_mail_calls_the_space_what_its_reader_calls_it(world):
+    ben = Person("ben@example.com", alias="Team (abcdef)")
+    space = world.auth.space(ANN, BOB, ben)
+    await world.tell(event(space, commit(1, ANN, "a.txt")))
+    assert {mail.to: mail.subject for mail in world.sender.sent} == {
+        BOB.email: "ann@example.com changed 1 item in Team",
+        ben.email: "ann@example.com changed 1 item in Team (abcdef)",
+    }
+
+
 async def test_nobody_hears_of_their_own_changes(world):
     space = world.auth.space(ANN, BOB)
     await world.tell(event(space, commit(1, ANN, "of-ann"), commit(2, BOB, "of-bob"), commit(2, ANN, "also-of-ann")))

@@ -215,6 +215,7 @@ class Space(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     PERSONAL_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """26 characters."""
     name: _builtins.str
@@ -223,6 +224,11 @@ class Space(_message.Message):
     """The caller's role."""
     personal: _builtins.bool
     """Whether this is the caller's personal space, which cannot be shared."""
+    alias: _builtins.str
+    """The caller's own name for the space, by which it is addressed in WebDAV and on the command line: given with the
+    grant, unique among the caller's spaces whatever the case, and never another space's, not even when the grant has
+    gone. Made of the name, with the id added where the name is taken already.
+    """
     def __init__(
         self,
         *,
@@ -230,10 +236,11 @@ class Space(_message.Message):
         name: _builtins.str = ...,
         role: Global___Role.ValueType = ...,
         personal: _builtins.bool = ...,
+        alias: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "personal", b"personal", "role", b"role", "space_id", b"space_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "name", b"name", "personal", b"personal", "role", b"role", "space_id", b"space_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -248,22 +255,26 @@ class Member(_message.Message):
     USER_ID_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
+    ALIAS_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
     """26 characters."""
     email: _builtins.str
     """The member's address."""
     role: Global___Role.ValueType
     """What they may do."""
+    alias: _builtins.str
+    """The member's own name for the space (see Space.alias); told to services only."""
     def __init__(
         self,
         *,
         user_id: _builtins.str = ...,
         email: _builtins.str = ...,
         role: Global___Role.ValueType = ...,
+        alias: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["email", b"email", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alias", b"alias", "email", b"email", "role", b"role", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
