@@ -24,6 +24,7 @@ class Kind(Enum):
     PRECONDITION = "the system's state must be changed first"
     EXHAUSTED = "a limit is reached; wait or free something"
     UNAVAILABLE = "a passing fault; the same call may be repeated"
+    DEADLINE = "it took longer than the service allows a call"
     INTERNAL = "a defect on our side"
 
 
@@ -242,6 +243,13 @@ class Draining(SynclineError):
 
     reason = "DRAINING"
     kind = Kind.UNAVAILABLE
+
+
+class DeadlineExceeded(SynclineError):
+    """The call took longer than the service allows; ask for less at once, or repeat it."""
+
+    reason = "DEADLINE_EXCEEDED"
+    kind = Kind.DEADLINE
 
 
 class Unavailable(SynclineError):

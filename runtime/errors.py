@@ -44,6 +44,7 @@ TABLE: Final[Mapping[Kind, Wire]] = MappingProxyType(
         Kind.PRECONDITION: Wire(grpc.StatusCode.FAILED_PRECONDITION, 412),
         Kind.EXHAUSTED: Wire(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
         Kind.UNAVAILABLE: Wire(grpc.StatusCode.UNAVAILABLE, 503),
+        Kind.DEADLINE: Wire(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
         Kind.INTERNAL: Wire(grpc.StatusCode.INTERNAL, 500),
     }
 )
@@ -88,9 +89,10 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
     """The SynclineError that the other side raised, by its reason.
 
     A reason that is not known here gives a SynclineError of that reason whose kind follows from the code.
-    Failures that carry no reason: UNAVAILABLE and DEADLINE_EXCEEDED give Unavailable, UNAUTHENTICATED gives
-    Unauthenticated, anything else gives None, since it says nothing that a caller could act on. INTERNAL gives
-    Unavailable if no server of ours said it: a balancer resets a stream so when the process behind it is gone.
+    DEADLINE_EXCEEDED gives Unavailable, whichever side's patience has ended. Failures that carry no reason: UNAVAILABLE
+    gives Unavailable, UNAUTHENTICATED gives Unauthenticated, anything else gives None, since it says nothing that a
+    caller could act on. INTERNAL gives Unavailable if no server of ours said it: a balancer resets a stream so when the
+    process behind it is gone.
     """
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return None
@@ -98,10 +100,12 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
     text: str = error.details() or ""
     trailers = error.trailing_metadata() or ()
     info = _error_info(trailers)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(f"the service took too long, try again later ({text})")
     if info is not None:
         known = _class_for(info.reason) or _unknown_class(info.reason, _KIND_OF_CODE.get(code, Kind.INTERNAL))
         return _revive(known, text, info.metadata)
-    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+    if code is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(f"the service does not answer, try again later ({text})")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(text)
@@ -147,7 +151,7 @@ def _subclasses(cls: type[SynclineError]) -> Iterator[type[SynclineError]]:
         yield from _subclasses(sub)
 
 
-_by_reason: dict[str, type[SynclineError]] = {}
+_by_reason: dict[str, type[SynclineError]] = {SynclineError.reason: SynclineError}
 
 
 def _class_for(reason: str) -> type[SynclineError] | None:

@@ -10,12 +10,15 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
+from typing_extensions import override
 
-from core.errors import PermissionDenied, SynclineError, Unauthenticated
+from core.errors import DeadlineExceeded, InvalidArgument, PermissionDenied, SynclineError, Unauthenticated
 from runtime import metrics, reflection, traces
 from runtime.context import BEYOND_LINK, REQUEST_ID_KEY, request_id, set_identity, take_request_id
 from runtime.errors import abort, error_from_rpc
@@ -61,7 +64,10 @@ class Rpc:
 
 
 class Wrapping(grpc.aio.ServerInterceptor):
-    """Base of what puts another handler in the place of each."""
+    """Base of what puts something around handlers.
+
+    Handlers are coroutines or, where they stream responses, alternatively async generators.
+    """
 
     def __init__(self) -> None:
         # Wrapping costs more than calling, so it is done once per handler.
@@ -87,6 +93,19 @@ class Wrapping(grpc.aio.ServerInterceptor):
         return cached[1]
 
 
+def _parts(handler: Handler) -> tuple[Any, Any]:
+    """The function behind a handler, and what makes a handler of its kind from another one."""
+    match handler.request_streaming, handler.response_streaming:
+        case False, False:
+            return handler.unary_unary, grpc.unary_unary_rpc_method_handler
+        case False, True:
+            return handler.unary_stream, grpc.unary_stream_rpc_method_handler
+        case True, False:
+            return handler.stream_unary, grpc.stream_unary_rpc_method_handler
+        case _:
+            return handler.stream_stream, grpc.stream_stream_rpc_method_handler
+
+
 class StreamsEnd(Wrapping):
     """Passes the responses of async generators through `until`, which raises when the server drains."""
 
@@ -94,9 +113,10 @@ class StreamsEnd(Wrapping):
         super().__init__()
         self._until = until
 
-    def _wrap(self, method: str, handler: Handler) -> Handler:  # noqa: ARG002 # the same for all
-        inner: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
-        if inner is None or not inspect.isasyncgenfunction(inner):
+    @override
+    def _wrap(self, method: str, handler: Handler) -> Handler:  # the same for all
+        inner, make = _parts(handler)
+        if not inspect.isasyncgenfunction(inner):
             return handler
 
         async def until_drained(request: Any, context: Context) -> AsyncIterator[Any]:
@@ -104,9 +124,6 @@ class StreamsEnd(Wrapping):
                 async for response in self._until(responses):
                     yield response
 
-        make: Any = (
-            grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-        )
         wrapped: Handler = make(
             until_drained,
             request_deserializer=handler.request_deserializer,
@@ -118,27 +135,17 @@ class StreamsEnd(Wrapping):
 class Around(Wrapping):
     """Base of what runs around a call of any of the four kinds.
 
-    `around` is entered before the handler and left after its last response, in the call's own task. Handlers
-    are coroutines or, where they stream responses, alternatively async generators.
+    `around` is entered before the handler and left after its last response, in the call's own task.
     """
 
     @abstractmethod
     def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
         """What to do before and after the call."""
 
+    @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
         rpc = Rpc(method, is_unary=not (handler.request_streaming or handler.response_streaming))
-        inner: Any
-        make: Any
-        match handler.request_streaming, handler.response_streaming:
-            case False, False:
-                inner, make = handler.unary_unary, grpc.unary_unary_rpc_method_handler
-            case False, True:
-                inner, make = handler.unary_stream, grpc.unary_stream_rpc_method_handler
-            case True, False:
-                inner, make = handler.stream_unary, grpc.stream_unary_rpc_method_handler
-            case _:
-                inner, make = handler.stream_stream, grpc.stream_stream_rpc_method_handler
+        inner, make = _parts(handler)
 
         async def plain(request: Any, context: Context) -> Any:
             async with self.around(rpc, context):
@@ -157,6 +164,45 @@ class Around(Wrapping):
             response_serializer=handler.response_serializer,
         )
         return wrapped
+
+
+class Decoding(Wrapping):
+    """Decodes requests, innermost of all: bytes that are no message of the method are the caller's error.
+
+    gRPC itself would answer UNKNOWN and log a traceback, for instance for a string that is not valid UTF-8.
+    """
+
+    @override
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        if handler.request_deserializer is None:
+            return handler
+        inner, make = _parts(handler)
+        read: Any = partial(_each if handler.request_streaming else _decoded, handler.request_deserializer)
+
+        async def plain(request: Any, context: Context) -> Any:
+            return await inner(read(request), context)
+
+        async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with aclosing(inner(read(request), context)) as responses:
+                async for response in responses:
+                    yield response
+
+        wrapped: Handler = make(
+            generated if inspect.isasyncgenfunction(inner) else plain, response_serializer=handler.response_serializer
+        )
+        return wrapped
+
+
+def _decoded(decode: Callable[[bytes], Any], raw: bytes) -> Any:
+    try:
+        return decode(raw)
+    except DecodeError:
+        raise InvalidArgument("the request is not a message of this method, or a string in it is not UTF-8") from None
+
+
+async def _each(decode: Callable[[bytes], Any], messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
+    async for raw in messages:
+        yield _decoded(decode, raw)
 
 
 class RequestLog(Around):
@@ -275,32 +321,31 @@ class DefaultDeadline(Around):
         except TimeoutError:
             if not limit.expired():
                 raise
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"took longer than {self._seconds:g} seconds")
+            await _fail(context, DeadlineExceeded(f"took longer than {self._seconds:g} seconds"))
 
 
 class Errors(Around):
-    """Turns errors into statuses: those of ours with their reason, all others into INTERNAL without detail."""
+    """Turns errors into statuses: those of ours with their reason, others into INTERNAL and the request id."""
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
         """See Around."""
-        ident = request_id() or ""
-        trailers = ((REQUEST_ID_KEY, ident),)
         try:
             yield
         except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
             raise
         except SynclineError as error:
-            await _fail(context, error, trailers)
+            await _fail(context, error)
         except Exception as error:  # the boundary: whatever it is, it is told and logged here
             passed_on = error_from_rpc(error) if isinstance(error, grpc.RpcError) else None
             if passed_on is not None:
-                await _fail(context, passed_on, trailers)
+                await _fail(context, passed_on)
             if context.done():  # the client went away, and writing to it failed
                 raise
             log.exception("rpc failed", method=rpc.method)
-            text = f"internal error; request id {ident}"
-            await context.abort(grpc.StatusCode.INTERNAL, text, trailers)
+            ident = request_id() or ""
+            defect = SynclineError(f"internal error; request id {ident}", request_id=ident)
+            await _fail(context, defect)
 
 
 class Authentication(Around):
@@ -337,9 +382,9 @@ class Authentication(Around):
         yield
 
 
-async def _fail(context: Context, error: SynclineError, trailers: tuple[tuple[str, str], ...]) -> Never:
+async def _fail(context: Context, error: SynclineError) -> Never:
     structlog.contextvars.bind_contextvars(reason=error.reason)  # for the event of the call
-    await abort(context, error, metadata=trailers)
+    await abort(context, error, metadata=((REQUEST_ID_KEY, request_id() or ""),))
 
 
 def _code(context: Context) -> grpc.StatusCode:

@@ -34,7 +34,16 @@ from typing_extensions import override
 from core.errors import Draining
 from runtime import logs, memory, metrics, traces
 from runtime.drain import Drain
-from runtime.interceptors import Authentication, DefaultDeadline, Errors, Metrics, RequestLog, StreamsEnd, Trace
+from runtime.interceptors import (
+    Authentication,
+    Decoding,
+    DefaultDeadline,
+    Errors,
+    Metrics,
+    RequestLog,
+    StreamsEnd,
+    Trace,
+)
 from runtime.logs import structlog
 from runtime.reflection import Reflection
 from runtime.settings import ServiceSettings
@@ -112,7 +121,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
     ]
     if app.verifier is not None:
         interceptors.append(Authentication(app.verifier, app.public, app.links))
-    interceptors.append(StreamsEnd(app.drain.until))
+    interceptors += [StreamsEnd(app.drain.until), Decoding()]
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[

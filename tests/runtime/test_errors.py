@@ -151,8 +151,11 @@ async def test_defect_tells_nothing_but_the_request_id():
         rpc_error = await failure(target)
     assert rpc_error.code() is grpc.StatusCode.INTERNAL
     trailers = dict(rpc_error.trailing_metadata())
-    assert rpc_error.details() == f"internal error; request id {trailers['x-request-id']}"
-    assert error_from_rpc(rpc_error) is None
+    ident = trailers["x-request-id"]
+    assert rpc_error.details() == f"internal error; request id {ident}"
+    defect = error_from_rpc(rpc_error)
+    assert defect is not None
+    assert (defect.reason, defect.kind, defect.details) == ("INTERNAL", Kind.INTERNAL, {"request_id": ident})
 
 
 async def test_a_broken_connection_is_told_from_a_defect():

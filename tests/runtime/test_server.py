@@ -15,16 +15,17 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from pydantic import SecretStr
 
-from core.errors import Draining, Unauthenticated
+from core.errors import Draining, InvalidArgument, Unauthenticated
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime import context, reflection
 from runtime.context import Identity, LinkScope
 from runtime.drain import Drain
-from runtime.errors import error_from_rpc
+from runtime.errors import DETAILS_KEY, error_from_rpc
 from runtime.logs import structlog
 from runtime.server import App, background, build, running
 from runtime.settings import ServiceSettings
@@ -215,6 +216,8 @@ async def test_unary_calls_without_deadline_get_one():
             await call(channel, "Hang")
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert caught.value.details() == "took longer than 0.05 seconds"
+    (detail,) = status_pb2.Status.FromString(dict(caught.value.trailing_metadata())[DETAILS_KEY]).details
+    assert error_details_pb2.ErrorInfo.FromString(detail.value).reason == "DEADLINE_EXCEEDED"
     assert cancelled.is_set()
 
 
@@ -543,3 +546,37 @@ async def test_a_second_signal_forces_the_end():
         assert json.loads(await child.stderr.readline())["event"] == "stopping"
         child.send_signal(signal.SIGTERM)
         assert await child.wait() == 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize("kind", ["unary", "stream", "chat"])
+async def test_bytes_that_are_no_message_are_the_callers_error(kind: str):
+    """As a string that is not UTF-8, which no client of ours can send and any other can."""
+
+    async def answer(_request, _context):
+        return b"done"
+
+    async def answer_all(_request, _context):
+        yield b"done"
+
+    async def answer_each(requests, _context):
+        async for _ in requests:
+            yield b"done"
+
+    decode = health_pb2.HealthCheckRequest.FromString
+    kinds: dict[str, tuple[Any, Any]] = {
+        "unary": (echo.unary(answer, decode), lambda channel: channel.unary_unary(echo.path("Any"))),
+        "stream": (echo.stream(answer_all, decode), lambda channel: channel.unary_stream(echo.path("Any"))),
+        "chat": (echo.chat(answer_each, decode), lambda channel: channel.stream_stream(echo.path("Any"))),
+    }
+    handler, open_ = kinds[kind]
+
+    async def ask(channel, sent: bytes) -> list[bytes]:
+        begun = open_(channel)(iter([sent]) if kind == "chat" else sent)
+        return [await begun] if kind == "unary" else [answered async for answered in begun]
+
+    async with running(App(name="test", mounts=[echo.mount(Any=handler)])) as target, echo.connect(target) as channel:
+        assert await ask(channel, health_pb2.HealthCheckRequest(service="x").SerializeToString()) == [b"done"]
+        for wrong in (b"\xff", b"\x0a\x02\xff\xfe", b"\x0a\x03\xed\xa0\x80"):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await ask(channel, wrong)
+            assert isinstance(error_from_rpc(caught.value), InvalidArgument)
