@@ -16,7 +16,7 @@ import psutil
 
 from benchmarks.report import Table, mib
 from core.blocks import DIGEST_BYTES
-from core.identifiers import RequestId, SpaceId, created_node_id, new_request_id
+from core.identifiers import ROOT, RequestId, SpaceId, created_node_id, new_request_id
 from core.tree import MAX_CHECK_BATCH
 from runtime.channel import sync_channel
 from stack.running import embedded_aws
@@ -59,7 +59,7 @@ def commit_tree(stub: MetadataServiceStub, space: str, *, files: int = FILES, di
     for d in range(directories):
         request = new_request_id()
         parent = created_node_id(SpaceId(space), RequestId(request), 0)
-        directory = metadata_pb2.CreateNode(name=f"directory-{d:04}", kind=journal_pb2.NODE_KIND_DIRECTORY)
+        directory = metadata_pb2.CreateNode(parent=ROOT, name=f"directory-{d:04}", kind=journal_pb2.NODE_KIND_DIRECTORY)
         creates = [
             metadata_pb2.CreateNode(
                 parent=parent, name=f"file-{f:04}.txt", kind=journal_pb2.NODE_KIND_FILE, content=content

@@ -53,13 +53,17 @@ def created_node_id(space: SpaceId, request: RequestId, index: int) -> NodeId:
 
 def parse_text_id(text: str, *, what: str) -> str:
     """`text` if it has the form of a space, user, device or link id; else InvalidArgument naming `what`."""
+    if not text:
+        raise InvalidArgument(f"{what} is missing", field=what)
     if not _TEXT_ID.fullmatch(text):
-        raise InvalidArgument(f"{what} is not a valid id")
+        raise InvalidArgument(f"{what} is not a valid id: 26 characters of a-z and 2-7", field=what)
     return text
 
 
 def parse_id(raw: bytes, *, what: str) -> bytes:
     """`raw` if it has the form of a node or request id; else InvalidArgument naming `what`."""
+    if not raw:
+        raise InvalidArgument(f"{what} is missing: {ID_BYTES} bytes", field=what)
     if len(raw) != ID_BYTES:
-        raise InvalidArgument(f"{what} must be {ID_BYTES} bytes, not {len(raw)}")
+        raise InvalidArgument(f"{what} must be {ID_BYTES} bytes, not {len(raw)}", field=what)
     return raw

@@ -6,6 +6,7 @@ names joined by '/', at most 4,096 bytes; the empty path is the root.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 from core.errors import InvalidArgument
@@ -13,8 +14,16 @@ from core.errors import InvalidArgument
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
 
+_PLAIN = re.compile(r"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})*")
+"""An ASCII path that keeps all rules but that of its length: as most paths do, this is one step for all their names."""
+
 RESERVED_AT_ROOT = ".syncline"
 """The directory in a synced folder that is the client's own; never synced."""
+
+
+_TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
+_SHOWN = 200
+"""Characters of a path that an error repeats."""
 
 
 def name_problem(name: str) -> str | None:
@@ -41,15 +50,29 @@ def normalize(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def path_problem(path: str) -> str | None:
+    """Why `path` is not names joined by '/', in words for people; None if it is. The empty path is the root."""
+    if len(path) > MAX_PATH_BYTES:  # before anything is done with it; no character has less than a byte
+        return _TOO_LONG
+    if not path or (path.isascii() and _PLAIN.fullmatch(path)):
+        return None
+    try:
+        if len(path.encode()) > MAX_PATH_BYTES:
+            return _TOO_LONG
+    except UnicodeEncodeError:
+        return "the path is not valid Unicode"
+    if path.startswith("/") or path.endswith("/") or "//" in path:
+        return "a path has no '/' at its beginning or end, and none after another"
+    return next(filter(None, map(name_problem, path.split("/"))), None)
+
+
+def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
+    """The names of a path from the root, none for the root. InvalidArgument naming `what` if it breaks a rule."""
+    if problem := path_problem(path):
+        raise InvalidArgument(f"{what} {path[:_SHOWN]!r}: {problem}", field=what)
+    return tuple(path.split("/")) if path else ()
+
+
 def split_path(path: str) -> tuple[str, ...]:
-    """The names of a path from the root, empty for the root itself. InvalidArgument if one breaks a rule."""
-    path = path.strip("/")
-    if not path:
-        return ()
-    names = tuple(path.split("/"))
-    for name in names:
-        if problem := name_problem(name):
-            raise InvalidArgument(f"path {path!r}: {problem}")
-    if len(path.encode()) > MAX_PATH_BYTES:
-        raise InvalidArgument(f"the path has more than {MAX_PATH_BYTES} bytes")
-    return names
+    """As `parse_path`, of what a person typed or an address holds: slashes at its beginning and end mean nothing."""
+    return parse_path(path.strip("/"))

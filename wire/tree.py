@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from core.blocks import DIGEST_BYTES, EMPTY_MANIFEST, Digest, Manifest
 from core.errors import InvalidArgument
-from core.identifiers import ROOT, NodeId, parse_id
+from core.identifiers import NodeId
 from core.tree import (
     Change,
     Content,
@@ -24,17 +24,15 @@ from core.tree import (
     Version,
 )
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-
-
-def node_id_from_wire(raw: bytes, *, what: str) -> NodeId:
-    """A node id; empty means the root."""
-    return NodeId(parse_id(raw, what=what)) if raw else ROOT
+from wire.identifiers import node_id_from_wire
 
 
 def digest_from_wire(raw: bytes, *, what: str) -> Digest:
     """A SHA-256."""
+    if not raw:
+        raise InvalidArgument(f"{what} is missing: {DIGEST_BYTES} bytes", field=what)
     if len(raw) != DIGEST_BYTES:
-        raise InvalidArgument(f"{what} must be {DIGEST_BYTES} bytes, not {len(raw)}")
+        raise InvalidArgument(f"{what} must be {DIGEST_BYTES} bytes, not {len(raw)}", field=what)
     return Digest(raw)
 
 
@@ -105,8 +103,8 @@ def node_to_wire(node: Node) -> journal_pb2.Node:
 
 def node_from_wire(pb: journal_pb2.Node) -> Node:
     return Node(
-        id=NodeId(parse_id(pb.id, what="node.id")),
-        parent=NodeId(parse_id(pb.parent, what="node.parent")),
+        id=node_id_from_wire(pb.id, what="node.id"),
+        parent=node_id_from_wire(pb.parent, what="node.parent"),
         name=pb.name,
         kind=kind_from_wire(pb.kind),
         version=pb.version,
@@ -203,14 +201,16 @@ def mutation_from_wire(pb: metadata_pb2.Mutation) -> Mutation:
                 content=content_from_wire(pb.create.content) if pb.create.HasField("content") else None,
             )
         case "update":
+            if not pb.update.HasField("content"):
+                raise InvalidArgument("update.content is missing", field="update.content")
             return UpdateContent(
-                node=NodeId(parse_id(pb.update.node, what="update.node")),
+                node=node_id_from_wire(pb.update.node, what="update.node"),
                 base_version=pb.update.base_version,
                 content=content_from_wire(pb.update.content),
             )
         case "move":
             return MoveNode(
-                node=NodeId(parse_id(pb.move.node, what="move.node")),
+                node=node_id_from_wire(pb.move.node, what="move.node"),
                 from_parent=node_id_from_wire(pb.move.from_parent, what="move.from_parent"),
                 from_name=pb.move.from_name,
                 parent=node_id_from_wire(pb.move.parent, what="move.parent"),
@@ -218,7 +218,7 @@ def mutation_from_wire(pb: metadata_pb2.Mutation) -> Mutation:
             )
         case "delete":
             return DeleteNode(
-                node=NodeId(parse_id(pb.delete.node, what="delete.node")), base_version=pb.delete.base_version
+                node=node_id_from_wire(pb.delete.node, what="delete.node"), base_version=pb.delete.base_version
             )
         case _:
             raise InvalidArgument("a mutation is one of create, update, move, delete")

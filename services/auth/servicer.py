@@ -25,6 +25,14 @@ from services.auth.spaces import Spaces
 from services.auth.tokens import SigningKeys
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
+from wire.identifiers import (
+    device_id_from_wire,
+    link_id_from_wire,
+    node_id_from_wire,
+    request_id_from_wire,
+    space_id_from_wire,
+    user_id_from_wire,
+)
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -100,7 +108,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RefreshTokenResponse(tokens=wire.tokens_to_wire(tokens))
 
     async def CreateKey(self, request: auth_pb2.CreateKeyRequest, context: Context) -> auth_pb2.CreateKeyResponse:
-        wire.request_id_from_wire(request.request_id)  # a key is told once, so repeating the call makes another
+        request_id_from_wire(request.request_id)  # a key is told once, so repeating the call makes another
         name = check_label(request.name, what="name")
         caller = current_user()
         device, key = await self._keys.create(
@@ -131,13 +139,13 @@ class AuthServicer(AuthServiceServicer):
     async def RevokeDevice(
         self, request: auth_pb2.RevokeDeviceRequest, context: Context
     ) -> auth_pb2.RevokeDeviceResponse:
-        device = wire.device_id_from_wire(request.device_id)
+        device = device_id_from_wire(request.device_id)
         caller = await self._signed_in()
         await self._devices.revoke(device, user=caller.user)
         return auth_pb2.RevokeDeviceResponse()
 
     async def CreateSpace(self, request: auth_pb2.CreateSpaceRequest, context: Context) -> auth_pb2.CreateSpaceResponse:
-        request_id = wire.request_id_from_wire(request.request_id)
+        request_id = request_id_from_wire(request.request_id)
         name = check_label(request.name, what="name")
         caller = await self._signed_in()
         space = await self._spaces.create(user=caller.user, request=request_id, name=name)
@@ -149,15 +157,15 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.ListSpacesResponse(spaces=map(wire.space_to_wire, spaces))
 
     async def ListMembers(self, request: auth_pb2.ListMembersRequest, context: Context) -> auth_pb2.ListMembersResponse:
-        space = wire.space_id_from_wire(request.space_id)
+        space = space_id_from_wire(request.space_id)
         asking = None if current_identity().service is not None else (await self._signed_in()).user
         found, grants = await self._grants.members(space, asking=asking)
         members = [wire.member_to_wire(grant, with_alias=asking is None) for grant in grants]
         return auth_pb2.ListMembersResponse(members=members, space_name=found.name)
 
     async def SetMember(self, request: auth_pb2.SetMemberRequest, context: Context) -> auth_pb2.SetMemberResponse:
-        wire.request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept
-        space = wire.space_id_from_wire(request.space_id)
+        request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept
+        space = space_id_from_wire(request.space_id)
         email = normalize_address(request.email)
         role = wire.role_from_wire(request.role)
         caller = await self._signed_in()
@@ -167,8 +175,8 @@ class AuthServicer(AuthServiceServicer):
     async def RemoveMember(
         self, request: auth_pb2.RemoveMemberRequest, context: Context
     ) -> auth_pb2.RemoveMemberResponse:
-        wire.request_id_from_wire(request.request_id)  # as in SetMember
-        space = wire.space_id_from_wire(request.space_id)
+        request_id_from_wire(request.request_id)  # as in SetMember
+        space = space_id_from_wire(request.space_id)
         email = normalize_address(request.email)
         caller = await self._signed_in()
         await self._grants.remove(space, caller=caller.user, email=email)
@@ -180,16 +188,16 @@ class AuthServicer(AuthServiceServicer):
     async def IssueCredentials(
         self, request: auth_pb2.IssueCredentialsRequest, context: Context
     ) -> auth_pb2.IssueCredentialsResponse:
-        space = wire.space_id_from_wire(request.space_id)
+        space = space_id_from_wire(request.space_id)
         access = wire.access_from_wire(request.access)
         caller = current_user()
         issued = await self._credentials.issue(space, access, user=caller.user, device=caller.device)
         return wire.credentials_to_wire(issued, space=space, bucket=self._bucket)
 
     async def CreateLink(self, request: auth_pb2.CreateLinkRequest, context: Context) -> auth_pb2.CreateLinkResponse:
-        wire.request_id_from_wire(request.request_id)  # as in CreateKey
-        space = wire.space_id_from_wire(request.space_id)
-        node = wire.node_id_from_wire(request.node)
+        request_id_from_wire(request.request_id)  # as in CreateKey
+        space = space_id_from_wire(request.space_id)
+        node = node_id_from_wire(request.node)
         password = check_link_password(request.password)
         caller = current_user()
         link, token = await self._links.create(
@@ -204,15 +212,15 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.CreateLinkResponse(link=wire.link_to_wire(link), token=token)
 
     async def ListLinks(self, request: auth_pb2.ListLinksRequest, context: Context) -> auth_pb2.ListLinksResponse:
-        space = wire.space_id_from_wire(request.space_id)
+        space = space_id_from_wire(request.space_id)
         caller = current_user()
         links = await self._links.of_space(space, user=caller.user, device=caller.device)
         return auth_pb2.ListLinksResponse(links=map(wire.link_to_wire, links))
 
     async def RevokeLink(self, request: auth_pb2.RevokeLinkRequest, context: Context) -> auth_pb2.RevokeLinkResponse:
-        wire.request_id_from_wire(request.request_id)  # as in SetMember
-        space = wire.space_id_from_wire(request.space_id)
-        link = wire.link_id_from_wire(request.link_id)
+        request_id_from_wire(request.request_id)  # as in SetMember
+        space = space_id_from_wire(request.space_id)
+        link = link_id_from_wire(request.link_id)
         caller = current_user()
         await self._links.revoke(space, link, user=caller.user, device=caller.device)
         return auth_pb2.RevokeLinkResponse()
@@ -227,15 +235,16 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.CountLinkDownloadResponse(limited=await self._links.count_download(current_link()))
 
     async def CheckAccess(self, request: auth_pb2.CheckAccessRequest, context: Context) -> auth_pb2.CheckAccessResponse:
-        space = wire.space_id_from_wire(request.space_id)
+        space = space_id_from_wire(request.space_id)
+        user = user_id_from_wire(request.user_id) if request.user_id else None
+        device = device_id_from_wire(request.device_id) if request.device_id else None
         caller = current_identity()
-        if caller.link is not None and not request.user_id and not request.device_id:
+        if caller.link is not None and user is None and device is None:
             role = await self._links.role(caller.link, space)
             return wire.checked_to_wire(CheckedAccess(role, device_revoked=False))
         if caller.service is not None:
-            user = wire.user_id_from_wire(request.user_id)
-            device = wire.device_id_from_wire(request.device_id) if request.device_id else None
-        elif request.user_id in ("", caller.user) and request.device_id in ("", caller.device):
+            user = user_id_from_wire(request.user_id)
+        elif user in (None, caller.user) and device in (None, caller.device):
             user, device = caller.user, caller.device
         else:
             raise PermissionDenied("only another service can ask about somebody else")

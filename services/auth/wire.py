@@ -10,7 +10,7 @@ from typing import Final
 
 from core.blocks import key_prefix
 from core.errors import InvalidArgument
-from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, parse_id, parse_text_id
+from core.identifiers import SpaceId
 from services.auth.accounts import SignedIn
 from services.auth.grants import CheckedAccess
 from services.auth.records import (
@@ -51,30 +51,6 @@ _SIGNS_IN: Final = MappingProxyType(
         auth_pb2.DEVICE_KIND_BROWSER: DeviceKind.BROWSER,
     }
 )
-
-
-def space_id_from_wire(text: str) -> SpaceId:
-    return SpaceId(parse_text_id(text, what="space_id"))
-
-
-def user_id_from_wire(text: str) -> UserId:
-    return UserId(parse_text_id(text, what="user_id"))
-
-
-def device_id_from_wire(text: str) -> DeviceId:
-    return DeviceId(parse_text_id(text, what="device_id"))
-
-
-def link_id_from_wire(text: str) -> LinkId:
-    return LinkId(parse_text_id(text, what="link_id"))
-
-
-def node_id_from_wire(raw: bytes) -> NodeId:
-    return NodeId(parse_id(raw, what="node"))
-
-
-def request_id_from_wire(raw: bytes) -> RequestId:
-    return RequestId(parse_id(raw, what="request_id"))
 
 
 def role_from_wire(pb: auth_pb2.Role.ValueType) -> Role:

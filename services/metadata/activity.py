@@ -9,6 +9,7 @@ from core.identifiers import SpaceId
 from services.metadata.journal import Activity, Entry, Place
 from services.metadata.ports import Journal
 from services.metadata.wire import entry_from_bytes
+from wire.pages import PAGE_BYTES
 
 _END: Final = 1 << 63
 """Beyond every entry."""
@@ -19,6 +20,7 @@ async def list_activity(
 ) -> tuple[list[Activity], bool]:
     """Up to `limit` changes older than the one at `after`, newest first, and whether there are more.
 
+    Fewer where their entries are large: no more is read than a page can carry.
     InvalidPageToken if there is no change at `after`.
     """
     found: list[Activity] = []
@@ -26,16 +28,17 @@ async def list_activity(
     if after is not None:
         found += await _rest_of_entry(journal, space, after)
         below = after.seq
-    while len(found) <= limit:
+    size = 0
+    while len(found) <= limit and size < PAGE_BYTES:
         page = await journal.before(space, below, limit + 1 - len(found))
         if not page:
-            break
+            return found[:limit], len(found) > limit
         for seq, blob in page:
             if len(found) > limit:
                 break
             found += _newest_first(entry_from_bytes(seq, blob))
-            below = seq
-    return found[:limit], len(found) > limit
+            below, size = seq, size + len(blob)
+    return found[:limit], len(found) > limit or below > 1
 
 
 async def _rest_of_entry(journal: Journal, space: SpaceId, after: Place) -> list[Activity]:

@@ -65,6 +65,15 @@ class Answer:
     results: tuple[Result, ...]
 
 
+def check_size(mutations: int, size: int) -> None:
+    """RequestTooLarge for more mutations, or serialised bytes of them, than one request holds."""
+    if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(
+            f"a request holds at most {MAX_MUTATIONS} mutations and {MAX_REQUEST_BYTES} bytes, not {mutations} and "
+            f"{size}; split it"
+        )
+
+
 @dataclass(slots=True)
 class _Pending:
     request: Request
@@ -224,10 +233,7 @@ class Committer:
         Errors: RequestTooLarge, RequestIdReused, Contended, Unavailable; after the last two the request may or may
         not have been recorded, and repeating it tells.
         """
-        if len(request.mutations) > MAX_MUTATIONS or request.size > MAX_REQUEST_BYTES:
-            raise RequestTooLarge(
-                f"a request holds at most {MAX_MUTATIONS} mutations and {MAX_REQUEST_BYTES} bytes; split it"
-            )
+        check_size(len(request.mutations), request.size)
         pending = self._in_flight.get(request.id)
         if pending is None:
             pending = _Pending(request, asyncio.get_running_loop().create_future(), traces.current())

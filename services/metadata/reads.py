@@ -10,15 +10,18 @@ from typing import TypeVar
 from core.blocks import DIGEST_BYTES, NO_DIGEST
 from core.errors import InvalidCursor, NoSuchNode, NoSuchVersion
 from core.identifiers import ID_BYTES, ROOT, NodeId
-from core.names import split_path
-from core.tree import Node, NodeKind, Version
+from core.tree import Content, Node, NodeKind, Version
 from services.metadata.decide import NotLoaded, is_live
 from services.metadata.journal import Entry, Position
 from services.metadata.ports import Journal
 from services.metadata.view import TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
 from services.metadata.wire import entry_from_bytes
+from wire.pages import PAGE_BYTES
 
 T = TypeVar("T")
+
+_SLICE = 100
+"""Nodes or versions of a page that are read at once: they may hold manifests of 80 KB each."""
 
 
 class _Reader:
@@ -71,15 +74,11 @@ class Found:
     seq: int
 
 
-async def get_node(view: SpaceView, selector: NodeId | str, *, within: NodeId = ROOT) -> Found:
-    """The live node with this id or path, if it is `within` or below it; paths begin there.
-
-    NoSuchNode; InvalidArgument for a path that breaks a rule.
-    """
-    names = split_path(selector) if isinstance(selector, str) else None
+async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
+    """The live node with this id or at this path, if it is `within` or below it; paths begin there. NoSuchNode."""
 
     def answer(reader: _Reader) -> Found:
-        node = reader.node(selector) if names is None else _resolve(reader, names, within)  # type: ignore[arg-type]
+        node = reader.node(selector) if isinstance(selector, bytes) else _resolve(reader, selector, within)
         if node is None or not reader.live(node):
             raise NoSuchNode
         return Found(node, _path(reader, node, within), view.seq)
@@ -105,12 +104,18 @@ async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
 
 
 def _resolve(reader: _Reader, names: Sequence[str], start: NodeId) -> Node | None:
-    at: NodeId | None = start
-    for name in names:
-        if at is None:
-            return None
-        at = reader.child(at, name)
+    at = _walk(reader, start, names)
     return reader.node(at) if at and at != ROOT else None
+
+
+def _walk(reader: _Reader, start: NodeId, names: Iterable[str]) -> NodeId | None:
+    """The node, not deleted itself, to which these names lead from `start`; None if one of them leads nowhere."""
+    for name in names:
+        held = reader.child(start, name)
+        if held is None:
+            return None
+        start = held
+    return start
 
 
 def _path(reader: _Reader, node: Node, start: NodeId) -> str:
@@ -148,7 +153,8 @@ async def list_nodes(
     await settled(view, directory)
     while True:
         page, end = await view.list_names(parent, after=after, limit=limit)
-        await view.load(Missing(nodes={node for _, node in page}))
+        if loaded := await _load_some(view, [node for _, node in page]):
+            page, end = page[:loaded], page[loaded - 1][0]
         reader = _Reader(view)
         nodes = []
         try:
@@ -164,6 +170,26 @@ async def list_nodes(
         return nodes, end
 
 
+async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
+    """Load nodes of a page until they weigh what a page can carry: how many were loaded, 0 if it was all of them."""
+    weight = 0
+    for at in range(0, len(nodes), _SLICE):
+        some = nodes[at : at + _SLICE]
+        await view.load(Missing(nodes=set(some)))
+        weight += sum(_weight(node.content) for one in some if (node := view.known_nodes.get(one)))
+        if weight > PAGE_BYTES and at + len(some) < len(nodes):
+            return at + len(some)
+    return 0
+
+
+def _weight(content: Content | None) -> int:
+    """About how many bytes a content takes on the wire."""
+    if content is None:
+        return 0
+    manifest = content.manifest
+    return len(manifest.blocks) + len(manifest.objects) + 10 * len(manifest) + len(content.target)
+
+
 async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: int) -> tuple[list[Version], int | None]:
     """Versions of a file (deleted or not) with a number below `before`, newest first, and where to go on."""
 
@@ -174,11 +200,18 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
         return found
 
     newest = version_of(await settled(view, current))
-    versions = await view.versions(node, before=before, limit=limit)
-    if newest.number < before and (not versions or versions[0].number < newest.number):
-        versions = [newest, *versions][:limit]
-    last = versions[-1].number if versions else 1
-    return versions, last if last > 1 and len(versions) == limit else None
+    versions: list[Version] = []
+    weight = 0
+    while len(versions) < limit and weight <= PAGE_BYTES:
+        some = await view.versions(node, before=before, limit=min(_SLICE, limit - len(versions)))
+        if newest.number < before and (not some or some[0].number < newest.number):
+            some = [newest, *some][: limit - len(versions)]
+        if not some:
+            break
+        versions += some
+        weight += sum(_weight(version.content) for version in some)
+        before = some[-1].number
+    return versions, before if versions and before > 1 and (len(versions) == limit or weight > PAGE_BYTES) else None
 
 
 async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
@@ -205,6 +238,8 @@ async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tu
     """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere)."""
     await view.validate()
     ids, end = await view.trash(after=after, limit=limit)
+    if loaded := await _load_some(view, ids):
+        ids, end = ids[:loaded], ids[loaded - 1]
 
     def answer(reader: _Reader) -> list[Node]:
         return [node for one in ids if (node := reader.node(one)) and node.deleted_at_ms]
@@ -271,7 +306,9 @@ async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> 
         for i, path in enumerate(paths):
             head, _, name = path.rpartition("/")
             try:
-                parent = directories[head] if head in directories else _directory(reader, head, directories)
+                if head not in directories:
+                    directories[head] = _walk(reader, ROOT, head.split("/"))
+                parent = directories[head]
                 held = reader.child(parent, name) if parent is not None else None
                 node = None if held is None else known[held] if held in known else reader.node(held)
             except NotLoaded:
@@ -283,15 +320,6 @@ async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> 
         return found
 
     return await settled(view, answer)
-
-
-def _directory(reader: _Reader, path: str, known: dict[str, NodeId | None]) -> NodeId | None:
-    """The live directory at a path; `known` remembers each on the way."""
-    head, _, name = path.rpartition("/")
-    parent = known[head] if head in known else _directory(reader, head, known)
-    found = reader.child(parent, name) if parent is not None else None
-    known[path] = found
-    return found
 
 
 async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Differences:

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import Message
 from typing_extensions import override
 
 from core.blocks import DIGEST_BYTES, NO_DIGEST, Digest
 from core.errors import InvalidArgument, InvalidPageToken
-from core.identifiers import ID_BYTES, NodeId, RequestId, SpaceId, parse_id, parse_text_id
-from core.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
-from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, Mutation, RestoreNode, RestoreVersion
+from core.identifiers import ID_BYTES, NodeId, SpaceId
+from core.limits import MAX_FIND, MAX_SEAL
+from core.tree import MAX_CHECK_BATCH, Mutation, RestoreNode, RestoreVersion
 from runtime.context import Identity, current_reader, current_user
 from services.metadata import reads
 from services.metadata.access import Access, Role
 from services.metadata.activity import list_activity
-from services.metadata.commit import Answer, Request
+from services.metadata.commit import Answer, Request, check_size
 from services.metadata.links import scope, shown
 from services.metadata.objects import (
     Declaration,
@@ -35,17 +34,17 @@ from services.metadata.wire import (
     activity_to_wire,
     cursor_from_wire,
     cursor_to_wire,
-    page_token_from_wire,
-    page_token_to_wire,
     place_from_wire,
     place_to_wire,
 )
 from syncline.metadata.v1 import metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
+from wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
+from wire.pages import PAGE_BYTES, page_size_from_wire, page_token_from_wire, page_token_to_wire, that_fit
+from wire.paths import path_from_wire, paths_from_wire
 from wire.tree import (
     digest_from_wire,
     mutation_from_wire,
-    node_id_from_wire,
     node_to_wire,
     result_to_wire,
     version_to_wire,
@@ -61,10 +60,8 @@ LINKS = frozenset(
     for name in ("GetNode", "ListNodes")
 )
 """The methods that take the access token of a public link."""
-MESSAGE_BYTES = 1_000_000
-"""About how much one message of ListChanges carries, and one page of what may hold many manifests."""
-
-M = TypeVar("M", bound=Message)
+USUAL_PAGE = 100
+"""Entries on a page of what may hold many manifests, where the caller names no number."""
 
 
 class MetadataServicer(MetadataServiceServicer):
@@ -95,7 +92,7 @@ class MetadataServicer(MetadataServiceServicer):
             yield live
 
     async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> SpaceId:
-        space = SpaceId(parse_text_id(space_id, what="space_id"))
+        space = space_id_from_wire(space_id)
         await self._access.require(space, caller or current_user(), role)
         return space
 
@@ -134,8 +131,7 @@ class MetadataServicer(MetadataServiceServicer):
     async def CommitChanges(
         self, request: metadata_pb2.CommitChangesRequest, context: Context
     ) -> metadata_pb2.CommitChangesResponse:
-        if len(request.mutations) > MAX_MUTATIONS:
-            raise InvalidArgument(f"at most {MAX_MUTATIONS} mutations fit into one request")
+        check_size(len(request.mutations), request.ByteSize())  # before work is done with it
         mutations = tuple(mutation_from_wire(mutation) for mutation in request.mutations)
         answer = await self._commit(request, mutations, size=request.ByteSize())
         return metadata_pb2.CommitChangesResponse(
@@ -146,7 +142,7 @@ class MetadataServicer(MetadataServiceServicer):
     async def RestoreVersion(
         self, request: metadata_pb2.RestoreVersionRequest, context: Context
     ) -> metadata_pb2.RestoreVersionResponse:
-        node = NodeId(parse_id(request.node, what="node"))
+        node = node_id_from_wire(request.node)
         mutation = RestoreVersion(node, request.version, request.base_version)
         answer = await self._commit(request, (mutation,), size=request.ByteSize())
         return metadata_pb2.RestoreVersionResponse(seq=answer.seq, result=result_to_wire(answer.results[0]))
@@ -155,8 +151,8 @@ class MetadataServicer(MetadataServiceServicer):
     async def RestoreNode(
         self, request: metadata_pb2.RestoreNodeRequest, context: Context
     ) -> metadata_pb2.RestoreNodeResponse:
-        parent = NodeId(parse_id(request.parent, what="parent")) if request.parent else None
-        mutation = RestoreNode(NodeId(parse_id(request.node, what="node")), parent, request.name)
+        parent = node_id_from_wire(request.parent, what="parent") if request.parent else None
+        mutation = RestoreNode(node_id_from_wire(request.node), parent, request.name)
         answer = await self._commit(request, (mutation,), size=request.ByteSize())
         return metadata_pb2.RestoreNodeResponse(seq=answer.seq, result=result_to_wire(answer.results[0]))
 
@@ -170,7 +166,7 @@ class MetadataServicer(MetadataServiceServicer):
         size: int,
     ) -> Answer:
         caller = current_user()
-        request_id = RequestId(parse_id(request.request_id, what="request_id"))
+        request_id = request_id_from_wire(request.request_id)
         async with self._open(request.space_id, Role.EDITOR) as live:
             return await live.committer.commit(
                 Request(
@@ -194,7 +190,7 @@ class MetadataServicer(MetadataServiceServicer):
             async for nodes, position in reads.changes(live.view, self._journal, after=after):
                 changed = [node_to_wire(node) for node in nodes]
                 size += sum(node.ByteSize() for node in changed)
-                if response.nodes and size > MESSAGE_BYTES:
+                if response.nodes and size > PAGE_BYTES:
                     yield response
                     response, size = metadata_pb2.ListChangesResponse(), 0
                 response.nodes.extend(changed)
@@ -225,15 +221,17 @@ class MetadataServicer(MetadataServiceServicer):
     async def _check_batch(
         self, live: LiveSpace, batch: metadata_pb2.CheckVersionsBatch
     ) -> metadata_pb2.CheckVersionsResponse:
-        count = len(batch.paths) or len(batch.node_ids) // ID_BYTES
         if batch.paths and batch.node_ids:
             raise InvalidArgument("a batch has either paths or node_ids")
-        if len(batch.node_ids) % ID_BYTES or len(batch.digests) != count * DIGEST_BYTES:
-            raise InvalidArgument("`digests` must hold 32 bytes for each path or node id")
+        count = len(batch.paths) or len(batch.node_ids) // ID_BYTES
         if count > MAX_CHECK_BATCH:
-            raise InvalidArgument(f"a batch has at most {MAX_CHECK_BATCH} files")
+            raise InvalidArgument(f"a batch has at most {MAX_CHECK_BATCH} files, not {count}")
+        if len(batch.node_ids) % ID_BYTES:
+            raise InvalidArgument(f"node_ids must be packed ids of {ID_BYTES} bytes", field="node_ids")
+        if len(batch.digests) != count * DIGEST_BYTES:
+            raise InvalidArgument("`digests` must hold 32 bytes for each path or node id", field="digests")
         if batch.paths:
-            found = await reads.check_paths(live.view, batch.paths, batch.digests)
+            found = await reads.check_paths(live.view, paths_from_wire(batch.paths), batch.digests)
         else:
             found = await reads.check_nodes(live.view, batch.node_ids, batch.digests)
         return metadata_pb2.CheckVersionsResponse(
@@ -249,9 +247,9 @@ class MetadataServicer(MetadataServiceServicer):
     async def GetNode(self, request: metadata_pb2.GetNodeRequest, context: Context) -> metadata_pb2.GetNodeResponse:
         match request.WhichOneof("selector"):
             case "node":
-                selector: NodeId | str = NodeId(parse_id(request.node, what="node"))
+                selector: NodeId | Sequence[str] = node_id_from_wire(request.node)
             case "path":
-                selector = request.path
+                selector = path_from_wire(request.path)
             case _:
                 raise InvalidArgument("GetNode needs a node or a path")
         caller = current_reader()
@@ -266,36 +264,39 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.ListNodesRequest, context: Context
     ) -> metadata_pb2.ListNodesResponse:
         parent = node_id_from_wire(request.parent, what="parent")
-        after = _text_token(request.page_token)
-        limit = _page_size(request.page_size, usual=MAX_PAGE)
+        listing = f"nodes {request.space_id} {parent.hex()}"
+        after = _text_token(request.page_token, listing)
         caller = current_reader()
         async with self._open(request.space_id, Role.VIEWER, caller) as live:
-            nodes, end = await reads.list_nodes(live.view, parent, after=after, limit=limit, within=scope(caller))
-        return metadata_pb2.ListNodesResponse(
-            nodes=[node_to_wire(shown(node, caller)) for node in nodes],
-            next_page_token=page_token_to_wire(end.encode()) if end is not None else "",
-        )
+            nodes, end = await reads.list_nodes(
+                live.view, parent, after=after, limit=page_size_from_wire(request.page_size), within=scope(caller)
+            )
+        page = that_fit(node_to_wire(shown(node, caller)) for node in nodes)
+        if len(page) < len(nodes):
+            end = page[-1].name
+        return metadata_pb2.ListNodesResponse(nodes=page, next_page_token=_token(end, listing))
 
     @override
     async def ListVersions(
         self, request: metadata_pb2.ListVersionsRequest, context: Context
     ) -> metadata_pb2.ListVersionsResponse:
-        node = NodeId(parse_id(request.node, what="node"))
-        before = _number_token(request.page_token)
+        node = node_id_from_wire(request.node)
+        listing = f"versions {request.space_id} {node.hex()}"
+        before = _number_token(request.page_token, listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
             versions, end = await reads.list_versions(
-                live.view, node, before=before, limit=_page_size(request.page_size, usual=100)
+                live.view, node, before=before, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
             )
-        return metadata_pb2.ListVersionsResponse(
-            versions=[version_to_wire(version) for version in versions],
-            next_page_token=page_token_to_wire(str(end).encode()) if end is not None else "",
-        )
+        page = that_fit(version_to_wire(version) for version in versions)
+        if len(page) < len(versions):
+            end = page[-1].version
+        return metadata_pb2.ListVersionsResponse(versions=page, next_page_token=_token(end, listing))
 
     @override
     async def GetVersion(
         self, request: metadata_pb2.GetVersionRequest, context: Context
     ) -> metadata_pb2.GetVersionResponse:
-        node = NodeId(parse_id(request.node, what="node"))
+        node = node_id_from_wire(request.node)
         async with self._open(request.space_id, Role.VIEWER) as live:
             version, file = await reads.get_version(live.view, node, request.version)
         return metadata_pb2.GetVersionResponse(version=version_to_wire(version), node=node_to_wire(file))
@@ -305,38 +306,39 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.SearchNodesRequest, context: Context
     ) -> metadata_pb2.SearchNodesResponse:
         words = words_of(request.query)
-        after = _text_token(request.page_token)
+        listing = f"search {request.space_id} {' '.join(words)}"
+        after = _text_token(request.page_token, listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
             found, end = await self._search.search(
-                live.view, words, after=after, limit=_page_size(request.page_size, usual=100)
+                live.view, words, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
             )
-        page = _that_fit(metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path) for one in found)
+        page = that_fit(metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path) for one in found)
         if len(page) < len(found):
             end = page[-1].path
-        return metadata_pb2.SearchNodesResponse(
-            found=page, next_page_token=page_token_to_wire(end.encode()) if end is not None else ""
-        )
+        return metadata_pb2.SearchNodesResponse(found=page, next_page_token=_token(end, listing))
 
     @override
     async def ListActivity(
         self, request: metadata_pb2.ListActivityRequest, context: Context
     ) -> metadata_pb2.ListActivityResponse:
-        after = place_from_wire(request.page_token)
+        listing = f"activity {request.space_id}"
+        after = place_from_wire(request.page_token, listing=listing)
         space = await self._allowed(request.space_id, Role.VIEWER)
         activities, more = await list_activity(
-            self._journal, space, after=after, limit=_page_size(request.page_size, usual=100)
+            self._journal, space, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
         )
-        page = _that_fit(activity_to_wire(one) for one in activities)
+        page = that_fit(activity_to_wire(one) for one in activities)
         more = more or len(page) < len(activities)
         return metadata_pb2.ListActivityResponse(
-            activities=page, next_page_token=place_to_wire(activities[len(page) - 1].place) if more else ""
+            activities=page,
+            next_page_token=place_to_wire(activities[len(page) - 1].place, listing=listing) if more else "",
         )
 
     @override
     async def GetAnswer(
         self, request: metadata_pb2.GetAnswerRequest, context: Context
     ) -> metadata_pb2.GetAnswerResponse:
-        request_id = RequestId(parse_id(request.request_id, what="request_id"))
+        request_id = request_id_from_wire(request.request_id)
         async with self._open(request.space_id, Role.VIEWER) as live:
             answer = await live.committer.answer(request_id, user=current_user().user)
         return metadata_pb2.GetAnswerResponse(
@@ -347,12 +349,16 @@ class MetadataServicer(MetadataServiceServicer):
     async def ListTrash(
         self, request: metadata_pb2.ListTrashRequest, context: Context
     ) -> metadata_pb2.ListTrashResponse:
-        after = _id_token(request.page_token)
+        listing = f"trash {request.space_id}"
+        after = _id_token(request.page_token, listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
-            nodes, end = await reads.list_trash(live.view, after=after, limit=_page_size(request.page_size, usual=100))
-        return metadata_pb2.ListTrashResponse(
-            nodes=[node_to_wire(node) for node in nodes], next_page_token=page_token_to_wire(end) if end else ""
-        )
+            nodes, end = await reads.list_trash(
+                live.view, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
+            )
+        page = that_fit(node_to_wire(node) for node in nodes)
+        if len(page) < len(nodes):
+            end = NodeId(page[-1].id)
+        return metadata_pb2.ListTrashResponse(nodes=page, next_page_token=_token(end, listing))
 
 
 def _packed(raw: bytes, *, what: str, most: int) -> Sequence[Digest]:
@@ -375,38 +381,29 @@ def _declaration(pb: metadata_pb2.ObjectDeclaration) -> Declaration:
     return Declaration(digest_from_wire(pb.sha256, what="sha256"), pb.size, form)
 
 
-def _that_fit(messages: Iterable[M]) -> list[M]:
-    """The first of these messages, one at least, that one message can carry."""
-    taken: list[M] = []
-    size = 0
-    for message in messages:
-        size += message.ByteSize()
-        if taken and size > MESSAGE_BYTES:
-            break
-        taken.append(message)
-    return taken
+def _token(end: str | int | bytes | None, listing: str) -> str:
+    """The token that goes on after `end`; empty where there is nothing more."""
+    if end is None:
+        return ""
+    return page_token_to_wire(end if isinstance(end, bytes) else str(end).encode(), listing=listing)
 
 
-def _page_size(wanted: int, *, usual: int) -> int:
-    return min(wanted or usual, MAX_PAGE)
-
-
-def _text_token(token: str) -> str:
+def _text_token(token: str, listing: str) -> str:
     try:
-        return page_token_from_wire(token).decode() if token else ""
+        return page_token_from_wire(token, listing=listing).decode() if token else ""
     except UnicodeDecodeError:
         raise InvalidPageToken from None
 
 
-def _number_token(token: str) -> int:
-    raw = page_token_from_wire(token) if token else b"9223372036854775807"
+def _number_token(token: str, listing: str) -> int:
+    raw = page_token_from_wire(token, listing=listing) if token else b"9223372036854775807"
     if not raw.isdigit() or len(raw) > 19:
         raise InvalidPageToken
     return int(raw)
 
 
-def _id_token(token: str) -> NodeId | None:
-    raw = page_token_from_wire(token) if token else None
+def _id_token(token: str, listing: str) -> NodeId | None:
+    raw = page_token_from_wire(token, listing=listing) if token else None
     if raw is not None and len(raw) != ID_BYTES:
         raise InvalidPageToken
     return NodeId(raw) if raw else None

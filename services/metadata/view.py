@@ -308,8 +308,10 @@ class SpaceView:
             for name, holder in self.known_children(parent).items()
             if name.encode() > after.encode() and (end is None or name.encode() <= end.encode())
         }
-        page = sorted(((name, node) for name, node in stored.items() if node), key=lambda item: item[0].encode())
-        return page, end
+        held = sorted(((name, node) for name, node in stored.items() if node), key=lambda item: item[0].encode())
+        # Names that the table does not hold yet come on top of what it was asked for.
+        page = held[:limit]
+        return page, page[-1][0] if len(held) > limit else end
 
     async def version(self, node: NodeId, number: int) -> Content | None:
         """The content of one version, current or superseded."""
@@ -350,7 +352,10 @@ class SpaceView:
                 assert node is not None
                 if (after is None or node.id > after) and (end is None or node.id <= end):
                     found[node.id] = bool(node.deleted_at_ms)
-        return sorted(node for node, deleted in found.items() if deleted), end
+        deleted = sorted(node for node, is_deleted in found.items() if is_deleted)
+        # Nodes that the table does not hold yet come on top of what it was asked for.
+        page = deleted[:limit]
+        return page, page[-1] if len(deleted) > limit else end
 
 
 def version_of(node: Node) -> Version:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import dataclasses
 import hashlib
@@ -14,6 +13,7 @@ from core.identifiers import RequestId, SpaceId
 from core.tree import Result, Verdict
 from services.metadata.journal import BEGINNING, Activity, Commit, Entry, Place, Position
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from wire.pages import page_token_from_wire, page_token_to_wire
 from wire.tree import result_from_wire, result_to_wire
 
 
@@ -100,23 +100,6 @@ def cursor_from_wire(space: SpaceId, raw: bytes) -> Position:
     return Position(seq, mark)
 
 
-def page_token_to_wire(last: bytes) -> str:
-    """An opaque page token that goes on after `last`."""
-    body = base64.urlsafe_b64encode(struct.pack(">I", binascii.crc32(last)) + last)
-    return body.decode().rstrip("=")
-
-
-def page_token_from_wire(token: str) -> bytes:
-    """What `page_token_to_wire` was given. InvalidPageToken if it made no such token."""
-    try:
-        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except (ValueError, UnicodeEncodeError):
-        raise InvalidPageToken from None
-    if len(raw) < 4 or struct.unpack(">I", raw[:4])[0] != binascii.crc32(raw[4:]):
-        raise InvalidPageToken
-    return raw[4:]
-
-
 def activity_to_wire(activity: Activity) -> metadata_pb2.Activity:
     result = result_to_wire(activity.result)
     return metadata_pb2.Activity(
@@ -134,16 +117,16 @@ def activity_to_wire(activity: Activity) -> metadata_pb2.Activity:
 _PLACE = struct.Struct(">QI")
 
 
-def place_to_wire(place: Place) -> str:
+def place_to_wire(place: Place, *, listing: str) -> str:
     """The page token that goes on after a change."""
-    return page_token_to_wire(_PLACE.pack(place.seq, place.index))
+    return page_token_to_wire(_PLACE.pack(place.seq, place.index), listing=listing)
 
 
-def place_from_wire(token: str) -> Place | None:
+def place_from_wire(token: str, *, listing: str) -> Place | None:
     """After which change to go on; None for an empty token. InvalidPageToken."""
     if not token:
         return None
-    raw = page_token_from_wire(token)
+    raw = page_token_from_wire(token, listing=listing)
     if len(raw) != _PLACE.size:
         raise InvalidPageToken
     place = Place(*_PLACE.unpack(raw))

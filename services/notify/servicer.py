@@ -14,6 +14,7 @@ from services.notify.preferences import Preferences
 from services.notify.watch import Watches
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceServicer
+from wire.identifiers import request_id_from_wire, space_id_from_wire
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -40,7 +41,7 @@ class NotifyServicer(NotifyServiceServicer):
     async def GetPreference(
         self, request: notify_pb2.GetPreferenceRequest, context: Context
     ) -> notify_pb2.GetPreferenceResponse:
-        space = wire.space_id_from_wire(request.space_id)
+        space = space_id_from_wire(request.space_id)
         caller = current_user()
         mode = await self._preferences.get(space, user=caller.user, device=caller.device)
         return notify_pb2.GetPreferenceResponse(mode=wire.mode_to_wire(mode))
@@ -48,8 +49,8 @@ class NotifyServicer(NotifyServiceServicer):
     async def SetPreference(
         self, request: notify_pb2.SetPreferenceRequest, context: Context
     ) -> notify_pb2.SetPreferenceResponse:
-        wire.request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept
-        space = wire.space_id_from_wire(request.space_id)
+        request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept
+        space = space_id_from_wire(request.space_id)
         mode = wire.mode_from_wire(request.mode)
         caller = current_user()
         mode = await self._preferences.set(space, mode, user=caller.user, device=caller.device)

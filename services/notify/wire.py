@@ -5,26 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.errors import InvalidArgument
-from core.identifiers import RequestId, SpaceId, parse_id, parse_text_id
+from core.identifiers import SpaceId
 from core.limits import MAX_WATCHED
 from services.notify.doorbells import Doorbell
 from services.notify.records import MailMode
 from syncline.notify.v1 import notify_pb2
-
-
-def space_id_from_wire(text: str) -> SpaceId:
-    return SpaceId(parse_text_id(text, what="space_id"))
+from wire.identifiers import space_id_from_wire
 
 
 def space_ids_from_wire(texts: Sequence[str]) -> tuple[SpaceId, ...]:
     """The spaces of a watch, each once."""
     if not 1 <= len(texts) <= MAX_WATCHED:
         raise InvalidArgument(f"space_ids must name 1 to {MAX_WATCHED} spaces, not {len(texts)}")
-    return tuple(dict.fromkeys(map(space_id_from_wire, texts)))
-
-
-def request_id_from_wire(raw: bytes) -> RequestId:
-    return RequestId(parse_id(raw, what="request_id"))
+    named = (space_id_from_wire(text, what=f"space_ids[{position}]") for position, text in enumerate(texts))
+    return tuple(dict.fromkeys(named))
 
 
 def mode_from_wire(pb: notify_pb2.MailMode.ValueType) -> MailMode:

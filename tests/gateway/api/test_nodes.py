@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from core.identifiers import new_request_id
+from core.identifiers import ROOT, new_request_id
 from stack.up import Stack
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
@@ -245,7 +245,9 @@ def test_no_name_gets_out_of_its_header(ann: Person, stack: Stack, name):
 
 def renamed(ann: Person, stack: Stack, node: dict[str, Any], name: str) -> None:
     """As a device does it, which may use names that the API takes from nobody."""
-    move = metadata_pb2.MoveNode(node=bytes.fromhex(node["id"]), from_name=node["name"], name=name)
+    move = metadata_pb2.MoveNode(
+        node=bytes.fromhex(node["id"]), from_parent=ROOT, from_name=node["name"], parent=ROOT, name=name
+    )
     asked = metadata_pb2.CommitChangesRequest(
         space_id=ann.space, request_id=new_request_id(), mutations=[metadata_pb2.Mutation(move=move)]
     )

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import SecretStr
 
 from core.errors import DeviceRevoked
-from core.identifiers import LinkId, NodeId, SpaceId, new_request_id, new_text_id
+from core.identifiers import ROOT, LinkId, NodeId, SpaceId, new_request_id, new_text_id
 from runtime.channel import aio_channel
 from runtime.context import Identity, LinkScope
 from runtime.drain import Drain
@@ -97,7 +97,7 @@ class Caller:
             )
         )
 
-    async def create(self, name: str, *, parent: bytes = b"") -> journal_pb2.Node:
+    async def create(self, name: str, *, parent: bytes = ROOT) -> journal_pb2.Node:
         """An empty file (a name with a dot) or a directory."""
         response = await self.commit(creating(name, parent=parent))
         assert response.results[0].verdict == journal_pb2.VERDICT_ACCEPTED
@@ -133,7 +133,7 @@ class LinkReader:
 EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
 
-def creating(name: str, *, parent: bytes = b"") -> metadata_pb2.Mutation:
+def creating(name: str, *, parent: bytes = ROOT) -> metadata_pb2.Mutation:
     if "." not in name:
         create = metadata_pb2.CreateNode(parent=parent, name=name, kind=journal_pb2.NODE_KIND_DIRECTORY)
     else:

@@ -11,9 +11,9 @@ from core.blocks import Digest
 from core.identifiers import ROOT, new_request_id
 from services.metadata.access import Role
 from services.metadata.ports import Sealed
-from services.metadata.wire import page_token_to_wire
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, projected, reason_of, service
+from wire.pages import page_token_to_wire
 
 J, M = journal_pb2, metadata_pb2
 
@@ -135,7 +135,9 @@ async def test_a_page_of_large_manifests_ends_before_it_is_too_large(metadata: S
     manifest = J.Manifest(blocks=EMPTY_DIGEST * blocks, lengths=[1] * blocks)
     content = J.Content(digest=bytes(32), size=blocks, manifest=manifest)
     for entry in range(7):
-        films = [M.CreateNode(name=f"{entry} {n}", kind=J.NODE_KIND_FILE, content=content) for n in range(8)]
+        films = [
+            M.CreateNode(parent=ROOT, name=f"{entry} {n}", kind=J.NODE_KIND_FILE, content=content) for n in range(8)
+        ]
         answer = await editor.commit(*(M.Mutation(create=film) for film in films))
         assert {one.verdict for one in answer.results} == {J.VERDICT_ACCEPTED}
     pages = await all_pages(editor, size=1000)
@@ -162,10 +164,15 @@ async def test_hostile_tokens_are_refused(metadata: Service, editor: Caller) -> 
     await editor.commit(creating("a"), creating("b"), creating("b"))
     await projected(metadata.backend, editor.space)
     token = (await listing(editor, size=1)).next_page_token
-    listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, page_size=1))
-    forged = [page_token_to_wire(struct.pack(">QI", *place)) for place in ((0, 0), (0, 1), (1, 2), (1, 2**32 - 1))]
-    forged += [page_token_to_wire(struct.pack(">QI", seq, 0)) for seq in (2, 2**63 - 1, 2**63, 2**64 - 1)]
-    forged += [page_token_to_wire(b""), page_token_to_wire(bytes(13)), listed.next_page_token]
+    listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, parent=ROOT, page_size=1))
+
+    def forge(last: bytes) -> str:
+        return page_token_to_wire(last, listing=f"activity {editor.space}")
+
+    assert forge(struct.pack(">QI", 1, 1)) == token
+    forged = [forge(struct.pack(">QI", *place)) for place in ((0, 0), (0, 1), (1, 2), (1, 2**32 - 1))]
+    forged += [forge(struct.pack(">QI", seq, 0)) for seq in (2, 2**63 - 1, 2**63, 2**64 - 1)]
+    forged += [forge(b""), forge(bytes(13)), listed.next_page_token]
     for hostile in ("x", "AAAA", "\u00e4", "!" * 50, token[:-1], token + "A", *forged):
         assert await reason_of(listing(editor, token=hostile)) == "INVALID_PAGE_TOKEN", hostile
     assert [one.node.name for one in (await listing(editor, token=token)).activities] == ["a"]

@@ -26,10 +26,11 @@ from services.metadata.journal import replay
 from services.metadata.ports import Sealed
 from services.metadata.search import SPACE_WEIGHT, NameSearch, words_of
 from services.metadata.view import SpaceView
-from services.metadata.wire import entry_from_bytes, page_token_to_wire
+from services.metadata.wire import entry_from_bytes
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, reason_of, service
+from wire.pages import page_token_to_wire
 
 J, M = journal_pb2, metadata_pb2
 EMPTY = Content(digest=Digest(hashlib.sha256().digest()), size=0)
@@ -372,11 +373,16 @@ async def test_case_and_composition_do_not_matter(editor: Caller) -> None:
         assert await paths(editor, query) == found
 
 
+def token_after(caller: Caller, last: bytes) -> str:
+    """The token that leads on after a path in a search for "a"."""
+    return page_token_to_wire(last, listing=f"search {caller.space} a")
+
+
 async def test_pages_of_any_size_hold_every_match_once_in_the_order_of_paths(editor: Caller) -> None:
     tree = ["a", "a.b", "a-b", "a b", "ab", "z"]
     made = []
     for name in tree:
-        create = M.CreateNode(name=name, kind=J.NODE_KIND_DIRECTORY)
+        create = M.CreateNode(parent=ROOT, name=name, kind=J.NODE_KIND_DIRECTORY)
         made.append((await editor.commit(M.Mutation(create=create))).results[0].node)
     await editor.commit(*(creating(f"a{n}", parent=parent.id) for parent in made for n in range(5)))
     everything = await paths(editor, "a", size=1000)
@@ -386,7 +392,7 @@ async def test_pages_of_any_size_hold_every_match_once_in_the_order_of_paths(edi
         assert await paths(editor, "a", size=size) == everything
     # A page may begin after what is gone or has never been.
     for after in ("a", "a/", "a/a2", "a/a2/x", "a0", "zz", "a.b"):
-        answer = await searching(editor, "a", size=1000, token=page_token_to_wire(after.encode()))
+        answer = await searching(editor, "a", size=1000, token=token_after(editor, after.encode()))
         assert [one.path for one in answer.found] == [path for path in everything if path > after]
 
 
@@ -413,7 +419,10 @@ async def test_a_page_of_large_manifests_ends_before_it_is_too_large(metadata: S
     manifest = J.Manifest(blocks=EMPTY_DIGEST * blocks, lengths=[1] * blocks)
     content = J.Content(digest=bytes(32), size=blocks, manifest=manifest)
     for entry in range(7):
-        films = [M.CreateNode(name=f"film {entry} {n}", kind=J.NODE_KIND_FILE, content=content) for n in range(8)]
+        films = [
+            M.CreateNode(parent=ROOT, name=f"film {entry} {n}", kind=J.NODE_KIND_FILE, content=content)
+            for n in range(8)
+        ]
         await editor.commit(*(M.Mutation(create=film) for film in films))
     first = await searching(editor, "film", size=1000)
     assert first.ByteSize() < 1_100_000
@@ -422,7 +431,7 @@ async def test_a_page_of_large_manifests_ends_before_it_is_too_large(metadata: S
 
 
 async def test_deep_trees_are_searched_and_paths_that_are_too_long_are_left_out(editor: Caller) -> None:
-    parent = b""
+    parent = ROOT
     for _ in range(2):
         request = new_request_id()
         made = [created_node_id(editor.space, request, number) for number in range(1100)]
@@ -453,7 +462,7 @@ async def test_hostile_arguments_are_refused(editor: Caller) -> None:
             words_of(query)
     assert await paths(editor, "b" * 255) == []
     token = (await searching(editor, "a", size=1)).next_page_token
-    for hostile in ("x", "AAAA", "\u00e4", "!" * 50, token[:-1], token + "A", page_token_to_wire(b"\xff")):
+    for hostile in ("x", "AAAA", "\u00e4", "!" * 50, token[:-1], token + "A", token_after(editor, b"\xff")):
         assert await reason_of(searching(editor, "a", token=hostile)) == "INVALID_PAGE_TOKEN", hostile
     assert [one.path for one in (await searching(editor, "a", token=token)).found] == ["ab"]
     assert await reason_of(editor.stub.SearchNodes(M.SearchNodesRequest(space_id="x", query="a"))) == "INVALID_ARGUMENT"

@@ -148,7 +148,7 @@ class Story:
                     expect = lambda nodes: nodes[node] if is_live(nodes, nodes.get(node)) else None  # noqa: E731
                 case 1:
                     path = "/".join(self.rng.choice(NAMES) for _ in range(self.rng.choice((1, 2, 3))))
-                    got = await self.got(reads.get_node(view, path))
+                    got = await self.got(reads.get_node(view, tuple(path.split("/"))))
                     expect = lambda nodes: live_paths(nodes).get(path)  # noqa: E731
                 case 2:
                     paths = [a + b for a in ("", "a/", "b/", "a/b/") for b in NAMES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -57,7 +58,7 @@ async def test_a_commit_is_seen_by_every_read(editor: Caller) -> None:
     assert (found.node, found.path, found.seq) == (file, "docs/a.txt", 2)
     by_id = await editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, node=file.id))
     assert by_id == found
-    listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space))
+    listed = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, parent=ROOT))
     assert list(listed.nodes) == [docs]
     pages = await changes(editor)
     assert [node for page in pages for node in page.nodes] == [docs, file]
@@ -134,7 +135,9 @@ async def test_listings_are_paged_by_name(editor: Caller) -> None:
     found: list[str] = []
     token = ""
     while True:
-        page = await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, page_size=10, page_token=token))
+        page = await editor.stub.ListNodes(
+            M.ListNodesRequest(space_id=editor.space, parent=ROOT, page_size=10, page_token=token)
+        )
         found += [node.name for node in page.nodes]
         if not (token := page.next_page_token):
             break
@@ -198,7 +201,7 @@ async def test_hostile_arguments_are_refused(editor: Caller, metadata: Service) 
     assert await reason(stub.FindMissingObjects(M.FindMissingObjectsRequest(space_id=space, objects=b"x"))) == invalid
     assert await reason(editor.commit(creating("a"), request_id=b"short")) == invalid
     assert await reason(editor.commit(M.Mutation())) == invalid
-    assert await reason(editor.commit(*[creating("a")] * 2001)) == invalid
+    assert await reason(editor.commit(*[creating("a")] * 2001)) == "REQUEST_TOO_LARGE"
     assert await reason(editor.commit(*[creating("a" * 250)] * 1500)) == "REQUEST_TOO_LARGE"
     await editor.create("docs")
     cursor = (await changes(editor))[-1].cursor
@@ -208,7 +211,7 @@ async def test_hostile_arguments_are_refused(editor: Caller, metadata: Service) 
         theirs = M.ListChangesRequest(space_id=other.space, cursor=cursor)
         assert await reason(other.stub.ListChanges(theirs)) == "INVALID_CURSOR"
     for token in ("x", "AAAA", "\u00e4", "!" * 50):
-        listing = M.ListNodesRequest(space_id=space, page_token=token)
+        listing = M.ListNodesRequest(space_id=space, parent=ROOT, page_token=token)
         assert await reason(stub.ListNodes(listing)) == "INVALID_PAGE_TOKEN"
         versions = M.ListVersionsRequest(space_id=space, node=bytes(16), page_token=token)
         assert await reason(stub.ListVersions(versions)) == "INVALID_PAGE_TOKEN"
@@ -278,6 +281,113 @@ async def test_a_full_quota_refuses_content_and_says_so() -> None:
         manifest = J.Manifest(blocks=EMPTY_DIGEST, lengths=[10])
         content = J.Content(digest=EMPTY_DIGEST, size=10, manifest=manifest)
         metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(10)
-        big = M.CreateNode(name="a.txt", kind=J.NODE_KIND_FILE, content=content)
+        big = M.CreateNode(parent=ROOT, name="a.txt", kind=J.NODE_KIND_FILE, content=content)
         answer = await editor.commit(M.Mutation(create=big), creating("docs"))
         assert [r.verdict for r in answer.results] == [J.VERDICT_QUOTA_EXCEEDED, J.VERDICT_ACCEPTED]
+
+
+@pytest.mark.parametrize(
+    "path", ["a.txt/", "/a.txt", "docs//b.txt", "docs/../a.txt", "./a.txt", "a\0", "R/" * 5000 + "R"]
+)
+async def test_every_rpc_refuses_the_same_paths(editor: Caller, path: str) -> None:
+    await editor.create("a.txt")
+    await editor.create("b.txt", parent=(await editor.create("docs")).id)
+    assert await reason(editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, path=path))) == "INVALID_ARGUMENT"
+    opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
+    batch = M.CheckVersionsBatch(paths=["a.txt", path], digests=EMPTY_DIGEST * 2)
+    checking = editor.stub.CheckVersions(iter([opening, M.CheckVersionsRequest(batch=batch)]))
+    assert await reason(checking) == "INVALID_ARGUMENT"
+
+
+async def test_a_path_of_as_many_names_as_fit_is_looked_up(editor: Caller) -> None:
+    await editor.create("a")
+    path = "a/" * 2047 + "a"
+    assert await reason(editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, path=path))) == "NO_SUCH_NODE"
+    opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
+    paths = [f"{n:04}" + path[4:] for n in range(999)] + [path]
+    batch = M.CheckVersionsBatch(paths=paths, digests=EMPTY_DIGEST * 1000)
+    (answer,) = [one async for one in editor.stub.CheckVersions(iter([opening, M.CheckVersionsRequest(batch=batch)]))]
+    assert list(answer.differences) == [M.DIFFERENCE_UNKNOWN] * 1000
+
+
+async def test_an_absent_parent_is_not_the_root(editor: Caller) -> None:
+    docs = await editor.create("docs")
+    file = await editor.create("a.txt", parent=docs.id)
+    move = M.MoveNode(node=file.id, from_parent=docs.id, from_name="a.txt", name="b.txt")
+    assert await reason(editor.commit(M.Mutation(move=move))) == "INVALID_ARGUMENT"
+    create = M.CreateNode(name="c", kind=J.NODE_KIND_DIRECTORY)
+    assert await reason(editor.commit(M.Mutation(create=create))) == "INVALID_ARGUMENT"
+    assert await reason(editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space))) == "INVALID_ARGUMENT"
+    found = await editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, node=file.id))
+    assert found.path == "docs/a.txt"
+
+
+BIG = 1024
+
+
+async def _large_files(metadata: Service, editor: Caller, count: int) -> list[J.Node]:
+    """Files with manifests of about 38 KB each, by name."""
+    metadata.backend.objects.index[editor.space, Digest(EMPTY_DIGEST)] = Sealed(1)
+    manifest = J.Manifest(blocks=EMPTY_DIGEST * BIG, lengths=[1] * BIG)
+    content = J.Content(digest=bytes(32), size=BIG, manifest=manifest)
+    made: list[J.Node] = []
+    for start in range(0, count, 7):
+        names = [f"{n:03}" for n in range(start, min(start + 7, count))]
+        creates = [M.CreateNode(parent=ROOT, name=name, kind=J.NODE_KIND_FILE, content=content) for name in names]
+        answer = await editor.commit(*(M.Mutation(create=create) for create in creates))
+        assert {one.verdict for one in answer.results} == {J.VERDICT_ACCEPTED}
+        made += [one.node for one in answer.results]
+    return made
+
+
+@pytest.mark.parametrize("lag", [0, 10])
+async def test_pages_are_bounded_by_bytes_and_by_count(lag: float) -> None:
+    """Whether the table holds the entries already or not."""
+    async with service(coalesce_seconds=lag) as metadata, metadata.caller() as editor:
+        made = await _large_files(metadata, editor, 130)
+        stub, space = editor.stub, editor.space
+
+        async def pages(method, request, entries: str) -> list[Any]:
+            found, request.page_token = [], ""
+            while True:
+                page = await method(request)
+                some = getattr(page, entries)
+                assert page.ByteSize() < 1_100_000
+                assert 0 < len(some) <= (request.page_size or 1000)
+                found += some
+                request.page_token = page.next_page_token
+                if not request.page_token:
+                    return found
+
+        for size in (1000, 10):
+            listing = M.ListNodesRequest(space_id=space, parent=ROOT, page_size=size)
+            assert [node.name for node in await pages(stub.ListNodes, listing, "nodes")] == [one.name for one in made]
+        digest = made[0].content.digest
+        for version in range(1, 41):
+            content = J.Content(digest=digest, size=BIG, mtime_ns=version, manifest=made[0].content.manifest)
+            update = M.UpdateContent(node=made[0].id, base_version=version, content=content)
+            await editor.commit(M.Mutation(update=update))
+        for size in (1000, 10):
+            history = M.ListVersionsRequest(space_id=space, node=made[0].id, page_size=size)
+            versions = await pages(stub.ListVersions, history, "versions")
+            assert [one.version for one in versions] == list(range(41, 0, -1))
+        activity = await pages(stub.ListActivity, M.ListActivityRequest(space_id=space, page_size=1000), "activities")
+        assert [one.seq for one in activity] == sorted((one.seq for one in activity), reverse=True)
+        assert len(activity) == 130 + 40
+        for at in range(1, 130):
+            await editor.commit(M.Mutation(delete=M.DeleteNode(node=made[at].id, base_version=1)))
+        for size in (1000, 10):
+            trash = await pages(stub.ListTrash, M.ListTrashRequest(space_id=space, page_size=size), "nodes")
+            assert [node.id for node in trash] == sorted(one.id for one in made[1:])
+
+
+async def test_a_page_token_is_good_for_its_own_listing_only(editor: Caller) -> None:
+    docs = await editor.create("docs")
+    for name in ("a.txt", "b.txt"):
+        await editor.create(name, parent=docs.id)
+        await editor.create(name)
+    token = (
+        await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, parent=ROOT, page_size=1))
+    ).next_page_token
+    other = M.ListNodesRequest(space_id=editor.space, parent=docs.id, page_token=token)
+    assert await reason(editor.stub.ListNodes(other)) == "INVALID_PAGE_TOKEN"

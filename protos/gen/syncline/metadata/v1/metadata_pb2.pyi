@@ -851,7 +851,7 @@ class CheckVersionsBatch(_message.Message):
     """Packed SHA-256 digests of the local contents, 32 bytes each, in the same order; 32 zero bytes for a directory."""
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Paths from the root, '/' between names. Either these or `node_ids`."""
+        """Paths. Either these or `node_ids`."""
 
     def __init__(
         self,
@@ -934,7 +934,7 @@ class GetNodeRequest(_message.Message):
     node: _builtins.bytes
     """By id."""
     path: _builtins.str
-    """By path from the root."""
+    """By path from the root, or from the node that the caller's public link opens."""
     def __init__(
         self,
         *,
@@ -997,9 +997,9 @@ class ListNodesRequest(_message.Message):
     space_id: _builtins.str
     """The space."""
     parent: _builtins.bytes
-    """A live directory; sixteen zero bytes or empty for the root."""
+    """A live directory; sixteen zero bytes for the root."""
     page_size: _builtins.int
-    """1 to 1,000; 0 for 1,000."""
+    """Entries at most; 0, and more than 1,000, for 1,000."""
     page_token: _builtins.str
     """From an earlier response."""
     def __init__(
@@ -1061,7 +1061,7 @@ class ListVersionsRequest(_message.Message):
     node: _builtins.bytes
     """A file."""
     page_size: _builtins.int
-    """1 to 1,000; 0 for 100."""
+    """Entries at most, up to 1,000; 0 for 100."""
     page_token: _builtins.str
     """From an earlier response."""
     def __init__(
@@ -1160,7 +1160,7 @@ class ListTrashRequest(_message.Message):
     space_id: _builtins.str
     """The space."""
     page_size: _builtins.int
-    """1 to 1,000; 0 for 100."""
+    """Entries at most, up to 1,000; 0 for 100."""
     page_token: _builtins.str
     """From an earlier response."""
     def __init__(
@@ -1281,7 +1281,7 @@ class SearchNodesRequest(_message.Message):
     query: _builtins.str
     """1 to 255 characters, and a word at least. Words are separated by whitespace."""
     page_size: _builtins.int
-    """1 to 1,000; 0 for 100."""
+    """Entries at most, up to 1,000; 0 for 100."""
     page_token: _builtins.str
     """From an earlier response."""
     def __init__(
@@ -1368,7 +1368,7 @@ class ListActivityRequest(_message.Message):
     space_id: _builtins.str
     """The space."""
     page_size: _builtins.int
-    """1 to 1,000; 0 for 100."""
+    """Entries at most, up to 1,000; 0 for 100."""
     page_token: _builtins.str
     """From an earlier response."""
     def __init__(

@@ -36,6 +36,11 @@ class MetadataServiceStub:
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
+
+    An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
+    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
 
     def __init__(self, channel):
@@ -137,6 +142,11 @@ class MetadataServiceServicer:
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
+
+    An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
+    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
 
     def GetSpace(self, request, context):
@@ -240,16 +250,14 @@ class MetadataServiceServicer:
 
     def SearchNodes(self, request, context):
         """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-        found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
-        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListActivity(self, request, context):
-        """What happened in a space, newest first; a page of large manifests is shorter than asked for.
-        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -372,6 +380,11 @@ class MetadataService:
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
+
+    An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
+    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
 
     @staticmethod

@@ -37,6 +37,11 @@ class MetadataServiceStub:
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
+
+    An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
+    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
 
     @_typing.overload
@@ -90,13 +95,10 @@ class MetadataServiceStub:
     """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
     SearchNodes: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]
     """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-    found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
-    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]
-    """What happened in a space, newest first; a page of large manifests is shorter than asked for.
-    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
-    """
+    """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
     GetAnswer: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]
     """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
     NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
@@ -116,6 +118,11 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
+
+    An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
+    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -166,13 +173,10 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
     SearchNodes: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]  # type: ignore[assignment]
     """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-    found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
-    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]  # type: ignore[assignment]
-    """What happened in a space, newest first; a page of large manifests is shorter than asked for.
-    INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
-    """
+    """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
     GetAnswer: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]  # type: ignore[assignment]
     """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
     NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
@@ -191,6 +195,11 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
 
     A stream is complete when a message has said `complete`, and in no other way: a stream that ends without it, even with OK, has
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
+
+    An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
+    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
 
     @_abc_1.abstractmethod
@@ -317,8 +326,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.SearchNodesResponse, _abc.Awaitable[_metadata_pb2.SearchNodesResponse]]:
         """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-        found. Paths of more than 4,096 bytes are left out; a page of large manifests is shorter than asked for.
-        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
@@ -327,9 +335,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ListActivityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ListActivityResponse, _abc.Awaitable[_metadata_pb2.ListActivityResponse]]:
-        """What happened in a space, newest first; a page of large manifests is shorter than asked for.
-        INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
-        """
+        """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def GetAnswer(
