@@ -192,7 +192,7 @@ async def test_each_call_is_logged_once():
         ("/test.Echo/Fail", "INTERNAL"),
         ("/test.Echo/Refuse", "UNAUTHENTICATED"),
     ]
-    assert [event.get("reason") for event in calls] == [None, None, "UNAUTHENTICATED"]
+    assert [event.get("reason") for event in calls] == [None, "INTERNAL", "UNAUTHENTICATED"]
     assert calls[0]["request_id"] == "abc"
     assert calls[0]["duration_ms"] >= 0
 
