@@ -48,7 +48,7 @@ class Handout:
     root: Path
 
     def withdraw(self) -> None:
-        """Remove the credentials that an earlier run left: the embedded AWS has forgotten them."""
+        """Remove the credentials that an earlier run left, so that who waits for them waits for this run."""
         for directory in self.root.iterdir():
             (directory / _CREDENTIALS).unlink(missing_ok=True)
 
@@ -78,7 +78,7 @@ class Handout:
 
 
 async def run(*, listen_on: str, name: str, data: Path, services: Path) -> None:
-    """Serve at `listen_on`, host:port, until SIGTERM; then save the state. Others know the host as `name`.
+    """Serve at `listen_on`, host:port, until SIGTERM. Others know the host as `name`.
 
     Raises StackError.
     """
@@ -115,7 +115,7 @@ async def _serving(
         with listen(int(port), "embedded AWS", host=host) as listener:
             child = emulator(listener, directory.aws, aws.root, name=name, inherited=(directory.lock,))
             await supervisor.start(child, within=_READY_SECONDS)
-        yield supervisor, aws
+            yield supervisor, aws
 
 
 def main() -> int:

@@ -19,6 +19,8 @@ from stack.errors import DeployFailed
 _HERE: Final = Path(__file__).resolve().parent
 _POLL_SECONDS: Final = 0.05
 _DEADLINE_SECONDS: Final = 60.0
+_COMPLETE: Final = frozenset({"CREATE_COMPLETE", "UPDATE_COMPLETE"})
+_UNUSABLE: Final = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "DELETE_FAILED"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ def template() -> Path:
 async def deploy(aws: Aws, *, prefix: str = "syncline") -> Resources:
     """Make what the template describes, its names beginning with `prefix`; does nothing if all is there already.
 
+    May be repeated over whatever an earlier deployment left, be it half done or failed.
+
     Raises DeployFailed with what CloudFormation says about each resource that failed.
     """
     name = f"{prefix}-data"
@@ -87,38 +91,55 @@ async def deploy(aws: Aws, *, prefix: str = "syncline") -> Resources:
             }.items()
         ],
     }
+    deadline = time.monotonic() + _DEADLINE_SECONDS
     async with aws.client("cloudformation") as cloudformation:
-        try:
-            await cloudformation.create_stack(**arguments)
-        except cloudformation.exceptions.AlreadyExistsException:
+        while True:
+            stack = await _settled(cloudformation, name, deadline)
+            if stack is not None and stack["StackStatus"] in _UNUSABLE:
+                # The first deployment failed: CloudFormation has taken back what it made, and the name is left.
+                await cloudformation.delete_stack(StackName=name)
+                continue
             try:
-                await cloudformation.update_stack(**arguments)
+                if stack is None:
+                    await cloudformation.create_stack(**arguments)
+                else:
+                    await cloudformation.update_stack(**arguments)
             except ClientError as error:
                 if "No updates are to be performed" not in str(error):
                     raise DeployFailed(str(error)) from error
-        except ClientError as error:
-            raise DeployFailed(str(error)) from error
-        return _resources(aws, await _settled(cloudformation, name))
+            stack = await _settled(cloudformation, name, deadline)
+            if stack is None:
+                continue  # the embedded AWS was killed amid the deployment and started again, without any of it
+            if stack["StackStatus"] not in _COMPLETE:
+                raise DeployFailed(await _reasons(cloudformation, name, stack["StackStatus"]))
+            return _resources(aws, stack)
 
 
-async def _settled(cloudformation: Any, name: str) -> Mapping[str, Any]:
-    deadline = time.monotonic() + _DEADLINE_SECONDS
+async def _settled(cloudformation: Any, name: str, deadline: float) -> Mapping[str, Any] | None:
+    """The stack when nothing is under way in it, None if there is none. Raises DeployFailed at the deadline."""
     while True:
-        stack: Mapping[str, Any] = (await cloudformation.describe_stacks(StackName=name))["Stacks"][0]
+        try:
+            stack: Mapping[str, Any] = (await cloudformation.describe_stacks(StackName=name))["Stacks"][0]
+        except ClientError as error:
+            if "does not exist" in str(error):
+                return None
+            raise DeployFailed(str(error)) from error
         status = stack["StackStatus"]
-        if status in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
-            return stack
         if not status.endswith("_IN_PROGRESS"):
-            events = (await cloudformation.describe_stack_events(StackName=name))["StackEvents"]
-            reasons = [
-                f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
-                for event in events
-                if event["ResourceStatus"].endswith("_FAILED")
-            ]
-            raise DeployFailed(f"CloudFormation says {status}: {'; '.join(reasons)}")
+            return stack
         if time.monotonic() > deadline:
             raise DeployFailed(f"CloudFormation still says {status} after {_DEADLINE_SECONDS:g} s")
         await asyncio.sleep(_POLL_SECONDS)
+
+
+async def _reasons(cloudformation: Any, name: str, status: str) -> str:
+    events = (await cloudformation.describe_stack_events(StackName=name))["StackEvents"]
+    reasons = [
+        f"{event['LogicalResourceId']}: {event.get('ResourceStatusReason', 'no reason given')}"
+        for event in events
+        if event["ResourceStatus"].endswith("_FAILED")
+    ]
+    return f"CloudFormation says {status}: {'; '.join(reasons)}"
 
 
 def _resources(aws: Aws, stack: Mapping[str, Any]) -> Resources:

@@ -1,8 +1,9 @@
 """The process that emulates AWS: `python -m stack.embedded DESCRIPTOR`, serving on an inherited listening socket.
 
-It is ministack, which enforces signatures, roles, session and resource policies, with three additions without
+It is ministack, which enforces signatures, roles, session and resource policies, with four additions without
 which our guarantees would not hold here as they do on AWS:
 
+- What is acknowledged is on disk (`storage`, `writethrough`). A change for which there is no room is refused.
 - S3 knows the condition keys by which the bucket's policy refuses to overwrite objects and to store what others could
   not read, and by which metadata's role removes nothing but the bytes that it names.
 - Only the configured root credentials are root, and their signature is checked like any other. (Out of the box
@@ -13,17 +14,25 @@ which our guarantees would not hold here as they do on AWS:
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
+import json
 import os
+import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
 import uvicorn
+
+from stack.storage import DAMAGED, DATABASE, STORAGE, Storage, StorageDamaged, StorageFailed
+from stack.writethrough import WriteThrough
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -39,33 +48,177 @@ _CONDITIONS: Final = {
 """Headers of a request that are condition keys on AWS, and not in the emulator."""
 _KEEP_ALIVE_SECONDS: Final = 75
 _STOP_SECONDS: Final = 2
+_SAY_AGAIN_SECONDS: Final = 60.0
+_COMPLETE: Final = ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+_INSUFFICIENT_STORAGE: Final = 507
+_UNAVAILABLE: Final = 503
+_NO_ROOM: Final = "the disk of the embedded AWS is full; make room there, then try again"
+_STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteItem", b"TransactWriteItems"})
 
 
-def main() -> None:
-    """Serve until SIGTERM, then save the state."""
+def main() -> int:
+    """Serve until SIGTERM; returns the exit status, which is not 0 if the storage is damaged or took no more."""
+    directory = os.environ.get(STORAGE)
+    earlier = _earlier_state(Path(directory)) if directory else None
     # Not typed, and parts of it are replaced: modules as Any.
     emulator: Any = importlib.import_module("ministack.app")
     _know_s3_conditions()
     _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
+    app = _guarded(emulator.app)
+    storage = None
+    if directory:
+        try:
+            storage = _read_back(Path(directory), emulator, earlier)
+        except (StorageDamaged, StorageFailed) as error:
+            sys.stderr.write(f"{error}\n")
+            return DAMAGED if isinstance(error, StorageDamaged) else 1
+        app = _durable(app, storage)
     config = uvicorn.Config(
-        _guarded(emulator.app),
+        app,
         http="httptools",
         ws="none",
-        lifespan="on",  # at its end the state is saved
+        lifespan="on",
         log_level="warning",
         proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=_STOP_SECONDS,  # a long poll in flight must not delay saving
+        timeout_graceful_shutdown=_STOP_SECONDS,  # a long poll in flight must not delay the end
     )
+    server = uvicorn.Server(config)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again when all is done
-        signal.signal(number, _end)
-    uvicorn.Server(config).run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+        signal.signal(number, functools.partial(_end, storage))
+    if storage is not None:
+        storage.on_failure = functools.partial(setattr, server, "should_exit", True)
+    server.run(sockets=[socket.socket(fileno=int(sys.argv[1]))])
+    return _closed(storage)
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
+def _closed(storage: Storage | None) -> int:
+    try:
+        if storage is not None:
+            storage.close()
+    except StorageFailed as error:
+        sys.stderr.write(f"{error}; nothing that was acknowledged is lost\n")
+        return 1
+    return 0
+
+
+def _end(storage: Storage | None, _number: int, _frame: FrameType | None) -> None:
+    sys.exit(_closed(storage))
+
+
+def _earlier_state(directory: Path) -> Path | None:
+    """Where an earlier version of Syncline saved the emulator's state, if it is still to be taken over.
+
+    The emulator itself reads it, as its modules are imported. That version saved at a clean stop only: one that was
+    killed before the first of these, or while it saved, left parts that do not fit together. They are put aside.
+    """
+    state, objects = directory / "state", directory / "s3"
+    if (directory / DATABASE).exists() or not (state.is_dir() or objects.is_dir()):
+        return None
+    if not _is_whole(state):
+        aside = directory / "incomplete"
+        aside.mkdir(mode=0o700, exist_ok=True)
+        for left in (state, objects):
+            if left.is_dir():
+                left.rename(aside / f"{left.name}-{time.time_ns()}")
+        sys.stderr.write(
+            "an earlier version of Syncline was killed before it had saved its tables; "
+            f"what it left is put aside in {aside}, and everything begins anew\n"
+        )
+        return None
+    os.environ |= {"PERSIST_STATE": "1", "STATE_DIR": str(state), "S3_PERSIST": "1", "S3_DATA_DIR": str(objects)}
+    return state
+
+
+def _is_whole(state: Path) -> bool:
+    """Whether all that a deployed system had was saved."""
+    try:
+        deployment = (state / "cloudformation.json").read_text()
+        saved = [json.loads((state / f"{name}.json").read_text()) for name in ("dynamodb", "iam", "s3", "sns", "sqs")]
+    except (OSError, ValueError):
+        return False
+    return all(saved) and any(f'"StackStatus": "{status}"' in deployment for status in _COMPLETE)
+
+
+def _read_back(directory: Path, emulator: Any, earlier: Path | None) -> Storage:
+    """The opened storage, with the emulator filled from it. Raises StorageDamaged or StorageFailed."""
+    began = time.monotonic()
+    storage = Storage(directory)
+    emulation = WriteThrough(storage)
+    if earlier is not None:
+        emulator._load_persisted_state()
+        emulator.PERSIST_STATE = False
+        emulation.take_over()
+        storage.commit()
+        shutil.rmtree(earlier)
+        sys.stderr.write("took over the state that an earlier version of Syncline saved\n")
+        return storage
+    found = emulation.read_back()
+    if found.rows:
+        log = storage.log_bytes
+        others = found.rows - found.items - found.objects
+        sys.stderr.write(
+            f"read back {found.items:,} items, {found.objects:,} objects and {others:,} other records "
+            f"in {time.monotonic() - began:.1f} s"
+            + (f"; it had not been stopped cleanly, and {log:,} bytes of its log were carried over\n" if log else "\n")
+        )
+    if found.unfinished:
+        sys.stderr.write(f"removed {found.unfinished:,} objects that were being uploaded\n")
+    return storage
+
+
+def _durable(app: App, storage: Storage) -> App:
+    """No answer begins before all that preceded it is durable, and no change is begun for which there is no room."""
+    said = 0.0
+
+    async def durable(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal said
+
+        async def send_when_durable(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                await storage.durable()
+            await send(message)
+
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        if _needs_room(scope) and storage.room() < _announced_bytes(scope):
+            if time.monotonic() - said > _SAY_AGAIN_SECONDS:
+                said = time.monotonic()
+                sys.stderr.write(f"no room: {_NO_ROOM}; {storage.directory} is on a disk that is full\n")
+            await _refuse(send, _INSUFFICIENT_STORAGE, "InsufficientStorage", _NO_ROOM)
+            return
+        try:
+            await app(scope, receive, send_when_durable)
+        except StorageFailed:
+            await _refuse(send, _UNAVAILABLE, "ServiceUnavailable", "the storage failed; try again")
+        except asyncio.CancelledError:  # a long poll, when the process ends
+            await _refuse(send, _UNAVAILABLE, "ServiceUnavailable", "the embedded AWS is stopping")
+
+    return durable
+
+
+def _needs_room(scope: Scope) -> bool:
+    """Whether it is a request that stores bytes of users: objects and items."""
+    if scope["method"] == "PUT":
+        return True
+    target = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
+    return target.rpartition(b".")[2] in _STORING_OPERATIONS
+
+
+def _announced_bytes(scope: Scope) -> int:
+    length = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"0")
+    return int(length) if length.isdigit() else 0
+
+
+async def _refuse(send: Send, status: int, code: str, text: str) -> None:
+    # DynamoDB's errors are JSON, those of S3 XML: clients read the one that they expect.
+    body = json.dumps({"__type": code, "message": text}).encode()
+    headers = [(b"content-type", b"application/x-amz-json-1.0"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
 
 
 def _know_s3_conditions() -> None:
@@ -121,4 +274,4 @@ def _may_read(scope: Scope) -> bool:
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

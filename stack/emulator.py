@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import signal
 import socket
 import sys
 import urllib.parse
@@ -20,6 +19,7 @@ from typing import Any, Final
 from runtime.imports import absent
 from stack.errors import PortInUse, StackError
 from stack.probe import http_ok
+from stack.storage import DAMAGED, STORAGE
 from stack.supervisor import Child
 
 with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobotocore if it happens to be there
@@ -31,8 +31,7 @@ REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
 NAME: Final = "aws"
 
-# Saving takes long when much is stored, and what is not saved is lost.
-_STOP_SECONDS: Final = 120.0
+_STOP_SECONDS: Final = 20.0
 _USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns", "sqs", "sts")
 
 
@@ -151,13 +150,15 @@ def emulator(
     name: str = HOST,
     inherited: tuple[int, ...] = (),
     also: tuple[str, ...] = (),
+    durable: bool = True,
 ) -> Child:
     """The emulator as a child, serving on `listener` with its state in `directory`, reached by the host name `name`.
 
-    `also` names services of AWS beside those that the stack uses.
+    `also` names services of AWS beside those that the stack uses; what they hold is not kept. One that is not
+    `durable` keeps nothing: to measure what durability costs.
 
-    It is essential: it keeps its state in memory and saves it when it is stopped, so one started after a crash
-    would have forgotten what services and clients have been told.
+    `listener` must stay open here: one that is started again, after it ended by itself, goes on with the same socket
+    and all that was acknowledged.
     """
     port = listener.getsockname()[1]
     scratch = directory / "tmp"
@@ -173,22 +174,21 @@ def emulator(
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "MINISTACK_HOST": name,
         "MINISTACK_REGION": REGION,
-        "PERSIST_STATE": "1",
         "S3_DATA_DIR": str(directory / "s3"),
-        "S3_PERSIST": "1",
+        "S3_PERSIST": "0" if durable else "1",
         "SERVICES": ",".join((*_USED_SERVICES, *also)),
         "SFTP_ENABLED": "0",  # listens on a port of its own
-        "STATE_DIR": str(directory / "state"),
         "TMPDIR": str(scratch),
     }
+    if durable:
+        env[STORAGE] = str(directory)
     return Child(
         name=NAME,
         argv=(sys.executable, "-P", "-m", "stack.embedded", str(listener.fileno())),
         env=env,
         ready=partial(http_ok, HOST, port, "/_ministack/health"),
-        essential=True,
+        hopeless=DAMAGED,
         stop_seconds=_STOP_SECONDS,
-        orphaned=signal.SIGTERM,  # so that it saves its state even then
         inherited=(listener.fileno(), *inherited),
     )
 

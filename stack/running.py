@@ -45,9 +45,11 @@ def running_stack(
     data: Path | None = None,
     variables: Mapping[str, str] | None = None,
     children: MakeChildren = services,
+    durable: bool = True,
 ) -> Iterator[Stack]:
-    """The whole stack; `variables` are added to the environment of every service."""
-    with _in_background(stack(port=port, data=data, variables=variables, children=children)) as running:
+    """The whole stack; `variables` are added to the environment of every service. For `durable` see `emulator`."""
+    opening = stack(port=port, data=data, variables=variables, children=children, durable=durable)
+    with _in_background(opening) as running:
         yield running
 
 
@@ -69,7 +71,6 @@ async def _embedded_aws(data: Path | None, also: tuple[str, ...]) -> AsyncIterat
             async with Supervisor(output) as supervisor:
                 aws = Aws(endpoint=f"http://{HOST}:{listener.getsockname()[1]}", root=new_root())
                 await supervisor.start(emulator(listener, directory, aws.root, also=also), within=_READY_SECONDS)
-                listener.close()  # the emulator has inherited it
                 yield EmbeddedAws(aws.endpoint, aws.root, aws.region, resources=await deploy(aws))
 
 

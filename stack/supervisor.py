@@ -32,17 +32,16 @@ _LONGEST_LINE: Final = 1024 * 1024
 class Child:
     """A program to keep running.
 
-    `ready` says whether it serves; it must answer within about a second and not raise. An `essential` child is
-    not restarted: when it ends, the stack has failed. `orphaned` is the signal it gets if the stack is killed.
+    `ready` says whether it serves; it must answer within about a second and not raise. A child that ends
+    with the status `hopeless` is not started again, since that would not help: the stack has failed.
     """
 
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str]
     ready: Callable[[], Awaitable[bool]]
-    essential: bool = False
+    hopeless: int | None = None
     stop_seconds: float = 10.0
-    orphaned: signal.Signals = signal.SIGKILL
     inherited: tuple[int, ...] = ()
     """File descriptors that it inherits."""
 
@@ -132,7 +131,7 @@ class Supervisor:
             raise
 
     async def _spawn(self, child: Child) -> _Running:
-        shim = (sys.executable, "-I", "-S", str(_CHILD), str(os.getpid()), str(int(child.orphaned)))
+        shim = (sys.executable, "-I", "-S", str(_CHILD), str(os.getpid()))
         process = await asyncio.create_subprocess_exec(
             *shim,
             *child.argv,
@@ -150,7 +149,7 @@ class Supervisor:
         while True:
             status = await running.process.wait()
             await running.pump
-            if child.essential:
+            if status == child.hopeless:
                 self._output.say(f"{child.name} {_ended(status)}; the stack cannot go on without it")
                 self._failure = StackError(f"{child.name} {_ended(status)}")
                 self._failed.set()

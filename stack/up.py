@@ -102,24 +102,24 @@ async def stack(
     terminal: TextIO | None = None,
     children: MakeChildren = services,
     variables: Mapping[str, str] | None = None,
+    durable: bool = True,
 ) -> AsyncIterator[Stack]:
     """The whole stack, ready; at the end it is stopped cleanly.
 
     `terminal` gets what the children say, `variables` are added to the environment of every service, and
-    `children` makes them. Raises StackError.
+    `children` makes them. For `durable` see `emulator`. Raises StackError.
     """
     async with AsyncExitStack() as opened:
         path = opened.enter_context(_data(data))
         directory = opened.enter_context(data_directory(path))
         ports, listener = _reserved(port)
-        with listener:  # the emulator has inherited it by the end of this block
-            output = opened.enter_context(Output(directory.logs, terminal=terminal))
-            supervisor = await opened.enter_async_context(Supervisor(output))
-            began = time.monotonic()
-            aws = Aws(endpoint=f"http://{HOST}:{ports.aws}", root=directory.root_credentials())
-            await supervisor.start(
-                emulator(listener, directory.aws, aws.root, inherited=(directory.lock,)), within=_READY_SECONDS
-            )
+        opened.enter_context(listener)
+        output = opened.enter_context(Output(directory.logs, terminal=terminal))
+        supervisor = await opened.enter_async_context(Supervisor(output))
+        began = time.monotonic()
+        aws = Aws(endpoint=f"http://{HOST}:{ports.aws}", root=directory.root_credentials())
+        child = emulator(listener, directory.aws, aws.root, inherited=(directory.lock,), durable=durable)
+        await supervisor.start(child, within=_READY_SECONDS)
         resources = await deploy(aws)
         output.say(f"the embedded AWS serves at {aws.endpoint} after {time.monotonic() - began:.1f} s")
         wiring = Wiring(

@@ -129,10 +129,8 @@ def test_only_the_embedded_aws_sees_what_several_services_know() -> None:
             assert volumes == ([[name, "/run/syncline", "ro"]] if name in SERVICES else [])
 
 
-def test_state_is_saved_before_the_embedded_aws_is_killed() -> None:
-    aws = WHOLE["services"]["aws"]
-    assert aws["stop_grace_period"] == "2m"
-    assert aws["restart"] == "no", "it would come back in an older state"
+def test_the_embedded_aws_is_started_again_like_the_rest() -> None:
+    assert WHOLE["services"]["aws"]["restart"] == "unless-stopped"
     for name in SERVICES:
         assert WHOLE["services"][name]["depends_on"] == {"aws": {"condition": "service_healthy"}}
 

@@ -59,7 +59,7 @@ def test_tables_are_on_demand_recoverable_and_expire_items(resources: Mapping[st
 
 @pytest.mark.parametrize("resource", KEPT)
 def test_what_people_saved_outlives_the_stack(resources: Mapping[str, Any], resource: str) -> None:
-    assert resources[resource]["DeletionPolicy"] == "Retain"
+    assert resources[resource]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert resources[resource]["UpdateReplacePolicy"] == "Retain"
 
 

@@ -1,0 +1,302 @@
+"""Where the embedded AWS keeps what it must not lose: one SQLite database, and the bytes of objects in files beside it.
+
+state.db       rows: what a store holds under a key, as JSON; written with a write-ahead log (`state.db-wal`)
+objects/       the bytes of S3 objects, each in a file that is written once under a name of its own
+
+Changes are collected while a request runs, and one transaction makes all that is there durable at once, while the next
+ones are collected already (group commit). A row that names a file of bytes is in no transaction before the bytes are
+on disk, and a file is removed only after the transaction that no longer names it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import shutil
+import sqlite3
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from stack.wal import transactions_beyond
+
+STORAGE: Final = "SYNCLINE_EMBEDDED_STORAGE"
+"""The variable that says in which directory everything is kept; without it, all is in memory only."""
+DAMAGED: Final = 3
+"""The exit status of the embedded AWS if what it reads back is damaged."""
+
+DATABASE: Final = "state.db"
+OBJECTS: Final = "objects"
+FORMAT: Final = 1
+
+RESERVE_BYTES: Final = 32 * 1024 * 1024
+"""What must stay free on the disk for changes that make room, such as deletions, and for what is under way."""
+
+_PAGE_BYTES: Final = 8192
+_CHECKPOINT_PAGES: Final = 2048
+"""After so many pages the log is carried over into the database and begun anew: 16 MiB."""
+_WRITERS: Final = 4
+_NAME_BYTES: Final = 16
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS rows (
+    store TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, crc32 INTEGER NOT NULL, PRIMARY KEY (store, key)
+) WITHOUT ROWID
+"""
+_PUT: Final = """
+INSERT INTO rows VALUES (?, ?, ?, ?)
+ON CONFLICT (store, key) DO UPDATE SET value = excluded.value, crc32 = excluded.crc32
+"""
+_DELETE: Final = "DELETE FROM rows WHERE store = ? AND key = ?"
+_CLEAR: Final = "DELETE FROM rows WHERE store = ?"
+
+
+class StorageDamaged(Exception):
+    """What is on disk is not what was written there; the text says where and what to do."""
+
+
+class StorageFailed(Exception):
+    """The disk did not take a change; the text says why. Nothing more can be acknowledged by this process."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Changes that become durable together, in their order."""
+
+    changes: list[tuple[str, str | None, bytes | None]] = field(default_factory=list)
+    """(store, key, value); no value deletes the row, no key all rows of the store."""
+    bodies: list[Future[Path]] = field(default_factory=list)
+    discarded: list[str] = field(default_factory=list)
+    durable: asyncio.Future[None] | None = None
+
+
+class Storage:
+    """The storage in a directory, for one process. `put`, `delete` and `clear` may be called on any thread."""
+
+    def __init__(self, directory: Path) -> None:
+        """Open it, and make it if it is not there. Raises StorageDamaged."""
+        self.directory = directory
+        self._objects = directory / OBJECTS
+        for shard in range(256):
+            (self._objects / f"{shard:02x}").mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync_directory(self._objects)
+        self._database, self.log_bytes = _open(directory / DATABASE)
+        """Of the log that was carried over; 0 after a clean stop."""
+        _sync_directory(directory)
+        self._lock = threading.Lock()
+        self._pending = _Batch()
+        self._writing: dict[str, Future[Path]] = {}
+        """The files of bytes that are being written, by name."""
+        self._written: asyncio.Future[None] | None = None
+        self._committer = ThreadPoolExecutor(1, "commit")
+        self._writers = ThreadPoolExecutor(_WRITERS, "bodies")
+        self.on_failure: Callable[[], None] = _nothing
+        """Called when the disk did not take a change, on the event loop."""
+        self._failure: StorageFailed | None = None
+
+    def rows(self) -> Iterator[tuple[str, str, bytes]]:
+        """(store, key, value) of all rows, by store. Raises StorageDamaged."""
+        try:
+            for store, key, value, crc in self._database.execute("SELECT store, key, value, crc32 FROM rows"):
+                if zlib.crc32(value) != crc:
+                    raise StorageDamaged(f"{self._place}: the row {key} of {store} is damaged; {_ADVICE}")
+                yield store, key, value
+        except sqlite3.DatabaseError as error:
+            raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
+
+    def put(self, store: str, key: str, value: bytes) -> None:
+        """Have `value` under `key`, in place of what is there."""
+        with self._lock:
+            self._pending.changes.append((store, key, value))
+
+    def delete(self, store: str, key: str) -> None:
+        """Have nothing under `key`."""
+        with self._lock:
+            self._pending.changes.append((store, key, None))
+
+    def clear(self, store: str) -> None:
+        """Have nothing in `store`."""
+        with self._lock:
+            self._pending.changes.append((store, None, None))
+
+    def write_body(self, body: bytes) -> str:
+        """Begin to write the bytes of an object; returns the name of their file, for a row of the same transaction."""
+        name = secrets.token_hex(_NAME_BYTES)
+        name = f"{OBJECTS}/{name[:2]}/{name}"
+        writing = self._writers.submit(_write, self.directory / name, body)
+        self._writing[name] = writing
+        writing.add_done_callback(lambda _: self._writing.pop(name, None))
+        with self._lock:
+            self._pending.bodies.append(writing)
+        return name
+
+    def read_body(self, name: str) -> bytes:
+        """The bytes of an object. Raises OSError."""
+        if (writing := self._writing.get(name)) is not None:
+            writing.result()
+        return (self.directory / name).read_bytes()
+
+    def discard_body(self, name: str) -> None:
+        """Remove a file of bytes when the changes so far are durable."""
+        with self._lock:
+            self._pending.discarded.append(name)
+
+    def remove_unnamed(self, named: set[str]) -> int:
+        """Remove the files of bytes that no row names: left by a process that was killed. Returns how many."""
+        removed = 0
+        for shard in self._objects.iterdir():
+            for file in os.scandir(shard):
+                if f"{OBJECTS}/{shard.name}/{file.name}" not in named:
+                    Path(file.path).unlink()
+                    removed += 1
+        return removed
+
+    def room(self) -> int:
+        """How many bytes more may be stored, the reserve left aside."""
+        return shutil.disk_usage(self.directory).free - RESERVE_BYTES
+
+    async def durable(self) -> None:
+        """Return when all changes so far are on disk. To be called between changes that belong together, not amid them.
+
+        Raises StorageFailed.
+        """
+        if self._failure is not None:
+            raise self._failure
+        waited = self._written
+        if self._pending.changes or self._pending.discarded:
+            if self._pending.durable is None:
+                self._pending.durable = asyncio.get_running_loop().create_future()
+            waited = self._pending.durable
+            if self._written is None:
+                self._begin()
+        if waited is not None:
+            await asyncio.shield(waited)
+
+    def commit(self) -> None:
+        """Make all changes so far durable before this returns; for when no event loop runs. Raises StorageFailed."""
+        batch, self._pending = self._pending, _Batch()
+        self._commit(batch)
+
+    def close(self) -> None:
+        """Carry the log over into the database and close it. Raises StorageFailed if it failed, now or before."""
+        self._committer.shutdown()
+        try:
+            if self._failure is not None:
+                raise self._failure
+            self.commit()
+        finally:
+            self._writers.shutdown()
+            self._database.close()
+
+    @property
+    def _place(self) -> Path:
+        return self.directory / DATABASE
+
+    def _begin(self) -> None:
+        """Commit what is pending, on the committing thread, and go on with what has come meanwhile."""
+        with self._lock:
+            batch, self._pending = self._pending, _Batch()
+        loop = asyncio.get_running_loop()
+        self._written = batch.durable
+
+        def done(commit: asyncio.Future[None]) -> None:
+            self._written = None
+            error = commit.exception()
+            waiters = [batch.durable]
+            if error is not None:
+                self._failure = error if isinstance(error, StorageFailed) else StorageFailed(str(error))
+                self.on_failure()
+                waiters.append(self._pending.durable)
+            for waiter in waiters:
+                if waiter is None or waiter.done():
+                    continue
+                if self._failure is not None:
+                    waiter.set_exception(self._failure)
+                    waiter.exception()  # nobody may be waiting any more
+                else:
+                    waiter.set_result(None)
+            if self._failure is None and self._pending.durable is not None:
+                self._begin()
+
+        loop.run_in_executor(self._committer, self._commit, batch).add_done_callback(done)
+
+    def _commit(self, batch: _Batch) -> None:
+        try:
+            for shard in {body.result().parent for body in batch.bodies}:
+                _sync_directory(shard)
+            with self._database:
+                self._database.execute("BEGIN")
+                for store, key, value in batch.changes:
+                    if key is None:
+                        self._database.execute(_CLEAR, (store,))
+                    elif value is None:
+                        self._database.execute(_DELETE, (store, key))
+                    else:
+                        self._database.execute(_PUT, (store, key, value, zlib.crc32(value)))
+        except (OSError, sqlite3.Error) as error:
+            raise StorageFailed(f"{self._place} could not be written: {error}") from error
+        for name in batch.discarded:
+            with contextlib.suppress(OSError):  # removed at the next start
+                (self.directory / name).unlink()
+
+
+_ADVICE: Final = "restore a backup: syncline backup restore --help"
+
+
+def _open(path: Path) -> tuple[sqlite3.Connection, int]:
+    log = path.with_name(f"{path.name}-wal")
+    log_bytes = log.stat().st_size if log.exists() else 0
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # Transactions begin and end where this module says so; used by the committing thread once it is open.
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")  # the log is on disk before a transaction counts
+        database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        database.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * _PAGE_BYTES}")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        # Carried over as far as it is whole; frames beyond that were never acknowledged, or are damaged.
+        lost = transactions_beyond(log, database) if log_bytes else 0
+    except sqlite3.DatabaseError as error:
+        database.close()
+        raise StorageDamaged(f"{path} is damaged ({error}); {_ADVICE}") from None
+    if lost > 1:
+        database.close()
+        raise StorageDamaged(
+            f"{log} is damaged in the middle: {lost} transactions after that place cannot be read; {_ADVICE}"
+        )
+    if version > FORMAT:
+        database.close()
+        raise StorageDamaged(f"{path} was written by a newer Syncline (format {version}); install that one again")
+    database.execute(_SCHEMA)
+    database.execute(f"PRAGMA user_version = {FORMAT}")
+    return database, log_bytes
+
+
+def _write(path: Path, body: bytes) -> Path:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb", buffering=0) as file:
+        left = memoryview(body)
+        while left:
+            left = left[file.write(left) :]
+        os.fsync(descriptor)
+    return path
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _nothing() -> None:
+    pass
