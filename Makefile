@@ -24,7 +24,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-web test-lb test-compose release soak soak-kill soak-power mutants check bench bench-load format proto vectors deploy
+.PHONY: help setup demo up test test-web test-lb test-compose release fuzz soak soak-kill soak-power mutants check bench bench-load format proto vectors deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,11 +55,14 @@ else
 	$(BIN)/pytest tests/gateway/api tests/lb # one after the other: these count together, or put the machine under load
 endif
 
-N ?= 1000
+N ?=
 SEED ?=
 
-soak: setup ## the sync engine through N random histories from SEED on; SEED=n N=1 replays one
-	PYTHONHASHSEED=0 $(BIN)/python -m tests.clients.sync.soak -n $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+fuzz: setup ## N generated calls (20,000) of all rpcs from SEED on, valid and hostile, over a whole system
+	$(BIN)/python -m tests.fuzz $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak: setup ## the sync engine through N random histories (1,000) from SEED on; SEED=n N=1 replays one
+	PYTHONHASHSEED=0 $(BIN)/python -m tests.clients.sync.soak $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 soak-kill: setup ## kill -9 of real syncs over the running system, a hundred times
 	SYNCLINE_TEST_KILLS=100 $(BIN)/pytest --timeout 3600 tests/e2e/test_kill.py $(ARGS)

@@ -1,0 +1,195 @@
+"""A system with people who have one of everything, so that generated calls get beyond the first check."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc.aio
+
+from core.identifiers import ROOT, new_request_id, new_text_id
+from stack.up import Stack
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from tests.gateway.client import PASSWORD, Person
+
+PEOPLE: Final = ("owner", "viewer", "stranger")
+TOKEN_SECONDS: Final = 600
+"""An access token lasts for fifteen minutes."""
+KEPT: Final = 60
+"""Values of a field that are remembered, beside those of the beginning."""
+
+
+@dataclass
+class World:
+    """Who calls, and what there is, by names of fields."""
+
+    tokens: dict[str, str]
+    known: dict[str, list[Any]]
+    keys: dict[str, str]
+    """Of the people's browsers: each gives a new access token at any time."""
+    signed_in_at: float = field(default_factory=time.monotonic)
+    _first: dict[str, int] = field(default_factory=dict)
+
+    def learn(self, name: str, value: Any) -> None:
+        """Remember a value that was answered, or sent and accepted, for a while."""
+        if name in OWN:
+            return
+        held = self.known.setdefault(name, [])
+        first = self._first.setdefault(name, len(held))
+        if value not in held:
+            held.append(value)
+            if len(held) > first + KEPT:
+                del held[first]
+
+
+OWN: Final = frozenset({"email", "password", "refresh_token", "device_id", "access_token", "size", "role", "access"})
+"""Not learnt: whoever tried the owner's device or address could end the whole run, and roles and sizes are known."""
+
+
+def _digest(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+async def build(stack: Stack, target: str) -> World:
+    """Sign people up and let them make things. `target` is where auth listens."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        auth = AuthServiceStub(channel)
+        people = [await _sign_up(auth, stack.endpoint, name) for name in PEOPLE]
+    (owner, _), (viewer, _), (stranger, _) = people
+    docs = owner.folder("docs")
+    deep = owner.folder("deep", docs["id"])
+    first, second = b"first" * 100, b"second" * 100
+    node = owner.file("a.txt", first, docs["id"])
+    node = owner.update(node, second)
+    below = owner.file("b.txt", second, deep["id"])
+    gone = owner.file("gone.txt", b"x")
+    owner.done("DELETE", f"{owner.top}/nodes/{gone['id']}", status=204)
+    shared = owner.done("POST", "/v1/spaces", {"name": "shared"}, status=201)["space_id"]
+    owner.done("PUT", f"/v1/spaces/{shared}/members/{viewer.email}", {"role": "viewer"})
+    link = owner.done("POST", f"{owner.top}/links", {"node": docs["id"]}, status=201)
+    guarded = owner.done(
+        "POST", f"{owner.top}/links", {"node": "root", "password": PASSWORD, "max_downloads": 3}, status=201
+    )
+    opened = owner.signed_out().done("POST", "/v1/links/open", {"token": link["token"]})
+    async with grpc.aio.insecure_channel(target) as channel:
+        auth = AuthServiceStub(channel)
+        spare = await auth.SignIn(auth_pb2.SignInRequest(email=owner.email, password=PASSWORD, device_name="spare"))
+        key = owner.done("POST", "/v1/keys", {"name": "key", "expires_at_ms": _soon()}, status=201)
+    nodes = [bytes.fromhex(one["id"]) for one in (docs, deep, node, below, gone)]
+    digests = [_digest(data) for data in (first, second, b"")]
+    known: dict[str, list[Any]] = {
+        "space_id": [owner.space, owner.space, owner.space, shared, viewer.space],
+        "space_ids": [owner.space, shared, viewer.space],
+        "node": [*nodes, ROOT],
+        "node_ids": [nodes[2], b"".join(nodes)],
+        "parent": [nodes[0], nodes[1], ROOT, ROOT],
+        "from_parent": [nodes[0], nodes[1], ROOT],
+        "name": ["a.txt", "new", "docs", "x.txt", "\u00e9"],
+        "from_name": ["a.txt", "docs", "b.txt"],
+        "path": ["docs/a.txt", "docs", "docs/deep/b.txt", "gone.txt", ""],
+        "paths": ["docs/a.txt", "docs/deep/b.txt", "nothing"],
+        "digest": digests,
+        "digests": [digests[0], digests[1], b"".join([digests[1]] * len(nodes))],
+        "sha256": digests,
+        "objects": [digests[0], digests[1], digests[0] + digests[1]],
+        "blocks": [digests[0], digests[1]],
+        "size": [len(first), len(second), 0],
+        "lengths": [len(first), len(second)],
+        "offsets": [0],
+        "object_index": [0, 1],
+        "request_id": [new_request_id() for _ in range(40)],
+        "kind": [1, 2, 3],
+        "version": [1, 2],
+        "base_version": [0, 1, 2],
+        "page_size": [0, 1, 2, 100, 1000],
+        "page_token": [""],
+        "cursor": [b""],
+        "query": ["txt", "a", "deep b"],
+        "mtime_ns": [0, 1_764_000_000_000_000_000],
+        "role": [1, 2],
+        "access": [1, 2],
+        "mode": [1, 2],
+        "email": [viewer.email, stranger.email],
+        "password": [PASSWORD],
+        "device_name": ["laptop"],
+        "device_id": [spare.device.device_id],
+        "user_id": [owner.account["user_id"], viewer.account["user_id"]],
+        "link_id": [link["link_id"], guarded["link_id"]],
+        "token": [link["token"], guarded["token"]],
+        "key": [key["key"]],
+        "refresh_token": [spare.tokens.refresh_token],
+        "expires_at_ms": [_soon(), 0],
+        "max_downloads": [0, 3],
+        "target": ["", "docs/a.txt"],
+        "manifest_object": [b""],
+    }
+    tokens = {"link": opened["access_token"], "nobody": "", "liar": "x.y.z"}
+    world = World(tokens, known, {name: key for name, (_, key) in zip(PEOPLE, people, strict=True)})
+    await renew(world, target)
+    return world
+
+
+async def _sign_up(auth: Any, endpoint: str, name: str) -> tuple[Person, str]:
+    """A new person, and the key of their browser."""
+    email = f"{name}-{new_text_id()}@example.com"
+    asked = auth_pb2.SignUpRequest(email=email, password=PASSWORD, device_name=name, kind=auth_pb2.DEVICE_KIND_BROWSER)
+    made = await auth.SignUp(asked)
+    headers = {"authorization": f"Bearer {made.tokens.access_token}"}
+    account = {"user_id": made.account.user_id}
+    return Person(endpoint, headers, email, made.account.personal_space_id, account), made.key
+
+
+async def renew(world: World, target: str) -> None:
+    """Get new access tokens, if those there are expire soon."""
+    if "owner" in world.tokens and time.monotonic() - world.signed_in_at < TOKEN_SECONDS:
+        return
+    async with grpc.aio.insecure_channel(target) as channel:
+        auth = AuthServiceStub(channel)
+        for name, key in world.keys.items():
+            traded = await auth.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=key))
+            world.tokens[name] = traded.tokens.access_token
+        opened = await auth.OpenLink(auth_pb2.OpenLinkRequest(token=world.known["token"][0]))
+        world.tokens["link"] = opened.access_token
+    world.signed_in_at = time.monotonic()
+
+
+def commit(world: World, rng: Any) -> metadata_pb2.CommitChangesRequest:
+    """A request that is accepted as a rule: it makes, changes, moves and deletes."""
+    known, request = world.known, metadata_pb2.CommitChangesRequest(request_id=rng.randbytes(16))
+    request.space_id = known["space_id"][0]
+    for _ in range(rng.randint(1, 5)):
+        name = f"{rng.getrandbits(24):x}.txt"
+        content = journal_pb2.Content(digest=_digest(b""), mtime_ns=rng.choice(known["mtime_ns"]))
+        if rng.random() < 0.5:
+            at = rng.randrange(2)
+            content = journal_pb2.Content(
+                digest=known["digest"][at],
+                size=known["size"][at],
+                manifest=journal_pb2.Manifest(blocks=known["digest"][at], lengths=[known["size"][at]]),
+            )
+        node = rng.choice(known["node"])
+        match rng.randrange(5):
+            case 0:
+                create = metadata_pb2.CreateNode(
+                    parent=rng.choice(known["parent"]), name=name[:-4], kind=journal_pb2.NODE_KIND_DIRECTORY
+                )
+                request.mutations.add().create.CopyFrom(create)
+            case 1:
+                update = metadata_pb2.UpdateContent(node=node, base_version=rng.choice((1, 2, 3)), content=content)
+                request.mutations.add().update.CopyFrom(update)
+            case 2:
+                request.mutations.add().delete.CopyFrom(metadata_pb2.DeleteNode(node=node, base_version=1))
+            case _:
+                create = metadata_pb2.CreateNode(
+                    parent=rng.choice(known["parent"]), name=name, kind=journal_pb2.NODE_KIND_FILE, content=content
+                )
+                request.mutations.add().create.CopyFrom(create)
+    return request
+
+
+def _soon() -> int:
+    return int(time.time() * 1000) + 86_400_000
