@@ -6,6 +6,8 @@ sends; what is a matter of the tree's state (a taken name, a missing object) is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.blocks import DIGEST_BYTES, EMPTY_MANIFEST, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import NodeId
@@ -189,6 +191,19 @@ def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
         case DeleteNode(node, base_version):
             return metadata_pb2.Mutation(delete=metadata_pb2.DeleteNode(node=node, base_version=base_version))
     raise TypeError(f"{type(mutation).__name__} is not a mutation of CommitChanges")
+
+
+def mutations_from_wire(pbs: Sequence[metadata_pb2.Mutation]) -> tuple[Mutation, ...]:
+    """The mutations of a request; InvalidArgument names the position of the first bad one."""
+    mutations = []
+    for position, pb in enumerate(pbs):
+        try:
+            mutations.append(mutation_from_wire(pb))
+        except InvalidArgument as error:
+            where = f"mutations[{position}]"
+            field = f"{where}.{error.details['field']}" if "field" in error.details else where
+            raise InvalidArgument(f"{where}: {error}", field=field) from None
+    return tuple(mutations)
 
 
 def mutation_from_wire(pb: metadata_pb2.Mutation) -> Mutation:

@@ -35,7 +35,7 @@ def decide(space: Space, *, caller: Grant | None, target: Grant | None, to: Role
     Raises NoSuchSpace, PermissionDenied or LastOwner.
     """
     if caller is None:
-        raise NoSuchSpace
+        raise NoSuchSpace(space_id=space.space)
     if space.personal:
         raise PermissionDenied("a personal space cannot be shared")
     if caller.role is not Role.OWNER and not (oneself and to is None):
@@ -53,7 +53,7 @@ async def require(store: AccessStore, space: SpaceId, access: Access, *, user: U
     if not is_signed_in(found, user=user):
         raise DeviceRevoked
     if grant is None:
-        raise NoSuchSpace
+        raise NoSuchSpace(space_id=space)
     if not grant.role.allows(access):
         raise PermissionDenied("your role in this space only lets you read")
 
@@ -78,7 +78,7 @@ class Grants:
         """A space and its grants by address. NoSuchSpace, also if `asking` is a user without a grant in it."""
         found = await self._spaces.members(space)
         if found is None or (asking is not None and all(grant.user != asking for grant in found[1])):
-            raise NoSuchSpace
+            raise NoSuchSpace(space_id=space)
         return found[0], sorted(found[1], key=lambda grant: grant.email)
 
     async def set(self, space: SpaceId, *, caller: UserId, email: str, role: Role) -> Grant:
@@ -106,7 +106,7 @@ class Grants:
     ) -> Account:
         standing = await self._spaces.standing(space, caller, *([member.user] if member else []))
         if standing is None:
-            raise NoSuchSpace
+            raise NoSuchSpace(space_id=space)
         found, grants = standing
         target = grants.get(member.user) if member else None
         oneself = member is not None and member.user == caller

@@ -56,7 +56,7 @@ class Spaces:
             return Membership(space.space, name, personal=False, role=Role.OWNER, alias=alias)
         standing = await self._spaces.standing(space.space, user)
         if standing is None or user not in standing[1]:
-            raise NoSuchSpace
+            raise NoSuchSpace(space_id=space.space)
         made, grants = standing
         if made.name != name:
             raise RequestIdReused

@@ -50,7 +50,7 @@ class Auth(Grants, Protocol):
 
 
 class Access:
-    """The caller's role in a space. A missing grant is not remembered, so that a new one holds at once."""
+    """The caller's role in a space. A refusal is never remembered, so that a new or greater grant holds at once."""
 
     def __init__(self, grants: Grants, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._grants = grants
@@ -62,14 +62,15 @@ class Access:
         """Nothing if the caller has at least this role; else NoSuchSpace (no grant at all) or PermissionDenied."""
         link = caller.link
         if link is not None and link.space != space:
-            raise NoSuchSpace
+            raise NoSuchSpace(space_id=space)
         key = (space, caller.user, caller.device, link.link if link else None)
         has = self._roles.get(key)
-        if has is None:
+        if has is None or has < role:
             has = await self._grants.role(space, caller)
+            self._roles.pop(key, None)
             if has is not Role.NONE:
                 self._roles[key] = has
         if has is Role.NONE:
-            raise NoSuchSpace
+            raise NoSuchSpace(space_id=space)
         if has < role:
             raise PermissionDenied(f"as {has.name.lower()} you can look at this space but not change it")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from core.blocks import DIGEST_BYTES, NO_DIGEST, Digest
-from core.errors import InvalidArgument, InvalidPageToken
+from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge
 from core.identifiers import ID_BYTES, NodeId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH, Mutation, RestoreNode, RestoreVersion
@@ -44,7 +44,7 @@ from wire.pages import PAGE_BYTES, page_size_from_wire, page_token_from_wire, pa
 from wire.paths import path_from_wire, paths_from_wire
 from wire.tree import (
     digest_from_wire,
-    mutation_from_wire,
+    mutations_from_wire,
     node_to_wire,
     result_to_wire,
     version_to_wire,
@@ -122,7 +122,7 @@ class MetadataServicer(MetadataServiceServicer):
         space = await self._allowed(request.space_id, Role.EDITOR)
         if len(request.objects) > MAX_SEAL:
             raise InvalidArgument(f"at most {MAX_SEAL} objects can be sealed at once")
-        verdicts = await self._objects.seal(space, [_declaration(one) for one in request.objects])
+        verdicts = await self._objects.seal(space, _declarations(request.objects))
         return metadata_pb2.SealObjectsResponse(
             verdicts=[metadata_pb2.SealVerdict.ValueType(verdict.value) for verdict in verdicts]
         )
@@ -132,11 +132,12 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.CommitChangesRequest, context: Context
     ) -> metadata_pb2.CommitChangesResponse:
         check_size(len(request.mutations), request.ByteSize())  # before work is done with it
-        mutations = tuple(mutation_from_wire(mutation) for mutation in request.mutations)
-        answer = await self._commit(request, mutations, size=request.ByteSize())
-        return metadata_pb2.CommitChangesResponse(
-            seq=answer.seq, results=[result_to_wire(result) for result in answer.results]
-        )
+        answer = await self._commit(request, mutations_from_wire(request.mutations), size=request.ByteSize())
+        results = that_fit(map(result_to_wire, answer.results))
+        if len(results) < len(answer.results):
+            # What an entry holds fits, so nothing was accepted; the nodes that stand in the way may be large.
+            raise RequestTooLarge("what stands in the way of these mutations does not fit into one answer; split them")
+        return metadata_pb2.CommitChangesResponse(seq=answer.seq, results=results)
 
     @override
     async def RestoreVersion(
@@ -189,11 +190,12 @@ class MetadataServicer(MetadataServiceServicer):
             response, size = metadata_pb2.ListChangesResponse(seq=after.seq), 0
             async for nodes, position in reads.changes(live.view, self._journal, after=after):
                 changed = [node_to_wire(node) for node in nodes]
-                size += sum(node.ByteSize() for node in changed)
-                if response.nodes and size > PAGE_BYTES:
+                more = sum(node.ByteSize() for node in changed)
+                if response.nodes and size + more > PAGE_BYTES:
                     yield response
                     response, size = metadata_pb2.ListChangesResponse(), 0
                 response.nodes.extend(changed)
+                size += more
                 response.seq = position.seq
                 response.cursor = cursor_to_wire(space, position)
             response.complete = True
@@ -367,6 +369,17 @@ def _packed(raw: bytes, *, what: str, most: int) -> Sequence[Digest]:
     if len(raw) > most * DIGEST_BYTES:
         raise InvalidArgument(f"{what} holds at most {most} digests")
     return [Digest(raw[at : at + DIGEST_BYTES]) for at in range(0, len(raw), DIGEST_BYTES)]
+
+
+def _declarations(pbs: Sequence[metadata_pb2.ObjectDeclaration]) -> list[Declaration]:
+    """InvalidArgument names the position of the first bad one."""
+    declarations = []
+    for position, pb in enumerate(pbs):
+        try:
+            declarations.append(_declaration(pb))
+        except InvalidArgument as error:
+            raise InvalidArgument(f"objects[{position}]: {error}", field=f"objects[{position}]") from None
+    return declarations
 
 
 def _declaration(pb: metadata_pb2.ObjectDeclaration) -> Declaration:

@@ -51,7 +51,7 @@ class AuthDirectory:
         if answer.device_revoked:
             raise DeviceRevoked
         if answer.role == auth_pb2.ROLE_UNSPECIFIED:
-            raise NoSuchSpace
+            raise NoSuchSpace(f"there is no space {space}, or you are not a member of it", space_id=space)
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The keys that verify access tokens, by their id."""

@@ -392,3 +392,51 @@ async def test_a_page_token_is_good_for_its_own_listing_only(editor: Caller) -> 
     ).next_page_token
     other = M.ListNodesRequest(space_id=editor.space, parent=docs.id, page_token=token)
     assert await reason(editor.stub.ListNodes(other)) == "INVALID_PAGE_TOKEN"
+
+
+async def test_a_greater_role_holds_at_once(metadata: Service, editor: Caller) -> None:
+    await editor.create("docs")
+    async with metadata.caller(Role.VIEWER, space=editor.space) as viewer:
+        assert await reason(viewer.commit(creating("x"))) == "PERMISSION_DENIED"
+        metadata.backend.auth.roles[viewer.space, viewer.user] = Role.EDITOR
+        await viewer.create("x")
+        asked = metadata.backend.auth.asked
+        await viewer.create("y")
+        assert metadata.backend.auth.asked == asked, "a grant that is enough is not asked for each time"
+
+
+async def test_a_refusal_names_which_of_many(editor: Caller) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await editor.commit(creating("a"), creating("b", parent=b"short"))
+    error = error_from_rpc(caught.value)
+    assert error is not None
+    assert error.details == {"field": "mutations[1].create.parent"}
+    assert str(error) == "mutations[1]: create.parent must be 16 bytes, not 5"
+    declared = [M.ObjectDeclaration(sha256=bytes(32)), M.ObjectDeclaration(sha256=b"short")]
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await editor.stub.SealObjects(M.SealObjectsRequest(space_id=editor.space, objects=declared))
+    error = error_from_rpc(caught.value)
+    assert error is not None
+    assert error.details == {"field": "objects[1]"}
+    unknown = new_text_id()
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await editor.stub.GetSpace(M.GetSpaceRequest(space_id=unknown))
+    error = error_from_rpc(caught.value)
+    assert error is not None
+    assert (error.reason, error.details) == ("NO_SUCH_SPACE", {"space_id": unknown})
+
+
+async def test_what_stands_in_the_way_fits_into_an_answer(metadata: Service, editor: Caller) -> None:
+    made = await _large_files(metadata, editor, 60)
+    stale = [M.Mutation(delete=M.DeleteNode(node=one.id, base_version=9)) for one in made]
+    assert await reason(editor.commit(*stale)) == "REQUEST_TOO_LARGE"
+    answer = await editor.commit(*stale[:20])
+    assert {one.verdict for one in answer.results} == {J.VERDICT_VERSION_CONFLICT}
+
+
+async def test_messages_of_changes_are_bounded(metadata: Service, editor: Caller) -> None:
+    made = await _large_files(metadata, editor, 60)
+    pages = await changes(editor)
+    assert [node.id for page in pages for node in page.nodes] == [one.id for one in made]
+    assert len(pages) > 1
+    assert max(page.ByteSize() for page in pages) < 1_100_000

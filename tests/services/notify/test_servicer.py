@@ -311,3 +311,17 @@ async def test_every_method_refuses_who_opened_a_public_link(world):
     async with aio_channel(world.target) as channel:
         service = notify_pb2.DESCRIPTOR.services_by_name["NotifyService"]
         assert await methods_open_to(channel, service, credentials) == set()
+
+
+async def test_of_many_spaces_the_one_that_is_not_there_is_named(world):
+    spaces = [world.auth.space(ANN) for _ in range(99)]
+    unknown = world.auth.space(BOB)
+    async with world.stub(ANN) as stub:
+        asked = notify_pb2.WatchRequest(space_ids=[*spaces[:50], unknown, *spaces[50:]])
+        error = await failure(stub.Watch(asked))
+        assert isinstance(error, NoSuchSpace)
+        assert error.details == {"space_id": unknown}
+        assert unknown in str(error)
+        malformed = await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=[spaces[0], "x", spaces[1]])))
+        assert isinstance(malformed, InvalidArgument)
+        assert malformed.details == {"field": "space_ids[1]"}
