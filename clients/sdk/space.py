@@ -119,6 +119,11 @@ class SealVerdict(Enum):
     ENTRIES_OVERLAP = 7
     MANIFEST_INVALID = 8
 
+    @property
+    def put_again(self) -> bool:
+        """Whether the object is not there, or what was there has been removed: the right bytes can be put again."""
+        return self in {SealVerdict.OBJECT_MISSING, SealVerdict.SIZE_MISMATCH, SealVerdict.CHECKSUM_MISMATCH}
+
 
 @dataclass(frozen=True, slots=True)
 class PackEntries:

@@ -42,6 +42,8 @@ WORKERS: Final = 8
 MEMORY: Final = 64 * MIB
 LEAST_MEMORY: Final = 32 * MIB
 """An open pack and the blocks to be asked for wait for company; beside them the largest block must find room."""
+ATTEMPTS: Final = 3
+"""How often a file is read and uploaded if storage had something else in the place of its objects."""
 _READERS: Final = 2
 _CALLERS: Final = 2
 
@@ -150,12 +152,17 @@ _Placed = tuple[_Object, int]
 
 
 class _File:
-    """A file on its way. `waits` counts what has to happen first: reading, and the sealing of each object."""
+    """A file on its way. `waits` counts what has to happen first: reading, and the sealing of each object.
 
-    __slots__ = ("failed", "job", "manifest_object", "read", "refs", "waits")
+    `again` says that it failed because storage had something else than what was uploaded.
+    """
 
-    def __init__(self, job: UploadJob) -> None:
+    __slots__ = ("again", "attempt", "failed", "job", "manifest_object", "read", "refs", "waits")
+
+    def __init__(self, job: UploadJob, attempt: int = 1) -> None:
         self.job = job
+        self.attempt = attempt
+        self.again = False
         self.read: Read | None = None
         self.refs: list[BlockRef | tuple[Digest, int, _Placed]] = []
         self.waits = 1
@@ -251,7 +258,7 @@ class _Upload(Run[Uploaded | Failed]):
         try:
             file.read = reader.read(file.job, partial(self._place, file))
         except NotRead as error:
-            file.failed = Failed(file.job, error.reason, error.trouble)
+            file.failed, file.again = Failed(file.job, error.reason, error.trouble), False
         with self._room:
             self._reading -= 1
             self._room.notify()
@@ -382,8 +389,8 @@ class _Upload(Run[Uploaded | Failed]):
             waiting, one.waiting = one.waiting, []
             ready = []
             for file in waiting:
-                if refused is not None:
-                    file.failed = file.failed or _refused(file.job, refused)
+                if refused is not None and file.failed is None:
+                    file.failed, file.again = _refused(file.job, refused), refused.put_again
                 file.waits -= 1
                 if not file.waits:
                     ready.append(file)
@@ -393,7 +400,10 @@ class _Upload(Run[Uploaded | Failed]):
     def _complete(self, file: _File) -> None:
         """The file waits for nothing, and nobody else touches it any more."""
         if file.failed is not None:
-            self.finish(file.failed)
+            if file.again and file.attempt < ATTEMPTS:
+                self._read_again(file)
+            else:
+                self.finish(file.failed)
             return
         assert file.read is not None
         manifest, manifest_object = EMPTY_MANIFEST, b""
@@ -414,6 +424,14 @@ class _Upload(Run[Uploaded | Failed]):
         )
         self._progress.advance(files=1)
         self.finish(Uploaded(file.job, content, file.read.signature))
+
+    def _read_again(self, file: _File) -> None:
+        """Something else lay where an object of the file belongs, and is gone; its bytes are in memory no longer."""
+        assert file.read is not None, "what is refused has been read"
+        self._progress.advance(size=-file.read.signature.size)
+        with self._room:
+            self._reading += 1
+        self._unread.put(_File(file.job, file.attempt + 1))
 
     def _store_manifest(self, file: _File) -> None:
         """All blocks are sealed: now the manifest can be, in an object of its own."""

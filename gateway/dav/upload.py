@@ -43,6 +43,15 @@ _STORING: Final = 12 * MIB
 _GROUP: Final = 4 * MIB
 """Blocks are asked for, stored and sealed together until they are this much."""
 _RENEW_MS: Final = 5 * 60_000
+_ATTEMPTS: Final = 3
+_PUT_AGAIN: Final = frozenset(
+    {
+        metadata_pb2.SEAL_VERDICT_OBJECT_MISSING,
+        metadata_pb2.SEAL_VERDICT_SIZE_MISMATCH,
+        metadata_pb2.SEAL_VERDICT_CHECKSUM_MISMATCH,
+    }
+)
+"""Verdicts on objects that are not there, or no longer: the right bytes can be put again."""
 
 
 class TooLarge(SynclineError):
@@ -96,20 +105,26 @@ class Storage:
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
         """See Storing."""
         wanted, token = list(blocks), await self._caller.fresh()
-        # A small one costs less to be put in vain than to be asked for.
-        if sum(len(block.data) for block in blocks) >= MIN_BLOCK:
+        # A small one costs less to be put in vain than to be asked for; a manifest is to be sealed as such in any case.
+        if not manifest and sum(len(block.data) for block in blocks) >= MIN_BLOCK:
             request = metadata_pb2.FindMissingObjectsRequest(
                 space_id=self._space, objects=b"".join(block.digest for block in blocks)
             )
             found = await ask(self._services.metadata.FindMissingObjects, request, token=token)
             wanted = [blocks[index] for index in found.missing]
-        if not wanted:
-            return
+        for _ in range(_ATTEMPTS):
+            if not wanted:
+                return
+            wanted = await self._put_and_seal(wanted, token, manifest=manifest)
+        raise NotSealed
+
+    async def _put_and_seal(self, blocks: Sequence[Block], token: str, *, manifest: bool) -> list[Block]:
+        """Those in whose place something else lay, which is gone now. NotSealed."""
         credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
-            for block in wanted:
+            for block in blocks:
                 puts.create_task(self._sink.put(credentials, space=self._space, digest=block.digest, data=block.data))
-        objects = [metadata_pb2.ObjectDeclaration(sha256=block.digest, size=len(block.data)) for block in wanted]
+        objects = [metadata_pb2.ObjectDeclaration(sha256=block.digest, size=len(block.data)) for block in blocks]
         if manifest:
             for one in objects:
                 one.manifest.SetInParent()
@@ -118,8 +133,10 @@ class Storage:
             metadata_pb2.SealObjectsRequest(space_id=self._space, objects=objects),
             token=token,
         )
-        if any(verdict != metadata_pb2.SEAL_VERDICT_SEALED for verdict in answer.verdicts):
+        refused = [i for i, verdict in enumerate(answer.verdicts) if verdict != metadata_pb2.SEAL_VERDICT_SEALED]
+        if any(answer.verdicts[i] not in _PUT_AGAIN for i in refused):
             raise NotSealed
+        return [blocks[i] for i in refused]
 
 
 class Credentials:

@@ -51,14 +51,17 @@ const DAMAGED = new Set([
 
 /** @typedef {"open" | "new" | "asking" | "ready" | "putting" | "put" | "sealing" | "sealed" | "failed"} State */
 
+/** Verdicts on what is not there, or no longer: the right bytes can be put again. */
+const PUT_AGAIN = new Set(["OBJECT_MISSING", "SIZE_MISMATCH", "CHECKSUM_MISMATCH"]);
+
 export class StoredObject {
+  /** What tells it from others: the same bytes may be several things, and each is sealed by itself. */
+  key = "";
   /** Empty while it is a pack that is still open. */
   sha256 = "";
   size = 0;
   /** @type {State} */
   state = "open";
-  /** The object that it turned out to be, if it is a pack that had been stored before. @type {StoredObject | null} */
-  same = null;
   /** Who wants it, and how many bytes of theirs are in it. @type {Map<Owner, number>} */
   wanted = new Map();
   /** How much of it is stored, 0 to 1. */
@@ -108,7 +111,7 @@ export class Storing {
   #toSeal = [];
   #askAt = 0;
   #sealAt = 0;
-  /** What is on its way, or sealed and remembered, by space and digest. @type {Map<string, StoredObject>} */
+  /** What is on its way, or sealed and remembered, by key. @type {Map<string, StoredObject>} */
   #objects = new Map();
   /** @type {Map<number, StoredObject>} */
   #packs = new Map();
@@ -142,11 +145,11 @@ export class Storing {
    * @returns {StoredObject}
    */
   want(owner, { sha256, size, body, manifest = false, bytes = size }) {
-    const key = `${owner.space} ${sha256}`;
+    const key = `${owner.space} ${manifest ? "manifest" : "block"} ${sha256}`;
     let object = this.#objects.get(key);
     if (!object) {
       object = new StoredObject(owner.space);
-      Object.assign(object, { sha256, size, manifest });
+      Object.assign(object, { key, sha256, size, manifest });
       this.#objects.set(key, object);
       this.#count(1);
       this.#ask(object);
@@ -165,10 +168,10 @@ export class Storing {
    */
   wantPacked(owner, number, bytes) {
     let object = this.#packs.get(number);
-    if (object?.same && object.state === "sealed") object = object.same;
     if (!object) {
       object = new StoredObject(owner.space);
       object.packNumber = number;
+      object.key = `${owner.space} pack ${number}`;
       this.#packs.set(number, object);
       this.#count(1);
     }
@@ -257,35 +260,12 @@ export class Storing {
     }
     Object.assign(object, { sha256, size, pack, state: "new" });
     object.bodies.push({ body, owner: null });
-    const key = `${object.space} ${sha256}`;
-    const same = this.#objects.get(key);
-    if (same && same !== object) {
-      this.#merge(object, same);
-    } else if (!object.wanted.size) {
+    if (!object.wanted.size) {
       this.#drop(object);
     } else {
-      this.#objects.set(key, object);
+      this.#objects.set(object.key, object);
       this.#ask(object);
     }
-  }
-
-  /**
-   * A pack turned out to be an object that is known already.
-   * @param {StoredObject} object
-   * @param {StoredObject} same
-   */
-  #merge(object, same) {
-    this.#work.release();
-    this.#count(-1);
-    object.state = "sealed";
-    object.same = same;
-    if (same.state !== "sealed") same.bodies.push(...object.bodies);
-    for (const [owner, bytes] of object.wanted) {
-      owner.waits.delete(object);
-      this.#wanted(owner, same, bytes);
-      if (same.state === "sealed") owner.settled();
-    }
-    object.wanted.clear();
   }
 
   /** @param {number} change */
@@ -308,8 +288,7 @@ export class Storing {
    * @param {StoredObject} object
    */
   #forget(object) {
-    const key = `${object.space} ${object.sha256}`;
-    if (this.#objects.get(key) === object) this.#objects.delete(key);
+    if (this.#objects.get(object.key) === object) this.#objects.delete(object.key);
     this.#toAsk = this.#toAsk.filter((other) => other !== object);
     this.#ready = this.#ready.filter((other) => other !== object);
     object.bodies = [];
@@ -434,10 +413,13 @@ export class Storing {
       const tickets = await this.#api.uploads(asked[0].space, wanted);
       asked.forEach((object, i) => {
         const ticket = tickets[i];
-        if (ticket.stored) {
+        if (ticket.stored && !object.pack && !object.manifest) {
           this.#sealed(object);
         } else if (!object.wanted.size) {
           this.#drop(object);
+        } else if (ticket.stored) {
+          // As a block; what else it is has to be sealed all the same.
+          this.#stored(object);
         } else {
           object.ticket = ticket;
           object.ticketAt = performance.now();
@@ -484,10 +466,7 @@ export class Storing {
   #answered(object, answer, owner, body) {
     const { status, code } = answer;
     if (isStored(status)) {
-      this.#credit(object, 1);
-      object.state = "put";
-      if (!this.#toSeal.length) this.#sealAt = performance.now() + SEAL_COMPANY;
-      this.#toSeal.push(object);
+      this.#stored(object);
       return;
     }
     this.#credit(object, 0);
@@ -521,6 +500,14 @@ export class Storing {
     } else {
       this.#fail(object, false, `Storage did not accept the upload (${`${status} ${code}`.trim()}).`);
     }
+  }
+
+  /** @param {StoredObject} object */
+  #stored(object) {
+    this.#credit(object, 1);
+    object.state = "put";
+    if (!this.#toSeal.length) this.#sealAt = performance.now() + SEAL_COMPANY;
+    this.#toSeal.push(object);
   }
 
   /**
@@ -581,7 +568,7 @@ export class Storing {
   #judged(object, verdict) {
     if (verdict === "SEALED") {
       this.#sealed(object);
-    } else if (verdict === "OBJECT_MISSING" && ++object.refusals <= PATIENT_WITH_STORAGE) {
+    } else if (PUT_AGAIN.has(verdict) && ++object.refusals <= PATIENT_WITH_STORAGE) {
       this.#credit(object, 0);
       this.#ask(object);
     } else {

@@ -90,10 +90,11 @@ class MemorySpace:
         data = self.store.objects.get(one.digest)
         if data is None:
             return SealVerdict.OBJECT_MISSING
+        if sha256(data) != one.digest:
+            del self.store.objects[one.digest]
+            return SealVerdict.CHECKSUM_MISMATCH if len(data) == one.size else SealVerdict.SIZE_MISMATCH
         if len(data) != one.size:
             return SealVerdict.SIZE_MISMATCH
-        if sha256(data) != one.digest:
-            return SealVerdict.CHECKSUM_MISMATCH
         match one.form:
             case PackEntries(blocks, offsets, lengths):
                 assert len(data) <= PACK_BYTES + MIN_BLOCK

@@ -12,7 +12,7 @@ import pytest
 from clients.sdk.space import Form, PackEntries, SealVerdict
 from clients.transfer import upload
 from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
-from clients.transfer.upload import LEAST_MEMORY, Uploader
+from clients.transfer.upload import ATTEMPTS, LEAST_MEMORY, Uploader
 from core.blocks import KIB, MIB, MIN_BLOCK, PACK_BYTES, BlockRef, Digest
 from core.chunk import Block
 from core.errors import PermissionDenied, Unavailable
@@ -375,13 +375,51 @@ def test_a_refused_object_fails_the_files_that_need_it(space: MemorySpace, tmp_p
 
 def test_a_refused_pack_is_not_referred_to_again(space: MemorySpace, tmp_path: Path) -> None:
     paths = files(tmp_path, [noise(KIB, i) for i in range(5000)] + [noise(KIB, 0)])
-    space.on_seal = lambda one: SealVerdict.OBJECT_MISSING if space.calls["seal"] == 1 else None
+    # A verdict after which uploading the same again would not help.
+    space.on_seal = lambda one: SealVerdict.ENTRY_DIGEST_MISMATCH if space.calls["seal"] == 1 else None
     results = run(space, paths)
     failed = [result for result in results.values() if isinstance(result, Failed)]
     assert 0 < len(failed) < len(paths)
     for result in results.values():
         if isinstance(result, Uploaded):
             space.content(result.content)
+
+
+@pytest.mark.parametrize("wrong", [b"wrong", b"w"], ids=["other bytes", "another size"])
+def test_what_lay_there_with_wrong_bytes_is_replaced(space: MemorySpace, tmp_path: Path, wrong: bytes) -> None:
+    """The service removes it when it is to be sealed; then the files that need it are uploaded again."""
+    large, pack = noise(2 * MIB, 1), [b"small", b"smaller"]
+    paths = files(tmp_path, [large, *pack, noise(3 * MIB, 2)])
+    for data in (large, b"".join(pack)):
+        space.store.objects[sha256(data)] = wrong.ljust(len(data)) if len(wrong) > 1 else wrong
+    contents = uploaded(space, paths)
+    assert all(space.content(contents[path]) == path.read_bytes() for path in paths)
+
+
+def test_an_object_that_is_never_accepted_is_given_up(space: MemorySpace, tmp_path: Path) -> None:
+    paths = files(tmp_path, [noise(2 * MIB, 1), b"small"])
+    space.on_seal = lambda one: SealVerdict.OBJECT_MISSING if one.size == 2 * MIB else None
+    results = run(space, paths)
+    failed = results[paths[0].name]
+    assert isinstance(failed, Failed)
+    assert "OBJECT_MISSING" in failed.reason
+    assert isinstance(results[paths[1].name], Uploaded)
+    assert space.store.puts.count(sha256(noise(2 * MIB, 1))) == ATTEMPTS
+
+
+def test_progress_adds_up_if_something_is_uploaded_again(space: MemorySpace, tmp_path: Path) -> None:
+    done: list[int] = []
+
+    class Sum:
+        def advance(self, *, files: int = 0, size: int = 0) -> None:
+            done.append(size)
+
+    shared = noise(2 * MIB, 1)
+    paths = files(tmp_path, [shared + noise(MIB, 2), shared, b"small", b"smaller"])
+    space.store.objects[sha256(b"smallsmaller")] = b"wrong"
+    space.on_seal = lambda one: SealVerdict.OBJECT_MISSING if space.calls["seal"] == 1 else None
+    uploaded(space, paths, progress=Sum())
+    assert sum(done) == sum(path.stat().st_size for path in paths)
 
 
 @pytest.mark.parametrize("error", [Unavailable("storage does not answer"), PermissionDenied("no")])

@@ -77,6 +77,10 @@ class Cloud:
         self.lock = threading.RLock()
         self.objects: dict[str, bytes] = {}
         self.sealed: set[str] = set()
+        """Proven as single blocks; what is in here may be in the next two as well."""
+        self.packed: dict[str, set[tuple[int, int]]] = {}
+        """The proven blocks within objects, by offset and length."""
+        self.manifests: set[str] = set()
         self.nodes: dict[str, Node] = {}
         self.puts: list[tuple[str, int]] = []
         """Digest and size of each object that was received completely."""
@@ -184,6 +188,9 @@ class Cloud:
         data = self.objects.get(one["sha256"])
         if data is None:
             return "OBJECT_MISSING"
+        if hexed(data) != one["sha256"]:
+            del self.objects[one["sha256"]]
+            return "CHECKSUM_MISMATCH" if len(data) == one["size"] else "SIZE_MISMATCH"
         if len(data) != one["size"]:
             return "SIZE_MISMATCH"
         if pack := one.get("pack"):
@@ -194,12 +201,15 @@ class Cloud:
                     return "ENTRY_DIGEST_MISMATCH"
                 at += length
             assert at == len(data)
+            places = zip(pack["offsets"], pack["lengths"], strict=True)
+            self.packed.setdefault(one["sha256"], set()).update(places)
         elif one.get("manifest"):
             manifest = manifest_from_wire(journal_pb2.Manifest.FromString(data))
             manifest.check()
             assert len(manifest) > MAX_INLINE_BLOCKS
             if not all(digest.hex() in self.sealed for digest in manifest.object_digests()):
                 return "MANIFEST_INVALID"
+            self.manifests.add(one["sha256"])
         else:
             assert len(data) <= MAX_BLOCK
         self.sealed.add(one["sha256"])
@@ -253,11 +263,13 @@ class Cloud:
     def _problem(self, content: dict[str, Any]) -> str | None:
         blocks = content.get("blocks", [])
         assert len(blocks) <= MAX_INLINE_BLOCKS
-        names = [ref[0] if len(ref) == 2 else ref[2] for ref in blocks]
-        if "manifest_object" in content:
-            names.append(content["manifest_object"])
-        if not all(name in self.sealed for name in names):
+        if not all(ref[0 if len(ref) == 2 else 2] in self.sealed for ref in blocks):
             return "OBJECT_NOT_SEALED"
+        if "manifest_object" in content and content["manifest_object"] not in self.manifests & self.sealed:
+            return "OBJECT_NOT_SEALED"
+        for _, length, name, offset in (ref for ref in blocks if len(ref) == 4):
+            if (offset, length) not in self.packed.get(name, ()) and (offset, length) != (0, len(self.objects[name])):
+                return "BLOCK_NOT_IN_PACK"
         data = self.bytes_of(content)
         assert hexed(data) == content["digest"]
         assert len(data) == content["size"]

@@ -30,6 +30,13 @@ def written(folder: Path, contents: dict[str, bytes]) -> list[Path]:
     return paths
 
 
+def keep_few_blocks_inline(page: Page, monkeypatch: Any) -> None:
+    """A content of more than three blocks has its manifest in an object."""
+    monkeypatch.setattr("tests.web.upload.cloud.MAX_INLINE_BLOCKS", 3)
+    source = (WEB / "upload" / "format.js").read_text().replace("MAX_INLINE_BLOCKS = 1024", "MAX_INLINE_BLOCKS = 3")
+    page.route("**/format.js", lambda route: route.fulfill(body=source, content_type="text/javascript"))
+
+
 def native_blocks(path: Path) -> list[str]:
     with path.open("rb") as file:
         return [block.digest.hex() for block in Chunker().cut(file.readinto)]
@@ -117,6 +124,64 @@ def test_what_is_stored_already_is_not_sent_again(panel: Panel, cloud: Cloud, tm
     assert cloud.put_bytes() - before < MIN_BLOCK
 
 
+def test_bytes_that_are_stored_as_something_else_are_sealed_as_what_they_are(
+    page: Page, cloud: Cloud, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """As a block, two parts of a pack; as a pack, a file; as a file, the manifest of another."""
+    keep_few_blocks_inline(page, monkeypatch)
+    parts = {"x.part1": noise(300 * KIB, 1), "x.part2": noise(300 * KIB, 2)}
+    other = {"y.part1": noise(310 * KIB, 3), "y.part2": noise(310 * KIB, 4)}
+    whole, other_whole = b"".join(parts.values()), b"".join(other.values())
+    panel = Panel(page)
+    panel.start()
+    panel.add(*written(tmp_path, parts))
+    panel.wait_for_end()
+    panel.add(*written(tmp_path, {"x": whole, "y": other_whole}))
+    panel.wait_for_end()
+    panel.add(*written(tmp_path, other))
+    panel.wait_for_end()
+    panel.add(*written(tmp_path, {"long": noise(20 * MIB, 5)}))
+    panel.wait_for_end()
+    content = cloud.at("long").content
+    assert content
+    manifest = cloud.objects[content["manifest_object"]]
+    panel.add(*written(tmp_path, {"manifest of long": manifest}))
+    panel.wait_for_end()
+    panel.reload()
+    cloud.manifests.clear()
+    panel.add(*written(tmp_path, {"long again": noise(20 * MIB, 5)}))
+    panel.wait_for_end()
+    assert {item["state"] for item in panel.items()} == {"done"}
+    long = {"long": noise(20 * MIB, 5), "manifest of long": manifest, "long again": noise(20 * MIB, 5)}
+    assert cloud.files() == parts | other | {"x": whole, "y": other_whole} | long
+
+
+def test_packs_of_the_same_bytes_and_other_files(panel: Panel, cloud: Cloud, tmp_path: Path) -> None:
+    data = noise(300_000)
+    contents = {f"{cut}.{i}": part for cut in (1000, 2000) for i, part in enumerate((data[:cut], data[cut:]))}
+    paths = written(tmp_path, contents)
+    panel.add(*paths[:2])
+    panel.wait_for_end()
+    panel.add(*paths[2:])
+    panel.wait_for_end()
+    panel.reload()
+    panel.add(*written(tmp_path, more := {f"3000.{i}": part for i, part in enumerate((data[:3000], data[3000:]))}))
+    panel.wait_for_end()
+    assert cloud.files() == contents | more
+    assert len({digest for digest, _ in cloud.puts}) == 1
+
+
+def test_wrong_bytes_in_the_place_of_the_right_ones_are_replaced(panel: Panel, cloud: Cloud, tmp_path: Path) -> None:
+    large, pack = noise(2 * MIB), {"a": b"small", "b": b"smaller"}
+    cloud.objects[hexed(large)] = bytes(2 * MIB)
+    cloud.objects[hexed(b"".join(pack.values()))] = b"wrong"
+    contents = pack | {"large": large}
+    panel.add(*written(tmp_path, contents))
+    panel.wait_for_end()
+    assert {item["state"] for item in panel.items()} == {"done"}
+    assert cloud.files() == contents
+
+
 def test_files_that_share_bytes_store_them_once(panel: Panel, cloud: Cloud, tmp_path: Path) -> None:
     data = noise(5 * MIB)
     contents = {"a": data, "b": data, "c": data + b"end", "d": b"small", "e": b"small", "f": bytes(17 * MIB)}
@@ -147,9 +212,7 @@ def test_empty_directories_can_be_made(panel: Panel, cloud: Cloud, tmp_path: Pat
 def test_a_long_content_has_its_manifest_in_an_object(
     page: Page, cloud: Cloud, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("tests.web.upload.cloud.MAX_INLINE_BLOCKS", 3)
-    source = (WEB / "upload" / "format.js").read_text().replace("MAX_INLINE_BLOCKS = 1024", "MAX_INLINE_BLOCKS = 3")
-    page.route("**/format.js", lambda route: route.fulfill(body=source, content_type="text/javascript"))
+    keep_few_blocks_inline(page, monkeypatch)
     panel = Panel(page)
     panel.start()
     contents = {"long": noise(16 * MIB), "short": noise(MIB)}
