@@ -9,6 +9,7 @@ from enum import Enum
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
+from clients.sdk.right import Right
 from clients.sdk.session import Session, Stubs
 from clients.sdk.streams import Broken, Call, Stream
 from clients.sdk.watch import Watch
@@ -71,13 +72,14 @@ class ChangesPage:
     """Node states in order; of two states of one node the one with the higher seq holds.
 
     With `reset`, whatever was known before this page is void. `cursor` is where to go on after this page; it is empty
-    while a listing is not complete. `seq` is what the cursor stands for.
+    while a listing is not complete. `seq` is what the cursor stands for. `right` is what the caller may do.
     """
 
     nodes: tuple[Node, ...]
     cursor: bytes
     reset: bool
     seq: int
+    right: Right
 
 
 class Difference(Enum):
@@ -236,7 +238,11 @@ class Space:
             try:
                 for page in stream:
                     yield ChangesPage(
-                        tuple(map(node_from_wire, page.nodes)), page.cursor, page.reset or again, page.seq
+                        tuple(map(node_from_wire, page.nodes)),
+                        page.cursor,
+                        page.reset or again,
+                        page.seq,
+                        Right(page.read_only, page.writes_since_ms),
                     )
                     again = False
                     listing = not page.cursor

@@ -83,6 +83,7 @@ class There:
         self._new_request = new_request
         self._progress = progress
         self._batch = _Batch(new_request())
+        self._refusal: PermissionDenied | None = None
         self._moved: dict[NodeId, Place] = {}
 
     # ---- stages ----
@@ -100,14 +101,17 @@ class There:
         self._while_permitted(self._plan.delete_there, self._delete)
 
     def _while_permitted(self, steps: tuple[StepThere, ...], stage: Callable[[], None]) -> None:
-        try:
-            stage()
-        except PermissionDenied as error:
-            # A viewer's changes stay here; what comes from the space still does.
-            self._batch = _Batch(self._new_request())
+        if self._refusal is None:
+            try:
+                stage()
+            except PermissionDenied as error:
+                # The changes stay here; what comes from the space still does.
+                self._batch = _Batch(self._new_request())
+                self._refusal = error
+        if self._refusal is not None:
             for step in steps:
                 if not self._ledger.is_done(step.node):
-                    self._ledger.problem(step.node, f"stays here only: {error}")
+                    self._ledger.problem(step.node, f"stays here only: {self._refusal}")
 
     def _arrange(self) -> None:
         for step in self._plan.arrange_there:
@@ -259,6 +263,7 @@ class There:
             with traces.span("commit", mutations=len(batch.mutations)):
                 answer = self._space.commit(batch.mutations, batch.request)
         except SynclineError as error:
+            self._ledger.refused |= isinstance(error, PermissionDenied)
             if error.kind is not Kind.UNAVAILABLE:
                 # It was not and will not be applied.
                 state.remove_in_flight(batch.request)

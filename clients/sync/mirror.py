@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from clients.sdk.right import Right
 from clients.sync.ports import Space
 from clients.sync.state import State
 from clients.sync.trees import BaseNode, RemoteNode
@@ -19,6 +20,8 @@ class Mirror:
     def __init__(self, state: State, base: dict[NodeId, BaseNode]) -> None:
         self.went_back = False
         """Whether the space had lost what it had acknowledged, as after a restore from a backup."""
+        self.right: Right | None = None
+        """What this device may do in the space; None until that was told."""
         self._state = state
         self._base = base
         self.nodes: dict[NodeId, RemoteNode] = state.load_remote()
@@ -57,6 +60,7 @@ class Mirror:
     def _pull(self, space: Space, cursor: bytes, *, agreed_elsewhere: bool = False) -> bool:
         before: dict[NodeId, RemoteNode | None] = {}
         for page in space.changes(cursor):
+            self.right = page.right
             if page.reset:
                 before = {**self.nodes, **before}
                 # A listing need not tell of what is deleted.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from clients.sdk.requests import Counts
+from clients.sdk.right import Right
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Uploaded, UploadJob
 from core.blocks import BlockRef, Digest
 from core.identifiers import NodeId, RequestId
@@ -29,6 +30,10 @@ class ChangesPage(Protocol):
     @property
     def seq(self) -> int:
         """What the cursor stands for."""
+
+    @property
+    def right(self) -> Right:
+        """What this device may do in the space."""
 
 
 class Committed(Protocol):

@@ -11,6 +11,7 @@ from clients.sync.apply_here import Here, rescue
 from clients.sync.apply_there import There, repeat_in_flight
 from clients.sync.conflicts import conflict_name
 from clients.sync.digests import hash_files
+from clients.sync.disown import disown, is_estranged, read_only
 from clients.sync.errors import FolderMissing, TooManyDeletions
 from clients.sync.files import Files
 from clients.sync.filters import IGNORE_FILE, Excluded, Filters, found_again
@@ -33,6 +34,11 @@ from core.tree import NodeKind
 from runtime import traces
 
 _Node = TypeVar("_Node")
+
+_TAKEN_BACK = (
+    "{count} items were changed here without the right to change the space, and are made again what they are there; "
+    "edits are kept as conflict copies"
+)
 
 MAX_ROUNDS = 8
 """A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
@@ -66,6 +72,8 @@ class _Found:
     plan: Plan
     holding: frozenset[NodeId]
     problems: list[Problem]
+    disowned: int
+    """How many nodes were changed here without the right to."""
 
 
 def choose(state: State, wanted: Wanted) -> None:
@@ -123,14 +131,24 @@ def _look(  # noqa: PLR0917 - all that a round is about
             if node in remote and node not in identified.local and node not in identified.asleep
         }
         agreed = {id_: node for id_, node in base.items() if id_ not in alone} if alone else base
-        base_awake, remote_awake = _awake(agreed, identified.asleep), _awake(remote, identified.asleep)
+        trees = _awake(agreed, identified.asleep), identified.local, _awake(remote, identified.asleep)
+        kept: list[Problem] = []
+        right = mirror.right
+        disowned = None
+        if right is not None and is_estranged(right, state):
+            disowned = disown(*trees, label=label, edits=right.read_only or right != state.right)
+            agreed = {id_: node for id_, node in agreed.items() if id_ not in disowned.forgotten}
+        todo = disowned.plan if disowned is not None else plan(*trees, label=label)
+        if right is not None and right.read_only:
+            todo, kept = read_only(todo)
         return _Found(
             scanned,
             remote,
             agreed,
-            plan(base_awake, identified.local, remote_awake, label=label),
+            todo,
             identified.holding,
-            [*scanned.problems, *identified.problems, *live.problems, *filters.problems],
+            [*scanned.problems, *identified.problems, *live.problems, *filters.problems, *kept],
+            len(disowned.nodes) if disowned is not None else 0,
         )
 
 
@@ -250,7 +268,12 @@ class Rounds:
             ledger = self._apply(found.plan, found.holding)
             self._report.skipped = found.scan.skipped
             self._report.problems = [*found.problems, *ledger.problems()]
-            if not ledger.passing and not found.scan.unsettled:
+            disowning = found.disowned and ledger.steps_done
+            if not found.disowned:
+                self._note_right(refused=ledger.refused)
+            elif number == 0:
+                self._report.notices.append(_TAKEN_BACK.format(count=found.disowned))
+            if not ledger.passing and not found.scan.unsettled and not disowning:
                 self._note_settled(found)
                 return
             if number and not ledger.steps_done:
@@ -265,6 +288,13 @@ class Rounds:
                 "the space has lost what it had before, as after a restore from a backup; nothing is deleted for that, "
                 "and what this device has of it is added again"
             )
+
+    def _note_right(self, *, refused: bool) -> None:
+        """From now on what is changed here is changed with the right that was told, if it is one."""
+        right = self._mirror.right
+        if right is not None and (self._state.right, self._state.refused) != (right, refused):
+            self._state.right, self._state.refused = right, refused
+            self._state.commit()
 
     def _note_settled(self, found: _Found) -> None:
         """If there was nothing at all to do, the next sync can see that at a look while nothing is touched."""

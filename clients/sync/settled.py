@@ -32,10 +32,10 @@ def still_settled(files: Files, state: State, space: Space) -> Settled | None:
 
 
 def _has_news(state: State, space: Space, settled: Settled) -> bool:
-    cursor = state.cursor
+    cursor, right = state.cursor, state.right
     try:
         for page in space.changes(cursor):
-            if page.nodes or page.reset:
+            if page.nodes or page.reset or page.right != right:
                 return True
             if page.cursor and page.cursor != cursor:  # entries that change no node
                 cursor = state.cursor = page.cursor

@@ -20,6 +20,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from clients.sdk.right import Right
 from clients.sync.errors import StateDamaged, StateUnusable
 from clients.sync.trees import BaseNode, Exclusion, RemoteNode
 from clients.transfer.jobs import Signature
@@ -241,6 +242,28 @@ class State:
                 "local_name, trusted, filesystem FROM base"
             )
         }
+
+    @property
+    def right(self) -> Right | None:
+        """What this device might do in the space when it was synced last; None if that was never told."""
+        since = self._meta("right")
+        return None if since is None else Right(read_only=since < 0, writes_since_ms=max(since, 0))
+
+    @right.setter
+    def right(self, right: Right) -> None:
+        self._begin()
+        since = -1 if right.read_only else right.writes_since_ms
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('right', ?)", (since,))
+
+    @property
+    def refused(self) -> bool:
+        """Whether the space has refused a commit of this device for want of the right since it was synced last."""
+        return bool(self._meta("refused"))
+
+    @refused.setter
+    def refused(self, refused: bool) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('refused', ?)", (refused,))
 
     @property
     def place(self) -> tuple[Path, str] | None:

@@ -84,7 +84,7 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             sessions=sessions,
             devices=Devices(store, clock=clock),
             spaces=Spaces(store, store, clock=clock),
-            grants=Grants(store, store, store),
+            grants=Grants(store, store, store, clock=clock),
             credentials=Credentials(
                 store, source, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
             ),

@@ -9,7 +9,7 @@
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that it means to this user, for ever |
 | DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` tells which a user has |
 | SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
-| GRANT | `S#{space}` | `U#{user}` | role, address and alias |
+| GRANT | `S#{space}` | `U#{user}` | role, address, alias, since when it writes |
 | LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
 | TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | which link the token opens |
 
@@ -250,7 +250,15 @@ class DynamoIdentityStore:
         return (found[0], {grant.user: grant for grant in found[1]}) if found else None
 
     async def change_grant(
-        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId, alias: str = ""
+        self,
+        space: Space,
+        *,
+        member: Account,
+        before: Role | None,
+        after: Role | None,
+        by: UserId,
+        alias: str = "",
+        writes_since_ms: int = 0,
     ) -> None:
         """See SpaceStore."""
         keys = _grant_key(space.space, member.user), _membership_key(space.space, member.user)
@@ -259,7 +267,7 @@ class DynamoIdentityStore:
         elif before is None:
             assert after is not None
             assert alias, "a new grant comes with an alias"
-            grant = Grant(space.space, member.user, member.email, after, alias)
+            grant = Grant(space.space, member.user, member.email, after, alias, writes_since_ms)
             writes = [
                 self._put(_grant_item(grant), _NEW),
                 self._put(_membership_item(space, grant)),
@@ -271,7 +279,11 @@ class DynamoIdentityStore:
                 {"Delete": {"TableName": self._table, "Key": keys[1]}},
             ]
         else:
-            writes = [{"Update": {"TableName": self._table, "Key": key, **_role_set(before, after)}} for key in keys]
+            role = _role_set(before, after)
+            writes = [
+                {"Update": {"TableName": self._table, "Key": keys[0], **_and_since(role, writes_since_ms)}},
+                {"Update": {"TableName": self._table, "Key": keys[1], **role}},
+            ]
         given = len(writes) - 1 if before is None and after is not None else None
         owners = (after is Role.OWNER) - (before is Role.OWNER)
         if owners:
@@ -568,6 +580,13 @@ def _role_set(before: Role, after: Role) -> Item:
     return {**condition, "UpdateExpression": "SET #role = :after", "ExpressionAttributeValues": values}
 
 
+def _and_since(update: Item, writes_since_ms: int) -> Item:
+    """The update of a grant, which says as well since when it writes."""
+    values = {**update["ExpressionAttributeValues"], ":since": _n(writes_since_ms)}
+    expression = f"{update['UpdateExpression']}, writes_since = :since"
+    return {**update, "UpdateExpression": expression, "ExpressionAttributeValues": values}
+
+
 # ---- attributes
 
 
@@ -759,6 +778,8 @@ def _space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[Space, li
 
 def _grant_item(grant: Grant) -> Item:
     item = {**_grant_key(grant.space, grant.user), "email": _s(grant.email), "role": _role(grant.role)}
+    if grant.writes_since_ms:
+        item["writes_since"] = _n(grant.writes_since_ms)
     return item if grant.alias is None else {**item, "alias": _s(grant.alias)}
 
 
@@ -769,6 +790,7 @@ def _grant(space: SpaceId, item: Item) -> Grant:
         _text(item, "email"),
         Role[_text(item, "role").upper()],
         _alias(item),
+        _int(item, "writes_since") if "writes_since" in item else 0,
     )
 
 

@@ -12,7 +12,7 @@ from runtime.logs import structlog
 from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
 from services.auth.ports import AccessStore, AccountStore, GrantMoved, SpaceStore
-from services.auth.records import Access, Account, Grant, Role, Space
+from services.auth.records import Access, Account, Clock, Grant, Role, Space
 
 log = structlog.get_logger()
 
@@ -27,6 +27,8 @@ class CheckedAccess:
 
     role: Role | None
     device_revoked: bool
+    writes_since_ms: int = 0
+    """See Grant."""
 
 
 def decide(space: Space, *, caller: Grant | None, target: Grant | None, to: Role | None, oneself: bool) -> None:
@@ -61,8 +63,9 @@ async def require(store: AccessStore, space: SpaceId, access: Access, *, user: U
 class Grants:
     """Members of spaces and their roles."""
 
-    def __init__(self, spaces: SpaceStore, accounts: AccountStore, access: AccessStore) -> None:
+    def __init__(self, spaces: SpaceStore, accounts: AccountStore, access: AccessStore, *, clock: Clock) -> None:
         self._spaces = spaces
+        self._clock = clock
         self._accounts = accounts
         self._access = access
 
@@ -72,6 +75,7 @@ class Grants:
         return CheckedAccess(
             grant.role if grant is not None else None,
             device is not None and not is_signed_in(found, user=user),
+            grant.writes_since_ms if grant is not None else 0,
         )
 
     async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[Space, list[Grant]]:
@@ -115,20 +119,31 @@ class Grants:
             raise NoSuchAccount
         before = target.role if target else None
         if before is not to:
-            await self._give(found, member=member, before=before, to=to, caller=caller)
+            await self._give(found, member=member, held=target, to=to, caller=caller)
             log.info("grant changed", space=space, member=member.user, before=_name(before), after=_name(to))
         return member
 
     async def _give(
-        self, space: Space, *, member: Account, before: Role | None, to: Role | None, caller: UserId
+        self, space: Space, *, member: Account, held: Grant | None, to: Role | None, caller: UserId
     ) -> None:
+        before = held.role if held is not None else None
+        since = 0
+        if _writes(to):
+            since = held.writes_since_ms if held is not None and _writes(before) else self._clock()
+
         async def change(alias: str) -> None:
-            await self._spaces.change_grant(space, member=member, before=before, after=to, by=caller, alias=alias)
+            await self._spaces.change_grant(
+                space, member=member, before=before, after=to, by=caller, alias=alias, writes_since_ms=since
+            )
 
         if before is None:
             await with_alias(space.name, space.space, change)
         else:
             await change("")
+
+
+def _writes(role: Role | None) -> bool:
+    return role is not None and role.allows(Access.WRITE)
 
 
 def _name(role: Role | None) -> str:

@@ -132,7 +132,15 @@ class InMemoryIdentityStore:
         return found, {user: self._grants[space, user] for user in users if (space, user) in self._grants}
 
     async def change_grant(
-        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId, alias: str = ""
+        self,
+        space: Space,
+        *,
+        member: Account,
+        before: Role | None,
+        after: Role | None,
+        by: UserId,
+        alias: str = "",
+        writes_since_ms: int = 0,
     ) -> None:
         """See SpaceStore."""
         key = (space.space, member.user)
@@ -150,9 +158,9 @@ class InMemoryIdentityStore:
         elif held is None:
             assert alias, "a new grant comes with an alias"
             self._take_alias(member.user, alias, space.space)
-            self._grants[key] = Grant(space.space, member.user, member.email, after, alias)
+            self._grants[key] = Grant(space.space, member.user, member.email, after, alias, writes_since_ms)
         else:
-            self._grants[key] = replace(held, role=after)
+            self._grants[key] = replace(held, role=after, writes_since_ms=writes_since_ms)
         self._spaces[space.space] = replace(found, owners=owners)
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:

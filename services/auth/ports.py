@@ -107,11 +107,20 @@ class SpaceStore(Protocol):
         """The space with the grants that these users have, in one read; None if there is no such space."""
 
     async def change_grant(
-        self, space: Space, *, member: Account, before: Role | None, after: Role | None, by: UserId, alias: str = ""
+        self,
+        space: Space,
+        *,
+        member: Account,
+        before: Role | None,
+        after: Role | None,
+        by: UserId,
+        alias: str = "",
+        writes_since_ms: int = 0,
     ) -> None:
         """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
 
         `alias` comes with a new grant (`before` is None); a grant that is changed keeps the one that it has.
+        `writes_since_ms` is that of the grant as it is afterwards.
         Raises GrantMoved if one of these does not hold, or another writer is at it at this moment; AliasTaken.
         """
 

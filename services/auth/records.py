@@ -120,13 +120,18 @@ class Space:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A user's role in a space. `alias` is None for one from the time before aliases that was not read since."""
+    """A user's role in a space. `alias` is None for one from the time before aliases that was not read since.
+
+    `writes_since_ms` is when the right to write was given, in milliseconds since 1970: it stays through changes between
+    roles that write. Zero without that right, and if it came with the space.
+    """
 
     space: SpaceId
     user: UserId
     email: str
     role: Role
     alias: str | None
+    writes_since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

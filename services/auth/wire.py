@@ -160,7 +160,11 @@ def credentials_to_wire(
 
 
 def checked_to_wire(checked: CheckedAccess) -> auth_pb2.CheckAccessResponse:
-    return auth_pb2.CheckAccessResponse(role=role_to_wire(checked.role), device_revoked=checked.device_revoked)
+    return auth_pb2.CheckAccessResponse(
+        role=role_to_wire(checked.role),
+        device_revoked=checked.device_revoked,
+        writes_since_ms=checked.writes_since_ms,
+    )
 
 
 def link_to_wire(link: Link) -> auth_pb2.Link:

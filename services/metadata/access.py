@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Protocol
 
@@ -32,10 +33,18 @@ class Role(IntEnum):
     OWNER = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A caller's role in a space, and when the right to write that it includes was given (see CheckAccessResponse)."""
+
+    role: Role
+    writes_since_ms: int = 0
+
+
 class Grants(Protocol):
     """Who has which grant."""
 
-    async def role(self, space: SpaceId, caller: Identity) -> Role:
+    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
         """What a person or a public link may do, Role.NONE without a grant.
 
         DeviceRevoked, or Unavailable if auth does not answer.
@@ -54,23 +63,31 @@ class Access:
 
     def __init__(self, grants: Grants, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._grants = grants
-        self._roles: TTLCache[tuple[SpaceId, str, str, LinkId | None], Role] = TTLCache(
+        self._standings: TTLCache[tuple[SpaceId, str, str, LinkId | None], Standing] = TTLCache(
             _REMEMBERED, REMEMBERED_SECONDS, timer=monotonic
         )
 
-    async def require(self, space: SpaceId, caller: Identity, role: Role) -> None:
-        """Nothing if the caller has at least this role; else NoSuchSpace (no grant at all) or PermissionDenied."""
+    async def require(self, space: SpaceId, caller: Identity, role: Role) -> Standing:
+        """The caller's standing, at least this role; else NoSuchSpace (no grant at all) or PermissionDenied."""
         link = caller.link
         if link is not None and link.space != space:
             raise NoSuchSpace(space_id=space)
         key = (space, caller.user, caller.device, link.link if link else None)
-        has = self._roles.get(key)
-        if has is None or has < role:
-            has = await self._grants.role(space, caller)
-            self._roles.pop(key, None)
-            if has is not Role.NONE:
-                self._roles[key] = has
-        if has is Role.NONE:
+        has = self._standings.get(key)
+        if has is None or has.role < role:
+            has = await self._grants.standing(space, caller)
+            self._standings.pop(key, None)
+            if has.role is not Role.NONE:
+                self._standings[key] = has
+        if has.role is Role.NONE:
             raise NoSuchSpace(space_id=space)
-        if has < role:
-            raise PermissionDenied(f"as {has.name.lower()} you can look at this space but not change it")
+        if has.role < role:
+            raise PermissionDenied(f"as {has.role.name.lower()} you can look at this space but not change it")
+        return has
+
+    async def writes_since_ms(self, space: SpaceId, caller: Identity) -> int | None:
+        """Since when the caller may write (see CheckAccessResponse); None if it may not. NoSuchSpace."""
+        try:
+            return (await self.require(space, caller, Role.EDITOR)).writes_since_ms
+        except PermissionDenied:
+            return None

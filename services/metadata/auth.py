@@ -11,7 +11,7 @@ from core.errors import DeviceRevoked
 from core.identifiers import SpaceId
 from runtime.context import Identity
 from runtime.errors import error_from_rpc
-from services.metadata.access import Role
+from services.metadata.access import Role, Standing
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 
@@ -29,7 +29,7 @@ class AuthClient:
         response = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in response.keys}
 
-    async def role(self, space: SpaceId, caller: Identity) -> Role:
+    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
         """See Grants."""
         request = auth_pb2.CheckAccessRequest(space_id=space, user_id=caller.user, device_id=caller.device)
         own = (("authorization", f"Bearer {caller.token}"),) if caller.link is not None else None
@@ -39,4 +39,4 @@ class AuthClient:
             raise error_from_rpc(error) or error from None
         if response.device_revoked:
             raise DeviceRevoked
-        return Role(response.role)
+        return Standing(Role(response.role), response.writes_since_ms)

@@ -187,13 +187,15 @@ class MetadataServicer(MetadataServiceServicer):
         async with self._open(request.space_id, Role.VIEWER) as live:
             space = live.view.space
             after = cursor_from_wire(space, request.cursor)
-            response, size = metadata_pb2.ListChangesResponse(seq=after.seq), 0
+            writes_since_ms = await self._access.writes_since_ms(space, current_user())
+            response, size = _changes(writes_since_ms), 0
+            response.seq = after.seq
             async for nodes, position in reads.changes(live.view, self._journal, after=after):
                 changed = [node_to_wire(node) for node in nodes]
                 more = sum(node.ByteSize() for node in changed)
                 if response.nodes and size + more > PAGE_BYTES:
                     yield response
-                    response, size = metadata_pb2.ListChangesResponse(), 0
+                    response, size = _changes(writes_since_ms), 0
                 response.nodes.extend(changed)
                 size += more
                 response.seq = position.seq
@@ -420,3 +422,8 @@ def _id_token(token: str, listing: str) -> NodeId | None:
     if raw is not None and len(raw) != ID_BYTES:
         raise InvalidPageToken
     return NodeId(raw) if raw else None
+
+
+def _changes(writes_since_ms: int | None) -> metadata_pb2.ListChangesResponse:
+    """A message of changes that says since when its reader may write, if it may."""
+    return metadata_pb2.ListChangesResponse(read_only=writes_since_ms is None, writes_since_ms=writes_since_ms or 0)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,49 @@ def test_a_viewer_reads_and_cannot_write(new_device: NewDevice) -> None:
     assert (ben.folder / "b.txt").read_text() == "not allowed"
     ben.run("put", str(ben.folder / "b.txt"), "Project:b.txt", expect=3)
     ann.run("unshare", "Project", ben.email)
+
+
+def _can_sync(device: Device) -> bool:
+    with device.start("sync", str(device.folder)) as child:
+        child.communicate()
+    return child.returncode == 0
+
+
+def test_what_a_viewer_did_is_no_wish_for_later(new_device: NewDevice) -> None:
+    ann, ben = new_device("ann"), new_device("ben")
+    ann.run("spaces", "create", "Project")
+    ann.run("share", "Project", ben.email, "--role", "viewer")
+    files = {"deleted.txt": "deleted", "renamed.txt": "renamed", "edited.txt": "edited"}
+    for name, text in files.items():
+        (ann.folder / name).write_text(text)
+    ann.sync("--space", "Project")
+    ben.sync("--space", "Project")
+
+    def change() -> None:
+        (ben.folder / "deleted.txt").unlink()
+        (ben.folder / "renamed.txt").rename(ben.folder / "other name.txt")
+        (ben.folder / "edited.txt").write_text("edited by a viewer")
+
+    def is_as_it_was() -> bool:
+        ann.sync()
+        return {name: (ann.folder / name).read_text() for name in files} == files
+
+    change()
+    ben.run("sync", str(ben.folder), expect=4)  # the edit is a conflict copy, which stays there
+    assert (ben.folder / "deleted.txt").read_text() == "deleted"
+    assert is_as_it_was()
+    change()
+    ann.run("share", "Project", ben.email, "--role", "editor")
+    deadline = time.monotonic() + 60
+    while not _can_sync(ben):  # until the new role has got around
+        assert time.monotonic() < deadline
+    assert is_as_it_was()
+    assert "edited by a viewer" in {path.read_text() for path in ann.folder.glob("edited*.txt")}
+    # What is done with the right to do it counts.
+    (ben.folder / "deleted.txt").unlink()
+    ben.sync()
+    ann.sync()
+    assert not (ann.folder / "deleted.txt").exists()
 
 
 def test_history_and_trash_bring_things_back(new_device: NewDevice) -> None:

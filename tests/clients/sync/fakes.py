@@ -9,13 +9,14 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from clients.sdk.requests import Counts
+from clients.sdk.right import Right
 from clients.sync.engine import Engine
 from clients.sync.files import PRIVATE, TEMPORARY, Files
 from clients.sync.folder import Folder, link, open_folder
@@ -25,7 +26,7 @@ from clients.sync.report import Report
 from clients.sync.state import State
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
 from core.blocks import EMPTY_MANIFEST, BlockRef, Digest, Manifest
-from core.errors import Unavailable
+from core.errors import PermissionDenied, Unavailable
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id
 from core.tree import (
     Content,
@@ -111,6 +112,7 @@ class Page:
     cursor: bytes
     reset: bool
     seq: int
+    right: Right = field(default_factory=Right)
 
 
 @dataclass(frozen=True)
@@ -369,6 +371,7 @@ class SpacePort:
         self._calls = counter
         self._faults = faults
         self.online = True
+        self.right = Right()
 
     def changes(self, cursor: bytes) -> Iterator[Page]:
         self._calls.append("changes")
@@ -376,7 +379,7 @@ class SpacePort:
         if not self.online or self._faults("changes asked") is not None:
             raise _no_answer()
         for page in self._space.changes(cursor):
-            yield page
+            yield replace(page, right=self.right)
             self._point("page read")
             if self._faults("page read") is not None:
                 raise _no_answer()
@@ -385,6 +388,8 @@ class SpacePort:
         self._calls.append("commit")
         self._point("commit sent")
         fault = self._faults("commit sent")
+        if self.right.read_only:
+            raise PermissionDenied("as viewer you can look at this space but not change it")
         if not self.online or fault is Fault.NOT_SENT:
             raise _no_answer()
         assert len(mutations) <= 1000
@@ -595,6 +600,7 @@ class Device:
         self.full = False
         self.online = True
         self.mounts: Mounts | None = None
+        self.right = Right()
         self.faults: Faults = no_faults
         self.new_request: Callable[[], RequestId] = new_request_id
         self.downloader: MemoryDownloader | None = None
@@ -615,6 +621,7 @@ class Device:
 
         port = SpacePort(self.space, point, self.calls, faults)
         port.online = self.online
+        port.right = self.right
         self.downloader = downloader = MemoryDownloader(self.space, point, self.calls, faults)
         downloader.full = self.full
         calls = self.calls

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import AccountExists, Contended, LastOwner, NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import RequestId, SpaceId, UserId, new_text_id
+from services.auth.bootstrap import system_clock
 from services.auth.grants import Grants
 from services.auth.ports import ChainMoved
 from services.auth.records import Account, Chain, Role, Space
@@ -132,7 +133,7 @@ async def test_a_request_makes_one_space(stores):
 
 async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores):
     ann, ben = await sign_up(stores[0]), await sign_up(stores[0])
-    grants = [Grants(store, store, store) for store in stores]
+    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
     spaces = [Space(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
     for space in spaces:
         await stores[0].create_space(space, owner=ben, alias=space.space)
@@ -176,7 +177,7 @@ async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
 
 
 async def test_when_all_owners_leave_at_once_one_stays(stores):
-    grants = [Grants(store, store, store) for store in stores]
+    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
     space, owners = await owned_by(stores, 4)
 
     async def leave(number):
@@ -193,7 +194,7 @@ async def test_when_all_owners_leave_at_once_one_stays(stores):
 
 
 async def test_two_owners_cannot_both_remove_the_other(stores):
-    grants = [Grants(store, store, store) for store in stores]
+    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
     for _ in range(5):
         space, (ann, bob) = await owned_by(stores, 2)
         outcomes = await asyncio.gather(
@@ -209,7 +210,7 @@ async def test_two_owners_cannot_both_remove_the_other(stores):
 
 
 async def test_grants_and_owners_agree_whatever_happens_at_once(stores):
-    grants = [Grants(store, store, store) for store in stores]
+    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
     space, people = await owned_by(stores, 3)
 
     async def change(changer, caller, member, role):

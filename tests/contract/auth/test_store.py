@@ -248,6 +248,20 @@ async def test_a_grant_from_before_aliases_gets_one_once(store, forget_alias):
     assert (await store.standing(one.space, ann.user))[1][ann.user].alias == "one"
 
 
+async def test_since_when_a_member_writes_is_kept(store):
+    ann, _ = await sign_up(store)
+    bob, _ = await sign_up(store)
+    space = await make_space(store, ann)
+    for before, to, since in ((None, Role.EDITOR, 17), (Role.EDITOR, Role.VIEWER, 0), (Role.VIEWER, Role.OWNER, 18)):
+        await store.change_grant(
+            space, member=bob, before=before, after=to, by=ann.user, alias="team", writes_since_ms=since
+        )
+        grant, _ = await store.access(space.space, user=bob.user, device=None)
+        assert grant.writes_since_ms == since
+        _, grants = await store.standing(space.space, bob.user)
+        assert grants[bob.user] == grant
+
+
 @pytest.mark.parametrize("before", [None, Role.EDITOR, Role.OWNER])
 async def test_a_grant_that_changed_meanwhile_stays(store, before):
     ann, _ = await sign_up(store)

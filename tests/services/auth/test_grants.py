@@ -69,7 +69,8 @@ class Team:
 
     def __init__(self, store: InMemoryIdentityStore) -> None:
         self.store = store
-        self.grants = Grants(store, store, store)
+        self.now_ms = 1000
+        self.grants = Grants(store, store, store, clock=lambda: self.now_ms)
 
     async def sign_up(self) -> Account:
         login = new_login()
@@ -93,6 +94,30 @@ async def test_a_role_given_is_a_role_checked(team):
     await team.grants.remove(SPACE, caller=team.ann.user, email=bob.email)
     assert (await team.grants.check(SPACE, user=bob.user, device=None)).role is None
     await team.grants.remove(SPACE, caller=team.ann.user, email=bob.email)  # once more changes nothing
+
+
+async def test_since_when_a_member_may_write(team):
+    bob = await team.sign_up()
+
+    async def since(role: Role | None) -> int:
+        team.now_ms += 1
+        if role is None:
+            await team.grants.remove(SPACE, caller=team.ann.user, email=bob.email)
+        else:
+            await team.grants.set(SPACE, caller=team.ann.user, email=bob.email, role=role)
+        checked = await team.grants.check(SPACE, user=bob.user, device=None)
+        return int(checked.writes_since_ms)
+
+    assert await since(Role.VIEWER) == 0
+    assert await since(Role.EDITOR) == 1002
+    assert await since(Role.EDITOR) == 1002
+    assert await since(Role.OWNER) == 1002
+    assert await since(Role.EDITOR) == 1002
+    assert await since(None) == 0
+    assert await since(Role.EDITOR) == 1007
+    assert await since(Role.VIEWER) == 0
+    assert await since(Role.OWNER) == 1009
+    assert (await team.grants.check(SPACE, user=team.ann.user, device=None)).writes_since_ms == 0
 
 
 async def test_only_owners_learn_whether_an_address_has_an_account(team):

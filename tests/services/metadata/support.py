@@ -23,7 +23,7 @@ from runtime.drain import Drain
 from runtime.errors import error_from_rpc
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
-from services.metadata.access import Role
+from services.metadata.access import Role, Standing
 from services.metadata.bootstrap import Adapters, bootstrap
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.settings import Settings
@@ -47,18 +47,19 @@ class FakeAuth:
         self.revoked: set[str] = set()
         self.links: set[LinkScope] = set()
         self.asked = 0
+        self.writes_since_ms = 0
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         return {"k": self.key.public_key()}
 
-    async def role(self, space: SpaceId, caller: Identity) -> Role:
+    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
         self.asked += 1
         if caller.link is not None:
             assert (caller.user, caller.device) == ("", "")
-            return Role.VIEWER if caller.link in self.links and caller.link.space == space else Role.NONE
+            return Standing(Role.VIEWER if caller.link in self.links and caller.link.space == space else Role.NONE)
         if caller.device in self.revoked:
             raise DeviceRevoked
-        return self.roles.get((space, caller.user), Role.NONE)
+        return Standing(self.roles.get((space, caller.user), Role.NONE), self.writes_since_ms)
 
     def token(self, user: str, device: str) -> str:
         return self._sign({"sub": user, "dev": device})

@@ -232,6 +232,15 @@ async def test_a_stream_of_changes_says_when_it_is_complete_and_to_which_head(ed
     assert (last.complete, last.seq, last.cursor) == (True, 12, pages[-1].cursor)
 
 
+async def test_changes_say_what_their_reader_may_do() -> None:
+    async with service() as metadata, metadata.caller() as editor, metadata.caller(role=Role.VIEWER) as viewer:
+        metadata.backend.auth.writes_since_ms = 1234
+        (page,) = await changes(editor)
+        assert (page.read_only, page.writes_since_ms) == (False, 1234)
+        (page,) = await changes(viewer)
+        assert page.read_only
+
+
 async def test_draining_breaks_streams_off_with_an_error_and_they_go_on_elsewhere() -> None:
     async with service() as metadata, metadata.caller() as editor:
         await editor.create("docs")

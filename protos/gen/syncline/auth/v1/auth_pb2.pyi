@@ -1474,19 +1474,25 @@ class CheckAccessResponse(_message.Message):
 
     ROLE_FIELD_NUMBER: _builtins.int
     DEVICE_REVOKED_FIELD_NUMBER: _builtins.int
+    WRITES_SINCE_MS_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     """The user's role."""
     device_revoked: _builtins.bool
     """Whether the device was revoked."""
+    writes_since_ms: _builtins.int
+    """When the user got the right to write that the role includes, milliseconds since 1970: it stays through changes between roles
+    that write. Zero without that right, and if it came with the space.
+    """
     def __init__(
         self,
         *,
         role: Global___Role.ValueType = ...,
         device_revoked: _builtins.bool = ...,
+        writes_since_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_revoked", b"device_revoked", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_revoked", b"device_revoked", "role", b"role", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -753,6 +753,8 @@ class ListChangesResponse(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    WRITES_SINCE_MS_FIELD_NUMBER: _builtins.int
     reset: _builtins.bool
     """Whether what the client has is void."""
     cursor: _builtins.bytes
@@ -761,6 +763,12 @@ class ListChangesResponse(_message.Message):
     """The sequence number that the cursor stands for."""
     complete: _builtins.bool
     """Set in the last message only: everything up to `seq`, the head at the time of the call, has been told."""
+    read_only: _builtins.bool
+    """Whether the caller may only read."""
+    writes_since_ms: _builtins.int
+    """When the caller got the right to write, milliseconds since 1970; zero without it, and if it came with the space. If this is not
+    what it was, what a device has changed since it asked last may have been changed without the right to, and is not to be committed.
+    """
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_journal_pb2.Node]:
         """States of nodes, to be applied in order; of two states of a node the one with the higher seq holds."""
@@ -773,10 +781,12 @@ class ListChangesResponse(_message.Message):
         cursor: _builtins.bytes = ...,
         seq: _builtins.int = ...,
         complete: _builtins.bool = ...,
+        read_only: _builtins.bool = ...,
+        writes_since_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "cursor", b"cursor", "nodes", b"nodes", "reset", b"reset", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "cursor", b"cursor", "nodes", b"nodes", "read_only", b"read_only", "reset", b"reset", "seq", b"seq", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
