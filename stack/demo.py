@@ -35,7 +35,7 @@ MAIL_PATIENCE_SECONDS: Final = 20
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 # What a work tree holds beside its files: environments, caches and the history.
 NOT_COPIED: Final = shutil.ignore_patterns(
-    ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist"
+    ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist", "node_modules"
 )
 
 Mails = list[dict[str, Any]]

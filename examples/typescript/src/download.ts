@@ -1,0 +1,120 @@
+/** A space into a folder: what is there already is left alone, every block and every file is verified. */
+
+import { createHash, randomBytes } from "node:crypto";
+import { createReadStream } from "node:fs";
+import { chmod, lstat, mkdir, open, readlink, rename, rm, symlink, utimes } from "node:fs/promises";
+import { dirname, join } from "node:path";
+
+import { SynclineError } from "./errors.js";
+import { sha256 } from "./objects.js";
+import type { Session } from "./session.js";
+import { Storage } from "./storage.js";
+import { Tree, type TreeNode, contentRefs } from "./tree.js";
+
+/** A pack of which a run needs so many blocks is fetched whole. */
+const WHOLE_BLOCKS = 4;
+
+export interface Report {
+  files: number;
+  downloaded: number;
+  unchanged: number;
+  objects_down: number;
+  bytes_down: number;
+}
+
+export async function download(session: Session, space: string, folder: string): Promise<Report> {
+  const tree = new Tree(session, space);
+  await tree.pull();
+  const storage = new Storage(session, space, "ACCESS_READ");
+  const packs = new Packs(storage);
+  const report = { files: 0, downloaded: 0, unchanged: 0 };
+  const wanted: TreeNode[] = [];
+  for (const found of [...tree.live().values()].sort((a, b) => (a.path < b.path ? -1 : 1))) {
+    const where = join(folder, found.path);
+    if (found.node.kind === "NODE_KIND_DIRECTORY") {
+      await mkdir(where, { recursive: true });
+      continue;
+    }
+    report.files += 1;
+    if ((await digestOf(where)) === found.node.content?.digest.toString("hex")) report.unchanged += 1;
+    else wanted.push(found);
+  }
+  for (const { node } of wanted) packs.expect(await contentRefs(node, storage));
+  for (const { path, node } of wanted) {
+    const where = join(folder, path);
+    await mkdir(dirname(where), { recursive: true });
+    const beside = join(dirname(where), `.syncline-example-${randomBytes(6).toString("hex")}`);
+    try {
+      if (node.kind === "NODE_KIND_SYMLINK") await symlink(node.content?.target ?? "", beside);
+      else await write(beside, { path, node, id: "" }, storage, packs);
+      await rename(beside, where);
+    } finally {
+      await rm(beside, { force: true });
+    }
+    report.downloaded += 1;
+  }
+  return { ...report, objects_down: storage.gets, bytes_down: storage.bytesDown };
+}
+
+async function write(where: string, { path, node }: TreeNode, storage: Storage, packs: Packs): Promise<void> {
+  const whole = createHash("sha256");
+  const file = await open(where, "wx");
+  try {
+    for (const ref of await contentRefs(node, storage)) {
+      const bytes = await packs.block(ref);
+      if (sha256(bytes) !== ref.digest) throw new SynclineError("DAMAGED", `a block of ${JSON.stringify(path)} is damaged`);
+      whole.update(bytes);
+      await file.write(bytes);
+    }
+    if (whole.digest("hex") !== node.content?.digest.toString("hex")) {
+      throw new SynclineError("DAMAGED", `${JSON.stringify(path)} is not what its version says`);
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+  if (node.content.executable) await chmod(where, 0o755);
+  const mtime = Number(BigInt(node.content.mtimeNs) / 1000n) / 1e6;
+  await utimes(where, mtime, mtime);
+}
+
+interface Ref {
+  digest: string;
+  length: number;
+  object: string;
+  offset: number;
+}
+
+/** Blocks from their objects: of a pack that holds many of them, all are fetched at once. */
+class Packs {
+  readonly #needed = new Map<string, number>();
+  #object = "";
+  #bytes: Buffer = Buffer.alloc(0);
+
+  constructor(private readonly storage: Storage) {}
+
+  expect(refs: Ref[]): void {
+    for (const { object } of refs) this.#needed.set(object, (this.#needed.get(object) ?? 0) + 1);
+  }
+
+  async block({ digest, object, offset, length }: Ref): Promise<Buffer> {
+    if (object === digest) return this.storage.get(object);
+    if ((this.#needed.get(object) ?? 0) < WHOLE_BLOCKS) return this.storage.get(object, offset, length);
+    if (this.#object !== object) [this.#object, this.#bytes] = [object, await this.storage.get(object)];
+    return this.#bytes.subarray(offset, offset + length);
+  }
+}
+
+/** The digest of what is at this place, if anything is. */
+async function digestOf(where: string): Promise<string | null> {
+  try {
+    const found = await lstat(where);
+    if (found.isSymbolicLink()) return sha256(await readlink(where));
+    if (!found.isFile()) return null;
+    const hash = createHash("sha256");
+    for await (const chunk of createReadStream(where)) hash.update(chunk as Buffer);
+    return hash.digest("hex");
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,356 @@
+"""A client in another language, written from docs/clients.md: `examples/typescript` against the whole system."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.sdk.session import Session
+from clients.sdk.space import Space
+from core.identifiers import SpaceId, new_text_id
+from stack.demo import Device
+from stack.running import running_stack
+from stack.up import Stack
+
+MIB = 1 << 20
+PASSWORD = "a long password"
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "typescript"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The example, installed and compiled in a folder of its own, beside the protos."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            pytest.skip(f"the client in TypeScript needs {program}, which is not installed")
+    root = tmp_path_factory.mktemp("typescript")
+    unwanted = shutil.ignore_patterns("node_modules", "dist", "gen")
+    copy = Path(shutil.copytree(EXAMPLE, root / "examples" / "typescript", ignore=unwanted))
+    shutil.copytree(ROOT / "protos", root / "protos", ignore=unwanted)
+    installed = npm(copy, "install", "--no-audit", "--no-fund")
+    if installed.returncode:
+        pytest.skip(f"npm could not install what the client in TypeScript needs: {installed.stderr[-500:]}")
+    compiled = npm(copy, "run", "build")
+    assert compiled.returncode == 0, compiled.stdout + compiled.stderr
+    return copy
+
+
+def npm(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["npm", *arguments], cwd=directory, capture_output=True, text=True, timeout=150, check=False)
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A system of our own, since processes of it are killed."""
+    with running_stack() as running:
+        yield running
+
+
+@dataclass(frozen=True)
+class Typescript:
+    """The program as somebody's device."""
+
+    program: Path
+    state: Path
+
+    def command(self, *arguments: str) -> list[str]:
+        return ["node", str(self.program / "dist" / "main.js"), "--state", str(self.state), *arguments]
+
+    def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> tuple[list[dict[str, Any]], str]:
+        """One command: the lines of JSON that it prints, and what it tells people."""
+        done = subprocess.run(
+            self.command(*arguments), input=stdin, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == expect, done.stdout + done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()], done.stderr
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        pipe = subprocess.PIPE
+        with subprocess.Popen(self.command(*arguments), stdin=pipe, stdout=pipe, stderr=pipe, text=True) as child:
+            try:
+                yield child
+            finally:
+                child.kill()
+
+    def change(self, **fields: Any) -> None:
+        """As if the state had been saved so."""
+        self.state.write_text(json.dumps(json.loads(self.state.read_text()) | fields))
+
+
+def signed_up(stack: Stack, root: Path) -> Device:
+    """The native client of a new person."""
+    device = Device(f"person-{new_text_id()}", "native", root)
+    device.folder.mkdir(parents=True)
+    device.run(
+        *("signup", "--endpoint", stack.endpoint, "--email", device.email, "--password-stdin"), stdin=f"{PASSWORD}\n"
+    )
+    return device
+
+
+def signed_in(built: Path, stack: Stack, native: Device) -> Typescript:
+    """The same person's client in TypeScript."""
+    client = Typescript(built, native.root / "state.json")
+    client.run("sign-in", "--endpoint", stack.endpoint, "--email", native.email, stdin=f"{PASSWORD}\n")
+    assert client.state.stat().st_mode & 0o777 == 0o600
+    return client
+
+
+@pytest.fixture
+def native(stack: Stack, tmp_path: Path) -> Device:
+    return signed_up(stack, tmp_path / "native")
+
+
+@pytest.fixture
+def typescript(built: Path, stack: Stack, native: Device) -> Typescript:
+    return signed_in(built, stack, native)
+
+
+def noise(size: int, seed: int) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def sums(files: dict[str, bytes]) -> str:
+    """As sha256sum prints them."""
+    return "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in files.items())
+
+
+def write(folder: Path, files: dict[str, bytes]) -> None:
+    for path, data in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(data)
+
+
+def read(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink() and ".syncline" not in path.parts
+    }
+
+
+def test_it_cuts_packs_and_names_as_all_others_do(built: Path) -> None:
+    done = subprocess.run(
+        ["node", "dist/vectors.js", str(ROOT / "protos" / "vectors")],
+        cwd=built,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "all vectors hold\n"), done.stderr
+
+
+def test_both_clients_have_the_same_tree(native: Device, typescript: Typescript, tmp_path: Path) -> None:
+    folder = tmp_path / "from-typescript"
+    files = {
+        "naïve – ünïcödé.txt": b"text",
+        "empty": b"",
+        "docs/deep/plan.txt": b"a plan",
+        "docs/photo.raw": noise(9 * MIB, 1),
+        **{f"many/{i}": str(i).encode() for i in range(1100)},
+    }
+    write(folder, files)
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    (folder / "link").symlink_to("docs/deep/plan.txt")
+    (folder / "empty directory").mkdir()
+    os.utime(folder / "empty", ns=(0, 1_234_567_890_123_456_789))
+    ((report,), _) = typescript.run("upload", str(folder))
+    assert (report["files"], report["created"], report["failed"]) == (1106, 1106 + 4, [])
+
+    assert native.sync()["downloaded"] == 1106
+    assert read(native.folder) == files | {"run.sh": b"#!/bin/sh\n"}
+    assert (native.folder / "run.sh").stat().st_mode & 0o100
+    assert (native.folder / "link").readlink() == Path("docs/deep/plan.txt")
+    assert (native.folder / "empty directory").is_dir()
+    assert (native.folder / "empty").stat().st_mtime_ns == 1_234_567_890_123_456_789
+
+    (native.folder / "docs" / "deep" / "plan.txt").write_text("a better plan")
+    (native.folder / "many" / "7").unlink()
+    (native.folder / "docs" / "photo.raw").rename(native.folder / "picture.raw")
+    native.sync()
+    back = tmp_path / "back"
+    ((report,), _) = typescript.run("download", str(back))
+    assert report["files"] == report["downloaded"] == 1105
+    assert report["objects_down"] < 20, "packs are fetched whole"
+    assert read(back) == read(native.folder)
+    assert (back / "link").readlink() == Path("docs/deep/plan.txt")
+    assert (back / "run.sh").stat().st_mode & 0o100
+    ((again,), _) = typescript.run("download", str(back))
+    assert (again["downloaded"], again["objects_down"]) == (0, 0)
+
+
+def test_what_one_client_has_stored_costs_the_other_no_block(
+    native: Device, typescript: Typescript, tmp_path: Path
+) -> None:
+    ours, theirs = noise(20 * MIB, 2), noise(20 * MIB, 3)
+    write(native.folder, {"native.bin": ours})
+    assert native.sync()["bytes_up"] == len(ours)
+
+    folder = tmp_path / "from-typescript"
+    write(folder, {"copy of native.bin": ours})
+    ((report,), _) = typescript.run("upload", str(folder))
+    assert (report["created"], report["bytes"], report["blocks"]) == (1, 20 * MIB, report["blocks"])
+    assert report["blocks"] >= 3
+    assert (report["objects_up"], report["bytes_up"]) == (0, 0)
+
+    write(folder, {"typescript.bin": theirs})
+    ((report,), _) = typescript.run("upload", str(folder))
+    assert report["bytes_up"] == len(theirs)
+    write(native.folder, {"copy of typescript.bin": theirs})
+    figures = native.sync()
+    assert figures["uploaded"] == 1
+    assert (figures["bytes_up"], figures["requests"]["s3_put"]) == (0, 0)
+    assert read(native.folder)["typescript.bin"] == theirs
+
+
+TEN_THOUSAND = {f"{i // 500}/{i}.txt": f"file {i}".encode() for i in range(10_000)}
+
+
+@pytest.fixture(scope="module")
+def checker(built: Path, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Typescript:
+    """The client of somebody who has 10,000 files in the space."""
+    native = signed_up(stack, tmp_path_factory.mktemp("ten thousand"))
+    write(native.folder, TEN_THOUSAND)
+    assert native.sync()["uploaded"] == 10_000
+    return signed_in(built, stack, native)
+
+
+DIFFERING = {
+    "0/3.txt": {"difference": "CONTENT", "sha256": hashlib.sha256(b"file 3").hexdigest()},
+    "9/4999.txt": {"difference": "CONTENT", "sha256": hashlib.sha256(b"file 4999").hexdigest()},
+    "19/none.txt": {"difference": "UNKNOWN", "sha256": ""},
+}
+
+
+def asked() -> list[str]:
+    """The lines of 10,000 files, three of which differ."""
+    changed = {path: b"something else" if path in DIFFERING else data for path, data in TEN_THOUSAND.items()}
+    del changed["19/9999.txt"]
+    return sums(changed | {"19/none.txt": b"?"}).splitlines(keepends=True)
+
+
+def verdicts(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    return {line.pop("path"): line for line in lines if "path" in line}
+
+
+def test_ten_thousand_versions_are_checked_in_one_stream(checker: Typescript) -> None:
+    lines, told = checker.run("check", stdin="".join(asked()), expect=1)
+    assert lines[-1] == {"complete": True, "files": 10_000, "differing": 3, "answers": 10, "seq": lines[-1]["seq"]}
+    assert verdicts(lines) == DIFFERING
+    assert told == "", "nothing broke, so it was one stream"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_an_outage_in_mid_stream_is_an_error_and_then_the_right_answer(
+    stack: Stack, checker: Typescript, number: signal.Signals
+) -> None:
+    lines = asked()
+    with checker.started("check", "--attempts", "40") as child:
+        told = [*answers(child, lines[:4000], 4)]
+        end_metadata(stack, number)
+        # What is sent while nobody is there to hear it.
+        output, errors = child.communicate("".join(lines[4000:]), timeout=120)
+        told += [json.loads(line) for line in output.splitlines()]
+    assert "broken: " in errors
+    assert ("DRAINING" if number is signal.SIGTERM else "UNAVAILABLE") in errors
+    assert child.returncode == 1
+    assert told[-1] == {"complete": True, "files": 10_000, "differing": 3, "answers": 10, "seq": told[-1]["seq"]}
+    assert verdicts(told) == DIFFERING
+
+    # Without patience the same outage is an error, and never a wrong answer.
+    with checker.started("check", "--attempts", "1") as child:
+        told = [*answers(child, lines[:4000], 4)]
+        end_metadata(stack, number)
+        output, errors = child.communicate("".join(lines[4000:]), timeout=120)
+    assert child.returncode == 3, output + errors
+    assert "complete" not in output
+    assert "UNAVAILABLE" in errors or "DRAINING" in errors
+    told, _ = checker.run("check", "--attempts", "40", stdin="".join(lines), expect=1)
+    assert verdicts(told) == DIFFERING
+
+
+def answers(child: subprocess.Popen[str], lines: list[str], count: int) -> Iterator[dict[str, Any]]:
+    """Ask about the lines, and give what is answered until so many batches are."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write("".join(lines))
+    child.stdin.flush()
+    while count:
+        line = json.loads(child.stdout.readline())
+        count -= "checked" in line
+        yield line
+
+
+def end_metadata(stack: Stack, number: signal.Signals) -> None:
+    """End the process; the stack starts another one."""
+    before = stack.pids["metadata"]
+    os.kill(before, number)
+    deadline = time.monotonic() + 60
+    while stack.pids["metadata"] == before:
+        assert time.monotonic() < deadline, "metadata does not come back"
+        time.sleep(0.05)
+
+
+def test_an_upload_that_was_killed_goes_on(
+    stack: Stack, native: Device, typescript: Typescript, tmp_path: Path
+) -> None:
+    folder = tmp_path / "from-typescript"
+    files = {f"{i}.txt": f"file {i}".encode() for i in range(4000)}
+    write(folder, files)
+    with typescript.started("upload", str(folder)) as child, Session.open(native.root / "home") as session:
+        space = Space(session, SpaceId(json.loads(typescript.state.read_text())["personal_space_id"]))
+        deadline = time.monotonic() + 60
+        while not space.get_space().head:
+            assert child.poll() is None, "it ended before it was killed"
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        child.kill()
+    ((report,), _) = typescript.run("upload", str(folder))
+    assert report["unchanged"] >= 1000
+    assert report["created"] + report["unchanged"] == 4000
+    assert native.sync()["downloaded"] == 4000
+    assert read(native.folder) == files
+
+
+def test_a_token_that_is_refused_is_refreshed(typescript: Typescript) -> None:
+    state = json.loads(typescript.state.read_text())
+    head, claims, signature = state["access_token"].split(".")
+    typescript.change(access_token=f"{head}.{claims}.{signature[:-4]}AAAA")
+    (spaces, _) = typescript.run("spaces")
+    assert [space["name"] for space in spaces] == ["personal"]
+    renewed = json.loads(typescript.state.read_text())
+    assert renewed["refresh_token"] != state["refresh_token"]
+
+    typescript.change(access_expires_at_ms=0)
+    typescript.run("spaces")
+    assert json.loads(typescript.state.read_text())["refresh_token"] != renewed["refresh_token"]
+
+    typescript.change(access_token="nonsense")
+    _, told = typescript.run("spaces", expect=3)
+    assert told.startswith("TOKEN_MALFORMED: ")
+
+
+def test_errors_are_told_by_their_reason(stack: Stack, typescript: Typescript, native: Device) -> None:
+    sign_in = ("sign-in", "--endpoint", stack.endpoint, "--email", native.email)
+    _, told = typescript.run(*sign_in, stdin="wrong password\n", expect=3)
+    assert told.startswith("WRONG_PASSWORD: ")
+    _, told = typescript.run("download", "x", "--space", "a" * 26, expect=3)
+    assert told.startswith("NO_SUCH_SPACE: ")
+    _, told = typescript.run("sign-in", "--endpoint", "http://127.0.0.1:9", "--email", native.email, expect=3)
+    assert told.startswith("ENDPOINT_UNREACHABLE: ")
