@@ -17,6 +17,9 @@ MAX_PATH_BYTES = 4096
 _PLAIN = re.compile(r"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})*")
 """An ASCII path that keeps all rules but that of its length: as most paths do, this is one step for all their names."""
 
+_LONGEST_SUFFIX_BYTES = 32
+"""A longer 'extension' is part of the name."""
+
 RESERVED_AT_ROOT = ".syncline"
 """The directory in a synced folder that is the client's own; never synced."""
 
@@ -71,6 +74,20 @@ def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
     if problem := path_problem(path):
         raise InvalidArgument(f"{what} {path[:_SHOWN]!r}: {problem}", field=what)
     return tuple(path.split("/")) if path else ()
+
+
+def with_mark(name: str, mark: str) -> str:
+    """A name that tells a copy from `name` by a mark before its extension, shortened so that it keeps the rules."""
+    stem, dot, suffix = name.rpartition(".")
+    if not stem or len(suffix.encode()) > _LONGEST_SUFFIX_BYTES:
+        stem, dot, suffix = name, "", ""
+    tail = f" {mark}{dot}{suffix}"
+    return normalize(shortened(stem, MAX_NAME_BYTES - len(tail.encode())) + tail)
+
+
+def shortened(text: str, size: int) -> str:
+    """The beginning of `text` that has at most `size` bytes, not cut within a character."""
+    return text.encode()[:size].decode(errors="ignore")
 
 
 def split_path(path: str) -> tuple[str, ...]:

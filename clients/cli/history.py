@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import click
 
 from clients.cli.files import node_json
 from clients.cli.output import json_option, moment, print_json, print_table, signed_in, size
-from clients.cli.places import accepted, file_at, place_or_file
+from clients.cli.places import Place, accepted, file_at, place_or_file
 from clients.sdk.account import PERSONAL, Accounts
-from clients.sdk.space import Space
-from core.errors import InvalidArgument
+from clients.sdk.space import Space, Trashed
+from core.errors import InvalidArgument, NoSuchNode
 from core.identifiers import ID_BYTES, NodeId, new_request_id
+from core.names import normalize, split_path
+from core.tree import Node
 
 
 @click.command()
 @click.argument("path", metavar="PATH")
 @json_option
 def log(path: str, as_json: bool) -> None:
-    """List the versions of a file, newest first. PATH is in a synced folder, or SPACE:PATH.
+    """List the versions of a file, newest first, also of one in the trash. PATH is in a synced folder, or SPACE:PATH.
 
     \b
     Examples:
@@ -25,7 +31,7 @@ def log(path: str, as_json: bool) -> None:
       syncline log Project:reports/2026.pdf
     """
     with place_or_file(path) as found:
-        node = file_at(found)
+        node = _file_or_trashed(found).node
         versions = list(found.space.versions(node.id))
         emails: dict[str, str] = {
             member.user: member.email for member in Accounts(found.space.session).members(found.space.id)
@@ -68,18 +74,55 @@ def log(path: str, as_json: bool) -> None:
 def restore(path: str, number: int) -> None:
     """Make version N of a file its newest again. PATH is in a synced folder, or SPACE:PATH.
 
-    Nothing is lost: the restored content becomes a new version. A synced folder gets it with the next sync.
+    Nothing is lost: the restored content becomes a new version. A synced folder gets it with the next sync. A file that
+    is in the trash is taken out of it first, as by `syncline trash restore`.
 
     \b
     Examples:
       syncline restore ~/Documents/notes.txt --version 3
     """
     with place_or_file(path) as found:
-        node = file_at(found)
+        node, deleted = _file_or_trashed(found)
+        back = path
+        if deleted:
+            if number > node.version:
+                raise InvalidArgument(f"{path}: there is no version {number}; see `syncline log`")
+            brought = found.space.restore_node(node.id, new_request_id())
+            accepted(brought.result, path)
+            back = brought.path
         restored = found.space.restore_version(node.id, number, node.version, new_request_id())
         now = accepted(restored.result, path)
-    click.echo(f"version {number} of {path} is back, as version {now.version}")
+    told = f"version {number} of {path} is back, as version {now.version}"
+    click.echo(told + (f" of {back}, out of the trash" if deleted else ""))
 
+
+class _File(NamedTuple):
+    node: Node
+    deleted: bool
+
+
+def _file_or_trashed(where: Place) -> _File:
+    """The file that is there, or that was there and is in the trash. NoSuchNode, InvalidArgument."""
+    try:
+        return _File(file_at(where), deleted=False)
+    except NoSuchNode:
+        trashed = [one for one in where.space.trash() if one.path == where.path and one.node.content is not None]
+        if not trashed:
+            raise
+        return _File(_only(trashed, where.text).node, deleted=True)
+
+
+def _only(trashed: Sequence[Trashed], text: str) -> Trashed:
+    """The only one of these; InvalidArgument that tells the ids of several."""
+    if len(trashed) > 1:
+        newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:_CANDIDATES]
+        ids = "; ".join(f"{one.node.id.hex()}, deleted {moment(one.node.deleted_at_ms)}" for one in newest)
+        raise InvalidArgument(f"{len(trashed)} of what is in the trash were {text}; give `trash restore` an id: {ids}")
+    return trashed[0]
+
+
+_CANDIDATES = 10
+"""How many ids an error names."""
 
 _space_option = click.option("--space", default=PERSONAL, show_default=True, help="A space, by name or id.")
 
@@ -104,7 +147,7 @@ def trash(context: click.Context, space: str, as_json: bool) -> None:
 @_space_option
 @json_option
 def list_trash(space: str, as_json: bool) -> None:
-    """List what was deleted, newest first; what was in a deleted directory comes back with it.
+    """List what was deleted and where it was, newest first; what was in a deleted directory comes back with it.
 
     \b
     Examples:
@@ -115,10 +158,12 @@ def list_trash(space: str, as_json: bool) -> None:
 
 def _list_trash(space: str, as_json: bool) -> None:
     with signed_in() as session:
-        nodes = list(Space(session, Accounts(session).resolve(space)).trash())
-    nodes.sort(key=lambda node: node.deleted_at_ms, reverse=True)
+        found = list(Space(session, Accounts(session).resolve(space)).trash())
+    found.sort(key=lambda one: one.node.deleted_at_ms, reverse=True)
     if as_json:
-        print_json({"nodes": [{**node_json(node), "deleted_at_ms": node.deleted_at_ms} for node in nodes]})
+        print_json(
+            {"nodes": [{**node_json(node), "deleted_at_ms": node.deleted_at_ms, "path": path} for node, path in found]}
+        )
         return
     print_table(
         (
@@ -126,34 +171,50 @@ def _list_trash(space: str, as_json: bool) -> None:
             moment(node.deleted_at_ms),
             node.kind.name.lower(),
             size(node.content.size) if node.content else "",
-            node.name,
+            path,
         )
-        for node in nodes
+        for node, path in found
     )
 
 
 @trash.command("restore")
-@click.argument("node", metavar="ID")
+@click.argument("what", metavar="ID|PATH")
 @_space_option
-@click.option("--name", default="", help="What to call it, if its name is taken.")
-def restore_from_trash(node: str, space: str, name: str) -> None:
-    """Bring back what has this ID in `syncline trash`, to where it was.
+@click.option("--to", "to", metavar="PATH", help="Where to put it: a path in the space, or a directory that is there.")
+@click.option("--name", default="", help="What to call it, where it was.")
+def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None:
+    """Bring back what has this ID or PATH in `syncline trash`, to where it was.
+
+    Directories that were deleted too come back without what else was in them. Where its name is taken, it gets a free
+    one, which is told.
 
     \b
     Examples:
-      syncline trash restore ID --name "notes (restored).txt"
+      syncline trash restore reports/2026.pdf --space Project
+      syncline trash restore ID --to "notes (restored).txt"
     """
-    try:
-        raw = bytes.fromhex(node)
-    except ValueError:
-        raw = b""
-    if len(raw) != ID_BYTES:
-        raise InvalidArgument(f"{node!r} is not an id; see `syncline trash`")
+    if to is not None and name:
+        raise InvalidArgument("--to says what to call it; give it or --name")
     with signed_in() as session:
         where = Space(session, Accounts(session).resolve(space))
-        restored = where.restore_node(NodeId(raw), new_request_id(), name=name)
-        now = accepted(restored.result, node)
-    click.echo(f"{now.name} is back")
+        node, was = _in_trash(where, what)
+        path = "/".join(split_path(normalize(to))) if to is not None else None
+        brought = where.restore_node(node, new_request_id(), name=name, path=path)
+        accepted(brought.result, what)
+    click.echo(f"{brought.path} is back" if was in {None, brought.path} else f"{was} is back as {brought.path}")
+
+
+def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
+    """The node that an id or a path in the trash means, and where it was, if it is there. InvalidArgument."""
+    path = "/".join(split_path(normalize(what)))
+    is_id = re.fullmatch(f"[0-9a-f]{{{2 * ID_BYTES}}}", what) is not None
+    trashed = [one for one in space.trash() if one.path == path or (is_id and one.node.id.hex() == what)]
+    if trashed:
+        found = _only(trashed, what)
+        return found.node.id, found.path
+    if not is_id:
+        raise InvalidArgument(f"nothing in the trash was {what!r}; see `syncline trash`")
+    return NodeId(bytes.fromhex(what)), None  # what was deleted with a directory above has an id too
 
 
 COMMANDS = [log, restore, trash]

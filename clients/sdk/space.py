@@ -59,6 +59,20 @@ class Restored(NamedTuple):
     result: Result
 
 
+class BroughtBack(NamedTuple):
+    """What became of a node of the trash, and its path now."""
+
+    result: Result
+    path: str
+
+
+class Trashed(NamedTuple):
+    """A node of the trash, and the path of where it was."""
+
+    node: Node
+    path: str
+
+
 class Located(NamedTuple):
     """A live node, its path from the root, and the sequence number at which it was so."""
 
@@ -208,14 +222,18 @@ class Space:
         return Restored(answer.seq, result_from_wire(answer.result))
 
     def restore_node(
-        self, node: NodeId, request_id: RequestId, *, parent: NodeId | None = None, name: str = ""
-    ) -> Restored:
-        """Take a node out of the trash, to where it was or to `parent` and `name`. Safe to repeat with the same id."""
+        self, node: NodeId, request_id: RequestId, *, name: str = "", path: str | None = None
+    ) -> BroughtBack:
+        """Take a node out of the trash, to where it was or to `path`, whatever became of the directories there.
+
+        Directories that are missing are made; a name that is not given gives way to a free one where it is taken.
+        Safe to repeat with the same id.
+        """
         request = metadata_pb2.RestoreNodeRequest(
-            space_id=self.id, request_id=request_id, node=node, parent=parent or b"", name=name
+            space_id=self.id, request_id=request_id, node=node, name=name, path=path, make_way=True
         )
         answer = self.session.call(lambda stubs: stubs.metadata.RestoreNode, request)
-        return Restored(answer.seq, result_from_wire(answer.result))
+        return BroughtBack(result_from_wire(answer.result), answer.path)
 
     # ---- reads ----
 
@@ -304,13 +322,15 @@ class Space:
 
         return _paged(page)
 
-    def trash(self) -> Iterator[Node]:
+    def trash(self) -> Iterator[Trashed]:
         """The nodes that were deleted themselves, by id."""
 
-        def page(token: str) -> tuple[Iterable[Node], str]:
+        def page(token: str) -> tuple[Iterable[Trashed], str]:
             request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, page_token=token)
             answer = self.session.call(lambda stubs: stubs.metadata.ListTrash, request)
-            return map(node_from_wire, answer.nodes), answer.next_page_token
+            # A service of the version before tells no paths.
+            paths = answer.paths or [node.name for node in answer.nodes]
+            return map(Trashed, map(node_from_wire, answer.nodes), paths), answer.next_page_token
 
         return _paged(page)
 

@@ -6,14 +6,17 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Response
 
+import core.tree
+from core.errors import NoSuchNode
+from core.identifiers import NodeId
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Signed
+from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag
-from gateway.api.idempotency import Named
+from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, Space, node_of
 from gateway.api.nodes import IfMatch, PageSize, PageToken, read
-from gateway.changes import accepted
-from gateway.services import ask
+from gateway.changes import accepted, derived
+from gateway.services import Services, ask, known_node
 from syncline.metadata.v1 import metadata_pb2
 
 router: Final = APIRouter(tags=["history"])
@@ -47,11 +50,10 @@ async def restore_version(
     response: Response,
     if_match: IfMatch = None,
 ) -> models.Node:
-    """Bring an older version's content back, as a new version."""
+    """Bring an older version's content back, as a new version. A file of the trash is taken out of it first."""
     before = await answered(services, caller, space=space, name=name)
     if before is None:
-        found, _ = await read(services, caller, space, node_of(node))
-        check_etag(found, if_match)
+        found = await _out_of_the_trash(services, caller, space, node_of(node), number, name=name, if_match=if_match)
         answer = await ask(
             services.metadata.RestoreVersion,
             metadata_pb2.RestoreVersionRequest(
@@ -65,14 +67,44 @@ async def restore_version(
     return shapes.with_etag(response, restored)
 
 
+async def _out_of_the_trash(
+    services: Services,
+    caller: Caller,
+    space: str,
+    node: NodeId,
+    number: int,
+    *,
+    name: RequestName,
+    if_match: str | None,
+) -> core.tree.Node:
+    """The live file whose version is to come back."""
+    try:
+        found, _ = await read(services, caller, space, node)
+    except NoSuchNode:
+        wanted = metadata_pb2.GetVersionRequest(space_id=space, node=node, version=number)
+        found = known_node((await ask(services.metadata.GetVersion, wanted, token=caller.token)).node)
+        check_etag(found, if_match)
+        request = metadata_pb2.RestoreNodeRequest(
+            space_id=space, request_id=derived(name.id, 0), node=node, make_way=True
+        )
+        return accepted((await ask(services.metadata.RestoreNode, request, token=caller.token)).result)
+    check_etag(found, if_match)
+    return found
+
+
 @router.get("/spaces/{space}/trash")
 async def list_trash(
     space: Space, caller: Signed, services: Behind, page_size: PageSize = 100, page_token: PageToken = ""
-) -> models.Nodes:
-    """What was deleted and can be restored."""
+) -> models.FoundNodes:
+    """What was deleted and can be restored, with the paths of where it was."""
     request = metadata_pb2.ListTrashRequest(space_id=space, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.ListTrash, request, token=caller.token)
-    return shapes.page(answer)
+    # A service of the version before tells no paths.
+    places = answer.paths or [node.name for node in answer.nodes]
+    return models.FoundNodes(
+        nodes=[shapes.located(known_node(node), path) for node, path in zip(answer.nodes, places, strict=True)],
+        next_page_token=answer.next_page_token or None,
+    )
 
 
 @router.post("/spaces/{space}/trash/{node}/restore")
@@ -84,8 +116,8 @@ async def restore_node(
     caller: Signed,
     services: Behind,
     response: Response,
-) -> models.Node:
-    """Bring a deleted node back, with all that was below it."""
+) -> models.Located:
+    """Bring a deleted node back, with all that was below it. The answer tells where it is now."""
     answer = await ask(
         services.metadata.RestoreNode,
         metadata_pb2.RestoreNodeRequest(
@@ -94,11 +126,14 @@ async def restore_node(
             node=node_of(node),
             parent=node_of(body.parent) if body.parent is not None else b"",
             name=body.name or "",
+            path=body.path,
+            make_way=True,
         ),
         token=caller.token,
     )
     restored = accepted(answer.result)
-    return shapes.with_etag(response, restored)
+    response.headers["etag"] = shapes.node_etag(restored)
+    return shapes.located(restored, answer.path)
 
 
 @router.get("/spaces/{space}/activity")

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
 
 from core.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from core.names import MAX_PATH_BYTES
 from core.tree import MAX_MUTATIONS
 from gateway.api.identifiers import HexDigest, NodeText
 
@@ -19,6 +20,7 @@ Password = Annotated[str, StringConstraints(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 # A device may have files whose names hold control characters, and keeps them; nobody who sends one here means it.
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Path = Annotated[str, StringConstraints(max_length=MAX_PATH_BYTES, pattern=r"^[^\x00-\x1f\x7f]*$")]
 TimeMs = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 Size = Annotated[int, Field(ge=0, le=_SIGNED_64)]
 Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
@@ -227,7 +229,7 @@ class Nodes(Told):
 
 
 class FoundNodes(Told):
-    """One page, by path."""
+    """One page of nodes with their paths."""
 
     nodes: list[Located]
     next_page_token: str | None = None
@@ -255,10 +257,18 @@ class Copy(Given):
 
 
 class Restore(Given):
-    """Where a node of the trash goes and what it is called; what is left out is as it was."""
+    """Where a node of the trash goes and what it is called; what is left out is as it was.
+
+    Directories that were deleted are made anew where they are missing. A name that is left out gives way to a free one
+    if it is taken.
+    """
 
     parent: NodeText | None = None
     name: Name | None = None
+    path: Path | None = Field(
+        default=None,
+        description="In place of the others: a path from the top of the space, or a directory that is there.",
+    )
 
 
 class Version(Told):

@@ -95,27 +95,13 @@ export async function remove(space, nodes) {
  * @param {{quiet?: boolean}} [how]
  */
 export async function restore(space, nodes, { quiet = false } = {}) {
-  const results = await each(nodes, (node) => restoreOne(space, node));
+  const results = await each(nodes, (node) => call("POST", at`/v1/spaces/${space}/trash/${node.id}/restore`, { body: {} }));
   const back = fulfilled(results);
   tell(space, back);
   report(nodes, results);
-  if (back.length && !quiet) toast(`${capital(called(back))} restored`);
-}
-
-/** Where it was; if that is taken, under another name; if that is gone, at the top. @param {string} space @param {Node} node */
-async function restoreOne(space, node) {
-  /** @type {{parent?: string, name?: string}} */
-  const body = {};
-  for (let number = 2; ;) {
-    try {
-      return await call("POST", at`/v1/spaces/${space}/trash/${node.id}/restore`, { body });
-    } catch (error) {
-      const reason = error instanceof Problem ? error.reason : "";
-      if (reason === "NAME_TAKEN" && number < MOST_COPIES) body.name = copyName(node.name, number++);
-      else if (reason === "PARENT_NOT_FOUND" && !body.parent) body.parent = "root";
-      else throw error;
-    }
-  }
+  if (!back.length || quiet) return;
+  const [first] = back;
+  toast(back.length === 1 && first.path !== first.name ? `Restored as “${first.path}”` : `${capital(called(back))} restored`);
 }
 
 /**

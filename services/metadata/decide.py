@@ -198,7 +198,7 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
     node = tree.node(want.node)
     if node is None:
         return Result(Verdict.NODE_NOT_FOUND)
-    if not node.deleted_at_ms:
+    if is_live(tree, node):
         return Result(Verdict.NOT_DELETED, node)
     parent = node.parent if want.parent is None else want.parent
     name = want.name or node.name
@@ -209,6 +209,8 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
         Verdict.ACCEPTED,
         dataclasses.replace(node, parent=parent, name=name, deleted_at_ms=0, seq=at.seq),
         Change.RESTORED,
+        # What was deleted only with a directory above still has its name in its own.
+        None if node.deleted_at_ms else (node.parent, node.name),
     )
 
 

@@ -24,7 +24,7 @@ _SLICE = 100
 """Nodes or versions of a page that are read at once: they may hold manifests of 80 KB each."""
 
 
-class _Reader:
+class Reader:
     """A view as a `decide.Tree`, as far as reads need one."""
 
     def __init__(self, view: SpaceView) -> None:
@@ -41,7 +41,7 @@ class _Reader:
         return is_live(self, node)  # type: ignore[arg-type]  # liveness asks for nodes only
 
 
-async def settled(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
+async def settled(view: SpaceView, answer: Callable[[Reader], T]) -> T:
     """What `answer` says of the validated view, once nothing that it asks for is missing.
 
     `answer` may raise NotLoaded, or go on after one and return with `missing` filled, so that one round of loading
@@ -51,10 +51,10 @@ async def settled(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
     return await _loaded(view, answer)
 
 
-async def _loaded(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
+async def _loaded(view: SpaceView, answer: Callable[[Reader], T]) -> T:
     """As `settled`, of the view as it is, if it was validated."""
     while True:
-        reader = _Reader(view)
+        reader = Reader(view)
         try:
             result = answer(reader)
         except NotLoaded:
@@ -67,7 +67,7 @@ async def _loaded(view: SpaceView, answer: Callable[[_Reader], T]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A live node, its path from where it was asked for, and the sequence number at which it was so."""
+    """A node, its path from where it was asked for, and the sequence number at which it was so."""
 
     node: Node
     path: str
@@ -77,7 +77,7 @@ class Found:
 async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
     """The live node with this id or at this path, if it is `within` or below it; paths begin there. NoSuchNode."""
 
-    def answer(reader: _Reader) -> Found:
+    def answer(reader: Reader) -> Found:
         node = reader.node(selector) if isinstance(selector, bytes) else _resolve(reader, selector, within)
         if node is None or not reader.live(node):
             raise NoSuchNode
@@ -89,7 +89,7 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
     """Those of these nodes that are live, as of the view's `seq` at the end; the caller has validated the view."""
 
-    def answer(reader: _Reader) -> list[Found]:
+    def answer(reader: Reader) -> list[Found]:
         found = []
         for one in nodes:
             try:
@@ -103,12 +103,12 @@ async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
     return await _loaded(view, answer)
 
 
-def _resolve(reader: _Reader, names: Sequence[str], start: NodeId) -> Node | None:
+def _resolve(reader: Reader, names: Sequence[str], start: NodeId) -> Node | None:
     at = _walk(reader, start, names)
     return reader.node(at) if at and at != ROOT else None
 
 
-def _walk(reader: _Reader, start: NodeId, names: Iterable[str]) -> NodeId | None:
+def _walk(reader: Reader, start: NodeId, names: Iterable[str]) -> NodeId | None:
     """The node, not deleted itself, to which these names lead from `start`; None if one of them leads nowhere."""
     for name in names:
         held = reader.child(start, name)
@@ -118,8 +118,8 @@ def _walk(reader: _Reader, start: NodeId, names: Iterable[str]) -> NodeId | None
     return start
 
 
-def _path(reader: _Reader, node: Node, start: NodeId) -> str:
-    """The path of a live node from `start`, empty for that itself; NoSuchNode if it is not below it."""
+def _path(reader: Reader, node: Node, start: NodeId) -> str:
+    """The path of a node from `start`, empty for that itself; NoSuchNode if it is not below it."""
     names = []
     while node.id != start:
         names.append(node.name)
@@ -140,7 +140,7 @@ async def list_nodes(
     NoSuchNode if `parent` is no live directory that is `within` or below it.
     """
 
-    def directory(reader: _Reader) -> None:
+    def directory(reader: Reader) -> None:
         if parent != ROOT:
             node = reader.node(parent)
             if node is None or node.kind is not NodeKind.DIRECTORY or not reader.live(node):
@@ -155,7 +155,7 @@ async def list_nodes(
         page, end = await view.list_names(parent, after=after, limit=limit)
         if loaded := await _load_some(view, [node for _, node in page]):
             page, end = page[:loaded], page[loaded - 1][0]
-        reader = _Reader(view)
+        reader = Reader(view)
         nodes = []
         try:
             directory(reader)
@@ -193,7 +193,7 @@ def _weight(content: Content | None) -> int:
 async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: int) -> tuple[list[Version], int | None]:
     """Versions of a file (deleted or not) with a number below `before`, newest first, and where to go on."""
 
-    def current(reader: _Reader) -> Node:
+    def current(reader: Reader) -> Node:
         found = reader.node(node)
         if found is None or found.content is None:
             raise NoSuchNode
@@ -217,7 +217,7 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
 async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
     """One version of a file (deleted or not), and the file as it is. NoSuchNode, NoSuchVersion."""
 
-    def current(reader: _Reader) -> Node:
+    def current(reader: Reader) -> Node:
         found = reader.node(node)
         if found is None or found.content is None:
             raise NoSuchNode
@@ -234,15 +234,26 @@ async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Versi
     raise NoSuchVersion
 
 
-async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tuple[list[Node], NodeId | None]:
-    """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere)."""
+async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tuple[list[Found], NodeId | None]:
+    """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere).
+
+    Each with the path of where it was, by what the directories above are called now, deleted or not.
+    """
     await view.validate()
     ids, end = await view.trash(after=after, limit=limit)
     if loaded := await _load_some(view, ids):
         ids, end = ids[:loaded], ids[loaded - 1]
 
-    def answer(reader: _Reader) -> list[Node]:
-        return [node for one in ids if (node := reader.node(one)) and node.deleted_at_ms]
+    def answer(reader: Reader) -> list[Found]:
+        found = []
+        for one in ids:
+            try:
+                node = reader.node(one)
+                if node is not None and node.deleted_at_ms:
+                    found.append(Found(node, _path(reader, node, ROOT), view.seq))
+            except NotLoaded:
+                continue
+        return found
 
     return await settled(view, answer), end
 
@@ -299,7 +310,7 @@ class Differences:
 async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> Differences:
     """Compare packed digests of local contents with the live nodes at these paths."""
 
-    def answer(reader: _Reader) -> Differences:
+    def answer(reader: Reader) -> Differences:
         found = Differences(view.seq)
         directories: dict[str, NodeId | None] = {"": ROOT}
         known = view.known_nodes
@@ -327,7 +338,7 @@ async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Diffe
 
     ids = [NodeId(node_ids[at : at + ID_BYTES]) for at in range(0, len(node_ids), ID_BYTES)]
 
-    def answer(reader: _Reader) -> Differences:
+    def answer(reader: Reader) -> Differences:
         found = Differences(view.seq)
         live = {ROOT: True}
         known = view.known_nodes

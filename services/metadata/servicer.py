@@ -28,6 +28,7 @@ from services.metadata.objects import (
     SingleBlock,
 )
 from services.metadata.ports import Journal
+from services.metadata.restore import brought_back, way_back
 from services.metadata.search import NameSearch, words_of
 from services.metadata.spaces import LiveSpace, Spaces
 from services.metadata.wire import (
@@ -153,9 +154,26 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.RestoreNodeRequest, context: Context
     ) -> metadata_pb2.RestoreNodeResponse:
         parent = node_id_from_wire(request.parent, what="parent") if request.parent else None
-        mutation = RestoreNode(node_id_from_wire(request.node), parent, request.name)
-        answer = await self._commit(request, (mutation,), size=request.ByteSize())
-        return metadata_pb2.RestoreNodeResponse(seq=answer.seq, result=result_to_wire(answer.results[0]))
+        want = RestoreNode(node_id_from_wire(request.node), parent, request.name)
+        path = path_from_wire(request.path) if request.HasField("path") else None
+        if path is not None and (parent is not None or request.name):
+            raise InvalidArgument("path takes the place of parent and name; give one or the others")
+        request_id = request_id_from_wire(request.request_id)
+        async with self._open(request.space_id, Role.EDITOR) as live:
+
+            async def plan() -> tuple[Mutation, ...]:
+                if not request.make_way and path is None:
+                    return (want,)
+                return await way_back(live.view, want, request=request_id, path=path)
+
+            async def commit(mutations: tuple[Mutation, ...]) -> Answer:
+                return await self._commit(request, mutations, size=request.ByteSize())
+
+            answer, result = await brought_back(plan, commit)
+            found = await reads.look(live.view, [want.node])
+        return metadata_pb2.RestoreNodeResponse(
+            seq=answer.seq, result=result_to_wire(result), path=found[0].path if found else ""
+        )
 
     async def _commit(
         self,
@@ -356,13 +374,18 @@ class MetadataServicer(MetadataServiceServicer):
         listing = f"trash {request.space_id}"
         after = _id_token(request.page_token, listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
-            nodes, end = await reads.list_trash(
+            found, end = await reads.list_trash(
                 live.view, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
             )
-        page = that_fit(node_to_wire(node) for node in nodes)
-        if len(page) < len(nodes):
-            end = NodeId(page[-1].id)
-        return metadata_pb2.ListTrashResponse(nodes=page, next_page_token=_token(end, listing))
+        page = that_fit(
+            metadata_pb2.ListTrashResponse(nodes=[node_to_wire(one.node)], paths=[one.path]) for one in found
+        )
+        if len(page) < len(found):
+            end = found[len(page) - 1].node.id
+        answer = metadata_pb2.ListTrashResponse(next_page_token=_token(end, listing))
+        for one in page:
+            answer.MergeFrom(one)
+        return answer
 
 
 def _packed(raw: bytes, *, what: str, most: int) -> Sequence[Digest]:

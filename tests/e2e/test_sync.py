@@ -280,6 +280,37 @@ def test_history_and_trash_bring_things_back(new_device: NewDevice) -> None:
     assert file.read_text() == "first"
 
 
+def test_a_file_comes_back_though_its_directories_are_in_the_trash(new_device: NewDevice, tmp_path: Path) -> None:
+    one = new_device("one")
+    source = tmp_path / "f"
+    for text in ("first", "second"):
+        source.write_text(text)
+        one.run("mkdir", "p") if text == "first" else None
+        one.run("mkdir", "p/q") if text == "first" else None
+        one.run("put", str(source), "p/q/f")
+    one.run("put", str(source), "p/beside")
+    one.run("rm", "p/q/f")
+    one.run("rm", "-r", "p")
+    trash = json.loads(one.run("trash", "--json"))["nodes"]
+    assert [node["path"] for node in trash] == ["p", "p/q/f"]
+    assert {line.split()[-1] for line in one.run("trash").splitlines()} == {"p", "p/q/f"}
+    assert len(json.loads(one.run("log", "personal:p/q/f", "--json"))["versions"]) == 2
+    one.run("restore", "personal:p/q/f", "--version", "3", expect=1)
+    assert one.run("restore", "personal:p/q/f", "--version", "1").endswith("of p/q/f, out of the trash\n")
+    assert one.run("get", "p/q/f", "-") == "first"
+    assert [node["name"] for node in json.loads(one.run("ls", "p", "--json"))["nodes"]] == ["q"]
+    one.run("rm", "p/q/f")
+    one.run("put", str(source), "p/q/f")
+    assert one.run("trash", "restore", "p/q/f") == "p/q/f is back as p/q/f (2)\n"
+    one.run("rm", "p/q/f")
+    one.run("rm", "p/q/f (2)")
+    one.run("trash", "restore", "p/q/g", expect=1)
+    assert one.run("trash", "restore", "p/q/f (2)", "--to", "new/place") == "p/q/f (2) is back as new/place\n"
+    assert one.run("trash", "restore", "p/q/f", "--to", "new") == "p/q/f is back as new/f\n"
+    with one.start("trash", "restore", "p", "--to", "a/../b") as child:
+        assert "cannot be a name" in child.communicate()[1]
+
+
 def test_files_without_a_synced_folder(new_device: NewDevice, tmp_path: Path) -> None:
     one = new_device("one")
     source = tmp_path / "source.txt"

@@ -16,17 +16,22 @@ import { complain } from "../toasts.js";
 import { words } from "../words.js";
 import { blank, failure } from "./blank.js";
 
-/** @import {Node} from "../api.js" */
+/** @import {Located, Node} from "../api.js" */
 /** @import {Place, View} from "../router.js" */
 
 const RUNG_MS = 300;
+
+/** Where something was. @param {Located} node */
+function folderOf({ path }) {
+  return path.split("/").slice(0, -1).join(" / ") || "Top";
+}
 
 /** @param {Place} place @returns {View} */
 export function trashView({ params: { space } }) {
   const editable = session.mayChange(space);
   const stop = new AbortController();
   const { signal } = stop;
-  /** @type {Node[]} */
+  /** @type {Located[]} */
   let nodes = [];
   const list = new FileList({
     label: "Trash",
@@ -34,8 +39,9 @@ export function trashView({ params: { space } }) {
       {
         id: "name",
         title: "Name",
-        cell: (node) => nameCell(node, { href: null, below: ["Deleted ", time(node.deleted_at_ms)] }),
+        cell: (node) => nameCell(node, { href: null, below: [folderOf(node), " · deleted ", time(node.deleted_at_ms)] }),
       },
+      { id: "place", title: "Folder", cell: folderOf },
       { id: "changed", title: "Deleted", cell: (node) => time(node.deleted_at_ms) },
       { id: "size", title: "Size", cell: sizeText },
     ],
@@ -74,7 +80,7 @@ export function trashView({ params: { space } }) {
 
   async function load() {
     try {
-      /** @type {Node[]} */
+      /** @type {Located[]} */
       const found = [];
       for await (const page of pages(at`/v1/spaces/${space}/trash?page_size=1000`, { signal })) found.push(...page.nodes);
       nodes = found;
@@ -87,8 +93,10 @@ export function trashView({ params: { space } }) {
   /** @param {Node[]} told */
   function take(told) {
     const ids = new Set(told.map(({ id }) => id));
-    nodes = [...nodes.filter(({ id }) => !ids.has(id)), ...told.filter((node) => node.deleted_at_ms)];
+    nodes = nodes.filter(({ id }) => !ids.has(id));
     show();
+    // Where something was is known by the service.
+    if (told.some((node) => node.deleted_at_ms)) again();
   }
 
   function show() {

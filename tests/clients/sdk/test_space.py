@@ -239,15 +239,16 @@ def test_restores(metadata: Metadata, space: Space) -> None:
         seq=5, result=result_to_wire(result)
     )
     metadata.answers["RestoreNode"] = lambda request: metadata_pb2.RestoreNodeResponse(
-        seq=6, result=result_to_wire(result)
+        seq=6, result=result_to_wire(result), path="a/b"
     )
     assert space.restore_version(node(1).id, 2, 4, REQUEST) == (5, result)
-    assert space.restore_node(node(1).id, REQUEST, parent=node(2).id, name="new") == (6, result)
-    space.restore_node(node(1).id, REQUEST)
+    assert space.restore_node(node(1).id, REQUEST, name="new") == (result, "a/b")
+    space.restore_node(node(1).id, REQUEST, path="a/b")
     first, second, third = metadata.asked
     assert (first.node, first.version, first.base_version, first.request_id) == (node(1).id, 2, 4, REQUEST)
-    assert (second.node, second.parent, second.name) == (node(1).id, node(2).id, "new")
-    assert (third.parent, third.name) == (b"", "")
+    assert (second.node, second.parent, second.name) == (node(1).id, b"", "new")
+    assert (second.make_way, second.HasField("path")) == (True, False)
+    assert (third.name, third.path) == ("", "a/b")
 
 
 def test_a_node_by_id_or_path(metadata: Metadata, space: Space) -> None:
@@ -282,7 +283,8 @@ def test_listings_are_read_page_by_page(metadata: Metadata, space: Space) -> Non
     metadata.answers.update(ListNodes=list_nodes, ListVersions=list_versions, ListTrash=list_trash)
     assert list(space.list_nodes(node(5).id)) == [node(0), node(1), node(2)]
     assert [version.number for version in space.versions(node(5).id)] == [0, 1, 2]
-    assert list(space.trash()) == [node(0), node(1), node(2)]
+    assert [one.node for one in space.trash()] == [node(0), node(1), node(2)]
+    assert next(space.trash()).path == node(0).name  # of a service that tells no paths
     assert metadata.asked[0].parent == node(5).id
     nodes = space.list_nodes()
     before = len(metadata.asked)

@@ -75,11 +75,39 @@ def test_a_node_is_deleted_and_restored(ann: Person):
     (thrown,) = ann.done("GET", f"{ann.top}/trash")["nodes"]
     assert (thrown["name"], thrown["deleted_at_ms"] > 0) == ("docs", True)
     ann.folder("docs")
-    ann.ask("POST", f"{ann.top}/trash/{docs['id']}/restore", {}).refused(409, "NAME_TAKEN")
+    ann.ask("POST", f"{ann.top}/trash/{docs['id']}/restore", {"name": "docs"}).refused(409, "NAME_TAKEN")
     back = ann.done("POST", f"{ann.top}/trash/{docs['id']}/restore", {"name": "old docs"})
-    assert back["name"] == "old docs"
+    assert (back["name"], back["path"]) == ("old docs", "old docs")
     assert ann.children(docs["id"]) == ["a"]
+    ann.done("DELETE", f"{ann.top}/nodes/{docs['id']}", status=204)
+    ann.folder("old docs")
+    # A name that is not asked for gives way.
+    assert ann.done("POST", f"{ann.top}/trash/{docs['id']}/restore", {})["path"] == "old docs (2)"
     ann.ask("POST", f"{ann.top}/trash/{docs['id']}/restore", {}).refused(409, "NOT_DELETED")
+
+
+def test_what_is_deleted_comes_back_though_its_folders_are_gone(ann: Person):
+    outer = ann.folder("p")
+    inner = ann.folder("q", outer["id"])
+    node = ann.file("f.txt", b"1", inner["id"])
+    ann.update(node, b"2")
+    for gone in (node, outer):
+        ann.done("DELETE", f"{ann.top}/nodes/{gone['id']}", status=204)
+    found = {one["id"]: one["path"] for one in ann.done("GET", f"{ann.top}/trash")["nodes"]}
+    assert found == {outer["id"]: "p", node["id"]: "p/q/f.txt"}
+    at = f"{ann.top}/nodes/{node['id']}/versions"
+    ann.ask("POST", f"{at}/3/restore").refused(404, "NO_SUCH_VERSION")
+    # A version of what is in the trash takes it out.
+    first, again = (ann.done("POST", f"{at}/1/restore", idempotency_key="v") for _ in range(2))
+    assert (first["id"], first["version"]) == (node["id"], 3)
+    assert again == first
+    assert ann.ask("GET", f"{ann.top}/content/p/q/f.txt").body == b"1"
+    ann.done("DELETE", f"{ann.top}/nodes/{node['id']}", status=204)
+    there = ann.done("POST", f"{ann.top}/trash/{node['id']}/restore", {"path": "kept/f"})
+    assert (there["name"], there["path"]) == ("f", "kept/f")
+    both = {"path": "kept/f", "name": "f"}
+    ann.ask("POST", f"{ann.top}/trash/{outer['id']}/restore", both).refused(400, "INVALID_ARGUMENT")
+    ann.ask("POST", f"{ann.top}/trash/{outer['id']}/restore", {"path": "a/../b"}).refused(400, "INVALID_ARGUMENT")
 
 
 def test_a_repeated_request_is_done_once_and_answered_the_same(ann: Person):

@@ -54,12 +54,13 @@ def is_live(nodes: dict[NodeId, Node], node: Node | None) -> bool:
     return False
 
 
-def live_paths(nodes: dict[NodeId, Node]) -> dict[str, Node]:
-    def path(node: Node) -> str:
-        return node.name if node.parent == ROOT else f"{path(nodes[node.parent])}/{node.name}"
+def path_in(nodes: dict[NodeId, Node], node: Node) -> str:
+    return node.name if node.parent == ROOT else f"{path_in(nodes, nodes[node.parent])}/{node.name}"
 
+
+def live_paths(nodes: dict[NodeId, Node]) -> dict[str, Node]:
     live = [node for node in nodes.values() if is_live(nodes, node)]
-    paths = {path(node): node for node in live}
+    paths = {path_in(nodes, node): node for node in live}
     assert len(paths) == len(live), "two live nodes have one name"
     return paths
 
@@ -243,9 +244,11 @@ class Story:
     async def check_reads_of(self, process: Process) -> None:
         nodes = replay(entries(self.world))
         async with process.spaces.use(SPACE) as live:
-            assert (await reads.list_trash(live.view, after=None, limit=1000))[0] == sorted(
+            trash, _ = await reads.list_trash(live.view, after=None, limit=1000)
+            assert [one.node for one in trash] == sorted(
                 (node for node in nodes.values() if node.deleted_at_ms), key=lambda node: node.id
             )
+            assert [one.path for one in trash] == [path_in(nodes, one.node) for one in trash]
             for parent in [ROOT, *(n.id for n in nodes.values() if n.kind is NodeKind.DIRECTORY and is_live(nodes, n))]:
                 names: list[Node] = []
                 after: str | None = ""

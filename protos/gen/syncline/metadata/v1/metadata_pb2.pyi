@@ -661,16 +661,26 @@ class RestoreNodeRequest(_message.Message):
     NODE_FIELD_NUMBER: _builtins.int
     PARENT_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    MAKE_WAY_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """The space."""
     request_id: _builtins.bytes
     """16 random bytes."""
     node: _builtins.bytes
-    """A node of the trash."""
+    """A node of the trash, or below one."""
     parent: _builtins.bytes
     """Where to put it; empty: where it was."""
     name: _builtins.str
     """What to call it; empty: as it was called."""
+    make_way: _builtins.bool
+    """Whether to make what is missing of the way to it: directories that were deleted, or that something else has taken the name
+    of, come anew, without what else was in them. A name that is not asked for here gives way to a free one if it is taken.
+    """
+    path: _builtins.str
+    """Where to put it, in place of parent and name, as a path from the root whose directories are made where they are missing:
+    into a directory that is there under its own name, which gives way as for make_way; else under the last name of the path.
+    """
     def __init__(
         self,
         *,
@@ -679,12 +689,16 @@ class RestoreNodeRequest(_message.Message):
         node: _builtins.bytes = ...,
         parent: _builtins.bytes = ...,
         name: _builtins.str = ...,
+        make_way: _builtins.bool = ...,
+        path: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "path", b"path"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "node", b"node", "parent", b"parent", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_path", b"_path", "make_way", b"make_way", "name", b"name", "node", b"node", "parent", b"parent", "path", b"path", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__path: _TypeAlias = _typing.Literal["path"]  # noqa: Y015
+    _WhichOneofArgType__path: _TypeAlias = _typing.Literal["_path", b"_path"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__path) -> _WhichOneofReturnType__path | None: ...
 
 Global___RestoreNodeRequest: _TypeAlias = RestoreNodeRequest  # noqa: Y015
 
@@ -696,21 +710,25 @@ class RestoreNodeResponse(_message.Message):
 
     SEQ_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    PATH_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """The entry."""
+    path: _builtins.str
+    """Where it is now, as a path from the root; empty if it is not there."""
     @_builtins.property
     def result(self) -> _journal_pb2.MutationResult:
-        """ACCEPTED, NODE_NOT_FOUND, NOT_DELETED, PARENT_NOT_FOUND, NAME_TAKEN, NAME_INVALID, CYCLE."""
+        """ACCEPTED, NODE_NOT_FOUND, NOT_DELETED, PARENT_NOT_FOUND, NAME_TAKEN, NAME_INVALID."""
 
     def __init__(
         self,
         *,
         seq: _builtins.int = ...,
         result: _journal_pb2.MutationResult | None = ...,
+        path: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["result", b"result", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path", "result", b"result", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1196,21 +1214,27 @@ class ListTrashResponse(_message.Message):
 
     NODES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_journal_pb2.Node]:
         """By id."""
 
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Where each node was, as a path from the root, by what the directories above it are called now, deleted or not."""
+
     def __init__(
         self,
         *,
         nodes: _abc.Iterable[_journal_pb2.Node] | None = ...,
         next_page_token: _builtins.str = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "nodes", b"nodes", "paths", b"paths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

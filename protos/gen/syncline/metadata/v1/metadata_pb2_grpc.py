@@ -193,7 +193,8 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RestoreNode(self, request, context):
-        """Brings a deleted node back, with all that was below it. Request ids as in CommitChanges.
+        """Brings a deleted node back, with all that was below it: one of the trash, or one that was deleted with a directory above it.
+        Request ids as in CommitChanges. INVALID_ARGUMENT for a path that breaks a rule.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,7 +70,9 @@ class MetadataServiceStub:
     RestoreVersion: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RestoreVersionRequest, _metadata_pb2.RestoreVersionResponse]
     """Brings an older version's content back as a new version. Request ids as in CommitChanges."""
     RestoreNode: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RestoreNodeRequest, _metadata_pb2.RestoreNodeResponse]
-    """Brings a deleted node back, with all that was below it. Request ids as in CommitChanges."""
+    """Brings a deleted node back, with all that was below it: one of the trash, or one that was deleted with a directory above it.
+    Request ids as in CommitChanges. INVALID_ARGUMENT for a path that breaks a rule.
+    """
     ListChanges: _grpc.UnaryStreamMultiCallable[_metadata_pb2.ListChangesRequest, _metadata_pb2.ListChangesResponse]
     """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
     The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
@@ -148,7 +150,9 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     RestoreVersion: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RestoreVersionRequest, _metadata_pb2.RestoreVersionResponse]  # type: ignore[assignment]
     """Brings an older version's content back as a new version. Request ids as in CommitChanges."""
     RestoreNode: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RestoreNodeRequest, _metadata_pb2.RestoreNodeResponse]  # type: ignore[assignment]
-    """Brings a deleted node back, with all that was below it. Request ids as in CommitChanges."""
+    """Brings a deleted node back, with all that was below it: one of the trash, or one that was deleted with a directory above it.
+    Request ids as in CommitChanges. INVALID_ARGUMENT for a path that breaks a rule.
+    """
     ListChanges: _aio.UnaryStreamMultiCallable[_metadata_pb2.ListChangesRequest, _metadata_pb2.ListChangesResponse]  # type: ignore[assignment]
     """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
     The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
@@ -259,7 +263,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.RestoreNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.RestoreNodeResponse, _abc.Awaitable[_metadata_pb2.RestoreNodeResponse]]:
-        """Brings a deleted node back, with all that was below it. Request ids as in CommitChanges."""
+        """Brings a deleted node back, with all that was below it: one of the trash, or one that was deleted with a directory above it.
+        Request ids as in CommitChanges. INVALID_ARGUMENT for a path that breaks a rule.
+        """
 
     @_abc_1.abstractmethod
     def ListChanges(

@@ -1,0 +1,138 @@
+"""The way back of what is in the trash, whatever became of the directories that it was in.
+
+Of a directory that was deleted too, only a new one of its name comes back: what else was in it stays in the trash. A
+directory that has taken its name and place meanwhile is used as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import count
+from typing import Final
+
+from core.errors import InvalidArgument
+from core.identifiers import ROOT, NodeId, RequestId, created_node_id
+from core.names import name_problem, with_mark
+from core.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeKind, RestoreNode, Result, Verdict
+from services.metadata.commit import Answer
+from services.metadata.reads import Reader, settled
+from services.metadata.view import SpaceView
+
+_WAYS: Final = 5
+"""How often a way is looked for that others change at the same time."""
+_TRIED: Final = 100
+"""Free names that are looked for; then a part of the node's id makes one."""
+
+
+async def way_back(
+    view: SpaceView, want: RestoreNode, *, request: RequestId, path: Sequence[str] | None = None
+) -> tuple[Mutation, ...]:
+    """What brings a node back: the directories that its way lacks, then itself; to be committed by `request`.
+
+    With `path`, the names of one, it goes there: into a directory that is there under its own name, else under the
+    last of the names. A name that is not asked for by `want.name` or `path` gives way to a free one where it is taken.
+    InvalidArgument for a way that is too long.
+    """
+
+    def answer(reader: Reader) -> tuple[Mutation, ...]:
+        node = reader.node(want.node)
+        if node is None or reader.live(node):
+            return (want,)  # which is refused
+        if want.name and name_problem(want.name):
+            return (RestoreNode(node.id, ROOT, want.name),)  # which is refused too, before anything is made
+        way = _Way(reader, view, request)
+        name = want.name
+        if path is not None:
+            if path and way.directory(ROOT, path) is None:
+                way.enter(ROOT, path[:-1])
+                name = path[-1]
+            else:
+                way.enter(ROOT, path)
+        elif want.parent is not None:
+            way.enter(want.parent, ())
+        else:
+            way.enter(*_lost(reader, node))
+        name = name or way.free_name(node.name, node.id)
+        return (*way.made, RestoreNode(node.id, way.at, name))
+
+    return await settled(view, answer)
+
+
+async def brought_back(
+    plan: Callable[[], Awaitable[tuple[Mutation, ...]]], commit: Callable[[tuple[Mutation, ...]], Awaitable[Answer]]
+) -> tuple[Answer, Result]:
+    """What became of a node that `plan` finds a way for, which others may change until it is committed."""
+    tried: tuple[Mutation, ...] = ()
+    for _ in range(_WAYS):
+        mutations = await plan()
+        if mutations == tried:
+            break
+        tried, answer = mutations, await commit(mutations)
+        refused = [result for result in answer.results if result.verdict is not Verdict.ACCEPTED]
+        if len(refused) < len(answer.results):
+            break
+    return answer, (refused or answer.results)[0 if refused else -1]
+
+
+class _Way:
+    """A walk down from a live directory that makes what is missing."""
+
+    def __init__(self, reader: Reader, view: SpaceView, request: RequestId) -> None:
+        self._reader = reader
+        self._view = view
+        self._request = request
+        self.at = ROOT
+        self.made: list[CreateNode] = []
+
+    def directory(self, start: NodeId, names: Sequence[str]) -> NodeId | None:
+        """The live directory at this path."""
+        for name in names:
+            found = self._child(start, name)
+            if found is None or found.kind is not NodeKind.DIRECTORY:
+                return None
+            start = found.id
+        return start
+
+    def enter(self, start: NodeId, names: Sequence[str]) -> None:
+        """Go there. What is no directory but has the name of one keeps it, and the new one gets a free name."""
+        self.at = start
+        for name in names:
+            found = None if self.made else self._child(self.at, name)
+            if found is not None and found.kind is NodeKind.DIRECTORY:
+                self.at = found.id
+                continue
+            if len(self.made) + 1 >= MAX_MUTATIONS:
+                raise InvalidArgument("the way to where it was is too long; give a path")
+            made = created_node_id(self._view.space, self._request, len(self.made))
+            self.made.append(CreateNode(self.at, self.free_name(name, made), NodeKind.DIRECTORY))
+            self.at = made
+
+    def free_name(self, name: str, node: NodeId) -> str:
+        """The name, or one like it that nothing has in the directory."""
+        if self.made and self.at == created_node_id(self._view.space, self._request, len(self.made) - 1):
+            return name
+        return next(one for one in _like(name, node) if self._child(self.at, one) is None)
+
+    def _child(self, parent: NodeId, name: str) -> Node | None:
+        if name_problem(name):
+            return None
+        held = self._reader.child(parent, name)
+        return self._reader.node(held) if held is not None else None
+
+
+def _lost(reader: Reader, node: Node) -> tuple[NodeId, list[str]]:
+    """The nearest directory above a node that is live, and the names of those between that are not."""
+    names: list[str] = []
+    above = reader.node(node.parent) if node.parent != ROOT else None
+    while above is not None and not reader.live(above):
+        names.append(above.name)
+        if above.parent == ROOT:
+            return ROOT, names[::-1]
+        above = reader.node(above.parent)
+    return (above.id if above is not None else ROOT), names[::-1]
+
+
+def _like(name: str, node: NodeId) -> Iterator[str]:
+    yield name
+    for number in count(2):
+        yield with_mark(name, f"({number})" if number < _TRIED else f"({node.hex()} {number})")
