@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("check_versions", "transfer", "download", "memory", "watch", "idle", "trace", "load")
+BENCHMARKS = ("check_versions", "transfer", "durability", "download", "memory", "watch", "idle", "trace", "load")
 
 
 def main(names: list[str]) -> int:

@@ -3,6 +3,9 @@
 child       starts a program that ends when its parent does
 supervisor  keeps children running, and stops them in order
 embedded    the process that emulates AWS
+writethrough what it holds, written to the storage before it is acknowledged
+storage     a database, and the bytes of objects, with nothing lost at a kill
+backup      all of it in one file, and back
 emulator    starts it, and tells how to reach it
 deploy      creates our resources there, from the template that production uses
 credentials hands each service the credentials of its own role

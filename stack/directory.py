@@ -25,6 +25,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from stack.emulator import Credentials
 from stack.errors import DataDirectoryInUse, StackError
 
+RESTORING: Final = "restoring"
+"""A file that is there while a backup is being restored into the directory."""
+
 _PRIVATE_DIRECTORY: Final = 0o700
 _PRIVATE_FILE: Final = 0o600
 
@@ -59,6 +62,8 @@ class DataDirectory:
 @contextmanager
 def data_directory(path: Path) -> Iterator[DataDirectory]:
     """Make `path` if need be, lock it and fill in what is missing; DataDirectoryInUse if it is locked already."""
+    if (path / RESTORING).exists():
+        raise StackError(f"{path} holds half of a restored backup; empty it and restore that again")
     try:
         path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import importlib
 import json
 import os
@@ -155,7 +156,10 @@ def _read_back(directory: Path, emulator: Any, earlier: Path | None) -> Storage:
         shutil.rmtree(earlier)
         sys.stderr.write("took over the state that an earlier version of Syncline saved\n")
         return storage
+    gc.disable()  # it would look through all that is read, again and again, and find no rubbish
     found = emulation.read_back()
+    gc.freeze()
+    gc.enable()
     if found.rows:
         log = storage.log_bytes
         others = found.rows - found.items - found.objects

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from stack.wal import transactions_beyond
+from stack.wal import unreadable_transactions
 
 STORAGE: Final = "SYNCLINE_EMBEDDED_STORAGE"
 """The variable that says in which directory everything is kept; without it, all is in memory only."""
@@ -33,6 +34,8 @@ DAMAGED: Final = 3
 
 DATABASE: Final = "state.db"
 OBJECTS: Final = "objects"
+OBJECT_ROWS: Final = "s3.objects"
+"""The store whose rows name files of bytes, as `record.body_file`."""
 FORMAT: Final = 1
 
 RESERVE_BYTES: Final = 32 * 1024 * 1024
@@ -83,12 +86,10 @@ class Storage:
         """Open it, and make it if it is not there. Raises StorageDamaged."""
         self.directory = directory
         self._objects = directory / OBJECTS
-        for shard in range(256):
-            (self._objects / f"{shard:02x}").mkdir(mode=0o700, parents=True, exist_ok=True)
-        _sync_directory(self._objects)
+        self._objects.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database, self.log_bytes = _open(directory / DATABASE)
         """Of the log that was carried over; 0 after a clean stop."""
-        _sync_directory(directory)
+        sync_directory(directory)
         self._lock = threading.Lock()
         self._pending = _Batch()
         self._writing: dict[str, Future[Path]] = {}
@@ -104,7 +105,7 @@ class Storage:
         """(store, key, value) of all rows, by store. Raises StorageDamaged."""
         try:
             for store, key, value, crc in self._database.execute("SELECT store, key, value, crc32 FROM rows"):
-                if zlib.crc32(value) != crc:
+                if not isinstance(value, bytes) or zlib.crc32(value) != crc:
                     raise StorageDamaged(f"{self._place}: the row {key} of {store} is damaged; {_ADVICE}")
                 yield store, key, value
         except sqlite3.DatabaseError as error:
@@ -228,8 +229,9 @@ class Storage:
 
     def _commit(self, batch: _Batch) -> None:
         try:
-            for shard in {body.result().parent for body in batch.bodies}:
-                _sync_directory(shard)
+            if shards := {body.result().parent for body in batch.bodies}:
+                for directory in (*shards, self._objects):
+                    sync_directory(directory)
             with self._database:
                 self._database.execute("BEGIN")
                 for store, key, value in batch.changes:
@@ -246,12 +248,23 @@ class Storage:
                 (self.directory / name).unlink()
 
 
-_ADVICE: Final = "restore a backup: syncline backup restore --help"
+_ADVICE: Final = "restore a backup: syncline restore-backup --help"
+
+
+def bodies_of(store: str, value: bytes) -> list[str]:
+    """The files of bytes that a row names."""
+    if store != OBJECT_ROWS:
+        return []
+    record = json.loads(value).get("record")
+    return [] if record is None else [record["body_file"]]
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:
     log = path.with_name(f"{path.name}-wal")
     log_bytes = log.stat().st_size if log.exists() else 0
+    # Before SQLite sees it, which would drop what it cannot read.
+    if (unreadable := unreadable_transactions(log)) > 1:
+        raise StorageDamaged(f"{log} is damaged: {unreadable} transactions in it cannot be read; {_ADVICE}")
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     # Transactions begin and end where this module says so; used by the committing thread once it is open.
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -261,17 +274,12 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
         database.execute("PRAGMA synchronous = FULL")  # the log is on disk before a transaction counts
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * _PAGE_BYTES}")
+        # Begun anew: the next transaction would be written over a torn one, whose end would look like damage.
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        # Carried over as far as it is whole; frames beyond that were never acknowledged, or are damaged.
-        lost = transactions_beyond(log, database) if log_bytes else 0
     except sqlite3.DatabaseError as error:
         database.close()
         raise StorageDamaged(f"{path} is damaged ({error}); {_ADVICE}") from None
-    if lost > 1:
-        database.close()
-        raise StorageDamaged(
-            f"{log} is damaged in the middle: {lost} transactions after that place cannot be read; {_ADVICE}"
-        )
     if version > FORMAT:
         database.close()
         raise StorageDamaged(f"{path} was written by a newer Syncline (format {version}); install that one again")
@@ -281,6 +289,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
 
 
 def _write(path: Path, body: bytes) -> Path:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         left = memoryview(body)
@@ -290,7 +299,7 @@ def _write(path: Path, body: bytes) -> Path:
     return path
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -1,55 +1,62 @@
-"""What a write-ahead log of SQLite holds beyond the place up to which SQLite can read it.
+"""Whether a write-ahead log of SQLite is whole, torn at its end, or damaged before that.
 
 SQLite takes a log as far as its checksums hold and says nothing of the rest. The last transaction may rightly be torn:
 it was being written when the machine stopped. One that another follows was on disk before, as the other began only
-after it was; so if two or more lie beyond that place, the log was damaged. The format is at
+after it was; so if two or more lie beyond the place where the checksums end, the log was damaged. The format is at
 sqlite.org/fileformat2.html#walformat.
 """
 
 from __future__ import annotations
 
-import sqlite3
 import struct
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
-_MAGIC: Final = (0x377F0682, 0x377F0683)
+_BIG_ENDIAN: Final = 1
+_MAGIC: Final = 0x377F0682
+"""Of logs whose checksums are of little-endian words; `_BIG_ENDIAN` is added for the others."""
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
+_SUMMED: Final = 8
+"""Of the head of a frame, so many bytes belong to the checksum."""
+_WORD: Final = 0xFFFFFFFF
 
 
-def transactions_beyond(log: Path, database: sqlite3.Connection) -> int:
-    """How many transactions, whole or not, lie in `log` beyond what SQLite reads of it; then begin the log anew.
-
-    `database` is the log's, opened and not used yet.
-    """
-    # Which frames are whole is told by a checkpoint: their number, from the first one on.
-    busy, whole, _ = database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    beyond = 0 if busy else sum(1 for frame in _ends(log) if frame > whole)
-    if beyond <= 1:
-        # New transactions would be written over the torn one and leave its end in place: that would look like damage.
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    return beyond
-
-
-def _ends(log: Path) -> Iterator[int]:
-    """The numbers of the frames that end a transaction, from 1 on."""
+def unreadable_transactions(log: Path) -> int:
+    """How many transactions, whole or not, lie in `log` beyond the place up to which SQLite can read it."""
+    if not log.exists():
+        return 0
     with log.open("rb") as file:
-        head = file.read(_HEADER.size)
-        if len(head) < _HEADER.size:
-            return
-        magic, _, page_bytes, _, salt1, salt2, _, _ = _HEADER.unpack(head)
-        if magic not in _MAGIC:
-            # The header is never torn, as it is smaller than a sector. Without it no frame can be read.
-            frames = (log.stat().st_size - _HEADER.size) // _FRAME.size
-            yield from range(1, frames)
-            return
-        number = 0
-        while len(frame := file.read(_FRAME.size)) == _FRAME.size:
-            number += 1
-            _, pages_after, *salts, _, _ = _FRAME.unpack(frame)
-            # Frames with other salts are left from before the log was last begun anew.
-            if salts == [salt1, salt2] and pages_after:
-                yield number
-            file.seek(page_bytes, 1)
+        return _unreadable(file, log.stat().st_size)
+
+
+def _unreadable(file: IO[bytes], size: int) -> int:
+    head = file.read(_HEADER.size)
+    if len(head) < _HEADER.size:
+        return 0
+    magic, _, page_bytes, _, salt1, salt2, *expected = _HEADER.unpack(head)
+    order = ">" if magic & _BIG_ENDIAN else "<"
+    if magic & ~_BIG_ENDIAN != _MAGIC or list(sums := _checksum(head[:-8], (0, 0), order)) != expected:
+        # The header is never torn, as it is smaller than a sector. Without it no frame can be read.
+        return (size - _HEADER.size) // _FRAME.size
+    readable, unreadable = True, 0
+    while len(head := file.read(_FRAME.size)) == _FRAME.size:
+        page = file.read(page_bytes)
+        _, pages_after, *salts, _, _ = _FRAME.unpack(head)
+        if readable:
+            sums = _checksum(page, _checksum(head[:_SUMMED], sums, order), order)
+            readable = salts == [salt1, salt2] and list(sums) == list(_FRAME.unpack(head)[4:])
+        # Frames with other salts are left from before the log was last begun anew.
+        if not readable and pages_after and salts == [salt1, salt2]:
+            unreadable += 1
+    return unreadable
+
+
+def _checksum(data: bytes, before: tuple[int, int], order: str) -> tuple[int, int]:
+    """SQLite's, of whole pairs of words, continued from `before`."""
+    first, second = before
+    words = struct.unpack(f"{order}{len(data) // 8 * 2}I", data[: len(data) // 8 * 8])
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & _WORD
+        second = (second + odd + first) & _WORD
+    return first, second

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stack.storage import Storage, StorageDamaged
+from stack.storage import OBJECT_ROWS, Storage, StorageDamaged
 
 SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "ses_v2", "sns", "sqs", "sts")
 MAILS_KEPT: Final = 1000
@@ -50,7 +50,6 @@ _LARGE: Final[Mapping[str, frozenset[str]]] = {
 
 _ITEMS: Final = "dynamodb.items"
 _TOKENS: Final = "dynamodb.tokens"
-_OBJECTS: Final = "s3.objects"
 _MESSAGES: Final = "sqs.messages"
 _MAILS: Final = "ses.mails"
 _SESSIONS: Final = "sts.sessions"
@@ -107,7 +106,7 @@ class WriteThrough:
             if store.startswith(_ITEMS):
                 items.setdefault(store, []).append(json.loads(value))
                 item_count += 1
-            elif store in {_TOKENS, _OBJECTS, _MESSAGES, _MAILS, _SESSIONS}:
+            elif store in {_TOKENS, OBJECT_ROWS, _MESSAGES, _MAILS, _SESSIONS}:
                 rest.setdefault(store, []).append((key, self._decoded(value)))
             else:
                 small.setdefault(store, {})[key] = self._decoded(value)
@@ -116,7 +115,7 @@ class WriteThrough:
         self._restore_items(items)
         for token, entry in rest.get(_TOKENS, []):
             self._restore_token(token, entry)
-        self._restore_objects(rest.get(_OBJECTS, []))
+        self._restore_objects(rest.get(OBJECT_ROWS, []))
         self._restore_messages(rest.get(_MESSAGES, []))
         self._restore_mails(rest.get(_MAILS, []))
         for key, session in rest.get(_SESSIONS, []):
@@ -171,7 +170,7 @@ class WriteThrough:
             account, bucket_name, key = json.loads(row)
             bucket = s3._buckets._data.get((account, bucket_name))
             if bucket is None:
-                self._storage.delete(_OBJECTS, row)
+                self._storage.delete(OBJECT_ROWS, row)
                 continue
             if meta.get("is_delete_marker"):
                 s3._load_persisted_delete_marker(account, bucket, bucket_name, key, meta)
@@ -180,7 +179,7 @@ class WriteThrough:
             if not (self._storage.directory / record["body_file"]).is_file():
                 raise StorageDamaged(
                     f"{self._storage.directory}: the bytes of the object {bucket_name}/{key} "
-                    f"({record['body_file']}) are missing; restore a backup: syncline backup restore --help"
+                    f"({record['body_file']}) are missing; restore a backup: syncline restore-backup --help"
                 )
             self._bodies[row] = record["body_file"]
             bucket["objects"][key] = {**record, "body": None}
@@ -284,7 +283,7 @@ class WriteThrough:
                 "last_modified": marker.get("last_modified", ""),
                 **s3._key_history_meta(bucket, key),
             }
-            self._storage.put(_OBJECTS, self._object_key(bucket, key), self._encoded(meta))
+            self._storage.put(OBJECT_ROWS, self._object_key(bucket, key), self._encoded(meta))
 
         s3._read_body = read_body
         s3._persist_object = self._write_object
@@ -309,12 +308,12 @@ class WriteThrough:
             "record": {name: value for name, value in record.items() if name != "body"},
             **self._s3._key_history_meta(bucket, key),
         }
-        self._storage.put(_OBJECTS, row, self._encoded(meta))
+        self._storage.put(OBJECT_ROWS, row, self._encoded(meta))
         record["body"] = None
 
     def _delete_object(self, bucket: str, key: str) -> None:
         row = self._object_key(bucket, key)
-        self._storage.delete(_OBJECTS, row)
+        self._storage.delete(OBJECT_ROWS, row)
         if (name := self._bodies.pop(row, None)) is not None:
             self._storage.discard_body(name)
 

@@ -33,7 +33,7 @@ FAMILIES: Final = {
     "clients.cli.sync_commands": ("sync", "check", "status"),
     "clients.cli.files": ("ls", "get", "put", "mkdir", "mv", "rm"),
     "clients.cli.history": ("log", "restore", "trash"),
-    "clients.cli.system": ("up",),
+    "clients.cli.system": ("up", "backup", "restore-backup"),
 }
 SUMMARIES: Final = {
     "signup": "Make an account and sign this device in.",
@@ -60,6 +60,8 @@ SUMMARIES: Final = {
     "restore": "Bring an older version of a file back.",
     "trash": "List what was deleted, or bring it back.",
     "up": "Run the whole system on this machine.",
+    "backup": "Copy all that a system on this machine keeps into one file.",
+    "restore-backup": "Make a system's directory of such a file.",
 }
 
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+from clients.cli.output import json_option, print_json, size
+from clients.cli.progress import progress
+
+if TYPE_CHECKING:
+    from stack.backup import Summary
 
 
 @click.command()
@@ -24,13 +35,99 @@ def up(port: int, data: Path | None) -> None:
       syncline up
       syncline up --port 9000 --data ~/syncline-data
     """
-    try:
+    with _server_side():
         from stack.up import main  # noqa: PLC0415 - a client install has no stack
+    raise SystemExit(main(port=port, data=data))
+
+
+@click.command()
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@json_option
+def backup(directory: Path, file: Path, as_json: bool) -> None:
+    """Copy everything that `syncline up --data DIRECTORY` keeps into FILE, while it runs or not.
+
+    FILE is a tar archive with a manifest and checksums, and must not be there yet; `-` is stdout. It holds keys and
+    passwords' digests: only you can read it, keep it so.
+
+    \b
+    Examples:
+      syncline backup ~/syncline-data /mnt/backups/syncline-2026-11-28.tar
+      syncline backup ~/syncline-data - | ssh nas 'cat > syncline.tar'
+    """
+    with _server_side():
+        from stack.backup import back_up  # noqa: PLC0415 - a client install has no stack
+    began = time.monotonic()
+    with _said(), progress() as watched:
+        made = back_up(directory, sys.stdout.buffer if str(file) == "-" else file, watched)
+    if str(file) != "-":
+        _print(made, f"backed up to {file}", began, as_json)
+
+
+@click.command("restore-backup")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@json_option
+def restore_backup(file: Path, directory: Path, as_json: bool) -> None:
+    """Make DIRECTORY, which must be empty or not there, of the backup FILE; `-` is stdin.
+
+    Everything is compared with the checksums of the backup. Devices that have seen newer changes than the backup has
+    keep what they have, and bring it back with their next sync.
+
+    \b
+    Examples:
+      syncline restore-backup /mnt/backups/syncline-2026-11-28.tar ~/syncline-restored
+      syncline up --data ~/syncline-restored
+    """
+    with _server_side():
+        from stack.backup import restore  # noqa: PLC0415 - a client install has no stack
+    began = time.monotonic()
+    with _said(), progress() as watched:
+        found = restore(sys.stdin.buffer if str(file) == "-" else file, directory, watched)
+    _print(found, f"restored to {directory}", began, as_json)
+
+
+def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
+    seconds = round(time.monotonic() - began, 2)
+    if as_json:
+        print_json(
+            {
+                "made": summary.made,
+                "rows": summary.rows,
+                "objects": summary.objects,
+                "bytes": summary.size,
+                "seconds": seconds,
+            }
+        )
+    else:
+        click.echo(
+            f"{what}: {summary.objects:,} objects and {summary.rows:,} rows, {size(summary.size)}, "
+            f"as of {summary.made}, in {seconds:.1f} s"
+        )
+
+
+@contextmanager
+def _server_side() -> Iterator[None]:
+    try:
+        yield
     except ModuleNotFoundError as missing:
         raise click.ClickException(
             f"the server side is not installed ({missing.name} is missing); pip install 'syncline[stack]'"
         ) from None
-    raise SystemExit(main(port=port, data=data))
 
 
-COMMANDS = [up]
+@contextmanager
+def _said() -> Iterator[None]:
+    """Errors of the stack in one line; an interrupted command leaves nothing behind, and says so."""
+    from stack.errors import StackError  # noqa: PLC0415 - a client install has no stack
+
+    try:
+        yield
+    except StackError as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing is left of it", err=True)
+        raise click.exceptions.Exit(130) from None
+
+
+COMMANDS = [up, backup, restore_backup]

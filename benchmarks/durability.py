@@ -1,0 +1,125 @@
+"""What it costs that nothing acknowledged is lost, and how long the system is away after a power cut.
+
+The same files go to two systems of the same run, one of which keeps all in memory but the bytes of objects. Then many
+files go to the durable one, every process of it is killed, and it is started again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+
+from benchmarks.machine import Device, small_files
+from benchmarks.report import Table
+from stack.running import running_stack
+from stack.up import Stack
+
+FILES = int(os.environ.get("SYNCLINE_BENCH_FILES", "10000"))
+MANY_FILES = 10 * FILES
+MANY_BYTES = 64
+ROUNDS = 3
+SETTLE_SECONDS = 3.0
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as temporary:
+        scratch = Path(temporary)
+        compare(scratch)
+        after_a_kill(scratch)
+
+
+def compare(scratch: Path) -> None:
+    """Rounds in turns, so that what else the machine does falls on both."""
+    source = scratch / "source"
+    small_files(source, FILES)
+    with ExitStack() as opened:
+        systems: dict[str, Stack] = {
+            "in memory": opened.enter_context(running_stack(durable=False)),
+            "durable": opened.enter_context(running_stack(data=scratch / "compared")),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in systems}
+        emulator: dict[str, list[float]] = {name: [] for name in systems}
+        for number in range(ROUNDS):
+            for name, stack in systems.items():
+                device = Device(scratch / f"home {name} {number}", source)
+                device.sign("signup", stack.endpoint, f"bench-{number}@example.com")
+                device.create_space("files")
+                time.sleep(SETTLE_SECONDS)
+                process = psutil.Process(stack.pids["aws"])
+                before = sum(process.cpu_times()[:2])
+                seconds[name].append(device.sync("files").seconds)
+                _idle(process)  # the projection goes on in the background
+                emulator[name].append(sum(process.cpu_times()[:2]) - before)
+                shutil.rmtree(source / ".syncline")
+    table = Table("median s", "best s", "CPU s of the embedded AWS")
+    for name in systems:
+        table.row(
+            name,
+            f"{statistics.median(seconds[name]):.2f}",
+            f"{min(seconds[name]):.2f}",
+            f"{statistics.median(emulator[name]):.2f}",
+        )
+    table.row(
+        "ratio",
+        f"{statistics.median(seconds['durable']) / statistics.median(seconds['in memory']):.2f}",
+        f"{min(seconds['durable']) / min(seconds['in memory']):.2f}",
+        f"{statistics.median(emulator['durable']) / statistics.median(emulator['in memory']):.2f}",
+    )
+    table.print(f"{FILES:,} x 4 KiB up, to a durable system and to one that is not")
+
+
+def after_a_kill(scratch: Path) -> None:
+    source, data = scratch / "many", scratch / "killed"
+    small_files(source, MANY_FILES, MANY_BYTES)
+    with _up(data) as up:
+        device = Device(scratch / "home", source)
+        device.sign("signup", _endpoint(up), "bench@example.com")
+        device.create_space("files")
+        device.sync("files")
+        processes = [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]
+        for deed in (signal.SIGSTOP, signal.SIGKILL):
+            for process in processes:
+                process.send_signal(deed)
+    psutil.wait_procs(processes, timeout=30)
+    began = time.monotonic()
+    with _up(data) as up:
+        _endpoint(up)
+        seconds = time.monotonic() - began
+        up.terminate()
+    log = (data / "logs" / "aws.log").read_text().splitlines()
+    table = Table("s")
+    table.row("from start to serving", f"{seconds:.1f}")
+    table.print(f"After kill -9 of everything, with {MANY_FILES:,} files; the embedded AWS {log[0]}")
+
+
+def _idle(process: psutil.Process) -> None:
+    """Return when a process has had next to nothing to do for two seconds."""
+    quiet, before = 0, sum(process.cpu_times()[:2])
+    while quiet < 4:
+        time.sleep(0.5)
+        now = sum(process.cpu_times()[:2])
+        quiet, before = (quiet + 1 if now - before < 0.05 else 0), now
+
+
+def _up(data: Path) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-m", "stack", "--port", "0", "--data", str(data)]
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def _endpoint(up: subprocess.Popen[str]) -> str:
+    assert up.stdout is not None
+    return up.stdout.readline().strip().removeprefix("syncline is up: ")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""A backup is whole or not there, whatever happens while it is made or restored."""
+
+import asyncio
+import io
+import json
+import os
+import stat
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from stack.backup import BackupFailed, back_up, restore
+from stack.directory import RESTORING, data_directory
+from stack.errors import StackError
+from stack.storage import OBJECT_ROWS, Storage
+
+BODIES = 30
+
+
+class Silent:
+    def expect(self, activity: str, *, files: int, size: int) -> None:
+        pass
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        pass
+
+
+class Acting(Silent):
+    """Does something once, when the first file is done."""
+
+    def __init__(self, deed) -> None:
+        self._deed = deed
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        deed, self._deed = self._deed, lambda: None
+        deed()
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def put_object(storage: Storage, key: str, body: bytes) -> str:
+    name = storage.write_body(body)
+    storage.put(OBJECT_ROWS, key, json.dumps({"record": {"body_file": name}}).encode())
+    return name
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A data directory with some objects and rows, after a clean stop."""
+    with data_directory(tmp_path / "data") as made:
+        made.service_secret()
+        made.root_credentials()
+        storage = Storage(made.aws)
+        (made.aws / "tmp").mkdir()
+        for number in range(BODIES):
+            put_object(storage, str(number), os.urandom(3000))
+            storage.put("numbers", str(number), b"%d" % number)
+        storage.commit()
+        storage.close()
+    return tmp_path / "data"
+
+
+def content(directory: Path) -> dict[tuple[str, str], bytes]:
+    """Every row, those of objects with their bytes."""
+    storage = Storage(directory / "aws")
+    try:
+        found = {}
+        for store, key, value in storage.rows():
+            found[store, key] = value
+            if store == OBJECT_ROWS:
+                found[store, key] = (directory / "aws" / json.loads(value)["record"]["body_file"]).read_bytes()
+        return found
+    finally:
+        storage.close()
+
+
+def files(directory: Path) -> list[Path]:
+    return sorted(path.relative_to(directory) for path in directory.rglob("*"))
+
+
+def test_what_is_restored_is_what_was_backed_up(directory: Path, tmp_path: Path) -> None:
+    made = back_up(directory, tmp_path / "backup.tar", Silent())
+    assert (made.rows, made.objects) == (2 * BODIES, BODIES)
+    assert stat.S_IMODE((tmp_path / "backup.tar").stat().st_mode) == 0o600
+    again = tmp_path / "restored"
+    assert restore(tmp_path / "backup.tar", again, Silent()) == made
+    assert content(again) == content(directory)
+    for secret in (directory / "secrets").iterdir():
+        assert (again / "secrets" / secret.name).read_bytes() == secret.read_bytes()
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in (again / "secrets").iterdir()}
+    assert modes == {0o600}
+    assert stat.S_IMODE((again / "secrets").stat().st_mode) == 0o700
+    with data_directory(again):
+        pass
+
+
+def test_a_stream_is_as_good_as_a_file(directory: Path, tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    made = back_up(directory, stream, Silent())
+    stream.seek(0)
+    assert restore(stream, tmp_path / "restored", Silent()) == made
+    assert content(tmp_path / "restored") == content(directory)
+
+
+async def test_a_backup_of_a_system_that_goes_on_is_of_one_moment(directory: Path, tmp_path: Path) -> None:
+    """While it is made, objects it knows of are removed and others come."""
+    storage = Storage(directory / "aws")
+    named = {
+        key: json.loads(value)["record"]["body_file"] for store, key, value in storage.rows() if store == OBJECT_ROWS
+    }
+
+    async def go_on() -> None:
+        for key in ("3", "29"):
+            storage.delete(OBJECT_ROWS, key)
+            storage.discard_body(named[key])
+        put_object(storage, "new", b"came meanwhile")
+        storage.put("numbers", "new", b"1")
+        await storage.durable()
+
+    loop = asyncio.get_running_loop()
+
+    def meanwhile() -> None:
+        asyncio.run_coroutine_threadsafe(go_on(), loop).result(30)
+
+    made = await asyncio.to_thread(back_up, directory, tmp_path / "backup.tar", Acting(meanwhile))
+    storage.close()
+    restore(tmp_path / "backup.tar", tmp_path / "restored", Silent())
+    assert content(tmp_path / "restored") == content(directory)
+    assert made.objects == BODIES - 1
+
+
+def test_an_interrupted_backup_leaves_nothing(directory: Path, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        back_up(directory, tmp_path / "backup.tar", Acting(interrupt))
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("existed", [False, True])
+def test_an_interrupted_restore_leaves_nothing(directory: Path, tmp_path: Path, existed: bool) -> None:
+    back_up(directory, tmp_path / "backup.tar", Silent())
+    if existed:
+        (tmp_path / "restored").mkdir()
+    with pytest.raises(KeyboardInterrupt):
+        restore(tmp_path / "backup.tar", tmp_path / "restored", Acting(interrupt))
+    assert (tmp_path / "restored").exists() == existed
+    assert not existed or not list((tmp_path / "restored").iterdir())
+
+
+def test_nothing_starts_on_half_of_a_restored_backup(directory: Path) -> None:
+    (directory / RESTORING).touch()
+    with pytest.raises(StackError, match="half of a restored backup"), data_directory(directory):
+        pass
+    with pytest.raises(StackError, match="half of a restored backup"):
+        back_up(directory, directory.parent / "backup.tar", Silent())
+
+
+def test_a_backup_that_is_cut_off_anywhere_is_refused(directory: Path, tmp_path: Path) -> None:
+    back_up(directory, tmp_path / "backup.tar", Silent())
+    whole = (tmp_path / "backup.tar").read_bytes()
+    end = whole.rindex(b'"members"')
+    for at in [*range(0, end, 17_011), end]:
+        (tmp_path / "cut.tar").write_bytes(whole[:at])
+        with pytest.raises(BackupFailed, match=r"no backup of Syncline|not whole"):
+            restore(tmp_path / "cut.tar", tmp_path / "restored", Silent())
+        assert not (tmp_path / "restored").exists()
+
+
+def test_a_backup_that_is_damaged_anywhere_is_refused(directory: Path, tmp_path: Path) -> None:
+    back_up(directory, tmp_path / "backup.tar", Silent())
+    with tarfile.open(tmp_path / "backup.tar") as archive:
+        places = {member.name: member.offset_data for member in archive if member.name != "manifest.json"}
+    whole = (tmp_path / "backup.tar").read_bytes()
+    for name in (next(iter(places)), "secrets/signing-key.pem", "aws/state.db"):
+        at = places[name] + 100
+        (tmp_path / "bad.tar").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(BackupFailed, match=f"{name} is not what its manifest says"):
+            restore(tmp_path / "bad.tar", tmp_path / "restored", Silent())
+        assert not (tmp_path / "restored").exists()
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/outside", "aws/../../outside", "outside", "aws//x"])
+def test_an_archive_of_somebody_else_writes_nowhere(tmp_path: Path, name: str) -> None:
+    with tarfile.open(tmp_path / "other.tar", "w") as archive:
+        head = tarfile.TarInfo(name)
+        head.size = 4
+        archive.addfile(head, io.BytesIO(b"evil"))
+    with pytest.raises(BackupFailed, match="no backup of Syncline"):
+        restore(tmp_path / "other.tar", tmp_path / "a" / "restored", Silent())
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_nothing_is_written_over(directory: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").write_text("mine")
+    with pytest.raises(BackupFailed, match="is there already"):
+        back_up(directory, tmp_path / "there", Silent())
+    assert (tmp_path / "there").read_text() == "mine"
+    back_up(directory, tmp_path / "backup.tar", Silent())
+    with pytest.raises(BackupFailed, match="is not empty"):
+        restore(tmp_path / "backup.tar", directory, Silent())
+    with pytest.raises(BackupFailed, match="holds no system"):
+        back_up(tmp_path, tmp_path / "other.tar", Silent())

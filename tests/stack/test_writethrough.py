@@ -1,0 +1,430 @@
+"""Everything that the embedded AWS was told and has acknowledged is there after kill -9, as it was before."""
+
+import asyncio
+import base64
+import dataclasses
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from botocore.exceptions import ClientError
+
+from stack.deploy import Resources, deploy
+from stack.directory import new_root
+from stack.emulator import HOST, Aws, emulator, listen
+from stack.errors import DeployFailed
+from stack.output import Output
+from stack.running import EmbeddedAws, embedded_aws
+from stack.supervisor import Supervisor
+
+DEADLINE = 60.0
+ITEM = {"pk": {"S": "a"}, "sk": {"S": "b"}}
+BODY = os.urandom(100_000)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def aws(data: Path) -> Iterator[EmbeddedAws]:
+    with embedded_aws(data=data) as running:
+        yield running
+
+
+def emulators() -> list[psutil.Process]:
+    return [process for process in psutil.Process().children() if "stack.embedded" in process.cmdline()]
+
+
+async def killed(data: Path) -> None:
+    """Kill it, and return when its successor serves."""
+    (process,) = emulators()
+    log = data / "logs" / "aws.log"
+    before = log.read_text().count("read back") if log.exists() else 0
+    process.kill()
+    deadline = time.monotonic() + DEADLINE
+    while not log.exists() or log.read_text().count("read back") == before:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+
+
+def plain(answer: Any) -> Any:
+    """An answer without what differs between two of the same."""
+    return {name: value for name, value in answer.items() if name != "ResponseMetadata"}
+
+
+async def observed(aws: EmbeddedAws) -> dict[str, Any]:
+    """What it says of all that it has, that a restart must not change."""
+    found: dict[str, Any] = {}
+    async with (
+        aws.client("dynamodb") as dynamodb,
+        aws.client("s3") as s3,
+        aws.client("iam") as iam,
+        aws.client("sns") as sns,
+        aws.client("sqs") as sqs,
+        aws.client("sesv2") as ses,
+        aws.client("cloudformation") as cloudformation,
+    ):
+        for table in (await dynamodb.list_tables())["TableNames"]:
+            described = (await dynamodb.describe_table(TableName=table))["Table"]
+            arn = described["TableArn"]
+            found[f"table {table}"] = [
+                described,
+                plain(await dynamodb.describe_time_to_live(TableName=table)),
+                plain(await dynamodb.describe_continuous_backups(TableName=table))["ContinuousBackupsDescription"][
+                    "ContinuousBackupsStatus"
+                ],
+                plain(await dynamodb.list_tags_of_resource(ResourceArn=arn)),
+                sorted((await dynamodb.scan(TableName=table))["Items"], key=repr),
+            ]
+        for bucket in (await s3.list_buckets())["Buckets"]:
+            name = bucket["Name"]
+            objects = (await s3.list_objects_v2(Bucket=name)).get("Contents", [])
+            found[f"bucket {name}"] = [bucket, objects]
+            for at in objects:
+                head = await s3.head_object(Bucket=name, Key=at["Key"], ChecksumMode="ENABLED")
+                body = await (await s3.get_object(Bucket=name, Key=at["Key"]))["Body"].read()
+                tags = plain(await s3.get_object_tagging(Bucket=name, Key=at["Key"]))
+                found[f"object {at['Key']}"] = [plain(head), hashlib.sha256(body).hexdigest(), tags]
+        bucket = aws.resources.bucket_name
+        found["bucket policy"] = plain(await s3.get_bucket_policy(Bucket=bucket))
+        found["bucket cors"] = plain(await s3.get_bucket_cors(Bucket=bucket))
+        found["public access"] = plain(await s3.get_public_access_block(Bucket=bucket))
+        for role in (await iam.list_roles())["Roles"]:
+            name = role["RoleName"]
+            role.pop("RoleLastUsed", None)
+            policies = (await iam.list_role_policies(RoleName=name))["PolicyNames"]
+            found[f"role {name}"] = [
+                role,
+                [plain(await iam.get_role_policy(RoleName=name, PolicyName=policy)) for policy in policies],
+            ]
+        for topic in (await sns.list_topics())["Topics"]:
+            arn = topic["TopicArn"]
+            found[f"topic {arn}"] = [
+                plain(await sns.get_topic_attributes(TopicArn=arn)),
+                plain(await sns.list_subscriptions_by_topic(TopicArn=arn)),
+            ]
+        for url in (await sqs.list_queues()).get("QueueUrls", []):
+            found[f"queue {url.rpartition('/')[2]}"] = plain(
+                await sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
+            )
+        found["identities"] = plain(await ses.list_email_identities())
+        found["mail settings"] = plain(await ses.list_configuration_sets())
+        found["mails"] = aws.mails()
+        (stack,) = (await cloudformation.describe_stacks())["Stacks"]
+        found["stack"] = stack
+        found["stack's resources"] = plain(await cloudformation.describe_stack_resources(StackName=stack["StackName"]))
+    return found
+
+
+async def test_everything_is_as_it_was_before_a_kill(aws: EmbeddedAws, data: Path) -> None:
+    made = await use(aws)
+    before = await observed(aws)
+    # Read by nobody before the kill, so that only the answers to the changes themselves can have made them durable.
+    held = await aws.assume(aws.resources.metadata_role_arn)
+    await killed(data)
+    after = await observed(aws)
+    assert after == before
+    async with aws.client("dynamodb", held) as dynamodb, aws.client("sqs") as sqs, aws.client("dynamodb") as root:
+        await dynamodb.get_item(TableName=aws.resources.metadata_table_name, Key=ITEM)
+        # A transaction that is repeated because its answer was lost is not applied again.
+        await root.transact_write_items(**made["transaction"])
+        counted = await root.get_item(TableName=aws.resources.identity_table_name, Key=made["counter"])
+        assert counted["Item"]["n"] == {"N": "1"}
+        received = await sqs.receive_message(QueueUrl=made["queue"], MaxNumberOfMessages=10)
+        # One was received and deleted before the kill; another was received only, and is hidden still.
+        seen = {message["Body"] for message in received["Messages"]}
+        assert len(seen) == 3
+        assert seen | {made["hidden"]["Body"], made["deleted"]["Body"]} == set("01234")
+        await sqs.delete_message(QueueUrl=made["queue"], ReceiptHandle=made["hidden"]["ReceiptHandle"])
+    await killed(data)
+    async with aws.client("sqs") as sqs:
+        with pytest.raises(ClientError, match="ReceiptHandleIsInvalid"):
+            await sqs.delete_message(QueueUrl=made["queue"], ReceiptHandle=made["hidden"]["ReceiptHandle"])
+
+
+async def use(aws: EmbeddedAws) -> dict[str, Any]:
+    """Change something of every kind."""
+    tables, bucket = aws.resources, aws.resources.bucket_name
+    async with (
+        aws.client("dynamodb") as dynamodb,
+        aws.client("s3") as s3,
+        aws.client("iam") as iam,
+        aws.client("sns") as sns,
+        aws.client("sqs") as sqs,
+        aws.client("sesv2") as ses,
+    ):
+        identity = tables.identity_table_name
+        for number in range(5):
+            await dynamodb.put_item(TableName=identity, Item={"pk": {"S": "items"}, "sk": {"S": str(number)}})
+        await dynamodb.delete_item(TableName=identity, Key={"pk": {"S": "items"}, "sk": {"S": "3"}})
+        await dynamodb.update_item(
+            TableName=identity,
+            Key={"pk": {"S": "items"}, "sk": {"S": "4"}},
+            UpdateExpression="SET #b = :b, l = :l",
+            ExpressionAttributeNames={"#b": "binary"},
+            ExpressionAttributeValues={
+                ":b": {"B": bytes(range(256))},
+                ":l": {"L": [{"NULL": True}, {"NS": ["1", "2"]}]},
+            },
+        )
+        await dynamodb.batch_write_item(
+            RequestItems={
+                tables.notify_table_name: [
+                    {"PutRequest": {"Item": {"pk": {"S": "\u00fc\u0000\u2028"}, "sk": {"S": str(number)}}}}
+                    for number in range(25)
+                ]
+            }
+        )
+        counter = {"pk": {"S": "counter"}, "sk": {"S": "n"}}
+        transaction = {
+            "ClientRequestToken": "once",
+            "TransactItems": [
+                {
+                    "Update": {
+                        "TableName": identity,
+                        "Key": counter,
+                        "UpdateExpression": "ADD n :one",
+                        "ExpressionAttributeValues": {":one": {"N": "1"}},
+                    }
+                },
+                {"Delete": {"TableName": identity, "Key": {"pk": {"S": "items"}, "sk": {"S": "0"}}}},
+            ],
+        }
+        await dynamodb.transact_write_items(**transaction)
+        # A table that goes, and one that comes again under its name with other items.
+        keys: dict[str, Any] = {
+            "AttributeDefinitions": [{"AttributeName": "id", "AttributeType": "N"}],
+            "KeySchema": [{"AttributeName": "id", "KeyType": "HASH"}],
+            "BillingMode": "PAY_PER_REQUEST",
+        }
+        for name in ("gone", "again"):
+            await dynamodb.create_table(TableName=name, **keys)
+            await dynamodb.put_item(TableName=name, Item={"id": {"N": "1"}})
+            await dynamodb.delete_table(TableName=name)
+        await dynamodb.create_table(TableName="again", **keys)
+        await dynamodb.put_item(TableName="again", Item={"id": {"N": "2"}})
+
+        await s3.put_object(
+            Bucket=bucket, Key="spaces/a/objects/0", Body=BODY, IfNoneMatch="*", ChecksumAlgorithm="SHA256",
+            Metadata={"of": "us"},
+        )  # fmt: skip
+        await s3.put_object(Bucket=bucket, Key="spaces/a/objects/1", Body=b"gone", IfNoneMatch="*")
+        await s3.delete_object(Bucket=bucket, Key="spaces/a/objects/1")
+        await s3.create_bucket(Bucket="own")
+        for body in (b"first", b"second"):
+            await s3.put_object(Bucket="own", Key="a key/with ../odd//parts", Body=body, Tagging="name=value")
+        await s3.copy_object(Bucket="own", Key="copy", CopySource={"Bucket": "own", "Key": "a key/with ../odd//parts"})
+        await s3.create_bucket(Bucket="gone")
+        await s3.delete_bucket(Bucket="gone")
+
+        statement = {"Effect": "Allow", "Action": "s3:ListAllMyBuckets", "Resource": "*"}
+        await iam.put_role_policy(
+            RoleName=tables.gateway_role_name,
+            PolicyName="more",
+            PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}),
+        )
+        queue = (await sqs.create_queue(QueueName="kept"))["QueueUrl"]
+        await sqs.create_queue(QueueName="gone")
+        for number in range(5):
+            await sqs.send_message(QueueUrl=queue, MessageBody=str(number))
+        (first,) = (await sqs.receive_message(QueueUrl=queue, VisibilityTimeout=600))["Messages"]
+        await sqs.delete_message(QueueUrl=queue, ReceiptHandle=first["ReceiptHandle"])
+        (second,) = (await sqs.receive_message(QueueUrl=queue, VisibilityTimeout=600))["Messages"]
+        await sqs.delete_queue(QueueUrl=(await sqs.get_queue_url(QueueName="gone"))["QueueUrl"])
+        topic = (await sns.create_topic(Name="kept"))["TopicArn"]
+        arn = (await sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"]))["Attributes"]["QueueArn"]
+        await sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+        await ses.send_email(
+            FromEmailAddress=tables.mail_sender,
+            Destination={"ToAddresses": ["ann@example.com"]},
+            Content={"Simple": {"Subject": {"Data": "kept"}, "Body": {"Text": {"Data": "a text"}}}},
+        )
+    return {"transaction": transaction, "counter": counter, "queue": queue, "hidden": second, "deleted": first}
+
+
+async def test_a_failed_deployment_leaves_nothing_in_the_way_of_the_next(aws: EmbeddedAws) -> None:
+    taken = aws.resources.bucket_name.replace("syncline-", "other-", 1)
+    async with aws.client("s3") as s3:
+        await s3.create_bucket(Bucket=taken)
+        with pytest.raises(DeployFailed, match="ROLLBACK_COMPLETE"):
+            await deploy(aws, prefix="other")
+        await s3.delete_bucket(Bucket=taken)
+    made = await deploy(aws, prefix="other")
+    assert made.bucket_name == taken
+    assert (await deploy(aws, prefix="other")) == made
+
+
+@pytest.mark.parametrize("after_seconds", [0.05, 0.4, 1.2])
+async def test_a_deployment_that_is_killed_is_made_by_the_next(
+    aws: EmbeddedAws, data: Path, after_seconds: float
+) -> None:
+    """And what others are told meanwhile is kept."""
+    deployment = asyncio.ensure_future(deploy(aws, prefix="other"))
+    await asyncio.sleep(after_seconds)
+    async with aws.client("dynamodb") as dynamodb:
+        await dynamodb.put_item(TableName=aws.resources.identity_table_name, Item=ITEM)
+    await killed(data)
+    made = await deployment  # it asked again, or begins anew
+    async with aws.client("dynamodb") as dynamodb:
+        found = await dynamodb.get_item(TableName=aws.resources.identity_table_name, Key=ITEM)
+        assert found["Item"] == ITEM
+        await dynamodb.put_item(TableName=made.identity_table_name, Item=ITEM)
+    await killed(data)
+    assert await deploy(aws, prefix="other") == made
+    async with aws.client("dynamodb") as dynamodb:
+        assert (await dynamodb.scan(TableName=made.identity_table_name))["Items"] == [ITEM]
+
+
+async def test_mails_are_kept_in_their_order(aws: EmbeddedAws, data: Path) -> None:
+    async with aws.client("sesv2") as ses:
+        for number in range(3):
+            await ses.send_email(
+                FromEmailAddress=aws.resources.mail_sender,
+                Destination={"ToAddresses": ["ann@example.com"]},
+                Content={"Simple": {"Subject": {"Data": str(number)}, "Body": {"Text": {"Data": "a text"}}}},
+            )
+            await killed(data)
+    assert [mail["Subject"] for mail in aws.mails()] == ["0", "1", "2"]
+
+
+async def test_what_an_earlier_version_saved_is_taken_over(data: Path) -> None:
+    """It kept all in memory, saved it at a clean stop, and had the bytes of objects in files named by their keys."""
+    resources = await _earlier_version(data)
+    with embedded_aws(data=data) as aws:
+        assert aws.resources == dataclasses.replace(
+            resources,
+            mail_queue_url=aws.resources.mail_queue_url,
+            mail_dead_letter_queue_url=aws.resources.mail_dead_letter_queue_url,
+        )
+        await _has_item_and_object(aws)
+        await killed(data)
+        await _has_item_and_object(aws)
+    assert not (data / "state").exists()
+    with embedded_aws(data=data) as aws:
+        await _has_item_and_object(aws)
+
+
+@pytest.mark.parametrize("left", [(), ("dynamodb.json",)])
+async def test_what_an_earlier_version_left_when_it_was_killed_is_put_aside(data: Path, left: tuple[str, ...]) -> None:
+    """A bucket without its tables, over which no deployment succeeded."""
+    await _earlier_version(data)
+    for file in (data / "state").iterdir():
+        if file.name not in left:
+            file.unlink()
+    with embedded_aws(data=data) as aws:
+        async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
+            assert not (await dynamodb.scan(TableName=aws.resources.identity_table_name))["Count"]
+            assert not (await s3.list_objects_v2(Bucket=aws.resources.bucket_name)).get("Contents")
+    (kept,) = (data / "incomplete").glob("s3-*/*/*/spaces/a/objects/0")
+    assert kept.read_bytes() == BODY
+    assert "is put aside in" in (data / "logs" / "aws.log").read_text()
+
+
+async def _earlier_version(data: Path) -> Resources:
+    with Output(data / "logs", terminal=None) as output, listen(0, "embedded AWS") as listener:
+        aws = Aws(endpoint=f"http://{HOST}:{listener.getsockname()[1]}", root=new_root())
+        child = emulator(listener, data, aws.root, durable=False)
+        saving = {**child.env, "PERSIST_STATE": "1", "STATE_DIR": str(data / "state")}
+        async with Supervisor(output) as supervisor:
+            await supervisor.start(dataclasses.replace(child, env=saving), within=DEADLINE)
+            resources = await deploy(aws)
+            async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
+                await dynamodb.put_item(TableName=resources.identity_table_name, Item=ITEM)
+                await s3.put_object(
+                    Bucket=resources.bucket_name,
+                    Key="spaces/a/objects/0",
+                    Body=BODY,
+                    IfNoneMatch="*",
+                    ChecksumAlgorithm="SHA256",
+                )
+    assert (data / "state" / "dynamodb.json").exists()
+    return resources
+
+
+async def _has_item_and_object(aws: EmbeddedAws) -> None:
+    async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
+        found = await dynamodb.get_item(TableName=aws.resources.identity_table_name, Key=ITEM)
+        assert found["Item"] == ITEM
+        got = await s3.get_object(Bucket=aws.resources.bucket_name, Key="spaces/a/objects/0", ChecksumMode="ENABLED")
+        assert await got["Body"].read() == BODY
+        assert got["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk in a namespace of its own")
+def test_a_full_disk_refuses_what_needs_room_and_goes_on(tmp_path: Path) -> None:
+    """Nothing is acknowledged that is not there; reading goes on; once there is room again, so does writing."""
+    program = """
+        import asyncio, pathlib, shutil, sys
+        from botocore.exceptions import ClientError
+        from stack.running import embedded_aws
+        from stack.storage import RESERVE_BYTES
+
+        place = pathlib.Path(sys.argv[1])
+        filler = place / "filler"
+
+        async def fill(aws):
+            table, bucket, stored = aws.resources.identity_table_name, aws.resources.bucket_name, 0
+            once = {"retries": {"total_max_attempts": 1}}
+            async with aws.client("s3", **once) as s3, aws.client("dynamodb", **once) as dynamodb:
+                with filler.open("wb") as file:
+                    file.write(bytes(40 << 20))
+                try:
+                    while True:
+                        await s3.put_object(Bucket=bucket, Key=f"o/{stored}", Body=bytes(1 << 20), IfNoneMatch="*")
+                        stored += 1
+                except ClientError as error:
+                    print(error.response["ResponseMetadata"]["HTTPStatusCode"])
+                with filler.open("ab") as file:
+                    while shutil.disk_usage(place).free > RESERVE_BYTES:
+                        file.write(bytes(1 << 20))
+                        file.flush()
+                try:
+                    await dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "sk": {"S": "b"}})
+                except ClientError as error:
+                    print(error.response["Error"]["Message"])
+                assert (await s3.list_objects_v2(Bucket=bucket))["KeyCount"] == stored
+                await s3.delete_object(Bucket=bucket, Key="o/0")
+                filler.unlink()
+                await s3.put_object(Bucket=bucket, Key="later", Body=b"there", IfNoneMatch="*")
+                await dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "sk": {"S": "b"}})
+            return stored
+
+        async def count(aws):
+            async with aws.client("s3") as s3:
+                return (await s3.list_objects_v2(Bucket=aws.resources.bucket_name))["KeyCount"]
+
+        with embedded_aws(data=place / "data") as aws:
+            stored = asyncio.run(fill(aws))
+        with embedded_aws(data=place / "data") as aws:
+            print(stored, asyncio.run(count(aws)) == stored)
+        print((place / "data/logs/aws.log.1").read_text())
+    """
+    command = f'mount -t tmpfs -o size=96m none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", command, textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    if done.returncode and "unshare" in done.stderr:
+        pytest.skip(f"no namespace of one's own here: {done.stderr}")
+    assert done.returncode == 0, done.stderr
+    status, message, counted, *said = done.stdout.splitlines()
+    assert status == "507"
+    assert "the disk of the embedded AWS is full" in message
+    stored, same = counted.split()
+    assert int(stored) > 5
+    assert same == "True"
+    assert any("no room" in line for line in said)
