@@ -222,6 +222,21 @@ def test_what_one_client_has_stored_costs_the_other_no_block(
 TEN_THOUSAND = {f"{i // 500}/{i}.txt": f"file {i}".encode() for i in range(10_000)}
 
 
+def test_one_object_may_be_a_pack_and_a_block(native: Device, typescript: Typescript, tmp_path: Path) -> None:
+    """Two parts go into one pack; the whole is a block of the same bytes, and so the same object."""
+    folder = tmp_path / "from-typescript"
+    parts = {f"x.part{i}": noise(307_200, 10 + i) for i in (1, 2)}
+    write(folder, parts)
+    ((report,), _) = typescript.run("upload", str(folder))
+    assert (report["objects_up"], report["failed"]) == (1, [])
+    whole = parts["x.part1"] + parts["x.part2"]
+    write(folder, {"x": whole, "y": whole})
+    ((report,), _) = typescript.run("upload", str(folder))
+    assert (report["created"], report["failed"]) == (2, [])
+    native.sync()
+    assert read(native.folder) == parts | {"x": whole, "y": whole}
+
+
 @pytest.fixture(scope="module")
 def checker(built: Path, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Typescript:
     """The client of somebody who has 10,000 files in the space."""

@@ -22,6 +22,9 @@ const PUTS_AT_ONCE = 4;
 /** Files whose changes are committed together: what an interruption has to do again is at most reading them. */
 const FILES_AT_ONCE = 1000;
 const SEAL_DEADLINE_MS = 120_000;
+const SEALED_AT_ONCE = 16;
+const STORE_ATTEMPTS = 3;
+const PUT_AGAIN = new Set(["SEAL_VERDICT_OBJECT_MISSING", "SEAL_VERDICT_SIZE_MISMATCH", "SEAL_VERDICT_CHECKSUM_MISMATCH"]);
 const COMMIT_DEADLINE_MS = 60_000;
 
 export interface Report {
@@ -78,7 +81,6 @@ class Upload {
   #packed: { digest: string | null } = { digest: null };
   #asking: Stored[] = [];
   #askBytes = 0;
-  #toSeal: Stored["declaration"][] = [];
 
   constructor(
     private readonly session: Session,
@@ -124,7 +126,6 @@ class Upload {
     await this.#flush();
     const contents = new Map<Local, Content>();
     for (const read of changed) contents.set(read.local, await this.#content(read));
-    await this.#seal();
     await this.#commit([...contents.keys()], (local) => {
       const [there, content] = [this.#live.get(local.path), contents.get(local)!];
       if (!there) {
@@ -190,7 +191,7 @@ class Upload {
     this.#askBytes += stored.bytes.length;
   }
 
-  /** Put what the space does not have yet. */
+  /** Put what the space does not have yet, and have it proven: until then no version can name it. */
   async #ask(): Promise<void> {
     const asked = this.#asking;
     [this.#asking, this.#askBytes] = [[], 0];
@@ -201,36 +202,48 @@ class Upload {
       const { missing } = await this.session.call<FindMissingObjectsResponse__Output>((...rest) =>
         this.session.metadata.FindMissingObjects({ spaceId: this.space, objects }, ...rest),
       );
-      await this.#put(missing.map((index) => some[index]!));
+      const absent = new Set(missing.map((index) => some[index]!));
+      // What is there is proven as a block only: what is a pack or a manifest has to be declared as that.
+      await this.#store(absent, some.filter((stored) => absent.has(stored) || stored.declaration.pack || stored.declaration.manifest));
     }
   }
 
-  async #put(objects: Stored[]): Promise<void> {
-    const left = objects[Symbol.iterator]();
+  /** Put `absent` and seal `declared`. Where something else had been uploaded, it is gone after that, and put again. */
+  async #store(absent: Iterable<Stored>, declared: Stored[]): Promise<void> {
+    for (let attempt = 1; declared.length; attempt++) {
+      await this.#put(absent);
+      const verdicts = await this.#seal(declared);
+      const refused = declared.filter((_, i) => verdicts[i] !== "SEAL_VERDICT_SEALED");
+      const verdict = verdicts.find((each) => each !== "SEAL_VERDICT_SEALED");
+      if (verdict && (attempt === STORE_ATTEMPTS || verdicts.some((each) => each !== "SEAL_VERDICT_SEALED" && !PUT_AGAIN.has(each)))) {
+        throw new SynclineError("NOT_SEALED", `the service did not accept what was uploaded (${verdict})`);
+      }
+      absent = declared = refused;
+    }
+  }
+
+  async #put(objects: Iterable<Stored>): Promise<void> {
+    const left = objects[Symbol.iterator]() as IterableIterator<Stored>;
     await Promise.all(
       Array.from({ length: PUTS_AT_ONCE }, async () => {
-        for (const { digest, bytes, declaration } of left) {
-          await this.#storage.put(digest, bytes);
-          this.#toSeal.push(declaration);
-        }
+        for (const { digest, bytes } of left) await this.#storage.put(digest, bytes);
       }),
     );
   }
 
-  /** Have proven what was put: until then no version can name it. */
-  async #seal(): Promise<void> {
-    const declared = this.#toSeal;
-    this.#toSeal = [];
-    // The service reads packs before it answers, so not too many in one call.
-    for (let at = 0; at < declared.length; at += 16) {
-      const objects = declared.slice(at, at + 16);
+  /** A verdict for each. The service reads packs before it answers, so not too many in one call. */
+  async #seal(stored: Stored[]): Promise<string[]> {
+    const all: string[] = [];
+    for (let at = 0; at < stored.length; at += SEALED_AT_ONCE) {
+      const objects = stored.slice(at, at + SEALED_AT_ONCE).map(({ declaration }) => declaration);
       const { verdicts } = await this.session.call<SealObjectsResponse__Output>(
         (...rest) => this.session.metadata.SealObjects({ spaceId: this.space, objects }, ...rest),
         SEAL_DEADLINE_MS,
       );
-      const refused = verdicts.find((verdict) => verdict !== "SEAL_VERDICT_SEALED");
-      if (refused || verdicts.length !== objects.length) throw new SynclineError("NOT_SEALED", `an object was not accepted: ${refused}`);
+      if (verdicts.length !== objects.length) throw new SynclineError("UNEXPECTED_ANSWER", "not a verdict for each object");
+      all.push(...verdicts);
     }
+    return all;
   }
 
   async #content({ digest, size, mtimeNs, executable, refs, target }: Read): Promise<Content> {
@@ -239,9 +252,9 @@ class Upload {
     if (!refs.length) return content;
     const manifest = manifestOf(refs.map((place) => place()));
     if (refs.length <= INLINE_BLOCKS) return { ...content, manifest };
-    await this.#seal(); // a manifest is proven only after the blocks that it names
-    const stored = serialized(manifest);
-    await this.#put([stored]);
+    const stored = serialized(manifest); // proven only after the blocks that it names, which are sealed by now
+    this.#asking.push(stored);
+    await this.#ask();
     return { ...content, manifestObject: Buffer.from(stored.digest, "hex") };
   }
 

@@ -234,7 +234,7 @@ class Content(_message.Message):
     digest: _builtins.bytes
     """SHA-256 of the whole, 32 bytes. Of the target's UTF-8 for a symlink."""
     size: _builtins.int
-    """Bytes."""
+    """Bytes; of a symlink those of its target's UTF-8."""
     mtime_ns: _builtins.int
     """When its author last changed it, nanoseconds since 1970."""
     executable: _builtins.bool

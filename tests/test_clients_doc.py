@@ -1,0 +1,62 @@
+"""The numbers of docs/clients.md are those of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core import limits
+from core.blocks import (
+    AVG_BLOCK,
+    MAX_BLOCK,
+    MAX_INLINE_BLOCKS,
+    MAX_OBJECT_BYTES,
+    MAX_PACK_ENTRIES,
+    MIB,
+    MIN_BLOCK,
+    PACK_BYTES,
+)
+from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES
+from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
+from runtime.channel import MAX_RECEIVE_BYTES
+from services.auth.attempts import AttemptLimits
+from services.notify.settings import Settings
+from tests import vectors
+
+TEXT = " ".join((Path(__file__).parents[1] / "docs" / "clients.md").read_text().split())
+
+
+def test_the_numbers_are_those_of_the_code() -> None:
+    fastcdc = vectors.load("fastcdc")
+    attempts = AttemptLimits()
+    assert MAX_CHECK_BATCH == 1000  # "a thousand files a message"
+    for told in (
+        f"at least 512 KiB ({MIN_BLOCK:,})",
+        f"on average 2 MiB ({AVG_BLOCK:,})",
+        f"at most 8 MiB ({MAX_BLOCK:,}) bytes",
+        f"STRICT = 0x{fastcdc['mask_strict']}",
+        f"LOOSE = 0x{fastcdc['mask_loose']}",
+        f"n = min(len(data), {MAX_BLOCK})",
+        f"if n <= {MIN_BLOCK}: return n",
+        f"middle = min({AVG_BLOCK}, end)",
+        f"({PACK_BYTES:,} bytes) or {MAX_PACK_ENTRIES:,} blocks",
+        f"An object has at most {MAX_OBJECT_BYTES // MIB} MiB",
+        f"above {MAX_INLINE_BLOCKS:,} blocks",
+        f"at most {limits.MAX_FIND:,} digests",
+        f"`SealObjects`, at most {limits.MAX_SEAL:,} ",
+        f"takes {MAX_MUTATIONS:,} mutations and {MAX_REQUEST_BYTES:,} bytes",
+        f"1 to {MAX_NAME_BYTES} bytes of UTF-8",
+        f"paths have at most {MAX_PATH_BYTES:,} bytes",
+        f"({limits.MAX_WATCHED} spaces at most)",
+        f"a service takes {limits.MESSAGE_BYTES // MIB} MiB",
+        f"limit to {MAX_RECEIVE_BYTES // MIB} MiB",
+        f"| {limits.DEADLINE_SECONDS} s for unary calls",
+        f"| access token | {limits.ACCESS_TOKEN_SECONDS // 60} minutes",
+        f"| refresh token | until it is spent; {limits.REFRESH_TOKEN_IDLE_DAYS} days",
+        f"| key of a browser | {limits.BROWSER_KEY_IDLE_DAYS} days",
+        f"| token of a public link | {limits.LINK_TOKEN_SECONDS // 3600} hours",
+        f"at least {limits.CREDENTIALS_LEAST_SECONDS // 60} minutes, at most an hour",
+        f"| answer of a mutation | {limits.ANSWER_DAYS} days",
+        f"after {attempts.per_peer} wrong passwords for one address from one place, or {attempts.per_address} from everywhere",
+        f"every {Settings.model_fields['heartbeat_seconds'].default:g} s",
+    ):
+        assert told in TEXT, told
