@@ -16,6 +16,10 @@ MAX_CHECK_BATCH = 1000
 """Files in one batch of a version check."""
 
 
+FIRST_TIME_NS, LAST_TIME_NS = -(1 << 63), (1 << 63) - 1
+"""The times that can be stored, in nanoseconds since 1970."""
+
+
 class NodeKind(Enum):
     """What a node is; never changes. The values are those of the wire."""
 
@@ -29,7 +33,8 @@ class Content:
     """One immutable content of a file or symlink.
 
     `digest` is the SHA-256 of the whole (of the target's UTF-8 for a symlink), `size` in bytes, `mtime_ns` in
-    nanoseconds since 1970. `manifest_object`, if not empty, is a sealed object that holds the manifest.
+    nanoseconds since 1970; a time that 64 bits cannot hold becomes the nearest that they can (years 1677 to 2262).
+    `manifest_object`, if not empty, is a sealed object that holds the manifest.
     """
 
     digest: Digest
@@ -39,6 +44,15 @@ class Content:
     manifest: Manifest = EMPTY_MANIFEST
     manifest_object: bytes = b""
     target: str = ""
+
+    def __post_init__(self) -> None:
+        if not FIRST_TIME_NS <= self.mtime_ns <= LAST_TIME_NS:
+            object.__setattr__(self, "mtime_ns", fitting_time_ns(self.mtime_ns))
+
+
+def fitting_time_ns(time_ns: int) -> int:
+    """The time, or the nearest that can be stored."""
+    return max(FIRST_TIME_NS, min(time_ns, LAST_TIME_NS))
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,10 @@ def _downloaded(where: Place, node: Node, directory: Path) -> Path:
     assert content is not None, "a file has a content"
     temporary = directory / f".syncline-{os.getpid()}-{node.id.hex()}"
     if node.kind is NodeKind.SYMLINK:
-        temporary.symlink_to(content.target)
+        try:
+            temporary.symlink_to(content.target)
+        except ValueError:
+            raise InvalidArgument(f"{where.text}: the target of the link is not possible here") from None
         return temporary
     with progress() as shown:
         shown.expect("downloading", files=1, size=content.size)
@@ -222,7 +225,10 @@ def _link(local: Path) -> Content:
     from core.chunk import digest_of  # noqa: PLC0415
 
     target = str(local.readlink())
-    raw = target.encode()
+    try:
+        raw = target.encode()
+    except UnicodeEncodeError:
+        raise InvalidArgument(f"{local}: the target of the link is not valid UTF-8") from None
     return Content(digest_of(raw), len(raw), local.lstat().st_mtime_ns, target=target)
 
 

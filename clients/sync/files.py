@@ -45,7 +45,8 @@ class Changed(OSError):
 
 def same_file(now: os.stat_result, expected: Signature) -> bool:
     """Whether this is the expected file as far as a rename leaves that visible (it changes ctime)."""
-    return (now.st_size, now.st_mtime_ns, now.st_ino) == (expected.size, expected.mtime_ns, expected.inode)
+    found = Signature.of(now)
+    return (found.size, found.mtime_ns, found.inode) == (expected.size, expected.mtime_ns, expected.inode)
 
 
 class Files:

@@ -530,18 +530,13 @@ def _base_row(node: BaseNode) -> tuple[Any, ...]:
         node.digest,
         node.executable,
         signature.size,
-        _fitting(signature.mtime_ns),
-        _fitting(signature.ctime_ns),
+        signature.mtime_ns,
+        signature.ctime_ns,
         (signature.inode + _SIGN) % (2 * _SIGN) - _SIGN,  # 64 bits with a sign are what SQLite has
         node.local_name if node.local_name != node.name else None,
         node.trusted,
         node.filesystem,
     )
-
-
-def _fitting(time_ns: int) -> int:
-    """A time that SQLite can hold. A file whose time is not the one that was held is read again."""
-    return max(-_SIGN, min(time_ns, _SIGN - 1))
 
 
 def _manifest(blob: bytes) -> Manifest:

@@ -9,12 +9,12 @@ from enum import Enum
 from pathlib import Path
 
 from core.blocks import Digest
-from core.tree import Content
+from core.tree import Content, fitting_time_ns
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What tells a file from what it was before, without reading it."""
+    """What tells a file from what it was before, without reading it. Times are such as can be stored."""
 
     size: int
     mtime_ns: int
@@ -23,7 +23,7 @@ class Signature:
 
     @classmethod
     def of(cls, stat: os.stat_result) -> Signature:
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+        return cls(stat.st_size, fitting_time_ns(stat.st_mtime_ns), fitting_time_ns(stat.st_ctime_ns), stat.st_ino)
 
 
 class Trouble(Enum):

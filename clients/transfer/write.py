@@ -161,7 +161,7 @@ def _verified(data: bytes, digest: Digest) -> bytes | None:
 
 def _finished(descriptor: int, job: DownloadJob) -> Signature:
     """Give a complete file its mode and time; what it is then."""
-    with suppress(OverflowError):
+    with suppress(OverflowError, OSError):  # a filesystem may not know such a time: it is not worth the file
         os.utime(descriptor, ns=(job.content.mtime_ns, job.content.mtime_ns))
     found = os.fstat(descriptor)
     if stat.S_IMODE(found.st_mode) != job.mode:

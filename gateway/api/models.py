@@ -22,6 +22,8 @@ Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Path = Annotated[str, StringConstraints(max_length=MAX_PATH_BYTES, pattern=r"^[^\x00-\x1f\x7f]*$")]
 TimeMs = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
+FileTimeMs = Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999)]
+"""When a file was changed, in the years 1 to 9999. What cannot be stored becomes the nearest time."""
 Size = Annotated[int, Field(ge=0, le=_SIGNED_64)]
 Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
 
@@ -393,7 +395,7 @@ class Content(Given):
 
     digest: HexDigest
     size: Size
-    mtime_ms: TimeMs = 0
+    mtime_ms: FileTimeMs = 0
     executable: bool = False
     blocks: Annotated[list[_Whole | _Part], Field(max_length=1024)] = []
     manifest_object: HexDigest | None = None

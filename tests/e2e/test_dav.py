@@ -201,6 +201,11 @@ def test_a_put_over_a_file_is_a_new_version(ann: Person, folder: str) -> None:
     found = ann.dav("PROPFIND", f"{folder}/f", depth="0").properties()[f"/dav/{folder}/f"]
     assert found["{DAV:}getetag"] == second.headers["etag"] == f'"{hashlib.sha256(b"two").hexdigest()}"'
     assert ann.put(f"{folder}/f", b"x", x_oc_mtime="soon").status == 400
+    assert ann.put(f"{folder}/f", b"x", x_oc_mtime="9" * 30).status == 400
+    for number, mtime in enumerate(("99999999999", "-99999999999", "10413792000.5", "-2177452800", "0")):
+        assert ann.put(f"{folder}/of {number}", b"x", x_oc_mtime=mtime).status == 201
+        assert ann.dav("PROPFIND", f"{folder}/of {number}", depth="0").status == 207
+        assert ann.dav("GET", f"{folder}/of {number}").body == b"x"
     assert ann.put(f"{folder}", b"x").status == 405
     assert ann.dav("GET", f"{folder}/f", if_none_match=second.headers["etag"]).status == 304
 

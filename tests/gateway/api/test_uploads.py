@@ -2,6 +2,8 @@
 
 import hashlib
 
+import pytest
+
 from tests.gateway.client import Person, checksum, put
 
 DATA = b"content" * 1000
@@ -113,3 +115,33 @@ def test_a_viewer_uploads_nothing(ann: Person, ben: Person):
         ("links", {"node": "root"}),
     ):
         ben.ask("POST", f"{ben.top}/{path}", body).refused(403, "PERMISSION_DENIED")
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (-62_135_596_800_000, -9_223_372_036_855),  # the year 1
+        (-2_177_452_800_000, -2_177_452_800_000),  # 1901
+        (-1, -1),
+        (0, 0),
+        (10_413_792_000_000, 9_223_372_036_854),  # 2300
+        (253_402_300_799_999, 9_223_372_036_854),
+    ],
+)
+def test_a_file_may_be_of_any_time(ann: Person, given: int, kept: int):
+    ann.store(DATA)
+    content = {"digest": SHA, "size": len(DATA), "blocks": [[SHA, len(DATA)]], "mtime_ms": given}
+    change = {"create": {"parent": "root", "name": "a", "kind": "file", "content": content}}
+    (result,) = ann.done("POST", f"{ann.top}/changes", {"changes": [change]})["results"]
+    assert result["verdict"] == "ACCEPTED"
+    assert result["node"]["mtime_ms"] == kept
+    assert ann.ask("GET", f"{ann.top}/content/a").body == DATA
+    assert ann.ask("GET", f"{ann.top}/nodes/root/archive").status == 200
+
+
+@pytest.mark.parametrize("given", [10**15, -(10**15), 10**30, 1.5, "soon"])
+def test_a_time_that_nobody_means_is_refused(ann: Person, given: object):
+    content = {"digest": SHA, "size": len(DATA), "blocks": [[SHA, len(DATA)]], "mtime_ms": given}
+    change = {"create": {"parent": "root", "name": "a", "kind": "file", "content": content}}
+    assert 400 <= ann.ask("POST", f"{ann.top}/changes", {"changes": [change]}).status < 500
+    assert ann.children() == []
