@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import click
 
 from clients.cli.output import json_option, moment, print_json, print_table, signed_in, size
 from clients.cli.places import Place, accepted, checked_name, file_at, place, place_in
+from clients.cli.scratch import scratch
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.identifiers import new_request_id
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
@@ -95,23 +95,20 @@ def get(where: str, local: str, force: bool) -> None:
     with place(where) as found:
         node = file_at(found)
         if local == "-":
-            with tempfile.TemporaryDirectory(prefix="syncline-") as directory:
-                _print_file(_downloaded(found, node, Path(directory)))
+            with scratch(Path(tempfile.gettempdir())) as directory:
+                _print_file(_downloaded(found, node, directory))
             return
         target = Path(local) if local else Path(node.name)
         if target.is_dir():
             target /= node.name
         if os.path.lexists(target) and not force:
             raise InvalidArgument(f"{target} exists; --force replaces it")
-        temporary = _downloaded(found, node, target.absolute().parent)
-        try:
+        with scratch(target.absolute().parent) as directory:
+            temporary = _downloaded(found, node, directory)
             if force:
                 temporary.replace(target)
             else:
                 _move_new(temporary, target)
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
     click.echo(f"{target} ({size(node.content.size if node.content else 0)})", err=True)
 
 
@@ -147,7 +144,7 @@ def _downloaded(where: Place, node: Node, directory: Path) -> Path:
 
     content = node.content
     assert content is not None, "a file has a content"
-    temporary = directory / f".syncline-{os.getpid()}-{node.id.hex()}"
+    temporary = directory / "content"
     if node.kind is NodeKind.SYMLINK:
         try:
             temporary.symlink_to(content.target)

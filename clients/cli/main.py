@@ -1,7 +1,7 @@
 """`syncline`: the command line. Scripts depend on its commands, exit codes and JSON.
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 not signed in or no permission, 4 some items could not be synced,
-130 interrupted.
+128 and the number of the signal that ended it (130 for Ctrl-C, 143 for SIGTERM; 0 for `sync --watch`, which ends so).
 """
 
 from __future__ import annotations
@@ -14,12 +14,14 @@ from typing import Final, NoReturn
 
 import click
 
+from clients.cli import signals
 from core.errors import Kind, SynclineError
 from runtime import traces
 
 FAILED: Final = 1
 NOT_ALLOWED: Final = 3
 INTERRUPTED: Final = 130
+"""By Ctrl-C."""
 DEBUG: Final = "SYNCLINE_DEBUG"
 """The variable that lets tracebacks of defects through."""
 
@@ -68,9 +70,9 @@ SUMMARIES: Final = {
 class Interrupted(BaseException):
     """Somebody has ended the command, which has put everything in order; `status` is what a script sees of it."""
 
-    def __init__(self, status: int = INTERRUPTED) -> None:
+    def __init__(self, status: int | None = None) -> None:
         super().__init__()
-        self.status = status
+        self.status = signals.status() if status is None else status
 
 
 class Commands(click.Group):
@@ -130,9 +132,9 @@ def main() -> NoReturn:
     """Run the command line. Every error is one line on stderr and an exit code, never a traceback."""
     # A command makes many objects and few cycles, and is over soon: looking for them often is a tenth of its time.
     gc.set_threshold(100_000, 20, 100)
+    signals.install()
     status = _run()
-    if status != INTERRUPTED:
-        traces.stop()
+    traces.stop()
     _end(status)
 
 
@@ -142,7 +144,7 @@ def _run() -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except (click.Abort, KeyboardInterrupt, Interrupted) as ended:
-        _leave(ended.status if isinstance(ended, Interrupted) else INTERRUPTED)
+        _leave(ended.status if isinstance(ended, Interrupted) else signals.status())
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -167,7 +169,7 @@ def _leave(status: int) -> NoReturn:
 
     Called while the interruption is handled, since what it holds would else be waited for.
     """
-    if status == INTERRUPTED:
+    if status:
         _say("interrupted; what was done so far is kept, run the same command again to go on")
     _end(status)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -18,13 +17,24 @@ from clients.cli.output import json_option, print_json, print_table, signed_in
 from clients.cli.progress import Progress, progress
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.credentials import Access
+from clients.sdk.discovery import Storage
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from clients.sync.engine import Engine
+from clients.sync.errors import FolderMissing
 from clients.sync.files import PRIVATE, Files
 from clients.sync.folder import Folder, find_folder, folders, link, open_folder
-from clients.sync.ports import Downloader, KnownBlocks, NoProgress, Transfers, Uploader, Wanted
+from clients.sync.ports import (
+    AS_BEFORE,
+    Downloader,
+    KnownBlocks,
+    MassDelete,
+    NoProgress,
+    Transfers,
+    Uploader,
+    Wanted,
+)
 from clients.sync.report import Report
 from clients.sync.state import State, translated
 from clients.sync.trees import live_nodes
@@ -103,11 +113,14 @@ def _engine(
 
     # Most syncs have nothing to transfer, and need not wait for what does that to be imported.
     @cache
-    def store(access: Access) -> ObjectStore:
-        """One for all syncs of a watch: it keeps its credentials and connections."""
+    def store_at(storage: Storage, access: Access) -> ObjectStore:  # noqa: ARG001 - what it is kept for
         from clients.transfer.objects import open_objects  # noqa: PLC0415 - see above
 
         return open_objects(space, access, limit=limits[access])
+
+    def store(access: Access) -> ObjectStore:
+        """One for all syncs of a watch, for as long as storage stays where it is: it keeps its connections."""
+        return store_at(session.deployment.s3, access)
 
     def uploader(known: KnownBlocks) -> Uploader:
         from clients.transfer import upload  # noqa: PLC0415 - see above
@@ -176,24 +189,29 @@ def sync(  # noqa: PLR0917 - click passes them by name
       syncline sync ~/Project --limit-up 500K --limit-down 2M
       syncline sync ~/Project --verify
     """
+    mass_delete = MassDelete.DO if allow_mass_delete else MassDelete.HOLD if watch else MassDelete.REFUSE
     with signed_in() as session, progress() as display:
         paths = [_path_in(directory, path) for path in (*exclude, *include)]
         wanted = Wanted(tuple(paths[: len(exclude)]), tuple(paths[len(exclude) :]), verify)
-        folder = _open(session, directory, space)
-        engine = _engine(session, folder, display, limit_up=limit_up, limit_down=limit_down)
+
+        def opened() -> tuple[Folder, Engine]:
+            folder = _open(session, directory, space)
+            return folder, _engine(session, folder, display, limit_up=limit_up, limit_down=limit_down)
+
+        if watch:
+            _sync_for_ever(session, opened, mass_delete, wanted, as_json=as_json)
+        _, engine = opened()
         if dry_run:
             report = engine.dry_run(wanted=wanted)
             _print_plan(report, as_json)
-        elif watch:
-            return _sync_for_ever(engine, session, folder, wanted, as_json=as_json, allow_mass_delete=allow_mass_delete)
         else:
-            report = engine.sync(allow_mass_delete=allow_mass_delete, wanted=wanted)
+            report = engine.sync(mass_delete=mass_delete, wanted=wanted)
             _print(report, as_json)
     return SOME_NOT_SYNCED if report.problems else 0
 
 
 def _print(report: Report, as_json: bool) -> None:
-    for notice in report.notices:
+    for notice in filter(None, (*report.notices, report.waiting)):
         click.echo(f"syncline: {notice}", err=True)
     if as_json:
         print_json(report.document())
@@ -216,38 +234,44 @@ def _print_plan(report: Report, as_json: bool) -> None:
 
 
 def _sync_for_ever(
-    engine: Engine, session: Session, folder: Folder, wanted: Wanted, *, as_json: bool, allow_mass_delete: bool
-) -> int:
-    """Sync at each sign of a change until interrupted, which is the usual end; a passing fault is said once."""
-    from clients.sync.watch import watch as watch_folder  # noqa: PLC0415 - `sync` does without otherwise
+    session: Session,
+    opened: Callable[[], tuple[Folder, Engine]],
+    mass_delete: MassDelete,
+    wanted: Wanted,
+    *,
+    as_json: bool,
+) -> NoReturn:
+    """Sync at each sign of a change until interrupted, which is the usual end."""
+    from clients.sync.watch import keep_syncing, patiently  # noqa: PLC0415 - `sync` does without otherwise
 
-    signal.signal(signal.SIGTERM, _interrupt)
-    said: str | None = None
-    space = Space(session, folder.space)
+    class Terminal:
+        def tell(self, report: Report) -> None:
+            _print(report, as_json)
+            sys.stdout.flush()
+
+        def remark(self, text: str) -> None:
+            click.echo(f"syncline: {text}", err=True)
+
+    def may_pass(error: Exception) -> bool:
+        """Whether the folder can be opened a little later, as when a machine starts before its network and disks."""
+        return isinstance(error, FolderMissing) or (isinstance(error, SynclineError) and error.kind is Kind.UNAVAILABLE)
+
+    terminal = Terminal()
     try:
-        with space.watch() as doorbells:
-            for _ in watch_folder(folder.root, lambda: doorbells):
-                try:
-                    with traces.span("sync", root=True):
-                        report = engine.sync(allow_mass_delete=allow_mass_delete, wanted=wanted)
-                except SynclineError as error:
-                    if error.kind is not Kind.UNAVAILABLE:
-                        raise
-                    if str(error) != said:
-                        said = str(error)
-                        click.echo(f"syncline: {said}; trying again", err=True)
-                    continue
-                said = None
-                wanted = Wanted()  # it has been taken over
-                _print(report, as_json)
-                sys.stdout.flush()
+        folder, engine = patiently(opened, terminal, passing=may_pass)
+
+        def sync() -> Report:
+            nonlocal wanted
+            with traces.span("sync", root=True):
+                report = engine.sync(mass_delete=mass_delete, wanted=wanted)
+            wanted = AS_BEFORE  # it has been taken over
+            return report
+
+        with Space(session, folder.space).watch() as doorbells:
+            keep_syncing(folder.root, sync, doorbells, terminal)
     except KeyboardInterrupt:
         raise Interrupted(0) from None
-    return 0
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
-    raise KeyboardInterrupt
+    raise AssertionError("a watch ends by an error or an interruption")
 
 
 @click.command()

@@ -59,9 +59,9 @@ class AccountFile:
             ) from None
 
     def save(self, account: Account) -> None:
-        """Durable when this returns; readable by the user only."""
+        """Durable when this returns; readable by the user only. Whoever saves has the file `locked()`."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path.with_name(f"account.json.{os.getpid()}.tmp")
+        temporary = self.path.with_name("account.json.tmp")  # what a killed process left is written over
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:

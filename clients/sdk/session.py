@@ -37,6 +37,8 @@ Response = TypeVar("Response")
 TOKEN_MARGIN_MS = 60_000
 """An access token that is good for less than this is not used any more."""
 _REDISCOVERY_SECONDS = 3.0
+_REDISCOVERY_PAUSE_SECONDS = 10.0
+"""How often to ask where the services are, at most: what lasts outlives more than one move of theirs."""
 
 _AUTH = "syncline.auth.v1.AuthService"
 # SignUp and SignIn make something each time; the others do not mind to be repeated.
@@ -120,7 +122,7 @@ class Session:
         self._tokens = threading.Lock()
         self._connection = threading.Lock()
         self._stubs = Stubs(account.deployment, self.token)
-        self._rediscovered = False
+        self._rediscovered_at: float | None = None
 
     @classmethod
     def open(cls, home: Path) -> Session:
@@ -170,8 +172,8 @@ class Session:
             self.requests.add(grpc=1)
             try:
                 return begin(stubs)
-            except grpc.RpcError as failure:
-                error = translated(failure)
+            except (grpc.RpcError, Unavailable) as failure:  # the latter if it is a fresh token that was not to be had
+                error = failure if isinstance(failure, Unavailable) else translated(failure)
                 if isinstance(error, Unauthenticated) and not refreshed:
                     refreshed = True
                     self._refresh(refused=token)
@@ -211,7 +213,10 @@ class Session:
         try:
             return stubs.auth.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=account.refresh_token)).tokens
         except grpc.RpcError as failure:
-            raise translated(failure) from None
+            error = translated(failure)
+            if isinstance(error, Unauthenticated):  # This was the last thing that it could show.
+                raise NotSignedIn(str(error)) from None
+            raise error from None
         finally:
             stubs.close()
 
@@ -220,9 +225,10 @@ class Session:
         with self._connection:
             if self._stubs is not stubs:
                 return True
-            if self._rediscovered:
+            now = time.monotonic()
+            if self._rediscovered_at is not None and now - self._rediscovered_at < _REDISCOVERY_PAUSE_SECONDS:
                 return False
-            self._rediscovered = True
+            self._rediscovered_at = now
             try:
                 deployment = discover(self._account.endpoint, timeout=_REDISCOVERY_SECONDS)
             except SynclineError:

@@ -50,6 +50,12 @@ class Watch:
         self._silence = silence
         self._closed = threading.Event()
         self._stream: Stream[notify_pb2.WatchResponse] | None = None
+        self._trouble: SynclineError | None = None
+
+    @property
+    def trouble(self) -> SynclineError | None:
+        """Why nothing is announced at the moment; None while it is, or before it was tried."""
+        return self._trouble
 
     def __enter__(self) -> Self:
         return self
@@ -79,12 +85,14 @@ class Watch:
                         return
                     if not heard:
                         heard, delay = True, _FIRST_DELAY
+                        self._trouble = None
                         yield Listening()
                     if message.WhichOneof("kind") == "doorbell":
                         yield Doorbell(SpaceId(message.doorbell.space_id), message.doorbell.seq)
-            except Broken:
-                pass
+            except Broken as broken:
+                self._trouble = None if heard else broken.error  # The next one may be had at once.
             except SynclineError as error:
+                self._trouble = error
                 if error.kind is not Kind.UNAVAILABLE:
                     raise
             finally:

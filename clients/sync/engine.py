@@ -12,7 +12,7 @@ from clients.sync.conflicts import conflict_label
 from clients.sync.errors import StateDamaged
 from clients.sync.files import Files
 from clients.sync.folder import Folder
-from clients.sync.ports import AS_BEFORE, NoProgress, Progress, Space, Transfers, Wanted
+from clients.sync.ports import AS_BEFORE, MassDelete, NoProgress, Progress, Space, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.settled import still_settled
 from clients.sync.state import State, set_aside, translated
@@ -46,7 +46,7 @@ class Engine:
         self._new_request = new_request
         self._now = now
 
-    def sync(self, *, allow_mass_delete: bool = False, wanted: Wanted = AS_BEFORE) -> Report:
+    def sync(self, *, mass_delete: MassDelete = MassDelete.REFUSE, wanted: Wanted = AS_BEFORE) -> Report:
         """Converge. FolderBusy, FolderMissing, TooManyDeletions, StateUnusable, and what the services raise."""
         report = Report()
         started, before = time.monotonic(), self._transfers.counts()
@@ -55,7 +55,7 @@ class Engine:
             self._folder.check_root()  # once more, now that it cannot be unmounted any more
             files.prepare()
             try:
-                self._run(files, report, wanted, allow_mass_delete=allow_mass_delete)
+                self._run(files, report, wanted, mass_delete)
             except StateDamaged:
                 aside = set_aside(self._folder.database, self._now())
                 report.notices.append(
@@ -63,7 +63,7 @@ class Engine:
                     "and the space. Nothing was deleted; what had been deleted on one side only has come back, and "
                     "what was excluded on this device has to be excluded again"
                 )
-                self._run(files, report, wanted, allow_mass_delete=allow_mass_delete)
+                self._run(files, report, wanted, mass_delete)
             for token in files.temporaries()[0]:
                 files.discard(files.incoming(token))
         _count(report, before, self._transfers.counts())
@@ -84,7 +84,7 @@ class Engine:
         report.seconds = time.monotonic() - started
         return report
 
-    def _run(self, files: Files, report: Report, wanted: Wanted, *, allow_mass_delete: bool) -> None:
+    def _run(self, files: Files, report: Report, wanted: Wanted, mass_delete: MassDelete) -> None:
         database = self._folder.database
         with translated(database), self._open_state(database) as state:
             with traces.span("look"):
@@ -106,7 +106,7 @@ class Engine:
                 report=report,
                 wanted=wanted,
             )
-            rounds.converge(allow_mass_delete=allow_mass_delete)
+            rounds.converge(mass_delete)
 
     def _label(self) -> str:
         return conflict_label(self._device, self._now())

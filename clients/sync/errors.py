@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.errors import Kind, SynclineError
+from core.errors import InvalidArgument, Kind, SynclineError
 
 
 class FolderBusy(SynclineError):
@@ -31,6 +31,10 @@ class FolderUnsuitable(SynclineError):
 
     reason = "FOLDER_UNSUITABLE"
     kind = Kind.INVALID
+
+
+class NotExcluded(InvalidArgument):
+    """What is to be included is not excluded."""
 
 
 class LinkedElsewhere(SynclineError):

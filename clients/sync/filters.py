@@ -50,6 +50,7 @@ BUILT_IN = (
     # Halves of a file that is just being saved: Word, programs of GNOME.
     "~WR[DLA]*.tmp",
     ".goutputstream-*",
+    ".syncline-tmp-*/",  # of `syncline get`
     # Deleted files that a program still has open.
     ".nfs0*",
     ".fuse_hidden*",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from core.identifiers import SpaceId, new_text_id, parse_text_id
 
 MARKER = f"{PRIVATE}/folder"
 _FOLDERS = "folders"
+_LINK = "link.json"
+_UNFINISHED = ".new"
 _FORMAT = 1
 
 
@@ -59,12 +62,16 @@ class Folder:
         except Timeout:
             raise FolderBusy(f"another sync of {self.root} is running; wait for it or end it") from None
         try:
+            for path in (self.root / MARKER, self.state / _LINK):  # of a process that was killed
+                path.with_name(f"{path.name}{_UNFINISHED}").unlink(missing_ok=True)
             yield
         finally:
             lock.release()
 
     def check_root(self) -> None:
-        """FolderMissing unless the folder is there, and is this one."""
+        """FolderMissing unless the folder is there, and is this one. FolderNotLinked if it was forgotten meanwhile."""
+        if not (self.state / _LINK).exists():
+            raise FolderNotLinked(f"{self.root} is not linked any more; `syncline sync DIR` links it anew")
         if not self.root.is_dir():
             raise FolderMissing(
                 f"{self.root} is not there; mount or restore it, or, if it is to be forgotten, remove {self.state}"
@@ -142,6 +149,10 @@ def link(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder
         _write(root / MARKER, json.dumps({"folder": identifier}) + "\n")
     except OSError as error:
         raise FolderUnsuitable(f"{directory} cannot be linked: {error.strerror} ({error.filename})") from None
+    except KeyboardInterrupt:
+        if _marked(root) != identifier:
+            shutil.rmtree(folder.state, ignore_errors=True)
+        raise
     return folder
 
 
@@ -183,7 +194,7 @@ def _marked(root: Path) -> str | None:
 
 def _linked(state: Path) -> Folder | None:
     try:
-        document: Any = json.loads((state / "link.json").read_bytes())
+        document: Any = json.loads((state / _LINK).read_bytes())
         if document["format"] != _FORMAT:
             return None
         return Folder(
@@ -204,17 +215,21 @@ def _save(folder: Folder) -> None:
         "space": folder.space,
         "space_name": folder.space_name,
     }
-    _write(folder.state / "link.json", json.dumps(document, indent=2) + "\n")
+    _write(folder.state / _LINK, json.dumps(document, indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:
     """Replace a file as a whole, durably."""
-    temporary = path.with_name(f"{path.name}.new")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    temporary = path.with_name(f"{path.name}{_UNFINISHED}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

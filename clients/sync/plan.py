@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from clients.sync.merge import Base, ContentFlow, Local, Remote, content_flow, merge
@@ -298,9 +298,47 @@ class Deletions:
 
 def deletions(result: Plan, base: Base) -> Deletions:
     """Count. A file whose place is taken by another is replaced, not deleted."""
+    deleted = _deleted_files(result, base)
+    files = sum(1 for node in base.values() if node.kind is not NodeKind.DIRECTORY)
+    return Deletions(
+        sum(deleted(step) for step in result.steps_here if isinstance(step, DeleteHere)),
+        sum(deleted(step) for step in result.steps_there if isinstance(step, DeleteThere)),
+        files,
+    )
+
+
+def without_deletions(result: Plan, base: Base, *, here: bool, there: bool) -> Plan:
+    """The plan without its deletions on these sides, for which there will be another sync.
+
+    Replacements are done. What needs the place of something that is not deleted will not get it, which its step says.
+    """
+    deleted = _deleted_files(result, base)
+
+    def is_done(step: StepHere | StepThere) -> bool:
+        match step:
+            case DeleteHere(node):
+                # A directory without what was in it would not come back when the deletion is undone.
+                directory = result.local[node].kind is NodeKind.DIRECTORY
+                return not here or not (directory or deleted(step))
+            case DeleteThere():
+                return not there or not deleted(step)
+        return True
+
+    return dataclasses.replace(
+        result,
+        arrange_here=tuple(filter(is_done, result.arrange_here)),
+        delete_here=tuple(filter(is_done, result.delete_here)),
+        arrange_there=tuple(filter(is_done, result.arrange_there)),
+        delete_there=tuple(filter(is_done, result.delete_there)),
+    )
+
+
+def _deleted_files(result: Plan, base: Base) -> Callable[[DeleteHere | DeleteThere], int]:
+    """How many files of the base a step deletes that are not merely replaced."""
     taken = set(result.target.values())
 
-    def count(nodes: Iterator[NodeId]) -> int:
+    def count(step: DeleteHere | DeleteThere) -> int:
+        nodes = (step.node, *step.below) if isinstance(step, DeleteThere) else (step.node,)
         return sum(
             1
             for node in nodes
@@ -309,10 +347,7 @@ def deletions(result: Plan, base: Base) -> Deletions:
             and before.place not in taken
         )
 
-    here = (step.node for step in result.steps_here if isinstance(step, DeleteHere))
-    there = (node for step in result.steps_there if isinstance(step, DeleteThere) for node in (step.node, *step.below))
-    files = sum(1 for node in base.values() if node.kind is not NodeKind.DIRECTORY)
-    return Deletions(count(here), count(there), files)
+    return count
 
 
 def described(result: Plan, remote: Remote) -> Iterator[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Protocol
 
 from clients.sdk.requests import Counts
@@ -146,3 +147,11 @@ class Wanted:
 
 
 AS_BEFORE = Wanted()
+
+
+class MassDelete(Enum):
+    """What a sync does with deletions that look like an accident, since they are of most files."""
+
+    REFUSE = "do nothing at all, and say so"
+    HOLD = "do all the rest, and leave them for a sync that is told to do them"
+    DO = "do them: somebody has confirmed it"

@@ -26,15 +26,29 @@ class Report:
     seconds: float = 0.0
     problems: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    waiting: str = ""
+    """What is not done until somebody confirms it, and how."""
     planned: list[tuple[str, str]] = field(default_factory=list)
     """With a dry run: what would be done, and where."""
     excluded: list[str] = field(default_factory=list)
     """With a dry run: what this device leaves out."""
 
+    @property
+    def did_anything(self) -> bool:
+        """Whether anything is other than before, here or in the space."""
+        return bool(
+            self.uploaded
+            or self.downloaded
+            or self.moved
+            or self.deleted_local
+            or self.deleted_remote
+            or self.conflicts
+        )
+
     def document(self) -> dict[str, Any]:
         """As the command line's contract has it."""
         document = dataclasses.asdict(self)
-        del document["notices"], document["planned"], document["excluded"]
+        del document["notices"], document["waiting"], document["planned"], document["excluded"]
         document["seconds"] = round(self.seconds, 3)
         return document
 

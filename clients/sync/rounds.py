@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,7 +13,7 @@ from clients.sync.apply_there import There, repeat_in_flight
 from clients.sync.conflicts import conflict_name
 from clients.sync.digests import hash_files
 from clients.sync.disown import disown, is_estranged, read_only
-from clients.sync.errors import FolderMissing, TooManyDeletions
+from clients.sync.errors import FolderMissing, NotExcluded, TooManyDeletions
 from clients.sync.files import Files
 from clients.sync.filters import IGNORE_FILE, Excluded, Filters, found_again
 from clients.sync.folder import MARKER, Folder
@@ -20,15 +21,14 @@ from clients.sync.identify import Hashed, identify
 from clients.sync.ledger import Ledger
 from clients.sync.mirror import Mirror
 from clients.sync.mounts import may_be_same
-from clients.sync.plan import MakeHere, Plan, deletions, described, plan
-from clients.sync.ports import AS_BEFORE, Progress, Space, Transfers, Wanted
+from clients.sync.plan import MakeHere, Plan, deletions, described, plan, without_deletions
+from clients.sync.ports import AS_BEFORE, MassDelete, Progress, Space, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.scan import TOP, Scan, scan
 from clients.sync.state import Settled, State
 from clients.sync.strange import shows_files
 from clients.sync.trees import RECOVERED, BaseNode, Exclusion, LocalNode, Problem, RemoteNode, live_nodes, path_of
 from core.blocks import Digest
-from core.errors import InvalidArgument
 from core.identifiers import ROOT, NodeId, RequestId
 from core.tree import NodeKind
 from runtime import traces
@@ -77,14 +77,14 @@ class _Found:
 
 
 def choose(state: State, wanted: Wanted) -> None:
-    """Take over what is excluded from now on, and what no more. InvalidArgument if the latter is not excluded."""
+    """Take over what is excluded from now on, and what no more. NotExcluded if the latter is not excluded."""
     known = state.excluded()
     live = live_nodes(state.load_remote()).nodes if wanted.include else {}
     places = {node.id: node.place for node in live.values()}
     for path in wanted.include:
         chosen = [one for one in known if path in {one.path, path_of(one.node or ROOT, places)}]
         if not chosen:
-            raise InvalidArgument(f"{path!r} is not excluded; `syncline status DIR` says what is")
+            raise NotExcluded(f"{path!r} is not excluded; `syncline status DIR` says what is")
         for one in chosen:
             state.remove_excluded(one.path)
     for path in wanted.exclude:
@@ -244,7 +244,7 @@ class Rounds:
         self._base = state.load_base()
         self._mirror = Mirror(state, self._base)
 
-    def converge(self, *, allow_mass_delete: bool) -> None:
+    def converge(self, mass_delete: MassDelete) -> None:
         self._rescue(discard=False)
         repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
         choose(self._state, self._wanted)
@@ -260,12 +260,11 @@ class Rounds:
                 told = True
                 self._apply(rules, found.holding)
                 found = self._look()
-            if not allow_mass_delete:
-                self._guard(found.plan, found.base)
+            todo = found.plan if mass_delete is MassDelete.DO else self._guarded(found, mass_delete)
             for node in self._base.keys() - found.base.keys():
                 del self._base[node]
                 self._state.remove_base(node)
-            ledger = self._apply(found.plan, found.holding)
+            ledger = self._apply(todo, found.holding)
             self._report.skipped = found.scan.skipped
             self._report.problems = [*found.problems, *ledger.problems()]
             disowning = found.disowned and ledger.steps_done
@@ -298,7 +297,7 @@ class Rounds:
 
     def _note_settled(self, found: _Found) -> None:
         """If there was nothing at all to do, the next sync can see that at a look while nothing is touched."""
-        if not found.plan.is_empty or self._report.problems:
+        if not found.plan.is_empty or self._report.problems or self._report.waiting:
             return
         settled = Settled(found.scan.fingerprint, found.scan.skipped)
         if self._state.settled != settled and all(node.trusted for node in self._base.values()):
@@ -354,16 +353,25 @@ class Rounds:
         here.checkpoint()
         there.delete()
 
-    def _guard(self, todo: Plan, base: dict[NodeId, BaseNode]) -> None:
-        """TooManyDeletions if this looks like an accident."""
-        count = deletions(todo, base)
-        if count.of < FEW_FILES or max(count.here, count.there) * 2 <= count.of:
-            return
+    def _guarded(self, found: _Found, mass_delete: MassDelete) -> Plan:
+        """The plan, without deletions that look like an accident. TooManyDeletions if these are to be refused."""
+        self._report.waiting = ""
+        count = deletions(found.plan, found.base)
+        too_many = {"here": 2 * count.here > count.of, "there": 2 * count.there > count.of}
+        if count.of < FEW_FILES or not any(too_many.values()):
+            return found.plan
         where, number = ("here", count.here) if count.here >= count.there else ("in the space", count.there)
-        raise TooManyDeletions(
-            f"this sync would delete {number} of {count.of} files {where}, so nothing was changed; "
-            "if that is what you want, add --allow-mass-delete"
+        if mass_delete is MassDelete.REFUSE:
+            raise TooManyDeletions(
+                f"this sync would delete {number} of {count.of} files {where}, so nothing was changed; "
+                "if that is what you want, add --allow-mass-delete"
+            )
+        self._report.waiting = (
+            f"{number} of {count.of} files would be deleted {where}; that waits, everything else goes on. "
+            f"If it is what you want: `syncline sync --allow-mass-delete {shlex.quote(str(self._folder.root))}`; "
+            f"else restore them {'from the trash of the space' if where == 'here' else 'here'}"
         )
+        return without_deletions(found.plan, found.base, **too_many)
 
     def _rescue(self, *, discard: bool) -> None:
         """Give back what an interrupted run had moved aside."""

@@ -26,8 +26,19 @@ class Proxy:
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.bytes = 0
         self.faults = 0
+        self._refusing = False
+        self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def refuse(self, refusing: bool = True) -> None:
+        """Break all connections, and end new ones at once; or no more."""
+        self._refusing = refusing
+        with self._lock:
+            broken = list(self._open) if refusing else []
+        for end in broken:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Refuse connections from now on. Closing alone would leave the thread that accepts one more of them."""
@@ -42,6 +53,10 @@ class Proxy:
             except OSError:
                 return
             server = socket.create_connection(self._target)
+            with self._lock:
+                self._open |= {client, server}
+            if self._refusing:
+                self.refuse()
             threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
 
@@ -60,6 +75,8 @@ class Proxy:
         except OSError:
             pass
         finally:
+            with self._lock:
+                self._open -= {source, sink}
             for end in (source, sink):
                 with suppress(OSError):
                     end.shutdown(socket.SHUT_RDWR)

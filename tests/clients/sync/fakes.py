@@ -21,7 +21,7 @@ from clients.sync.engine import Engine
 from clients.sync.files import PRIVATE, TEMPORARY, Files
 from clients.sync.folder import Folder, link, open_folder
 from clients.sync.mounts import Directory, Mounts
-from clients.sync.ports import AS_BEFORE, KnownBlocks, Transfers, Wanted
+from clients.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.state import State
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
@@ -642,10 +642,17 @@ class Device:
         )
 
     def sync(
-        self, point: Point | None = None, *, allow_mass_delete: bool = False, wanted: Wanted = AS_BEFORE, **changes: Any
+        self,
+        point: Point | None = None,
+        *,
+        allow_mass_delete: bool = False,
+        hold_mass_delete: bool = False,
+        wanted: Wanted = AS_BEFORE,
+        **changes: Any,
     ) -> Report:
         self.calls.clear()
-        return self.engine(point, **changes).sync(allow_mass_delete=allow_mass_delete, wanted=wanted)
+        mass_delete = MassDelete.DO if allow_mass_delete else MassDelete.HOLD if hold_mass_delete else MassDelete.REFUSE
+        return self.engine(point, **changes).sync(mass_delete=mass_delete, wanted=wanted)
 
     def tree(self) -> dict[str, object]:
         return tree_of(self.root)

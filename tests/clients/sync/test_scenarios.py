@@ -805,6 +805,65 @@ def test_most_files_gone_stops_before_anything_is_deleted(one: Device, two: Devi
     assert len(settled(one, two)) == 10
 
 
+def test_a_mass_deletion_here_waits_and_the_rest_goes_on(one: Device, two: Device) -> None:
+    agreed({"keep/a": b"a", **{f"modules/{n % 3}/{n}": b"%d" % n for n in range(30)}}, one, two)
+    shutil.rmtree(two.root / "modules")
+    two.write("keep/a", b"edited")
+    two.write("new", b"new")
+    one.write("from one", b"one")
+    one.sync()
+    report = two.sync(hold_mass_delete=True)
+    assert "30 of 31 files would be deleted in the space" in report.waiting
+    assert f"syncline sync --allow-mass-delete {two.root}" in report.waiting
+    assert not report.problems
+    assert (report.uploaded, report.downloaded, report.deleted_remote) == (2, 1, 0)
+    there = one.space.tree()
+    assert (there["keep/a"], there["new"], there["modules/1/1"]) == (b"edited", b"new", b"1")
+    assert not (two.root / "modules").exists()
+    # It is said for as long as it waits, and nothing is done a second time.
+    again = two.sync(hold_mass_delete=True)
+    assert again.waiting == report.waiting.replace("of 31", "of 33")
+    assert not is_busy(again)
+    two.sync(allow_mass_delete=True)
+    assert not two.sync(hold_mass_delete=True).waiting
+    with pytest.raises(TooManyDeletions):
+        one.sync()
+    report = one.sync(hold_mass_delete=True)
+    assert "30 of 32 files would be deleted here" in report.waiting
+    assert (one.root / "modules/1/1").read_bytes() == b"1"
+    assert (one.root / "keep/a").read_bytes() == b"edited"
+    one.sync(allow_mass_delete=True)
+    assert settled(one, two) == {"keep": None, "keep/a": b"edited", "new": b"new", "from one": b"one"}
+
+
+def test_a_mass_deletion_that_is_undone_while_it_waits_leaves_no_trace(one: Device, two: Device) -> None:
+    agreed({"a": b"a", **{f"d/{n}": b"%d" % n for n in range(30)}}, one, two)
+    before = one.space.tree()
+    (two.root / "d").rename(two.root.parent / "aside")
+    assert two.sync(hold_mass_delete=True).waiting
+    one.write("d/new", b"into a directory that is held")
+    one.sync()
+    assert two.sync(hold_mass_delete=True).waiting
+    assert (two.root / "d/new").read_bytes() == b"into a directory that is held"
+    shutil.copytree(two.root.parent / "aside", two.root / "d", dirs_exist_ok=True)
+    assert not two.sync(hold_mass_delete=True).waiting
+    assert settled(one, two) == before | {"d/new": b"into a directory that is held"}
+
+
+def test_what_needs_the_place_of_a_held_deletion_waits_too(one: Device, two: Device) -> None:
+    agreed({"a": b"a", **{f"d/{n}": b"%d" % n for n in range(30)}}, one, two)
+    shutil.rmtree(two.root / "d")
+    (two.root / "d").symlink_to("elsewhere")
+    two.write("new", b"new")
+    report = two.sync(hold_mass_delete=True)
+    assert report.waiting
+    assert [problem.path for problem in report.problems] == ["d"]
+    assert one.space.tree()["d/1"] == b"1"
+    assert one.space.tree()["new"] == b"new"
+    two.sync(allow_mass_delete=True)
+    assert one.space.tree() == {"a": b"a", "d": ("link", "elsewhere"), "new": b"new"}
+
+
 def state_of(device: Device) -> Path:
     return device.folder.state
 

@@ -1,0 +1,41 @@
+"""How a command is ended from outside: Ctrl-C, SIGTERM, or the loss of its terminal.
+
+All of them raise a KeyboardInterrupt in the main thread, so that what is open is closed and what is temporary removed,
+and end the process with 128 plus the number of the signal, as a shell has it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType
+from typing import Final
+
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE_SECONDS: Final = 10.0
+"""What has not come to its end this long after a signal is ended as it is."""
+
+_received: list[int] = []
+
+
+def install() -> None:
+    """Handle the signals from now on. One that is ignored, as SIGHUP under nohup, goes on being ignored."""
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _interrupt)
+
+
+def status() -> int:
+    """The exit status of an interrupted command."""
+    return 128 + (_received[0] if _received else signal.SIGINT)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a signal handler's signature
+    if _received:  # What the first one began is not to be interrupted.
+        return
+    _received.append(number)
+    timer = threading.Timer(PATIENCE_SECONDS, os._exit, (status(),))
+    timer.daemon = True
+    timer.start()
+    raise KeyboardInterrupt
