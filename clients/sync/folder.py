@@ -25,6 +25,7 @@ MARKER = f"{PRIVATE}/folder"
 _FOLDERS = "folders"
 _LINK = "link.json"
 _UNFINISHED = ".new"
+_PATIENCE_SECONDS = 5.0
 _FORMAT = 1
 
 
@@ -53,10 +54,10 @@ class Folder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else syncs this folder meanwhile. FolderBusy, at once."""
+        """Nobody else syncs this folder meanwhile. FolderBusy, after a wait for what may be a watch."""
         from filelock import FileLock, Timeout  # noqa: PLC0415 - `status` and others do without
 
-        lock = FileLock(self.root / PRIVATE / "lock", timeout=0)
+        lock = FileLock(self.root / PRIVATE / "lock", timeout=_PATIENCE_SECONDS)
         try:
             lock.acquire()
         except Timeout:
