@@ -32,7 +32,7 @@ AUTH: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
 METADATA: Final = metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"].full_name
 NOTIFY: Final = notify_pb2.DESCRIPTOR.services_by_name["NotifyService"].full_name
 
-_MAKES_ANEW: Final = frozenset({"SignUp", "SignIn", "CreateKey", "CreateLink", "OpenLink", "CountLinkDownload"})
+_MAKES_ANEW: Final = frozenset({"SignUp", "SignIn", "OpenLink", "CountLinkDownload"})
 """What is not the same when it is done twice; all else carries a request id or only reads."""
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"

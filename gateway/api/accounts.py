@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Request, Response
 
-from core.identifiers import new_request_id
 from gateway.api import models, shapes
 from gateway.api.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token, peer
+from gateway.api.idempotency import Named
 from gateway.api.identifiers import TextId
 from gateway.services import ask
 from syncline.auth.v1 import auth_pb2
@@ -100,11 +100,11 @@ async def list_keys(caller: Signed, services: Behind) -> models.Devices:
 
 
 @router.post("/keys", status_code=201)
-async def create_key(body: models.NewKey, caller: Signed, services: Behind) -> models.Key:
+async def create_key(body: models.NewKey, name: Named, caller: Signed, services: Behind) -> models.Key:
     """Make a key by which a program acts in the caller's name. It is told this once."""
     answer = await ask(
         services.auth.CreateKey,
-        auth_pb2.CreateKeyRequest(request_id=new_request_id(), name=body.name, expires_at_ms=body.expires_at_ms),
+        auth_pb2.CreateKeyRequest(request_id=name.id, name=body.name, expires_at_ms=body.expires_at_ms),
         token=caller.token,
     )
     return models.Key(device=shapes.device(answer.device, current=""), key=answer.key)

@@ -14,6 +14,7 @@ from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVeri
 from services.auth.accounts import Accounts
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.credentials import Credentials, TransferTarget
+from services.auth.derived import DerivedSecrets
 from services.auth.devices import Devices
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.grants import Grants
@@ -70,7 +71,8 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
         access_tokens = AccessTokens(keys, clock=clock)
         attempts = Attempts(store, limits, clock=clock)
         sessions = Sessions(store, access_tokens, clock=clock)
-        device_keys = Keys(store, access_tokens, clock=clock)
+        derived = DerivedSecrets(settings.service_secret.get_secret_value())
+        device_keys = Keys(store, access_tokens, derived=derived, clock=clock)
         servicer = AuthServicer(
             accounts=Accounts(
                 store,
@@ -84,13 +86,20 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             sessions=sessions,
             devices=Devices(store, clock=clock),
             spaces=Spaces(store, store, clock=clock),
-            grants=Grants(store, store, store, clock=clock),
+            grants=Grants(store, store, store, store, clock=clock),
             credentials=Credentials(
                 store, source, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
             ),
             keys=device_keys,
             links=Links(
-                store, store, store, passwords=passwords, attempts=attempts, access_tokens=access_tokens, clock=clock
+                store,
+                store,
+                store,
+                passwords=passwords,
+                attempts=attempts,
+                access_tokens=access_tokens,
+                derived=derived,
+                clock=clock,
             ),
             signing_keys=keys,
             bucket=settings.bucket,

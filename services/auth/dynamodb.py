@@ -7,6 +7,7 @@
 | ACCOUNT | `U#{user}` | `ACCOUNT` | address and personal space |
 | MEMBERSHIP | `U#{user}` | `S#{space}` | a grant as its holder lists it; changes in one transaction with the GRANT |
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that it means to this user, for ever |
+| DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
 | DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` tells which a user has |
 | SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, since when it writes |
@@ -27,7 +28,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from botocore.exceptions import ClientError
 
 from core.errors import AccountExists, Unavailable
-from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
+from core.limits import ANSWER_DAYS
 from runtime.aws import error_code, found_item, translated
 from services.auth.aliases import PERSONAL, fold
 from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
@@ -38,6 +40,7 @@ from services.auth.records import (
     Chain,
     Device,
     DeviceKind,
+    Done,
     Grant,
     Key,
     Link,
@@ -124,10 +127,16 @@ class DynamoIdentityStore:
 
     # ---- devices
 
-    async def add_device(self, device: Device) -> None:
+    async def add_device(self, device: Device) -> bool:
         """See DeviceStore."""
-        with _translated():
-            await self._client.put_item(TableName=self._table, Item=_device_item(device))
+        try:
+            with _translated():
+                await self._client.put_item(TableName=self._table, Item=_device_item(device), ConditionExpression=_NEW)
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            return False
+        return True
 
     async def device(self, device: DeviceId) -> Device | None:
         """See DeviceStore."""
@@ -259,6 +268,7 @@ class DynamoIdentityStore:
         by: UserId,
         alias: str = "",
         writes_since_ms: int = 0,
+        done: Done | None = None,
     ) -> None:
         """See SpaceStore."""
         keys = _grant_key(space.space, member.user), _membership_key(space.space, member.user)
@@ -302,6 +312,8 @@ class DynamoIdentityStore:
         if by != member.user:
             check = {"TableName": self._table, "Key": _grant_key(space.space, by), **_role_is(Role.OWNER)}
             writes.append({"ConditionCheck": check})
+        if done is not None:
+            writes.append(self._put(_done_item(done), _NEW))
         try:
             await self._transact(*writes)
         except _Cancelled as cancelled:
@@ -406,12 +418,15 @@ class DynamoIdentityStore:
 
     # ---- links
 
-    async def add_link(self, link: Link) -> None:
+    async def add_link(self, link: Link) -> bool:
         """See LinkStore."""
         try:
-            await self._transact(self._put(_link_item(link)), self._put(_token_item(link)))
-        except _Cancelled:
+            await self._transact(self._put(_link_item(link), _NEW), self._put(_token_item(link), _NEW))
+        except _Cancelled as cancelled:
+            if _CONDITION_FAILED in cancelled.reasons:
+                return False
             raise Unavailable("this very request is under way already; try again") from None
+        return True
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
         """See LinkStore."""
@@ -468,6 +483,18 @@ class DynamoIdentityStore:
                 raise
             return False
         return True
+
+    # ---- requests
+
+    async def done(self, user: UserId, request: RequestId) -> bytes | None:
+        """See RequestStore."""
+        item = await self._get(_done_key(user, request))
+        return bytes(item["fingerprint"]["B"]) if item else None
+
+    async def note(self, done: Done) -> None:
+        """See RequestStore."""
+        with _translated(), _condition_may_fail():
+            await self._client.put_item(TableName=self._table, Item=_done_item(done), ConditionExpression=_NEW)
 
     # ---- the ways to DynamoDB
 
@@ -663,6 +690,10 @@ def _link_key(space: SpaceId, link: LinkId) -> Item:
     return _key(f"S#{space}#L", link)
 
 
+def _done_key(user: UserId, request: RequestId) -> Item:
+    return _key(f"U#{user}", f"R#{request.hex()}")
+
+
 def _token_key(token: bytes) -> Item:
     return _key(f"L#{token.hex()}", "TOKEN")
 
@@ -836,6 +867,15 @@ def _link_item(link: Link) -> Item:
     if link.revoked_at_ms is not None:
         item["revoked_at"] = _n(link.revoked_at_ms)
     return item
+
+
+def _done_item(done: Done) -> Item:
+    kept_until = done.at_ms + ANSWER_DAYS * DAY
+    return {
+        **_done_key(done.user, done.request),
+        "fingerprint": _b(done.fingerprint),
+        "expires_at": _expiry(kept_until),
+    }
 
 
 def _token_item(link: Link) -> Item:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from dataclasses import dataclass
 
-from core.errors import Contended, DeviceRevoked, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
-from core.identifiers import DeviceId, SpaceId, UserId
+from core.errors import (
+    Contended,
+    DeviceRevoked,
+    LastOwner,
+    NoSuchAccount,
+    NoSuchSpace,
+    PermissionDenied,
+    RequestIdReused,
+)
+from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
-from services.auth.ports import AccessStore, AccountStore, GrantMoved, SpaceStore
-from services.auth.records import Access, Account, Clock, Grant, Role, Space
+from services.auth.ports import AccessStore, AccountStore, GrantMoved, RequestStore, SpaceStore
+from services.auth.records import Access, Account, Clock, Done, Grant, Role, Space
 
 log = structlog.get_logger()
 
@@ -63,11 +72,20 @@ async def require(store: AccessStore, space: SpaceId, access: Access, *, user: U
 class Grants:
     """Members of spaces and their roles."""
 
-    def __init__(self, spaces: SpaceStore, accounts: AccountStore, access: AccessStore, *, clock: Clock) -> None:
+    def __init__(
+        self,
+        spaces: SpaceStore,
+        accounts: AccountStore,
+        access: AccessStore,
+        requests: RequestStore,
+        *,
+        clock: Clock,
+    ) -> None:
         self._spaces = spaces
-        self._clock = clock
         self._accounts = accounts
         self._access = access
+        self._requests = requests
+        self._clock = clock
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId | None) -> CheckedAccess:
         """The user's role in the space, and whether the device, if one is given, was signed out."""
@@ -85,28 +103,41 @@ class Grants:
             raise NoSuchSpace(space_id=space)
         return found[0], sorted(found[1], key=lambda grant: grant.email)
 
-    async def set(self, space: SpaceId, *, caller: UserId, email: str, role: Role) -> Grant:
-        """Give the account with this address a role, or change it. Raises as `decide`, NoSuchAccount, Contended."""
-        member = await self._change(space, caller=caller, email=email, to=role)
+    async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> Grant:
+        """Give the account with this address a role, or change it; a repeated request changes nothing again.
+
+        Raises as `decide`, NoSuchAccount, RequestIdReused, Contended.
+        """
+        member = await self._change(space, request=request, caller=caller, email=email, to=role)
         return Grant(space, member.user, member.email, role, alias=None)  # which is the member's own business
 
-    async def remove(self, space: SpaceId, *, caller: UserId, email: str) -> None:
+    async def remove(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str) -> None:
         """Take the role of the account with this address away; if it has none, nothing happens. Raises as `set`."""
-        await self._change(space, caller=caller, email=email, to=None)
+        await self._change(space, request=request, caller=caller, email=email, to=None)
 
-    async def _change(self, space: SpaceId, *, caller: UserId, email: str, to: Role | None) -> Account:
+    async def _change(
+        self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, to: Role | None
+    ) -> Account:
         login = await self._accounts.login(email)
+        member = login.account if login else None
+        fingerprint = hashlib.sha256("\0".join((space, email, _name(to))).encode()).digest()
+        done = Done(caller, request, fingerprint, self._clock())
         pause = _FIRST_PAUSE_SECONDS
         for _ in range(_ATTEMPTS):
+            known = await self._requests.done(caller, request)
+            if known is not None:
+                if known != fingerprint or member is None:
+                    raise RequestIdReused
+                return member
             try:
-                return await self._try_to_change(space, caller=caller, member=login.account if login else None, to=to)
+                return await self._try_to_change(space, done=done, caller=caller, member=member, to=to)
             except GrantMoved:
                 await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # spreads writers, guards nothing
                 pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         raise Contended("other changes to the members of this space are under way; try again")
 
     async def _try_to_change(
-        self, space: SpaceId, *, caller: UserId, member: Account | None, to: Role | None
+        self, space: SpaceId, *, done: Done, caller: UserId, member: Account | None, to: Role | None
     ) -> Account:
         standing = await self._spaces.standing(space, caller, *([member.user] if member else []))
         if standing is None:
@@ -118,14 +149,14 @@ class Grants:
         if member is None:  # told only to those who may invite
             raise NoSuchAccount
         before = target.role if target else None
-        if before is not to:
-            await self._give(found, member=member, held=target, to=to, caller=caller)
+        if before is to:
+            await self._requests.note(done)
+        else:
+            await self._give(found, member=member, held=target, to=to, done=done)
             log.info("grant changed", space=space, member=member.user, before=_name(before), after=_name(to))
         return member
 
-    async def _give(
-        self, space: Space, *, member: Account, held: Grant | None, to: Role | None, caller: UserId
-    ) -> None:
+    async def _give(self, space: Space, *, member: Account, held: Grant | None, to: Role | None, done: Done) -> None:
         before = held.role if held is not None else None
         since = 0
         if _writes(to):
@@ -133,7 +164,14 @@ class Grants:
 
         async def change(alias: str) -> None:
             await self._spaces.change_grant(
-                space, member=member, before=before, after=to, by=caller, alias=alias, writes_since_ms=since
+                space,
+                member=member,
+                before=before,
+                after=to,
+                by=done.user,
+                alias=alias,
+                writes_since_ms=since,
+                done=done,
             )
 
         if before is None:

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import replace
 
 from core.errors import AccountExists
-from core.identifiers import DeviceId, LinkId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from services.auth.aliases import PERSONAL, fold
 from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
 from services.auth.records import (
@@ -15,6 +15,7 @@ from services.auth.records import (
     Chain,
     Clock,
     Device,
+    Done,
     Grant,
     Link,
     Login,
@@ -38,6 +39,7 @@ class InMemoryIdentityStore:
         self._aliases: dict[tuple[UserId, str], SpaceId] = {}
         self._attempts: dict[tuple[str, str | None], tuple[int, int]] = {}
         self._links: dict[tuple[SpaceId, LinkId], Link] = {}
+        self._done: dict[tuple[UserId, RequestId], bytes] = {}
 
     async def create_account(self, login: Login, *, device: Device) -> None:
         """See AccountStore."""
@@ -63,9 +65,9 @@ class InMemoryIdentityStore:
         if login is not None and login.password_hash == old:
             self._logins[email] = replace(login, password_hash=new)
 
-    async def add_device(self, device: Device) -> None:
+    async def add_device(self, device: Device) -> bool:
         """See DeviceStore."""
-        self._devices[device.device] = device
+        return self._devices.setdefault(device.device, device) is device
 
     async def device(self, device: DeviceId) -> Device | None:
         """See DeviceStore."""
@@ -141,6 +143,7 @@ class InMemoryIdentityStore:
         by: UserId,
         alias: str = "",
         writes_since_ms: int = 0,
+        done: Done | None = None,
     ) -> None:
         """See SpaceStore."""
         key = (space.space, member.user)
@@ -151,6 +154,7 @@ class InMemoryIdentityStore:
             (held.role if held else None) is not before
             or owners < 1
             or (by != member.user and (decider is None or decider.role is not Role.OWNER))
+            or (done is not None and (done.user, done.request) in self._done)
         ):
             raise GrantMoved
         if after is None:
@@ -162,6 +166,8 @@ class InMemoryIdentityStore:
         else:
             self._grants[key] = replace(held, role=after, writes_since_ms=writes_since_ms)
         self._spaces[space.space] = replace(found, owners=owners)
+        if done is not None:
+            self._done[done.user, done.request] = done.fingerprint
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
         """See SpaceStore."""
@@ -195,9 +201,12 @@ class InMemoryIdentityStore:
         self._attempts.pop((subject, peer), None)
         self._attempts.pop((subject, None), None)
 
-    async def add_link(self, link: Link) -> None:
+    async def add_link(self, link: Link) -> bool:
         """See LinkStore."""
+        if (link.space, link.link) in self._links or any(other.token == link.token for other in self._links.values()):
+            return False
         self._links[link.space, link.link] = link
+        return True
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
         """See LinkStore."""
@@ -225,6 +234,14 @@ class InMemoryIdentityStore:
             return False
         self._links[space, link] = replace(found, downloads=found.downloads + 1)
         return True
+
+    async def done(self, user: UserId, request: RequestId) -> bytes | None:
+        """See RequestStore."""
+        return self._done.get((user, request))
+
+    async def note(self, done: Done) -> None:
+        """See RequestStore."""
+        self._done.setdefault((done.user, done.request), done.fingerprint)
 
 
 class InMemoryCredentialSource:

@@ -6,17 +6,25 @@ is stored. A browser's key is good for 30 days after it was last traded, a progr
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import hmac
 import re
 import secrets
 from enum import Enum
 
-from core.errors import DeviceRevoked, InvalidArgument, PermissionDenied, TokenExpired, TokenInvalid, TokenMalformed
-from core.identifiers import DeviceId, UserId, new_text_id
+from core.errors import (
+    DeviceRevoked,
+    InvalidArgument,
+    PermissionDenied,
+    RequestIdReused,
+    TokenExpired,
+    TokenInvalid,
+    TokenMalformed,
+)
+from core.identifiers import DeviceId, RequestId, UserId, new_text_id
 from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
+from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import is_signed_in
 from services.auth.ports import DeviceStore
 from services.auth.records import DAY, HOUR, Clock, Device, DeviceKind, Key
@@ -60,20 +68,33 @@ def judge(text: str, device: Device, *, now_ms: int) -> Standing:
 class Keys:
     """Makes keys and trades them."""
 
-    def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, clock: Clock) -> None:
+    def __init__(
+        self, devices: DeviceStore, access_tokens: AccessTokens, *, derived: DerivedSecrets, clock: Clock
+    ) -> None:
         self._devices = devices
         self._access_tokens = access_tokens
+        self._secrets = derived
         self._clock = clock
 
     def open(self, *, user: UserId, name: str) -> tuple[Device, str, Tokens]:
         """A browser of a user who has just proved who they are, its key and tokens; nothing is stored yet."""
         until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY
-        device, key = self._new(user=user, name=name, kind=DeviceKind.BROWSER, until=until)
+        device, key = self._new(
+            user=user,
+            name=name,
+            kind=DeviceKind.BROWSER,
+            until=until,
+            device=DeviceId(new_text_id()),
+            secret=secrets.token_urlsafe(_SECRET_BYTES),
+        )
         return device, key, self._tokens(device)
 
-    async def create(self, *, name: str, expires_at_ms: int, user: UserId, device: DeviceId) -> tuple[Device, str]:
-        """Make a program's device and its key.
+    async def create(
+        self, *, request: RequestId, name: str, expires_at_ms: int, user: UserId, device: DeviceId
+    ) -> tuple[Device, str]:
+        """Make a program's device and its key, or return those that this request made before.
 
+        RequestIdReused if it made another one, or so long ago that the secret of the services was another one.
         DeviceRevoked if the calling device was signed out, PermissionDenied if it is a program itself (what got hold of
         a key could else stay for ever), InvalidArgument for a date that is not within a year.
         """
@@ -85,10 +106,21 @@ class Keys:
             raise DeviceRevoked
         if calling.kind is DeviceKind.PROGRAM:
             raise PermissionDenied("a program cannot make keys; sign in")
-        program, key = self._new(user=user, name=name, kind=DeviceKind.PROGRAM, until=expires_at_ms)
-        await self._devices.add_device(program)
-        log.info("key created", user=user, device=program.device)
-        return program, key
+        program, key = self._new(
+            user=user,
+            name=name,
+            kind=DeviceKind.PROGRAM,
+            until=expires_at_ms,
+            device=DeviceId(derived_id("key", user, request)),
+            secret=self._secrets.secret("key", user, request, size=_SECRET_BYTES),
+        )
+        if await self._devices.add_device(program):
+            log.info("key created", user=user, device=program.device)
+            return program, key
+        made = await self._devices.device(program.device)
+        if made is None or (made.user, made.name, made.key) != (user, name, program.key):
+            raise RequestIdReused
+        return made, key
 
     async def exchange(self, text: str) -> Tokens:
         """An access token of the key's device; a program's never outlives its key.
@@ -114,9 +146,10 @@ class Keys:
             until = now + BROWSER_KEY_IDLE_DAYS * DAY if device.kind is DeviceKind.BROWSER else device.expires_at_ms
             await self._devices.key_used(device.device, seen_at_ms=now, expires_at_ms=until)
 
-    def _new(self, *, user: UserId, name: str, kind: DeviceKind, until: int) -> tuple[Device, str]:
-        now, device = self._clock(), DeviceId(new_text_id())
-        secret = base64.urlsafe_b64encode(secrets.token_bytes(_SECRET_BYTES)).decode().rstrip("=")
+    def _new(
+        self, *, user: UserId, name: str, kind: DeviceKind, until: int, device: DeviceId, secret: str
+    ) -> tuple[Device, str]:
+        now = self._clock()
         text = f"syk_{device}{secret}"
         return Device(device, user, name, now, now, None, None, kind, Key(key_digest(text), until)), text
 

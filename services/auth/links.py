@@ -1,30 +1,31 @@
 """Public links: whoever has a link's token may read one node of a space and what is below it.
 
-A token is 128 random bits, of which the digest alone is stored. A link opens until it expires, is revoked, or its maker
-may no longer write in the space, which is looked at each time: it gives away nothing that its maker could not.
+A token is 128 bits that nobody can guess, of which the digest alone is stored. A link opens until it expires, is
+revoked, or its maker may no longer write in the space, which is looked at each time: it gives away nothing that its
+maker could not.
 """
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
-import secrets
 
 from core.errors import (
     InvalidArgument,
     LinkExhausted,
     LinkPasswordNeeded,
     NoSuchLink,
+    RequestIdReused,
     TooManyAttempts,
     WrongPassword,
 )
-from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, new_text_id
+from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 from core.limits import MAX_PASSWORD_CHARACTERS
 from runtime.context import LinkScope
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.attempts import Attempts
+from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.grants import require
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccessStore, LinkStore, SpaceStore
@@ -44,11 +45,6 @@ def check_link_password(text: str) -> str | None:
     return text or None
 
 
-def new_link_token() -> str:
-    """128 random bits as 22 characters."""
-    return base64.urlsafe_b64encode(secrets.token_bytes(_TOKEN_BYTES)).decode().rstrip("=")
-
-
 def token_digest(text: str) -> bytes:
     """What is stored of a link's token."""
     return hashlib.sha256(text.encode()).digest()
@@ -57,6 +53,11 @@ def token_digest(text: str) -> bytes:
 def attempts_at(link: Link) -> str:
     """The subject of attempts with a link's password; an e-mail address has an @, so it is nobody's."""
     return f"link/{link.link}"
+
+
+def _asked_for(link: Link) -> tuple[object, ...]:
+    """What the request that made a link has decided of it, and what was told of it once: its token."""
+    return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 
 
 def is_open(link: Link, maker: Grant | None, *, now_ms: int) -> bool:
@@ -78,6 +79,7 @@ class Links:
         passwords: Passwords,
         attempts: Attempts,
         access_tokens: AccessTokens,
+        derived: DerivedSecrets,
         clock: Clock,
     ) -> None:
         self._links = links
@@ -86,6 +88,7 @@ class Links:
         self._passwords = passwords
         self._attempts = attempts
         self._access_tokens = access_tokens
+        self._secrets = derived
         self._clock = clock
 
     # ---- for those who may write in the space; all raise DeviceRevoked, NoSuchSpace and PermissionDenied
@@ -95,20 +98,25 @@ class Links:
         space: SpaceId,
         node: NodeId,
         *,
+        request: RequestId,
         user: UserId,
         device: DeviceId,
         password: str | None,
         expires_at_ms: int | None,
         max_downloads: int,
     ) -> tuple[Link, str]:
-        """Make a link and its token. InvalidArgument if it would have expired already."""
+        """Make a link and its token, or return those that this request made before.
+
+        InvalidArgument if it would have expired already; RequestIdReused if the request made another one, or so long
+        ago that the secret of the services was another one.
+        """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
             raise InvalidArgument("expires_at_ms must be later than now")
         await require(self._access, space, Access.WRITE, user=user, device=device)
-        token = new_link_token()
+        token = self._secrets.secret("link", user, request, size=_TOKEN_BYTES)
         link = Link(
-            LinkId(new_text_id()),
+            LinkId(derived_id("link", user, request)),
             space,
             node,
             user,
@@ -118,9 +126,20 @@ class Links:
             await self._passwords.hash(password) if password is not None else None,
             max_downloads,
         )
-        await self._links.add_link(link)
-        log.info("link created", space=space, link=link.link)
-        return link, token
+        if await self._links.add_link(link):
+            log.info("link created", space=space, link=link.link)
+            return link, token
+        made = await self._links.link(space, link.link)
+        if made is None or not await self._is_same(made, link, password):
+            raise RequestIdReused
+        return made, token
+
+    async def _is_same(self, made: Link, wanted: Link, password: str | None) -> bool:
+        if _asked_for(made) != _asked_for(wanted) or (made.password_hash is None) != (password is None):
+            return False
+        if made.password_hash is None or password is None:
+            return True
+        return await self._passwords.verify(password, made.password_hash) is not Verdict.WRONG
 
     async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
         """The links that open now, newest first."""

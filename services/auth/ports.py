@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from core.identifiers import DeviceId, LinkId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from services.auth.records import (
     Account,
     Chain,
     Device,
+    Done,
     Grant,
     Link,
     Login,
@@ -59,8 +60,8 @@ class AccountStore(Protocol):
 class DeviceStore(Protocol):
     """Devices with their refresh chains and keys."""
 
-    async def add_device(self, device: Device) -> None:
-        """Store a new device."""
+    async def add_device(self, device: Device) -> bool:
+        """Store a new device; False, and nothing is changed, if the id is there already."""
 
     async def device(self, device: DeviceId) -> Device | None:
         """The device, revoked or not; None for one that never was or was dropped long after it expired."""
@@ -116,8 +117,11 @@ class SpaceStore(Protocol):
         by: UserId,
         alias: str = "",
         writes_since_ms: int = 0,
+        done: Done | None = None,
     ) -> None:
         """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
+
+        `done`, the request that asks for it, is noted along; the role stays as it is if it was noted before.
 
         `alias` comes with a new grant (`before` is None); a grant that is changed keeps the one that it has.
         `writes_since_ms` is that of the grant as it is afterwards.
@@ -161,8 +165,8 @@ class AttemptStore(Protocol):
 class LinkStore(Protocol):
     """Public links."""
 
-    async def add_link(self, link: Link) -> None:
-        """Store a new link."""
+    async def add_link(self, link: Link) -> bool:
+        """Store a new link; False, and nothing is changed, if its id in this space or its token is there already."""
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
         """The link, revoked or not; None for one that never was or was dropped long after it ended."""
@@ -183,7 +187,19 @@ class LinkStore(Protocol):
         """
 
 
-class IdentityStore(AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, LinkStore, Protocol):
+class RequestStore(Protocol):
+    """Mutation requests that were carried out, for ANSWER_DAYS."""
+
+    async def done(self, user: UserId, request: RequestId) -> bytes | None:
+        """The fingerprint of a user's request; None if it was not carried out, or too long ago."""
+
+    async def note(self, done: Done) -> None:
+        """Note a request. Does nothing if one was noted under this id before."""
+
+
+class IdentityStore(
+    AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, LinkStore, RequestStore, Protocol
+):
     """Everything, as the adapters implement it."""
 
 

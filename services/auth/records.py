@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import TypeAlias
 
-from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
+from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 
 Clock: TypeAlias = Callable[[], int]
 """The time now, milliseconds since 1970."""
@@ -164,6 +164,16 @@ class Link:
     max_downloads: int = 0
     downloads: int = 0
     revoked_at_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A user's mutation request that was carried out. `fingerprint` tells it from another one that bears its id."""
+
+    user: UserId
+    request: RequestId
+    fingerprint: bytes
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

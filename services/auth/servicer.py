@@ -108,11 +108,11 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RefreshTokenResponse(tokens=wire.tokens_to_wire(tokens))
 
     async def CreateKey(self, request: auth_pb2.CreateKeyRequest, context: Context) -> auth_pb2.CreateKeyResponse:
-        request_id_from_wire(request.request_id)  # a key is told once, so repeating the call makes another
+        request_id = request_id_from_wire(request.request_id)
         name = check_label(request.name, what="name")
         caller = current_user()
         device, key = await self._keys.create(
-            name=name, expires_at_ms=request.expires_at_ms, user=caller.user, device=caller.device
+            request=request_id, name=name, expires_at_ms=request.expires_at_ms, user=caller.user, device=caller.device
         )
         return auth_pb2.CreateKeyResponse(device=wire.device_to_wire(device), key=key)
 
@@ -164,22 +164,22 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.ListMembersResponse(members=members, space_name=found.name)
 
     async def SetMember(self, request: auth_pb2.SetMemberRequest, context: Context) -> auth_pb2.SetMemberResponse:
-        request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept
+        request_id = request_id_from_wire(request.request_id)
         space = space_id_from_wire(request.space_id)
         email = normalize_address(request.email)
         role = wire.role_from_wire(request.role)
         caller = await self._signed_in()
-        grant = await self._grants.set(space, caller=caller.user, email=email, role=role)
+        grant = await self._grants.set(space, request=request_id, caller=caller.user, email=email, role=role)
         return auth_pb2.SetMemberResponse(member=wire.member_to_wire(grant))
 
     async def RemoveMember(
         self, request: auth_pb2.RemoveMemberRequest, context: Context
     ) -> auth_pb2.RemoveMemberResponse:
-        request_id_from_wire(request.request_id)  # as in SetMember
+        request_id = request_id_from_wire(request.request_id)
         space = space_id_from_wire(request.space_id)
         email = normalize_address(request.email)
         caller = await self._signed_in()
-        await self._grants.remove(space, caller=caller.user, email=email)
+        await self._grants.remove(space, request=request_id, caller=caller.user, email=email)
         return auth_pb2.RemoveMemberResponse()
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
@@ -195,7 +195,7 @@ class AuthServicer(AuthServiceServicer):
         return wire.credentials_to_wire(issued, space=space, bucket=self._bucket)
 
     async def CreateLink(self, request: auth_pb2.CreateLinkRequest, context: Context) -> auth_pb2.CreateLinkResponse:
-        request_id_from_wire(request.request_id)  # as in CreateKey
+        request_id = request_id_from_wire(request.request_id)
         space = space_id_from_wire(request.space_id)
         node = node_id_from_wire(request.node)
         password = check_link_password(request.password)
@@ -203,6 +203,7 @@ class AuthServicer(AuthServiceServicer):
         link, token = await self._links.create(
             space,
             node,
+            request=request_id,
             user=caller.user,
             device=caller.device,
             password=password,
@@ -218,7 +219,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.ListLinksResponse(links=map(wire.link_to_wire, links))
 
     async def RevokeLink(self, request: auth_pb2.RevokeLinkRequest, context: Context) -> auth_pb2.RevokeLinkResponse:
-        request_id_from_wire(request.request_id)  # as in SetMember
+        request_id_from_wire(request.request_id)  # a link that has ended stays so, however often it is asked for
         space = space_id_from_wire(request.space_id)
         link = link_id_from_wire(request.link_id)
         caller = current_user()

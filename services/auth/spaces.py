@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 
 from core.errors import InvalidArgument, NoSuchAccount, NoSuchSpace, RequestIdReused
-from core.identifiers import ID_BYTES, RequestId, SpaceId, UserId
+from core.identifiers import RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import PERSONAL, fold, with_alias
+from services.auth.derived import derived_id
 from services.auth.ports import AccountStore, SpaceStore
 from services.auth.records import Account, Clock, Membership, Role, Space
 
@@ -19,12 +18,6 @@ log = structlog.get_logger()
 def personal_space(account: Account) -> Space:
     """The space that an account begins with."""
     return Space(account.personal_space, PERSONAL, personal=True, owners=1, created_at_ms=account.created_at_ms)
-
-
-def created_space_id(user: UserId, request: RequestId) -> SpaceId:
-    """The id of the space that a request makes: repeated, it names the same one, and nobody can choose another's."""
-    digest = hashlib.sha256(b"syncline space\0" + user.encode() + b"\0" + request).digest()[:ID_BYTES]
-    return SpaceId(base64.b32encode(digest).decode().rstrip("=").lower())
 
 
 class Spaces:
@@ -45,7 +38,9 @@ class Spaces:
         account = await self._accounts.account(user)
         if account is None:
             raise NoSuchAccount("this account is no longer there")
-        space = Space(created_space_id(user, request), name, personal=False, owners=1, created_at_ms=self._clock())
+        space = Space(
+            SpaceId(derived_id("space", user, request)), name, personal=False, owners=1, created_at_ms=self._clock()
+        )
 
         async def create(alias: str) -> str | None:
             return alias if await self._spaces.create_space(space, owner=account, alias=alias) else None

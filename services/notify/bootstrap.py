@@ -105,7 +105,7 @@ async def bootstrap(
         postman = Postman(adapters.mail_queue, mailer)
         servicer = NotifyServicer(
             watches=Watches(doorbells, access, heartbeat_seconds=settings.heartbeat_seconds),
-            preferences=Preferences(adapters.store, access),
+            preferences=Preferences(adapters.store, access, clock=clock),
         )
 
         yield App(

@@ -3,6 +3,7 @@
 | item | pk | sk | holds |
 |---|---|---|---|
 | PREFERENCE | `S#{space}#P` | `{user}` | how the user wants to be mailed about the space |
+| REQUEST | `U#{user}` | `R#{request, hex}` | what a request to change a preference has chosen |
 | CLAIM | `M#{space}#{user}` | `{seq:020}` | which attempt tells the user about it, until when; or when it was done |
 | DOORBELLS | `DOORBELLS` | `{queue}` | until when an instance's queue is in use |
 
@@ -18,9 +19,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from core.identifiers import SpaceId, UserId
+from core.errors import Unavailable
+from core.identifiers import RequestId, SpaceId, UserId
+from core.limits import ANSWER_DAYS
 from runtime.aws import error_code, found_item, translated
-from services.notify.records import DAY, SECOND, Claim, Claimant, MailMode
+from services.notify.records import DAY, SECOND, Choice, Claim, Claimant, MailMode
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
@@ -53,11 +56,39 @@ class DynamoNotifyStore:
         """See PreferenceStore."""
         return {UserId(_text(item, "sk")): _mode(item) async for item in self._all(f"S#{space}#P")}
 
-    async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode) -> None:
+    async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode, *, request: RequestId, now: int) -> Choice:
         """See PreferenceStore."""
-        item = {**_preference_key(space, user), "mode": _s(mode.name.lower())}
+        preference = {**_preference_key(space, user), "mode": _s(mode.name.lower())}
+        chosen = {
+            **_request_key(user, request),
+            "space": _s(space),
+            "mode": _s(mode.name.lower()),
+            "expires_at": _expiry(now + ANSWER_DAYS * DAY),
+        }
+        new = "attribute_not_exists(pk)"
+        try:
+            with _translated():
+                await self._client.transact_write_items(
+                    TransactItems=[
+                        {"Put": {"TableName": self._table, "Item": chosen, "ConditionExpression": new}},
+                        {"Put": {"TableName": self._table, "Item": preference}},
+                    ]
+                )
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            return await self._chosen(user, request)
+        return Choice(space, mode)
+
+    async def _chosen(self, user: UserId, request: RequestId) -> Choice:
+        """What a request has chosen; Unavailable if it did not, so that another writer must have been in its way."""
         with _translated():
-            await self._client.put_item(TableName=self._table, Item=item)
+            answer = await self._client.get_item(
+                TableName=self._table, Key=_request_key(user, request), ConsistentRead=True
+            )
+        if "Item" not in answer:
+            raise Unavailable("this preference is being changed at this moment; try again")
+        return Choice(SpaceId(_text(answer["Item"], "space")), _mode(answer["Item"]))
 
     # ---- claims
 
@@ -175,6 +206,10 @@ def _key(pk: str, sk: str) -> Item:
 
 def _preference_key(space: SpaceId, user: UserId) -> Item:
     return _key(f"S#{space}#P", user)
+
+
+def _request_key(user: UserId, request: RequestId) -> Item:
+    return _key(f"U#{user}", f"R#{request.hex()}")
 
 
 def _claim_key(claimant: Claimant, seq: int) -> Item:

@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from core.identifiers import SpaceId, UserId
+from core.identifiers import RequestId, SpaceId, UserId
 from services.notify.ports import Queue, QueueGone
-from services.notify.records import Claim, Claimant, Mail, MailMode, Message
+from services.notify.records import Choice, Claim, Claimant, Mail, MailMode, Message
 
 _BATCH: Final = 10
 
@@ -28,6 +28,7 @@ class InMemoryNotifyStore:
 
     def __init__(self) -> None:
         self._modes: dict[SpaceId, dict[UserId, MailMode]] = {}
+        self._chosen: dict[tuple[UserId, RequestId], Choice] = {}
         self._claims: dict[tuple[SpaceId, UserId, int], _Claimed] = {}
         self._queues: dict[str, int] = {}
 
@@ -39,9 +40,20 @@ class InMemoryNotifyStore:
         """See PreferenceStore."""
         return dict(self._modes.get(space, {}))
 
-    async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode) -> None:
+    async def set_mode(
+        self,
+        space: SpaceId,
+        user: UserId,
+        mode: MailMode,
+        *,
+        request: RequestId,
+        now: int,  # noqa: ARG002 # nothing is forgotten here
+    ) -> Choice:
         """See PreferenceStore."""
-        self._modes.setdefault(space, {})[user] = mode
+        if (user, request) not in self._chosen:
+            self._chosen[user, request] = Choice(space, mode)
+            self._modes.setdefault(space, {})[user] = mode
+        return self._chosen[user, request]
 
     async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
         """See ClaimStore."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from core.identifiers import DeviceId, SpaceId, UserId
-from services.notify.records import Claim, Claimant, Mail, MailMode, Message, Roster
+from core.identifiers import DeviceId, RequestId, SpaceId, UserId
+from services.notify.records import Choice, Claim, Claimant, Mail, MailMode, Message, Roster
 
 
 class QueueGone(Exception):
@@ -30,8 +30,12 @@ class PreferenceStore(Protocol):
     async def modes(self, space: SpaceId) -> Mapping[UserId, MailMode]:
         """What was chosen for the space, by everybody who chose."""
 
-    async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode) -> None:
-        """Choose. The last choice holds."""
+    async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode, *, request: RequestId, now: int) -> Choice:
+        """Choose; the last choice holds. Returns what this request of the user's has chosen.
+
+        That is another choice, and nothing is changed, if the request was carried out before. It is remembered for
+        ANSWER_DAYS from `now`, milliseconds since 1970.
+        """
 
 
 class ClaimStore(Protocol):

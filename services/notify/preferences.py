@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from core.identifiers import DeviceId, SpaceId, UserId
+from core.errors import RequestIdReused
+from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from services.notify.access import Access
 from services.notify.ports import PreferenceStore
-from services.notify.records import MailMode
+from services.notify.records import Choice, Clock, MailMode
 
 DEFAULT: Final = MailMode.INSTANT
 
@@ -15,17 +16,22 @@ DEFAULT: Final = MailMode.INSTANT
 class Preferences:
     """Preferences of members; each sees and changes their own. All methods raise as `Access.require`."""
 
-    def __init__(self, store: PreferenceStore, access: Access) -> None:
+    def __init__(self, store: PreferenceStore, access: Access, *, clock: Clock) -> None:
         self._store = store
         self._access = access
+        self._clock = clock
 
     async def get(self, space: SpaceId, *, user: UserId, device: DeviceId) -> MailMode:
         """What holds for the user."""
         await self._access.require(space, user=user, device=device)
         return await self._store.mode(space, user) or DEFAULT
 
-    async def set(self, space: SpaceId, mode: MailMode, *, user: UserId, device: DeviceId) -> MailMode:
-        """Change it; returns what holds now."""
+    async def set(
+        self, space: SpaceId, mode: MailMode, *, request: RequestId, user: UserId, device: DeviceId
+    ) -> MailMode:
+        """Change it; returns what this request has chosen, which changes nothing again. RequestIdReused."""
         await self._access.require(space, user=user, device=device)
-        await self._store.set_mode(space, user, mode)
+        chosen = await self._store.set_mode(space, user, mode, request=request, now=self._clock())
+        if chosen != Choice(space, mode):
+            raise RequestIdReused
         return mode

@@ -25,6 +25,14 @@ class MailMode(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """What a user has chosen for a space."""
+
+    space: SpaceId
+    mode: MailMode
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """Somebody with a grant in a space."""
 

@@ -49,9 +49,9 @@ class NotifyServicer(NotifyServiceServicer):
     async def SetPreference(
         self, request: notify_pb2.SetPreferenceRequest, context: Context
     ) -> notify_pb2.SetPreferenceResponse:
-        request_id_from_wire(request.request_id)  # repeating the call changes nothing more, so it is not kept
+        request_id = request_id_from_wire(request.request_id)
         space = space_id_from_wire(request.space_id)
         mode = wire.mode_from_wire(request.mode)
         caller = current_user()
-        mode = await self._preferences.set(space, mode, user=caller.user, device=caller.device)
+        mode = await self._preferences.set(space, mode, request=request_id, user=caller.user, device=caller.device)
         return notify_pb2.SetPreferenceResponse(mode=wire.mode_to_wire(mode))

@@ -8,13 +8,14 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import AccountExists, Contended, LastOwner, NoSuchSpace, PermissionDenied, Unavailable
-from core.identifiers import RequestId, SpaceId, UserId, new_text_id
+from core.identifiers import RequestId, SpaceId, UserId, new_request_id, new_text_id
 from services.auth.bootstrap import system_clock
+from services.auth.derived import derived_id
 from services.auth.grants import Grants
 from services.auth.ports import ChainMoved
 from services.auth.records import Account, Chain, Role, Space
 from services.auth.sessions import RefreshToken, Sessions
-from services.auth.spaces import Spaces, created_space_id
+from services.auth.spaces import Spaces
 from services.auth.tokens import AccessTokens, SigningKeys
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
 from tests.services.auth.support import Clock, new_device, new_link, new_login
@@ -120,7 +121,7 @@ async def test_revoking_wins_over_refreshing(stores):
 
 async def test_a_request_makes_one_space(stores):
     ann = await sign_up(stores[0])
-    space = Space(created_space_id(ann.user, RequestId(bytes(16))), "team", False, 1, 2_000)
+    space = Space(SpaceId(derived_id("space", ann.user, RequestId(bytes(16)))), "team", False, 1, 2_000)
 
     async def create(store, _number):
         return await store.create_space(space, owner=ann, alias="team")
@@ -133,13 +134,15 @@ async def test_a_request_makes_one_space(stores):
 
 async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores):
     ann, ben = await sign_up(stores[0]), await sign_up(stores[0])
-    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
     spaces = [Space(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
     for space in spaces:
         await stores[0].create_space(space, owner=ben, alias=space.space)
 
     async def share(number):
-        await grants[number % 2].set(spaces[number].space, caller=ben.user, email=ann.email, role=Role.EDITOR)
+        await grants[number % 2].set(
+            spaces[number].space, request=new_request_id(), caller=ben.user, email=ann.email, role=Role.EDITOR
+        )
 
     await asyncio.gather(*(share(number) for number in range(4)))
     found = {one.alias: one.space for one in await stores[1].memberships(ann.user)}
@@ -177,11 +180,13 @@ async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
 
 
 async def test_when_all_owners_leave_at_once_one_stays(stores):
-    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
     space, owners = await owned_by(stores, 4)
 
     async def leave(number):
-        await grants[number % 2].remove(space, caller=owners[number].user, email=owners[number].email)
+        await grants[number % 2].remove(
+            space, request=new_request_id(), caller=owners[number].user, email=owners[number].email
+        )
 
     outcomes = await asyncio.gather(*(leave(number) for number in range(4)), return_exceptions=True)
     assert outcomes.count(None) == 3
@@ -194,12 +199,12 @@ async def test_when_all_owners_leave_at_once_one_stays(stores):
 
 
 async def test_two_owners_cannot_both_remove_the_other(stores):
-    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
     for _ in range(5):
         space, (ann, bob) = await owned_by(stores, 2)
         outcomes = await asyncio.gather(
-            grants[0].remove(space, caller=ann.user, email=bob.email),
-            grants[1].remove(space, caller=bob.user, email=ann.email),
+            grants[0].remove(space, request=new_request_id(), caller=ann.user, email=bob.email),
+            grants[1].remove(space, request=new_request_id(), caller=bob.user, email=ann.email),
             return_exceptions=True,
         )
         assert outcomes.count(None) == 1
@@ -210,14 +215,14 @@ async def test_two_owners_cannot_both_remove_the_other(stores):
 
 
 async def test_grants_and_owners_agree_whatever_happens_at_once(stores):
-    grants = [Grants(store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
     space, people = await owned_by(stores, 3)
 
     async def change(changer, caller, member, role):
         if role is None:
-            await changer.remove(space, caller=caller.user, email=member.email)
+            await changer.remove(space, request=new_request_id(), caller=caller.user, email=member.email)
         else:
-            await changer.set(space, caller=caller.user, email=member.email, role=role)
+            await changer.set(space, request=new_request_id(), caller=caller.user, email=member.email, role=role)
 
     changes = itertools.product(grants, people, people, [Role.VIEWER, Role.OWNER, None])
     outcomes = await asyncio.gather(*(change(*chosen) for chosen in changes), return_exceptions=True)

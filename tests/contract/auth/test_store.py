@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from core.errors import AccountExists
-from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_text_id
+from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_request_id, new_text_id
+from services.auth.derived import derived_id
 from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
-from services.auth.records import DAY, Account, Chain, Device, DeviceKind, Grant, Key, Membership, Role, Space
-from services.auth.spaces import created_space_id
+from services.auth.records import DAY, Account, Chain, Device, DeviceKind, Done, Grant, Key, Membership, Role, Space
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 from tests.services.auth.support import new_device, new_key_device, new_link, new_login
 
@@ -180,7 +180,7 @@ async def test_the_use_of_a_key_is_noted_unless_a_later_one_is(store):
 async def test_a_space_is_made_once(store):
     ann, _ = await sign_up(store)
     bob, _ = await sign_up(store)
-    space = Space(created_space_id(ann.user, RequestId(bytes(16))), "team", False, 1, 2_000)
+    space = Space(SpaceId(derived_id("space", ann.user, RequestId(bytes(16)))), "team", False, 1, 2_000)
     assert await store.create_space(space, owner=ann, alias="team")
     assert not await store.create_space(replace(space, name="other"), owner=bob, alias="other")
     assert await store.members(space.space) == (space, [Grant(space.space, ann.user, ann.email, Role.OWNER, "team")])
@@ -396,3 +396,45 @@ async def test_a_counter_that_is_forgotten_begins_anew(store):
     assert await count(store, email, "192.0.2.2", limit=1) > 0
     assert await count(store, email, None, limit=1) == 0
     await store.forget_attempts(subject=f"{new_text_id()}@example.com", peer="192.0.2.1")
+
+
+async def test_what_is_there_is_not_added_again(store):
+    ann, _ = await sign_up(store)
+    device = new_device(ann.user)
+    assert await store.add_device(device)
+    assert not await store.add_device(replace(device, name="another"))
+    assert await store.device(device.device) == device
+    link = new_link(ann.personal_space, ann.user)
+    assert await store.add_link(link)
+    assert not await store.add_link(replace(link, max_downloads=9))
+    assert await store.link(link.space, link.link) == link
+    # Nor a token that opens something else.
+    assert not await store.add_link(replace(new_link(ann.personal_space, ann.user), token=link.token))
+    assert await store.link_with_token(link.token) == link
+
+
+# ---- requests
+
+
+async def test_a_request_is_noted_once(store):
+    ann, _ = await sign_up(store)
+    request = new_request_id()
+    assert await store.done(ann.user, request) is None
+    await store.note(Done(ann.user, request, b"first", 1_000))
+    await store.note(Done(ann.user, request, b"second", 2_000))
+    assert await store.done(ann.user, request) == b"first"
+    assert await store.done(UserId(new_text_id()), request) is None
+
+
+async def test_a_grant_is_changed_by_a_request_once(store):
+    (ann, _), (bob, _) = await sign_up(store), await sign_up(store)
+    space = await make_space(store, ann)
+    done = Done(ann.user, new_request_id(), b"fingerprint", 1_000)
+    given = {"member": bob, "before": None, "after": Role.EDITOR, "by": ann.user, "alias": "team", "done": done}
+    await store.change_grant(space, **given)
+    assert await store.done(ann.user, done.request) == b"fingerprint"
+    await store.change_grant(space, member=bob, before=Role.EDITOR, after=None, by=ann.user)
+    with pytest.raises(GrantMoved):
+        await store.change_grant(space, **given)
+    assert [grant.user for grant in (await store.members(space.space))[1]] == [ann.user]
+    assert [one.space for one in await store.memberships(bob.user)] == [bob.personal_space]

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from core.identifiers import SpaceId, UserId, new_text_id
-from services.notify.records import Claim, Claimant, MailMode
+from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
+from services.notify.records import Choice, Claim, Claimant, MailMode
 from tests.contract.notify.conftest import Outside
 
 MINUTE = 60_000
@@ -33,14 +33,28 @@ async def test_nothing_is_chosen_at_first(outside):
 
 async def test_the_last_choice_holds_for_one_user_and_space(outside):
     here, there, ann, bob = space(), space(), UserId("ann"), UserId("bob")
-    await outside.store.set_mode(here, ann, MailMode.OFF)
-    await outside.store.set_mode(here, bob, MailMode.OFF)
-    await outside.store.set_mode(here, bob, MailMode.INSTANT)
+    for user, mode in ((ann, MailMode.OFF), (bob, MailMode.OFF), (bob, MailMode.INSTANT)):
+        chosen = await outside.store.set_mode(here, user, mode, request=new_request_id(), now=NOW)
+        assert chosen == Choice(here, mode)
     assert await outside.store.mode(here, ann) is MailMode.OFF
     assert await outside.store.mode(here, bob) is MailMode.INSTANT
     assert await outside.store.mode(there, ann) is None
     assert await outside.store.modes(here) == {ann: MailMode.OFF, bob: MailMode.INSTANT}
     assert await outside.store.modes(there) == {}
+
+
+async def test_a_request_chooses_once(outside):
+    here, there, ann, bob = space(), space(), UserId(new_text_id()), UserId(new_text_id())
+    request = new_request_id()
+    first = await outside.store.set_mode(here, ann, MailMode.OFF, request=request, now=NOW)
+    await outside.store.set_mode(here, ann, MailMode.INSTANT, request=new_request_id(), now=NOW)
+    for where, mode in ((here, MailMode.OFF), (here, MailMode.INSTANT), (there, MailMode.OFF)):
+        assert await outside.store.set_mode(where, ann, mode, request=request, now=NOW) == first
+    assert await outside.store.mode(here, ann) is MailMode.INSTANT
+    assert await outside.store.mode(there, ann) is None
+    assert await outside.store.set_mode(there, bob, MailMode.OFF, request=request, now=NOW) == Choice(
+        there, MailMode.OFF
+    )
 
 
 # -- claims

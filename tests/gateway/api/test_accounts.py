@@ -141,6 +141,17 @@ def test_keys_are_made_listed_used_and_revoked(ann: Person):
     assert ann.done("GET", "/v1/keys")["devices"] == []
 
 
+def test_a_key_or_link_is_made_once_by_a_repeated_request(ann: Person):
+    key = {"name": "once", "expires_at_ms": int(time.time() * 1000) + 86_400_000}
+    first, second = (ann.done("POST", "/v1/keys", key, status=201, idempotency_key="k") for _ in range(2))
+    assert first == second
+    other = ann.done("POST", "/v1/keys", key | {"name": "other"}, status=201, idempotency_key="k")
+    assert other["key"] != first["key"]
+    links = [ann.done("POST", f"{ann.top}/links", {"node": "root"}, status=201, idempotency_key="k") for _ in range(2)]
+    assert links[0] == links[1]
+    assert len(ann.done("GET", f"{ann.top}/links")["links"]) == 1
+
+
 def test_keys_that_cannot_be(ann: Person):
     now = int(time.time() * 1000)
     for expires_at_ms in (0, now - 1000, now + 400 * 86_400_000):

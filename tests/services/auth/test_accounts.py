@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from core.errors import TooManyAttempts, WrongPassword
 from services.auth.accounts import Accounts
 from services.auth.attempts import AttemptLimits, Attempts
+from services.auth.derived import DerivedSecrets
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords
@@ -42,7 +43,7 @@ class World:
             passwords=passwords,
             attempts=attempts,
             sessions=sessions,
-            keys=Keys(self.store, access_tokens, clock=self.clock),
+            keys=Keys(self.store, access_tokens, derived=DerivedSecrets("secret"), clock=self.clock),
             clock=self.clock,
         )
 

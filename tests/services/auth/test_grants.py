@@ -3,7 +3,7 @@
 import pytest
 
 from core.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
-from core.identifiers import SpaceId, UserId, new_text_id
+from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from services.auth.grants import Grants, decide
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import GrantMoved
@@ -70,7 +70,7 @@ class Team:
     def __init__(self, store: InMemoryIdentityStore) -> None:
         self.store = store
         self.now_ms = 1000
-        self.grants = Grants(store, store, store, clock=lambda: self.now_ms)
+        self.grants = Grants(store, store, store, store, clock=lambda: self.now_ms)
 
     async def sign_up(self) -> Account:
         login = new_login()
@@ -88,12 +88,16 @@ async def team():
 
 async def test_a_role_given_is_a_role_checked(team):
     bob = await team.sign_up()
-    given = await team.grants.set(SPACE, caller=team.ann.user, email=bob.email, role=Role.EDITOR)
+    given = await team.grants.set(
+        SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email, role=Role.EDITOR
+    )
     assert given == Grant(SPACE, bob.user, bob.email, Role.EDITOR, alias=None)
     assert (await team.grants.check(SPACE, user=bob.user, device=None)).role is Role.EDITOR
-    await team.grants.remove(SPACE, caller=team.ann.user, email=bob.email)
+    await team.grants.remove(SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email)
     assert (await team.grants.check(SPACE, user=bob.user, device=None)).role is None
-    await team.grants.remove(SPACE, caller=team.ann.user, email=bob.email)  # once more changes nothing
+    await team.grants.remove(
+        SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email
+    )  # once more changes nothing
 
 
 async def test_since_when_a_member_may_write(team):
@@ -102,9 +106,9 @@ async def test_since_when_a_member_may_write(team):
     async def since(role: Role | None) -> int:
         team.now_ms += 1
         if role is None:
-            await team.grants.remove(SPACE, caller=team.ann.user, email=bob.email)
+            await team.grants.remove(SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email)
         else:
-            await team.grants.set(SPACE, caller=team.ann.user, email=bob.email, role=role)
+            await team.grants.set(SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email, role=role)
         checked = await team.grants.check(SPACE, user=bob.user, device=None)
         return int(checked.writes_since_ms)
 
@@ -122,15 +126,17 @@ async def test_since_when_a_member_may_write(team):
 
 async def test_only_owners_learn_whether_an_address_has_an_account(team):
     bob = await team.sign_up()
-    await team.grants.set(SPACE, caller=team.ann.user, email=bob.email, role=Role.VIEWER)
+    await team.grants.set(SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email, role=Role.VIEWER)
     for change in (
-        team.grants.set(SPACE, caller=bob.user, email="nobody@example.com", role=Role.VIEWER),
-        team.grants.remove(SPACE, caller=bob.user, email="nobody@example.com"),
+        team.grants.set(SPACE, request=new_request_id(), caller=bob.user, email="nobody@example.com", role=Role.VIEWER),
+        team.grants.remove(SPACE, request=new_request_id(), caller=bob.user, email="nobody@example.com"),
     ):
         with pytest.raises(PermissionDenied):
             await change
     with pytest.raises(NoSuchAccount):
-        await team.grants.set(SPACE, caller=team.ann.user, email="nobody@example.com", role=Role.VIEWER)
+        await team.grants.set(
+            SPACE, request=new_request_id(), caller=team.ann.user, email="nobody@example.com", role=Role.VIEWER
+        )
 
 
 class Unsettled(InMemoryIdentityStore):
@@ -145,4 +151,4 @@ async def test_it_gives_up_after_a_while():
     ann, bob = await team.sign_up(), await team.sign_up()
     await team.store.create_space(space(), owner=ann, alias="team")
     with pytest.raises(Contended):
-        await team.grants.set(SPACE, caller=ann.user, email=bob.email, role=Role.VIEWER)
+        await team.grants.set(SPACE, request=new_request_id(), caller=ann.user, email=bob.email, role=Role.VIEWER)

@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from core.identifiers import UserId, new_request_id, new_text_id
 from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
+from services.auth.derived import DerivedSecrets
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys, key_digest
 from services.auth.records import DAY, HOUR, MINUTE, SECOND, Device
@@ -235,7 +236,7 @@ class World:
     def __init__(self) -> None:
         self.clock, self.store = Clock(), Counting()
         tokens = AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=self.clock)
-        self.keys = Keys(self.store, tokens, clock=self.clock)
+        self.keys = Keys(self.store, tokens, derived=DerivedSecrets("secret"), clock=self.clock)
 
     async def browser(self) -> tuple[Device, str]:
         device, key, _ = self.keys.open(user=UserId(new_text_id()), name="browser")
@@ -261,7 +262,9 @@ async def test_a_program_is_seen_too():
     world = World()
     device, _ = await world.browser()
     until = world.clock() + 10 * DAY
-    program, key = await world.keys.create(name="p", expires_at_ms=until, user=device.user, device=device.device)
+    program, key = await world.keys.create(
+        request=new_request_id(), name="p", expires_at_ms=until, user=device.user, device=device.device
+    )
     world.clock.advance(HOUR)
     await world.keys.exchange(key)
     found = await world.store.device(program.device)
@@ -302,5 +305,7 @@ async def test_tokens_end_on_a_whole_second_before_their_key():
     world = World()
     device, _ = await world.browser()
     until = world.clock() + 90 * SECOND + 1
-    _, key = await world.keys.create(name="p", expires_at_ms=until, user=device.user, device=device.device)
+    _, key = await world.keys.create(
+        request=new_request_id(), name="p", expires_at_ms=until, user=device.user, device=device.device
+    )
     assert (await world.keys.exchange(key)).access.expires_at_ms == until - 1

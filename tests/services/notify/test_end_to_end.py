@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from core.errors import Draining
-from core.identifiers import new_text_id
+from core.identifiers import new_request_id, new_text_id
 from runtime.channel import aio_channel
 from runtime.errors import error_from_rpc
 from runtime.server import running
@@ -202,7 +202,7 @@ async def test_a_process_serves_is_small_and_stops_cleanly(aws, auth):
 async def test_from_the_topic_to_mail_and_doorbell(aws, auth):
     space, before = auth.space(ANN, BOB, CAT), await doorbells(aws)
     async with notify(aws, auth) as (target, adapters):
-        await adapters.store.set_mode(space, CAT.user, MailMode.OFF)
+        await adapters.store.set_mode(space, CAT.user, MailMode.OFF, request=new_request_id(), now=0)
         token = auth.token(BOB)
         async with aio_channel(target, authorization=lambda: token) as channel:
             call: Any = NotifyServiceStub(channel).Watch(notify_pb2.WatchRequest(space_ids=[space]))

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from core.errors import Unavailable
+from core.identifiers import new_request_id
 from services.notify.events import parse
 from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer
@@ -107,10 +108,10 @@ async def test_a_space_that_is_gone_is_no_problem(world):
 
 async def test_off_means_off(world):
     space = world.auth.space(ANN, BOB, CAT)
-    await world.store.set_mode(space, BOB.user, MailMode.OFF)
+    await world.store.set_mode(space, BOB.user, MailMode.OFF, request=new_request_id(), now=0)
     await world.tell(event(space, commit(1, ANN, "a.txt")))
     assert world.sender.recipients == [CAT.email]
-    await world.store.set_mode(space, BOB.user, MailMode.INSTANT)
+    await world.store.set_mode(space, BOB.user, MailMode.INSTANT, request=new_request_id(), now=0)
     await world.tell(event(space, commit(2, ANN, "a.txt")))
     assert world.sender.recipients == [BOB.email, CAT.email, CAT.email]
 

@@ -13,6 +13,7 @@ from core.errors import (
     InvalidArgument,
     NoSuchSpace,
     PermissionDenied,
+    RequestIdReused,
     Unauthenticated,
     Unavailable,
 )
@@ -325,3 +326,22 @@ async def test_of_many_spaces_the_one_that_is_not_there_is_named(world):
         malformed = await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=[spaces[0], "x", spaces[1]])))
         assert isinstance(malformed, InvalidArgument)
         assert malformed.details == {"field": "space_ids[1]"}
+
+
+async def test_a_repeated_choice_does_not_undo_what_came_after_it(world):
+    space = world.auth.space(ANN)
+    off, instant = notify_pb2.MAIL_MODE_OFF, notify_pb2.MAIL_MODE_INSTANT
+
+    async def change(stub, mode, request):
+        asked = notify_pb2.SetPreferenceRequest(request_id=request, space_id=space, mode=mode)
+        return (await stub.SetPreference(asked)).mode
+
+    async with world.stub(ANN) as ann:
+        request = new_request_id()
+        assert await change(ann, off, request) == off
+        assert await change(ann, instant, new_request_id()) == instant
+        assert await change(ann, off, request) == off
+        assert (await ann.GetPreference(notify_pb2.GetPreferenceRequest(space_id=space))).mode == instant
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await change(ann, instant, request)
+        assert isinstance(error_from_rpc(caught.value), RequestIdReused)

@@ -484,7 +484,7 @@ class CreateKeyRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
-    """16 random bytes. A key is told once only: repeating the call makes another one."""
+    """16 random bytes."""
     name: _builtins.str
     """1 to 100 characters."""
     expires_at_ms: _builtins.int
@@ -513,7 +513,7 @@ class CreateKeyResponse(_message.Message):
     DEVICE_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
-    """The key."""
+    """The key; told here only, and again to who repeats the request."""
     @_builtins.property
     def device(self) -> Global___Device:
         """The program's device."""
@@ -923,7 +923,7 @@ class SetMemberResponse(_message.Message):
     MEMBER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def member(self) -> Global___Member:
-        """The grant as it is now."""
+        """The grant that this request gave."""
 
     def __init__(
         self,
@@ -1187,7 +1187,7 @@ class CreateLinkRequest(_message.Message):
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     MAX_DOWNLOADS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.bytes
-    """16 random bytes. A token is told once only: repeating the call makes another link."""
+    """16 random bytes."""
     space_id: _builtins.str
     """The space."""
     node: _builtins.bytes
@@ -1225,7 +1225,7 @@ class CreateLinkResponse(_message.Message):
     LINK_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """22 characters that stand for 128 bits; told here only."""
+    """22 characters that stand for 128 bits; told here only, and again to who repeats the request."""
     @_builtins.property
     def link(self) -> Global___Link:
         """The link."""

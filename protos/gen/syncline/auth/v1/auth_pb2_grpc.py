@@ -33,6 +33,10 @@ class AuthServiceStub:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
+    once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
+    same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
     """
 
     def __init__(self, channel):
@@ -161,6 +165,10 @@ class AuthServiceServicer:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
+    once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
+    same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
     """
 
     def SignUp(self, request, context):
@@ -191,6 +199,7 @@ class AuthServiceServicer:
 
     def CreateKey(self, request, context):
         """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+        PERMISSION_DENIED / PERMISSION_DENIED for a program.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,7 +243,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateSpace(self, request, context):
-        """Makes a shared space owned by the caller. Repeating a request_id returns the same space.
+        """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -465,6 +474,10 @@ class AuthService:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
+    once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
+    same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
     """
 
     @staticmethod

@@ -34,6 +34,10 @@ class AuthServiceStub:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
+    once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
+    same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
     """
 
     @_typing.overload
@@ -55,7 +59,9 @@ class AuthServiceStub:
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
-    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+    PERMISSION_DENIED / PERMISSION_DENIED for a program.
+    """
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
@@ -71,7 +77,7 @@ class AuthServiceStub:
     already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
     """
     CreateSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]
-    """Makes a shared space owned by the caller. Repeating a request_id returns the same space."""
+    """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
     ListSpaces: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListSpacesRequest, _auth_pb2.ListSpacesResponse]
     """The spaces that the caller has a grant in, the personal one first."""
     ListMembers: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListMembersRequest, _auth_pb2.ListMembersResponse]
@@ -126,6 +132,10 @@ class AuthServiceAsyncStub(AuthServiceStub):
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
+    once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
+    same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -144,7 +154,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+    PERMISSION_DENIED / PERMISSION_DENIED for a program.
+    """
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
@@ -160,7 +172,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
     """
     CreateSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]  # type: ignore[assignment]
-    """Makes a shared space owned by the caller. Repeating a request_id returns the same space."""
+    """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
     ListSpaces: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListSpacesRequest, _auth_pb2.ListSpacesResponse]  # type: ignore[assignment]
     """The spaces that the caller has a grant in, the personal one first."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListMembersRequest, _auth_pb2.ListMembersResponse]  # type: ignore[assignment]
@@ -214,6 +226,10 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
+    once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
+    same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
     """
 
     @_abc_1.abstractmethod
@@ -254,7 +270,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateKeyResponse, _abc.Awaitable[_auth_pb2.CreateKeyResponse]]:
-        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+        PERMISSION_DENIED / PERMISSION_DENIED for a program.
+        """
 
     @_abc_1.abstractmethod
     def ExchangeKey(
@@ -306,7 +324,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateSpaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateSpaceResponse, _abc.Awaitable[_auth_pb2.CreateSpaceResponse]]:
-        """Makes a shared space owned by the caller. Repeating a request_id returns the same space."""
+        """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
 
     @_abc_1.abstractmethod
     def ListSpaces(

@@ -41,6 +41,8 @@ class MetadataServiceStub:
     by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
+    NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one (`mutations[3].move.node`).
     """
 
     def __init__(self, channel):
@@ -147,6 +149,8 @@ class MetadataServiceServicer:
     by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
+    NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one (`mutations[3].move.node`).
     """
 
     def GetSpace(self, request, context):
@@ -386,6 +390,8 @@ class MetadataService:
     by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
+    NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one (`mutations[3].move.node`).
     """
 
     @staticmethod

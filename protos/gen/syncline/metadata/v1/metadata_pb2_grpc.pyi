@@ -42,6 +42,8 @@ class MetadataServiceStub:
     by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
+    NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one (`mutations[3].move.node`).
     """
 
     @_typing.overload
@@ -125,6 +127,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
+    NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one (`mutations[3].move.node`).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -204,6 +208,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
+    NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one (`mutations[3].move.node`).
     """
 
     @_abc_1.abstractmethod

@@ -224,7 +224,7 @@ class SetPreferenceResponse(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     mode: Global___MailMode.ValueType
-    """The mode as it is now."""
+    """The mode that this request chose."""
     def __init__(
         self,
         *,

@@ -32,7 +32,8 @@ class NotifyServiceStub:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
+    many it is; INVALID_ARGUMENT has the `field` where it is about one.
     """
 
     def __init__(self, channel):
@@ -65,7 +66,8 @@ class NotifyServiceServicer:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
+    many it is; INVALID_ARGUMENT has the `field` where it is about one.
     """
 
     def Watch(self, request, context):
@@ -85,7 +87,7 @@ class NotifyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetPreference(self, request, context):
-        """Changes that.
+        """Changes that. A repeated request_id changes nothing again; INVALID_ARGUMENT / REQUEST_ID_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,7 +126,8 @@ class NotifyService:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
+    many it is; INVALID_ARGUMENT has the `field` where it is about one.
     """
 
     @staticmethod

@@ -33,7 +33,8 @@ class NotifyServiceStub:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
+    many it is; INVALID_ARGUMENT has the `field` where it is about one.
     """
 
     @_typing.overload
@@ -48,7 +49,7 @@ class NotifyServiceStub:
     GetPreference: _grpc.UnaryUnaryMultiCallable[_notify_pb2.GetPreferenceRequest, _notify_pb2.GetPreferenceResponse]
     """How the caller is mailed about a space."""
     SetPreference: _grpc.UnaryUnaryMultiCallable[_notify_pb2.SetPreferenceRequest, _notify_pb2.SetPreferenceResponse]
-    """Changes that."""
+    """Changes that. A repeated request_id changes nothing again; INVALID_ARGUMENT / REQUEST_ID_REUSED."""
 
 @_typing.type_check_only
 class NotifyServiceAsyncStub(NotifyServiceStub):
@@ -58,7 +59,8 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
+    many it is; INVALID_ARGUMENT has the `field` where it is about one.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -70,7 +72,7 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
     GetPreference: _aio.UnaryUnaryMultiCallable[_notify_pb2.GetPreferenceRequest, _notify_pb2.GetPreferenceResponse]  # type: ignore[assignment]
     """How the caller is mailed about a space."""
     SetPreference: _aio.UnaryUnaryMultiCallable[_notify_pb2.SetPreferenceRequest, _notify_pb2.SetPreferenceResponse]  # type: ignore[assignment]
-    """Changes that."""
+    """Changes that. A repeated request_id changes nothing again; INVALID_ARGUMENT / REQUEST_ID_REUSED."""
 
 class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
     """Tells who wants to know that something changed.
@@ -79,7 +81,8 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with NOT_FOUND / NO_SUCH_SPACE,
     UNAUTHENTICATED / UNAUTHENTICATED, TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID or DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata: which of
+    many it is; INVALID_ARGUMENT has the `field` where it is about one.
     """
 
     @_abc_1.abstractmethod
@@ -107,6 +110,6 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _notify_pb2.SetPreferenceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_notify_pb2.SetPreferenceResponse, _abc.Awaitable[_notify_pb2.SetPreferenceResponse]]:
-        """Changes that."""
+        """Changes that. A repeated request_id changes nothing again; INVALID_ARGUMENT / REQUEST_ID_REUSED."""
 
 def add_NotifyServiceServicer_to_server(servicer: NotifyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
