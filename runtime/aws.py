@@ -79,6 +79,8 @@ _PASSING = _THROTTLES | {
     "TransientError",
 }
 _SERVER_FAULT: Final = 500
+_STORAGE_FULL: Final = "InsufficientStorage"
+"""Of the embedded AWS, when its disk is full."""
 
 _NAMES: Final[Mapping[str, str]] = {
     "dynamodb": "DynamoDB",
@@ -215,6 +217,8 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except (ClientError, NoConnection, HTTPClientError) as error:
+        if isinstance(error, ClientError) and error_code(error) == _STORAGE_FULL:
+            raise Unavailable(f"{what} has no room for more; make some and try again") from error
         if is_passing(error):
             raise Unavailable(f"{what} does not answer; try again") from error
         raise

@@ -192,14 +192,14 @@ def _durable(app: App, storage: Storage) -> App:
             if time.monotonic() - said > _SAY_AGAIN_SECONDS:
                 said = time.monotonic()
                 sys.stderr.write(f"no room: {_NO_ROOM}; {storage.directory} is on a disk that is full\n")
-            await _refuse(send, _INSUFFICIENT_STORAGE, "InsufficientStorage", _NO_ROOM)
+            await _refuse(scope, send, _INSUFFICIENT_STORAGE, "InsufficientStorage", _NO_ROOM)
             return
         try:
             await app(scope, receive, send_when_durable)
         except StorageFailed:
-            await _refuse(send, _UNAVAILABLE, "ServiceUnavailable", "the storage failed; try again")
+            await _refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the storage failed; try again")
         except asyncio.CancelledError:  # a long poll, when the process ends
-            await _refuse(send, _UNAVAILABLE, "ServiceUnavailable", "the embedded AWS is stopping")
+            await _refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the embedded AWS is stopping")
 
     return durable
 
@@ -208,8 +208,7 @@ def _needs_room(scope: Scope) -> bool:
     """Whether it is a request that stores bytes of users: objects and items."""
     if scope["method"] == "PUT":
         return True
-    target = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
-    return target.rpartition(b".")[2] in _STORING_OPERATIONS
+    return _target(scope) in _STORING_OPERATIONS
 
 
 def _announced_bytes(scope: Scope) -> int:
@@ -217,12 +216,20 @@ def _announced_bytes(scope: Scope) -> int:
     return int(length) if length.isdigit() else 0
 
 
-async def _refuse(send: Send, status: int, code: str, text: str) -> None:
-    # DynamoDB's errors are JSON, those of S3 XML: clients read the one that they expect.
-    body = json.dumps({"__type": code, "message": text}).encode()
-    headers = [(b"content-type", b"application/x-amz-json-1.0"), (b"content-length", str(len(body)).encode())]
+async def _refuse(scope: Scope, send: Send, status: int, code: str, text: str) -> None:
+    if _target(scope):
+        kind, body = b"application/x-amz-json-1.0", json.dumps({"__type": code, "message": text})
+    else:
+        kind, body = b"application/xml", f"<Error><Code>{code}</Code><Message>{text}</Message></Error>"
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body.encode()})
+
+
+def _target(scope: Scope) -> bytes:
+    """The operation of a request whose protocol is JSON."""
+    target: bytes = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
+    return target.rpartition(b".")[2]
 
 
 def _know_s3_conditions() -> None:

@@ -61,6 +61,13 @@ class ClockWrong(SynclineError):
     kind = Kind.PRECONDITION
 
 
+class StorageFull(SynclineError):
+    """Storage has no room for more; whoever runs it has to make some."""
+
+    reason = "STORAGE_FULL"
+    kind = Kind.EXHAUSTED
+
+
 class ObjectStore(Protocol):
     """The objects of one space. For any thread. An object never changes, so everything here is safe to repeat.
 
@@ -169,6 +176,8 @@ class S3Objects:
                     renewed = True
                     self._renew(stores)
                     continue
+                if status == _INSUFFICIENT_STORAGE:
+                    raise StorageFull from None
                 if not _passing(status, code):
                     raise _meaning(error, status, code) from None
                 if not status and _TIMED_OUT in str(error):
@@ -297,6 +306,7 @@ _PASSING_CODES = {
 _TIMED_OUT = "kind: Timeout"
 _CONFLICT = 409
 _BEYOND_THE_END = 416
+_INSUFFICIENT_STORAGE = 507
 _CLOCK_CODES = {"RequestTimeTooSkewed", "RequestExpired"}
 
 

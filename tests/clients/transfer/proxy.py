@@ -28,6 +28,7 @@ class Fault(Enum):
     SHORT_ANSWER = auto()  # the connection ends in the midst of the body
     CLOCK = auto()  # 403 RequestTimeTooSkewed
     EXPIRED = auto()  # 400 ExpiredToken
+    FULL = auto()  # 507 InsufficientStorage, of the embedded AWS
     SLOW = auto()  # the answer takes a while
 
 
@@ -37,6 +38,7 @@ _ANSWERS = {
     Fault.CONFLICT: (409, "ConditionalRequestConflict"),
     Fault.CLOCK: (403, "RequestTimeTooSkewed"),
     Fault.EXPIRED: (400, "ExpiredToken"),
+    Fault.FULL: (507, "InsufficientStorage"),
 }
 
 

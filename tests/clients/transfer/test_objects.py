@@ -19,7 +19,7 @@ from clients.sdk.requests import Counts
 from clients.transfer import objects
 from clients.transfer.download import Downloader
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
-from clients.transfer.objects import ATTEMPTS, ClockWrong, ObjectMissing, ObjectStore, S3Objects
+from clients.transfer.objects import ATTEMPTS, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
 from clients.transfer.upload import Uploader
 from core.blocks import KIB, MIB, Digest
 from core.errors import NoSuchSpace, PermissionDenied, Unavailable
@@ -258,6 +258,13 @@ def test_a_wrong_clock_is_named(bucket: Bucket, proxy: Proxy) -> None:
     proxy.always = Fault.CLOCK
     with pytest.raises(ClockWrong, match="clock"):
         bucket.objects(endpoint=proxy.endpoint).get(sha256(b"x"))
+    assert len(proxy.requests) == 1
+
+
+def test_storage_without_room_is_said_at_once(bucket: Bucket, proxy: Proxy) -> None:
+    proxy.always = Fault.FULL
+    with pytest.raises(StorageFull, match="no room for more"):
+        bucket.objects(endpoint=proxy.endpoint).put(sha256(b"x"), b"x")
     assert len(proxy.requests) == 1
 
 
