@@ -15,9 +15,9 @@ from functools import cached_property
 
 import pathspec
 
-from clients.sync.files import Files
+from clients.sync.files import PRIVATE, Files
 from clients.sync.scan import TOP, Scan
-from clients.sync.trees import Exclusion, Problem, RemoteNode, path_of, printable
+from clients.sync.trees import Exclusion, Problem, RemoteNode, in_transit, path_of, printable
 from core.blocks import MIB
 from core.identifiers import ROOT, NodeId
 from core.names import normalize
@@ -63,7 +63,10 @@ Not here, since people keep files of such names: `*.tmp`, `*~`, `*.bak`, `*.part
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """All that exclusions mean at one moment: nodes of the space with all below them, and paths in the folder."""
+    """All that is left alone at one moment: nodes of the space with all below them, and paths in the folder.
+
+    Beside what is excluded that is what clients keep for themselves in synced folders within synced folders.
+    """
 
     nodes: frozenset[NodeId]
     paths: frozenset[str]
@@ -72,13 +75,14 @@ class Excluded:
     def of(cls, exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> Excluded:
         """`live` has parents before children."""
         exclusions = list(exclusions)
-        if not exclusions:
+        private = {node.id for node in live.values() if node.name == PRIVATE}
+        if not exclusions and not private:
             return NOTHING_EXCLUDED
         places = {node.id: node.place for node in live.values()}
         tops = {one.node for one in exclusions} & live.keys()
         paths = {one.path for one in exclusions} | {path_of(node, places) for node in tops if node is not None}
         at = _by_path(paths, live)
-        nodes = {*tops, *at.values()}
+        nodes = {*tops, *at.values(), *private}
         for node in live.values():
             if node.parent in nodes:
                 nodes.add(node.id)
@@ -173,13 +177,29 @@ class Filters:
         return self.is_excluded(number) or self.is_ignored(number)
 
     def is_excluded(self, number: int) -> bool:
-        if not self._excluded_paths:
+        if not self._excluded_paths and not self._roots:
             return False
         for at in reversed(self._unknown(number, self._excluded)):
-            entry = self._scan.entries[at]
-            above = self._excluded[entry.parent]
-            self._excluded[at] = above or self.excludes_path(self._scan.path(at))
+            above = self._excluded[self._scan.entries[at].parent]
+            self._excluded[at] = above or self._is_anothers(at) or self.excludes_path(self._scan.path(at))
         return self._excluded[number]
+
+    @cached_property
+    def _roots(self) -> set[int]:
+        """The directories in the folder that are synced folders by themselves."""
+        return {entry.parent for entry in self._scan.entries if entry.local_name == PRIVATE}
+
+    def _is_anothers(self, number: int) -> bool:
+        """Whether an entry is no file of the user's, but what the client of a synced folder within this one uses."""
+        entry = self._scan.entries[number]
+        if entry.local_name == PRIVATE:
+            return True
+        if in_transit(entry.local_name) is None:
+            return False
+        above = entry.parent
+        while above != TOP and above not in self._roots:
+            above = self._scan.entries[above].parent
+        return above != TOP
 
     def excludes_path(self, path: str) -> bool:
         """Whether exactly this path is excluded, however it is spelled."""

@@ -147,7 +147,7 @@ def link(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder
         # The marker comes last: a link without it is refused with words that say what to do, the reverse is not.
         folder.state.mkdir(mode=0o700, parents=True)
         _save(folder)
-        _write(root / MARKER, json.dumps({"folder": identifier}) + "\n")
+        _write(root / MARKER, json.dumps({"folder": identifier, "space": space}) + "\n")
     except OSError as error:
         raise FolderUnsuitable(f"{directory} cannot be linked: {error.strerror} ({error.filename})") from None
     except KeyboardInterrupt:
@@ -182,6 +182,15 @@ def _check_neighbours(root: Path, others: list[Folder]) -> None:
     for above in root.parents:
         if (above / MARKER).is_file():
             raise LinkedElsewhere(f"{root} is inside {above}, which is synced already")
+
+
+def is_linked_to(marker: bytes, folder: Folder) -> bool:
+    """Whether a marker is that of another folder that is linked to the same space as this one."""
+    try:
+        document = json.loads(marker)
+        return bool(document["space"] == folder.space and document["folder"] != folder.id)
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _marked(root: Path) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from clients.sync.conflicts import conflict_name
 from clients.sync.digests import hash_files
 from clients.sync.disown import disown, is_estranged, read_only
 from clients.sync.errors import FolderMissing, NotExcluded, TooManyDeletions
-from clients.sync.files import Files
+from clients.sync.files import PRIVATE, Files
 from clients.sync.filters import IGNORE_FILE, Excluded, Filters, found_again
-from clients.sync.folder import MARKER, Folder
+from clients.sync.folder import MARKER, Folder, is_linked_to
 from clients.sync.identify import Hashed, identify
 from clients.sync.ledger import Ledger
 from clients.sync.mirror import Mirror
@@ -27,14 +28,30 @@ from clients.sync.report import Report
 from clients.sync.scan import TOP, Scan, scan
 from clients.sync.state import Settled, State
 from clients.sync.strange import shows_files
-from clients.sync.trees import RECOVERED, BaseNode, Exclusion, LocalNode, Problem, RemoteNode, live_nodes, path_of
+from clients.sync.trees import (
+    RECOVERED,
+    BaseNode,
+    Exclusion,
+    LocalNode,
+    Problem,
+    RemoteNode,
+    live_nodes,
+    path_of,
+    printable,
+)
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId, RequestId
+from core.names import normalize
 from core.tree import NodeKind
 from runtime import traces
 
 _Node = TypeVar("_Node")
 
+_MARKER_BYTES = 4096
+_LINKED_WITHIN = (
+    "is linked to the same space by itself, and therefore left alone here; sync one of the two, or remove "
+    f"{PRIVATE} in it if it is not synced any more"
+)
 _TAKEN_BACK = (
     "{count} items were changed here without the right to change the space, and are made again what they are there; "
     "edits are kept as conflict copies"
@@ -115,10 +132,9 @@ def _look(  # noqa: PLR0917 - all that a round is about
         exclusions = state.excluded()
         for exclusion in found_again(exclusions, live.nodes) if exclusions else ():
             state.put_excluded(exclusion)
-        excluded = Excluded.of(state.excluded() if exclusions else (), live.nodes)
-        remote = (
-            {id_: node for id_, node in live.nodes.items() if id_ not in excluded.nodes} if exclusions else live.nodes
-        )
+        within = _linked_within(folder, files, scanned)
+        excluded = Excluded.of([*(state.excluded() if exclusions else ()), *map(Exclusion, within)], live.nodes)
+        remote = {id_: node for id_, node in live.nodes.items() if id_ not in excluded.nodes}
         filters = Filters(scanned, files, excluded.paths)
         identified = identify(scanned, _distrusted(base) if verify else base, remote, hash_entries, filters)
         if verify:
@@ -147,9 +163,26 @@ def _look(  # noqa: PLR0917 - all that a round is about
             agreed,
             todo,
             identified.holding,
-            [*scanned.problems, *identified.problems, *live.problems, *filters.problems, *kept],
+            [*scanned.problems, *identified.problems, *live.problems, *filters.problems, *kept, *within.values()],
             len(disowned.nodes) if disowned is not None else 0,
         )
+
+
+def _linked_within(folder: Folder, files: Files, scanned: Scan) -> dict[str, Problem]:
+    """What in the folder is linked to the same space, by path: they would bring each other's files for ever."""
+    found = {}
+    for entry in scanned.entries:
+        if entry.local_name != PRIVATE:
+            continue
+        path = scanned.path(entry.parent)
+        try:
+            with os.fdopen(files.open_file(f"{path}/{MARKER}"), "rb") as marker:
+                linked = is_linked_to(marker.read(_MARKER_BYTES), folder)
+        except OSError:
+            linked = False
+        if linked:
+            found[normalize(path)] = Problem(printable(path), _LINKED_WITHIN)
+    return found
 
 
 def _awake(nodes: dict[NodeId, _Node], asleep: frozenset[NodeId]) -> dict[NodeId, _Node]:

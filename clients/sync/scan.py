@@ -54,8 +54,9 @@ class Scan:
     """All entries, parents before children, and what is not among them.
 
     `hidden` names what is there but could not be looked at: parent's number and local name. `skipped` counts what is
-    never synced (sockets, pipes, devices). `started_ns` is the time before the first look. `filesystem` is the name of
-    that of the folder.
+    never synced (sockets, pipes, devices). Of what the client of another synced folder below this one keeps there, only
+    the directory is an entry. `started_ns` is the time before the first look. `filesystem` is the name of that of the
+    folder.
     """
 
     started_ns: int
@@ -98,6 +99,8 @@ def fingerprint(files: Files) -> bytes:
         descriptor = files.open_directory(path)
         try:
             for entry in _listed(descriptor, path):
+                if entry.name == PRIVATE:
+                    continue
                 found = entry.stat(follow_symlinks=False)
                 looked_at.add(entry, found, _target(entry, found, descriptor))
                 if stat.S_ISDIR(found.st_mode):
@@ -110,7 +113,7 @@ def fingerprint(files: Files) -> bytes:
 
 
 def _listed(descriptor: int, path: str) -> list[os.DirEntry[str]]:
-    """What is in a directory, by name, but for what is the client's own."""
+    """What is in a directory, by name, but for what is the client's own. What is another client's is there."""
     with os.scandir(descriptor) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     return entries if path else [entry for entry in entries if entry.name != PRIVATE]
@@ -187,7 +190,7 @@ class _Scanner:
         directories = [
             (at, prefix + self.found.entries[at].local_name, top)
             for at in range(first, len(self.found.entries))
-            if self.found.entries[at].kind is NodeKind.DIRECTORY
+            if self.found.entries[at].kind is NodeKind.DIRECTORY and self.found.entries[at].local_name != PRIVATE
         ]
         self._pending.extend(reversed(directories))
 
@@ -228,7 +231,8 @@ class _Scanner:
             self._problem(path, f"it cannot be looked at ({error.strerror})")
             self.found.hidden.append((parent, entry.name))
             return
-        self._fingerprint.add(entry, found, target)
+        if entry.name != PRIVATE:  # which changes with each sync of the folder that it belongs to
+            self._fingerprint.add(entry, found, target)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:
             self.found.skipped += 1

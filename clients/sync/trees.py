@@ -262,7 +262,7 @@ def _was_usable(
 def _unusable(node: RemoteNode, taken: Mapping[str, str], naming: Naming) -> str | None:
     if problem := name_problem(node.name):
         return f"{problem}; rename it in the space"
-    if node.parent == ROOT and node.name == RESERVED_AT_ROOT:
+    if node.parent == ROOT and naming.key(node.name) == RESERVED_AT_ROOT:
         return f"{RESERVED_AT_ROOT!r} is reserved; rename it in the space"
     if problem := naming.problem(node.name):
         return f"{problem}; it stays in the space only, rename it there"

@@ -663,10 +663,10 @@ class Device:
 
 
 def tree_of(root: Path) -> dict[str, object]:
-    """As MemorySpace.tree."""
+    """As MemorySpace.tree, without what clients keep there."""
     found: dict[str, object] = {}
     for directory, names, files in os.walk(root):
-        if Path(directory) == root and ".syncline" in names:
+        if ".syncline" in names:
             names.remove(".syncline")
         for name in [*names, *files]:
             path = Path(directory) / name
