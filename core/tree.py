@@ -119,10 +119,16 @@ class MoveNode:
 
 @dataclass(frozen=True, slots=True)
 class DeleteNode:
-    """Put a node, whose current version is `base_version`, into the trash with all that is below it."""
+    """Put a node, whose current version is `base_version`, into the trash with all that is below it.
+
+    With `discard`, a file of which nothing would be lost does not come into the trash: each of its versions is empty or
+    the current content of the file `kept_in`.
+    """
 
     node: NodeId
     base_version: int
+    discard: bool = False
+    kept_in: NodeId | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,7 @@ class Change(Enum):
     MOVED = 3
     DELETED = 4
     RESTORED = 5
+    DISCARDED = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -188,8 +188,12 @@ def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
                     node=node, from_parent=from_parent, from_name=from_name, parent=parent, name=name
                 )
             )
-        case DeleteNode(node, base_version):
-            return metadata_pb2.Mutation(delete=metadata_pb2.DeleteNode(node=node, base_version=base_version))
+        case DeleteNode(node, base_version, discard, kept_in):
+            return metadata_pb2.Mutation(
+                delete=metadata_pb2.DeleteNode(
+                    node=node, base_version=base_version, discard=discard, kept_in=kept_in or b""
+                )
+            )
     raise TypeError(f"{type(mutation).__name__} is not a mutation of CommitChanges")
 
 
@@ -233,7 +237,10 @@ def mutation_from_wire(pb: metadata_pb2.Mutation) -> Mutation:
             )
         case "delete":
             return DeleteNode(
-                node=node_id_from_wire(pb.delete.node, what="delete.node"), base_version=pb.delete.base_version
+                node=node_id_from_wire(pb.delete.node, what="delete.node"),
+                base_version=pb.delete.base_version,
+                discard=pb.delete.discard,
+                kept_in=(node_id_from_wire(pb.delete.kept_in, what="delete.kept_in") if pb.delete.kept_in else None),
             )
         case _:
             raise InvalidArgument("a mutation is one of create, update, move, delete")

@@ -61,7 +61,8 @@ class Callers:
             raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         try:
             caller = await self._caller(authorization)
-            return Person(UserId(claimed(caller.token, "sub")), caller, await self._spaces(caller.token, space))
+            user, device = UserId(claimed(caller.token, "sub")), claimed(caller.token, "dev")
+            return Person(user, device, caller, await self._spaces(caller.token, space))
         except SynclineError as error:
             if error.kind is Kind.UNAUTHENTICATED:
                 raise Refused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error

@@ -2,7 +2,8 @@
 
 - PROPFIND goes out as it is found, a page of a directory at a time; depth infinity is refused.
 - PUT stores the content first and then changes the tree by one commit: what is broken off changes nothing.
-- DELETE, MOVE and COPY are changes of metadata. What they replace goes into the trash by the same commit.
+- DELETE, MOVE and COPY are changes of metadata. What they replace goes into the trash by the same commit, but a file
+  that a file is moved or copied over gets a new version (`saving.py`).
 - GET and HEAD never come here (`app.py`).
 """
 
@@ -11,20 +12,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote, urlsplit
 from xml.etree.ElementTree import register_namespace
 
 from wsgidav import util
-from wsgidav.dav_error import PRECONDITION_CODE_PropfindFiniteDepth
+from wsgidav.dav_error import DAVError, PRECONDITION_CODE_PropfindFiniteDepth
 from wsgidav.request_server import RequestServer
 from wsgidav.util import etree
 
 from core.errors import InvalidArgument
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
-from gateway.dav import properties
+from gateway.dav import properties, saving
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.locks import RECORD, Locks
 from gateway.dav.mount import MOUNT
@@ -89,7 +90,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         if environ["REQUEST_METHOD"] in _LOOKING_AHEAD:
             names = _names(environ["PATH_INFO"])
             if len(names) > 1 and (space := self._session.person.spaces.get(names[0])) is not None:
-                self._session.look_ahead(space, names[1:], record=RECORD)
+                records = [RECORD, saving.record(self._session, names[1:])]
+                self._session.look_ahead(space, names[1:], records=records)
         yield from super().__call__(environ, start_response)
 
     def _check_writable(self, path: str) -> None:
@@ -168,7 +170,6 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             digest=stored.digest,
             size=stored.size,
             mtime_ns=mtime_ns if mtime_ns is not None else environ["syncline.now_ns"],
-            executable=found is not None and found.content.executable,
             manifest=stored.manifest,
             manifest_object=stored.manifest_object,
         )
@@ -176,10 +177,13 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._locks.look_again()
         self._check_write_permission(found or parent, "0", environ)
         change: Mutation
-        if found is None:
+        replaces = saving.reconnected(self._session, parent.space, _names(path)[1:]) if found is None else found.node
+        if replaces is None:
             change = CreateNode(parent.node.id, name, NodeKind.FILE, content)
         else:
-            change = UpdateContent(found.node.id, found.node.version, content)
+            if replaces.content is not None:
+                content = replace(content, executable=replaces.content.executable)
+            change = UpdateContent(replaces.id, replaces.version, content)
         try:
             self._session.commit_one(parent.space, change)
         except Refused as error:
@@ -215,7 +219,22 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._check_write_permission(found, "infinity", environ)
         assert found.space is not None
         assert found.node is not None
-        self._session.commit_one(found.space, DeleteNode(found.node.id, found.node.version))
+        names = _names(found.path)[1:]
+
+        def writable(other: tuple[str, ...]) -> bool:
+            resource = self._provider.get_resource_inst("/" + "/".join((*_names(found.path)[:1], *other)), environ)
+            try:
+                self._check_write_permission(resource, "0", environ)
+            except DAVError:
+                return False
+            return True
+
+        if not saving.put_back(self._session, found.space, names, writable=writable):
+            there = self._session.find(found.space, names) or found.node  # its version, if something of that was done
+            discard = saving.forgettable(self._session, there)
+            self._session.commit_one(found.space, DeleteNode(there.id, there.version, discard=discard))
+            if isinstance(found, File) and not discard:
+                saving.deleted(self._session, found.space, names, found.node)
         self._unlock(found)
         return _done(start_response, HTTPStatus.NO_CONTENT)
 
@@ -232,8 +251,17 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         assert found.space is not None
         assert found.node is not None
         node = found.node
-        move = MoveNode(node.id, node.parent, node.name, target.parent.node.id, target.name)
-        self._replacing(found.space, target, move)
+        was, now = _names(found.path)[1:], _names(target.path)[1:]
+        there = target.there.node if isinstance(target.there, File) else None
+        if there is None and target.there is None and isinstance(found, File):
+            there = saving.reconnected(self._session, found.space, now)
+        if there is not None and isinstance(found, File):
+            saving.replaced(self._session, found.space, source=node, target=there)
+        else:
+            move = MoveNode(node.id, node.parent, node.name, target.parent.node.id, target.name)
+            self._replacing(found.space, target, move)
+            if isinstance(found, File) and target.there is None:
+                saving.moved(self._session, found.space, was=was, now=now, node=node)
         self._unlock(found)
         return _done(start_response, HTTPStatus.CREATED if target.there is None else HTTPStatus.NO_CONTENT)
 

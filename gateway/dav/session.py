@@ -43,6 +43,8 @@ class Person:
     """Who is asking."""
 
     user: UserId
+    device: str
+    """The key, or the device that a token was given to."""
     caller: Caller
     spaces: dict[str, Space]
     """By the name that each has in an address."""
@@ -110,20 +112,21 @@ class Session:
             self._nodes[key] = self.wait(self._found(request))
         return self._nodes[key]
 
-    def look_ahead(self, space: Space, names: tuple[str, ...], *, record: str) -> None:
-        """Ask together for what a change of the node at a path needs: it, what it is in, and a record."""
+    def look_ahead(self, space: Space, names: tuple[str, ...], *, records: Sequence[str]) -> None:
+        """Ask together for what a change of the node at a path needs: it, what it is in, and records."""
 
         async def together() -> tuple[list[Node | None], Mapping[str, Record]]:
             requests = [metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(path)) for path in paths]
             return await asyncio.gather(
-                asyncio.gather(*map(self._found, requests)), self._records.read(space.id, [record])
+                asyncio.gather(*map(self._found, requests)), self._records.read(space.id, records)
             )
 
         paths = [path for path in (names, names[:-1]) if path]
         nodes, read = self.wait(together())
         for path, node in zip(paths, nodes, strict=True):
             self._nodes[space.id, path] = node
-        self._held[space.id, record] = read.get(record, NOTHING)
+        for record in records:
+            self._held[space.id, record] = read.get(record, NOTHING)
 
     async def _found(self, request: metadata_pb2.GetNodeRequest) -> Node | None:
         try:
@@ -170,14 +173,15 @@ class Session:
             copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
         )
 
-    def restore(self, space: Space, node: NodeId) -> None:
-        """Take a node out of the trash, to where it was."""
+    def restore(self, space: Space, node: NodeId) -> Node:
+        """Take a node out of the trash, to where it was; Refused."""
         self._nodes.clear()
         request = metadata_pb2.RestoreNodeRequest(space_id=space.id, request_id=new_request_id(), node=node)
         answer = self.wait(self._ask(self._services.metadata.RestoreNode, request))
         error = refusal(answer.result)
         if error is not None:
             raise of_error(error)
+        return known_node(answer.result.node)
 
     # ---- records ----
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from core.errors import InvalidPageToken
 from core.identifiers import SpaceId
+from core.tree import Change
 from services.metadata.journal import Activity, Entry, Place
 from services.metadata.ports import Journal
 from services.metadata.wire import entry_from_bytes
@@ -45,8 +46,8 @@ async def _rest_of_entry(journal: Journal, space: SpaceId, after: Place) -> list
     """The changes of the entry of `after` that are older than that one."""
     for seq, blob in await journal.read(space, after.seq - 1, 1):
         changes = _newest_first(entry_from_bytes(seq, blob))
-        if after.index < len(changes):
-            return changes[len(changes) - after.index :]
+        if any(change.place == after for change in changes):
+            return [change for change in changes if change.place.index < after.index]
     raise InvalidPageToken
 
 
@@ -55,4 +56,5 @@ def _newest_first(entry: Entry) -> list[Activity]:
     return [
         Activity(Place(entry.seq, index), result, commit.user, commit.device, commit.at_ms)
         for index, (commit, result) in reversed(list(enumerate(changes)))
+        if result.change is not Change.DISCARDED  # what became of its content is told already
     ]

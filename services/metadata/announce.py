@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 from core.identifiers import SpaceId
@@ -54,13 +53,15 @@ def _event(space: SpaceId, described: list[dict[str, Any]], traceparent: str) ->
 
 
 def _describe(seq: int, commit: Commit) -> dict[str, Any]:
-    counts = Counter(result.change for result in commit.accepted())
-    names = [result.node.name for result in islice(commit.accepted(), MAX_NAMES) if result.node]
+    # What is discarded has its content elsewhere, of which another result tells.
+    told = [result for result in commit.accepted() if result.change is not Change.DISCARDED]
+    counts = Counter(result.change for result in told)
+    names = [result.node.name for result in told[:MAX_NAMES] if result.node]
     return {
         "seq": seq,
         "user": commit.user,
         "device": commit.device,
         "at_ms": commit.at_ms,
-        **{change.name.lower(): counts[change] for change in Change},
+        **{change.name.lower(): counts[change] for change in Change if change is not Change.DISCARDED},
         "names": names,
     }

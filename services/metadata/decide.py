@@ -31,6 +31,9 @@ from core.tree import (
 )
 from services.metadata.ports import Sealed
 
+_MAX_DISCARDED_VERSIONS = 4
+"""Of a file that is deleted without a trace in the trash: each of its versions is looked at."""
+
 
 class NotLoaded(LookupError):
     """The tree does not know yet; it has noted what to load."""
@@ -189,8 +192,19 @@ def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
         return Result(Verdict.NODE_DELETED, node)
     if node.version != want.base_version:
         return Result(Verdict.VERSION_CONFLICT, node)
-    return Result(
-        Verdict.ACCEPTED, dataclasses.replace(node, deleted_at_ms=max(at.now_ms, 1), seq=at.seq), Change.DELETED
+    change = Change.DISCARDED if want.discard and _is_kept(tree, node, want.kept_in) else Change.DELETED
+    return Result(Verdict.ACCEPTED, dataclasses.replace(node, deleted_at_ms=max(at.now_ms, 1), seq=at.seq), change)
+
+
+def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
+    """Whether nothing of a file is lost without it: what it ever held is empty, or what another live file holds."""
+    if node.kind is not NodeKind.FILE or node.version > _MAX_DISCARDED_VERSIONS:
+        return False
+    other = tree.node(elsewhere) if elsewhere is not None and elsewhere != node.id else None
+    kept = other.content.digest if other is not None and other.content is not None and is_live(tree, other) else None
+    older = (tree.version(node.id, number) for number in range(1, node.version))
+    return all(
+        content is not None and (not content.size or content.digest == kept) for content in (node.content, *older)
     )
 
 

@@ -351,7 +351,7 @@ class SpaceView:
                 node = result.node
                 assert node is not None
                 if (after is None or node.id > after) and (end is None or node.id <= end):
-                    found[node.id] = bool(node.deleted_at_ms)
+                    found[node.id] = result.change is Change.DELETED
         deleted = sorted(node for node, is_deleted in found.items() if is_deleted)
         # Nodes that the table does not hold yet come on top of what it was asked for.
         page = deleted[:limit]

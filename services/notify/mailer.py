@@ -61,7 +61,8 @@ class Mailer:
             roster = await self._directory.members(event.space)
         except NoSuchSpace:
             return  # it was deleted meanwhile
-        news = {member: [commit for commit in event.commits if commit.user != member.user] for member in roster.members}
+        told = [commit for commit in event.commits if commit.changes]
+        news = {member: [commit for commit in told if commit.user != member.user] for member in roster.members}
         if not any(news.values()):  # a personal space, mostly: nothing more to look up
             return
         modes = await self._preferences.modes(event.space)

@@ -82,7 +82,7 @@ def test_an_address_that_is_none_of_ours_is_refused(raw):
 
 
 def session(records, user="ann"):
-    person = Person(UserId(user), Caller("token"), {SPACE.name: SPACE})
+    person = Person(UserId(user), "device", Caller("token"), {SPACE.name: SPACE})
     nobody: Any = None  # no service is asked
     return Session(nobody, records, person, asyncio.get_running_loop())
 
@@ -216,7 +216,7 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
     source = InMemoryObjectSource()
     held = Credentials(now_ms=lambda: int(clocked.now * 1000))
     storage = Storage(clocked.services, InMemoryObjectSink(source), held, space=SPACE.id, caller=caller)
-    person = Person(UserId("ann"), caller, {SPACE.name: SPACE})
+    person = Person(UserId("ann"), "device", caller, {SPACE.name: SPACE})
     one = Session(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
     for i in range(4):
         block = Block(digest_of(bytes([i])), bytes([i]))
@@ -229,7 +229,7 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
 
 async def test_a_tree_whose_copy_takes_longer_than_a_token_lasts_is_copied():
     clocked = Clocked()
-    person = Person(UserId("ann"), await holder(clocked), {SPACE.name: SPACE})
+    person = Person(UserId("ann"), "device", await holder(clocked), {SPACE.name: SPACE})
     one = Session(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
     copied = await asyncio.to_thread(lambda: list(one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16))))
     assert [len(pairs) for pairs in copied] == [1, 1, 1, 1]

@@ -166,6 +166,51 @@ def test_what_an_accepted_mutation_says() -> None:
     assert taken.node.id == three
 
 
+class History(Tree):
+    """`a.txt` and `b.txt` with these contents; the older versions of `a.txt` are all the same."""
+
+    def __init__(self, content: Content, kept: Content, older: Content | None, version: int) -> None:
+        super().__init__()
+        self.older = older
+        self.nodes[two] = dataclasses.replace(self.nodes[two], content=content, version=version)
+        self.nodes[three] = dataclasses.replace(self.nodes[three], content=kept)
+
+    def version(self, node: NodeId, number: int) -> Content | None:
+        return self.older
+
+
+def test_a_file_of_which_nothing_is_lost_does_not_come_into_the_trash() -> None:
+    def change(
+        content: Content,
+        kept: Content,
+        *,
+        version: int = 1,
+        older: Content | None = None,
+        discard: bool = True,
+        kept_in: NodeId | None = three,
+    ) -> Change | None:
+        tree = History(content, kept, older, version)
+        result = decide(tree, DeleteNode(two, version, discard, kept_in), AT)
+        assert result.verdict is V.ACCEPTED
+        assert result.node is not None
+        assert result.node.deleted_at_ms
+        return result.change
+
+    assert change(WHOLE, WHOLE) is Change.DISCARDED
+    assert change(WHOLE, dataclasses.replace(WHOLE, executable=True, mtime_ns=5)) is Change.DISCARDED
+    assert change(EMPTY, WHOLE, kept_in=None) is Change.DISCARDED
+    assert change(WHOLE, WHOLE, version=3, older=EMPTY) is Change.DISCARDED
+    assert change(WHOLE, WHOLE, version=3, older=WHOLE) is Change.DISCARDED
+    for kept in (EMPTY, PACKED):
+        assert change(WHOLE, kept) is Change.DELETED
+    assert change(WHOLE, WHOLE, version=3, older=PACKED) is Change.DELETED
+    assert change(WHOLE, WHOLE, version=9, older=EMPTY) is Change.DELETED
+    assert change(WHOLE, WHOLE, discard=False) is Change.DELETED
+    for nowhere in (None, two, one, six, node_id(77)):
+        assert change(WHOLE, WHOLE, kept_in=nowhere) is Change.DELETED
+    assert decide(Tree(), DeleteNode(one, 0, discard=True), AT).change is Change.DELETED
+
+
 def ref(digest: Digest = SMALL, length: int = 10, holder: Digest = PACK, offset: int = 100) -> BlockRef:
     return BlockRef(digest, length, holder, offset)
 

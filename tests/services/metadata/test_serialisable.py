@@ -65,8 +65,15 @@ def live_paths(nodes: dict[NodeId, Node]) -> dict[str, Node]:
     return paths
 
 
+def in_trash(history: list[Entry]) -> set[NodeId]:
+    last = {result.node.id: result.change for entry in history for result in entry.accepted() if result.node}
+    return {node for node, change in last.items() if change is Change.DELETED}
+
+
 def backwards(history: list[Entry]) -> list[tuple[int, Result]]:
-    return [(entry.seq, result) for entry in history for result in entry.accepted()][::-1]
+    """What happened, newest first. A file that was discarded is told by the one that has its content."""
+    changes = [(entry.seq, result) for entry in history for result in entry.accepted()]
+    return [change for change in reversed(changes) if change[1].change is not Change.DISCARDED]
 
 
 class Story:
@@ -110,7 +117,7 @@ class Story:
                 here = (known.parent, known.name) if known else (ROOT, "a")
                 return MoveNode(node, *here, self.some_id(), rng.choice(NAMES))
             case 6:
-                return DeleteNode(node, version)
+                return DeleteNode(node, version, rng.random() < 0.4, rng.choice((None, self.some_id())))
             case _ if rng.random() < 0.5:
                 return RestoreNode(node)
             case _:
@@ -246,7 +253,7 @@ class Story:
         async with process.spaces.use(SPACE) as live:
             trash, _ = await reads.list_trash(live.view, after=None, limit=1000)
             assert [one.node for one in trash] == sorted(
-                (node for node in nodes.values() if node.deleted_at_ms), key=lambda node: node.id
+                (nodes[node] for node in in_trash(entries(self.world))), key=lambda node: node.id
             )
             assert [one.path for one in trash] == [path_in(nodes, one.node) for one in trash]
             for parent in [ROOT, *(n.id for n in nodes.values() if n.kind is NodeKind.DIRECTORY and is_live(nodes, n))]:
@@ -280,9 +287,7 @@ class Story:
         assert {key[1]: node for key, node in world.table.nodes.items()} == nodes
         held = {key: holder for (_, key), (holder, _) in world.table.names.items() if holder}
         assert held == {(n.parent, n.name): n.id for n in nodes.values() if not n.deleted_at_ms}
-        assert {key[1] for key, (deleted, _) in world.table.trashed.items() if deleted} == {
-            n.id for n in nodes.values() if n.deleted_at_ms
-        }
+        assert {key[1] for key, (deleted, _) in world.table.trashed.items() if deleted} == in_trash(log)
         states = [r.node for entry in log for r in entry.accepted() if r.node and r.node.content]
         versions = {(n.id, n.version): version_of(n) for n in reversed(states)}
         superseded = {key: v for key, v in versions.items() if key[1] < nodes[key[0]].version}

@@ -462,19 +462,29 @@ class DeleteNode(_message.Message):
 
     NODE_FIELD_NUMBER: _builtins.int
     BASE_VERSION_FIELD_NUMBER: _builtins.int
+    DISCARD_FIELD_NUMBER: _builtins.int
+    KEPT_IN_FIELD_NUMBER: _builtins.int
     node: _builtins.bytes
     """The node."""
     base_version: _builtins.int
     """The version that the deletion has seen; 0 for a directory."""
+    discard: _builtins.bool
+    """Whether a file of which nothing would be lost stays out of the trash: each of its versions, four at most, is empty or the
+    current content of kept_in. Any other comes into the trash as without this.
+    """
+    kept_in: _builtins.bytes
+    """A live file; 16 bytes, or empty for none."""
     def __init__(
         self,
         *,
         node: _builtins.bytes = ...,
         base_version: _builtins.int = ...,
+        discard: _builtins.bool = ...,
+        kept_in: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "node", b"node"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base_version", b"base_version", "discard", b"discard", "kept_in", b"kept_in", "node", b"node"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
