@@ -262,7 +262,7 @@ class MetadataServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListActivity(self, request, context):
-        """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

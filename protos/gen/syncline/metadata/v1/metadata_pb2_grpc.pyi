@@ -102,7 +102,7 @@ class MetadataServiceStub:
     found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]
-    """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+    """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
     GetAnswer: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]
     """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
     NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
@@ -184,7 +184,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]  # type: ignore[assignment]
-    """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+    """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
     GetAnswer: _aio.UnaryUnaryMultiCallable[_metadata_pb2.GetAnswerRequest, _metadata_pb2.GetAnswerResponse]  # type: ignore[assignment]
     """What an earlier request of the caller's was answered: for those who repeat a request and cannot repeat its mutations.
     NOT_FOUND / NO_SUCH_REQUEST if nothing of it was accepted, it is still under way, or it is older than 30 days.
@@ -347,7 +347,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _metadata_pb2.ListActivityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.ListActivityResponse, _abc.Awaitable[_metadata_pb2.ListActivityResponse]]:
-        """What happened in a space, newest first. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
+        """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
 
     @_abc_1.abstractmethod
     def GetAnswer(
