@@ -80,7 +80,7 @@ test-web: setup ## the web app in a browser: Chromium at /usr/bin/chromium; ARGS
 test-lb: setup ## a balanced system under load: every process restarted and killed within 60 s, load spread, the demo
 	SYNCLINE_LB_SECONDS=60 $(BIN)/pytest -s tests/lb $(ARGS)
 
-test-compose: setup ## test the containers, on a Docker of this machine
+test-compose: setup ## test the containers, on a Docker of this machine; .ci/compose installs and starts one first
 	$(BIN)/pytest -s -m compose tests/compose $(ARGS)
 
 $(CHECKOV): .ci/checkov.txt | $(SETUP_DONE)
@@ -119,11 +119,11 @@ deploy: setup ## deploy to AWS; STAGE=name SET='Name=value ...', RELEASE=key to 
 	@[[ -n "$(STAGE)" ]] || { echo "which stage? make deploy STAGE=prod SET='DomainName=files.example.com ...'" >&2; exit 1; }
 	$(BIN)/python -m infra.deploy $(STAGE) $(if $(SET),--set $(SET)) $(if $(RELEASE),--release $(RELEASE)) $(if $(YES),--yes)
 
-bench: setup ## measure; ARGS names benchmarks
+bench: setup ## measure; ARGS names benchmarks; ARGS=--short tells only whether they run
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-load: setup ## measure the load that one core of each service carries
-	$(BIN)/python -m benchmarks load
+	$(BIN)/python -m benchmarks $(ARGS) load
 
 format: setup ## rewrite code and protos in the agreed style
 	$(BIN)/ruff check --fix-only --quiet

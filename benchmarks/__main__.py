@@ -1,21 +1,36 @@
-"""`make bench`: all benchmarks, or those that are named; see BENCHMARKS."""
+"""`make bench`: all benchmarks, or those that are named; see BENCHMARKS. `--short`: whether they run at all."""
 
 from __future__ import annotations
 
+import argparse
+import os
+import subprocess
 import sys
-from importlib import import_module
+from collections.abc import Sequence
+
+from benchmarks.scale import SHORT_VARIABLE
 
 BENCHMARKS = ("check_versions", "transfer", "durability", "download", "memory", "watch", "idle", "trace", "load")
 
 
-def main(names: list[str]) -> int:
-    """Run the named benchmarks, all if none is named; 2 for an unknown name."""
-    if unknown := [name for name in names if name not in BENCHMARKS]:
-        print(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}", file=sys.stderr)
-        return 2
-    for name in names or BENCHMARKS:
-        import_module(f"benchmarks.{name}").main()
-    return 0
+def main(arguments: Sequence[str]) -> int:
+    """Run the named benchmarks, all if none is named; 1 if one of them failed, 2 for an unknown name."""
+    parser = argparse.ArgumentParser(prog="benchmarks", description="Measure, and print the figures.")
+    parser.add_argument("--short", action="store_true", help="with little of everything: whether the benchmark runs")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; all if none is named")
+    asked = parser.parse_args(arguments)
+    if unknown := [name for name in asked.names if name not in BENCHMARKS]:
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(BENCHMARKS)}")
+    environment = {**os.environ, **({SHORT_VARIABLE: "1"} if asked.short else {})}
+    failed = []
+    for name in asked.names or BENCHMARKS:
+        # In a process of its own, so that none finds what another has left behind: cores, memory, variables.
+        done = subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], env=environment, check=False)
+        if done.returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.report import Table, mib
+from benchmarks.scale import sized
 from core.blocks import DIGEST_BYTES
 from core.identifiers import ROOT, RequestId, SpaceId, created_node_id, new_request_id
 from core.tree import MAX_CHECK_BATCH
@@ -24,9 +25,9 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 from tests.e2e.processes import running, system
 
-FILES = 50_000
-DIRECTORIES = 500
-ROUNDS = 5
+FILES = sized(50_000, short=10_000)
+DIRECTORIES = sized(500, short=20)
+ROUNDS = sized(5, short=3)
 EMPTY_DIGEST = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
 
 Batches = Callable[[], Iterator[metadata_pb2.CheckVersionsBatch]]

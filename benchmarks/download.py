@@ -23,11 +23,12 @@ from botocore.client import Config
 
 from benchmarks.machine import GIB, MIB, Device, large_file
 from benchmarks.report import Table, mib
+from benchmarks.scale import sized
 from stack.running import running_stack
 from stack.up import Stack
 
-SIZE = GIB
-ROUNDS = 3
+SIZE = sized(GIB, short=16 * MIB)
+ROUNDS = sized(3, short=1)
 AT_ONCE = 4
 EMAIL = "download@example.com"
 SPACE = "Downloads"

@@ -20,7 +20,8 @@ import grpc.aio
 import psutil
 import uvloop
 
-from core.identifiers import new_request_id
+from benchmarks.scale import sized
+from core.identifiers import ROOT, new_request_id
 from stack.emulator import Aws
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.notify.v1 import notify_pb2
@@ -33,7 +34,7 @@ WATCH: Final = "/syncline.notify.v1.NotifyService/Watch"
 
 _WARM_UP: Final = 5
 """Operations of each worker before it counts: connections, caches and grants are there then."""
-_QUIET_SECONDS: Final = 0.5
+_QUIET_SECONDS: Final = sized(0.5, short=0.2)
 _PATIENCE_SECONDS: Final = 30.0
 _OPENING_AT_ONCE: Final = 50
 _FIRST_STREAMS: Final = 200
@@ -297,7 +298,10 @@ def _bearer(token: str) -> tuple[tuple[str, str], ...]:
 def _commit(space: str, contents: Sequence[bytes], name: str) -> bytes:
     creates = [
         metadata_pb2.CreateNode(
-            name=f"{name}-{n:03}.txt", kind=journal_pb2.NODE_KIND_FILE, content=journal_pb2.Content.FromString(content)
+            parent=ROOT,
+            name=f"{name}-{n:03}.txt",
+            kind=journal_pb2.NODE_KIND_FILE,
+            content=journal_pb2.Content.FromString(content),
         )
         for n, content in enumerate(contents)
     ]

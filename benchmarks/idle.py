@@ -14,13 +14,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import KIB, Device, run, small_files, tool
+from benchmarks.machine import KIB, SMALL_FILES, Device, run, small_files, tool
 from benchmarks.report import Table
+from benchmarks.scale import sized
 from stack.running import running_stack
 
-FILES = 100_000
+FILES = sized(100_000, short=500)
 SIZE = 64
-TIMES = 5
+TIMES = sized(5, short=1)
 MB = 1_000_000
 
 
@@ -79,7 +80,7 @@ def renamed(one: Device, two: Device) -> None:
         str(report["requests"]["s3_get"] + report["requests"]["s3_put"]),
         f"{len(counted)} of {len(files)} in all" if traced else "not counted: strace is not installed",
     )
-    table.print("A renamed directory of 10,000 files")
+    table.print(f"A renamed directory of {SMALL_FILES:,} files")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ import multiprocessing
 import os
 import random
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -29,8 +29,9 @@ from benchmarks import generator
 from benchmarks.check_versions import Tree, commit_tree
 from benchmarks.generator import Load, Parties, Watched, Writer, pin
 from benchmarks.report import Table, mib
+from benchmarks.scale import sized
 from core.blocks import KIB, object_key
-from core.identifiers import SpaceId, UserId, new_request_id
+from core.identifiers import ROOT, SpaceId, UserId, new_request_id
 from core.tree import MAX_CHECK_BATCH
 from runtime.channel import sync_channel
 from stack.running import EmbeddedAws, embedded_aws
@@ -43,27 +44,27 @@ from tests.e2e.processes import Process, System, running, system
 P = ParamSpec("P")
 T = TypeVar("T")
 
-SECONDS: Final = 4.0
+SECONDS: Final = sized(4.0, short=0.5)
 PROCESSES: Final = (1, 2)
-WRITERS: Final = 16
+WRITERS: Final = sized(16, short=4)
 FILES_PER_COMMIT: Final = 25
-MOST_COMMITS: Final = 100
+MOST_COMMITS: Final = sized(100, short=20)
 """Of each writer; what they commit has to be written to the emulator's table afterwards."""
-MOST_COMMITS_IN_MEMORY: Final = 300
-CHECKED_FILES: Final = 10_000
-CHECKED_DIRECTORIES: Final = 100
+MOST_COMMITS_IN_MEMORY: Final = sized(300, short=20)
+CHECKED_FILES: Final = sized(10_000, short=1_000)
+CHECKED_DIRECTORIES: Final = sized(100, short=10)
 CHECKERS: Final = 8
-BROWSERS: Final = 16
+BROWSERS: Final = sized(16, short=4)
 BLOCK_BYTES: Final = 4 * KIB
 RANGE_BYTES: Final = KIB
-WATCHES: Final = 4_000
+WATCHES: Final = sized(4_000, short=400)
 WATCHES_PER_CONNECTION: Final = 100
 """As behind a balancer, which sends the calls of many devices over a few connections."""
-DEVICES: Final = 10
-DOORBELLS: Final = 5
-HEARTBEAT_SECONDS: Final = 5.0
+DEVICES: Final = sized(10, short=2)
+DOORBELLS: Final = sized(5, short=1)
+HEARTBEAT_SECONDS: Final = sized(5.0, short=1.0)
 """Instead of 25 s, so that each watch has heartbeats while it is looked at."""
-IDLE_SECONDS: Final = 8.0
+IDLE_SECONDS: Final = sized(8.0, short=2.0)
 GIB: Final = 1 << 30
 PROMISED_WATCHES_PER_GIB: Final = 20_000
 
@@ -77,9 +78,9 @@ class Machine:
     cores: Sequence[int] = field(default_factory=lambda: sorted(os.sched_getaffinity(0)))
 
     def place(self, service: Sequence[Process], behind: Sequence[Process]) -> Parties:
-        """A core of its own for each process of the service, and the rest, or all if none is left, for all others."""
-        own = self.cores[-len(service) :]
-        rest = frozenset(self.cores[: -len(own)] or self.cores)
+        """A core for each process of the service as far as there are, and the rest or all of them for the others."""
+        own = [self.cores[-1 - number % len(self.cores)] for number in range(len(service))]
+        rest = self._rest(own)
         for process, core in zip(service, own, strict=True):
             pin(process.child.pid, {core})
         others = (self.aws, *(process.child.pid for process in behind))
@@ -89,8 +90,11 @@ class Machine:
 
     def describe(self, processes: int) -> str:
         own = self.cores[-processes:]
-        rest = self.cores[: -len(own)] or self.cores
+        rest = self._rest(own)
         return f"the service on {_cores(own)}, everything else on {_cores(rest)}"
+
+    def _rest(self, own: Sequence[int]) -> frozenset[int]:
+        return frozenset(self.cores).difference(own) or frozenset(self.cores)
 
 
 @dataclass(frozen=True)
@@ -285,7 +289,7 @@ class Bench:
         self._seal({space: metadata.target})
         with sync_channel(metadata.target, authorization=lambda: self._person.token) as channel:
             create = metadata_pb2.CreateNode(
-                name="small.bin", kind=journal_pb2.NODE_KIND_FILE, content=self._pack.contents()[0]
+                parent=ROOT, name="small.bin", kind=journal_pb2.NODE_KIND_FILE, content=self._pack.contents()[0]
             )
             MetadataServiceStub(channel).CommitChanges(
                 metadata_pb2.CommitChangesRequest(
@@ -305,6 +309,7 @@ class Bench:
                         self._aws,
                         auth_target=auth.target,
                         metadata_target=metadata.target,
+                        notify_target=auth.target,
                         public_auth=auth.target,
                         gateway_table=self._aws.resources.gateway_table_name,
                         public_metadata=metadata.target,
@@ -490,7 +495,7 @@ def _announcement(space: SpaceId, seq: int, user: UserId) -> str:
     return json.dumps({"v": 1, "space": space, "from_seq": seq, "to_seq": seq, "commits": [commit]})
 
 
-def _cores(numbers: Sequence[int]) -> str:
+def _cores(numbers: Collection[int]) -> str:
     return f"core{'s' if len(numbers) > 1 else ''} {', '.join(map(str, sorted(numbers)))}"
 
 

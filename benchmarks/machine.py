@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.scale import sized
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 _PEAK = Path(__file__).with_name("peak.py")
@@ -53,7 +55,10 @@ def tool(name: str) -> str:
     return str(Path(sys.executable).with_name(name))
 
 
-def small_files(folder: Path, count: int = 10_000, size: int = 4 * KIB) -> None:
+SMALL_FILES = sized(10_000, short=200)
+
+
+def small_files(folder: Path, count: int = SMALL_FILES, size: int = 4 * KIB) -> None:
     """`count` files of random bytes, a hundred in each directory."""
     source = random.Random(count)
     for at in range(count):

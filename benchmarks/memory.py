@@ -10,15 +10,17 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.machine import GIB, Device, large_file, small_files
+from benchmarks.machine import GIB, MIB, SMALL_FILES, Device, large_file, small_files
 from benchmarks.report import Table
+from benchmarks.scale import sized
 from stack.running import running_stack
 
-REST_SECONDS = 3.0
+REST_SECONDS = sized(3.0, short=0.0)
+LARGE_BYTES = sized(2 * GIB, short=16 * MIB)
 MB = 1_000_000
 TREES: dict[str, Callable[[Path], None]] = {
-    "10,000 x 4 KiB": small_files,
-    "1 x 2 GiB": lambda folder: large_file(folder, 2 * GIB),
+    f"{SMALL_FILES:,} x 4 KiB": small_files,
+    f"1 x {LARGE_BYTES // MIB:,} MiB": lambda folder: large_file(folder, LARGE_BYTES),
 }
 
 

@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.machine import MIB, Cost, Device, large_file, run, small_files, tool
+from benchmarks.machine import MIB, SMALL_FILES, Cost, Device, large_file, run, small_files, tool
 from benchmarks.report import Table
+from benchmarks.scale import sized
 from stack.running import running_stack
 from stack.up import Stack
 
 BUCKET = "peers"
-LARGE_BYTES = 512 * MIB
-SETTLE_SECONDS = 3.0
+LARGE_BYTES = sized(512, short=8) * MIB
+SETTLE_SECONDS = sized(3.0, short=0.0)
 
 
 class Peers:
@@ -102,8 +103,8 @@ def main() -> None:
         asyncio.run(Peers(stack).prepare())
         Device(scratch / "one", scratch).sign("signup", stack.endpoint, "bench@example.com")
         Device(scratch / "two", scratch).sign("login", stack.endpoint, "bench@example.com")
-        measure(stack, scratch, "10,000 x 4 KiB", small_files, table)
-        measure(stack, scratch, "1 x 512 MiB", lambda folder: large_file(folder, LARGE_BYTES), table)
+        measure(stack, scratch, f"{SMALL_FILES:,} x 4 KiB", small_files, table)
+        measure(stack, scratch, f"1 x {LARGE_BYTES // MIB} MiB", lambda folder: large_file(folder, LARGE_BYTES), table)
     table.print("Whole syncs against plain copies (ratio: how many times as long the peer takes)")
 
 

@@ -21,9 +21,10 @@ from xml.etree import ElementTree
 
 from benchmarks.machine import KIB, Device, tool
 from benchmarks.report import Table
+from benchmarks.scale import sized
 from stack.running import running_stack
 
-FILES = 30
+FILES = sized(30, short=2)
 PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.002
 

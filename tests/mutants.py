@@ -189,13 +189,17 @@ def breed(mutant: Mutant | None, folder: Path) -> None:
             shutil.copy(source, folder / name)
     if mutant is None:
         return
-    file = folder / "clients" / "sync" / f"{mutant.file}.py"
-    text = file.read_text()
+    (folder / "clients" / "sync" / f"{mutant.file}.py").write_text(mutated(mutant))
+
+
+def mutated(mutant: Mutant) -> str:
+    """The text of the file with the mutant in it. ValueError if the mutant does not apply."""
+    text = (REPOSITORY / "clients" / "sync" / f"{mutant.file}.py").read_text()
     if text.count(mutant.was) != 1:
         raise ValueError(
             f"{mutant.name!r} does not apply: {mutant.file}.py has its text {text.count(mutant.was)} times"
         )
-    file.write_text(text.replace(mutant.was, mutant.now))
+    return text.replace(mutant.was, mutant.now)
 
 
 def hunted(folder: Path) -> str | None:
@@ -232,8 +236,15 @@ def _limit_memory() -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="only mutants with one of these words in their name")
-    words = parser.parse_args().words
+    parser.add_argument("--breed", action="store_true", help="only see whether they can still be made of the engine")
+    asked = parser.parse_args()
+    words = asked.words
     chosen = [mutant for mutant in MUTANTS if not words or any(word in mutant.name for word in words)]
+    if asked.breed:
+        for mutant in chosen:
+            mutated(mutant)
+        print(f"{len(chosen)} mutants can be made")
+        return 0
     with tempfile.TemporaryDirectory() as temporary:
         breed(None, Path(temporary))
         if noticed := hunted(Path(temporary)):
