@@ -105,11 +105,36 @@ def get(where: str, local: str, force: bool) -> None:
             raise InvalidArgument(f"{target} exists; --force replaces it")
         with scratch(target.absolute().parent) as directory:
             temporary = _downloaded(found, node, directory)
+            _dress(temporary, target)
             if force:
                 temporary.replace(target)
             else:
                 _move_new(temporary, target)
     click.echo(f"{target} ({size(node.content.size if node.content else 0)})", err=True)
+
+
+def _dress(temporary: Path, target: Path) -> None:
+    """Give a downloaded file what the one has that it replaces, else what a new one inherits there; and flush it."""
+    from clients.transfer.attributes import Inheritance, carry_over, inherit  # noqa: PLC0415 - `ls` does without
+
+    if temporary.is_symlink():
+        return
+    with temporary.open("rb") as new:
+        mode = os.fstat(new.fileno()).st_mode
+        if target.is_file() and not target.is_symlink():
+            with target.open("rb") as old:
+                links = os.fstat(old.fileno()).st_nlink
+                lost = list(carry_over(old.fileno(), new.fileno(), executable=bool(mode & 0o100)))
+            lost += ["a hard link"] if links > 1 else []
+        else:
+            directory = os.open(target.absolute().parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                lost = list(inherit(new.fileno(), Inheritance.of(directory), mode=mode & 0o777))
+            finally:
+                os.close(directory)
+        os.fsync(new.fileno())
+    for what in lost:
+        click.echo(f"syncline: {target}: {what} could not be kept", err=True)
 
 
 def _print_file(path: Path) -> None:
@@ -158,8 +183,6 @@ def _downloaded(where: Place, node: Node, directory: Path) -> Path:
         for result in downloader.download([DownloadJob(node.id, content, temporary, mode)]):
             if isinstance(result, Failed):
                 raise SynclineError(f"{where.text} {result.reason}")
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
     return temporary
 
 

@@ -19,7 +19,7 @@ from clients.sync.ledger import Ledger
 from clients.sync.plan import DeleteHere, Fetch, MakeHere, MoveHere, Plan
 from clients.sync.ports import Downloader, Progress
 from clients.sync.scan import directory_signature
-from clients.sync.trees import LocalNode, Place, original_id, transit_name
+from clients.sync.trees import LocalNode, Place, copy_id, original_id, printable, transit_name
 from clients.transfer.jobs import Downloaded, DownloadJob, LocalBlock, Signature, Trouble
 from core.blocks import EMPTY_MANIFEST, MIB, Digest
 from core.errors import SynclineError
@@ -55,6 +55,8 @@ class Here:
         self._at: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in ledger.here.items()}
         self._paths: dict[NodeId, str] = {ROOT: ""}
         self._dirty: set[str] = set()
+        self._lost: dict[str, list[str]] = {}
+        """What updated files had that could not be kept, and their paths."""
 
     def path(self, node: NodeId) -> str | None:
         """Where a node is now; None if it is not here, or not below the folder."""
@@ -237,8 +239,10 @@ class Here:
                     ready, size = [], 0
         except SynclineError:
             self._place(ready)
+            self._say_what_is_lost()
             raise
         self._place(ready)
+        self._say_what_is_lost()
 
     def _jobs(self, steps: list[Fetch]) -> Iterator[DownloadJob]:
         """A job for each file; links are made at once."""
@@ -283,6 +287,8 @@ class Here:
 
     def _place(self, ready: list[tuple[Fetch, Content, Signature]]) -> None:
         """Put downloaded contents in place."""
+        for step, content, _ in ready:
+            self._dress(step, content)
         if not self._on_the_disk([step.node for step, _, _ in ready]):
             ready = []
         for step, content, signature in ready:
@@ -291,6 +297,29 @@ class Here:
             except OSError as error:
                 self._ledger.failed_here(step.node, error)
         self.checkpoint()
+
+    def _dress(self, step: Fetch, content: Content) -> None:
+        """Give what came in what it has besides its bytes: of the file that it replaces, else of its directory."""
+        temporary, path = self._files.incoming(_token(step.node)), self._target_path(step)
+        if path is None:
+            return  # It will not get there, which is said then.
+        # What was here of a file that was edited on both sides has become a copy.
+        like = path if step.replaces else self.path(copy_id(step.node))
+        try:
+            if like is not None:
+                lost = self._files.carry_over(like, temporary, executable=content.executable)
+            else:
+                lost = self._files.inherit(temporary, path.rpartition("/")[0], executable=content.executable)
+        except OSError:
+            return  # The file is gone or another one now, which is found out when it is replaced.
+        for what in lost:
+            self._lost.setdefault(what, []).append(path)
+
+    def _say_what_is_lost(self) -> None:
+        for what, paths in sorted(self._lost.items()):
+            others = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
+            self._ledger.report.notices.append(f"{printable(paths[0])}{others}: {what} could not be kept")
+        self._lost.clear()
 
     def _on_the_disk(self, nodes: list[NodeId]) -> bool:
         """Flush what came for these nodes, to be named then. A filesystem may say only now that it is full."""
@@ -310,6 +339,7 @@ class Here:
         try:
             self._files.discard(temporary)
             self._files.make_symlink(temporary, content.target)
+            self._dress(step, content)
             self._put(step, content, temporary, Signature.of(self._files.stat(temporary)))
         except OSError as error:
             self._ledger.failed_here(step.node, error)

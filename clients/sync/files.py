@@ -21,6 +21,7 @@ from pathlib import Path
 
 from clients.sync.mounts import Mounts, SystemMounts
 from clients.sync.naming import Naming
+from clients.transfer.attributes import Inheritance, carry_over, inherit, with_executable
 from clients.transfer.jobs import Signature
 
 PRIVATE = ".syncline"
@@ -57,6 +58,7 @@ class Files:
         self.mounts = mounts or SystemMounts(root)
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[str, int] = OrderedDict()
+        self._inheritances: dict[str, Inheritance] = {}
         self._umask = os.umask(0o077)
         os.umask(self._umask)
 
@@ -187,8 +189,63 @@ class Files:
     def mode(self, *, executable: bool, like: str | None = None) -> int:
         """The permissions for a new file, or for one that is to replace the file at `like`."""
         if like is not None:
-            return with_executable(self.stat(like).st_mode, executable=executable)
+            return with_executable(self.stat(like).st_mode, executable=executable) & 0o777
         return with_executable(0o666 & ~self._umask, executable=executable) & ~self._umask
+
+    def carry_over(self, path: str, temporary: str, *, executable: bool) -> list[str]:
+        """Give the file that is to replace another one what that one has besides its bytes.
+
+        Returns what could not be kept, in words.
+        """
+        found = self.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            parent, name = self._at(temporary)
+            try:
+                os.chown(name, found.st_uid, found.st_gid, dir_fd=parent, follow_symlinks=False)
+            except OSError:
+                return ["the owner"]
+            return []
+        try:
+            old = self.open_file(path)
+        except PermissionError:
+            return ["the owner", "the group", "extended attributes"]
+        try:
+            new = self.open_file(temporary)
+            try:
+                lost = list(carry_over(old, new, executable=executable))
+            finally:
+                os.close(new)
+        finally:
+            os.close(old)
+        return [*lost, "a hard link"] if found.st_nlink > 1 else lost
+
+    def inherit(self, temporary: str, directory: str, *, executable: bool) -> list[str]:
+        """Give a new file what files inherit that are made in a directory. Returns what it could not be given."""
+        inherited = self._inheritance(directory)
+        if inherited == self._inheritance(TEMPORARY) == Inheritance():
+            return []
+        parent, name = self._at(temporary)
+        if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            group = os.getegid() if inherited.group is None else inherited.group
+            try:
+                os.chown(name, -1, group, dir_fd=parent, follow_symlinks=False)
+            except OSError:
+                return ["the group of the directory"]
+            return []
+        descriptor = self.open_file(temporary)
+        try:
+            return list(inherit(descriptor, inherited, mode=self.mode(executable=executable)))
+        finally:
+            os.close(descriptor)
+
+    def _inheritance(self, directory: str) -> Inheritance:
+        if directory not in self._inheritances:
+            descriptor = self.open_directory(directory)
+            try:
+                self._inheritances[directory] = Inheritance.of(descriptor)
+            finally:
+                os.close(descriptor)
+        return self._inheritances[directory]
 
     def set_executable(self, path: str, *, executable: bool) -> None:
         descriptor = self.open_file(path)
@@ -264,6 +321,7 @@ class Files:
 
     def forget_directories(self) -> None:
         """Paths may lead elsewhere from now on."""
+        self._inheritances.clear()
         while self._open:
             os.close(self._open.popitem()[1])
 
@@ -315,12 +373,6 @@ class Files:
         """Swap two files in one step; False where the system cannot."""
         with self._both(path, other) as (source, name, target, other_name):
             return _rename(source, name, target, other_name, _EXCHANGE)
-
-
-def with_executable(mode: int, *, executable: bool) -> int:
-    """A file's permissions with the executable bit set for all who may read, or for nobody."""
-    mode = stat.S_IMODE(mode)
-    return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
 
 
 def _opened(path: str, opened: Callable[[str], int]) -> int | None:

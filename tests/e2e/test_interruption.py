@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import random
 import signal
+import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from clients.cli.main import INTERRUPTED
+from clients.cli.scratch import PREFIX
 from stack.demo import REPOSITORY, Device, same_trees
+from stack.up import Stack
+from tests.e2e.proxy import behind_proxies
 
 NewDevice = Callable[..., Device]
 
@@ -100,3 +104,94 @@ def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arg
         for device in (one, two):
             assert not list((device.folder / ".syncline" / "tmp").iterdir())
     assert interrupted
+
+
+@pytest.fixture
+def slow(new_device: NewDevice, stack: Stack) -> Iterator[Device]:
+    """A device whose downloads take a while. The space has `large` and `small`."""
+    device = new_device("one")
+    (device.folder / "large").write_bytes(random.Random(1).randbytes(24 << 20))
+    (device.folder / "small").write_bytes(b"small")
+    device.sync()
+
+    def wait() -> None:
+        time.sleep(0.3)
+
+    with behind_proxies(stack.endpoint, wait) as (endpoint, _):
+        yield new_device("slow", device.owner, endpoint=endpoint)
+
+
+def getting(device: Device, place: Path, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
+    """A `get` of the large file that has begun to write in `place`, and where it writes."""
+    before = set(place.glob(f"{PREFIX}*"))
+    child = device.start("get", "large", *arguments)
+    deadline = time.monotonic() + 60
+    while child.poll() is None and time.monotonic() < deadline:
+        for directory in set(place.glob(f"{PREFIX}*")) - before:
+            if (directory / "content").exists():
+                return child, directory
+        time.sleep(0.002)
+    raise AssertionError(f"it did not begin: {child.communicate()}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("to_stdout", [False, True])
+def test_an_interrupted_get_leaves_nothing(
+    slow: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, to_stdout: bool
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    child, _ = getting(slow, place, "-" if to_stdout else str(place / "large"))
+    child.send_signal(number)
+    _, said = child.communicate(timeout=20)
+    assert child.returncode == 128 + number, said
+    assert said == SAID
+    assert not list(place.iterdir())
+
+
+def test_what_a_killed_get_left_is_removed_by_the_next_and_nothing_else(slow: Device, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    killed, left = getting(slow, place, str(place / "large"))
+    killed.kill()
+    killed.communicate()
+    living, own = getting(slow, place, str(place / "other"))
+    living.send_signal(signal.SIGSTOP)
+    assert not left.exists(), "the next one removes it"
+    slow.run("get", "small", str(place / "small"))
+    assert own.exists(), "what belongs to a living process stays"
+    living.send_signal(signal.SIGCONT)
+    living.communicate(timeout=60)
+    assert living.returncode == 0
+    assert sorted(path.name for path in place.iterdir()) == ["other", "small"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_any_command_ends_with_the_status_of_its_signal(slow: Device, number: signal.Signals) -> None:
+    child = slow.start("sync", str(slow.folder))
+    deadline = time.monotonic() + 60
+    while not is_locked(slow.folder / ".syncline" / "lock") and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.send_signal(number)
+    _, said = child.communicate(timeout=20)
+    assert child.returncode == 128 + number, said
+    assert said == SAID
+
+
+def test_a_file_that_get_replaces_keeps_what_it_had(new_device: NewDevice, tmp_path: Path) -> None:
+    device = new_device("one")
+    (device.folder / "file").write_bytes(b"from the space")
+    device.sync()
+    target = tmp_path / "file"
+    target.write_bytes(b"old")
+    target.chmod(0o604)
+    try:
+        os.setxattr(target, "user.mine", b"x")
+    except OSError:
+        pytest.skip("this filesystem has no attributes of users")
+    device.run("get", "file", str(target), expect=1)
+    device.run("get", "--force", "file", str(target))
+    assert target.read_bytes() == b"from the space"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o604
+    assert os.getxattr(target, "user.mine") == b"x"

@@ -1,0 +1,147 @@
+"""What a file has besides its bytes: owner, group, permissions, access control list and extended attributes.
+
+Contents come in as new files. What a replaced file had is carried over to the new one, and what a file inherits that is
+made in a directory, the new one is given: it was made elsewhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+_ACCESS: Final = "system.posix_acl_access"
+_DEFAULT: Final = "system.posix_acl_default"
+PRIVILEGES: Final = frozenset({"security.capability", "security.ima", "security.evm"})
+"""Attributes that vouch for bytes. Whoever may change the space has not been given what the old bytes were."""
+
+_ABSENT: Final = {errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTSUP, getattr(errno, "ENOATTR", errno.ENODATA)}
+_HAS_ATTRIBUTES: Final = hasattr(os, "listxattr")
+
+
+def with_executable(mode: int, *, executable: bool) -> int:
+    """A file's permissions with the executable bit set for all who may read, or for nobody."""
+    mode = stat.S_IMODE(mode)
+    return mode | (mode & 0o444) >> 2 if executable else mode & ~0o111
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a directory gives to what is made in it: its group, and its default access control list."""
+
+    group: int | None = None
+    acl: bytes | None = None
+
+    @classmethod
+    def of(cls, directory: int) -> Inheritance:
+        """Of an open directory."""
+        found = os.fstat(directory)
+        return cls(found.st_gid if found.st_mode & stat.S_ISGID else None, _attribute(directory, _DEFAULT))
+
+
+def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[str]:
+    """Give a new file what one made in this directory with these permissions would have.
+
+    Yields what it could not be given, in words.
+    """
+    group = os.getegid() if directory.group is None else directory.group
+    if os.fstat(descriptor).st_gid != group:
+        try:
+            os.fchown(descriptor, -1, group)
+        except OSError:
+            yield "the group of the directory"
+    if directory.acl is None:
+        if _attribute(descriptor, _ACCESS) is not None:
+            with suppress(OSError):
+                os.removexattr(descriptor, _ACCESS)
+        os.fchmod(descriptor, mode)
+        return
+    try:
+        # As the kernel does: the list takes the place of the umask.
+        os.setxattr(descriptor, _ACCESS, _masked(directory.acl, 0o777 if mode & 0o111 else 0o666))
+    except OSError:
+        yield "the access control list of the directory"
+
+
+def carry_over(old: int, new: int, *, executable: bool) -> Iterator[str]:
+    """Give the file that is to replace another one, both open, what that one has.
+
+    Yields what could not be kept, in words. Privileges are not kept, as the kernel does not keep them when a file is
+    written: they were given to the bytes that were there.
+    """
+    before, now = os.fstat(old), os.fstat(new)
+    mode = with_executable(before.st_mode, executable=executable)
+    if now.st_gid != before.st_gid:
+        try:
+            os.fchown(new, -1, before.st_gid)
+        except OSError:
+            yield "the group"
+            mode = mode & ~0o070 | (mode & 0o007) << 3  # Another group gets no more than everybody.
+    if now.st_uid != before.st_uid:
+        try:
+            os.fchown(new, before.st_uid, -1)
+        except OSError:
+            yield "the owner"
+    yield from _carry_attributes(old, new)
+    if mode & stat.S_ISUID:
+        yield "the setuid bit"
+    if mode & stat.S_ISGID and mode & stat.S_IXGRP:
+        yield "the setgid bit"
+        mode &= ~stat.S_ISGID
+    os.fchmod(new, mode & ~stat.S_ISUID)
+
+
+def _carry_attributes(old: int, new: int) -> Iterator[str]:
+    if not _HAS_ATTRIBUTES:
+        return
+    try:
+        names = os.listxattr(old)
+    except OSError:
+        names = []
+    for name in names:
+        value = _attribute(old, name)
+        if value is None or value == _attribute(new, name):
+            continue
+        if name in PRIVILEGES:
+            yield name
+            continue
+        try:
+            os.setxattr(new, name, value)
+        except OSError:
+            yield "the access control list" if name == _ACCESS else name
+    if _ACCESS not in names and _attribute(new, _ACCESS) is not None:
+        with suppress(OSError):
+            os.removexattr(new, _ACCESS)
+
+
+def _attribute(descriptor: int, name: str) -> bytes | None:
+    if not _HAS_ATTRIBUTES:
+        return None
+    try:
+        return os.getxattr(descriptor, name)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+
+
+# ---- access control lists, as the kernel has them in an attribute ----
+
+_HEADER = struct.Struct("<I")
+_ENTRY = struct.Struct("<HHI")
+_USER_OBJ, _GROUP_OBJ, _MASK, _OTHER = 0x01, 0x04, 0x10, 0x20
+
+
+def _masked(acl: bytes, mode: int) -> bytes:
+    """The list of a file that is made with these permissions where `acl` is the default."""
+    entries = list(_ENTRY.iter_unpack(acl[_HEADER.size :]))
+    group = _MASK if any(tag == _MASK for tag, _, _ in entries) else _GROUP_OBJ
+    allowed = {_USER_OBJ: mode >> 6, group: mode >> 3, _OTHER: mode}
+    return acl[: _HEADER.size] + b"".join(
+        _ENTRY.pack(tag, permissions & allowed.get(tag, 7) & 7, who) for tag, permissions, who in entries
+    )
