@@ -69,6 +69,16 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
         return await method(request, metadata=_metadata(token, peer))
 
 
+async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token: str) -> AsyncGenerator[T, None]:
+    """The pages of a listing, to the last; errors as of `ask`."""
+    while True:
+        page: Any = await ask(method, request, token=token)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
 async def stream(method: Callable[..., Any], request: Any, *, token: str) -> AsyncGenerator[Any, None]:
     """The answers of an rpc whose stream is never complete, so that its end is an error; closing ends the call."""
     call = method(request, metadata=_metadata(token, ""), timeout=None)

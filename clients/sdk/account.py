@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import grpc
 
@@ -192,7 +193,7 @@ class Accounts:
 
     def devices(self) -> list[Device]:
         """The user's devices, newest first."""
-        answer = self._session.call(lambda stubs: stubs.auth.ListDevices, auth_pb2.ListDevicesRequest())
+        pages = self._pages(lambda stubs: stubs.auth.ListDevices, auth_pb2.ListDevicesRequest())
         return [
             Device(
                 DeviceId(pb.device_id),
@@ -203,7 +204,8 @@ class Accounts:
                 pb.device_id == self._session.account.device,
                 DeviceKind(pb.kind) if pb.kind in _KINDS else None,
             )
-            for pb in answer.devices
+            for page in pages
+            for pb in page.devices
         ]
 
     def revoke(self, device: DeviceId) -> None:
@@ -212,8 +214,8 @@ class Accounts:
 
     def spaces(self) -> list[Grant]:
         """The spaces that the user has a grant in, the personal one first."""
-        answer = self._session.call(lambda stubs: stubs.auth.ListSpaces, auth_pb2.ListSpacesRequest())
-        return [_grant(pb) for pb in answer.spaces]
+        pages = self._pages(lambda stubs: stubs.auth.ListSpaces, auth_pb2.ListSpacesRequest())
+        return [_grant(pb) for page in pages for pb in page.spaces]
 
     def create_space(self, name: str) -> Grant:
         request = auth_pb2.CreateSpaceRequest(request_id=new_request_id(), name=name)
@@ -222,7 +224,17 @@ class Accounts:
     def members(self, space: SpaceId) -> list[Member]:
         """NoSuchSpace."""
         request = auth_pb2.ListMembersRequest(space_id=space)
-        return [_member(pb) for pb in self._session.call(lambda stubs: stubs.auth.ListMembers, request).members]
+        pages = self._pages(lambda stubs: stubs.auth.ListMembers, request)
+        return [_member(pb) for page in pages for pb in page.members]
+
+    def _pages(self, method: Callable[[Stubs], Any], request: Any) -> Iterator[Any]:
+        """The pages of a listing, to the last."""
+        while True:
+            page = self._session.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
         """NoSuchSpace, NoSuchAccount, PermissionDenied, LastOwner."""

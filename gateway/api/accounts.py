@@ -10,6 +10,7 @@ from gateway.api import models, shapes
 from gateway.api.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token, peer
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import TextId
+from gateway.api.pages import PageSize, PageToken
 from gateway.services import ask
 from syncline.auth.v1 import auth_pb2
 
@@ -78,11 +79,17 @@ async def sign_out(response: Response, caller: Signed, services: Behind) -> None
 
 
 @router.get("/devices")
-async def list_devices(caller: Signed, services: Behind) -> models.Devices:
+async def list_devices(
+    caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+) -> models.Devices:
     """The caller's devices, browsers and programs, newest first."""
     here = claimed(caller.token, "dev")
-    answer = await ask(services.auth.ListDevices, auth_pb2.ListDevicesRequest(), token=caller.token)
-    return models.Devices(devices=[shapes.device(device, current=here) for device in answer.devices])
+    asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)
+    answer = await ask(services.auth.ListDevices, asked, token=caller.token)
+    return models.Devices(
+        devices=[shapes.device(device, current=here) for device in answer.devices],
+        next_page_token=answer.next_page_token or None,
+    )
 
 
 @router.delete("/devices/{device_id}", status_code=204)
@@ -92,11 +99,16 @@ async def revoke_device(device_id: DeviceId, caller: Signed, services: Behind) -
 
 
 @router.get("/keys")
-async def list_keys(caller: Signed, services: Behind) -> models.Devices:
+async def list_keys(
+    caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+) -> models.Devices:
     """The caller's keys for programs that are not revoked, newest first."""
-    answer = await ask(services.auth.ListDevices, auth_pb2.ListDevicesRequest(), token=caller.token)
+    asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)
+    answer = await ask(services.auth.ListDevices, asked, token=caller.token)
     keys = [one for one in answer.devices if one.kind == auth_pb2.DEVICE_KIND_PROGRAM and not one.revoked_at_ms]
-    return models.Devices(devices=[shapes.device(key, current="") for key in keys])
+    return models.Devices(
+        devices=[shapes.device(key, current="") for key in keys], next_page_token=answer.next_page_token or None
+    )
 
 
 @router.post("/keys", status_code=201)

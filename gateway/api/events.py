@@ -83,8 +83,9 @@ async def watch(
 ) -> Events:
     """Server-sent events: `doorbell` with a space's new sequence number, `heartbeat` every 25 s."""
     if space is None:
-        answer = await ask(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token)
-        space = [found.space_id for found in answer.spaces][:MAX_WATCHED]
+        asked = auth_pb2.ListSpacesRequest(page_size=MAX_WATCHED)
+        answer = await ask(services.auth.ListSpaces, asked, token=caller.token)
+        space = [found.space_id for found in answer.spaces]
     if not space:
         raise InvalidArgument("there is no space to watch")
     rest = stream(services.notify.Watch, notify_pb2.WatchRequest(space_ids=space), token=caller.token)

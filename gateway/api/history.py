@@ -14,7 +14,8 @@ from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag
 from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, Space, node_of
-from gateway.api.nodes import IfMatch, PageSize, PageToken, read
+from gateway.api.nodes import IfMatch, read
+from gateway.api.pages import PageSize, PageToken
 from gateway.changes import accepted, derived
 from gateway.services import Services, ask, known_node
 from syncline.metadata.v1 import metadata_pb2

@@ -18,7 +18,8 @@ from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, cla
 from gateway.api.contents import RESPONSES, Disposition
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, TextId, node_of, text_of
-from gateway.api.nodes import PageSize, PageToken, children, look
+from gateway.api.nodes import children, look
+from gateway.api.pages import PageSize, PageToken
 from gateway.api.trees import ZIP, answer, below
 from gateway.content import Contents
 from gateway.download import content_of, download
@@ -33,10 +34,15 @@ _COOKIE: Final = "__Host-link-"
 
 
 @router.get("/spaces/{space}/links")
-async def list_links(space: Space, caller: Signed, services: Behind) -> models.Links:
+async def list_links(
+    space: Space, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+) -> models.Links:
     """The public links of a space, newest first."""
-    answered = await ask(services.auth.ListLinks, auth_pb2.ListLinksRequest(space_id=space), token=caller.token)
-    return models.Links(links=[shapes.link(link) for link in answered.links])
+    asked = auth_pb2.ListLinksRequest(space_id=space, page_size=page_size, page_token=page_token)
+    answered = await ask(services.auth.ListLinks, asked, token=caller.token)
+    return models.Links(
+        links=[shapes.link(link) for link in answered.links], next_page_token=answered.next_page_token or None
+    )
 
 
 @router.post("/spaces/{space}/links", status_code=201)

@@ -115,6 +115,7 @@ class Devices(Told):
     """Newest first."""
 
     devices: list[Device]
+    next_page_token: str | None = None
 
 
 class NewKey(Given):
@@ -153,6 +154,7 @@ class Spaces(Told):
     """The personal one first, the others by name."""
 
     spaces: list[Space]
+    next_page_token: str | None = None
 
 
 class NewSpace(Given):
@@ -182,6 +184,7 @@ class Members(Told):
 
     space_name: str
     members: list[Member]
+    next_page_token: str | None = None
 
 
 class NewRole(Given):
@@ -487,6 +490,7 @@ class Links(Told):
     """Newest first."""
 
     links: list[Link]
+    next_page_token: str | None = None
 
 
 class OpenLink(Given):

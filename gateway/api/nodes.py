@@ -17,14 +17,13 @@ from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag, commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, node_of
+from gateway.api.pages import PageSize, PageToken
 from gateway.changes import accepted
 from gateway.services import Services, ask, known_node
 from syncline.metadata.v1 import metadata_pb2
 
 router: Final = APIRouter(tags=["nodes"])
 
-PageSize = Annotated[int, Query(ge=1, le=1000, description="At most so many on a page.")]
-PageToken = Annotated[str, Query(max_length=2048, description="`next_page_token` of the page before.")]
 IfMatch = Annotated[
     str | None, Header(max_length=256, description="The `etag` that the caller has seen; else nothing is changed.")
 ]

@@ -11,7 +11,8 @@ from gateway.api import models, shapes
 from gateway.api.caller import Behind, Signed
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space
-from gateway.services import ask
+from gateway.api.pages import PageSize, PageToken
+from gateway.services import ask, ask_pages
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.notify.v1 import notify_pb2
@@ -22,10 +23,15 @@ Email = Annotated[models.Email, Path(description="The person's address.")]
 
 
 @router.get("/spaces")
-async def list_spaces(caller: Signed, services: Behind) -> models.Spaces:
+async def list_spaces(
+    caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+) -> models.Spaces:
     """The spaces that the caller is a member of."""
-    answer = await ask(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token)
-    return models.Spaces(spaces=[shapes.space(space) for space in answer.spaces])
+    asked = auth_pb2.ListSpacesRequest(page_size=page_size, page_token=page_token)
+    answer = await ask(services.auth.ListSpaces, asked, token=caller.token)
+    return models.Spaces(
+        spaces=[shapes.space(space) for space in answer.spaces], next_page_token=answer.next_page_token or None
+    )
 
 
 @router.post("/spaces", status_code=201)
@@ -42,11 +48,11 @@ async def create_space(body: models.NewSpace, name: Named, caller: Signed, servi
 @router.get("/spaces/{space}")
 async def get_space(space: Space, caller: Signed, services: Behind) -> models.Space:
     """One space."""
-    answer = await ask(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token)
-    for found in answer.spaces:
-        if found.space_id == space:
-            return shapes.space(found)
-    raise NoSuchSpace
+    async for page in ask_pages(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token):
+        for found in page.spaces:
+            if found.space_id == space:
+                return shapes.space(found)
+    raise NoSuchSpace(space_id=space)
 
 
 @router.get("/spaces/{space}/usage")
@@ -57,10 +63,17 @@ async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Us
 
 
 @router.get("/spaces/{space}/members")
-async def list_members(space: Space, caller: Signed, services: Behind) -> models.Members:
+async def list_members(
+    space: Space, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
+) -> models.Members:
     """Who is a member of a space."""
-    answer = await ask(services.auth.ListMembers, auth_pb2.ListMembersRequest(space_id=space), token=caller.token)
-    return models.Members(space_name=answer.space_name, members=[shapes.member(member) for member in answer.members])
+    asked = auth_pb2.ListMembersRequest(space_id=space, page_size=page_size, page_token=page_token)
+    answer = await ask(services.auth.ListMembers, asked, token=caller.token)
+    return models.Members(
+        space_name=answer.space_name,
+        members=[shapes.member(member) for member in answer.members],
+        next_page_token=answer.next_page_token or None,
+    )
 
 
 @router.put("/spaces/{space}/members/{email}")

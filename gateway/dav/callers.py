@@ -22,7 +22,7 @@ from core.identifiers import UserId
 from gateway.api.caller import KEY_PREFIX, Caller, Keys, bearer, claimed
 from gateway.dav.refusals import Refused, of_error
 from gateway.dav.session import Person, Space, by_alias
-from gateway.services import Services, ask
+from gateway.services import Services, ask, ask_pages
 from syncline.auth.v1 import auth_pb2
 
 _SPACES_SECONDS: Final = 5.0
@@ -93,6 +93,7 @@ class Callers:
         name = hashlib.sha256(token.encode()).digest()
         known = self._known.get(name)
         if known is None or known.until < self._now() or space not in known.spaces:
-            answer = await ask(self._services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=token)
-            known = self._known[name] = _Known(by_alias(answer.spaces), self._now() + _SPACES_SECONDS)
+            pages = ask_pages(self._services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=token)
+            spaces = [found async for page in pages for found in page.spaces]
+            known = self._known[name] = _Known(by_alias(spaces), self._now() + _SPACES_SECONDS)
         return known.spaces

@@ -62,7 +62,6 @@ export function at(texts, ...values) {
  * @property {unknown} [body]
  * @property {string} [etag] the state that was seen: else nothing is changed
  * @property {AbortSignal} [signal]
- * @property {boolean} [once] not to be repeated, because doing it twice is not the same
  * @property {string} [key] the request's name, for those who repeat it themselves
  * @property {boolean} [quiet] that nobody is signed in is an answer here, and not news
  */
@@ -100,7 +99,7 @@ export async function call(method, path, asked = {}) {
         headers["x-csrf-token"] = signedIn.csrf;
         continue;
       }
-      if (!PASSING.has(error.status) || asked.once || attempt === ATTEMPTS) throw error;
+      if (!PASSING.has(error.status) || attempt === ATTEMPTS) throw error;
       await wait(FIRST_WAIT_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), asked.signal);
     }
   }
@@ -155,6 +154,18 @@ export async function* pages(path, asked) {
     yield page;
     token = page.next_page_token ?? "";
   } while (token);
+}
+
+/**
+ * What all pages of a listing hold.
+ * @param {string} path
+ * @param {string} name of the list in each page
+ * @returns {Promise<any[]>}
+ */
+export async function everything(path, name) {
+  const found = [];
+  for await (const page of pages(path)) found.push(...page[name]);
+  return found;
 }
 
 /**

@@ -1,7 +1,7 @@
 // @ts-check
 /** Who is signed in, their spaces, and who the people in these are. */
 
-import { at, call, Problem, signedIn } from "./api.js";
+import { at, call, everything, Problem, signedIn } from "./api.js";
 
 /** @import {Account, Device, Member, Space} from "./api.js" */
 
@@ -65,10 +65,10 @@ class Session extends EventTarget {
   }
 
   async loadSpaces() {
-    const answer = await call("GET", "/v1/spaces");
+    const told = await everything("/v1/spaces", "spaces");
     // Somebody else's personal space is just a shared one here.
     const own = this.account?.personal_space_id;
-    const spaces = answer.spaces.map((/** @type {Space} */ space) => ({ ...space, personal: space.space_id === own }));
+    const spaces = told.map((/** @type {Space} */ space) => ({ ...space, personal: space.space_id === own }));
     if (JSON.stringify(spaces) === JSON.stringify(this.spaces)) return;
     this.spaces = spaces;
     this.dispatchEvent(new Event("spaces"));
@@ -95,7 +95,7 @@ class Session extends EventTarget {
   members(space) {
     let members = this.#members.get(space);
     if (!members) {
-      members = call("GET", at`/v1/spaces/${space}/members`).then((answer) => answer.members);
+      members = everything(at`/v1/spaces/${space}/members`, "members");
       this.#members.set(space, members);
       members.catch(() => this.#members.delete(space));
     }
@@ -109,7 +109,7 @@ class Session extends EventTarget {
 
   /** @returns {Promise<Device[]>} */
   devices() {
-    this.#devices ??= call("GET", "/v1/devices").then((answer) => answer.devices);
+    this.#devices ??= everything("/v1/devices", "devices");
     this.#devices.catch(() => (this.#devices = null));
     return this.#devices;
   }

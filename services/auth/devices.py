@@ -35,7 +35,7 @@ class Devices:
         now = self._clock()
         found = await self._store.devices(user, including=calling)
         kept = [device for device in found if device.user == user and device.expires_at_ms > now]
-        return sorted(kept, key=lambda device: (-device.created_at_ms, device.device))
+        return sorted(kept, key=lambda device: device.place)
 
     async def revoke(self, device: DeviceId, *, user: UserId) -> None:
         """Sign out one of the user's devices; signed out already, it stays so. NoSuchDevice if it is not theirs."""

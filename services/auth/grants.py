@@ -101,7 +101,7 @@ class Grants:
         found = await self._spaces.members(space)
         if found is None or (asking is not None and all(grant.user != asking for grant in found[1])):
             raise NoSuchSpace(space_id=space)
-        return found[0], sorted(found[1], key=lambda grant: grant.email)
+        return found[0], sorted(found[1], key=lambda grant: grant.place)
 
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> Grant:
         """Give the account with this address a role, or change it; a repeated request changes nothing again.

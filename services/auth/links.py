@@ -149,7 +149,7 @@ class Links:
         makers = standing[1] if standing else {}
         now = self._clock()
         kept = [link for link in found if is_open(link, makers.get(link.user), now_ms=now)]
-        return sorted(kept, key=lambda link: (-link.created_at_ms, link.link))
+        return sorted(kept, key=lambda link: link.place)
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
         """End a link; revoked already, it stays so. NoSuchLink."""

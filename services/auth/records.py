@@ -106,6 +106,11 @@ class Device:
         assert secret is not None, "a device has a chain or a key"
         return secret.expires_at_ms
 
+    @property
+    def place(self) -> str:
+        """Where it stands in a listing, newest first: texts that compare as the entries do."""
+        return f"{_newest_first(self.created_at_ms)}{self.device}"
+
 
 @dataclass(frozen=True, slots=True)
 class Space:
@@ -133,6 +138,11 @@ class Grant:
     alias: str | None
     writes_since_ms: int = 0
 
+    @property
+    def place(self) -> str:
+        """Where it stands in a listing, by address: texts that compare as the entries do."""
+        return f"{self.email} {self.user}"
+
 
 @dataclass(frozen=True, slots=True)
 class Membership:
@@ -143,6 +153,11 @@ class Membership:
     personal: bool
     role: Role
     alias: str | None
+
+    @property
+    def place(self) -> str:
+        """Where it stands in a listing, personal spaces first, then by name: texts that compare as the entries do."""
+        return f"{int(not self.personal)}{self.name.casefold()}\0{self.space}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,11 @@ class Link:
     downloads: int = 0
     revoked_at_ms: int | None = None
 
+    @property
+    def place(self) -> str:
+        """Where it stands in a listing, newest first: texts that compare as the entries do."""
+        return f"{_newest_first(self.created_at_ms)}{self.link}"
+
 
 @dataclass(frozen=True, slots=True)
 class Done:
@@ -184,3 +204,8 @@ class TemporaryCredentials:
     secret_access_key: str = field(repr=False)
     session_token: str = field(repr=False)
     expires_at_ms: int
+
+
+def _newest_first(at_ms: int) -> str:
+    """A text that is the smaller, the later the moment is."""
+    return f"{10**18 - at_ms:019}"

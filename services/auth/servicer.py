@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+
+from google.protobuf.message import Message
 
 from core.errors import PermissionDenied
 from runtime.context import Identity, current_identity, current_link, current_user
@@ -33,6 +36,7 @@ from wire.identifiers import (
     space_id_from_wire,
     user_id_from_wire,
 )
+from wire.pages import page_of
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -134,7 +138,8 @@ class AuthServicer(AuthServiceServicer):
     async def ListDevices(self, request: auth_pb2.ListDevicesRequest, context: Context) -> auth_pb2.ListDevicesResponse:
         caller = await self._signed_in()
         devices = await self._devices.of_user(caller.user, calling=caller.device)
-        return auth_pb2.ListDevicesResponse(devices=map(wire.device_to_wire, devices))
+        page, token = _page(request, devices, wire.device_to_wire, listing=f"devices {caller.user}")
+        return auth_pb2.ListDevicesResponse(devices=page, next_page_token=token)
 
     async def RevokeDevice(
         self, request: auth_pb2.RevokeDeviceRequest, context: Context
@@ -154,14 +159,16 @@ class AuthServicer(AuthServiceServicer):
     async def ListSpaces(self, request: auth_pb2.ListSpacesRequest, context: Context) -> auth_pb2.ListSpacesResponse:
         caller = await self._signed_in()
         spaces = await self._spaces.of_user(caller.user)
-        return auth_pb2.ListSpacesResponse(spaces=map(wire.space_to_wire, spaces))
+        page, token = _page(request, spaces, wire.space_to_wire, listing=f"spaces {caller.user}")
+        return auth_pb2.ListSpacesResponse(spaces=page, next_page_token=token)
 
     async def ListMembers(self, request: auth_pb2.ListMembersRequest, context: Context) -> auth_pb2.ListMembersResponse:
         space = space_id_from_wire(request.space_id)
         asking = None if current_identity().service is not None else (await self._signed_in()).user
         found, grants = await self._grants.members(space, asking=asking)
-        members = [wire.member_to_wire(grant, with_alias=asking is None) for grant in grants]
-        return auth_pb2.ListMembersResponse(members=members, space_name=found.name)
+        to_wire = partial(wire.member_to_wire, with_alias=asking is None)
+        page, token = _page(request, grants, to_wire, listing=f"members {space}")
+        return auth_pb2.ListMembersResponse(members=page, space_name=found.name, next_page_token=token)
 
     async def SetMember(self, request: auth_pb2.SetMemberRequest, context: Context) -> auth_pb2.SetMemberResponse:
         request_id = request_id_from_wire(request.request_id)
@@ -216,7 +223,8 @@ class AuthServicer(AuthServiceServicer):
         space = space_id_from_wire(request.space_id)
         caller = current_user()
         links = await self._links.of_space(space, user=caller.user, device=caller.device)
-        return auth_pb2.ListLinksResponse(links=map(wire.link_to_wire, links))
+        page, token = _page(request, links, wire.link_to_wire, listing=f"links {space}")
+        return auth_pb2.ListLinksResponse(links=page, next_page_token=token)
 
     async def RevokeLink(self, request: auth_pb2.RevokeLinkRequest, context: Context) -> auth_pb2.RevokeLinkResponse:
         request_id_from_wire(request.request_id)  # a link that has ended stays so, however often it is asked for
@@ -265,6 +273,27 @@ class AuthServicer(AuthServiceServicer):
         caller = current_user()
         await self._devices.calling(user=caller.user, device=caller.device)
         return caller
+
+
+class _Placed(Protocol):
+    @property
+    def place(self) -> str: ...
+
+
+P = TypeVar("P", bound=_Placed)
+M = TypeVar("M", bound=Message)
+
+
+def _page(request: Any, items: Iterable[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
+    """The page that a request asks for, and the token of the next one. InvalidPageToken."""
+    return page_of(
+        items,
+        to_wire,
+        place=lambda item: item.place,
+        size=request.page_size,
+        token=request.page_token,
+        listing=listing,
+    )
 
 
 def _forwarded(context: Context) -> Sequence[str]:

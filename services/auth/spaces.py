@@ -63,7 +63,7 @@ class Spaces:
         if any(one.alias is None for one in found):
             await self._give_aliases(user, [one for one in found if one.alias is None])
             found = await self._spaces.memberships(user)
-        return sorted(found, key=lambda space: (not space.personal, space.name.casefold(), space.space))
+        return sorted(found, key=lambda space: space.place)
 
     async def _give_aliases(self, user: UserId, nameless: list[Membership]) -> None:
         """Give grants from the time before aliases one, the oldest space first: it was there when others came."""

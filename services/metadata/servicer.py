@@ -41,7 +41,14 @@ from services.metadata.wire import (
 from syncline.metadata.v1 import metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
 from wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
-from wire.pages import PAGE_BYTES, page_size_from_wire, page_token_from_wire, page_token_to_wire, that_fit
+from wire.pages import (
+    PAGE_BYTES,
+    page_size_from_wire,
+    page_token_from_wire,
+    page_token_to_wire,
+    text_token_from_wire,
+    that_fit,
+)
 from wire.paths import path_from_wire, paths_from_wire
 from wire.tree import (
     digest_from_wire,
@@ -287,7 +294,7 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.ListNodesResponse:
         parent = node_id_from_wire(request.parent, what="parent")
         listing = f"nodes {request.space_id} {parent.hex()}"
-        after = _text_token(request.page_token, listing)
+        after = text_token_from_wire(request.page_token, listing=listing)
         caller = current_reader()
         async with self._open(request.space_id, Role.VIEWER, caller) as live:
             nodes, end = await reads.list_nodes(
@@ -329,7 +336,7 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.SearchNodesResponse:
         words = words_of(request.query)
         listing = f"search {request.space_id} {' '.join(words)}"
-        after = _text_token(request.page_token, listing)
+        after = text_token_from_wire(request.page_token, listing=listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
             found, end = await self._search.search(
                 live.view, words, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
@@ -424,13 +431,6 @@ def _token(end: str | int | bytes | None, listing: str) -> str:
     if end is None:
         return ""
     return page_token_to_wire(end if isinstance(end, bytes) else str(end).encode(), listing=listing)
-
-
-def _text_token(token: str, listing: str) -> str:
-    try:
-        return page_token_from_wire(token, listing=listing).decode() if token else ""
-    except UnicodeDecodeError:
-        raise InvalidPageToken from None
 
 
 def _number_token(token: str, listing: str) -> int:

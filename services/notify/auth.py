@@ -37,10 +37,16 @@ class AuthDirectory:
         known = self._rosters.get(space)
         if known is not None:
             return known
-        with translated():
-            answer = await self._stub.ListMembers(auth_pb2.ListMembersRequest(space_id=space))
-        members = tuple(Member(UserId(member.user_id), member.email, member.alias) for member in answer.members)
-        roster = self._rosters[space] = Roster(answer.space_name, members)
+        members: list[Member] = []
+        request = auth_pb2.ListMembersRequest(space_id=space)
+        while True:
+            with translated():
+                answer = await self._stub.ListMembers(request)
+            members += [Member(UserId(member.user_id), member.email, member.alias) for member in answer.members]
+            if not answer.next_page_token:
+                break
+            request.page_token = answer.next_page_token
+        roster = self._rosters[space] = Roster(answer.space_name, tuple(members))
         return roster
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:

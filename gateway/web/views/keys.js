@@ -76,7 +76,6 @@ export function keysPart(part) {
     try {
       const answer = await call("POST", "/v1/keys", {
         body: { name: name.value.trim(), expires_at_ms: Date.now() + Number(term.value) * DAY_MS },
-        once: true,
       });
       name.value = "";
       shownOnce(made, { label: "The new key", text: answer.key, hint: "Copy it now: it is not shown again." });

@@ -1,7 +1,7 @@
 // @ts-check
 /** Public links to a file, a folder or a space: who has one needs no account. */
 
-import { at, call } from "../api.js";
+import { at, call, everything } from "../api.js";
 import { confirm } from "../dialogs.js";
 import { fill, h } from "../dom.js";
 import { dateOf, plural, time } from "../format.js";
@@ -58,7 +58,7 @@ export function linksPart(part, space, node, what) {
   void show().catch(failed);
 
   async function show() {
-    const { links } = await call("GET", at`/v1/spaces/${space}/links`);
+    const links = await everything(at`/v1/spaces/${space}/links`, "links");
     const here = links.filter((/** @type {Link} */ link) => link.node === node);
     fill(list, ...here.map(row));
   }
@@ -77,7 +77,7 @@ export function linksPart(part, space, node, what) {
         expires_at_ms: term.value ? Date.now() + Number(term.value) * DAY_MS : null,
         max_downloads: limit.value ? Number(limit.value) : null,
       };
-      const link = await call("POST", at`/v1/spaces/${space}/links`, { body, once: true });
+      const link = await call("POST", at`/v1/spaces/${space}/links`, { body });
       password.value = limit.value = "";
       shownOnce(made, { label: "Address of the new link", text: link.url, hint: "Copy it now: the address is not shown again." });
       await show();

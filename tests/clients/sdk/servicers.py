@@ -137,7 +137,12 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
     ) -> auth_pb2.ListSpacesResponse:
         self.methods.append("ListSpaces")
         self.check(context)
-        return auth_pb2.ListSpacesResponse(spaces=self.spaces)
+        # In pages of two, as a service may which has many.
+        start = int(request.page_token or 0)
+        more = start + 2 < len(self.spaces)
+        return auth_pb2.ListSpacesResponse(
+            spaces=self.spaces[start : start + 2], next_page_token=str(start + 2) if more else ""
+        )
 
     def CreateSpace(
         self, request: auth_pb2.CreateSpaceRequest, context: grpc.ServicerContext

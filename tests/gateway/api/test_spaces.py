@@ -105,3 +105,30 @@ def test_what_belongs_to_others_does_not_exist(ann: Person, ben: Person):
         if node in path and "/trash/" not in path and "/versions/1/restore" not in path:
             ann.ask(method, f"{ann.top}{path}", body).refused(404, "NO_SUCH_NODE")
     assert ben.children() == ["secret"]
+
+
+def test_lists_come_in_pages(ann: Person):
+    spaces = {ann.done("POST", "/v1/spaces", {"name": f"Page {n}"}, status=201)["space_id"] for n in range(3)}
+    for n in range(2):
+        ann.done("POST", f"{ann.top}/links", {"node": "root"}, status=201, idempotency_key=str(n))
+    for path, name, least in (
+        ("/v1/spaces", "spaces", 4),
+        (f"{ann.top}/members", "members", 1),
+        (f"{ann.top}/links", "links", 2),
+        ("/v1/devices", "devices", 1),
+        ("/v1/keys", "devices", 0),
+    ):
+        whole = ann.done("GET", path)
+        assert whole["next_page_token"] is None
+        found, token = [], ""
+        while token is not None:
+            page = ann.done("GET", path, query={"page_size": 1, "page_token": token})
+            assert len(page[name]) <= 1
+            found += page[name]
+            token = page["next_page_token"]
+        assert found == whole[name]
+        assert len(found) >= least
+        ann.ask("GET", path, query={"page_size": 1001}).refused(400, "INVALID_ARGUMENT")
+        ann.ask("GET", path, query={"page_token": "x"}).refused(400, "INVALID_PAGE_TOKEN")
+    for space in spaces:
+        assert ann.done("GET", f"/v1/spaces/{space}")["space_id"] == space

@@ -97,9 +97,13 @@ class FakeAuth(AuthServiceServicer):
     async def ListMembers(self, request, context):
         assert current_service() == "notify"
         roster = await self.members(request.space_id)
+        # In pages of one, as a service may which has many.
+        start = int(request.page_token or 0)
+        some = roster.members[start : start + 1]
         return auth_pb2.ListMembersResponse(
-            members=[auth_pb2.Member(user_id=member.user, email=member.email) for member in roster.members],
+            members=[auth_pb2.Member(user_id=member.user, email=member.email) for member in some],
             space_name=roster.space_name,
+            next_page_token=str(start + 1) if start + 1 < len(roster.members) else "",
         )
 
     async def CheckAccess(self, request, context):

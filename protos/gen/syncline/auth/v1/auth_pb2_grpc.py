@@ -34,6 +34,9 @@ class AuthServiceStub:
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
@@ -165,6 +168,9 @@ class AuthServiceServicer:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
@@ -474,6 +480,9 @@ class AuthService:
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the

@@ -35,6 +35,9 @@ class AuthServiceStub:
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
@@ -133,6 +136,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the
     same user. NO_SUCH_SPACE has `space_id` in ErrorInfo's metadata, INVALID_ARGUMENT the `field` where it is about one.
@@ -226,6 +232,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+
+    A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
+    listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
     An id that is missing stands for nothing, unless its field says so. A request that is repeated with its request_id is carried out
     once and answered as the first time; INVALID_ARGUMENT / REQUEST_ID_REUSED for another request that bears the id of one of the

@@ -1,0 +1,11 @@
+"""How pages of listings are asked for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query
+
+PageSize = Annotated[int, Query(ge=1, le=1000, description="At most so many on a page.")]
+PageToken = Annotated[str, Query(max_length=8192, description="`next_page_token` of the page before.")]
+"""A token may hold a path of 4,096 bytes, in base64."""
