@@ -23,7 +23,7 @@ from services.notify.mailer import Mailer
 from services.notify.ports import DoorbellQueues, MailSender, NotifyStore, Queue
 from services.notify.postman import Postman
 from services.notify.preferences import Preferences
-from services.notify.records import Clock
+from services.notify.records import SECOND, Clock
 from services.notify.servicer import NotifyServicer
 from services.notify.ses import SesMailSender
 from services.notify.settings import Settings
@@ -98,9 +98,11 @@ async def bootstrap(
             directory=directory,
             preferences=adapters.store,
             claims=adapters.store,
+            digests=adapters.store,
             sender=adapters.sender,
             url=settings.public_url,
             clock=clock,
+            window_ms=int(settings.mail_window_seconds * SECOND),
         )
         postman = Postman(adapters.mail_queue, mailer)
         servicer = NotifyServicer(

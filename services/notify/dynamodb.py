@@ -5,6 +5,8 @@
 | PREFERENCE | `S#{space}#P` | `{user}` | how the user wants to be mailed about the space |
 | REQUEST | `U#{user}` | `R#{request, hex}` | what a request to change a preference has chosen |
 | CLAIM | `M#{space}#{user}` | `{seq:020}` | which attempt tells the user about it, until when; or when it was done |
+| MAIL | `M#{space}#{user}` | `MAIL` | until when no further mail is sent, and which attempt has begun one |
+| WAITING | `W#{space}#{user}` | `{seq:020}` | what the next mail will tell of this |
 | DOORBELLS | `DOORBELLS` | `{queue}` | until when an instance's queue is in use |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
@@ -13,8 +15,8 @@ Times are milliseconds since 1970, but `expires_at` is in seconds, since it is D
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import AbstractContextManager, aclosing
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.exceptions import ClientError
@@ -23,7 +25,7 @@ from core.errors import Unavailable
 from core.identifiers import RequestId, SpaceId, UserId
 from core.limits import ANSWER_DAYS
 from runtime.aws import error_code, found_item, translated
-from services.notify.records import DAY, SECOND, Choice, Claim, Claimant, MailMode
+from services.notify.records import DAY, MAX_POSTPONED, SECOND, Choice, Claim, Claimant, MailMode
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
@@ -32,6 +34,7 @@ Item: TypeAlias = dict[str, Any]
 """Attributes as DynamoDB has them: `{"mode": {"S": "off"}}`."""
 
 _CLAIMS_KEPT_MS: Final = 14 * DAY
+_MAILS_KEPT_MS: Final = 14 * DAY
 _LEASES_KEPT_MS: Final = DAY
 
 
@@ -140,6 +143,64 @@ class DynamoNotifyStore:
             )
         )
 
+    # ---- what waits for a mail
+
+    async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
+        """See DigestStore."""
+        new, over, ours = "attribute_not_exists(pk)", "quiet_until <= :now", "attempt = :attempt"
+        try:
+            with _translated():
+                await self._client.put_item(
+                    TableName=self._table,
+                    Item={
+                        **_mail_key(claimant.space, claimant.user),
+                        "attempt": _s(claimant.attempt),
+                        "quiet_until": _n(lease_until),
+                        "expires_at": _expiry(lease_until + _MAILS_KEPT_MS),
+                    },
+                    ConditionExpression=f"{new} OR {over} OR {ours}",
+                    ExpressionAttributeValues={":now": _n(now), ":attempt": _s(claimant.attempt)},
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            found = found_item(error) or {}
+            return int(found["quiet_until"]["N"]) if "quiet_until" in found else lease_until
+        return 0
+
+    async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
+        """See DigestStore."""
+        # First of all what was told: if the rest is lost, the lease of the attempt runs out.
+        space, user = claimant.space, claimant.user
+        await asyncio.gather(*(self._delete(_waiting_key(space, user, seq)) for seq in told))
+        await self._update(
+            _mail_key(space, user),
+            "SET quiet_until = :until REMOVE attempt",
+            {":until": _n(quiet_until), ":attempt": _s(claimant.attempt)},
+            condition="attempt = :attempt",
+        )
+
+    async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:
+        """See DigestStore."""
+        expires_at = _expiry(now + _MAILS_KEPT_MS)
+        items = [
+            {**_waiting_key(claimant.space, claimant.user, seq), "news": _s(text), "expires_at": expires_at}
+            for seq, text in waiting.items()
+        ]
+        with _translated():
+            await asyncio.gather(*(self._client.put_item(TableName=self._table, Item=item) for item in items))
+
+    async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
+        """See DigestStore."""
+        found: dict[int, str] = {}
+        async with aclosing(self._all(f"W#{space}#{user}")) as items:
+            async for item in items:
+                found[int(_text(item, "sk"))] = _text(item, "news")
+                if len(found) == MAX_POSTPONED:
+                    break
+        return found
+
     # ---- doorbell queues
 
     async def hold_queue(self, name: str, *, until: int) -> None:
@@ -150,8 +211,7 @@ class DynamoNotifyStore:
 
     async def drop_queue(self, name: str) -> None:
         """See LeaseStore."""
-        with _translated():
-            await self._client.delete_item(TableName=self._table, Key=_queue_key(name))
+        await self._delete(_queue_key(name))
 
     async def held_queues(self, *, now: int) -> Collection[str]:
         """See LeaseStore."""
@@ -175,7 +235,11 @@ class DynamoNotifyStore:
             if error_code(error) != "ConditionalCheckFailedException":
                 raise
 
-    async def _all(self, pk: str) -> AsyncIterator[Item]:
+    async def _delete(self, key: Item) -> None:
+        with _translated():
+            await self._client.delete_item(TableName=self._table, Key=key)
+
+    async def _all(self, pk: str) -> AsyncGenerator[Item, None]:
         start: Item = {}
         while True:
             with _translated():
@@ -214,6 +278,14 @@ def _request_key(user: UserId, request: RequestId) -> Item:
 
 def _claim_key(claimant: Claimant, seq: int) -> Item:
     return _key(f"M#{claimant.space}#{claimant.user}", f"{seq:020}")
+
+
+def _mail_key(space: SpaceId, user: UserId) -> Item:
+    return _key(f"M#{space}#{user}", "MAIL")
+
+
+def _waiting_key(space: SpaceId, user: UserId, seq: int) -> Item:
+    return _key(f"W#{space}#{user}", f"{seq:020}")
 
 
 def _queue_key(name: str) -> Item:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -66,6 +67,16 @@ def parse(body: str) -> Event:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise MalformedEvent(f"a field is missing or of a wrong type: {error}") from None
+
+
+def commits_to_text(commits: Sequence[Commit]) -> str:
+    """Commits as text, to be kept."""
+    return json.dumps([dataclasses.asdict(commit) for commit in commits], separators=(",", ":"))
+
+
+def commits_from_text(text: str) -> tuple[Commit, ...]:
+    """The commits that `commits_to_text` made text of."""
+    return tuple(map(_commit, json.loads(text)))
 
 
 def _commit(raw: Mapping[str, Any]) -> Commit:

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from core.identifiers import RequestId, SpaceId, UserId
 from services.notify.ports import Queue, QueueGone
-from services.notify.records import Choice, Claim, Claimant, Mail, MailMode, Message
+from services.notify.records import MAX_POSTPONED, Choice, Claim, Claimant, Mail, MailMode, Message
 
 _BATCH: Final = 10
+
+
+@dataclass(slots=True)
+class _Window:
+    attempt: str = ""
+    quiet_until: int = 0
+    waiting: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -30,6 +38,7 @@ class InMemoryNotifyStore:
         self._modes: dict[SpaceId, dict[UserId, MailMode]] = {}
         self._chosen: dict[tuple[UserId, RequestId], Choice] = {}
         self._claims: dict[tuple[SpaceId, UserId, int], _Claimed] = {}
+        self._windows: defaultdict[tuple[SpaceId, UserId], _Window] = defaultdict(_Window)
         self._queues: dict[str, int] = {}
 
     async def mode(self, space: SpaceId, user: UserId) -> MailMode | None:
@@ -76,6 +85,30 @@ class InMemoryNotifyStore:
             found = self._claims.get((claimant.space, claimant.user, seq))
             if found is not None and found.attempt == claimant.attempt and not found.done:
                 found.lease_until = 0
+
+    async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
+        """See DigestStore."""
+        window = self._windows[claimant.space, claimant.user]
+        if window.quiet_until > now and window.attempt != claimant.attempt:
+            return window.quiet_until
+        window.attempt, window.quiet_until = claimant.attempt, lease_until
+        return 0
+
+    async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
+        """See DigestStore."""
+        window = self._windows[claimant.space, claimant.user]
+        if window.attempt == claimant.attempt:
+            window.attempt, window.quiet_until = "", quiet_until
+            for seq in told:
+                window.waiting.pop(seq, None)
+
+    async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:  # noqa: ARG002
+        """See DigestStore."""
+        self._windows[claimant.space, claimant.user].waiting |= waiting
+
+    async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
+        """See DigestStore."""
+        return dict(sorted(self._windows[space, user].waiting.items())[:MAX_POSTPONED])
 
     async def hold_queue(self, name: str, *, until: int) -> None:
         """See LeaseStore."""

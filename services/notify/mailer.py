@@ -1,8 +1,13 @@
-"""Mail about an event: one to each member who wants to know, about what others did."""
+"""Mail about an event: to each member who wants to know, about what others did.
+
+The first change after a while is told at once. What follows within the window after a mail waits for the window's end
+and is told in one mail, so that whoever saves every few seconds does not fill the mailboxes of all others.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from collections.abc import Sequence
 from typing import Final
@@ -10,9 +15,9 @@ from typing import Final
 from core.errors import NoSuchSpace
 from runtime.logs import structlog
 from services.notify import metrics
-from services.notify.events import Commit, Event
+from services.notify.events import Commit, Event, commits_from_text, commits_to_text
 from services.notify.letters import compose
-from services.notify.ports import ClaimStore, Directory, MailRefused, MailSender, PreferenceStore
+from services.notify.ports import ClaimStore, DigestStore, Directory, MailRefused, MailSender, PreferenceStore
 from services.notify.preferences import DEFAULT
 from services.notify.records import SECOND, Claim, Claimant, Clock, MailMode, Member, Roster
 
@@ -27,11 +32,20 @@ class HeldElsewhere(Exception):
     """Somebody else tells a member about some of this, or crashed while at it: come again when leases have run out."""
 
 
+class Postponed(Exception):
+    """Some of this waits for the next mail to a member: come again then, in `seconds`, to have it sent."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__(f"the next mail may be sent in {seconds} s")
+        self.seconds = seconds
+
+
 class Mailer:
     """Sends mail about events.
 
     Each (space, sequence number, member) is claimed before it is told and finished afterwards, so that an event
     that comes twice is told once. A crash in between leaves the claim's lease to run out, and the event to come again.
+    What is postponed is kept first, and its event comes again when the window is over: to see to the mail.
     """
 
     def __init__(
@@ -40,13 +54,18 @@ class Mailer:
         directory: Directory,
         preferences: PreferenceStore,
         claims: ClaimStore,
+        digests: DigestStore,
         sender: MailSender,
         url: str,
         clock: Clock,
+        window_ms: int,
     ) -> None:
+        """`window_ms`: for so long after a mail no other one goes to the same member about the same space."""
         self._directory = directory
         self._preferences = preferences
         self._claims = claims
+        self._digests = digests
+        self._window_ms = window_ms
         self._sender = sender
         self._url = url
         self._clock = clock
@@ -55,7 +74,7 @@ class Mailer:
     async def tell(self, event: Event) -> None:
         """Return when everybody who wants to know was told.
 
-        Otherwise raises HeldElsewhere, or what kept a mail from being sent, after having told the others.
+        Otherwise raises Postponed, HeldElsewhere, or what kept a mail from being sent, after having told the others.
         """
         try:
             roster = await self._directory.members(event.space)
@@ -71,8 +90,12 @@ class Mailer:
         metrics.MAILS.labels("suppressed").inc(len(concerned) - len(wanting))
         telling = [self._tell(member, news[member], event=event, roster=roster) for member in wanting]
         problems = [problem for problem in await asyncio.gather(*telling, return_exceptions=True) if problem]
+        postponed = [problem for problem in problems if isinstance(problem, Postponed)]
         for problem in sorted(problems, key=lambda each: isinstance(each, HeldElsewhere)):
-            raise problem
+            if problem not in postponed:
+                raise problem
+        if postponed:
+            raise max(postponed, key=lambda each: each.seconds)
 
     async def _tell(self, member: Member, commits: Sequence[Commit], *, event: Event, roster: Roster) -> None:
         async with self._sending:
@@ -84,15 +107,42 @@ class Mailer:
                 *(self._claims.claim(claimant, seq, now=now, lease_until=lease_until) for seq in seqs)
             )
             claimed = {seq for seq, claim in zip(seqs, claims, strict=True) if claim is Claim.CLAIMED}
-            if claimed:
-                untold = [commit for commit in commits if commit.seq in claimed]
-                await self._send(member, untold, claimant=claimant, event=event, roster=roster)
+            untold = [commit for commit in commits if commit.seq in claimed]
+            quiet_until = 0
+            if untold or await self._digests.postponed(event.space, member.user):
+                quiet_until = await self._digests.begin_mail(claimant, now=now, lease_until=lease_until)
+                if quiet_until:
+                    await self._postpone(untold, claimant=claimant)
+                else:
+                    await self._send(member, untold, claimant=claimant, event=event, roster=roster)
             if Claim.HELD in claims:
                 raise HeldElsewhere
+            if quiet_until:
+                raise Postponed(math.ceil((quiet_until - now) / SECOND))
+
+    async def _postpone(self, commits: Sequence[Commit], *, claimant: Claimant) -> None:
+        """Keep these for the next mail: from then on they are told, as far as claims are concerned."""
+        by_seq: dict[int, list[Commit]] = {}
+        for commit in commits:
+            by_seq.setdefault(commit.seq, []).append(commit)
+        waiting = {seq: commits_to_text(of_seq) for seq, of_seq in by_seq.items()}
+        await self._digests.postpone(claimant, waiting, now=self._clock())
+        await self._claims.finish(claimant, waiting, now=self._clock())
+        metrics.MAILS.labels("postponed").inc()
 
     async def _send(
-        self, member: Member, commits: Sequence[Commit], *, claimant: Claimant, event: Event, roster: Roster
+        self, member: Member, untold: Sequence[Commit], *, claimant: Claimant, event: Event, roster: Roster
     ) -> None:
+        """Send the mail that this attempt has begun, about what has waited for it and what is new."""
+        waited = await self._digests.postponed(event.space, member.user)
+        seqs = {commit.seq for commit in untold}
+        commits = [
+            *(commit for seq, text in waited.items() if seq not in seqs for commit in commits_from_text(text)),
+            *untold,
+        ]
+        if not commits:  # another attempt has told it just now
+            await self._digests.end_mail(claimant, told=(), quiet_until=self._clock())
+            return
         mail = compose(
             to=member,
             space=event.space,
@@ -102,7 +152,6 @@ class Mailer:
             truncated=event.truncated,
             url=self._url,
         )
-        seqs = {commit.seq for commit in commits}
         try:
             await self._sender.send(mail)
         except MailRefused as error:
@@ -111,8 +160,10 @@ class Mailer:
         except Exception:
             metrics.MAILS.labels("failed").inc()
             await self._claims.release(claimant, seqs)
+            await self._digests.end_mail(claimant, told=(), quiet_until=self._clock())
             raise
         else:
             metrics.MAILS.labels("sent").inc()
             log.info("mail sent", space=event.space, member=member.user, commits=len(commits))
         await self._claims.finish(claimant, seqs, now=self._clock())
+        await self._digests.end_mail(claimant, told=waited, quiet_until=self._clock() + self._window_ms)

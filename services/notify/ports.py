@@ -57,6 +57,32 @@ class ClaimStore(Protocol):
         """The user was not told: what this attempt claimed of these is free at once."""
 
 
+class DigestStore(Protocol):
+    """When somebody may be mailed about a space again, and what waits for that mail.
+
+    Times are milliseconds since 1970. What waits is text by sequence number, remembered for at least 14 days.
+    """
+
+    async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
+        """Begin a mail if `now` is not in the quiet time after the last one, which is then until `lease_until`.
+
+        0 if it is begun, else when the quiet time is over. Of many attempts at once, one begins. The same attempt may
+        begin again.
+        """
+
+    async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
+        """The mail that this attempt began is sent, or there is none: what was told waits no more.
+
+        Does nothing if another attempt has begun one since.
+        """
+
+    async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:
+        """These wait for the next mail. Safe to repeat."""
+
+    async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
+        """What waits, the oldest first, at most a thousand. Sees every write that was acknowledged before."""
+
+
 class LeaseStore(Protocol):
     """Which doorbell queues are in use. Reads see every write that was acknowledged before they began."""
 
@@ -70,7 +96,7 @@ class LeaseStore(Protocol):
         """The queues that are in use."""
 
 
-class NotifyStore(PreferenceStore, ClaimStore, LeaseStore, Protocol):
+class NotifyStore(PreferenceStore, ClaimStore, DigestStore, LeaseStore, Protocol):
     """Everything that is stored, as the adapters implement it."""
 
 

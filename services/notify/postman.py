@@ -14,7 +14,7 @@ from core.errors import Unavailable
 from runtime import traces
 from runtime.logs import structlog
 from services.notify.events import MalformedEvent, parse
-from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer
+from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import Queue
 from services.notify.records import Message
 
@@ -92,6 +92,9 @@ class Postman:
             return True
         except HeldElsewhere:
             await self._queue.hide(message, seconds=LEASE_SECONDS + 1)
+            return True
+        except Postponed as postponed:
+            await self._queue.hide(message, seconds=postponed.seconds + 1)
             return True
         except Unavailable as error:
             log.warning("mail delayed", reason=str(error), receives=message.receives)

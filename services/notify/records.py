@@ -13,6 +13,9 @@ SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
 DAY: Final = 24 * 60 * MINUTE
 
+MAX_POSTPONED: Final = 1000
+"""Sequence numbers that one mail tells of at most, beside those of the event that it is sent for."""
+
 Clock: TypeAlias = Callable[[], int]
 """Milliseconds since 1970."""
 

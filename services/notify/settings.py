@@ -25,6 +25,13 @@ class Settings(ServiceSettings, AuthPeer):
     mail_configuration_set: str | None = Field(
         default=None, min_length=1, description="The SES configuration set that mail is sent with, if any."
     )
+    mail_window_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        le=3600,
+        description="For how long after a mail what changes in the same space waits, to be told to the same person in "
+        "one mail; 0 to mail each change.",
+    )
     public_url: str = Field(pattern=r"^https?://\S+$", description="Where people find Syncline; mails link to it.")
     heartbeat_seconds: float = Field(
         default=25.0, gt=0, le=50, description="How often a watcher hears something; a balancer gives up after 60 s."

@@ -132,3 +132,51 @@ async def test_queues_are_held_until_their_time_is_over(outside):
     assert set(names) & set(await outside.store.held_queues(now=NOW)) == set(names[:2])
     for name in names:
         await outside.store.drop_queue(name)
+
+
+# -- what waits for a mail
+
+
+async def begin(outside: Outside, who: Claimant, *, now: int = NOW) -> int:
+    return await outside.store.begin_mail(who, now=now, lease_until=now + MINUTE)
+
+
+async def test_of_many_attempts_one_begins_a_mail(outside):
+    where = space()
+    begun = await asyncio.gather(*(begin(outside, claimant(where)) for _ in range(10)))
+    assert sorted(begun) == [0] + 9 * [NOW + MINUTE]
+
+
+async def test_a_mail_is_begun_again_by_the_same_attempt_and_after_its_lease(outside):
+    where = space()
+    who, other = claimant(where), claimant(where)
+    assert await begin(outside, who) == 0
+    assert await begin(outside, who) == 0
+    assert await begin(outside, other, now=NOW + MINUTE - 1) == NOW + MINUTE
+    assert await begin(outside, other, now=NOW + MINUTE) == 0
+    await outside.store.end_mail(who, told=(), quiet_until=0)  # too late: it is the other's
+    assert await begin(outside, claimant(where), now=NOW + MINUTE) == NOW + 2 * MINUTE
+
+
+async def test_after_a_mail_it_is_quiet(outside):
+    where = space()
+    who = claimant(where)
+    assert await begin(outside, who) == 0
+    await outside.store.end_mail(who, told=(), quiet_until=NOW + 5 * MINUTE)
+    assert await begin(outside, who, now=NOW + 5 * MINUTE - 1) == NOW + 5 * MINUTE
+    assert await begin(outside, claimant(where, "v" * 26)) == 0
+    assert await begin(outside, claimant(space())) == 0
+    assert await begin(outside, claimant(where), now=NOW + 5 * MINUTE) == 0
+
+
+async def test_what_waits_is_there_until_it_is_told(outside):
+    where = space()
+    who = claimant(where)
+    await outside.store.postpone(who, {10: "ten", 9: "nine"}, now=NOW)
+    await outside.store.postpone(claimant(where), {11: "eleven", 10: "ten"}, now=NOW)
+    assert list((await outside.store.postponed(where, who.user)).items()) == [(9, "nine"), (10, "ten"), (11, "eleven")]
+    assert await outside.store.postponed(where, UserId("v" * 26)) == {}
+    await begin(outside, who)
+    await outside.store.end_mail(who, told=[9, 10], quiet_until=NOW)
+    assert await outside.store.postponed(where, who.user) == {11: "eleven"}
+    assert await claim(outside, who, 9) is Claim.CLAIMED

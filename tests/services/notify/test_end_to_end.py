@@ -56,7 +56,7 @@ async def auth():
         yield fake
 
 
-def configured(aws: EmbeddedAws, auth: FakeAuth):
+def configured(aws: EmbeddedAws, auth: FakeAuth, **more: Any):
     return settings(
         auth.target,
         notify_table=aws.resources.notify_table_name,
@@ -65,13 +65,16 @@ def configured(aws: EmbeddedAws, auth: FakeAuth):
         doorbell_queue_prefix=aws.resources.doorbell_queue_prefix,
         mail_sender=aws.resources.mail_sender,
         mail_configuration_set=aws.resources.mail_configuration_set_name,
+        **more,
     )
 
 
 @asynccontextmanager
-async def notify(aws: EmbeddedAws, auth: FakeAuth, *, clock=system_clock) -> AsyncIterator[tuple[str, Adapters]]:
+async def notify(
+    aws: EmbeddedAws, auth: FakeAuth, *, clock=system_clock, **more: Any
+) -> AsyncIterator[tuple[str, Adapters]]:
     """The service in this process; yields its address."""
-    used = configured(aws, auth)
+    used = configured(aws, auth, **more)
     role = await aws.assume(aws.resources.notify_role_arn)
     async with AsyncExitStack() as opened:
         names = ("dynamodb", "sqs", "sns", "sesv2")
@@ -110,6 +113,15 @@ async def waiting(aws: EmbeddedAws) -> int:
     return sum(int(answer["Attributes"][name]) for name in names)
 
 
+async def visible(aws: EmbeddedAws) -> int:
+    """Messages in the mail queue that nobody has taken."""
+    async with aws.client("sqs") as sqs:
+        answer = await sqs.get_queue_attributes(
+            QueueUrl=aws.resources.mail_queue_url, AttributeNames=["ApproximateNumberOfMessages"]
+        )
+    return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+
 async def doorbells(aws: EmbeddedAws) -> tuple[set[str], set[str]]:
     """The doorbell queues, and where the topic leads."""
     async with aws.client("sqs") as sqs, aws.client("sns") as sns:
@@ -119,7 +131,7 @@ async def doorbells(aws: EmbeddedAws) -> tuple[set[str], set[str]]:
 
 
 async def emptied(aws: EmbeddedAws) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while await waiting(aws):
             await asyncio.sleep(0.05)
 
@@ -197,6 +209,36 @@ async def test_a_process_serves_is_small_and_stops_cleanly(aws, auth):
                     await call.read()
                 assert isinstance(error_from_rpc(broken.value), Draining)
                 assert await service.wait() == 0
+
+
+async def test_twenty_saves_in_a_row_are_two_mails(aws, auth):
+    space, about = auth.space(ANN, BOB), [f"saved-{number:02}.txt" for number in range(20)]
+
+    def to_bob(aws: EmbeddedAws) -> list[str]:
+        return [mail["Subject"] for mail in aws.mails() if mail["To"] == [BOB.email] and "saved-" in mail["BodyText"]]
+
+    async with notify(aws, auth, mail_window_seconds=3600):
+        for number, name in enumerate(about):
+            await announce(aws, event(space, commit(1 + number, ANN, name)))
+        async with asyncio.timeout(20):
+            while not to_bob(aws) or await visible(aws):
+                await asyncio.sleep(0.05)
+    assert len(to_bob(aws)) == 1
+
+    def later() -> int:
+        return system_clock() + 2 * 3_600_000
+
+    async with notify(aws, auth, clock=later, mail_window_seconds=3600):
+        await announce(aws, event(space, commit(21, ANN, "saved-20.txt")))
+        async with asyncio.timeout(20):
+            while len(to_bob(aws)) < 2:
+                await asyncio.sleep(0.05)
+    assert [subject.partition(" in ")[0] for subject in to_bob(aws)] == [
+        "ann@example.com changed 1 item",
+        "ann@example.com changed 20 items",
+    ]
+    async with aws.client("sqs") as sqs:  # those that come again when the window is over
+        await sqs.purge_queue(QueueUrl=aws.resources.mail_queue_url)
 
 
 async def test_from_the_topic_to_mail_and_doorbell(aws, auth):

@@ -8,9 +8,9 @@ from core.errors import Unavailable
 from core.identifiers import new_request_id
 from services.notify.events import parse
 from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore
-from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer
+from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MailRefused
-from services.notify.records import MailMode
+from services.notify.records import MINUTE, SECOND, MailMode
 from tests.services.notify.fakes import Person, commit, event, fake_auth
 
 ANN, BOB, CAT = Person("ann@example.com"), Person("bob@example.com"), Person("cat@example.com")
@@ -37,7 +37,7 @@ class Moody(InMemoryMailSender):
 class World:
     """A mailer and what is around it."""
 
-    def __init__(self):
+    def __init__(self, *, window_ms=0):
         self.auth = fake_auth()
         self.store = InMemoryNotifyStore()
         self.sender = Moody()
@@ -46,9 +46,11 @@ class World:
             directory=self.auth,
             preferences=self.store,
             claims=self.store,
+            digests=self.store,
             sender=self.sender,
             url="http://127.0.0.1:8080",
             clock=lambda: self.now,
+            window_ms=window_ms,
         )
 
     async def tell(self, body):
@@ -170,13 +172,122 @@ async def test_a_refused_address_keeps_nobody_waiting(world):
     assert world.sender.recipients == [CAT.email]
 
 
-async def test_what_others_hold_does_not_keep_the_rest(world):
+async def test_what_others_hold_waits_with_the_rest_for_their_lease(world):
+    """They have begun a mail, and two at once are what the window is against."""
     space = world.auth.space(ANN, BOB)
     world.sender.mood = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):
         await world.tell(event(space, commit(1, ANN, "1.txt")))
     world.sender.mood = None
+    body = event(space, commit(1, ANN, "1.txt"), commit(2, ANN, "2.txt"))
     with pytest.raises(HeldElsewhere):
-        await world.tell(event(space, commit(1, ANN, "1.txt"), commit(2, ANN, "2.txt")))
+        await world.tell(body)
+    assert world.sender.sent == []
+    world.now += LEASE_SECONDS * SECOND
+    await world.tell(body)
     assert len(world.sender.sent) == 1
-    assert "1.txt" not in world.sender.sent[0].text
+    assert "1.txt" in world.sender.sent[0].text
+    assert "2.txt" in world.sender.sent[0].text
+
+
+# -- the window after a mail
+
+WINDOW_MS = 5 * MINUTE
+
+
+@pytest.fixture
+def windowed():
+    return World(window_ms=WINDOW_MS)
+
+
+async def saves(world, space, seqs):
+    """One event for each, told as the queue does; the events to be told again, and when."""
+    again = {}
+    for seq in seqs:
+        body = event(space, commit(seq, ANN, f"{seq}.txt"))
+        try:
+            await world.tell(body)
+        except Postponed as postponed:
+            again[body] = postponed.seconds
+        world.now += 10 * SECOND
+    return again
+
+
+async def test_many_saves_in_a_row_are_two_mails(windowed):
+    space = windowed.auth.space(ANN, BOB)
+    began = windowed.now
+    again = await saves(windowed, space, range(1, 21))
+    assert len(windowed.sender.sent) == 1
+    assert "1.txt" in windowed.sender.sent[0].text
+    assert len(again) == 19
+    assert set(again.values()) == {300 - 10 * number for number in range(1, 20)}
+    windowed.now = began + WINDOW_MS
+    for body in again:
+        await windowed.tell(body)
+    assert [mail.to for mail in windowed.sender.sent] == [BOB.email] * 2
+    assert "changed 19 items" in windowed.sender.sent[1].subject
+    windowed.now += 10 * WINDOW_MS
+    for body in again:
+        await windowed.tell(body)
+    assert len(windowed.sender.sent) == 2
+
+
+async def test_the_window_is_of_one_member_in_one_space(windowed):
+    here, there = windowed.auth.space(ANN, BOB), windowed.auth.space(ANN, BOB, CAT)
+    await windowed.tell(event(here, commit(1, ANN, "a")))
+    await windowed.tell(event(there, commit(1, ANN, "a")))
+    assert windowed.sender.recipients == [BOB.email, BOB.email, CAT.email]
+    with pytest.raises(Postponed):
+        await windowed.tell(event(there, commit(2, BOB, "b")))
+    assert windowed.sender.recipients == [ANN.email, BOB.email, BOB.email, CAT.email]
+
+
+async def test_what_comes_when_the_window_is_over_takes_along_what_waits(windowed):
+    space = windowed.auth.space(ANN, BOB)
+    again = await saves(windowed, space, (1, 2, 3))
+    windowed.now += WINDOW_MS
+    await windowed.tell(event(space, commit(4, ANN, "4.txt")))
+    assert len(windowed.sender.sent) == 2
+    assert all(f"{seq}.txt" in windowed.sender.sent[1].text for seq in (2, 3, 4))
+    for body in again:  # they come again, and there is nothing left to tell
+        await windowed.tell(body)
+    assert len(windowed.sender.sent) == 2
+
+
+async def test_a_failure_at_the_end_of_the_window_loses_nothing(windowed):
+    space = windowed.auth.space(ANN, BOB)
+    again = await saves(windowed, space, (1, 2, 3))
+    windowed.now += WINDOW_MS
+    windowed.sender.mood = Unavailable("slow down")
+    for body in again:
+        with pytest.raises(Unavailable):
+            await windowed.tell(body)
+    windowed.sender.mood = None
+    for body in again:
+        await windowed.tell(body)
+    assert len(windowed.sender.sent) == 2
+    assert all(f"{seq}.txt" in windowed.sender.sent[1].text for seq in (2, 3))
+
+
+async def test_a_crash_at_the_end_of_the_window_is_made_good_when_the_lease_has_run_out(windowed):
+    space = windowed.auth.space(ANN, BOB)
+    (body,) = await saves(windowed, space, (1, 2))
+    windowed.now += WINDOW_MS
+    windowed.sender.mood = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await windowed.tell(body)
+    windowed.sender.mood = None
+    with pytest.raises(Postponed) as postponed:
+        await windowed.tell(body)
+    assert postponed.value.seconds == LEASE_SECONDS
+    windowed.now += LEASE_SECONDS * SECOND
+    await windowed.tell(body)
+    assert "2.txt" in windowed.sender.sent[1].text
+
+
+async def test_of_many_at_once_in_a_window_one_begins_the_mail(windowed):
+    space = windowed.auth.space(ANN, BOB)
+    bodies = [event(space, commit(seq, ANN, f"{seq}.txt")) for seq in range(1, 11)]
+    outcomes = await asyncio.gather(*map(windowed.tell, bodies), return_exceptions=True)
+    assert len(windowed.sender.sent) == 1
+    assert sum(isinstance(outcome, Postponed) for outcome in outcomes) == 9
