@@ -7,6 +7,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not signed in or no permission, 4 some 
 from __future__ import annotations
 
 import gc
+import io
 import os
 import sys
 from importlib import import_module
@@ -130,12 +131,25 @@ def exit_code(error: SynclineError) -> int:
 
 def main() -> NoReturn:
     """Run the command line. Every error is one line on stderr and an exit code, never a traceback."""
+    _read_names_as_bytes()
     # A command makes many objects and few cycles, and is over soon: looking for them often is a tenth of its time.
     gc.set_threshold(100_000, 20, 100)
     signals.install()
     status = _run()
     traces.stop()
     _end(status)
+
+
+def _read_names_as_bytes() -> None:
+    """Begin again in Python's UTF-8 mode if the locale has another encoding.
+
+    Names of files are bytes, which a space takes for UTF-8. Python would take them for text in the encoding of the
+    locale, wherever it meets one: on the command line, in a folder, in a variable, in what is printed.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 - the same program
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 def _run() -> int:
