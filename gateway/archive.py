@@ -9,25 +9,27 @@ from __future__ import annotations
 import asyncio
 import stat
 import zlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 
-from core.blocks import KIB
+from core.blocks import KIB, MIB
 from core.identifiers import SpaceId
-from core.tree import Node, NodeKind
+from core.tree import Content, Node, NodeKind
 from gateway.content import Contents
 
 T = TypeVar("T")
 
 _CHUNK: Final = 256 * KIB
 _SMALL: Final = 256 * KIB
-_AHEAD: Final = 8
-"""So many small files are read while those before them go out: else each would wait for S3 by itself."""
+_FIRST_GROUP: Final = 8
+_GROUP: Final = 1024
+_GROUP_BYTES: Final = MIB
+"""Small files that are read together, while those before them go out: a few at first, so that something comes soon, and
+twice as many each time. Files of one directory lie together in packs, mostly."""
 _EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
 """What the seconds of the extended time can say."""
@@ -43,6 +45,10 @@ class Entry:
 
     path: str
     node: Node
+
+
+_Group: TypeAlias = list[tuple[Entry, bytes | AsyncGenerator[bytes, None]]]
+"""Entries with their contents: bytes that are there, or one that comes."""
 
 
 async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[Entry, None]:
@@ -93,9 +99,9 @@ class Archives:
 
         loop = asyncio.get_running_loop()
         bridge = _Bridge(loop)
-        async with aclosing(self._read(space, entries)) as members:
+        async with aclosing(self._read(space, entries)) as groups:
             chunks = stream_zip(
-                _members(bridge, members),
+                _members(bridge, groups),
                 chunk_size=_CHUNK,
                 # What people keep is mostly compressed already; a deflated stream without compression costs no time.
                 get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
@@ -113,60 +119,75 @@ class Archives:
                 if pending is not None:
                     await asyncio.gather(pending, return_exceptions=True)
 
-    async def _read(
-        self, space: SpaceId, entries: AsyncGenerator[Entry, None]
-    ) -> AsyncGenerator[tuple[Entry, AsyncGenerator[bytes, None]], None]:
-        """Entries with their contents, of which the next small ones are read ahead."""
-        ready: deque[tuple[Entry, asyncio.Task[bytes] | None]] = deque()
-        try:
-            async with aclosing(entries):
-                more = True
-                while more or ready:
-                    while more and len(ready) < _AHEAD:
-                        entry = await anext(entries, None)
-                        if entry is None:
-                            more = False
-                            break
-                        small = _size(entry.node) <= _SMALL
-                        task = asyncio.create_task(self._whole(space, entry.node)) if small else None
-                        ready.append((entry, task))
-                        if task is None:
-                            break
-                    if not ready:
-                        return
-                    entry, task = ready.popleft()
-                    async with aclosing(self._content(space, entry.node, task)) as content:
-                        yield entry, content
-        finally:
-            for _, task in ready:
-                if task is not None:
-                    task.cancel()
-            await asyncio.gather(*(task for _, task in ready if task is not None), return_exceptions=True)
+    async def _read(self, space: SpaceId, entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[_Group, None]:
+        """Entries with their contents, of which the next group is read ahead."""
+        async with aclosing(entries), aclosing(_groups(entries)) as groups:
+            ahead = asyncio.create_task(self._next(space, groups))
+            try:
+                while (group := await ahead) is not None:
+                    if isinstance(group, Entry):
+                        async with aclosing(self._stream(space, group.node)) as content:
+                            yield [(group, content)]
+                        ahead = asyncio.create_task(self._next(space, groups))
+                    else:
+                        ahead = asyncio.create_task(self._next(space, groups))
+                        yield group
+            finally:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _content(
-        self, space: SpaceId, node: Node, begun: asyncio.Task[bytes] | None
-    ) -> AsyncGenerator[bytes, None]:
-        if begun is not None:
-            if data := await begun:
-                yield data
-            return
+    async def _next(self, space: SpaceId, groups: AsyncGenerator[list[Entry], None]) -> _Group | Entry | None:
+        """Small entries with their contents, or a large file; None at the end."""
+        group = await anext(groups, None)
+        if group is None:
+            return None
+        if _size(group[0].node) > _SMALL:
+            return group[0]
+        contents = [content for entry in group if (content := _file_content(entry.node)) is not None]
+        manifests = [await self._contents.manifest(space, content) for content in contents]
+        read = iter(await self._contents.read_together(space, manifests))
+        return [(entry, next(read) if _file_content(entry.node) else _target(entry.node)) for entry in group]
+
+    async def _stream(self, space: SpaceId, node: Node) -> AsyncGenerator[bytes, None]:
         assert node.content is not None
         manifest = await self._contents.manifest(space, node.content)
         async with aclosing(self._contents.stream(space, manifest, 0, node.content.size)) as parts:
             async for part in parts:
                 yield bytes(part)
 
-    async def _whole(self, space: SpaceId, node: Node) -> bytes:
-        if node.content is None:
-            return b""
-        if node.kind is NodeKind.SYMLINK:
-            return node.content.target.encode()
-        async with aclosing(self._content(space, node, None)) as parts:
-            return b"".join([part async for part in parts])
+
+async def _groups(entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[list[Entry], None]:
+    """Small entries that are read together, and each large file by itself."""
+    group: list[Entry] = []
+    size, most = 0, _FIRST_GROUP
+    async for entry in entries:
+        if _size(entry.node) > _SMALL:
+            if group:
+                yield group
+            yield [entry]
+            group, size = [], 0
+            continue
+        group.append(entry)
+        size += _size(entry.node)
+        if len(group) >= most or size >= _GROUP_BYTES:
+            yield group
+            group, size, most = [], 0, min(2 * most, _GROUP)
+    if group:
+        yield group
+
+
+def _file_content(node: Node) -> Content | None:
+    return node.content if node.kind is NodeKind.FILE else None
+
+
+def _target(node: Node) -> bytes:
+    """What an archive holds of a link; nothing of a directory."""
+    return node.content.target.encode() if node.content is not None else b""
 
 
 def _size(node: Node) -> int:
-    return node.content.size if node.content is not None and node.kind is NodeKind.FILE else 0
+    content = _file_content(node)
+    return content.size if content is not None else 0
 
 
 class CutShort(Exception):
@@ -208,16 +229,16 @@ class _Bridge:
             self._waiting.cancel()
 
 
-def _members(
-    bridge: _Bridge, members: AsyncGenerator[tuple[Entry, AsyncGenerator[bytes, None]], None]
-) -> Iterator[Any]:
+def _members(bridge: _Bridge, groups: AsyncGenerator[_Group, None]) -> Iterator[Any]:
     """Entries as stream_zip wants them."""
     from stream_zip import ZIP_AUTO  # noqa: PLC0415 # as above
 
-    for entry, content in bridge.iterate(members):
-        node = entry.node
-        path = f"{entry.path}/" if node.kind is NodeKind.DIRECTORY else entry.path
-        yield path, _modified(node), _mode(node), ZIP_AUTO(_size(node), level=0), bridge.iterate(content)
+    for group in bridge.iterate(groups):
+        for entry, content in group:
+            node = entry.node
+            path = f"{entry.path}/" if node.kind is NodeKind.DIRECTORY else entry.path
+            chunks = (content,) if isinstance(content, bytes) else bridge.iterate(content)
+            yield path, _modified(node), _mode(node), ZIP_AUTO(_size(node), level=0), chunks
 
 
 def _modified(node: Node) -> datetime:

@@ -12,7 +12,7 @@ from core.blocks import KIB, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from core.tree import Content
-from gateway.plan import Fetch, plan
+from gateway.plan import Fetch, gather, plan
 from gateway.ports import ObjectSource, ObjectUnreadable
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import manifest_from_wire
@@ -129,6 +129,32 @@ class Contents:
                 task.cancel()
                 self._budget.give(fetch.length)
             await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+    async def read_together(self, space: SpaceId, manifests: Sequence[Manifest]) -> list[bytes]:
+        """All bytes of several contents, which the caller has room for. What lies together is fetched together."""
+        found: dict[tuple[Digest, int, int], bytes] = {}
+        limit = asyncio.Semaphore(_AHEAD)
+
+        async def read(fetch: Fetch) -> None:
+            async with limit:
+                await self._budget.take(fetch.length)
+                try:
+                    data = b"".join(await self._fetch(space, fetch))
+                finally:
+                    self._budget.give(fetch.length)
+            for piece in fetch.pieces:
+                if piece.digest is not None:
+                    place = (fetch.object, fetch.offset + piece.at, piece.length)
+                    found[place] = data[piece.at : piece.at + piece.length]
+
+        reading = [asyncio.create_task(read(fetch)) for fetch in gather(ref for one in manifests for ref in one.refs())]
+        try:
+            await asyncio.gather(*reading)
+        finally:
+            for task in reading:
+                task.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+        return [b"".join(found[ref.object, ref.offset, ref.length] for ref in one.refs()) for one in manifests]
 
     async def _fetch(self, space: SpaceId, fetch: Fetch) -> Sequence[memoryview]:
         parts = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)

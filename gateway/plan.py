@@ -5,14 +5,16 @@ Neighbouring blocks of one object are fetched together. A block that is wanted o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from core.blocks import MIB, BlockRef, Digest, Manifest
+from core.blocks import KIB, MIB, BlockRef, Digest, Manifest
 
 MAX_FETCH: Final = 4 * MIB
 """What is fetched together; only a single block can be larger."""
+MAX_GAP: Final = 64 * KIB
+"""So much that nobody wants is fetched along rather than asking once more: it comes faster than an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,40 @@ def plan(manifest: Manifest, start: int, stop: int) -> Iterator[Fetch]:
         whole.append(is_whole)
     if gathered:
         yield _fetch(gathered, whole)
+
+
+def gather(refs: Iterable[BlockRef]) -> list[Fetch]:
+    """What holds all these whole blocks, whatever their order, in few fetches. What lies between two has no digest."""
+    fetches: list[Fetch] = []
+    gathered: list[BlockRef] = []
+    for ref in sorted(set(refs), key=lambda ref: (ref.object, ref.offset, ref.length)):
+        if gathered and not (
+            ref.object == gathered[0].object
+            and 0 <= ref.offset - _end(gathered[-1]) <= MAX_GAP
+            and _end(ref) - gathered[0].offset <= MAX_FETCH
+        ):
+            fetches.append(_with_gaps(gathered))
+            gathered = []
+        gathered.append(ref)
+    if gathered:
+        fetches.append(_with_gaps(gathered))
+    return fetches
+
+
+def _with_gaps(gathered: list[BlockRef]) -> Fetch:
+    first = gathered[0]
+    pieces: list[Piece] = []
+    end = first.offset
+    for ref in gathered:
+        if ref.offset > end:
+            pieces.append(Piece(end - first.offset, ref.offset - end, None))
+        pieces.append(Piece(ref.offset - first.offset, ref.length, ref.digest))
+        end = _end(ref)
+    return Fetch(first.object, first.offset, end - first.offset, tuple(pieces))
+
+
+def _end(ref: BlockRef) -> int:
+    return ref.offset + ref.length
 
 
 def _wanted(manifest: Manifest, start: int, stop: int) -> Iterator[tuple[BlockRef, bool]]:

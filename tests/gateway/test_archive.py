@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import io
+import random
 import stat
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from core.blocks import Digest
+from core.blocks import MIB, Digest, Manifest
 from core.identifiers import ROOT, NodeId, new_request_id
 from core.tree import Content, Node, NodeKind
 from gateway.archive import Archives, CutShort, walk
@@ -128,6 +129,92 @@ async def test_many_small_files_are_read_ahead_and_in_order():
     assert made.namelist() == [f"{index:03}" for index in range(100)]
     assert made.read("042") == b"content 42"
     assert 2 < tree.objects.most <= 8
+
+
+class Counted(InMemoryObjectSource):
+    """Knows what was read of it, and how much of that at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[int] = []
+        self.held = self.most_held = 0
+
+    async def read(self, space, digest, *, offset, length):
+        self.reads.append(length)
+        self.held += length
+        self.most_held = max(self.most_held, self.held)
+        await asyncio.sleep(0)
+        self.held -= length
+        return await super().read(space, digest, offset=offset, length=length)
+
+
+def packed(tree: Tree, parent: NodeId, count: int, size: int, *, order: list[int] | None = None) -> dict[str, bytes]:
+    """Files whose blocks lie in packs of 1,000, one after the other in this order of their names."""
+    files = {f"{index:05}": random.Random(index).randbytes(size) for index in range(count)}
+    names = sorted(files)
+    uploaded = [names[index] for index in order] if order else names
+    nodes = {}
+    for at in range(0, count, 1000):
+        together = uploaded[at : at + 1000]
+        manifest = stored(tree.objects, [files[name] for name in together], packed=True)
+        for name, ref in zip(together, manifest.refs(), strict=True):
+            content = Content(ref.digest, size, MTIME * 10**9, manifest=Manifest.of([ref]))
+            nodes[name] = Node(NodeId(new_request_id()), parent, name, NodeKind.FILE, content=content)
+    tree.children[parent] += [nodes[name] for name in names]
+    return files
+
+
+async def test_packs_are_read_once_and_not_a_file_at_a_time():
+    tree, budget = Tree(Counted()), Budget(PLENTY)
+    files = packed(tree, tree.folder("many"), 12_000, 300)
+    made = await archive(tree, budget=budget)
+    assert made.namelist() == ["many/", *(f"many/{name}" for name in sorted(files))]
+    assert all(made.read(f"many/{name}") == data for name, data in files.items())
+    assert len(tree.objects.reads) <= 40
+    assert sum(tree.objects.reads) == 12_000 * 300
+    assert budget.free == PLENTY
+
+
+async def test_packs_that_were_filled_in_another_order_are_read_in_few_pieces():
+    """Two readers fill a pack by turns, and some files are not in the archive any more."""
+    tree = Tree(Counted())
+    order = list(range(4_000))
+    for at in range(0, 4_000, 8):
+        random.Random(at).shuffle(order_of_eight := order[at : at + 8])
+        order[at : at + 8] = order_of_eight
+    files = packed(tree, ROOT, 4_000, 500, order=order)
+    del tree.children[ROOT][1::7]
+    made = await archive(tree)
+    assert len(made.namelist()) == len(tree.children[ROOT])
+    assert all(made.read(name) == files[name] for name in made.namelist())
+    assert len(tree.objects.reads) <= 60
+    assert sum(tree.objects.reads) <= 1.3 * 4_000 * 500
+
+
+async def test_what_is_read_together_is_bounded():
+    tree = Tree(Counted())
+    packed(tree, ROOT, 3_000, 4_000)
+    await archive(tree)
+    assert max(tree.objects.reads) <= 1.2 * MIB
+    assert tree.objects.most_held <= 3 * MIB
+
+
+async def test_a_block_in_a_pack_that_holds_other_bytes_breaks_the_archive_off():
+    tree = Tree()
+    packed(tree, ROOT, 20, 100)
+    ((name, data),) = [item for item in tree.objects.objects.items() if len(item[1]) == 2_000]
+    tree.objects.objects[name] = data[:1_234] + b"?" + data[1_235:]
+    with pytest.raises(ObjectUnreadable, match="holds other bytes"):
+        await archive(tree)
+
+
+async def test_the_same_content_many_times_is_read_once_in_a_group():
+    tree = Tree(Counted())
+    for index in range(500):
+        tree.file(f"{index:03}", b"the same")
+    made = await archive(tree)
+    assert {made.read(name) for name in made.namelist()} == {b"the same"}
+    assert len(tree.objects.reads) <= 8
 
 
 async def test_names_that_windows_would_take_for_paths():
