@@ -24,7 +24,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-web test-lb test-compose release fuzz soak soak-kill soak-power mutants check bench bench-load format proto vectors deploy
+.PHONY: help setup demo up test test-web test-lb test-compose release fuzz soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,8 +67,8 @@ soak: setup ## the sync engine through N random histories (1,000) from SEED on; 
 soak-kill: setup ## kill -9 of real syncs over the running system, a hundred times
 	SYNCLINE_TEST_KILLS=100 $(BIN)/pytest --timeout 3600 tests/e2e/test_kill.py $(ARGS)
 
-soak-power: N = 200
-soak-power: setup ## kill -9 of everything at once, N times, at any moment of a running load, a start or a stop
+soak-power soak-drain: N = 200
+soak-power soak-drain: setup ## kill -9 of everything at once, N times, at any moment of a running load, a start or a stop
 	SYNCLINE_TEST_CUTS=$(N) $(if $(SEED),SYNCLINE_TEST_SEED=$(SEED)) $(BIN)/pytest -s --timeout 36000 tests/power $(ARGS)
 
 mutants: setup ## break the sync engine in known ways: its tests must notice

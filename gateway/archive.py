@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias, TypeVar
 
+from anyio import CancelScope
+
 from core.blocks import KIB, MIB
 from core.identifiers import SpaceId
 from core.tree import Content, Node, NodeKind
 from gateway.content import Contents
+from gateway.waiting import LoopStopped, outcome
 
 T = TypeVar("T")
 
@@ -99,25 +102,29 @@ class Archives:
 
         loop = asyncio.get_running_loop()
         bridge = _Bridge(loop)
-        async with aclosing(self._read(space, entries)) as groups:
-            chunks = stream_zip(
-                _members(bridge, groups),
-                chunk_size=_CHUNK,
-                # What people keep is mostly compressed already; a deflated stream without compression costs no time.
-                get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
-            )
-            pending = None
-            try:
-                while True:
-                    pending = loop.run_in_executor(self._threads, next, iter(chunks), None)
-                    chunk = await asyncio.shield(pending)
-                    if chunk is None:
-                        return
-                    yield chunk
-            finally:
+        groups = self._read(space, entries)
+        chunks = stream_zip(
+            _members(bridge, groups),
+            chunk_size=_CHUNK,
+            # What people keep is mostly compressed already; a deflated stream without compression costs no time.
+            get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
+        )
+        pending = None
+        try:
+            while True:
+                pending = loop.run_in_executor(self._threads, next, iter(chunks), None)
+                chunk = await asyncio.shield(pending)
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            # Starlette cancels whoever's client is gone, again at each await that is not shielded.
+            with CancelScope(shield=True):
                 bridge.stop()
                 if pending is not None:
                     await asyncio.gather(pending, return_exceptions=True)
+                await bridge.idle()
+                await groups.aclose()
 
     async def _read(self, space: SpaceId, entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[_Group, None]:
         """Entries with their contents, of which the next group is read ahead."""
@@ -200,6 +207,7 @@ class _Bridge:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._waiting: Future[object] | None = None
+        self._working: set[asyncio.Task[Any]] = set()
         self._stopped = False
 
     def iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
@@ -209,13 +217,17 @@ class _Bridge:
         end = object()
 
         async def following() -> T | object:
+            task = asyncio.current_task()
+            assert task is not None
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
             return await anext(source, end)
 
         while not self._stopped:
             self._waiting = asyncio.run_coroutine_threadsafe(following(), self._loop)
             try:
-                item = self._waiting.result()
-            except CancelledError:
+                item = outcome(self._waiting, self._loop)
+            except (CancelledError, LoopStopped):
                 raise CutShort from None
             if item is end:
                 return
@@ -227,6 +239,11 @@ class _Bridge:
         self._stopped = True
         if self._waiting is not None:
             self._waiting.cancel()
+
+    async def idle(self) -> None:
+        """Return when nothing is read any more."""
+        if self._working:
+            await asyncio.wait(self._working)
 
 
 def _members(bridge: _Bridge, groups: AsyncGenerator[_Group, None]) -> Iterator[Any]:

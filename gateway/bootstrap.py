@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -74,7 +75,9 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
 async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gateway]:
     """The application."""
     async with AsyncExitStack() as opened:
-        threads = opened.enter_context(ThreadPoolExecutor(_ARCHIVE_THREADS, "archive"))
+        threads = ThreadPoolExecutor(_ARCHIVE_THREADS, "archive")
+        # In a thread: those that are still at work wait for the event loop, which must not wait for them.
+        opened.push_async_callback(asyncio.to_thread, threads.shutdown)
         auth, metadata, notify = [
             await opened.enter_async_context(aio_channel(target, idempotent=IDEMPOTENT, tls=settings.peer_tls))
             for target in (settings.auth_target, settings.metadata_target, settings.notify_target)

@@ -25,6 +25,8 @@ _KEEP_ALIVE_SECONDS: Final = 75
 _UNSENT_MS: Final = 60_000
 """A client that takes nothing for so long is gone."""
 _BACKLOG: Final = 1024
+_CANCELLED_SECONDS: Final = 5.0
+"""For requests that were given up to put away what they had taken."""
 
 log = structlog.get_logger()
 
@@ -108,6 +110,8 @@ async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
         gateway.drain.begin()
         server.should_exit = True
         await serving
+        if given_up := server.server_state.tasks:  # cancelled, and not yet done with what that means for them
+            await asyncio.wait(given_up, timeout=_CANCELLED_SECONDS)
 
 
 class _Server(uvicorn.Server):

@@ -59,7 +59,10 @@ class Supervisor:
     """Starts children, restarts the ones that end, and stops all of them, last first."""
 
     def __init__(self, output: Output, *, first_delay: float = 0.5, longest_delay: float = 30.0) -> None:
-        """A child that ended is started again after `first_delay` seconds, then twice that, up to `longest_delay`."""
+        """A child that ended is started again after `first_delay` seconds.
+
+        Twice that the next time, up to `longest_delay`, if it failed; a child that ended with 0 was told to.
+        """
         self._output = output
         self._first_delay = first_delay
         self._longest_delay = longest_delay
@@ -154,7 +157,7 @@ class Supervisor:
                 self._failure = StackError(f"{child.name} {_ended(status)}")
                 self._failed.set()
                 return
-            if time.monotonic() - running.started > _SETTLED_SECONDS:
+            if status == 0 or time.monotonic() - running.started > _SETTLED_SECONDS:
                 delay = self._first_delay
             self._output.say(f"{child.name} {_ended(status)}; starting it again in {delay:g} s")
             _kill_group(running.process)

@@ -6,25 +6,14 @@ Both ways a worker waits until the other side has taken or given what there is: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from starlette.types import Receive, Send
 
-T = TypeVar("T")
+from gateway.waiting import wait
 
 SILENCE_SECONDS: Final = 60.0
 """A client that gives or takes nothing for so long is gone."""
-
-
-LONGEST_SECONDS: Final = 300.0
-"""Longer than anything that a worker waits for, each of which has an end of its own. When the process ends the event
-loop may be gone before it answers: then no thread must wait for it."""
-
-
-def wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """What `work` gives, which runs on the event loop. For a worker's thread."""
-    return asyncio.run_coroutine_threadsafe(work, loop).result(LONGEST_SECONDS)
 
 
 class ClientGone(Exception):

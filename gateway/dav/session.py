@@ -15,11 +15,11 @@ from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Mutation, Node, NodeKind, Result, Verdict
 from gateway.api.caller import Caller
 from gateway.changes import commit, refusal
-from gateway.dav.bodies import wait
 from gateway.dav.ports import NOTHING, Record, Records
 from gateway.dav.refusals import Refused, of_error
 from gateway.services import Services, ask, known_node
 from gateway.trees import copy_below, pages_of
+from gateway.waiting import wait
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import result_from_wire

@@ -30,9 +30,9 @@ from core.chunk import Block, Chunker, ReadInto, digest_of
 from core.errors import Kind, SynclineError
 from core.identifiers import SpaceId
 from gateway.api.caller import Caller
-from gateway.dav.bodies import LONGEST_SECONDS, wait
 from gateway.ports import ObjectSink, WriteCredentials
 from gateway.services import Services, ask
+from gateway.waiting import outcome, wait
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import manifest_to_wire
@@ -173,7 +173,7 @@ def upload(
 
     def start(size: int) -> None:
         while under_way and sum(taken for taken, _ in under_way) + size > _STORING:
-            under_way.popleft()[1].result(LONGEST_SECONDS)
+            outcome(under_way.popleft()[1], loop)
         under_way.append((size, asyncio.run_coroutine_threadsafe(storage.store(tuple(group)), loop)))
         group.clear()
 
@@ -193,7 +193,7 @@ def upload(
         if group:
             start(gathered)
         while under_way:
-            under_way.popleft()[1].result(LONGEST_SECONDS)
+            outcome(under_way.popleft()[1], loop)
     finally:
         for _, storing in under_way:
             storing.cancel()

@@ -413,3 +413,24 @@ async def test_when_the_process_stops_it_is_not_ready_first_and_requests_in_flig
     await process
     with pytest.raises(OSError, match="refused"):
         await world.ask("/healthz")
+
+
+@pytest.mark.timeout(60)
+async def test_a_process_ends_although_an_archive_is_still_being_made():
+    """Its thread waits for the event loop, which must not wait for the thread."""
+
+    class Stuck(InMemoryObjectSource):
+        asked = asyncio.Event()
+
+        async def read(self, space, digest, *, offset, length):
+            self.asked.set()
+            await asyncio.Event().wait()
+
+    world = World(objects=Stuck())
+    world.file("", [b"x" * 300_000])
+    async with gateway(world, grace_seconds=0.1):
+        request = f"/v1/spaces/{SPACE}/archive?node={'0' * 31}1"
+        asking = asyncio.create_task(world.ask(request, authorization=f"Bearer {TOKEN}"))
+        await Stuck.asked.wait()
+    with pytest.raises((OSError, http.client.HTTPException)):
+        await asking

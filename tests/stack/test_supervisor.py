@@ -79,6 +79,20 @@ async def test_a_child_that_ends_is_started_again(programs: Programs, output: Ou
         assert any("starting it again in 0.02 s" in line for line in output.last_lines("stack"))
 
 
+async def test_a_child_that_was_told_to_end_is_not_kept_waiting(programs: Programs, output: Output) -> None:
+    leaving = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); ready(); time.sleep(60)"
+    async with Supervisor(output, first_delay=0.01) as supervisor:
+        await supervisor.start(programs.child("one", leaving), within=DEADLINE)
+        for _ in range(3):
+            first = supervisor.pids["one"]
+            (programs.directory / "one").unlink()
+            os.kill(first, signal.SIGTERM)
+            await eventually(lambda first=first: supervisor.pids["one"] != first)  # type: ignore[misc]
+            await eventually((programs.directory / "one").exists)
+        told = [line for line in output.last_lines("stack") if "starting it again" in line]
+        assert told == ["one ended with status 0; starting it again in 0.01 s"] * 3
+
+
 async def test_a_child_that_says_that_it_is_hopeless_is_a_failure(programs: Programs, output: Output) -> None:
     said_at_sigterm = "signal.signal(signal.SIGTERM, lambda *_: exit(3)); ready(); time.sleep(60)"
     async with Supervisor(output) as supervisor:
