@@ -67,9 +67,13 @@ soak: setup ## the sync engine through N random histories (1,000) from SEED on; 
 soak-kill: setup ## kill -9 of real syncs over the running system, a hundred times
 	SYNCLINE_TEST_KILLS=100 $(BIN)/pytest --timeout 3600 tests/e2e/test_kill.py $(ARGS)
 
-soak-power soak-drain: N = 200
-soak-power soak-drain: setup ## kill -9 of everything at once, N times, at any moment of a running load, a start or a stop
+soak-power: N = 200
+soak-power: setup ## kill -9 of everything at once, N times, at any moment of a running load, a start or a stop
 	SYNCLINE_TEST_CUTS=$(N) $(if $(SEED),SYNCLINE_TEST_SEED=$(SEED)) $(BIN)/pytest -s --timeout 36000 tests/power $(ARGS)
+
+soak-drain: N = 300
+soak-drain: setup ## N SIGTERMs while commands and requests are under way: none that ends well may have missed anything
+	SYNCLINE_TEST_DRAINS=$(N) $(BIN)/pytest -s --timeout 7200 tests/lb/test_drain.py $(ARGS)
 
 mutants: setup ## break the sync engine in known ways: its tests must notice
 	$(BIN)/python -m tests.mutants $(ARGS)

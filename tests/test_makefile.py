@@ -34,6 +34,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "test-compose": ".ci/compose",
     "soak-kill": "tests/e2e/test_kill.py",
     "soak-power": "tests/power",
+    "soak-drain": "tests/lb/test_drain.py",
     "release": ".ci/run",
     "check": ".ci/run",
     "format": ".ci/run",
