@@ -31,7 +31,7 @@ from typing import IO, Any, Final, Protocol
 
 from stack.directory import RESTORING, data_directory
 from stack.errors import DataDirectoryInUse, StackError
-from stack.storage import DATABASE, bodies_of, sync_directory
+from stack.storage import DATABASE, bodies_of, sync, sync_directory
 from stack.wal import unreadable_transactions
 
 FORMAT: Final = 1
@@ -101,7 +101,7 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: Progress) -> Summar
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE), "wb") as file:
             summary = _written(directory, file, to.parent, progress)
             file.flush()
-            os.fsync(file.fileno())
+            sync(file.fileno())
         draft.rename(to)
         sync_directory(to.parent)
     return summary
@@ -302,7 +302,7 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
             sha256.update(chunk)
             file.write(chunk)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     return sha256.hexdigest()
 
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from stack.emulator import Credentials
 from stack.errors import DataDirectoryInUse, StackError
+from stack.storage import sync, sync_directory
 
 RESTORING: Final = "restoring"
 """A file that is there while a backup is being restored into the directory."""
@@ -45,6 +46,7 @@ class DataDirectory:
         self.credentials_file = path / "secrets" / "aws-credentials"
         self.credentials_file.parent.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
         self.aws.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
+        sync_directory(path)
         _generated(self.signing_key_file, _new_signing_key)
 
     def service_secret(self) -> str:
@@ -93,8 +95,9 @@ def _generated(path: Path, generate: Callable[[], str]) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
         file.flush()
-        os.fsync(file.fileno())
+        sync(file.fileno())
     draft.replace(path)
+    sync_directory(path.parent)
     return text
 
 

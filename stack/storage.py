@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import secrets
 import shutil
 import sqlite3
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -272,6 +274,7 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
         database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")  # the log is on disk before a transaction counts
+        database.execute("PRAGMA fullfsync = ON")  # on macOS, where it would else be in the disk's cache only
         database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         database.execute(f"PRAGMA journal_size_limit = {2 * _CHECKPOINT_PAGES * _PAGE_BYTES}")
         # Begun anew: the next transaction would be written over a torn one, whose end would look like damage.
@@ -295,11 +298,20 @@ def _write(path: Path, body: bytes) -> Path:
         left = memoryview(body)
         while left:
             left = left[file.write(left) :]
-        os.fsync(descriptor)
+        sync(descriptor)
     return path
 
 
+def sync(descriptor: int) -> None:
+    """Have a file on disk; on macOS `fsync` alone would leave it in the disk's cache."""
+    if sys.platform == "darwin":
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
 def sync_directory(path: Path) -> None:
+    """Have the names in a directory on disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -4,7 +4,10 @@ import asyncio
 import io
 import json
 import os
+import signal
 import stat
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -203,3 +206,26 @@ def test_nothing_is_written_over(directory: Path, tmp_path: Path) -> None:
         restore(tmp_path / "backup.tar", directory, Silent())
     with pytest.raises(BackupFailed, match="holds no system"):
         back_up(tmp_path, tmp_path / "other.tar", Silent())
+
+
+def test_ctrl_c_ends_the_command_and_leaves_nothing(directory: Path) -> None:
+    """Its output is a pipe that nobody reads, so that it is amid the archive when it is interrupted."""
+    before = files(directory)
+    command = [sys.executable, "-m", "clients.cli", "backup", str(directory), "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(100)
+        assert list((directory / "aws" / "tmp").glob(".syncline-backup-*"))
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert (process.returncode, said) == (130, b"interrupted; nothing is left of it\n")
+    assert files(directory) == before
+
+
+def test_the_command_says_in_a_line_what_is_wrong(directory: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "clients.cli", "backup", str(directory / "logs"), str(tmp_path / "backup.tar")]
+    (directory / "logs").mkdir(exist_ok=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: ")
+    assert "holds no system" in done.stderr
