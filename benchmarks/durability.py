@@ -6,6 +6,7 @@ files go to the durable one, every process of it is killed, and it is started ag
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -56,9 +57,10 @@ def compare(scratch: Path) -> None:
                 device.create_space("files")
                 time.sleep(SETTLE_SECONDS)
                 process = psutil.Process(stack.pids["aws"])
-                before = sum(process.cpu_times()[:2])
+                items, before = asyncio.run(_items(stack)), sum(process.cpu_times()[:2])
                 seconds[name].append(device.sync("files").seconds)
-                _idle(process)  # the projection goes on in the background
+                while asyncio.run(_items(stack)) < items + FILES:  # it is projected in the background
+                    time.sleep(1.0)
                 emulator[name].append(sum(process.cpu_times()[:2]) - before)
                 shutil.rmtree(source / ".syncline")
     table = Table("median s", "best s", "CPU s of the embedded AWS")
@@ -102,13 +104,11 @@ def after_a_kill(scratch: Path) -> None:
     table.print(f"After kill -9 of everything, with {MANY_FILES:,} files; the embedded AWS {log[0]}")
 
 
-def _idle(process: psutil.Process) -> None:
-    """Return when a process has had next to nothing to do for two seconds."""
-    quiet, before = 0, sum(process.cpu_times()[:2])
-    while quiet < 4:
-        time.sleep(0.5)
-        now = sum(process.cpu_times()[:2])
-        quiet, before = (quiet + 1 if now - before < 0.05 else 0), now
+async def _items(stack: Stack) -> int:
+    async with stack.aws.client("dynamodb") as dynamodb:
+        described = await dynamodb.describe_table(TableName=stack.resources.metadata_table_name)
+    count: int = described["Table"]["ItemCount"]
+    return count
 
 
 def _up(data: Path) -> subprocess.Popen[str]:
