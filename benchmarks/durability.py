@@ -7,7 +7,6 @@ files go to the durable one, every process of it is killed, and it is started ag
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import signal
 import statistics
@@ -25,8 +24,7 @@ from benchmarks.report import Table
 from stack.running import running_stack
 from stack.up import Stack
 
-FILES = int(os.environ.get("SYNCLINE_BENCH_FILES", "10000"))
-MANY_FILES = 10 * FILES
+FILES, MANY_FILES = 10_000, 100_000
 MANY_BYTES = 64
 ROUNDS = 3
 SETTLE_SECONDS = 3.0
@@ -35,14 +33,14 @@ SETTLE_SECONDS = 3.0
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
-        compare(scratch)
-        after_a_kill(scratch)
+        compare(scratch, files=FILES, rounds=ROUNDS)
+        after_a_kill(scratch, files=MANY_FILES)
 
 
-def compare(scratch: Path) -> None:
+def compare(scratch: Path, *, files: int, rounds: int) -> None:
     """Rounds in turns, so that what else the machine does falls on both."""
     source = scratch / "source"
-    small_files(source, FILES)
+    small_files(source, files)
     with ExitStack() as opened:
         systems: dict[str, Stack] = {
             "in memory": opened.enter_context(running_stack(durable=False)),
@@ -50,7 +48,7 @@ def compare(scratch: Path) -> None:
         }
         seconds: dict[str, list[float]] = {name: [] for name in systems}
         emulator: dict[str, list[float]] = {name: [] for name in systems}
-        for number in range(ROUNDS):
+        for number in range(rounds):
             for name, stack in systems.items():
                 device = Device(scratch / f"home {name} {number}", source)
                 device.sign("signup", stack.endpoint, f"bench-{number}@example.com")
@@ -59,7 +57,7 @@ def compare(scratch: Path) -> None:
                 process = psutil.Process(stack.pids["aws"])
                 items, before = asyncio.run(_items(stack)), sum(process.cpu_times()[:2])
                 seconds[name].append(device.sync("files").seconds)
-                while asyncio.run(_items(stack)) < items + FILES:  # it is projected in the background
+                while asyncio.run(_items(stack)) < items + files:  # it is projected in the background
                     time.sleep(1.0)
                 emulator[name].append(sum(process.cpu_times()[:2]) - before)
                 shutil.rmtree(source / ".syncline")
@@ -77,12 +75,13 @@ def compare(scratch: Path) -> None:
         f"{min(seconds['durable']) / min(seconds['in memory']):.2f}",
         f"{statistics.median(emulator['durable']) / statistics.median(emulator['in memory']):.2f}",
     )
-    table.print(f"{FILES:,} x 4 KiB up, to a durable system and to one that is not")
+    table.print(f"{files:,} x 4 KiB up, to a durable system and to one that is not")
 
 
-def after_a_kill(scratch: Path) -> None:
+def after_a_kill(scratch: Path, *, files: int) -> None:
+    """How long it takes from the start to serving, with so many files."""
     source, data = scratch / "many", scratch / "killed"
-    small_files(source, MANY_FILES, MANY_BYTES)
+    small_files(source, files, MANY_BYTES)
     with _up(data) as up:
         device = Device(scratch / "home", source)
         device.sign("signup", _endpoint(up), "bench@example.com")
@@ -101,7 +100,7 @@ def after_a_kill(scratch: Path) -> None:
     log = (data / "logs" / "aws.log").read_text().splitlines()
     table = Table("s")
     table.row("from start to serving", f"{seconds:.1f}")
-    table.print(f"After kill -9 of everything, with {MANY_FILES:,} files; the embedded AWS {log[0]}")
+    table.print(f"After kill -9 of everything, with {files:,} files; the embedded AWS {log[0]}")
 
 
 async def _items(stack: Stack) -> int:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import pytest
 from clients.sdk.account import Accounts, sign_in
 from clients.sdk.session import Session
 from clients.sdk.space import Space
+from core.errors import Unavailable
 from stack.up import _reserved
 from tests.power.load import PASSWORD, Place, prepare
 
@@ -171,6 +172,35 @@ class Auditor:
 def test_nothing_acknowledged_is_lost_when_the_power_is_cut(tmp_path: Path) -> None:
     with machine_on(tmp_path / "data") as machine:
         cut_again_and_again(machine, Place(tmp_path), random.Random(SEED))
+
+
+@pytest.mark.timeout(300)
+def test_the_rest_goes_on_when_the_embedded_aws_alone_is_killed(tmp_path: Path) -> None:
+    """Services keep their credentials, as those are not forgotten; clients wait for a moment."""
+    with machine_on(tmp_path / "data") as machine:
+        place = Place(tmp_path)
+        machine.start()
+        machine.serves()
+        prepare(machine.endpoint, place)
+        services = {process.pid for process in machine.processes() if "stack.embedded" not in process.cmdline()}
+        for _ in range(2):
+            machine.kill_embedded_aws()
+            with Session.open(place.owner) as session:
+                eventually(Accounts(session).create_space, "made after it was killed")
+        Auditor(machine, place).compare()
+        assert services <= {process.pid for process in machine.processes()}, "a service was restarted"
+
+
+def eventually(call: Callable[..., object], *arguments: object) -> None:
+    """Make a call until it is answered, as people do while something is away for a moment."""
+    deadline = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            call(*arguments)
+        except Unavailable:
+            assert time.monotonic() < deadline
+        else:
+            return
 
 
 def cut_again_and_again(machine: Machine, place: Place, rng: random.Random) -> None:
