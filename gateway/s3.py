@@ -22,8 +22,8 @@ from core.identifiers import SpaceId
 from gateway.http1 import Answer, BodyTooLarge, Origin
 from gateway.ports import ObjectUnreadable, UploadAddress, WriteCredentials
 from gateway.segments import Segments
-from gateway.sigv4 import GetSigner
 from runtime import aws
+from runtime.sigv4 import Signer
 
 _ATTEMPTS: Final = 3
 _GET_SILENCE_SECONDS: Final = 20
@@ -70,7 +70,7 @@ class S3ObjectSource:
         self._origin = origin
         self._credentials = credentials
         self._place = place
-        self._signer = GetSigner(place.url(""), region=place.region)
+        self._signer = Signer(place.url(""), region=place.region)
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
         """See ObjectSource."""
@@ -94,7 +94,7 @@ class S3ObjectSource:
 
         async def send() -> Answer:
             part = f"bytes={offset}-{offset + length - 1}"
-            headers = self._signer.headers(key, part=part, credentials=await self._credentials())
+            headers = self._signer.headers(key, {"range": part}, credentials=await self._credentials())
             return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE_SECONDS)
 
         try:

@@ -19,6 +19,7 @@ from clients.sdk.discovery import Storage
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.requests import Requests
 from clients.transfer.limit import Limit
+from clients.transfer.signed import Refused, ServerClock, SignedRequests
 from core.blocks import Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 from runtime import traces
@@ -85,10 +86,11 @@ class ObjectStore(Protocol):
 
 
 class _Stores(NamedTuple):
-    """The same storage with different patience."""
+    """The same storage with different patience; and `signed` by ourselves, once the system's clock was found wrong."""
 
     put: S3Store
     get: S3Store
+    signed: SignedRequests
 
 
 class S3Objects:
@@ -108,6 +110,7 @@ class S3Objects:
         self._lock = threading.Lock()
         self._opened: _Stores | None = None
         self._put_timeout = PUT_TIMEOUT
+        self._clock = ServerClock()
 
     def put(self, digest: Digest, data: bytes) -> None:
         def put(stores: _Stores, key: str) -> None:
@@ -118,7 +121,10 @@ class S3Objects:
                 # obstore sends the SHA-256 of what it is given; `bytes` cannot have changed since they were hashed.
                 with _span("PutObject") as span:
                     span.note(http__request__body__size=len(data))
-                    obstore.put(stores.put, key, data, mode="create", use_multipart=False)
+                    if not self._clock.is_corrected:
+                        obstore.put(stores.put, key, data, mode="create", use_multipart=False)
+                    elif not stores.signed.put(key, digest, data):
+                        return
             except exceptions.AlreadyExistsError as error:
                 if _answer(error)[0] == _CONFLICT:  # somebody is just putting it, and may fail: not there yet
                     raise
@@ -128,32 +134,36 @@ class S3Objects:
         self._retried(digest, put)
 
     def get(self, digest: Digest) -> memoryview:
-        def get(store: S3Store, key: str) -> memoryview:
-            answer = obstore.get(store, key)
+        def get(stores: _Stores, key: str) -> memoryview:
+            if self._clock.is_corrected:
+                return stores.signed.get(key, limit=self._limit)
+            answer = obstore.get(stores.get, key)
             return memoryview(answer.bytes()) if self._limit is None else _read(answer, self._limit)
 
         return self._received(digest, get)
 
     def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
-        def get_range(store: S3Store, key: str) -> memoryview:
+        def get_range(stores: _Stores, key: str) -> memoryview:
             try:
+                if self._clock.is_corrected:
+                    return stores.signed.get(key, span=(offset, offset + length), limit=self._limit)
                 if self._limit is not None:
-                    answer = obstore.get(store, key, options={"range": (offset, offset + length)})
+                    answer = obstore.get(stores.get, key, options={"range": (offset, offset + length)})
                     return _read(answer, self._limit)
-                return memoryview(obstore.get_range(store, key, start=offset, length=length))
-            except exceptions.GenericError as error:
+                return memoryview(obstore.get_range(stores.get, key, start=offset, length=length))
+            except (exceptions.GenericError, Refused) as error:
                 if _answer(error)[0] == _BEYOND_THE_END:
                     return memoryview(b"")
                 raise
 
         return self._received(digest, get_range)
 
-    def _received(self, digest: Digest, get: Callable[[S3Store, str], memoryview]) -> memoryview:
+    def _received(self, digest: Digest, get: Callable[[_Stores, str], memoryview]) -> memoryview:
         def counted(stores: _Stores, key: str) -> memoryview:
             self.requests.add(s3_get=1)
             try:
                 with _span("GetObject") as span:
-                    data = get(stores.get, key)
+                    data = get(stores, key)
                     span.note(http__response__body__size=len(data))
             except FileNotFoundError:
                 raise ObjectMissing(f"storage does not have object {digest.hex()}") from None
@@ -164,14 +174,18 @@ class S3Objects:
 
     def _retried(self, digest: Digest, request: Callable[[_Stores, str], T]) -> T:
         """The one place where requests to storage are repeated: obstore is told not to."""
-        renewed = False
+        renewed = corrected = False
         delay = _FIRST_DELAY
         for attempt in range(1, ATTEMPTS + 1):
             stores, prefix = self._stores()
             try:
                 return request(stores, prefix + digest.hex())
-            except (exceptions.BaseError, OSError) as error:
+            except (exceptions.BaseError, Refused, OSError) as error:
                 status, code = _answer(error)
+                if code in _CLOCK_CODES and not corrected:
+                    corrected = True
+                    if self._correct_clock(stores):
+                        continue
                 if code in _STALE_CREDENTIALS and not renewed:
                     renewed = True
                     self._renew(stores)
@@ -199,8 +213,23 @@ class S3Objects:
                 self._opened = _Stores(
                     put=_open(self._storage, self._provide, {"timeout": self._put_timeout}),
                     get=_open(self._storage, self._provide, {"timeout": get_timeout, "read_timeout": SILENCE_TIMEOUT}),
+                    signed=SignedRequests(
+                        _objects_url(self._storage),
+                        region=self._storage.region,
+                        provide=self._credentials.get,
+                        clock=self._clock,
+                        timeout=max(SILENCE_TIMEOUT, self._put_timeout).total_seconds(),
+                    ),
                 )
             return self._opened, prefix
+
+    def _correct_clock(self, stores: _Stores) -> bool:
+        """Sign by the time of S3 from now on; whether S3 says what it is."""
+        try:
+            stores.signed.correct_clock()
+        except OSError:
+            return False
+        return True
 
     def _renew(self, refused: _Stores) -> None:
         """A store keeps the credentials that it was given: drop it and them."""
@@ -283,6 +312,12 @@ def _endpoint(storage: Storage) -> str:
         return base
     scheme, _, host = base.partition("://")
     return f"{scheme}://{storage.bucket}.{host}"
+
+
+def _objects_url(storage: Storage) -> str:
+    """What the addresses of objects begin with."""
+    base = _endpoint(storage).rstrip("/")
+    return f"{base}/{storage.bucket}/" if storage.path_style else f"{base}/"
 
 
 _STATUS = re.compile(r"status code: (\d{3})")

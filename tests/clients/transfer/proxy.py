@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import http.client
 import socket
 import struct
@@ -9,9 +10,15 @@ import threading
 import time
 import urllib.parse
 from collections import deque
+from email.utils import formatdate
 from enum import Enum, auto
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from botocore.credentials import ReadOnlyCredentials
+
+from runtime.sigv4 import Signer
+from stack.emulator import REGION, Credentials
 
 
 class Fault(Enum):
@@ -49,6 +56,10 @@ class Proxy:
         self.faults: deque[Fault] = deque()
         self.always = Fault.NONE
         self.slowness = 0.5
+        self.ahead: float | None = None
+        """By how many seconds the clock of storage is ahead of the system's. If given, requests of other times are
+        refused; what lies behind has the system's clock, and gets them signed anew as `root`."""
+        self.root: Credentials | None = None
         self.requests: list[str] = []
         self._target = urllib.parse.urlsplit(endpoint).netloc
         self._lock = threading.Lock()
@@ -64,6 +75,9 @@ class Proxy:
                     self.close_connection = True
 
             def do_GET(self) -> None:
+                proxy.serve(self)
+
+            def do_HEAD(self) -> None:
                 proxy.serve(self)
 
             def do_PUT(self) -> None:
@@ -95,6 +109,11 @@ class Proxy:
             status, code = _ANSWERS[fault]
             self._answer(handler, status, f"<Error><Code>{code}</Code></Error>".encode(), {})
             return
+        if self.ahead is not None and not self._is_in_time(handler, self.ahead):
+            self._answer(handler, 403, b"<Error><Code>RequestTimeTooSkewed</Code></Error>", {"Date": self._date()})
+            return
+        if self.ahead:
+            self._sign_anew(handler, handler.headers["x-amz-content-sha256"])
         if fault is Fault.SLOW:
             time.sleep(self.slowness)
         if fault is Fault.RESET:
@@ -124,6 +143,30 @@ class Proxy:
             handler.close_connection = True
         self._answer(handler, answer.status, bytes(data), headers)
 
+    def _sign_anew(self, handler: BaseHTTPRequestHandler, body_sha256: str) -> None:
+        assert self.root is not None
+        root = ReadOnlyCredentials(self.root.access_key_id, self.root.secret_access_key, None)
+        headers = handler.headers
+        kept = {name: headers[name] for name in ("range", "if-none-match", "x-amz-checksum-sha256") if name in headers}
+        signed = Signer(f"http://{headers['host']}/", region=REGION).headers(
+            handler.path.lstrip("/"), kept, method=handler.command, body_sha256=body_sha256, credentials=root
+        )
+        del headers["x-amz-security-token"]
+        for name, value in signed.items():
+            del headers[name]
+            headers[name] = value
+
+    def _date(self) -> str:
+        return formatdate(time.time() + (self.ahead or 0.0), usegmt=True)
+
+    @staticmethod
+    def _is_in_time(handler: BaseHTTPRequestHandler, ahead: float) -> bool:
+        signed = handler.headers.get("x-amz-date")
+        if signed is None:
+            return False
+        moment = calendar.timegm(time.strptime(signed, "%Y%m%dT%H%M%SZ"))
+        return abs(moment - time.time() - ahead) <= 15 * 60
+
     def _answer(self, handler: BaseHTTPRequestHandler, status: int, data: bytes, headers: dict[str, str]) -> None:
         handler.send_response_only(status)
         sent = {name.lower() for name in headers}
@@ -133,7 +176,8 @@ class Proxy:
         if "content-length" not in sent:
             handler.send_header("content-length", str(len(data)))
         handler.end_headers()
-        handler.wfile.write(data)
+        if handler.command != "HEAD":
+            handler.wfile.write(data)
 
     def _reset(self, handler: BaseHTTPRequestHandler) -> None:
         # With nothing left to linger for, closing sends RST.

@@ -15,10 +15,11 @@ import pytest
 from clients.sdk.credentials import Access, S3Credentials
 from clients.sdk.discovery import Storage
 from clients.sdk.errors import UnexpectedAnswer
-from clients.sdk.requests import Counts
+from clients.sdk.requests import Counts, Requests
 from clients.transfer import objects
 from clients.transfer.download import Downloader
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
+from clients.transfer.limit import Limit
 from clients.transfer.objects import ATTEMPTS, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
 from clients.transfer.upload import Uploader
 from core.blocks import KIB, MIB, Digest
@@ -254,11 +255,47 @@ def test_storage_that_is_not_there_is_unavailable(bucket: Bucket) -> None:
         bucket.objects(endpoint="http://127.0.0.1:9").get(sha256(b"x"))
 
 
+@pytest.mark.parametrize("hours", [1, -1, 24 * 400])
+@pytest.mark.parametrize("limited", [False, True])
+def test_a_wrong_clock_is_corrected_by_what_storage_says(
+    bucket: Bucket, proxy: Proxy, hours: float, limited: bool
+) -> None:
+    proxy.ahead, proxy.root = hours * 3600, bucket.aws.root
+    held = HeldCredentials(lambda: bucket.credentials(Access.WRITE))
+    limit = Limit(1 << 30) if limited else None
+    store = S3Objects(bucket.storage(proxy.endpoint), held, Requests(), limit)  # type: ignore[arg-type]
+    data = noise(3 * MIB)
+    store.put(sha256(data), data)
+    store.put(sha256(data), data)
+    assert bytes(store.get(sha256(data))) == data
+    assert bytes(store.get_range(sha256(data), 1000, 5000)) == data[1000:6000]
+    assert bytes(store.get_range(sha256(data), len(data) + 10, 100)) == b""
+    with pytest.raises(ObjectMissing):
+        store.get(sha256(b"nothing"))
+    head = as_root(bucket, "head_object", sha256(data), ChecksumMode="ENABLED")
+    assert base64.b64decode(head["ChecksumSHA256"]) == sha256(data)
+    assert proxy.requests.count("HEAD") == 1, "it is asked for the time once"
+    # The clock is set right meanwhile.
+    proxy.ahead = 0.0
+    assert bytes(store.get(sha256(data))) == data
+    assert proxy.requests.count("HEAD") == 2
+
+
+def test_faults_are_passed_over_while_the_clock_is_wrong(bucket: Bucket, proxy: Proxy) -> None:
+    proxy.ahead, proxy.root = 3600, bucket.aws.root
+    store = bucket.objects(endpoint=proxy.endpoint)
+    data = noise(MIB)
+    store.put(sha256(data), data)
+    for fault in (Fault.UNAVAILABLE, Fault.RESET, Fault.SHORT_ANSWER, Fault.CONFLICT, Fault.EXPIRED):
+        proxy.faults.append(fault)
+        assert bytes(store.get(sha256(data))) == data, fault
+
+
 def test_a_wrong_clock_is_named(bucket: Bucket, proxy: Proxy) -> None:
     proxy.always = Fault.CLOCK
     with pytest.raises(ClockWrong, match="clock"):
         bucket.objects(endpoint=proxy.endpoint).get(sha256(b"x"))
-    assert len(proxy.requests) == 1
+    assert proxy.requests == ["GET", "HEAD"], "it is asked for the time, and does not say it"
 
 
 def test_storage_without_room_is_said_at_once(bucket: Bucket, proxy: Proxy) -> None:

@@ -1,6 +1,7 @@
-"""Signs the one request of which there are many, a GET of a part of an object, with AWS's signature version 4.
+"""Signs requests for objects in S3 with AWS's signature version 4.
 
-The SDK signs any request, and takes longer for it than the network for the bytes. A test holds both to be equal.
+The SDK signs any request, and takes longer for it than the network for the bytes; what devices use signs by the clock
+of the device, which may be wrong. A test holds these signatures to be the SDK's.
 """
 
 from __future__ import annotations
@@ -8,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+from collections.abc import Mapping
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-_NO_BODY: Final = hashlib.sha256(b"").hexdigest()
+NO_BODY: Final = hashlib.sha256(b"").hexdigest()
 
 
 class Credentials(Protocol):
@@ -30,8 +32,8 @@ class Credentials(Protocol):
         """Of temporary credentials."""
 
 
-class GetSigner:
-    """Headers for GETs below one address. What holds for a day is computed once a day."""
+class Signer:
+    """Headers for requests below one address. What holds for a day is computed once a day."""
 
     def __init__(self, base: str, *, region: str) -> None:
         """`base` is what the addresses begin with, as S3 has it: `https://bucket.s3.eu-west-1.amazonaws.com/`."""
@@ -41,15 +43,28 @@ class GetSigner:
         self._region = region
         self._key: tuple[str, str, bytes] = ("", "", b"")
 
-    def headers(self, key: str, *, part: str, credentials: Credentials, now: float | None = None) -> dict[str, str]:
-        """What a GET of `key`, encoded, and of the range `part` has besides `host`; `now` in seconds."""
+    def headers(
+        self,
+        key: str,
+        signed: Mapping[str, str],
+        *,
+        credentials: Credentials,
+        method: str = "GET",
+        body_sha256: str = NO_BODY,
+        now: float | None = None,
+    ) -> dict[str, str]:
+        """What a request for `key`, encoded, has besides `host`: the headers `signed`, in lower case, and ours.
+
+        `now` is in seconds since 1970, by default those of the system's clock.
+        """
         moment = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-        headers = {"range": part, "x-amz-content-sha256": _NO_BODY, "x-amz-date": moment}
+        headers = {**signed, "x-amz-content-sha256": body_sha256, "x-amz-date": moment}
         if credentials.token:
             headers["x-amz-security-token"] = credentials.token
-        names = ";".join(["host", *headers])
-        lines = "".join([f"{name}:{value}\n" for name, value in headers.items()])
-        request = f"GET\n{self._path}{key}\n\nhost:{self._host}\n{lines}\n{names}\n{_NO_BODY}"
+        lines = sorted([("host", self._host), *headers.items()])
+        names = ";".join([name for name, _ in lines])
+        listed = "".join([f"{name}:{value}\n" for name, value in lines])
+        request = f"{method}\n{self._path}{key}\n\n{listed}\n{names}\n{body_sha256}"
         scope = f"{moment[:8]}/{self._region}/s3/aws4_request"
         text = f"AWS4-HMAC-SHA256\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
         signing_key = self._signing_key(credentials.secret_key or "", moment[:8])

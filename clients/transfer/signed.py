@@ -1,0 +1,195 @@
+"""Requests to S3 of a device whose clock is wrong, signed by the time that S3 has.
+
+obstore signs by the clock of the system, and S3 refuses what is off by more than a quarter of an hour. The SDKs of AWS
+go by the time that S3 says it is then, and so do we.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import queue
+import ssl
+import time
+import urllib.parse
+import urllib.request
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from clients.sdk.credentials import S3Credentials
+from clients.transfer.limit import Limit
+from core.blocks import Digest
+from runtime.sigv4 import NO_BODY, Signer
+
+TOLERANCE_SECONDS: Final = 60.0
+"""A clock that is off by less is right enough."""
+_CHUNK: Final = 64 * 1024
+_IDLE_CONNECTIONS: Final = 8
+
+
+class Refused(Exception):
+    """S3 answered with an error."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"status code: {status} {body.decode(errors='replace')}")
+
+
+class ServerClock:
+    """The time as S3 has it: that of the system, corrected by what S3 was heard to say."""
+
+    def __init__(self) -> None:
+        self.offset = 0.0
+
+    @property
+    def is_corrected(self) -> bool:
+        return self.offset != 0.0
+
+    def now(self) -> float:
+        """Seconds since 1970."""
+        return time.time() + self.offset
+
+    def set(self, now: float) -> None:
+        """It is now this time."""
+        offset = now - time.time()
+        self.offset = offset if abs(offset) > TOLERANCE_SECONDS else 0.0
+
+
+class _Signing(NamedTuple):
+    access_key: str
+    secret_key: str
+    token: str
+
+
+class SignedRequests:
+    """Objects by requests of our own. For any thread. Raises Refused, FileNotFoundError, and other OSErrors."""
+
+    def __init__(
+        self, base: str, *, region: str, provide: Callable[[], S3Credentials], clock: ServerClock, timeout: float
+    ) -> None:
+        """`base` is what the addresses of objects begin with; `timeout` is how long S3 may be silent, in seconds."""
+        self._parts = urllib.parse.urlsplit(base)
+        self._signer = Signer(base, region=region)
+        self._provide = provide
+        self._clock = clock
+        self._timeout = timeout
+        self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue(_IDLE_CONNECTIONS)
+        weakref.finalize(self, _close, self._idle)
+        proxy = urllib.request.getproxies().get(self._parts.scheme)
+        host = self._parts.hostname or ""
+        self._proxy = urllib.parse.urlsplit(proxy) if proxy and not urllib.request.proxy_bypass(host) else None
+
+    def put(self, key: str, digest: Digest, data: bytes) -> bool:
+        """Store an object whose SHA-256 is `digest`; False if there is one."""
+        checksum = base64.b64encode(digest).decode()
+        try:
+            self._ask("PUT", key, {"if-none-match": "*", "x-amz-checksum-sha256": checksum}, data, digest.hex())
+        except _Present:
+            return False
+        return True
+
+    def get(self, key: str, *, span: tuple[int, int] | None = None, limit: Limit | None = None) -> memoryview:
+        """An object, or the bytes from the first to before the second number."""
+        headers = {"range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
+        return memoryview(self._ask("GET", key, headers, limit=limit))
+
+    def correct_clock(self) -> None:
+        """Go by the time that S3 says it is. OSError if it says none."""
+        connection = self._connect()
+        try:
+            connection.request("HEAD", self._target(""))
+            date = connection.getresponse().getheader("date")
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from None
+        finally:
+            connection.close()
+        try:
+            self._clock.set(parsedate_to_datetime(date or "").timestamp())
+        except ValueError:
+            raise OSError("S3 does not say what time it is") from None
+
+    def _ask(
+        self,
+        method: str,
+        key: str,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        body_sha256: str = NO_BODY,
+        *,
+        limit: Limit | None = None,
+    ) -> bytes:
+        held = self._provide()
+        signed = self._signer.headers(
+            key,
+            headers,
+            method=method,
+            body_sha256=body_sha256,
+            credentials=_Signing(held.access_key_id, held.secret_access_key, held.session_token),
+            now=self._clock.now(),
+        )
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        kept = False
+        try:
+            connection.request(method, self._target(key), body, {**signed, "user-agent": "syncline"})
+            answer = connection.getresponse()
+            data = answer.read() if limit is None or answer.status >= HTTPStatus.BAD_REQUEST else _read(answer, limit)
+            kept = not answer.will_close
+        except http.client.HTTPException as error:
+            raise OSError(f"{type(error).__name__}: {error}") from None
+        finally:
+            if kept:
+                with suppress(queue.Full):
+                    self._idle.put_nowait(connection)
+                    connection = None  # type: ignore[assignment]
+            if connection is not None:
+                connection.close()
+        match answer.status:
+            case status if status < HTTPStatus.MULTIPLE_CHOICES:
+                return data
+            case HTTPStatus.NOT_FOUND:
+                raise FileNotFoundError(key)
+            case HTTPStatus.PRECONDITION_FAILED:
+                raise _Present
+            case status:
+                raise Refused(status, data)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._parts.hostname or "", self._parts.port
+        secure = self._parts.scheme == "https"
+        at, at_port = (self._proxy.hostname or "", self._proxy.port) if self._proxy else (host, port)
+        connection = (
+            http.client.HTTPSConnection(at, at_port, timeout=self._timeout, context=ssl.create_default_context())
+            if secure
+            else http.client.HTTPConnection(at, at_port, timeout=self._timeout)
+        )
+        if self._proxy and secure:
+            connection.set_tunnel(host, port)
+        return connection
+
+    def _target(self, key: str) -> str:
+        path = f"{self._parts.path}{key}"
+        return f"http://{self._parts.netloc}{path}" if self._proxy and self._parts.scheme == "http" else path
+
+
+class _Present(Exception):
+    """There is an object of this key."""
+
+
+def _close(idle: queue.LifoQueue[http.client.HTTPConnection]) -> None:
+    with suppress(queue.Empty):
+        while True:
+            idle.get_nowait().close()
+
+
+def _read(answer: http.client.HTTPResponse, limit: Limit) -> bytes:
+    data = bytearray()
+    while chunk := answer.read(_CHUNK):
+        limit.take(len(chunk))
+        data += chunk
+    return bytes(data)
