@@ -61,10 +61,17 @@ class Auth(Grants, Protocol):
 class Access:
     """The caller's role in a space. A refusal is never remembered, so that a new or greater grant holds at once."""
 
-    def __init__(self, grants: Grants, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        grants: Grants,
+        *,
+        seconds: float = REMEMBERED_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """A role is remembered for `seconds`."""
         self._grants = grants
         self._standings: TTLCache[tuple[SpaceId, str, str, LinkId | None], Standing] = TTLCache(
-            _REMEMBERED, REMEMBERED_SECONDS, timer=monotonic
+            _REMEMBERED, seconds, timer=monotonic
         )
 
     async def require(self, space: SpaceId, caller: Identity, role: Role) -> Standing:

@@ -14,7 +14,7 @@ from runtime.channel import aio_channel
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
-from services.metadata.access import Access, Auth
+from services.metadata.access import REMEMBERED_SECONDS, Access, Auth
 from services.metadata.auth import IDEMPOTENT, AuthClient
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.objects import Objects
@@ -72,8 +72,10 @@ def system_clock() -> int:
 
 
 @asynccontextmanager
-async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App]:
-    """The application."""
+async def bootstrap(
+    settings: Settings, adapters: Adapters, *, access_seconds: float = REMEMBERED_SECONDS
+) -> AsyncIterator[App]:
+    """The application; `access_seconds` is for how long a grant is taken to be there."""
     objects = Objects(index=adapters.index, storage=adapters.storage)
     spaces = Spaces(
         journal=adapters.journal,
@@ -95,7 +97,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[App
     metrics.SEARCHABLE.set_function(lambda: search.size)
     sweeper = Sweeper(spaces=spaces, table=adapters.table, now_ms=system_clock, interval_seconds=settings.sweep_seconds)
     servicer = MetadataServicer(
-        access=Access(adapters.auth),
+        access=Access(adapters.auth, seconds=access_seconds),
         spaces=spaces,
         objects=objects,
         journal=adapters.journal,

@@ -240,6 +240,8 @@ class MetadataServicer(MetadataServiceServicer):
             async for message in request_iterator:
                 match message.WhichOneof("kind"):
                     case "batch":
+                        # A stream may stay open for longer than its caller is a member.
+                        await self._access.require(live.view.space, current_user(), Role.VIEWER)
                         answer = await self._check_batch(live, message.batch)
                         seq = answer.seq
                         yield answer

@@ -20,6 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 # The package ships stubs but no py.typed marker.
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
+from core.identifiers import new_request_id
 from runtime.errors import DETAILS_KEY, DOMAIN
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
@@ -296,7 +297,7 @@ async def _to_sign_out(world: World, asked: Asked, target: str) -> Asked:
         stub = AuthServiceStub(channel)
         metadata = (("authorization", f"Bearer {asked.token}"),)
         key = auth_pb2.CreateKeyRequest(
-            request_id=b"k" * 16, name="to be signed out", expires_at_ms=int(time.time() * 1000) + 60_000
+            request_id=new_request_id(), name="to be signed out", expires_at_ms=int(time.time() * 1000) + 60_000
         )
         made = await stub.CreateKey(key, metadata=metadata)
         traded = await stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=made.key))

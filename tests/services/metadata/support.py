@@ -23,7 +23,7 @@ from runtime.drain import Drain
 from runtime.errors import error_from_rpc
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
-from services.metadata.access import Role, Standing
+from services.metadata.access import REMEMBERED_SECONDS, Role, Standing
 from services.metadata.bootstrap import Adapters, bootstrap
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.settings import Settings
@@ -196,7 +196,11 @@ class Service:
 
 @asynccontextmanager
 async def service(
-    backend: Backend | None = None, *, links: Collection[str] | None = None, **overrides
+    backend: Backend | None = None,
+    *,
+    links: Collection[str] | None = None,
+    access_seconds: float = REMEMBERED_SECONDS,
+    **overrides,
 ) -> AsyncIterator[Service]:
     """Served over `backend`, which several may share as processes share AWS.
 
@@ -223,7 +227,7 @@ async def service(
         auth=backend.auth,
     )
     async with (
-        bootstrap(settings, adapters) as app,
+        bootstrap(settings, adapters, access_seconds=access_seconds) as app,
         running(app if links is None else replace(app, links=links), settings) as target,
     ):
         yield Service(target, backend, app.drain)

@@ -179,7 +179,7 @@ class Device(_message.Message):
     created_at_ms: _builtins.int
     """Milliseconds since 1970."""
     last_seen_at_ms: _builtins.int
-    """When it last refreshed its tokens, milliseconds since 1970."""
+    """When it last refreshed its tokens, or traded its key (to the hour), milliseconds since 1970."""
     revoked_at_ms: _builtins.int
     """0 while it is signed in."""
     kind: Global___DeviceKind.ValueType

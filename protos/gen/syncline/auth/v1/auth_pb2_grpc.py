@@ -31,7 +31,7 @@ class AuthServiceStub:
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
@@ -166,7 +166,7 @@ class AuthServiceServicer:
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
@@ -179,7 +179,8 @@ class AuthServiceServicer:
 
     def SignUp(self, request, context):
         """Makes an account with its personal space and signs its first device in.
-        ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password shorter than 8 characters.
+        ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+        characters.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -234,7 +235,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDevices(self, request, context):
-        """The user's devices, the calling one included.
+        """The user's devices, the calling one included, but for those that have expired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -272,7 +273,7 @@ class AuthServiceServicer:
     def SetMember(self, request, context):
         """Gives a user a role in a space, or changes it; owners only.
         NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-        FAILED_PRECONDITION / LAST_OWNER.
+        FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -478,7 +479,7 @@ class AuthService:
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a

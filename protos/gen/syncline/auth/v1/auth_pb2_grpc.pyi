@@ -32,7 +32,7 @@ class AuthServiceStub:
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
@@ -49,7 +49,8 @@ class AuthServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     SignUp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]
     """Makes an account with its personal space and signs its first device in.
-    ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password shorter than 8 characters.
+    ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+    characters.
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
     """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
@@ -74,7 +75,7 @@ class AuthServiceStub:
     GetAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]
     """The calling user and device."""
     ListDevices: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]
-    """The user's devices, the calling one included."""
+    """The user's devices, the calling one included, but for those that have expired."""
     RevokeDevice: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]
     """Revokes a device: its refresh token is refused at once, its access token within 10 s, S3 credentials that it
     already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
@@ -88,7 +89,7 @@ class AuthServiceStub:
     SetMember: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SetMemberRequest, _auth_pb2.SetMemberResponse]
     """Gives a user a role in a space, or changes it; owners only.
     NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-    FAILED_PRECONDITION / LAST_OWNER.
+    FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RemoveMemberRequest, _auth_pb2.RemoveMemberResponse]
     """Takes a user's role away; owners, and members for themselves. Errors as SetMember."""
@@ -133,7 +134,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
@@ -147,7 +148,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SignUp: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]  # type: ignore[assignment]
     """Makes an account with its personal space and signs its first device in.
-    ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password shorter than 8 characters.
+    ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+    characters.
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
     """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
@@ -172,7 +174,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     GetAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]  # type: ignore[assignment]
     """The calling user and device."""
     ListDevices: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]  # type: ignore[assignment]
-    """The user's devices, the calling one included."""
+    """The user's devices, the calling one included, but for those that have expired."""
     RevokeDevice: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]  # type: ignore[assignment]
     """Revokes a device: its refresh token is refused at once, its access token within 10 s, S3 credentials that it
     already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
@@ -186,7 +188,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     SetMember: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetMemberRequest, _auth_pb2.SetMemberResponse]  # type: ignore[assignment]
     """Gives a user a role in a space, or changes it; owners only.
     NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-    FAILED_PRECONDITION / LAST_OWNER.
+    FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_auth_pb2.RemoveMemberRequest, _auth_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Takes a user's role away; owners, and members for themselves. Errors as SetMember."""
@@ -230,7 +232,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     Every rpc but SignUp, SignIn, RefreshToken, ExchangeKey, OpenLink and GetJwks needs `authorization: Bearer <access token>`.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
-    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here),
+    UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
@@ -248,7 +250,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignUpResponse, _abc.Awaitable[_auth_pb2.SignUpResponse]]:
         """Makes an account with its personal space and signs its first device in.
-        ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password shorter than 8 characters.
+        ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
+        characters.
         """
 
     @_abc_1.abstractmethod
@@ -315,7 +318,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ListDevicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ListDevicesResponse, _abc.Awaitable[_auth_pb2.ListDevicesResponse]]:
-        """The user's devices, the calling one included."""
+        """The user's devices, the calling one included, but for those that have expired."""
 
     @_abc_1.abstractmethod
     def RevokeDevice(
@@ -359,7 +362,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.SetMemberResponse, _abc.Awaitable[_auth_pb2.SetMemberResponse]]:
         """Gives a user a role in a space, or changes it; owners only.
         NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-        FAILED_PRECONDITION / LAST_OWNER.
+        FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
         """
 
     @_abc_1.abstractmethod

@@ -192,7 +192,7 @@ class Manifest(_message.Message):
     blocks: _builtins.bytes
     """n packed SHA-256 digests of 32 bytes."""
     objects: _builtins.bytes
-    """m packed SHA-256 digests of distinct objects."""
+    """m packed SHA-256 digests of objects."""
     @_builtins.property
     def lengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """n lengths in bytes."""
@@ -292,7 +292,7 @@ class Node(_message.Message):
     parent: _builtins.bytes
     """16 bytes; sixteen zero bytes are the root, which itself is no node."""
     name: _builtins.str
-    """NFC, 1 to 255 bytes of UTF-8, without '/' and NUL, not "." or ".."."""
+    """NFC, 1 to 255 bytes of UTF-8, without '/' and NUL, not "." or "..", and not ".syncline" in the root."""
     kind: Global___NodeKind.ValueType
     """Never changes."""
     version: _builtins.int

@@ -784,9 +784,9 @@ class ListChangesResponse(_message.Message):
     READ_ONLY_FIELD_NUMBER: _builtins.int
     WRITES_SINCE_MS_FIELD_NUMBER: _builtins.int
     reset: _builtins.bool
-    """Whether what the client has is void."""
+    """Always false: kept for servers that some day may send a listing in place of old entries."""
     cursor: _builtins.bytes
-    """The resume point after these nodes. Empty while a listing is not complete."""
+    """The resume point after these nodes."""
     seq: _builtins.int
     """The sequence number that the cursor stands for."""
     complete: _builtins.bool

@@ -181,8 +181,9 @@ class MetadataServiceServicer:
 
     def CommitChanges(self, request, context):
         """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-        Repeating a request_id returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
-        is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes),
+        Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+        is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
+        an entry or answer would be too large),
         REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -207,7 +208,6 @@ class MetadataServiceServicer:
     def ListChanges(self, request, context):
         """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
         The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
-        The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
         INVALID_ARGUMENT / INVALID_CURSOR.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

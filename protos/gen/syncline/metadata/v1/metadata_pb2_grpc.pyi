@@ -65,8 +65,9 @@ class MetadataServiceStub:
     """
     CommitChanges: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-    Repeating a request_id returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
-    is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes),
+    Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+    is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
+    an entry or answer would be too large),
     REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
     """
     RestoreVersion: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RestoreVersionRequest, _metadata_pb2.RestoreVersionResponse]
@@ -78,7 +79,6 @@ class MetadataServiceStub:
     ListChanges: _grpc.UnaryStreamMultiCallable[_metadata_pb2.ListChangesRequest, _metadata_pb2.ListChangesResponse]
     """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
     The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
-    The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
     INVALID_ARGUMENT / INVALID_CURSOR.
     """
     CheckVersions: _grpc.StreamStreamMultiCallable[_metadata_pb2.CheckVersionsRequest, _metadata_pb2.CheckVersionsResponse]
@@ -147,8 +147,9 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """
     CommitChanges: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]  # type: ignore[assignment]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-    Repeating a request_id returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
-    is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes),
+    Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+    is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
+    an entry or answer would be too large),
     REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
     """
     RestoreVersion: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RestoreVersionRequest, _metadata_pb2.RestoreVersionResponse]  # type: ignore[assignment]
@@ -160,7 +161,6 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     ListChanges: _aio.UnaryStreamMultiCallable[_metadata_pb2.ListChangesRequest, _metadata_pb2.ListChangesResponse]  # type: ignore[assignment]
     """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
     The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
-    The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
     INVALID_ARGUMENT / INVALID_CURSOR.
     """
     CheckVersions: _aio.StreamStreamMultiCallable[_metadata_pb2.CheckVersionsRequest, _metadata_pb2.CheckVersionsResponse]  # type: ignore[assignment]
@@ -250,8 +250,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.CommitChangesResponse, _abc.Awaitable[_metadata_pb2.CommitChangesResponse]]:
         """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-        Repeating a request_id returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
-        is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes),
+        Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+        is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
+        an entry or answer would be too large),
         REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
         """
 
@@ -281,7 +282,6 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_metadata_pb2.ListChangesResponse], _abc.AsyncIterator[_metadata_pb2.ListChangesResponse]]:
         """Streams the changes after a cursor, up to the head at the time of the call. An empty cursor starts at the beginning.
         The last message says `complete`. A stream that ends without it is taken up again from the last cursor.
-        The first message may say `reset`: forget what you have, the listing of the tree follows, then the changes after it.
         INVALID_ARGUMENT / INVALID_CURSOR.
         """
 
