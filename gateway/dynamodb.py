@@ -18,7 +18,7 @@ from botocore.exceptions import ClientError
 
 from core.errors import Unavailable
 from core.identifiers import SpaceId
-from gateway.dav.ports import MAX_RECORD_BYTES, Record, RecordMoved
+from gateway.dav.ports import MAX_READ_BYTES, MAX_RECORD_BYTES, Record, RecordMoved
 from runtime.aws import error_code, translated
 
 if TYPE_CHECKING:
@@ -54,6 +54,21 @@ class DynamoRecords:
         for records in await asyncio.gather(*(self._read_batch(client, space, batch) for batch in batches)):
             found |= records
         return found
+
+    async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
+        """See Records. One page of a query."""
+        client = await self._client()
+        with translated("DynamoDB"):
+            page = await client.query(
+                TableName=self._table,
+                KeyConditionExpression="pk = :space AND begins_with(sk, :prefix)",
+                ExpressionAttributeValues={":space": {"S": f"S#{space}"}, ":prefix": {"S": prefix}},
+                ConsistentRead=True,
+            )
+        if "LastEvaluatedKey" in page:
+            return None
+        found = _records(page["Items"])
+        return found if sum(len(record.data) for record in found.values()) <= MAX_READ_BYTES else None
 
     async def write(
         self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None

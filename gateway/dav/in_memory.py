@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 
 from core.identifiers import SpaceId
-from gateway.dav.ports import NOTHING, Record, RecordMoved
+from gateway.dav.ports import MAX_READ_BYTES, NOTHING, Record, RecordMoved
 
 
 class InMemoryRecords:
@@ -18,6 +18,15 @@ class InMemoryRecords:
     async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
         """See Records."""
         return {name: self._records[space, name] for name in names if (space, name) in self._records}
+
+    async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
+        """See Records."""
+        found = {
+            name: record
+            for (owner, name), record in self._records.items()
+            if owner == space and name.startswith(prefix)
+        }
+        return found if sum(len(record.data) for record in found.values()) <= MAX_READ_BYTES else None
 
     async def write(
         self,

@@ -9,6 +9,8 @@ from typing import Final, Protocol
 from core.identifiers import SpaceId
 
 MAX_RECORD_BYTES: Final = 256 * 1024
+MAX_READ_BYTES: Final = 1_000_000
+"""What DynamoDB reads at once, and what one request may hold of records that it may not need."""
 
 
 class RecordMoved(Exception):
@@ -34,6 +36,9 @@ class Records(Protocol):
 
     async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
         """Each of these records that there is."""
+
+    async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
+        """All records whose names begin with `prefix`; None if they are more than MAX_READ_BYTES."""
 
     async def write(
         self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None

@@ -15,6 +15,9 @@ from gateway.dav.session import Session, Space
 MAX_BYTES: Final = 32 * 1024
 """Of all properties of one node."""
 _ATTEMPTS: Final = 8
+_FEW: Final = 100
+"""Nodes that one call can ask for, each by itself."""
+_PREFIX: Final = "properties/"
 
 
 def read(session: Session, space: Space, node: NodeId) -> Mapping[str, str]:
@@ -24,8 +27,16 @@ def read(session: Session, space: Space, node: NodeId) -> Mapping[str, str]:
 
 
 def read_ahead(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
-    """Read those of many nodes together."""
-    session.records(space, [_record(node) for node in nodes])
+    """Read those of many nodes together.
+
+    Next to no node has any, so those of the whole space, if they are not too many, come sooner than each by itself.
+    """
+    names = [_record(node) for node in nodes]
+    every = session.read_all(space, _PREFIX) if len(nodes) > _FEW else None
+    if every is None:
+        session.records(space, names)
+    else:
+        session.hold(space, names, every)
 
 
 def forget(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
@@ -72,4 +83,4 @@ def _changed(known: Mapping[str, str], changes: Sequence[tuple[str, str | None]]
 
 
 def _record(node: NodeId) -> str:
-    return f"properties/{node.hex()}"
+    return f"{_PREFIX}{node.hex()}"

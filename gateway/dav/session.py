@@ -76,6 +76,8 @@ class Session:
         self.person = person
         self._nodes: dict[tuple[SpaceId, tuple[str, ...]], Node | None] = {}
         self._held: dict[tuple[SpaceId, str], Record] = {}
+        self._all: dict[tuple[SpaceId, str], Mapping[str, Record] | None] = {}
+        """All records of a space whose names begin with a prefix; None if they are too many to hold."""
         self._usage: dict[SpaceId, Usage] = {}
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
@@ -193,7 +195,17 @@ class Session:
 
     def records(self, space: Space, names: Sequence[str]) -> None:
         """Read these records together, to have them at hand."""
-        read = self.wait(self._records.read(space.id, names))
+        self.hold(space, names, self.wait(self._records.read(space.id, names)))
+
+    def read_all(self, space: Space, prefix: str) -> Mapping[str, Record] | None:
+        """All records whose names begin with `prefix`, as they were when first asked for; None if they are too many."""
+        key = (space.id, prefix)
+        if key not in self._all:
+            self._all[key] = self.wait(self._records.read_all(space.id, prefix))
+        return self._all[key]
+
+    def hold(self, space: Space, names: Iterable[str], read: Mapping[str, Record]) -> None:
+        """Have these records at hand, of which `read` has those that there are."""
         for name in names:
             self._held[space.id, name] = read.get(name, NOTHING)
 

@@ -25,6 +25,27 @@ async def test_what_was_written_is_read_by_every_process(open_records, space):
     assert await one.read(SpaceId(new_text_id()), ["locks"]) == {}
 
 
+async def test_all_of_a_kind_are_read_together(records, space):
+    assert await records.read_all(space, "properties/") == {}
+    written = {f"properties/{index:032x}": b"%d" % index for index in range(30)}
+    for name, data in (written | {"locks": b"l", "properties": b"p", "property": b"q"}).items():
+        await records.write(space, name, data, over=NOTHING)
+    await records.write(SpaceId(new_text_id()), "properties/0", b"another space's", over=NOTHING)
+    read = await records.read_all(space, "properties/")
+    assert {name: record.data for name, record in read.items()} == written
+    first = f"properties/{0:032x}"
+    assert read[first] == (await records.read(space, [first]))[first]
+
+
+async def test_more_than_fits_is_not_read_together(records, space):
+    for index in range(4):
+        await records.write(space, f"properties/{index}", bytes([index]) * 200_000, over=NOTHING)
+    assert len(await records.read_all(space, "properties/")) == 4
+    for index in (4, 5):
+        await records.write(space, f"properties/{index}", bytes(200_000), over=NOTHING)
+    assert await records.read_all(space, "properties/") is None
+
+
 async def test_nothing_is_written_over_what_was_not_read(records, space):
     await records.write(space, "locks", b"a", over=NOTHING)
     first = (await records.read(space, ["locks"]))["locks"]
