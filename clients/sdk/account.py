@@ -13,7 +13,7 @@ import grpc
 from clients.sdk import account_file, discovery
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace
-from clients.sdk.session import Session, Stubs, translated
+from clients.sdk.session import Session, Stubs, by_our_clock, translated
 from core.errors import Kind, NoSuchSpace, SynclineError
 from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
 from core.names import normalize
@@ -141,7 +141,7 @@ def _enter(
             device_name=answer.device.name,
             refresh_token=answer.tokens.refresh_token,
             access_token=answer.tokens.access_token,
-            access_expires_at_ms=answer.tokens.access_expires_at_ms,
+            access_expires_at_ms=by_our_clock(answer.tokens.access_expires_at_ms, answer.tokens.access_expires_in_ms),
         )
         file.save(account)
     session = Session(file, account)

@@ -23,7 +23,7 @@ LOCK_TIMEOUT_SECONDS = 90.0
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A signed-in device. Times are milliseconds since 1970."""
+    """A signed-in device. Times are milliseconds since 1970, by the clock of this device."""
 
     endpoint: str
     deployment: Deployment

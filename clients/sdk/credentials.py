@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from enum import Enum
 
-from clients.sdk.session import Session
+from clients.sdk.session import Session, by_our_clock
 from core.identifiers import SpaceId
 from syncline.auth.v1 import auth_pb2
 
@@ -24,7 +24,9 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class S3Credentials:
-    """What opens the objects of one space. `expires_at_ms` is in milliseconds since 1970."""
+    """What opens the objects of one space. `expires_at_ms` is in milliseconds since 1970, `ours_until_ms` as well, but
+    by the clock of this device, which may be wrong.
+    """
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -32,6 +34,7 @@ class S3Credentials:
     expires_at_ms: int
     bucket: str
     key_prefix: str
+    ours_until_ms: int = 0
 
 
 class Credentials:
@@ -48,7 +51,7 @@ class Credentials:
         """Credentials good for `RENEW_MS` more. NoSuchSpace, PermissionDenied, Unavailable."""
         with self._lock:
             held = self._held
-            if held is None or held.expires_at_ms - time.time() * 1000 < RENEW_MS:
+            if held is None or held.ours_until_ms - time.time() * 1000 < RENEW_MS:
                 held = self._held = issue(self._session, self._space, self._access)
             return held
 
@@ -69,4 +72,5 @@ def issue(session: Session, space: SpaceId, access: Access) -> S3Credentials:
         issued.expires_at_ms,
         issued.bucket,
         issued.key_prefix,
+        by_our_clock(issued.expires_at_ms, issued.expires_in_ms),
     )

@@ -200,7 +200,7 @@ class Session:
                         account,
                         refresh_token=tokens.refresh_token,
                         access_token=tokens.access_token,
-                        access_expires_at_ms=tokens.access_expires_at_ms,
+                        access_expires_at_ms=by_our_clock(tokens.access_expires_at_ms, tokens.access_expires_in_ms),
                     )
                     # Before anybody uses them: what is used and not saved signs the device out.
                     self._file.save(account)
@@ -256,6 +256,14 @@ def translated(failure: grpc.RpcError) -> SynclineError:
             f"the service failed ({failure.code().name}: {failure.details()}); try again, and report it if it stays"
         )
     return UnexpectedAnswer(f"the call failed ({failure})")
+
+
+def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
+    """When that expires of which the service says so now, by the clock of this device, in milliseconds since 1970.
+
+    `expires_in_ms` is 0 of a service that does not say.
+    """
+    return int(time.time() * 1000) + expires_in_ms if expires_in_ms else expires_at_ms
 
 
 def _good(account: Account) -> bool:

@@ -250,7 +250,7 @@ class S3Objects:
             "access_key_id": held.access_key_id,
             "secret_access_key": held.secret_access_key,
             "token": held.session_token,
-            "expires_at": datetime.fromtimestamp(held.expires_at_ms / 1000, UTC),
+            "expires_at": datetime.fromtimestamp((held.ours_until_ms or held.expires_at_ms) / 1000, UTC),
         }
 
 

@@ -91,6 +91,10 @@ class Credentials:
         metrics.CREDENTIALS.labels(access.value, "sts").inc()
         return issued
 
+    def lifetime_ms(self, issued: TemporaryCredentials) -> int:
+        """How long credentials last from now on, in milliseconds."""
+        return max(0, issued.expires_at_ms - self._clock())
+
     async def _assume(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
         issued = await self._source.assume(
             session_name=session_name(user, device),

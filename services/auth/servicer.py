@@ -199,7 +199,8 @@ class AuthServicer(AuthServiceServicer):
         access = wire.access_from_wire(request.access)
         caller = current_user()
         issued = await self._credentials.issue(space, access, user=caller.user, device=caller.device)
-        return wire.credentials_to_wire(issued, space=space, bucket=self._bucket)
+        lifetime_ms = self._credentials.lifetime_ms(issued)
+        return wire.credentials_to_wire(issued, space=space, bucket=self._bucket, lifetime_ms=lifetime_ms)
 
     async def CreateLink(self, request: auth_pb2.CreateLinkRequest, context: Context) -> auth_pb2.CreateLinkResponse:
         request_id = request_id_from_wire(request.request_id)

@@ -30,6 +30,8 @@ class AccessToken:
 
     text: str = field(repr=False)
     expires_at_ms: int
+    lifetime_ms: int
+    """From when it was issued."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,7 @@ class AccessTokens:
             expires = min(expires, until_ms // SECOND)
         claims = {"iss": ISSUER, "aud": AUDIENCE, **named, "iat": issued, "exp": expires}
         text = jwt.encode(claims, self._keys.current, algorithm="EdDSA", headers={"kid": self._keys.kid})
-        return AccessToken(text, expires * SECOND)
+        return AccessToken(text, expires * SECOND, max(0, (expires - issued) * SECOND))
 
 
 def raw_public_key(key: Ed25519PublicKey) -> bytes:

@@ -103,6 +103,7 @@ def tokens_to_wire(tokens: Tokens) -> auth_pb2.Tokens:
         access_token=tokens.access.text,
         access_expires_at_ms=tokens.access.expires_at_ms,
         refresh_token=tokens.refresh,
+        access_expires_in_ms=tokens.access.lifetime_ms,
     )
 
 
@@ -147,7 +148,7 @@ def jwks_to_wire(keys: SigningKeys) -> auth_pb2.GetJwksResponse:
 
 
 def credentials_to_wire(
-    credentials: TemporaryCredentials, *, space: SpaceId, bucket: str
+    credentials: TemporaryCredentials, *, space: SpaceId, bucket: str, lifetime_ms: int
 ) -> auth_pb2.IssueCredentialsResponse:
     return auth_pb2.IssueCredentialsResponse(
         access_key_id=credentials.access_key_id,
@@ -156,6 +157,7 @@ def credentials_to_wire(
         expires_at_ms=credentials.expires_at_ms,
         bucket=bucket,
         key_prefix=key_prefix(space),
+        expires_in_ms=lifetime_ms,
     )
 
 

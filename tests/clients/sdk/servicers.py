@@ -58,6 +58,8 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.credentials_lifetime_ms = 3_600_000
         self.refresh_seconds = 0.0
         self.methods: list[str] = []
+        self.ahead_ms = 0
+        """By how much the clock of the service is ahead of the device's."""
         self.spaces = [auth_pb2.Space(space_id=PERSONAL, name="personal", role=auth_pb2.ROLE_OWNER, personal=True)]
         self.requests: list[Any] = []
         self._lock = threading.Lock()
@@ -68,8 +70,9 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.access.add(access)
         return auth_pb2.Tokens(
             access_token=access,
-            access_expires_at_ms=int(time.time() * 1000) + self.lifetime_ms,
+            access_expires_at_ms=int(time.time() * 1000) + self.ahead_ms + self.lifetime_ms,
             refresh_token=self.current,
+            access_expires_in_ms=self.lifetime_ms,
         )
 
     def check(self, context: grpc.ServicerContext) -> None:
@@ -205,7 +208,8 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
             access_key_id=f"key {self.issued}",
             secret_access_key="secret",
             session_token="token",
-            expires_at_ms=int(time.time() * 1000) + self.credentials_lifetime_ms,
+            expires_at_ms=int(time.time() * 1000) + self.ahead_ms + self.credentials_lifetime_ms,
+            expires_in_ms=self.credentials_lifetime_ms,
             bucket="bucket",
             key_prefix=f"spaces/{request.space_id}/objects/",
         )

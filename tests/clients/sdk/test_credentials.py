@@ -1,12 +1,17 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
+import pytest
+
+from clients.sdk.account import Accounts
 from clients.sdk.credentials import Access, Credentials, issue
 from clients.sdk.requests import Counts, Requests
 from clients.sdk.session import Session
 from core.identifiers import SpaceId, new_text_id
 from syncline.auth.v1 import auth_pb2
+from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import Running
 
 SPACE = SpaceId(new_text_id())
@@ -28,6 +33,25 @@ def test_credentials_about_to_expire_are_renewed(services: Running, session: Ses
     second = credentials.get()
     assert second.access_key_id == "key 2"
     assert credentials.get() is second
+
+
+@pytest.mark.parametrize("hours", [1, -1, 24 * 400, -24 * 400])
+def test_what_the_service_gives_lasts_by_the_clock_of_the_device(services: Running, home: Path, hours: int) -> None:
+    """However wrong that is: neither is anything used that has expired, nor renewed with each call."""
+    services.auth.ahead_ms = hours * 3_600_000
+    with enter(services, home) as session:
+        credentials = Credentials(session, SPACE, Access.READ)
+        for _ in range(3):
+            credentials.get()
+            Accounts(session).who_am_i()
+        assert services.auth.issued == 1
+        assert "RefreshToken" not in services.auth.methods
+    services.auth.credentials_lifetime_ms = 299_000
+    with Session.open(home) as session:
+        credentials = Credentials(session, SPACE, Access.READ)
+        for _ in range(2):
+            credentials.get()
+        assert services.auth.issued == 3, "what lasts less than five minutes is not used again"
 
 
 def test_refused_credentials_are_asked_for_anew(services: Running, session: Session) -> None:

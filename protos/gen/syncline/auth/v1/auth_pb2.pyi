@@ -108,22 +108,26 @@ class Tokens(_message.Message):
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     ACCESS_EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
+    ACCESS_EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
     """Ed25519 JWT, 15 minutes: claims sub (user), dev (device), kid in its header."""
     access_expires_at_ms: _builtins.int
     """When the access token expires, milliseconds since 1970."""
     refresh_token: _builtins.str
     """Opaque; spent by RefreshToken. Empty for what has a key."""
+    access_expires_in_ms: _builtins.int
+    """How long the access token lives from the answer on, in milliseconds: for a client whose clock may be wrong."""
     def __init__(
         self,
         *,
         access_token: _builtins.str = ...,
         access_expires_at_ms: _builtins.int = ...,
         refresh_token: _builtins.str = ...,
+        access_expires_in_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_expires_at_ms", b"access_expires_at_ms", "access_token", b"access_token", "refresh_token", b"refresh_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_expires_at_ms", b"access_expires_at_ms", "access_expires_in_ms", b"access_expires_in_ms", "access_token", b"access_token", "refresh_token", b"refresh_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1128,6 +1132,7 @@ class IssueCredentialsResponse(_message.Message):
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
     BUCKET_FIELD_NUMBER: _builtins.int
     KEY_PREFIX_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
     access_key_id: _builtins.str
     """AWS access key id."""
     secret_access_key: _builtins.str
@@ -1140,6 +1145,8 @@ class IssueCredentialsResponse(_message.Message):
     """The one bucket."""
     key_prefix: _builtins.str
     """"spaces/{space}/objects/": keys are this plus the lower-case hex of an object's SHA-256."""
+    expires_in_ms: _builtins.int
+    """How long the credentials live from the answer on, in milliseconds: for a client whose clock may be wrong."""
     def __init__(
         self,
         *,
@@ -1149,10 +1156,11 @@ class IssueCredentialsResponse(_message.Message):
         expires_at_ms: _builtins.int = ...,
         bucket: _builtins.str = ...,
         key_prefix: _builtins.str = ...,
+        expires_in_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key_id", b"access_key_id", "bucket", b"bucket", "expires_at_ms", b"expires_at_ms", "key_prefix", b"key_prefix", "secret_access_key", b"secret_access_key", "session_token", b"session_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_key_id", b"access_key_id", "bucket", b"bucket", "expires_at_ms", b"expires_at_ms", "expires_in_ms", b"expires_in_ms", "key_prefix", b"key_prefix", "secret_access_key", b"secret_access_key", "session_token", b"session_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
