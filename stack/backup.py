@@ -31,7 +31,7 @@ from typing import IO, Any, Final, Protocol
 
 from stack.directory import RESTORING, data_directory
 from stack.errors import DataDirectoryInUse, StackError
-from stack.storage import DATABASE, bodies_of, sync, sync_directory
+from stack.storage import DATABASE, Body, body_of, sync, sync_directory
 from stack.wal import unreadable_transactions
 
 FORMAT: Final = 1
@@ -68,6 +68,8 @@ class Summary:
     objects: int
     size: int
     """Bytes of all members."""
+    damaged: tuple[str, ...] = ()
+    """Files whose bytes are not those that were uploaded: this disk has damaged them before the backup was made."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,10 @@ class _Members:
 
     def add(self, name: str, size: int, digest: str) -> None:
         self.found[name] = {"size": size, "sha256": digest}
+
+    def differs(self, body: Body) -> bool:
+        """Whether the bytes of an object are others than those that were uploaded."""
+        return body.sha256 is not None and self.found[f"aws/{body.name}"]["sha256"] != body.sha256
 
     def size(self) -> int:
         return sum(member["size"] for member in self.found.values())
@@ -153,18 +159,24 @@ def _written(directory: Path, file: IO[bytes], scratch: Path, progress: Progress
     """Write the archive; the copy of the database is made in `scratch` first."""
     members = _Members()
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-        with _settled(directory, archive, members, scratch, progress) as (snapshot, rows, objects):
+        with _settled(directory, archive, members, scratch, progress) as (snapshot, rows, bodies):
             for secret in sorted((directory / "secrets").iterdir()):
                 if not secret.name.startswith("."):  # one that is being generated
                     _add(archive, members, f"secrets/{secret.name}", secret)
             _add(archive, members, _STATE, snapshot)
-        summary = Summary(dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), rows, objects, members.size())
+        summary = Summary(
+            dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+            rows,
+            len(bodies),
+            members.size(),
+            tuple(str(directory / "aws" / body.name) for body in bodies if members.differs(body)),
+        )
         manifest = {
             "format": FORMAT,
             "syncline": importlib.metadata.version("syncline"),
             "made": summary.made,
             "rows": rows,
-            "objects": objects,
+            "objects": len(bodies),
             "members": members.found,
         }
         _add_bytes(archive, _MANIFEST, json.dumps(manifest, indent=1).encode())
@@ -174,7 +186,7 @@ def _written(directory: Path, file: IO[bytes], scratch: Path, progress: Progress
 @contextmanager
 def _settled(
     directory: Path, archive: tarfile.TarFile, members: _Members, scratch: Path, progress: Progress
-) -> Iterator[tuple[Path, int, int]]:
+) -> Iterator[tuple[Path, int, list[Body]]]:
     """Put bytes into the archive until it holds all that a copy of the database names; yields that copy.
 
     The system goes on meanwhile: it adds bytes, which the copy does not name, and may remove some that it does. Then
@@ -182,24 +194,24 @@ def _settled(
     """
     for _ in range(_PASSES):
         with _snapshot(directory, scratch) as (snapshot, rows, bodies):
-            new = [name for name in bodies if f"aws/{name}" not in members.found]
+            new = [body.name for body in bodies if f"aws/{body.name}" not in members.found]
             sizes = [_size(directory / "aws" / name) for name in new]
             progress.expect("backing up", files=len(new), size=sum(sizes))
-            missing = 0
+            missing = []
             for name, size in zip(new, sizes, strict=True):
                 try:
                     _add(archive, members, f"aws/{name}", directory / "aws" / name)
                 except FileNotFoundError:
-                    missing += 1
+                    missing.append(name)
                 progress.advance(files=1, size=size)
             if not missing:
-                yield snapshot, rows, len(bodies)
+                yield snapshot, rows, bodies
                 return
-    raise BackupFailed(f"objects of {directory} are removed as fast as they are copied; try again later")
+    raise BackupFailed(f"{directory / 'aws' / missing[0]} is missing, which an object names")
 
 
 @contextmanager
-def _snapshot(directory: Path, scratch: Path) -> Iterator[tuple[Path, int, list[str]]]:
+def _snapshot(directory: Path, scratch: Path) -> Iterator[tuple[Path, int, list[Body]]]:
     """A copy of the database at one moment, how many rows it has, and the bytes that it names."""
     with tempfile.TemporaryDirectory(prefix=".syncline-backup-", dir=scratch) as own:
         copy = Path(own) / DATABASE
@@ -216,14 +228,15 @@ def _snapshot(directory: Path, scratch: Path) -> Iterator[tuple[Path, int, list[
         yield copy, rows, bodies
 
 
-def _checked(database: sqlite3.Connection, place: Path) -> tuple[int, list[str]]:
+def _checked(database: sqlite3.Connection, place: Path) -> tuple[int, list[Body]]:
     """How many rows there are, and the files of bytes that they name. BackupFailed if one is damaged."""
     rows, bodies = 0, []
     for store, key, value, crc in database.execute("SELECT store, key, value, crc32 FROM rows"):
         if not isinstance(value, bytes) or zlib.crc32(value) != crc:
             raise BackupFailed(f"{place}: the row {key} of {store} is damaged")
         rows += 1
-        bodies.extend(bodies_of(store, value))
+        if (body := body_of(store, value)) is not None:
+            bodies.append(body)
     return rows, bodies
 
 
@@ -316,9 +329,10 @@ def _verified(manifest: Any, members: _Members, directory: Path) -> Summary:
             raise BackupFailed(f"the backup is damaged: {name} is not what its manifest says")
     with contextlib.closing(sqlite3.connect(directory / _STATE)) as database:
         _, bodies = _checked(database, directory)
-    if missing := [name for name in bodies if f"aws/{name}" not in members.found]:
+    if missing := [body.name for body in bodies if f"aws/{body.name}" not in members.found]:
         raise BackupFailed(f"the backup is damaged: it lacks {missing[0]}")
-    return Summary(manifest["made"], manifest["rows"], manifest["objects"], members.size())
+    damaged = tuple(str(directory / "aws" / body.name) for body in bodies if members.differs(body))
+    return Summary(manifest["made"], manifest["rows"], manifest["objects"], members.size(), damaged)
 
 
 def _size(path: Path) -> int:

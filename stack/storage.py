@@ -11,6 +11,7 @@ on disk, and a file is removed only after the transaction that no longer names i
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import fcntl
 import json
@@ -253,12 +254,22 @@ class Storage:
 _ADVICE: Final = "restore a backup: syncline restore-backup --help"
 
 
-def bodies_of(store: str, value: bytes) -> list[str]:
-    """The files of bytes that a row names."""
-    if store != OBJECT_ROWS:
-        return []
-    record = json.loads(value).get("record")
-    return [] if record is None else [record["body_file"]]
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A file of bytes as a row names it."""
+
+    name: str
+    sha256: str | None
+    """In hex; None if whoever uploaded the object gave another checksum."""
+
+
+def body_of(store: str, value: bytes) -> Body | None:
+    """The file of bytes that a row names, if it names one."""
+    record = json.loads(value).get("record") if store == OBJECT_ROWS else None
+    if record is None:
+        return None
+    checksum = record.get("checksums", {}).get("SHA256")
+    return Body(record["body_file"], None if checksum is None else base64.b64decode(checksum).hex())
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:

@@ -17,6 +17,8 @@ from clients.cli.progress import progress
 if TYPE_CHECKING:
     from stack.backup import Summary
 
+SOME_DAMAGED = 4
+
 
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65531), default=8080, show_default=True, help="The first of five ports.")
@@ -48,7 +50,7 @@ def backup(directory: Path, file: Path, as_json: bool) -> None:
     """Copy everything that `syncline up --data DIRECTORY` keeps into FILE, while it runs or not.
 
     FILE is a tar archive with a manifest and checksums, and must not be there yet; `-` is stdout. It holds keys and
-    passwords' digests: only you can read it, keep it so.
+    passwords' digests: only you can read it, keep it so. Ends with 4 if bytes were damaged before, which it names.
 
     \b
     Examples:
@@ -62,6 +64,7 @@ def backup(directory: Path, file: Path, as_json: bool) -> None:
         made = back_up(directory, sys.stdout.buffer if str(file) == "-" else file, watched)
     if str(file) != "-":
         _print(made, f"backed up to {file}", began, as_json)
+    _warn(made)
 
 
 @click.command("restore-backup")
@@ -85,6 +88,7 @@ def restore_backup(file: Path, directory: Path, as_json: bool) -> None:
     with _said(), progress() as watched:
         found = restore(sys.stdin.buffer if str(file) == "-" else file, directory, watched)
     _print(found, f"restored to {directory}", began, as_json)
+    _warn(found)
 
 
 def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
@@ -96,6 +100,7 @@ def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
                 "rows": summary.rows,
                 "objects": summary.objects,
                 "bytes": summary.size,
+                "damaged": summary.damaged,
                 "seconds": seconds,
             }
         )
@@ -104,6 +109,13 @@ def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
             f"{what}: {summary.objects:,} objects and {summary.rows:,} rows, {size(summary.size)}, "
             f"as of {summary.made}, in {seconds:.1f} s"
         )
+
+
+def _warn(summary: Summary) -> None:
+    for path in summary.damaged:
+        click.echo(f"damaged before the backup was made: {path}; what it belongs to cannot be downloaded", err=True)
+    if summary.damaged:
+        raise click.exceptions.Exit(SOME_DAMAGED)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import pytest
 from benchmarks.durability import after_a_kill, compare
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_it_compares_and_measures_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     compare(tmp_path, files=50, rounds=1)
     after_a_kill(tmp_path, files=50)

@@ -1,6 +1,8 @@
 """A backup is whole or not there, whatever happens while it is made or restored."""
 
 import asyncio
+import base64
+import hashlib
 import io
 import json
 import os
@@ -46,7 +48,10 @@ def interrupt() -> None:
 
 def put_object(storage: Storage, key: str, body: bytes) -> str:
     name = storage.write_body(body)
-    storage.put(OBJECT_ROWS, key, json.dumps({"record": {"body_file": name}}).encode())
+    checksum = base64.b64encode(hashlib.sha256(body).digest()).decode()
+    storage.put(
+        OBJECT_ROWS, key, json.dumps({"record": {"body_file": name, "checksums": {"SHA256": checksum}}}).encode()
+    )
     return name
 
 
@@ -229,3 +234,18 @@ def test_the_command_says_in_a_line_what_is_wrong(directory: Path, tmp_path: Pat
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert "holds no system" in done.stderr
+
+
+def test_bytes_that_the_disk_damaged_are_named_and_the_rest_is_backed_up(directory: Path, tmp_path: Path) -> None:
+    damaged = next(iter((directory / "aws" / "objects").glob("*/*")))
+    damaged.write_bytes(b"other bytes")
+    command = [sys.executable, "-m", "clients.cli", "backup", str(directory), str(tmp_path / "backup.tar"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 4
+    assert json.loads(done.stdout)["damaged"] == [str(damaged)]
+    assert f"damaged before the backup was made: {damaged}" in done.stderr
+    restored = restore(tmp_path / "backup.tar", tmp_path / "restored", Silent())
+    assert restored.damaged == (str(tmp_path / "restored" / damaged.relative_to(directory)),)
+    damaged.unlink()
+    with pytest.raises(BackupFailed, match=f"{damaged.name} is missing, which an object names"):
+        back_up(directory, tmp_path / "other.tar", Silent())
