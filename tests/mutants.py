@@ -171,6 +171,36 @@ MUTANTS = (
         "what a restored space lacks was deleted", "mirror", "        if agreed_elsewhere:\n", "        if False:\n"
     ),
     Mutant(
+        "what a mount covers was deleted",
+        "strange",
+        "if before.filesystem == entry.filesystem or entry.hidden:",
+        "if True:",
+    ),
+    Mutant(
+        "what was on a mount that is absent was deleted with its mount point",
+        "identify",
+        "            if node.filesystem and not accounted:\n",
+        "            if False:\n",
+    ),
+    Mutant(
+        "what was done without the right is done later",
+        "disown",
+        "return told.read_only or state.right not in {None, told} or state.refused",
+        "return told.read_only",
+    ),
+    Mutant(
+        "a viewer's changes are taken back by nobody",
+        "disown",
+        "return told.read_only or state.right not in {None, told} or state.refused",
+        "return state.right not in {None, told} or state.refused",
+    ),
+    Mutant(
+        "what another client keeps goes up",
+        "filters",
+        "        if entry.local_name == PRIVATE:\n            return True\n",
+        "",
+    ),
+    Mutant(
         "own commits that a restored space lost are believed in",
         "mirror",
         "if self._ahead and not agreed_elsewhere:",

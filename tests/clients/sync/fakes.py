@@ -551,7 +551,7 @@ class PretendedMounts:
         self.root = root
         self.filesystem = "disk"
         self.mounted: dict[str, str] = {}
-        self._aside = root.with_name(f"{root.name}-unmounted")
+        self.aside = root.with_name(f"{root.name}-unmounted")
 
     def points(self) -> frozenset[str]:
         return frozenset(self.mounted)
@@ -564,7 +564,7 @@ class PretendedMounts:
 
     def mount(self, name: str, path: str) -> None:
         """Mount the filesystem of this name, an empty one if it is new."""
-        covered, disk = self._aside / "covered" / path, self._aside / name
+        covered, disk = self.aside / "covered" / path, self.aside / name
         covered.parent.mkdir(parents=True, exist_ok=True)
         disk.mkdir(exist_ok=True)
         (self.root / path).rename(covered)
@@ -573,8 +573,8 @@ class PretendedMounts:
 
     def unmount(self, path: str) -> None:
         name = self.mounted.pop(path).removeprefix("uuid=")
-        (self.root / path).rename(self._aside / name)
-        (self._aside / "covered" / path).rename(self.root / path)
+        (self.root / path).rename(self.aside / name)
+        (self.aside / "covered" / path).rename(self.root / path)
 
 
 class PointedState(State):

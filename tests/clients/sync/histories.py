@@ -10,16 +10,19 @@ import shutil
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from clients.sdk.right import Right
 from clients.sync.identify import FINE_GRAIN_NS
 from clients.sync.state import State
+from clients.sync.trees import path_of
 from core.errors import SynclineError
-from core.identifiers import ROOT, RequestId
-from core.tree import NodeKind
+from core.identifiers import ROOT, NodeId, RequestId
+from core.tree import Node, NodeKind
 from services.metadata.journal import replay
-from tests.clients.sync.fakes import POINTS, Crash, Device, Fault, MemorySpace, no_faults, sha256
+from tests.clients.sync.fakes import POINTS, Crash, Device, Fault, MemorySpace, PretendedMounts, no_faults, sha256
 from tests.clients.sync.users import User
 
 STEPS = 30
@@ -72,6 +75,12 @@ class History:
         self._amnesia = rng.random() < 0.3
         self._restores = rng.random() < 0.25
         self._forgets = rng.random() < 0.2
+        more = random.Random(f"{seed} more")
+        self._mounts = not self._restores and more.random() < 0.5
+        for device in self.devices if self._mounts else ():
+            device.mounts = PretendedMounts(device.root)
+        self._roles = more.random() < 0.3
+        self._rights = 0
         self._patient = random.Random(f"{seed} patient").random() < PATIENT
         self._favourite = favourite or FAVOURITES[seed % len(FAVOURITES)]
         self._journal: list[bytes] = []
@@ -104,6 +113,10 @@ class History:
 
     def _step(self) -> None:
         index = self.rng.randrange(len(self.devices))
+        if self._mounts and self.rng.random() < 0.12:
+            self._cover(index)
+        if self._roles and self.rng.random() < 0.08:
+            self._change_role(index)
         chance = self.rng.random()
         if chance < 0.66:
             for _ in range(self.rng.choice((1, 1, 2, 4))):
@@ -123,6 +136,74 @@ class History:
         self.log.append(f"space: goes back from {len(self.space.journal)} to {head}")
         self.space.go_back_to(head)
         self._journal = list(self.space.journal)
+
+    def _change_role(self, index: int) -> None:
+        device = self.devices[index]
+        if device.right.read_only or self.rng.random() < 0.4:
+            self._rights += 1
+            device.right = Right(writes_since_ms=self._rights)
+        else:
+            device.right = Right(read_only=True)
+        self.log.append(f"{device.name}: {device.right}")
+
+    def _cover(self, index: int) -> None:
+        """Mount a filesystem over a directory, sync, and take it away again."""
+        device = self.devices[index]
+        mounts = device.mounts
+        assert isinstance(mounts, PretendedMounts)
+        covered = self._covered(device)
+        if not covered:
+            return
+        path = self.rng.choice(sorted(covered))
+        mounts.mount("disk", path)
+        self._users[index].saved += 1
+        (device.root / path / "on the disk").write_bytes(f"{device.name} {self._users[index].saved:05}".encode())
+        self.log.append(f"{device.name}: {path} is covered")
+        for _ in range(self.rng.choice((1, 2))):
+            head = len(self.space.journal)
+            self._sync(index, still=True)
+            changed = {node for node, _ in self._changed_since(head)} & covered[path]
+            assert not changed, f"K: {device.name} changed what was covered: {changed}"
+            other = self.rng.randrange(len(self.devices))
+            if other != index:
+                self.log.append(f"{self.devices[other].name}: {self._users[other].act()}")
+                self._sync(other)
+        mounts.unmount(path)
+        shutil.rmtree(mounts.aside / "disk")
+        self.log.append(f"{device.name}: {path} is not covered any more")
+
+    def _covered(self, device: Device) -> dict[str, set[NodeId]]:
+        """The directories in which something is that was agreed on, and all nodes at and below each."""
+        with State.in_memory(device.folder.database) as state:
+            base, in_flight = state.load_base(), state.in_flight()
+        if in_flight:
+            return {}
+        places = {node.id: (node.parent, node.local_name) for node in base.values()}
+        below: dict[str, set[NodeId]] = {}
+        for node in base.values():
+            if node.parent != ROOT:
+                inside, at = {node.id}, node.parent
+                while at != ROOT:
+                    inside.add(at)
+                    below.setdefault(path_of(at, places), set()).update(inside)
+                    at = base[at].parent
+        inodes = {path_of(node.id, places): node.signature.inode for node in base.values()}
+
+        def is_where_it_was(path: str) -> bool:
+            found = device.root / path
+            return found.is_dir() and not found.is_symlink() and found.stat().st_ino == inodes[path]
+
+        def above(path: str) -> list[str]:
+            return ["/".join(path.split("/")[:length]) for length in range(1, path.count("/") + 2)]
+
+        return {path: nodes for path, nodes in below.items() if all(map(is_where_it_was, above(path)))}
+
+    def _changed_since(self, head: int) -> Iterator[tuple[NodeId, Node]]:
+        """What the entries after `head` have changed."""
+        for entry in self.space.entries()[head:]:
+            for result in entry.accepted():
+                if result.node is not None:
+                    yield result.node.id, result.node
 
     def _set_back(self, index: int) -> None:
         """The device loses its state, or gets an older one back."""
@@ -144,11 +225,13 @@ class History:
         else:
             self.log.append(f"{device.name}: the state is lost")
 
-    def _sync(self, index: int) -> None:
-        """Sync, perhaps until a crash or a fault, perhaps while the user goes on."""
+    def _sync(self, index: int, *, still: bool = False) -> None:
+        """Sync, perhaps until a crash or a fault, perhaps while the user goes on, if that is not to keep still."""
         device = self.devices[index]
         self._wait()
-        disturbance = _Disturbance(self, index)
+        disturbance = _Disturbance(self, index, still=still)
+        estranged = not disturbance.meddles and self._is_estranged(device)
+        known, head = set(self.space.nodes), len(self.space.journal)
         self.log.append(f"{device.name}: sync{disturbance}")
         device.faults = disturbance.fault
         try:
@@ -161,9 +244,19 @@ class History:
             self.log.append(f"{device.name}: {type(error).__name__}")
         finally:
             device.faults = no_faults
+        if estranged:
+            changed = [node for node, _ in self._changed_since(head) if node in known]
+            assert not changed, f"R: {device.name} changed {changed} in the space by what it did without the right"
         lost = disturbance.saved - contents(device) - self._kept()
         assert not lost, f"A: {device.name} lost {sorted(lost)}"
         self._check_journal()
+
+    @staticmethod
+    def _is_estranged(device: Device) -> bool:
+        if not device.folder.database.exists():
+            return False
+        with State.in_memory(device.folder.database) as state:
+            return state.right not in {None, device.right} and not state.in_flight()
 
     def _wait(self) -> None:
         if self._patient:
@@ -172,6 +265,10 @@ class History:
     def _settle(self) -> None:
         """Sync all devices in turn until nothing happens any more."""
         self.log.append("settle")
+        for device in self.devices:
+            if device.right.read_only:
+                self._rights += 1
+                device.right = Right(writes_since_ms=self._rights)
         self._saved = set[bytes]().union(*map(contents, self.devices)) | self._kept()
         for _ in range(SETTLING):
             head = len(self.space.journal)
@@ -252,7 +349,7 @@ class History:
 class _Disturbance:
     """What befalls one sync: it is a point, and its `fault` gives the faults."""
 
-    def __init__(self, history: History, index: int) -> None:
+    def __init__(self, history: History, index: int, *, still: bool = False) -> None:
         self._history = history
         self._device = history.devices[index]
         self._user = history._users[index]
@@ -264,18 +361,18 @@ class _Disturbance:
                 self._crash_at, self._passes = history._favourite, rng.choice((1, 1, 1, 2, 3))
             else:
                 self._crash_at, self._passes = "", rng.choice((2, 3, 5, 8, 13, 21, 34))
-        self._meddles = history._meddling and rng.random() < 0.5
+        self.meddles = history._meddling and rng.random() < 0.5 and not still
         self._fails = history._faults and rng.random() < 0.6
         self.saved = contents(self._device)
         """What must not get lost: what was there, but for what the user overwrites meanwhile, and what it saves."""
 
     def __str__(self) -> str:
         crash = f", to crash at {self._crash_at or 'point'} {self._passes}" if self._passes else ""
-        return f"{crash}{', meddled with' if self._meddles else ''}{', with faults' if self._fails else ''}"
+        return f"{crash}{', meddled with' if self.meddles else ''}{', with faults' if self._fails else ''}"
 
     def __call__(self, name: str) -> None:
         assert name in POINTS, name
-        if self._meddles and self._rng.random() < 0.06:
+        if self.meddles and self._rng.random() < 0.06:
             there = contents(self._device)
             # An edit that is hidden in the moment between our rename of the file and our look at it cannot be seen.
             self._history.log.append(f"{self._device.name}: meanwhile, at {name}: {self._user.act(honest=True)}")
