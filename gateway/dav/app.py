@@ -28,6 +28,7 @@ from core.tree import NodeKind
 from gateway.content import Budget
 from gateway.dav.bodies import SILENCE_SECONDS, ClientGone, Incoming, Outgoing
 from gateway.dav.callers import Callers
+from gateway.dav.checks import check_headers, check_xml, readable_if
 from gateway.dav.mount import MOUNT, Behind
 from gateway.dav.protocol import Protocol, Upload, segments
 from gateway.dav.provider import parts_of
@@ -47,6 +48,9 @@ _UPLOADS: Final = 16
 _PATIENCE_SECONDS: Final = 20.0
 """How long an upload waits for memory before it is told to come back."""
 _MAX_XML_BYTES: Final = 256 * 1024
+_NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
+"""If-Modified-Since is for GET and HEAD, which do not come that way; with anything else it means nothing."""
+_WITH_XML: Final = frozenset({"LOCK", "PROPFIND", "PROPPATCH"})
 _READING: Final = frozenset({"GET", "HEAD"})
 _CONFIG: Final[dict[str, Any]] = {"add_header_MS_Author_Via": True, "hotfixes": {}, "mutable_live_props": []}
 _HINT: Final = (
@@ -79,11 +83,14 @@ class Dav:
             if scope["method"] in _READING:
                 await (await self._read(request, person, names))(scope, receive, send)
                 return
+            check_headers(request.headers)
             environ = _environ(request, person, path)
             if scope["method"] == "PUT":
                 await self._put(request, person, environ, receive, send)
                 return
             body = await _xml(request)
+            if body and scope["method"] in _WITH_XML:
+                check_xml(body)
             environ["CONTENT_LENGTH"] = str(len(body))
             environ["wsgi.input"] = io.BytesIO(body)
             await self._work(self._workers, person, environ, send)
@@ -135,7 +142,7 @@ class Dav:
             self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )
         environ["CONTENT_LENGTH"] = str(length or 0)
-        environ["syncline.upload"] = Upload(Incoming(receive, loop), length, storage, loop)
+        environ["syncline.upload"] = Upload(Incoming(receive, loop), request.headers, length, storage, loop)
         environ["syncline.now_ns"] = time.time_ns()
         await self._work(self._uploaders, person, environ, send, afterwards=lambda: self._memory.give(size))
 
@@ -197,8 +204,8 @@ def _environ(request: Request, person: Person, path: str) -> dict[str, Any]:
         "syncline.hosts": hosts,
     }
     for name, value in request.headers.items():
-        if name not in {"authorization", "cookie", "content-length", "proxy"}:
-            environ[f"HTTP_{name.upper().replace('-', '_')}"] = value
+        if name not in _NOT_PASSED:
+            environ[f"HTTP_{name.upper().replace('-', '_')}"] = readable_if(value) if name == "if" else value
     return environ
 
 

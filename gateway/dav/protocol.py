@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -27,6 +27,7 @@ from core.errors import InvalidArgument
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dav import properties, saving
 from gateway.dav.bodies import ClientGone, Incoming
+from gateway.dav.checks import Checked, expected_size
 from gateway.dav.locks import RECORD, Locks
 from gateway.dav.mount import MOUNT
 from gateway.dav.provider import Directory, File, Provider, Resource, checked_name, parts_of
@@ -58,6 +59,7 @@ class Upload:
     """The body of a PUT."""
 
     body: Incoming
+    headers: Mapping[str, str]
     length: int | None
     storage: Storage
     loop: asyncio.AbstractEventLoop
@@ -135,10 +137,14 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         yield b"</D:multistatus>\n"
 
     def do_PROPPATCH(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer. All that is to be set is written together."""
+        """See RequestServer. All that is to be set is written together, and before the answer says that it was."""
         answer: Iterable[bytes] = super().do_PROPPATCH(environ, start_response)
-        changes = environ.get("syncline.properties", [])
         found = self._existing(environ["PATH_INFO"], environ)
+        if (mtime_ns := environ.get("syncline.mtime_ns")) is not None and isinstance(found, File):
+            content = replace(found.content, mtime_ns=mtime_ns)
+            if content != found.content:
+                self._session.commit_one(found.space, UpdateContent(found.node.id, found.node.version, content))
+        changes = environ.get("syncline.properties", [])
         if changes and found.space is not None and found.node is not None:
             properties.change(self._session, found.space, found.node.id, changes)
         return answer
@@ -151,6 +157,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
         if "HTTP_CONTENT_RANGE" in environ:
             raise Refused(HTTPStatus.BAD_REQUEST, "a file can only be replaced as a whole, without Content-Range")
+        if "HTTP_OC_CHUNKED" in environ:
+            raise Refused(HTTPStatus.NOT_IMPLEMENTED, "a file is sent as a whole, without OC-Chunked")
         mtime_ns = _mtime_ns(environ)
         path = environ["PATH_INFO"]
         parent, name = self._parent(path, environ)
@@ -162,10 +170,13 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._evaluate_if_headers(found, environ)
         self._check_write_permission(found or parent, "0", environ)
         sent: Upload = environ["syncline.upload"]
-        stored = upload(sent.body.read_into, sent.storage, sent.loop)
-        expected = environ.get("HTTP_X_EXPECTED_ENTITY_LENGTH", "")
-        if sent.length not in {None, stored.size} or (expected.isdigit() and int(expected) != stored.size):
+        expected, body = expected_size(sent.headers), Checked(sent.body.read_into, sent.headers)
+        _check_size(expected, sent.length)
+        stored = upload(body.read_into, sent.storage, sent.loop)
+        if sent.length not in {None, stored.size}:
             raise ClientGone
+        _check_size(expected, stored.size)
+        body.check()
         content = Content(
             digest=stored.digest,
             size=stored.size,
@@ -433,9 +444,18 @@ def _mtime_ns(environ: Environ) -> int | None:
         return None
     if not _MTIME.fullmatch(raw.strip()):
         raise Refused(HTTPStatus.BAD_REQUEST, "X-OC-Mtime is in seconds since 1970")
-    whole, _, fraction = raw.strip().partition(".")
-    nanoseconds = int(whole) * 1_000_000_000
-    return nanoseconds + int(fraction.ljust(9, "0")) if fraction and nanoseconds >= 0 else nanoseconds
+    whole, _, fraction = raw.strip().lstrip("-").partition(".")
+    nanoseconds = int(whole) * 1_000_000_000 + int(fraction.ljust(9, "0"))
+    return -nanoseconds if raw.strip().startswith("-") else nanoseconds
+
+
+def _check_size(expected: int | None, size: int | None) -> None:
+    if expected is not None and size is not None and expected != size:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST,
+            f"the file has {size} bytes and not {expected}, as the headers say",
+            reason="SIZE_MISMATCH",
+        )
 
 
 def _done(

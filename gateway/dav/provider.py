@@ -5,8 +5,13 @@ A symbolic link has no form in WebDAV, so it is not shown; what would take its n
 
 from __future__ import annotations
 
+import re
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC
+from email.utils import formatdate, parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -35,16 +40,41 @@ _EMPTY: Final = Content(
     manifest=EMPTY_MANIFEST,
 )
 _NANOSECONDS: Final = 1_000_000_000
-_LAST_SECOND: Final = 253_402_300_799
-"""Of the year 9999, after which a date has no form in HTTP."""
+_LONGEST_DATE: Final = 64
+_SECONDS: Final = re.compile(r"-?[0-9]{1,11}")
 _FOREIGN: Final = ("{http://owncloud.org/ns}", "{http://nextcloud.org/ns}")
 """Live properties of other servers, for which clients ask everybody: nothing is looked up for them."""
+_GET_LAST_MODIFIED: Final = "{DAV:}getlastmodified"
+_WINDOWS_MTIME: Final = "{urn:schemas-microsoft-com:}Win32LastModifiedTime"
+_DATES: Final = frozenset({_GET_LAST_MODIFIED, _WINDOWS_MTIME})
 _QUOTA: Final = frozenset({"{DAV:}quota-used-bytes", "{DAV:}quota-available-bytes"})
 
 
 def parts_of(path: str) -> tuple[str, ...]:
     """The names of a path, the space's first; InvalidArgument if one cannot be."""
     return split_path(unicodedata.normalize("NFC", path))
+
+
+def _of_date(text: str) -> int:
+    """Nanoseconds since 1970 of a date of HTTP; Refused."""
+    try:
+        if len(text) > _LONGEST_DATE:
+            raise ValueError
+        date = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        raise Refused(HTTPStatus.CONFLICT, "that is no date") from None
+    return int(date.replace(tzinfo=date.tzinfo or UTC).timestamp()) * _NANOSECONDS
+
+
+def _of_seconds(text: str) -> int:
+    """Nanoseconds since 1970 of seconds; Refused."""
+    if not _SECONDS.fullmatch(text):
+        raise Refused(HTTPStatus.CONFLICT, "that is no number of seconds since 1970")
+    return int(text) * _NANOSECONDS
+
+
+_MTIMES: Final = {_GET_LAST_MODIFIED: _of_date, _WINDOWS_MTIME: _of_date, "{DAV:}lastmodified": _of_seconds}
+"""Properties by which programs set when a file was changed. What is set is the file's own time, not a property."""
 
 
 class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
@@ -131,17 +161,35 @@ class Resource:
             return self._locks()
         elif name in _QUOTA:
             return self._quota(name)
-        elif not name.startswith("{DAV:}"):
-            value = None
-            if self.space is not None and self.node is not None and not name.startswith(_FOREIGN):
-                value = properties.read(self.provider.session, self.space, self.node.id).get(name)
-            if value is None:
+        elif name in _DATES:
+            changed = self.get_last_modified()
+            if changed is not None:
+                return formatdate(changed, usegmt=True)
+            if name == _GET_LAST_MODIFIED:
                 raise Refused(HTTPStatus.NOT_FOUND, "there is no such property")
-            return etree.XML(value)
+            return self._dead(name)
+        elif not name.startswith("{DAV:}"):
+            return self._dead(name)
         return super().get_property_value(name)  # type: ignore[misc]
+
+    def _dead(self, name: str) -> Element:
+        value = None
+        if self.space is not None and self.node is not None and not name.startswith(_FOREIGN):
+            value = properties.read(self.provider.session, self.space, self.node.id).get(name)
+        if value is None:
+            raise Refused(HTTPStatus.NOT_FOUND, "there is no such property")
+        found: Element = etree.XML(value)
+        return found
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool = False) -> None:
         """See _DAVResource. What is set is kept with the request, which writes all of it at its end."""
+        if name in _MTIMES and isinstance(self, File):
+            if value is None:
+                raise Refused(HTTPStatus.FORBIDDEN, "a file always has a time of change")
+            self.environ["syncline.mtime_ns"] = _MTIMES[name]((value.text or "").strip())
+            return
+        if name.startswith(_FOREIGN):
+            raise Refused(HTTPStatus.FORBIDDEN, f"{name} is a property of other servers")
         if name.startswith("{DAV:}"):
             raise Refused(
                 HTTPStatus.FORBIDDEN, f"{name} cannot be set", condition="{DAV:}cannot-modify-protected-property"
@@ -253,7 +301,8 @@ class Directory(Collection):
     def create_empty_resource(self, name: str) -> Resource:
         """See DAVCollection: for a LOCK of what is not there."""
         made = self.provider.session.commit_one(
-            self.space, CreateNode(self.node.id, checked_name(name), NodeKind.FILE, _EMPTY)
+            self.space,
+            CreateNode(self.node.id, checked_name(name), NodeKind.FILE, replace(_EMPTY, mtime_ns=time.time_ns())),
         )
         return File(f"{self.path.rstrip('/')}/{made.name}", self.environ, self.space, made)
 
@@ -285,8 +334,7 @@ class File(Resource, DAVNonCollection):  # type: ignore[misc]
 
     def get_last_modified(self) -> float:
         """See _DAVResource."""
-        seconds = self.content.mtime_ns / _NANOSECONDS
-        return seconds if 0 < seconds <= _LAST_SECOND else self.node.committed_at_ms / 1000
+        return self.content.mtime_ns // _NANOSECONDS
 
     def support_ranges(self) -> bool:
         """See DAVNonCollection."""

@@ -1,0 +1,179 @@
+"""What a request says, checked before a parser sees it: headers by their grammar, XML by its shape. Wrong is 400."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Final
+from xml.parsers import expat
+
+from core.chunk import ReadInto
+from gateway.dav.refusals import Refused
+
+MAX_HEADER_BYTES: Final = 8 * 1024
+_MAX_DEPTH: Final = 64
+_MAX_ELEMENTS: Final = 5_000
+
+_CODED: Final = r"<[!-;=?-~]{1,2000}>"
+_CONDITION: Final = rf'(?:Not[ \t]*)?(?:{_CODED}|\[(?:W/)?"[!#-~\x80-\xff]*"\])'
+_LIST: Final = rf"\([ \t]*{_CONDITION}(?:[ \t]*{_CONDITION})*[ \t]*\)"
+_LISTS: Final = rf"{_LIST}(?:[ \t]*{_LIST})*"
+_TAGGED: Final = rf"{_CODED}[ \t]*{_LISTS}"
+_TIME: Final = r"(?:Infinite|Second-\d{1,19})"
+_GRAMMAR: Final = {
+    "depth": ("0, 1 or infinity", r"0|1|infinity"),
+    "overwrite": ("T or F", r"T|F"),
+    "timeout": (
+        "Infinite or Second-N",
+        rf"{_TIME}(?:[ \t]*,[ \t]*{_TIME}){{0,9}}",
+    ),
+    "lock-token": ("one token, <...>", _CODED),
+    "x-expected-entity-length": ("a number of bytes", r"\d{1,19}"),
+    "oc-total-length": ("a number of bytes", r"\d{1,19}"),
+}
+_IF: Final = re.compile(rf"{_LISTS}|{_TAGGED}(?:[ \t]*{_TAGGED})*", re.IGNORECASE)
+_PARSED: Final = {name: (form, re.compile(grammar, re.IGNORECASE)) for name, (form, grammar) in _GRAMMAR.items()}
+
+
+class _Adler32:
+    """zlib's checksum in the form of hashlib's."""
+
+    def __init__(self) -> None:
+        self._value = 1
+
+    def update(self, data: memoryview) -> None:
+        self._value = zlib.adler32(data, self._value)
+
+    def digest(self) -> bytes:
+        return self._value.to_bytes(4, "big")
+
+
+_SUMS: Final[dict[str, Callable[[], hashlib._Hash | _Adler32]]] = {
+    "adler32": _Adler32,
+    "md5": lambda: hashlib.md5(usedforsecurity=False),
+    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
+    "sha256": hashlib.sha256,
+}
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refused for a header that says nothing that it could say."""
+    for name, (form, grammar) in _PARSED.items():
+        value = headers.get(name)
+        if value is not None and (len(value) > MAX_HEADER_BYTES or not grammar.fullmatch(value.strip())):
+            raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is {form}", reason="INVALID_ARGUMENT")
+    if len(headers.get("destination", "")) > 2 * MAX_HEADER_BYTES:
+        raise Refused(HTTPStatus.BAD_REQUEST, "the destination is too long", reason="INVALID_ARGUMENT")
+
+
+def readable_if(value: str) -> str:
+    """The lists of conditions of an If header; Refused if there is none.
+
+    One that holds is enough, so one that cannot be read, like the last one of a client that cuts its headers off, is
+    one that does not hold: it is left out with all that follows.
+    """
+    lists = _IF.match(value.strip()) if len(value) <= MAX_HEADER_BYTES else None
+    if lists is None:
+        form = "if is lists of conditions, (<token> [etag])"
+        raise Refused(HTTPStatus.BAD_REQUEST, form, reason="INVALID_ARGUMENT")
+    return lists[0]
+
+
+def check_xml(body: bytes) -> None:
+    """Refused for XML that is malformed, deeper or of more elements than any request needs, or defines entities."""
+    parser = expat.ParserCreate()
+    depth = elements = 0
+
+    def start(*_: object) -> None:
+        nonlocal depth, elements
+        depth, elements = depth + 1, elements + 1
+        if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:
+            raise Refused(HTTPStatus.BAD_REQUEST, "the XML has too many elements", reason="INVALID_ARGUMENT")
+
+    def end(_: object) -> None:
+        nonlocal depth
+        depth -= 1
+
+    def doctype(*_: object) -> None:
+        raise Refused(HTTPStatus.BAD_REQUEST, "the XML may not have a DOCTYPE", reason="INVALID_ARGUMENT")
+
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
+    parser.StartDoctypeDeclHandler = doctype
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError as error:
+        raise Refused(
+            HTTPStatus.BAD_REQUEST, f"the body is no well-formed XML: {error}", reason="INVALID_ARGUMENT"
+        ) from None
+
+
+def expected_size(headers: Mapping[str, str]) -> int | None:
+    """How long the file is that a PUT brings, as its sender says beside Content-Length. Refused for two answers."""
+    said = {int(headers[name]) for name in ("x-expected-entity-length", "oc-total-length") if name in headers}
+    if len(said) > 1:
+        raise Refused(HTTPStatus.BAD_REQUEST, "the headers tell different lengths", reason="INVALID_ARGUMENT")
+    return said.pop() if said else None
+
+
+class Checked:
+    """A body on its way, against the checksums that its sender tells of it."""
+
+    def __init__(self, read_into: ReadInto, headers: Mapping[str, str]) -> None:
+        """Refused for a checksum of an unknown kind, or one that cannot be read."""
+        self._read_into = read_into
+        self._sums = [(name, _SUMS[kind](), wanted) for name, kind, wanted in _told(headers)]
+
+    def read_into(self, buffer: memoryview) -> int:
+        """See ReadInto."""
+        count = self._read_into(buffer)
+        for _, found, _ in self._sums:
+            found.update(buffer[:count])
+        return count
+
+    def check(self) -> None:
+        """Refused if what was read is not what its sender meant."""
+        for name, found, wanted in self._sums:
+            if found.digest() != wanted:
+                raise Refused(HTTPStatus.BAD_REQUEST, f"the file is not what {name} says", reason="CHECKSUM_MISMATCH")
+
+
+def _told(headers: Mapping[str, str]) -> list[tuple[str, str, bytes]]:
+    """Each checksum of a PUT: the header, its kind, and the digest."""
+    told: list[tuple[str, str, bytes]] = []
+    for word in headers.get("oc-checksum", "").split():
+        kind, _, digits = word.partition(":")
+        told.append(("OC-Checksum", kind.lower(), _decoded("OC-Checksum", digits, bytes.fromhex)))
+    if "content-md5" in headers:
+        told.append(("Content-MD5", "md5", _decoded("Content-MD5", headers["content-md5"].strip(), _base64)))
+    for name in ("digest", "content-digest", "repr-digest"):
+        for word in filter(None, headers.get(name, "").split(",")):
+            kind, _, value = word.strip().partition("=")
+            kind = kind.lower().replace("-", "")
+            value = value.strip(":") if name != "digest" else value
+            told.append((name, {"sha": "sha1"}.get(kind, kind), _decoded(name, value, _base64)))
+    for name, kind, wanted in told:
+        if kind not in _SUMS or len(wanted) != len(_SUMS[kind]().digest()):
+            raise Refused(
+                HTTPStatus.BAD_REQUEST,
+                f"{name} is a checksum by one of {', '.join(_SUMS)}; leave it out for another",
+                reason="INVALID_ARGUMENT",
+            )
+    return told
+
+
+def _base64(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
+
+
+def _decoded(name: str, text: str, decode: Callable[[str], bytes]) -> bytes:
+    try:
+        return decode(text)
+    except (ValueError, binascii.Error):
+        wrong = f"{name} is not encoded as it should be"
+        raise Refused(HTTPStatus.BAD_REQUEST, wrong, reason="INVALID_ARGUMENT") from None

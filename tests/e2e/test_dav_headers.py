@@ -1,0 +1,276 @@
+"""What clients of WebDAV say beside the file: it is honoured, or refused."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import zlib
+from pathlib import Path
+
+import pytest
+
+from stack.up import Stack
+from tests.e2e.dav import Answer, Person, address
+
+WINDOWS = "urn:schemas-microsoft-com:"
+DATA = b"some bytes"
+
+
+@pytest.fixture(scope="module")
+def ann(stack: Stack) -> Person:
+    person = Person(stack.endpoint)
+    assert person.put("personal/f", DATA).status == 201
+    return person
+
+
+def proppatch(ann: Person, path: str, *properties: str, remove: bool = False) -> Answer:
+    what = "remove" if remove else "set"
+    body = "".join(f"<D:{what}><D:prop>{one}</D:prop></D:{what}>" for one in properties)
+    return ann.dav(
+        "PROPPATCH", path, f'<D:propertyupdate xmlns:D="DAV:" xmlns:W="{WINDOWS}">{body}</D:propertyupdate>'.encode()
+    )
+
+
+def statuses(answer: Answer) -> dict[str, int]:
+    """What became of each property."""
+    import xml.etree.ElementTree as ET
+
+    assert answer.status == 207, answer.body
+    found = {}
+    for stat in ET.fromstring(answer.body).iter("{DAV:}propstat"):
+        for prop in stat.find("{DAV:}prop") or []:
+            found[prop.tag.partition("}")[2]] = int((stat.findtext("{DAV:}status") or "").split()[1])
+    return found
+
+
+def changed(ann: Person, path: str) -> str | None:
+    (found,) = ann.dav("PROPFIND", path, depth="0").properties().values()
+    return found["{DAV:}getlastmodified"]
+
+
+@pytest.mark.parametrize(
+    ("mtime", "date"),
+    [
+        ("0", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("-1", "Wed, 31 Dec 1969 23:59:59 GMT"),
+        ("-0.5", "Wed, 31 Dec 1969 23:59:59 GMT"),
+        ("1.999999999", "Thu, 01 Jan 1970 00:00:01 GMT"),
+        ("-2208988800", "Mon, 01 Jan 1900 00:00:00 GMT"),
+        ("4102444800", "Fri, 01 Jan 2100 00:00:00 GMT"),
+    ],
+)
+def test_a_time_of_change_is_what_the_client_said(ann: Person, mtime: str, date: str) -> None:
+    answer = ann.put("personal/time", mtime.encode(), x_oc_mtime=mtime)
+    assert answer.status in {201, 204}
+    assert answer.headers["x-oc-mtime"] == "accepted"
+    assert changed(ann, "personal/time") == date
+
+
+def test_rclone_has_nothing_to_do_for_old_files(ann: Person, tmp_path: Path) -> None:
+    for name, seconds in (("epoch", 0), ("before", -86_400 * 400), ("second", 1)):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (seconds, seconds))
+    ann.rclone("copy", str(tmp_path), "dav:personal/old")
+    assert "Copied" not in ann.rclone("copy", "-v", str(tmp_path), "dav:personal/old")
+
+
+def test_explorer_sets_the_time_of_change(ann: Person) -> None:
+    ann.put("personal/doc", DATA)
+    date = "Fri, 13 Feb 2009 23:31:30 GMT"
+    answer = proppatch(
+        ann,
+        "personal/doc",
+        f"<W:Win32LastModifiedTime>{date}</W:Win32LastModifiedTime>",
+        f"<W:Win32CreationTime>{date}</W:Win32CreationTime>",
+        "<W:Win32FileAttributes>00000020</W:Win32FileAttributes>",
+    )
+    names = ("Win32LastModifiedTime", "Win32CreationTime", "Win32FileAttributes")
+    assert statuses(answer) == dict.fromkeys(names, 200)
+    assert changed(ann, "personal/doc") == date
+    wanted = "".join(f"<W:{name}/>" for name in names)
+    asked = f'<D:propfind xmlns:D="DAV:" xmlns:W="{WINDOWS}"><D:prop>{wanted}</D:prop></D:propfind>'
+    (found,) = ann.dav("PROPFIND", "personal/doc", asked.encode(), depth="0").properties().values()
+    assert list(found.values()) == [date, date, "00000020"]
+    # The time that is shown is never another than the file's.
+    ann.put("personal/doc", DATA, x_oc_mtime="0")
+    (found,) = ann.dav("PROPFIND", "personal/doc", asked.encode(), depth="0").properties().values()
+    assert found[f"{{{WINDOWS}}}Win32LastModifiedTime"] == "Thu, 01 Jan 1970 00:00:00 GMT"
+    # The content and its blocks are as they were.
+    assert ann.dav("GET", "personal/doc").body == DATA
+
+
+@pytest.mark.parametrize(
+    ("property_", "date"),
+    [
+        ("<D:getlastmodified>Thu, 01 Jan 1970 00:00:00 GMT</D:getlastmodified>", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ("<D:lastmodified>86400</D:lastmodified>", "Fri, 02 Jan 1970 00:00:00 GMT"),
+        ("<D:lastmodified>-86400</D:lastmodified>", "Wed, 31 Dec 1969 00:00:00 GMT"),
+    ],
+)
+def test_other_programs_set_the_time_of_change(ann: Person, property_: str, date: str) -> None:
+    ann.put("personal/other", DATA)
+    assert list(statuses(proppatch(ann, "personal/other", property_)).values()) == [200]
+    assert changed(ann, "personal/other") == date
+
+
+def test_a_property_that_cannot_be_set_is_said_to_be_so(ann: Person) -> None:
+    before = changed(ann, "personal/f")
+    for wrong, status in (
+        ("<W:Win32LastModifiedTime>yesterday</W:Win32LastModifiedTime>", 409),
+        (f"<W:Win32LastModifiedTime>{'9' * 5000}</W:Win32LastModifiedTime>", 409),
+        ("<W:Win32LastModifiedTime/>", 409),
+        ("<D:lastmodified>1e9</D:lastmodified>", 409),
+        ("<D:creationdate>1970-01-01T00:00:00Z</D:creationdate>", 403),
+        ("<D:getcontentlength>1</D:getcontentlength>", 403),
+        ("<D:getetag>x</D:getetag>", 403),
+        ('<favorite xmlns="http://owncloud.org/ns">1</favorite>', 403),
+    ):
+        told = statuses(proppatch(ann, "personal/f", "<W:mine>1</W:mine>", wrong))
+        assert sorted(told.values()) == sorted([424, status]), wrong
+    assert changed(ann, "personal/f") == before
+    removed = proppatch(ann, "personal/f", "<W:Win32LastModifiedTime/>", remove=True)
+    assert statuses(removed) == {"Win32LastModifiedTime": 403}
+    ann.dav("MKCOL", "personal/dir")
+    assert statuses(proppatch(ann, "personal/dir", "<D:getlastmodified>x</D:getlastmodified>")) == {
+        "getlastmodified": 403
+    }
+
+
+SUMS = {
+    "oc_checksum": f"SHA1:{hashlib.sha1(DATA, usedforsecurity=False).hexdigest()} ADLER32:{zlib.adler32(DATA):08x}",
+    "content_md5": base64.b64encode(hashlib.md5(DATA, usedforsecurity=False).digest()).decode(),
+    "digest": "SHA-256=" + base64.b64encode(hashlib.sha256(DATA).digest()).decode(),
+    "content_digest": "sha-256=:" + base64.b64encode(hashlib.sha256(DATA).digest()).decode() + ":",
+}
+
+
+@pytest.mark.parametrize("header", SUMS)
+def test_a_checksum_is_checked(ann: Person, header: str) -> None:
+    name = f"personal/sum {header}"
+    assert ann.put(name, DATA, **{header: SUMS[header]}).status == 201
+    for chunked in (False, True):
+        sent = iter([DATA[:-1], b"!"]) if chunked else DATA[:-1] + b"!"
+        answer = ann.dav("PUT", name, sent, **{header: SUMS[header]})
+        assert answer.problem() == (400, "CHECKSUM_MISMATCH")
+    for wrong in (
+        "SHA1:zz",
+        "CRC32:00000000",
+        "nonsense",
+        "sha-256=:AAAA:",
+        "SHA-512=" + "A" * 88,
+        "=",
+        "MD5:" + "0" * 30,
+    ):
+        assert ann.put(name, DATA, **{header: wrong}).status == 400, wrong
+    assert ann.dav("GET", name).body == DATA
+
+
+@pytest.mark.parametrize("header", ["x_expected_entity_length", "oc_total_length"])
+def test_a_length_is_checked(ann: Person, header: str) -> None:
+    name = f"personal/length {header}"
+    assert ann.put(name, DATA, **{header: "10"}).status == 201
+    for wrong in ("9", "11", "0", "9" * 19):
+        assert ann.put(name, DATA + b"!", **{header: wrong}).status == (204 if wrong == "11" else 400)
+        chunked = ann.dav("PUT", name, iter([DATA, b"!!"]), **{header: wrong})
+        assert chunked.problem() == (400, "SIZE_MISMATCH")
+    for wrong in ("-1", "ten", "9" * 5000, "1e3", ""):
+        assert ann.put(name, DATA, **{header: wrong}).status == 400
+    assert ann.dav("GET", name).body == DATA + b"!"
+
+
+def test_a_part_of_a_file_is_not_taken_for_the_file(ann: Person) -> None:
+    assert ann.put("personal/f", b"x", content_range="bytes 0-0/10").status == 400
+    assert ann.put("personal/f", b"x", oc_chunked="1").status == 501
+    assert ann.put("personal/f", b"x", content_encoding="gzip").status == 415
+    assert ann.dav("GET", "personal/f").body == DATA
+
+
+HOSTILE = {
+    "depth": ["2", "-1", "infinite", "1, 1", "9" * 5000, "ä"],
+    "overwrite": ["", "X", "TRUE", "T" * 5000],
+    "if": [
+        "",
+        "(",
+        "()",
+        "<>",
+        "(<x",
+        "nonsense",
+        "(Not)",
+        "(" * 5000,
+        "(<a>)" * 4000,
+        '([""""])',
+        "<*>" * 2000,
+    ],
+    "timeout": ["Second-", "Second-" + "9" * 5000, "soon", "Second--1", "Infinite," * 1000],
+    "lock_token": ["", "x", "<>", "<" + "x" * 5000 + ">", "<a> <b>"],
+    "x_oc_mtime": ["", "--1", "1.2.3", "0x10", "9" * 5000],
+    "range": ["bytes=" + "9" * 5000 + "-", "bytes=5-1", "lines=1-2", "bytes=-"],
+    "if_modified_since": ["soon", "Fri, 99 Foo 99999 99:99:99 GMT", "9" * 5000],
+    "if_unmodified_since": ["soon", "Fri, 99 Foo 99999 99:99:99 GMT", "9" * 5000],
+    "if_match": ['"', "x" * 5000, '"a', "W/"],
+    "if_none_match": ['"', "x" * 5000, '"a'],
+}
+
+
+@pytest.mark.parametrize("header", HOSTILE)
+def test_no_header_is_a_fault_of_the_server(ann: Person, header: str) -> None:
+    ann.put("personal/h", DATA)
+    lock = (
+        b'<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:shared/></D:lockscope>'
+        b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
+    )
+    bodies = {"PUT": DATA, "LOCK": lock}
+    for value in HOSTILE[header]:
+        for method in (
+            "PROPFIND",
+            "PUT",
+            "LOCK",
+            "UNLOCK",
+            "COPY",
+            "MOVE",
+            "MKCOL",
+            "DELETE",
+            "PROPPATCH",
+            "GET",
+            "HEAD",
+        ):
+            more = {"destination": address("personal/i")} if method in {"COPY", "MOVE"} else {}
+            more |= {"depth": "0"} if method == "PROPFIND" else {}
+            raw = value.encode("latin-1").decode("latin-1")
+            answer = ann.dav(method, "personal/h", bodies.get(method), **(more | {header: raw}))
+            assert answer.status < 500, (method, value[:50], answer.body)
+            if header in {"depth", "overwrite", "if", "timeout", "lock_token"} and method not in {"GET", "HEAD"}:
+                assert answer.status == 400, (method, value[:50], answer.status)
+        ann.put("personal/h", DATA)
+
+
+@pytest.mark.parametrize("method", ["PROPFIND", "PROPPATCH", "LOCK"])
+def test_no_body_is_a_fault_of_the_server(ann: Person, method: str) -> None:
+    deep = b'<D:propfind xmlns:D="DAV:">' + b"<a>" * 20_000 + b"</a>" * 20_000 + b"</D:propfind>"
+    bomb = b'<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><a>&c;</a>'
+    many = b"<a>" + b"<b/>" * 10_000 + b"</a>"
+    bodies = (
+        b"<",
+        b"<a/>",
+        b"\xff\xfe",
+        deep,
+        bomb,
+        many,
+        b'<a xmlns="DAV:"><b></a>',
+        b"\0",
+        b"<D:prop/>",
+        b"x" * 300_000,
+    )
+    for body in bodies:
+        answer = ann.dav(method, "personal/f", body, depth="0")
+        assert 400 <= answer.status < 500, (body[:40], answer.status)
+
+
+def test_a_date_decides_about_reading_only(ann: Person) -> None:
+    late = "Fri, 01 Jan 2100 00:00:00 GMT"
+    assert ann.put("personal/f", DATA, if_modified_since=late).status == 204
+    assert ann.dav("PROPFIND", "personal/f", depth="0", if_modified_since=late).status == 207
+    ann.put("personal/f", DATA, x_oc_mtime="1000000000")
+    assert ann.put("personal/f", b"x", if_unmodified_since="Fri, 01 Jan 1999 00:00:00 GMT").status == 412
+    assert ann.dav("GET", "personal/f").body == DATA
