@@ -50,9 +50,10 @@ def aio_channel(
     """A channel for asyncio; `async with` it or close it.
 
     `idempotent` holds full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); those are
-    repeated on passing faults. `timeout` (seconds) is the deadline of unary calls that give none themselves.
+    repeated on passing faults. `timeout` (seconds) is the deadline of unary calls that give none themselves. It goes
+    through no proxy, since the services are neighbours.
     """
-    options = _options(idempotent, max_receive_bytes)
+    options = [*_options(idempotent, max_receive_bytes), *_through(None)]
     channel = (
         grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
         if tls
@@ -69,10 +70,11 @@ def sync_channel(
     timeout: float = DEFAULT_TIMEOUT_SECONDS,
     tls: bool = False,
     root_certificates: bytes | None = None,
+    proxy: str | None = None,
     max_receive_bytes: int = MAX_RECEIVE_BYTES,
 ) -> grpc.Channel:
-    """The same for threads; `with` it or close it."""
-    options = _options(idempotent, max_receive_bytes)
+    """The same for threads; `with` it or close it. `proxy` is an HTTP proxy, `http://host:port`, to go through."""
+    options = [*_options(idempotent, max_receive_bytes), *_through(proxy)]
     channel = (
         grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
         if tls
@@ -103,6 +105,11 @@ def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[st
         ("grpc.initial_reconnect_backoff_ms", 200),
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
+
+
+def _through(proxy: str | None) -> list[tuple[str, Any]]:
+    """gRPC would take a proxy from variables by rules of its own; whoever makes a channel decides instead."""
+    return [("grpc.enable_http_proxy", 0)] if proxy is None else [("grpc.http_proxy", proxy)]
 
 
 class _Calls:

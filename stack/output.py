@@ -8,6 +8,8 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Final, Self, TextIO
 
+from core.printable import harmless
+
 _KEPT_LINES: Final = 12
 _NAME_WIDTH: Final = 8
 _COLOURS: Final = (36, 32, 35, 33, 34, 31)  # cyan, green, magenta, yellow, blue, red
@@ -39,7 +41,8 @@ class Output:
         self.line(_OWN_NAME, text)
 
     def line(self, name: str, text: str) -> None:
-        """One line, without its end, of the child `name`."""
+        """One line, without its end, of the child `name`; what would steer a terminal is shown instead."""
+        text = harmless(text)
         self._tail(name).append(text)
         with contextlib.suppress(OSError):  # a full disk or a closed terminal must not stop the stack
             file = self._file(name)

@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from clients.cli.output import json_option, moment, print_json, print_table, signed_in
+from clients.cli.output import json_option, moment, signed_in
+from clients.cli.terminal import print_json, print_table, say
 from clients.sdk import account
 from clients.sdk.account import Accounts, Device
 from clients.sdk.home import default_home
@@ -71,7 +72,7 @@ def login(endpoint: str, email: str, password_stdin: bool, device: str) -> None:
 
 
 def _welcome(session: Session) -> None:
-    click.echo(f"signed in as {session.account.email} on {session.account.device_name}")
+    say(f"signed in as {session.account.email} on {session.account.device_name}")
 
 
 @click.command()
@@ -84,7 +85,7 @@ def logout() -> None:
     """
     with signed_in() as session:
         Accounts(session).sign_out()
-    click.echo("signed out")
+    say("signed out")
 
 
 @click.command()
@@ -102,7 +103,7 @@ def whoami(as_json: bool) -> None:
     if as_json:
         print_json({**dataclasses.asdict(me), "endpoint": endpoint})
     else:
-        click.echo(f"{me.email} on {me.device_name} at {endpoint}")
+        say(f"{me.email} on {me.device_name} at {endpoint}")
 
 
 @click.group(invoke_without_command=True)
@@ -160,7 +161,7 @@ def revoke(device: str) -> None:
     """
     with signed_in() as session:
         Accounts(session).revoke(DeviceId(device))
-    click.echo(f"revoked {device}")
+    say(f"revoked {device}")
 
 
 COMMANDS = [signup, login, logout, whoami, devices]

@@ -10,9 +10,10 @@ from typing import Any
 
 import click
 
-from clients.cli.output import json_option, moment, print_json, print_table, signed_in, size
+from clients.cli.output import json_option, moment, signed_in, size
 from clients.cli.places import Place, accepted, checked_name, file_at, place, place_in
 from clients.cli.scratch import scratch
+from clients.cli.terminal import complain, print_json, print_table, say
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.identifiers import new_request_id
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
@@ -50,7 +51,7 @@ def ls(where: str, long: bool, as_json: bool) -> None:
         )
     else:
         for node in nodes:
-            click.echo(_shown(node))
+            say(_shown(node))
 
 
 def _children(where: Place, node: Node | None) -> list[Node]:
@@ -110,7 +111,7 @@ def get(where: str, local: str, force: bool) -> None:
                 temporary.replace(target)
             else:
                 _move_new(temporary, target)
-    click.echo(f"{target} ({size(node.content.size if node.content else 0)})", err=True)
+    say(f"{target} ({size(node.content.size if node.content else 0)})", err=True)
 
 
 def _dress(temporary: Path, target: Path) -> None:
@@ -134,12 +135,16 @@ def _dress(temporary: Path, target: Path) -> None:
                 os.close(directory)
         os.fsync(new.fileno())
     for what in lost:
-        click.echo(f"syncline: {target}: {what} could not be kept", err=True)
+        complain(f"{target}: {what} could not be kept")
 
 
 def _print_file(path: Path) -> None:
     if path.is_symlink():
-        click.echo(path.readlink())
+        target = str(path.readlink())
+        if sys.stdout.isatty():
+            say(target)
+        else:
+            sys.stdout.buffer.write(os.fsencode(target) + b"\n")
         return
     with path.open("rb") as file:
         while data := file.read(1 << 20):
@@ -216,12 +221,12 @@ def put(local: Path, where: str) -> None:
         elif present.kind is not kind:
             raise InvalidArgument(f"{target.text} is a {present.kind.name.lower()}; remove it first")
         elif present.content is not None and present.content.digest == content.digest:
-            click.echo(f"{target.text} holds that already (version {present.version})", err=True)
+            say(f"{target.text} holds that already (version {present.version})", err=True)
             return
         else:
             mutation = UpdateContent(present.id, present.version, content)
         node = _committed(target, mutation)
-    click.echo(f"{target.text} (version {node.version}, {size(content.size)})", err=True)
+    say(f"{target.text} (version {node.version}, {size(content.size)})", err=True)
 
 
 def _target(where: Place, name: str) -> tuple[Place, Node | None]:

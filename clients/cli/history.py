@@ -9,8 +9,9 @@ from typing import NamedTuple
 import click
 
 from clients.cli.files import node_json
-from clients.cli.output import json_option, moment, print_json, print_table, signed_in, size
+from clients.cli.output import json_option, moment, signed_in, size
 from clients.cli.places import Place, accepted, file_at, place_or_file
+from clients.cli.terminal import print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.space import Space, Trashed
 from core.errors import InvalidArgument, NoSuchNode
@@ -93,7 +94,7 @@ def restore(path: str, number: int) -> None:
         restored = found.space.restore_version(node.id, number, node.version, new_request_id())
         now = accepted(restored.result, path)
     told = f"version {number} of {path} is back, as version {now.version}"
-    click.echo(told + (f" of {back}, out of the trash" if deleted else ""))
+    say(told + (f" of {back}, out of the trash" if deleted else ""))
 
 
 class _File(NamedTuple):
@@ -201,7 +202,7 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
         path = "/".join(split_path(normalize(to))) if to is not None else None
         brought = where.restore_node(node, new_request_id(), name=name, path=path)
         accepted(brought.result, what)
-    click.echo(f"{brought.path} is back" if was in {None, brought.path} else f"{was} is back as {brought.path}")
+    say(f"{brought.path} is back" if was in {None, brought.path} else f"{was} is back as {brought.path}")
 
 
 def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:

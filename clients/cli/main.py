@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 import click
 
-from clients.cli import signals
+from clients.cli import signals, terminal
 from core.errors import Kind, SynclineError
 from runtime import traces
 
@@ -120,7 +120,7 @@ def cli(ctx: click.Context) -> None:
     if command is None or command in UNTRACED:
         return
     if problem := traces.configure("syncline", command=True):
-        _say(problem)
+        terminal.complain(problem)
     ctx.with_resource(traces.span(command, root=True))
 
 
@@ -160,20 +160,21 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt, Interrupted) as ended:
         _leave(ended.status if isinstance(ended, Interrupted) else signals.status())
     except click.ClickException as error:
-        error.show()
+        terminal.show(error)
         return error.exit_code
     except SynclineError as error:
-        _say(str(error))
+        terminal.complain(str(error))
         return exit_code(error)
     except BrokenPipeError:
         return FAILED
     except OSError as error:
-        _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        terminal.complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return FAILED
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        _say(f"internal error ({type(error).__name__}: {error}); please report it, {DEBUG}=1 shows where it comes from")
+        what = f"{type(error).__name__}: {error}"
+        terminal.complain(f"internal error ({what}); please report it, {DEBUG}=1 shows where it comes from")
         return FAILED
     return status
 
@@ -184,7 +185,7 @@ def _leave(status: int) -> NoReturn:
     Called while the interruption is handled, since what it holds would else be waited for.
     """
     if status:
-        _say("interrupted; what was done so far is kept, run the same command again to go on")
+        terminal.complain("interrupted; what was done so far is kept, run the same command again to go on")
     _end(status)
 
 
@@ -196,10 +197,6 @@ def _end(status: int) -> NoReturn:
     except BrokenPipeError:  # whoever read our output has gone: not worth a word
         status = status or FAILED
     os._exit(status)
-
-
-def _say(text: str) -> None:
-    click.echo(f"syncline: {text}", err=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
-"""What commands have in common: the signed-in session, and how results are printed."""
+"""What commands have in common: the signed-in session, and how results are told."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -23,18 +22,6 @@ def signed_in() -> Session:
 def json_option(command: F) -> F:
     """`--json`: one object on stdout and nothing else there."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")(command)
-
-
-def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False))
-
-
-def print_table(rows: Iterable[Sequence[str]]) -> None:
-    """Left-aligned columns."""
-    rows = list(rows)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    for row in rows:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def moment(milliseconds: int) -> str:

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import click
 
-from clients.cli.output import json_option, print_json, print_table, signed_in
+from clients.cli.output import json_option, signed_in
+from clients.cli.terminal import print_json, print_table, say
 from clients.sdk.account import Accounts, Grant, MailMode, Role
 from clients.sdk.credentials import Access, issue
 
@@ -63,7 +64,7 @@ def create(name: str, as_json: bool) -> None:
     if as_json:
         print_json(_space_json(grant))
     else:
-        click.echo(f"created {grant.alias} ({grant.space})")
+        say(f"created {grant.alias} ({grant.space})")
 
 
 def _space_json(grant: Grant) -> dict[str, object]:
@@ -109,7 +110,7 @@ def share(space: str, email: str, role: str) -> None:
     with signed_in() as session:
         accounts = Accounts(session)
         member = accounts.set_member(accounts.resolve(space), email, Role[role.upper()])
-    click.echo(f"{member.email} is {member.role.name.lower()} of {space}")
+    say(f"{member.email} is {member.role.name.lower()} of {space}")
 
 
 @click.command()
@@ -128,7 +129,7 @@ def unshare(space: str, email: str) -> None:
     with signed_in() as session:
         accounts = Accounts(session)
         accounts.remove_member(accounts.resolve(space), email)
-    click.echo(f"{email} is no longer a member of {space}")
+    say(f"{email} is no longer a member of {space}")
 
 
 @click.command()
@@ -145,7 +146,7 @@ def notify(space: str, mode: str | None) -> None:
         accounts = Accounts(session)
         where = accounts.resolve(space)
         now = accounts.set_mail_mode(where, MailMode[mode.upper()]) if mode else accounts.mail_mode(where)
-    click.echo(f"mail about {space}: {now.name.lower()}")
+    say(f"mail about {space}: {now.name.lower()}")
 
 
 @click.command()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from clients.cli.main import Interrupted
-from clients.cli.output import json_option, print_json, print_table, signed_in
+from clients.cli.output import json_option, signed_in
 from clients.cli.progress import Progress, progress
+from clients.cli.terminal import complain, print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.credentials import Access
 from clients.sdk.discovery import Storage
@@ -212,13 +213,13 @@ def sync(  # noqa: PLR0917 - click passes them by name
 
 def _print(report: Report, as_json: bool) -> None:
     for notice in filter(None, (*report.notices, report.waiting)):
-        click.echo(f"syncline: {notice}", err=True)
+        complain(notice)
     if as_json:
         print_json(report.document())
         return
     for problem in report.problems:
-        click.echo(f"{problem.path}: {problem.reason}", err=True)
-    click.echo(report.summary())
+        say(f"{problem.path}: {problem.reason}", err=True)
+    say(report.summary())
 
 
 def _print_plan(report: Report, as_json: bool) -> None:
@@ -227,10 +228,10 @@ def _print_plan(report: Report, as_json: bool) -> None:
         print_json({**report.document(), "planned": planned, "excluded": report.excluded})
         return
     for problem in report.problems:
-        click.echo(f"{problem.path}: {problem.reason}", err=True)
+        say(f"{problem.path}: {problem.reason}", err=True)
     print_table(report.planned)
     if not report.planned:
-        click.echo("up to date")
+        say("up to date")
 
 
 def _sync_for_ever(
@@ -250,7 +251,7 @@ def _sync_for_ever(
             sys.stdout.flush()
 
         def remark(self, text: str) -> None:
-            click.echo(f"syncline: {text}", err=True)
+            complain(text)
 
     def may_pass(error: Exception) -> bool:
         """Whether the folder can be opened a little later, as when a machine starts before its network and disks."""
@@ -307,10 +308,10 @@ def check(directory: Path, verify: bool, as_json: bool) -> int:
     else:
         for name in ("stale", "modified", "unknown", "deleted"):
             for path in sorted(getattr(verdicts, name)):
-                click.echo(f"{name:8}  {path}")
-        click.echo(f"{verdicts.current} current")
+                say(f"{name:8}  {path}")
+        say(f"{verdicts.current} current")
     for problem in verdicts.problems:
-        click.echo(f"{problem.path}: {problem.reason}", err=True)
+        say(f"{problem.path}: {problem.reason}", err=True)
     return SOME_NOT_SYNCED if verdicts.problems else 0
 
 
@@ -336,9 +337,9 @@ def status(directory: Path | None, as_json: bool) -> None:
         folder = find_folder(default_home(), directory)
         report = _engine(session, folder, NoProgress()).dry_run()
     if not as_json:
-        click.echo(f"{folder.root} is linked to {folder.space_name}")
+        say(f"{folder.root} is linked to {folder.space_name}")
         for path in report.excluded:
-            click.echo(f"{path} is excluded on this device; `--include` takes that back")
+            say(f"{path} is excluded on this device; `--include` takes that back")
     _print_plan(report, as_json)
 
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clients.cli.output import json_option, print_json, size
+from clients.cli.output import json_option, size
 from clients.cli.progress import progress
+from clients.cli.terminal import print_json, say
 
 if TYPE_CHECKING:
     from stack.backup import Summary
@@ -105,7 +106,7 @@ def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
             }
         )
     else:
-        click.echo(
+        say(
             f"{what}: {summary.objects:,} objects and {summary.rows:,} rows, {size(summary.size)}, "
             f"as of {summary.made}, in {seconds:.1f} s"
         )
@@ -138,7 +139,7 @@ def _said() -> Iterator[None]:
     except StackError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        click.echo("interrupted; nothing is left of it", err=True)
+        say("interrupted; nothing is left of it", err=True)
         raise click.exceptions.Exit(130) from None
 
 

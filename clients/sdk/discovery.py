@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clients.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
+from clients.sdk.network import proxy_for, trusted
 from runtime import traces
 
 VERSION = 1
@@ -75,7 +76,7 @@ def _document(endpoint: str, timeout: float) -> Any:
         with traces.span("http syncline", kind=traces.Kind.CLIENT) as span:
             if parent := span.header():
                 request.add_header(traces.HEADER, parent)
-            with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310 - same
+            with _opener(url).open(request, timeout=timeout) as answer:
                 body: bytes = answer.read(_MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:
@@ -97,6 +98,15 @@ def _document(endpoint: str, timeout: float) -> Any:
         return json.loads(body)
     except ValueError:
         raise NotSyncline(f"{endpoint} answers but is not Syncline (no JSON); check the address") from None
+
+
+def _opener(url: str) -> Any:
+    """Opens `url`, through a proxy if there is one on the way, and trusting whom this device trusts."""
+    import urllib.request  # noqa: PLC0415 - as above
+
+    proxy = proxy_for(url)
+    through = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
+    return urllib.request.build_opener(through, urllib.request.HTTPSHandler(context=trusted()))
 
 
 def deployment_from_json(document: Any, endpoint: str) -> Deployment:

@@ -19,6 +19,7 @@ import grpc
 from clients.sdk.account_file import Account, AccountFile
 from clients.sdk.discovery import Deployment, Service, discover
 from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
+from clients.sdk.network import proxy_for, roots
 from clients.sdk.requests import Requests
 from core.errors import SynclineError, Unauthenticated, Unavailable
 from runtime.channel import sync_channel
@@ -89,7 +90,12 @@ class Stubs:
         with self._lock:
             if name not in self._channels:
                 self._channels[name] = sync_channel(
-                    service.target, tls=service.tls, idempotent=idempotent, authorization=self._authorization
+                    service.target,
+                    tls=service.tls,
+                    root_certificates=roots() if service.tls else None,
+                    proxy=proxy_for(f"{'https' if service.tls else 'http'}://{service.target}"),
+                    idempotent=idempotent,
+                    authorization=self._authorization,
                 )
             return self._channels[name]
 

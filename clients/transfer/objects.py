@@ -6,6 +6,7 @@ import random
 import re
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
@@ -17,6 +18,7 @@ from obstore.store import S3Store
 from clients.sdk.credentials import Access, Credentials
 from clients.sdk.discovery import Storage
 from clients.sdk.errors import UnexpectedAnswer
+from clients.sdk.network import own_certificates, proxy_for
 from clients.sdk.requests import Requests
 from clients.transfer.limit import Limit
 from clients.transfer.signed import Refused, ServerClock, SignedRequests
@@ -295,11 +297,21 @@ def _open(storage: Storage, provide: Callable[[], S3Credential], patience: Clien
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": CONNECT_TIMEOUT,
             "user_agent": "syncline",
+            **_on_the_way(endpoint),
             **patience,
         },
         retry_config={"max_retries": 0, "retry_timeout": timedelta()},
         **config,
     )
+
+
+def _on_the_way(endpoint: str) -> ClientConfig:
+    """The proxy to storage and who is trusted: obstore would take a proxy from variables by rules of its own."""
+    proxy, own = proxy_for(endpoint), own_certificates()
+    through: ClientConfig = {"proxy_url": proxy or _NO_PROXY}
+    if proxy is None:
+        through["proxy_excludes"] = urllib.parse.urlsplit(endpoint).hostname or ""
+    return {**through, "root_certificate": own} if own else through
 
 
 def _endpoint(storage: Storage) -> str:
@@ -320,6 +332,8 @@ def _objects_url(storage: Storage) -> str:
     return f"{base}/{storage.bucket}/" if storage.path_style else f"{base}/"
 
 
+_NO_PROXY: Final = "http://none.invalid"
+"""With one that is never asked, obstore does not look for another."""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 

@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import http.client
 import queue
-import ssl
 import time
 import urllib.parse
-import urllib.request
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,6 +19,7 @@ from http import HTTPStatus
 from typing import Final, NamedTuple
 
 from clients.sdk.credentials import S3Credentials
+from clients.sdk.network import proxy_for, proxy_headers, trusted
 from clients.transfer.limit import Limit
 from core.blocks import Digest
 from runtime.sigv4 import NO_BODY, Signer
@@ -78,9 +77,10 @@ class SignedRequests:
         self._timeout = timeout
         self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue(_IDLE_CONNECTIONS)
         weakref.finalize(self, _close, self._idle)
-        proxy = urllib.request.getproxies().get(self._parts.scheme)
-        host = self._parts.hostname or ""
-        self._proxy = urllib.parse.urlsplit(proxy) if proxy and not urllib.request.proxy_bypass(host) else None
+        self._tls = trusted() if self._parts.scheme == "https" else None
+        proxy = proxy_for(base)
+        self._proxy = urllib.parse.urlsplit(proxy) if proxy else None
+        self._to_proxy = proxy_headers(proxy) if proxy else {}
 
     def put(self, key: str, digest: Digest, data: bytes) -> bool:
         """Store an object whose SHA-256 is `digest`; False if there is one."""
@@ -100,7 +100,7 @@ class SignedRequests:
         """Go by the time that S3 says it is. OSError if it says none."""
         connection = self._connect()
         try:
-            connection.request("HEAD", self._target(""))
+            connection.request("HEAD", self._target(""), headers=self._plainly())
             date = connection.getresponse().getheader("date")
         except http.client.HTTPException as error:
             raise OSError(str(error)) from None
@@ -136,7 +136,7 @@ class SignedRequests:
             connection = self._connect()
         kept = False
         try:
-            connection.request(method, self._target(key), body, {**signed, "user-agent": "syncline"})
+            connection.request(method, self._target(key), body, {**signed, **self._plainly(), "user-agent": "syncline"})
             answer = connection.getresponse()
             data = answer.read() if limit is None or answer.status >= HTTPStatus.BAD_REQUEST else _read(answer, limit)
             kept = not answer.will_close
@@ -161,16 +161,17 @@ class SignedRequests:
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port
-        secure = self._parts.scheme == "https"
         at, at_port = (self._proxy.hostname or "", self._proxy.port) if self._proxy else (host, port)
-        connection = (
-            http.client.HTTPSConnection(at, at_port, timeout=self._timeout, context=ssl.create_default_context())
-            if secure
-            else http.client.HTTPConnection(at, at_port, timeout=self._timeout)
-        )
-        if self._proxy and secure:
-            connection.set_tunnel(host, port)
+        if self._tls is None:
+            return http.client.HTTPConnection(at, at_port, timeout=self._timeout)
+        connection = http.client.HTTPSConnection(at, at_port, timeout=self._timeout, context=self._tls)
+        if self._proxy:
+            connection.set_tunnel(host, port, self._to_proxy)
         return connection
+
+    def _plainly(self) -> dict[str, str]:
+        """What the proxy is told with each request: without TLS there is no tunnel, which was told once."""
+        return {} if self._tls else self._to_proxy
 
     def _target(self, key: str) -> str:
         path = f"{self._parts.path}{key}"

@@ -32,14 +32,20 @@ const { values: options, positionals } = parseArgs({
   },
 });
 
-function say(result: unknown): void {
-  process.stdout.write(`${JSON.stringify(result)}\n`);
+/** What steers a terminal: nothing that others have named may. */
+const STEERING = /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]/g;
+
+function harmless(text: string): string {
+  return text.replace(STEERING, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** For a terminal: nothing that others wrote may steer it. */
+/** JSON is the same to a program when it is harmless. */
+function say(result: unknown): void {
+  process.stdout.write(`${harmless(JSON.stringify(result))}\n`);
+}
+
 function tell(text: string): void {
-  const harmless = text.replace(/[\p{Cc}\p{Cf}\u2028\u2029]/gu, (c) => `\\u{${c.codePointAt(0)!.toString(16)}}`);
-  process.stderr.write(`${harmless}\n`);
+  process.stderr.write(`${harmless(text)}\n`);
 }
 
 function needed(value: string | undefined, what: string): string {
