@@ -114,7 +114,7 @@ def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
 
 def _warn(summary: Summary) -> None:
     for path in summary.damaged:
-        click.echo(f"damaged before the backup was made: {path}; what it belongs to cannot be downloaded", err=True)
+        say(f"damaged before the backup was made: {path}; what it belongs to cannot be downloaded", err=True)
     if summary.damaged:
         raise click.exceptions.Exit(SOME_DAMAGED)
 
