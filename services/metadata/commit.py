@@ -24,6 +24,7 @@ from core.tree import (
     CreateNode,
     Mutation,
     Node,
+    NodeKind,
     Result,
     UpdateContent,
     Verdict,
@@ -129,6 +130,7 @@ class Draft:
         versions: Mapping[tuple[NodeId, int], Content | None],
     ) -> None:
         self.missing = Missing()
+        self.known_live: set[NodeId] = set()
         self.used_bytes = view.used_bytes
         self._view = view
         self._objects = objects
@@ -195,6 +197,8 @@ class Draft:
         self._names.update(name_changes(result))
         if result.change is Change.CREATED:
             self._created.add(node.id)
+        if result.change is Change.DELETED and node.kind is NodeKind.DIRECTORY:
+            self.known_live.clear()
         if result.change in {Change.CREATED, Change.UPDATED} and node.content is not None:
             self.used_bytes += node.content.size
 

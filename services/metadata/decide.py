@@ -49,6 +49,13 @@ class Unsealed:
 class Tree(Protocol):
     """A space's tree at one sequence number. Every method may raise NotLoaded."""
 
+    @property
+    def known_live(self) -> set[NodeId]:
+        """Directories that were found live, for `is_live` to add to: many questions cost one way up a deep tree.
+
+        Who takes the deletion of a directory into the tree clears it; nothing else ends a life.
+        """
+
     def node(self, node: NodeId) -> Node | None: ...
 
     def child(self, parent: NodeId, name: str) -> NodeId | None:
@@ -76,10 +83,14 @@ class Circumstances:
 
 def is_live(tree: Tree, node: Node | None) -> bool:
     """Whether neither the node nor an ancestor is deleted."""
+    way: list[NodeId] = []
     while node is not None:
         if node.deleted_at_ms:
             return False
-        if node.parent == ROOT:
+        if node.kind is NodeKind.DIRECTORY:
+            way.append(node.id)
+        if node.parent == ROOT or node.parent in tree.known_live:
+            tree.known_live.update(way)
             return True
         node = tree.node(node.parent)
     return False
@@ -172,7 +183,8 @@ def _move(tree: Tree, want: MoveNode, at: Circumstances) -> Result:
         return Result(Verdict.NODE_DELETED, node)
     if (node.parent, node.name) != (want.from_parent, want.from_name):
         return Result(Verdict.MOVED, node)
-    if node.kind is NodeKind.DIRECTORY and _is_within(tree, want.parent, node.id):
+    moves_elsewhere = node.kind is NodeKind.DIRECTORY and want.parent != node.parent
+    if moves_elsewhere and _is_within(tree, want.parent, node.id):
         return Result(Verdict.CYCLE, node)
     if refusal := _place_refused(tree, want.parent, want.name, mover=node.id):
         return refusal

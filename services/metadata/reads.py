@@ -10,6 +10,7 @@ from typing import TypeVar
 from core.blocks import DIGEST_BYTES, NO_DIGEST
 from core.errors import InvalidCursor, NoSuchNode, NoSuchVersion
 from core.identifiers import ID_BYTES, ROOT, NodeId
+from core.names import MAX_PATH_BYTES
 from core.tree import Content, Node, NodeKind, Version
 from services.metadata.decide import NotLoaded, is_live
 from services.metadata.journal import Entry, Position
@@ -30,6 +31,7 @@ class Reader:
     def __init__(self, view: SpaceView) -> None:
         self.view = view
         self.missing = Missing()
+        self.known_live: set[NodeId] = set()
 
     def node(self, node: NodeId) -> Node | None:
         return self.view.node(node, self.missing)
@@ -119,17 +121,26 @@ def _walk(reader: Reader, start: NodeId, names: Iterable[str]) -> NodeId | None:
 
 
 def _path(reader: Reader, node: Node, start: NodeId) -> str:
-    """The path of a node from `start`, empty for that itself; NoSuchNode if it is not below it."""
-    names = []
+    """The path of a node from `start`, empty for that itself; NoSuchNode if it is not below it.
+
+    A path that is longer than a path can be is empty too: trees may be deeper than any path, and only who looks below a
+    node (`start`) has to know the whole way.
+    """
+    names: list[str] = []
+    size = 0
     while node.id != start:
-        names.append(node.name)
+        size += len(node.name.encode()) + 1
+        if size <= MAX_PATH_BYTES + 1:
+            names.append(node.name)
+        elif start == ROOT:
+            return ""
         if node.parent == start:
             break
         parent = reader.node(node.parent) if node.parent != ROOT else None
         if parent is None:
             raise NoSuchNode
         node = parent
-    return "/".join(reversed(names))
+    return "/".join(reversed(names)) if size <= MAX_PATH_BYTES + 1 else ""
 
 
 async def list_nodes(

@@ -1000,7 +1000,7 @@ class GetNodeResponse(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Its path."""
+    """Its path; empty if that has more than 4,096 bytes."""
     seq: _builtins.int
     """The sequence number at which it was read."""
     @_builtins.property
@@ -1233,7 +1233,9 @@ class ListTrashResponse(_message.Message):
 
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Where each node was, as a path from the root, by what the directories above it are called now, deleted or not."""
+        """Where each node was, as a path from the root, by what the directories above it are called now, deleted or not; empty for a
+        path of more than 4,096 bytes.
+        """
 
     def __init__(
         self,
