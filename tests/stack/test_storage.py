@@ -79,7 +79,7 @@ async def test_a_torn_tail_is_cut_wherever_it_is_torn(tmp_path: Path) -> None:
     log = whole / f"{DATABASE}-wal"
     size = log.stat().st_size
     known = -1
-    for at in sorted({*range(HEADER, size, 1500), *range(size - 3 * FRAME, size, 700), size}):
+    for at in sorted({*range(HEADER, size, 4001), *range(size - 3 * FRAME, size, 1499), size}):
         torn = shutil.copytree(whole, tmp_path / f"torn-{at}")
         with (torn / f"{DATABASE}-wal").open("r+b") as file:
             file.truncate(at)

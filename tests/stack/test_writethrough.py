@@ -11,12 +11,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, HTTPClientError
 
 from stack.deploy import Resources, deploy
 from stack.directory import new_root
@@ -298,6 +299,29 @@ async def test_mails_are_kept_in_their_order(aws: EmbeddedAws, data: Path) -> No
     assert [mail["Subject"] for mail in aws.mails()] == ["0", "1", "2"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
+async def test_a_disk_that_fails_is_no_acknowledgement_and_it_is_started_again(aws: EmbeddedAws, data: Path) -> None:
+    (process,) = emulators()
+    limit = (data / "state.db-wal").stat().st_size + 300_000
+    process.rlimit(psutil.RLIMIT_FSIZE, (limit, limit))  # to the process this is a disk that takes no more
+    acknowledged = 0
+    table = aws.resources.identity_table_name
+    async with aws.client("dynamodb", retries={"total_max_attempts": 1}) as dynamodb:
+        with suppress(ClientError, HTTPClientError):
+            while True:
+                item = {"pk": {"S": "many"}, "sk": {"S": str(acknowledged)}, "data": {"B": os.urandom(20_000)}}
+                await dynamodb.put_item(TableName=table, Item=item)
+                acknowledged += 1
+                assert acknowledged < 100
+    assert acknowledged
+    async with aws.client("dynamodb") as dynamodb:
+        found = await dynamodb.scan(TableName=table, Select="COUNT")
+        assert found["Count"] == acknowledged
+        await dynamodb.put_item(TableName=table, Item=ITEM)
+    assert "could not be written" in (data / "logs" / "aws.log").read_text()
+    assert emulators() != [process]
+
+
 async def test_what_an_earlier_version_saved_is_taken_over(data: Path) -> None:
     """It kept all in memory, saved it at a clean stop, and had the bytes of objects in files named by their keys."""
     resources = await _earlier_version(data)
@@ -366,7 +390,7 @@ def test_a_full_disk_refuses_what_needs_room_and_goes_on(tmp_path: Path) -> None
     """Nothing is acknowledged that is not there; reading goes on; once there is room again, so does writing."""
     program = """
         import asyncio, pathlib, shutil, sys
-        from botocore.exceptions import ClientError
+        from botocore.exceptions import ClientError, HTTPClientError
         from stack.running import embedded_aws
         from stack.storage import RESERVE_BYTES
 
