@@ -65,7 +65,7 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
             yield Adapters(
                 objects=S3ObjectSource(connections, aws.RoleCredentials().current, ours),
                 addresses=S3UploadAddresses(theirs),
-                sink=S3ObjectSink(connections, S3UploadAddresses(ours)),
+                sink=S3ObjectSink(connections, ours),
                 records=DynamoRecords(lambda: clients.open("dynamodb"), table=settings.gateway_table),
                 region=region,
             )

@@ -43,6 +43,8 @@ class Answer:
 
     status: int
     body: Sequence[memoryview]
+    date: str = ""
+    """When it was given, by the clock of the other side, as the header has it."""
 
 
 class Origin:
@@ -206,7 +208,7 @@ class _Connection(asyncio.BufferedProtocol):
             if incoming.complete:
                 # A request that was answered before all of it was sent would go on into the next.
                 self.reusable = incoming.keeps and not self._transport.get_write_buffer_size()
-                self._end(Answer(incoming.status, incoming.parts))
+                self._end(Answer(incoming.status, incoming.parts, incoming.date))
 
 
 class _Incoming:
@@ -221,6 +223,7 @@ class _Incoming:
         self._fed = 0
         self._fault: Exception | None = None
         self.status = 0
+        self.date = ""
         self.parts: list[memoryview] = []
         self.rest: memoryview | None = None
         """Where more of a body belongs whose length is known."""
@@ -269,6 +272,8 @@ class _Incoming:
         """One of the headers."""
         if name.lower() == b"content-length":
             self._length = int(value)
+        elif name.lower() == b"date":
+            self.date = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         """The head is there."""

@@ -23,6 +23,7 @@ from gateway.http1 import Answer, BodyTooLarge, Origin
 from gateway.ports import ObjectUnreadable, UploadAddress, WriteCredentials
 from gateway.segments import Segments
 from runtime import aws
+from runtime.clock import TOO_SKEWED, ServerClock
 from runtime.sigv4 import Signer
 
 _ATTEMPTS: Final = 3
@@ -71,6 +72,7 @@ class S3ObjectSource:
         self._credentials = credentials
         self._place = place
         self._signer = Signer(place.url(""), region=place.region)
+        self._clock = ServerClock()
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
         """See ObjectSource."""
@@ -94,11 +96,13 @@ class S3ObjectSource:
 
         async def send() -> Answer:
             part = f"bytes={offset}-{offset + length - 1}"
-            headers = self._signer.headers(key, {"range": part}, credentials=await self._credentials())
+            headers = self._signer.headers(
+                key, {"range": part}, credentials=await self._credentials(), now=self._clock.now()
+            )
             return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE_SECONDS)
 
         try:
-            answer = await _asked("GetObject", send)
+            answer = await _asked("GetObject", send, self._clock)
         except BodyTooLarge as error:
             raise ObjectUnreadable(f"object {digest.hex()} comes as {error}") from None
         if answer.status < HTTPStatus.BAD_REQUEST:
@@ -151,24 +155,32 @@ class S3ObjectSink:
     there is, so it is signed here and sent as it is.
     """
 
-    def __init__(self, origin: Origin, addresses: S3UploadAddresses) -> None:
-        """`addresses` are those of S3 as we see it."""
+    def __init__(self, origin: Origin, place: S3Place) -> None:
+        """`place` is that of S3 as we see it."""
         self._origin = origin
-        self._addresses = addresses
+        self._place = place
+        self._signer = Signer(place.url(""), region=place.region)
+        self._clock = ServerClock()
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
         """See ObjectSink."""
 
+        key = object_key(space, digest)
+        signed = {"if-none-match": "*", "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
+        signing = ReadOnlyCredentials(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        )
+
         async def send() -> Answer:
-            address = self._addresses.sign(
-                credentials, space=space, digest=digest, size=len(data), seconds=2 * _PUT_SECONDS
+            headers = self._signer.headers(
+                key, signed, method="PUT", body_sha256=digest.hex(), credentials=signing, now=self._clock.now()
             )
             async with asyncio.timeout(_PUT_SECONDS):
                 return await self._origin.request(
-                    "PUT", address.url, address.headers, body=data, most=0, silence=_PUT_SECONDS
+                    "PUT", self._place.url(key), headers, body=data, most=0, silence=_PUT_SECONDS
                 )
 
-        answer = await _asked("PutObject", send)
+        answer = await _asked("PutObject", send, self._clock)
         if answer.status < HTTPStatus.BAD_REQUEST or answer.status == HTTPStatus.PRECONDITION_FAILED:
             return
         if answer.status == HTTPStatus.FORBIDDEN:
@@ -176,7 +188,7 @@ class S3ObjectSink:
         raise RuntimeError(f"S3 answers {answer.status} {_code(answer)} to a PUT")
 
 
-async def _asked(operation: str, send: Callable[[], Awaitable[Answer]]) -> Answer:
+async def _asked(operation: str, send: Callable[[], Awaitable[Answer]], clock: ServerClock) -> Answer:
     """S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
     for attempt in range(_ATTEMPTS):
         with aws.measured("s3", operation) as call:
@@ -191,6 +203,9 @@ async def _asked(operation: str, send: Callable[[], Awaitable[Answer]]) -> Answe
                     return answer
                 code = _code(answer)
                 call.span.note(aws__error_code=code)
+                if code == TOO_SKEWED and clock.hear(answer.date):
+                    call.outcome = "refused"
+                    continue
                 if code in _THROTTLES:
                     call.outcome = "throttled"
                 elif status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING and code not in _DAMAGED:

@@ -21,10 +21,11 @@ from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.network import own_certificates, proxy_for
 from clients.sdk.requests import Requests
 from clients.transfer.limit import Limit
-from clients.transfer.signed import Refused, ServerClock, SignedRequests
+from clients.transfer.signed import Refused, SignedRequests
 from core.blocks import Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 from runtime import traces
+from runtime.clock import TOO_SKEWED, ServerClock
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -356,7 +357,7 @@ _TIMED_OUT = "kind: Timeout"
 _CONFLICT = 409
 _BEYOND_THE_END = 416
 _INSUFFICIENT_STORAGE = 507
-_CLOCK_CODES = {"RequestTimeTooSkewed", "RequestExpired"}
+_CLOCK_CODES = {TOO_SKEWED, "RequestExpired"}
 
 
 def _answer(error: Exception) -> tuple[int, str]:

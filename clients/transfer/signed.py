@@ -9,12 +9,10 @@ from __future__ import annotations
 import base64
 import http.client
 import queue
-import time
 import urllib.parse
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final, NamedTuple
 
@@ -22,10 +20,9 @@ from clients.sdk.credentials import S3Credentials
 from clients.sdk.network import proxy_for, proxy_headers, trusted
 from clients.transfer.limit import Limit
 from core.blocks import Digest
+from runtime.clock import ServerClock
 from runtime.sigv4 import NO_BODY, Signer
 
-TOLERANCE_SECONDS: Final = 60.0
-"""A clock that is off by less is right enough."""
 _CHUNK: Final = 64 * 1024
 _IDLE_CONNECTIONS: Final = 8
 
@@ -35,26 +32,6 @@ class Refused(Exception):
 
     def __init__(self, status: int, body: bytes) -> None:
         super().__init__(f"status code: {status} {body.decode(errors='replace')}")
-
-
-class ServerClock:
-    """The time as S3 has it: that of the system, corrected by what S3 was heard to say."""
-
-    def __init__(self) -> None:
-        self.offset = 0.0
-
-    @property
-    def is_corrected(self) -> bool:
-        return self.offset != 0.0
-
-    def now(self) -> float:
-        """Seconds since 1970."""
-        return time.time() + self.offset
-
-    def set(self, now: float) -> None:
-        """It is now this time."""
-        offset = now - time.time()
-        self.offset = offset if abs(offset) > TOLERANCE_SECONDS else 0.0
 
 
 class _Signing(NamedTuple):
@@ -106,10 +83,8 @@ class SignedRequests:
             raise OSError(str(error)) from None
         finally:
             connection.close()
-        try:
-            self._clock.set(parsedate_to_datetime(date or "").timestamp())
-        except ValueError:
-            raise OSError("S3 does not say what time it is") from None
+        if not self._clock.hear(date or ""):
+            raise OSError("S3 does not say what time it is")
 
     def _ask(
         self,

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,8 +20,9 @@ import pytest
 from clients.sync.folder import open_folder
 from stack.demo import REPOSITORY, Device
 from stack.up import Stack
+from tests.clients.transfer.proxy import Proxy as StorageProxy
 from tests.e2e.conftest import PASSWORD
-from tests.e2e.proxy import behind_proxies
+from tests.e2e.proxy import behind_proxies, serving
 
 NewDevice = Callable[..., Device]
 
@@ -242,6 +244,34 @@ def test_services_and_storage_that_are_away_for_a_while(new_device: NewDevice, s
             two.sync()
             watch.until((one.folder / "from two").exists)
         assert watch.says("storage does not answer") <= 2
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_a_clock_that_is_wrong(new_device: NewDevice, stack: Stack, hours: int) -> None:
+    """As seen from the device: it is storage that has another time from some moment on."""
+    with urllib.request.urlopen(f"{stack.endpoint}/.well-known/syncline") as answer:
+        deployment = json.load(answer)
+    storage = StorageProxy(stack.aws.endpoint)
+    storage.ahead, storage.root = 0.0, stack.aws.root
+    deployment["s3"]["endpoint"] = storage.endpoint
+    try:
+        with serving(json.dumps(deployment).encode()) as endpoint:
+            one = new_device("one", endpoint=endpoint)
+            two = new_device("two", one.owner, endpoint=endpoint)
+            with watching(one) as watch:
+                watch.brings("before")
+                storage.ahead = hours * 3600.0
+                watch.brings("while it is wrong")
+                two.sync()
+                (two.folder / "from two").write_text("from two")
+                two.sync()
+                watch.until((one.folder / "from two").exists)
+                storage.ahead = 0.0
+                watch.brings("when it is right again")
+            assert watch.said == []
+            assert (two.folder / "while it is wrong").read_text() == "while it is wrong"
+    finally:
+        storage.close()
 
 
 def test_a_watch_that_begins_before_the_network(new_device: NewDevice, stack: Stack) -> None:

@@ -16,12 +16,13 @@ from core.errors import PermissionDenied, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectSource, ObjectUnreadable, WriteCredentials
-from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
+from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, origin
 from gateway.segments import SEGMENT
 from services.auth.credentials import TransferTarget, session_name, session_policy
 from services.auth.records import Access
 from services.auth.sts import StsCredentialSource
 from stack.emulator import Credentials
+from tests.clients.transfer.proxy import Proxy
 
 
 def signing_as(held: Credentials):
@@ -152,7 +153,7 @@ async def test_an_object_is_put_once_by_whoever_may_write(aws):
     role = await aws.assume(aws.resources.gateway_role_arn)
     async with origin(place) as connections:
         source = S3ObjectSource(connections, signing_as(role), place)
-        sink = S3ObjectSink(connections, S3UploadAddresses(place))
+        sink = S3ObjectSink(connections, place)
         for credentials in (
             await issued(aws, space, Access.READ),
             await issued(aws, SpaceId(new_text_id()), Access.WRITE),
@@ -171,7 +172,29 @@ async def test_what_is_not_what_its_digest_says_is_not_stored(aws):
     space, digest = SpaceId(new_text_id()), Digest(hashlib.sha256(b"abc").digest())
     place = S3Place(aws.resources.bucket_name, aws.region, aws.endpoint)
     async with origin(place) as connections:
-        sink = S3ObjectSink(connections, S3UploadAddresses(place))
+        sink = S3ObjectSink(connections, place)
         with pytest.raises(Unavailable):  # S3 takes it for damaged on the way, which may pass
             await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abd")
         await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=b"abc")
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_a_wrong_clock_is_corrected_by_what_s3_says(aws, hours):
+    space, data = SpaceId(new_text_id()), bytes(range(256)) * 1000
+    digest = Digest(hashlib.sha256(data).digest())
+    role = await aws.assume(aws.resources.gateway_role_arn)
+    proxy = Proxy(aws.endpoint)
+    try:
+        proxy.ahead, proxy.root = hours * 3600, aws.root
+        place = S3Place(aws.resources.bucket_name, aws.region, proxy.endpoint)
+        async with origin(place) as connections:
+            source = S3ObjectSource(connections, signing_as(role), place)
+            sink = S3ObjectSink(connections, place)
+            await sink.put(await issued(aws, space, Access.WRITE), space=space, digest=digest, data=data)
+            assert await source.read_all(space, digest) == data
+            assert b"".join(await source.read(space, digest, offset=5, length=10)) == data[5:15]
+            assert proxy.requests == ["PUT", "PUT", "GET", "GET", "GET"], "each asks once more when it is refused"
+            proxy.ahead = 0.0
+            assert await source.read_all(space, digest) == data
+    finally:
+        await asyncio.to_thread(proxy.close)
