@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from core.errors import SynclineError
 from gateway import api
+from gateway.allowance import Allowance
 from gateway.api.caller import Keys
 from gateway.archive import Archives
 from gateway.bodies import Bodies
@@ -54,6 +55,7 @@ class Parts:
     addresses: UploadAddresses
     sink: ObjectSink
     records: Records
+    allowance: Allowance
     upload_memory: int
     """What uploads by WebDAV may hold, in bytes."""
 
@@ -83,6 +85,7 @@ def application(parts: Parts) -> FastAPI:
     app.state.contents = parts.contents
     app.state.archives = parts.archives
     app.state.addresses = parts.addresses
+    app.state.allowance = parts.allowance
     app.state.drain = parts.drain
     app.state.public_url = parts.public_url
     app.include_router(api.router(), prefix=API)

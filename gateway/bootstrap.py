@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway import metrics
+from gateway.allowance import Allowance
 from gateway.app import Parts, application
 from gateway.archive import Archives
 from gateway.content import Budget, Contents
@@ -86,6 +87,8 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
         metrics.CONTENT_MEMORY.set_function(budget.taken)
         readiness = Readiness({"auth": HealthyPeer(auth, "auth"), "metadata": HealthyPeer(metadata, "metadata")})
         contents, drain = Contents(adapters.objects, budget), Drain()
+        allowance = Allowance(adapters.records)
+        opened.push_async_callback(allowance.settled)
         app = application(
             Parts(
                 endpoints=endpoints(settings, region=adapters.region),
@@ -100,6 +103,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
                 addresses=adapters.addresses,
                 sink=adapters.sink,
                 records=adapters.records,
+                allowance=allowance,
                 upload_memory=settings.upload_memory_bytes,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
 from typing import Final
@@ -15,6 +15,7 @@ from starlette.types import Send
 from core.errors import Kind, SynclineError
 from core.identifiers import SpaceId
 from core.tree import Content, Node, NodeKind
+from gateway.allowance import Download
 from gateway.content import Contents
 from gateway.files import description, etag_of
 from gateway.problems import problem
@@ -22,6 +23,10 @@ from gateway.ranges import Answer, Part, wanted
 
 _SEND_SECONDS: Final = 60.0
 """A client that does not take a part of content within this time holds up the memory that others wait for."""
+
+
+Begin = Callable[[], Awaitable[Download | None]]
+"""Begins a download that counts; None if it does not."""
 
 
 class NotAFile(SynclineError):
@@ -46,15 +51,22 @@ async def download(
     contents: Contents,
     *,
     inline: bool = False,
-    in_parts: bool = True,
+    begin: Begin | None = None,
 ) -> Response:
     """What a GET or HEAD of a content answers.
 
-    `inline`: to be shown in a page, if that is safe, and not saved. `in_parts`: whether ranges are given.
+    `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
+    nothing else; whatever it raises is the answer. A download that counts is given whole, unless it goes on with one
+    that was counted before.
     """
     headers = description(name, content, inline=inline)
-    asked = {key: value for key, value in request.headers.items() if in_parts or key != "range"}
-    match wanted(asked, method=request.method, etag=etag_of(content), size=content.size):
+    answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
+    counted = None
+    if begin is not None and request.method == "GET" and content.size and _is_part_or_whole(answer):
+        counted = await begin()
+        if counted is not None and not counted.continued:
+            answer = Answer.WHOLE
+    match answer:
         case Answer.NOT_MODIFIED:
             kept = ("cache-control", "etag", "last-modified", "vary")
             return Response(
@@ -75,10 +87,19 @@ async def download(
     headers["content-length"] = str(stop - start)
     if request.method == "HEAD" or start == stop:
         return Response(status_code=status, headers=headers)
-    manifest = await contents.manifest(space, content)
-    parts = contents.stream(space, manifest, start, stop)
-    first = await anext(parts)  # what fails at once still has a status to say so
-    return Streamed(first, parts, status_code=status, headers=headers)
+    try:
+        manifest = await contents.manifest(space, content)
+        parts = contents.stream(space, manifest, start, stop)
+        first = await anext(parts)  # what fails at once still has a status to say so
+    except BaseException:
+        if counted is not None:
+            counted.end(0, complete=False)
+        raise
+    return Streamed(first, parts, status_code=status, headers=headers, counted=counted)
+
+
+def _is_part_or_whole(answer: Part | Answer) -> bool:
+    return isinstance(answer, Part) or answer is Answer.WHOLE
 
 
 class Streamed(StreamingResponse):
@@ -91,13 +112,25 @@ class Streamed(StreamingResponse):
         *,
         status_code: int,
         headers: dict[str, str],
+        counted: Download | None = None,
     ) -> None:
         super().__init__(rest, status_code, headers)
+        self._counted = counted
+        self._sent = 0
         self._first = first
         self._rest = rest
 
     async def stream_response(self, send: Send) -> None:
         """See StreamingResponse."""
+        complete = False
+        try:
+            await self._stream(send)
+            complete = True
+        finally:
+            if self._counted is not None:
+                self._counted.end(self._sent, complete=complete)
+
+    async def _stream(self, send: Send) -> None:
         async with aclosing(self._rest):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._send(send, self._first)
@@ -108,3 +141,4 @@ class Streamed(StreamingResponse):
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
         async with asyncio.timeout(_SEND_SECONDS):
             await send({"type": "http.response.body", "body": part, "more_body": True})
+        self._sent += len(part)

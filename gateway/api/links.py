@@ -7,12 +7,14 @@ it, and nothing else anywhere. There is nothing that a visitor could change, and
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
 from core.errors import Unauthenticated
 from core.identifiers import ROOT, NodeId, SpaceId
+from gateway.allowance import Allowance, Place
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, claimed, peer
 from gateway.api.contents import RESPONSES, Disposition
@@ -22,7 +24,7 @@ from gateway.api.nodes import children, look
 from gateway.api.pages import PageSize, PageToken
 from gateway.api.trees import ZIP, answer, below
 from gateway.content import Contents
-from gateway.download import content_of, download
+from gateway.download import Begin, content_of, download
 from gateway.services import Services, ask
 from syncline.auth.v1 import auth_pb2
 
@@ -161,10 +163,13 @@ async def linked_content(
     services: Behind,
     disposition: Disposition = "attachment",
 ) -> Response:
-    """The content of a file that a link leads to. It counts as a download if the link allows only so many of these."""
+    """The content of a file that a link leads to.
+
+    Where the link allows only so many downloads, it counts when bytes go out: not for HEAD, 304 and 416. `Range` is
+    then heeded only where a download goes on that broke off, which is not counted again.
+    """
     found, _ = await look(services, visitor.caller, visitor.space, node_of(node))
     content = content_of(found)
-    limited = request.method == "GET" and await _count(services, visitor)
     contents: Contents = request.app.state.contents
     return await download(
         request,
@@ -173,8 +178,7 @@ async def linked_content(
         content,
         contents,
         inline=disposition == "inline",
-        # A download in parts would not be counted once.
-        in_parts=not limited,
+        begin=_begin(request, services, visitor, content.digest.hex(), size=content.size),
     )
 
 
@@ -186,15 +190,23 @@ async def linked_archive(
     visitor: Visiting,
     services: Behind,
 ) -> Response:
-    """A directory that a link leads to, as a ZIP file. It counts as one download."""
+    """A directory that a link leads to, as a ZIP file. It counts as one download.
+
+    One that broke off may be begun once more.
+    """
     tops, name = await below(services, visitor.caller, visitor.space, node_of(node))
-    await _count(services, visitor)
-    return await answer(request, visitor.space, tops, services, visitor.caller, name=name)
+    begin = _begin(request, services, visitor, f"archive/{node}", size=None)
+    return await answer(request, visitor.space, tops, services, visitor.caller, name=name, begin=begin)
 
 
-async def _count(services: Services, visitor: Visitor) -> bool:
-    """Count a download; whether they are limited. LinkExhausted."""
-    counted = await ask(
-        services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=visitor.caller.token
-    )
-    return counted.limited
+def _begin(request: Request, services: Services, visitor: Visitor, what: str, *, size: int | None) -> Begin:
+    """Counts a download of `what`, unless it goes on with one that broke off. LinkExhausted."""
+    allowance: Allowance = request.app.state.allowance
+    token = visitor.caller.token
+
+    async def count() -> bool:
+        counted = await ask(services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=token)
+        return counted.limited
+
+    place = Place(visitor.space, claimed(token, "sub"), what)
+    return partial(allowance.begin, place, count, size=size)

@@ -19,7 +19,7 @@ from gateway.api.identifiers import Node, NodeText, Space, node_of
 from gateway.api.nodes import children, look, read
 from gateway.archive import Archives, walk
 from gateway.changes import derived, refused
-from gateway.download import Streamed
+from gateway.download import Begin, Streamed
 from gateway.files import attachment
 from gateway.services import Services
 from gateway.trees import children_of, copy_below
@@ -89,14 +89,27 @@ async def copy_node(
 
 
 async def answer(
-    request: Request, space: str, tops: AsyncIterator[CoreNode], services: Services, caller: Caller, *, name: str
+    request: Request,
+    space: str,
+    tops: AsyncIterator[CoreNode],
+    services: Services,
+    caller: Caller,
+    *,
+    name: str,
+    begin: Begin | None = None,
 ) -> Response:
-    """An archive of these nodes as a response."""
+    """An archive of these nodes as a response; for `begin` see `download`."""
     archives: Archives = request.app.state.archives
     entries = walk(tops, lambda directory: children_of(services, caller.fresh, space, directory.id))
     chunks = archives.stream(SpaceId(space), entries)
     first = await anext(chunks)  # what fails at once still has a status to say so
-    return Streamed(first, chunks, status_code=200, headers=attachment(f"{name}.zip", "application/zip"))
+    try:
+        counted = await begin() if begin is not None else None
+    except BaseException:
+        await chunks.aclose()
+        raise
+    headers = attachment(f"{name}.zip", "application/zip")
+    return Streamed(first, chunks, status_code=200, headers=headers, counted=counted)
 
 
 async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:

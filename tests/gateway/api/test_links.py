@@ -1,10 +1,13 @@
 """Public links over HTTP: made by members, opened by strangers."""
 
+import hashlib
+import http.client
 import io
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.gateway.client import Answer, Api, Person
 
@@ -110,6 +113,50 @@ def test_a_link_that_allows_two_downloads(ann: Person):
     guest.ask("GET", at, range="bytes=1-").refused(429, "LINK_EXHAUSTED")
     (listed,) = ann.done("GET", f"{ann.top}/links")["links"]
     assert (listed["downloads"], listed["max_downloads"]) == (2, 2)
+
+
+def test_only_bytes_that_go_out_count_and_what_breaks_off_goes_on(ann: Person):
+    """Larger than what the sockets between us hold: else all had gone out before anybody could break off."""
+    block = bytes(range(256)) * (8 * 4 * 1024)
+    data = block * 4
+    blocks = [[ann.store(block), len(block)]] * 4
+    content = {"digest": hashlib.sha256(data).hexdigest(), "size": len(data), "mtime_ms": 1, "blocks": blocks}
+    create = {"parent": "root", "name": "large", "kind": "file", "content": content}
+    node = ann.change({"create": create})
+    link = ann.done("POST", f"{ann.top}/links", {"node": node["id"], "max_downloads": 1}, status=201)
+    guest, _ = opened(ann.endpoint, link)
+    at = f"/v1/links/{link['link_id']}/nodes/{node['id']}/content"
+
+    def downloads() -> int:
+        (listed,) = ann.done("GET", f"{ann.top}/links")["links"]
+        count: int = listed["downloads"]
+        return count
+
+    assert guest.ask("HEAD", at).status == 200
+    assert guest.ask("GET", at, if_none_match=f'"{content["digest"]}"').status == 304
+    assert guest.ask("GET", at, range=f"bytes={len(data)}-").status == 416
+    assert downloads() == 0
+    part = len(block)
+    assert broken_off(guest, at, after=part) == data[:part]
+    assert downloads() == 1
+    other, _ = opened(ann.endpoint, link)  # the link is what counts, and not who comes
+    rest = other.ask("GET", at, range=f"bytes={part}-")
+    assert (rest.status, rest.body == data[part:]) == (206, True)
+    assert downloads() == 1
+    guest.ask("GET", at).refused(429, "LINK_EXHAUSTED")
+    assert guest.ask("GET", at, if_none_match=f'"{content["digest"]}"').status == 304
+
+
+def broken_off(guest: Api, path: str, *, after: int) -> bytes:
+    """The first bytes of an answer, of which no more are taken."""
+    connection = http.client.HTTPConnection(urlsplit(guest.endpoint).netloc, timeout=30)
+    connection.request("GET", path, headers=guest.headers)
+    answer = connection.getresponse()
+    assert answer.status == 200, answer.read()
+    taken = answer.read(after)
+    answer.close()
+    connection.close()
+    return taken
 
 
 def test_links_are_listed_and_end(ann: Person):

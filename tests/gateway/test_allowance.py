@@ -1,0 +1,164 @@
+"""What counts as a download of a link that allows only so many."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from core.errors import LinkExhausted
+from core.identifiers import SpaceId
+from gateway.allowance import Allowance, Download, Place
+from gateway.dav.in_memory import InMemoryRecords
+
+SPACE = SpaceId("s" * 26)
+CONTENT = Place(SPACE, "l" * 26, "d" * 64)
+OTHER = Place(SPACE, "l" * 26, "e" * 64)
+ARCHIVE = Place(SPACE, "l" * 26, "archive/root")
+SIZE = 1000
+
+
+class Link:
+    """A link as auth counts it."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.counted = 0
+
+    async def count(self) -> bool:
+        if not self.most:
+            return False
+        if self.counted == self.most:
+            raise LinkExhausted
+        self.counted += 1
+        return True
+
+
+class Visitors:
+    """All who use one link, at gateways that share their records."""
+
+    def __init__(self, most: int, *, gateways: int = 2) -> None:
+        records = InMemoryRecords()
+        self.link = Link(most)
+        self._allowances = [Allowance(records) for _ in range(gateways)]
+        self._turn = 0
+
+    async def begin(self, place: Place = CONTENT, *, size: int | None = SIZE) -> Download | None:
+        self._turn += 1
+        return await self._allowances[self._turn % len(self._allowances)].begin(place, self.link.count, size=size)
+
+    async def get(
+        self, sent: int, place: Place = CONTENT, *, size: int | None = SIZE, complete: bool | None = None
+    ) -> bool:
+        """A request of which so many bytes go out; whether it went on with one that was counted before."""
+        download = await self.begin(place, size=size)
+        assert download is not None
+        download.end(sent, complete=sent == size if complete is None else complete)
+        await self.settled()
+        return download.continued
+
+    async def settled(self) -> None:
+        for allowance in self._allowances:
+            await allowance.settled()
+
+
+async def test_a_link_without_a_limit_counts_nothing() -> None:
+    visitors = Visitors(0)
+    assert await visitors.begin() is None
+    assert await visitors.begin() is None
+
+
+async def test_whole_downloads_count_each() -> None:
+    visitors = Visitors(2)
+    assert [await visitors.get(SIZE), await visitors.get(SIZE)] == [False, False]
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_what_broke_off_goes_on_without_counting_again() -> None:
+    visitors = Visitors(1)
+    assert not await visitors.get(300)
+    assert await visitors.get(200)
+    assert await visitors.get(500)
+    assert visitors.link.counted == 1
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_what_broke_off_may_begin_from_the_beginning() -> None:
+    visitors = Visitors(1)
+    assert not await visitors.get(300)
+    assert await visitors.get(SIZE)
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_nothing_sent_is_nothing_used_up() -> None:
+    visitors = Visitors(1)
+    for _ in range(3):
+        await visitors.get(0)
+    assert visitors.link.counted == 1
+    assert await visitors.get(SIZE)
+
+
+async def test_who_breaks_off_shortly_before_the_end_gets_it_twice_at_most() -> None:
+    visitors = Visitors(1)
+    await visitors.get(SIZE - 1)
+    await visitors.get(SIZE - 1)
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_what_is_left_over_is_of_one_content() -> None:
+    visitors = Visitors(1)
+    await visitors.get(300)
+    with pytest.raises(LinkExhausted):
+        await visitors.begin(OTHER)
+    assert await visitors.get(700)
+
+
+async def test_of_many_who_go_on_at_once_one_does() -> None:
+    visitors = Visitors(1, gateways=8)
+    await visitors.get(300)
+    outcomes = await asyncio.gather(*(visitors.begin() for _ in range(8)), return_exceptions=True)
+    assert sum(isinstance(outcome, Download) for outcome in outcomes) == 1
+    assert sum(isinstance(outcome, LinkExhausted) for outcome in outcomes) == 7
+
+
+async def test_who_comes_again_at_once_waits_until_the_first_connection_is_known_to_be_broken() -> None:
+    visitors = Visitors(1)
+    first = await visitors.begin()
+    assert first is not None
+    again = asyncio.create_task(visitors.begin())
+    await asyncio.sleep(0)
+    first.end(300, complete=False)
+    second = await again
+    assert second is not None
+    assert second.continued
+
+
+async def test_downloads_at_the_same_time_count_each_and_what_they_leave_adds_up() -> None:
+    visitors = Visitors(2)
+    one, two = await visitors.begin(), await visitors.begin()
+    assert one is not None
+    assert two is not None
+    assert (one.continued, two.continued) == (False, False)
+    one.end(400, complete=False)
+    two.end(400, complete=False)
+    await visitors.settled()
+    assert await visitors.get(SIZE)
+    assert await visitors.get(200)
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_an_archive_that_broke_off_is_begun_once_more() -> None:
+    visitors = Visitors(1)
+    assert not await visitors.get(5000, ARCHIVE, size=None, complete=False)
+    assert await visitors.get(5000, ARCHIVE, size=None, complete=False)
+    with pytest.raises(LinkExhausted):
+        await visitors.begin(ARCHIVE, size=None)
+    complete = Visitors(1)
+    assert not await complete.get(9000, ARCHIVE, size=None, complete=True)
+    with pytest.raises(LinkExhausted):
+        await complete.begin(ARCHIVE, size=None)
