@@ -22,7 +22,14 @@ with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobot
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+)
 from botocore.exceptions import ConnectionError as NoConnection
 from botocore.loaders import JSONFileLoader, Loader
 
@@ -78,6 +85,8 @@ _PASSING = _THROTTLES | {
     "TransactionInProgressException",
     "TransientError",
 }
+_NO_ANSWER: Final = (NoConnection, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError)
+"""The service, or what hands out the role's credentials, does not answer."""
 _SERVER_FAULT: Final = 500
 _STORAGE_FULL: Final = "InsufficientStorage"
 """Of the embedded AWS, when its disk is full."""
@@ -208,7 +217,7 @@ def is_passing(error: Exception) -> bool:
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= _SERVER_FAULT or error_code(error) in _PASSING
-    return isinstance(error, NoConnection | HTTPClientError)
+    return isinstance(error, _NO_ANSWER)
 
 
 @contextmanager
@@ -216,7 +225,7 @@ def translated(what: str) -> Iterator[None]:
     """Around calls of an adapter: passing faults of AWS become Unavailable, naming `what`; others stay as they are."""
     try:
         yield
-    except (ClientError, NoConnection, HTTPClientError) as error:
+    except (ClientError, *_NO_ANSWER) as error:
         if isinstance(error, ClientError) and error_code(error) == _STORAGE_FULL:
             raise Unavailable(f"{what} has no room for more; make some and try again") from error
         if is_passing(error):

@@ -6,9 +6,14 @@ from email_validator import EmailNotValidError, validate_email
 
 from core.errors import InvalidArgument
 
+MAX_CHARACTERS = 254
+"""No mail is delivered to a longer address."""
+
 
 def normalize_address(text: str) -> str:
     """The address in lower case with its domain in Unicode; InvalidArgument if it is malformed."""
+    if len(text) > MAX_CHARACTERS:  # the library looks at every character more than once, in order to say what is wrong
+        raise InvalidArgument(f"an e-mail address has at most {MAX_CHARACTERS} characters", field="email")
     try:
         parts = validate_email(
             text,

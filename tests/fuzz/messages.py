@@ -169,9 +169,9 @@ class Generator:
     def _string(self) -> str:
         match self.rng.randrange(8):
             case 0:
-                return self.rng.choice(("a", "\u00e9", "a/", "/", " ", "\U0001f600", "a.")) * self.rng.choice(
-                    (100, 101, 255, 256, 1025, 4097, 5001, 60_000)
-                )
+                return self.rng.choice(
+                    ("a", "\u00e9", "a/", "/", " ", '"', "(", "\U0001f600", "a.", "a <")
+                ) * self.rng.choice((100, 101, 255, 256, 1025, 4097, 5001, 60_000, 1_000_000))
             case 1:
                 return "".join(chr(self.rng.randrange(1, 0xD800)) for _ in range(self.rng.randint(1, 60)))
             case 2:

@@ -44,3 +44,9 @@ def test_what_was_typed_is_not_repeated():
     with pytest.raises(InvalidArgument) as caught:
         normalize_address("my secret password")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["a" * 255 + "@example.com", '"' * 1_000_000 + "@example.com", "a <" * 1_000_000])
+def test_an_address_has_a_bound_before_it_is_looked_at(text):
+    with pytest.raises(InvalidArgument, match="at most 254 characters"):
+        normalize_address(text)

@@ -6,13 +6,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, ReadTimeoutError
+from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointConnectionError, ReadTimeoutError
 
 from core.errors import Unavailable
-from core.identifiers import DeviceId, LinkId, SpaceId, UserId, new_text_id
+from core.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.ports import GrantMoved
-from services.auth.records import Chain, Role, Space
+from services.auth.records import Chain, Done, Role, Space
 from services.auth.sts import StsCredentialSource
 from tests.services.auth.support import new_account, new_device, new_link, new_login
 
@@ -52,6 +52,7 @@ PASSING = [
     client_error("InternalServerError", 500),
     EndpointConnectionError(endpoint_url="http://aws"),
     ReadTimeoutError(endpoint_url="http://aws"),
+    CredentialRetrievalError(provider="container-role", error_msg="Read timeout on endpoint URL"),
 ]
 
 USER, DEVICE, SPACE = UserId(new_text_id()), DeviceId(new_text_id()), SpaceId(new_text_id())
@@ -84,6 +85,8 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "create_space": lambda store: store.create_space(
         Space(SPACE, "team", False, 1, 1_000), owner=new_account(), alias="team"
     ),
+    "done": lambda store: store.done(USER, new_request_id()),
+    "note": lambda store: store.note(Done(USER, new_request_id(), b"fingerprint", 1_000)),
     "give_alias": lambda store: store.give_alias(SPACE, USER, "team"),
     "memberships": lambda store: store.memberships(USER),
     "members": lambda store: store.members(SPACE),
