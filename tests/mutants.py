@@ -37,6 +37,12 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "a mass deletion that is held back is done",
+        "rounds",
+        "return without_deletions(found.plan, found.base, **too_many)",
+        "return found.plan",
+    ),
+    Mutant(
         "two edits of one file: ours wins",
         "merge",
         "ContentFlow.UP if remote.digest == base.digest else ContentFlow.CONFLICT",

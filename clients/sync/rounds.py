@@ -330,7 +330,7 @@ class Rounds:
 
     def _note_settled(self, found: _Found) -> None:
         """If there was nothing at all to do, the next sync can see that at a look while nothing is touched."""
-        if not found.plan.is_empty or self._report.problems or self._report.waiting:
+        if not found.plan.is_empty or self._report.problems:
             return
         settled = Settled(found.scan.fingerprint, found.scan.skipped)
         if self._state.settled != settled and all(node.trusted for node in self._base.values()):
