@@ -29,12 +29,11 @@ from typing import Final
 from stack.credentials import LIFETIME, process_credentials
 from stack.deploy import Resources, deploy
 from stack.directory import DataDirectory, data_directory
-from stack.emulator import HOST, Aws, emulator, listen
+from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import StackError
 from stack.output import Output
 from stack.supervisor import Supervisor
 
-_READY_SECONDS: Final = 60.0
 # SDKs look for new credentials when less than 15 minutes are left, and no later than 10.
 _RENEW_SECONDS: Final = LIFETIME.total_seconds() / 3
 _MOUNTED_AT: Final = "/run/syncline"
@@ -114,7 +113,7 @@ async def _serving(
         aws = Aws(endpoint=f"http://{HOST}:{port}", root=directory.root_credentials())
         with listen(int(port), "embedded AWS", host=host) as listener:
             child = emulator(listener, directory.aws, aws.root, name=name, inherited=(directory.lock,))
-            await supervisor.start(child, within=_READY_SECONDS)
+            await supervisor.start(child, within=READY_SECONDS)
             yield supervisor, aws
 
 

@@ -31,6 +31,9 @@ REGION: Final = "us-east-1"
 ACCOUNT: Final = "000000000000"
 NAME: Final = "aws"
 
+READY_SECONDS: Final = 600.0
+"""How long reading back may take: a million items take minutes on a slow machine."""
+
 _STOP_SECONDS: Final = 20.0
 _USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns", "sqs", "sts")
 

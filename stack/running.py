@@ -16,19 +16,17 @@ from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from stack.deploy import Resources, deploy
 from stack.directory import new_root
-from stack.emulator import HOST, Aws, emulator, listen
+from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.output import Output
 from stack.services import services
 from stack.supervisor import Supervisor
 from stack.up import MakeChildren, Stack, stack
 
 T = TypeVar("T")
-
-_READY_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +68,7 @@ async def _embedded_aws(data: Path | None, also: tuple[str, ...]) -> AsyncIterat
         with Output(directory / "logs", terminal=None) as output:
             async with Supervisor(output) as supervisor:
                 aws = Aws(endpoint=f"http://{HOST}:{listener.getsockname()[1]}", root=new_root())
-                await supervisor.start(emulator(listener, directory, aws.root, also=also), within=_READY_SECONDS)
+                await supervisor.start(emulator(listener, directory, aws.root, also=also), within=READY_SECONDS)
                 yield EmbeddedAws(aws.endpoint, aws.root, aws.region, resources=await deploy(aws))
 
 

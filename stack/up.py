@@ -18,7 +18,7 @@ from typing import Final, TextIO
 from stack.credentials import role_credentials
 from stack.deploy import Resources, deploy
 from stack.directory import data_directory
-from stack.emulator import HOST, Aws, emulator, listen
+from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output
 from stack.services import Ports, Wiring, services
@@ -119,7 +119,7 @@ async def stack(
         began = time.monotonic()
         aws = Aws(endpoint=f"http://{HOST}:{ports.aws}", root=directory.root_credentials())
         child = emulator(listener, directory.aws, aws.root, inherited=(directory.lock,), durable=durable)
-        await supervisor.start(child, within=_READY_SECONDS)
+        await supervisor.start(child, within=READY_SECONDS)
         resources = await deploy(aws)
         output.say(f"the embedded AWS serves at {aws.endpoint} after {time.monotonic() - began:.1f} s")
         wiring = Wiring(

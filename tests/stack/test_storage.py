@@ -71,6 +71,18 @@ async def test_changes_of_many_are_durable_in_few_transactions(tmp_path: Path) -
     assert len(content(tmp_path)) == 200
 
 
+async def test_the_log_is_bounded_while_it_is_written_to(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    longest = 0
+    for number in range(800):
+        storage.put("numbers", str(number % 7), bytes(100_000))
+        await storage.durable()
+        longest = max(longest, (tmp_path / f"{DATABASE}-wal").stat().st_size)
+    storage.close()
+    assert longest < 20 * 1024 * 1024, "of the 80 MB that were written"
+    assert not (tmp_path / f"{DATABASE}-wal").exists()
+
+
 async def test_a_torn_tail_is_cut_wherever_it_is_torn(tmp_path: Path) -> None:
     storage = Storage(tmp_path / "whole")
     await transactions(storage, 6)
