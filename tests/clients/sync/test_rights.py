@@ -61,6 +61,10 @@ def test_a_viewer_changes_nothing_for_others_now_or_when_promoted(one: Device, t
     kept = {b"new", b"edited without the right", b"moved and edited without the right"}
     kept.add(b"a directory in the place of a file")
     assert kept <= contents(two.tree())
+    # So it goes each time.
+    (two.root / "deleted").unlink()
+    two.sync()
+    assert two.tree()["deleted"] == b"deleted"
     two.right = Right(writes_since_ms=5)
     tree = settled(two, one)
     assert TREE.items() <= tree.items()
