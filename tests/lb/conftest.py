@@ -34,7 +34,7 @@ class BalancedStack:
             os.kill(before[name], number)
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not all(self.stack.pids[name] != before[name] and self._serves(name) for name in names):
-            assert time.monotonic() < deadline, f"not back: {names}"
+            assert time.monotonic() < deadline, f"not back: {names}; {last_words(self.stack, names)}"
             time.sleep(0.05)
         self.settled()
 
@@ -64,6 +64,12 @@ class BalancedStack:
             return await self.balanced.ready[name]()
 
         return asyncio.run(asked())
+
+
+def last_words(stack: Stack, names: Sequence[str]) -> str:
+    """What these processes and the supervisor said last."""
+    logs = {name: (stack.data / "logs" / f"{name}.log").read_text().splitlines()[-15:] for name in (*names, "stack")}
+    return "\n".join(f"{name}: {line[:300]}" for name, lines in logs.items() for line in lines)
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from stack.probe import grpc_serving, http_ok
 from stack.running import running_stack
 from stack.up import Stack
 from tests.lb.commands import Commands
-from tests.lb.conftest import PATIENCE_SECONDS, BalancedStack
+from tests.lb.conftest import PATIENCE_SECONDS, BalancedStack, last_words
 
 SIGNALS = int(os.environ.get("SYNCLINE_TEST_DRAINS", "8"))
 """To be sent in all, a half of them to each kind of system."""
@@ -93,7 +93,7 @@ def _end(stack: Stack, names: Sequence[str]) -> None:
         os.kill(before[name], signal.SIGTERM)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not all(stack.pids[name] != before[name] and _serves(stack, name) for name in names):
-        assert time.monotonic() < deadline, f"not back: {names}"
+        assert time.monotonic() < deadline, f"not back: {names}; {last_words(stack, names)}"
         time.sleep(0.05)
 
 
