@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from core.blocks import DIGEST_BYTES, NO_DIGEST, Digest
+from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
 from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge
 from core.identifiers import ID_BYTES, NodeId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL
@@ -420,6 +420,8 @@ def _declaration(pb: metadata_pb2.ObjectDeclaration) -> Declaration:
     form: SingleBlock | Pack | SerializedManifest
     match pb.WhichOneof("form"):
         case "pack":
+            if max(len(pb.pack.offsets), len(pb.pack.lengths)) > MAX_PACK_ENTRIES:  # before they are copied
+                raise InvalidArgument(f"a pack has 1 to {MAX_PACK_ENTRIES} entries")
             form = Pack(pb.pack.blocks, tuple(pb.pack.offsets), tuple(pb.pack.lengths))
         case "manifest":
             form = SerializedManifest()
