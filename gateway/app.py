@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from core.errors import SynclineError
 from gateway import api
+from gateway.address import OwnAddress
 from gateway.allowance import Allowance
 from gateway.api.caller import Keys
 from gateway.archive import Archives
@@ -42,7 +43,7 @@ class Parts:
 
     endpoints: dict[str, Any]
     """The contents of `/.well-known/syncline`."""
-    public_url: str
+    own: OwnAddress
     request_seconds: float
     """How long a JSON body may take to arrive."""
     jwks: Jwks
@@ -87,11 +88,11 @@ def application(parts: Parts) -> FastAPI:
     app.state.addresses = parts.addresses
     app.state.allowance = parts.allowance
     app.state.drain = parts.drain
-    app.state.public_url = parts.public_url
+    app.state.own = parts.own
     app.include_router(api.router(), prefix=API)
     app.router.routes.extend(_system(parts, app))
     behind = mount.Behind(
-        parts.services, app.state.keys, parts.contents, parts.sink, parts.records, parts.upload_memory
+        parts.services, app.state.keys, parts.contents, parts.sink, parts.records, parts.own, parts.upload_memory
     )
     app.router.routes.extend(mount.routes(behind))
     app.router.routes.extend(pages(upload_origin=parts.addresses.origin))

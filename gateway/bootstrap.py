@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from gateway import metrics
+from gateway.address import OwnAddress
 from gateway.allowance import Allowance
 from gateway.app import Parts, application
 from gateway.archive import Archives
@@ -92,7 +93,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
         app = application(
             Parts(
                 endpoints=endpoints(settings, region=adapters.region),
-                public_url=settings.public_url,
+                own=OwnAddress(public_url=settings.public_url, trusted_networks=settings.trusted_networks),
                 request_seconds=settings.request_seconds,
                 jwks=Jwks(AuthKeys(auth)),
                 readiness=readiness,

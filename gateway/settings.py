@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-from runtime.settings import AuthPeer, MetadataPeer, NotifyPeer, Observed
+from runtime.settings import AuthPeer, MetadataPeer, Networks, NotifyPeer, Observed
 
 _ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$"
 _MIB = 1024 * 1024
@@ -54,7 +55,12 @@ class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
     public_url: str = Field(
         default="",
         pattern=r"^$|^https?://[^\s/]+$",
-        description="Where browsers find us; empty: as they say themselves.",
+        description="Where browsers find us; empty: as they, or a proxy of trusted_networks, say.",
+    )
+    trusted_networks: Networks = Field(
+        default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        description="Where only proxies are that tell truly how they were addressed, by Forwarded or "
+        "X-Forwarded-Proto, -Host, -Port and -Prefix. CIDRs, separated by commas.",
     )
     request_seconds: float = Field(
         default=30.0, gt=0, description="How long the head of a request may take to arrive, and then its JSON body."

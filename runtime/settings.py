@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import ipaddress
 import sys
 from collections.abc import Callable
-from typing import Literal, TypeVar, cast
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES
 
 ENV_PREFIX = "SYNCLINE_"
 _TARGET = r"^\S+:\d+$"
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    networks = tuple(ipaddress.ip_network(text.strip()) for text in value.split(",")) if value.strip() else ()
+    if any(not network.prefixlen for network in networks):
+        raise ValueError("everybody is in a network of /0, and would be believed who they are and whom they ask")
+    return networks
+
+
+Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+"""CIDRs, separated by commas."""
 
 
 class Settings(BaseSettings):

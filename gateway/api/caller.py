@@ -29,6 +29,7 @@ from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
 from starlette.requests import Request
 
 from core.errors import Kind, SynclineError, TokenMalformed, Unauthenticated
+from gateway.address import OwnAddress
 from gateway.services import Services, ask
 from syncline.auth.v1 import auth_pb2
 
@@ -171,12 +172,20 @@ def peer(request: Request) -> str:
 def check_origin(request: Request) -> None:
     """CrossSite if a browser says that another site's page caused the request."""
     origin = request.headers.get("origin")
-    if request.method not in _SAFE and origin is not None and origin.partition("://")[2] != request.headers.get("host"):
+    if request.method not in _SAFE and origin is not None and not _is_ours(request, origin):
         raise CrossSite
     if request.headers.get("sec-fetch-site", "same-origin") == "cross-site" and (
         request.method not in _SAFE or request.headers.get("sec-fetch-mode") != "navigate"
     ):
         raise CrossSite
+
+
+def _is_ours(request: Request, origin: str) -> bool:
+    own: OwnAddress = request.app.state.own
+    try:
+        return own.of(request).is_ours(origin)
+    except ValueError:  # "null" among others
+        return False
 
 
 def services(request: Request) -> Services:

@@ -67,7 +67,7 @@ async def create_link(
         ),
         token=caller.token,
     )
-    base = request.app.state.public_url or str(request.base_url).rstrip("/")
+    base = request.app.state.own.of(request).url
     link = shapes.link(made.link)
     return models.CreatedLink(**link.model_dump(), token=made.token, url=f"{base}/l/{made.token}")
 

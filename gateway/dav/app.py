@@ -25,6 +25,7 @@ from wsgidav.dav_error import DAVError
 
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.tree import NodeKind
+from gateway.address import Here
 from gateway.content import Budget
 from gateway.dav.bodies import SILENCE_SECONDS, ClientGone, Incoming, Outgoing
 from gateway.dav.callers import Callers
@@ -84,7 +85,7 @@ class Dav:
                 await (await self._read(request, person, names))(scope, receive, send)
                 return
             check_headers(request.headers)
-            environ = _environ(request, person, path)
+            environ = _environ(request, person, path, self._behind.own.of(request))
             if scope["method"] == "PUT":
                 await self._put(request, person, environ, receive, send)
                 return
@@ -157,7 +158,8 @@ class Dav:
     ) -> None:
         """Have a worker answer the request. It goes on to its end even if nobody waits for that."""
         loop = asyncio.get_running_loop()
-        session = Session(self._behind.services, self._behind.records, person, loop)
+        mount = environ["syncline.here"].prefix + MOUNT
+        session = Session(self._behind.services, self._behind.records, person, loop, mount=mount)
         outgoing = Outgoing(send, loop)
         working = loop.run_in_executor(workers, _answer, session, environ, outgoing, request_id())
         if afterwards is not None:
@@ -189,9 +191,8 @@ def _answer(session: Session, environ: dict[str, Any], outgoing: Outgoing, ident
     outgoing.write(held, more=False)
 
 
-def _environ(request: Request, person: Person, path: str) -> dict[str, Any]:
+def _environ(request: Request, person: Person, path: str, here: Here) -> dict[str, Any]:
     """The request as WSGI and WsgiDAV have it."""
-    hosts = {request.headers.get("host", "").lower(), request.headers.get("x-forwarded-host", "").lower()} - {""}
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": MOUNT,
@@ -201,7 +202,7 @@ def _environ(request: Request, person: Person, path: str) -> dict[str, Any]:
         "wsgidav.config": _CONFIG,
         "wsgidav.verbose": 0,
         "wsgidav.auth.user_name": person.user,
-        "syncline.hosts": hosts,
+        "syncline.here": here,
     }
     for name, value in request.headers.items():
         if name not in _NOT_PASSED:

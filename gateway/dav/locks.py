@@ -18,7 +18,6 @@ from urllib.parse import quote, unquote
 from wsgidav.dav_error import DAVErrorCondition, PRECONDITION_CODE_MissingLockToken
 from wsgidav.lock_man.lock_manager import LockManager
 
-from gateway.dav.mount import MOUNT
 from gateway.dav.ports import MAX_RECORD_BYTES, RecordMoved
 from gateway.dav.refusals import Refused
 from gateway.dav.session import Session, Space
@@ -39,6 +38,7 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
 
     def __init__(self, session: Session, *, home: str) -> None:
         """`home` is a path in the space that the request is about."""
+        self._session = session
         self._stored = StoredLocks(session, home)
         super().__init__(self._stored)
 
@@ -63,7 +63,7 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
             locks = [*locks, *below]
         for lock in locks:
             if lock["principal"] != principal or lock["token"] not in token_list:
-                condition.add_href(MOUNT + lock["root"])
+                condition.add_href(self._session.mount + lock["root"])
         return condition
 
     def look_again(self) -> None:

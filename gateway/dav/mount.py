@@ -13,6 +13,7 @@ from gateway.dav.ports import Records
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from gateway.address import OwnAddress
     from gateway.api.caller import Keys
     from gateway.content import Contents
     from gateway.dav.app import Dav
@@ -31,6 +32,7 @@ class Behind:
     contents: Contents
     sink: ObjectSink
     records: Records
+    own: OwnAddress
     upload_memory: int
     """What uploads may hold, in bytes."""
 

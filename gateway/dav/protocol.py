@@ -386,29 +386,42 @@ def _names(path: str) -> tuple[str, ...]:
         raise Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason) from None
 
 
-def segments(raw: str) -> str:
-    """The path that an address names, below where we are mounted; Refused if a name in it could not be one."""
-    if raw != MOUNT and not raw.startswith(f"{MOUNT}/"):
-        raise Refused(HTTPStatus.BAD_GATEWAY, f"the destination is not below {MOUNT}/")
+def segments(raw: str, *, prefix: str = "") -> str:
+    """The path that an address names, below where we are mounted; Refused if a name in it could not be one.
+
+    `prefix` is what a proxy has taken away from the paths of requests.
+    """
     try:
-        names = [unquote(part, errors="strict") for part in raw.removeprefix(MOUNT).split("/")]
+        names = [unquote(part, errors="strict") for part in raw.split("/")]
     except UnicodeDecodeError:
         raise Refused(HTTPStatus.BAD_REQUEST, "the path is not valid UTF-8") from None
+    for mount in dict.fromkeys((prefix + MOUNT, MOUNT)):
+        above = mount.split("/")
+        if names[: len(above)] == above:
+            names = names[len(above) :]
+            break
+    else:
+        raise Refused(HTTPStatus.BAD_GATEWAY, f"the destination is not below {prefix}{MOUNT}/")
     if any("/" in name for name in names):
         raise Refused(HTTPStatus.BAD_REQUEST, "a name cannot contain '/'", reason="NAME_INVALID")
-    return "/".join(names) or "/"
+    return "/" + "/".join(names) if names else "/"
 
 
 def _destination(environ: Environ) -> tuple[str, ...]:
     """The names of the path that the header tells."""
-    raw = environ.get("HTTP_DESTINATION")
+    raw, here = environ.get("HTTP_DESTINATION"), environ["syncline.here"]
     if raw is None:
         raise Refused(HTTPStatus.BAD_REQUEST, "the header Destination is missing")
-    parts = urlsplit(raw)
-    host = parts.netloc.rpartition("@")[2].lower()
-    if host and host not in environ["syncline.hosts"]:
+    try:
+        parts = urlsplit(raw.strip())
+        ours = here.is_ours(raw.strip()) if parts.netloc else not parts.scheme
+    except ValueError:
+        ours, parts = False, urlsplit("")
+    if not parts.path.startswith("/"):
+        raise Refused(HTTPStatus.BAD_REQUEST, "Destination is an address, or a path that begins with '/'")
+    if not ours:
         raise Refused(HTTPStatus.BAD_GATEWAY, "the destination is on another server")
-    return _names(segments(parts.path))
+    return _names(segments(parts.path, prefix=here.prefix))
 
 
 def _wanted(request: Element | None) -> tuple[str, list[str] | None]:

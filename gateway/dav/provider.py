@@ -122,7 +122,7 @@ class Resource:
     def get_href(self) -> str:
         """See _DAVResource."""
         path = self.path.rstrip("/") + "/" if self.is_collection else self.path
-        return quote(MOUNT + path, safe=_SAFE)
+        return quote(self.provider.session.mount + path, safe=_SAFE)
 
     def get_content_type(self) -> str | None:
         """See _DAVResource."""
@@ -214,7 +214,9 @@ class Resource:
                 active.append(etree.XML(lock["owner"]))
             etree.SubElement(active, "{DAV:}timeout").text = f"Second-{int(lock['timeout'])}"
             etree.SubElement(etree.SubElement(active, "{DAV:}locktoken"), "{DAV:}href").text = lock["token"]
-            etree.SubElement(etree.SubElement(active, "{DAV:}lockroot"), "{DAV:}href").text = MOUNT + lock["root"]
+            etree.SubElement(etree.SubElement(active, "{DAV:}lockroot"), "{DAV:}href").text = (
+                self.provider.session.mount + lock["root"]
+            )
         return discovered
 
     def _quota(self, name: str) -> str:

@@ -15,6 +15,7 @@ from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Mutation, Node, NodeKind, Result, Verdict
 from gateway.api.caller import Caller
 from gateway.changes import commit, refusal
+from gateway.dav.mount import MOUNT
 from gateway.dav.ports import NOTHING, Record, Records
 from gateway.dav.refusals import Refused, of_error
 from gateway.services import Services, ask, known_node
@@ -69,7 +70,17 @@ def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, Space]:
 class Session:
     """What one request asks and does."""
 
-    def __init__(self, services: Services, records: Records, person: Person, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        services: Services,
+        records: Records,
+        person: Person,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        mount: str = MOUNT,
+    ) -> None:
+        """`mount` is the path of WebDAV at the sender's."""
+        self.mount = mount
         self._services = services
         self._records = records
         self._loop = loop

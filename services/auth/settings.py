@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated
 
-from pydantic import BeforeValidator, Field
-from pydantic_settings import NoDecode
+from pydantic import Field
 
 from core.limits import CREDENTIALS_MOST_SECONDS
-from runtime.settings import ServiceSettings
-
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    networks = tuple(ipaddress.ip_network(text.strip()) for text in value.split(",")) if value.strip() else ()
-    if any(not network.prefixlen for network in networks):
-        raise ValueError("everybody is in a network of /0, and would choose by which address attempts are counted")
-    return networks
+from runtime.settings import Networks, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -60,7 +47,7 @@ class Settings(ServiceSettings):
             "x-forwarded-for. Only where nobody can reach the service but through them."
         ),
     )
-    trusted_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)] = Field(
+    trusted_networks: Networks = Field(
         default=(),
         description=(
             "Where only those are who tell truly, by x-forwarded-for, for whom they call: load balancers and the "

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stack.up import Stack
-from tests.e2e.dav import Answer, Person, address
+from tests.e2e.dav import Answer, Person, address, send
 
 WINDOWS = "urn:schemas-microsoft-com:"
 DATA = b"some bytes"
@@ -274,3 +274,63 @@ def test_a_date_decides_about_reading_only(ann: Person) -> None:
     ann.put("personal/f", DATA, x_oc_mtime="1000000000")
     assert ann.put("personal/f", b"x", if_unmodified_since="Fri, 01 Jan 1999 00:00:00 GMT").status == 412
     assert ann.dav("GET", "personal/f").body == DATA
+
+
+@pytest.mark.parametrize(
+    ("headers", "destination"),
+    [
+        ({}, "{path}"),
+        ({}, "http://{host}{path}"),
+        ({}, "HTTP://{HOST}{path}"),
+        ({"host": "files.example.com"}, "https://files.example.com:443{path}"),
+        ({"host": "Files.Example.com:443"}, "https://files.example.com{path}"),
+        ({"host": "[::1]:8080"}, "http://[0::1]:8080{path}"),
+        (
+            {"x_forwarded_host": "files.example.com", "x_forwarded_proto": "https"},
+            "https://files.example.com:443{path}",
+        ),
+        (
+            {"x_forwarded_host": "files.example.com", "x_forwarded_proto": "https", "x_forwarded_port": "8443"},
+            "https://files.example.com:8443{path}",
+        ),
+        ({"forwarded": 'for=192.0.2.1;proto=https;host="files.example.com"'}, "https://files.example.com{path}"),
+        ({"x_forwarded_prefix": "/sub"}, "http://{host}/sub{path}"),
+        ({}, "http://{host}/d%61v/p%65rsonal/to"),
+    ],
+)
+def test_our_own_address_is_known_in_every_form(ann: Person, headers: dict[str, str], destination: str) -> None:
+    ann.put("personal/from", DATA)
+    host = ann.endpoint.partition("://")[2]
+    told = destination.format(path=address("personal/to"), host=host, HOST=host.upper())
+    answer = ann.dav("MOVE", "personal/from", destination=told, **headers)
+    assert answer.status in {201, 204}, answer.body
+    assert ann.dav("GET", "personal/to").body == DATA
+
+
+def test_another_address_is_not_ours(ann: Person) -> None:
+    ann.put("personal/from", DATA)
+    host = ann.endpoint.partition("://")[2]
+    for other in (
+        "http://files.example.com" + address("personal/to"),
+        f"http://{host.partition(':')[0]}:1" + address("personal/to"),
+        "http://127.0.0.1.example.com" + address("personal/to"),
+        f"http://{host}/elsewhere/to",
+        f"ftp://{host}" + address("personal/to"),
+    ):
+        assert ann.dav("MOVE", "personal/from", destination=other).problem() == (502, "BAD_GATEWAY"), other
+    for nonsense in ("", "http://[", "dav:x", "personal/to", "http://a:b/dav/x", address("personal") + "/%ff", "?"):
+        assert ann.dav("MOVE", "personal/from", destination=nonsense).status in {400, 502}, nonsense
+    assert ann.dav("MOVE", "personal/from", destination="/dav/" + "x" * 20_000).status == 400
+
+
+def test_what_is_given_out_is_the_address_that_the_client_knows(ann: Person) -> None:
+    proxied = {"x_forwarded_host": "files.example.com", "x_forwarded_proto": "https", "x_forwarded_prefix": "/sub"}
+    (path,) = ann.dav("PROPFIND", "personal/f", depth="0", **proxied).properties()
+    assert path == "/sub/dav/personal/f"
+    space = next(one for one in ann.call("GET", "/v1/spaces", token=ann.token)["spaces"] if one["personal"])["space_id"]
+    body = b'{"node": "root"}'
+    headers = {name.replace("_", "-"): value for name, value in proxied.items()}
+    headers |= {"authorization": f"Bearer {ann.token}", "content-type": "application/json"}
+    made = send(ann.endpoint, "POST", f"/v1/spaces/{space}/links", body, headers)
+    # Where the public address is configured, that is given out.
+    assert f'"url":"{ann.endpoint}/l/'.encode() in made.body
