@@ -33,9 +33,11 @@ _DAY_SECONDS: Final = 86_400
 
 FEATURES: Final = (
     "activity",
+    "complete_streams",
     "program_keys",
     "public_links",
     "reflection_v1",
+    "relative_expiry",
     "request_answers",
     "rest_v1",
     "retry_info",

@@ -106,9 +106,14 @@ async function run(): Promise<number> {
   try {
     switch (command) {
       case "spaces": {
-        const { spaces } = await session.call<ListSpacesResponse__Output>((...rest) => session.auth.ListSpaces({}, ...rest));
-        for (const { spaceId, name, role } of spaces) say({ space: spaceId, name, role });
-        return 0;
+        for (let pageToken = ""; ; ) {
+          const { spaces, nextPageToken } = await session.call<ListSpacesResponse__Output>((...rest) =>
+            session.auth.ListSpaces({ pageToken }, ...rest),
+          );
+          for (const { spaceId, name, role } of spaces) say({ space: spaceId, name, role });
+          if (!nextPageToken) return 0;
+          pageToken = nextPageToken;
+        }
       }
       case "upload": {
         const report = await upload(session, space, needed(folder, "the folder"));

@@ -31,8 +31,8 @@ const loaded = grpc.loadPackageDefinition(
 ) as unknown as AuthTypes & MetadataTypes;
 
 const DEADLINE_MS = 30_000;
-const MARGIN_MS = 60_000;
 /** A token that is good for less than this is not used any more. */
+const MARGIN_MS = 60_000;
 
 const CHANNEL: grpc.ChannelOptions = {
   "grpc.max_receive_message_length": 16 * 1024 * 1024,
@@ -193,7 +193,8 @@ function held(tokens: Tokens__Output): Pick<State, "refresh_token" | "access_tok
   return {
     refresh_token: tokens.refreshToken,
     access_token: tokens.accessToken,
-    access_expires_at_ms: Number(tokens.accessExpiresAtMs),
+    // From now on, since this device's clock may be wrong.
+    access_expires_at_ms: Date.now() + Number(tokens.accessExpiresInMs),
   };
 }
 

@@ -102,7 +102,7 @@ export class Storage {
       region: this.session.deployment.s3.region,
       retries: 0,
     });
-    return { client, prefix: answer.keyPrefix, until: Number(answer.expiresAtMs) };
+    return { client, prefix: answer.keyPrefix, until: Date.now() + Number(answer.expiresInMs) };
   }
 
   #url(key: string): string {
