@@ -19,13 +19,16 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from clients.transfer.signed import SignedRequests
 from core.identifiers import new_text_id
+from runtime.clock import ServerClock
 from stack.demo import REPOSITORY
 from stack.running import running_stack
 from stack.services import Wiring, services
@@ -122,6 +125,7 @@ class Installation:
     """What a device is told."""
 
     endpoint: str
+    storage: str
     proxy: Proxy
     certificates: Path
     homes: Path
@@ -169,7 +173,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
     proxy = Proxy()
     with running_stack(children=children):
-        yield Installation(f"https://{at['files']}", proxy, certificates, directory)
+        yield Installation(f"https://{at['files']}", f"https://{at['storage']}", proxy, certificates, directory)
     for server in (proxy, *fronts.values()):
         server.close()
 
@@ -238,6 +242,30 @@ def test_everything_goes_through_the_proxy_and_trusts_the_ca(
     assert set(installation.proxy.asked) == {NAMES[name] for name in ("files", "auth", "metadata", "storage")}
     assert installation.proxy.credentials == {f"Basic {base64.b64encode(b'ann:secret').decode()}"}
     assert "secret" not in done.stdout + done.stderr
+
+
+def test_requests_that_are_signed_by_the_time_of_storage_go_the_same_way(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device with a wrong clock asks by requests of our own, and first what time it is."""
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://ann:secret@127.0.0.1:{installation.proxy.port}")
+    monkeypatch.setenv("SSL_CERT_FILE", str(installation.certificates))
+
+    def nobody() -> NoReturn:
+        raise AssertionError("the time is told to everybody")
+
+    clock = ServerClock()
+    base = f"{installation.storage}/bucket/"
+    signed = SignedRequests(base, region="eu-central-1", provide=nobody, clock=clock, timeout=30)
+    installation.proxy.asked.clear()
+    installation.proxy.credentials.clear()
+    signed.correct_clock()
+    assert not clock.is_corrected
+    assert installation.proxy.asked == [NAMES["storage"]]
+    assert installation.proxy.credentials == {f"Basic {base64.b64encode(b'ann:secret').decode()}"}
 
 
 def test_without_the_ca_nothing_is_trusted(installation: Installation) -> None:
