@@ -47,6 +47,8 @@ FILES = 150
 LARGE_BYTES = 6 * 1024 * 1024
 PIECE_BYTES = 256 * 1024
 PATIENCE_SECONDS = 60.0
+COMMAND_SECONDS = 300.0
+"""A command that takes longer hangs: it gives up a silent service after 120 s."""
 
 PASSING = (SynclineError, grpc.RpcError, OSError, http.client.HTTPException)
 """What says that something went wrong."""
@@ -162,7 +164,7 @@ class Commands:
         finally:
             stop.set()
             for thread in threads:
-                thread.join(PATIENCE_SECONDS * 3)
+                thread.join(COMMAND_SECONDS + PATIENCE_SECONDS)
             assert not any(thread.is_alive() for thread in threads), "a worker hangs"
 
     def heard(self) -> None:
@@ -332,7 +334,7 @@ class Commands:
     def _command(self, device: Device, *arguments: str) -> str:
         with device.start(*arguments) as child:
             try:
-                output, errors = child.communicate(timeout=PATIENCE_SECONDS * 2)
+                output, errors = child.communicate(timeout=COMMAND_SECONDS)
             except subprocess.TimeoutExpired:
                 child.kill()
                 raise
