@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 
 from clients.sdk.account_file import Account, AccountFile
 from clients.sdk.discovery import Deployment, Service, discover
@@ -25,8 +26,8 @@ from core.errors import SynclineError, Unauthenticated, Unavailable
 from runtime.channel import sync_channel
 from runtime.errors import error_from_rpc
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
-from syncline.metadata.v1 import metadata_pb2_grpc
-from syncline.notify.v1 import notify_pb2_grpc
+from syncline.metadata.v1 import metadata_pb2, metadata_pb2_grpc
+from syncline.notify.v1 import notify_pb2, notify_pb2_grpc
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -59,8 +60,16 @@ _IDEMPOTENT_AUTH = tuple(
         "IssueCredentials",
     )
 )
-_IDEMPOTENT_METADATA = ("syncline.metadata.v1.MetadataService",)
-_IDEMPOTENT_NOTIFY = ("syncline.notify.v1.NotifyService",)
+
+
+def _unary(service: ServiceDescriptor) -> tuple[str, ...]:
+    """The methods of a service but its streams, which are opened again by who reads them: gRPC, which repeats them too,
+    sometimes waits for ever when the server goes away meanwhile."""
+    return tuple(f"{service.full_name}/{method.name}" for method in service.methods if not method.server_streaming)
+
+
+_IDEMPOTENT_METADATA = _unary(metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"])
+_IDEMPOTENT_NOTIFY = _unary(notify_pb2.DESCRIPTOR.services_by_name["NotifyService"])
 
 
 class Stubs:

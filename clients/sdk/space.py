@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ COMMIT_TIMEOUT_SECONDS = 60.0
 
 _RESUMES = 5
 """How often in a row a stream that broke without any progress is opened again."""
+_FIRST_PAUSE_SECONDS = 0.1
 _SILENCE_SECONDS = 120.0
 """A stream that is waited for and says nothing for this long is dead."""
 _CHECK_WINDOW = 4
@@ -273,6 +275,7 @@ class Space:
                 return
             finally:
                 stream.close()
+            _pause(breaks)
             breaks += 1
             again = again or listing
 
@@ -339,6 +342,11 @@ class Space:
         return Watch(self.session, [self.id])
 
 
+def _pause(breaks: int) -> None:
+    """Before a stream is opened again that broke off so often in a row: somebody else may have to take over."""
+    time.sleep(_FIRST_PAUSE_SECONDS * 2**breaks)
+
+
 class _Batch(NamedTuple):
     """Files of one message, named alike."""
 
@@ -398,8 +406,9 @@ class _CheckStream:
             except Broken as broken:
                 if breaks == _RESUMES:
                     raise broken.error from None
-                breaks += 1
                 self.close()
+                _pause(breaks)
+                breaks += 1
             else:
                 return _checked(self._sent.popleft(), answer)
 

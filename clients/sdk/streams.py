@@ -98,7 +98,7 @@ class Stream(Generic[T]):
         if isinstance(failure, StopIteration):
             return Broken(Unavailable("the service ended its answer before it was complete; try again"))
         if isinstance(failure, SynclineError):
-            return failure
+            return Broken(failure) if failure.kind is Kind.UNAVAILABLE else failure
         error = translated(failure)
         code = failure.code() if isinstance(failure, grpc.Call) else None
         if code is grpc.StatusCode.CANCELLED:

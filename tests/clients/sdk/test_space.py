@@ -26,7 +26,7 @@ from clients.sdk.space import (
     SpaceState,
 )
 from core.blocks import NO_DIGEST, Digest, Manifest
-from core.errors import InvalidCursor, NoSuchNode, PermissionDenied, SynclineError, Unavailable
+from core.errors import Draining, InvalidCursor, NoSuchNode, PermissionDenied, SynclineError, Unavailable
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_text_id
 from core.tree import (
     Change,
@@ -616,6 +616,27 @@ def test_the_end_of_a_check_is_not_taken_for_an_answer(metadata: Metadata, space
     metadata.answers["CheckVersions"] = lambda requests: iter([metadata_pb2.CheckVersionsResponse(complete=True)])
     with pytest.raises(Unavailable, match="before every batch was answered"):
         list(space.check_versions(local(10)))
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_check_of_a_service_that_refuses_it_and_goes_away_ends_with_an_error(
+    metadata: Metadata, home: Path, attempt: int
+) -> None:
+    """gRPC's own repetition of such a call waited for ever, though not each time."""
+    with running(metadata=metadata) as services, enter(services, home) as session:
+        metadata.auth = services.auth
+        _, server, _ = services.servers
+
+        def refused(requests: Iterator[Any]) -> Iterator[Any]:
+            next(requests)
+            next(requests)
+            threading.Thread(target=server.stop, args=(0,)).start()
+            raise Draining
+            yield
+
+        metadata.answers["CheckVersions"] = refused
+        with pytest.raises(Unavailable):
+            list(Space(session, SPACE).check_versions(local(150)))
 
 
 def test_an_error_of_the_callers_files_is_the_callers(space: Space, checker: Checker) -> None:
