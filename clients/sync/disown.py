@@ -18,8 +18,6 @@ from clients.sync.state import State
 from clients.sync.trees import Problem, path_of, printable
 from core.identifiers import NodeId
 
-_PLANS = 4
-"""One step may only come up when another is no more; the few that are left then wait."""
 READS_ONLY = "stays here only: your role in this space only lets you read"
 
 
@@ -43,16 +41,15 @@ def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool)
     agreed = dict(base)
     nodes: set[NodeId] = set()
     forgotten: set[NodeId] = set()
-    for _ in range(_PLANS):
+    while True:  # One step may only come up when another is no more. `agreed` gets smaller each time.
         todo = plan(agreed, local, remote, label=label)
         wishes = {node: step for step in todo.steps_there for node in _wished(step, edits=edits) if node in agreed}
         if not wishes:
-            break
+            return Disowned(todo, frozenset(nodes), frozenset(forgotten))
         nodes |= wishes.keys()
         forgotten |= {node for node, step in wishes.items() if not isinstance(step, MoveThere)}
         for node in wishes:
             del agreed[node]
-    return Disowned(todo, frozenset(nodes), frozenset(forgotten))
 
 
 def _wished(step: StepThere, *, edits: bool) -> Iterator[NodeId]:

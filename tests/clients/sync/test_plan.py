@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from clients.sync.disown import disown
 from clients.sync.plan import (
     DeleteHere,
     DeleteThere,
@@ -327,6 +328,20 @@ def test_the_same_trees_give_the_same_plan_in_whatever_order_they_come(seed: int
     ]
     assert dict(plans[0].target) == dict(plans[1].target)
     assert {**vars_of(plans[0])} == {**vars_of(plans[1])}
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.integers(0, 2**32))
+def test_without_the_right_nothing_in_the_space_is_touched(seed: int) -> None:
+    base, local, remote = three_trees(seed)
+    todo = disown(base_tree(base), local_tree(local), remote_tree(remote), label=LABEL, edits=True).plan
+    done = Outcome(todo, remote_tree(remote))
+    assert {node: done.there.places.get(node) for node in remote} == {
+        node: (item.parent, item.name) for node, item in remote.items()
+    }
+    assert {node: done.contents_there[node][0] for node in remote} == {
+        node: item.digest for node, item in remote.items()
+    }
 
 
 def vars_of(todo: Plan) -> dict[str, object]:
