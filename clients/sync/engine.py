@@ -63,6 +63,7 @@ class Engine:
                     "and the space. Nothing was deleted; what had been deleted on one side only has come back, and "
                     "what was excluded on this device has to be excluded again"
                 )
+                self._include_all(wanted)
                 self._run(files, report, wanted, mass_delete)
             for token in files.temporaries()[0]:
                 files.discard(files.incoming(token))
@@ -107,6 +108,14 @@ class Engine:
                 wanted=wanted,
             )
             rounds.converge(mass_delete)
+
+    def _include_all(self, wanted: Wanted) -> None:
+        """Note in a new state, in which nothing is excluded, that what is to be included is."""
+        database = self._folder.database
+        if wanted.include:
+            with translated(database), self._open_state(database) as state:
+                state.included = wanted.include
+                state.commit()
 
     def _label(self) -> str:
         return conflict_label(self._device, self._now())

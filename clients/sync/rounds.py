@@ -94,16 +94,22 @@ class _Found:
 
 
 def choose(state: State, wanted: Wanted) -> None:
-    """Take over what is excluded from now on, and what no more. NotExcluded if the latter is not excluded."""
+    """Take over what is excluded from now on, and what no more.
+
+    NotExcluded if the latter is not excluded; what was included the last time may be asked for again, as after a sync
+    that failed on the way.
+    """
     known = state.excluded()
     live = live_nodes(state.load_remote()).nodes if wanted.include else {}
     places = {node.id: node.place for node in live.values()}
     for path in wanted.include:
         chosen = [one for one in known if path in {one.path, path_of(one.node or ROOT, places)}]
-        if not chosen:
+        if not chosen and path not in state.included:
             raise NotExcluded(f"{path!r} is not excluded; `syncline status DIR` says what is")
         for one in chosen:
             state.remove_excluded(one.path)
+    if wanted.include and wanted.include != state.included:
+        state.included = wanted.include
     for path in wanted.exclude:
         if path not in {one.path for one in known} or path in wanted.include:
             state.put_excluded(Exclusion(path))

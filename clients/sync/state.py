@@ -363,6 +363,16 @@ class State:
         self._begin()
         self._db.execute("DELETE FROM excluded WHERE path = ?", (path,))
 
+    @property
+    def included(self) -> tuple[str, ...]:
+        """What was asked to be excluded no more, the last time that anything was."""
+        return tuple(json.loads(self._meta("included") or "[]"))
+
+    @included.setter
+    def included(self, paths: tuple[str, ...]) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('included', ?)", (json.dumps(paths),))
+
     # ---- whether anything is left to do ----
 
     @property

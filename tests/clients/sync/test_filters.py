@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clients.sync.check import check
+from clients.sync.errors import NotExcluded
 from clients.sync.files import Files
 from clients.sync.filters import BUILT_IN, IGNORE_FILE, Filters
 from clients.sync.ports import Wanted
@@ -18,10 +19,10 @@ from clients.sync.report import Report
 from clients.sync.scan import scan
 from clients.sync.state import State
 from clients.sync.trees import Exclusion
-from core.errors import InvalidArgument
+from core.errors import InvalidArgument, Unavailable
 from core.identifiers import NodeId
 from tests.clients.sync.fakes import Crash, CrashAt, Device, MemorySpace
-from tests.clients.sync.test_scenarios import agreed, is_busy, sync
+from tests.clients.sync.test_scenarios import Failing, agreed, is_busy, sync
 from tests.clients.sync.users import User
 
 
@@ -550,3 +551,36 @@ def test_filters_changed_at_random_delete_and_lose_nothing(base: Path, space: Me
 def stored(device: Device) -> list[Exclusion]:
     with State.in_memory(device.folder.database) as state:
         return state.excluded()
+
+
+# ---- include, asked for again ----
+
+
+def test_include_can_be_asked_for_again_after_a_sync_that_failed(one: Device, two: Device) -> None:
+    agreed({"big/a": b"1", "c": b"1"}, one, two)
+    exclude(two, "big")
+    one.write("big/b", b"1")
+    two.write("d", b"1")
+    sync(one)
+    wanted = Wanted(include=("big",))
+    with pytest.raises(Unavailable):
+        two.engine(space=Failing(one.space, Unavailable(), acted=False)).sync(wanted=wanted)
+    two.sync(wanted=wanted)
+    assert two.tree() == {"big": None, "big/a": b"1", "big/b": b"1", "c": b"1", "d": b"1"}
+    assert not is_busy(two.sync(wanted=wanted))
+    with pytest.raises(NotExcluded):
+        include(two, "c")
+
+
+def test_include_where_the_state_is_damaged(one: Device, two: Device) -> None:
+    agreed({"big/a": b"1", "c": b"1"}, one, two)
+    exclude(two, "big")
+    database = two.folder.database
+    database.with_name(f"{database.name}-wal").unlink(missing_ok=True)
+    database.write_bytes(b"no database at all" * 1000)
+    two.write("d", b"1")
+    wanted = Wanted(include=("big",))
+    with pytest.raises(Unavailable):
+        two.engine(space=Failing(one.space, Unavailable(), acted=False)).sync(wanted=wanted)
+    two.sync(wanted=wanted)
+    assert at_rest(one, two) == {"big": None, "big/a": b"1", "c": b"1", "d": b"1"}
