@@ -18,10 +18,11 @@ _END: Final = 1 << 63
 
 async def list_activity(
     journal: Journal, space: SpaceId, *, after: Place | None, limit: int
-) -> tuple[list[Activity], bool]:
-    """Up to `limit` changes older than the one at `after`, newest first, and whether there are more.
+) -> tuple[list[Activity], Place | None]:
+    """Up to `limit` changes older than `after`, newest first, and the place to go on after; None if there are no more.
 
-    Fewer where their entries are large: no more is read than a page can carry.
+    No more is read than a page can carry. So there are fewer changes where entries are large, and none where all that
+    was read are changes that are not told.
     InvalidPageToken if there is no change at `after`.
     """
     found: list[Activity] = []
@@ -33,21 +34,23 @@ async def list_activity(
     while len(found) <= limit and size < PAGE_BYTES:
         page = await journal.before(space, below, limit + 1 - len(found))
         if not page:
-            return found[:limit], len(found) > limit
+            return found, None
         for seq, blob in page:
             if len(found) > limit:
                 break
             found += _newest_first(entry_from_bytes(seq, blob))
             below, size = seq, size + len(blob)
-    return found[:limit], len(found) > limit or below > 1
+    if len(found) > limit:
+        return found[:limit], found[limit - 1].place
+    return found, Place(below, 0) if below > 1 else None
 
 
 async def _rest_of_entry(journal: Journal, space: SpaceId, after: Place) -> list[Activity]:
     """The changes of the entry of `after` that are older than that one."""
     for seq, blob in await journal.read(space, after.seq - 1, 1):
-        changes = _newest_first(entry_from_bytes(seq, blob))
-        if any(change.place == after for change in changes):
-            return [change for change in changes if change.place.index < after.index]
+        entry = entry_from_bytes(seq, blob)
+        if after.index in range(max(1, len(list(entry.accepted())))):
+            return [change for change in _newest_first(entry) if change.place.index < after.index]
     raise InvalidPageToken
 
 

@@ -355,14 +355,14 @@ class MetadataServicer(MetadataServiceServicer):
         listing = f"activity {request.space_id}"
         after = place_from_wire(request.page_token, listing=listing)
         space = await self._allowed(request.space_id, Role.VIEWER)
-        activities, more = await list_activity(
+        activities, end = await list_activity(
             self._journal, space, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
         )
         page = that_fit(activity_to_wire(one) for one in activities)
-        more = more or len(page) < len(activities)
+        if len(page) < len(activities):
+            end = activities[len(page) - 1].place
         return metadata_pb2.ListActivityResponse(
-            activities=page,
-            next_page_token=place_to_wire(activities[len(page) - 1].place, listing=listing) if more else "",
+            activities=page, next_page_token=place_to_wire(end, listing=listing) if end else ""
         )
 
     @override

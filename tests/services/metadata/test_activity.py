@@ -146,6 +146,25 @@ async def test_a_page_of_large_manifests_ends_before_it_is_too_large(metadata: S
     assert all(sum(one.ByteSize() for one in page) <= 1_000_000 for page in pages)
 
 
+async def test_more_discarded_changes_than_a_page_reads_leave_it_empty_and_the_listing_goes_on(editor: Caller) -> None:
+    await editor.create("first")
+    created = []
+    for entry in range(5):
+        answer = await editor.commit(*(creating(f"{entry} {number:04}.".ljust(240, "x")) for number in range(800)))
+        created.append([result.node.id for result in answer.results])
+    for ids in created:
+        answer = await editor.commit(
+            *(M.Mutation(delete=M.DeleteNode(node=node, base_version=1, discard=True)) for node in ids)
+        )
+        assert {one.verdict for one in answer.results} == {J.VERDICT_ACCEPTED}
+    first, *others = await all_pages(editor, size=1000)
+    assert not first
+    assert [one.node.name.partition(".")[0] for page in others for one in page] == [
+        *(f"{entry} {number:04}" for entry in reversed(range(5)) for number in reversed(range(800))),
+        "first",
+    ]
+
+
 async def test_a_space_without_changes_has_no_activity(editor: Caller) -> None:
     assert await listing(editor) == M.ListActivityResponse()
 
