@@ -69,14 +69,16 @@ def parse(body: str) -> Event:
         raise MalformedEvent(f"a field is missing or of a wrong type: {error}") from None
 
 
-def commits_to_text(commits: Sequence[Commit]) -> str:
-    """Commits as text, to be kept."""
-    return json.dumps([dataclasses.asdict(commit) for commit in commits], separators=(",", ":"))
+def waiting_to_text(commits: Sequence[Commit], *, truncated: bool) -> str:
+    """Commits as text, to be kept, and whether their event was truncated."""
+    kept = {"commits": [dataclasses.asdict(commit) for commit in commits], "truncated": truncated}
+    return json.dumps(kept, separators=(",", ":"))
 
 
-def commits_from_text(text: str) -> tuple[Commit, ...]:
-    """The commits that `commits_to_text` made text of."""
-    return tuple(map(_commit, json.loads(text)))
+def waiting_from_text(text: str) -> tuple[tuple[Commit, ...], bool]:
+    """What `waiting_to_text` made text of."""
+    kept = json.loads(text)
+    return tuple(map(_commit, kept["commits"])), kept["truncated"]
 
 
 def _commit(raw: Mapping[str, Any]) -> Commit:

@@ -15,11 +15,11 @@ from typing import Final
 from core.errors import NoSuchSpace
 from runtime.logs import structlog
 from services.notify import metrics
-from services.notify.events import Commit, Event, commits_from_text, commits_to_text
+from services.notify.events import Commit, Event, waiting_from_text, waiting_to_text
 from services.notify.letters import compose
 from services.notify.ports import ClaimStore, DigestStore, Directory, MailRefused, MailSender, PreferenceStore
 from services.notify.preferences import DEFAULT
-from services.notify.records import SECOND, Claim, Claimant, Clock, MailMode, Member, Roster
+from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, MailMode, Member, Roster
 
 LEASE_SECONDS: Final = 60
 """Longer than sending one mail can take, with all repetitions by the SDK."""
@@ -109,10 +109,10 @@ class Mailer:
             claimed = {seq for seq, claim in zip(seqs, claims, strict=True) if claim is Claim.CLAIMED}
             untold = [commit for commit in commits if commit.seq in claimed]
             quiet_until = 0
-            if untold or await self._digests.postponed(event.space, member.user):
+            if untold or await self._wait(seqs, claimant):
                 quiet_until = await self._digests.begin_mail(claimant, now=now, lease_until=lease_until)
                 if quiet_until:
-                    await self._postpone(untold, claimant=claimant)
+                    await self._postpone(untold, claimant=claimant, truncated=event.truncated)
                 else:
                     await self._send(member, untold, claimant=claimant, event=event, roster=roster)
             if Claim.HELD in claims:
@@ -120,12 +120,23 @@ class Mailer:
             if quiet_until:
                 raise Postponed(math.ceil((quiet_until - now) / SECOND))
 
-    async def _postpone(self, commits: Sequence[Commit], *, claimant: Claimant) -> None:
+    async def _wait(self, seqs: Sequence[int], claimant: Claimant) -> bool:
+        """Whether some of these may wait for the next mail.
+
+        What else waits brings its own events back. These would come again for ever in a space where something always
+        waits.
+        """
+        waiting = await self._digests.postponed(claimant.space, claimant.user)
+        return len(waiting) == MAX_POSTPONED or not waiting.keys().isdisjoint(seqs)  # a full list may lack them
+
+    async def _postpone(self, commits: Sequence[Commit], *, claimant: Claimant, truncated: bool) -> None:
         """Keep these for the next mail: from then on they are told, as far as claims are concerned."""
+        if not commits:
+            return
         by_seq: dict[int, list[Commit]] = {}
         for commit in commits:
             by_seq.setdefault(commit.seq, []).append(commit)
-        waiting = {seq: commits_to_text(of_seq) for seq, of_seq in by_seq.items()}
+        waiting = {seq: waiting_to_text(of_seq, truncated=truncated) for seq, of_seq in by_seq.items()}
         await self._digests.postpone(claimant, waiting, now=self._clock())
         await self._claims.finish(claimant, waiting, now=self._clock())
         metrics.MAILS.labels("postponed").inc()
@@ -136,10 +147,8 @@ class Mailer:
         """Send the mail that this attempt has begun, about what has waited for it and what is new."""
         waited = await self._digests.postponed(event.space, member.user)
         seqs = {commit.seq for commit in untold}
-        commits = [
-            *(commit for seq, text in waited.items() if seq not in seqs for commit in commits_from_text(text)),
-            *untold,
-        ]
+        earlier = [waiting_from_text(text) for seq, text in waited.items() if seq not in seqs]
+        commits = [*(commit for of_seq, _ in earlier for commit in of_seq), *untold]
         if not commits:  # another attempt has told it just now
             await self._digests.end_mail(claimant, told=(), quiet_until=self._clock())
             return
@@ -149,7 +158,7 @@ class Mailer:
             space_name=member.alias or roster.space_name,
             commits=commits,
             members=roster.members,
-            truncated=event.truncated,
+            truncated=event.truncated or any(truncated for _, truncated in earlier),
             url=self._url,
         )
         try:

@@ -1,6 +1,8 @@
 """Who gets mail about an event, once, whatever happens in between."""
 
 import asyncio
+import random
+import re
 
 import pytest
 
@@ -252,6 +254,39 @@ async def test_what_comes_when_the_window_is_over_takes_along_what_waits(windowe
     for body in again:  # they come again, and there is nothing left to tell
         await windowed.tell(body)
     assert len(windowed.sender.sent) == 2
+
+
+async def test_in_a_space_that_is_never_quiet_no_event_comes_again_for_what_others_wait_for(windowed):
+    """The queue hands out in any order what is due, while saves go on; each message takes a second."""
+    space = windowed.auth.space(ANN, BOB)
+    due = {event(space, commit(seq, ANN, f"{seq}.txt")): windowed.now + seq * 5 * SECOND for seq in range(1, 601)}
+    receives = dict.fromkeys(due, 0)
+    order = random.Random(1)
+    while due:
+        windowed.now = max(windowed.now + SECOND, min(due.values()))
+        body = order.choice([body for body, at in due.items() if at <= windowed.now])
+        del due[body]
+        receives[body] += 1
+        assert receives[body] <= 3
+        try:
+            await windowed.tell(body)
+        except Postponed as postponed:
+            due[body] = windowed.now + (postponed.seconds + 1) * SECOND
+    subjects = [re.search(r"changed (\d+) item", mail.subject) for mail in windowed.sender.sent]
+    assert sum(int(found.group(1)) for found in subjects if found) == 600
+    assert len(subjects) <= 12  # in ten windows
+
+
+async def test_a_mail_about_what_waited_says_that_there_was_more(windowed):
+    space = windowed.auth.space(ANN, BOB)
+    await windowed.tell(event(space, commit(1, ANN, "1.txt")))
+    with pytest.raises(Postponed):
+        await windowed.tell(event(space, commit(2, ANN, "2.txt"), truncated=True))
+    with pytest.raises(Postponed):
+        await windowed.tell(event(space, commit(3, ANN, "3.txt")))
+    windowed.now += WINDOW_MS
+    await windowed.tell(event(space, commit(3, ANN, "3.txt")))
+    assert ["further changes" in mail.text for mail in windowed.sender.sent] == [False, True]
 
 
 async def test_a_failure_at_the_end_of_the_window_loses_nothing(windowed):
