@@ -19,6 +19,8 @@ from typing import Final
 
 PREFIX: Final = ".syncline-tmp-"
 _LOCK: Final = "lock"
+_NEW_LOCK: Final = "lock.new"
+"""What the lock file is called until it is locked, so that nobody finds it without its lock."""
 _UNBORN_SECONDS: Final = 3600.0
 """A directory without a lock file is left alone for this long, as its process may be about to make it."""
 
@@ -31,9 +33,10 @@ def scratch(beside: Path) -> Iterator[Path]:
     directory.mkdir(mode=0o700)
     lock = -1
     try:
-        lock = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        lock = os.open(directory / _NEW_LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with suppress(OSError):  # a filesystem without locks, on which nobody will take it for abandoned either
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (directory / _NEW_LOCK).rename(directory / _LOCK)
         yield directory
     finally:
         _remove(directory)
