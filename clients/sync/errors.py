@@ -33,6 +33,13 @@ class FolderUnsuitable(SynclineError):
     kind = Kind.INVALID
 
 
+class MountsChanging(SynclineError):
+    """Something is mounted in the folder all the time, so that it cannot be told what is in it; try again later."""
+
+    reason = "MOUNTS_CHANGING"
+    kind = Kind.UNAVAILABLE
+
+
 class NotExcluded(InvalidArgument):
     """What is to be included is not excluded."""
 

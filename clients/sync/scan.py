@@ -14,6 +14,7 @@ import stat
 import time
 from dataclasses import dataclass, field
 
+from clients.sync.errors import MountsChanging
 from clients.sync.files import PRIVATE, Files
 from clients.sync.mounts import Directory
 from clients.sync.trees import Problem, printable
@@ -24,7 +25,7 @@ from core.tree import NodeKind
 _KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
 
 _SCANS = 3
-"""What was mounted during a scan may have covered what the scan did not see any more; but an end must be found."""
+"""What was mounted during a scan may have covered what the scan did not see any more, so it is made again; so often."""
 
 TOP = -1
 """The folder itself, as a parent."""
@@ -80,12 +81,12 @@ class Scan:
 
 
 def scan(files: Files) -> Scan:
-    """Scan the folder. OSError if the folder itself cannot be read."""
+    """Scan the folder. OSError if it cannot be read itself, MountsChanging if its mounts do not come to rest."""
     for _ in range(_SCANS):
         found = _Scanner(files)
         if found.run():
-            break
-    return found.found
+            return found.found
+    raise MountsChanging
 
 
 def fingerprint(files: Files) -> bytes:

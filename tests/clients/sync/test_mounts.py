@@ -11,10 +11,11 @@ from typing import Protocol
 
 import pytest
 
-from clients.sync.errors import FolderMissing
+from clients.sync.errors import FolderMissing, MountsChanging
 from clients.sync.files import Files
 from clients.sync.mounts import SystemMounts
 from clients.sync.ports import Wanted
+from core.errors import Kind
 from tests.clients.sync.fakes import Device, PretendedMounts
 from tests.clients.sync.test_scenarios import agreed, is_busy, settled, sync
 
@@ -398,3 +399,30 @@ def test_names_of_filesystems_tell_them_apart(two: Device, really: SystemMounter
     assert name("with space 0") != again
     really.mount("disk0", "with space 0")
     assert name("with space 0") == again
+
+
+class RestlessMounts(PretendedMounts):
+    """At each look something is mounted that was not there before, for as long as `restless`."""
+
+    restless = False
+    looks = 0
+
+    def points(self) -> frozenset[str]:
+        self.looks += self.restless
+        return frozenset({*self.mounted, f"data/{self.looks}"})
+
+
+def test_a_folder_whose_mounts_do_not_come_to_rest_is_tried_again_later(one: Device, two: Device) -> None:
+    two.mounts = mounts = RestlessMounts(two.root)
+    agreed({**DATA, "a": b"a"}, one, two)
+    mounts.restless = True
+    (two.root / "data/f0").unlink()
+    two.write("b", b"b")
+    with pytest.raises(MountsChanging) as raised:
+        two.sync()
+    assert raised.value.kind is Kind.UNAVAILABLE
+    assert one.space.tree() == {"data": None, **DATA, "a": b"a"}
+    mounts.restless = False
+    rest: dict[str, object] = {"data": None, **DATA, "a": b"a", "b": b"b"}
+    del rest["data/f0"]
+    assert settled(two, one) == rest
