@@ -214,10 +214,12 @@ class MemoryObjects:
         data = self.stored.get((space, digest))
         return None if data is None or len(data) > MAX_OBJECT_BYTES else data
 
-    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         data = self.stored.get((space, digest))
-        if data is not None and _etag(data) == etag:
-            del self.stored[space, digest]
+        if data is None or _etag(data) != etag:
+            return False
+        del self.stored[space, digest]
+        return True
 
 
 def _etag(data: bytes) -> str:

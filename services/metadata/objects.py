@@ -181,7 +181,8 @@ class Objects:
             if data is None:
                 return SealVerdict.OBJECT_MISSING
             if await asyncio.to_thread(_sha256, data) != one.digest:
-                # Right bytes are never removed, so what `stored` is about is not right either.
+                # Sealing never removes right bytes, so the bytes that HEAD saw (`stored`) were wrong too, and their
+                # etag may be used.
                 return await self._wrong(space, one, stored)
             if len(data) != one.size:
                 return SealVerdict.SIZE_MISMATCH
@@ -198,8 +199,7 @@ class Objects:
         """The verdict on an object whose bytes are not those that its key names; it is removed."""
         if await self._index.sealed(space, [one.digest]):
             log.error("sealed_object_damaged", space=space, object=one.digest.hex(), size=stored.size)
-        else:
-            await self._storage.remove(space, one.digest, etag=stored.etag)
+        elif await self._storage.remove(space, one.digest, etag=stored.etag):
             metrics.REMOVED.inc()
             log.warning("wrong_object_removed", space=space, object=one.digest.hex(), size=stored.size)
         return SealVerdict.CHECKSUM_MISMATCH if stored.size == one.size else SealVerdict.SIZE_MISMATCH

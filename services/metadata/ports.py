@@ -211,8 +211,8 @@ class ObjectStorage(Protocol):
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
         """All bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space."""
 
-    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
-        """Remove the object if it has this etag; whatever else is there stays."""
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
+        """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""
 
 
 class Topic(Protocol):

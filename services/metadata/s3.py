@@ -67,7 +67,7 @@ class S3Storage:
                 return None
             raise
 
-    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """See ObjectStorage. An object that this role may not remove stays too."""
         key = object_key(space, digest)
         try:
@@ -78,6 +78,8 @@ class S3Storage:
                 log.warning("object_not_removed", key=key, hint="the role lacks s3:DeleteObject; deploy data.yaml")
             elif error_code(error) not in _OTHER_BYTES:
                 raise
+            return False
+        return True
 
 
 def _is_missing(error: ClientError, key: str) -> bool:

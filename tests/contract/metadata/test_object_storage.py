@@ -103,12 +103,12 @@ where_conditional = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED], in
 async def test_an_object_is_removed_by_its_etag_alone(storage, put, space):
     name = await put(space, b"something else", name=sha256(b"hello"))
     wrong = await storage.head(space, name)
-    await storage.remove(space, name, etag='"0123456789abcdef0123456789abcdef"')
+    assert not await storage.remove(space, name, etag='"0123456789abcdef0123456789abcdef"')
     assert await storage.head(space, name) == wrong
-    await storage.remove(space, name, etag=wrong.etag)
+    assert await storage.remove(space, name, etag=wrong.etag)
     assert await storage.head(space, name) is None
     await put(space, b"hello")
-    await storage.remove(space, name, etag=wrong.etag)
+    assert not await storage.remove(space, name, etag=wrong.etag)
     assert await storage.read(space, name) == b"hello"
 
 
@@ -116,8 +116,7 @@ async def test_an_object_is_removed_by_its_etag_alone(storage, put, space):
 async def test_what_is_gone_need_not_be_removed(storage, put, space):
     name = await put(space, b"hello")
     etag = (await storage.head(space, name)).etag
-    for _ in range(2):
-        await storage.remove(space, name, etag=etag)
+    assert [await storage.remove(space, name, etag=etag) for _ in range(2)] == [True, False]
     assert await storage.read(space, name) is None
 
 
@@ -176,7 +175,7 @@ async def test_an_object_that_may_not_be_removed_stays(aws, backend, put, space)
         storage = S3Storage(client, bucket=backend.bucket)
         stored = await storage.head(space, name)
         assert stored is not None
-        await storage.remove(space, name, etag=stored.etag)
+        assert not await storage.remove(space, name, etag=stored.etag)
         assert await storage.read(space, name) == b"hello"
 
 

@@ -10,6 +10,7 @@ import pytest
 from core.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
+from runtime.logs import structlog
 from services.metadata.in_memory import MemoryObjects
 from services.metadata.objects import Declaration, Objects, Pack, SealVerdict, SerializedManifest, SingleBlock
 from services.metadata.ports import Sealed
@@ -195,18 +196,20 @@ async def test_what_is_sealed_is_never_removed(objects: Objects, backend: Memory
 class Racing(MemoryObjects):
     """Storage in which, just before a removal, somebody else removes the object and puts and seals the right one."""
 
-    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> None:
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         if self.stored[space, digest] != DATA:
             self.stored[space, digest] = DATA
             assert await seal(Objects(index=self, storage=self), ENTRIES) is SealVerdict.SEALED
-        await super().remove(space, digest, etag=etag)
+        return await super().remove(space, digest, etag=etag)
 
 
 @pytest.mark.parametrize("form", [SingleBlock(), ENTRIES, SerializedManifest()])
 async def test_a_removal_that_comes_too_late_removes_nothing(form) -> None:
     backend = Racing()
     backend.stored[A, sha(DATA)] = b"9876543210"
-    assert await seal(Objects(index=backend, storage=backend), form) is SealVerdict.CHECKSUM_MISMATCH
+    with structlog.testing.capture_logs() as logs:
+        assert await seal(Objects(index=backend, storage=backend), form) is SealVerdict.CHECKSUM_MISMATCH
+    assert "wrong_object_removed" not in [line["event"] for line in logs]
     assert backend.stored[A, sha(DATA)] == DATA
     assert (A, sha(DATA)) in backend.index
 
