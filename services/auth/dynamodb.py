@@ -272,17 +272,17 @@ class DynamoIdentityStore:
     ) -> None:
         """See SpaceStore."""
         keys = _grant_key(space.space, member.user), _membership_key(space.space, member.user)
-        if before is None and after is None:
-            writes = [{"ConditionCheck": {"TableName": self._table, "Key": keys[0], "ConditionExpression": _NEW}}]
-        elif before is None:
-            assert after is not None
+        alias_at: int | None = None
+        if before is None:
+            assert after is not None, "no grant stays none"
             assert alias, "a new grant comes with an alias"
             grant = Grant(space.space, member.user, member.email, after, alias, writes_since_ms)
             writes = [
                 self._put(_grant_item(grant), _NEW),
                 self._put(_membership_item(space, grant)),
-                self._put_alias(member.user, alias, space.space),
             ]
+            alias_at = len(writes)
+            writes.append(self._put_alias(member.user, alias, space.space))
         elif after is None:
             writes = [
                 {"Delete": {"TableName": self._table, "Key": keys[0], **_role_is(before)}},
@@ -294,7 +294,6 @@ class DynamoIdentityStore:
                 {"Update": {"TableName": self._table, "Key": keys[0], **_and_since(role, writes_since_ms)}},
                 {"Update": {"TableName": self._table, "Key": keys[1], **role}},
             ]
-        given = len(writes) - 1 if before is None and after is not None else None
         owners = (after is Role.OWNER) - (before is Role.OWNER)
         if owners:
             one_remains = "owners > :fewest"
@@ -317,7 +316,7 @@ class DynamoIdentityStore:
         try:
             await self._transact(*writes)
         except _Cancelled as cancelled:
-            if given is not None and cancelled.reasons[given] == _CONDITION_FAILED:
+            if alias_at is not None and cancelled.reasons[alias_at] == _CONDITION_FAILED:
                 raise AliasTaken from None
             raise GrantMoved from None
 

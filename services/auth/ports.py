@@ -121,6 +121,8 @@ class SpaceStore(Protocol):
     ) -> None:
         """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
 
+        One of `before` and `after` is a role; None is no grant.
+
         `done`, the request that asks for it, is noted along; the role stays as it is if it was noted before.
 
         `alias` comes with a new grant (`before` is None); a grant that is changed keeps the one that it has.

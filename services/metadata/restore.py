@@ -62,16 +62,17 @@ async def brought_back(
     plan: Callable[[], Awaitable[tuple[Mutation, ...]]], commit: Callable[[tuple[Mutation, ...]], Awaitable[Answer]]
 ) -> tuple[Answer, Result]:
     """What became of a node that `plan` finds a way for, which others may change until it is committed."""
-    tried: tuple[Mutation, ...] = ()
-    for _ in range(_WAYS):
-        mutations = await plan()
+    mutations = await plan()
+    answer = await commit(mutations)
+    for _ in range(_WAYS - 1):
+        if any(result.verdict is Verdict.ACCEPTED for result in answer.results):
+            break
+        tried, mutations = mutations, await plan()
         if mutations == tried:
             break
-        tried, answer = mutations, await commit(mutations)
-        refused = [result for result in answer.results if result.verdict is not Verdict.ACCEPTED]
-        if len(refused) < len(answer.results):
-            break
-    return answer, (refused or answer.results)[0 if refused else -1]
+        answer = await commit(mutations)
+    refused = (result for result in answer.results if result.verdict is not Verdict.ACCEPTED)
+    return answer, next(refused, answer.results[-1])
 
 
 class _Way:
