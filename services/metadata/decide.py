@@ -53,7 +53,7 @@ class Tree(Protocol):
     def known_live(self) -> set[NodeId]:
         """Directories that were found live, for `is_live` to add to: many questions cost one way up a deep tree.
 
-        Who takes the deletion of a directory into the tree clears it; nothing else ends a life.
+        Whoever applies the deletion of a directory must clear this set; no other change makes a live directory dead.
         """
 
     def node(self, node: NodeId) -> Node | None: ...

@@ -688,8 +688,9 @@ class RestoreNodeRequest(_message.Message):
     of, come anew, without what else was in them. A name that is not asked for here gives way to a free one if it is taken.
     """
     path: _builtins.str
-    """Where to put it, in place of parent and name, as a path from the root whose directories are made where they are missing:
-    into a directory that is there under its own name, which gives way as for make_way; else under the last name of the path.
+    """Where to put it, in place of parent and name, as a path from the root. If the path is an existing directory, the node goes into
+    it under its own name (or a free one like it). Otherwise the last name of the path becomes its name, and missing directories above
+    are made.
     """
     def __init__(
         self,
@@ -794,8 +795,9 @@ class ListChangesResponse(_message.Message):
     read_only: _builtins.bool
     """Whether the caller may only read."""
     writes_since_ms: _builtins.int
-    """When the caller got the right to write, milliseconds since 1970; zero without it, and if it came with the space. If this is not
-    what it was, what a device has changed since it asked last may have been changed without the right to, and is not to be committed.
+    """When the caller got the right to write, milliseconds since 1970; zero without it, and if it came with the space. If
+    `writes_since_ms` differs from the value of the previous answer, the right was given anew in between: whatever the device changed
+    since that previous answer is taken back, not committed.
     """
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_journal_pb2.Node]:
