@@ -222,7 +222,7 @@ class Files:
     def inherit(self, temporary: str, directory: str, *, executable: bool) -> list[str]:
         """Give a new file what files inherit that are made in a directory. Returns what it could not be given."""
         inherited = self._inheritance(directory)
-        if inherited == self._inheritance(TEMPORARY) == Inheritance():
+        if inherited == self._inheritance(TEMPORARY) and inherited.acl is None:
             return []
         parent, name = self._at(temporary)
         if stat.S_ISLNK(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):

@@ -10,6 +10,7 @@ import errno
 import os
 import stat
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ PRIVILEGES: Final = frozenset({"security.capability", "security.ima", "security.
 
 _ABSENT: Final = {errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTSUP, getattr(errno, "ENOATTR", errno.ENODATA)}
 _HAS_ATTRIBUTES: Final = hasattr(os, "listxattr")
+GROUP_OF_DIRECTORY: Final = sys.platform == "darwin"
+"""Whether a new file has the group of its directory, setgid or not, instead of that of the process."""
 
 
 def with_executable(mode: int, *, executable: bool) -> int:
@@ -41,7 +44,8 @@ class Inheritance:
     def of(cls, directory: int) -> Inheritance:
         """Of an open directory."""
         found = os.fstat(directory)
-        return cls(found.st_gid if found.st_mode & stat.S_ISGID else None, _attribute(directory, _DEFAULT))
+        gives_group = GROUP_OF_DIRECTORY or bool(found.st_mode & stat.S_ISGID)
+        return cls(found.st_gid if gives_group else None, _attribute(directory, _DEFAULT))
 
 
 def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[str]:

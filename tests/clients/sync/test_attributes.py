@@ -190,6 +190,21 @@ def test_new_items_get_the_group_of_a_setgid_directory(one: Device, two: Device)
     assert stat.S_IMODE((two.root / "shared/file").stat().st_mode) == 0o640
 
 
+def test_where_any_directory_gives_its_group(one: Device, two: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    root_only()
+    monkeypatch.setattr("clients.transfer.attributes.GROUP_OF_DIRECTORY", True)
+    agreed({"shared": None}, one, two)
+    os.chown(two.root / "shared", -1, OTHER_GROUP)
+    one.write("shared/file", b"x")
+    one.write("file", b"x")
+    (one.root / "shared" / "link").symlink_to("file")
+    settled(one, two)
+    for path in ("shared/file", "shared/link"):
+        assert (two.root / path).lstat().st_gid == OTHER_GROUP, path
+    assert (two.root / "file").stat().st_gid == two.root.stat().st_gid
+
+
 def test_a_group_of_the_folder_itself_goes_no_further_than_it_does(one: Device, two: Device) -> None:
     """The client's own directory, in which files are written, inherits from the folder, but not for others."""
     root_only()
