@@ -13,6 +13,7 @@ from clients.cli.output import json_option, moment, signed_in, size
 from clients.cli.places import Place, accepted, file_at, place_or_file
 from clients.cli.terminal import print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
+from clients.sdk.errors import CANDIDATES
 from clients.sdk.space import Space, Trashed
 from core.errors import InvalidArgument, NoSuchNode
 from core.identifiers import ID_BYTES, NodeId, new_request_id
@@ -116,14 +117,12 @@ def _file_or_trashed(where: Place) -> _File:
 def _only(trashed: Sequence[Trashed], text: str) -> Trashed:
     """The only one of these; InvalidArgument that tells the ids of several."""
     if len(trashed) > 1:
-        newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:_CANDIDATES]
+        newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:CANDIDATES]
         ids = "; ".join(f"{one.node.id.hex()}, deleted {moment(one.node.deleted_at_ms)}" for one in newest)
-        raise InvalidArgument(f"{len(trashed)} of what is in the trash were {text}; give `trash restore` an id: {ids}")
+        told = f"{len(trashed)} deleted items were at {text}; name one by its id: `syncline trash restore ID`: {ids}"
+        raise InvalidArgument(told)
     return trashed[0]
 
-
-_CANDIDATES = 10
-"""How many ids an error names."""
 
 _space_option = click.option("--space", default=PERSONAL, show_default=True, help="A space, by name or id.")
 

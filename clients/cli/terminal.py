@@ -36,7 +36,7 @@ def print_table(rows: Iterable[Sequence[str]]) -> None:
 def show(error: click.ClickException) -> None:
     """An error of usage, as click shows it. What was given may be the names of others, as by a pattern of the shell."""
     told = error.format_message()
-    if not isinstance(error, click.MissingParameter):  # which has lines, of our own words only
+    if not isinstance(error, click.MissingParameter):  # a MissingParameter spans several lines, all of our own text
         told = harmless(told)
     if isinstance(error, click.UsageError):
         click.UsageError(told, error.ctx).show()

@@ -12,7 +12,7 @@ import grpc
 
 from clients.sdk import account_file, discovery
 from clients.sdk.account_file import AccountFile
-from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace
+from clients.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace
 from clients.sdk.session import Session, Stubs, by_our_clock, translated
 from core.errors import Kind, NoSuchSpace, SynclineError
 from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
@@ -46,9 +46,6 @@ class MailMode(Enum):
     INSTANT = 1
     OFF = 2
 
-
-_CANDIDATES = 10
-"""How many spaces, and owners of one, an error names."""
 
 _KINDS = frozenset(kind.value for kind in DeviceKind)
 
@@ -267,14 +264,14 @@ class Accounts:
         alike = found or [grant for grant in grants if _letters(space) in {_letters(grant.alias), _letters(grant.name)}]
         if not alike:
             raise NoSuchSpace(f"there is no space {space!r}, or you are not a member of it; see `syncline spaces`")
-        meant = "; ".join(map(self._described, alike[:_CANDIDATES]))
+        meant = "; ".join(map(self._described, alike[:CANDIDATES]))
         if len(alike) == 1:
             raise NoSuchSpace(f"there is no space {space!r}; if you mean this one, write its name or id: {meant}")
         raise AmbiguousSpace(f"{len(alike)} of your spaces are called {space!r}: {meant}; use the name or id of one")
 
     def _described(self, grant: Grant) -> str:
         owners = [member.email for member in self.members(grant.space) if member.role is Role.OWNER]
-        return f"{grant.alias!r} ({grant.space}, owned by {', '.join(owners[:_CANDIDATES])})"
+        return f"{grant.alias!r} ({grant.space}, owned by {', '.join(owners[:CANDIDATES])})"
 
     def mail_mode(self, space: SpaceId) -> MailMode:
         request = notify_pb2.GetPreferenceRequest(space_id=space)

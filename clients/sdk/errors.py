@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from core.errors import Kind, SynclineError
+
+CANDIDATES: Final = 10
+"""How many of those that may be meant an error names."""
 
 
 class NotSignedIn(SynclineError):

@@ -40,7 +40,7 @@ TOKEN_MARGIN_MS = 60_000
 """An access token that is good for less than this is not used any more."""
 _REDISCOVERY_SECONDS = 3.0
 _REDISCOVERY_PAUSE_SECONDS = 10.0
-"""How often to ask where the services are, at most: what lasts outlives more than one move of theirs."""
+"""Rediscovery is tried at most once in so many seconds; a long watch may see services move several times."""
 
 _AUTH = "syncline.auth.v1.AuthService"
 # SignUp and SignIn make something each time; the others do not mind to be repeated.
@@ -229,7 +229,8 @@ class Session:
             return stubs.auth.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=account.refresh_token)).tokens
         except grpc.RpcError as failure:
             error = translated(failure)
-            if isinstance(error, Unauthenticated):  # This was the last thing that it could show.
+            if isinstance(error, Unauthenticated):
+                # The refresh token was refused: only a new sign-in helps.
                 raise NotSignedIn(str(error)) from None
             raise error from None
         finally:

@@ -75,6 +75,8 @@ def check(
     verdicts = Verdicts(problems=list(scanned.problems))
     places = {node.id: (node.parent, node.local_name) for node in base.values()}
     base_by_path = {path_of(node.id, places): node for node in base.values() if node.kind is not NodeKind.DIRECTORY}
+    strange = _strange(scanned, base, places)
+    verdicts.problems += strange.problems()
     asked: dict[NodeId | str, _Local] = {}
 
     def questions() -> Iterator[tuple[NodeId | str, Digest]]:
@@ -82,9 +84,6 @@ def check(
             key = local.base.id if local.base is not None else normalize(local.path)
             asked[key] = local
             yield key, local.digest
-
-    strange = _strange(scanned, base, places)
-    verdicts.problems += strange.problems()
 
     for answer in space.check_versions(questions()):
         verdicts.current += answer.count - len(answer.differing)
@@ -109,6 +108,7 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
     """Where another filesystem is than the one that was synced: what is there is not compared."""
+    # A check does not know the tree of the space: as if nothing was deleted there, everything strange is left out.
     strange = Strange(scanned, base, base)
     directories = {path_of(node.id, places): node for node in base.values() if node.kind is NodeKind.DIRECTORY}
     for number, entry in enumerate(scanned.entries):

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 SETTLE_SECONDS: Final = 0.4
-"""How long a folder must have been quiet,"""
+"""A change is told when the folder has been quiet for this long."""
 LONGEST_SETTLE_SECONDS: Final = 1.6
-"""unless it has not been for this long."""
+"""A folder that is never quiet is told of after this long."""
 LOOK_SECONDS: Final = 5.0
 """How often what cannot be watched is looked at, at most."""
 _LOOKING_SHARE: Final = 20

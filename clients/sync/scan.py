@@ -55,9 +55,8 @@ class Scan:
     """All entries, parents before children, and what is not among them.
 
     `hidden` names what is there but could not be looked at: parent's number and local name. `skipped` counts what is
-    never synced (sockets, pipes, devices). Of what the client of another synced folder below this one keeps there, only
-    the directory is an entry. `started_ns` is the time before the first look. `filesystem` is the name of that of the
-    folder.
+    never synced (sockets, pipes, devices). A `.syncline` of another synced folder below is one entry, without what is
+    in it. `started_ns` is the time before the first look. `filesystem` is the name of that of the folder.
     """
 
     started_ns: int

@@ -29,10 +29,9 @@ DEAF_SECONDS: Final = 60.0
 """How often while the service cannot tell us of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
-"""How long to wait when a sync failed, doubled each time; as long as `LOOK_SECONDS` if only some items were not synced.
-What changes in folder or space cuts a pause short,"""
+"""How long to wait when a sync failed, doubled each time. It grows to `LOOK_SECONDS` if only some items were not synced."""
 LEAST_PAUSE_SECONDS: Final = 2.0
-"""but not below this."""
+"""A change may cut a pause short, but not below this."""
 _WORK_SHARE: Final = 5
 """A pause is at least so many times as long as what went wrong took."""
 
