@@ -29,7 +29,7 @@ DEAF_SECONDS: Final = 60.0
 """How often while the service cannot tell us of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
-"""How long to wait when a sync failed, doubled each time. It grows to `LOOK_SECONDS` if only some items were not synced."""
+"""How long to wait when a sync failed, doubled each time; up to `LOOK_SECONDS` if only some items were not synced."""
 LEAST_PAUSE_SECONDS: Final = 2.0
 """A change may cut a pause short, but not below this."""
 _WORK_SHARE: Final = 5
