@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import os
-import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final
@@ -17,7 +14,7 @@ import uvicorn
 from gateway.bootstrap import Gateway
 from gateway.connections import patient_for
 from gateway.settings import Settings
-from runtime import logs, memory, metrics, traces
+from runtime import memory, metrics, process
 from runtime.logs import structlog
 
 _KEEP_ALIVE_SECONDS: Final = 75
@@ -33,51 +30,22 @@ log = structlog.get_logger()
 
 def serve(settings: Settings, bootstrap: Callable[[], AbstractAsyncContextManager[Gateway]]) -> None:
     """The whole life: logs, event loop, bootstrap, run. Exits with 1 if it cannot start."""
-    import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
-    memory.limit_arenas()
-    logs.configure(fmt=settings.log_format, level=settings.log_level, service="gateway")
-    if problem := traces.configure("syncline-gateway"):
-        log.warning("no traces", reason=problem)
-
-    async def live() -> None:
+    async def life() -> None:
         async with bootstrap() as gateway:
             await run(gateway, settings)
 
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(live())
-    except OSError as error:
-        log.error("cannot start", reason=str(error))  # noqa: TRY400 # an expected failure, told in one line
-        sys.exit(1)
-    finally:
-        traces.stop()
+    process.live(life, name="gateway", log_format=settings.log_format, log_level=settings.log_level)
 
 
 async def run(gateway: Gateway, settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stopping.is_set():
-            log.warning("forced", signal=number.name)
-            os._exit(128 + number)
-        log.info("stopping", signal=number.name)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    try:
-        with metrics.exposed(settings.metrics_listen):
-            async with running(gateway, settings) as address:
-                memory.settle()
-                host, _, port = address.rpartition(":")
-                log.info("serving", host=host, port=int(port))
-                await stopping.wait()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
+    with process.told_to_stop() as stopping, metrics.exposed(settings.metrics_listen):
+        async with running(gateway, settings) as address:
+            memory.settle()
+            host, _, port = address.rpartition(":")
+            log.info("serving", host=host, port=int(port))
+            await stopping.wait()
     log.info("stopped")
 
 

@@ -17,9 +17,6 @@ Tests serve the same application on a free port: `async with running(app) as tar
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -32,7 +29,7 @@ from pydantic import SecretStr
 from typing_extensions import override
 
 from core.errors import Draining
-from runtime import logs, memory, metrics, traces
+from runtime import memory, metrics, process, traces
 from runtime.drain import Drain
 from runtime.interceptors import (
     Authentication,
@@ -153,51 +150,23 @@ async def run(app: App, settings: ServiceSettings) -> None:
 
     A second signal ends the process at once.
     """
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal(number: signal.Signals) -> None:
-        if stopping.is_set():
-            log.warning("forced", signal=number.name)
-            os._exit(128 + number)
-        log.info("stopping", signal=number.name)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal, number)
-    try:
+    with process.told_to_stop() as stopping:
         async with _serving(app, settings) as listening:
             host = settings.listen.rpartition(":")[0]
             memory.settle()
             log.info("serving", host=host, port=listening.port, services=sorted(listening.services))
             await stopping.wait()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
     log.info("stopped")
 
 
 def serve(settings: ServiceSettings, bootstrap: Callable[[], AbstractAsyncContextManager[App]], *, name: str) -> None:
     """The whole life of a service process: logs, event loop, bootstrap, run. Exits with 1 if it cannot start."""
-    import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
-    memory.limit_arenas()
-    logs.configure(fmt=settings.log_format, level=settings.log_level, service=name)
-    if problem := traces.configure(f"syncline-{name}"):
-        log.warning("no traces", reason=problem)
-
-    async def live() -> None:
+    async def life() -> None:
         async with bootstrap() as app:
             await run(app, settings)
 
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(live())
-    except OSError as error:
-        log.error("cannot start", reason=str(error))  # noqa: TRY400 # an expected failure, told in one line
-        sys.exit(1)
-    finally:
-        traces.stop()
+    process.live(life, name=name, log_format=settings.log_format, log_level=settings.log_level)
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ sends; what is a matter of the tree's state (a taken name, a missing object) is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from core.blocks import DIGEST_BYTES, EMPTY_MANIFEST, Digest, Manifest
 from core.errors import InvalidArgument
@@ -27,6 +28,15 @@ from core.tree import (
 )
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.identifiers import node_id_from_wire
+
+PUT_AGAIN: Final = frozenset(
+    {
+        metadata_pb2.SEAL_VERDICT_OBJECT_MISSING,
+        metadata_pb2.SEAL_VERDICT_SIZE_MISMATCH,
+        metadata_pb2.SEAL_VERDICT_CHECKSUM_MISMATCH,
+    }
+)
+"""Verdicts on objects that are not there, or that were removed: the right bytes can be put again."""
 
 
 def digest_from_wire(raw: bytes, *, what: str) -> Digest:

@@ -20,7 +20,7 @@ from core.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
+from wire.tree import PUT_AGAIN, mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ class SealVerdict(Enum):
     @property
     def put_again(self) -> bool:
         """Whether the object is not there, or what was there has been removed: the right bytes can be put again."""
-        return self in {SealVerdict.OBJECT_MISSING, SealVerdict.SIZE_MISMATCH, SealVerdict.CHECKSUM_MISMATCH}
+        return self.value in PUT_AGAIN
 
 
 @dataclass(frozen=True, slots=True)

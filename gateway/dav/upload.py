@@ -35,7 +35,7 @@ from gateway.services import Services, ask
 from gateway.waiting import outcome, wait
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import manifest_to_wire
+from wire.tree import PUT_AGAIN, manifest_to_wire
 
 MEMORY: Final = 40 * MIB
 """What an upload holds at most: the window in which the next cut is looked for, and what is being stored."""
@@ -44,14 +44,6 @@ _GROUP: Final = 4 * MIB
 """Blocks are asked for, stored and sealed together until they are this much."""
 _RENEW_MS: Final = 5 * 60_000
 _ATTEMPTS: Final = 3
-_PUT_AGAIN: Final = frozenset(
-    {
-        metadata_pb2.SEAL_VERDICT_OBJECT_MISSING,
-        metadata_pb2.SEAL_VERDICT_SIZE_MISMATCH,
-        metadata_pb2.SEAL_VERDICT_CHECKSUM_MISMATCH,
-    }
-)
-"""Verdicts on objects that are not there, or no longer: the right bytes can be put again."""
 
 
 class TooLarge(SynclineError):
@@ -134,7 +126,7 @@ class Storage:
             token=token,
         )
         refused = [i for i, verdict in enumerate(answer.verdicts) if verdict != metadata_pb2.SEAL_VERDICT_SEALED]
-        if any(answer.verdicts[i] not in _PUT_AGAIN for i in refused):
+        if any(answer.verdicts[i] not in PUT_AGAIN for i in refused):
             raise NotSealed
         return [blocks[i] for i in refused]
 

@@ -1,0 +1,62 @@
+"""The life of a process that serves, whatever it serves: how it starts, and what tells it to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+from runtime import logs, memory, traces
+from runtime.logs import structlog
+
+log = structlog.get_logger()
+
+
+def live(
+    life: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    name: str,
+    log_format: Literal["json", "console"],
+    log_level: Literal["debug", "info", "warning", "error"],
+) -> None:
+    """Run `life` on an event loop, with logs and traces under this name. Exits with 1 if it raises OSError."""
+    import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
+
+    memory.limit_arenas()
+    logs.configure(fmt=log_format, level=log_level, service=name)
+    if problem := traces.configure(f"syncline-{name}"):
+        log.warning("no traces", reason=problem)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(life())
+    except OSError as error:
+        log.error("cannot start", reason=str(error))  # noqa: TRY400 # an expected failure, told in one line
+        sys.exit(1)
+    finally:
+        traces.stop()
+
+
+@contextmanager
+def told_to_stop() -> Iterator[asyncio.Event]:
+    """An event that the first SIGTERM or SIGINT sets. A second signal ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.is_set():
+            log.warning("forced", signal=number.name)
+            os._exit(128 + number)
+        log.info("stopping", signal=number.name)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    try:
+        yield stopping
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
