@@ -32,8 +32,8 @@ from typing import Any, Final
 
 import uvicorn
 
-from stack.storage import DAMAGED, DATABASE, STORAGE, Storage, StorageDamaged, StorageFailed
-from stack.writethrough import WriteThrough
+from stack.storage import DAMAGED, STORAGE, Storage, StorageDamaged, StorageFailed
+from stack.writethrough import TAKEN_OVER, WriteThrough
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -60,20 +60,20 @@ _STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteI
 def main() -> int:
     """Serve until SIGTERM; returns the exit status, which is not 0 if the storage is damaged or took no more."""
     directory = os.environ.get(STORAGE)
-    earlier = _earlier_state(Path(directory)) if directory else None
-    # Not typed, and parts of it are replaced: modules as Any.
-    emulator: Any = importlib.import_module("ministack.app")
-    _know_s3_conditions()
-    _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
-    app = _guarded(emulator.app)
-    storage = None
-    if directory:
-        try:
-            storage = _read_back(Path(directory), emulator, earlier)
-        except (StorageDamaged, StorageFailed) as error:
-            sys.stderr.write(f"{error}\n")
-            return DAMAGED if isinstance(error, StorageDamaged) else 1
-        app = _durable(app, storage)
+    try:
+        storage = Storage(Path(directory)) if directory else None
+        earlier = _earlier_state(storage) if storage else None
+        # Not typed, and parts of it are replaced: modules as Any.
+        emulator: Any = importlib.import_module("ministack.app")
+        _know_s3_conditions()
+        _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
+        app = _guarded(emulator.app)
+        if storage is not None:
+            _read_back(storage, emulator, earlier)
+            app = _durable(app, storage)
+    except (StorageDamaged, StorageFailed) as error:
+        sys.stderr.write(f"{error}\n")
+        return DAMAGED if isinstance(error, StorageDamaged) else 1
     config = uvicorn.Config(
         app,
         http="httptools",
@@ -109,21 +109,33 @@ def _end(storage: Storage | None, _number: int, _frame: FrameType | None) -> Non
     sys.exit(_closed(storage))
 
 
-def _earlier_state(directory: Path) -> Path | None:
+def _earlier_state(storage: Storage) -> Path | None:
     """Where an earlier version of Syncline saved the emulator's state, if it is still to be taken over.
 
     The emulator itself reads it, as its modules are imported. That version saved at a clean stop only: one that was
     killed before the first of these, or while it saved, left parts that do not fit together. They are put aside.
+
+    Whether it was taken over is what the storage says, which has all of it or nothing: a process that ends between
+    making the storage and filling it leaves it empty. Raises StorageDamaged.
     """
-    state, objects = directory / "state", directory / "s3"
-    if (directory / DATABASE).exists() or not (state.is_dir() or objects.is_dir()):
+    state, objects = storage.directory / "state", storage.directory / "s3"
+    if storage.has_rows(TAKEN_OVER):
+        if state.is_dir():
+            shutil.rmtree(state)
+        return None
+    if storage.has_rows():
+        if state.is_dir():  # `s3` stays: it may be where these rows have their bytes
+            aside = _put_aside(storage.directory, state)
+            sys.stderr.write(
+                "an earlier version of Syncline saved its state here, but the system in this directory does not come "
+                f"from it; that state is put aside in {aside}\n"
+            )
+        return None
+    # Without a state, `s3` may be this version's: it makes directories there, and no files.
+    if not state.is_dir() and not any(path.is_file() for path in objects.rglob("*")):
         return None
     if not _is_whole(state):
-        aside = directory / "incomplete"
-        aside.mkdir(mode=0o700, exist_ok=True)
-        for left in (state, objects):
-            if left.is_dir():
-                left.rename(aside / f"{left.name}-{time.time_ns()}")
+        aside = _put_aside(storage.directory, state, objects)
         sys.stderr.write(
             "an earlier version of Syncline was killed before it had saved its tables; "
             f"what it left is put aside in {aside}, and everything begins anew\n"
@@ -131,6 +143,16 @@ def _earlier_state(directory: Path) -> Path | None:
         return None
     os.environ |= {"PERSIST_STATE": "1", "STATE_DIR": str(state), "S3_PERSIST": "1", "S3_DATA_DIR": str(objects)}
     return state
+
+
+def _put_aside(directory: Path, *left: Path) -> Path:
+    """Move directories to where nothing reads them; returns that place."""
+    aside = directory / "incomplete"
+    aside.mkdir(mode=0o700, exist_ok=True)
+    for path in left:
+        if path.is_dir():
+            path.rename(aside / f"{path.name}-{time.time_ns()}")
+    return aside
 
 
 def _is_whole(state: Path) -> bool:
@@ -143,10 +165,9 @@ def _is_whole(state: Path) -> bool:
     return all(saved) and any(f'"StackStatus": "{status}"' in deployment for status in _COMPLETE)
 
 
-def _read_back(directory: Path, emulator: Any, earlier: Path | None) -> Storage:
-    """The opened storage, with the emulator filled from it. Raises StorageDamaged or StorageFailed."""
+def _read_back(storage: Storage, emulator: Any, earlier: Path | None) -> None:
+    """Fill the emulator from the storage, or both from the earlier state. Raises StorageDamaged or StorageFailed."""
     began = time.monotonic()
-    storage = Storage(directory)
     emulation = WriteThrough(storage)
     if earlier is not None:
         emulator._load_persisted_state()
@@ -155,7 +176,7 @@ def _read_back(directory: Path, emulator: Any, earlier: Path | None) -> Storage:
         storage.commit()
         shutil.rmtree(earlier)
         sys.stderr.write("took over the state that an earlier version of Syncline saved\n")
-        return storage
+        return
     gc.disable()  # it would look through all that is read, again and again, and find no rubbish
     found = emulation.read_back()
     gc.freeze()
@@ -170,7 +191,6 @@ def _read_back(directory: Path, emulator: Any, earlier: Path | None) -> Storage:
         )
     if found.unfinished:
         sys.stderr.write(f"removed {found.unfinished:,} objects that were being uploaded\n")
-    return storage
 
 
 def _durable(app: App, storage: Storage) -> App:
@@ -179,10 +199,13 @@ def _durable(app: App, storage: Storage) -> App:
 
     async def durable(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal said
+        started = False
 
         async def send_when_durable(message: Any) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
                 await storage.durable()
+                started = True
             await send(message)
 
         if scope["type"] != "http":
@@ -197,8 +220,12 @@ def _durable(app: App, storage: Storage) -> App:
         try:
             await app(scope, receive, send_when_durable)
         except StorageFailed:
+            if started:  # nothing else can be answered any more
+                raise
             await _refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the storage failed; try again")
         except asyncio.CancelledError:  # a long poll, when the process ends
+            if started:
+                raise
             await _refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the embedded AWS is stopping")
 
     return durable

@@ -59,6 +59,8 @@ _PUT: Final = """
 INSERT INTO rows VALUES (?, ?, ?, ?)
 ON CONFLICT (store, key) DO UPDATE SET value = excluded.value, crc32 = excluded.crc32
 """
+_ANY: Final = "SELECT 1 FROM rows LIMIT 1"
+_ANY_OF: Final = "SELECT 1 FROM rows WHERE store = ? LIMIT 1"
 _DELETE: Final = "DELETE FROM rows WHERE store = ? AND key = ?"
 _CLEAR: Final = "DELETE FROM rows WHERE store = ?"
 
@@ -114,6 +116,14 @@ class Storage:
         except sqlite3.DatabaseError as error:
             raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
 
+    def has_rows(self, store: str | None = None) -> bool:
+        """Whether there is any durable row, in `store` if one is named. Raises StorageDamaged."""
+        try:
+            found = self._database.execute(_ANY) if store is None else self._database.execute(_ANY_OF, (store,))
+            return found.fetchone() is not None
+        except sqlite3.DatabaseError as error:
+            raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
+
     def put(self, store: str, key: str, value: bytes) -> None:
         """Have `value` under `key`, in place of what is there."""
         with self._lock:
@@ -155,6 +165,8 @@ class Storage:
         """Remove the files of bytes that no row names: left by a process that was killed. Returns how many."""
         removed = 0
         for shard in self._objects.iterdir():
+            if not shard.is_dir():  # not ours: a file manager leaves some of its own
+                continue
             for file in os.scandir(shard):
                 if f"{OBJECTS}/{shard.name}/{file.name}" not in named:
                     Path(file.path).unlink()

@@ -29,6 +29,8 @@ from typing import Any, Final
 from stack.storage import OBJECT_ROWS, Storage, StorageDamaged
 
 SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "ses_v2", "sns", "sqs", "sts")
+TAKEN_OVER: Final = "taken over"
+"""The store that has a row if everything was taken over from what an earlier version of Syncline saved."""
 MAILS_KEPT: Final = 1000
 """Sent mails are kept for whoever looks at them on this machine; only so many on disk."""
 
@@ -89,6 +91,7 @@ class WriteThrough:
         self._bodies: dict[str, str] = {}
         """The file of each object's bytes, by the object's key in the storage."""
         self._tokens: deque[tuple[float, str]] = deque()
+        """When each was stored, and its key in the storage; the oldest first. One that is used anew is there twice."""
         self._wrap_items()
         self._wrap_objects()
         self._wrap_requests()
@@ -113,7 +116,7 @@ class WriteThrough:
                 self._written[store, key] = value
         self._restore_small(small)
         self._restore_items(items)
-        for token, entry in rest.get(_TOKENS, []):
+        for token, entry in sorted(rest.get(_TOKENS, []), key=lambda row: row[1]["completed_at"]):
             self._restore_token(token, entry)
         self._restore_objects(rest.get(OBJECT_ROWS, []))
         self._restore_messages(rest.get(_MESSAGES, []))
@@ -220,6 +223,7 @@ class WriteThrough:
             self._write_small(name)
         self._write_messages()
         self._write_mails()
+        self._storage.put(TAKEN_OVER, "", b"true")
 
     def _items_of(self, table: Any) -> str:
         # By the table's id: a table that is made again under the same name is another one.
@@ -261,7 +265,10 @@ class WriteThrough:
             now = entry["completed_at"]
             self._tokens.append((now, key))
             while now - self._tokens[0][0] >= dynamodb._TXN_TOKEN_TTL:
-                storage.delete(_TOKENS, self._tokens.popleft()[1])
+                completed_at, old = self._tokens.popleft()
+                kept = dynamodb._txn_idempotency._data.get(ast.literal_eval(old))
+                if kept is None or kept["completed_at"] == completed_at:  # else it was used anew
+                    storage.delete(_TOKENS, old)
 
         dynamodb._set_item, dynamodb._remove_item, dynamodb._items_replaced = put, delete, replace
         dynamodb._txn_token_store = remember

@@ -185,6 +185,19 @@ async def test_bytes_are_there_before_a_row_names_them_and_until_none_does(tmp_p
     storage.close()
 
 
+def test_a_stray_file_among_the_bytes_is_left_alone(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    named, unnamed = storage.write_body(b"named"), storage.write_body(b"left by a kill")
+    storage.commit()
+    stray = tmp_path / OBJECTS / ".DS_Store"
+    stray.write_bytes(b"of a file manager")
+    assert storage.remove_unnamed({named}) == 1
+    storage.close()
+    assert stray.exists()
+    assert (tmp_path / named).exists()
+    assert not (tmp_path / unnamed).exists()
+
+
 def test_a_disk_that_takes_no_more_is_no_acknowledgement(tmp_path: Path) -> None:
     """In a process that may write files of 1 MiB only, which looks to it like a full disk."""
     program = """

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -21,10 +22,12 @@ from botocore.exceptions import ClientError, HTTPClientError
 
 from stack.deploy import Resources, deploy
 from stack.directory import new_root
+from stack.embedded import _durable
 from stack.emulator import HOST, Aws, emulator, listen
 from stack.errors import DeployFailed
 from stack.output import Output
 from stack.running import EmbeddedAws, embedded_aws
+from stack.storage import Storage, StorageFailed
 from stack.supervisor import Supervisor
 
 DEADLINE = 60.0
@@ -339,6 +342,102 @@ async def test_what_an_earlier_version_saved_is_taken_over(data: Path) -> None:
         await _has_item_and_object(aws)
 
 
+async def test_a_take_over_that_breaks_off_is_made_by_the_next_start(data: Path) -> None:
+    await _earlier_version(data)
+    await asyncio.to_thread(_break_off_taking_over, data)
+    with embedded_aws(data=data) as aws:
+        await _has_item_and_object(aws)
+    assert not (data / "state").exists()
+
+
+def _break_off_taking_over(data: Path) -> None:
+    """Killed when the database was made and not filled, and then by a disk that did not take what fills it."""
+    with listen(0, "embedded AWS") as listener:
+        child = emulator(listener, data, new_root())
+        with subprocess.Popen(child.argv, env=child.env, pass_fds=child.inherited) as process:
+            deadline = time.monotonic() + DEADLINE
+            while not (data / "state.db").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.kill()
+        limited = (
+            "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); "
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        failed = subprocess.run(
+            [sys.executable, "-c", limited, *child.argv],
+            env=child.env,
+            pass_fds=child.inherited,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert failed.returncode == 1
+    assert "could not be written" in failed.stderr
+
+
+async def test_what_is_left_of_a_state_that_was_taken_over_is_removed(data: Path) -> None:
+    """Killed after it was taken over, and before it was removed; what came later counts."""
+    await _earlier_version(data)
+    shutil.copytree(data / "state", data / "copy")
+    with embedded_aws(data=data) as aws:
+        async with aws.client("dynamodb") as dynamodb:
+            await dynamodb.delete_item(TableName=aws.resources.identity_table_name, Key=ITEM)
+    (data / "copy").rename(data / "state")
+    with embedded_aws(data=data) as aws:
+        async with aws.client("dynamodb") as dynamodb:
+            assert "Item" not in await dynamodb.get_item(TableName=aws.resources.identity_table_name, Key=ITEM)
+    assert not (data / "state").exists()
+
+
+async def test_an_earlier_state_beside_another_system_is_put_aside(data: Path) -> None:
+    await _earlier_version(data)
+    (data / "state").rename(data / "copy")
+    (data / "s3").rename(data / "objects of the copy")
+    with embedded_aws(data=data):
+        pass
+    (data / "copy").rename(data / "state")
+    with embedded_aws(data=data) as aws:
+        async with aws.client("dynamodb") as dynamodb:
+            assert not (await dynamodb.scan(TableName=aws.resources.identity_table_name))["Count"]
+    assert not (data / "state").exists()
+    (kept,) = (data / "incomplete").glob("state-*/dynamodb.json")
+    assert kept.stat().st_size
+
+
+def test_tokens_are_forgotten_by_age_and_not_those_that_are_used_anew(tmp_path: Path) -> None:
+    program = textwrap.dedent(
+        """
+        import json, sys, time
+        from pathlib import Path
+        from stack.storage import Storage
+        from stack.writethrough import WriteThrough
+
+        storage = Storage(Path(sys.argv[1]))
+        emulation = WriteThrough(storage)
+        dynamodb, now = emulation._dynamodb, time.time()
+        # In the order of keys, the old ones follow a new one.
+        ages = {"a": 10, "used anew": 590, "z": 590}
+        for token, age in ages.items():
+            key = repr(dynamodb._txn_idempotency._scoped(token))
+            storage.put("dynamodb.tokens", key, json.dumps({"completed_at": now - age}).encode())
+        storage.commit()
+        emulation.read_back()
+        dynamodb._TXN_TOKEN_TTL = 500
+        for token in ("used anew", "b"):
+            dynamodb._txn_token_store(token, {})
+        storage.commit()
+        left = {store_key for _, store_key, _ in storage.rows()}
+        print([token for token in (*ages, "b") if repr(dynamodb._txn_idempotency._scoped(token)) in left])
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=DEADLINE, check=False
+    )
+    assert (done.stdout, done.returncode) == ("['a', 'used anew', 'b']\n", 0), done.stderr
+
+
 @pytest.mark.parametrize("left", [(), ("dynamodb.json",)])
 async def test_what_an_earlier_version_left_when_it_was_killed_is_put_aside(data: Path, left: tuple[str, ...]) -> None:
     """A bucket without its tables, over which no deployment succeeded."""
@@ -383,6 +482,35 @@ async def _has_item_and_object(aws: EmbeddedAws) -> None:
         got = await s3.get_object(Bucket=aws.resources.bucket_name, Key="spaces/a/objects/0", ChecksumMode="ENABLED")
         assert await got["Body"].read() == BODY
         assert got["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(BODY).digest()).decode()
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), StorageFailed("the disk is gone")])
+async def test_an_answer_that_has_begun_is_not_begun_again(tmp_path: Path, error: BaseException) -> None:
+    """It is broken off, which whoever reads it notices; one that has not begun is an error that says why."""
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        raise AssertionError
+
+    async def breaks_off(_scope: Any, _receive: Any, send: Any) -> None:
+        if begun:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise error
+
+    storage = Storage(tmp_path)
+    app = _durable(breaks_off, storage)
+    begun = True
+    with pytest.raises(type(error)):
+        await app(scope, receive, send)
+    assert [message["type"] for message in sent] == ["http.response.start"]
+    begun = False
+    await app(scope, receive, send)
+    storage.close()
+    assert [message.get("status") for message in sent] == [200, 503, None]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk in a namespace of its own")
