@@ -29,8 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Final, Protocol
 
-from stack.directory import RESTORING, data_directory
-from stack.errors import DataDirectoryInUse, StackError
+from stack.directory import RESTORING, check_restored, is_in_use
+from stack.errors import StackError
 from stack.storage import DATABASE, Body, body_of, sync, sync_directory
 from stack.wal import unreadable_transactions
 
@@ -100,15 +100,16 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: Progress) -> Summar
         )
     _check_log(directory)
     if not isinstance(to, Path):
-        return _written(directory, to, directory / "aws" / "tmp", progress)
+        scratch = directory / "aws" / "tmp"  # is not there before the first start
+        return _written(directory, to, scratch if scratch.is_dir() else None, progress)
     if to.exists():
-        raise BackupFailed(f"{to} is there already; choose another name, or remove it")
+        raise _is_there(to)
     with _draft_beside(to) as draft:
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE), "wb") as file:
             summary = _written(directory, file, to.parent, progress)
             file.flush()
             sync(file.fileno())
-        draft.rename(to)
+        _publish(draft, to)
         sync_directory(to.parent)
     return summary
 
@@ -146,17 +147,16 @@ def restore(file: Path | IO[bytes], directory: Path, progress: Progress) -> Summ
 
 def _check_log(directory: Path) -> None:
     """BackupFailed if no system runs and the log that the last one left is damaged, as a copy would lack a part."""
-    try:
-        with data_directory(directory):
-            unreadable = unreadable_transactions(directory / f"{_STATE}-wal")
-    except DataDirectoryInUse:
+    check_restored(directory)
+    if is_in_use(directory):
         return
-    if unreadable > 1:
+    unreadable = unreadable_transactions(directory / f"{_STATE}-wal")
+    if unreadable > 1 and not is_in_use(directory):  # one that was started meanwhile writes to the log
         raise BackupFailed(f"{directory / _STATE}-wal is damaged: {unreadable} transactions in it cannot be read")
 
 
-def _written(directory: Path, file: IO[bytes], scratch: Path, progress: Progress) -> Summary:
-    """Write the archive; the copy of the database is made in `scratch` first."""
+def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: Progress) -> Summary:
+    """Write the archive; the copy of the database is made in `scratch` first, or where temporary files belong."""
     members = _Members()
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         with _settled(directory, archive, members, scratch, progress) as (snapshot, rows, bodies):
@@ -185,19 +185,21 @@ def _written(directory: Path, file: IO[bytes], scratch: Path, progress: Progress
 
 @contextmanager
 def _settled(
-    directory: Path, archive: tarfile.TarFile, members: _Members, scratch: Path, progress: Progress
+    directory: Path, archive: tarfile.TarFile, members: _Members, scratch: Path | None, progress: Progress
 ) -> Iterator[tuple[Path, int, list[Body]]]:
     """Put bytes into the archive until it holds all that a copy of the database names; yields that copy.
 
     The system goes on meanwhile: it adds bytes, which the copy does not name, and may remove some that it does. Then
-    another copy is made, and the bytes that came are added; each pass has less to do than the one before.
+    another copy is made, and the bytes that came are added; each pass has less to do than the one before. Bytes are
+    removed after nothing names them any more: what is missing and still named by the next copy is lost.
     """
+    missing: list[str] = []
     for _ in range(_PASSES):
         with _snapshot(directory, scratch) as (snapshot, rows, bodies):
             new = [body.name for body in bodies if f"aws/{body.name}" not in members.found]
             sizes = [_size(directory / "aws" / name) for name in new]
             progress.expect("backing up", files=len(new), size=sum(sizes))
-            missing = []
+            before, missing = missing, []
             for name, size in zip(new, sizes, strict=True):
                 try:
                     _add(archive, members, f"aws/{name}", directory / "aws" / name)
@@ -207,11 +209,13 @@ def _settled(
             if not missing:
                 yield snapshot, rows, bodies
                 return
-    raise BackupFailed(f"{directory / 'aws' / missing[0]} is missing, which an object names")
+        if lost := sorted(set(before).intersection(missing)):
+            raise BackupFailed(f"{directory / 'aws' / lost[0]} is missing, which an object names")
+    raise BackupFailed(f"{directory} changes faster than it can be copied; try again when less is removed from it")
 
 
 @contextmanager
-def _snapshot(directory: Path, scratch: Path) -> Iterator[tuple[Path, int, list[Body]]]:
+def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int, list[Body]]]:
     """A copy of the database at one moment, how many rows it has, and the bytes that it names."""
     with tempfile.TemporaryDirectory(prefix=".syncline-backup-", dir=scratch) as own:
         copy = Path(own) / DATABASE
@@ -280,6 +284,24 @@ def _draft_beside(path: Path) -> Iterator[Path]:
         draft.unlink(missing_ok=True)
 
 
+def _publish(draft: Path, to: Path) -> None:
+    """Give a file its name, which nothing else has. Raises BackupFailed."""
+    try:
+        try:
+            os.link(draft, to)
+        except FileExistsError:
+            raise
+        except OSError:  # there are no hard links, as on many a disk that is carried about
+            os.close(os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE))
+            draft.rename(to)
+    except FileExistsError:
+        raise _is_there(to) from None
+
+
+def _is_there(to: Path) -> BackupFailed:
+    return BackupFailed(f"{to} is there already; choose another name, or remove it")
+
+
 # ---- reading -------------------------------------------------------------------------------------------------------
 
 
@@ -298,7 +320,7 @@ def _extracted(source: IO[bytes], size: int, directory: Path, progress: Progress
                 digest = _extract(content, directory, head.name)
                 members.add(head.name, head.size, digest)
                 progress.advance(files=1, size=head.size)
-    except (tarfile.TarError, EOFError, ValueError) as error:
+    except (tarfile.TarError, EOFError, ValueError, RecursionError) as error:
         raise BackupFailed(f"this is no backup of Syncline, or not all of it: {error}") from None
     return _verified(manifest, members, directory)
 
@@ -322,17 +344,25 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
 def _verified(manifest: Any, members: _Members, directory: Path) -> Summary:
     if manifest is None:
         raise BackupFailed("the backup is not whole: its manifest is missing, which is the last that is written")
-    if manifest.get("format") != FORMAT:
-        raise BackupFailed(f"the backup has format {manifest.get('format')}; use the Syncline that made it")
-    for name in sorted(manifest["members"].keys() | members.found.keys()):
-        if manifest["members"].get(name) != members.found.get(name):
+    match manifest:
+        case {"format": int(written)} if written != FORMAT:
+            raise BackupFailed(f"the backup has format {written}; use the Syncline that made it")
+        case {"format": int(), "made": str(made), "rows": int(rows), "objects": int(objects), "members": dict(named)}:
+            pass
+        case _:
+            raise BackupFailed("this is no backup of Syncline: its manifest has not the form of one")
+    for name in sorted(named.keys() | members.found.keys()):
+        if named.get(name) != members.found.get(name):
             raise BackupFailed(f"the backup is damaged: {name} is not what its manifest says")
-    with contextlib.closing(sqlite3.connect(directory / _STATE)) as database:
-        _, bodies = _checked(database, directory)
+    try:
+        with contextlib.closing(sqlite3.connect(directory / _STATE)) as database:
+            _, bodies = _checked(database, directory)
+    except sqlite3.Error as error:
+        raise BackupFailed(f"this is no backup of Syncline: {_STATE} cannot be read: {error}") from None
     if missing := [body.name for body in bodies if f"aws/{body.name}" not in members.found]:
         raise BackupFailed(f"the backup is damaged: it lacks {missing[0]}")
     damaged = tuple(str(directory / "aws" / body.name) for body in bodies if members.differs(body))
-    return Summary(manifest["made"], manifest["rows"], manifest["objects"], members.size(), damaged)
+    return Summary(made, rows, objects, members.size(), damaged)
 
 
 def _size(path: Path) -> int:

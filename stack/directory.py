@@ -64,8 +64,7 @@ class DataDirectory:
 @contextmanager
 def data_directory(path: Path) -> Iterator[DataDirectory]:
     """Make `path` if need be, lock it and fill in what is missing; DataDirectoryInUse if it is locked already."""
-    if (path / RESTORING).exists():
-        raise StackError(f"{path} holds half of a restored backup; empty it and restore that again")
+    check_restored(path)
     try:
         path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)
@@ -82,6 +81,27 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
         yield DataDirectory(path, lock)
     finally:
         os.close(lock)
+
+
+def check_restored(path: Path) -> None:
+    """StackError if a backup was restored into `path` by half only."""
+    if (path / RESTORING).exists():
+        raise StackError(f"{path} holds half of a restored backup; empty it and restore that again")
+
+
+def is_in_use(path: Path) -> bool:
+    """Whether a stack runs on the data directory, in which this changes nothing."""
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _generated(path: Path, generate: Callable[[], str]) -> str:

@@ -1,7 +1,8 @@
 """How a command is ended from outside: Ctrl-C, SIGTERM, or the loss of its terminal.
 
 All of them raise a KeyboardInterrupt in the main thread, so that what is open is closed and what is temporary removed,
-and end the process with 128 plus the number of the signal, as a shell has it.
+and end the process with 128 plus the number of the signal, as a shell has it. A
+`sync --watch` ends with 0, since a signal is its usual end.
 """
 
 from __future__ import annotations

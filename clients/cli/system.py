@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clients.cli import signals
 from clients.cli.output import json_option, size
 from clients.cli.progress import progress
 from clients.cli.terminal import print_json, say
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from stack.backup import Summary
 
 SOME_DAMAGED = 4
+NOTHING_LEFT = "nothing is left of it"
 
 
 @click.command()
@@ -61,9 +63,11 @@ def backup(directory: Path, file: Path, as_json: bool) -> None:
     with _server_side():
         from stack.backup import back_up  # noqa: PLC0415 - a client install has no stack
     began = time.monotonic()
-    with _said(), progress() as watched:
-        made = back_up(directory, sys.stdout.buffer if str(file) == "-" else file, watched)
-    if str(file) != "-":
+    to_stdout = str(file) == "-"
+    left = "what was written is no whole backup" if to_stdout else NOTHING_LEFT
+    with _errors_in_one_line(interrupted=left), progress() as watched:
+        made = back_up(directory, sys.stdout.buffer if to_stdout else file, watched)
+    if not to_stdout:
         _print(made, f"backed up to {file}", began, as_json)
     _warn(made)
 
@@ -86,7 +90,7 @@ def restore_backup(file: Path, directory: Path, as_json: bool) -> None:
     with _server_side():
         from stack.backup import restore  # noqa: PLC0415 - a client install has no stack
     began = time.monotonic()
-    with _said(), progress() as watched:
+    with _errors_in_one_line(interrupted=NOTHING_LEFT), progress() as watched:
         found = restore(sys.stdin.buffer if str(file) == "-" else file, directory, watched)
     _print(found, f"restored to {directory}", began, as_json)
     _warn(found)
@@ -130,8 +134,8 @@ def _server_side() -> Iterator[None]:
 
 
 @contextmanager
-def _said() -> Iterator[None]:
-    """Errors of the stack in one line; an interrupted command leaves nothing behind, and says so."""
+def _errors_in_one_line(*, interrupted: str) -> Iterator[None]:
+    """Say errors of the stack in one line, and of a command that is interrupted what is left of it."""
     from stack.errors import StackError  # noqa: PLC0415 - a client install has no stack
 
     try:
@@ -139,8 +143,8 @@ def _said() -> Iterator[None]:
     except StackError as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        say("interrupted; nothing is left of it", err=True)
-        raise click.exceptions.Exit(130) from None
+        say(f"interrupted; {interrupted}", err=True)
+        raise click.exceptions.Exit(signals.status()) from None
 
 
 COMMANDS = [up, backup, restore_backup]

@@ -42,6 +42,15 @@ class Acting(Silent):
         deed()
 
 
+class Passes(Silent):
+    """Counts how often the database was copied."""
+
+    count = 0
+
+    def expect(self, activity: str, *, files: int, size: int) -> None:
+        self.count += 1
+
+
 def interrupt() -> None:
     raise KeyboardInterrupt
 
@@ -147,6 +156,52 @@ def test_an_interrupted_backup_leaves_nothing(directory: Path, tmp_path: Path) -
     assert files(tmp_path) == before
 
 
+def test_a_backup_writes_nothing_into_what_it_backs_up(directory: Path, tmp_path: Path) -> None:
+    """Not even what is missing there, as in a directory that was restored and never started."""
+    (directory / "aws" / "tmp").rmdir()
+    (directory / "secrets" / "signing-key.pem").unlink()
+    (directory / "lock").write_text("4711\n")
+    before = files(directory)
+    back_up(directory, io.BytesIO(), Silent())
+    assert files(directory) == before
+    assert (directory / "lock").read_text() == "4711\n"
+    (directory / "lock").unlink()
+    back_up(directory, tmp_path / "backup.tar", Silent())
+    assert not (directory / "lock").exists()
+
+
+def test_a_file_that_came_meanwhile_is_not_written_over(directory: Path, tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    with pytest.raises(BackupFailed, match="is there already"):
+        back_up(directory, there, Acting(lambda: there.write_text("mine")))
+    assert there.read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "there"]
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        "[]",
+        "5",
+        "{}",
+        '{"format": []}',
+        '{"format": 1, "members": {}}',
+        '{"format": 1, "made": "", "rows": 0, "objects": 0, "members": []}',
+        '{"format": 1, "made": "", "rows": 0, "objects": 0, "members": {}}',
+        '{"format": 1, "made": "", "rows": 0, "objects": 0, "members": {"x": 1}}',
+        "[" * 100_000,
+    ],
+)
+def test_a_manifest_of_another_form_is_refused(tmp_path: Path, manifest: str) -> None:
+    with tarfile.open(tmp_path / "other.tar", "w") as archive:
+        head = tarfile.TarInfo("manifest.json")
+        head.size = len(manifest)
+        archive.addfile(head, io.BytesIO(manifest.encode()))
+    with pytest.raises(BackupFailed, match=r"no backup of Syncline|is damaged"):
+        restore(tmp_path / "other.tar", tmp_path / "restored", Silent())
+    assert not (tmp_path / "restored").exists()
+
+
 @pytest.mark.parametrize("existed", [False, True])
 def test_an_interrupted_restore_leaves_nothing(directory: Path, tmp_path: Path, existed: bool) -> None:
     back_up(directory, tmp_path / "backup.tar", Silent())
@@ -213,7 +268,8 @@ def test_nothing_is_written_over(directory: Path, tmp_path: Path) -> None:
         back_up(tmp_path, tmp_path / "other.tar", Silent())
 
 
-def test_ctrl_c_ends_the_command_and_leaves_nothing(directory: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_command_which_leaves_nothing(directory: Path, number: signal.Signals) -> None:
     """Its output is a pipe that nobody reads, so that it is amid the archive when it is interrupted."""
     before = files(directory)
     command = [sys.executable, "-m", "clients.cli", "backup", str(directory), "-"]
@@ -221,9 +277,9 @@ def test_ctrl_c_ends_the_command_and_leaves_nothing(directory: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.read(100)
         assert list((directory / "aws" / "tmp").glob(".syncline-backup-*"))
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, said = process.communicate(timeout=30)
-    assert (process.returncode, said) == (130, b"interrupted; nothing is left of it\n")
+    assert (process.returncode, said) == (128 + number, b"interrupted; what was written is no whole backup\n")
     assert files(directory) == before
 
 
@@ -247,5 +303,7 @@ def test_bytes_that_the_disk_damaged_are_named_and_the_rest_is_backed_up(directo
     restored = restore(tmp_path / "backup.tar", tmp_path / "restored", Silent())
     assert restored.damaged == (str(tmp_path / "restored" / damaged.relative_to(directory)),)
     damaged.unlink()
+    passes = Passes()
     with pytest.raises(BackupFailed, match=f"{damaged.name} is missing, which an object names"):
-        back_up(directory, tmp_path / "other.tar", Silent())
+        back_up(directory, tmp_path / "other.tar", passes)
+    assert passes.count == 2
