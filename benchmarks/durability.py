@@ -14,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -28,6 +29,9 @@ FILES, MANY_FILES = 10_000, 100_000
 MANY_BYTES = 64
 ROUNDS = 3
 SETTLE_SECONDS = 3.0
+PROJECTED_SECONDS = 600.0
+"""By then all that was synced must be in the tables of the system."""
+GONE_SECONDS = 30.0
 
 
 def main() -> None:
@@ -57,7 +61,10 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
                 process = psutil.Process(stack.pids["aws"])
                 items, before = asyncio.run(_items(stack)), sum(process.cpu_times()[:2])
                 seconds[name].append(device.sync("files").seconds)
+                deadline = time.monotonic() + PROJECTED_SECONDS
                 while asyncio.run(_items(stack)) < items + files:  # it is projected in the background
+                    if time.monotonic() > deadline:
+                        raise TimeoutError(f"{files:,} files were not projected within {PROJECTED_SECONDS:.0f} s")
                     time.sleep(1.0)
                 emulator[name].append(sum(process.cpu_times()[:2]) - before)
                 shutil.rmtree(source / ".syncline")
@@ -87,11 +94,7 @@ def after_a_kill(scratch: Path, *, files: int) -> None:
         device.sign("signup", _endpoint(up), "bench@example.com")
         device.create_space("files")
         device.sync("files")
-        processes = [psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)]
-        for deed in (signal.SIGSTOP, signal.SIGKILL):
-            for process in processes:
-                process.send_signal(deed)
-    psutil.wait_procs(processes, timeout=30)
+        cut_power([psutil.Process(up.pid), *psutil.Process(up.pid).children(recursive=True)])
     began = time.monotonic()
     with _up(data) as up:
         _endpoint(up)
@@ -101,6 +104,15 @@ def after_a_kill(scratch: Path, *, files: int) -> None:
     table = Table("s")
     table.row("from start to serving", f"{seconds:.1f}")
     table.print(f"After kill -9 of everything, with {files:,} files; the embedded AWS {log[0]}")
+
+
+def cut_power(processes: Sequence[psutil.Process]) -> None:
+    """End processes as a power cut does: all stand still at one moment, and none of them goes on."""
+    for deed in (signal.SIGSTOP, signal.SIGKILL):
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(deed)
+    psutil.wait_procs(processes, timeout=GONE_SECONDS)
 
 
 async def _items(stack: Stack) -> int:

@@ -9,7 +9,6 @@ import hashlib
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from benchmarks.durability import cut_power
 from clients.sdk.account import Accounts, sign_in
 from clients.sdk.session import Session
 from clients.sdk.space import Space
@@ -77,17 +77,13 @@ class Machine:
         return []
 
     def cut(self, *others: subprocess.Popen[str]) -> None:
-        """All processes stand still at one moment, and none of them goes on."""
+        """End it and `others`, as a power cut does."""
         assert self.process is not None
         victims = [*self.processes(), *(psutil.Process(other.pid) for other in others if other.poll() is None)]
-        for deed in (signal.SIGSTOP, signal.SIGKILL):
-            for victim in victims:
-                with suppress(psutil.NoSuchProcess):
-                    victim.send_signal(deed)
+        cut_power(victims)
         self.process.communicate()
         for other in others:
             other.communicate()
-        psutil.wait_procs(victims, timeout=30)
         self.process = None
 
     def kill_embedded_aws(self) -> None:
