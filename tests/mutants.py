@@ -201,6 +201,24 @@ MUTANTS = (
         "return state.right not in {None, told} or state.refused",
     ),
     Mutant(
+        "what is done without the right is taken back once, and then done",
+        "disown",
+        "            del agreed[node]\n",
+        "            del agreed[node]\n        return Disowned(todo, frozenset(nodes), frozenset(forgotten))\n",
+    ),
+    Mutant(
+        "an include that failed on the way is refused when it is asked for again",
+        "rounds",
+        "if not chosen and path not in state.included:",
+        "if not chosen:",
+    ),
+    Mutant(
+        "a scan during which something was mounted is believed",
+        "scan",
+        "    raise MountsChanging\n",
+        "    return found.found\n",
+    ),
+    Mutant(
         "what another client keeps goes up",
         "filters",
         "        if entry.local_name == PRIVATE:\n            return True\n",
