@@ -22,6 +22,7 @@ from core.errors import InvalidArgument
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LONGEST: Final = 4096
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([^\s\[\]:/?#@,;\"]{1,255}))(?::([0-9]{0,5}))?")
+_PORT: Final = re.compile("[0-9]{1,5}")
 _PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}")
 _PAIR: Final = re.compile(r'\s*([A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";,]*))\s*')
 
@@ -148,7 +149,7 @@ def _forwarded(request: Request) -> Iterator[Authority]:
         told = authority(scheme, text) if text else None
         if told is None:
             continue
-        if told.port is None and port.isdigit() and 0 < int(port[:6]) < 65536:
+        if told.port is None and _PORT.fullmatch(port) and 0 < int(port) < 65536:
             told = Authority(told.scheme, told.host, int(port))
         yield told
 

@@ -1,9 +1,9 @@
 """What is left of the downloads of a public link that allows only so many.
 
-A download is counted when its first bytes are about to go out. It is then worth as many bytes as the content has. What
-it leaves over because it broke off is kept in a record of the link and content: the next request for that content goes
-on with it, whole or by a range, and is not counted. So a transfer that breaks off uses up nothing, and yet who breaks
-off shortly before the end, time and again, gets a content twice for one count at most.
+A download is counted at its first byte, and the count buys as many bytes as the content has. If the transfer breaks
+off, the unspent bytes are stored in a record of the link and the content; the next request for the same content by the
+same link uses them and is not counted. A request that continues may take the whole content, so at most two copies go
+out for one count.
 
 An archive has no ranges and no known size: one that broke off may be begun once more.
 """
@@ -107,8 +107,11 @@ class Allowance:
                 record = await self._read(place)
                 if await self._write(place, int(record.data or b"0") + left, over=record):
                     return
+            log.warning("unspent bytes are lost", link=place.link, reason="others wrote the record each time")
         except Unavailable as error:
-            log.warning("what a download left over is lost", link=place.link, reason=str(error))
+            log.warning("unspent bytes are lost", link=place.link, reason=str(error))
+        except Exception:  # nobody awaits this task
+            log.exception("unspent bytes are lost", link=place.link)
 
     async def _read(self, place: Place) -> Record:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)

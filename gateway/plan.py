@@ -14,7 +14,7 @@ from core.blocks import KIB, MIB, BlockRef, Digest, Manifest
 MAX_FETCH: Final = 4 * MIB
 """What is fetched together; only a single block can be larger."""
 MAX_GAP: Final = 64 * KIB
-"""So much that nobody wants is fetched along rather than asking once more: it comes faster than an answer."""
+"""Gaps up to this size are fetched along: that is faster than another request."""
 
 
 @dataclass(frozen=True, slots=True)

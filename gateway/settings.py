@@ -59,8 +59,8 @@ class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
     )
     trusted_networks: Networks = Field(
         default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
-        description="Where only proxies are that tell truly how they were addressed, by Forwarded or "
-        "X-Forwarded-Proto, -Host, -Port and -Prefix. CIDRs, separated by commas.",
+        description="Networks that hold only proxies whose Forwarded and X-Forwarded-* headers are believed. CIDRs, "
+        "separated by commas.",
     )
     request_seconds: float = Field(
         default=30.0, gt=0, description="How long the head of a request may take to arrive, and then its JSON body."

@@ -22,7 +22,7 @@ def _networks(value: object) -> object:
         return value
     networks = tuple(ipaddress.ip_network(text.strip()) for text in value.split(",")) if value.strip() else ()
     if any(not network.prefixlen for network in networks):
-        raise ValueError("everybody is in a network of /0, and would be believed who they are and whom they ask")
+        raise ValueError("a network of /0 would trust everybody's headers; name the networks of your proxies")
     return networks
 
 

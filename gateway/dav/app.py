@@ -213,7 +213,7 @@ def _environ(request: Request, person: Person, path: str, here: Here) -> dict[st
 def _length(request: Request) -> int | None:
     """How long the body of an upload says it is."""
     raw = request.headers.get("content-length")
-    return int(raw) if raw is not None and raw.isdigit() else None
+    return int(raw) if raw is not None and raw.isdecimal() else None
 
 
 async def _xml(request: Request) -> bytes:

@@ -66,7 +66,9 @@ def check_headers(headers: Mapping[str, str]) -> None:
     for name, (form, grammar) in _PARSED.items():
         value = headers.get(name)
         if value is not None and (len(value) > MAX_HEADER_BYTES or not grammar.fullmatch(value.strip())):
-            raise Refused(HTTPStatus.BAD_REQUEST, f"{name} is {form}", reason="INVALID_ARGUMENT")
+            raise Refused(
+                HTTPStatus.BAD_REQUEST, f"the header {name.title()} must be {form}", reason="INVALID_ARGUMENT"
+            )
     if len(headers.get("destination", "")) > 2 * MAX_HEADER_BYTES:
         raise Refused(HTTPStatus.BAD_REQUEST, "the destination is too long", reason="INVALID_ARGUMENT")
 
@@ -79,7 +81,7 @@ def readable_if(value: str) -> str:
     """
     lists = _IF.match(value.strip()) if len(value) <= MAX_HEADER_BYTES else None
     if lists is None:
-        form = "if is lists of conditions, (<token> [etag])"
+        form = 'the header If must hold lists of conditions such as (<token> ["etag"])'
         raise Refused(HTTPStatus.BAD_REQUEST, form, reason="INVALID_ARGUMENT")
     return lists[0]
 

@@ -35,7 +35,7 @@ class Records(Protocol):
     """
 
     async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
-        """Each of these records that there is."""
+        """Those of the named records that exist, by name."""
 
     async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
         """All records whose names begin with `prefix`; None if they are more than MAX_READ_BYTES."""

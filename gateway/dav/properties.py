@@ -29,7 +29,8 @@ def read(session: Session, space: Space, node: NodeId) -> Mapping[str, str]:
 def read_ahead(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
     """Read those of many nodes together.
 
-    Next to no node has any, so those of the whole space, if they are not too many, come sooner than each by itself.
+    Few nodes have properties, so one query for all of the space is faster than asking for each node, unless there are
+    too many.
     """
     names = [_record(node) for node in nodes]
     every = session.read_all(space, _PREFIX) if len(nodes) > _FEW else None

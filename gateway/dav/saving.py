@@ -100,9 +100,10 @@ def put_back(session: Session, space: Space, names: Names, *, writable: Callable
         return False
     mutations = _replacing(new, old)
     mutations.append(MoveNode(old.id, old.parent, old.name, new.parent, new.name))
-    # Whatever of this is refused, the old file is deleted where it is, as asked for.
-    results = session.commit(space, mutations)
-    if any(isinstance(result, Refused) for result in results):
+    # If the old file did not get the new content, it is deleted where it is, as asked for. If it did, it is the only
+    # file that has that content, so it stays even if it could not go back.
+    updated, gone, _moved = session.commit(space, mutations)
+    if isinstance(updated, Refused) or isinstance(gone, Refused):
         return False
     properties.copy(session, space, [(new.id, old.id)])
     return step.now == names

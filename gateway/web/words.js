@@ -29,7 +29,7 @@ const WORDS = {
   PARENT_NOT_FOUND: "The folder is not there any more.",
   PERMISSION_DENIED: "Your role in this space does not allow that.",
   QUOTA_EXCEEDED: "The space is full. Delete something, or ask its owner for more room.",
-  TOKEN_EXPIRED: "You have not been here for long. Sign in again.",
+  TOKEN_EXPIRED: "You were away for a long time. Sign in again.",
   TOKEN_INVALID: "You are signed out. Sign in again.",
   TOKEN_MALFORMED: "You are signed out. Sign in again.",
   TOO_MANY_ATTEMPTS: "Too many attempts. Wait a while, then try again.",

@@ -64,7 +64,7 @@ async function write(where: string, { path, node }: TreeNode, storage: Storage, 
       const bytes = await packs.block(ref);
       if (sha256(bytes) !== ref.digest) throw new SynclineError("DAMAGED", `a block of ${JSON.stringify(path)} is damaged`);
       whole.update(bytes);
-      await file.write(bytes);
+      await file.appendFile(bytes); // all of them; `write` may write fewer
     }
     if (whole.digest("hex") !== node.content?.digest.toString("hex")) {
       throw new SynclineError("DAMAGED", `${JSON.stringify(path)} is not what its version says`);

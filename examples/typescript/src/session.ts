@@ -1,7 +1,7 @@
 /** A signed-in device: its tokens, its channels, and the one way in which it calls. */
 
 import { randomBytes } from "node:crypto";
-import { chmod, readFile, rename, writeFile } from "node:fs/promises";
+import { open, readFile, rename, rm } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 
 import * as grpc from "@grpc/grpc-js";
@@ -198,10 +198,16 @@ function held(tokens: Tokens__Output): Pick<State, "refresh_token" | "access_tok
   };
 }
 
-/** Whole or not at all, and for nobody else to read. */
+/** Saves the state whole or not at all, on disk before it is used, and for nobody else to read. */
 async function save(file: string, state: State): Promise<void> {
   const beside = `${file}.new`;
-  await writeFile(beside, JSON.stringify(state), { mode: 0o600 });
-  await chmod(beside, 0o600);
+  await rm(beside, { force: true });
+  const written = await open(beside, "wx", 0o600);
+  try {
+    await written.writeFile(JSON.stringify(state));
+    await written.sync();
+  } finally {
+    await written.close();
+  }
   await rename(beside, file);
 }

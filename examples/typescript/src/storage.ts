@@ -79,15 +79,18 @@ export class Storage {
     });
   }
 
-  /** Asked for once, until they are about to expire. */
+  /** Asked for once, by whoever needs them first, until they are about to expire. */
   async #credentials(): Promise<Held> {
-    const held = await this.#held;
-    if (held && held.until - Date.now() > RENEW_MS / 2) return held;
-    const issuing = (this.#held = this.#issue());
-    issuing.catch(() => {
-      if (this.#held === issuing) this.#held = null;
-    });
-    return issuing;
+    for (;;) {
+      const asked = (this.#held ??= this.#issue());
+      let held: Held | null = null;
+      try {
+        held = await asked;
+      } finally {
+        if ((!held || held.until - Date.now() <= RENEW_MS / 2) && this.#held === asked) this.#held = null;
+      }
+      if (held.until - Date.now() > RENEW_MS / 2) return held;
+    }
   }
 
   async #issue(): Promise<Held> {

@@ -268,12 +268,13 @@ class Upload {
     let size = this.session.deployment.limits.mutations;
     for (let at = 0; at < locals.length; ) {
       const request = newRequestId();
+      const batch = locals.slice(at, at + size);
       const some: Local[] = [];
+      const orphans: Local[] = [];
       const mutations: Mutation[] = [];
-      for (const local of locals.slice(at, at + size)) {
+      for (const local of batch) {
         if (local.parent && !this.#live.has(local.parent)) {
-          this.#failed(local, "its directory could not be made");
-          at += 1;
+          orphans.push(local);
           continue;
         }
         if (local.kind === "directory") {
@@ -284,10 +285,9 @@ class Upload {
         some.push(local);
         mutations.push(mutation(local));
       }
-      if (!some.length) continue;
-      let answer: CommitChangesResponse__Output;
+      let answer: CommitChangesResponse__Output | null = null;
       try {
-        answer = await this.session.call<CommitChangesResponse__Output>(
+        if (some.length) answer = await this.session.call<CommitChangesResponse__Output>(
           (...rest) => this.session.metadata.CommitChanges({ spaceId: this.space, requestId: request, mutations }, ...rest),
           COMMIT_DEADLINE_MS,
         );
@@ -298,7 +298,7 @@ class Upload {
         continue;
       }
       some.forEach((local, i) => {
-        const result = answer.results[i];
+        const result = answer?.results[i];
         if (result?.verdict === "VERDICT_ACCEPTED" && result.node) {
           this.#live.set(local.path, { id: result.node.id.toString("hex"), path: local.path, node: result.node });
           if (result.change === "CHANGE_CREATED") this.#report.created += 1;
@@ -308,7 +308,8 @@ class Upload {
           this.#failed(local, (result?.verdict ?? "no verdict").replace("VERDICT_", ""));
         }
       });
-      at += some.length;
+      for (const local of orphans) this.#failed(local, "its directory could not be made");
+      at += batch.length; // only now: a request that was too large is made again from the same place
     }
   }
 

@@ -1,7 +1,7 @@
 /** Whether this client cuts, packs and names as all others do: `node dist/vectors.js ../../protos/vectors`. */
 
 import assert from "node:assert/strict";
-import { hash } from "node:crypto";
+import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -28,7 +28,7 @@ function bytesOf({ hex, zeros, counter, size = 0, values }: Part): Buffer {
   const seed = Buffer.concat([Buffer.from(counter!), Buffer.alloc(8)]);
   for (let i = 0; i * 32 < size; i++) {
     seed.writeBigUInt64BE(BigInt(i), seed.length - 8);
-    hash("sha256", seed, "buffer").copy(bytes, i * 32);
+    createHash("sha256").update(seed).digest().copy(bytes, i * 32);
   }
   const taken = bytes.subarray(0, size);
   if (values === undefined) return taken;
