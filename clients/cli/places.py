@@ -80,10 +80,15 @@ def place_in(session: Session, text: str) -> Place:
 
 
 def split_place(text: str) -> tuple[str | None, str]:
-    """The space, if one is named, and the path, without slashes around it and in the form in which names travel."""
+    """The space, if one is named, and the path, without slashes around it and in the form in which names travel.
+
+    InvalidArgument if nothing stands before the first ':', as when a shell's variable is not set.
+    """
     space = _space_in(text)
+    if space == "":
+        raise InvalidArgument(f"{text}: the name of the space before ':' is empty; a file of that name is ./{text}")
     path = text if space is None else text.partition(":")[2]
-    return space or None, "/".join(split_path(normalize(path)))
+    return space, "/".join(split_path(normalize(path)))
 
 
 def _space_in(text: str) -> str | None:

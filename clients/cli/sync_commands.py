@@ -73,7 +73,7 @@ def _open(session: Session, path: Path, space: str | None) -> Folder:
     folder = open_folder(default_home(), path)
     accounts = Accounts(session)
     if folder is None:
-        name = space or PERSONAL
+        name = PERSONAL if space is None else space
         return link(default_home(), path, accounts.resolve(name), name)
     if (
         space is not None

@@ -14,7 +14,7 @@ from clients.sdk import account_file, discovery
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace
 from clients.sdk.session import Session, Stubs, by_our_clock, translated
-from core.errors import Kind, NoSuchSpace, SynclineError
+from core.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError
 from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
 from core.names import normalize
 from syncline.auth.v1 import auth_pb2
@@ -249,8 +249,11 @@ class Accounts:
         """The space with this id or alias. The personal one and an id are known without a call.
 
         A name that is no alias means none, even if only one space has it: it may have meant another one before.
-        NoSuchSpace, AmbiguousSpace; both tell what may be meant.
+        NoSuchSpace, AmbiguousSpace; both tell what may be meant. InvalidArgument for an empty name, such as a
+        shell makes of a variable that is not set.
         """
+        if not space:
+            raise InvalidArgument("the name of the space is empty; see `syncline spaces`")
         if space == PERSONAL:
             return SpaceId(self._session.account.personal_space)
         try:

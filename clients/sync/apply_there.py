@@ -105,7 +105,9 @@ class There:
             try:
                 stage()
             except PermissionDenied as error:
-                # The changes stay here; what comes from the space still does.
+                # The changes stay here; what comes from the space still does. Auth may refuse credentials for uploads
+                # while metadata still knows the role from before, so a refused commit is not the only sign.
+                self._ledger.refused = True
                 self._batch = _Batch(self._new_request())
                 self._refusal = error
         if self._refusal is not None:
@@ -263,7 +265,6 @@ class There:
             with traces.span("commit", mutations=len(batch.mutations)):
                 answer = self._space.commit(batch.mutations, batch.request)
         except SynclineError as error:
-            self._ledger.refused |= isinstance(error, PermissionDenied)
             if error.kind is not Kind.UNAVAILABLE:
                 # It was not and will not be applied.
                 state.remove_in_flight(batch.request)

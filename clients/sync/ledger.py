@@ -43,7 +43,7 @@ class Ledger:
         self._problems: dict[str, str] = {}
         self._open = Counter(step.node for steps in (plan.steps_here, plan.steps_there) for step in steps)
         self.refused = False
-        """Whether the space has refused a commit for want of the right."""
+        """Whether a commit, or credentials to upload, were refused for want of the right."""
         self._failed: set[NodeId] = set()
         self._before: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in plan.local.items()}
 

@@ -237,6 +237,12 @@ class _Scanner:
         if kind is None:
             self.found.skipped += 1
             return
+        if kind is not NodeKind.DIRECTORY and path in self._points:
+            self._problem(
+                path, "another file is mounted here, so what it covers is left as it is; unmount it to have this synced"
+            )
+            self.found.hidden.append((parent, entry.name))
+            return
         if target and not _is_text(target):
             self._problem(path, "the target of the link is not valid UTF-8")
             return

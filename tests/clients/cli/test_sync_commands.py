@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 import pytest
 
+from clients.cli.places import split_place
 from clients.cli.sync_commands import RATE, _path_in
 from core.errors import InvalidArgument
 
@@ -34,3 +35,10 @@ def test_a_path_is_one_below_the_folder(text: str) -> None:
 def test_a_path_that_is_not(text: str) -> None:
     with pytest.raises(InvalidArgument):
         _path_in(Path("/home/ann/files"), text)
+
+
+def test_an_empty_name_of_a_space_is_not_the_personal_one() -> None:
+    """As a shell makes of `$SPACE:file` when the variable is not set."""
+    with pytest.raises(InvalidArgument, match="empty"):
+        split_place(":file")
+    assert split_place("a:file") == ("a", "file")

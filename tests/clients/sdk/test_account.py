@@ -8,7 +8,7 @@ from clients.sdk.account import Accounts, DeviceKind, MailMode, Role, sign_in, s
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable
 from clients.sdk.session import Session
-from core.errors import AccountExists, DeviceRevoked, NoSuchSpace, Unavailable, WrongPassword
+from core.errors import AccountExists, DeviceRevoked, InvalidArgument, NoSuchSpace, Unavailable, WrongPassword
 from core.identifiers import DeviceId, SpaceId, new_text_id
 from syncline.auth.v1 import auth_pb2
 from tests.clients.sdk.conftest import enter
@@ -110,6 +110,8 @@ def test_a_space_is_found_by_name_or_id(services: Running, session: Session) -> 
     assert accounts.resolve(some_id) == some_id
     assert session.requests.counts().grpc == calls, "known without asking"
     assert accounts.resolve("Project") == project
+    with pytest.raises(InvalidArgument, match="empty"):
+        accounts.resolve("")
     with pytest.raises(NoSuchSpace, match="no space 'project'"):
         accounts.resolve("project")
     accounts.create_space("Project")

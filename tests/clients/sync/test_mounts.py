@@ -355,6 +355,24 @@ def test_binding_a_directory_over_another_of_the_same_device(one: Device, two: D
     assert settled(one, two) == {"data": None, "other": None, **DATA, "other/f0": b"other"}
 
 
+def test_a_file_over_a_file(one: Device, two: Device, really: SystemMounter, tmp_path: Path) -> None:
+    """As containers have their settings and secrets: what is seen there is not the file that is synced."""
+    agreed({"d/a": b"a", "b": b"b"}, one, two)
+    other = tmp_path / "secret"
+    other.write_bytes(b"secret")
+    really.bind(other, "d/a")
+    assert problems(two) == ["d/a"]
+    (two.root / "new").touch()
+    really.bind(other, "new")
+    assert sorted(problems(two)) == ["d/a", "new"]
+    assert one.space.tree() == {"d": None, "d/a": b"a", "b": b"b"}
+    really.unmount("new")
+    really.unmount("d/a")
+    (two.root / "new").unlink()
+    assert not is_busy(two.sync())
+    assert settled(two, one) == {"d": None, "d/a": b"a", "b": b"b"}
+
+
 def test_a_mount_during_the_scan(one: Device, two: Device, really: SystemMounter) -> None:
     agreed(DATA, one, two)
     two.write("a", b"a")  # so that there is something to do

@@ -151,6 +151,27 @@ def test_a_commit_that_is_refused_is_not_made_later(one: Device, two: Device) ->
     assert settled(two, one) == {"a": b"a", "b": b"b", "d": None, "d/c": b"c"}
 
 
+def test_credentials_that_are_refused_tell_it_as_well(one: Device, two: Device) -> None:
+    """Auth knows of a lesser role at once, metadata up to ten seconds later: then no commit is refused."""
+    agreed({"a": b"a", "b": b"b", "d/c": b"c", "edited": b"before"}, one, two)
+    (two.root / "a").unlink()
+    (two.root / "b").rename(two.root / "B")
+    shutil.rmtree(two.root / "d")
+    two.write("edited", b"edited")
+
+    def refused(effect: str) -> None:
+        if effect == "upload":
+            raise PermissionDenied
+
+    with_right, two.faults = two.faults, refused
+    report = two.sync()
+    assert {problem.path for problem in report.problems} >= {"a", "d", "edited"}
+    two.faults = with_right
+    assert two.sync().deleted_remote == 0
+    tree = settled(two, one)
+    assert {"a": b"a", "b": b"b", "d": None, "d/c": b"c"}.items() <= tree.items()
+
+
 def test_a_crash_while_it_is_taken_back(one: Device, two: Device) -> None:
     agreed(FILES, one, two)
     two.right = READS
