@@ -24,6 +24,9 @@ from stack.output import Output
 _CHILD: Final = Path(__file__).with_name("child.py")
 _POLL_SECONDS: Final = 0.05
 _SETTLED_SECONDS: Final = 60.0
+_STARTS: Final = 3
+"""How often a child is started that ends before it is ready, since what it asks of others may come late when all of
+them start on a busy machine."""
 _CHUNK: Final = 64 * 1024
 _LONGEST_LINE: Final = 1024 * 1024
 
@@ -52,6 +55,7 @@ class _Running:
     process: Process
     pump: asyncio.Task[None]
     started: float = field(default_factory=time.monotonic)
+    starts: int = 1
     keeper: asyncio.Task[None] | None = None
 
 
@@ -79,8 +83,8 @@ class Supervisor:
     async def start(self, *children: Child, within: float) -> None:
         """Start `children` together and return when all are ready.
 
-        Raises StartFailed if one ends before that or `within` seconds have passed; those started keep running
-        until `stop`.
+        A child that ends before that is started again, unless it is hopeless. Raises StartFailed if that did not help
+        or `within` seconds have passed; those started keep running until `stop`.
         """
         deadline = time.monotonic() + within
         starting = []
@@ -92,7 +96,10 @@ class Supervisor:
             for running in starting:
                 if (status := running.process.returncode) is not None:
                     await running.pump
-                    raise self._not_started(running.child, f"it {_ended(status)}")
+                    running.starts += 1
+                    if status == running.child.hopeless or running.starts > _STARTS:
+                        raise self._not_started(running.child, f"it {_ended(status)}")
+                    await self._start_again(running, status, self._first_delay)
             waiting = [running for running in waiting if not await running.child.ready()]
             if waiting and time.monotonic() > deadline:
                 raise self._not_started(waiting[0].child, f"it was not ready after {within:g} s")
@@ -159,12 +166,15 @@ class Supervisor:
                 return
             if status == 0 or time.monotonic() - running.started > _SETTLED_SECONDS:
                 delay = self._first_delay
-            self._output.say(f"{child.name} {_ended(status)}; starting it again in {delay:g} s")
-            _kill_group(running.process)
-            await asyncio.sleep(delay)
+            await self._start_again(running, status, delay)
             delay = min(2 * delay, self._longest_delay)
-            again = await self._spawn(child)
-            running.process, running.pump, running.started = again.process, again.pump, again.started
+
+    async def _start_again(self, running: _Running, status: int, delay: float) -> None:
+        self._output.say(f"{running.child.name} {_ended(status)}; starting it again in {delay:g} s")
+        _kill_group(running.process)
+        await asyncio.sleep(delay)
+        again = await self._spawn(running.child)
+        running.process, running.pump, running.started = again.process, again.pump, again.started
 
     async def _end(self, running: _Running) -> None:
         child, process = running.child, running.process

@@ -111,6 +111,22 @@ async def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_last_wo
             await supervisor.start(child, within=DEADLINE)
 
 
+async def test_a_child_that_ends_before_it_is_ready_is_started_again(tmp_path: Path, output: Output) -> None:
+    """As a service whose credentials came late."""
+    once, ready = tmp_path / "once", tmp_path / "ready"
+    program = "import pathlib, sys, time; one, ready = map(pathlib.Path, sys.argv[1:])\n"
+    program += "if not one.exists(): one.touch(); exit(1)\n"
+    program += "ready.touch(); time.sleep(60)"
+
+    async def is_ready() -> bool:
+        return ready.exists()
+
+    child = Child("late", (sys.executable, "-c", program, str(once), str(ready)), dict(os.environ), is_ready)
+    async with Supervisor(output, first_delay=0.1) as supervisor:
+        await supervisor.start(child, within=DEADLINE)
+        assert psutil.pid_exists(supervisor.pids["late"])
+
+
 async def test_a_child_that_is_never_ready_is_given_up(programs: Programs, output: Output) -> None:
     async with Supervisor(output) as supervisor:
         with pytest.raises(StartFailed, match=r"not ready after 0\.2 s"):
