@@ -1,11 +1,18 @@
 """What tests of more than one part share."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from stack.running import EmbeddedAws, embedded_aws, running_stack
 from stack.up import Stack
+
+# What is started in the background of a shell or by nohup ignores these; so would all programs that tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(scope="session")

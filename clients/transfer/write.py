@@ -8,7 +8,7 @@ import os
 import stat
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from clients.transfer import holes
@@ -161,8 +161,13 @@ def _verified(data: bytes, digest: Digest) -> bytes | None:
 
 def _finished(descriptor: int, job: DownloadJob) -> Signature:
     """Give a complete file its mode and time; what it is then."""
-    with suppress(OverflowError, OSError):  # a filesystem may not know such a time: it is not worth the file
+    try:
         os.utime(descriptor, ns=(job.content.mtime_ns, job.content.mtime_ns))
+    except OverflowError:
+        pass  # a filesystem may not know such a time: it is not worth the file
+    except OSError as error:
+        if error.errno in {*_NO_ROOM, errno.EIO}:
+            raise
     found = os.fstat(descriptor)
     if stat.S_IMODE(found.st_mode) != job.mode:
         os.fchmod(descriptor, job.mode)

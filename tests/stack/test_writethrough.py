@@ -46,13 +46,18 @@ def aws(data: Path) -> Iterator[EmbeddedAws]:
         yield running
 
 
-def emulators() -> list[psutil.Process]:
-    return [process for process in psutil.Process().children() if "stack.embedded" in process.cmdline()]
+def emulators(data: Path) -> list[psutil.Process]:
+    """Those that keep their state in this directory; other tests of this process may have theirs."""
+    return [
+        process
+        for process in psutil.Process().children()
+        if "stack.embedded" in process.cmdline() and process.environ()["S3_DATA_DIR"] == str(data.resolve() / "s3")
+    ]
 
 
 async def killed(data: Path) -> None:
     """Kill it, and return when its successor serves."""
-    (process,) = emulators()
+    (process,) = emulators(data)
     log = data / "logs" / "aws.log"
     before = log.read_text().count("read back") if log.exists() else 0
     process.kill()
@@ -304,7 +309,7 @@ async def test_mails_are_kept_in_their_order(aws: EmbeddedAws, data: Path) -> No
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits another process")
 async def test_a_disk_that_fails_is_no_acknowledgement_and_it_is_started_again(aws: EmbeddedAws, data: Path) -> None:
-    (process,) = emulators()
+    (process,) = emulators(data)
     limit = (data / "state.db-wal").stat().st_size + 300_000
     process.rlimit(psutil.RLIMIT_FSIZE, (limit, limit))  # to the process this is a disk that takes no more
     acknowledged = 0
@@ -322,7 +327,7 @@ async def test_a_disk_that_fails_is_no_acknowledgement_and_it_is_started_again(a
         assert found["Count"] == acknowledged
         await dynamodb.put_item(TableName=table, Item=ITEM)
     assert "could not be written" in (data / "logs" / "aws.log").read_text()
-    assert emulators() != [process]
+    assert emulators(data) != [process]
 
 
 async def test_what_an_earlier_version_saved_is_taken_over(data: Path) -> None:
