@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -29,8 +30,17 @@ from stack.storage import sync, sync_directory
 RESTORING: Final = "restoring"
 """A file that is there while a backup is being restored into the directory."""
 
-_PRIVATE_DIRECTORY: Final = 0o700
-_PRIVATE_FILE: Final = 0o600
+PRIVATE_DIRECTORY: Final = 0o700
+PRIVATE_FILE: Final = 0o600
+
+
+_SIGNING_KEY: Final = "signing-key.pem"
+_SERVICE_SECRET: Final = "service-secret"  # noqa: S105 - the name of a file
+_CREDENTIALS: Final = "aws-credentials"
+SECRETS: Final = (_SIGNING_KEY, _SERVICE_SECRET, _CREDENTIALS)
+"""The files in `secrets/`, all of which are there once a system was started."""
+_SECRET_BYTES: Final = 64 * 1024
+_SERVICE_SECRET_CHARACTERS: Final = 32
 
 
 class DataDirectory:
@@ -42,23 +52,24 @@ class DataDirectory:
         """Descriptor of the lock. A process that inherits it holds the directory too."""
         self.logs = path / "logs"
         self.aws = path / "aws"
-        self.signing_key_file = path / "secrets" / "signing-key.pem"
-        self.credentials_file = path / "secrets" / "aws-credentials"
-        self.credentials_file.parent.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
-        self.aws.mkdir(mode=_PRIVATE_DIRECTORY, exist_ok=True)
+        self.signing_key_file = path / "secrets" / _SIGNING_KEY
+        self._service_secret_file = path / "secrets" / _SERVICE_SECRET
+        self.credentials_file = path / "secrets" / _CREDENTIALS
+        self.credentials_file.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
+        self.aws.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         sync_directory(path)
-        _generated(self.signing_key_file, _new_signing_key)
+        _generate(self.signing_key_file, _new_signing_key)
+        _generate(self._service_secret_file, lambda: secrets.token_urlsafe(_SERVICE_SECRET_CHARACTERS))
+        _generate(self.credentials_file, _new_root_credentials)
+        check_secrets(path)
 
     def service_secret(self) -> str:
         """The secret by which the services know each other."""
-        return _generated(self.path / "secrets" / "service-secret", lambda: secrets.token_urlsafe(32)).strip()
+        return self._service_secret_file.read_text().strip()
 
     def root_credentials(self) -> Credentials:
         """The embedded AWS's root credentials."""
-        parser = configparser.RawConfigParser()
-        parser.read_string(_generated(self.credentials_file, _new_root_credentials))
-        section = parser["default"]
-        return Credentials(section["aws_access_key_id"], section["aws_secret_access_key"])
+        return _root_credentials(self.credentials_file.read_text())
 
 
 @contextmanager
@@ -66,8 +77,8 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
     """Make `path` if need be, lock it and fill in what is missing; DataDirectoryInUse if it is locked already."""
     check_restored(path)
     try:
-        path.mkdir(mode=_PRIVATE_DIRECTORY, parents=True, exist_ok=True)
-        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, _PRIVATE_FILE)
+        path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     except OSError as error:
         raise StackError(f"{path} cannot be used as the data directory: {error.strerror}") from error
     try:
@@ -89,6 +100,18 @@ def check_restored(path: Path) -> None:
         raise StackError(f"{path} holds half of a restored backup; empty it and restore that again")
 
 
+def check_secrets(path: Path) -> None:
+    """StackError if one of the secrets of a data directory is missing or cannot be one."""
+    for name, parse in ((_SIGNING_KEY, _signing_key), (_SERVICE_SECRET, _secret), (_CREDENTIALS, _root_credentials)):
+        try:
+            with (path / "secrets" / name).open() as file:
+                parse(file.read(_SECRET_BYTES))
+        except FileNotFoundError:
+            raise StackError(f"secrets/{name} is missing") from None
+        except (ValueError, KeyError, configparser.Error):
+            raise StackError(f"secrets/{name} is damaged") from None
+
+
 def is_in_use(path: Path) -> bool:
     """Whether a stack runs on the data directory, in which this changes nothing."""
     try:
@@ -104,21 +127,18 @@ def is_in_use(path: Path) -> bool:
     return False
 
 
-def _generated(path: Path, generate: Callable[[], str]) -> str:
-    """The text in `path`, which is generated if the file is not there, and never half written."""
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        text = generate()
+def _generate(path: Path, generate: Callable[[], str]) -> None:
+    """Have a text in `path`, which is generated if the file is not there, and never half written."""
+    if path.exists():
+        return
     draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     with os.fdopen(descriptor, "w") as file:
-        file.write(text)
+        file.write(generate())
         file.flush()
         sync(file.fileno())
     draft.replace(path)
     sync_directory(path.parent)
-    return text
 
 
 def _new_signing_key() -> str:
@@ -127,6 +147,28 @@ def _new_signing_key() -> str:
         .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         .decode()
     )
+
+
+def _signing_key(text: str) -> None:
+    """ValueError if it is none. Its cryptography is auth's: here only damage is to be seen."""
+    try:
+        key = serialization.load_pem_private_key(text.encode(), password=None)
+    except (TypeError, UnsupportedAlgorithm):
+        raise ValueError("no private key") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError("another kind of key")  # noqa: TRY004 - it is about the text
+
+
+def _secret(text: str) -> None:
+    if len(text.strip()) < _SERVICE_SECRET_CHARACTERS:
+        raise ValueError("too short")
+
+
+def _root_credentials(text: str) -> Credentials:
+    parser = configparser.RawConfigParser()
+    parser.read_string(text)
+    section = parser["default"]
+    return Credentials(section["aws_access_key_id"], section["aws_secret_access_key"])
 
 
 def _new_root_credentials() -> str:

@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 import sqlite3
@@ -37,6 +38,8 @@ DAMAGED: Final = 3
 
 DATABASE: Final = "state.db"
 OBJECTS: Final = "objects"
+OBJECT_DIRECTORIES: Final = (OBJECTS, "s3")
+"""Where files of bytes are: in the second are those that were taken over from an earlier version of Syncline."""
 OBJECT_ROWS: Final = "s3.objects"
 """The store whose rows name files of bytes, as `record.body_file`."""
 FORMAT: Final = 1
@@ -263,6 +266,7 @@ class Storage:
                 (self.directory / name).unlink()
 
 
+_DIGEST_KEY: Final = re.compile("spaces/[^/]+/objects/([0-9a-f]{64})")
 _ADVICE: Final = "restore a backup: syncline restore-backup --help"
 
 
@@ -271,17 +275,50 @@ class Body:
     """A file of bytes as a row names it."""
 
     name: str
-    sha256: str | None
-    """In hex; None if whoever uploaded the object gave another checksum."""
+    uploaded: str | None
+    """SHA-256 of what was uploaded, in hex; None if whoever uploaded the object gave another checksum."""
+    named: str | None
+    """The SHA-256 that the object's key is, in hex; None if the key is none."""
+
+    @property
+    def member(self) -> str:
+        """The file in a data directory, and in a backup."""
+        return f"aws/{self.name}"
+
+    def differs(self, sha256: str) -> bool:
+        """Whether bytes of this digest are not those that the object says: damaged, or wrong from the beginning."""
+        return not {self.uploaded, self.named} <= {sha256, None}
+
+    def is_damaged(self, sha256: str) -> bool:
+        """Whether bytes of this digest are not those that were uploaded, as far as that is known."""
+        return (self.uploaded or self.named) not in {sha256, None}
 
 
-def body_of(store: str, value: bytes) -> Body | None:
-    """The file of bytes that a row names, if it names one."""
-    record = json.loads(value).get("record") if store == OBJECT_ROWS else None
-    if record is None:
+def body_of(store: str, key: str, value: bytes) -> Body | None:
+    """The file of bytes that a row names, if it names one. Raises ValueError if that row is not one of an object."""
+    if store != OBJECT_ROWS:
         return None
-    checksum = record.get("checksums", {}).get("SHA256")
-    return Body(record["body_file"], None if checksum is None else base64.b64decode(checksum).hex())
+    match json.loads(key), json.loads(value):
+        case [str(), str(), str(object_key)], {"record": {"body_file": str(name), **record}}:
+            checksums = record.get("checksums") or {}
+            uploaded = checksums.get("SHA256") if isinstance(checksums, dict) else None
+            named = _DIGEST_KEY.fullmatch(object_key)
+            return Body(
+                name,
+                None if uploaded is None else base64.b64decode(str(uploaded), validate=True).hex(),
+                named[1] if named else None,
+            )
+        case [str(), str(), str()], {"is_delete_marker": True}:
+            return None
+    raise ValueError("not a row of an object")
+
+
+def has_schema(database: sqlite3.Connection) -> bool:
+    """Whether a database consists of what this module makes, and of nothing else."""
+    query = "SELECT type, name, sql FROM sqlite_schema"
+    with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.execute(_SCHEMA)
+        return database.execute(query).fetchall() == fresh.execute(query).fetchall()
 
 
 def _open(path: Path) -> tuple[sqlite3.Connection, int]:

@@ -17,7 +17,7 @@ from clients.cli.progress import progress
 from clients.cli.terminal import print_json, say
 
 if TYPE_CHECKING:
-    from stack.backup import Summary
+    from stack.archive import Summary
 
 SOME_DAMAGED = 4
 NOTHING_LEFT = "nothing is left of it"
@@ -88,7 +88,7 @@ def restore_backup(file: Path, directory: Path, as_json: bool) -> None:
       syncline up --data ~/syncline-restored
     """
     with _server_side():
-        from stack.backup import restore  # noqa: PLC0415 - a client install has no stack
+        from stack.restore import restore  # noqa: PLC0415 - a client install has no stack
     began = time.monotonic()
     with _errors_in_one_line(interrupted=NOTHING_LEFT), progress() as watched:
         found = restore(sys.stdin.buffer if str(file) == "-" else file, directory, watched)

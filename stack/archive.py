@@ -1,0 +1,157 @@
+"""What a backup consists of: a tar archive whose members are a closed list.
+
+aws/objects/...   the bytes of objects, or aws/s3/... where an earlier version of Syncline had stored them
+secrets/...       keys and secrets, readable by the owner only, like the archive itself
+aws/state.db      the database at one moment; it names no bytes that are not in the archive
+manifest.json     what is in the archive, with sizes and SHA-256; last, so that an archive without it is not whole
+
+`backup.py` makes one, `restore.py` makes a data directory of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Protocol
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, NonNegativeInt, ValidationError
+
+from stack.directory import SECRETS
+from stack.errors import StackError
+from stack.storage import DATABASE, OBJECT_DIRECTORIES, Body, body_of, has_schema
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+STATE: Final = f"aws/{DATABASE}"
+REQUIRED: Final = (STATE, *(f"secrets/{name}" for name in SECRETS))
+"""Members that each backup has; the others are bytes of objects."""
+MANIFEST_BYTES: Final = 512 * 1024 * 1024
+_NAME_CHARACTERS: Final = 100
+
+
+class BackupFailed(StackError):
+    """A backup could not be made or used; nothing is left of the attempt."""
+
+
+class Progress(Protocol):
+    """Somebody who wants to know how far it has got."""
+
+    def expect(self, activity: str, *, files: int, size: int) -> None:
+        """From now on this is done, for so many files of so many bytes in all."""
+
+    def advance(self, *, files: int = 0, size: int = 0) -> None:
+        """So much of it is done."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Member(_Strict):
+    """A file in the archive."""
+
+    size: NonNegativeInt
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Manifest(_Strict):
+    """What is in the archive."""
+
+    format: int
+    syncline: Annotated[str, Field(max_length=100)]
+    """The version that made the archive."""
+    made: AwareDatetime
+    rows: NonNegativeInt
+    objects: NonNegativeInt
+    members: dict[str, Member]
+    mismatched: tuple[str, ...] = ()
+    """Members whose bytes were others than their object says when the backup was made. Any more were changed later."""
+
+    def summary(self, directory: Path, damaged: list[str]) -> Summary:
+        """What to tell of a backup of `directory`, or restored into it."""
+        return Summary(
+            self.made.isoformat(timespec="seconds"),
+            self.rows,
+            self.objects,
+            sum(member.size for member in self.members.values()),
+            tuple(str(directory / name) for name in damaged),
+        )
+
+
+class _Format(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    format: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is in a backup."""
+
+    made: str
+    """When, in ISO 8601."""
+    rows: int
+    objects: int
+    size: int
+    """Bytes of all members."""
+    damaged: tuple[str, ...] = ()
+    """Files whose bytes are not those that were uploaded: this disk has damaged them before the backup was made."""
+
+
+def parsed_manifest(text: bytes) -> Manifest:
+    """The manifest of a backup. Raises BackupFailed."""
+    try:
+        written = _Format.model_validate_json(text).format
+        if written != FORMAT:
+            raise BackupFailed(f"the backup has format {written}; use the Syncline that made it")
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part)[:_NAME_CHARACTERS] for part in first["loc"])
+        what = f"{where}: {first['msg']}" if where else first["msg"]
+        raise BackupFailed(f"this is no backup of Syncline: its manifest has not the form of one ({what})") from None
+
+
+def is_member(name: str) -> bool:
+    """Whether a backup may have a file of this name: a path of plain parts that leads nowhere else."""
+    if name in REQUIRED:
+        return True
+    top, *rest = name.split("/")
+    plain = all(part not in {"", ".", ".."} and "\0" not in part for part in rest)
+    return top == "aws" and len(rest) > 1 and rest[0] in OBJECT_DIRECTORIES and plain
+
+
+def read_rows(database: sqlite3.Connection, place: str) -> tuple[int, list[Body]]:
+    """How many rows there are, and the files of bytes that they name.
+
+    Raises BackupFailed, which names `place`, if what is read is damaged, and sqlite3.Error if nothing can be read.
+    """
+    rows, bodies = 0, []
+    if not has_schema(database):
+        raise BackupFailed(f"{place} is no database of Syncline")
+    for store, key, value, crc in database.execute("SELECT store, key, value, crc32 FROM rows"):
+        if not isinstance(value, bytes) or zlib.crc32(value) != crc:
+            raise BackupFailed(f"{place}: the row {key} of {store} is damaged")
+        rows += 1
+        try:
+            body = body_of(store, key, value)
+        except (ValueError, RecursionError):
+            raise BackupFailed(f"{place}: the row {key} of {store} describes no object") from None
+        if body is not None:
+            bodies.append(body)
+    return rows, bodies
+
+
+@contextmanager
+def disk_errors(what: str) -> Iterator[None]:
+    """Say of an error of the operating system, such as a full disk, what could not be done for it."""
+    try:
+        yield
+    except BrokenPipeError:  # nobody is there any more to be told
+        raise
+    except OSError as error:
+        raise BackupFailed(f"{what}: {error.strerror or error}") from None

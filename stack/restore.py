@@ -1,0 +1,197 @@
+"""A data directory made of a backup: nothing but what a backup consists of, each member compared with the manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sqlite3
+import tarfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from stack.archive import (
+    MANIFEST,
+    MANIFEST_BYTES,
+    REQUIRED,
+    STATE,
+    BackupFailed,
+    Manifest,
+    Member,
+    Progress,
+    Summary,
+    disk_errors,
+    is_member,
+    parsed_manifest,
+    read_rows,
+)
+from stack.directory import PRIVATE_DIRECTORY, PRIVATE_FILE, RESTORING, check_secrets
+from stack.errors import StackError
+from stack.storage import sync, sync_directory
+
+_CHUNK_BYTES: Final = 1024 * 1024
+_EXTENDED_HEADER_BYTES: Final = 64 * 1024
+"""Maximum size of the pax header before a member, which holds a long name or a large size."""
+_NO_BACKUP: Final = "this is no backup of Syncline"
+
+
+def restore(file: Path | IO[bytes], directory: Path, progress: Progress) -> Summary:
+    """Make a data directory of a backup; what is restored is compared with the manifest.
+
+    `directory` must be empty, or not there. Raises BackupFailed, and then leaves it so.
+    """
+    with disk_errors(f"{directory} cannot be filled"), _filling(directory):
+        with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as source:
+            progress.expect("restoring", files=0, size=file.stat().st_size if isinstance(file, Path) else 0)
+            found, manifest = _extracted(source, directory, progress)
+        summary = _verified(manifest, found, directory)
+        for path in directory.rglob("*"):
+            if path.is_dir():
+                sync_directory(path)
+    return summary
+
+
+@contextmanager
+def _filling(directory: Path) -> Iterator[None]:
+    """Have the directory as it was, or not there, if it cannot be filled; nothing starts on it until it is whole."""
+    if directory.exists() and any(directory.iterdir()):
+        raise BackupFailed(f"{directory} is not empty; name a new directory for what is restored")
+    made = _make(directory)
+    marker = directory / RESTORING
+    try:
+        marker.touch(mode=PRIVATE_FILE)
+        sync_directory(directory)
+        yield
+        sync_directory(directory)
+        marker.unlink()
+        sync_directory(directory)
+    except BaseException:
+        for left in directory.iterdir():
+            if left.is_dir():
+                shutil.rmtree(left)
+            elif left != marker:
+                left.unlink()
+        marker.unlink(missing_ok=True)  # last, as whoever finds it knows that the rest is half of something
+        for path in made:
+            path.rmdir()
+        raise
+
+
+def _make(directory: Path) -> list[Path]:
+    """Make a directory for its owner only; returns what was made, its parents last."""
+    made: list[Path] = []
+    for path in reversed([directory, *directory.parents]):
+        if not path.exists():
+            path.mkdir(mode=PRIVATE_DIRECTORY)
+            made.insert(0, path)
+    return made
+
+
+class _Head(tarfile.TarInfo):
+    """The head of a member, which is refused before anything is done with it if it is of a kind that no backup has."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Head:
+        head = super().frombuf(buf, encoding, errors)
+        if head.type == tarfile.XHDTYPE:
+            if head.size > _EXTENDED_HEADER_BYTES:
+                raise BackupFailed(f"{_NO_BACKUP}: the header of a file in it has {head.size:,} bytes")
+        elif head.type not in {tarfile.REGTYPE, tarfile.AREGTYPE}:
+            raise BackupFailed(f"{_NO_BACKUP}: {head.name!r} in it is no ordinary file")
+        return head
+
+
+def _extracted(source: IO[bytes], directory: Path, progress: Progress) -> tuple[dict[str, Member], Manifest]:
+    """Write the members into the directory; returns what they are, and what the manifest says that they are."""
+    found: dict[str, Member] = {}
+    manifest = None
+    try:
+        with tarfile.open(fileobj=source, mode="r|", tarinfo=_Head) as archive:
+            for head in archive:
+                if manifest is not None:
+                    raise BackupFailed(f"{_NO_BACKUP}: {head.name!r} comes after its manifest")
+                content = archive.extractfile(head)
+                if content is None or head.sparse is not None or head.size < 0:
+                    raise BackupFailed(f"{_NO_BACKUP}: {head.name!r} in it is no ordinary file")
+                if head.name == MANIFEST:
+                    if head.size > MANIFEST_BYTES:
+                        raise BackupFailed(f"{_NO_BACKUP}: its manifest has {head.size:,} bytes")
+                    manifest = parsed_manifest(content.read())
+                    continue
+                if head.name in found:
+                    raise BackupFailed(f"{_NO_BACKUP}: it has {head.name!r} twice")
+                found[head.name] = Member(size=head.size, sha256=_extract(content, directory, head.name))
+                progress.advance(files=1, size=head.size)
+    except (tarfile.TarError, EOFError, ValueError):
+        raise BackupFailed(f"{_NO_BACKUP}, or not all of it") from None
+    if manifest is None:
+        raise BackupFailed("the backup is not whole: its manifest is missing, which is the last that is written")
+    return found, manifest
+
+
+def _extract(content: IO[bytes], directory: Path, name: str) -> str:
+    """Write a member; returns the SHA-256 of its bytes, in hex."""
+    if not is_member(name):
+        raise BackupFailed(f"{_NO_BACKUP}: it has a file {name!r}")
+    path = directory / name
+    sha256 = hashlib.sha256()
+    try:
+        _make(path.parent)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+    except (FileExistsError, NotADirectoryError):
+        raise BackupFailed(f"{_NO_BACKUP}: another file in it is in the place of {name!r}") from None
+    with os.fdopen(descriptor, "wb") as file:
+        while chunk := content.read(_CHUNK_BYTES):
+            sha256.update(chunk)
+            file.write(chunk)
+        file.flush()
+        sync(file.fileno())
+    return sha256.hexdigest()
+
+
+def _verified(manifest: Manifest, found: dict[str, Member], directory: Path) -> Summary:
+    """Compare what was extracted with the manifest and with itself. Raises BackupFailed."""
+    _compare(manifest, found)
+    try:
+        check_secrets(directory)
+    except StackError as error:
+        raise BackupFailed(f"the backup is damaged: {error}") from None
+    place = (directory / STATE).absolute()
+    try:
+        # As it is: with no file beside it, and none made.
+        with contextlib.closing(sqlite3.connect(f"{place.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
+            rows, bodies = read_rows(database, f"the backup is damaged: {STATE}")
+    except sqlite3.Error as error:
+        raise BackupFailed(f"{_NO_BACKUP}: {STATE} cannot be read: {error}") from None
+    if (rows, len(bodies)) != (manifest.rows, manifest.objects):
+        raise BackupFailed(
+            f"the backup is damaged: {STATE} has {rows:,} rows and {len(bodies):,} objects, "
+            f"but its manifest says {manifest.rows:,} and {manifest.objects:,}"
+        )
+    objects = {name: member for name, member in found.items() if name not in REQUIRED}
+    damaged = []
+    for body in bodies:
+        if (member := objects.get(body.member)) is None:
+            raise BackupFailed(f"the backup is damaged: it lacks {body.member}")
+        if body.differs(member.sha256) and body.member not in manifest.mismatched:
+            raise BackupFailed(f"the backup is damaged: {body.member} has not the bytes of the object that names it")
+        if body.is_damaged(member.sha256):
+            damaged.append(body.member)
+    # They were removed from the system while it was backed up.
+    for name in objects.keys() - {body.member for body in bodies}:
+        (directory / name).unlink()
+    return manifest.summary(directory, damaged)
+
+
+def _compare(manifest: Manifest, found: dict[str, Member]) -> None:
+    for name in (*REQUIRED, *sorted(manifest.members)):
+        if name not in found:
+            raise BackupFailed(f"the backup is damaged: it lacks {name}")
+    for name, member in sorted(found.items()):
+        if (said := manifest.members.get(name)) is None:
+            raise BackupFailed(f"the backup is damaged: it has {name!r}, which its manifest does not name")
+        if said != member:
+            raise BackupFailed(f"the backup is damaged: {name} is not what its manifest says")
