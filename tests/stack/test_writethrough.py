@@ -29,6 +29,7 @@ from stack.output import Output
 from stack.running import EmbeddedAws, embedded_aws
 from stack.storage import Storage, StorageFailed
 from stack.supervisor import Supervisor
+from tests.stack.small_disk import on_small_disk
 
 DEADLINE = 60.0
 ITEM = {"pk": {"S": "a"}, "sk": {"S": "b"}}
@@ -518,7 +519,6 @@ async def test_an_answer_that_has_begun_is_not_begun_again(tmp_path: Path, error
     assert [message.get("status") for message in sent] == [200, 503, None]
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mounts a small disk in a namespace of its own")
 def test_a_full_disk_refuses_what_needs_room_and_goes_on(tmp_path: Path) -> None:
     """Nothing is acknowledged that is not there; reading goes on; once there is room again, so does writing."""
     program = """
@@ -567,18 +567,7 @@ def test_a_full_disk_refuses_what_needs_room_and_goes_on(tmp_path: Path) -> None
             print(stored, asyncio.run(count(aws)) == stored)
         print((place / "data/logs/aws.log.1").read_text())
     """
-    command = f'mount -t tmpfs -o size=96m none {tmp_path} && exec {sys.executable} -c "$0" {tmp_path}'
-    done = subprocess.run(
-        ["unshare", "--mount", "--map-root-user", "sh", "-c", command, textwrap.dedent(program)],
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
-    if done.returncode and "unshare" in done.stderr:
-        pytest.skip(f"no namespace of one's own here: {done.stderr}")
-    assert done.returncode == 0, done.stderr
-    status, message, counted, *said = done.stdout.splitlines()
+    status, message, counted, *said = on_small_disk(tmp_path, "96m", program)
     assert status == "507 InsufficientStorage"
     assert "the disk of the embedded AWS is full" in message
     stored, same = counted.split()
