@@ -25,6 +25,8 @@ RESERVED_AT_ROOT = ".syncline"
 
 
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
+_DECOMPOSED = 4
+"""Characters that become one by normalisation, at most."""
 _SHOWN = 200
 """Characters of a path that an error repeats."""
 
@@ -93,3 +95,14 @@ def shortened(text: str, size: int) -> str:
 def split_path(path: str) -> tuple[str, ...]:
     """As `parse_path`, of what a person typed or an address holds: slashes at its beginning and end mean nothing."""
     return parse_path(path.strip("/"))
+
+
+def normalized_path(path: str) -> tuple[str, ...]:
+    """As `split_path`, of what some systems send decomposed.
+
+    Normalisation takes the square of a run of combining marks, so each name is known to be short before it.
+    """
+    names = path.strip("/").split("/")
+    if len(path) > _DECOMPOSED * MAX_PATH_BYTES or any(len(name) > _DECOMPOSED * MAX_NAME_BYTES for name in names):
+        raise InvalidArgument(f"path {path[:_SHOWN]!r}: {_TOO_LONG} or a name more than {MAX_NAME_BYTES}", field="path")
+    return parse_path("/".join(map(normalize, names)))

@@ -24,6 +24,7 @@ from gateway.bodies import Bodies
 from gateway.content import Contents
 from gateway.dav import mount
 from gateway.dav.ports import Records
+from gateway.headers import RepeatedHeaders
 from gateway.openapi import described
 from gateway.pages import pages
 from gateway.ports import ObjectSink, UploadAddresses
@@ -71,6 +72,7 @@ def application(parts: Parts) -> FastAPI:
         redoc_url=None,
         middleware=[
             Middleware(Requests, readiness=parts.readiness),
+            Middleware(RepeatedHeaders),
             Middleware(Bodies, prefix=f"{API}/", seconds=parts.request_seconds),
         ],
         exception_handlers={

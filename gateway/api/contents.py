@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
-from core.names import normalize, split_path
+from core.names import normalized_path
 from core.tree import Content
 from gateway import paths  # noqa: F401 # registers `any_path`
 from gateway.api.caller import Behind, Caller, Signed
@@ -114,4 +114,4 @@ def _path(request: Request, path: str) -> str:
         unquote(request.scope["raw_path"].decode("ascii"), errors="strict")
     except UnicodeDecodeError:
         raise InvalidArgument("the path is not valid UTF-8") from None
-    return "/".join(split_path(normalize(path)))
+    return "/".join(normalized_path(path))

@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 
 from core.errors import NoSuchNode
 from core.identifiers import ROOT, NodeId
-from core.names import normalize, split_path
+from core.names import normalize, normalized_path
 from core.tree import CreateNode, DeleteNode, MoveNode, NodeKind
 from core.tree import Node as CoreNode
 from gateway.api import models, shapes
@@ -39,7 +39,7 @@ async def find_node(
     path: Annotated[WholePath, Query(min_length=1, description="From the top of the space, `/` between names.")],
 ) -> models.Located:
     """A node by its path."""
-    request = metadata_pb2.GetNodeRequest(space_id=space, path="/".join(split_path(normalize(path))))
+    request = metadata_pb2.GetNodeRequest(space_id=space, path="/".join(normalized_path(path)))
     answer = await ask(services.metadata.GetNode, request, token=caller.token)
     found = known_node(answer.node)
     response.headers["etag"] = shapes.node_etag(found)

@@ -15,6 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -24,9 +25,10 @@ from starlette.types import Receive, Scope, Send
 from wsgidav.dav_error import DAVError
 
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
-from core.tree import NodeKind
+from core.tree import NodeKind, fitting_time_ns
 from gateway.address import Here
 from gateway.content import Budget
+from gateway.dates import seconds_of
 from gateway.dav.bodies import SILENCE_SECONDS, ClientGone, Incoming, Outgoing
 from gateway.dav.callers import Callers
 from gateway.dav.checks import check_headers, check_xml, readable_if
@@ -54,6 +56,7 @@ _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if
 _WITH_XML: Final = frozenset({"LOCK", "PROPFIND", "PROPPATCH"})
 _READING: Final = frozenset({"GET", "HEAD"})
 _CONFIG: Final[dict[str, Any]] = {"add_header_MS_Author_Via": True, "hotfixes": {}, "mutable_live_props": []}
+_NANOSECONDS: Final = 1_000_000_000
 _HINT: Final = (
     "This folder is for programs that mount it (WebDAV), with your e-mail address and a key as the password.\n"
 )
@@ -205,9 +208,24 @@ def _environ(request: Request, person: Person, path: str, here: Here) -> dict[st
         "syncline.here": here,
     }
     for name, value in request.headers.items():
-        if name not in _NOT_PASSED:
-            environ[f"HTTP_{name.upper().replace('-', '_')}"] = readable_if(value) if name == "if" else value
+        if name in _NOT_PASSED or "_" in name:  # X_OC_Mtime would be X-OC-Mtime
+            continue
+        told = _READ[name](value) if name in _READ else value
+        if told is not None:
+            environ[f"HTTP_{name.upper().replace('-', '_')}"] = told
     return environ
+
+
+def _unmodified_since(value: str) -> str | None:
+    """The date in the one form whose year WsgiDAV takes as it is written; None for what is no date."""
+    try:
+        return formatdate(fitting_time_ns(seconds_of(value) * _NANOSECONDS) // _NANOSECONDS, usegmt=True)
+    except ValueError:
+        return None
+
+
+_READ: Final[dict[str, Callable[[str], str | None]]] = {"if": readable_if, "if-unmodified-since": _unmodified_since}
+"""Headers that WsgiDAV's parsers get only as we have read them."""
 
 
 def _length(request: Request) -> int | None:

@@ -10,8 +10,7 @@ import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC
-from email.utils import formatdate, parsedate_to_datetime
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
@@ -21,8 +20,9 @@ from wsgidav.util import etree
 
 from core.blocks import EMPTY_MANIFEST, Digest
 from core.errors import InvalidArgument
-from core.names import name_problem, split_path
+from core.names import name_problem, normalized_path
 from core.tree import Content, CreateNode, Node, NodeKind
+from gateway.dates import seconds_of
 from gateway.dav import properties
 from gateway.dav.locks import Locks
 from gateway.dav.mount import MOUNT
@@ -40,7 +40,6 @@ _EMPTY: Final = Content(
     manifest=EMPTY_MANIFEST,
 )
 _NANOSECONDS: Final = 1_000_000_000
-_LONGEST_DATE: Final = 64
 _SECONDS: Final = re.compile(r"-?[0-9]{1,11}")
 _FOREIGN: Final = ("{http://owncloud.org/ns}", "{http://nextcloud.org/ns}")
 """Live properties of other servers, for which clients ask everybody: nothing is looked up for them."""
@@ -52,18 +51,15 @@ _QUOTA: Final = frozenset({"{DAV:}quota-used-bytes", "{DAV:}quota-available-byte
 
 def parts_of(path: str) -> tuple[str, ...]:
     """The names of a path, the space's first; InvalidArgument if one cannot be."""
-    return split_path(unicodedata.normalize("NFC", path))
+    return normalized_path(path)
 
 
 def _of_date(text: str) -> int:
     """Nanoseconds since 1970 of a date of HTTP; Refused."""
     try:
-        if len(text) > _LONGEST_DATE:
-            raise ValueError
-        date = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
+        return seconds_of(text) * _NANOSECONDS
+    except (ValueError, OverflowError):
         raise Refused(HTTPStatus.CONFLICT, "that is no date") from None
-    return int(date.replace(tzinfo=date.tzinfo or UTC).timestamp()) * _NANOSECONDS
 
 
 def _of_seconds(text: str) -> int:

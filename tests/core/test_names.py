@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.errors import InvalidArgument
-from core.names import name_problem, normalize, split_path
+from core.names import MAX_NAME_BYTES, name_problem, normalize, normalized_path, split_path
 
 
 @pytest.mark.parametrize("name", ["a", "...", "a b", ".hidden", "é" * 127, "x" * 255, "名前", "-rf", "a\nb", "con"])
@@ -41,3 +41,12 @@ def test_the_root_and_a_path_that_is_too_long() -> None:
     assert split_path("") == split_path("/") == ()
     with pytest.raises(InvalidArgument):
         split_path("/".join(["x" * 200] * 21))
+
+
+def test_a_path_of_decomposed_names_is_composed() -> None:
+    assert normalized_path("/e\u0301/o\u0308/") == ("\u00e9", "\u00f6")
+    longest = "\u03b1\u0313\u0300\u0345" * (MAX_NAME_BYTES // 3)  # of which NFC makes one character of three bytes
+    assert normalized_path(longest) == (normalize(longest),)
+    for hostile in ("a" + "\u0301\u0323" * 20_000, "a/" * 20_000, "a" * 1_021):
+        with pytest.raises(InvalidArgument):
+            normalized_path(hostile)

@@ -100,6 +100,24 @@ def test_explorer_sets_the_time_of_change(ann: Person) -> None:
     assert ann.dav("GET", "personal/doc").body == DATA
 
 
+@pytest.mark.parametrize("year", ["0001", "0026", "0070", "0099", "1600"])
+def test_a_time_long_ago_is_not_lately(ann: Person, year: str) -> None:
+    """What cannot be stored is the earliest time that can be."""
+    earliest = "Tue, 21 Sep 1677 00:12:43 GMT"
+    ann.put("personal/ancient", DATA)
+    date = f"Mon, 01 Jan {year} 00:00:00 GMT"
+    for name in ("<W:Win32LastModifiedTime>{}</W:Win32LastModifiedTime>", "<D:getlastmodified>{}</D:getlastmodified>"):
+        ann.put("personal/ancient", DATA, x_oc_mtime="978307200")
+        assert list(statuses(proppatch(ann, "personal/ancient", name.format(date))).values()) == [200]
+        assert changed(ann, "personal/ancient") == earliest
+    for two_digits in ("Mon, 01 Jan 01 00:00:00 GMT", "Mon, 01 Jan 1 00:00:00 GMT"):
+        answer = proppatch(ann, "personal/ancient", f"<W:Win32LastModifiedTime>{two_digits}</W:Win32LastModifiedTime>")
+        assert list(statuses(answer).values()) == [409]
+    ann.put("personal/ancient", DATA, x_oc_mtime="0")
+    assert ann.put("personal/ancient", b"x", if_unmodified_since=date).status == 412
+    assert ann.put("personal/ancient", b"x", if_unmodified_since="Thursday, 01-Jan-70 00:00:00 GMT").status == 204
+
+
 @pytest.mark.parametrize(
     ("property_", "date"),
     [
@@ -200,11 +218,16 @@ HOSTILE = {
         "(" * 5000,
         "(<a>)" * 4000,
         '([""""])',
+        "(<" * 25_000,
+        "<" * 50_000,
+        "(" + "<a>" * 16_000,
+        "(<a:b>" + " " * 8_000,
+        "(Not" * 12_500,
         "<*>" * 2000,
     ],
-    "timeout": ["Second-", "Second-" + "9" * 5000, "soon", "Second--1", "Infinite," * 1000],
+    "timeout": ["Second-", "Second-" + "9" * 5000, "Second-" + "9" * 40_000, "soon", "Second--1", "Infinite," * 1000],
     "lock_token": ["", "x", "<>", "<" + "x" * 5000 + ">", "<a> <b>"],
-    "x_oc_mtime": ["", "--1", "1.2.3", "0x10", "9" * 5000],
+    "x_oc_mtime": ["9" * 40_000, "", "--1", "1.2.3", "0x10", "9" * 5000],
     "range": ["bytes=" + "9" * 5000 + "-", "bytes=5-1", "lines=1-2", "bytes=-"],
     "if_modified_since": ["soon", "Fri, 99 Foo 99999 99:99:99 GMT", "9" * 5000],
     "if_unmodified_since": ["soon", "Fri, 99 Foo 99999 99:99:99 GMT", "9" * 5000],

@@ -56,6 +56,7 @@ def test_a_body_of_another_type(ann: Person, kind):
         b"[" * 100_000,
         b'{"parent": "root", "name": "\\ud800"}',
         b'{"parent": "root", "name": "a\\u0000b"}',
+        b'{"parent": "root", "name": ' + b"9" * 40_000 + b"}",
     ],
 )
 def test_a_body_that_is_no_request(ann: Person, body):

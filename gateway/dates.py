@@ -1,0 +1,54 @@
+"""Dates as HTTP has them (RFC 9110, section 5.6.7), with the year as it is written."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Final
+
+_LONGEST: Final = 64
+_DAY: Final = "(?:Mon|Tues?|Wed(?:nes)?|Thu(?:rs)?|Fri|Sat(?:ur)?|Sun)(?:day)?"
+_MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTH: Final = f"(?P<month>{'|'.join(_MONTHS)})"
+_TIME: Final = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
+_ZONE: Final = "(?:GMT|UTC?|(?P<sign>[+-])(?P<off>[0-9]{4}))"
+_FORMS: Final = tuple(
+    re.compile(form, re.IGNORECASE)
+    for form in (
+        rf"(?:{_DAY}, ?)?(?P<day>[0-9]{{1,2}}) {_MONTH} (?P<year>[0-9]{{4}}) {_TIME} {_ZONE}",
+        rf"{_DAY}, (?P<day>[0-9]{{2}})-{_MONTH}-(?P<year>[0-9]{{2}}|[0-9]{{4}}) {_TIME} {_ZONE}",
+        rf"{_DAY} {_MONTH} (?P<day>[ 0-9][0-9]) {_TIME} (?P<year>[0-9]{{4}})",
+    )
+)
+"""IMF-fixdate, with the zones of e-mail as some programs write it; RFC 850; asctime."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_CENTURY: Final = 100
+_FUTURE_YEARS: Final = 50
+"""How far ahead a year of two digits can be; one that would be farther is the last one with these digits."""
+
+
+def seconds_of(text: str, *, now: datetime | None = None) -> int:
+    """Seconds since 1970 of a date, which is negative before; ValueError if it is none."""
+    text = text.strip()
+    found = None
+    if len(text) <= _LONGEST:
+        found = next((match for form in _FORMS if (match := form.fullmatch(text)) is not None), None)
+    if found is None:
+        raise ValueError("that is no date")
+    told = found.groupdict()
+    year = int(told["year"])
+    if len(told["year"]) < 4:
+        this = (now or datetime.now(UTC)).year
+        year += this - this % _CENTURY
+        year -= _CENTURY * (year > this + _FUTURE_YEARS)
+    zone = UTC
+    if told.get("off"):
+        offset = timedelta(hours=int(told["off"][:2]), minutes=int(told["off"][2:]))
+        zone = timezone(-offset if told["sign"] == "-" else offset)
+    month = _MONTHS.index(told["month"].lower()) + 1
+    second = int(told["second"])
+    date = datetime(year, month, int(told["day"]), int(told["hour"]), int(told["minute"]), min(second, 59), tzinfo=zone)
+    if second > 60:
+        raise ValueError("that is no time")
+    # A difference and no `timestamp`, which refuses the years 1 and 9999 in some zones.
+    return (date - _EPOCH) // timedelta(seconds=1)

@@ -1,0 +1,99 @@
+"""Headers that come more than once: lists are put together, and what can be said only once is refused.
+
+Parsers take the first of two values or the last, and not all the same one: a proxy may have checked the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from core.errors import InvalidArgument
+from gateway.dav.mount import MOUNT
+from gateway.problems import problem
+
+_LISTS: Final = {
+    b"content-digest": b", ",
+    b"cookie": b"; ",
+    b"digest": b", ",
+    b"if-match": b", ",
+    b"if-none-match": b", ",
+    b"repr-digest": b", ",
+}
+"""Lists that we read, and what separates their elements."""
+_ONCE: Final = frozenset(
+    {
+        b"authorization",
+        b"content-encoding",
+        b"content-length",
+        b"content-md5",
+        b"content-range",
+        b"content-type",
+        b"depth",
+        b"destination",
+        b"host",
+        b"idempotency-key",
+        b"if",
+        b"if-modified-since",
+        b"if-range",
+        b"if-unmodified-since",
+        b"lock-token",
+        b"oc-checksum",
+        b"oc-chunked",
+        b"oc-total-length",
+        b"origin",
+        b"overwrite",
+        b"range",
+        b"sec-fetch-mode",
+        b"sec-fetch-site",
+        b"timeout",
+        b"x-csrf-token",
+        b"x-expected-entity-length",
+        b"x-oc-mtime",
+    }
+)
+"""All else that decides about an answer. Of what proxies add the last is believed (`address.py`)."""
+
+
+class RepeatedHeaders:
+    """ASGI middleware. The application sees each header that it reads once."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        names = [name for name, _ in scope["headers"]]
+        if len(set(names)) == len(names):
+            await self._app(scope, receive, send)
+            return
+        twice = next((name for name in _ONCE if names.count(name) > 1), None)
+        if twice is not None:
+            await _refusal(twice.decode(), scope["path"])(scope, receive, send)
+            return
+        await self._app({**scope, "headers": _put_together(scope["headers"])}, receive, send)
+
+
+def _put_together(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    lists: dict[bytes, bytes] = {}
+    for name, value in headers:
+        if name in _LISTS:
+            lists[name] = lists[name] + _LISTS[name] + value if name in lists else value
+    return [*((name, value) for name, value in headers if name not in _LISTS), *lists.items()]
+
+
+def _refusal(name: str, path: str) -> Response:
+    detail = f"the header {name.title()} can be given only once"
+    if path == MOUNT or path.startswith(f"{MOUNT}/"):
+        from gateway.dav.refusals import of_error, page  # noqa: PLC0415 - see gateway/dav/mount.py
+
+        status, body, headers = page(of_error(InvalidArgument(detail)))
+        return Response(body, status, headers=headers)
+    return problem(status=HTTPStatus.BAD_REQUEST, reason=InvalidArgument.reason, detail=detail)
