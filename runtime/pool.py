@@ -1,0 +1,178 @@
+"""Something of which a process has only so much, bytes of memory or threads, shared fairly among callers and networks.
+
+A holder may have as much as it leaves free for others (the dynamic thresholds of shared-memory switches, Choudhury and
+Hahne 1998): one caller alone gets half, two get a third each, and n get 1/(n+1) each, so that whoever comes next finds
+something. All callers of one network together may have NETWORK_FACTOR times as much as they leave free. A request
+that is tiny beside what is free is never refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import prometheus_client
+
+from core.errors import Kind, SynclineError
+
+NETWORK_FACTOR: Final = 4
+"""One network alone gets 4/5: people behind one address are many."""
+_TINY: Final = 1024
+"""A request of at most 1/1024 of what is free counts as tiny."""
+MAX_WAITING: Final = 128
+"""Requests of one caller that wait for one pool; more are refused at once."""
+PATIENCE_SECONDS: Final = 20.0
+
+REFUSED: Final = prometheus_client.Counter(
+    "syncline_pool_refused", "Requests that were refused since a shared pool had nothing left for them.", ["pool"]
+)
+
+
+class TooMuchAtOnce(SynclineError):
+    """Too much is asked for at once; try again in a few seconds."""
+
+    reason = "TOO_MUCH_AT_ONCE"
+    kind = Kind.EXHAUSTED
+    pause_seconds = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """On whose account something is taken: who asks (a person or a public link), and from which network."""
+
+    caller: str
+    network: str
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    """A request that is not served yet."""
+
+    size: int
+    share: Share
+    round: int
+    number: int
+    turn: asyncio.Future[None] = field(repr=False)
+
+
+class Pool:
+    """For one event loop. The caller who holds least is served first; those who hold the same take turns."""
+
+    def __init__(self, name: str, total: int) -> None:
+        self._name = name
+        self._total = total
+        self._free = total
+        self._held: Counter[str] = Counter()
+        """By caller and by network; their names begin differently."""
+        self._waiting: dict[str, deque[_Waiter]] = {}
+        """By caller."""
+        self._came = 0
+        self._round = 0
+        """The turn that is being served (start-time fair queueing): who waits with n requests waits for n turns."""
+
+    @property
+    def free(self) -> int:
+        """What is left."""
+        return self._free
+
+    def taken(self) -> int:
+        """What is in use."""
+        return self._total - self._free
+
+    def try_take(self, size: int, share: Share) -> bool:
+        """Take it if it is there, `share` may have it, and nobody waits who may have something too."""
+        if not self._fits(size) or not self._may(size, share) or self._first() is not None:
+            return False
+        self._grant(size, share)
+        return True
+
+    async def take(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> None:
+        """Take it, when it is there. TooMuchAtOnce after `patience` seconds (None waits for ever), or if too many of
+        the same caller wait. More than the total is had when nothing else is taken.
+        """
+        if self.try_take(size, share):
+            return
+        queue = self._waiting.setdefault(share.caller, deque())
+        if len(queue) >= MAX_WAITING:
+            raise self._refused()
+        self._came += 1
+        turn = max(self._round, queue[-1].round + 1) if queue else self._round
+        waiter = _Waiter(size, share, turn, self._came, asyncio.get_running_loop().create_future())
+        queue.append(waiter)
+        try:
+            async with asyncio.timeout(patience):
+                await waiter.turn
+        except BaseException as error:
+            if waiter.turn.done() and not waiter.turn.cancelled():
+                self.give(size, share)
+            else:
+                self._leave(waiter)
+                self._serve()
+            if isinstance(error, TimeoutError):
+                raise self._refused() from None
+            raise
+
+    def give(self, size: int, share: Share) -> None:
+        """Give it back, or a part of it."""
+        self._free += size
+        for name in _names(share):
+            self._held[name] -= size
+            if not self._held[name]:
+                del self._held[name]
+        self._serve()
+
+    @asynccontextmanager
+    async def lent(self, size: int, share: Share) -> AsyncIterator[None]:
+        """It is taken for as long as the context lasts; see `take`."""
+        await self.take(size, share)
+        try:
+            yield
+        finally:
+            self.give(size, share)
+
+    def _fits(self, size: int) -> bool:
+        return size <= self._free or self._free == self._total
+
+    def _may(self, size: int, share: Share) -> bool:
+        """True if `share` leaves enough free for others."""
+        if size <= self._free // _TINY:
+            return True
+        left = self._free - size
+        caller, network = (self._held[name] for name in _names(share))
+        return (not caller or caller + size <= left) and (not network or network + size <= NETWORK_FACTOR * left)
+
+    def _first(self) -> _Waiter | None:
+        """Whoever is next of those that may have what they wait for; it may not be there yet."""
+        heads = [queue[0] for queue in self._waiting.values() if self._may(queue[0].size, queue[0].share)]
+        return min(heads, key=lambda one: (self._held[_names(one.share)[0]], one.round, one.number), default=None)
+
+    def _serve(self) -> None:
+        while (first := self._first()) is not None and self._fits(first.size):
+            self._leave(first)
+            self._round = max(self._round, first.round)
+            if not first.turn.cancelled():
+                self._grant(first.size, first.share)
+                first.turn.set_result(None)
+
+    def _leave(self, waiter: _Waiter) -> None:
+        queue = self._waiting[waiter.share.caller]
+        queue.remove(waiter)
+        if not queue:
+            del self._waiting[waiter.share.caller]
+
+    def _grant(self, size: int, share: Share) -> None:
+        self._free -= size
+        for name in _names(share):
+            self._held[name] += size
+
+    def _refused(self) -> TooMuchAtOnce:
+        REFUSED.labels(self._name).inc()
+        return TooMuchAtOnce()
+
+
+def _names(share: Share) -> tuple[str, str]:
+    return f"caller {share.caller}", f"network {share.network}"

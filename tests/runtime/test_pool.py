@@ -1,0 +1,161 @@
+"""What is shared is shared fairly, and comes back whole."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime import pool as pool_module
+from runtime.pool import MAX_WAITING, Pool, Share, TooMuchAtOnce
+
+
+def share(caller: str, network: str | None = None) -> Share:
+    return Share(caller, network or f"of {caller}")
+
+
+def fill(pool: Pool, who: Share, size: int) -> int:
+    """Take as often as it goes; how much that was."""
+    taken = 0
+    while pool.try_take(size, who):
+        taken += size
+    return taken
+
+
+def test_one_alone_gets_half_and_whoever_comes_next_finds_something():
+    pool = Pool("test", 6000)
+    assert fill(pool, share("a"), 10) == 3000
+    assert fill(pool, share("b"), 10) == 1500
+    assert fill(pool, share("c"), 10) == 750
+    assert pool.free == 750
+
+
+def test_a_network_of_many_callers_does_not_get_all():
+    pool = Pool("test", 10_000)
+    held = sum(fill(pool, share(f"caller {number}", "one"), 200) for number in range(100))
+    assert held <= 8000
+    assert fill(pool, share("somebody"), 200) >= 800
+
+
+def test_what_is_tiny_beside_what_is_free_is_always_had():
+    pool = Pool("test", 10_000)
+    for number in range(100):
+        fill(pool, share(f"caller {number}", "one"), 200)
+    assert not pool.try_take(200, share("caller 0", "one"))
+    assert pool.try_take(1, share("caller 0", "one"))
+
+
+def test_more_than_there_is_is_had_when_nothing_else_is_taken():
+    pool = Pool("test", 10)
+    assert pool.try_take(25, share("a"))
+    assert not pool.try_take(1, share("b"))
+    pool.give(25, share("a"))
+    assert pool.try_take(1, share("b"))
+    assert not pool.try_take(25, share("a"))
+
+
+async def test_whoever_holds_least_is_served_first():
+    pool, served = Pool("test", 100), []
+    greedy, other = share("greedy"), share("other")
+    await pool.take(40, greedy)
+    await pool.take(50, share("third"))
+
+    async def wait(who: Share) -> None:
+        await pool.take(20, who)
+        served.append(who.caller)
+
+    waiting = [asyncio.create_task(wait(greedy)), asyncio.create_task(wait(other))]
+    await asyncio.sleep(0)
+    pool.give(25, share("third"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert served == ["other"]
+    pool.give(25, share("third"))
+    pool.give(40, greedy)
+    await asyncio.gather(*waiting)
+    assert served == ["other", "greedy"]
+
+
+async def test_whoever_comes_once_waits_one_turn_behind_one_who_comes_often():
+    pool, served = Pool("test", 1), []
+    await pool.take(1, share("first"))
+
+    async def use(who: str) -> None:
+        async with pool.lent(1, share(who)):
+            served.append(who)
+
+    often = [asyncio.create_task(use("often")) for _ in range(50)]
+    await asyncio.sleep(0)
+    once = asyncio.create_task(use("once"))
+    await asyncio.sleep(0)
+    pool.give(1, share("first"))
+    await asyncio.gather(*often, once)
+    assert served.index("once") <= 1
+
+
+async def test_whoever_may_have_no_more_keeps_nobody_waiting():
+    pool = Pool("test", 100)
+    await pool.take(50, share("greedy"))
+    waiting = [asyncio.create_task(pool.take(30, share("greedy"))) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert pool.try_take(30, share("other"))
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_too_many_that_wait_are_refused_and_say_when_to_come_back():
+    pool = Pool("test", 10)
+    await pool.take(10, share("a"))
+    waiting = [asyncio.create_task(pool.take(1, share("a"))) for _ in range(MAX_WAITING)]
+    await asyncio.sleep(0)
+    with pytest.raises(TooMuchAtOnce) as refused:
+        await pool.take(1, share("a"))
+    assert refused.value.retry_after_seconds == 5
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    pool.give(10, share("a"))
+    assert (pool.free, pool.taken()) == (10, 0)
+
+
+async def test_patience_has_an_end():
+    pool = Pool("test", 10)
+    await pool.take(10, share("a"))
+    before = pool_module.REFUSED.labels("test")._value.get()
+    with pytest.raises(TooMuchAtOnce):
+        await pool.take(5, share("b"), patience=0.02)
+    assert pool_module.REFUSED.labels("test")._value.get() == before + 1
+    pool.give(10, share("a"))
+    assert pool.try_take(5, share("b"))
+
+
+async def test_whoever_is_served_and_cancelled_at_once_gives_it_back():
+    pool = Pool("test", 10)
+    await pool.take(10, share("a"))
+    waiting = asyncio.create_task(pool.take(10, share("b")))
+    await asyncio.sleep(0)
+    pool.give(10, share("a"))
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert pool.free == 10
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(1, 60)), max_size=30), st.data())
+async def test_whatever_happens_everybody_is_served_and_it_comes_back_whole(wanted, data):
+    pool, done = Pool("test", 50), []
+
+    async def use(who: Share, size: int) -> None:
+        async with pool.lent(size, who):
+            await asyncio.sleep(0)
+        done.append(size)
+
+    tasks = [asyncio.create_task(use(Share(caller, network), size)) for caller, network, size in wanted]
+    cancelled = data.draw(st.sets(st.integers(0, len(tasks) - 1), max_size=3)) if tasks else set()
+    await asyncio.sleep(0)
+    for index in cancelled:
+        tasks[index].cancel()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*tasks, return_exceptions=True)
+    assert len(done) >= len(tasks) - len(cancelled)
+    assert (pool.free, pool._waiting, +pool._held) == (50, {}, {})
