@@ -24,7 +24,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-web test-lb test-compose release fuzz soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
+.PHONY: help setup demo up test test-web test-lb test-compose release fuzz abuse soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ SEED ?=
 
 fuzz: setup ## N generated calls (20,000) of all rpcs from SEED on, valid and hostile, over a whole system
 	$(BIN)/python -m tests.fuzz $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+abuse: setup ## attacks by all means that somebody has, with an innocent person at work beside each; ARGS names some
+	$(BIN)/python -m tests.abuse $(ARGS)
 
 soak: setup ## the sync engine through N random histories (1,000) from SEED on; SEED=n N=1 replays one
 	PYTHONHASHSEED=0 $(BIN)/python -m tests.clients.sync.soak $(if $(N),-n $(N)) $(if $(SEED),--seed $(SEED)) $(ARGS)

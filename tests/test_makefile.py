@@ -32,6 +32,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "test-web": "tests/web",
     "test-lb": "tests/lb",
     "test-compose": ".ci/compose",
+    "abuse": "tests/abuse",
     "soak-kill": "tests/e2e/test_kill.py",
     "soak-power": "tests/power",
     "soak-drain": "tests/lb/test_drain.py",

@@ -1,0 +1,498 @@
+"""What is tried, by name: an attack does one thing until its time is over, and tells how it was answered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import grpc.aio
+
+from core.identifiers import ROOT, new_request_id, new_text_id
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.notify.v1 import notify_pb2
+from tests.abuse.means import (
+    Calls,
+    ask,
+    basic,
+    bearer,
+    connected,
+    drip,
+    finished,
+    head,
+    many,
+    sip,
+    unread,
+)
+from tests.abuse.target import LARGE_BYTES, Target
+
+Attack = Callable[[Target, float], Coroutine[Any, Any, Counter[str]]]
+"""Takes the target and the monotonic time at which to end; the answers, each with its number."""
+
+ATTACKS: Final[dict[str, Attack]] = {}
+
+
+def attack(function: Attack) -> Attack:
+    ATTACKS[function.__name__.replace("_", "-")] = function
+    return function
+
+
+# ---- one request that costs much
+
+
+@attack
+async def giant_path(target: Target, until: float) -> Counter[str]:
+    """A version check of one path with 1.9 million components."""
+    return await _checks(target, until, paths=["a/" * 1_900_000 + "a"], workers=2)
+
+
+@attack
+async def path_of_slashes(target: Target, until: float) -> Counter[str]:
+    return await _checks(target, until, paths=["/" * 2_000], workers=8)
+
+
+@attack
+async def many_long_paths(target: Target, until: float) -> Counter[str]:
+    """A batch at its limit, of paths at theirs."""
+    return await _checks(target, until, paths=["a/" * 2_000 + f"{n}" for n in range(900)], workers=4)
+
+
+async def _checks(target: Target, until: float, *, paths: list[str], workers: int) -> Counter[str]:
+    opening = metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=target.space))
+    batch = metadata_pb2.CheckVersionsBatch(paths=paths, digests=bytes(32 * len(paths)))
+    messages = [opening.SerializeToString(), metadata_pb2.CheckVersionsRequest(batch=batch).SerializeToString()]
+    async with Calls(target) as calls:
+        return await many(workers, until, lambda: finished(calls.both("metadata", "CheckVersions"), messages))
+
+
+@attack
+async def refusals_that_tell_much(target: Target, until: float) -> Counter[str]:
+    """A commit of 2,000 names that are taken by a file with many blocks: each refusal may tell of it."""
+    request = metadata_pb2.CommitChangesRequest(space_id=target.space)
+    for _ in range(2_000):
+        request.mutations.add().create.CopyFrom(
+            metadata_pb2.CreateNode(parent=ROOT, name="large.bin", kind=journal_pb2.NODE_KIND_DIRECTORY)
+        )
+    async with Calls(target, connections=15) as calls:
+        return await many(15, until, lambda: _commit(calls, request))
+
+
+async def _commit(calls: Calls, request: metadata_pb2.CommitChangesRequest) -> str:
+    request.request_id = new_request_id()
+    return await calls.unary("metadata", "CommitChanges", request)
+
+
+@attack
+async def deep_trees(target: Target, until: float) -> Counter[str]:
+    """Directories in directories, as deep as one commit makes them, and on from there."""
+    answers: Counter[str] = Counter()
+    async with Calls(target) as calls:
+
+        async def deeper() -> str:
+            request_id = new_request_id()
+            request = metadata_pb2.CommitChangesRequest(space_id=target.space, request_id=request_id)
+            parent, name = bytes(ROOT), new_text_id()
+            for index in range(1_500):
+                request.mutations.add().create.CopyFrom(
+                    metadata_pb2.CreateNode(parent=parent, name=name, kind=journal_pb2.NODE_KIND_DIRECTORY)
+                )
+                told = b"syncline node\0" + target.space.encode() + b"\0" + request_id + index.to_bytes(4, "big")
+                parent, name = hashlib.sha256(told).digest()[:16], "d"
+            answer = await calls.unary("metadata", "CommitChanges", request)
+            await calls.unary("metadata", "GetNode", metadata_pb2.GetNodeRequest(space_id=target.space, node=parent))
+            return answer
+
+        answers += await many(2, until, deeper)
+    return answers
+
+
+@attack
+async def declarations_of_nothing(target: Target, until: float) -> Counter[str]:
+    """A thousand objects of 16 MiB that do not exist, to be sealed."""
+    request = metadata_pb2.SealObjectsRequest(space_id=target.space)
+    for _ in range(1_000):
+        request.objects.add(sha256=os.urandom(32), size=16 * 1024 * 1024, manifest=metadata_pb2.SerializedManifest())
+    async with Calls(target) as calls:
+        return await many(4, until, lambda: calls.unary("metadata", "SealObjects", request))
+
+
+@attack
+async def one_object_a_thousand_times(target: Target, until: float) -> Counter[str]:
+    """The same object as a thousand packs: each would have to be read."""
+    request = metadata_pb2.SealObjectsRequest(space_id=target.space)
+    for number in range(1_000):
+        entries = metadata_pb2.PackEntries(blocks=os.urandom(32), offsets=[0], lengths=[1 + number % 14])
+        request.objects.add(sha256=bytes.fromhex(target.sealed), size=14, pack=entries)
+    async with Calls(target) as calls:
+        return await many(4, until, lambda: calls.unary("metadata", "SealObjects", request))
+
+
+@attack
+async def pages_of_one(target: Target, until: float) -> Counter[str]:
+    """A directory with thousands of children, by pages of one."""
+    request = metadata_pb2.ListNodesRequest(space_id=target.space, parent=bytes.fromhex(target.crowd), page_size=1)
+    async with Calls(target) as calls:
+        return await many(8, until, lambda: calls.unary("metadata", "ListNodes", request))
+
+
+@attack
+async def giant_message(target: Target, until: float) -> Counter[str]:
+    """Messages at the limit of their size, with nothing but unknown fields or one string."""
+    message = metadata_pb2.SearchNodesRequest(space_id=target.space, query="a " * 1_900_000).SerializeToString()
+    async with Calls(target) as calls:
+        return await many(8, until, lambda: calls.unary("metadata", "SearchNodes", message))
+
+
+@attack
+async def giant_e_mail_address(target: Target, until: float) -> Counter[str]:
+    request = auth_pb2.SignInRequest(email="a@" + "b." * 1_000_000 + "c", password="x" * 8, device_name="x")
+    async with Calls(target) as calls:
+        return await many(4, until, lambda: calls.unary("auth", "SignIn", request, token=""))
+
+
+@attack
+async def conditions_of_webdav(target: Target, until: float) -> Counter[str]:
+    """An `If` header of which a careless parser takes quadratic time."""
+    headers = {**basic(target), "If": "(" * 25_000 + "<a>" * 8_000}
+    return await many(4, until, lambda: ask(target, "PUT", "/dav/personal/x", headers, b"x"))
+
+
+@attack
+async def numbers_without_end(target: Target, until: float) -> Counter[str]:
+    """A lock for a number of seconds that has 40,000 digits, and times at the end of their range."""
+    body = b'<lockinfo xmlns="DAV:"><lockscope><exclusive/></lockscope><locktype><write/></locktype></lockinfo>'
+    locking = {**basic(target), "Timeout": "Second-" + "9" * 40_000}
+    time_of_all = {**basic(target), "X-OC-Mtime": "9" * 4_000}
+    turns = itertools.cycle(
+        [("LOCK", "/dav/personal/locked", locking, body), ("PUT", "/dav/personal/late", time_of_all, b"x")]
+    )
+    return await many(4, until, lambda: ask(target, *next(turns)))
+
+
+@attack
+async def xml_that_grows(target: Target, until: float) -> Counter[str]:
+    """Entities in entities, and elements in elements."""
+    entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 10}">' for n in range(1, 10))
+    grows = f'<?xml version="1.0"?><!DOCTYPE p [<!ENTITY e0 "x">{entities}]><p xmlns="DAV:">&e9;</p>'.encode()
+    deep = b'<propfind xmlns="DAV:">' + b"<prop>" * 50_000 + b"</prop>" * 50_000 + b"</propfind>"
+    bodies = itertools.cycle([grows, deep])
+    headers = {**basic(target), "Depth": "0"}
+    return await many(4, until, lambda: ask(target, "PROPFIND", "/dav/personal/", headers, next(bodies)))
+
+
+@attack
+async def json_that_is_deep(target: Target, until: float) -> Counter[str]:
+    """Arrays in arrays, and numbers of many digits."""
+    bodies = itertools.cycle([b"[" * 100_000 + b"]" * 100_000, b'{"name": ' + b"9" * 500_000 + b"}"])
+    headers = {**bearer(target), "Content-Type": "application/json"}
+    return await many(4, until, lambda: ask(target, "POST", "/v1/spaces", headers, next(bodies)))
+
+
+@attack
+async def ranges_of_a_byte(target: Target, until: float) -> Counter[str]:
+    """Thirty at once read single bytes of a file of many blocks."""
+    rng, path = random.Random(1), f"/v1/spaces/{target.space}/nodes/{target.large}/content"
+
+    def one() -> Awaitable[str]:
+        at = rng.randrange(LARGE_BYTES)
+        return ask(target, "GET", path, {**bearer(target), "Range": f"bytes={at}-{at}"})
+
+    return await many(30, until, one)
+
+
+@attack
+async def a_thousand_ranges(target: Target, until: float) -> Counter[str]:
+    ranges = ",".join(f"{n}-{n}" for n in range(1_000))
+    path = f"/v1/spaces/{target.space}/nodes/{target.large}/content"
+    return await many(8, until, lambda: ask(target, "GET", path, {**bearer(target), "Range": f"bytes={ranges}"}))
+
+
+@attack
+async def headers_without_end(target: Target, until: float) -> Counter[str]:
+    """Ten thousand headers, and one of a megabyte."""
+    turns = itertools.cycle([{f"X-{n}": "x" * 90 for n in range(10_000)}, {"X-Long": "x" * 1_000_000}])
+    return await many(8, until, lambda: ask(target, "GET", "/.well-known/syncline", next(turns)))
+
+
+# ---- many requests
+
+
+@attack
+async def guessed_passwords(target: Target, until: float) -> Counter[str]:
+    """150 sign-ins at once without an account, one password against many addresses."""
+
+    def one() -> Awaitable[str]:
+        body = {"email": f"{new_text_id()}@example.com", "password": "a wrong password", "device_name": "x"}
+        return _post(target, "/v1/sessions", body)
+
+    return await many(150, until, one)
+
+
+@attack
+async def guessed_password_of_one(target: Target, until: float) -> Counter[str]:
+    """Thirty at once guess the innocent person's password."""
+    body = {"email": target.victim, "password": "a wrong password", "device_name": "x"}
+    return await many(30, until, lambda: _post(target, "/v1/sessions", body))
+
+
+@attack
+async def accounts_without_end(target: Target, until: float) -> Counter[str]:
+    def one() -> Awaitable[str]:
+        body = {"email": f"{new_text_id()}@example.com", "password": "a long password", "device_name": "x"}
+        return _post(target, "/v1/accounts", body)
+
+    return await many(50, until, one)
+
+
+@attack
+async def guessed_password_of_a_link(target: Target, until: float) -> Counter[str]:
+    return await many(
+        50, until, lambda: _post(target, "/v1/links/open", {"token": target.guarded, "password": new_text_id()})
+    )
+
+
+@attack
+async def guessed_links(target: Target, until: float) -> Counter[str]:
+    return await many(50, until, lambda: _post(target, "/v1/links/open", {"token": new_text_id() + "-" + "x" * 40}))
+
+
+@attack
+async def false_tokens(target: Target, until: float) -> Counter[str]:
+    """Tokens with a right form and a wrong signature, each another."""
+    form = target.token.rsplit(".", 1)[0]
+
+    def one() -> Awaitable[str]:
+        return ask(target, "GET", "/v1/spaces", {"Authorization": f"Bearer {form}.{os.urandom(48).hex()}"})
+
+    return await many(50, until, one)
+
+
+@attack
+async def commits_without_end(target: Target, until: float) -> Counter[str]:
+    """Commits at the limit of their size, by eight at once."""
+
+    def one() -> metadata_pb2.CommitChangesRequest:
+        request = metadata_pb2.CommitChangesRequest(space_id=target.space)
+        for _ in range(2_000):
+            create = metadata_pb2.CreateNode(parent=ROOT, name=new_text_id(), kind=journal_pb2.NODE_KIND_DIRECTORY)
+            request.mutations.add().create.CopyFrom(create)
+        return request
+
+    async with Calls(target) as calls:
+        return await many(8, until, lambda: _commit(calls, one()))
+
+
+@attack
+async def commits_where_others_work(target: Target, until: float) -> Counter[str]:
+    """Many small commits in the space that the innocent person works in too."""
+
+    def one() -> metadata_pb2.CommitChangesRequest:
+        request = metadata_pb2.CommitChangesRequest(space_id=target.shared)
+        create = metadata_pb2.CreateNode(parent=ROOT, name=new_text_id(), kind=journal_pb2.NODE_KIND_DIRECTORY)
+        request.mutations.add().create.CopyFrom(create)
+        return request
+
+    async with Calls(target) as calls:
+        return await many(40, until, lambda: _commit(calls, one()))
+
+
+@attack
+async def searches(target: Target, until: float) -> Counter[str]:
+    request = metadata_pb2.SearchNodesRequest(space_id=target.space, query="0", page_size=1_000)
+    async with Calls(target) as calls:
+        return await many(20, until, lambda: calls.unary("metadata", "SearchNodes", request))
+
+
+@attack
+async def questions_of_objects(target: Target, until: float) -> Counter[str]:
+    """Which of ten thousand objects are missing, over and over."""
+    request = metadata_pb2.FindMissingObjectsRequest(space_id=target.space, objects=os.urandom(32 * 10_000))
+    async with Calls(target) as calls:
+        return await many(10, until, lambda: calls.unary("metadata", "FindMissingObjects", request))
+
+
+@attack
+async def credentials_without_end(target: Target, until: float) -> Counter[str]:
+    request = auth_pb2.IssueCredentialsRequest(space_id=target.space)
+    async with Calls(target) as calls:
+        return await many(30, until, lambda: calls.unary("auth", "IssueCredentials", request))
+
+
+@attack
+async def spaces_without_end(target: Target, until: float) -> Counter[str]:
+    return await many(20, until, lambda: _post(target, "/v1/spaces", {"name": new_text_id()}, bearer(target)))
+
+
+@attack
+async def keys_without_end(target: Target, until: float) -> Counter[str]:
+    return await many(20, until, lambda: _post(target, "/v1/keys", {"name": new_text_id()}, bearer(target)))
+
+
+@attack
+async def links_without_end(target: Target, until: float) -> Counter[str]:
+    body = {"node": target.small}
+    path = f"/v1/spaces/{target.space}/links"
+    return await many(20, until, lambda: _post(target, path, body, bearer(target)))
+
+
+@attack
+async def invitations_without_end(target: Target, until: float) -> Counter[str]:
+    """A space that is shared with the innocent person and taken back, over and over."""
+    path = f"/v1/spaces/{target.space}/members/{target.victim}"
+    headers = {**bearer(target), "Content-Type": "application/json"}
+    turns = itertools.cycle([("PUT", headers, b'{"role": "viewer"}'), ("DELETE", bearer(target), b"")])
+
+    def one() -> Awaitable[str]:
+        method, sent, body = next(turns)
+        return ask(target, method, path, sent, body)
+
+    return await many(10, until, one)
+
+
+@attack
+async def directories_over_webdav(target: Target, until: float) -> Counter[str]:
+    """A directory with thousands of children, listed with all properties by twenty at once."""
+    headers = {**basic(target), "Depth": "1"}
+    return await many(20, until, lambda: ask(target, "PROPFIND", "/dav/personal/crowd/", headers))
+
+
+async def _post(target: Target, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> str:
+    sent = {**(headers or {}), "Content-Type": "application/json"}
+    return await ask(target, "POST", path, sent, json.dumps(body).encode())
+
+
+# ---- slow ones
+
+
+@attack
+async def unread_checks(target: Target, until: float) -> Counter[str]:
+    """Version checks whose answers are never read."""
+    opening = metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=target.space))
+    paths = [f"crowd/{n:06}" for n in range(1_000)]
+    batch = metadata_pb2.CheckVersionsBatch(paths=paths, digests=bytes(32 * len(paths)))
+    message = metadata_pb2.CheckVersionsRequest(batch=batch).SerializeToString()
+
+    async def one(call: Any) -> None:
+        try:
+            await call.write(opening.SerializeToString())
+            while True:
+                await call.write(message)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # ended by the server; `unread` tells how
+
+    async with Calls(target, connections=15) as calls:
+        opened = [calls.both("metadata", "CheckVersions") for _ in range(30)]
+        writers = [asyncio.create_task(one(call)) for call in opened]
+        answers = await unread(opened, until)
+        await asyncio.gather(*writers, return_exceptions=True)
+    return answers
+
+
+@attack
+async def unread_changes(target: Target, until: float) -> Counter[str]:
+    """Two hundred histories that nobody reads."""
+    request = metadata_pb2.ListChangesRequest(space_id=target.space)
+    async with Calls(target, connections=20) as calls:
+        return await unread([calls.stream("metadata", "ListChanges", request) for _ in range(200)], until)
+
+
+@attack
+async def watches_without_end(target: Target, until: float) -> Counter[str]:
+    request = notify_pb2.WatchRequest(space_ids=[target.space])
+    async with Calls(target, connections=20) as calls:
+        return await unread([calls.stream("notify", "Watch", request) for _ in range(1_000)], until)
+
+
+@attack
+async def events_without_end(target: Target, until: float) -> Counter[str]:
+    """Three hundred event streams of one person, and nothing read."""
+    path = f"/v1/events?space={target.space}"
+    return await many(300, until, lambda: sip(target, "GET", path, bearer(target), until))
+
+
+@attack
+async def slow_visitors(target: Target, until: float) -> Counter[str]:
+    """Forty visitors of a public link who read slowly."""
+    opened = await _open_link(target)
+    path = f"/v1/links/{opened['link_id']}/nodes/{target.linked}/content"
+    headers = {"Authorization": f"Bearer {opened['access_token']}"}
+    return await many(40, until, lambda: sip(target, "GET", path, headers, until))
+
+
+async def _open_link(target: Target) -> dict[str, Any]:
+    async with connected(target) as (reader, writer):
+        body = json.dumps({"token": target.link}).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
+        writer.write(head("POST", "/v1/links/open", headers) + body)
+        answer = (await reader.read(-1)).split(b"\r\n\r\n", 1)[1]
+        opened: dict[str, Any] = json.loads(answer[answer.index(b"{") : answer.rindex(b"}") + 1])
+        return opened
+
+
+@attack
+async def slow_readers_with_an_account(target: Target, until: float) -> Counter[str]:
+    path = f"/v1/spaces/{target.space}/nodes/{target.large}/content"
+    return await many(60, until, lambda: sip(target, "GET", path, bearer(target), until))
+
+
+@attack
+async def slow_archives(target: Target, until: float) -> Counter[str]:
+    """Archives of a directory with thousands of entries, read slowly."""
+    path = f"/v1/spaces/{target.space}/nodes/root/archive"
+    return await many(20, until, lambda: sip(target, "GET", path, bearer(target), until))
+
+
+@attack
+async def slow_uploads_over_webdav(target: Target, until: float) -> Counter[str]:
+    """Forty bodies of which a byte comes in a second."""
+    headers = {**basic(target), "Content-Length": "1000000"}
+    numbers = itertools.count()
+    return await many(
+        40, until, lambda: drip(target, head("PUT", f"/dav/personal/slow{next(numbers)}", headers) + b"x", until)
+    )
+
+
+@attack
+async def slow_properties(target: Target, until: float) -> Counter[str]:
+    """Forty listings over WebDAV that are read slowly."""
+    headers = {**basic(target), "Depth": "1"}
+    return await many(40, until, lambda: sip(target, "PROPFIND", "/dav/personal/crowd/", headers, until))
+
+
+@attack
+async def bodies_of_nobody(target: Target, until: float) -> Counter[str]:
+    """Four hundred bodies of four megabytes without an account, of which the last byte never comes."""
+    headers = {"Content-Type": "application/json", "Content-Length": "4000000"}
+    request = head("POST", "/v1/sessions", headers) + b'"' + b"x" * 3_900_000
+    return await many(400, until, lambda: drip(target, request, until))
+
+
+@attack
+async def heads_without_end(target: Target, until: float) -> Counter[str]:
+    """A thousand connections on which a request never comes to its end."""
+    request = b"GET /v1/spaces HTTP/1.1\r\nHost: x\r\nX: "
+    return await many(1_000, until, lambda: drip(target, request, until))
+
+
+@attack
+async def calls_begun_and_given_up(target: Target, until: float) -> Counter[str]:
+    """Calls that are cancelled as soon as they have begun."""
+    request = metadata_pb2.SearchNodesRequest(space_id=target.space, query="0").SerializeToString()
+
+    async with Calls(target) as calls:
+
+        async def one() -> str:
+            call = calls.stream("metadata", "ListChanges", request)
+            await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.sleep(0.001)
+            return "given up"
+
+        return await many(50, until, one)

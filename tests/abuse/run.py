@@ -1,0 +1,153 @@
+"""Attack after attack on one system, with an innocent person at work beside each; and what is demanded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from stack.up import Stack
+from tests.abuse.innocent import Innocent, Samples, p99
+from tests.abuse.target import Scene, build
+
+MOST_RATIO: Final = 5.0
+"""The innocent person's p99 under an attack, to that of all quiet times."""
+MOST_GROWTH: Final = 150_000_000
+"""Bytes by which a process may have grown when an attack has been over for a while."""
+CALM_SECONDS: Final = 30.0
+ATTEMPTS: Final = 3
+"""An attack with too high a figure is made again: what the machine does besides hits a time, an attack that works hits
+each."""
+WITHIN_SECONDS: Final = 60.0
+"""An attack that does not end by itself so long after its time is killed."""
+PROCESSES: Final = ("auth", "metadata", "notify", "gateway")
+REPOSITORY: Final = Path(__file__).parents[2]
+
+
+@dataclass
+class Result:
+    """What an attack did."""
+
+    name: str
+    answers: dict[str, int] = field(default_factory=dict)
+    """How the attacker was answered, and how often."""
+    ratios: dict[str, float] = field(default_factory=dict)
+    """The p99 of each kind of the innocent person's work, to the quiet one."""
+    errors: list[str] = field(default_factory=list)
+    peak: dict[str, int] = field(default_factory=dict)
+    """Bytes that each process grew by at most while the attack lasted."""
+    kept: dict[str, int] = field(default_factory=dict)
+    """Bytes that it had not given back when it had been over for a while."""
+
+    @property
+    def faults(self) -> list[str]:
+        """What must not be."""
+        found = [f"an innocent error: {error}" for error in self.errors[:3]]
+        found += [f"{kind} takes {ratio:.1f}x" for kind, ratio in self.ratios.items() if ratio > MOST_RATIO]
+        found += [f"{name} keeps {size / 1e6:.0f} MB" for name, size in self.kept.items() if size > MOST_GROWTH]
+        if not self.answers:
+            found.append("the attacker was never answered, so that nothing was tried")
+        return found
+
+    def __str__(self) -> str:
+        ratios = " ".join(f"{kind} {ratio:.1f}x" for kind, ratio in self.ratios.items())
+        grown = " ".join(f"{name} {size / 1e6:+.0f}" for name, size in self.peak.items() if abs(size) >= 5e6)
+        told = " ".join(f"{answer}:{count}" for answer, count in sorted(self.answers.items(), key=lambda one: -one[1]))
+        return f"{self.name}\n    {ratios}; MB {grown or 'none'}; answered {told[:200]}"
+
+
+class Siege:
+    """Attacks on one system."""
+
+    def __init__(self, stack: Stack, *, seconds: float) -> None:
+        """Each attack lasts for so many seconds."""
+        self._processes = {name: psutil.Process(stack.pids[name]) for name in PROCESSES}
+        self._seconds = seconds
+        self.scene: Scene = build(stack)
+        self._innocent = Innocent(self.scene)
+        self._quiet = Samples()
+        self.quiet()  # what is loaded at first is no measure
+        self._quiet = Samples()
+
+    def close(self) -> None:
+        """Send the innocent person home."""
+        self._innocent.close()
+
+    def quiet(self) -> None:
+        """Watch the innocent person work alone, for as long as an attack lasts."""
+        with self._innocent.at_work() as samples:
+            time.sleep(self._seconds)
+        assert not samples.errors, samples.errors[:3]
+        self._quiet.add(samples)
+
+    def attack(self, name: str) -> Result:
+        """Make an attack; again, if its figures are too high by what may have been chance."""
+        for attempt in range(1, ATTEMPTS + 1):
+            self.quiet()
+            result = self._attack(name)
+            if not result.faults or result.errors or attempt == ATTEMPTS:
+                break
+        return result
+
+    def _attack(self, name: str) -> Result:
+        before, result = self._memory(), Result(name)
+        command = [sys.executable, "-m", "tests.abuse.attacker", name, str(self._seconds)]
+        with (
+            self._innocent.at_work() as samples,
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as one,
+        ):
+            try:
+                assert one.stdin is not None
+                one.stdin.write(self.scene.target.as_json())
+                one.stdin.close()
+                one.stdin = None
+                deadline = time.monotonic() + self._seconds + WITHIN_SECONDS
+                while one.poll() is None and time.monotonic() < deadline:
+                    self._note(result.peak, before, max)
+                    time.sleep(0.05)
+            finally:
+                one.kill()
+            said, _ = one.communicate()
+        result.answers = json.loads(said) if one.returncode == 0 else {}
+        result.errors = samples.errors
+        result.ratios = {
+            kind: p99(seconds) / p99(self._quiet.seconds[kind]) for kind, seconds in samples.seconds.items()
+        }
+        self._calm(before, result)
+        return result
+
+    def _calm(self, before: dict[str, int], result: Result) -> None:
+        deadline = time.monotonic() + CALM_SECONDS
+        while True:
+            self._note(result.kept, before, lambda _, now: now)
+            if max(result.kept.values()) <= MOST_GROWTH or time.monotonic() > deadline:
+                return
+            time.sleep(0.5)
+
+    def _memory(self) -> dict[str, int]:
+        return {name: process.memory_info().rss for name, process in self._processes.items()}
+
+    def _note(self, into: dict[str, int], before: dict[str, int], choose: Callable[[int, int], int]) -> None:
+        for name, size in self._memory().items():
+            into[name] = choose(into.get(name, 0), size - before[name])
+
+
+def siege(stack: Stack, names: Sequence[str], *, seconds: float, say: Callable[[str], None]) -> list[Result]:
+    """The results of these attacks."""
+    under_siege = Siege(stack, seconds=seconds)
+    try:
+        results = []
+        for name in names:
+            result = under_siege.attack(name)
+            say(f"{result}{''.join(f'{chr(10)}    FAULT: {fault}' for fault in result.faults)}")
+            results.append(result)
+        return results
+    finally:
+        under_siege.close()
