@@ -14,14 +14,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import TypeVar
+
+from sortedcontainers import SortedSet
 
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId
-from core.tree import Change, Content, Node, NodeKind, Version
+from core.tree import Change, Content, Node, NodeKind, Result, Version
 from services.metadata import metrics
+from services.metadata.children import Children
 from services.metadata.decide import NotLoaded
 from services.metadata.journal import BEGINNING, Entry, NameKey, Position, name_changes
 from services.metadata.ports import Journal, Rows, TreeTable
@@ -68,8 +72,12 @@ class SpaceView:
         self._table = table
         self._capacity = capacity
         self._nodes: dict[NodeId, Node | None] = {}
-        self._children: dict[NodeId, dict[str, NodeId | None]] = {}
+        self._children: dict[NodeId, Children] = {}
         self._complete: set[NodeId] = set()
+        self._pinned: dict[NodeId, deque[Result]] = {}
+        """Of each node that entries of `tail` change: what they say, in order. So nobody looks through the tail."""
+        self._pinned_trash: SortedSet[NodeId] = SortedSet()
+        """The nodes that are in the trash by the last that `_pinned` says of them."""
         self._size = 0
         self._requests: dict[RequestId, int] = {}
         self._requests_floor = 0
@@ -102,14 +110,6 @@ class SpaceView:
     def known_nodes(self) -> Mapping[NodeId, Node | None]:
         """All nodes in memory; for reads of thousands, where a call for each would cost more than the look."""
         return self._nodes
-
-    def known_children(self, parent: NodeId) -> dict[str, NodeId | None]:
-        """Names of a directory that are known to be held or free; read only."""
-        return self._children.get(parent, {})
-
-    def is_complete(self, parent: NodeId) -> bool:
-        """Whether `known_children` has every name that is held."""
-        return parent in self._complete
 
     @property
     def requests_floor(self) -> int:
@@ -184,6 +184,7 @@ class SpaceView:
             if node.kind is NodeKind.DIRECTORY and result.change is Change.CREATED:
                 self._complete.add(node.id)  # nothing can have been put into it before
             self._nodes[node.id] = node
+            self._pin(node.id, result)
         for commit in entry.commits:
             self._requests[commit.request] = entry.seq
             self._size += 1
@@ -207,8 +208,28 @@ class SpaceView:
             self._last = found
         return self._last
 
+    def _pin(self, node: NodeId, result: Result) -> None:
+        self._pinned.setdefault(node, deque()).append(result)
+        if result.change is Change.DELETED:
+            self._pinned_trash.add(node)
+        else:
+            self._pinned_trash.discard(node)
+
+    def _unpin(self, entry: Entry) -> None:
+        """Forget what the oldest entry of the tail says, since the table says it now."""
+        for result in entry.accepted():
+            node = result.node
+            assert node is not None
+            said = self._pinned[node.id]
+            said.popleft()
+            if not said:
+                del self._pinned[node.id]
+                self._pinned_trash.discard(node.id)
+
     def _know_name(self, key: NameKey, holder: NodeId | None) -> None:
-        children = self._children.setdefault(key[0], {})
+        children = self._children.get(key[0])
+        if children is None:
+            children = self._children[key[0]] = Children()
         if key[1] not in children:
             self._size += 1
         children[key[1]] = holder
@@ -220,7 +241,7 @@ class SpaceView:
             return
         self.floor = projected_seq
         while self.tail and self.tail[0].seq <= projected_seq:
-            self.tail.popleft()
+            self._unpin(self.tail.popleft())
         if self._size > self._capacity:
             self._forget()
 
@@ -229,6 +250,8 @@ class SpaceView:
         self._nodes = {}
         self._children = {}
         self._complete = set()
+        self._pinned = {}
+        self._pinned_trash = SortedSet()
         self._size = 0
         self._requests = {}
         self._requests_floor = self.floor
@@ -255,7 +278,7 @@ class SpaceView:
     async def load(self, missing: Missing) -> None:
         """Make nodes and names known. What the table does not hold is known to be absent."""
         nodes = [node for node in missing.nodes if node not in self._nodes]
-        names = [key for key in missing.names if key[1] not in self._children.get(key[0], {})]
+        names = [key for key in missing.names if not self._knows_name(key)]
         if not nodes and not names:
             return
         rows = await self.covered(
@@ -271,8 +294,12 @@ class SpaceView:
                 self._size += 1
                 self._nodes[node] = rows.nodes.get(node)
         for key in names:
-            if key[1] not in self._children.get(key[0], {}):
+            if not self._knows_name(key):
                 self._know_name(key, rows.names.get(key, (None, 0))[0])
+
+    def _knows_name(self, key: NameKey) -> bool:
+        children = self._children.get(key[0])
+        return children is not None and key[1] in children
 
     async def answered(self, requests: Iterable[RequestId]) -> dict[RequestId, int]:
         """Which of these requests an entry has answered, as of the view's `seq` when this returns."""
@@ -290,28 +317,27 @@ class SpaceView:
         self, parent: NodeId, *, after: str, limit: int
     ) -> tuple[list[tuple[str, NodeId]], str | None]:
         """Up to `limit` held names of a directory after `after`, and where the next page starts (None: nowhere)."""
-        if self.is_complete(parent):
-            known = self.known_children(parent)
-            held = sorted(
-                ((name, node) for name, node in known.items() if node and name.encode() > after.encode()),
-                key=lambda item: item[0].encode(),
-            )
+        if parent in self._complete:
+            held = list(islice(self._held_after(parent, after), limit + 1))
             page = held[:limit]
             return page, page[-1][0] if len(held) > limit else None
         rows = await self.covered(
             lambda: self._table.list_names(self.space, parent, after=after, limit=limit), lambda rows: rows.newest
         )
         stored = {name: holder for (_, name), (holder, _) in rows.names.items()}
-        end = max(stored, key=str.encode, default=after) if rows.more else None
-        stored |= {
-            name: holder
-            for name, holder in self.known_children(parent).items()
-            if name.encode() > after.encode() and (end is None or name.encode() <= end.encode())
-        }
-        held = sorted(((name, node) for name, node in stored.items() if node), key=lambda item: item[0].encode())
+        end = max(stored, default=after) if rows.more else None
+        known = self._children.get(parent, Children())
+        found = {name: known.get(name, holder) for name, holder in stored.items()}
+        within = takewhile(lambda item: end is None or item[0] <= end, self._held_after(parent, after))
+        found.update(islice(within, limit + 1))
+        held = sorted((name, node) for name, node in found.items() if node)
         # Names that the table does not hold yet come on top of what it was asked for.
         page = held[:limit]
         return page, page[-1][0] if len(held) > limit else end
+
+    def _held_after(self, parent: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
+        children = self._children.get(parent)
+        return iter(()) if children is None else children.held_after(after)
 
     async def version(self, node: NodeId, number: int) -> Content | None:
         """The content of one version, current or superseded."""
@@ -332,9 +358,9 @@ class SpaceView:
 
         rows, stored = await self.covered(read, lambda read: read[0].newest)
         found = {version.number: version for version in stored}
-        states = [result.node for entry in self.tail for result in entry.accepted()]
+        states = [result.node for result in self._pinned.get(node, ())]
         for state in (*rows.nodes.values(), *states):
-            if state is not None and state.id == node and state.content is not None and state.version < before:
+            if state is not None and state.content is not None and state.version < before:
                 found.setdefault(state.version, version_of(state))
         return sorted(found.values(), key=lambda version: -version.number)[:limit]
 
@@ -344,15 +370,11 @@ class SpaceView:
             lambda: self._table.trash(self.space, after=after, limit=limit),
             lambda rows: max((seq for _, _, seq in rows), default=0),
         )
-        found = {node: deleted for node, deleted, _ in rows}
         end = rows[-1][0] if len(rows) == limit else None
-        for entry in self.tail:
-            for result in entry.accepted():
-                node = result.node
-                assert node is not None
-                if (after is None or node.id > after) and (end is None or node.id <= end):
-                    found[node.id] = result.change is Change.DELETED
-        deleted = sorted(node for node, is_deleted in found.items() if is_deleted)
+        found = {node for node, is_deleted, _ in rows if is_deleted and node not in self._pinned}
+        pinned = self._pinned_trash.irange(after, end, inclusive=(False, True))
+        found.update(islice(pinned, limit + 1))
+        deleted = sorted(found)
         # Nodes that the table does not hold yet come on top of what it was asked for.
         page = deleted[:limit]
         return page, page[-1] if len(deleted) > limit else end

@@ -1,0 +1,134 @@
+"""What a page costs: as much as it returns, however large the thing is that it is a page of."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import pytest
+
+from core.blocks import Digest
+from core.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
+from core.tree import Change, Content, Node, NodeKind, Result, Verdict
+from services.metadata import reads
+from services.metadata.in_memory import MemoryJournal, MemoryTable
+from services.metadata.journal import Commit, Entry
+from services.metadata.view import Missing, SpaceView
+from services.metadata.wire import entry_to_bytes
+from tests.services.metadata.support import EMPTY_DIGEST
+
+CALLS = 500
+"""Calls of functions, of Python and of C, that a page of one entry may take."""
+
+
+def file(name: str, *, parent: NodeId = ROOT, ident: NodeId | None = None, version: int = 1, seq: int = 1) -> Node:
+    content = Content(Digest(EMPTY_DIGEST), 0, mtime_ns=version)
+    return Node(ident or new_node_id(), parent, name, NodeKind.FILE, version, content, seq)
+
+
+def new_node_id() -> NodeId:
+    return NodeId(new_request_id())
+
+
+def accepted(node: Node, change: Change) -> Result:
+    return Result(Verdict.ACCEPTED, node, change)
+
+
+async def view_of(*entries: Sequence[Result]) -> SpaceView:
+    """A space with these entries, all in memory and none of them in the table."""
+    space, journal = SpaceId(new_text_id()), MemoryJournal()
+    view = SpaceView(space, journal=journal, table=MemoryTable(), capacity=10**9)
+    for seq, results in enumerate(entries, 1):
+        commit = Commit(new_request_id(), bytes(32), "ann", "laptop", 1, tuple(results))
+        await journal.append(space, seq, entry_to_bytes(Entry(seq, bytes(16), (commit,), 0)))
+    await view.validate()
+    return view
+
+
+async def calls_of(work: Awaitable[Any]) -> tuple[Any, int]:
+    """The result of `work`, and how many functions it called."""
+    count = 0
+
+    def called(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    sys.setprofile(called)
+    try:
+        result = await work
+    finally:
+        sys.setprofile(None)
+    return result, count
+
+
+MANY = 20_000
+
+
+@pytest.fixture(scope="module")
+def names() -> list[str]:
+    return [f"{number:05}.txt" for number in range(MANY)]
+
+
+async def test_of_a_directory_that_memory_knows(names: list[str]) -> None:
+    view = await view_of([accepted(file(name), Change.CREATED) for name in names])
+    await reads.list_nodes(view, ROOT, after="", limit=1)
+    for after, found in (("", "00000.txt"), ("10000.txt", "10001.txt"), (names[-2], names[-1])):
+        (nodes, end), calls = await calls_of(reads.list_nodes(view, ROOT, after=after, limit=1))
+        assert [node.name for node in nodes] == [found]
+        assert end == (None if found == names[-1] else found)
+        assert calls < CALLS
+    # What changes between two pages does not make the next one costly.
+    view.apply(Entry(2, bytes(16), (commit_of(accepted(file("00000a.txt"), Change.CREATED)),), 0))
+    (page, end), calls = await calls_of(view.list_names(ROOT, after="00000.txt", limit=1))
+    assert ([name for name, _ in page], end) == (["00000a.txt"], "00000a.txt")
+    assert calls < CALLS
+
+
+def commit_of(result: Result) -> Commit:
+    return Commit(new_request_id(), bytes(32), "ann", "laptop", 1, (result,))
+
+
+async def test_of_a_directory_of_which_memory_knows_many_names_but_not_all(names: list[str]) -> None:
+    view = await view_of([])
+    directory = new_node_id()
+    await view.load(Missing(names={(directory, name) for name in names}))  # as a version check by path does
+    held = file("10000.txt", parent=directory, seq=2)
+    view.apply(Entry(2, bytes(16), (commit_of(accepted(held, Change.CREATED)),), 0))
+    await view.list_names(directory, after="", limit=1)
+    (page, end), calls = await calls_of(view.list_names(directory, after="", limit=1))
+    assert (page, end) == ([("10000.txt", held.id)], None)
+    assert calls < CALLS
+
+
+async def test_of_the_versions_of_a_file_while_the_table_lags(names: list[str]) -> None:
+    busy = file("busy.txt")
+    others = [accepted(file(name), Change.CREATED) for name in names]
+    second = file("busy.txt", ident=busy.id, version=2, seq=2)
+    view = await view_of([accepted(busy, Change.CREATED), *others], [accepted(second, Change.UPDATED)])
+    (versions, end), calls = await calls_of(reads.list_versions(view, busy.id, before=3, limit=1))
+    assert ([version.number for version in versions], end) == ([2], 2)
+    assert calls < CALLS
+    (versions, _), calls = await calls_of(reads.list_versions(view, busy.id, before=2, limit=1))
+    assert [version.number for version in versions] == [1]
+    assert calls < CALLS
+
+
+async def test_of_the_trash_while_the_table_lags(names: list[str]) -> None:
+    made = [file(name) for name in names]
+    gone = sorted(
+        (Node(one.id, ROOT, one.name, NodeKind.FILE, 1, one.content, 2, deleted_at_ms=9) for one in made[::2]),
+        key=lambda node: node.id,
+    )
+    view = await view_of(
+        [accepted(one, Change.CREATED) for one in made], [accepted(one, Change.DELETED) for one in gone]
+    )
+    for after, expected in ((None, gone[0]), (gone[5000].id, gone[5001])):
+        (found, end), calls = await calls_of(reads.list_trash(view, after=after, limit=1))
+        assert ([one.node.id for one in found], end) == ([expected.id], expected.id)
+        assert calls < CALLS
+    back = Node(gone[0].id, ROOT, gone[0].name, NodeKind.FILE, 1, gone[0].content, 3)
+    view.apply(Entry(3, bytes(16), (commit_of(accepted(back, Change.RESTORED)),), 0))
+    assert (await view.trash(after=None, limit=1))[0] == [gone[1].id]
+    view.raise_floor(3)
+    assert (await view.trash(after=None, limit=1))[0] == [], "the table, which is empty here, says it from now on"
