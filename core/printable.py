@@ -1,39 +1,97 @@
-"""Text that a terminal may show: names come from others, and must neither steer it nor look like something else.
+"""Text that may be shown: names come from others, and must neither steer what shows them nor look like something else.
 
-What steers: control characters (C0, DEL, C1, so also ESC and line breaks), characters that turn the direction of what
-follows, separators of lines and paragraphs, and surrogates, which no encoding has. Bytes of a name that are no UTF-8,
-which Python has as surrogates (PEP 383), are printed as they are where they are letters in encodings of one byte.
+What Unicode says to be a control character, a format character, a surrogate, private, unassigned, or a separator of
+lines and paragraphs (categories Cc, Cf, Cs, Co, Cn, Zl, Zp) is shown by its number, and so are the few letters and
+marks that are blank. Kept is what ordinary names need:
+
+- U+200D in an emoji that is joined of several (families, professions), the three flags of Great Britain that are
+  written in tags, and emoji newer than the tables of this Python: their blocks hold nothing else.
+- U+200C and U+200D after a letter of the scripts from Arabic to Myanmar, Khmer and Mongolian, where they choose the
+  form of letters, as in Persian and Hindi.
+- Bytes of a name that are no UTF-8, which Python has as surrogates (PEP 383), where they are letters in encodings of
+  one byte.
+
+`gateway/web/printable.js` has the same rule.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
+from collections.abc import Callable
 from typing import Any, Final
 
-_STEERING: Final = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufff9-\ufffb\ud800-\udfff]"
+_CATEGORIES: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_BLANK: Final = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0]")
+_NEW_EMOJI: Final = range(0x1F000, 0x1FB00)
+
+_EMOJI: Final = "\u00a9\u00ae\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
+_JOINING: Final = "\u0620-\u109f\u1780-\u18af"
+_FLAGS: Final = "|".join(
+    "".join(chr(0xE0000 + ord(letter)) for letter in f"{flag}\x7f") for flag in ("gbeng", "gbsct", "gbwls")
 )
+_KEPT: Final = re.compile(
+    f"(?<=[{_EMOJI}])\u200d(?=[{_EMOJI}])|(?<=[{_JOINING}])[\u200c\u200d]|(?<=\U0001f3f4)(?:{_FLAGS})"
+)
+
 _SHORT: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
 _BYTES: Final = range(0xDC80, 0xDD00)
 _LETTERS: Final = range(0xDCA0, 0xDD00)
 
 
 def harmless(text: str) -> str:
-    r"""`text` in one line, with what steers a terminal shown as `\n`, `\x1b` or `\u202e`."""
-    return text if text.isprintable() else _STEERING.sub(_shown, text)
+    r"""`text` in one line, with what steers or cannot be seen shown as `\n`, `\x1b` or `\u202e`."""
+    return _replaced(text, _shown)
+
+
+def spaced(text: str) -> str:
+    """`text` in one line, with a space in place of what steers or cannot be seen."""
+    return _replaced(text, lambda _: " ")
 
 
 def harmless_json(value: Any) -> str:
     """`value` as JSON in one line: the same to whoever parses it, and nothing that steers to a terminal."""
-    return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
+    return _changed(json.dumps(value, ensure_ascii=False), _json_escape)
 
 
-def _shown(found: re.Match[str]) -> str:
-    character = found[0]
+def _replaced(text: str, replace: Callable[[str], str]) -> str:
+    if text.isprintable() and not _BLANK.search(text):
+        return text
+    parts, at = [], 0
+    for kept in _KEPT.finditer(text):
+        parts += [_changed(text[at : kept.start()], replace), kept[0]]
+        at = kept.end()
+    return "".join([*parts, _changed(text[at:], replace)])
+
+
+def _changed(text: str, replace: Callable[[str], str]) -> str:
+    if text.isprintable() and not _BLANK.search(text):
+        return text
+    return "".join(replace(character) if _steers(character) else character for character in text)
+
+
+def _steers(character: str) -> bool:
+    category = unicodedata.category(character)
+    if category == "Cn" and ord(character) in _NEW_EMOJI:
+        return False
+    return category in _CATEGORIES or _BLANK.match(character) is not None
+
+
+def _shown(character: str) -> str:
     number = ord(character)
     if number in _LETTERS:
         return character
     if number in _BYTES:
         return f"\\x{number - 0xDC00:02x}"
-    return _SHORT.get(character) or (f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}")
+    return _SHORT.get(character) or _numbered(number)
+
+
+def _numbered(number: int) -> str:
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1] if ord(character) != 0x7F else r"\u007f"

@@ -14,6 +14,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any, Literal
 
+from core.printable import harmless
 from runtime import traces
 from runtime.imports import absent
 
@@ -43,11 +44,12 @@ def configure(*, fmt: Literal["json", "console"] = "json", level: str = "info", 
     ]
     if service is not None:
         shared.insert(0, _named(service))
-    renderer: Processor = (
-        structlog.processors.JSONRenderer()
-        if fmt == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-    )
+    renderer: Processor
+    if fmt == "json":
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        shared.append(show_harmless)
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -67,6 +69,14 @@ def redact(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     """Blank the values of keys that look like secrets, however deep, and bearer tokens within texts."""
     for key, value in event.items():
         event[key] = _redacted(key, value)
+    return event
+
+
+def show_harmless(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """For a terminal: no value that came from others makes a line or steers it. In JSON nothing does."""
+    for key, value in event.items():
+        if key != "exception" and isinstance(value, str):
+            event[key] = harmless(value)
     return event
 
 

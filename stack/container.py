@@ -31,7 +31,7 @@ from stack.deploy import Resources, deploy
 from stack.directory import DataDirectory, data_directory
 from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import StackError
-from stack.output import Output
+from stack.output import Output, complain
 from stack.supervisor import Supervisor
 
 # SDKs look for new credentials when less than 15 minutes are left, and no later than 10.
@@ -128,7 +128,7 @@ def main() -> int:
     try:
         asyncio.run(run(listen_on=given.listen, name=given.name, data=given.data, services=given.services))
     except StackError as error:
-        sys.stderr.write(f"{error}\n")
+        complain(str(error))
         return 1
     return 0
 

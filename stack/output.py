@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections import deque
 from pathlib import Path
 from typing import IO, Final, Self, TextIO
@@ -74,3 +75,9 @@ class Output:
             return label
         colour = _COLOURS[list(self._tails).index(name) % len(_COLOURS)]
         return f"\x1b[{colour}m{label}\x1b[0m"
+
+
+def complain(text: str) -> None:
+    """Say on stderr why the stack ends. Paths and what children said are in it."""
+    for line in text.split("\n"):
+        sys.stderr.write(f"{harmless(line)}\n")

@@ -20,7 +20,7 @@ from stack.deploy import Resources, deploy
 from stack.directory import data_directory
 from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import PortInUse, StackError
-from stack.output import Output
+from stack.output import Output, complain
 from stack.services import Ports, Wiring, services
 from stack.supervisor import Child, Supervisor
 
@@ -61,7 +61,7 @@ def main(*, port: int = DEFAULT_PORT, data: Path | None = None) -> int:
     try:
         return asyncio.run(up(port=port, data=data))
     except StackError as error:
-        sys.stderr.write(f"syncline up: {error}\n")
+        complain(f"syncline up: {error}")
         return 1
 
 

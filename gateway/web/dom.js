@@ -1,9 +1,12 @@
 // @ts-check
-/** Elements without markup: nothing here ever parses a string as HTML. */
+/** Elements without markup: nothing here ever parses a string as HTML, and no name in a text can steer what is around it. */
+
+import { harmless } from "./printable.js";
 
 /** @typedef {Node | string | number | null | undefined | false} Child */
 
 const PROPERTIES = new Set(["value", "checked", "indeterminate", "selected", "disabled", "hidden", "open", "muted"]);
+const SHOWN = new Set(["title", "alt", "placeholder", "aria-label"]);
 
 /**
  * Make an element. `on` holds listeners, `data` the dataset; null, undefined and false leave an attribute out.
@@ -23,7 +26,7 @@ export function h(tag, attributes, ...children) {
     } else if (PROPERTIES.has(name)) {
       /** @type {any} */ (element)[name] = value;
     } else if (value !== null && value !== undefined && value !== false) {
-      element.setAttribute(name, value === true ? "" : String(value));
+      element.setAttribute(name, value === true ? "" : SHOWN.has(name) ? harmless(String(value)) : String(value));
     }
   }
   element.append(...nodes(children));
@@ -47,7 +50,12 @@ function nodes(children) {
   return children
     .flat()
     .filter((child) => child !== null && child !== undefined && child !== false)
-    .map((child) => (child instanceof Node ? child : String(child)));
+    .map((child) => (child instanceof Node ? child : harmless(String(child))));
+}
+
+/** Name the page. @param {string} title */
+export function entitle(title) {
+  document.title = `${harmless(title)} – Syncline`;
 }
 
 /** Text for those who hear the page. @param {string} text */

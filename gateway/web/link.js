@@ -4,7 +4,7 @@
 import { save } from "./actions.js";
 import { Problem } from "./api.js";
 import { changedCell, nameCell, sizeText, sorted } from "./cells.js";
-import { byId, fill, h } from "./dom.js";
+import { byId, entitle, fill, h } from "./dom.js";
 import { bytes, dateOf, kindName, kindOf, plural } from "./format.js";
 import { icon, nodeIcon, sign } from "./icons.js";
 import { FileList } from "./list.js";
@@ -53,13 +53,13 @@ async function open(password) {
 /** @param {unknown} error */
 function failed(error) {
   shown = "";
-  document.title = "Nothing to see – Syncline";
+  entitle("Nothing to see");
   fill(app, h("main", { class: "link-page" }, failure(words(error))));
 }
 
 /** @param {string} trouble */
 function ask(trouble) {
-  document.title = "Password needed – Syncline";
+  entitle("Password needed");
   const password = h("input", { type: "password", autocomplete: "off", maxlength: 1024, required: true });
   const submit = h("button", { type: "submit", class: "button primary wide" }, "Open");
   const form = h(
@@ -120,7 +120,7 @@ function page(content, button) {
 
 /** @param {Node} node */
 function showFile(node) {
-  document.title = `${node.name} – Syncline`;
+  entitle(node.name);
   const kind = kindOf(node);
   const download = h(
     "button",
@@ -171,7 +171,7 @@ async function showFolder(id) {
   const { top, node } = visit.link;
   const [children, way] = await Promise.all([visit.children(id), wayTo(id)]);
   const name = way.at(-1)?.name ?? node?.name ?? "Shared space";
-  document.title = `${name} – Syncline`;
+  entitle(name);
   list?.leave();
   const files = new FileList({
     label: "Files",

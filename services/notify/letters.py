@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
 from core.identifiers import SpaceId, UserId
+from core.printable import spaced
 from services.notify.events import Commit
 from services.notify.records import Mail, Member
 
@@ -16,10 +16,6 @@ _MAX_NAMES: Final = 10
 _SUBJECT_NAME: Final = 60
 _FORMER_MEMBER: Final = "A former member"
 _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
-
-_UNPRINTABLE: Final = frozenset({"Cc", "Cs", "Zl", "Zp"})
-_DIRECTIONS: Final = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
-"""Characters that change the direction of what follows: by them `exe.txt` can look like `txt.exe`."""
 
 
 @dataclass(slots=True)
@@ -73,15 +69,9 @@ def compose(
 
 
 def one_line(text: str, limit: int | None = None) -> str:
-    """`text` without anything that could end a line or turn its direction, at most `limit` characters long."""
-    cleaned = " ".join("".join(character if _is_plain(character) else " " for character in text).split())
+    """`text` without what could end a line, turn its direction or not be seen, at most `limit` characters long."""
+    cleaned = " ".join(spaced(text).split())
     return cleaned if limit is None or len(cleaned) <= limit else cleaned[: limit - 1] + "…"
-
-
-def _is_plain(character: str) -> bool:
-    return (
-        unicodedata.category(character) not in _UNPRINTABLE and unicodedata.bidirectional(character) not in _DIRECTIONS
-    )
 
 
 def _by_author(commits: Sequence[Commit], addresses: Mapping[UserId, str]) -> list[_Share]:

@@ -18,9 +18,10 @@ from stack.demo import REPOSITORY, Device
 
 NewDevice = Callable[..., Device]
 
-# The title of the window, colours by ESC and by C1, a line that looks like ours, and a name that reads backwards.
-EVIL = "evil\x1b]0;owned\x07\x1b[31m\x9b31m\nsyncline: forged\r\u202egpj.exe"
-RAW = ("\x1b", "\x07", "\x9b", "\u202e", "\nsyncline: forged")
+# The title of the window, colours by ESC and by C1, a line that looks like ours, a name that reads backwards, and what
+# cannot be seen.
+EVIL = "evil\x1b]0;owned\x07\x1b[31m\x9b31m\nsyncline: forged\r\u202egpj\u200b\ufeff\u2066\U000e0041.exe"
+RAW = ("\x1b", "\x07", "\x9b", "\u202e", "\nsyncline: forged", "\u200b", "\ufeff", "\u2066", "\U000e0041")
 
 
 class Terminal:

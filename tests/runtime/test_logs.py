@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from core.printable import harmless
 from runtime import logs
 from runtime.logs import REDACTED, structlog
 
@@ -87,3 +88,19 @@ def test_console_is_for_people(capsys):
     assert "slow" in out
     assert "abc" not in out
     assert "not written" not in out
+
+
+@pytest.mark.parametrize("value", ["a\nforged line", "\x1b[31m", "a\u202eb", "\u200b\U000e0041"])
+def test_no_value_makes_a_line_or_steers_a_terminal(capsys, value: str):
+    logs.configure(fmt="console")
+    structlog.get_logger().info("put", name=value)
+    logging.getLogger("library").warning("about %s", value)
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 2
+    assert value not in shown
+    assert f"about {harmless(value)}" in shown
+    logs.configure()
+    structlog.get_logger().info("put", name=value)
+    line = capsys.readouterr().err
+    assert json.loads(line)["name"] == value
+    assert line.removesuffix("\n").isascii()

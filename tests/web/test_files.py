@@ -24,6 +24,21 @@ def test_rename_keeps_the_ending_and_can_be_undone(ann: Person):
     ann.see(ann.row("draft.txt"))
 
 
+def test_what_cannot_be_seen_in_a_name_is_shown(ann: Person):
+    """It would else look like another one; what is changed is the name itself."""
+    name, shown = "photo\u202egpj\u200b.exe", "photo\\u202egpj\\u200b.exe"
+    ann.make_folder("می\u200cخواهم 👩\u200d🚀")
+    ann.upload({name: b"text"})
+    ann.row(shown).click()
+    expect(ann.page.get_by_text(shown, exact=True).first).to_be_visible()
+    assert name not in ann.page.locator("body").inner_text()
+    ann.page.keyboard.press("F2")
+    expect(ann.dialog.get_by_label("Name")).to_have_value(name)
+    ann.page.keyboard.press("Escape")
+    ann.row("می\u200cخواهم 👩\u200d🚀").dblclick()
+    expect(ann.page).to_have_title("می\u200cخواهم 👩\u200d🚀 – Syncline")
+
+
 def test_a_name_that_is_taken_is_told_in_the_dialog(ann: Person):
     ann.make_folder("Plans")
     ann.expect(r"409 POST .*/folders$")

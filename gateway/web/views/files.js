@@ -5,7 +5,7 @@ import { copyTo, moveTo, newFolder, remove, rename } from "../actions.js";
 import { changedCell, nameCell, sizeText, sorted, tilePicture } from "../cells.js";
 import { dialogIsOpen } from "../dialogs.js";
 import { dragsNodes, filesOf, takesDrops } from "../dragging.js";
-import { fill, h } from "../dom.js";
+import { entitle, fill, h } from "../dom.js";
 import { Folder } from "../folder.js";
 import { icon } from "../icons.js";
 import { FileList } from "../list.js";
@@ -130,7 +130,7 @@ export function filesView({ params, query }) {
     const ready = folder.state === "ready" || folder.nodes.size > 0;
     if (ready) {
       way.show(folder.way);
-      document.title = `${folder.name || top} – Syncline`;
+      entitle(folder.name || top);
     }
     element.setAttribute("aria-busy", String(folder.state === "loading"));
     list.show(sorted(folder.nodes.values(), order), order);

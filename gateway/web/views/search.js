@@ -4,7 +4,7 @@
 import { download } from "../actions.js";
 import { at, call } from "../api.js";
 import { changedCell, nameCell, sizeText } from "../cells.js";
-import { fill, h } from "../dom.js";
+import { entitle, fill, h } from "../dom.js";
 import { plural } from "../format.js";
 import { FileList } from "../list.js";
 import { openMenu } from "../menu.js";
@@ -65,7 +65,7 @@ export function searchView({ params: { space }, query }) {
       if (wanted === text) return;
       text = wanted;
       more = "";
-      document.title = `Search: ${text} – Syncline`;
+      entitle(`Search: ${text}`);
       fill(title, "Results for “", h("bdi", null, text), "”");
       void ask().catch((error) => show(error));
     },

@@ -4,7 +4,7 @@
 import { at, call } from "../api.js";
 import { changes } from "../changes.js";
 import { askText } from "../dialogs.js";
-import { debounced, fill, h } from "../dom.js";
+import { debounced, entitle, fill, h } from "../dom.js";
 import { bytes } from "../format.js";
 import { icon, sign } from "../icons.js";
 import { live } from "../live.js";
@@ -147,7 +147,7 @@ export class Shell {
     this.#space = space;
     const view = make();
     this.#view = view;
-    document.title = `${view.title} – Syncline`;
+    entitle(view.title);
     this.#outlet.scrollTop = 0;
     fill(this.#outlet, view.element);
     const typing = document.activeElement === this.#search;

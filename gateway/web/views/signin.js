@@ -1,7 +1,7 @@
 // @ts-check
 /** Sign in, or sign up. The address stays what it is, so that one comes out where one wanted to go. */
 
-import { fill, h } from "../dom.js";
+import { entitle, fill, h } from "../dom.js";
 import { sign } from "../icons.js";
 import { session } from "../session.js";
 import { words } from "../words.js";
@@ -56,7 +56,7 @@ export function signInView({ news = "" } = {}) {
     fill(other, making ? "Sign in" : "Create an account");
     fill(hint, making ? `At least ${LEAST_PASSWORD} characters; a sentence is easy to keep in mind.` : "");
     password.autocomplete = making ? "new-password" : "current-password";
-    document.title = `${making ? "Create your account" : "Sign in"} – Syncline`;
+    entitle(making ? "Create your account" : "Sign in");
   }
 
   function turn() {

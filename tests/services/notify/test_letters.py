@@ -66,6 +66,7 @@ def test_what_was_cut_is_told():
         ("line\u2028separator\u0085next", "line separator next"),
         ("photo\u202egpj.exe", "photo gpj.exe"),
         ("\0\t \ud800x", "x"),
+        ("in\u200bvisible\ufeff \u2066tags\U000e0041", "in visible tags"),
         ("👩‍👩‍👧 familie", "👩‍👩‍👧 familie"),
     ],
 )
