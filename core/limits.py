@@ -14,6 +14,10 @@ MAX_FIND: Final = 10_000
 """Digests in one FindMissingObjects call."""
 MAX_SEAL: Final = 1_000
 """Declarations in one SealObjects call."""
+SEAL_READ_BYTES: Final = 512 * 1024 * 1024
+"""Bytes that one SealObjects call has read at most: packs, manifests, and what storage has no SHA-256 of."""
+SEAL_FORMS: Final = 16
+"""Different things that one object is declared as in one SealObjects call."""
 MAX_PAGE: Final = 1_000
 """Items of one page of any listing."""
 MAX_WATCHED: Final = 100

@@ -63,6 +63,7 @@ FORMAT: Final[dict[str, Any]] = {
         "check_batch": MAX_CHECK_BATCH,
         "find_digests": limits.MAX_FIND,
         "seal_objects": limits.MAX_SEAL,
+        "seal_read_bytes": limits.SEAL_READ_BYTES,
         "watched_spaces": limits.MAX_WATCHED,
         "pack_bytes": PACK_BYTES,
         "pack_entries": MAX_PACK_ENTRIES,

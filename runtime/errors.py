@@ -16,7 +16,7 @@ import grpc
 # The package ships stubs but no py.typed marker.
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from core.errors import Kind, SynclineError, Unauthenticated, Unavailable
+from core.errors import RETRY_AFTER, Kind, SynclineError, Unauthenticated, Unavailable
 from runtime.context import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
@@ -104,7 +104,11 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
         return Unavailable(f"the service took too long, try again later ({text})")
     if info is not None:
         known = _class_for(info.reason) or _unknown_class(info.reason, _KIND_OF_CODE.get(code, Kind.INTERNAL))
-        return _revive(known, text, info.metadata)
+        revived = _revive(known, text, info.metadata)
+        if revived.retry_after_seconds is None and (pause := _retry_seconds(trailers)) is not None:
+            # A class that is not known here says nothing of how long to wait.
+            revived.details = {**revived.details, RETRY_AFTER: str(pause)}
+        return revived
     if code is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(f"the service does not answer, try again later ({text})")
     if code is grpc.StatusCode.UNAUTHENTICATED:
@@ -135,6 +139,17 @@ def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:
             info = error_details_pb2.ErrorInfo()
             if detail.Unpack(info) and info.domain == DOMAIN:
                 return info
+    return None
+
+
+def _retry_seconds(trailers: Any) -> float | None:
+    for key, value in trailers:
+        if key != DETAILS_KEY:
+            continue
+        for detail in status_pb2.Status.FromString(value).details:
+            retry = error_details_pb2.RetryInfo()
+            if detail.Unpack(retry):
+                return float(retry.retry_delay.ToMilliseconds()) / 1000
     return None
 
 

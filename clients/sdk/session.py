@@ -22,7 +22,7 @@ from clients.sdk.discovery import Deployment, Service, discover
 from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
 from clients.sdk.network import proxy_for, roots
 from clients.sdk.requests import Requests
-from core.errors import SynclineError, Unauthenticated, Unavailable
+from core.errors import Kind, SynclineError, Unauthenticated, Unavailable
 from runtime.channel import sync_channel
 from runtime.errors import error_from_rpc
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -38,6 +38,8 @@ Response = TypeVar("Response")
 
 TOKEN_MARGIN_MS = 60_000
 """An access token that is good for less than this is not used any more."""
+PATIENCE_SECONDS = 60.0
+"""How long one call waits in all because a limit of the service asks it to."""
 _REDISCOVERY_SECONDS = 3.0
 _REDISCOVERY_PAUSE_SECONDS = 10.0
 """Rediscovery is tried at most once in so many seconds; a long watch may see services move several times."""
@@ -178,9 +180,11 @@ class Session:
     def repeating(self, begin: Callable[[Stubs], Response]) -> Response:
         """What `begin` returns; begun again if the token was refused or the services have moved, once for each reason.
 
-        For streams, `begin` opens the stream and reads its first message.
+        For streams, `begin` opens the stream and reads its first message. A limit that says when to come back is waited
+        for, up to a minute in all.
         """
         refreshed = False
+        patience = PATIENCE_SECONDS
         while True:
             token = self._account.access_token
             stubs = self._stubs
@@ -192,6 +196,9 @@ class Session:
                 if isinstance(error, Unauthenticated) and not refreshed:
                     refreshed = True
                     self._refresh(refused=token)
+                elif error.kind is Kind.EXHAUSTED and (pause := error.retry_after_seconds) and pause <= patience:
+                    patience -= pause
+                    time.sleep(pause)
                 elif type(error) is not Unavailable or not self._moved(stubs):
                     raise error from None
 

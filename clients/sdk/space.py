@@ -17,7 +17,7 @@ from clients.sdk.watch import Watch
 from core.blocks import DIGEST_BYTES, Digest
 from core.errors import Unavailable
 from core.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
-from core.limits import MAX_FIND, MAX_SEAL
+from core.limits import MAX_FIND, MAX_SEAL, SEAL_READ_BYTES
 from core.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import PUT_AGAIN, mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
@@ -447,15 +447,17 @@ def _checked(batch: _Batch, answer: metadata_pb2.CheckVersionsResponse) -> Check
 
 def _seal_batches(objects: Sequence[Declaration]) -> Iterator[list[metadata_pb2.ObjectDeclaration]]:
     batch: list[metadata_pb2.ObjectDeclaration] = []
-    size = 0
+    size = to_read = 0
     for declaration in objects:
         pb = _declaration_to_wire(declaration)
         weight = pb.ByteSize()
-        if batch and (len(batch) == MAX_SEAL or size + weight > MAX_SEAL_BYTES):
+        reads = 0 if declaration.form is Form.BLOCK else declaration.size
+        if batch and (len(batch) == MAX_SEAL or size + weight > MAX_SEAL_BYTES or to_read + reads > SEAL_READ_BYTES):
             yield batch
-            batch, size = [], 0
+            batch, size, to_read = [], 0, 0
         batch.append(pb)
         size += weight
+        to_read += reads
     if batch:
         yield batch
 

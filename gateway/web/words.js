@@ -32,6 +32,7 @@ const WORDS = {
   TOKEN_EXPIRED: "You were away for a long time. Sign in again.",
   TOKEN_INVALID: "You are signed out. Sign in again.",
   TOKEN_MALFORMED: "You are signed out. Sign in again.",
+  TOO_MUCH_AT_ONCE: "Too much is under way at the same time. Wait a moment, then try again.",
   TOO_MANY_ATTEMPTS: "Too many attempts. Wait a while, then try again.",
   UNAUTHENTICATED: "You are signed out. Sign in again.",
   UNAVAILABLE: "The server does not answer right now. Try again in a moment.",

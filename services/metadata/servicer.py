@@ -118,9 +118,9 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.FindMissingObjectsResponse:
         space = await self._allowed(request.space_id, Role.EDITOR)
         digests = _packed(request.objects, what="objects", most=MAX_FIND)
-        sealed = await self._objects.sealed(space, set(digests))
+        missing = await self._objects.missing(space, set(digests))
         return metadata_pb2.FindMissingObjectsResponse(
-            missing=[i for i, digest in enumerate(digests) if digest not in sealed]
+            missing=[i for i, digest in enumerate(digests) if digest in missing]
         )
 
     @override
@@ -130,7 +130,7 @@ class MetadataServicer(MetadataServiceServicer):
         space = await self._allowed(request.space_id, Role.EDITOR)
         if len(request.objects) > MAX_SEAL:
             raise InvalidArgument(f"at most {MAX_SEAL} objects can be sealed at once")
-        verdicts = await self._objects.seal(space, _declarations(request.objects))
+        verdicts = await self._objects.seal(space, _declarations(request.objects), caller=current_user().user)
         return metadata_pb2.SealObjectsResponse(
             verdicts=[metadata_pb2.SealVerdict.ValueType(verdict.value) for verdict in verdicts]
         )

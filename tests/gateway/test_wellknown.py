@@ -49,6 +49,7 @@ def test_what_holds_here():
         "check_batch": 1000,
         "find_digests": 10_000,
         "seal_objects": 1000,
+        "seal_read_bytes": 512 * 1024 * 1024,
         "watched_spaces": 100,
         "pack_bytes": 8_388_608,
         "pack_entries": 4096,

@@ -62,6 +62,8 @@ export function meaning(failure: unknown): SynclineError {
       }
     }
   }
+  // A limit that says when to come back is passing too.
+  if (error.code === grpc.status.RESOURCE_EXHAUSTED && waitMs) passing = true;
   // What carries no reason was not said by a service, but on the way to it: a balancer that lost the process behind it says INTERNAL.
   if (!reason && error.code === grpc.status.INTERNAL && !error.metadata.get("x-request-id").length) passing = true;
   return new SynclineError(reason || (grpc.status[error.code] ?? "FAILED"), error.details || "the call failed", passing, waitMs);

@@ -25,8 +25,8 @@ from clients.sdk.space import (
     Space,
     SpaceState,
 )
-from core.blocks import NO_DIGEST, Digest, Manifest
-from core.errors import Draining, InvalidCursor, NoSuchNode, PermissionDenied, SynclineError, Unavailable
+from core.blocks import MIB, NO_DIGEST, Digest, Manifest
+from core.errors import Draining, InvalidCursor, Kind, NoSuchNode, PermissionDenied, SynclineError, Unavailable
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_text_id
 from core.tree import (
     Change,
@@ -199,6 +199,32 @@ def test_seal_in_batches_that_a_server_takes(metadata: Metadata, space: Space) -
     sizes.clear()
     space.seal([Declaration(digest(i), 1) for i in range(2500)])
     assert [count for count, _ in sizes] == [1000, 1000, 500]
+    sizes.clear()
+    space.seal([Declaration(digest(i), 8 * MIB, Form.MANIFEST) for i in range(130)])
+    assert [count for count, _ in sizes] == [64, 64, 2], "a server reads 512 MiB for one call"
+
+
+class Busy(SynclineError):
+    """Too much at once; come back later."""
+
+    reason = "BUSY_FOR_A_TEST"
+    kind = Kind.EXHAUSTED
+
+
+def test_a_limit_that_says_when_to_come_back_is_waited_for(metadata: Metadata, space: Space) -> None:
+    refusals = [Busy(retry_after_seconds="0.01")] * 3
+
+    def seal(request: metadata_pb2.SealObjectsRequest) -> metadata_pb2.SealObjectsResponse:
+        if refusals:
+            raise refusals.pop()
+        return metadata_pb2.SealObjectsResponse(verdicts=[metadata_pb2.SEAL_VERDICT_SEALED])
+
+    metadata.answers["SealObjects"] = seal
+    assert space.seal([Declaration(digest(1), 10)]) == [SealVerdict.SEALED]
+    assert len(metadata.asked) == 4
+    refusals.append(Busy(retry_after_seconds="3600"))
+    with pytest.raises(SynclineError, match="come back"):
+        space.seal([Declaration(digest(1), 10)])
 
 
 def test_the_verdicts_and_differences_are_those_of_the_wire() -> None:

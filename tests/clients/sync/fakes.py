@@ -219,7 +219,7 @@ class MemorySpace:
     def seal(self, digest: Digest, data: bytes) -> None:
         self._backend.stored[self.id, digest] = data
         declaration = metadata_objects.Declaration(digest, len(data), metadata_objects.SingleBlock())
-        (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration]))
+        (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration], caller="ann"))
         assert verdict is metadata_objects.SealVerdict.SEALED
         self._sealed_after.setdefault(digest, len(self.journal))
 

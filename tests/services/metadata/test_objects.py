@@ -40,7 +40,7 @@ def objects(backend: MemoryObjects) -> Objects:
 
 
 async def seal(objects: Objects, form, *, space: SpaceId = A, digest: Digest | None = None, size: int = 10):
-    return (await objects.seal(space, [Declaration(digest or sha(DATA), size, form)]))[0]
+    return (await objects.seal(space, [Declaration(digest or sha(DATA), size, form)], caller="ann"))[0]
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ async def test_an_object_can_be_sealed_as_everything_that_it_is(backend: MemoryO
     await seal(first, ENTRIES)
     declared = [Declaration(sha(MANIFEST), len(MANIFEST), FORMS[name]) for name in order]
     if how == "one request":
-        assert await first.seal(A, declared) == [SealVerdict.SEALED] * 4
+        assert await first.seal(A, declared, caller="ann") == [SealVerdict.SEALED] * 4
     for one in declared:
         process = first if how == "one process" else Objects(index=backend, storage=backend)
-        assert await process.seal(A, [one]) == [SealVerdict.SEALED]
+        assert await process.seal(A, [one], caller="ann") == [SealVerdict.SEALED]
     for process in (first, Objects(index=backend, storage=backend)):
         (sealed,) = (await process.look(A, [sha(MANIFEST)])).values()
         assert isinstance(sealed, Sealed)

@@ -173,7 +173,9 @@ class MetadataServiceServicer:
         reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
         packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
         of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
-        removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
+        removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
+        and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
+        together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

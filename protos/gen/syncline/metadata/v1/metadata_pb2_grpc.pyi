@@ -61,7 +61,9 @@ class MetadataServiceStub:
     reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
     packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
     of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
-    removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
+    removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
+    and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
+    together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
     """
     CommitChanges: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -143,7 +145,9 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
     packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
     of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
-    removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
+    removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
+    and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
+    together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
     """
     CommitChanges: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]  # type: ignore[assignment]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -240,7 +244,9 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         reading them. Each object gets its own verdict; sealing twice is harmless. An object may be several things: a single block,
         packs of different entries, a manifest. Each is declared by itself, in any order, and stays true; of more than 9,000 entries
         of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
-        removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects.
+        removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
+        and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
+        together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
         """
 
     @_abc_1.abstractmethod
