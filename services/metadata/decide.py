@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
-from core.blocks import MAX_INLINE_BLOCKS, BlockRef, Digest, MalformedManifest
+from core.blocks import EMPTY_MANIFEST, MAX_INLINE_BLOCKS, BlockRef, Digest, MalformedManifest
 from core.identifiers import ROOT, NodeId
 from core.names import MAX_PATH_BYTES, RESERVED_AT_ROOT, name_problem
 from core.tree import (
@@ -97,7 +97,24 @@ def is_live(tree: Tree, node: Node | None) -> bool:
 
 
 def decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
-    """The verdict on `mutation` and the state that follows from it. Raises NotLoaded, nothing else."""
+    """The verdict on `mutation` and the state that follows from it. Raises NotLoaded, nothing else.
+
+    A refusal tells the node that stands in the way without its manifest and target: they may weigh a thousand times as
+    much as the mutation, and nobody decides by them what to do next.
+    """
+    result = _decide(tree, mutation, at)
+    return result if result.verdict is Verdict.ACCEPTED else dataclasses.replace(result, node=_in_brief(result.node))
+
+
+def _in_brief(node: Node | None) -> Node | None:
+    """The node without what its content consists of; what tells one content from another stays."""
+    if node is None or node.content is None:
+        return node
+    brief = dataclasses.replace(node.content, manifest=EMPTY_MANIFEST, manifest_object=b"", target="")
+    return dataclasses.replace(node, content=brief)
+
+
+def _decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
     match mutation:
         case CreateNode():
             return _create(tree, mutation, at)

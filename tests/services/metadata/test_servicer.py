@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -439,9 +440,33 @@ async def test_a_refusal_names_which_of_many(editor: Caller) -> None:
 async def test_what_stands_in_the_way_fits_into_an_answer(metadata: Service, editor: Caller) -> None:
     made = await _large_files(metadata, editor, 60)
     stale = [M.Mutation(delete=M.DeleteNode(node=one.id, base_version=9)) for one in made]
-    assert await reason(editor.commit(*stale)) == "REQUEST_TOO_LARGE"
-    answer = await editor.commit(*stale[:20])
+    for answer in (await editor.commit(*stale), await editor.commit(*stale, creating("new.txt"))):
+        assert {one.verdict for one in answer.results[:60]} == {J.VERDICT_VERSION_CONFLICT}
+        for one, result in zip(made, answer.results, strict=False):
+            # What tells one content from another is told, and nothing that weighs.
+            told = result.node.content
+            assert (result.node.id, told.digest, told.size) == (one.id, one.content.digest, one.content.size)
+            assert not told.HasField("manifest")
+        assert answer.ByteSize() < 60 * 200
+    recorded = metadata.backend.journal.entries[editor.space][-1]
+    assert len(recorded) < 60 * 200, "refusals weigh as little in the journal"
+
+
+async def test_many_refusals_fit_into_an_answer(editor: Caller) -> None:
+    """The longest names, of symlinks with the longest targets: an answer is bounded however many stand in the way."""
+    target = "t" * 4096
+    digest = hashlib.sha256(target.encode()).digest()
+    link = J.Content(digest=digest, size=len(target), target=target)
+    names = [f"{number:04}".ljust(255, "n") for number in range(60)]
+    creates = [M.CreateNode(parent=ROOT, name=name, kind=J.NODE_KIND_SYMLINK, content=link) for name in names]
+    made = await editor.commit(*(M.Mutation(create=create) for create in creates))
+    assert {one.verdict for one in made.results} == {J.VERDICT_ACCEPTED}
+    answer = await editor.commit(
+        *(M.Mutation(delete=M.DeleteNode(node=made.results[n % 60].node.id, base_version=9)) for n in range(2000))
+    )
     assert {one.verdict for one in answer.results} == {J.VERDICT_VERSION_CONFLICT}
+    assert {one.node.content.target for one in answer.results} == {""}
+    assert answer.ByteSize() < 1_000_000
 
 
 async def test_messages_of_changes_are_bounded(metadata: Service, editor: Caller) -> None:

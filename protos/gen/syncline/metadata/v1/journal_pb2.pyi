@@ -355,7 +355,9 @@ class MutationResult(_message.Message):
     """What an accepted mutation did to the node."""
     @_builtins.property
     def node(self) -> Global___Node:
-        """When accepted: the node's new state. Else the current node that stands in the way, where there is one."""
+        """When accepted: the node's new state. Else the current node that stands in the way, where there is one, without the
+        manifest and target of its content; GetNode tells those.
+        """
 
     def __init__(
         self,
