@@ -10,6 +10,8 @@ from typing import Final
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """The largest message that every service accepts."""
+UNREAD_BYTES: Final = 64 * 1024 * 1024
+"""What of its answers a service keeps for readers that are slow, if its operator says nothing else."""
 MAX_FIND: Final = 10_000
 """Digests in one FindMissingObjects call."""
 MAX_SEAL: Final = 1_000

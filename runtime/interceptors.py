@@ -93,7 +93,7 @@ class Wrapping(grpc.aio.ServerInterceptor):
         return cached[1]
 
 
-def _parts(handler: Handler) -> tuple[Any, Any]:
+def parts(handler: Handler) -> tuple[Any, Any]:
     """The function behind a handler, and what makes a handler of its kind from another one."""
     match handler.request_streaming, handler.response_streaming:
         case False, False:
@@ -115,7 +115,7 @@ class StreamsEnd(Wrapping):
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:  # the same for all
-        inner, make = _parts(handler)
+        inner, make = parts(handler)
         if not inspect.isasyncgenfunction(inner):
             return handler
 
@@ -145,7 +145,7 @@ class Around(Wrapping):
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
         rpc = Rpc(method, is_unary=not (handler.request_streaming or handler.response_streaming))
-        inner, make = _parts(handler)
+        inner, make = parts(handler)
 
         async def plain(request: Any, context: Context) -> Any:
             async with self.around(rpc, context):
@@ -176,7 +176,7 @@ class Decoding(Wrapping):
     def _wrap(self, method: str, handler: Handler) -> Handler:
         if handler.request_deserializer is None:
             return handler
-        inner, make = _parts(handler)
+        inner, make = parts(handler)
         read: Any = partial(_each if handler.request_streaming else _decoded, handler.request_deserializer)
 
         async def plain(request: Any, context: Context) -> Any:

@@ -30,6 +30,7 @@ from typing_extensions import override
 
 from core.errors import Draining
 from runtime import memory, metrics, process, traces
+from runtime.answers import Answers
 from runtime.drain import Drain
 from runtime.interceptors import (
     Authentication,
@@ -118,7 +119,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
     ]
     if app.verifier is not None:
         interceptors.append(Authentication(app.verifier, app.public, app.links))
-    interceptors += [StreamsEnd(app.drain.until), Decoding()]
+    interceptors += [Answers(settings.unread_bytes), StreamsEnd(app.drain.until), Decoding()]
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar, cast
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES
+from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES, UNREAD_BYTES
 
 ENV_PREFIX = "SYNCLINE_"
 _TARGET = r"^\S+:\d+$"
@@ -71,6 +71,11 @@ class ServiceSettings(Observed):
     )
     max_message_bytes: int = Field(
         default=MESSAGE_BYTES, ge=MESSAGE_BYTES, description="The largest message that is accepted."
+    )
+    unread_bytes: int = Field(
+        default=UNREAD_BYTES,
+        ge=MESSAGE_BYTES,
+        description="What of answers may wait for slow readers, in bytes; one caller may leave half of it unread.",
     )
     default_deadline_seconds: float = Field(
         default=float(DEADLINE_SECONDS), gt=0, description="Limit for unary calls that come without a deadline."

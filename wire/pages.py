@@ -16,6 +16,9 @@ from core.limits import MAX_PAGE
 PAGE_BYTES: Final = 1_000_000
 """A page is closed before its entries take more, unless one alone does. A gRPC client takes 4 MiB if not told else."""
 
+_MAX_TOKEN_CHARACTERS: Final = 8192
+"""More than a token of the longest path has."""
+
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
@@ -66,6 +69,8 @@ def page_token_to_wire(last: bytes, *, listing: str) -> str:
 
 def page_token_from_wire(token: str, *, listing: str) -> bytes:
     """What `page_token_to_wire` was given. InvalidPageToken if it made no such token for this listing."""
+    if len(token) > _MAX_TOKEN_CHARACTERS:  # before anything is done with it
+        raise InvalidPageToken
     try:
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (ValueError, UnicodeEncodeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +14,7 @@ from core.identifiers import ID_BYTES, ROOT, NodeId
 from core.names import MAX_PATH_BYTES
 from core.tree import Content, Node, NodeKind, Version
 from services.metadata.decide import NotLoaded, is_live
-from services.metadata.journal import Entry, Position
+from services.metadata.journal import Position
 from services.metadata.ports import Journal
 from services.metadata.view import TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
 from services.metadata.wire import entry_from_bytes
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 _SLICE = 100
 """Nodes or versions of a page that are read at once: they may hold manifests of 80 KB each."""
+_FIRST_ENTRIES = 4
+"""Entries of the journal that are read at first; from their size follows how many then make a page."""
 
 
 class Reader:
@@ -281,18 +284,20 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
         raise InvalidCursor
     if after.seq == head:
         yield [], after
-    seq = after.seq
+    # A few entries at once: whoever reads slowly keeps no more than those in memory.
+    blobs: deque[tuple[int, bytes]] = deque()
+    seq, some = after.seq, _FIRST_ENTRIES
     while seq < head:
-        entries: Iterable[Entry] = [entry for entry in view.tail if entry.seq > seq]
-        if not view.tail or view.tail[0].seq > seq + 1:
-            blobs = await journal.read(view.space, seq, min(TAIL_PAGE, head - seq))
+        entry = view.pinned(seq + 1)
+        if entry is None:
             if not blobs:
-                raise JournalBroken(f"the journal of space {view.space} ends before entry {seq + 1}")
-            # One after the other, since the caller may let others work in between.
-            entries = (entry_from_bytes(number, blob) for number, blob in blobs)
-        for entry in entries:
-            yield [result.node for result in entry.accepted() if result.node], entry.position
-            seq = entry.seq
+                blobs.extend(await journal.read(view.space, seq, min(some, view.floor - seq)))
+                if not blobs:
+                    raise JournalBroken(f"the journal of space {view.space} ends before entry {seq + 1}")
+                some = max(1, min(TAIL_PAGE, PAGE_BYTES * len(blobs) // sum(len(blob) for _, blob in blobs)))
+            entry = entry_from_bytes(*blobs.popleft())
+        yield [result.node for result in entry.accepted() if result.node], entry.position
+        seq = entry.seq
 
 
 class Difference(Enum):

@@ -111,6 +111,10 @@ class SpaceView:
         """All nodes in memory; for reads of thousands, where a call for each would cost more than the look."""
         return self._nodes
 
+    def pinned(self, seq: int) -> Entry | None:
+        """Entry `seq`, at most the view's, if it is in memory, as all are that the table may lack."""
+        return self.tail[seq - self.floor - 1] if seq > self.floor else None
+
     @property
     def requests_floor(self) -> int:
         """`known_request` knows the requests of all entries after this one."""
