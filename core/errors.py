@@ -153,6 +153,13 @@ class PermissionDenied(SynclineError):
     kind = Kind.DENIED
 
 
+class RightChanged(SynclineError):
+    """Your right to change this space is another one than these changes were decided on by; look and decide anew."""
+
+    reason = "RIGHT_CHANGED"
+    kind = Kind.CONFLICT
+
+
 class NoSuchSpace(SynclineError):
     """There is no such space, or you are not a member of it."""
 

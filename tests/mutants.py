@@ -158,7 +158,8 @@ MUTANTS = (
     Mutant(
         "a commit is not written down before it is sent",
         "apply_there",
-        "        state.put_in_flight(InFlight(batch.request, tuple(batch.mutations), tuple(batch.evidence)))\n",
+        "        state.put_in_flight("
+        "InFlight(batch.request, tuple(batch.mutations), tuple(batch.evidence), self._right))\n",
         "",
     ),
     Mutant(
@@ -205,6 +206,25 @@ MUTANTS = (
         "disown",
         "            del agreed[node]\n",
         "            del agreed[node]\n        return Disowned(todo, frozenset(nodes), frozenset(forgotten))\n",
+    ),
+    Mutant(
+        "a plan is carried out by whatever right there is",
+        "apply_there",
+        "self._right = right\n",
+        "self._right = None\n",
+    ),
+    Mutant("a plan is made by a right that was remembered", "mirror", "fresh_right=True", "fresh_right=False"),
+    Mutant(
+        "the right that is noted is not the one of the plan",
+        "rounds",
+        "self._note_right(found.right, ",
+        "self._note_right(self._mirror.right, ",
+    ),
+    Mutant(
+        "a commit in flight is sent by whatever right there is",
+        "apply_there",
+        "commit.request, right=commit.right)",
+        "commit.request, right=None)",
     ),
     Mutant(
         "an include that failed on the way is refused when it is asked for again",

@@ -119,8 +119,8 @@ def share(space: str, email: str, role: str) -> None:
 def unshare(space: str, email: str) -> None:
     """Take EMAIL's role in SPACE away; your own, to leave it.
 
-    Metadata is closed to them within ten seconds; storage when the credentials that they hold run out, within the
-    hour.
+    They change nothing more from that moment on. Metadata is closed to them within ten seconds; storage when the
+    credentials that they hold run out, within the hour.
 
     \b
     Examples:

@@ -204,13 +204,17 @@ class Space:
 
     # ---- changes ----
 
-    def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Committed:
-        """Apply mutations in order, in one entry, each with its own verdict. Safe to repeat with the same id.
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None = None) -> Committed:
+        """Apply mutations in order, in one entry, each with its own verdict. Safe to repeat with the same id and right.
 
-        RequestTooLarge, RequestIdReused, PermissionDenied, Contended.
+        `right` is the one by which the mutations were decided on; without it any right to write will do.
+        RequestTooLarge, RequestIdReused, PermissionDenied, RightChanged (nothing was applied), Contended.
         """
         request = metadata_pb2.CommitChangesRequest(
-            space_id=self.id, request_id=request_id, mutations=map(mutation_to_wire, mutations)
+            space_id=self.id,
+            request_id=request_id,
+            mutations=map(mutation_to_wire, mutations),
+            writes_since_ms=right.writes_since_ms if right is not None else None,
         )
         answer = self.session.call(lambda stubs: stubs.metadata.CommitChanges, request, timeout=COMMIT_TIMEOUT_SECONDS)
         return Committed(answer.seq, tuple(map(result_from_wire, answer.results)))
@@ -239,15 +243,16 @@ class Space:
 
     # ---- reads ----
 
-    def changes(self, cursor: bytes = b"") -> Iterator[ChangesPage]:
+    def changes(self, cursor: bytes = b"", *, fresh_right: bool = False) -> Iterator[ChangesPage]:
         """The changes after `cursor`, up to the head at the time of the call; one page at least. InvalidCursor.
 
+        The right that comes with them may be ten seconds old unless it is to be fresh.
         A stream that breaks is resumed; where that means to begin a listing again, its first page has `reset`.
         """
         again = False  # whether pages without a cursor were given out that are about to come again
         breaks = 0
         while True:
-            request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor)
+            request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor, fresh_right=fresh_right)
             stream: Stream[metadata_pb2.ListChangesResponse] = Stream(
                 self.session,
                 lambda stubs, request=request: stubs.metadata.ListChanges(request),  # type: ignore[misc]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from clients.sdk.right import Right
 from clients.sync.apply_here import Here
 from clients.sync.files import Files
 from clients.sync.identify import is_trusted, target_digest
@@ -21,7 +22,7 @@ from clients.sync.ports import Progress, Space, Uploader
 from clients.sync.state import Evidence, InFlight, State
 from clients.sync.trees import BaseNode, Place, is_provisional
 from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
-from core.errors import Kind, PermissionDenied, SynclineError
+from core.errors import Kind, PermissionDenied, RightChanged, SynclineError
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id
 from core.tree import (
     MAX_REQUEST_BYTES,
@@ -69,21 +70,24 @@ class There:
         files: Files,
         space: Space,
         space_id: SpaceId,
+        right: Right | None,
         uploader: Uploader,
         new_request: Callable[[], RequestId],
         progress: Progress,
     ) -> None:
+        """`right` is what this device might do in the space when the plan was made."""
         self._ledger = ledger
         self._plan = ledger.plan
         self._here = here
         self._files = files
         self._space = space
         self._space_id = space_id
+        self._right = right
         self._uploader = uploader
         self._new_request = new_request
         self._progress = progress
         self._batch = _Batch(new_request())
-        self._refusal: PermissionDenied | None = None
+        self._refusal: PermissionDenied | RightChanged | None = None
         self._moved: dict[NodeId, Place] = {}
 
     # ---- stages ----
@@ -104,16 +108,19 @@ class There:
         if self._refusal is None:
             try:
                 stage()
-            except PermissionDenied as error:
-                # The changes stay here; what comes from the space still does. Auth may refuse credentials for uploads
-                # while metadata still knows the role from before, so a refused commit is not the only sign.
-                self._ledger.refused = True
+            except (PermissionDenied, RightChanged) as error:
+                # The changes stay here; what comes from the space still does.
                 self._batch = _Batch(self._new_request())
                 self._refusal = error
-        if self._refusal is not None:
-            for step in steps:
-                if not self._ledger.is_done(step.node):
-                    self._ledger.problem(step.node, f"stays here only: {self._refusal}")
+        left = [step.node for step in steps if not self._ledger.is_done(step.node)]
+        match self._refusal:
+            case RightChanged():
+                for node in left:
+                    self._ledger.retry(node, "your right to change the space is a new one; will be looked at again")
+            case PermissionDenied():
+                self._ledger.refused = True
+                for node in left:
+                    self._ledger.problem(node, f"stays here only: {self._refusal}")
 
     def _arrange(self) -> None:
         for step in self._plan.arrange_there:
@@ -209,7 +216,7 @@ class There:
                     self._ledger.problem(step.node, result.reason)
                 if self._batch.waits_too_long():
                     self._flush()
-        except PermissionDenied:
+        except (PermissionDenied, RightChanged):
             raise
         except SynclineError:
             self._flush()
@@ -259,11 +266,11 @@ class There:
         if not batch.mutations:
             return
         state = self._ledger.state
-        state.put_in_flight(InFlight(batch.request, tuple(batch.mutations), tuple(batch.evidence)))
+        state.put_in_flight(InFlight(batch.request, tuple(batch.mutations), tuple(batch.evidence), self._right))
         state.commit()
         try:
             with traces.span("commit", mutations=len(batch.mutations)):
-                answer = self._space.commit(batch.mutations, batch.request)
+                answer = self._space.commit(batch.mutations, batch.request, right=self._right)
         except SynclineError as error:
             if error.kind is not Kind.UNAVAILABLE:
                 # It was not and will not be applied.
@@ -307,7 +314,7 @@ def repeat_in_flight(space: Space, *, state: State, mirror: Mirror, base: dict[N
     """Send again the commits of which no answer is known, and take over what they did."""
     for commit in state.in_flight():
         try:
-            results = space.commit(commit.mutations, commit.request).results
+            results = space.commit(commit.mutations, commit.request, right=commit.right).results
         except SynclineError as error:
             if error.kind is Kind.UNAVAILABLE:
                 raise

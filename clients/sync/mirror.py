@@ -30,7 +30,7 @@ class Mirror:
         """What this device knows from answers to its own commits and the journal has not told yet."""
 
     def pull(self, space: Space) -> bool:
-        """Take over what has changed since the last time, durably; whether anything has."""
+        """Take over what has changed since the last time, durably; whether anything has. The right is told anew."""
         try:
             return self._pull(space, self._state.cursor)
         except InvalidCursor:
@@ -59,7 +59,7 @@ class Mirror:
 
     def _pull(self, space: Space, cursor: bytes, *, agreed_elsewhere: bool = False) -> bool:
         before: dict[NodeId, RemoteNode | None] = {}
-        for page in space.changes(cursor):
+        for page in space.changes(cursor, fresh_right=True):
             self.right = page.right
             if page.reset:
                 before = {**self.nodes, **before}

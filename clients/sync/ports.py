@@ -49,11 +49,17 @@ class Committed(Protocol):
 class Space(Protocol):
     """A space's tree and journal. Errors are `core.errors.SynclineError`."""
 
-    def changes(self, cursor: bytes) -> Iterator[ChangesPage]:
-        """The changes after `cursor` up to the head; one page at least. InvalidCursor."""
+    def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[ChangesPage]:
+        """The changes after `cursor` up to the head; one page at least. InvalidCursor.
 
-    def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Committed:
-        """Apply mutations in order, each with its own verdict. Safe to repeat with the same id."""
+        The right that comes with them may be seconds old unless it is to be fresh.
+        """
+
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> Committed:
+        """Apply mutations in order, each with its own verdict. Safe to repeat with the same id and right.
+
+        RightChanged, and nothing is applied, if the device's right is not this one any more.
+        """
 
 
 class Uploader(Protocol):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from clients.sdk.right import Right
 from clients.sync.apply_here import Here, rescue
 from clients.sync.apply_there import There, repeat_in_flight
 from clients.sync.conflicts import conflict_name
@@ -91,6 +92,8 @@ class _Found:
     problems: list[Problem]
     disowned: int
     """How many nodes were changed here without the right to."""
+    right: Right | None
+    """By which the plan was made."""
 
 
 def choose(state: State, wanted: Wanted) -> None:
@@ -171,6 +174,7 @@ def _look(  # noqa: PLR0917 - all that a round is about
             identified.holding,
             [*scanned.problems, *identified.problems, *live.problems, *filters.problems, *kept, *within.values()],
             len(disowned.nodes) if disowned is not None else 0,
+            right,
         )
 
 
@@ -297,18 +301,18 @@ class Rounds:
             found = self._look()
             if not told and (rules := _rules_first(found.plan)):
                 told = True
-                self._apply(rules, found.holding)
+                self._apply(rules, found)
                 found = self._look()
             todo = found.plan if mass_delete is MassDelete.DO else self._guarded(found, mass_delete)
             for node in self._base.keys() - found.base.keys():
                 del self._base[node]
                 self._state.remove_base(node)
-            ledger = self._apply(todo, found.holding)
+            ledger = self._apply(todo, found)
             self._report.skipped = found.scan.skipped
             self._report.problems = [*found.problems, *ledger.problems()]
             disowning = found.disowned and ledger.steps_done
             if not found.disowned:
-                self._note_right(refused=ledger.refused)
+                self._note_right(found.right, refused=ledger.refused)
             elif number == 0:
                 self._report.notices.append(_TAKEN_BACK.format(count=found.disowned))
             if not ledger.passing and not found.scan.unsettled and not disowning:
@@ -327,9 +331,8 @@ class Rounds:
                 "and what this device has of it is added again"
             )
 
-    def _note_right(self, *, refused: bool) -> None:
+    def _note_right(self, right: Right | None, *, refused: bool) -> None:
         """From now on what is changed here is changed with the right that was told, if it is one."""
-        right = self._mirror.right
         if right is not None and (self._state.right, self._state.refused) != (right, refused):
             self._state.right, self._state.refused = right, refused
             self._state.commit()
@@ -354,7 +357,7 @@ class Rounds:
             verify=self._wanted.verify,
         )
 
-    def _apply(self, todo: Plan, holding: frozenset[NodeId]) -> Ledger:
+    def _apply(self, todo: Plan, found: _Found) -> Ledger:
         ledger = Ledger(todo, base=self._base, mirror=self._mirror, state=self._state, report=self._report)
         ledger.settle()
         here = Here(
@@ -362,22 +365,23 @@ class Rounds:
             files=self._files,
             downloader=self._transfers.downloader,
             progress=self._progress,
-            holding=holding,
+            holding=found.holding,
         )
         if not todo.is_empty:
             here.arrange()
             here.checkpoint()
-            self._apply_both(ledger, here)
+            self._apply_both(ledger, here, found.right)
         here.checkpoint()
         return ledger
 
-    def _apply_both(self, ledger: Ledger, here: Here) -> None:
+    def _apply_both(self, ledger: Ledger, here: Here, right: Right | None) -> None:
         there = There(
             ledger,
             here,
             files=self._files,
             space=self._space,
             space_id=self._folder.space,
+            right=right,
             uploader=self._transfers.uploader(self._state.known_block),
             new_request=self._new_request,
             progress=self._progress,

@@ -59,6 +59,8 @@ class InFlight:
     request: RequestId
     mutations: tuple[Mutation, ...]
     evidence: tuple[Evidence | None, ...]
+    right: Right | None = None
+    """By which it was decided on; None if that was never told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +313,10 @@ class State:
 
     def put_in_flight(self, commit: InFlight) -> None:
         self._begin()
-        request = metadata_pb2.CommitChangesRequest(mutations=map(mutation_to_wire, commit.mutations))
+        request = metadata_pb2.CommitChangesRequest(
+            mutations=map(mutation_to_wire, commit.mutations),
+            writes_since_ms=commit.right.writes_since_ms if commit.right is not None else None,
+        )
         evidence = [
             [
                 seen.signature.size,
@@ -333,15 +338,17 @@ class State:
     def in_flight(self) -> list[InFlight]:
         """The commits of which no answer is known."""
         rows = self._db.execute("SELECT request_id, mutations, evidence FROM in_flight").fetchall()
+        requests = [(RequestId(row[0]), metadata_pb2.CommitChangesRequest.FromString(row[1]), row[2]) for row in rows]
         return [
             InFlight(
-                RequestId(request),
-                tuple(map(mutation_from_wire, metadata_pb2.CommitChangesRequest.FromString(mutations).mutations)),
+                id_,
+                tuple(map(mutation_from_wire, request.mutations)),
                 tuple(
                     Evidence(Signature(*seen[:4]), seen[4], seen[5]) if seen else None for seen in json.loads(evidence)
                 ),
+                Right(writes_since_ms=request.writes_since_ms) if request.HasField("writes_since_ms") else None,
             )
-            for request, mutations, evidence in rows
+            for id_, request, evidence in requests
         ]
 
     def remove_in_flight(self, request: RequestId) -> None:

@@ -1,7 +1,7 @@
-"""What a caller may do in a space: asked of auth, remembered for at most ten seconds.
+"""What a caller may do in a space: asked of auth, and for reads remembered for at most ten seconds.
 
-So a member who is removed, a device that is revoked, and whoever opened a link that has ended, lose metadata within ten
-seconds.
+So a member who is removed, a device that is revoked, and whoever opened a link that has ended, read nothing more within
+ten seconds, and change nothing more from that moment on.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from cachetools import TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from core.errors import NoSuchSpace, PermissionDenied
+from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
 from core.identifiers import LinkId, SpaceId
 from core.limits import REVOCATION_SECONDS
 from runtime.context import Identity
 
 REMEMBERED_SECONDS: Final = float(REVOCATION_SECONDS)
 _REMEMBERED: Final = 100_000
+_Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 
 
 class Role(IntEnum):
@@ -70,31 +71,40 @@ class Access:
     ) -> None:
         """A role is remembered for `seconds`."""
         self._grants = grants
-        self._standings: TTLCache[tuple[SpaceId, str, str, LinkId | None], Standing] = TTLCache(
-            _REMEMBERED, seconds, timer=monotonic
-        )
+        self._standings: TTLCache[_Key, Standing] = TTLCache(_REMEMBERED, seconds, timer=monotonic)
 
-    async def require(self, space: SpaceId, caller: Identity, role: Role) -> Standing:
-        """The caller's standing, at least this role; else NoSuchSpace (no grant at all) or PermissionDenied."""
+    async def require(self, space: SpaceId, caller: Identity, role: Role, *, now: bool = False) -> Standing:
+        """The caller's standing, at least this role; else NoSuchSpace (no grant at all) or PermissionDenied.
+
+        With `now` it is what auth answers after this call has begun, not what is remembered.
+        """
         link = caller.link
         if link is not None and link.space != space:
             raise NoSuchSpace(space_id=space)
         key = (space, caller.user, caller.device, link.link if link else None)
-        has = self._standings.get(key)
+        has = None if now else self._standings.get(key)
         if has is None or has.role < role:
-            has = await self._grants.standing(space, caller)
-            self._standings.pop(key, None)
-            if has.role is not Role.NONE:
-                self._standings[key] = has
+            has = await self._ask(key, caller)
         if has.role is Role.NONE:
             raise NoSuchSpace(space_id=space)
         if has.role < role:
             raise PermissionDenied(f"as {has.role.name.lower()} you can look at this space but not change it")
         return has
 
-    async def writes_since_ms(self, space: SpaceId, caller: Identity) -> int | None:
-        """Since when the caller may write (see CheckAccessResponse); None if it may not. NoSuchSpace."""
+    async def writes_since_ms(self, space: SpaceId, caller: Identity, *, now: bool = False) -> int | None:
+        """Since when the caller may write (see CheckAccessResponse); None if not. NoSuchSpace; `now`: see above."""
         try:
-            return (await self.require(space, caller, Role.EDITOR)).writes_since_ms
+            return (await self.require(space, caller, Role.EDITOR, now=now)).writes_since_ms
         except PermissionDenied:
             return None
+
+    async def _ask(self, key: _Key, caller: Identity) -> Standing:
+        try:
+            has = await self._grants.standing(key[0], caller)
+        except DeviceRevoked:
+            self._standings.pop(key, None)
+            raise
+        self._standings.pop(key, None)
+        if has.role is not Role.NONE:
+            self._standings[key] = has
+        return has

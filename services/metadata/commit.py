@@ -251,6 +251,17 @@ class Committer:
         # A caller that gives up must not take the answer from another that repeated the request.
         return await asyncio.shield(pending.answer)
 
+    async def first_answer(self, request: Request) -> Answer | None:
+        """What `commit` returns for a request that was recorded before, or is being decided on here; else None.
+
+        RequestIdReused, and what `commit` raises.
+        """
+        if request.id not in self._in_flight:
+            await self._view.validate()
+            if request.id not in await self._view.answered([request.id]):
+                return None
+        return await self.commit(request)
+
     async def answer(self, request: RequestId, *, user: str) -> Answer:
         """What a recorded request of this user's was answered. NoSuchRequest, also for another user's."""
         await self._view.validate()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from typing_extensions import override
 
 from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
-from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge
+from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
 from core.identifiers import ID_BYTES, NodeId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH, Mutation, RestoreNode, RestoreVersion
@@ -140,7 +140,9 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.CommitChangesRequest, context: Context
     ) -> metadata_pb2.CommitChangesResponse:
         check_size(len(request.mutations), request.ByteSize())  # before work is done with it
-        answer = await self._commit(request, mutations_from_wire(request.mutations), size=request.ByteSize())
+        right = request.writes_since_ms if request.HasField("writes_since_ms") else None
+        mutations = mutations_from_wire(request.mutations)
+        answer = await self._commit(request, mutations, size=request.ByteSize(), right=right)
         results = that_fit(map(result_to_wire, answer.results))
         if len(results) < len(answer.results):
             # What an entry holds fits, so nothing was accepted; the nodes that stand in the way may be large.
@@ -190,29 +192,35 @@ class MetadataServicer(MetadataServiceServicer):
         mutations: tuple[Mutation, ...],
         *,
         size: int,
+        right: int | None = None,
     ) -> Answer:
+        """Commit what was decided on by the right to write that was given at `right`, or by any that holds."""
         caller = current_user()
-        request_id = request_id_from_wire(request.request_id)
-        async with self._open(request.space_id, Role.EDITOR) as live:
-            return await live.committer.commit(
-                Request(
-                    id=request_id,
-                    fingerprint=hashlib.sha256(request.SerializeToString(deterministic=True)).digest(),
-                    user=caller.user,
-                    device=caller.device,
-                    mutations=mutations,
-                    size=size,
-                )
-            )
+        wanted = Request(
+            id=request_id_from_wire(request.request_id),
+            fingerprint=hashlib.sha256(request.SerializeToString(deterministic=True)).digest(),
+            user=caller.user,
+            device=caller.device,
+            mutations=mutations,
+            size=size,
+        )
+        space = space_id_from_wire(request.space_id)
+        has = await self._access.require(space, caller, Role.EDITOR, now=True)
+        async with self._spaces.use(space) as live:
+            if right in {None, has.writes_since_ms}:
+                return await live.committer.commit(wanted)
+            if (answer := await live.committer.first_answer(wanted)) is not None:
+                return answer
+            raise RightChanged
 
     @override
     async def ListChanges(
         self, request: metadata_pb2.ListChangesRequest, context: Context
     ) -> AsyncIterator[metadata_pb2.ListChangesResponse]:
-        async with self._open(request.space_id, Role.VIEWER) as live:
-            space = live.view.space
+        space = space_id_from_wire(request.space_id)
+        writes_since_ms = await self._access.writes_since_ms(space, current_user(), now=request.fresh_right)
+        async with self._spaces.use(space) as live:
             after = cursor_from_wire(space, request.cursor)
-            writes_since_ms = await self._access.writes_since_ms(space, current_user())
             response, size = _changes(writes_since_ms), 0
             response.seq = after.seq
             async for nodes, position in reads.changes(live.view, self._journal, after=after):

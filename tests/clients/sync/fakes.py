@@ -26,7 +26,7 @@ from clients.sync.report import Report
 from clients.sync.state import State
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
 from core.blocks import EMPTY_MANIFEST, BlockRef, Digest, Manifest
-from core.errors import PermissionDenied, Unavailable
+from core.errors import PermissionDenied, RightChanged, Unavailable
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id
 from core.tree import (
     Content,
@@ -223,14 +223,16 @@ class MemorySpace:
         assert verdict is metadata_objects.SealVerdict.SEALED
         self._sealed_after.setdefault(digest, len(self.journal))
 
-    def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Answer:
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right_changed: bool = False) -> Answer:
         self.commits.append(len(mutations))
         fingerprint = hashlib.sha256(repr(tuple(mutations)).encode()).digest()
         request = Request(request_id, fingerprint, "user", "device", tuple(mutations), 100)
 
         async def committed() -> Answer:
             async with self._spaces.use(self.id) as live:
-                answer = await live.committer.commit(request)
+                answer = await (live.committer.first_answer if right_changed else live.committer.commit)(request)
+                if answer is None:
+                    raise RightChanged
                 return Answer(answer.seq, answer.results)
 
         answer = self._loop.run_until_complete(committed())
@@ -372,19 +374,21 @@ class SpacePort:
         self._faults = faults
         self.online = True
         self.right = Right()
+        self.remembered: Right | None = None
+        """What the space thinks that the right is until it has reason to ask; None if it knows."""
 
-    def changes(self, cursor: bytes) -> Iterator[Page]:
+    def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[Page]:
         self._calls.append("changes")
         self._point("changes asked")
         if not self.online or self._faults("changes asked") is not None:
             raise _no_answer()
         for page in self._space.changes(cursor):
-            yield replace(page, right=self.right)
+            yield replace(page, right=self.right if fresh_right or self.remembered is None else self.remembered)
             self._point("page read")
             if self._faults("page read") is not None:
                 raise _no_answer()
 
-    def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Answer:
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> Answer:
         self._calls.append("commit")
         self._point("commit sent")
         fault = self._faults("commit sent")
@@ -393,7 +397,7 @@ class SpacePort:
         if not self.online or fault is Fault.NOT_SENT:
             raise _no_answer()
         assert len(mutations) <= 1000
-        answer = self._space.commit(mutations, request_id)
+        answer = self._space.commit(mutations, request_id, right_changed=right not in {None, self.right})
         if fault is Fault.TWICE:
             head = len(self._space.journal)
             assert self._space.commit(mutations, request_id).results == answer.results
@@ -601,6 +605,9 @@ class Device:
         self.online = True
         self.mounts: Mounts | None = None
         self.right = Right()
+        self.remembered: Right | None = None
+        self.port: SpacePort | None = None
+        """The connection of the last sync."""
         self.faults: Faults = no_faults
         self.new_request: Callable[[], RequestId] = new_request_id
         self.downloader: MemoryDownloader | None = None
@@ -619,9 +626,9 @@ class Device:
             state.point = point
             return state
 
-        port = SpacePort(self.space, point, self.calls, faults)
+        self.port = port = SpacePort(self.space, point, self.calls, faults)
         port.online = self.online
-        port.right = self.right
+        port.right, port.remembered = self.right, self.remembered
         self.downloader = downloader = MemoryDownloader(self.space, point, self.calls, faults)
         downloader.full = self.full
         calls = self.calls

@@ -81,6 +81,7 @@ class History:
             device.mounts = PretendedMounts(device.root)
         self._roles = more.random() < 0.3
         self._rights = 0
+        self.luck_of_rights = random.Random(f"{seed} rights")
         self._patient = random.Random(f"{seed} patient").random() < PATIENT
         self._favourite = favourite or FAVOURITES[seed % len(FAVOURITES)]
         self._journal: list[bytes] = []
@@ -116,7 +117,7 @@ class History:
         if self._mounts and self.rng.random() < 0.12:
             self._cover(index)
         if self._roles and self.rng.random() < 0.08:
-            self._change_role(index)
+            self.change_role(index)
         chance = self.rng.random()
         if chance < 0.66:
             for _ in range(self.rng.choice((1, 1, 2, 4))):
@@ -137,14 +138,18 @@ class History:
         self.space.go_back_to(head)
         self._journal = list(self.space.journal)
 
-    def _change_role(self, index: int) -> None:
+    def change_role(self, index: int) -> None:
+        """Give the right to write anew, or take it away; whoever is asked may remember the one before."""
         device = self.devices[index]
+        device.remembered = None
+        if not device.right.read_only and self.luck_of_rights.random() < 0.5:
+            device.remembered = device.right
         if device.right.read_only or self.rng.random() < 0.4:
             self._rights += 1
             device.right = Right(writes_since_ms=self._rights)
         else:
             device.right = Right(read_only=True)
-        self.log.append(f"{device.name}: {device.right}")
+        self.log.append(f"{device.name}: {device.right}{' not known everywhere' if device.remembered else ''}")
 
     def _cover(self, index: int) -> None:
         """Mount a filesystem over a directory, sync, and take it away again."""
@@ -244,6 +249,8 @@ class History:
             self.log.append(f"{device.name}: {type(error).__name__}")
         finally:
             device.faults = no_faults
+        if disturbance.right_changed and not (disturbance.meddles or estranged):
+            estranged, (known, head) = True, disturbance.right_changed
         if estranged:
             changed = [node for node, _ in self._changed_since(head) if node in known]
             assert not changed, f"R: {device.name} changed {changed} in the space by what it did without the right"
@@ -256,7 +263,7 @@ class History:
         if not device.folder.database.exists():
             return False
         with State.in_memory(device.folder.database) as state:
-            return state.right not in {None, device.right} and not state.in_flight()
+            return state.right not in {None, device.right}
 
     def _wait(self) -> None:
         if self._patient:
@@ -266,6 +273,7 @@ class History:
         """Sync all devices in turn until nothing happens any more."""
         self.log.append("settle")
         for device in self.devices:
+            device.remembered = None
             if device.right.read_only:
                 self._rights += 1
                 device.right = Right(writes_since_ms=self._rights)
@@ -363,6 +371,10 @@ class _Disturbance:
                 self._crash_at, self._passes = "", rng.choice((2, 3, 5, 8, 13, 21, 34))
         self.meddles = history._meddling and rng.random() < 0.5 and not still
         self._fails = history._faults and rng.random() < 0.6
+        self._index = index
+        self._demotes = history._roles and not still and history.luck_of_rights.random() < 0.3
+        self.right_changed: tuple[set[NodeId], int] | None = None
+        """What the space had, and the length of its journal, when the device's right changed meanwhile."""
         self.saved = contents(self._device)
         """What must not get lost: what was there, but for what the user overwrites meanwhile, and what it saves."""
 
@@ -380,6 +392,13 @@ class _Disturbance:
             # What the user overwrote is the user's loss, what it saved is not.
             self.saved -= there - now
             self.saved |= now - there
+        if self._demotes and self._history.luck_of_rights.random() < 0.03 and self._device.port is not None:
+            space = self._history.space
+            self._demotes = False
+            self.right_changed = set(space.nodes), len(space.journal)
+            self._history.log.append(f"{self._device.name}: meanwhile, at {name}:")
+            self._history.change_role(self._index)
+            self._device.port.right, self._device.port.remembered = self._device.right, self._device.remembered
         if self._passes and self._crash_at in {"", name}:
             self._passes -= 1
             if not self._passes:

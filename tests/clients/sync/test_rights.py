@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from clients.sdk.right import Right
 from core.errors import NoSuchSpace, PermissionDenied
-from tests.clients.sync.fakes import Crash, CrashAt, Device
+from core.identifiers import RequestId
+from core.tree import Mutation
+from tests.clients.sync.fakes import Answer, Crash, CrashAt, Device, NeverCrash, Page, SpacePort
 from tests.clients.sync.test_scenarios import Failing, agreed, contents, settled, sync
 
 READS = Right(read_only=True)
@@ -96,6 +99,92 @@ def test_without_a_sync_in_between(one: Device, two: Device, before: Right, afte
     assert report.deleted_remote == 0
     assert not report.problems
     assert TREE.items() <= settled(two, one).items()
+
+
+def test_a_right_that_the_space_does_not_know_of_yet(one: Device, two: Device) -> None:
+    """It remembers a role for a while: a device that is about to change something has it ask."""
+    two.right = Right(writes_since_ms=3)
+    agreed(FILES, one, two)
+    change_everything(two)
+    two.right, two.remembered = Right(writes_since_ms=7), Right(writes_since_ms=3)
+    report = two.sync()
+    assert report.deleted_remote == 0
+    assert not report.problems
+    assert two.calls.count("commit") == 1, "which is of what is new"
+    assert TREE.items() <= settled(two, one).items()
+
+
+def test_a_right_that_the_space_knows_of_no_more(one: Device, two: Device) -> None:
+    """Another process may remember an older right than the one that was told: what is done by the newer one is done."""
+    agreed(FILES, one, two)
+    two.right = Right(writes_since_ms=7)
+    sync(two, two)
+    (two.root / "deleted").unlink()
+    two.remembered = Right(writes_since_ms=3)
+    assert sync(two)[0].deleted_remote == 1
+
+
+class Changing(SpacePort):
+    """A connection of a device that is given the right to write anew just before one of its calls.
+
+    `had` is what the space had in it at that moment.
+    """
+
+    def __init__(self, device: Device, *, at: int) -> None:
+        super().__init__(device.space, NeverCrash(), [])
+        self.right = device.right
+        self.had: dict[str, object] = {}
+        self._left = at
+
+    def _count(self) -> None:
+        self._left -= 1
+        if not self._left:
+            self.had = self._space.tree()
+            self.right = Right(writes_since_ms=self.right.writes_since_ms + 1)
+
+    def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[Page]:
+        self._count()
+        return super().changes(cursor, fresh_right=fresh_right)
+
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> Answer:
+        self._count()
+        return super().commit(mutations, request_id, right=right)
+
+
+@pytest.mark.parametrize("at", range(2, 5))
+def test_a_right_that_changes_while_a_sync_is_under_way(one: Device, two: Device, at: int) -> None:
+    """A plan is carried out by the right by which it was made, or made anew."""
+    two.right = Right(writes_since_ms=3)
+    agreed(FILES, one, two)
+    sync(two, two)
+    (two.root / "deleted").unlink()
+    shutil.rmtree(two.root / "gone")
+    two.write("edited", b"edited")
+    port = Changing(two, at=at)
+    report = two.engine(space=port).sync()
+    assert not report.problems
+    assert port.had["deleted"] == b"deleted"
+    two.right = port.right
+    tree = settled(two, one)
+    assert port.had.items() <= tree.items(), "what was there is neither deleted nor replaced"
+    assert b"edited" in contents(tree), "and nothing is lost"
+
+
+@pytest.mark.parametrize(
+    ("crashed_at", "left"),
+    [("commit sent", {"a": b"a", "b": b"b"}), ("commit answered", {"b": b"b"})],
+    ids=["not sent, and not sent later with another right", "not answered, but done"],
+)
+def test_a_commit_in_flight_when_the_right_changes(
+    one: Device, two: Device, crashed_at: str, left: dict[str, object]
+) -> None:
+    two.right = Right(writes_since_ms=3)
+    agreed({"a": b"a", "b": b"b"}, one, two)
+    (two.root / "a").unlink()
+    with pytest.raises(Crash):
+        two.sync(CrashAt(1, crashed_at))
+    two.right = Right(writes_since_ms=7)
+    assert settled(two, one) == left
 
 
 def test_what_is_pending_when_an_editor_becomes_a_viewer(one: Device, two: Device) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from clients.sdk.right import Right
 from clients.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
 from clients.sync.files import Files
 from clients.sync.folder import link
@@ -456,8 +457,8 @@ class Lying(SpacePort):
         super().__init__(space, NeverCrash(), [])
         self._hostile = hostile
 
-    def changes(self, cursor: bytes) -> Iterator[Page]:
-        for page in super().changes(cursor):
+    def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[Page]:
+        for page in super().changes(cursor, fresh_right=fresh_right):
             yield Page((*page.nodes, *self._hostile), page.cursor, page.reset, page.seq)
 
 
@@ -602,12 +603,12 @@ class Failing(SpacePort):
         self._at = at
         self._acted = acted
 
-    def commit(self, mutations: Sequence[Mutation], request_id: RequestId) -> Answer:
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> Answer:
         self._at -= 1
         if self._at:
-            return super().commit(mutations, request_id)
+            return super().commit(mutations, request_id, right=right)
         if self._acted:
-            super().commit(mutations, request_id)
+            super().commit(mutations, request_id, right=right)
         raise self._error
 
 

@@ -82,7 +82,7 @@ def test_other_bytes_here_and_a_deletion_there(one: Device, two: Device) -> None
 class Refusing(SpacePort):
     """A connection that breaks at the first commit."""
 
-    def commit(self, mutations, request_id):
+    def commit(self, mutations, request_id, *, right):
         raise Unavailable
 
 

@@ -412,8 +412,88 @@ async def test_a_greater_role_holds_at_once(metadata: Service, editor: Caller) -
         metadata.backend.auth.roles[viewer.space, viewer.user] = Role.EDITOR
         await viewer.create("x")
         asked = metadata.backend.auth.asked
-        await viewer.create("y")
+        await changes(viewer)
+        await viewer.stub.FindMissingObjects(M.FindMissingObjectsRequest(space_id=viewer.space, objects=bytes(32)))
         assert metadata.backend.auth.asked == asked, "a grant that is enough is not asked for each time"
+
+
+async def test_a_commit_asks_once_for_the_right_of_its_moment(metadata: Service, editor: Caller) -> None:
+    await editor.create("docs")
+    auth = metadata.backend.auth
+    asked = auth.asked
+    made = [await editor.create("x"), await editor.create("y")]
+    assert auth.asked == asked + 2
+    removing = M.Mutation(delete=M.DeleteNode(node=made[0].id))
+    for role, refusal in {Role.VIEWER: "PERMISSION_DENIED", Role.NONE: "NO_SUCH_SPACE"}.items():
+        auth.roles[editor.space, editor.user] = Role.EDITOR
+        await changes(editor)  # which is remembered
+        auth.roles[editor.space, editor.user] = role
+        asked = auth.asked
+        assert await reason(editor.commit(removing)) == refusal
+        assert auth.asked == asked + 1
+        for restore in (
+            editor.stub.RestoreVersion(M.RestoreVersionRequest(**_named(editor), node=made[0].id, version=1)),
+            editor.stub.RestoreNode(M.RestoreNodeRequest(**_named(editor), node=made[0].id)),
+        ):
+            assert await reason(restore) == refusal
+    auth.roles[editor.space, editor.user] = Role.EDITOR
+    await changes(editor)
+    auth.revoked.add(editor.device)
+    assert await reason(editor.commit(removing)) == "DEVICE_REVOKED"
+    assert await reason(editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))) == "DEVICE_REVOKED"
+    auth.revoked.clear()
+    assert (await editor.commit(removing)).results[0].verdict == J.VERDICT_ACCEPTED
+
+
+def _named(caller: Caller) -> dict[str, Any]:
+    return {"space_id": caller.space, "request_id": new_request_id()}
+
+
+async def test_what_was_decided_on_by_another_right_is_not_done(metadata: Service, editor: Caller) -> None:
+    auth = metadata.backend.auth
+    auth.writes_since_ms = 5
+    node = await editor.create("docs")
+
+    def removing(right: int | None, request_id: bytes) -> M.CommitChangesRequest:
+        removal = M.Mutation(delete=M.DeleteNode(node=node.id))
+        return M.CommitChangesRequest(
+            space_id=editor.space, request_id=request_id, mutations=[removal], writes_since_ms=right
+        )
+
+    auth.writes_since_ms = 7
+    request_id = new_request_id()
+    for wrong in (5, 0, -1, 8):
+        assert await reason(editor.stub.CommitChanges(removing(wrong, request_id))) == "RIGHT_CHANGED"
+    assert (await editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))).head == 1
+    done = await editor.stub.CommitChanges(removing(7, request_id))
+    assert done.results[0].verdict == J.VERDICT_ACCEPTED
+    # What was done is told again, whatever became of the right; it is not another request for that.
+    auth.writes_since_ms = 9
+    assert await editor.stub.CommitChanges(removing(7, request_id)) == done
+    assert await reason(editor.stub.CommitChanges(removing(5, request_id))) == "REQUEST_ID_REUSED"
+    assert await reason(editor.stub.CommitChanges(removing(None, request_id))) == "REQUEST_ID_REUSED"
+
+
+async def test_changes_tell_the_right_of_their_moment_if_they_are_asked_to(metadata: Service, editor: Caller) -> None:
+    auth = metadata.backend.auth
+
+    async def told(*, fresh: bool) -> tuple[bool, int]:
+        request = M.ListChangesRequest(space_id=editor.space, fresh_right=fresh)
+        (page,) = [page async for page in editor.stub.ListChanges(request)]
+        return page.read_only, page.writes_since_ms
+
+    auth.writes_since_ms = 5
+    assert await told(fresh=True) == (False, 5)
+    assert auth.asked == 1
+    auth.writes_since_ms = 7
+    assert await told(fresh=False) == (False, 5)
+    assert auth.asked == 1
+    assert await told(fresh=True) == (False, 7)
+    assert await told(fresh=False) == (False, 7), "what was asked for is remembered"
+    auth.roles[editor.space, editor.user] = Role.VIEWER
+    assert await told(fresh=True) == (True, 0)
+    auth.roles[editor.space, editor.user] = Role.NONE
+    assert await reason(editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))) == "NO_SUCH_SPACE"
 
 
 async def test_a_refusal_names_which_of_many(editor: Caller) -> None:

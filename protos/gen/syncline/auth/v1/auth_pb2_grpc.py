@@ -242,8 +242,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeDevice(self, request, context):
-        """Revokes a device: its refresh token is refused at once, its access token within 10 s, S3 credentials that it
-        already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+        """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
+        S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -77,8 +77,8 @@ class AuthServiceStub:
     ListDevices: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]
     """The user's devices, the calling one included, but for those that have expired."""
     RevokeDevice: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]
-    """Revokes a device: its refresh token is refused at once, its access token within 10 s, S3 credentials that it
-    already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+    """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
+    S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
     """
     CreateSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]
     """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
@@ -176,8 +176,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     ListDevices: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]  # type: ignore[assignment]
     """The user's devices, the calling one included, but for those that have expired."""
     RevokeDevice: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]  # type: ignore[assignment]
-    """Revokes a device: its refresh token is refused at once, its access token within 10 s, S3 credentials that it
-    already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+    """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
+    S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
     """
     CreateSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]  # type: ignore[assignment]
     """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
@@ -326,8 +326,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.RevokeDeviceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.RevokeDeviceResponse, _abc.Awaitable[_auth_pb2.RevokeDeviceResponse]]:
-        """Revokes a device: its refresh token is refused at once, its access token within 10 s, S3 credentials that it
-        already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+        """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
+        S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
         """
 
     @_abc_1.abstractmethod

@@ -543,10 +543,16 @@ class CommitChangesRequest(_message.Message):
     SPACE_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     MUTATIONS_FIELD_NUMBER: _builtins.int
+    WRITES_SINCE_MS_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """The space."""
     request_id: _builtins.bytes
     """16 random bytes."""
+    writes_since_ms: _builtins.int
+    """The right by which the mutations were decided on, as ListChanges told it. If the caller has been given the right to write anew
+    since then, nothing is applied: ABORTED / RIGHT_CHANGED; the client asks ListChanges with `fresh_right` and decides anew. Without
+    this field any right to write will do, as for what somebody asks for at this moment.
+    """
     @_builtins.property
     def mutations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Mutation]:
         """Applied in order."""
@@ -557,12 +563,15 @@ class CommitChangesRequest(_message.Message):
         space_id: _builtins.str = ...,
         request_id: _builtins.bytes = ...,
         mutations: _abc.Iterable[Global___Mutation] | None = ...,
+        writes_since_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_writes_since_ms", b"_writes_since_ms", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mutations", b"mutations", "request_id", b"request_id", "space_id", b"space_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_writes_since_ms", b"_writes_since_ms", "mutations", b"mutations", "request_id", b"request_id", "space_id", b"space_id", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__writes_since_ms: _TypeAlias = _typing.Literal["writes_since_ms"]  # noqa: Y015
+    _WhichOneofArgType__writes_since_ms: _TypeAlias = _typing.Literal["_writes_since_ms", b"_writes_since_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__writes_since_ms) -> _WhichOneofReturnType__writes_since_ms | None: ...
 
 Global___CommitChangesRequest: _TypeAlias = CommitChangesRequest  # noqa: Y015
 
@@ -753,19 +762,25 @@ class ListChangesRequest(_message.Message):
 
     SPACE_ID_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    FRESH_RIGHT_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """The space."""
     cursor: _builtins.bytes
     """From an earlier response; empty for the beginning."""
+    fresh_right: _builtins.bool
+    """Whether `read_only` and `writes_since_ms` are to be what holds now: for a client that is about to decide on mutations by them.
+    Without it they may be what held ten seconds ago.
+    """
     def __init__(
         self,
         *,
         space_id: _builtins.str = ...,
         cursor: _builtins.bytes = ...,
+        fresh_right: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "space_id", b"space_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cursor", b"cursor", "fresh_right", b"fresh_right", "space_id", b"space_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

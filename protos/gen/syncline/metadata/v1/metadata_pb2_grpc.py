@@ -28,7 +28,8 @@ if _version_not_supported:
 class MetadataServiceStub:
     """The tree of every space, its history, and the proof that what it names exists.
 
-    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
+    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR: reads one that held at most ten
+    seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
@@ -136,7 +137,8 @@ class MetadataServiceStub:
 class MetadataServiceServicer:
     """The tree of every space, its history, and the proof that what it names exists.
 
-    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
+    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR: reads one that held at most ten
+    seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
@@ -186,7 +188,7 @@ class MetadataServiceServicer:
         Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
         is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
         an entry or answer would be too large),
-        REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
+        REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -379,7 +381,8 @@ def add_MetadataServiceServicer_to_server(servicer, server):
 class MetadataService:
     """The tree of every space, its history, and the proof that what it names exists.
 
-    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
+    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR: reads one that held at most ten
+    seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),

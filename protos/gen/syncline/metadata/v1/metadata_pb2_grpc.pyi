@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class MetadataServiceStub:
     """The tree of every space, its history, and the proof that what it names exists.
 
-    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
+    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR: reads one that held at most ten
+    seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
@@ -70,7 +71,7 @@ class MetadataServiceStub:
     Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
     is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
     an entry or answer would be too large),
-    REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
+    REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.
     """
     RestoreVersion: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.RestoreVersionRequest, _metadata_pb2.RestoreVersionResponse]
     """Brings an older version's content back as a new version. Request ids as in CommitChanges."""
@@ -116,7 +117,8 @@ class MetadataServiceStub:
 class MetadataServiceAsyncStub(MetadataServiceStub):
     """The tree of every space, its history, and the proof that what it names exists.
 
-    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
+    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR: reads one that held at most ten
+    seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
@@ -154,7 +156,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
     is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
     an entry or answer would be too large),
-    REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
+    REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.
     """
     RestoreVersion: _aio.UnaryUnaryMultiCallable[_metadata_pb2.RestoreVersionRequest, _metadata_pb2.RestoreVersionResponse]  # type: ignore[assignment]
     """Brings an older version's content back as a new version. Request ids as in CommitChanges."""
@@ -199,7 +201,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
 class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     """The tree of every space, its history, and the proof that what it names exists.
 
-    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR.
+    Every rpc needs `authorization: Bearer <access token>`, reads need a grant, mutations ROLE_EDITOR: reads one that held at most ten
+    seconds ago, mutations one that holds when they come.
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     NOT_FOUND / NO_SUCH_SPACE (no grant), PERMISSION_DENIED / PERMISSION_DENIED (a viewer mutates),
@@ -259,7 +262,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
         is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
         an entry or answer would be too large),
-        REQUEST_ID_REUSED; UNAVAILABLE / CONTENDED.
+        REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.
         """
 
     @_abc_1.abstractmethod
