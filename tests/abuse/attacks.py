@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import random
+import secrets
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final
@@ -260,7 +262,7 @@ async def guessed_password_of_a_link(target: Target, until: float) -> Counter[st
 
 @attack
 async def guessed_links(target: Target, until: float) -> Counter[str]:
-    return await many(50, until, lambda: _post(target, "/v1/links/open", {"token": new_text_id() + "-" + "x" * 40}))
+    return await many(50, until, lambda: _post(target, "/v1/links/open", {"token": secrets.token_urlsafe(16)}))
 
 
 @attack
@@ -320,7 +322,7 @@ async def questions_of_objects(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def credentials_without_end(target: Target, until: float) -> Counter[str]:
-    request = auth_pb2.IssueCredentialsRequest(space_id=target.space)
+    request = auth_pb2.IssueCredentialsRequest(space_id=target.space, access=auth_pb2.ACCESS_WRITE)
     async with Calls(target) as calls:
         return await many(30, until, lambda: calls.unary("auth", "IssueCredentials", request))
 
@@ -332,7 +334,12 @@ async def spaces_without_end(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def keys_without_end(target: Target, until: float) -> Counter[str]:
-    return await many(20, until, lambda: _post(target, "/v1/keys", {"name": new_text_id()}, bearer(target)))
+    expiry = int((time.time() + 86_400) * 1000)
+
+    def one() -> Awaitable[str]:
+        return _post(target, "/v1/keys", {"name": new_text_id(), "expires_at_ms": expiry}, bearer(target))
+
+    return await many(20, until, one)
 
 
 @attack
@@ -345,7 +352,7 @@ async def links_without_end(target: Target, until: float) -> Counter[str]:
 @attack
 async def invitations_without_end(target: Target, until: float) -> Counter[str]:
     """A space that is shared with the innocent person and taken back, over and over."""
-    path = f"/v1/spaces/{target.space}/members/{target.victim}"
+    path = f"/v1/spaces/{target.lure}/members/{target.victim}"
     headers = {**bearer(target), "Content-Type": "application/json"}
     turns = itertools.cycle([("PUT", headers, b'{"role": "viewer"}'), ("DELETE", bearer(target), b"")])
 

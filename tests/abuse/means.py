@@ -32,11 +32,11 @@ async def many(workers: int, until: float, act: Callable[[], Awaitable[str]]) ->
             try:
                 async with asyncio.timeout(left + 1):
                     answers[await act()] += 1
-            except (OSError, EOFError, asyncio.IncompleteReadError):
+            except TimeoutError:  # an OSError too
+                answers[UNANSWERED] += 1
+            except (OSError, EOFError):
                 answers[BROKEN] += 1
                 await asyncio.sleep(0.05)
-            except TimeoutError:
-                answers[UNANSWERED] += 1
 
     await asyncio.gather(*(one() for _ in range(workers)))
     return answers

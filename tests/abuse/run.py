@@ -22,6 +22,7 @@ MOST_RATIO: Final = 5.0
 MOST_GROWTH: Final = 150_000_000
 """Bytes by which a process may have grown when an attack has been over for a while."""
 CALM_SECONDS: Final = 30.0
+AFTERWARDS_SECONDS: Final = 1.0
 ATTEMPTS: Final = 3
 """An attack with too high a figure is made again: what the machine does besides hits a time, an attack that works hits
 each."""
@@ -63,6 +64,10 @@ class Result:
         return f"{self.name}\n    {ratios}; MB {grown or 'none'}; answered {told[:200]}"
 
 
+class NoCalm(Exception):
+    """The innocent person cannot work although no attack is under way: an earlier one lasts."""
+
+
 class Siege:
     """Attacks on one system."""
 
@@ -81,11 +86,16 @@ class Siege:
         self._innocent.close()
 
     def quiet(self) -> None:
-        """Watch the innocent person work alone, for as long as an attack lasts."""
-        with self._innocent.at_work() as samples:
-            time.sleep(self._seconds)
-        assert not samples.errors, samples.errors[:3]
-        self._quiet.add(samples)
+        """Watch the innocent person work alone for as long as an attack lasts, once the one before is forgotten."""
+        deadline = time.monotonic() + CALM_SECONDS
+        while True:
+            with self._innocent.at_work() as samples:
+                time.sleep(self._seconds)
+            if not samples.errors:
+                self._quiet.add(samples)
+                return
+            if time.monotonic() > deadline:
+                raise NoCalm(samples.errors[0])
 
     def attack(self, name: str) -> Result:
         """Make an attack; again, if its figures are too high by what may have been chance."""
@@ -115,6 +125,7 @@ class Siege:
             finally:
                 one.kill()
             said, _ = one.communicate()
+            time.sleep(AFTERWARDS_SECONDS)  # what was begun may still be in the way
         result.answers = json.loads(said) if one.returncode == 0 else {}
         result.errors = samples.errors
         result.ratios = {
@@ -140,14 +151,22 @@ class Siege:
 
 
 def siege(stack: Stack, names: Sequence[str], *, seconds: float, say: Callable[[str], None]) -> list[Result]:
-    """The results of these attacks."""
-    under_siege = Siege(stack, seconds=seconds)
-    try:
-        results = []
-        for name in names:
-            result = under_siege.attack(name)
-            say(f"{result}{''.join(f'{chr(10)}    FAULT: {fault}' for fault in result.faults)}")
-            results.append(result)
-        return results
-    finally:
-        under_siege.close()
+    """The results of these attacks. One that lasts beyond its end is a fault; new people are there for the next one."""
+    results: list[Result] = []
+    left = list(names)
+    while left:
+        under_siege = Siege(stack, seconds=seconds)
+        try:
+            while left:
+                result = under_siege.attack(left[0])
+                say(f"{result}{''.join(f'{chr(10)}    FAULT: {fault}' for fault in result.faults)}")
+                results.append(result)
+                del left[0]
+        except NoCalm as error:
+            if not results:
+                raise
+            results[-1].errors.append(f"{CALM_SECONDS:.0f} s later: {error}")
+            say(f"    FAULT: it lasts: {error}")
+        finally:
+            under_siege.close()
+    return results

@@ -44,6 +44,8 @@ class Target:
     """The attacker's own."""
     shared: str
     """One in which the innocent person works, and of which the attacker is an editor."""
+    lure: str
+    """A space of the attacker's that others can be invited to."""
     crowd: str
     """The id of a directory with `CROWD` children in the attacker's space."""
     large: str
@@ -102,6 +104,7 @@ def build(stack: Stack) -> Scene:
         key=_key(attacker),
         space=attacker.space,
         shared=shared,
+        lure=attacker.done("POST", "/v1/spaces", {"name": "lure"}, status=201)["space_id"],
         crowd=_crowd(stack, attacker),
         large=_large(attacker)["id"],
         small=attacker.file("small.txt", small)["id"],
