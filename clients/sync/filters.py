@@ -8,23 +8,28 @@ the space goes on being synced. What is excluded is left alone on both sides, wh
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-import pathspec
-
 from clients.sync.files import PRIVATE, Files
+from clients.sync.patterns import Pattern, Rules, pattern_of
 from clients.sync.scan import TOP, Scan
 from clients.sync.trees import Exclusion, Problem, RemoteNode, in_transit, path_of, printable
-from core.blocks import MIB
+from core.blocks import KIB, MIB
 from core.identifiers import ROOT, NodeId
 from core.names import normalize
 from core.tree import NodeKind
 
 IGNORE_FILE = ".synclineignore"
 _LONGEST = MIB
+MAX_PATTERNS = 2_000
+MAX_PATTERN_CHARACTERS = 64 * KIB
+"""Of all ignore files that speak for one directory: what each new name in it is compared with."""
+MAX_ALL_CHARACTERS = 4 * MIB
+"""Of the patterns of all ignore files of a folder."""
+_MOST_TOLD = 5
+"""Lines of one ignore file that are reported as no patterns."""
 
 BUILT_IN = (
     # What file managers leave in each directory that somebody looks at: a view, no content.
@@ -120,47 +125,6 @@ def _by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[st
     return {path: at[path] for path in paths if path in at}
 
 
-class _Rules:
-    """The patterns of one file, asked about one thing at a time, from the top down.
-
-    pathspec answers for whole paths, where a pattern of a directory speaks for all below it. Here those have been
-    decided already, and a pattern counts only if it names the thing itself: the last that does.
-    """
-
-    def __init__(self, lines: Iterable[str]) -> None:
-        self._patterns = [
-            (pattern.include, pattern.regex, _DIRECTORY_MARK in pattern.regex.groupindex)
-            for pattern in reversed(list(pathspec.GitIgnoreSpec.from_lines(lines).patterns))
-            if pattern.include is not None and pattern.regex is not None
-        ]
-        # Nearly everything is named by no pattern, and one expression says that sooner than each of many.
-        self._plain = _any_of(regex for _, regex, has_mark in self._patterns if not has_mark)
-        self._marked = _any_of(regex for _, regex, has_mark in self._patterns if has_mark)
-
-    def verdict(self, path: str, *, is_directory: bool) -> bool | None:
-        """Whether what is at `path` is ignored; None if no pattern names it."""
-        marked = f"{path}/" if is_directory else path
-        if not self._plain.match(path) and not self._marked.search(marked):
-            return None
-        for include, regex, has_mark in self._patterns:
-            if not has_mark:
-                if regex.match(path):
-                    return include
-            elif any(match.end(_DIRECTORY_MARK) in {-1, len(marked)} for match in regex.finditer(marked)):
-                return include
-        return None
-
-
-_DIRECTORY_MARK = "ps_d"
-"""What pathspec calls the group of the '/' after what a pattern names."""
-
-
-def _any_of(patterns: Iterable[re.Pattern[str]]) -> re.Pattern[str]:
-    """What matches where one of these does; nothing if there are none."""
-    alternatives = [pattern.pattern.replace(f"(?P<{_DIRECTORY_MARK}>", "(?:") for pattern in patterns]
-    return re.compile("|".join(f"(?:{alternative})" for alternative in alternatives) or "(?!)")
-
-
 class Filters:
     """The rules over one scan. Entries go by number; what nobody asks about costs nothing."""
 
@@ -235,33 +199,72 @@ class Filters:
             directory = above.parent
 
     @cached_property
-    def _rules(self) -> dict[int, _Rules]:
-        return {
-            entry.parent: self._read(self._scan.path(number))
-            for number, entry in enumerate(self._scan.entries)
-            if entry.name == IGNORE_FILE and entry.kind is NodeKind.FILE
-        }
+    def _rules(self) -> dict[int, Rules]:
+        rules: dict[int, Rules] = {}
+        weights: dict[int, tuple[int, int]] = {}
+        """Patterns and their characters that count in a directory, with those from above."""
+        everything = 0
+        for number, entry in enumerate(self._scan.entries):
+            if entry.name != IGNORE_FILE or entry.kind is not NodeKind.FILE:
+                continue
+            path = self._scan.path(number)
+            patterns = self._read(path)
+            if patterns is not None:
+                count, characters = self._weight_above(entry.parent, weights)
+                own = sum(len(pattern.regex) for pattern in patterns)
+                count, characters = count + len(patterns), characters + own
+                if count > MAX_PATTERNS or characters > MAX_PATTERN_CHARACTERS:
+                    self._refuse(path, f"with those above it has more than {MAX_PATTERNS:,} patterns or 64 KiB of them")
+                    patterns = None
+                elif everything + own > MAX_ALL_CHARACTERS:
+                    self._refuse(path, "the ignore files of this folder have more than 4 MiB of patterns")
+                    patterns = None
+                else:
+                    weights[entry.parent] = count, characters
+                    everything += own
+            rules[entry.parent] = _EVERYTHING if patterns is None else Rules(patterns)
+        return rules
 
-    def _read(self, path: str) -> _Rules:
+    def _weight_above(self, directory: int, weights: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
+        while directory != TOP:
+            directory = self._scan.entries[directory].parent
+            if (weight := weights.get(directory)) is not None:
+                return weight
+        return 0, 0
+
+    def _read(self, path: str) -> list[Pattern] | None:
+        """The patterns; None if they cannot be had."""
         try:
             with os.fdopen(self._files.open_file(path), "rb") as file:
-                text = file.read(_LONGEST + 1).decode("utf-8-sig")
-            if len(text) > _LONGEST:
+                raw = file.read(_LONGEST + 1)
+            if len(raw) > _LONGEST:
                 raise ValueError(f"it has more than {_LONGEST} bytes")
+            text = raw.decode("utf-8-sig")
         except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            self.problems.append(
-                Problem(printable(path), f"it cannot be read ({why}); nothing new beside it is uploaded until it can")
-            )
-            return _Rules(["*"])
-        lines = []
+            self._refuse(path, f"it cannot be read ({getattr(error, 'strerror', None) or error})")
+            return None
+        patterns = []
+        told = 0
         for number, line in enumerate(normalize(text).splitlines(), 1):
             try:
-                pathspec.GitIgnoreSpec.from_lines([line])
-                lines.append(line)
-            except ValueError:
-                self.problems.append(Problem(printable(path), f"line {number} is no pattern, and was passed over"))
-        return _Rules(lines)
+                pattern = pattern_of(line)
+            except ValueError as error:
+                told += 1
+                if told <= _MOST_TOLD:
+                    why = f"line {number} is no pattern ({error}), and was passed over"
+                    self.problems.append(Problem(printable(path), why))
+            else:
+                if pattern is not None:
+                    patterns.append(pattern)
+        return patterns
+
+    def _refuse(self, path: str, why: str) -> None:
+        self.problems.append(Problem(printable(path), f"{why}; nothing new beside it is uploaded until that is mended"))
 
 
-_BUILT_IN = _Rules(BUILT_IN)
+def _rules_of(lines: Iterable[str]) -> Rules:
+    return Rules(pattern for line in lines if (pattern := pattern_of(line)) is not None)
+
+
+_BUILT_IN = _rules_of(BUILT_IN)
+_EVERYTHING = _rules_of(["*"])

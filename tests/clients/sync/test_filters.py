@@ -13,7 +13,7 @@ import pytest
 from clients.sync.check import check
 from clients.sync.errors import NotExcluded
 from clients.sync.files import Files
-from clients.sync.filters import BUILT_IN, IGNORE_FILE, Filters
+from clients.sync.filters import BUILT_IN, IGNORE_FILE, MAX_PATTERNS, Filters
 from clients.sync.ports import Wanted
 from clients.sync.report import Report
 from clients.sync.scan import scan
@@ -106,6 +106,46 @@ def test_patterns_that_take_something_back(one: Device, rules: str, names: set[s
         check=False, capture_output=True, text=True, env={**os.environ, "GIT_CONFIG_GLOBAL": os.devnull},
     )  # fmt: skip
     assert set(asked.stdout.split()) == names, "as git has it"
+
+
+def test_a_pattern_of_somebody_else_hangs_nobody(one: Device, two: Device) -> None:
+    one.write(IGNORE_FILE, b"*a" * 60 + b"b\n")
+    at_rest(one, two)
+    two.write("a" * 200, b"two's")
+    assert at_rest(one, two).keys() == {IGNORE_FILE, "a" * 200}
+
+
+@pytest.mark.parametrize(
+    ("files", "refused"),
+    [
+        ({"": b"x[1]\n" * (MAX_PATTERNS + 1)}, ""),
+        ({"": b"x\n" * MAX_PATTERNS, "d/e/": b"y\n"}, "d/e/"),
+        ({"": b"x" * 1000 + b"\n", "d/": (b"y" * 1000 + b"\n") * 65}, "d/"),
+    ],
+)
+def test_more_patterns_than_can_be_compared_are_refused_and_said(
+    one: Device, files: dict[str, bytes], refused: str
+) -> None:
+    """Nothing new goes up from where they speak, since it is not known whether it may."""
+    for directory, rules in files.items():
+        one.write(f"{directory}{IGNORE_FILE}", rules)
+    one.write(f"{refused}new", b"x")
+    one.write("d2/new", b"x")
+    report = one.sync()
+    assert [problem.path for problem in report.problems] == [f"{refused}{IGNORE_FILE}"]
+    assert "more than" in report.problems[0].reason
+    assert f"{refused}new" not in one.space.tree()
+    assert ("d2/new" in one.space.tree()) == bool(refused)
+
+
+def test_a_line_that_no_pattern_can_be_is_told_and_few_of_many(one: Device) -> None:
+    one.write(IGNORE_FILE, b"a\\\n" * 1000 + b"[z-a]\n*.log\n")
+    one.write("a.log", b"x")
+    one.write("b", b"x")
+    report = one.sync()
+    assert len(report.problems) == 5
+    assert "b" in one.space.tree()
+    assert "a.log" not in one.space.tree()
 
 
 def test_a_deeper_rule_cannot_bring_back_what_is_in_an_ignored_directory(one: Device) -> None:
