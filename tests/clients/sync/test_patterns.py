@@ -94,7 +94,7 @@ def test_a_line_without_a_pattern(line: str) -> None:
 
 @pytest.mark.parametrize("line", ["a\\", "a" * (MAX_CHARACTERS + 1), "!"])
 def test_a_line_that_is_no_pattern(line: str) -> None:
-    with pytest.raises(ValueError, match="^(is|has|ends) "):
+    with pytest.raises(ValueError, match=r"^(is|has|ends) "):
         pattern_of(line)
 
 
