@@ -100,13 +100,15 @@ class Manifest:
 
     def refs(self) -> Iterator[BlockRef]:
         """The blocks in order. The manifest must have passed `check`."""
-        for i, length in enumerate(self.lengths):
-            digest = Digest(self.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES])
-            if self.objects:
-                at = self.object_index[i] * DIGEST_BYTES
-                yield BlockRef(digest, length, Digest(self.objects[at : at + DIGEST_BYTES]), self.offsets[i])
-            else:
-                yield BlockRef(digest, length, digest, 0)
+        return map(self.ref, range(len(self.lengths)))
+
+    def ref(self, i: int) -> BlockRef:
+        """Block `i`. The manifest must have passed `check`."""
+        digest, length = Digest(self.blocks[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]), self.lengths[i]
+        if not self.objects:
+            return BlockRef(digest, length, digest, 0)
+        at = self.object_index[i] * DIGEST_BYTES
+        return BlockRef(digest, length, Digest(self.objects[at : at + DIGEST_BYTES]), self.offsets[i])
 
     def object_digests(self) -> Iterator[Digest]:
         """The objects that hold the blocks; a block's own object may come more than once."""

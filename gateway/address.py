@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -124,13 +124,34 @@ class OwnAddress:
         first = told[0] if told else authority(request.url.scheme, request.headers.get("host", ""))
         return Here(tuple(own), f"{first}{prefix}" if first is not None else None, prefix)
 
+    def network(self, request: Request) -> str:
+        """The network that a request comes from: an IPv4 address, or 64 bits of an IPv6 address.
+
+        Trusted proxies tell whom they have it from; of what others say nothing is believed.
+        """
+        peer = request.client.host if request.client else ""
+        hops = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:].split(",")
+        while self._is_trusted(peer) and hops:
+            told = _ip(hops.pop().strip())
+            if told is None:
+                break
+            peer = str(told)
+        found = _ip(peer)
+        return str(ipaddress.ip_network((found, 64), strict=False)) if found and found.version == 6 else str(found)
+
     def _is_trusted(self, peer: str) -> bool:
-        try:
-            address = ipaddress.ip_address(peer.partition("%")[0])
-        except ValueError:
-            return False
-        mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-        return any((mapped or address) in network for network in self._trusted)
+        address = _ip(peer)
+        return address is not None and any(address in network for network in self._trusted)
+
+
+def _ip(text: str) -> IPv4Address | IPv6Address | None:
+    """An address, an IPv4 one as such however it is written; None if it is none."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
 
 
 def _forwarded(request: Request) -> Iterator[Authority]:

@@ -26,6 +26,7 @@ from gateway.dav import mount
 from gateway.dav.ports import Records
 from gateway.headers import RepeatedHeaders
 from gateway.openapi import described
+from gateway.pace import Paced
 from gateway.pages import pages
 from gateway.ports import ObjectSink, UploadAddresses
 from gateway.problems import on_error, on_http_exception, on_invalid, problem
@@ -34,6 +35,7 @@ from gateway.requests import Requests
 from gateway.services import Services
 from gateway.wellknown import JWKS_SECONDS, Jwks
 from runtime.drain import Drain
+from runtime.pool import Pool
 
 API: Final = "/v1"
 
@@ -46,7 +48,12 @@ class Parts:
     """The contents of `/.well-known/syncline`."""
     own: OwnAddress
     request_seconds: float
-    """How long a JSON body may take to arrive."""
+    """How long a body may fall behind `body_rate`, in bytes a second."""
+    body_rate: int
+    bodies: Pool
+    """Memory for bodies of requests."""
+    answers: Pool
+    """Memory for large answers."""
     jwks: Jwks
     readiness: Readiness
     drain: Drain
@@ -72,8 +79,9 @@ def application(parts: Parts) -> FastAPI:
         redoc_url=None,
         middleware=[
             Middleware(Requests, readiness=parts.readiness),
+            Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
             Middleware(RepeatedHeaders),
-            Middleware(Bodies, prefix=f"{API}/", seconds=parts.request_seconds),
+            Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, own=parts.own),
         ],
         exception_handlers={
             SynclineError: on_error,

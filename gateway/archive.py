@@ -23,6 +23,7 @@ from core.identifiers import SpaceId
 from core.tree import Content, Node, NodeKind
 from gateway.content import Contents
 from gateway.waiting import LoopStopped, outcome
+from runtime.pool import Share
 
 T = TypeVar("T")
 
@@ -95,14 +96,16 @@ class Archives:
         self._contents = contents
         self._threads = threads
 
-    async def stream(self, space: SpaceId, entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[bytes, None]:
+    async def stream(
+        self, space: SpaceId, entries: AsyncGenerator[Entry, None], *, share: Share
+    ) -> AsyncGenerator[bytes, None]:
         """The archive; close it if it is not read to its end. Fails on the way if a content cannot be read."""
         # It takes a while to import, and a gateway that makes no archive needs it not.
         from stream_zip import stream_zip  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
         bridge = _Bridge(loop)
-        groups = self._read(space, entries)
+        groups = self._read(space, entries, share)
         chunks = stream_zip(
             _members(bridge, groups),
             chunk_size=_CHUNK,
@@ -126,39 +129,41 @@ class Archives:
                 await bridge.idle()
                 await groups.aclose()
 
-    async def _read(self, space: SpaceId, entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[_Group, None]:
+    async def _read(
+        self, space: SpaceId, entries: AsyncGenerator[Entry, None], share: Share
+    ) -> AsyncGenerator[_Group, None]:
         """Entries with their contents, of which the next group is read ahead."""
         async with aclosing(entries), aclosing(_groups(entries)) as groups:
-            ahead = asyncio.create_task(self._next(space, groups))
+            ahead = asyncio.create_task(self._next(space, groups, share))
             try:
                 while (group := await ahead) is not None:
                     if isinstance(group, Entry):
-                        async with aclosing(self._stream(space, group.node)) as content:
+                        async with aclosing(self._stream(space, group.node, share)) as content:
                             yield [(group, content)]
-                        ahead = asyncio.create_task(self._next(space, groups))
+                        ahead = asyncio.create_task(self._next(space, groups, share))
                     else:
-                        ahead = asyncio.create_task(self._next(space, groups))
+                        ahead = asyncio.create_task(self._next(space, groups, share))
                         yield group
             finally:
                 ahead.cancel()
                 await asyncio.gather(ahead, return_exceptions=True)
 
-    async def _next(self, space: SpaceId, groups: AsyncGenerator[list[Entry], None]) -> _Group | Entry | None:
+    async def _next(
+        self, space: SpaceId, groups: AsyncGenerator[list[Entry], None], share: Share
+    ) -> _Group | Entry | None:
         """Small entries with their contents, or a large file; None at the end."""
         group = await anext(groups, None)
         if group is None:
             return None
-        if _size(group[0].node) > _SMALL:
+        if _is_large(group[0].node):
             return group[0]
         contents = [content for entry in group if (content := _file_content(entry.node)) is not None]
-        manifests = [await self._contents.manifest(space, content) for content in contents]
-        read = iter(await self._contents.read_together(space, manifests))
+        read = iter(await self._contents.read_together(space, contents, share=share))
         return [(entry, next(read) if _file_content(entry.node) else _target(entry.node)) for entry in group]
 
-    async def _stream(self, space: SpaceId, node: Node) -> AsyncGenerator[bytes, None]:
+    async def _stream(self, space: SpaceId, node: Node, share: Share) -> AsyncGenerator[bytes, None]:
         assert node.content is not None
-        manifest = await self._contents.manifest(space, node.content)
-        async with aclosing(self._contents.stream(space, manifest, 0, node.content.size)) as parts:
+        async with aclosing(self._contents.stream(space, node.content, 0, node.content.size, share=share)) as parts:
             async for part in parts:
                 yield bytes(part)
 
@@ -168,19 +173,25 @@ async def _groups(entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[list[E
     group: list[Entry] = []
     size, most = 0, _FIRST_GROUP
     async for entry in entries:
-        if _size(entry.node) > _SMALL:
+        if _is_large(entry.node):
             if group:
                 yield group
             yield [entry]
             group, size = [], 0
             continue
         group.append(entry)
-        size += _size(entry.node)
+        size += _size(entry.node) + (len(entry.node.content.manifest.blocks) if entry.node.content is not None else 0)
         if len(group) >= most or size >= _GROUP_BYTES:
             yield group
             group, size, most = [], 0, min(2 * most, _GROUP)
     if group:
         yield group
+
+
+def _is_large(node: Node) -> bool:
+    """True for a file that is not read together with others; a manifest of its own may be large for any file."""
+    content = _file_content(node)
+    return content is not None and (content.size > _SMALL or bool(content.manifest_object))
 
 
 def _file_content(node: Node) -> Content | None:

@@ -1,18 +1,32 @@
-"""Around every request of the API: how large its body may be, of which type, and how long it may take to arrive."""
+"""Around every request of the API: how large its body may be, of which type, and who may send a large one.
+
+A body is read whole before the application sees the request. All bodies share a pool of memory, from which each has
+its size until the request is answered. Before anything of a large body is read, whoever sends it has to be known.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Final
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.problems import problem
+from core.blocks import KIB
+from core.errors import SynclineError
+from gateway.address import OwnAddress
+from gateway.api.caller import identified
+from gateway.problems import of_error, problem
+from gateway.shares import share_of
+from runtime.pool import Pool, Share
 
-MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+MAX_BODY_BYTES: Final = 4 * 1024 * KIB
 """As much as a commit of the most changes, or the packs of a large upload, need as JSON."""
+MAX_ANONYMOUS_BYTES: Final = 64 * KIB
+"""More than signing in, signing up or opening a link needs."""
 _DISCARDED_BYTES: Final = 4 * MAX_BODY_BYTES
 _DISCARDED_SECONDS: Final = 5.0
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
@@ -24,16 +38,17 @@ class _TooLarge(Exception):
 
 
 class Bodies:
-    """ASGI middleware. A body is read whole before the application sees the request."""
+    """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, *, prefix: str, seconds: float) -> None:
-        """Only what is below `prefix` is concerned; a body arrives within `seconds`."""
+    def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, own: OwnAddress) -> None:
+        """Only what is below `prefix` is concerned."""
         self._app = app
         self._prefix = prefix
-        self._seconds = seconds
+        self._memory = memory
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """See ASGI; TooSlow and TooMuchAtOnce."""
         if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
             await self._app(scope, receive, send)
             return
@@ -47,42 +62,62 @@ class Bodies:
         if empty:
             await self._app(scope, receive, send)
             return
-        try:
-            if not chunked and int(length) > MAX_BODY_BYTES:
-                await _discard(receive)
-                raise _TooLarge
-            async with asyncio.timeout(self._seconds):
-                body = await _read(receive)
-        except _TooLarge:
-            detail = f"a body of a request has at most {MAX_BODY_BYTES} bytes; content goes to S3 (`uploads`)"
-            refusal = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BODY_TOO_LARGE", detail
-        except TimeoutError:
-            detail = f"the body of the request did not arrive within {self._seconds:.0f} s"
-            refusal = HTTPStatus.REQUEST_TIMEOUT, "BODY_TOO_SLOW", detail
-        else:
-            if body is not None:  # else the client is gone
-                await self._app(scope, _replaying(body, receive), send)
-            return
-        status, reason, detail = refusal
-        answer = problem(status=status, reason=reason, detail=detail, headers={"connection": "close"})
-        await answer(scope, receive, send)
+        ended = False
 
+        async def receiving() -> Message:
+            nonlocal ended
+            message = await receive()
+            ended = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
 
-async def _read(receive: Receive) -> bytes | None:
-    parts, size = [], 0
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return None
-        part = message.get("body", b"")
-        size += len(part)
-        if size > MAX_BODY_BYTES:
-            if message.get("more_body", False):
+        async with AsyncExitStack() as taken:
+            try:
+                body = await self._read(Request(scope), receiving, None if chunked else int(length), taken)
+            except _TooLarge:
+                answer = problem(
+                    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    reason="BODY_TOO_LARGE",
+                    detail=f"a body of a request has at most {MAX_BODY_BYTES} bytes; content goes to S3 (`uploads`)",
+                    headers={"connection": "close"},
+                )
+            except SynclineError as error:
+                answer = of_error(error)
+                answer.headers["connection"] = "close"
+            else:
+                if body is not None:
+                    await self._app(scope, _replaying(body, receive), send)
+                return
+            if not ended:
                 await _discard(receive)
+            await answer(scope, receive, send)
+
+    async def _read(
+        self, request: Request, receive: Receive, length: int | None, taken: AsyncExitStack
+    ) -> bytes | None:
+        """The whole body, whose memory `taken` gives back; None if the client has gone. `length` if it is told."""
+        if length is not None and length > MAX_BODY_BYTES:
             raise _TooLarge
-        parts.append(part)
-        if not message.get("more_body", False):
-            return b"".join(parts)
+        network, limit = self._own.network(request), MAX_BODY_BYTES if length is None else length
+        parts, size = [], 0
+        had = MAX_ANONYMOUS_BYTES if length is None else length if length <= MAX_ANONYMOUS_BYTES else 0
+        if had:
+            await taken.enter_async_context(self._memory.lent(had, Share(network, network)))
+        ended = False
+        while not ended:
+            if had:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                ended = not message.get("more_body", False)
+                size += len(message.get("body", b""))
+                parts.append(message.get("body", b""))
+            if size > limit:
+                raise _TooLarge
+            if size > had or not had:
+                share = share_of(request, await identified(request))
+                await taken.enter_async_context(self._memory.lent(limit - had, share))
+                had = limit
+        return b"".join(parts)
 
 
 async def _discard(receive: Receive) -> None:

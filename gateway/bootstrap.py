@@ -14,7 +14,7 @@ from gateway.address import OwnAddress
 from gateway.allowance import Allowance
 from gateway.app import Parts, application
 from gateway.archive import Archives
-from gateway.content import Budget, Contents
+from gateway.content import Contents, Memory
 from gateway.dav.ports import Records
 from gateway.dynamodb import DynamoRecords
 from gateway.peers import AuthKeys, HealthyPeer
@@ -27,6 +27,7 @@ from gateway.wellknown import Jwks, endpoints
 from runtime import aws
 from runtime.channel import aio_channel
 from runtime.drain import Drain
+from runtime.pool import Pool
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -84,10 +85,10 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
             await opened.enter_async_context(aio_channel(target, idempotent=IDEMPOTENT, tls=settings.peer_tls))
             for target in (settings.auth_target, settings.metadata_target, settings.notify_target)
         ]
-        budget = Budget(settings.content_memory_bytes)
-        metrics.CONTENT_MEMORY.set_function(budget.taken)
+        memory = Memory(settings.content_memory_bytes, manifests=settings.manifest_memory_bytes)
+        metrics.CONTENT_MEMORY.set_function(memory.taken)
         readiness = Readiness({"auth": HealthyPeer(auth, "auth"), "metadata": HealthyPeer(metadata, "metadata")})
-        contents, drain = Contents(adapters.objects, budget), Drain()
+        contents, drain = Contents(adapters.objects, memory), Drain()
         allowance = Allowance(adapters.records)
         opened.push_async_callback(allowance.settled)
         app = application(
@@ -95,6 +96,9 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
                 endpoints=endpoints(settings, region=adapters.region),
                 own=OwnAddress(public_url=settings.public_url, trusted_networks=settings.trusted_networks),
                 request_seconds=settings.request_seconds,
+                body_rate=settings.body_bytes_per_second,
+                bodies=Pool("bodies", settings.body_memory_bytes),
+                answers=Pool("answers", settings.answer_memory_bytes),
                 jwks=Jwks(AuthKeys(auth)),
                 readiness=readiness,
                 drain=drain,

@@ -16,6 +16,10 @@ _SILENT_SECONDS: Final = 75.0
 _HEAD_BYTES: Final = 64 * 1024
 
 
+ABORT: Final = "syncline.abort"
+"""In the scope of a request: ends its connection at once, with what it has not taken."""
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's, with limits where it has none."""
 
@@ -52,6 +56,7 @@ class Connection(HttpToolsProtocol):
         self._stop()
         self._in_head, self._head_bytes = True, 0
         self._limit = self.loop.call_later(self.head_seconds, self.transport.close)
+        self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         """A part of the address. A fragment means nothing here, and cut off it would leave another address."""

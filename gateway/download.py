@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -18,12 +16,10 @@ from core.tree import Content, Node, NodeKind
 from gateway.allowance import Download
 from gateway.content import Contents
 from gateway.files import description, etag_of
+from gateway.pace import ACCOUNTED
 from gateway.problems import problem
 from gateway.ranges import Answer, Part, wanted
-
-_SEND_SECONDS: Final = 60.0
-"""A client that does not take a part of content within this time holds up the memory that others wait for."""
-
+from runtime.pool import Share
 
 Begin = Callable[[], Awaitable[Download | None]]
 """Begins a download that counts; None if it does not."""
@@ -50,6 +46,7 @@ async def download(
     content: Content,
     contents: Contents,
     *,
+    share: Share,
     inline: bool = False,
     begin: Begin | None = None,
 ) -> Response:
@@ -57,7 +54,7 @@ async def download(
 
     `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
     nothing else; whatever it raises is the answer. A download that counts is given whole, unless it goes on with one
-    that was counted before.
+    that was counted before. The memory for it is taken on account of `share`.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
@@ -88,8 +85,7 @@ async def download(
     if request.method == "HEAD" or start == stop:
         return Response(status_code=status, headers=headers)
     try:
-        manifest = await contents.manifest(space, content)
-        parts = contents.stream(space, manifest, start, stop)
+        parts = contents.stream(space, content, start, stop, share=share)
         first = await anext(parts)  # what fails at once still has a status to say so
     except BaseException:
         if counted is not None:
@@ -139,6 +135,5 @@ class Streamed(StreamingResponse):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
-        async with asyncio.timeout(_SEND_SECONDS):
-            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})
         self._sent += len(part)

@@ -6,7 +6,7 @@ import hashlib
 
 from core.blocks import Digest
 from core.identifiers import SpaceId
-from gateway.ports import ObjectUnreadable, WriteCredentials
+from gateway.ports import ObjectTooLarge, ObjectUnreadable, WriteCredentials
 from gateway.segments import SEGMENT
 
 
@@ -24,13 +24,19 @@ class InMemoryObjectSource:
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> list[memoryview]:
         """See ObjectSource."""
-        data = (await self.read_all(space, digest))[offset : offset + length]
+        data = self._object(space, digest)[offset : offset + length]
         if len(data) != length:
             raise ObjectUnreadable(f"object {digest.hex()} is too short")
         return [memoryview(data)[at : at + SEGMENT] for at in range(0, length, SEGMENT)]
 
-    async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
+    async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
         """See ObjectSource."""
+        data = self._object(space, digest)
+        if len(data) > most:
+            raise ObjectTooLarge(f"object {digest.hex()} has more than {most} bytes")
+        return data
+
+    def _object(self, space: SpaceId, digest: Digest) -> bytes:
         try:
             return self.objects[space, digest]
         except KeyError:

@@ -89,11 +89,12 @@ def _wanted(manifest: Manifest, start: int, stop: int) -> Iterator[tuple[BlockRe
     if start == stop:
         return
     begin = 0
-    for ref in manifest.refs():
-        end = begin + ref.length
+    for index, length in enumerate(manifest.lengths):
+        end = begin + length
         if begin >= stop:
             return
         if end > start:
+            ref = manifest.ref(index)
             head, tail = max(start - begin, 0), max(end - stop, 0)
             yield BlockRef(ref.digest, ref.length - head - tail, ref.object, ref.offset + head), not head and not tail
         begin = end

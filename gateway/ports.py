@@ -14,6 +14,10 @@ class ObjectUnreadable(Exception):
     """An object that a manifest names is missing, shorter than it must be, or holds other bytes: a defect."""
 
 
+class ObjectTooLarge(ObjectUnreadable):
+    """An object has more bytes than were asked for."""
+
+
 class Keys(Protocol):
     """The keys that verify access tokens."""
 
@@ -34,8 +38,8 @@ class ObjectSource(Protocol):
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
         """Exactly these bytes of the object, in parts of at most SEGMENT bytes; ObjectUnreadable."""
 
-    async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
-        """The whole object, of at most MAX_OBJECT_BYTES, not verified; ObjectUnreadable."""
+    async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
+        """The whole object, not verified; ObjectTooLarge if it has more than `most` bytes, ObjectUnreadable."""
 
 
 @dataclass(frozen=True, slots=True)

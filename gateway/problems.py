@@ -81,6 +81,16 @@ def internal() -> Response:
     )
 
 
+def too_slow() -> Response:
+    """The body of a request came below the least rate, and is not waited for."""
+    return problem(
+        status=HTTPStatus.REQUEST_TIMEOUT,
+        reason="BODY_TOO_SLOW",
+        detail="the body of the request came too slowly; try again",
+        headers={"connection": "close"},
+    )
+
+
 async def on_error(_request: Request, error: Exception) -> Response:
     """Handler of SynclineError."""
     assert isinstance(error, SynclineError)

@@ -8,11 +8,13 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics
-from gateway.problems import internal
+from gateway.pace import TooSlow
+from gateway.problems import internal, of_error, too_slow
 from gateway.readiness import Readiness
 from runtime import traces
 from runtime.context import REQUEST_ID_KEY, take_request_id
 from runtime.logs import structlog
+from runtime.pool import TooMuchAtOnce
 
 _QUIET = frozenset({"healthz", "readyz"})
 
@@ -54,6 +56,10 @@ class Requests:
         with _span(scope) as span:
             try:
                 await self._app(scope, receive, sending)
+            except (TooSlow, TooMuchAtOnce) as error:
+                log.info("too slow" if isinstance(error, TooSlow) else "too much at once", begun=status != 0)
+                if status == 0:
+                    await (too_slow() if isinstance(error, TooSlow) else of_error(error))(scope, receive, sending)
             except Exception:  # the boundary: whatever it is, it is told and logged here
                 if status == 0:
                     log.exception("request failed")

@@ -16,11 +16,11 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
-from core.blocks import MAX_OBJECT_BYTES, MIB, Digest, object_key
+from core.blocks import MIB, Digest, object_key
 from core.errors import PermissionDenied, Unavailable
 from core.identifiers import SpaceId
 from gateway.http1 import Answer, BodyTooLarge, Origin
-from gateway.ports import ObjectUnreadable, UploadAddress, WriteCredentials
+from gateway.ports import ObjectTooLarge, ObjectUnreadable, UploadAddress, WriteCredentials
 from gateway.segments import Segments
 from runtime import aws
 from runtime.clock import TOO_SKEWED, ServerClock
@@ -82,12 +82,12 @@ class S3ObjectSource:
             raise ObjectUnreadable(f"object {digest.hex()} has {size} bytes from {offset}, not {length}")
         return parts
 
-    async def read_all(self, space: SpaceId, digest: Digest) -> bytes:
+    async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
         """See ObjectSource."""
         # One byte more than there may be tells of an object that is too large.
-        data = b"".join(await self._get(space, digest, offset=0, length=MAX_OBJECT_BYTES + 1))
-        if len(data) > MAX_OBJECT_BYTES:
-            raise ObjectUnreadable(f"object {digest.hex()} is larger than any of ours")
+        data = b"".join(await self._get(space, digest, offset=0, length=most + 1))
+        if len(data) > most:
+            raise ObjectTooLarge(f"object {digest.hex()} has more than {most} bytes")
         return data
 
     async def _get(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:

@@ -63,12 +63,35 @@ class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         "separated by commas.",
     )
     request_seconds: float = Field(
-        default=30.0, gt=0, description="How long the head of a request may take to arrive, and then its JSON body."
+        default=30.0,
+        gt=0,
+        description="How long the head of a request may take to arrive, and how long a body, in either direction, may "
+        "fall behind body_bytes_per_second.",
+    )
+    body_bytes_per_second: int = Field(
+        default=16 * 1024,
+        ge=1,
+        description="The least rate of a body, in either direction, while the client is waited for.",
     )
     content_memory_bytes: int = Field(
+        default=64 * _MIB,
+        ge=24 * _MIB,
+        description="How much content all downloads together may hold in memory.",
+    )
+    manifest_memory_bytes: int = Field(
+        default=48 * _MIB,
+        ge=40 * _MIB,
+        description="How much memory manifests of large files may take, for all downloads together.",
+    )
+    body_memory_bytes: int = Field(
         default=32 * _MIB,
         ge=16 * _MIB,
-        description="How much content all downloads together may hold in memory.",
+        description="How much memory all bodies of requests may take, but uploads by WebDAV.",
+    )
+    answer_memory_bytes: int = Field(
+        default=32 * _MIB,
+        ge=8 * _MIB,
+        description="How much of answers other than contents may wait in memory for slow readers.",
     )
     upload_memory_bytes: int = Field(
         default=80 * _MIB,

@@ -23,6 +23,9 @@ NETWORK_FACTOR: Final = 4
 """One network alone gets 4/5: people behind one address are many."""
 _TINY: Final = 1024
 """A request of at most 1/1024 of what is free counts as tiny."""
+_KEPT_FREE: Final = 6
+"""For requests of up to 1/6 of the total, what comes free is kept until there is enough. A larger one has to find it,
+so that nobody stops all others by waiting for very much."""
 MAX_WAITING: Final = 128
 """Requests of one caller that wait for one pool; more are refused at once."""
 PATIENCE_SECONDS: Final = 20.0
@@ -126,9 +129,9 @@ class Pool:
         self._serve()
 
     @asynccontextmanager
-    async def lent(self, size: int, share: Share) -> AsyncIterator[None]:
+    async def lent(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> AsyncIterator[None]:
         """It is taken for as long as the context lasts; see `take`."""
-        await self.take(size, share)
+        await self.take(size, share, patience=patience)
         try:
             yield
         finally:
@@ -147,7 +150,11 @@ class Pool:
 
     def _first(self) -> _Waiter | None:
         """Whoever is next of those that may have what they wait for; it may not be there yet."""
-        heads = [queue[0] for queue in self._waiting.values() if self._may(queue[0].size, queue[0].share)]
+        heads = [
+            head
+            for head in (queue[0] for queue in self._waiting.values())
+            if self._may(head.size, head.share) and (self._fits(head.size) or head.size * _KEPT_FREE <= self._total)
+        ]
         return min(heads, key=lambda one: (self._held[_names(one.share)[0]], one.round, one.number), default=None)
 
     def _serve(self) -> None:

@@ -102,6 +102,14 @@ class Keys:
         return answer.tokens.access_token, answer.tokens.access_expires_at_ms / 1000 - _RENEW_SECONDS
 
 
+async def identified(request: Request) -> str:
+    """The access token of whoever sends a request, once auth has accepted it; Unauthenticated and the like."""
+    found = await caller(request, None, None, None)
+    asked = auth_pb2.ListSpacesRequest(page_size=1)
+    await ask(services(request).auth.ListSpaces, asked, token=found.token)
+    return found.token
+
+
 def csrf_token(key: str) -> str:
     """What goes with the cookie of this key: follows from it, and tells nothing about it."""
     digest = hmac.digest(key.encode(), b"syncline csrf", hashlib.sha256)

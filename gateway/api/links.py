@@ -26,6 +26,7 @@ from gateway.api.trees import ZIP, answer, below
 from gateway.content import Contents
 from gateway.download import Begin, content_of, download
 from gateway.services import Services, ask
+from gateway.shares import share_of
 from syncline.auth.v1 import auth_pb2
 
 router: Final = APIRouter(tags=["links"])
@@ -177,6 +178,7 @@ async def linked_content(
         found.name,
         content,
         contents,
+        share=share_of(request, visitor.caller.token),
         inline=disposition == "inline",
         begin=_begin(request, services, visitor, content.digest.hex(), size=content.size),
     )

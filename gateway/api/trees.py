@@ -22,6 +22,7 @@ from gateway.changes import derived, refused
 from gateway.download import Begin, Streamed
 from gateway.files import attachment
 from gateway.services import Services
+from gateway.shares import share_of
 from gateway.trees import children_of, copy_below
 
 router: Final = APIRouter(tags=["nodes"])
@@ -101,7 +102,7 @@ async def answer(
     """An archive of these nodes as a response; for `begin` see `download`."""
     archives: Archives = request.app.state.archives
     entries = walk(tops, lambda directory: children_of(services, caller.fresh, space, directory.id))
-    chunks = archives.stream(SpaceId(space), entries)
+    chunks = archives.stream(SpaceId(space), entries, share=share_of(request, caller.token))
     first = await anext(chunks)  # what fails at once still has a status to say so
     try:
         counted = await begin() if begin is not None else None

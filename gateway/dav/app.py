@@ -27,7 +27,6 @@ from wsgidav.dav_error import DAVError
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.tree import NodeKind, fitting_time_ns
 from gateway.address import Here
-from gateway.content import Budget
 from gateway.dates import seconds_of
 from gateway.dav.bodies import SILENCE_SECONDS, ClientGone, Incoming, Outgoing
 from gateway.dav.callers import Callers
@@ -42,14 +41,13 @@ from gateway.download import download
 from gateway.services import ask, known_node
 from runtime.context import request_id
 from runtime.logs import structlog
+from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
 
 T = TypeVar("T")
 
 _WORKERS: Final = 8
 _UPLOADS: Final = 16
-_PATIENCE_SECONDS: Final = 20.0
-"""How long an upload waits for memory before it is told to come back."""
 _MAX_XML_BYTES: Final = 256 * 1024
 _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
 """If-Modified-Since is for GET and HEAD, which do not come that way; with anything else it means nothing."""
@@ -71,7 +69,7 @@ class Dav:
         self._behind = behind
         self._callers = Callers(behind.services, behind.keys)
         self._credentials = Credentials(now_ms=lambda: int(time.time() * 1000))
-        self._memory = Budget(behind.upload_memory)
+        self._memory = Pool("uploads", behind.upload_memory)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="dav")
         self._uploaders = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="dav-put")
         # What it logs tells paths, which are people's; what fails is logged here and in `Requests`.
@@ -126,7 +124,8 @@ class Dav:
             return PlainTextResponse(_HINT, headers={"cache-control": "no-store"})
         if node.kind is not NodeKind.FILE or node.content is None:
             raise NoSuchNode
-        return await download(request, space.id, node.name, node.content, self._behind.contents)
+        share = Share(person.user, self._behind.own.network(request))
+        return await download(request, space.id, node.name, node.content, self._behind.contents, share=share)
 
     async def _put(
         self, request: Request, person: Person, environ: dict[str, Any], receive: Receive, send: Send
@@ -136,19 +135,15 @@ class Dav:
         if space is None:
             raise NoSuchNode
         loop = asyncio.get_running_loop()
-        size = memory_of(length)
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                await self._memory.take(size)
-        except TimeoutError:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too much is being uploaded at once; try again") from None
+        size, share = memory_of(length), Share(person.user, self._behind.own.network(request))
+        await self._memory.take(size, share)
         storage = Storage(
             self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )
         environ["CONTENT_LENGTH"] = str(length or 0)
         environ["syncline.upload"] = Upload(Incoming(receive, loop), request.headers, length, storage, loop)
         environ["syncline.now_ns"] = time.time_ns()
-        await self._work(self._uploaders, person, environ, send, afterwards=lambda: self._memory.give(size))
+        await self._work(self._uploaders, person, environ, send, afterwards=lambda: self._memory.give(size, share))
 
     async def _work(
         self,

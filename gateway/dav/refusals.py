@@ -59,7 +59,7 @@ def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = CHALLENGE
-    if status == HTTPStatus.SERVICE_UNAVAILABLE:
+    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
         headers["retry-after"] = "5"
     return status, body.encode(), headers
 

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from core.blocks import BlockRef, Digest, Manifest
-from core.errors import NoSuchNode, NoSuchSpace, TokenExpired, Unavailable
+from core.errors import NoSuchNode, NoSuchSpace, TokenExpired, Unauthenticated, Unavailable
 from core.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Content, Node, NodeKind
 from gateway.bootstrap import Adapters, Gateway, bootstrap
@@ -50,6 +50,15 @@ class FakeAuth(AuthServiceServicer):
         if self.down:
             raise Unavailable
         return auth_pb2.GetJwksResponse(keys=[auth_pb2.Jwk(kid="k1", public_key=bytes(range(32)))])
+
+    async def ExchangeKey(self, _request, _context):
+        raise Unauthenticated("there is no such key")
+
+    async def ListSpaces(self, _request, context):
+        """Of whoever holds the token."""
+        if dict(context.invocation_metadata()).get("authorization") != f"Bearer {TOKEN}":
+            raise TokenExpired("the access token has expired; sign in again")
+        return auth_pb2.ListSpacesResponse()
 
 
 class FakeMetadata(MetadataServiceServicer):

@@ -17,13 +17,15 @@ from core.blocks import MIB, Digest, Manifest
 from core.identifiers import ROOT, NodeId, new_request_id
 from core.tree import Content, Node, NodeKind
 from gateway.archive import Archives, CutShort, walk
-from gateway.content import Budget, Contents
+from gateway.content import Contents, Memory
 from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectUnreadable
+from runtime.pool import Share
 from tests.gateway.fakes import SPACE, stored
 
 MTIME = 1_764_000_000
 PLENTY = 100_000_000
+ANN = Share("ann", "192.0.2.1")
 
 
 class Tree:
@@ -59,10 +61,10 @@ class Tree:
         return walk(self.of(ROOT), lambda directory: self.of(directory.id))
 
 
-async def archive(tree: Tree, *, budget: Budget | None = None, threads: int = 2) -> zipfile.ZipFile:
-    contents = Contents(tree.objects, budget or Budget(PLENTY))
+async def archive(tree: Tree, *, budget: Memory | None = None, threads: int = 2) -> zipfile.ZipFile:
+    contents = Contents(tree.objects, budget or Memory(PLENTY))
     with ThreadPoolExecutor(threads) as pool:
-        async with aclosing(Archives(contents, pool).stream(SPACE, tree.entries())) as chunks:
+        async with aclosing(Archives(contents, pool).stream(SPACE, tree.entries(), share=ANN)) as chunks:
             whole = b"".join([chunk async for chunk in chunks])
     made = zipfile.ZipFile(io.BytesIO(whole))
     assert made.testzip() is None
@@ -165,14 +167,14 @@ def packed(tree: Tree, parent: NodeId, count: int, size: int, *, order: list[int
 
 
 async def test_packs_are_read_once_and_not_a_file_at_a_time():
-    tree, budget = Tree(Counted()), Budget(PLENTY)
+    tree, budget = Tree(Counted()), Memory(PLENTY)
     files = packed(tree, tree.folder("many"), 12_000, 300)
     made = await archive(tree, budget=budget)
     assert made.namelist() == ["many/", *(f"many/{name}" for name in sorted(files))]
     assert all(made.read(f"many/{name}") == data for name, data in files.items())
     assert len(tree.objects.reads) <= 40
     assert sum(tree.objects.reads) == 12_000 * 300
-    assert budget.free == PLENTY
+    assert budget.taken() == 0
 
 
 async def test_packs_that_were_filled_in_another_order_are_read_in_few_pieces():
@@ -245,30 +247,30 @@ async def test_what_nobody_takes_any_more_is_not_read_any_more():
             self.reads += 1
             return await super().read(space, digest, offset=offset, length=length)
 
-    tree, budget = Tree(Counted()), Budget(PLENTY)
+    tree, budget = Tree(Counted()), Memory(PLENTY)
     for index in range(200):
         tree.file(f"{index:03}", *(bytes([index, n]) * 200_000 for n in range(3)))
     contents = Contents(tree.objects, budget)
     with ThreadPoolExecutor(2) as pool:
-        chunks = Archives(contents, pool).stream(SPACE, tree.entries())
+        chunks = Archives(contents, pool).stream(SPACE, tree.entries(), share=ANN)
         for _ in range(5):
             await anext(chunks)
         await chunks.aclose()
         reads = tree.objects.reads
         await asyncio.sleep(0.1)
         assert tree.objects.reads == reads < 30
-        assert budget.free == PLENTY
+        assert budget.taken() == 0
 
 
 async def test_a_content_that_cannot_be_read_breaks_the_archive_off():
-    tree, budget = Tree(), Budget(PLENTY)
+    tree, budget = Tree(), Memory(PLENTY)
     tree.file("good", b"good")
     bad = tree.file("bad", b"b" * 400_000)
     assert bad.content is not None
     del tree.objects.objects[SPACE, bad.content.digest]
     with pytest.raises(ObjectUnreadable):
         await archive(tree, budget=budget)
-    assert budget.free == PLENTY
+    assert budget.taken() == 0
 
 
 async def test_more_archives_than_threads_and_memory_all_get_done():
@@ -278,8 +280,8 @@ async def test_more_archives_than_threads_and_memory_all_get_done():
         for index in range(10):
             tree.file(f"small {index}", bytes([number, index]) * 1000)
         tree.file("large", *(bytes([number, n]) * 400_000 for n in range(4)))
-    budget = Budget(1_700_000)
+    budget = Memory(1_700_000)
     async with asyncio.timeout(30):
         made = await asyncio.gather(*(archive(tree, budget=budget) for tree in trees))
     assert all(len(one.namelist()) == 11 for one in made)
-    assert budget.free == 1_700_000
+    assert budget.taken() == 0

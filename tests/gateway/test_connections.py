@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 
-from tests.gateway.fakes import TOKEN, gateway
+from tests.gateway.fakes import SPACE, TOKEN, gateway
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
@@ -110,3 +112,64 @@ async def test_what_is_no_http_is_a_problem_too(head, status):
         assert b"application/problem+json" in answer
         assert b"INVALID_REQUEST" in answer
         await closed(writer)
+
+
+# -- bodies that do not move
+
+
+async def test_a_body_that_comes_a_byte_now_and_then_is_given_up():
+    async with gateway(request_seconds=0.3, body_bytes_per_second=1000) as world:
+        reader, writer = await connect(world.address)
+        head = (
+            "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 10000\r\n\r\n"
+        )
+        writer.write(head.encode())
+        line = asyncio.create_task(reader.readline())
+        async with asyncio.timeout(20):
+            while not line.done():
+                writer.write(b" ")
+                await asyncio.sleep(0.02)
+        assert line.result().startswith(b"HTTP/1.1 408")
+        await closed(writer)
+
+
+async def test_a_body_that_keeps_to_the_rate_may_take_longer_than_the_grace():
+    async with gateway(request_seconds=0.3, body_bytes_per_second=1000) as world:
+        reader, writer = await connect(world.address)
+        head = (
+            "POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 20000\r\n\r\n"
+        )
+        writer.write(head.encode())
+        for _ in range(20):  # a second in all, at 20 times the rate
+            writer.write(b" " * 1000)
+            await asyncio.sleep(0.05)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 400")  # a JSON of blanks
+        await closed(writer)
+
+
+def content_memory() -> float | None:
+    """What downloads hold in this process, in bytes."""
+    return REGISTRY.get_sample_value("syncline_content_memory_bytes")
+
+
+async def test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memory_back():
+    async with gateway(request_seconds=0.3, body_bytes_per_second=1_000_000) as world:
+        world.file("large", [bytes([index]) * 1_000_000 for index in range(20)])
+        host, _, port = world.address.rpartition(":")
+        with socket.create_connection((host, int(port))) as connection:
+            head = f"GET /v1/spaces/{SPACE}/content/large HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+            connection.sendall(head.encode())
+            await until(lambda: content_memory() != 0)
+            await until(lambda: content_memory() == 0)  # though the other side still has its end open
+            connection.settimeout(10)
+            taken = 0
+            with contextlib.suppress(ConnectionResetError):
+                while part := await asyncio.to_thread(connection.recv, 1_000_000):
+                    taken += len(part)
+            assert taken < 20_000_000
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)

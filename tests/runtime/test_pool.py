@@ -104,6 +104,24 @@ async def test_whoever_may_have_no_more_keeps_nobody_waiting():
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_whoever_waits_for_very_much_stops_nobody_and_for_little_is_not_passed_over():
+    pool = Pool("test", 60)
+    await pool.take(30, share("first"))
+    much = asyncio.create_task(pool.take(40, share("much")))
+    await asyncio.sleep(0)
+    assert pool.try_take(15, share("other"))
+    assert pool.try_take(6, share("another"))
+    little = asyncio.create_task(pool.take(10, share("little")))
+    await asyncio.sleep(0)
+    assert not pool.try_take(9, share("somebody"))
+    pool.give(6, share("another"))
+    await little
+    assert not much.done()
+    pool.give(30, share("first"))
+    pool.give(15, share("other"))
+    await much
+
+
 async def test_too_many_that_wait_are_refused_and_say_when_to_come_back():
     pool = Pool("test", 10)
     await pool.take(10, share("a"))
