@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from core.errors import PermissionDenied, Unauthenticated
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
+from runtime.operations import CallerKind
 
 REQUEST_ID_KEY = "x-request-id"
 
@@ -30,16 +31,26 @@ class LinkScope:
 class Identity:
     """The verified caller.
 
-    A person's device has `user` and `device`; a service that acts on its own behalf has `service`, and whoever opened
-    a public link has `link`, and both others are empty. `token` is what was presented, so that a call can go on in the
-    caller's name.
+    A person's device has `user` and `device`, and `program` if it is a program with a key; a service that acts on its
+    own behalf has `service`, and whoever opened a public link has `link`, and both others are empty. `token` is what
+    was presented, so that a call can go on in the caller's name.
     """
 
     user: UserId
     device: DeviceId
     service: str | None = None
     link: LinkScope | None = None
+    program: bool = False
     token: str = field(default="", repr=False, compare=False)
+
+    @property
+    def kind(self) -> CallerKind:
+        """What sort of caller this is, by which operations are open or not."""
+        if self.service is not None:
+            return CallerKind.SERVICE
+        if self.link is not None:
+            return CallerKind.VISITOR
+        return CallerKind.PROGRAM if self.program else CallerKind.SESSION
 
 
 # Each call runs in a task of its own and so in a context of its own: nothing is ever reset.

@@ -7,7 +7,7 @@ import inspect
 import sys
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -18,23 +18,23 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from typing_extensions import override
 
-from core.errors import DeadlineExceeded, InvalidArgument, PermissionDenied, SynclineError, Unauthenticated
-from runtime import metrics, reflection, traces
-from runtime.context import BEYOND_LINK, REQUEST_ID_KEY, request_id, set_identity, take_request_id
+from core.errors import DeadlineExceeded, InvalidArgument, SynclineError, Unauthenticated
+from runtime import metrics, traces
+from runtime.context import REQUEST_ID_KEY, request_id, set_identity, take_request_id
 from runtime.errors import abort, error_from_rpc
 from runtime.logs import structlog
+from runtime.operations import CallerKind, check_caller
 
 if TYPE_CHECKING:
     from typing import Never
 
     from prometheus_client import Counter, Gauge, Histogram
 
+    from runtime.operations import Callers
     from runtime.tokens import TokenVerifier
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
-
-ALWAYS_PUBLIC = ("grpc.health.v1.Health", *reflection.NAMES)
 
 _QUIET = "/grpc.health.v1.Health/"
 _NO_DEADLINE_SECONDS = 10 * 365 * 86_400
@@ -349,23 +349,22 @@ class Errors(Around):
 
 
 class Authentication(Around):
-    """Lets nobody in without a valid token, except to public methods, and public links only where they may go.
+    """Lets callers in where the table of operations has their kind, and nobody where it has no row.
 
-    `public` holds full names: of methods (`syncline.auth.v1.AuthService/SignIn`) or of whole services; `links` those of
-    the methods that take the token of a public link. Here, since a method that forgets to ask must not be open to all.
+    `operations` is that table, by the full names of methods (`syncline.auth.v1.AuthService/SignIn`). Only what is open
+    to anybody needs no token. Here, since a method that forgets to ask must not be open to all.
     """
 
-    def __init__(self, verifier: TokenVerifier, public: Collection[str], links: Collection[str] = ()) -> None:
+    def __init__(self, verifier: TokenVerifier, operations: Mapping[str, Callers]) -> None:
         super().__init__()
-        self._links = frozenset(links)
         self._verifier = verifier
-        self._public = frozenset(public) | frozenset(ALWAYS_PUBLIC)
+        self._operations = operations
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
         """See Around."""
-        name = rpc.method.removeprefix("/")
-        if name not in self._public and name.partition("/")[0] not in self._public:
+        callers = self._operations.get(rpc.method.removeprefix("/"))
+        if callers is None or CallerKind.ANONYMOUS not in callers:
             scheme, _, token = (_metadata(context, "authorization") or "").partition(" ")
             if scheme.lower() != "bearer" or not token:
                 raise Unauthenticated("an access token is needed; sign in")
@@ -375,10 +374,9 @@ class Authentication(Around):
                 structlog.contextvars.bind_contextvars(caller=identity.service)
             elif identity.link is not None:
                 structlog.contextvars.bind_contextvars(link=identity.link.link)
-                if name not in self._links:
-                    raise PermissionDenied(BEYOND_LINK)
             else:
                 structlog.contextvars.bind_contextvars(user=identity.user, device=identity.device)
+            check_caller(identity.kind, callers)
         yield
 
 

@@ -17,7 +17,7 @@ Tests serve the same application on a free port: `async with running(app) as tar
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -43,10 +43,12 @@ from runtime.interceptors import (
     Trace,
 )
 from runtime.logs import structlog
+from runtime.operations import RPCS
 from runtime.reflection import Reflection
 from runtime.settings import ServiceSettings
 
 if TYPE_CHECKING:
+    from runtime.operations import Callers
     from runtime.tokens import TokenVerifier
 
 Mount: TypeAlias = Callable[[grpc.aio.Server], None]
@@ -59,17 +61,15 @@ log = structlog.get_logger()
 class App:
     """A composed service, ready to be served.
 
-    `verifier` None means that nobody is asked who they are. `public` holds the full names of methods
-    (`pkg.Service/Method`) or services that need no token, `links` those of the methods that take the token of a public
-    link. `background` is entered in order before serving and left in reverse order when the last call has ended.
-    `drain` ends the streams.
+    `verifier` None means that nobody is asked who they are. `operations` tells, by the full name of a method
+    (`pkg.Service/Method`), which kinds of callers it takes; one that is missing takes nobody. `background` is entered
+    in order before serving and left in reverse order when the last call has ended. `drain` ends the streams.
     """
 
     name: str
     mounts: Sequence[Mount]
     verifier: TokenVerifier | None = None
-    public: Collection[str] = frozenset()
-    links: Collection[str] = frozenset()
+    operations: Mapping[str, Callers] = field(default_factory=lambda: RPCS)
     background: Sequence[AbstractAsyncContextManager[Any]] = ()
     drain: Drain = field(default_factory=Drain)
 
@@ -118,7 +118,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
         Errors(),
     ]
     if app.verifier is not None:
-        interceptors.append(Authentication(app.verifier, app.public, app.links))
+        interceptors.append(Authentication(app.verifier, app.operations))
     interceptors += [Answers(settings.unread_bytes), StreamsEnd(app.drain.until), Decoding()]
     server = grpc.aio.server(
         interceptors=interceptors,

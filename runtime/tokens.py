@@ -2,7 +2,7 @@
 
 | token | signed with | issuer | audience | subject | other |
 |---|---|---|---|---|---|
-| access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id |
+| access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" |
 | link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space id, `nod`: node id in hex |
 | service | HS256, the shared secret | syncline | syncline-internal | `service:<name>` | lives 5 minutes |
 """
@@ -21,6 +21,7 @@ from cachetools import LRUCache
 from core.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
 from runtime.context import Identity, LinkScope
+from runtime.operations import CallerKind
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -31,6 +32,8 @@ ISSUER: Final = "syncline"
 AUDIENCE: Final = "syncline"
 INTERNAL_AUDIENCE: Final = "syncline-internal"
 SERVICE_TOKEN_SECONDS: Final = 300
+PROGRAM: Final = "program"
+"""The claim `knd` of the access token of a program's key."""
 
 _SERVICE_PREFIX = "service:"
 _REFETCH_SECONDS = 10.0
@@ -183,6 +186,18 @@ def service_authorization(name: str, secret: str, *, now: Callable[[], float] = 
     return current
 
 
+def claimed_kind(claims: Mapping[str, Any]) -> CallerKind:
+    """The kind of caller whose token has these claims; whether they are true is for others to prove.
+
+    A token that claims nothing more is a session's.
+    """
+    if claims.get("aud") == INTERNAL_AUDIENCE:
+        return CallerKind.SERVICE
+    if "spc" in claims or "nod" in claims:
+        return CallerKind.VISITOR
+    return CallerKind.PROGRAM if claims.get("knd") == PROGRAM else CallerKind.SESSION
+
+
 def _header(token: str) -> dict[str, Any]:
     try:
         return jwt.get_unverified_header(token)
@@ -222,8 +237,16 @@ def _claims(
 
 def _identity(claims: Mapping[str, Any], token: str) -> Identity:
     """Whom the claims of an access token name: a device or a public link, and never both."""
-    if "spc" not in claims and "nod" not in claims:
-        return Identity(user=UserId(_text_id(claims, "sub")), device=DeviceId(_text_id(claims, "dev")), token=token)
+    kind = claimed_kind(claims)
+    if "knd" in claims and kind is not CallerKind.PROGRAM:
+        raise TokenInvalid("the access token is not valid; sign in again")
+    if kind is not CallerKind.VISITOR:
+        return Identity(
+            user=UserId(_text_id(claims, "sub")),
+            device=DeviceId(_text_id(claims, "dev")),
+            program=kind is CallerKind.PROGRAM,
+            token=token,
+        )
     if "dev" in claims:
         raise TokenInvalid("the access token is not valid; sign in again")
     scope = LinkScope(LinkId(_text_id(claims, "sub")), SpaceId(_text_id(claims, "spc")), _node_id(claims, "nod"))

@@ -113,7 +113,10 @@ async def list_keys(
 
 @router.post("/keys", status_code=201)
 async def create_key(body: models.NewKey, name: Named, caller: Signed, services: Behind) -> models.Key:
-    """Make a key by which a program acts in the caller's name. It is told this once."""
+    """Make a key by which a program reads and writes files in the caller's name. It is told this once.
+
+    Members, links, devices and keys are not changed by a key: 403.
+    """
     answer = await ask(
         services.auth.CreateKey,
         auth_pb2.CreateKeyRequest(request_id=name.id, name=body.name, expires_at_ms=body.expires_at_ms),

@@ -19,9 +19,9 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from cachetools import LRUCache
 from fastapi import Depends
@@ -31,6 +31,8 @@ from starlette.requests import Request
 from core.errors import Kind, SynclineError, TokenMalformed, Unauthenticated
 from gateway.address import OwnAddress
 from gateway.services import Services, ask
+from runtime.operations import ROUTES, CallerKind, check_caller
+from runtime.tokens import claimed_kind
 from syncline.auth.v1 import auth_pb2
 
 COOKIE: Final = "__Host-syncline"
@@ -60,6 +62,11 @@ class Caller:
     key: str = field(default="", repr=False)
     browser: bool = False
     keys: Keys | None = field(default=None, repr=False)
+
+    @property
+    def kind(self) -> CallerKind:
+        """What the token claims. Each operation asks a service with the token, which proves it or refuses it."""
+        return claimed_kind(_claims(self.token))
 
     async def fresh(self) -> str:
         """An access token that is valid now, for what lasts longer than one."""
@@ -131,7 +138,21 @@ async def caller(
     _too: Annotated[object, Depends(_cookie)],
     _also: Annotated[object, Depends(_csrf)],
 ) -> Caller:
-    """The caller; Unauthenticated if nobody is signed in, CrossSite for a request forged by another page."""
+    """The caller; Unauthenticated if nobody is signed in, CrossSite for a request forged by another page.
+
+    PermissionDenied if the operation does not take such callers.
+    """
+    found = await _sender(request)
+    check_route(request, found)
+    return found
+
+
+def check_route(request: Request, caller: Caller) -> None:
+    """PermissionDenied if the operation that is asked for does not take such callers."""
+    check_caller(caller.kind, ROUTES.get(request.scope["endpoint"].__name__))
+
+
+async def _sender(request: Request) -> Caller:
     keys: Keys = request.app.state.keys
     authorization = request.headers.get("authorization")
     if authorization is not None:
@@ -162,12 +183,16 @@ def bearer(authorization: str) -> str:
 
 def claimed(token: str, name: str) -> str:
     """What an access token says of itself, for what needs no proof; empty if it says nothing."""
+    return str(_claims(token).get(name, ""))
+
+
+def _claims(token: str) -> Mapping[str, Any]:
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return str(claims[name])
-    except (IndexError, KeyError, TypeError, ValueError):
-        return ""
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
 
 
 def peer(request: Request) -> str:

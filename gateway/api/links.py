@@ -16,7 +16,7 @@ from core.errors import Unauthenticated
 from core.identifiers import ROOT, NodeId, SpaceId
 from gateway.allowance import Allowance, Place
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, claimed, peer
+from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed, peer
 from gateway.api.contents import RESPONSES, Disposition
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, TextId, node_of, text_of
@@ -121,12 +121,14 @@ class Visitor:
 
 
 async def visitor(request: Request, link_id: LinkId) -> Visitor:
-    """The visitor; Unauthenticated if the link was not opened."""
+    """The visitor; Unauthenticated if the link was not opened, PermissionDenied for whoever is none."""
     authorization = request.headers.get("authorization")
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
     if claimed(token, "sub") != link_id:  # what the token claims is proven by the services
         raise Unauthenticated("this link is not open: open it again")
-    return Visitor(Caller(token), SpaceId(claimed(token, "spc")))
+    caller = Caller(token)
+    check_route(request, caller)
+    return Visitor(caller, SpaceId(claimed(token, "spc")))
 
 
 Visiting = Annotated[Visitor, Depends(visitor)]

@@ -81,7 +81,9 @@ class Dav:
         try:
             path = segments(scope["raw_path"].decode("ascii", errors="strict"))
             names = parts_of(path)
-            person = await self._callers.person(request.headers.get("authorization"), space=names[0] if names else "")
+            person = await self._callers.person(
+                request.headers.get("authorization"), method=scope["method"], space=names[0] if names else ""
+            )
             if scope["method"] in _READING:
                 await (await self._read(request, person, names))(scope, receive, send)
                 return

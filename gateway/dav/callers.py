@@ -23,6 +23,7 @@ from gateway.api.caller import KEY_PREFIX, Caller, Keys, bearer, claimed
 from gateway.dav.refusals import Refused, of_error
 from gateway.dav.session import Person, Space, by_alias
 from gateway.services import Services, ask, ask_pages
+from runtime.operations import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
 
 _SPACES_SECONDS: Final = 5.0
@@ -52,15 +53,20 @@ class Callers:
         self._known: LRUCache[bytes, _Known] = LRUCache(_REMEMBERED)
         self._emails: LRUCache[bytes, str] = LRUCache(_REMEMBERED)
 
-    async def person(self, authorization: str | None, *, space: str) -> Person:
+    async def person(self, authorization: str | None, *, method: str, space: str) -> Person:
         """Who sent this header, with the spaces that they are a member of; `space` is one that should be among them.
 
-        Refused with 401 for whoever is not known.
+        Refused with 401 for whoever is not known, with 403 for callers of a kind that the method does not take, and
+        with 405 for a method that there is not.
         """
+        callers = DAV.get(method)
+        if callers is None:
+            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "WebDAV has no such method here")
         if authorization is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         try:
             caller = await self._caller(authorization)
+            check_caller(caller.kind, callers)
             user, device = UserId(claimed(caller.token, "sub")), claimed(caller.token, "dev")
             return Person(user, device, caller, await self._spaces(caller.token, space))
         except SynclineError as error:

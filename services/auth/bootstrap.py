@@ -23,7 +23,7 @@ from services.auth.links import Links
 from services.auth.passwords import Passwords
 from services.auth.ports import CredentialSource, IdentityStore
 from services.auth.records import SECOND, Clock
-from services.auth.servicer import LINKS, PUBLIC, AuthServicer
+from services.auth.servicer import AuthServicer
 from services.auth.sessions import Sessions
 from services.auth.settings import Settings
 from services.auth.spaces import Spaces
@@ -115,4 +115,4 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value(), now=seconds),
         )
         mount = partial(add_AuthServiceServicer_to_server, servicer)
-        yield App(name="auth", mounts=[mount], verifier=verifier, public=PUBLIC, links=LINKS)
+        yield App(name="auth", mounts=[mount], verifier=verifier)

@@ -155,5 +155,8 @@ class Keys:
 
     def _tokens(self, device: Device) -> Tokens:
         # A browser's key has just been traded, so it is good for longer than the token, whatever was noted.
-        until = device.expires_at_ms if device.kind is DeviceKind.PROGRAM else None
-        return Tokens(self._access_tokens.issue(user=device.user, device=device.device, until_ms=until))
+        program = device.kind is DeviceKind.PROGRAM
+        until = device.expires_at_ms if program else None
+        return Tokens(
+            self._access_tokens.issue(user=device.user, device=device.device, program=program, until_ms=until)
+        )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
@@ -44,14 +44,6 @@ if TYPE_CHECKING:
     import grpc.aio
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
-
-_SERVICE: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
-PUBLIC: Final = frozenset(
-    f"{_SERVICE}/{name}" for name in ("SignUp", "SignIn", "RefreshToken", "ExchangeKey", "OpenLink", "GetJwks")
-)
-"""The methods that need no access token."""
-LINKS: Final = frozenset(f"{_SERVICE}/{name}" for name in ("CheckAccess", "CountLinkDownload"))
-"""The methods that take the access token of a public link."""
 
 
 class AuthServicer(AuthServiceServicer):

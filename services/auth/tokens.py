@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from core.identifiers import DeviceId, UserId
 from core.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 from runtime.context import LinkScope
-from runtime.tokens import AUDIENCE, ISSUER
+from runtime.tokens import AUDIENCE, ISSUER, PROGRAM
 from services.auth.records import SECOND, Clock
 
 
@@ -74,9 +74,15 @@ class AccessTokens:
         self._keys = keys
         self._clock = clock
 
-    def issue(self, *, user: UserId, device: DeviceId, until_ms: int | None = None) -> AccessToken:
-        """A token by which the user's device is known for 15 minutes, or until `until_ms` if that is sooner."""
-        return self._sign({"sub": user, "dev": device}, ACCESS_TOKEN_SECONDS * SECOND, until_ms)
+    def issue(
+        self, *, user: UserId, device: DeviceId, program: bool = False, until_ms: int | None = None
+    ) -> AccessToken:
+        """A token by which the user's device is known for 15 minutes, or until `until_ms` if that is sooner.
+
+        `program`: that the device is one, so that the token works only where keys of programs may go.
+        """
+        named = {"sub": user, "dev": device} | ({"knd": PROGRAM} if program else {})
+        return self._sign(named, ACCESS_TOKEN_SECONDS * SECOND, until_ms)
 
     def issue_for_link(self, scope: LinkScope, *, until_ms: int | None = None) -> AccessToken:
         """A token that opens what a public link opens, for 12 hours, or until `until_ms` if that is sooner."""

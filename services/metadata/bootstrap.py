@@ -21,7 +21,7 @@ from services.metadata.objects import Objects
 from services.metadata.ports import Journal, ObjectIndex, ObjectStorage, Topic, TreeTable
 from services.metadata.s3 import S3Storage
 from services.metadata.search import NameSearch
-from services.metadata.servicer import LINKS, MetadataServicer
+from services.metadata.servicer import MetadataServicer
 from services.metadata.settings import Settings
 from services.metadata.sns import SnsTopic
 from services.metadata.spaces import Spaces
@@ -111,6 +111,5 @@ async def bootstrap(
             users=UserTokenVerifier(adapters.auth.keys),
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value()),
         ),
-        links=LINKS,
         background=[spaces.running(), sweeper.running()],
     )

@@ -63,11 +63,6 @@ if TYPE_CHECKING:
 
     Context = ServicerContext[Any, Any]
 
-LINKS = frozenset(
-    f"{metadata_pb2.DESCRIPTOR.services_by_name['MetadataService'].full_name}/{name}"
-    for name in ("GetNode", "ListNodes")
-)
-"""The methods that take the access token of a public link."""
 USUAL_PAGE = 100
 """Entries on a page of what may hold many manifests, where the caller names no number."""
 

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -27,6 +28,7 @@ from runtime.context import Identity, LinkScope
 from runtime.drain import Drain
 from runtime.errors import DETAILS_KEY, error_from_rpc
 from runtime.logs import structlog
+from runtime.operations import ANYBODY, PEOPLE, READERS, RPCS, CallerKind
 from runtime.server import App, background, build, running
 from runtime.settings import ServiceSettings
 from tests.runtime import echo
@@ -79,13 +81,16 @@ async def identity(_request, _context):
     return repr(context.current_identity().link is not None).encode()
 
 
+ECHOES = ("Who", "Same", "Ask", "Repeat", "Count", "Double", "Write")
+ECHO = dict(RPCS) | dict.fromkeys(map("test.Echo/{}".format, ECHOES), PEOPLE)
 HANDLERS = {"Who": whoami, "Link": link_of, "Reader": reader, "Identity": identity}
 
 
 async def answers(links: set[str], token: str) -> dict[str, str]:
     """What each handler says to the holder of this token, or the reason of its refusal."""
     mount = echo.mount(**{name: echo.unary(handler) for name, handler in HANDLERS.items()})
-    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), links={echo.path(name)[1:] for name in links})
+    table = {echo.path(name)[1:]: READERS if name in links else PEOPLE for name in HANDLERS}
+    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), operations=table)
     found = {}
     async with running(app) as target, echo.connect(target, authorization=lambda: token) as channel:
         for name in HANDLERS:
@@ -108,15 +113,35 @@ async def test_a_public_link_gets_only_where_it_may_go():
     assert await answers({"Link"}, "good") == {"Who": "ann", "Link": denied, "Reader": "ann", "Identity": "False"}
 
 
+async def test_what_is_missing_in_the_table_is_open_to_nobody():
+    mount = echo.mount(Who=echo.unary(whoami))
+    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), operations={})
+    async with running(app) as target:
+        for token, reason in (("good", "PERMISSION_DENIED"), ("link", "PERMISSION_DENIED"), ("bad", "UNAUTHENTICATED")):
+            async with echo.connect(target, authorization=lambda token=token: token) as channel:
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await call(channel, "Who")
+            error = error_from_rpc(caught.value)
+            assert error is not None
+            assert error.reason == reason
+
+
+def test_each_identity_is_of_one_kind():
+    kinds = {ANN: "SESSION", GUEST: "VISITOR", replace(ANN, program=True): "PROGRAM"}
+    service = Identity(user=UserId(""), device=DeviceId(""), service="metadata")
+    assert {one.kind.name for one in (*kinds, service)} == {kind.name for kind in CallerKind} - {"ANONYMOUS"}
+    assert {one: one.kind.name for one in kinds} == kinds
+
+
 async def test_identity_reaches_the_handler():
-    app = App(name="test", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper())
+    app = App(name="test", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper(), operations=ECHO)
     async with running(app) as target, echo.connect(target, authorization=lambda: "good") as channel:
         assert await call(channel, "Who") == b"ann"
 
 
 @pytest.mark.parametrize("token", [None, "", "bad"])
 async def test_without_a_valid_token_nobody_gets_in(token):
-    app = App(name="test", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper())
+    app = App(name="test", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper(), operations=ECHO)
     async with running(app) as target, echo.connect(target, authorization=lambda: token) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(channel, "Who")
@@ -126,7 +151,7 @@ async def test_without_a_valid_token_nobody_gets_in(token):
 
 async def test_public_methods_need_no_token_and_have_no_identity():
     mount = echo.mount(Same=echo.unary(echo.same), Who=echo.unary(whoami))
-    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), public={"test.Echo/Same", "test.Echo/Who"})
+    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), operations=dict.fromkeys(ECHO, ANYBODY))
     async with running(app) as target, echo.connect(target) as channel:
         assert await call(channel, "Same", b"x") == b"x"
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -135,7 +160,7 @@ async def test_public_methods_need_no_token_and_have_no_identity():
 
 
 async def test_a_call_goes_on_in_the_callers_name():
-    behind = App(name="behind", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper())
+    behind = App(name="behind", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper(), operations=ECHO)
     async with (
         running(behind) as peer,
         echo.connect(peer, authorization=context.forwarded_token) as channel,
@@ -144,7 +169,7 @@ async def test_a_call_goes_on_in_the_callers_name():
         async def ask(request, _context):
             return await call(channel, "Who", request)
 
-        front = App(name="front", mounts=[echo.mount(Ask=echo.unary(ask))], verifier=Doorkeeper())
+        front = App(name="front", mounts=[echo.mount(Ask=echo.unary(ask))], verifier=Doorkeeper(), operations=ECHO)
         async with running(front) as target, echo.connect(target, authorization=lambda: "good") as outer:
             assert await call(outer, "Ask") == b"ann"
 
@@ -278,7 +303,7 @@ async def test_all_kinds_of_calls():
         Double=echo.chat(double),
         Write=echo.chat(double_by_writing),
     )
-    app = App(name="test", mounts=[mount], verifier=Doorkeeper())
+    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), operations=ECHO)
 
     def by_threads(target):
         with echo.connect_sync(target, authorization=lambda: "good") as channel:
@@ -342,7 +367,7 @@ async def test_a_stream_that_its_client_leaves_is_closed_at_once():
 
 
 async def test_health_and_reflection_need_no_token():
-    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))], verifier=Doorkeeper())
+    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))], verifier=Doorkeeper(), operations=ECHO)
     async with running(app) as target, echo.connect(target) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         for service in ("", echo.SERVICE):

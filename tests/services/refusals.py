@@ -11,9 +11,14 @@ from core.errors import PermissionDenied
 from runtime.errors import error_from_rpc
 
 
-async def methods_open_to(channel: grpc.aio.Channel, service: ServiceDescriptor, metadata: Any) -> set[str]:
-    """The full names of the methods that do not answer PERMISSION_DENIED to an empty request of this caller."""
-    found = set()
+async def methods_open_to(
+    channel: grpc.aio.Channel, service: ServiceDescriptor, metadata: Any, *, refused: tuple[str, ...] = ()
+) -> set[str]:
+    """The full names of the methods that do not answer PERMISSION_DENIED to an empty request of this caller.
+
+    `refused` are reasons that count as well.
+    """
+    reasons, found = {PermissionDenied.reason, *refused}, set()
     for method in service.methods:
         name = f"{service.full_name}/{method.name}"
         shape = (
@@ -23,16 +28,18 @@ async def methods_open_to(channel: grpc.aio.Channel, service: ServiceDescriptor,
         )
         call = getattr(channel, shape)(f"/{name}")
         request = iter([b""]) if method.client_streaming else b""
-        if not await _refused(call(request, metadata=metadata, timeout=10), streams=method.server_streaming):
+        if await _reason(call(request, metadata=metadata, timeout=10), streams=method.server_streaming) not in reasons:
             found.add(name)
     return found
 
 
-async def _refused(call: Any, *, streams: bool) -> bool:
+async def _reason(call: Any, *, streams: bool) -> str | None:
+    """Why the call failed, if it did."""
     try:
         await (call.read() if streams else call)
     except grpc.aio.AioRpcError as error:
-        return isinstance(error_from_rpc(error), PermissionDenied)
+        known = error_from_rpc(error)
+        return known.reason if known is not None else None
     finally:
         call.cancel()
-    return False
+    return None

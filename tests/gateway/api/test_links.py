@@ -45,7 +45,8 @@ def test_a_link_to_a_file(ann: Person):
     bearer = Api(ann.endpoint, {"authorization": f"Bearer {told['access_token']}"})
     bearer.ask("GET", "/v1/spaces").refused(403, "PERMISSION_DENIED")
     bearer.ask("POST", f"{ann.top}/folders", {"parent": "root", "name": "x"}).refused(403, "PERMISSION_DENIED")
-    bearer.ask("GET", f"{ann.top}/nodes/{docs['id']}").refused(404, "NO_SUCH_NODE")
+    bearer.ask("GET", f"{ann.top}/nodes/{node['id']}").refused(403, "PERMISSION_DENIED")
+    bearer.ask("GET", f"/v1/links/{link['link_id']}/nodes/{docs['id']}").refused(404, "NO_SUCH_NODE")
     assert bearer.ask("GET", f"{at}/{node['id']}/content").body == b"hello"
 
 

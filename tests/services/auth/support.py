@@ -160,14 +160,14 @@ class Service:
 
 
 @asynccontextmanager
-async def serving(directory: Path, *, links: Any = None, **overrides) -> AsyncIterator[Service]:
-    """The whole service on a free port, over memory; `links` are methods that a public link gets through to."""
+async def serving(directory: Path, *, operations: Any = None, **overrides) -> AsyncIterator[Service]:
+    """The whole service on a free port, over memory; `operations` is the table of who gets where, if another one."""
     clock = Clock()
     settings = make_settings(directory, **overrides)
     store, source = InMemoryIdentityStore(), InMemoryCredentialSource(clock)
     async with (
         bootstrap(settings, Adapters(store, source), clock=clock) as app,
-        running(app if links is None else replace(app, links=links), settings) as target,
+        running(app if operations is None else replace(app, operations=operations), settings) as target,
         aio_channel(target) as channel,
     ):
         yield Service(auth_pb2_grpc.AuthServiceStub(channel), store, source, clock, target)

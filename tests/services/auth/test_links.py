@@ -8,15 +8,16 @@ import pytest
 from core.identifiers import ROOT, new_request_id, new_text_id
 from runtime.channel import aio_channel
 from runtime.logs import structlog
+from runtime.operations import READERS, RPCS, CallerKind
 from services.auth.links import token_digest
 from services.auth.records import DAY, MINUTE, SECOND
-from services.auth.servicer import LINKS, PUBLIC
 from syncline.auth.v1 import auth_pb2
 from tests.services.auth.support import Person, bearer, refused, serving
 from tests.services.refusals import methods_open_to
 
 VIEWER, EDITOR, OWNER = auth_pb2.ROLE_VIEWER, auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER
 SERVICE = auth_pb2.DESCRIPTOR.services_by_name["AuthService"]
+PUBLIC = {name for name, callers in RPCS.items() if CallerKind.ANONYMOUS in callers}
 NODE = bytes(range(16))
 LINK_PASSWORD = "open sesame"
 
@@ -344,14 +345,14 @@ async def test_an_opened_link_reads_its_own_space_only(auth, ann, team):
 async def test_every_other_method_refuses_an_opened_link(auth, ann, team):
     credentials = await opened(auth, (await create(auth, ann, team)).token)
     async with aio_channel(auth.target) as channel:
-        assert await methods_open_to(channel, SERVICE, credentials) == PUBLIC | LINKS
-    assert {name.rpartition("/")[2] for name in LINKS} == {"CheckAccess", "CountLinkDownload"}
+        found = await methods_open_to(channel, SERVICE, credentials)
+    assert {name.rpartition("/")[2] for name in found - PUBLIC} == {"CheckAccess", "CountLinkDownload"}
 
 
 async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
     """As if nobody at the door knew what a link is."""
-    everything = {f"{SERVICE.full_name}/{method.name}" for method in SERVICE.methods}
-    async with serving(tmp_path, links=everything) as auth:
+    everything = {f"{SERVICE.full_name}/{method.name}" for method in SERVICE.methods} - PUBLIC
+    async with serving(tmp_path, operations=dict(RPCS) | dict.fromkeys(everything, READERS)) as auth:
         ann = await auth.sign_up("ann@example.com")
         space = ann.account.personal_space_id
         credentials = await opened(auth, (await create(auth, ann, space)).token)
@@ -373,7 +374,8 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
             "ListLinks": auth_pb2.ListLinksRequest(space_id=space),
             "RevokeLink": auth_pb2.RevokeLinkRequest(request_id=request_id, space_id=space, link_id=new_text_id()),
         }
-        assert {f"{SERVICE.full_name}/{name}" for name in requests} == everything - PUBLIC - LINKS
+        open_to_links = {name for name in everything if CallerKind.VISITOR in RPCS[name]}
+        assert {f"{SERVICE.full_name}/{name}" for name in requests} == everything - open_to_links
         for name, request in requests.items():
             with refused("PERMISSION_DENIED", "PERMISSION_DENIED"):
                 await getattr(auth.stub, name)(request, metadata=credentials)

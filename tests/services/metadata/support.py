@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from runtime.channel import aio_channel
 from runtime.context import Identity, LinkScope
 from runtime.drain import Drain
 from runtime.errors import error_from_rpc
+from runtime.operations import Callers
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import REMEMBERED_SECONDS, Role, Standing
@@ -198,13 +199,13 @@ class Service:
 async def service(
     backend: Backend | None = None,
     *,
-    links: Collection[str] | None = None,
+    operations: Mapping[str, Callers] | None = None,
     access_seconds: float = REMEMBERED_SECONDS,
     **overrides,
 ) -> AsyncIterator[Service]:
     """Served over `backend`, which several may share as processes share AWS.
 
-    `links` are methods that a public link gets through to.
+    `operations` is the table of who gets where, if another one.
     """
     backend = backend or Backend()
     given: dict[str, Any] = {
@@ -228,6 +229,6 @@ async def service(
     )
     async with (
         bootstrap(settings, adapters, access_seconds=access_seconds) as app,
-        running(app if links is None else replace(app, links=links), settings) as target,
+        running(app if operations is None else replace(app, operations=operations), settings) as target,
     ):
         yield Service(target, backend, app.drain)

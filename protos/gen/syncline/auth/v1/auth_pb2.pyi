@@ -110,7 +110,7 @@ class Tokens(_message.Message):
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     ACCESS_EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
-    """Ed25519 JWT, 15 minutes: claims sub (user), dev (device), kid in its header."""
+    """Ed25519 JWT, 15 minutes: claims sub (user), dev (device), for a program knd ("program"); kid in its header."""
     access_expires_at_ms: _builtins.int
     """When the access token expires, milliseconds since 1970."""
     refresh_token: _builtins.str

@@ -35,6 +35,9 @@ class AuthServiceStub:
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
+    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
+    SignOut. The token of a public link works where OpenLinkResponse says.
+
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -63,9 +66,7 @@ class AuthServiceStub:
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
-    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
-    PERMISSION_DENIED / PERMISSION_DENIED for a program.
-    """
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
@@ -137,6 +138,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
+    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
+    SignOut. The token of a public link works where OpenLinkResponse says.
+
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -162,9 +166,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
-    PERMISSION_DENIED / PERMISSION_DENIED for a program.
-    """
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
@@ -235,6 +237,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
     INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
 
+    The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
+    SignOut. The token of a public link works where OpenLinkResponse says.
+
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -282,9 +287,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateKeyResponse, _abc.Awaitable[_auth_pb2.CreateKeyResponse]]:
-        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
-        PERMISSION_DENIED / PERMISSION_DENIED for a program.
-        """
+        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
 
     @_abc_1.abstractmethod
     def ExchangeKey(

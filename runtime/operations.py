@@ -1,0 +1,134 @@
+"""Who may call what: one table of all operations and of the kinds of callers that each takes. What is missing in it is
+open to nobody.
+
+| kind of caller | is known by |
+|---|---|
+| anonymous | nothing |
+| session | the access token of a device, or of a browser's key |
+| program | the access token of a program's key |
+| visitor | the access token of an opened public link, whether the link limits its downloads or not |
+| service | the token of another service |
+
+The table says who gets to an operation at all; what the caller may do there is the operation's own question. A key of a
+program works where it reads and writes files. It changes neither members, links, devices nor keys: else whoever got
+hold of one could stay for ever, or shut its owner out. It may end itself, by signing out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from types import MappingProxyType
+from typing import Final
+
+from core.errors import PermissionDenied
+
+CallerKind = Enum("CallerKind", "ANONYMOUS SESSION PROGRAM VISITOR SERVICE")
+"""What sort of caller somebody is, see above."""
+
+Callers = frozenset[CallerKind]
+
+ANYBODY: Final = Callers(CallerKind)
+"""Those who are signed in, too: their token is not looked at."""
+SESSIONS: Final = Callers({CallerKind.SESSION})
+PEOPLE: Final = SESSIONS | {CallerKind.PROGRAM}
+READERS: Final = PEOPLE | {CallerKind.VISITOR}
+VISITORS: Final = Callers({CallerKind.VISITOR})
+
+
+def _rpcs(service: str, **rows: Callers) -> dict[str, Callers]:
+    return {f"{service}/{method}": callers for method, callers in rows.items()}
+
+
+RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
+    _rpcs("grpc.health.v1.Health", Check=ANYBODY, Watch=ANYBODY, List=ANYBODY)
+    | _rpcs("grpc.reflection.v1.ServerReflection", ServerReflectionInfo=ANYBODY)
+    | _rpcs("grpc.reflection.v1alpha.ServerReflection", ServerReflectionInfo=ANYBODY)
+    | _rpcs(
+        "syncline.auth.v1.AuthService",
+        SignUp=ANYBODY,
+        SignIn=ANYBODY,
+        RefreshToken=ANYBODY,
+        ExchangeKey=ANYBODY,
+        OpenLink=ANYBODY,
+        GetJwks=ANYBODY,
+        CreateKey=SESSIONS,
+        SignOut=PEOPLE,
+        GetAccount=PEOPLE,
+        ListDevices=PEOPLE,
+        RevokeDevice=SESSIONS,
+        CreateSpace=PEOPLE,
+        ListSpaces=PEOPLE,
+        ListMembers=PEOPLE | {CallerKind.SERVICE},
+        SetMember=SESSIONS,
+        RemoveMember=SESSIONS,
+        IssueCredentials=PEOPLE,
+        CreateLink=SESSIONS,
+        ListLinks=PEOPLE,
+        RevokeLink=SESSIONS,
+        CountLinkDownload=VISITORS,
+        CheckAccess=READERS | {CallerKind.SERVICE},
+    )
+    | _rpcs(
+        "syncline.metadata.v1.MetadataService",
+        GetSpace=PEOPLE,
+        FindMissingObjects=PEOPLE,
+        SealObjects=PEOPLE,
+        CommitChanges=PEOPLE,
+        RestoreVersion=PEOPLE,
+        RestoreNode=PEOPLE,
+        ListChanges=PEOPLE,
+        CheckVersions=PEOPLE,
+        GetNode=READERS,
+        ListNodes=READERS,
+        ListVersions=PEOPLE,
+        GetVersion=PEOPLE,
+        SearchNodes=PEOPLE,
+        ListActivity=PEOPLE,
+        GetAnswer=PEOPLE,
+        ListTrash=PEOPLE,
+    )
+    | _rpcs("syncline.notify.v1.NotifyService", Watch=PEOPLE, GetPreference=PEOPLE, SetPreference=PEOPLE)
+)
+"""By the full name of the method."""
+
+
+def _rows(callers: Callers, operations: str) -> dict[str, Callers]:
+    return dict.fromkeys(operations.split(), callers)
+
+
+ROUTES: Final[Mapping[str, Callers]] = MappingProxyType(
+    _rows(ANYBODY, "syncline keys healthz readyz openapi page asset")
+    | _rows(ANYBODY, "sign_up sign_in refresh open_link")
+    | _rows(SESSIONS, "create_key revoke_device set_member remove_member create_link revoke_link")
+    | _rows(PEOPLE, "session sign_out list_devices list_keys list_members list_links watch")
+    | _rows(PEOPLE, "list_spaces create_space get_space get_usage get_notifications set_notifications")
+    | _rows(PEOPLE, "find_node get_node list_children search list_versions list_trash list_activity")
+    | _rows(PEOPLE, "content node_content version_content node_archive archive")
+    | _rows(PEOPLE, "create_folder move_node delete_node copy_node restore_version restore_node")
+    | _rows(PEOPLE, "create_uploads seal_objects commit_changes")
+    | _rows(VISITORS, "get_linked_node list_linked_children linked_content linked_archive")
+)
+"""Of the gateway, by the name of the operation: its `operationId`, or what stands in logs and figures."""
+
+DAV: Final[Mapping[str, Callers]] = MappingProxyType(
+    _rows(PEOPLE, "OPTIONS GET HEAD PROPFIND PROPPATCH PUT MKCOL DELETE MOVE COPY LOCK UNLOCK")
+)
+"""Of WebDAV, by the HTTP method."""
+
+
+def check_caller(kind: CallerKind, callers: Callers | None) -> None:
+    """PermissionDenied unless `callers`, a row of a table, or None for want of one, has this kind of caller."""
+    if callers is None:
+        raise PermissionDenied("this is open to nobody")
+    if kind not in callers:
+        raise PermissionDenied(_REFUSALS[kind])
+
+
+_REFUSALS: Final = {
+    CallerKind.ANONYMOUS: "sign in to do this",
+    CallerKind.SESSION: "only a public link can do this",
+    CallerKind.PROGRAM: "a key of a program cannot change members, links, devices or keys; sign in",
+    CallerKind.VISITOR: "a public link opens what it links to, and nothing else; sign in",
+    CallerKind.SERVICE: "only a signed-in user can do this",
+}
