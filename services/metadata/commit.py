@@ -118,6 +118,14 @@ def _objects_of(mutation: Mutation) -> set[Digest]:
     return set(content.manifest.object_digests())
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """Names that a directory held at a sequence number: all, or more than one request can take away."""
+
+    seq: int
+    names: frozenset[str]
+
+
 class Draft:
     """The tree as it will be when the decisions made so far are appended: the view with these on top."""
 
@@ -128,6 +136,7 @@ class Draft:
         objects: Objects,
         looked: Mapping[Digest, Sealed | Unsealed],
         versions: Mapping[tuple[NodeId, int], Content | None],
+        listed: Mapping[NodeId, _Listed],
     ) -> None:
         self.missing = Missing()
         self.known_live: set[NodeId] = set()
@@ -136,6 +145,7 @@ class Draft:
         self._objects = objects
         self._looked = looked
         self._versions = versions
+        self._listed = listed
         self._nodes: dict[NodeId, Node] = {}
         self._names: dict[NameKey, NodeId | None] = {}
         self._created: set[NodeId] = set()
@@ -171,6 +181,18 @@ class Draft:
             raise NotLoaded
         return found
 
+    def is_empty(self, directory: NodeId) -> bool:
+        drafted = {name: holder for (parent, name), holder in self._names.items() if parent == directory}
+        if any(drafted.values()):
+            return False
+        if directory in self._created:
+            return True
+        listed = self._listed.get(directory)
+        if listed is None or listed.seq != self._view.seq:
+            self.missing.directories.add(directory)
+            raise NotLoaded
+        return listed.names <= drafted.keys()
+
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
         """The result, taken into the draft; None if something must be loaded first."""
         try:
@@ -197,7 +219,7 @@ class Draft:
         self._names.update(name_changes(result))
         if result.change is Change.CREATED:
             self._created.add(node.id)
-        if result.change is Change.DELETED and node.kind is NodeKind.DIRECTORY:
+        if result.change in {Change.DELETED, Change.DISCARDED} and node.kind is NodeKind.DIRECTORY:
             self.known_live.clear()
         if result.change in {Change.CREATED, Change.UPDATED} and node.content is not None:
             self.used_bytes += node.content.size
@@ -367,8 +389,9 @@ class Committer:
         floor = self._view.requests_floor
         looked: dict[Digest, Sealed | Unsealed] = {}
         versions: dict[tuple[NodeId, int], Content | None] = {}
+        listed: dict[NodeId, _Listed] = {}
         while True:
-            draft = Draft(self._view, objects=self._objects, looked=looked, versions=versions)
+            draft = Draft(self._view, objects=self._objects, looked=looked, versions=versions, listed=listed)
             known = any(self._view.known_request(pending.request.id) for pending in batch)
             if known or self._view.requests_floor != floor:
                 return None
@@ -381,6 +404,9 @@ class Committer:
                 looked |= await self._objects.look(self._view.space, missing.objects)
             for node, number in missing.versions:
                 versions[node, number] = await self._view.version(node, number)
+            for directory in missing.directories:
+                held, _ = await self._view.list_names(directory, after="", limit=MAX_MUTATIONS + 1)
+                listed[directory] = _Listed(self._view.seq, frozenset(name for name, _ in held))
 
     def _decide_request(self, draft: Draft, pending: _Pending) -> _Decided | None:
         request, now_ms = pending.request, self._now_ms()

@@ -6,6 +6,7 @@ missing and decides again. So a decision never waits, and a batch costs a few re
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 from dataclasses import dataclass
@@ -31,8 +32,8 @@ from core.tree import (
 )
 from services.metadata.ports import Sealed
 
-_MAX_DISCARDED_VERSIONS = 4
-"""Of a file that is deleted without a trace in the trash: each of its versions is looked at."""
+_MAX_COMPARED_VERSIONS = 4
+"""Of a file that is deleted without a trace in the trash, and of the file that keeps its contents."""
 
 
 class NotLoaded(LookupError):
@@ -64,6 +65,9 @@ class Tree(Protocol):
     def version(self, node: NodeId, number: int) -> Content | None: ...
 
     def object(self, digest: Digest) -> Sealed | Unsealed: ...
+
+    def is_empty(self, directory: NodeId) -> bool:
+        """Whether a directory has no child that is not deleted itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,15 +230,33 @@ def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
 
 
 def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
-    """Whether nothing of a file is lost without it: what it ever held is empty, or what another live file holds."""
-    if node.kind is not NodeKind.FILE or node.version > _MAX_DISCARDED_VERSIONS:
+    """Whether nothing is lost without a node: an empty directory, or a file whose versions are empty or another's."""
+    if node.kind is NodeKind.DIRECTORY:
+        return tree.is_empty(node.id)
+    if node.kind is not NodeKind.FILE or node.version > _MAX_COMPARED_VERSIONS:
         return False
+    held = [node.content, *_older(tree, node)]
+    if any(content is None for content in held):
+        return False
+    lost = {content.digest for content in held if content is not None and content.size}
     other = tree.node(elsewhere) if elsewhere is not None and elsewhere != node.id else None
-    kept = other.content.digest if other is not None and other.content is not None and is_live(tree, other) else None
-    older = (tree.version(node.id, number) for number in range(1, node.version))
-    return all(
-        content is not None and (not content.size or content.digest == kept) for content in (node.content, *older)
-    )
+    if lost and other is not None and other.content is not None and is_live(tree, other):
+        lost.discard(other.content.digest)
+        if lost:
+            lost -= {content.digest for content in _older(tree, other) if content is not None}
+    return not lost
+
+
+def _older(tree: Tree, node: Node) -> list[Content | None]:
+    """The contents of the last versions before the current one; all of them are asked for before NotLoaded comes."""
+    looked: list[Content | None] = []
+    numbers = range(max(1, node.version - _MAX_COMPARED_VERSIONS + 1), node.version)
+    for number in numbers:
+        with contextlib.suppress(NotLoaded):
+            looked.append(tree.version(node.id, number))
+    if len(looked) < len(numbers):
+        raise NotLoaded
+    return looked
 
 
 def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:

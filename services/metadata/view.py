@@ -51,9 +51,11 @@ class Missing:
     names: set[NameKey] = field(default_factory=set)
     versions: set[tuple[NodeId, int]] = field(default_factory=set)
     objects: set[Digest] = field(default_factory=set)
+    directories: set[NodeId] = field(default_factory=set)
+    """Of which all names are asked for."""
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.names or self.versions or self.objects)
+        return bool(self.nodes or self.names or self.versions or self.objects or self.directories)
 
 
 class SpaceView:

@@ -22,7 +22,7 @@ from core.tree import (
     UpdateContent,
     Verdict,
 )
-from services.metadata.decide import Circumstances, Unsealed, decide
+from services.metadata.decide import Circumstances, NotLoaded, Unsealed, decide
 from services.metadata.ports import Sealed
 
 V = Verdict
@@ -88,6 +88,9 @@ class Tree:
 
     def version(self, node: NodeId, number: int) -> Content | None:
         return PACKED if (node, number) == (node_id(2), 1) else None
+
+    def is_empty(self, directory: NodeId) -> bool:
+        return all(n.parent != directory or n.deleted_at_ms for n in self.nodes.values())
 
     def object(self, digest: Digest) -> Sealed | Unsealed:
         return self.objects.get(digest, Unsealed(stored=False))
@@ -213,6 +216,44 @@ def test_a_file_of_which_nothing_is_lost_does_not_come_into_the_trash() -> None:
     for nowhere in (None, two, one, six, node_id(77)):
         assert change(WHOLE, WHOLE, kept_in=nowhere) is Change.DELETED
     assert decide(Tree(), DeleteNode(one, 0, discard=True), AT).change is Change.DELETED
+    assert decide(Tree(), DeleteNode(four, 0, discard=True), AT).change is Change.DISCARDED
+    assert decide(Tree(), DeleteNode(four, 0), AT).change is Change.DELETED
+
+
+@pytest.mark.parametrize(
+    ("versions", "change"),
+    [
+        ([WHOLE, PACKED], Change.DISCARDED),
+        ([EMPTY, WHOLE, EMPTY, EMPTY, PACKED], Change.DISCARDED),
+        ([WHOLE, EMPTY, EMPTY, EMPTY, PACKED], Change.DELETED),  # that is too long ago to look
+        ([PACKED, EMPTY], Change.DELETED),
+    ],
+)
+def test_what_an_older_version_of_another_file_holds_is_not_lost(versions: list[Content], change: Change) -> None:
+    class Kept(Tree):
+        def version(self, node: NodeId, number: int) -> Content | None:
+            assert node == three
+            return versions[number - 1]
+
+    tree = Kept()
+    tree.nodes[two] = dataclasses.replace(tree.nodes[two], content=WHOLE, version=1)
+    tree.nodes[three] = dataclasses.replace(tree.nodes[three], content=versions[-1], version=len(versions))
+    assert decide(tree, DeleteNode(two, 1, discard=True, kept_in=three), AT).change is change
+
+
+def test_all_versions_are_asked_for_at_once() -> None:
+    asked = set[tuple[NodeId, int]]()
+
+    class Asked(Tree):
+        def version(self, node: NodeId, number: int) -> Content | None:
+            asked.add((node, number))
+            raise NotLoaded
+
+    tree = Asked()
+    tree.nodes[two] = dataclasses.replace(tree.nodes[two], content=WHOLE, version=4)
+    with pytest.raises(NotLoaded):
+        decide(tree, DeleteNode(two, 4, discard=True, kept_in=three), AT)
+    assert asked == {(two, 1), (two, 2), (two, 3)}
 
 
 def ref(digest: Digest = SMALL, length: int = 10, holder: Digest = PACK, offset: int = 100) -> BlockRef:

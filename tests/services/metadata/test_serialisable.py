@@ -70,6 +70,17 @@ def in_trash(history: list[Entry]) -> set[NodeId]:
     return {node for node, change in last.items() if change is Change.DELETED}
 
 
+def check_discarded(history: list[Entry]) -> None:
+    """A directory that was discarded held nothing just then."""
+    nodes: dict[NodeId, Node] = {}
+    for entry in history:
+        for result in entry.accepted():
+            assert result.node is not None
+            nodes[result.node.id] = result.node
+            if result.change is Change.DISCARDED and result.node.kind is NodeKind.DIRECTORY:
+                assert [n for n in nodes.values() if n.parent == result.node.id and not n.deleted_at_ms] == []
+
+
 def backwards(history: list[Entry]) -> list[tuple[int, Result]]:
     """What happened, newest first. A file that was discarded is told by the one that has its content."""
     changes = [(entry.seq, result) for entry in history for result in entry.accepted()]
@@ -293,6 +304,7 @@ class Story:
         superseded = {key: v for key, v in versions.items() if key[1] < nodes[key[0]].version}
         assert {key[1:]: version for key, version in world.table.stored_versions.items()} == superseded
         assert state.used_bytes == (log[-1].used_bytes if log else 0)
+        check_discarded(log)
         told = {commit["seq"] for _, event in world.topic.published for commit in json.loads(event)["commits"]}
         assert told == set(range(1, head + 1))
         recorded = [commit.request for entry in log for commit in entry.commits]

@@ -154,7 +154,7 @@ class _ChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Change.ValueTy
     CHANGE_RESTORED: _Change.ValueType  # 5
     """It is no longer in the trash."""
     CHANGE_DISCARDED: _Change.ValueType  # 6
-    """It is gone and not in the trash: another file has its content, or it never had any."""
+    """It is gone and not in the trash: another file has its content, or there was none."""
 
 class Change(_Change, metaclass=_ChangeEnumTypeWrapper):
     """What an accepted mutation did to its node."""
@@ -172,7 +172,7 @@ CHANGE_DELETED: Change.ValueType  # 4
 CHANGE_RESTORED: Change.ValueType  # 5
 """It is no longer in the trash."""
 CHANGE_DISCARDED: Change.ValueType  # 6
-"""It is gone and not in the trash: another file has its content, or it never had any."""
+"""It is gone and not in the trash: another file has its content, or there was none."""
 Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final

@@ -469,11 +469,11 @@ class DeleteNode(_message.Message):
     base_version: _builtins.int
     """The version that the deletion has seen; 0 for a directory."""
     discard: _builtins.bool
-    """Whether a file of which nothing would be lost stays out of the trash: each of its versions, four at most, is empty or the
-    current content of kept_in. Any other comes into the trash as without this.
+    """Whether what would be lost by nobody stays out of the trash: a directory that holds nothing, or a file of which each
+    version, four at most, is empty or one of the last four of kept_in. Any other comes into the trash as without this.
     """
     kept_in: _builtins.bytes
-    """A live file; 16 bytes, or empty for none."""
+    """A live file; 16 bytes, or empty for none. Means nothing for a directory."""
     def __init__(
         self,
         *,
