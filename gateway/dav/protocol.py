@@ -25,7 +25,7 @@ from wsgidav.util import etree
 
 from core.errors import InvalidArgument
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
-from gateway.dav import properties, saving
+from gateway.dav import properties, saving, steps
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.checks import Checked, expected_size
 from gateway.dav.locks import RECORD, Locks
@@ -92,7 +92,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         if environ["REQUEST_METHOD"] in _LOOKING_AHEAD:
             names = _names(environ["PATH_INFO"])
             if len(names) > 1 and (space := self._session.person.spaces.get(names[0])) is not None:
-                records = [RECORD, saving.record(self._session, names[1:])]
+                slots = {steps.slot(self._session, path) for path in (names[1:], names[1:-1])}
+                records = [RECORD, *slots]
                 self._session.look_ahead(space, names[1:], records=records)
         yield from super().__call__(environ, start_response)
 
@@ -188,7 +189,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._locks.look_again()
         self._check_write_permission(found or parent, "0", environ)
         change: Mutation
-        replaces = saving.reconnected(self._session, parent.space, _names(path)[1:]) if found is None else found.node
+        replaces = found.node if found is not None else self._returned(parent, _names(path), NodeKind.FILE)
         if replaces is None:
             change = CreateNode(parent.node.id, name, NodeKind.FILE, content)
         else:
@@ -201,6 +202,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             if {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & environ.keys() and error.value == HTTPStatus.CONFLICT:
                 raise Refused(HTTPStatus.PRECONDITION_FAILED, error.text, reason=error.reason) from error
             raise
+        if replaces is not None:
+            saving.keep(self._session, parent.space, replaces.content, replaces.id)
+            saving.keep(self._session, parent.space, content, replaces.id)
         headers = [("ETag", etag_of(content))]
         if mtime_ns is not None:
             headers.append(("X-OC-Mtime", "accepted"))
@@ -242,10 +246,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
 
         if not saving.put_back(self._session, found.space, names, writable=writable):
             there = self._session.find(found.space, names) or found.node  # its version, if something of that was done
-            discard = saving.forgettable(self._session, there)
-            self._session.commit_one(found.space, DeleteNode(there.id, there.version, discard=discard))
-            if isinstance(found, File) and not discard:
-                saving.deleted(self._session, found.space, names, found.node)
+            saving.gone(self._session, found.space, names, there)
         self._unlock(found)
         return _done(start_response, HTTPStatus.NO_CONTENT)
 
@@ -263,15 +264,21 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         assert found.node is not None
         node = found.node
         was, now = _names(found.path)[1:], _names(target.path)[1:]
-        there = target.there.node if isinstance(target.there, File) else None
-        if there is None and target.there is None and isinstance(found, File):
-            there = saving.reconnected(self._session, found.space, now)
-        if there is not None and isinstance(found, File):
-            saving.replaced(self._session, found.space, source=node, target=there)
-        else:
+        there = (
+            target.there.node
+            if target.there is not None
+            else self._returned(target.parent, _names(target.path), node.kind, written=True)
+        )
+        if there is not None and node.kind is there.kind is NodeKind.FILE:
+            saving.replaced(self._session, found.space, was=was, source=node, target=there)
+        elif not (
+            there is not None
+            and node.kind is there.kind is NodeKind.DIRECTORY
+            and saving.merged(self._session, found.space, source=node, target=there)
+        ):
             move = MoveNode(node.id, node.parent, node.name, target.parent.node.id, target.name)
-            self._replacing(found.space, target, move)
-            if isinstance(found, File) and target.there is None:
+            self._replacing(found.space, there, move)
+            if target.there is None:
                 saving.moved(self._session, found.space, was=was, now=now, node=node)
         self._unlock(found)
         return _done(start_response, HTTPStatus.CREATED if target.there is None else HTTPStatus.NO_CONTENT)
@@ -287,13 +294,17 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         space, node, there = found.space, found.node, target.there
         assert space is not None
         assert node is not None
-        if isinstance(found, File) and isinstance(there, File):
-            self._session.commit_one(space, UpdateContent(there.node.id, there.node.version, found.content))
-            properties.copy(self._session, space, [(node.id, there.node.id)])
+        over = there.node if there is not None else None
+        if there is None and isinstance(found, File):
+            over = self._returned(target.parent, _names(target.path), NodeKind.FILE, written=True)
+        if isinstance(found, File) and over is not None and over.kind is NodeKind.FILE:
+            self._session.commit_one(space, UpdateContent(over.id, over.version, found.content))
+            properties.copy(self._session, space, [(node.id, over.id)])
+            saving.keep(self._session, space, over.content, over.id)
+            saving.keep(self._session, space, found.content, over.id, node.id)
         else:
-            made = self._replacing(
-                space, target, CreateNode(target.parent.node.id, target.name, node.kind, node.content)
-            )
+            made = self._replacing(space, over, CreateNode(target.parent.node.id, target.name, node.kind, node.content))
+            saving.keep(self._session, space, node.content, made.id, node.id)
             try:
                 properties.copy(self._session, space, [(node.id, made.id)])
                 if depth == "infinity" and found.is_collection:
@@ -307,9 +318,14 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                 raise
         return _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
 
-    def _replacing(self, space: Space, target: _Target, change: Mutation) -> Node:
-        """Make a change that takes the target's name; what has it goes into the trash by the same commit, or stays."""
-        there = target.there.node if target.there is not None else None
+    def _returned(
+        self, parent: Directory, names: tuple[str, ...], kind: NodeKind, *, written: bool = False
+    ) -> Node | None:
+        """See saving.returned; `names` are those of the whole path."""
+        return saving.returned(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
+
+    def _replacing(self, space: Space, there: Node | None, change: Mutation) -> Node:
+        """Make a change that takes the name of `there`, which goes into the trash by the same commit, or stays."""
         if there is None:
             return self._session.commit_one(space, change)
         deleted, changed = self._session.commit(space, [DeleteNode(there.id, there.version), change])

@@ -21,9 +21,9 @@ from wsgidav.util import etree
 from core.blocks import EMPTY_MANIFEST, Digest
 from core.errors import InvalidArgument
 from core.names import name_problem, normalized_path
-from core.tree import Content, CreateNode, Node, NodeKind
+from core.tree import Content, CreateNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dates import seconds_of
-from gateway.dav import properties
+from gateway.dav import properties, saving
 from gateway.dav.locks import Locks
 from gateway.dav.mount import MOUNT
 from gateway.dav.refusals import Refused
@@ -294,15 +294,25 @@ class Directory(Collection):
 
     def create_collection(self, name: str) -> None:
         """See DAVCollection."""
-        self.provider.session.commit_one(self.space, CreateNode(self.node.id, checked_name(name), NodeKind.DIRECTORY))
+        name = checked_name(name)
+        if not saving.emptied(self.provider.session, self.space, self.node.id, self._names(name)):
+            self.provider.session.commit_one(self.space, CreateNode(self.node.id, name, NodeKind.DIRECTORY))
 
     def create_empty_resource(self, name: str) -> Resource:
         """See DAVCollection: for a LOCK of what is not there."""
-        made = self.provider.session.commit_one(
-            self.space,
-            CreateNode(self.node.id, checked_name(name), NodeKind.FILE, replace(_EMPTY, mtime_ns=time.time_ns())),
-        )
+        name, session = checked_name(name), self.provider.session
+        content = replace(_EMPTY, mtime_ns=time.time_ns())
+        over = saving.returned(session, self.space, self.node.id, self._names(name), NodeKind.FILE, written=False)
+        if over is None:
+            change: Mutation = CreateNode(self.node.id, name, NodeKind.FILE, content)
+        else:
+            change = UpdateContent(over.id, over.version, content)
+        made = session.commit_one(self.space, change)
         return File(f"{self.path.rstrip('/')}/{made.name}", self.environ, self.space, made)
+
+    def _names(self, name: str) -> tuple[str, ...]:
+        """The names from the top of the space to what this holds under a name."""
+        return (*parts_of(self.path)[1:], name)
 
 
 class File(Resource, DAVNonCollection):  # type: ignore[misc]

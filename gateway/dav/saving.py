@@ -1,161 +1,272 @@
-"""Safe saves: how programs replace a file so that a crash never leaves half of one, and what that is here.
+"""Safe saves: how programs replace a document so that a crash never leaves half of one, and what that is here.
 
 | a program | here it is |
 |---|---|
-| PUTs a new file and MOVEs it over the old one | a new version of the old one |
-| DELETEs the old one, then PUTs or MOVEs the new one there | the old one comes back with a new version |
-| MOVEs the old one away, PUTs or MOVEs the new one there, then DELETEs the old one | as above, when it is deleted |
+| PUTs a new file and MOVEs or COPYs it over the old one | a new version of the old one |
+| DELETEs the old one, then PUTs, MOVEs or COPYs the new one there | the old one comes back with a new version |
+| MOVEs the old one away, then PUTs, MOVEs or COPYs the new one there | as above; a copy stays where it had gone |
+| DELETEs a file that it has just made and of which another has the content | nothing is left |
 
-So a file keeps its history, its public links and its place on devices, and the trash gets nothing. What has to be
-known of earlier requests are records of the space by path, of one client each, good for SECONDS.
+So the document at a path keeps its history, its public links and its place on devices, and the trash gets nothing.
+Directories that are replaced are merged by the paths of the files in them (`merge.py`). `steps.py` remembers what has
+to be known of earlier requests.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from core.identifiers import NodeId
-from core.tree import DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
-from gateway.dav import properties
-from gateway.dav.ports import RecordMoved
+from core.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
+from gateway.dav import merge, properties, steps
 from gateway.dav.refusals import Refused
 from gateway.dav.session import Session, Space, accepted
+from gateway.dav.steps import SECONDS, What
 
-SECONDS: Final = 60
-"""How long after a file was deleted or moved away the same client's next step is taken for the end of a save."""
+_FOLDER_SECONDS: Final = 3600
+"""How long a directory that a client made counts as one that it made for a save: filling it may take its time."""
+_FEW: Final = 20
+"""What such a directory holds at most when it is looked through."""
+_MOST_CHILDREN: Final = 200
+"""Of a directory that is deleted and made anew."""
+_BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECASE)
+"""What names of backups have."""
 
 Names = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """What a client did to a file at a path: it deleted it, or (`was`) moved it from there to `now`."""
-
-    node: NodeId
-    was: Names | None = None
-    now: Names | None = None
-
-
-def record(session: Session, names: Names) -> str:
-    """The name of the record of a path in a space, of the client that asks."""
-    person = session.person
-    known = "\0".join((person.user, person.device, *names))
-    return f"saving/{hashlib.sha256(known.encode()).hexdigest()[:40]}"
-
-
-def deleted(session: Session, space: Space, names: Names, node: Node) -> None:
-    """Remember that a file was deleted at a path."""
-    _remember(session, space, names, _Step(node.id))
+def gone(session: Session, space: Space, names: Names, node: Node) -> None:
+    """Delete what is at a path, into the trash if something would be lost without it. Refused."""
+    mutations: Sequence[Mutation] | None = None
+    if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
+        mutations = _dissolving(session, space, node)
+    if mutations is None:
+        mutations = [_discarding(session, space, node)]
+    result = session.commit(space, mutations)[-1]
+    accepted(result)
+    if not isinstance(result, Refused) and result.change is Change.DELETED:
+        steps.remember(session, space, What.LEFT, names, {"node": node.id.hex(), "kind": node.kind.value})
 
 
 def moved(session: Session, space: Space, *, was: Names, now: Names, node: Node) -> None:
-    """Remember that a file was moved away from a path: by where it is now, and by the directory that took it in."""
-    step = _Step(node.id, was, now)
-    _remember(session, space, now, step)
+    """Remember that something was moved to where nothing was."""
+    home = _home(session, space, was, node)
+    if home == now:
+        steps.forget(session, space, What.LEFT, home)
+        return
+    if node.kind is NodeKind.FILE and not _is_blank(session, node):
+        left = {"node": node.id.hex(), "kind": node.kind.value, "version": node.version, "now": now}
+        steps.remember(session, space, What.LEFT, home, left)
+    came = {"node": node.id.hex(), "home": home}
+    steps.remember(session, space, What.CAME, now, came)
     if now[:-1] != was[:-1] and now[:-1]:
-        _remember(session, space, now[:-1], step)
+        steps.remember(session, space, What.HOLDS, now[:-1], came)
 
 
-def reconnected(session: Session, space: Space, names: Names) -> Node | None:
-    """The file that the client deleted at a path a moment ago, taken out of the trash; None if there is none."""
-    step = _remembered(session, space, names)
-    if step is None or step.was is not None:
-        return None
-    _forget(session, space, names)
-    try:
-        node = session.restore(space, step.node)
-    except Refused:  # others have done something about it
-        return None
-    return node if node.kind is NodeKind.FILE else None
-
-
-def replaced(session: Session, space: Space, *, source: Node, target: Node) -> None:
-    """Make a file's content the newest version of another, and the file itself go, in one commit. Refused."""
-    updated, gone = session.commit(space, _replacing(source, target))
-    accepted(updated)
+def replaced(session: Session, space: Space, *, was: Names, source: Node, target: Node) -> None:
+    """Make the content of a file, which is at `was`, the newest version of another, and the file go. Refused."""
+    home = _home(session, space, was, source)
+    lasting = _is_lasting(session, space, source)
+    both = merge.Merge()
+    both.replace(source, target)
+    updated, removed = session.commit(space, [*both.updates, *both.others])
+    if isinstance(updated, Refused):
+        if not isinstance(removed, Refused):
+            session.restore(space, source.id, parent=source.parent, name=source.name)
+        raise updated
     properties.copy(session, space, [(source.id, target.id)])
-    accepted(gone)
+    keep(session, space, target.content, target.id)
+    accepted(removed)
+    if lasting:
+        steps.remember(session, space, What.LEFT, home, {"node": source.id.hex(), "kind": source.kind.value})
+
+
+def keep(session: Session, space: Space, content: Content | None, *holders: NodeId) -> None:
+    """Remember which files hold a content, as their version now or as the one before."""
+    if content is not None and content.size:
+        told = {"in": [holder.hex() for holder in holders]}
+        steps.remember(session, space, What.KEPT, (content.digest.hex(),), told)
+
+
+def returned(
+    session: Session, space: Space, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
+) -> Node | None:
+    """What was at a path until the client took it away a moment ago, back at the path; None if there is none.
+
+    `written` says that what comes there was written elsewhere before.
+    """
+    left = steps.remembered(session, space, What.LEFT, names)
+    if left is None:
+        return _taken_again(session, space, parent, names, kind)
+    if left["kind"] != kind.value:
+        return None
+    if "now" in left:
+        return _exchanged(session, space, parent, names, left, written=written)
+    steps.forget(session, space, What.LEFT, names)
+    return _restored(session, space, NodeId(bytes.fromhex(left["node"])), parent, names[-1])
+
+
+def emptied(session: Session, space: Space, parent: NodeId, names: Names) -> bool:
+    """Whether the directory that the client deleted at a path a moment ago is there again, empty."""
+    left = steps.remembered(session, space, What.LEFT, names)
+    if left is not None and "now" in left:
+        return False
+    directory = returned(session, space, parent, names, NodeKind.DIRECTORY, written=False)
+    if directory is None:
+        return False
+    children = merge.children(session, space, directory, most=_MOST_CHILDREN)
+    results = session.commit(space, [DeleteNode(one.id, one.version) for one in children or ()]) if children else []
+    if children is None or any(isinstance(result, Refused) for result in results):
+        session.commit(space, [DeleteNode(directory.id, directory.version)])
+        return False
+    told = {one.name: [one.id.hex(), one.kind.value] for one in children}
+    steps.remember(session, space, What.EMPTIED, names, told)
+    return True
 
 
 def put_back(session: Session, space: Space, names: Names, *, writable: Callable[[Names], bool]) -> bool:
-    """Before what is at a path is deleted: end the save in which the client moved a file there, or into it.
+    """Before what is at a path is deleted: end the save in which the client moved something there, or into it.
 
-    If another file has come to where the old one was, the old one goes back there, with the new content. True if that
-    was what is at the path itself. `writable` says whether the client may write to a file, for which there are locks.
+    If another of its kind has come to where it was, it goes back there, with the new content. True if that was what is
+    at the path itself. `writable` says whether the client may write to a file, for which there are locks.
     """
-    step = _remembered(session, space, names)
-    if step is None or step.was is None or step.now is None:
+    came = steps.remembered(session, space, What.CAME, names)
+    step = came or steps.remembered(session, space, What.HOLDS, names)
+    if step is None:
         return False
-    _forget(session, space, names)
-    old, new = session.find(space, step.now), session.find(space, step.was)
-    if old is None or old.id != step.node or old.kind is not NodeKind.FILE or new is None or not _fresh(session, new):
+    home: Names = tuple(step["home"])
+    old, new = session.node(space, NodeId(bytes.fromhex(step["node"]))), session.find(space, home)
+    if old is None or new is None or old.id == new.id or old.kind is not new.kind or home == names[: len(home)]:
         return False
-    if not writable(step.was):
+    if not _is_own(session, new, _FOLDER_SECONDS if new.kind is NodeKind.DIRECTORY else SECONDS) or not writable(home):
         return False
-    mutations = _replacing(new, old)
-    mutations.append(MoveNode(old.id, old.parent, old.name, new.parent, new.name))
-    # If the old file did not get the new content, it is deleted where it is, as asked for. If it did, it is the only
-    # file that has that content, so it stays even if it could not go back.
-    updated, gone, _moved = session.commit(space, mutations)
-    if isinstance(updated, Refused) or isinstance(gone, Refused):
+    merged = merge.merging(session, space, source=new, target=old)
+    if merged is None:
         return False
-    properties.copy(session, space, [(new.id, old.id)])
-    return step.now == names
+    steps.forget(session, space, What.CAME if came else What.HOLDS, names)
+    back = MoveNode(old.id, old.parent, old.name, new.parent, new.name)
+    return merge.commit(session, space, merged, back) and came is not None
 
 
-def forgettable(session: Session, node: Node) -> bool:
-    """Whether a file is one that the client has just made and never filled, to see whether it can."""
-    return node.content is not None and not node.content.size and _fresh(session, node)
+def merged(session: Session, space: Space, *, source: Node, target: Node) -> bool:
+    """Whether a directory went into another that was replaced by it. Refused."""
+    found = merge.merging(session, space, source=source, target=target)
+    return found is not None and merge.commit(session, space, found)
 
 
-def _replacing(source: Node, target: Node) -> list[Mutation]:
-    assert source.content is not None
-    assert target.content is not None
-    content = replace(source.content, executable=target.content.executable)
-    return [
-        UpdateContent(target.id, target.version, content),
-        DeleteNode(source.id, source.version, discard=True, kept_in=target.id),
-    ]
+def _home(session: Session, space: Space, was: Names, node: Node) -> Names:
+    """Where something was before the client began to move it about; what was remembered of its way is forgotten."""
+    came = steps.remembered(session, space, What.CAME, was)
+    if came is None:
+        return was
+    steps.forget(session, space, What.CAME, was)
+    return tuple(came["home"]) if came["node"] == node.id.hex() else was
 
 
-def _fresh(session: Session, node: Node) -> bool:
-    """Whether this client has written the file's current version a moment ago."""
+def _exchanged(
+    session: Session, space: Space, parent: NodeId, names: Names, left: steps.Told, *, written: bool
+) -> Node | None:
+    """A file that was moved away, back; a copy of it stays where it was."""
+    node = session.node(space, NodeId(bytes.fromhex(left["node"])))
+    if node is None or node.content is None or node.version != left["version"]:  # it is a document of its own
+        return None
+    if not (written or _is_lasting(session, space, node) or _is_backup(names, tuple(left["now"]))):
+        return None
+    steps.forget(session, space, What.LEFT, names)
+    copy = CreateNode(node.parent, node.name, NodeKind.FILE, node.content)
+    back, made = session.commit(space, [MoveNode(node.id, node.parent, node.name, parent, names[-1]), copy])
+    if isinstance(back, Refused):
+        if not isinstance(made, Refused):
+            session.commit(space, [DeleteNode(accepted(made).id, 1, discard=True, kept_in=node.id)])
+        return None
+    if isinstance(made, Refused):  # there is no room for a copy: the file stays where it was moved to
+        session.commit(space, [MoveNode(node.id, parent, names[-1], node.parent, node.name)])
+        return None
+    properties.copy(session, space, [(node.id, accepted(made).id)])
+    keep(session, space, node.content, node.id)
+    return accepted(back)
+
+
+def _taken_again(session: Session, space: Space, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
+    """What was at a path when the client deleted the directory that it has made anew since."""
+    children = steps.remembered(session, space, What.EMPTIED, names[:-1])
+    if children is None or names[-1] not in children:
+        return None
+    node, was = children.pop(names[-1])
+    if was != kind.value:
+        return None
+    steps.remember(session, space, What.EMPTIED, names[:-1], children)  # the client is still at it
+    return _restored(session, space, NodeId(bytes.fromhex(node)), parent, names[-1])
+
+
+def _restored(session: Session, space: Space, node: NodeId, parent: NodeId, name: str) -> Node | None:
+    try:
+        return session.restore(space, node, parent=parent, name=name)
+    except Refused:  # others have done something about it
+        return None
+
+
+def _discarding(session: Session, space: Space, node: Node) -> DeleteNode:
+    """The deletion of a node, which leaves nothing if the client has just made it and nothing would be lost."""
+    within = _FOLDER_SECONDS if node.kind is NodeKind.DIRECTORY else SECONDS
+    own = _is_own(session, node, within)
+    kept = _keeper(session, space, node) if own else None
+    return DeleteNode(node.id, node.version, discard=own, kept_in=kept)
+
+
+def _dissolving(session: Session, space: Space, directory: Node) -> list[Mutation] | None:
+    """The deletion of a directory and of the few things in it, of which nothing would be lost; else None."""
+    found, directories = list[Mutation](), [directory]
+    for one in directories:
+        children = merge.children(session, space, one, most=_FEW)
+        if children is None or len(found) + len(directories) + len(children) > _FEW:
+            return None
+        for child in children:
+            if child.kind is NodeKind.DIRECTORY:
+                directories.append(child)
+                continue
+            deletion = _discarding(session, space, child)
+            if not deletion.discard or (child.content and child.content.size and deletion.kept_in is None):
+                return None
+            found.append(deletion)
+    return [*found, *(DeleteNode(one.id, one.version, discard=True) for one in reversed(directories))]
+
+
+def _keeper(session: Session, space: Space, node: Node) -> NodeId | None:
+    """Another file that holds the content of one, by what the client did a moment ago."""
+    if node.content is None:
+        return None
+    told = steps.remembered(session, space, What.KEPT, (node.content.digest.hex(),)) or {"in": []}
+    return next((NodeId(bytes.fromhex(holder)) for holder in told["in"] if holder != node.id.hex()), None)
+
+
+def _is_own(session: Session, node: Node, seconds: float) -> bool:
+    """Whether this client has made a directory, or a file's current version, within so many seconds."""
     person = session.person
-    return (
-        node.kind is NodeKind.FILE
-        and (node.user, node.device) == (person.user, person.device)
-        and node.committed_at_ms > (time.time() - SECONDS) * 1000
-    )
+    own = (node.user, node.device) == (person.user, person.device)
+    return own and node.committed_at_ms > (session.began - seconds) * 1000
 
 
-def _remember(session: Session, space: Space, names: Names, step: _Step) -> None:
-    told = {"node": step.node.hex(), "at": time.time(), "was": step.was, "now": step.now}
-    _write(session, space, names, json.dumps(told).encode())
+def _is_blank(session: Session, node: Node) -> bool:
+    """Whether a file is one that the client has just made and not filled yet."""
+    return node.content is not None and not node.content.size and _is_own(session, node, SECONDS)
 
 
-def _remembered(session: Session, space: Space, names: Names) -> _Step | None:
-    data = session.record(space, record(session, names)).data
-    if not data:
-        return None
-    told = json.loads(data)
-    if told["at"] < time.time() - SECONDS:
-        return None
-    was, now = (tuple(told[name]) if told[name] is not None else None for name in ("was", "now"))
-    return _Step(NodeId(bytes.fromhex(told["node"])), was, now)
+def _is_lasting(session: Session, space: Space, node: Node) -> bool:
+    """Whether a file is a document, which is older or has been saved before, and not one just made to be moved."""
+    if not _is_own(session, node, SECONDS):
+        return True
+    if node.version == 1:
+        return False
+    return len({content.digest for content in session.contents(space, node) if content.size}) > 1
 
 
-def _forget(session: Session, space: Space, names: Names) -> None:
-    _write(session, space, names, b"")
-
-
-def _write(session: Session, space: Space, names: Names, data: bytes) -> None:
-    name = record(session, names)
-    session.record(space, name)
-    with contextlib.suppress(RecordMoved):  # another request of the client is about the same path: what it did counts
-        session.write(space, name, data, expires_at=time.time() + 2 * SECONDS)
+def _is_backup(was: Names, now: Names) -> bool:
+    """Whether a name looks like that of a backup of another."""
+    stem = was[-1].rpartition(".")[0] or was[-1]
+    if stem not in now[-1] or _BACKUP.search(was[-1]):
+        return False
+    added = now[-1].replace(stem, "", 1)
+    return _BACKUP.search(added if now[:-1] == was[:-1] else f"{now[-2] if len(now) > 1 else ''}/{added}") is not None

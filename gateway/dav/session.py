@@ -6,13 +6,14 @@ The services are asked in the caller's name only; what they refuse becomes `Refu
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from core.errors import NoSuchNode, SynclineError
 from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
-from core.tree import Mutation, Node, NodeKind, Result, Verdict
+from core.tree import Content, Mutation, Node, NodeKind, Result, Verdict
 from gateway.api.caller import Caller
 from gateway.changes import commit, refusal
 from gateway.dav.mount import MOUNT
@@ -23,11 +24,12 @@ from gateway.trees import copy_below, pages_of
 from gateway.waiting import wait
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import result_from_wire
+from wire.tree import content_from_wire, result_from_wire
 
 T = TypeVar("T")
 
 _PAGE: Final = 1000
+_VERSIONS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Session:
         self._records = records
         self._loop = loop
         self.person = person
+        self.began = time.time()
         self._nodes: dict[tuple[SpaceId, tuple[str, ...]], Node | None] = {}
         self._held: dict[tuple[SpaceId, str], Record] = {}
         self._all: dict[tuple[SpaceId, str], Mapping[str, Record] | None] = {}
@@ -124,6 +127,16 @@ class Session:
             request = metadata_pb2.GetNodeRequest(space_id=space.id, path="/".join(names))
             self._nodes[key] = self.wait(self._found(request))
         return self._nodes[key]
+
+    def node(self, space: Space, node: NodeId) -> Node | None:
+        """The live node with an id."""
+        return self.wait(self._found(metadata_pb2.GetNodeRequest(space_id=space.id, node=node)))
+
+    def contents(self, space: Space, node: Node) -> list[Content]:
+        """The last contents of a file, the current one included, newest first."""
+        request = metadata_pb2.ListVersionsRequest(space_id=space.id, node=node.id, page_size=_VERSIONS)
+        answer = self.wait(self._ask(self._services.metadata.ListVersions, request))
+        return [content_from_wire(one.content) for one in answer.versions]
 
     def look_ahead(self, space: Space, names: tuple[str, ...], *, records: Sequence[str]) -> None:
         """Ask together for what a change of the node at a path needs: it, what it is in, and records."""
@@ -186,10 +199,12 @@ class Session:
             copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
         )
 
-    def restore(self, space: Space, node: NodeId) -> Node:
-        """Take a node out of the trash, to where it was; Refused."""
+    def restore(self, space: Space, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
+        """Take a node out of the trash, to where it was or to another place; Refused."""
         self._nodes.clear()
-        request = metadata_pb2.RestoreNodeRequest(space_id=space.id, request_id=new_request_id(), node=node)
+        request = metadata_pb2.RestoreNodeRequest(
+            space_id=space.id, request_id=new_request_id(), node=node, parent=parent or b"", name=name
+        )
         answer = self.wait(self._ask(self._services.metadata.RestoreNode, request))
         error = refusal(answer.result)
         if error is not None:

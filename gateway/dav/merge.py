@@ -1,0 +1,103 @@
+"""What replaces a file or a directory, merged into it: each file goes on with the content that comes to its path."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from core.identifiers import NodeId
+from core.tree import MAX_MUTATIONS, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
+from gateway.dav import properties
+from gateway.dav.refusals import Refused
+from gateway.dav.session import Session, Space, accepted
+from wire.tree import mutation_to_wire
+
+_MOST_NODES: Final = 1000
+"""Of both directories together."""
+_MOST_BYTES: Final = 200_000
+"""Of the mutations of one commit."""
+
+
+@dataclass(slots=True)
+class Merge:
+    """The changes that make what is at a place like what replaces it, and take that away."""
+
+    updates: list[UpdateContent] = field(default_factory=list)
+    """What comes first: when a file has its new content, the one that brought it can go."""
+    others: list[Mutation] = field(default_factory=list)
+    pairs: list[tuple[NodeId, NodeId]] = field(default_factory=list)
+    """Files that replace, and files that are replaced."""
+
+    def replace(self, source: Node, target: Node) -> None:
+        """Make a file's content the newest version of another, and the file itself go."""
+        assert source.content is not None
+        assert target.content is not None
+        content = replace(source.content, executable=target.content.executable)
+        self.updates.append(UpdateContent(target.id, target.version, content))
+        self.others.append(DeleteNode(source.id, source.version, discard=True, kept_in=target.id))
+        self.pairs.append((source.id, target.id))
+
+
+def merging(session: Session, space: Space, *, source: Node, target: Node) -> Merge | None:
+    """How a node is merged into another of its kind; None if no file of one is in the other, or if it is too much.
+
+    It is too much for one commit, or for the quota: the versions are counted, and to move them would cost nothing.
+    """
+    found = Merge()
+    if source.kind is NodeKind.FILE:
+        found.replace(source, target)
+        return found
+    pairs, looked = [(source, target)], 0
+    for ours, theirs in pairs:
+        coming = children(session, space, ours, most=_MOST_NODES)
+        there = children(session, space, theirs, most=_MOST_NODES)
+        if coming is None or there is None or (looked := looked + len(coming) + len(there)) > _MOST_NODES:
+            return None
+        old = {one.name: one for one in there}
+        for new in coming:
+            over = old.pop(new.name, None)
+            if over is not None and over.kind is new.kind is NodeKind.FILE:
+                found.replace(new, over)
+            elif over is not None and over.kind is new.kind is NodeKind.DIRECTORY:
+                pairs.append((new, over))
+            else:
+                if over is not None:
+                    found.others.append(DeleteNode(over.id, over.version))
+                found.others.append(MoveNode(new.id, ours.id, new.name, theirs.id, new.name))
+        found.others += [DeleteNode(one.id, one.version) for one in old.values()]
+    found.others += [DeleteNode(ours.id, ours.version, discard=True) for ours, _ in reversed(pairs)]
+    return found if found.pairs and _fits(session, space, found) else None
+
+
+def commit(session: Session, space: Space, merge: Merge, *more: Mutation) -> bool:
+    """Merge, and then do `more`. False if a file could not get its new content: then nothing else was changed. Refused.
+
+    What is refused after that has lost nothing: it is in the trash, or still where it was.
+    """
+    if any(isinstance(result, Refused) for result in session.commit(space, merge.updates)):
+        return False
+    properties.copy(session, space, merge.pairs)
+    for result in session.commit(space, [*merge.others, *more]):
+        accepted(result)
+    return True
+
+
+def children(session: Session, space: Space, directory: Node, *, most: int) -> Sequence[Node] | None:
+    """What a directory holds; None if that is more than `most`."""
+    found = list[Node]()
+    for page in session.pages(space, directory.id):
+        found += page
+        if len(found) > most:
+            return None
+    return found
+
+
+def _fits(session: Session, space: Space, merge: Merge) -> bool:
+    for mutations in (merge.updates, merge.others):
+        if len(mutations) >= MAX_MUTATIONS:
+            return False
+        if sum(mutation_to_wire(mutation).ByteSize() for mutation in mutations) > _MOST_BYTES:
+            return False
+    usage = session.usage(space)
+    return not usage.quota or usage.used + sum(update.content.size for update in merge.updates) <= usage.quota

@@ -1,0 +1,107 @@
+"""What a client did in a space a moment ago, for those who need to know of its earlier requests.
+
+The steps of a client are in records of the space, which all gateways read. There are SLOTS records for a client, of a
+few steps each, so that what is remembered has a bound whatever a client does, and requests at once seldom meet. What is
+forgotten before its time only makes two changes of what might have been one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any, Final
+
+from gateway.dav.ports import RecordMoved
+from gateway.dav.session import Session, Space
+
+SECONDS: Final = 60
+"""How long after a step the same client's next one is taken for another of the same save."""
+SLOTS: Final = 64
+_STEPS: Final = 16
+"""In one slot."""
+_SLOT_BYTES: Final = 128 * 1024
+_ATTEMPTS: Final = 8
+_KEPT_SECONDS: Final = 3600
+"""How long steps are kept: a request looks at what was a moment ago when it began, and may take long."""
+
+Told = dict[str, Any]
+
+
+class What(StrEnum):
+    """What is remembered, by a path or a digest."""
+
+    LEFT = "left"
+    """What was at a path: the client deleted it, moved it over something, or moved it away."""
+    CAME = "came"
+    """What the client moved to a path."""
+    HOLDS = "holds"
+    """What the client moved into the directory at a path."""
+    EMPTIED = "emptied"
+    """What was in the directory at a path, which the client deleted and made anew."""
+    KEPT = "kept"
+    """The files that hold the content of a digest."""
+
+
+def slot(session: Session, key: Sequence[str]) -> str:
+    """The name of the record that has the steps of this key, of the client that asks."""
+    person = session.person
+    client = hashlib.sha256(f"{person.user}\0{person.device}".encode()).hexdigest()[:32]
+    return f"saving/{client}/{int(_short(key)[:8], 16) % SLOTS}"
+
+
+def remembered(session: Session, space: Space, what: What, key: Sequence[str]) -> Told | None:
+    """What the client did there, if that was a moment before this request began."""
+    name = _short(key)
+    for step in _steps(session, space, key):
+        if (step["what"], step["key"]) == (what, name) and step["at"] > session.began - SECONDS:
+            told: Told = step["told"]
+            return told
+    return None
+
+
+def remember(session: Session, space: Space, what: What, key: Sequence[str], told: Told) -> None:
+    """Remember what the client does now, in place of what it did there before."""
+    _change(session, space, what, key, told)
+
+
+def forget(session: Session, space: Space, what: What, key: Sequence[str]) -> None:
+    """Let go of what is over."""
+    if remembered(session, space, what, key) is not None:
+        _change(session, space, what, key, None)
+
+
+def _change(session: Session, space: Space, what: What, key: Sequence[str], told: Told | None) -> None:
+    name, now = _short(key), time.time()
+    for _ in range(_ATTEMPTS):
+        steps = [
+            step
+            for step in _steps(session, space, key)
+            if (step["what"], step["key"]) != (what, name) and step["at"] > now - _KEPT_SECONDS
+        ]
+        if told is not None:
+            steps.insert(0, {"what": what, "key": name, "at": now, "told": told})
+        try:
+            session.write(space, slot(session, key), _fitting(steps), expires_at=now + _KEPT_SECONDS)
+        except RecordMoved:  # another request of the client has written; what it remembers stays
+            continue
+        return
+
+
+def _fitting(steps: list[Told]) -> bytes:
+    """The newest steps that a slot holds."""
+    steps = steps[:_STEPS]
+    while steps and len(data := json.dumps(steps).encode()) > _SLOT_BYTES:
+        steps = steps[:-1]
+    return data if steps else b""
+
+
+def _steps(session: Session, space: Space, key: Sequence[str]) -> list[Told]:
+    found: list[Told] = json.loads(session.record(space, slot(session, key)).data or b"[]")
+    return found
+
+
+def _short(key: Sequence[str]) -> str:
+    return hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
