@@ -120,10 +120,11 @@ def _objects_of(mutation: Mutation) -> set[Digest]:
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """Names that a directory held at a sequence number: all, or more than one request can take away."""
+    """The first names that a directory held at a sequence number, and whether these are all."""
 
     seq: int
     names: frozenset[str]
+    complete: bool
 
 
 class Draft:
@@ -191,7 +192,7 @@ class Draft:
         if listed is None or listed.seq != self._view.seq:
             self.missing.directories.add(directory)
             raise NotLoaded
-        return listed.names <= drafted.keys()
+        return listed.complete and listed.names <= drafted.keys()
 
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
         """The result, taken into the draft; None if something must be loaded first."""
@@ -405,8 +406,9 @@ class Committer:
             for node, number in missing.versions:
                 versions[node, number] = await self._view.version(node, number)
             for directory in missing.directories:
-                held, _ = await self._view.list_names(directory, after="", limit=MAX_MUTATIONS + 1)
-                listed[directory] = _Listed(self._view.seq, frozenset(name for name, _ in held))
+                # One request cannot take away more than that.
+                held, more = await self._view.list_names(directory, after="", limit=MAX_MUTATIONS)
+                listed[directory] = _Listed(self._view.seq, frozenset(name for name, _ in held), more is None)
 
     def _decide_request(self, draft: Draft, pending: _Pending) -> _Decided | None:
         request, now_ms = pending.request, self._now_ms()
