@@ -30,6 +30,7 @@ from gateway.pace import Paced
 from gateway.pages import pages
 from gateway.ports import ObjectSink, UploadAddresses
 from gateway.problems import on_error, on_http_exception, on_invalid, problem
+from gateway.protection import Protected
 from gateway.readiness import Readiness
 from gateway.requests import Requests
 from gateway.services import Services
@@ -47,6 +48,8 @@ class Parts:
     endpoints: dict[str, Any]
     """The contents of `/.well-known/syncline`."""
     own: OwnAddress
+    hsts_seconds: int
+    """For how long browsers shall come by TLS only, where they have come by it."""
     request_seconds: float
     """How long a body may fall behind `body_rate`, in bytes a second."""
     body_rate: int
@@ -78,6 +81,7 @@ def application(parts: Parts) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         middleware=[
+            Middleware(Protected, own=parts.own, hsts_seconds=parts.hsts_seconds),
             Middleware(Requests, readiness=parts.readiness),
             Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
             Middleware(RepeatedHeaders),
@@ -105,7 +109,7 @@ def application(parts: Parts) -> FastAPI:
         parts.services, app.state.keys, parts.contents, parts.sink, parts.records, parts.own, parts.upload_memory
     )
     app.router.routes.extend(mount.routes(behind))
-    app.router.routes.extend(pages(upload_origin=parts.addresses.origin))
+    app.router.routes.extend(pages(upload_origin=parts.addresses.origin, own=parts.own))
     return app
 
 

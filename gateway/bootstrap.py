@@ -95,6 +95,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
             Parts(
                 endpoints=endpoints(settings, region=adapters.region),
                 own=OwnAddress(public_url=settings.public_url, trusted_networks=settings.trusted_networks),
+                hsts_seconds=settings.hsts_seconds,
                 request_seconds=settings.request_seconds,
                 body_rate=settings.body_bytes_per_second,
                 bodies=Pool("bodies", settings.body_memory_bytes),

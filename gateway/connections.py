@@ -10,10 +10,17 @@ from typing import Any, ClassVar, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from gateway.problems import MEDIA_TYPE
+from gateway.protection import ALWAYS
 
 _SILENT_SECONDS: Final = 75.0
 """For a new connection without a byte; browsers open some ahead of time."""
-_HEAD_BYTES: Final = 64 * 1024
+_HEAD_BYTES: Final = 32 * 1024
+"""Of all headers of a request, with those that follow a chunked body."""
+_HEADERS: Final = 100
+_ADDRESS_BYTES: Final = 16 * 1024
+"""Of an address: more than the longest path encoded."""
+_PIPELINED: Final = 16
+"""Requests of one connection that wait for the answers to those before them."""
 
 
 ABORT: Final = "syncline.abort"
@@ -30,7 +37,8 @@ class Connection(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._limit: asyncio.TimerHandle | None = None
         self._in_head = False
-        self._head_bytes = 0
+        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
+        self._refusal: tuple[HTTPStatus, str] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See asyncio.Protocol."""
@@ -46,15 +54,16 @@ class Connection(HttpToolsProtocol):
         """See asyncio.Protocol."""
         super().data_received(data)
         if self._in_head and not self.transport.is_closing():
-            self._head_bytes += len(data)
-            if self._head_bytes > _HEAD_BYTES:
+            self._fed += len(data)  # a header that has no end is told to nobody
+            if self._fed > _HEAD_BYTES + _ADDRESS_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {_HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
         self._stop()
-        self._in_head, self._head_bytes = True, 0
+        self._in_head = True
+        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
         self._limit = self.loop.call_later(self.head_seconds, self.transport.close)
         self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 
@@ -62,22 +71,43 @@ class Connection(HttpToolsProtocol):
         """A part of the address. A fragment means nothing here, and cut off it would leave another address."""
         if b"#" in url:
             raise ValueError("an address with a fragment")
+        self._address_bytes += len(url)
+        if self._address_bytes > _ADDRESS_BYTES:
+            self._stop_at(HTTPStatus.REQUEST_URI_TOO_LONG, f"an address has at most {_ADDRESS_BYTES} bytes")
         super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of the headers, or of those that follow a chunked body, which say nothing to us."""
+        self._headers += 1
+        self._head_bytes += len(name) + len(value)
+        if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:
+            detail = f"a request has at most {_HEADERS} headers, of {_HEAD_BYTES} bytes together"
+            self._stop_at(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The last byte of its head."""
         self._stop()
         self._in_head = False
         super().on_headers_complete()
+        if len(self.pipeline) > _PIPELINED:
+            self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {_PIPELINED} requests wait on one connection")
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered as everything else that is wrong."""
-        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+        self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, msg)))
+
+    def _stop_at(self, status: HTTPStatus, detail: str) -> None:
+        """Called by the parser's callbacks: it stops, and the request is refused."""
+        self._refusal = status, detail
+        raise ValueError(detail)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         members = {"title": status.phrase, "status": status, "detail": detail, "reason": "INVALID_REQUEST"}
         body = json.dumps(members | {"request_id": ""}).encode()
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\nconnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in ALWAYS.items())
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self.transport.close()
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway import paths  # noqa: F401 # registers `any_path`
+from gateway.address import Authority, Here, OwnAddress
 
 _FOLDER: Final = Path(__file__).with_name("web")
 _TYPES: Final = {
@@ -34,6 +35,8 @@ _PAGES: Final = {
     "/docs": "reference.html",
 }
 """The addresses of pages; the app itself tells its views apart."""
+_NAMED: Final = re.compile(r"[A-Za-z0-9.-]+")
+"""Hosts that a policy can name."""
 _ENTRY: Final = re.compile(rb'<script type="module" src="/web/([^"]+)"></script>')
 _IMPORTS: Final = re.compile(rb'^(?:import|export)\b[^;"]*?"(\.[^"]+)";$', re.MULTILINE)
 
@@ -45,10 +48,13 @@ class _File:
     media_type: str
 
 
-def pages(*, upload_origin: str) -> list[BaseRoute]:
+def pages(*, upload_origin: str, own: OwnAddress) -> list[BaseRoute]:
     """The routes of the pages and of what they load; uploads go to `upload_origin`."""
     files = dict(_files())
-    policy = _policy(upload_origin)
+
+    def policy(request: Request) -> str:
+        return _policy(upload_origin, own.of(request))
+
     return [
         *(Route(path, _serving(files[name], policy, name="page")) for path, name in _PAGES.items()),
         *(Route(f"/web/{name}", _serving(file, policy, name="asset")) for name, file in files.items()),
@@ -90,19 +96,33 @@ def _resolved(importing: str, relative: str) -> str:
     return "/".join(parts)
 
 
-def _policy(upload_origin: str) -> str:
+def _policy(upload_origin: str, here: Here) -> str:
+    """What a page may load: scripts and styles from where the app lies only, since contents lie on the same host.
+
+    A policy cannot name the host of an IPv6 address with a path. There it says `self`, and what contents are sent with
+    keeps them from running.
+    """
+    hosts = dict.fromkeys(_host(one) for one in here.own)
+    named = bool(hosts) and None not in hosts
+
+    def below(*folders: str) -> str:
+        prefixes = dict.fromkeys((here.prefix, ""))
+        every = [f"{host}{prefix}{folder}" for host in hosts for prefix in prefixes for folder in folders]
+        return " ".join(every) if named else "'self'"
+
+    app, contents = below("/web/"), below("/v1/")
     return "; ".join(
         (
             "default-src 'none'",
-            "script-src 'self'",
-            "style-src 'self'",
-            "img-src 'self' blob:",
-            "media-src 'self'",
-            "frame-src 'self'",
-            "object-src 'self'",
+            f"script-src {app}",
+            f"style-src {app}",
+            f"img-src {below('/web/', '/v1/')} blob:",
+            f"media-src {contents}",
+            f"frame-src {contents}",
+            f"object-src {contents}",
             f"connect-src 'self' {upload_origin}",
-            "worker-src 'self'",
-            "manifest-src 'self'",
+            f"worker-src {app}",
+            f"manifest-src {app}",
             "base-uri 'none'",
             "form-action 'self'",
             "frame-ancestors 'none'",
@@ -112,9 +132,16 @@ def _policy(upload_origin: str) -> str:
     )
 
 
-def _serving(file: _File, policy: str, *, name: str) -> Callable[[Request], Awaitable[Response]]:
+def _host(authority: Authority) -> str | None:
+    """An authority as a policy names it, of whichever scheme the page has; None if it cannot."""
+    if not _NAMED.fullmatch(authority.host):
+        return None
+    return authority.host if authority.port is None else f"{authority.host}:{authority.port}"
+
+
+def _serving(file: _File, policy: Callable[[Request], str], *, name: str) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
-        return _answer(request, file, policy)
+        return _answer(request, file, policy(request))
 
     serve.__name__ = name  # by which the log and the figures know it
     return serve
@@ -125,7 +152,6 @@ def _answer(request: Request, file: _File, policy: str) -> Response:
         "cache-control": "no-cache",
         "etag": file.etag,
         "content-security-policy": policy,
-        "x-content-type-options": "nosniff",
         "referrer-policy": "no-referrer",
         "cross-origin-opener-policy": "same-origin",
         "permissions-policy": "camera=(), geolocation=(), microphone=()",

@@ -62,6 +62,12 @@ class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         description="Networks that hold only proxies whose Forwarded and X-Forwarded-* headers are believed. CIDRs, "
         "separated by commas.",
     )
+    hsts_seconds: int = Field(
+        default=365 * 86_400,
+        ge=0,
+        description="For how long browsers that came by TLS come by nothing else (Strict-Transport-Security); 0: as "
+        "they like.",
+    )
     request_seconds: float = Field(
         default=30.0,
         gt=0,

@@ -99,6 +99,9 @@ async def test_a_body_that_never_comes_is_given_up():
         (b"GET /\xff HTTP/1.1\r\nhost: x\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nhost: x\r\nbad header\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 70_000, 431),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"x: y\r\n" * 100 + b"\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + (b"x: " + b"y" * 8000 + b"\r\n") * 5 + b"\r\n", 431),
+        (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 414),
         (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
         (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 400),
     ],
@@ -111,6 +114,33 @@ async def test_what_is_no_http_is_a_problem_too(head, status):
         assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
         assert b"application/problem+json" in answer
         assert b"INVALID_REQUEST" in answer
+        assert b"no-store" in answer
+        assert b"nosniff" in answer
+        await closed(writer)
+
+
+async def test_what_follows_a_body_is_bounded_and_is_no_header():
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        head = b"GET /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n0\r\n"
+        writer.write(head + b"x-request-id: from-a-trailer\r\n\r\n")
+        answer = await reader.readuntil(b"}")
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert b"from-a-trailer" not in answer
+        await closed(writer)
+        reader, writer = await connect(world.address)
+        writer.write(head + b"x: y\r\n" * 5000)
+        assert b"HTTP/1.1 431" in await ended(reader)
+        await closed(writer)
+
+
+async def test_a_connection_asks_only_so_much_ahead():
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n" * 1000)
+        answers = await ended(reader)
+        assert b"HTTP/1.1 429" in answers
+        assert answers.count(b"HTTP/1.1 200") <= 17
         await closed(writer)
 
 

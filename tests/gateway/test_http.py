@@ -434,3 +434,36 @@ async def test_a_process_ends_although_an_archive_is_still_being_made():
         await Stuck.asked.wait()
     with pytest.raises((OSError, http.client.HTTPException)):
         await asking
+
+
+# -- headers of every answer
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "cached"),
+    [
+        ("/healthz", 200, "no-store"),
+        ("/v1/spaces", 401, "no-store"),
+        ("/nothing", 404, "no-store"),
+        ("/dav/", 401, "no-store"),
+        ("/", 200, "no-cache"),
+        ("/web/app.js", 200, "no-cache"),
+        ("/openapi.json", 200, "no-cache"),
+        ("/.well-known/syncline", 200, "public, max-age=60"),
+    ],
+)
+async def test_nothing_is_guessed_and_nothing_private_is_stored(world, target, status, cached):
+    answer = await world.ask(target)
+    assert answer.status == status
+    assert answer.headers.get_all("cache-control") == [cached]
+    assert answer.headers.get_all("x-content-type-options") == ["nosniff"]
+    assert answer.headers["strict-transport-security"] is None
+
+
+async def test_browsers_that_come_by_tls_come_by_nothing_else(world):
+    answer = await world.ask("/", x_forwarded_proto="https")
+    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    async with gateway(public_url="https://files.example.com") as other:
+        assert (await other.ask("/healthz")).headers["strict-transport-security"] == "max-age=31536000"
+    async with gateway(public_url="https://files.example.com", hsts_seconds=0) as other:
+        assert (await other.ask("/healthz")).headers["strict-transport-security"] is None

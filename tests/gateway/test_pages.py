@@ -10,9 +10,11 @@ from typing import Any
 from starlette.applications import Starlette
 
 from gateway import pages
+from gateway.address import OwnAddress
 
 WEB = Path(pages.__file__).with_name("web")
-APP = Starlette(routes=pages.pages(upload_origin="https://content.example.com"))
+OWN = OwnAddress(public_url="", trusted_networks=())
+APP = Starlette(routes=pages.pages(upload_origin="https://content.example.com", own=OWN))
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,30 @@ async def test_everything_that_a_page_loads_is_ours():
         policy = page.headers["content-security-policy"]
         assert "trusted-types syncline" in policy
         assert "connect-src 'self' https://content.example.com" in policy
+
+
+def allowed(policy: str, directive: str) -> list[str]:
+    (found,) = [one for one in policy.split("; ") if one.startswith(f"{directive} ")]
+    return found.split()[1:]
+
+
+async def test_scripts_come_from_where_the_app_lies_and_never_from_where_contents_lie():
+    for host, source in (
+        ("files.example.com:8443", "files.example.com:8443"),
+        ("Files.Example.com", "files.example.com"),
+    ):
+        policy = (await get("/", host=host)).headers["content-security-policy"]
+        for directive in ("script-src", "style-src", "worker-src", "manifest-src"):
+            assert allowed(policy, directive) == [f"{source}/web/"]
+        for directive in ("frame-src", "object-src", "media-src"):
+            assert allowed(policy, directive) == [f"{source}/v1/"]
+        assert allowed(policy, "img-src") == [f"{source}/web/", f"{source}/v1/", "blob:"]
+
+
+async def test_a_host_that_a_policy_cannot_name_is_ours_as_a_whole():
+    for host in ("[::1]:8080", "'unsafe-inline'", "a_b"):
+        policy = (await get("/", host=host)).headers["content-security-policy"]
+        assert allowed(policy, "script-src") == ["'self'"]
 
 
 async def test_an_unchanged_file_is_not_sent_again():
