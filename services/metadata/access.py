@@ -6,6 +6,7 @@ ten seconds, and change nothing more from that moment on.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ class Access:
         """A role is remembered for `seconds`."""
         self._grants = grants
         self._standings: TTLCache[_Key, Standing] = TTLCache(_REMEMBERED, seconds, timer=monotonic)
+        self._under_way: dict[_Key, asyncio.Task[Standing]] = {}
+        self._waiting: dict[_Key, asyncio.Task[Standing]] = {}
 
     async def require(self, space: SpaceId, caller: Identity, role: Role, *, now: bool = False) -> Standing:
         """The caller's standing, at least this role; else NoSuchSpace (no grant at all) or PermissionDenied.
@@ -99,11 +102,29 @@ class Access:
             return None
 
     async def _ask(self, key: _Key, caller: Identity) -> Standing:
+        """What auth answers to a question that is sent from now on.
+
+        The answer to a question that is under way may be from before this call. So calls that come meanwhile share the
+        next question.
+        """
+        question = self._waiting.get(key)
+        if question is None:
+            question = asyncio.create_task(self._question(key, caller, after=self._under_way.get(key)))
+            question.add_done_callback(lambda done: done.cancelled() or done.exception())  # everyone may have given up
+            self._waiting[key] = question
+        return await asyncio.shield(question)
+
+    async def _question(self, key: _Key, caller: Identity, *, after: asyncio.Task[Standing] | None) -> Standing:
+        if after is not None:
+            await asyncio.wait([after])
+        self._under_way[key] = self._waiting.pop(key)
         try:
             has = await self._grants.standing(key[0], caller)
         except DeviceRevoked:
             self._standings.pop(key, None)
             raise
+        finally:
+            del self._under_way[key]
         self._standings.pop(key, None)
         if has.role is not Role.NONE:
             self._standings[key] = has
