@@ -16,6 +16,8 @@ from core.chunk import ReadInto
 from gateway.dav.refusals import Refused
 
 MAX_HEADER_BYTES: Final = 8 * 1024
+_MOST_SUMS: Final = 8
+"""Each is made of all of the file."""
 _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 5_000
 
@@ -159,6 +161,8 @@ def _told(headers: Mapping[str, str]) -> list[tuple[str, str, bytes]]:
             kind = kind.lower().replace("-", "")
             value = value.strip(":") if name != "digest" else value
             told.append((name, {"sha": "sha1"}.get(kind, kind), _decoded(name, value, _base64)))
+    if len(told) > _MOST_SUMS:
+        raise Refused(HTTPStatus.BAD_REQUEST, f"at most {_MOST_SUMS} checksums are checked", reason="INVALID_ARGUMENT")
     for name, kind, wanted in told:
         if kind not in _SUMS or len(wanted) != len(_SUMS[kind]().digest()):
             raise Refused(

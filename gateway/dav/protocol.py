@@ -48,6 +48,8 @@ _MTIME: Final = re.compile(r"-?[0-9]{1,11}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
 """What looks at the node, at its directory and at the locks anyway."""
+_MOST_NAMED: Final = 250
+"""Properties that a PROPFIND names: each is looked for at each member of a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
 
 
@@ -453,7 +455,10 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
         case "{DAV:}propname":
             return "name", None
         case "{DAV:}prop":
-            return "named", [child.tag for child in asked[0]]
+            names = list(dict.fromkeys(child.tag for child in asked[0]))
+            if len(names) > _MOST_NAMED:
+                raise Refused(HTTPStatus.BAD_REQUEST, f"at most {_MOST_NAMED} properties are told at once")
+            return "named", names
     raise Refused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
 
 

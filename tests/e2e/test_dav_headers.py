@@ -181,7 +181,18 @@ def test_a_checksum_is_checked(ann: Person, header: str) -> None:
         "MD5:" + "0" * 30,
     ):
         assert ann.put(name, DATA, **{header: wrong}).status == 400, wrong
+    if header == "oc_checksum":
+        assert ann.put(name, DATA, oc_checksum=" ".join([SUMS[header].split()[0]] * 8)).status == 204
+        many = ann.put(name, DATA, oc_checksum=" ".join([SUMS[header].split()[0]] * 9))
+        assert many.problem() == (400, "INVALID_ARGUMENT")
     assert ann.dav("GET", name).body == DATA
+
+
+def test_many_properties_are_not_looked_for_at_once(ann: Person) -> None:
+    for count, status in ((250, 207), (251, 400)):
+        names = "".join(f"<W:p{number}/>" for number in range(count))
+        asked = f'<D:propfind xmlns:D="DAV:" xmlns:W="{WINDOWS}"><D:prop>{names}<W:p1/></D:prop></D:propfind>'
+        assert ann.dav("PROPFIND", "personal", asked.encode(), depth="1").status == status
 
 
 @pytest.mark.parametrize("header", ["x_expected_entity_length", "oc_total_length"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -15,6 +17,9 @@ LOCK = (
     b'<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>'
     b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
 )
+
+
+WINDOWS = "urn:schemas-microsoft-com:"
 
 
 class Folder:
@@ -311,6 +316,54 @@ def test_a_backup_is_a_new_file_and_the_document_goes_on(
     folder.move(backup, "f.txt")
     assert folder.read("f.txt") == expected[-2]
     assert folder.node("f.txt")["id"] == before["id"]
+
+
+def put_as_windows_does(folder: Folder, path: str, data: bytes) -> None:
+    """Explorer's way: an empty file, which it locks, fills, and gives the time of the other."""
+    folder.put(path, b"")
+    token = folder.ann.dav("LOCK", f"Docs/{path}", LOCK, depth="0").headers["lock-token"]
+    held = {"if": f"({token})"}
+    assert folder.ann.put(f"Docs/{path}", data, **held).status == 204
+    time = "<Z:Win32LastModifiedTime>Fri, 13 Feb 2009 23:31:30 GMT</Z:Win32LastModifiedTime>"
+    what = f"<D:set><D:prop>{time}</D:prop></D:set>"
+    body = f'<D:propertyupdate xmlns:D="DAV:" xmlns:Z="{WINDOWS}">{what}</D:propertyupdate>'
+    assert folder.ann.dav("PROPPATCH", f"Docs/{path}", body.encode(), **held).status == 207
+    assert folder.ann.dav("UNLOCK", f"Docs/{path}", lock_token=token).status == 204
+
+
+def test_word_saves_in_a_folder_that_windows_has_mounted(folder: Folder) -> None:
+    put_as_windows_does(folder, "doc.docx", b"0")
+    before = folder.node("doc.docx")["id"]
+    for number in (1, 2, 3):
+        put_as_windows_does(folder, "~WRD0001.tmp", b"%d" % number)
+        folder.move("doc.docx", "~WRL0002.tmp")
+        folder.move("~WRD0001.tmp", "doc.docx")
+        folder.delete("~WRL0002.tmp")
+        assert folder.node("doc.docx")["id"] == before
+    assert folder.contents("doc.docx") == [b"", b"0", b"0", b"1", b"2", b"3"]
+    assert folder.names() == ["doc.docx"]
+    assert folder.trash() == []
+
+
+@pytest.mark.parametrize("kept", [("--backup-dir", "dav:Docs/backup"), ("--suffix", ".bak")], ids=lambda kept: kept[0])
+def test_rclone_keeps_backups_of_many_files_at_once(folder: Folder, tmp_path: Path, kept: tuple[str, str]) -> None:
+    names = [f"f{number}" for number in range(12)]
+
+    def write(text: str, seconds: int) -> None:
+        for name in names:
+            (tmp_path / name).write_text(text)
+            os.utime(tmp_path / name, (seconds, seconds))
+
+    write("old", 1_600_000_000)
+    folder.ann.rclone("sync", "--transfers", "8", str(tmp_path), "dav:Docs/t")
+    before = {name: folder.located(f"t/{name}")["id"] for name in names}
+    write("newer", 1_700_000_000)
+    folder.ann.rclone("sync", "--transfers", "8", *kept, str(tmp_path), "dav:Docs/t")
+    assert {name: folder.located(f"t/{name}")["id"] for name in names} == before
+    for name in names:
+        assert folder.read(f"t/{name}") == b"newer"
+        assert folder.read(f"backup/{name}" if "backup" in kept[1] else f"t/{name}.bak") == b"old"
+    assert folder.trash() == []
 
 
 def test_numbered_backups(folder: Folder) -> None:
