@@ -1,9 +1,12 @@
 """What is left of the downloads of a public link that allows only so many.
 
-A download is counted at its first byte, and the count buys as many bytes as the content has. If the transfer breaks
-off, the unspent bytes are stored in a record of the link and the content; the next request for the same content by the
-same link uses them and is not counted. A request that continues may take the whole content, so at most two copies go
-out for one count.
+A download is counted before its first byte goes out, and the count buys as many bytes as the content has. A request
+takes what it needs of them: all that is left, or the length of its range, so that a download in several ranges is one.
+What it does not spend goes back, and later requests for the same content by the same link use it and are not counted. A
+request that continues may take the whole content, so at most two copies go out for one count.
+
+What a request has taken is a lease in the record of the link and the content. The gateway renews it, with what is
+unspent, while bytes go out; that of a gateway which was killed runs out, and its bytes are there again.
 
 An archive has no ranges and no known size: one that broke off may be begun once more.
 """
@@ -11,10 +14,14 @@ An archive has no ranges and no known size: one that broke off may be begun once
 from __future__ import annotations
 
 import asyncio
+import json
+import random
+import secrets
 import time
+import weakref
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from cachetools import LRUCache
 
@@ -23,13 +30,21 @@ from core.identifiers import SpaceId
 from gateway.dav.ports import NOTHING, Record, RecordMoved, Records
 from runtime.logs import structlog
 
+LEASE_SECONDS: Final = 20.0
+"""How long what a request has taken is kept for it after its gateway was last heard of."""
+_RENEWALS: Final = 4
+"""So many times in that time a lease is renewed: clocks may differ, and a renewal may be late."""
 _KEPT_SECONDS: Final = 30 * 86_400
 """How long what is left over can be used."""
 _PATIENCE_SECONDS: Final = 3.0
 """How long a request waits for what another one, which seems to be under way, may leave over: a client that comes again
 at once is often there before its first connection is known to be broken."""
 _LOOK_SECONDS: Final = 0.2
-_ROUNDS: Final = 10
+_ROUNDS: Final = 20
+_PAUSE_SECONDS: Final = 0.02
+"""After another one has written the record, times the number of the attempt, at random."""
+_MAX_LEASES: Final = 100
+"""Those of more downloads of one content at a time are not written down: the record has a maximum size."""
 _SETTLING_SECONDS: Final = 5.0
 _REMEMBERED: Final = 10_000
 
@@ -49,50 +64,128 @@ class Place:
 
     @property
     def record(self) -> str:
-        """The name of the record of what is left over: bytes in decimal, 0 while a download is under way."""
+        """The name of the record of what is left over."""
         return f"link/{self.link}/{self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a record holds, in bytes; of an archive, in archives."""
+
+    left: int = 0
+    leases: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """What requests under way have taken and not spent, and when that is given up, in seconds since 1970."""
+
+    @classmethod
+    def of(cls, record: Record) -> _State:
+        """What is written there. Leases that ran out are left over."""
+        if not record.data:
+            return cls()
+        now, found = time.time(), json.loads(record.data)
+        if isinstance(found, int):  # as earlier versions wrote it
+            return cls(found)
+        leases = {ident: (taken, until) for ident, (taken, until) in found["leases"].items()}
+        over = [ident for ident, (_, until) in leases.items() if until < now]
+        return cls(found["left"] + sum(leases.pop(ident)[0] for ident in over), leases)
+
+    def encoded(self) -> bytes:
+        """Nothing if nothing is left and nobody is under way."""
+        return json.dumps({"left": self.left, "leases": self.leases}).encode() if self.left or self.leases else b""
+
+    def with_lease(self, ident: str, taken: int, seconds: float) -> _State:
+        return replace(self, leases=self.leases | {ident: (taken, round(time.time() + seconds, 3))})
+
+    def without_lease(self, ident: str) -> _State:
+        return replace(self, leases={other: lease for other, lease in self.leases.items() if other != ident})
 
 
 class Allowance:
     """The downloads of all links, whichever process serves them."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, *, lease_seconds: float = LEASE_SECONDS) -> None:
         self._records = records
+        self._lease_seconds = lease_seconds
         self._unlimited: LRUCache[str, bool] = LRUCache(_REMEMBERED)
         """Links that do not limit downloads: that never changes."""
-        self._settling: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[Any]] = set()
+        self._settling: set[asyncio.Task[Any]] = set()
 
-    async def begin(self, place: Place, count: Count, *, size: int | None) -> Download | None:
-        """Go on with a download that broke off, else count one; None if the link does not limit them. LinkExhausted.
+    async def begin(self, place: Place, count: Count, *, size: int | None, part: int | None = None) -> Download | None:
+        """Go on with a download that is not finished, else count one; None if the link does not limit them.
 
-        `size` in bytes is that of the content; None for an archive.
+        `size` in bytes is that of the content, None for an archive; `part` is the length of the range that is wanted,
+        None for all of it. Raises LinkExhausted.
         """
         deadline = time.monotonic() + _PATIENCE_SECONDS
+        attempt = 0
         while True:
             record = NOTHING if place.link in self._unlimited else await self._read(place)
-            left = int(record.data or b"0")
-            if left:
-                if await self._write(place, 0, over=record, under_way=True):
-                    return Download(self, place, left=left, continued=True, by_bytes=size is not None)
-                continue  # somebody else took it
+            state = _State.of(record)
+            if state.left:
+                download = Download(min(state.left, part or state.left), continued=True, by_bytes=size is not None)
+                if await self._lease(place, record, replace(state, left=state.left - download.taken), download):
+                    return download
+                attempt += 1  # somebody else wrote it
+                await _pause(attempt)
+                continue
             try:
                 limited = await count()
             except LinkExhausted:
-                if not record.data or time.monotonic() > deadline:
+                if not state.leases or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_LOOK_SECONDS)
                 continue
             if not limited:
                 self._unlimited[place.link] = True
                 return None
-            if not record.data:
-                await self._write(place, 0, over=record, under_way=True)  # if not, another one has written it
-            worth = 1 if size is None else size
-            return Download(self, place, left=worth, continued=False, by_bytes=size is not None)
+            return await self._counted(place, 1 if size is None else size, part, by_bytes=size is not None)
 
-    def put_back(self, place: Place, left: int) -> None:
+    async def _counted(self, place: Place, worth: int, part: int | None, *, by_bytes: bool) -> Download:
+        """Take what is needed of a download that was just counted, and leave the rest."""
+        download = Download(min(worth, part or worth), continued=False, by_bytes=by_bytes)
+        for attempt in range(_ROUNDS):
+            record = await self._read(place)
+            state = _State.of(record)
+            if await self._lease(place, record, replace(state, left=state.left + worth - download.taken), download):
+                return download
+            await _pause(attempt)
+        log.warning("a download has no lease", link=place.link, reason="others wrote the record each time")
+        download.taken = worth
+        download.on_end = lambda left: self._put_back(place, None, left)
+        return download
+
+    async def _lease(self, place: Place, record: Record, state: _State, download: Download) -> bool:
+        """Write what is left with a lease for the download; whether nobody else wrote meanwhile."""
+        ident = secrets.token_hex(4) if len(state.leases) < _MAX_LEASES else None
+        if ident is not None:
+            state = state.with_lease(ident, download.taken, self._lease_seconds)
+        if not await self._write(place, state, over=record):
+            return False
+        download.on_end = lambda left: self._put_back(place, ident, left)
+        if ident is not None:
+            download.renewing = asyncio.create_task(self._renew(place, ident, weakref.ref(download)))
+            self._background.add(download.renewing)
+            download.renewing.add_done_callback(self._background.discard)
+        return True
+
+    async def _renew(self, place: Place, ident: str, of: weakref.ref[Download]) -> None:
+        """Keep a lease as long as anybody has the download, and the record says that it is ours."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / _RENEWALS)
+            try:
+                record = await self._read(place)
+                state = _State.of(record)
+                if (download := of()) is None or ident not in state.leases:
+                    return
+                await self._write(place, state.with_lease(ident, download.left, self._lease_seconds), over=record)
+            except Unavailable:  # the next one may be in time
+                continue
+            finally:
+                download = None
+
+    def _put_back(self, place: Place, ident: str | None, left: int) -> None:
         """Keep what a download leaves over, in the background: whoever ends it may be about to be cancelled."""
-        task = asyncio.create_task(self._put_back(place, left))
+        task = asyncio.create_task(self._give_up(place, ident, left))
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
 
@@ -101,12 +194,17 @@ class Allowance:
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)
 
-    async def _put_back(self, place: Place, left: int) -> None:
+    async def _give_up(self, place: Place, ident: str | None, left: int) -> None:
         try:
-            for _ in range(_ROUNDS):
+            for attempt in range(_ROUNDS):
                 record = await self._read(place)
-                if await self._write(place, int(record.data or b"0") + left, over=record):
+                state = _State.of(record)
+                if ident is not None and ident not in state.leases:
+                    return  # it ran out, and what was left is somebody else's
+                state = state if ident is None else state.without_lease(ident)
+                if await self._write(place, replace(state, left=state.left + left), over=record):
                     return
+                await _pause(attempt)
             log.warning("unspent bytes are lost", link=place.link, reason="others wrote the record each time")
         except Unavailable as error:
             log.warning("unspent bytes are lost", link=place.link, reason=str(error))
@@ -116,9 +214,9 @@ class Allowance:
     async def _read(self, place: Place) -> Record:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)
 
-    async def _write(self, place: Place, left: int, *, over: Record, under_way: bool = False) -> bool:
+    async def _write(self, place: Place, state: _State, *, over: Record) -> bool:
         """Whether it was written, and not by somebody else meanwhile."""
-        data = b"%d" % left if left or under_way else b""
+        data = state.encoded()
         if not data and not over.data:
             return True
         try:
@@ -132,15 +230,35 @@ class Allowance:
 class Download:
     """A download that counts, while its bytes go out."""
 
-    def __init__(self, allowance: Allowance, place: Place, *, left: int, continued: bool, by_bytes: bool) -> None:
+    def __init__(self, taken: int, *, continued: bool, by_bytes: bool) -> None:
         self.continued = continued
         """Whether it goes on with one that was counted before."""
-        self._allowance = allowance
-        self._place = place
-        self._left = left
+        self.taken = taken
+        self.left = taken
+        """What it has taken and not spent."""
+        self.on_end: Callable[[int], None] = _nothing
+        """Called with what is left."""
+        self.renewing: asyncio.Task[None] | None = None
         self._by_bytes = by_bytes
+
+    def spend(self, sent: int) -> None:
+        """So many bytes have gone out in all."""
+        if self._by_bytes:
+            self.left = max(self.taken - sent, 0)
 
     def end(self, sent: int, *, complete: bool) -> None:
         """Nothing more goes out: `sent` bytes did, to the end of the response if `complete`."""
-        spent = sent if self._by_bytes else int(complete or self.continued)
-        self._allowance.put_back(self._place, max(self._left - spent, 0))
+        self.spend(sent)
+        if not self._by_bytes and (complete or self.continued):
+            self.left = 0
+        if self.renewing is not None:
+            self.renewing.cancel()
+        self.on_end(self.left)
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(random.random() * _PAUSE_SECONDS * (attempt + 1))  # noqa: S311 - no secret
+
+
+def _nothing(_left: int) -> None:
+    pass

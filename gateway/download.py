@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from http import HTTPStatus
+from typing import Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -21,8 +22,11 @@ from gateway.problems import problem
 from gateway.ranges import Answer, Part, wanted
 from runtime.pool import Share
 
-Begin = Callable[[], Awaitable[Download | None]]
-"""Begins a download that counts; None if it does not."""
+class Begin(Protocol):
+    """Begins a download that counts; None if it does not. `part` is the length of the range that is asked for."""
+
+    def __call__(self, *, part: int | None = None) -> Awaitable[Download | None]:
+        """LinkExhausted if the link allows no more."""
 
 
 class NotAFile(SynclineError):
@@ -53,16 +57,13 @@ async def download(
     """What a GET or HEAD of a content answers.
 
     `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
-    nothing else; whatever it raises is the answer. A download that counts is given whole, unless it goes on with one
-    that was counted before. The memory for it is taken on account of `share`.
+    nothing else; whatever it raises is the answer. The memory for it is taken on account of `share`.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
     counted = None
     if begin is not None and request.method == "GET" and content.size and _is_part_or_whole(answer):
-        counted = await begin()
-        if counted is not None and not counted.continued:
-            answer = Answer.WHOLE
+        counted = await begin(part=answer.stop - answer.start if isinstance(answer, Part) else None)
     match answer:
         case Answer.NOT_MODIFIED:
             kept = ("cache-control", "etag", "last-modified", "vary")
@@ -137,3 +138,5 @@ class Streamed(StreamingResponse):
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})
         self._sent += len(part)
+        if self._counted is not None:
+            self._counted.spend(self._sent)

@@ -1,1 +1,7 @@
 """How a process runs: settings, logs, server, channels, interceptors, AWS clients. It knows no business."""
+
+import os
+
+# gRPC's core logs beside Python's logging, in a form of its own; what fails there raises an error too. It reads this
+# when it is imported.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from core.printable import harmless
@@ -24,7 +26,10 @@ with absent("rich"):  # for pretty tracebacks, which no service prints
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["REDACTED", "configure", "redact", "structlog"]
+__all__ = ["LOG_FORMAT", "REDACTED", "configure", "redact", "structlog", "take_uncaught"]
+
+LOG_FORMAT = "SYNCLINE_LOG_FORMAT"
+"""The variable of that setting, for what is to be said before the settings are known."""
 
 REDACTED = "[redacted]"
 
@@ -57,6 +62,27 @@ def configure(*, fmt: Literal["json", "console"] = "json", level: str = "info", 
         cache_logger_on_first_use=True,
     )
     _bridge(shared, renderer)
+
+
+def take_uncaught() -> None:
+    """For a process of its own: what Python and its threads would print by themselves is an event."""
+    log = structlog.get_logger()
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            log.warning("interrupted")
+        else:
+            log.critical("uncaught", exc_info=(kind, error, trace))
+
+    def in_thread(told: threading.ExceptHookArgs) -> None:
+        if told.exc_value is not None:
+            log.error("uncaught in a thread", exc_info=(told.exc_type, told.exc_value, told.exc_traceback))
+
+    def unraisable(told: sys.UnraisableHookArgs) -> None:
+        exc_info = (told.exc_type, told.exc_value, told.exc_traceback) if told.exc_value is not None else None
+        log.error("could not be raised", what=told.err_msg, object=repr(told.object), exc_info=exc_info)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, in_thread, unraisable
 
 
 def add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -28,6 +28,7 @@ def live(
 
     memory.limit_arenas()
     logs.configure(fmt=log_format, level=log_level, service=name)
+    logs.take_uncaught()
     if problem := traces.configure(f"syncline-{name}"):
         log.warning("no traces", reason=problem)
     try:

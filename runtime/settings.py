@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import sys
+import os
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, TypeAlias, TypeVar, cast
@@ -12,6 +12,8 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES, UNREAD_BYTES
+from runtime import logs
+from runtime.logs import structlog
 
 ENV_PREFIX = "SYNCLINE_"
 _TARGET = r"^\S+:\d+$"
@@ -123,7 +125,8 @@ def load(settings: type[S]) -> S:
         complaint = "; ".join(problems)
     except SettingsError as error:
         complaint = str(error)
-    sys.stderr.write(f"invalid settings: {complaint}\n")
+    logs.configure(fmt="console" if os.environ.get(logs.LOG_FORMAT) == "console" else "json")
+    structlog.get_logger().error("invalid settings", reason=complaint)
     raise SystemExit(2)
 
 

@@ -32,8 +32,12 @@ from typing import Any, Final
 
 import uvicorn
 
+from runtime import logs
+from runtime.logs import structlog
 from stack.storage import DAMAGED, STORAGE, Storage, StorageDamaged, StorageFailed
 from stack.writethrough import TAKEN_OVER, WriteThrough
+
+log = structlog.get_logger()
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -60,11 +64,13 @@ _STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteI
 def main() -> int:
     """Serve until SIGTERM; returns the exit status, which is not 0 if the storage is damaged or took no more."""
     directory = os.environ.get(STORAGE)
+    _configure_logs()
     try:
         storage = Storage(Path(directory)) if directory else None
         earlier = _earlier_state(storage) if storage else None
         # Not typed, and parts of it are replaced: modules as Any.
         emulator: Any = importlib.import_module("ministack.app")
+        _configure_logs()  # the emulator has its own way
         _know_s3_conditions()
         _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
         app = _guarded(emulator.app)
@@ -72,14 +78,14 @@ def main() -> int:
             _read_back(storage, emulator, earlier)
             app = _durable(app, storage)
     except (StorageDamaged, StorageFailed) as error:
-        sys.stderr.write(f"{error}\n")
+        _say(str(error))
         return DAMAGED if isinstance(error, StorageDamaged) else 1
     config = uvicorn.Config(
         app,
         http="httptools",
         ws="none",
         lifespan="on",
-        log_level="warning",
+        log_config=None,
         proxy_headers=False,
         server_header=False,
         date_header=False,
@@ -95,12 +101,23 @@ def main() -> int:
     return _closed(storage)
 
 
+def _configure_logs() -> None:
+    """Let this process speak as the services do."""
+    logs.configure(fmt="console" if os.environ.get(logs.LOG_FORMAT) == "console" else "json", service="aws")
+    logs.take_uncaught()
+
+
+def _say(text: str) -> None:
+    """In whole sentences: whoever runs `syncline up` reads them."""
+    log.warning(text)
+
+
 def _closed(storage: Storage | None) -> int:
     try:
         if storage is not None:
             storage.close()
     except StorageFailed as error:
-        sys.stderr.write(f"{error}; nothing that was acknowledged is lost\n")
+        _say(f"{error}; nothing that was acknowledged is lost")
         return 1
     return 0
 
@@ -126,9 +143,9 @@ def _earlier_state(storage: Storage) -> Path | None:
     if storage.has_rows():
         if state.is_dir():  # `s3` stays: it may be where these rows have their bytes
             aside = _put_aside(storage.directory, state)
-            sys.stderr.write(
+            _say(
                 "an earlier version of Syncline saved its state here, but the system in this directory does not come "
-                f"from it; that state is put aside in {aside}\n"
+                f"from it; that state is put aside in {aside}"
             )
         return None
     # Without a state, `s3` may be this version's: it makes directories there, and no files.
@@ -136,9 +153,9 @@ def _earlier_state(storage: Storage) -> Path | None:
         return None
     if not _is_whole(state):
         aside = _put_aside(storage.directory, state, objects)
-        sys.stderr.write(
+        _say(
             "an earlier version of Syncline was killed before it had saved its tables; "
-            f"what it left is put aside in {aside}, and everything begins anew\n"
+            f"what it left is put aside in {aside}, and everything begins anew"
         )
         return None
     os.environ |= {"PERSIST_STATE": "1", "STATE_DIR": str(state), "S3_PERSIST": "1", "S3_DATA_DIR": str(objects)}
@@ -175,22 +192,26 @@ def _read_back(storage: Storage, emulator: Any, earlier: Path | None) -> None:
         emulation.take_over()
         storage.commit()
         shutil.rmtree(earlier)
-        sys.stderr.write("took over the state that an earlier version of Syncline saved\n")
+        _say("took over the state that an earlier version of Syncline saved")
         return
     gc.disable()  # it would look through all that is read, again and again, and find no rubbish
     found = emulation.read_back()
     gc.freeze()
     gc.enable()
     if found.rows:
-        log = storage.log_bytes
+        carried = storage.log_bytes
         others = found.rows - found.items - found.objects
-        sys.stderr.write(
+        _say(
             f"read back {found.items:,} items, {found.objects:,} objects and {others:,} other records "
             f"in {time.monotonic() - began:.1f} s"
-            + (f"; it had not been stopped cleanly, and {log:,} bytes of its log were carried over\n" if log else "\n")
+            + (
+                f"; it had not been stopped cleanly, and {carried:,} bytes of its log were carried over"
+                if carried
+                else ""
+            )
         )
     if found.unfinished:
-        sys.stderr.write(f"removed {found.unfinished:,} objects that were being uploaded\n")
+        _say(f"removed {found.unfinished:,} objects that were being uploaded")
 
 
 def _durable(app: App, storage: Storage) -> App:
@@ -214,7 +235,7 @@ def _durable(app: App, storage: Storage) -> App:
         if _needs_room(scope) and storage.room() < _announced_bytes(scope):
             if time.monotonic() - said > _SAY_AGAIN_SECONDS:
                 said = time.monotonic()
-                sys.stderr.write(f"no room: {_NO_ROOM}; {storage.directory} is on a disk that is full\n")
+                _say(f"no room: {_NO_ROOM}; {storage.directory} is on a disk that is full")
             await _refuse(scope, send, _INSUFFICIENT_STORAGE, "InsufficientStorage", _NO_ROOM)
             return
         try:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from runtime.imports import absent
+from runtime.logs import LOG_FORMAT
 from stack.errors import PortInUse, StackError
 from stack.probe import http_ok
 from stack.storage import DAMAGED, STORAGE
@@ -174,6 +175,7 @@ def emulator(
         "GATEWAY_PORT": str(port),
         "IOT_MTLS_ENABLED": "0",  # listens on a port of its own
         "LOG_LEVEL": "WARNING",
+        LOG_FORMAT: os.environ.get(LOG_FORMAT, "console"),
         "MINISTACK_ACCOUNT_ID": ACCOUNT,
         "MINISTACK_HOST": name,
         "MINISTACK_REGION": REGION,

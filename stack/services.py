@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from runtime.logs import LOG_FORMAT
 from stack.deploy import Resources
 from stack.emulator import HOST, Aws
 from stack.probe import grpc_serving, http_ok
@@ -140,7 +141,7 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
     }
     return {
         "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
-        "SYNCLINE_LOG_FORMAT": "console",
+        LOG_FORMAT: "console",
         **shared,
         **{f"SYNCLINE_{key}": value for key, value in own.items()},
         "AWS_ENDPOINT_URL": wiring.aws.endpoint,

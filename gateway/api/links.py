@@ -168,8 +168,8 @@ async def linked_content(
 ) -> Response:
     """The content of a file that a link leads to.
 
-    Where the link allows only so many downloads, it counts when bytes go out: not for HEAD, 304 and 416. `Range` is
-    then heeded only where a download goes on that broke off, which is not counted again.
+    Where the link allows only so many downloads, it counts when bytes go out: not for HEAD, 304 and 416. Several ranges
+    are one download, and so is one that goes on after it broke off.
     """
     found, _ = await look(services, visitor.caller, visitor.space, node_of(node))
     content = content_of(found)

@@ -8,8 +8,9 @@ import pytest
 
 from core.errors import LinkExhausted
 from core.identifiers import SpaceId
-from gateway.allowance import Allowance, Download, Place
+from gateway.allowance import LEASE_SECONDS, Allowance, Download, Place
 from gateway.dav.in_memory import InMemoryRecords
+from gateway.dav.ports import NOTHING
 
 SPACE = SpaceId("s" * 26)
 CONTENT = Place(SPACE, "l" * 26, "d" * 64)
@@ -37,15 +38,26 @@ class Link:
 class Visitors:
     """All who use one link, at gateways that share their records."""
 
-    def __init__(self, most: int, *, gateways: int = 2) -> None:
+    def __init__(self, most: int, *, gateways: int = 2, lease_seconds: float = LEASE_SECONDS) -> None:
         records = InMemoryRecords()
         self.link = Link(most)
-        self._allowances = [Allowance(records) for _ in range(gateways)]
+        self._allowances = [Allowance(records, lease_seconds=lease_seconds) for _ in range(gateways)]
         self._turn = 0
 
-    async def begin(self, place: Place = CONTENT, *, size: int | None = SIZE) -> Download | None:
+    async def begin(
+        self, place: Place = CONTENT, *, size: int | None = SIZE, part: int | None = None
+    ) -> Download | None:
         self._turn += 1
-        return await self._allowances[self._turn % len(self._allowances)].begin(place, self.link.count, size=size)
+        allowance = self._allowances[self._turn % len(self._allowances)]
+        return await allowance.begin(place, self.link.count, size=size, part=part)
+
+    async def range(self, length: int) -> bool:
+        """A request for a part, which gets it."""
+        download = await self.begin(part=length)
+        assert download is not None
+        download.end(length, complete=True)
+        await self.settled()
+        return download.continued
 
     async def get(
         self, sent: int, place: Place = CONTENT, *, size: int | None = SIZE, complete: bool | None = None
@@ -162,3 +174,120 @@ async def test_an_archive_that_broke_off_is_begun_once_more() -> None:
     assert not await complete.get(9000, ARCHIVE, size=None, complete=True)
     with pytest.raises(LinkExhausted):
         await complete.begin(ARCHIVE, size=None)
+
+
+async def test_a_download_in_several_ranges_is_one() -> None:
+    visitors = Visitors(1)
+    assert [await visitors.range(length) for length in (1, 299, 700)] == [False, True, True]
+    with pytest.raises(LinkExhausted):
+        await visitors.begin(part=1)
+
+
+async def test_ranges_at_the_same_time_are_one_download() -> None:
+    visitors = Visitors(1, gateways=4)
+    first = await visitors.begin(part=SIZE // 8)
+    others = await asyncio.gather(*(visitors.begin(part=SIZE // 8) for _ in range(7)))
+    assert visitors.link.counted == 1
+    with pytest.raises(LinkExhausted):
+        await visitors.begin(part=1)
+    for download in (first, *others):
+        assert download is not None
+        download.end(SIZE // 8, complete=True)
+    await visitors.settled()
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_many_at_once_never_exceed_the_maximum() -> None:
+    visitors = Visitors(5, gateways=8)
+    outcomes = await asyncio.gather(*(visitors.begin() for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(outcome, Download) for outcome in outcomes) == 5
+    for outcome in outcomes:
+        if isinstance(outcome, Download):
+            outcome.end(SIZE, complete=True)
+        else:
+            assert isinstance(outcome, LinkExhausted)
+    await visitors.settled()
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def until(visitors: Visitors, *, part: int | None = None) -> Download:
+    """What a visitor gets who comes again and again."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                download = await visitors.begin(part=part)
+            except LinkExhausted:
+                continue
+            assert download is not None
+            return download
+
+
+async def test_what_a_killed_gateway_had_taken_is_there_again() -> None:
+    visitors = Visitors(1, lease_seconds=0.4)
+    killed = await visitors.begin()
+    assert killed is not None
+    killed.spend(300)
+    del killed  # nobody has it any more, and nothing was put back
+    download = await until(visitors)
+    assert download.continued
+    assert visitors.link.counted == 1
+    assert download.taken in {SIZE, SIZE - 300}
+    download.end(SIZE, complete=True)
+    await visitors.settled()
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_a_slow_download_keeps_what_it_has_taken() -> None:
+    visitors = Visitors(1, lease_seconds=0.2)
+    slow = await visitors.begin()
+    assert slow is not None
+    slow.spend(SIZE // 2)
+    with pytest.raises(LinkExhausted):  # after a patience many times as long as a lease
+        await visitors.begin()
+    slow.end(SIZE, complete=True)
+    await visitors.settled()
+    with pytest.raises(LinkExhausted):
+        await visitors.begin()
+
+
+async def test_who_comes_back_after_the_lease_was_given_away_puts_nothing_back() -> None:
+    """As a gateway that hung: there is no second credit for one count."""
+    visitors = Visitors(1, lease_seconds=0.3)
+    hung = await visitors.begin()
+    assert hung is not None
+    assert hung.renewing is not None
+    hung.renewing.cancel()
+    download = await until(visitors)
+    hung.end(0, complete=False)
+    await visitors.settled()
+    with pytest.raises(LinkExhausted):
+        await visitors.begin(part=1)
+    download.end(SIZE, complete=True)
+
+
+async def test_an_archive_of_a_killed_gateway_is_begun_again() -> None:
+    visitors = Visitors(1, lease_seconds=0.3)
+    assert await visitors.begin(ARCHIVE, size=None) is not None
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                assert (await visitors.begin(ARCHIVE, size=None)) is not None
+                break
+            except LinkExhausted:
+                continue
+    assert visitors.link.counted == 1
+
+
+async def test_what_earlier_versions_wrote_is_understood() -> None:
+    records = InMemoryRecords()
+    await records.write(SPACE, CONTENT.record, b"700", over=NOTHING)
+    allowance, link = Allowance(records), Link(0)
+    link.most = 1
+    download = await allowance.begin(CONTENT, link.count, size=SIZE)
+    assert download is not None
+    assert (download.continued, download.taken, link.counted) == (True, 700, 0)
+    download.end(700, complete=True)
+    await allowance.settled()

@@ -1,5 +1,7 @@
 """Settings come from the environment, once, and mistakes are told in one line."""
 
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -38,7 +40,7 @@ def test_mistakes_are_told_in_one_line(environment, capsys):
         load(Settings)
     assert caught.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("invalid settings: ")
+    assert json.loads(line)["event"] == "invalid settings"
     for name in ("SYNCLINE_AUTH_TARGET", "SYNCLINE_SERVICE_SECRET", "SYNCLINE_LISTEN"):
         assert name in line
     assert "short" not in line
