@@ -109,7 +109,7 @@ def _configure_logs() -> None:
 
 def _say(text: str) -> None:
     """In whole sentences: whoever runs `syncline up` reads them."""
-    log.warning(text)
+    log.info(text)
 
 
 def _closed(storage: Storage | None) -> int:

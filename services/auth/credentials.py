@@ -10,7 +10,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from core.blocks import key_prefix
+from core.blocks import DIGEST_BYTES, key_prefix
 from core.identifiers import DeviceId, SpaceId, UserId
 from core.limits import CREDENTIALS_LEAST_SECONDS
 from runtime.logs import structlog
@@ -24,6 +24,9 @@ log = structlog.get_logger()
 MAX_POLICY_CHARACTERS = 2048
 
 _CACHED = 4096  # about 2 KiB each
+
+_DIGEST = "?" * 2 * DIGEST_BYTES
+"""Any key as long as a digest in hex. That its characters are those of one is what the bucket's policy demands."""
 
 _ACTIONS = {Access.READ: ["s3:GetObject"], Access.WRITE: ["s3:GetObject", "s3:PutObject"]}
 
@@ -43,7 +46,7 @@ def session_policy(target: TransferTarget, space: SpaceId, access: Access) -> st
     statement = {
         "Effect": "Allow",
         "Action": _ACTIONS[access],
-        "Resource": f"arn:{target.partition}:s3:::{target.bucket}/{key_prefix(space)}*",
+        "Resource": f"arn:{target.partition}:s3:::{target.bucket}/{key_prefix(space)}{_DIGEST}",
     }
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
     assert len(policy) < MAX_POLICY_CHARACTERS, "a bucket's name has at most 63 characters and a space's id 26"

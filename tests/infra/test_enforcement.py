@@ -25,7 +25,7 @@ A, B = "a" * 26, "b" * 26
 def session_policy(bucket: str, space: str, access: Literal["read", "write"]) -> dict[str, Any]:
     """As auth issues it."""
     actions = ["s3:GetObject"] if access == "read" else ["s3:GetObject", "s3:PutObject"]
-    resource = f"arn:aws:s3:::{bucket}/spaces/{space}/objects/*"
+    resource = f"arn:aws:s3:::{bucket}/spaces/{space}/objects/{'?' * 64}"
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}]}
 
 
@@ -134,6 +134,39 @@ async def test_not_even_ones_own_space_can_be_listed_or_emptied(holder_of: Any) 
         assert await refusal(editor.delete(A, b"stays")) == DENIED
         assert await refusal(editor.delete_many(A, b"stays")) == DENIED
         assert await editor.get(A, b"stays") == b"stays"
+
+
+HEX = hashlib.sha256(b"x").hexdigest()
+KEY_CHARACTERS = set("0123456789abcdef")
+MEANT_IN_PATTERNS = set("$*?")
+UNSEALABLE = {
+    "a path below": f"{HEX}/x",
+    "a path of that length": f"{HEX[:60]}/x/y",
+    "short": HEX[:-1],
+    "long": f"{HEX}0",
+    "nothing": "",
+    **{
+        f"with {character!r}": HEX[:-1] + character
+        for character in map(chr, range(0x20, 0x7F))
+        if character not in KEY_CHARACTERS | MEANT_IN_PATTERNS
+    },
+}
+
+
+async def test_only_keys_that_can_be_sealed_can_be_put(holder_of: Any, aws: EmbeddedAws) -> None:
+    """Whoever holds credentials, even more than auth gives out: no version could name what lies elsewhere."""
+    everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    auth = await aws.assume(aws.resources.auth_role_arn)
+    held = await aws.assume(aws.resources.transfer_role_arn, by=auth, policy=everything)
+    async with holder_of(A) as editor, aws.client("s3", held, retries={"total_max_attempts": 1}) as unlimited:
+        for s3 in (editor.s3, unlimited):
+            for name, last in UNSEALABLE.items():
+                place = f"spaces/{A}/objects/{last}"
+                refused = await refusal(s3.put_object(Bucket=editor.bucket, Key=place, Body=b"x", IfNoneMatch="*"))
+                assert refused == DENIED, name
+        for elsewhere in (HEX, f"spaces/{A}/{HEX}", f"other/{A}/objects/{HEX}", f"spaces/{A}/objects/a/objects/{HEX}"):
+            put = unlimited.put_object(Bucket=editor.bucket, Key=elsewhere, Body=b"x", IfNoneMatch="*")
+            assert await refusal(put) == DENIED
 
 
 async def test_an_object_is_never_overwritten(holder_of: Any) -> None:

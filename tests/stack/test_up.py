@@ -154,13 +154,13 @@ def aws_of(data: Path, port: int) -> Aws:
 async def save(aws: Aws, table: str, bucket: str) -> None:
     async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
         await dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "sk": {"S": "b"}})
-        await s3.put_object(Bucket=bucket, Key="spaces/a/objects/0", Body=b"kept")
+        await s3.put_object(Bucket=bucket, Key=f"spaces/a/objects/{0:064}", Body=b"kept")
 
 
 async def find(aws: Aws, table: str, bucket: str) -> None:
     async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
         assert (await dynamodb.scan(TableName=table))["Count"] == 1
-        found = await s3.get_object(Bucket=bucket, Key="spaces/a/objects/0")
+        found = await s3.get_object(Bucket=bucket, Key=f"spaces/a/objects/{0:064}")
         assert await found["Body"].read() == b"kept"
 
 

@@ -226,11 +226,11 @@ async def use(aws: EmbeddedAws) -> dict[str, Any]:
         await dynamodb.put_item(TableName="again", Item={"id": {"N": "2"}})
 
         await s3.put_object(
-            Bucket=bucket, Key="spaces/a/objects/0", Body=BODY, IfNoneMatch="*", ChecksumAlgorithm="SHA256",
+            Bucket=bucket, Key=f"spaces/a/objects/{0:064}", Body=BODY, IfNoneMatch="*", ChecksumAlgorithm="SHA256",
             Metadata={"of": "us"},
         )  # fmt: skip
-        await s3.put_object(Bucket=bucket, Key="spaces/a/objects/1", Body=b"gone", IfNoneMatch="*")
-        await s3.delete_object(Bucket=bucket, Key="spaces/a/objects/1")
+        await s3.put_object(Bucket=bucket, Key=f"spaces/a/objects/{1:064}", Body=b"gone", IfNoneMatch="*")
+        await s3.delete_object(Bucket=bucket, Key=f"spaces/a/objects/{1:064}")
         await s3.create_bucket(Bucket="own")
         for body in (b"first", b"second"):
             await s3.put_object(Bucket="own", Key="a key/with ../odd//parts", Body=body, Tagging="name=value")
@@ -472,7 +472,7 @@ async def _earlier_version(data: Path) -> Resources:
                 await dynamodb.put_item(TableName=resources.identity_table_name, Item=ITEM)
                 await s3.put_object(
                     Bucket=resources.bucket_name,
-                    Key="spaces/a/objects/0",
+                    Key=f"spaces/a/objects/{0:064}",
                     Body=BODY,
                     IfNoneMatch="*",
                     ChecksumAlgorithm="SHA256",
@@ -485,7 +485,9 @@ async def _has_item_and_object(aws: EmbeddedAws) -> None:
     async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
         found = await dynamodb.get_item(TableName=aws.resources.identity_table_name, Key=ITEM)
         assert found["Item"] == ITEM
-        got = await s3.get_object(Bucket=aws.resources.bucket_name, Key="spaces/a/objects/0", ChecksumMode="ENABLED")
+        got = await s3.get_object(
+            Bucket=aws.resources.bucket_name, Key=f"spaces/a/objects/{0:064}", ChecksumMode="ENABLED"
+        )
         assert await got["Body"].read() == BODY
         assert got["ChecksumSHA256"] == base64.b64encode(hashlib.sha256(BODY).digest()).decode()
 
@@ -530,6 +532,9 @@ def test_a_full_disk_refuses_what_needs_room_and_goes_on(tmp_path: Path) -> None
         place = pathlib.Path(sys.argv[1])
         filler = place / "filler"
 
+        def key(number):
+            return f"spaces/a/objects/{number:064}"
+
         async def fill(aws):
             table, bucket, stored = aws.resources.identity_table_name, aws.resources.bucket_name, 0
             once = {"retries": {"total_max_attempts": 1}}
@@ -538,7 +543,7 @@ def test_a_full_disk_refuses_what_needs_room_and_goes_on(tmp_path: Path) -> None
                     file.write(bytes(40 << 20))
                 try:
                     while True:
-                        await s3.put_object(Bucket=bucket, Key=f"o/{stored}", Body=bytes(1 << 20), IfNoneMatch="*")
+                        await s3.put_object(Bucket=bucket, Key=key(stored), Body=bytes(1 << 20), IfNoneMatch="*")
                         stored += 1
                 except ClientError as error:
                     print(error.response["ResponseMetadata"]["HTTPStatusCode"], error.response["Error"]["Code"])
@@ -551,9 +556,9 @@ def test_a_full_disk_refuses_what_needs_room_and_goes_on(tmp_path: Path) -> None
                 except ClientError as error:
                     print(error.response["Error"]["Message"])
                 assert (await s3.list_objects_v2(Bucket=bucket))["KeyCount"] == stored
-                await s3.delete_object(Bucket=bucket, Key="o/0")
+                await s3.delete_object(Bucket=bucket, Key=key(0))
                 filler.unlink()
-                await s3.put_object(Bucket=bucket, Key="later", Body=b"there", IfNoneMatch="*")
+                await s3.put_object(Bucket=bucket, Key=key(1 << 40), Body=b"there", IfNoneMatch="*")
                 await dynamodb.put_item(TableName=table, Item={"pk": {"S": "a"}, "sk": {"S": "b"}})
             return stored
 

@@ -179,7 +179,7 @@ def test_the_policy_opens_the_objects_of_one_space_and_nothing_else(access, acti
             {
                 "Effect": "Allow",
                 "Action": actions,
-                "Resource": f"arn:aws-us-gov:s3:::{'b' * 63}/spaces/{'s' * 26}/objects/*",
+                "Resource": f"arn:aws-us-gov:s3:::{'b' * 63}/spaces/{'s' * 26}/objects/" + "?" * 64,
             }
         ],
     }
