@@ -22,6 +22,7 @@ from gateway.problems import problem
 from gateway.ranges import Answer, Part, wanted
 from runtime.pool import Share
 
+
 class Begin(Protocol):
     """Begins a download that counts; None if it does not. `part` is the length of the range that is asked for."""
 
