@@ -36,7 +36,7 @@ _RENEWALS: Final = 4
 """So many times in that time a lease is renewed: clocks may differ, and a renewal may be late."""
 _KEPT_SECONDS: Final = 30 * 86_400
 """How long what is left over can be used."""
-_PATIENCE_SECONDS: Final = 3.0
+_PATIENCE_SECONDS: Final = 5.0
 """How long a request waits for what another one, which seems to be under way, may leave over: a client that comes again
 at once is often there before its first connection is known to be broken."""
 _LOOK_SECONDS: Final = 0.2
