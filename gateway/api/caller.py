@@ -111,7 +111,7 @@ class Keys:
 
 async def identified(request: Request) -> str:
     """The access token of whoever sends a request, once auth has accepted it; Unauthenticated and the like."""
-    found = await caller(request, None, None, None)
+    found = await _sender(request)
     asked = auth_pb2.ListSpacesRequest(page_size=1)
     await ask(services(request).auth.ListSpaces, asked, token=found.token)
     return found.token
