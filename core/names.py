@@ -1,7 +1,7 @@
 """Names of nodes and paths: the rules that every node's name keeps, whoever sends it.
 
 A name is NFC Unicode, 1 to 255 bytes of UTF-8, without '/' and NUL, and neither "." nor "..". A path is
-names joined by '/', at most 4,096 bytes; the empty path is the root.
+at most 128 names joined by '/', at most 4,096 bytes; the empty path is the root.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from core.errors import InvalidArgument
 
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
+MAX_PATH_NAMES = 128
+"""How deep a tree can be: what is done to one node costs as many steps as there are directories above it."""
 
 _PLAIN = re.compile(r"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})*")
 """An ASCII path that keeps all rules but that of its length: as most paths do, this is one step for all their names."""
@@ -25,6 +27,7 @@ RESERVED_AT_ROOT = ".syncline"
 
 
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
+_TOO_DEEP = f"the path has more than {MAX_PATH_NAMES} names"
 _DECOMPOSED = 4
 """Characters that become one by normalisation, at most."""
 _SHOWN = 200
@@ -59,6 +62,8 @@ def path_problem(path: str) -> str | None:
     """Why `path` is not names joined by '/', in words for people; None if it is. The empty path is the root."""
     if len(path) > MAX_PATH_BYTES:  # before anything is done with it; no character has less than a byte
         return _TOO_LONG
+    if path.count("/") >= MAX_PATH_NAMES:
+        return _TOO_DEEP
     if not path or (path.isascii() and _PLAIN.fullmatch(path)):
         return None
     try:

@@ -173,6 +173,7 @@ class Verdict(Enum):
     BLOCK_OUT_OF_BOUNDS = 16
     BLOCK_NOT_IN_PACK = 17
     MANIFEST_INVALID = 18
+    PATH_TOO_LONG = 19
 
 
 class Change(Enum):

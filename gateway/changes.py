@@ -35,6 +35,7 @@ _TEXTS: Final[dict[Verdict, tuple[Kind, str]]] = {
     Verdict.OBJECT_NOT_SEALED: (Kind.CONFLICT, "an object of the content was not sealed"),
     Verdict.BLOCK_OUT_OF_BOUNDS: (Kind.INVALID, "a block reaches beyond its object"),
     Verdict.BLOCK_NOT_IN_PACK: (Kind.INVALID, "a block is not one of its pack's"),
+    Verdict.PATH_TOO_LONG: (Kind.INVALID, "a path would have more than 128 names or 4,096 bytes"),
     Verdict.MANIFEST_INVALID: (Kind.INVALID, "the content's blocks do not make up the file"),
 }
 _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {

@@ -20,7 +20,7 @@ from core.blocks import (
     PACK_BYTES,
 )
 from core.errors import Unavailable
-from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES
+from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES
 from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
 from gateway.ports import Keys
 from gateway.settings import Settings
@@ -71,6 +71,7 @@ FORMAT: Final[dict[str, Any]] = {
         "inline_blocks": MAX_INLINE_BLOCKS,
         "name_bytes": MAX_NAME_BYTES,
         "path_bytes": MAX_PATH_BYTES,
+        "path_names": MAX_PATH_NAMES,
         "query_characters": limits.MAX_QUERY_CHARACTERS,
         "label_characters": limits.MAX_LABEL_CHARACTERS,
         "password_characters": [limits.MIN_PASSWORD_CHARACTERS, limits.MAX_PASSWORD_CHARACTERS],

@@ -53,6 +53,7 @@ _BLOCKS_GONE = {
 }
 _FINAL = {
     Verdict.QUOTA_EXCEEDED: "the space is full; delete something or have its quota raised",
+    Verdict.PATH_TOO_LONG: "it is too deep, or the path of something in it too long, for the space; move it up",
     Verdict.NAME_INVALID: "the space does not accept the name; rename it",
     Verdict.MANIFEST_INVALID: "the space does not accept the content; update the client",
     Verdict.WRONG_KIND: "the space has something of another kind in its place; rename it",

@@ -19,7 +19,7 @@ from clients.sync.files import PRIVATE, Files
 from clients.sync.mounts import Directory
 from clients.sync.trees import Problem, printable
 from clients.transfer.jobs import Signature
-from core.names import MAX_PATH_BYTES, name_problem, normalize
+from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES, name_problem, normalize
 from core.tree import NodeKind
 
 _KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
@@ -215,6 +215,10 @@ class _Scanner:
         name = normalize(entry.name)
         if problem := name_problem(name):
             self._problem(path, f"{problem}; rename it to have it synced")
+            return
+        if path.count("/") >= MAX_PATH_NAMES:
+            self._problem(path, f"the path has more than {MAX_PATH_NAMES} names; move it up to have it synced")
+            self.found.hidden.append((parent, entry.name))
             return
         if len(path.encode()) > MAX_PATH_BYTES:
             self._problem(path, f"the path has more than {MAX_PATH_BYTES} bytes; shorten it to have it synced")

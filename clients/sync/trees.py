@@ -15,7 +15,7 @@ from clients.sync.naming import EVERY_NAME, Naming
 from clients.transfer.jobs import Signature
 from core.blocks import Digest
 from core.identifiers import ID_BYTES, ROOT, NodeId
-from core.names import RESERVED_AT_ROOT, name_problem
+from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES, RESERVED_AT_ROOT, name_problem
 from core.tree import Node, NodeKind
 
 Place = tuple[NodeId, str]
@@ -175,6 +175,11 @@ def in_transit(name: str) -> NodeId | None:
 
 # ---- the remote tree ----
 
+_TOO_DEEP = (
+    f"it is so deep that what is in it ({{count}}) would have paths of more than {MAX_PATH_NAMES} names or "
+    f"{MAX_PATH_BYTES} bytes; that stays in the space only, move it up there"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Live:
@@ -195,7 +200,7 @@ def live_nodes(
 
     What comes from the space is not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node
     without a parent never gets into the tree. A node of the `base` that has got a name that cannot be here counts as
-    being where it was: it goes on being synced under its old name.
+    being where it was: it goes on being synced under its old name. What is deeper than a path can be is not followed.
     """
     base = base or {}
     children: dict[NodeId, list[RemoteNode]] = {}
@@ -206,7 +211,7 @@ def live_nodes(
     problems: list[Problem] = []
     names: dict[NodeId, dict[str, str]] = {}
     withheld: dict[NodeId, RemoteNode] = {}
-    pending: list[tuple[NodeId, str]] = [(ROOT, "")]
+    pending = [ROOT]
 
     def claim(node: RemoteNode) -> tuple[bool, str, int, NodeId]:
         before = base.get(node.id) if naming.folds_case else None
@@ -214,17 +219,28 @@ def live_nodes(
 
     def descend() -> None:
         while pending:
-            parent, path = pending.pop()
+            parent = pending.pop()
             taken = names.setdefault(parent, {})
+            way = _way(parent, live)
+            size = sum(len(name.encode()) + 1 for name in way)
+            too_deep = 0
             for node in sorted(children.get(parent, ()), key=claim):
                 if problem := _unusable(node, taken, naming):
-                    problems.append(Problem(printable(path + node.name), problem))
+                    problems.append(Problem(printable("/".join([*way, node.name])), problem))
                     withheld[node.id] = node
                     continue
+                if len(way) >= MAX_PATH_NAMES or size + len(node.name.encode()) > MAX_PATH_BYTES:
+                    before = base.get(node.id)
+                    if before is None or before.place != node.place:
+                        withheld[node.id] = node
+                        too_deep += 1
+                        continue
                 taken[naming.key(node.name)] = node.name
                 live[node.id] = node
                 if node.kind is NodeKind.DIRECTORY:
-                    pending.append((node.id, f"{path}{node.name}/"))
+                    pending.append(node.id)
+            if too_deep:
+                problems.append(Problem(printable("/".join(way)), _TOO_DEEP.format(count=too_deep)))
 
     descend()
     misplaced = set(withheld)
@@ -234,11 +250,21 @@ def live_nodes(
         names.setdefault(before.parent, {})[naming.key(before.name)] = before.name
         live[node.id] = dataclasses.replace(node, parent=before.parent, name=before.name)
         if node.kind is NodeKind.DIRECTORY:
-            places = {one.id: one.place for one in live.values()}
-            pending.append((node.id, f"{path_of(node.id, places)}/"))
+            pending.append(node.id)
             descend()
             misplaced |= withheld.keys()
     return Live(live, problems, frozenset(misplaced))
+
+
+def _way(directory: NodeId, live: Mapping[NodeId, RemoteNode]) -> list[str]:
+    """The names that lead to a live directory from the root."""
+    names: list[str] = []
+    while directory != ROOT:
+        node = live[directory]
+        names.append(node.name)
+        directory = node.parent
+    names.reverse()
+    return names
 
 
 def _was_usable(

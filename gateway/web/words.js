@@ -27,6 +27,7 @@ const WORDS = {
   NO_SUCH_VERSION: "That version is not kept any more.",
   OFFLINE: "The server cannot be reached. Check your connection.",
   PARENT_NOT_FOUND: "The folder is not there any more.",
+  PATH_TOO_LONG: "It would be too deep inside other folders, or the names of those are too long together. Choose another place.",
   PERMISSION_DENIED: "Your role in this space does not allow that.",
   QUOTA_EXCEEDED: "The space is full. Delete something, or ask its owner for more room.",
   TOKEN_EXPIRED: "You were away for a long time. Sign in again.",

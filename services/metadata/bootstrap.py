@@ -16,6 +16,7 @@ from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVeri
 from services.metadata import metrics
 from services.metadata.access import REMEMBERED_SECONDS, Access, Auth
 from services.metadata.auth import IDEMPOTENT, AuthClient
+from services.metadata.below import Below
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.objects import Objects
 from services.metadata.ports import Journal, ObjectIndex, ObjectStorage, Topic, TreeTable
@@ -77,11 +78,14 @@ async def bootstrap(
 ) -> AsyncIterator[App]:
     """The application; `access_seconds` is for how long a grant is taken to be there."""
     objects = Objects(index=adapters.index, storage=adapters.storage)
+    search = NameSearch(journal=adapters.journal)
+    metrics.SEARCHABLE.set_function(lambda: search.size)
     spaces = Spaces(
         journal=adapters.journal,
         table=adapters.table,
         topic=adapters.topic,
         objects=objects,
+        below=Below(search),
         process=secrets.token_hex(8),
         quota_bytes=settings.quota_bytes,
         now_ms=system_clock,
@@ -93,8 +97,6 @@ async def bootstrap(
     metrics.KNOWN.set_function(spaces.size)
     metrics.OUTBOX.set_function(spaces.waiting)
     metrics.OUTBOX_AGE.set_function(spaces.oldest_waiting_seconds)
-    search = NameSearch(journal=adapters.journal)
-    metrics.SEARCHABLE.set_function(lambda: search.size)
     sweeper = Sweeper(spaces=spaces, table=adapters.table, now_ms=system_clock, interval_seconds=settings.sweep_seconds)
     servicer = MetadataServicer(
         access=Access(adapters.auth, seconds=access_seconds),

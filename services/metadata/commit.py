@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from core.blocks import Digest, MalformedManifest
 from core.errors import Contended, NoSuchRequest, RequestIdReused, RequestTooLarge, Unavailable
-from core.identifiers import NodeId, RequestId, created_node_id
+from core.identifiers import ROOT, NodeId, RequestId, created_node_id
 from core.tree import (
     MAX_MUTATIONS,
     MAX_REQUEST_BYTES,
@@ -31,7 +31,8 @@ from core.tree import (
 )
 from runtime import traces
 from services.metadata import metrics
-from services.metadata.decide import Circumstances, NotLoaded, Unsealed, decide
+from services.metadata.below import Below
+from services.metadata.decide import Circumstances, NotLoaded, Reach, Unsealed, decide
 from services.metadata.journal import Commit, Entry, NameKey, name_changes
 from services.metadata.objects import Objects
 from services.metadata.ports import EntryTaken, Journal, Sealed
@@ -138,15 +139,23 @@ class Draft:
         looked: Mapping[Digest, Sealed | Unsealed],
         versions: Mapping[tuple[NodeId, int], Content | None],
         listed: Mapping[NodeId, _Listed],
+        below: Mapping[NodeId, Reach],
+        alone: bool,
     ) -> None:
+        """`alone` says that there is one mutation only, so that none comes after it for which more must be known."""
         self.missing = Missing()
         self.known_live: set[NodeId] = set()
+        self.known_paths: dict[NodeId, Reach] = {}
         self.used_bytes = view.used_bytes
         self._view = view
         self._objects = objects
         self._looked = looked
         self._versions = versions
         self._listed = listed
+        self._below = below
+        self._alone = alone
+        self._put: dict[NodeId, Reach] = {}
+        """How far down what was put into directories goes, wherever in them."""
         self._nodes: dict[NodeId, Node] = {}
         self._names: dict[NameKey, NodeId | None] = {}
         self._created: set[NodeId] = set()
@@ -175,6 +184,15 @@ class Draft:
             raise NotLoaded
         return self._versions[node, number]
 
+    def below(self, directory: NodeId) -> Reach:
+        put = self._put.get(directory, Reach())
+        if directory in self._created:
+            return put
+        if directory not in self._below:
+            self.missing.below.add(directory)
+            raise NotLoaded
+        return put.at_least(self._below[directory])
+
     def object(self, digest: Digest) -> Sealed | Unsealed:
         found = self._looked.get(digest) or self._objects.remembered(self._view.space, digest)
         if found is None:
@@ -196,10 +214,14 @@ class Draft:
 
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
         """The result, taken into the draft; None if something must be loaded first."""
+        result: Result | None = None
+        reach: Reach | None = None
         try:
-            result = decide(self, mutation, at)
+            decided = decide(self, mutation, at)
+            reach = self._reach_of(decided)
+            result = decided
         except NotLoaded:
-            result = None
+            pass
         if result is not None and result.verdict in _OBJECTS_REFUSED:
             # Another process may have proven more of the objects than is remembered here.
             unseen = _objects_of(mutation) - self._looked.keys()
@@ -211,7 +233,31 @@ class Draft:
             return None
         if result.verdict is Verdict.ACCEPTED:
             self._take(result)
+            if reach is not None:
+                self._put_below(result, reach)
         return result
+
+    def _reach_of(self, result: Result) -> Reach | None:
+        """How far down goes what the result puts somewhere; None if it puts nothing anywhere."""
+        node = result.node
+        if self._alone or node is None or result.change not in {Change.CREATED, Change.MOVED, Change.RESTORED}:
+            return None
+        reach = Reach.of(node.name)
+        is_full = node.kind is NodeKind.DIRECTORY and result.change is not Change.CREATED
+        return reach + self.below(node.id) if is_full else reach
+
+    def _put_below(self, result: Result, reach: Reach) -> None:
+        """Note it at all directories above, so that they can be moved in turn; one that knows of more ends that."""
+        assert result.node is not None
+        directory = result.node.parent
+        while directory != ROOT:
+            known = self._put.get(directory, Reach())
+            node = self._nodes.get(directory) or self._view.known_nodes.get(directory)
+            if reach.is_within(known) or node is None:
+                return
+            self._put[directory] = known.at_least(reach)
+            reach += Reach.of(node.name)
+            directory = node.parent
 
     def _take(self, result: Result) -> None:
         node = result.node
@@ -220,8 +266,11 @@ class Draft:
         self._names.update(name_changes(result))
         if result.change is Change.CREATED:
             self._created.add(node.id)
-        if result.change in {Change.DELETED, Change.DISCARDED} and node.kind is NodeKind.DIRECTORY:
-            self.known_live.clear()
+        if node.kind is NodeKind.DIRECTORY:
+            if result.change in {Change.DELETED, Change.DISCARDED}:
+                self.known_live.clear()
+            elif result.change is Change.MOVED:
+                self.known_paths.clear()
         if result.change in {Change.CREATED, Change.UPDATED} and node.content is not None:
             self.used_bytes += node.content.size
 
@@ -236,9 +285,11 @@ class Committer:
         journal: Journal,
         objects: Objects,
         projector: Projector,
+        below: Below,
         quota_bytes: int,
         now_ms: Callable[[], int],
     ) -> None:
+        self._below = below
         self._view = view
         self._journal = journal
         self._objects = objects
@@ -391,8 +442,20 @@ class Committer:
         looked: dict[Digest, Sealed | Unsealed] = {}
         versions: dict[tuple[NodeId, int], Content | None] = {}
         listed: dict[NodeId, _Listed] = {}
+        below: tuple[int, dict[NodeId, Reach]] = self._view.seq, {}
+        alone = sum(len(pending.request.mutations) for pending in batch) == 1
         while True:
-            draft = Draft(self._view, objects=self._objects, looked=looked, versions=versions, listed=listed)
+            if below[0] != self._view.seq:
+                below = self._view.seq, {}  # what is below a directory may have changed
+            draft = Draft(
+                self._view,
+                objects=self._objects,
+                looked=looked,
+                versions=versions,
+                listed=listed,
+                below=below[1],
+                alone=alone,
+            )
             known = any(self._view.known_request(pending.request.id) for pending in batch)
             if known or self._view.requests_floor != floor:
                 return None
@@ -409,6 +472,8 @@ class Committer:
                 # One request cannot take away more than that.
                 held, more = await self._view.list_names(directory, after="", limit=MAX_MUTATIONS)
                 listed[directory] = _Listed(self._view.seq, frozenset(name for name, _ in held), more is None)
+            if missing.below:
+                below = await self._below.reaches(self._view, missing.below | below[1].keys())
 
     def _decide_request(self, draft: Draft, pending: _Pending) -> _Decided | None:
         request, now_ms = pending.request, self._now_ms()

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from core.blocks import EMPTY_MANIFEST, MAX_INLINE_BLOCKS, BlockRef, Digest, MalformedManifest
 from core.identifiers import ROOT, NodeId
-from core.names import MAX_PATH_BYTES, RESERVED_AT_ROOT, name_problem
+from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES, RESERVED_AT_ROOT, name_problem
 from core.tree import (
     Change,
     Content,
@@ -47,6 +47,34 @@ class Unsealed:
     stored: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How long a path is, or how far a tree goes down: `names`, and `size` in bytes with a '/' after each name."""
+
+    names: int = 0
+    size: int = 0
+
+    def __add__(self, other: Reach) -> Reach:
+        return Reach(self.names + other.names, self.size + other.size)
+
+    def at_least(self, other: Reach) -> Reach:
+        """The greater of each."""
+        return Reach(max(self.names, other.names), max(self.size, other.size))
+
+    def is_within(self, other: Reach) -> bool:
+        return self.names <= other.names and self.size <= other.size
+
+    @classmethod
+    def of(cls, name: str) -> Reach:
+        return cls(1, len(name.encode()) + 1)
+
+
+LONGEST = Reach(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
+"""What a path may be."""
+_BEYOND = Reach(1 << 30, 1 << 30)
+"""What any path is shorter than."""
+
+
 class Tree(Protocol):
     """A space's tree at one sequence number. Every method may raise NotLoaded."""
 
@@ -56,6 +84,13 @@ class Tree(Protocol):
 
         Whoever applies the deletion of a directory must clear this set; no other change makes a live directory dead.
         """
+
+    @property
+    def known_paths(self) -> dict[NodeId, Reach]:
+        """Lengths of paths of directories, for `path_of` to add to. Whoever moves a directory must clear it."""
+
+    def below(self, directory: NodeId) -> Reach:
+        """How far what is below a directory goes down, or more; without what is in the trash."""
 
     def node(self, node: NodeId) -> Node | None: ...
 
@@ -137,6 +172,8 @@ def _decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
 def _create(tree: Tree, want: CreateNode, at: Circumstances) -> Result:
     if refusal := _place_refused(tree, want.parent, want.name):
         return refusal
+    if not (path_of(tree, want.parent) + Reach.of(want.name)).is_within(LONGEST):
+        return Result(Verdict.PATH_TOO_LONG)
     if problem := _content_refused(tree, want.kind, want.content, at.free_bytes):
         return Result(problem)
     return Result(
@@ -209,6 +246,10 @@ def _move(tree: Tree, want: MoveNode, at: Circumstances) -> Result:
         return Result(Verdict.CYCLE, node)
     if refusal := _place_refused(tree, want.parent, want.name, mover=node.id):
         return refusal
+    place = path_of(tree, want.parent) + Reach.of(want.name)
+    # Whatever goes up, or stays where it is, makes no path longer, however long those are.
+    if not place.is_within(path_of(tree, node.parent) + Reach.of(node.name)) and _is_too_long(tree, node, place):
+        return Result(Verdict.PATH_TOO_LONG, node)
     return Result(
         Verdict.ACCEPTED,
         dataclasses.replace(node, parent=want.parent, name=want.name, seq=at.seq),
@@ -270,6 +311,8 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
     # A live parent cannot be below this deleted node, so no cycle can come of it.
     if refusal := _place_refused(tree, parent, name):
         return refusal
+    if _is_too_long(tree, node, path_of(tree, parent) + Reach.of(name)):
+        return Result(Verdict.PATH_TOO_LONG, node)
     return Result(
         Verdict.ACCEPTED,
         dataclasses.replace(node, parent=parent, name=name, deleted_at_ms=0, seq=at.seq),
@@ -277,6 +320,30 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
         # What was deleted only with a directory above still has its name in its own.
         None if node.deleted_at_ms else (node.parent, node.name),
     )
+
+
+def path_of(tree: Tree, directory: NodeId) -> Reach:
+    """The length of a directory's path; `_BEYOND` for one that is too deep, which is not followed to its beginning."""
+    way: list[Node] = []
+    asked = directory
+    while directory != ROOT and directory not in tree.known_paths:
+        node = tree.node(directory)
+        if node is None or len(way) > MAX_PATH_NAMES:
+            tree.known_paths[asked] = _BEYOND
+            return _BEYOND
+        way.append(node)
+        directory = node.parent
+    reach = tree.known_paths.get(directory, Reach())
+    for node in reversed(way):
+        reach = tree.known_paths[node.id] = reach + Reach.of(node.name)
+    return reach
+
+
+def _is_too_long(tree: Tree, node: Node, place: Reach) -> bool:
+    """Whether a path would be too long if that of the node, which is not put there yet, was `place`."""
+    if not place.is_within(LONGEST):
+        return True
+    return node.kind is NodeKind.DIRECTORY and not (place + tree.below(node.id)).is_within(LONGEST)
 
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:

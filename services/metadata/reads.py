@@ -11,7 +11,7 @@ from typing import TypeVar
 from core.blocks import DIGEST_BYTES, NO_DIGEST
 from core.errors import InvalidCursor, NoSuchNode, NoSuchVersion
 from core.identifiers import ID_BYTES, ROOT, NodeId
-from core.names import MAX_PATH_BYTES
+from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES
 from core.tree import Content, Node, NodeKind, Version
 from services.metadata.decide import NotLoaded, is_live
 from services.metadata.journal import Position
@@ -133,10 +133,12 @@ def _path(reader: Reader, node: Node, start: NodeId) -> str:
     size = 0
     while node.id != start:
         size += len(node.name.encode()) + 1
-        if size <= MAX_PATH_BYTES + 1:
+        if size <= MAX_PATH_BYTES + 1 and len(names) < MAX_PATH_NAMES:
             names.append(node.name)
         elif start == ROOT:
             return ""
+        else:
+            size = MAX_PATH_BYTES + 2  # only whether it is below is asked from here on
         if node.parent == start:
             break
         parent = reader.node(node.parent) if node.parent != ROOT else None

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, TypeVar
@@ -20,9 +20,10 @@ from typing import Final, TypeVar
 from core.errors import InvalidArgument, InvalidCursor
 from core.identifiers import ROOT, NodeId, SpaceId
 from core.limits import MAX_QUERY_CHARACTERS
-from core.names import MAX_PATH_BYTES, normalize
+from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, normalize
 from core.tree import Node, NodeKind
 from services.metadata import reads
+from services.metadata.decide import Reach
 from services.metadata.journal import BEGINNING
 from services.metadata.ports import Journal
 from services.metadata.view import Missing, SpaceView
@@ -37,6 +38,9 @@ STREAMS: Final = 2
 """Searches at once of spaces that are too large to be kept."""
 SLICE: Final = 10_000
 """Names that are looked at before others get their turn."""
+_DIRECTORIES: Final = ("/",)
+"""Words that no name contains: an index with `only` these has the directories."""
+_NOTHING: Final = Reach()
 TURN: Final = 1_000
 """Nodes that are taken from the journal before others get their turn."""
 
@@ -129,6 +133,27 @@ class NameIndex:
             last = path
         return Candidates(self.position.seq, nodes, above, None)
 
+    async def reaches(self, directories: Collection[NodeId]) -> dict[NodeId, Reach]:
+        """How far what is below each of these directories goes down; with `only`, at most so far.
+
+        One pass for all of them, whatever their size. The index must not change meanwhile.
+        """
+        reaches: dict[NodeId, Reach] = {}
+        for some in _slices(self._names.values()):
+            for held in some:
+                reaches[held.parent] = reaches.get(held.parent, _NOTHING).at_least(Reach.of(held.name))
+            await asyncio.sleep(0)
+        # The directories that hold something, those that are farther down first.
+        above = {one: self._names[one].parent for one in reaches if one in self._names}
+        for directories_of_a_slice in _slices(_from_below(above)):
+            for one in directories_of_a_slice:
+                end = Reach.of(self._names[one].name) + reaches[one]
+                reaches[above[one]] = reaches[above[one]].at_least(end)
+            await asyncio.sleep(0)
+        # Files that the index leaves out may be in any directory.
+        least = Reach(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
+        return {one: reaches.get(one, _NOTHING) + least for one in directories}
+
     async def _matching(self, words: Sequence[str]) -> list[_Name]:
         first, *others = sorted(words, key=len, reverse=True)  # the longest is in the fewest names
         found: list[_Name] = []
@@ -194,7 +219,7 @@ class _Matches:
                 continue
             key, node = visit
             path = prefix + key
-            if len(path.encode()) > MAX_PATH_BYTES:
+            if len(path.encode()) > MAX_PATH_BYTES or len(levels) > MAX_PATH_NAMES:
                 continue
             if not key.endswith("/"):
                 yield path, node
@@ -248,6 +273,21 @@ class NameSearch:
     def size(self) -> int:
         """Names in memory."""
         return self._size
+
+    async def reaches(self, view: SpaceView, directories: Collection[NodeId]) -> tuple[int, dict[NodeId, Reach]]:
+        """The sequence number of the journal's head, and how far what is below these directories goes down, or more."""
+        try:
+            if view.space not in self._too_large:
+                async with self._use(view.space) as kept, kept.lock:
+                    if self._kept.get(view.space) is not kept:
+                        raise _NotKept
+                    await self._refresh(kept, view)
+                    return kept.index.position.seq, await kept.index.reaches(directories)
+        except _NotKept:
+            pass
+        async with self._streams:
+            index = await self._caught_up(NameIndex(only=_DIRECTORIES), view)
+            return index.position.seq, await index.reaches(directories)
 
     def keeps(self, space: SpaceId) -> bool:
         """Whether an index of this space is in memory."""
@@ -366,6 +406,19 @@ async def _seen(view: SpaceView, candidates: Candidates) -> tuple[list[reads.Fou
     await view.load(Missing(nodes={*candidates.nodes, *candidates.above}))
     found = await reads.look(view, candidates.nodes)
     return (found, candidates.end) if view.seq == candidates.seq else None
+
+
+def _from_below(above: Mapping[NodeId, NodeId]) -> Iterator[NodeId]:
+    """The keys of a forest, given what each is in, each before what it is in."""
+    waiting = Counter(above.values())
+    pending = [one for one in above if not waiting[one]]
+    while pending:
+        one = pending.pop()
+        yield one
+        parent = above[one]
+        waiting[parent] -= 1
+        if not waiting[parent] and parent in above:
+            pending.append(parent)
 
 
 def _contains(key: str, words: Iterable[str]) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from core.identifiers import SpaceId
 from services.metadata import metrics
+from services.metadata.below import Below
 from services.metadata.commit import Committer
 from services.metadata.objects import Objects
 from services.metadata.ports import Journal, Topic, TreeTable
@@ -42,6 +43,7 @@ class Spaces:
         table: TreeTable,
         topic: Topic,
         objects: Objects,
+        below: Below,
         process: str,
         quota_bytes: int,
         now_ms: Callable[[], int],
@@ -53,6 +55,7 @@ class Spaces:
         self._table = table
         self._topic = topic
         self._objects = objects
+        self._below = below
         self._process = process
         self._quota_bytes = quota_bytes
         self._now_ms = now_ms
@@ -93,6 +96,7 @@ class Spaces:
             journal=self._journal,
             objects=self._objects,
             projector=projector,
+            below=self._below,
             quota_bytes=self._quota_bytes,
             now_ms=self._now_ms,
         )

@@ -53,9 +53,11 @@ class Missing:
     objects: set[Digest] = field(default_factory=set)
     directories: set[NodeId] = field(default_factory=set)
     """Of which all names are asked for."""
+    below: set[NodeId] = field(default_factory=set)
+    """Directories of which it is not known how far what is below them goes down."""
 
     def __bool__(self) -> bool:
-        return bool(self.nodes or self.names or self.versions or self.objects or self.directories)
+        return any((self.nodes, self.names, self.versions, self.objects, self.directories, self.below))
 
 
 class SpaceView:

@@ -57,6 +57,7 @@ def test_what_holds_here():
         "inline_blocks": 1024,
         "name_bytes": 255,
         "path_bytes": 4096,
+        "path_names": 128,
         "query_characters": 255,
         "label_characters": 100,
         "password_characters": [8, 1024],

@@ -43,9 +43,11 @@ from core.tree import (
 )
 from services.metadata import objects as metadata_objects
 from services.metadata import reads
+from services.metadata.below import Below
 from services.metadata.commit import Request
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.journal import BEGINNING, Entry, Position, replay
+from services.metadata.search import NameSearch
 from services.metadata.spaces import Spaces
 from services.metadata.wire import cursor_from_wire, cursor_to_wire, entry_from_bytes
 
@@ -161,6 +163,7 @@ class MemorySpace:
             table=self._table,
             topic=MemoryTopic(),
             objects=self._proofs,
+            below=Below(NameSearch(journal=self._journal)),
             process="process",
             quota_bytes=1 << 40,
             now_ms=lambda: len(self.journal) + 1,

@@ -6,9 +6,20 @@ import json
 
 import pytest
 
-from clients.sync.trees import RemoteNode, in_transit, live_nodes, new_local_id, path_of, printable, transit_name
+from clients.sync.trees import (
+    BaseNode,
+    RemoteNode,
+    in_transit,
+    live_nodes,
+    new_local_id,
+    path_of,
+    printable,
+    transit_name,
+)
+from clients.transfer.jobs import Signature
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId
+from core.names import MAX_PATH_NAMES
 from core.tree import NodeKind
 
 
@@ -40,6 +51,28 @@ def test_below_a_hostile_directory_nothing_gets_in() -> None:
     names, problems = live(remote(1, "..", kind=NodeKind.DIRECTORY), remote(2, "passwd", parent=1))
     assert names == []
     assert problems == [".."]
+
+
+def test_what_is_deeper_than_a_path_can_be_stays_in_the_space_and_is_said_once() -> None:
+    directories = [remote(n, "d", parent=n - 1, kind=NodeKind.DIRECTORY) for n in range(1, 5001)]
+    files = [remote(10_000 + n, f"{n}.txt", parent=MAX_PATH_NAMES) for n in range(100)]
+    names, problems = live(*directories, *files)
+    assert names == ["d"] * MAX_PATH_NAMES
+    assert problems == ["d/" * (MAX_PATH_NAMES - 1) + "d"]
+    long = [remote(n, "n" * 255, parent=n - 1, kind=NodeKind.DIRECTORY) for n in range(1, 18)]
+    names, problems = live(*long, remote(20, "x" * 255, parent=15), remote(21, "x", parent=16))
+    assert len(names) == 17, "sixteen directories have a path of 4,095 bytes"
+    assert problems == ["/".join(["n" * 255] * 16)]
+
+
+def test_what_was_synced_before_there_was_a_limit_goes_on_being_synced() -> None:
+    directories = [remote(n, "d", parent=n - 1, kind=NodeKind.DIRECTORY) for n in range(1, 200)]
+    agreed = {
+        node.id: BaseNode(node.id, node.parent, node.name, node.kind, 0, None, False, Signature(0, 0, 0, 0), "d")
+        for node in directories
+    }
+    tree = live_nodes({node.id: node for node in directories}, agreed)
+    assert (len(tree.nodes), tree.problems) == (199, [])
 
 
 def test_the_clients_own_directory_cannot_come_from_the_space() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from functools import reduce
 
 import pytest
 
@@ -22,7 +23,7 @@ from core.tree import (
     UpdateContent,
     Verdict,
 )
-from services.metadata.decide import Circumstances, NotLoaded, Unsealed, decide
+from services.metadata.decide import Circumstances, NotLoaded, Reach, Unsealed, decide
 from services.metadata.ports import Sealed
 
 V = Verdict
@@ -77,6 +78,14 @@ class Tree:
     @property
     def known_live(self) -> set[NodeId]:
         return set()  # these tests change the tree as they like
+
+    @property
+    def known_paths(self) -> dict[NodeId, Reach]:
+        return {}
+
+    def below(self, directory: NodeId) -> Reach:
+        children = [node for node in self.nodes.values() if node.parent == directory and not node.deleted_at_ms]
+        return reduce(Reach.at_least, (Reach.of(node.name) + self.below(node.id) for node in children), Reach())
 
     def node(self, node: NodeId) -> Node | None:
         return self.nodes.get(node)

@@ -312,7 +312,7 @@ async def test_every_rpc_refuses_the_same_paths(editor: Caller, path: str) -> No
 
 async def test_a_path_of_as_many_names_as_fit_is_looked_up(editor: Caller) -> None:
     await editor.create("a")
-    path = "a/" * 2047 + "a"
+    path = "a/" * 127 + "a"
     assert await reason(editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, path=path))) == "NO_SUCH_NODE"
     opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
     paths = [f"{n:04}" + path[4:] for n in range(999)] + [path]
@@ -576,34 +576,3 @@ async def test_who_is_removed_is_answered_no_more_also_in_an_open_check() -> Non
         await asyncio.sleep(0.02)  # longer than a role is remembered
         removed.set()
         assert await reason(anext(answers)) == "NO_SUCH_SPACE"
-
-
-async def test_a_tree_that_is_deeper_than_any_path_costs_no_more_than_a_flat_one(editor: Caller) -> None:
-    """Each decision once walked up the whole tree: the third of these requests kept everybody waiting for seconds."""
-    parent = ROOT
-    for _ in range(3):
-        request = new_request_id()
-        made = [created_node_id(editor.space, request, number) for number in range(1500)]
-        mutations = [creating("d", parent=above) for above in [parent, *made[:-1]]]
-        answer = await editor.commit(*mutations, request_id=request)
-        assert {one.verdict for one in answer.results} == {J.VERDICT_ACCEPTED}
-        parent = made[-1]
-    found = await editor.stub.GetNode(M.GetNodeRequest(space_id=editor.space, node=made[0]))
-    assert (found.node.name, found.path) == ("d", "")
-    leaves = await editor.commit(*(creating(f"{n}.txt", parent=parent) for n in range(1500)))
-    await editor.commit(*(M.Mutation(delete=M.DeleteNode(node=one.node.id, base_version=1)) for one in leaves.results))
-    trash = await editor.stub.ListTrash(M.ListTrashRequest(space_id=editor.space, page_size=1000))
-    assert len(trash.nodes) == 1000
-    assert set(trash.paths) == {""}
-    # What is below a deleted directory is deleted, whatever was found live before.
-    top = (await editor.stub.ListNodes(M.ListNodesRequest(space_id=editor.space, parent=ROOT))).nodes[0]
-    answer = await editor.commit(
-        creating("first.txt", parent=parent),
-        M.Mutation(delete=M.DeleteNode(node=top.id, base_version=0)),
-        creating("second.txt", parent=parent),
-    )
-    assert [one.verdict for one in answer.results] == [
-        J.VERDICT_ACCEPTED,
-        J.VERDICT_ACCEPTED,
-        J.VERDICT_PARENT_NOT_FOUND,
-    ]

@@ -91,6 +91,8 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """A block is not one of the proven entries of its pack."""
     VERDICT_MANIFEST_INVALID: _Verdict.ValueType  # 18
     """The manifest is malformed, its lengths do not add up to the size, or its only block contradicts the digest."""
+    VERDICT_PATH_TOO_LONG: _Verdict.ValueType  # 19
+    """The node, or something that is below it, would have a path of more than 128 names or 4,096 bytes."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """What became of one mutation."""
@@ -133,6 +135,8 @@ VERDICT_BLOCK_NOT_IN_PACK: Verdict.ValueType  # 17
 """A block is not one of the proven entries of its pack."""
 VERDICT_MANIFEST_INVALID: Verdict.ValueType  # 18
 """The manifest is malformed, its lengths do not add up to the size, or its only block contradicts the digest."""
+VERDICT_PATH_TOO_LONG: Verdict.ValueType  # 19
+"""The node, or something that is below it, would have a path of more than 128 names or 4,096 bytes."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _Change:

@@ -417,7 +417,7 @@ Global___UpdateContent: _TypeAlias = UpdateContent  # noqa: Y015
 @_typing.final
 class MoveNode(_message.Message):
     """Moves or renames a node, with all that is below it.
-    NODE_NOT_FOUND, NODE_DELETED, MOVED, NAME_INVALID, PARENT_NOT_FOUND, NAME_TAKEN, CYCLE.
+    NODE_NOT_FOUND, NODE_DELETED, MOVED, NAME_INVALID, PARENT_NOT_FOUND, NAME_TAKEN, CYCLE, PATH_TOO_LONG.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -737,7 +737,7 @@ class RestoreNodeResponse(_message.Message):
     """Where it is now, as a path from the root; empty if it is not there."""
     @_builtins.property
     def result(self) -> _journal_pb2.MutationResult:
-        """ACCEPTED, NODE_NOT_FOUND, NOT_DELETED, PARENT_NOT_FOUND, NAME_TAKEN, NAME_INVALID."""
+        """ACCEPTED, NODE_NOT_FOUND, NOT_DELETED, PARENT_NOT_FOUND, NAME_TAKEN, NAME_INVALID, PATH_TOO_LONG."""
 
     def __init__(
         self,
@@ -1017,7 +1017,7 @@ class GetNodeResponse(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Its path; empty if that has more than 4,096 bytes."""
+    """Its path; empty if that is longer than a path can be."""
     seq: _builtins.int
     """The sequence number at which it was read."""
     @_builtins.property
@@ -1251,7 +1251,7 @@ class ListTrashResponse(_message.Message):
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Where each node was, as a path from the root, by what the directories above it are called now, deleted or not; empty for a
-        path of more than 4,096 bytes.
+        path that is longer than a path can be.
         """
 
     def __init__(

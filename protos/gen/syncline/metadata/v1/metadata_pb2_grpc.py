@@ -39,7 +39,7 @@ class MetadataServiceStub:
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
 
     An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
-    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    by '/', each by the rules of Node.name, at most 128 of them and 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -148,7 +148,7 @@ class MetadataServiceServicer:
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
 
     An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
-    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    by '/', each by the rules of Node.name, at most 128 of them and 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -259,7 +259,7 @@ class MetadataServiceServicer:
 
     def SearchNodes(self, request, context):
         """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-        found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -392,7 +392,7 @@ class MetadataService:
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
 
     An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
-    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    by '/', each by the rules of Node.name, at most 128 of them and 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 

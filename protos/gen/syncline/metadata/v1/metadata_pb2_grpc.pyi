@@ -40,7 +40,7 @@ class MetadataServiceStub:
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
 
     An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
-    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    by '/', each by the rules of Node.name, at most 128 of them and 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -102,7 +102,7 @@ class MetadataServiceStub:
     """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
     SearchNodes: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]
     """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-    found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]
     """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -128,7 +128,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
 
     An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
-    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    by '/', each by the rules of Node.name, at most 128 of them and 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -187,7 +187,7 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
     SearchNodes: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]  # type: ignore[assignment]
     """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-    found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]  # type: ignore[assignment]
     """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -212,7 +212,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
     broken off, and what it did not tell is unknown. A server that is about to stop ends its streams with UNAVAILABLE / DRAINING.
 
     An id that is missing stands for nothing, unless its field says so: the root is sixteen zero bytes. A path is names joined
-    by '/', each by the rules of Node.name, at most 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
+    by '/', each by the rules of Node.name, at most 128 of them and 4,096 bytes, without a '/' at its beginning or end; the empty path is the root.
     A page may be shorter than asked for, since it ends before it takes more than a megabyte: only an empty next_page_token ends a
     listing. A token is good for the listing that gave it: INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
 
@@ -347,7 +347,7 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.SearchNodesResponse, _abc.Awaitable[_metadata_pb2.SearchNodesResponse]]:
         """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-        found. Paths of more than 4,096 bytes are left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
