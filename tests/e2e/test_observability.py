@@ -121,6 +121,31 @@ def test_a_sync_moves_the_figures_that_it_should(stack: Stack, ann: Device) -> N
     assert after.total("process_resident_memory_bytes") > 0
 
 
+def test_a_right_is_asked_for_once_a_plan_and_once_a_commit(stack: Stack, ann: Device) -> None:
+    """However many files they are about. Whoever has nothing to do has auth asked for what is remembered no more."""
+    service = "syncline.metadata.v1.MetadataService"
+
+    def calls(method: str) -> float:
+        return now.total("syncline_rpcs_total", method=method) - before.total("syncline_rpcs_total", method=method)
+
+    ann.sync("--space", SPACE)
+    for number in range(2_000):
+        (ann.folder / f"{number}").write_text(f"{number}")
+    before = scrape(stack)
+    ann.sync()
+    now = scrape(stack)
+    assert 2 <= calls(f"{service}/CommitChanges") <= 3
+    asked, known = calls("syncline.auth.v1.AuthService/CheckAccess"), calls(f"{service}/CommitChanges")
+    assert known < asked <= known + 3
+
+    ann.sync()
+    before = scrape(stack)
+    ann.sync()
+    now = scrape(stack)
+    assert calls(f"{service}/ListChanges") == 1
+    assert calls("syncline.auth.v1.AuthService/CheckAccess") <= 1
+
+
 def test_refusals_downloads_and_strangers_are_counted_too(stack: Stack, ann: Device) -> None:
     (ann.folder / FILE).write_text("x" * 70_000)
     ann.sync("--space", SPACE)

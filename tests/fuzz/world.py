@@ -105,6 +105,7 @@ async def build(stack: Stack, target: str) -> World:
         "kind": [1, 2, 3],
         "version": [1, 2],
         "base_version": [0, 1, 2],
+        "writes_since_ms": [0],
         "page_size": [0, 1, 2, 100, 1000],
         "page_token": [""],
         "cursor": [b""],

@@ -14,6 +14,7 @@ import pytest
 
 from clients.sdk import space as space_module
 from clients.sdk.errors import UnexpectedAnswer
+from clients.sdk.right import Right
 from clients.sdk.space import (
     ChangesPage,
     Declaration,
@@ -257,6 +258,11 @@ def test_commit(metadata: Metadata, space: Space) -> None:
     (request,) = metadata.asked
     assert (request.space_id, request.request_id) == (SPACE, REQUEST)
     assert [mutation_from_wire(one) for one in request.mutations] == mutations
+    assert not request.HasField("writes_since_ms")
+    for since in (0, 5):
+        space.commit(mutations, REQUEST, right=Right(writes_since_ms=since))
+        assert metadata.asked[-1].HasField("writes_since_ms")
+        assert metadata.asked[-1].writes_since_ms == since
 
 
 def test_restores(metadata: Metadata, space: Space) -> None:
@@ -378,7 +384,9 @@ def test_changes_come_page_by_page_with_one_call(metadata: Metadata, space: Spac
     before = space.session.requests.counts().grpc
     assert seen(space.changes(b"c0")) == [("", [1], True), ("c1", [2], False), ("c2", [], False)]
     assert space.session.requests.counts().grpc == before + 1
-    assert metadata.asked[0].cursor == b"c0"
+    assert (metadata.asked[0].cursor, metadata.asked[0].fresh_right) == (b"c0", False)
+    assert len(seen(space.changes(b"c0", fresh_right=True))) == 3
+    assert metadata.asked[1].fresh_right
 
 
 def test_changes_go_on_after_a_break_where_they_were(metadata: Metadata, space: Space) -> None:
