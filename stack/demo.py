@@ -3,8 +3,8 @@
 Every step is the command line as a person uses it, each device with a SYNCLINE_HOME of its own. The story checks
 itself as it goes; the exit status is 0 only if all that it tells is true.
 
-With `--endpoint` it is told of a system that runs already, and `--aws` says where that one's embedded AWS is, in which
-the mails can be read.
+With `--endpoint` it is told of a system that runs already. `--aws` says where that one's embedded AWS is, in which the
+mails can be read with the root credentials, and `--aws-credentials` the file that has these.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from core.identifiers import new_text_id
-from stack.emulator import mails
+from stack.directory import parsed_credentials
+from stack.emulator import Aws
 from stack.running import running_stack
 
 MIB: Final = 1 << 20
@@ -270,14 +270,21 @@ def whole_story(tell: Teller, scratch: Path) -> None:
     tell.say(f"cleanly, {time.monotonic() - tell.began:.1f} s after the beginning")
 
 
+def _mails_at(endpoint: str, credentials: Path) -> Callable[[], Mails]:
+    return Aws(endpoint=endpoint, root=parsed_credentials(credentials.read_text())).mails
+
+
 def main() -> int:
     """Tell the story; 0 if all of it is true."""
     parser = argparse.ArgumentParser(prog="python -m stack.demo", description="Two people, three devices, one folder.")
     parser.add_argument("--endpoint", metavar="URL", help="tell it of a system that runs already")
     parser.add_argument("--aws", metavar="URL", help="where that system's embedded AWS is, to read the mails there")
+    parser.add_argument(
+        "--aws-credentials", metavar="FILE", type=Path, help="its root credentials: DIR/secrets/aws-credentials"
+    )
     arguments = parser.parse_args()
-    if arguments.aws and not arguments.endpoint:
-        parser.error("--aws goes with --endpoint")
+    if arguments.aws and not (arguments.endpoint and arguments.aws_credentials):
+        parser.error("--aws goes with --endpoint and --aws-credentials")
     tell = Teller()
     with tempfile.TemporaryDirectory(prefix="syncline-demo-") as scratch:
         try:
@@ -289,7 +296,7 @@ def main() -> int:
                     tell,
                     Path(scratch),
                     endpoint=arguments.endpoint,
-                    mails=partial(mails, arguments.aws) if arguments.aws else None,
+                    mails=_mails_at(arguments.aws, arguments.aws_credentials) if arguments.aws else None,
                     tag=f"-{new_text_id()[:6]}",
                 )
         except StoryBroken as broken:

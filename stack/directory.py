@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import configparser
+import contextlib
 import fcntl
 import os
 import secrets
@@ -69,7 +70,7 @@ class DataDirectory:
 
     def root_credentials(self) -> Credentials:
         """The embedded AWS's root credentials."""
-        return _root_credentials(self.credentials_file.read_text())
+        return parsed_credentials(self.credentials_file.read_text())
 
 
 @contextmanager
@@ -87,6 +88,8 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
         except BlockingIOError:
             holder = os.read(lock, 20).decode().strip() or "unknown"
             raise DataDirectoryInUse(f"{path} is in use by another `syncline up` (process {holder})") from None
+        with contextlib.suppress(PermissionError):  # of somebody else, as a volume of containers may be
+            path.chmod(PRIVATE_DIRECTORY)
         os.truncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
         yield DataDirectory(path, lock)
@@ -102,7 +105,7 @@ def check_restored(path: Path) -> None:
 
 def check_secrets(path: Path) -> None:
     """StackError if one of the secrets of a data directory is missing or cannot be one."""
-    for name, parse in ((_SIGNING_KEY, _signing_key), (_SERVICE_SECRET, _secret), (_CREDENTIALS, _root_credentials)):
+    for name, parse in ((_SIGNING_KEY, _signing_key), (_SERVICE_SECRET, _secret), (_CREDENTIALS, parsed_credentials)):
         try:
             with (path / "secrets" / name).open() as file:
                 parse(file.read(_SECRET_BYTES))
@@ -164,7 +167,8 @@ def _secret(text: str) -> None:
         raise ValueError("too short")
 
 
-def _root_credentials(text: str) -> Credentials:
+def parsed_credentials(text: str) -> Credentials:
+    """What is in an AWS shared credentials file. Raises KeyError or configparser.Error if it is none."""
     parser = configparser.RawConfigParser()
     parser.read_string(text)
     section = parser["default"]

@@ -9,14 +9,17 @@ which our guarantees would not hold here as they do on AWS:
 - Only the configured root credentials are root, and their signature is checked like any other. (Out of the box
   `test` and every number of twelve digits are root with any secret.)
 - Of its own HTTP interface only what reads is left, and only for programs, not for pages in a browser: a page
-  could otherwise reset everything by one request to this port.
+  could otherwise reset everything by one request to this port. Mails and messages are read with the root credentials
+  (basic authentication): other users of this machine reach the port too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import functools
 import gc
+import hmac
 import importlib
 import json
 import os
@@ -45,7 +48,9 @@ Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OWN_PATHS: Final = ("/_ministack/", "/_localstack/", "/health")
-_READABLE: Final = frozenset({"/_ministack/health", "/_ministack/ses/messages", "/_ministack/sqs/messages"})
+_READABLE: Final = frozenset({"/_ministack/health"})
+_READABLE_BY_ROOT: Final = frozenset({"/_ministack/ses/messages", "/_ministack/sqs/messages"})
+"""What people were mailed, and what the services tell each other."""
 _CONDITIONS: Final = {
     "s3:PutObject": ("if-none-match", "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class"),
     "s3:DeleteObject": ("if-match",),
@@ -64,6 +69,7 @@ _STORING_OPERATIONS: Final = frozenset({b"PutItem", b"UpdateItem", b"BatchWriteI
 def main() -> int:
     """Serve until SIGTERM; returns the exit status, which is not 0 if the storage is damaged or took no more."""
     directory = os.environ.get(STORAGE)
+    os.umask(0o077)  # the emulator makes files and directories of its own
     _configure_logs()
     try:
         storage = Storage(Path(directory)) if directory else None
@@ -73,7 +79,7 @@ def main() -> int:
         _configure_logs()  # the emulator has its own way
         _know_s3_conditions()
         _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
-        app = _guarded(emulator.app)
+        app = _guarded(emulator.app, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
         if storage is not None:
             _read_back(storage, emulator, earlier)
             app = _durable(app, storage)
@@ -314,9 +320,11 @@ def _know_one_root(access_key_id: str) -> None:
     evaluator._is_root_key = is_exempt_from_signature_checks
 
 
-def _guarded(app: App) -> App:
+def _guarded(app: App, access_key_id: str, secret_access_key: str) -> App:
+    root = b"Basic " + base64.b64encode(f"{access_key_id}:{secret_access_key}".encode())
+
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not scope["path"].startswith(_OWN_PATHS) or _may_read(scope):
+        if scope["type"] != "http" or not scope["path"].startswith(_OWN_PATHS) or _may_read(scope, root):
             await app(scope, receive, send)
             return
         await send({"type": "http.response.start", "status": 403, "headers": [(b"content-length", b"0")]})
@@ -325,11 +333,14 @@ def _guarded(app: App) -> App:
     return guarded
 
 
-def _may_read(scope: Scope) -> bool:
+def _may_read(scope: Scope, root: bytes) -> bool:
     headers = {name.lower(): value for name, value in scope["headers"]}
     host = headers.get(b"host", b"").rpartition(b":")[0]
     from_page = b"origin" in headers or b"sec-fetch-site" in headers or host not in {b"127.0.0.1", b"localhost"}
-    return scope["method"] in {"GET", "HEAD"} and scope["path"] in _READABLE and not from_page
+    if scope["method"] not in {"GET", "HEAD"} or from_page:
+        return False
+    by_root = scope["path"] in _READABLE_BY_ROOT and hmac.compare_digest(headers.get(b"authorization", b""), root)
+    return by_root or scope["path"] in _READABLE
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import json
 import os
@@ -12,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
@@ -106,21 +108,20 @@ class Aws:
         return variables if key.session_token is None else variables | {"AWS_SESSION_TOKEN": key.session_token}
 
     def mails(self) -> list[dict[str, Any]]:
-        """See `mails`."""
-        return mails(self.endpoint)
-
-
-def mails(endpoint: str) -> list[dict[str, Any]]:
-    """What the embedded AWS at `endpoint` mailed, oldest first: `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
-    address = urllib.parse.urlsplit(endpoint)
-    connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)
-    try:
-        connection.request("GET", "/_ministack/ses/messages")
-        answer = json.loads(connection.getresponse().read())
-    finally:
-        connection.close()
-    sent: list[dict[str, Any]] = answer["messages"].get(ACCOUNT, [])
-    return sent
+        """What was mailed, oldest first: `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
+        address = urllib.parse.urlsplit(self.endpoint)
+        root = base64.b64encode(f"{self.root.access_key_id}:{self.root.secret_access_key}".encode()).decode()
+        connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)
+        try:
+            connection.request("GET", "/_ministack/ses/messages", headers={"Authorization": f"Basic {root}"})
+            response = connection.getresponse()
+            if response.status != HTTPStatus.OK:
+                raise StackError(f"{self.endpoint} does not show its mails: these are not its root credentials")
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        sent: list[dict[str, Any]] = answer["messages"].get(ACCOUNT, [])
+        return sent
 
 
 @lru_cache(maxsize=1)
@@ -166,7 +167,7 @@ def emulator(
     """
     port = listener.getsockname()[1]
     scratch = directory / "tmp"
-    scratch.mkdir(parents=True, exist_ok=True)
+    scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SYNCLINE_"))} | {
         "AUTH": "true",
         "AWS_ACCESS_KEY_ID": root.access_key_id,

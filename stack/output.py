@@ -21,8 +21,9 @@ class Output:
     """Line by line. The files of the previous run are kept beside as `{name}.log.1`."""
 
     def __init__(self, directory: Path, *, terminal: TextIO | None) -> None:
-        """Write files into `directory`, which is made, and to `terminal` if there is one."""
-        directory.mkdir(parents=True, exist_ok=True)
+        """Write files into `directory`, which is made, and to `terminal` if there is one. Only the owner reads them."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.chmod(0o700)
         self._directory = directory
         self._terminal = terminal
         self._coloured = terminal is not None and terminal.isatty() and "NO_COLOR" not in os.environ
@@ -66,7 +67,8 @@ class Output:
             path = self._directory / f"{name}.log"
             if path.exists():
                 path.replace(path.with_name(f"{name}.log.1"))
-            self._files[name] = path.open("w", encoding="utf-8", errors="replace")
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            self._files[name] = os.fdopen(descriptor, "w", encoding="utf-8", errors="replace")
         return self._files[name]
 
     def _prefix(self, name: str) -> str:

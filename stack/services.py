@@ -18,6 +18,7 @@ from stack.supervisor import Child
 
 NAMES: Final = ("auth", "metadata", "notify", "gateway")
 METRICS_LISTEN: Final = "SYNCLINE_METRICS_LISTEN"
+_SERVICE_SECRET: Final = "SYNCLINE_SERVICE_SECRET"  # noqa: S105 - the name of a variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +132,13 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
     Other `SYNCLINE_*` variables of ours reach it too, so that limits and log levels can be set for all; nothing
     of the user's AWS account does.
     """
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")}
+    inherited = {
+        key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key != _SERVICE_SECRET
+    }
     shared = {**inherited, **wiring.variables}
     own = {
         "LISTEN": f"{HOST}:{port}",
         "METRICS_LISTEN": _metrics_listen(shared.get(METRICS_LISTEN, ""), name),
-        "SERVICE_SECRET": wiring.service_secret,
         **variables,
     }
     return {
@@ -144,6 +146,8 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
         LOG_FORMAT: "console",
         **shared,
         **{f"SYNCLINE_{key}": value for key, value in own.items()},
+        # The gateway acts in its callers' names only.
+        **({} if name == "gateway" else {_SERVICE_SECRET: wiring.service_secret}),
         "AWS_ENDPOINT_URL": wiring.aws.endpoint,
         "AWS_REGION": wiring.aws.region,
         "AWS_DEFAULT_REGION": wiring.aws.region,

@@ -1,6 +1,7 @@
 """`syncline up` with the embedded AWS and stand-ins for the services: small programs on the services' ports."""
 
 import asyncio
+import base64
 import configparser
 import os
 import re
@@ -248,6 +249,41 @@ async def test_pages_in_a_browser_cannot_reset_or_read_the_embedded_aws(running:
             async with session.request(method, running.aws.endpoint + path, headers=headers) as answer:
                 assert answer.status == 403
     assert running.aws.mails() == []
+
+
+async def test_other_users_of_this_machine_read_no_mails(running: Stack) -> None:
+    """They reach the port. Whoever may read the secrets of the data directory may."""
+    root = running.aws.root
+    async with aiohttp.ClientSession() as session:
+        for path in ("/_ministack/ses/messages", "/_ministack/sqs/messages"):
+            for key, secret, status in (
+                (None, "", 403),
+                (root.access_key_id, "wrong", 403),
+                ("test", "test", 403),
+                (root.access_key_id, root.secret_access_key, 200),
+            ):
+                login = base64.b64encode(f"{key}:{secret}".encode()).decode()
+                headers = {"Authorization": f"Basic {login}"} if key else {}
+                async with session.get(running.aws.endpoint + path, headers=headers) as answer:
+                    assert answer.status == status, (path, key)
+
+
+async def test_only_the_owner_reads_what_is_in_the_data_directory(running: Stack) -> None:
+    found = [running.data, *running.data.rglob("*")]
+    assert {path.name for path in found} >= {"logs", "aws", "secrets", "state.db", "stack.log", "tmp"}
+    assert [str(path) for path in found if path.lstat().st_mode & 0o077 and not path.is_symlink()] == []
+
+
+async def test_the_gateway_does_not_know_the_secret_of_the_services(running: Stack) -> None:
+    """It acts in its callers' names only."""
+    told = await environments(running)
+    assert {name for name, variables in told.items() if "SYNCLINE_SERVICE_SECRET" in variables} == {
+        "auth",
+        "metadata",
+        "notify",
+    }
+    secret = (running.data / "secrets" / "service-secret").read_text().strip()
+    assert secret not in told["gateway"].values()
 
 
 async def test_a_service_that_dies_is_started_again(running: Stack) -> None:
