@@ -108,8 +108,8 @@ class Device:
 
     @property
     def place(self) -> str:
-        """Where it stands in a listing, newest first: texts that compare as the entries do."""
-        return f"{_newest_first(self.created_at_ms)}{self.device}"
+        """Where it stands in a listing."""
+        return _newest_first(self.created_at_ms, self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +182,8 @@ class Link:
 
     @property
     def place(self) -> str:
-        """Where it stands in a listing, newest first: texts that compare as the entries do."""
-        return f"{_newest_first(self.created_at_ms)}{self.link}"
+        """Where it stands in a listing."""
+        return _newest_first(self.created_at_ms, self.link)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +206,6 @@ class TemporaryCredentials:
     expires_at_ms: int
 
 
-def _newest_first(at_ms: int) -> str:
-    """A text that is the smaller, the later the moment is."""
-    return f"{10**18 - at_ms:019}"
+def _newest_first(created_at_ms: int, ident: str) -> str:
+    """Where something stands in a listing, newest first: texts that compare as the entries do."""
+    return f"{10**18 - created_at_ms:019}{ident}"

@@ -97,30 +97,20 @@ class DynamoNotifyStore:
 
     async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
         """See ClaimStore."""
-        new, not_done, lease_over = "attribute_not_exists(pk)", "attribute_not_exists(done_at)", "lease_until <= :now"
-        try:
-            with _translated():
-                await self._client.put_item(
-                    TableName=self._table,
-                    Item={
-                        **_claim_key(claimant, seq),
-                        "attempt": _s(claimant.attempt),
-                        "lease_until": _n(lease_until),
-                        "expires_at": _expiry(now + _CLAIMS_KEPT_MS),
-                    },
-                    ConditionExpression=f"{new} OR ({not_done} AND {lease_over})",
-                    ExpressionAttributeValues={":now": _n(now)},
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-        except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
-            found = found_item(error) or {}
-            if "done_at" in found:
-                return Claim.DONE
-            # The SDK repeats a call whose answer was lost: then what is found there is our own.
-            return Claim.CLAIMED if found.get("attempt") == _s(claimant.attempt) else Claim.HELD
-        return Claim.CLAIMED
+        not_done, lease_over = "attribute_not_exists(done_at)", "lease_until <= :now"
+        item = {
+            **_claim_key(claimant, seq),
+            "attempt": _s(claimant.attempt),
+            "lease_until": _n(lease_until),
+            "expires_at": _expiry(now + _CLAIMS_KEPT_MS),
+        }
+        found = await self._put_if(item, f"{not_done} AND {lease_over}", {":now": _n(now)})
+        if found is None:
+            return Claim.CLAIMED
+        if "done_at" in found:
+            return Claim.DONE
+        # The SDK repeats a call whose answer was lost: then what is found there is our own.
+        return Claim.CLAIMED if found.get("attempt") == _s(claimant.attempt) else Claim.HELD
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
         """See ClaimStore."""
@@ -147,27 +137,17 @@ class DynamoNotifyStore:
 
     async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
         """See DigestStore."""
-        new, over, ours = "attribute_not_exists(pk)", "quiet_until <= :now", "attempt = :attempt"
-        try:
-            with _translated():
-                await self._client.put_item(
-                    TableName=self._table,
-                    Item={
-                        **_mail_key(claimant.space, claimant.user),
-                        "attempt": _s(claimant.attempt),
-                        "quiet_until": _n(lease_until),
-                        "expires_at": _expiry(lease_until + _MAILS_KEPT_MS),
-                    },
-                    ConditionExpression=f"{new} OR {over} OR {ours}",
-                    ExpressionAttributeValues={":now": _n(now), ":attempt": _s(claimant.attempt)},
-                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                )
-        except ClientError as error:
-            if error_code(error) != "ConditionalCheckFailedException":
-                raise
-            found = found_item(error) or {}
-            return int(found["quiet_until"]["N"]) if "quiet_until" in found else lease_until
-        return 0
+        over, ours = "quiet_until <= :now", "attempt = :attempt"
+        item = {
+            **_mail_key(claimant.space, claimant.user),
+            "attempt": _s(claimant.attempt),
+            "quiet_until": _n(lease_until),
+            "expires_at": _expiry(lease_until + _MAILS_KEPT_MS),
+        }
+        found = await self._put_if(item, f"{over} OR {ours}", {":now": _n(now), ":attempt": _s(claimant.attempt)})
+        if found is None:
+            return 0
+        return int(found["quiet_until"]["N"]) if "quiet_until" in found else lease_until
 
     async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
         """See DigestStore."""
@@ -218,6 +198,23 @@ class DynamoNotifyStore:
         return {_text(item, "sk") async for item in self._all("DOORBELLS") if int(item["lease_until"]["N"]) > now}
 
     # ---- the ways to DynamoDB
+
+    async def _put_if(self, item: Item, condition: str, values: Item) -> Mapping[str, Any] | None:
+        """Put an item where none is, or over one of which the condition holds; None, or else what is there."""
+        try:
+            with _translated():
+                await self._client.put_item(
+                    TableName=self._table,
+                    Item=item,
+                    ConditionExpression=f"attribute_not_exists(pk) OR ({condition})",
+                    ExpressionAttributeValues=values,
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                )
+        except ClientError as error:
+            if error_code(error) != "ConditionalCheckFailedException":
+                raise
+            return found_item(error) or {}
+        return None
 
     async def _update(self, key: Item, update: str, values: Item, *, condition: str | None = None) -> None:
         """Update an item; where a condition fails there is nothing to do."""
