@@ -45,6 +45,9 @@ ANSWER_DAYS: Final = 30
 """How long the answer of a mutation request is kept, so that repeating the request is answered as the first time."""
 CREDENTIALS_LEAST_SECONDS: Final = 5 * 60
 """S3 credentials are handed out only while they last so much longer."""
+CREDENTIALS_SECONDS: Final = 15 * 60
+"""How long S3 credentials last unless an operator wants it otherwise, and so how long they outlive the right that they
+were given for: STS gives none for less, and takes none back."""
 CREDENTIALS_MOST_SECONDS: Final = 3600
 """The longest that S3 credentials last."""
 REVOCATION_SECONDS: Final = 10

@@ -20,6 +20,8 @@ from gateway.files import description, etag_of
 from gateway.pace import ACCOUNTED
 from gateway.problems import problem
 from gateway.ranges import Answer, Part, wanted
+from gateway.standing import Standing
+from runtime.interruption import asked_again
 from runtime.pool import Share
 
 
@@ -52,13 +54,15 @@ async def download(
     contents: Contents,
     *,
     share: Share,
+    standing: Standing,
     inline: bool = False,
     begin: Begin | None = None,
 ) -> Response:
     """What a GET or HEAD of a content answers.
 
     `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
-    nothing else; whatever it raises is the answer. The memory for it is taken on account of `share`.
+    nothing else; whatever it raises is the answer. The memory for it is taken on account of `share`. Bytes go out as
+    long as `standing`, which is called every few seconds, raises nothing.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
@@ -93,7 +97,7 @@ async def download(
         if counted is not None:
             counted.end(0, complete=False)
         raise
-    return Streamed(first, parts, status_code=status, headers=headers, counted=counted)
+    return Streamed(first, parts, status_code=status, headers=headers, standing=standing, counted=counted)
 
 
 def _is_part_or_whole(answer: Part | Answer) -> bool:
@@ -110,9 +114,11 @@ class Streamed(StreamingResponse):
         *,
         status_code: int,
         headers: dict[str, str],
+        standing: Standing,
         counted: Download | None = None,
     ) -> None:
         super().__init__(rest, status_code, headers)
+        self._standing = standing
         self._counted = counted
         self._sent = 0
         self._first = first
@@ -129,12 +135,13 @@ class Streamed(StreamingResponse):
                 self._counted.end(self._sent, complete=complete)
 
     async def _stream(self, send: Send) -> None:
-        async with aclosing(self._rest):
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._send(send, self._first)
-            async for part in self._rest:
-                await self._send(send, part)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        async with aclosing(self._rest), asked_again(self._standing) as ending:
+            with ending.interrupting():
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await self._send(send, self._first)
+                async for part in self._rest:
+                    await self._send(send, part)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})

@@ -7,6 +7,7 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from core.errors import SynclineError
 from gateway import metrics
 from gateway.pace import TooSlow
 from gateway.problems import internal, of_error, too_slow
@@ -60,8 +61,10 @@ class Requests:
                 log.info("too slow" if isinstance(error, TooSlow) else "too much at once", begun=status != 0)
                 if status == 0:
                     await (too_slow() if isinstance(error, TooSlow) else of_error(error))(scope, receive, sending)
-            except Exception:  # the boundary: whatever it is, it is told and logged here
-                if status == 0:
+            except Exception as error:  # the boundary: whatever it is, it is told and logged here
+                if status != 0 and isinstance(error, SynclineError):
+                    log.info("response ended", reason=error.reason)
+                elif status == 0:
                     log.exception("request failed")
                     await internal()(scope, receive, sending)
                 else:

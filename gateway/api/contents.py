@@ -19,6 +19,7 @@ from gateway.content import Contents
 from gateway.download import content_of, download
 from gateway.services import Services, ask, known_node
 from gateway.shares import share_of
+from gateway.standing import standing
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import content_from_wire
 
@@ -88,7 +89,7 @@ async def version_content(
     asked = metadata_pb2.GetVersionRequest(space_id=space, node=node_of(node), version=number)
     answer = await ask(services.metadata.GetVersion, asked, token=caller.token)
     found = content_from_wire(answer.version.content)
-    return await _answer(request, space, answer.node.name, found, caller, disposition)
+    return await _answer(request, space, answer.node.name, found, caller, services, disposition)
 
 
 async def _current(
@@ -101,15 +102,30 @@ async def _current(
 ) -> Response:
     answer = await ask(services.metadata.GetNode, asked, token=caller.token)
     node = known_node(answer.node)
-    return await _answer(request, space, node.name, content_of(node), caller, disposition)
+    return await _answer(request, space, node.name, content_of(node), caller, services, disposition)
 
 
 async def _answer(
-    request: Request, space: str, name: str, content: Content, caller: Caller, disposition: str
+    request: Request,
+    space: str,
+    name: str,
+    content: Content,
+    caller: Caller,
+    services: Services,
+    disposition: str,
 ) -> Response:
     contents: Contents = request.app.state.contents
     share = share_of(request, caller.token)
-    return await download(request, SpaceId(space), name, content, contents, share=share, inline=disposition == "inline")
+    return await download(
+        request,
+        SpaceId(space),
+        name,
+        content,
+        contents,
+        share=share,
+        standing=standing(services, caller.fresh, space),
+        inline=disposition == "inline",
+    )
 
 
 def _path(request: Request, path: str) -> str:

@@ -23,6 +23,7 @@ from gateway.download import Begin, Streamed
 from gateway.files import attachment
 from gateway.services import Services
 from gateway.shares import share_of
+from gateway.standing import standing
 from gateway.trees import children_of, copy_below
 
 router: Final = APIRouter(tags=["nodes"])
@@ -110,7 +111,14 @@ async def answer(
         await chunks.aclose()
         raise
     headers = attachment(f"{name}.zip", "application/zip")
-    return Streamed(first, chunks, status_code=200, headers=headers, counted=counted)
+    return Streamed(
+        first,
+        chunks,
+        status_code=200,
+        headers=headers,
+        standing=standing(services, caller.fresh, space),
+        counted=counted,
+    )
 
 
 async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:

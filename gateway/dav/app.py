@@ -39,7 +39,9 @@ from gateway.dav.session import Person, Session
 from gateway.dav.upload import Credentials, Storage, memory_of
 from gateway.download import download
 from gateway.services import ask, known_node
+from gateway.standing import standing
 from runtime.context import request_id
+from runtime.interruption import asked_again
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
@@ -127,7 +129,10 @@ class Dav:
         if node.kind is not NodeKind.FILE or node.content is None:
             raise NoSuchNode
         share = Share(person.user, self._behind.own.network(request))
-        return await download(request, space.id, node.name, node.content, self._behind.contents, share=share)
+        reads = standing(self._behind.services, person.caller.fresh, space.id)
+        return await download(
+            request, space.id, node.name, node.content, self._behind.contents, share=share, standing=reads
+        )
 
     async def _put(
         self, request: Request, person: Person, environ: dict[str, Any], receive: Receive, send: Send
@@ -143,9 +148,11 @@ class Dav:
             self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )
         environ["CONTENT_LENGTH"] = str(length or 0)
-        environ["syncline.upload"] = Upload(Incoming(receive, loop), request.headers, length, storage, loop)
         environ["syncline.now_ns"] = time.time_ns()
-        await self._work(self._uploaders, person, environ, send, afterwards=lambda: self._memory.give(size, share))
+        async with asked_again(standing(self._behind.services, person.caller.fresh, space.id, writes=True)) as ending:
+            incoming = Incoming(receive, loop, ending)
+            environ["syncline.upload"] = Upload(incoming, request.headers, length, storage, loop)
+            await self._work(self._uploaders, person, environ, send, afterwards=lambda: self._memory.give(size, share))
 
     async def _work(
         self,

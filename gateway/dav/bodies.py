@@ -11,6 +11,7 @@ from typing import Final
 from starlette.types import Receive, Send
 
 from gateway.waiting import wait
+from runtime.interruption import Interruption
 
 SILENCE_SECONDS: Final = 60.0
 """A client that gives or takes nothing for so long is gone."""
@@ -21,9 +22,11 @@ class ClientGone(Exception):
 
 
 class Incoming:
-    """The body of a request, read by one worker."""
+    """The body of a request, read by one worker, as long as the sender's right stands."""
 
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, ending: Interruption) -> None:
+        """`ending` is by what the body is not read to its end; a worker that reads on gets its error."""
+        self._ending = ending
         self._receive = receive
         self._loop = loop
         self._rest = memoryview(b"")
@@ -42,8 +45,9 @@ class Incoming:
 
     async def _next(self) -> bytes:
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                message = await self._receive()
+            with self._ending.interrupting():
+                async with asyncio.timeout(SILENCE_SECONDS):
+                    message = await self._receive()
         except TimeoutError:
             raise ClientGone from None
         if message["type"] != "http.request":

@@ -175,10 +175,14 @@ class StoredLocks:
             record = self._session.record(space, RECORD, anew=self._anew)
             self._anew = False
             now = time.time()
+            stored = [lock for lock in json.loads(record.data or b"[]") if lock["expire"] > now]
+            if any(lock["principal"] != self._session.person.user for lock in stored):
+                # A lock ends with the right by which it was taken: those who come do not wait for who has left.
+                writers = self._session.writers(space)
+                stored = [lock for lock in stored if lock["principal"] in writers]
             self._read[space.name] = [
                 {**lock, "root": f"/{quote(space.name)}{lock['root']}", "owner": lock["owner"].encode()}
-                for lock in json.loads(record.data or b"[]")
-                if lock["expire"] > now
+                for lock in stored
             ]
         return self._read[space.name]
 

@@ -19,7 +19,7 @@ from gateway.changes import commit, refusal
 from gateway.dav.mount import MOUNT
 from gateway.dav.ports import NOTHING, Record, Records
 from gateway.dav.refusals import Refused, of_error
-from gateway.services import Services, ask, known_node
+from gateway.services import Services, ask, ask_pages, known_node
 from gateway.trees import copy_below, pages_of
 from gateway.waiting import wait
 from syncline.auth.v1 import auth_pb2
@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 _PAGE: Final = 1000
 _VERSIONS: Final = 10
+WRITING: Final = frozenset({auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,9 @@ class Usage:
 
 def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, Space]:
     """Spaces by the names that they have in the caller's addresses."""
-    writing = {auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER}
     # An auth service of the version before says no aliases: then an id is what never means another space.
     found = ((pb.alias or pb.space_id, pb) for pb in spaces)
-    return {alias: Space(SpaceId(pb.space_id), alias, pb.role in writing) for alias, pb in found}
+    return {alias: Space(SpaceId(pb.space_id), alias, pb.role in WRITING) for alias, pb in found}
 
 
 class Session:
@@ -172,6 +172,17 @@ class Session:
             answer = self.wait(self._ask(self._services.metadata.GetSpace, request))
             self._usage[space.id] = Usage(answer.used_bytes, answer.quota_bytes)
         return self._usage[space.id]
+
+    def writers(self, space: Space) -> frozenset[str]:
+        """The user ids of those who may write in a space now."""
+
+        async def found() -> frozenset[str]:
+            token = await self.person.caller.fresh()
+            request = auth_pb2.ListMembersRequest(space_id=space.id)
+            pages = ask_pages(self._services.auth.ListMembers, request, token=token)
+            return frozenset([one.user_id async for page in pages for one in page.members if one.role in WRITING])
+
+        return self.wait(found())
 
     def commit(self, space: Space, mutations: Sequence[Mutation]) -> list[Result | Refused]:
         """Apply mutations in one request, each with its own verdict: what became of it, or why not."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from core.limits import CREDENTIALS_MOST_SECONDS
+from core.limits import CREDENTIALS_MOST_SECONDS, CREDENTIALS_SECONDS
 from runtime.settings import Networks, ServiceSettings
 
 
@@ -24,10 +24,11 @@ class Settings(ServiceSettings):
         default=None, description="The key that signed before, private or public, while its tokens may still be around."
     )
     credential_seconds: int = Field(
-        default=CREDENTIALS_MOST_SECONDS,
-        ge=900,
+        default=CREDENTIALS_SECONDS,
+        ge=CREDENTIALS_SECONDS,
         le=CREDENTIALS_MOST_SECONDS,
-        description="How long S3 credentials last; also how long they outlive a revocation.",
+        description="How long S3 credentials last; also how long they outlive a revocation. STS gives none for less "
+        "than 15 minutes.",
     )
     sign_in_limit_per_peer: int = Field(
         default=10,

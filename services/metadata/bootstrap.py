@@ -11,6 +11,7 @@ from functools import partial
 
 from runtime import aws
 from runtime.channel import aio_channel
+from runtime.interruption import ASK_SECONDS
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
@@ -74,9 +75,15 @@ def system_clock() -> int:
 
 @asynccontextmanager
 async def bootstrap(
-    settings: Settings, adapters: Adapters, *, access_seconds: float = REMEMBERED_SECONDS
+    settings: Settings,
+    adapters: Adapters,
+    *,
+    access_seconds: float = REMEMBERED_SECONDS,
+    ask_seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[App]:
-    """The application; `access_seconds` is for how long a grant is taken to be there."""
+    """The application; `access_seconds` is for how long a grant is taken to be there, `ask_seconds` how often a stream
+    asks for it anew.
+    """
     objects = Objects(index=adapters.index, storage=adapters.storage)
     search = NameSearch(journal=adapters.journal)
     metrics.SEARCHABLE.set_function(lambda: search.size)
@@ -105,6 +112,7 @@ async def bootstrap(
         journal=adapters.journal,
         search=search,
         quota_bytes=settings.quota_bytes,
+        ask_seconds=ask_seconds,
     )
     yield App(
         name="metadata",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
@@ -15,6 +16,7 @@ from core.identifiers import ID_BYTES, NodeId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH, Mutation, RestoreNode, RestoreVersion
 from runtime.context import Identity, current_reader, current_user
+from runtime.interruption import Interruption, asked_again
 from services.metadata import reads
 from services.metadata.access import Access, Role
 from services.metadata.activity import list_activity
@@ -79,7 +81,10 @@ class MetadataServicer(MetadataServiceServicer):
         journal: Journal,
         search: NameSearch,
         quota_bytes: int,
+        ask_seconds: float,
     ) -> None:
+        """`ask_seconds` is how often it is asked whether the caller of a stream may still read."""
+        self._ask_seconds = ask_seconds
         self._access = access
         self._spaces = spaces
         self._objects = objects
@@ -93,6 +98,11 @@ class MetadataServicer(MetadataServiceServicer):
         space = await self._allowed(space_id, role, caller)
         async with self._spaces.use(space) as live:
             yield live
+
+    def _while_allowed(self, space: SpaceId) -> AbstractAsyncContextManager[Interruption]:
+        """Asks again and again whether the caller may still read in the space, for what lasts longer than a moment."""
+        ask = partial(self._access.require, space, current_user(), Role.VIEWER, now=True)
+        return asked_again(ask, seconds=self._ask_seconds)
 
     async def _allowed(self, space_id: str, role: Role, caller: Identity | None = None) -> SpaceId:
         space = space_id_from_wire(space_id)
@@ -218,16 +228,18 @@ class MetadataServicer(MetadataServiceServicer):
             after = cursor_from_wire(space, request.cursor)
             response, size = _changes(writes_since_ms), 0
             response.seq = after.seq
-            async for nodes, position in reads.changes(live.view, self._journal, after=after):
-                changed = [node_to_wire(node) for node in nodes]
-                more = sum(node.ByteSize() for node in changed)
-                if response.nodes and size + more > PAGE_BYTES:
-                    yield response
-                    response, size = _changes(writes_since_ms), 0
-                response.nodes.extend(changed)
-                size += more
-                response.seq = position.seq
-                response.cursor = cursor_to_wire(space, position)
+            changes = reads.changes(live.view, self._journal, after=after)
+            async with self._while_allowed(space) as ending:
+                async for nodes, position in ending.until(changes):
+                    changed = [node_to_wire(node) for node in nodes]
+                    more = sum(node.ByteSize() for node in changed)
+                    if response.nodes and size + more > PAGE_BYTES:
+                        yield response
+                        response, size = _changes(writes_since_ms), 0
+                    response.nodes.extend(changed)
+                    size += more
+                    response.seq = position.seq
+                    response.cursor = cursor_to_wire(space, position)
             response.complete = True
             yield response
 
@@ -240,16 +252,16 @@ class MetadataServicer(MetadataServiceServicer):
             raise InvalidArgument("the first message of a version check opens a space")
         async with self._open(opening.open.space_id, Role.VIEWER) as live:
             seq = 0
-            async for message in request_iterator:
-                match message.WhichOneof("kind"):
-                    case "batch":
-                        # A stream may stay open for longer than its caller is a member.
-                        await self._access.require(live.view.space, current_user(), Role.VIEWER)
-                        answer = await self._check_batch(live, message.batch)
-                        seq = answer.seq
-                        yield answer
-                    case _:
-                        raise InvalidArgument("after the first message a version check consists of batches")
+            async with self._while_allowed(live.view.space) as ending:
+                async for message in ending.until(request_iterator):
+                    match message.WhichOneof("kind"):
+                        case "batch":
+                            await self._access.require(live.view.space, current_user(), Role.VIEWER)
+                            answer = await self._check_batch(live, message.batch)
+                            seq = answer.seq
+                            yield answer
+                        case _:
+                            raise InvalidArgument("after the first message a version check consists of batches")
             yield metadata_pb2.CheckVersionsResponse(seq=seq, complete=True)
 
     async def _check_batch(

@@ -11,6 +11,7 @@ from typing import Final
 
 from runtime import aws
 from runtime.channel import aio_channel
+from runtime.interruption import ASK_SECONDS
 from runtime.server import App, background
 from runtime.tokens import UserTokenVerifier, service_authorization
 from services.notify.access import REMEMBERED_SECONDS, Access
@@ -80,8 +81,11 @@ async def bootstrap(
     *,
     clock: Clock = system_clock,
     access_seconds: float = REMEMBERED_SECONDS,
+    ask_seconds: float = ASK_SECONDS,
 ) -> AsyncIterator[App]:
-    """The application; `access_seconds` is for how long a grant is taken to be there."""
+    """The application; `access_seconds` is for how long a grant is taken to be there, `ask_seconds` how often a watch
+    asks for it.
+    """
     authorization = service_authorization("notify", settings.service_secret.get_secret_value())
     async with aio_channel(
         settings.auth_target,
@@ -106,7 +110,7 @@ async def bootstrap(
         )
         postman = Postman(adapters.mail_queue, mailer)
         servicer = NotifyServicer(
-            watches=Watches(doorbells, access, heartbeat_seconds=settings.heartbeat_seconds),
+            watches=Watches(doorbells, access, heartbeat_seconds=settings.heartbeat_seconds, ask_seconds=ask_seconds),
             preferences=Preferences(adapters.store, access, clock=clock),
         )
 

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 from core.identifiers import DeviceId, UserId
 from runtime.context import Identity
 from runtime.errors import error_from_rpc
+from runtime.operations import PEOPLE
 from runtime.pool import TooMuchAtOnce
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
@@ -51,7 +52,8 @@ async def target() -> AsyncIterator[str]:
         service_secret=SecretStr("s" * 32),
     )
     mount = echo.mount(Large=echo.unary(large), Endless=grpc.unary_stream_rpc_method_handler(endless))
-    app = App(name="test", mounts=[mount], verifier=EverybodyIsWelcome())
+    table = {f"test.Echo/{name}": PEOPLE for name in ("Large", "Endless")}
+    app = App(name="test", mounts=[mount], verifier=EverybodyIsWelcome(), operations=table)
     async with running(app, settings) as address:
         yield address
 

@@ -81,10 +81,24 @@ def test_an_address_that_is_none_of_ours_is_refused(raw):
         segments(raw)
 
 
-def session(records, user="ann"):
+def session(records, user="ann", members=("ann", "ben")):
     person = Person(UserId(user), "device", Caller("token"), {SPACE.name: SPACE})
-    nobody: Any = None  # no service is asked
-    return Session(nobody, records, person, asyncio.get_running_loop())
+    return Session(auth_of(members), records, person, asyncio.get_running_loop())
+
+
+def auth_of(members) -> Any:
+    """Services of which only auth is asked, and for members only: these are editors, and all others viewers."""
+
+    async def list_members(_request, **_more):
+        viewers = {"ann", "ben"} - set(members)
+        return auth_pb2.ListMembersResponse(
+            members=[
+                *(auth_pb2.Member(user_id=user, role=auth_pb2.ROLE_EDITOR) for user in members),
+                *(auth_pb2.Member(user_id=user, role=auth_pb2.ROLE_VIEWER) for user in viewers),
+            ]
+        )
+
+    return SimpleNamespace(auth=SimpleNamespace(ListMembers=list_members))
 
 
 def acquire(locks, url, user="ann", depth="infinity"):
@@ -117,9 +131,10 @@ async def test_of_many_processes_that_lock_at_once_one_does():
     records = Slow()
     above, below = "/Spa%C3%9F/a", "/Spa%C3%9F/a/b"
     wanted = [above, below] * 3
+    everybody = [f"user {i}" for i in range(len(wanted))]
     tokens = await asyncio.gather(
         *(
-            asyncio.to_thread(acquire, Locks(session(records), home=url), url, f"user {i}")
+            asyncio.to_thread(acquire, Locks(session(records, members=everybody), home=url), url, everybody[i])
             for i, url in enumerate(wanted)
         )
     )
@@ -145,6 +160,15 @@ async def test_a_lock_binds_all_processes_until_it_is_released():
 
     session_, other_ = session(records), session(records, "ben")
     await asyncio.to_thread(story)
+
+
+@pytest.mark.parametrize(("members", "locked"), [(["ann", "ben"], True), (["ben"], False)])
+async def test_a_lock_ends_with_the_right_to_write(members, locked):
+    """Ann has taken it, and is removed, or may only read since."""
+    records, url = InMemoryRecords(), "/Spa%C3%9F/a"
+    assert await asyncio.to_thread(acquire, Locks(session(records), home=url), url)
+    other = Locks(session(records, "ben", members), home=url)
+    assert (await asyncio.to_thread(acquire, other, url, "ben") is None) is locked
 
 
 async def test_properties_that_are_set_at_once_are_all_kept():

@@ -10,6 +10,7 @@ from core.blocks import EMPTY_MANIFEST, MAX_BLOCK, MIB, Manifest
 from core.chunk import Chunker
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.upload import MEMORY, memory_of, upload
+from runtime.interruption import Interruption
 from syncline.metadata.v1 import journal_pb2
 from tests.clients.transfer.fakes import noise
 from wire.tree import manifest_from_wire
@@ -127,7 +128,7 @@ async def test_a_body_ends_only_where_its_end_was_said():
     async def receive():
         return messages.pop(0)
 
-    body, buffer = Incoming(receive, asyncio.get_running_loop()), memoryview(bytearray(2))
+    body, buffer = Incoming(receive, asyncio.get_running_loop(), Interruption()), memoryview(bytearray(2))
 
     def read():
         assert threading.current_thread() is not threading.main_thread()

@@ -1,0 +1,109 @@
+"""The end of streams from outside: when the process is about to stop, or when a caller's right has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final, TypeVar
+
+from core.errors import Unavailable
+from core.limits import REVOCATION_SECONDS
+
+T = TypeVar("T")
+
+ASK_SECONDS: Final = 4.0
+"""How often it is asked whether the right stands that a stream was opened with: so often that it may go unanswered once
+and the stream goes on, and what is seen to have ended has ended within REVOCATION_SECONDS."""
+
+
+class Interruption:
+    """Raises an error in what waits, once there is one."""
+
+    def __init__(self) -> None:
+        self._error: Exception | None = None
+        self._waiting: set[asyncio.Task[Any]] = set()
+        """Tasks that are in a block of `interrupting`."""
+        self._interrupted: set[asyncio.Task[Any]] = set()
+        """Those of them that were cancelled by this."""
+
+    @property
+    def error(self) -> Exception | None:
+        """What is raised from now on."""
+        return self._error
+
+    def interrupt(self, error: Exception) -> None:
+        """Raise `error` in all blocks of `interrupting`, those that wait and those to come."""
+        self._error = error
+        for task in self._waiting:
+            self._interrupted.add(task)
+            task.cancel()
+
+    async def until(self, items: AsyncIterable[T]) -> AsyncIterator[T]:
+        """Yield `items` until they end; the error, and never a quiet end, once there is one.
+
+        An item under way at that moment is dropped, one that has been yielded is not interrupted.
+        """
+        source = aiter(items)
+        while True:
+            try:
+                with self.interrupting():
+                    item = await anext(source)
+            except StopAsyncIteration:
+                return
+            yield item
+
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """Raise the error in place of what it cancels in this block, as asyncio.timeout does; no task is made."""
+        if self._error is not None:
+            raise self._error
+        task = asyncio.current_task()
+        assert task is not None
+        before = task.cancelling()
+        self._waiting.add(task)
+        try:
+            yield
+        finally:
+            self._waiting.discard(task)
+            if task in self._interrupted:
+                self._interrupted.discard(task)
+                if task.uncancel() <= before:  # else the client has cancelled the call as well
+                    assert self._error is not None
+                    raise self._error from None
+
+
+@asynccontextmanager
+async def asked_again(
+    ask: Callable[[], Awaitable[object]], *, seconds: float = ASK_SECONDS, patience: float = float(REVOCATION_SECONDS)
+) -> AsyncIterator[Interruption]:
+    """An interruption by what `ask` raises, which is called every `seconds` in this block.
+
+    Unavailable interrupts only when nothing else was answered for `patience` seconds: the right is not known to stand.
+    """
+    interruption, clock = Interruption(), asyncio.get_running_loop().time
+
+    async def asking() -> None:
+        answered_at = clock()
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                async with asyncio.timeout_at(answered_at + patience):
+                    await ask()
+            except (Unavailable, TimeoutError) as error:
+                if clock() + seconds >= answered_at + patience:
+                    unknown = error if isinstance(error, Unavailable) else Unavailable()
+                    interruption.interrupt(unknown)
+                    return
+            except Exception as error:  # whatever it is: the right is not known to stand
+                interruption.interrupt(error)
+                return
+            else:
+                answered_at = clock()
+
+    task = asyncio.create_task(asking())
+    try:
+        yield interruption
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)

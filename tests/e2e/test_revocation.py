@@ -1,0 +1,246 @@
+"""What was begun with a right ends with it: everything that lasts is opened at once, the right is taken away, and each
+must have ended within the seconds that are promised, and say why where there is a way to."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from urllib.parse import urlsplit
+
+import grpc
+import pytest
+
+from core.blocks import KIB, MIB
+from core.errors import SynclineError
+from core.limits import CREDENTIALS_SECONDS, REVOCATION_SECONDS
+from runtime.channel import sync_channel
+from runtime.errors import error_from_rpc
+from stack.up import Stack
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.metadata.v1 import metadata_pb2
+from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.notify.v1 import notify_pb2
+from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
+from tests.gateway.client import Api, Person, sign_up
+
+SIZE = 64 * MIB
+"""Far more than what the kernel holds for a reader that is slow."""
+SLOWLY = 256 * KIB
+"""What is read of a download in a tenth of a second."""
+
+
+class Room:
+    """A space of ann's with a large file, in which ben is an editor."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.ann, self.ben = sign_up(stack.endpoint, "ann"), sign_up(stack.endpoint, "ben")
+        self.personal = self.ben.space
+        made = self.ann.done("POST", "/v1/spaces", {"name": "room"}, status=201)
+        self.space = self.ann.space = self.ben.space = made["space_id"]
+        self.ann.done("PUT", f"{self.top}/members/{self.ben.email}", {"role": "editor"})
+        assert self.ann.ask("PUT", "/dav/room/large", raw=os.urandom(SIZE)).status == 201
+        assert self.ann.ask("PUT", "/dav/room/locked", raw=b"before").status == 201
+        self.large = self.ann.done("GET", f"{self.top}/nodes", query={"path": "large"})["id"]
+        self.targets = {name: one["target"] for name, one in self.discovery().items()}
+
+    def discovery(self) -> dict[str, dict[str, str]]:
+        found = self.ann.done("GET", "/.well-known/syncline")
+        return {name: found[name] for name in ("auth", "metadata", "notify")}
+
+    @property
+    def top(self) -> str:
+        return f"/v1/spaces/{self.space}"
+
+    @contextmanager
+    def channel(self, service: str) -> Iterator[grpc.Channel]:
+        """A channel in ben's name."""
+        token = self.ben.headers["authorization"].removeprefix("Bearer ")
+        with sync_channel(self.targets[service], authorization=lambda: token) as channel:
+            yield channel
+
+
+@pytest.fixture
+def room(stack: Stack) -> Room:
+    return Room(stack)
+
+
+Ended = tuple[float, str]
+"""When something had ended, by the monotonic clock, and why."""
+
+
+def reason_of(error: grpc.RpcError) -> str:
+    known = error_from_rpc(error)
+    assert isinstance(known, SynclineError)
+    return known.reason
+
+
+def version_check(room: Room, opened: Callable[[], None]) -> Ended:
+    """A version check whose sender says nothing more."""
+    silent = room.ben  # keeps what is sent open
+
+    def messages() -> Iterator[metadata_pb2.CheckVersionsRequest]:
+        yield metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=room.space))
+        yield metadata_pb2.CheckVersionsRequest(
+            batch=metadata_pb2.CheckVersionsBatch(paths=["large"], digests=bytes(32))
+        )
+        time.sleep(2 * REVOCATION_SECONDS)
+        assert silent
+
+    with room.channel("metadata") as channel:
+        answers = MetadataServiceStub(channel).CheckVersions(messages())
+        assert list(next(answers).indexes) == [0]
+        opened()
+        with pytest.raises(grpc.RpcError) as caught:
+            next(answers)
+        return time.monotonic(), reason_of(caught.value)
+
+
+def watch(room: Room, opened: Callable[[], None]) -> Ended:
+    """A watch of two spaces, one of which stays."""
+    with room.channel("notify") as channel:
+        asked = notify_pb2.WatchRequest(space_ids=[room.personal, room.space])
+        answers = NotifyServiceStub(channel).Watch(asked)
+        assert next(answers).HasField("heartbeat")
+        opened()
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in answers:
+                pass
+        return time.monotonic(), reason_of(caught.value)
+
+
+def events(room: Room, opened: Callable[[], None]) -> Ended:
+    """Server-sent events."""
+    connection = http.client.HTTPConnection(urlsplit(room.ben.endpoint).netloc, timeout=3 * REVOCATION_SECONDS)
+    connection.request("GET", "/v1/events", headers=room.ben.headers)
+    answer = connection.getresponse()
+    assert answer.readline() == b"event: heartbeat\n"
+    opened()
+    told = answer.read()
+    connection.close()
+    name, data = told.strip().splitlines()[-2:]
+    assert name == b"event: problem"
+    return time.monotonic(), json.loads(data.removeprefix(b"data: "))["reason"]
+
+
+def reading(api: Api, path: str, opened: Callable[[], None]) -> Ended:
+    """A download by who reads slowly for as long as is promised, and then as fast as it goes."""
+    connection = http.client.HTTPConnection(urlsplit(api.endpoint).netloc, timeout=3 * REVOCATION_SECONDS)
+    connection.request("GET", path, headers=api.headers)
+    answer = connection.getresponse()
+    assert answer.status == 200
+    opened()
+    read, began, broken = 0, time.monotonic(), False
+    try:
+        while part := answer.read(SLOWLY):
+            read += len(part)
+            if time.monotonic() < began + REVOCATION_SECONDS + 1:
+                time.sleep(0.1)
+    except (http.client.IncompleteRead, ConnectionError):
+        broken = True
+    connection.close()
+    assert broken or read < SIZE, "it was given whole"
+    assert read < SIZE - 8 * MIB
+    # The kernel has held some of it for who read slowly: all had been sent before that time.
+    return min(time.monotonic(), began + REVOCATION_SECONDS), "broken off"
+
+
+def upload(room: Room, opened: Callable[[], None]) -> Ended:
+    """An upload by WebDAV that comes slowly."""
+    parts = urlsplit(room.ben.endpoint)
+    assert parts.hostname is not None
+    with socket.create_connection((parts.hostname, parts.port or 80), timeout=3 * REVOCATION_SECONDS) as connection:
+        head = f"PUT /dav/room/new HTTP/1.1\r\nhost: x\r\nauthorization: {room.ben.headers['authorization']}\r\n"
+        connection.sendall(f"{head}content-length: {SIZE}\r\n\r\n".encode() + bytes(MIB))
+        opened()
+        connection.settimeout(0.1)
+        answer = b""
+        deadline = time.monotonic() + 3 * REVOCATION_SECONDS
+        while b"</s:exception>" not in answer:
+            assert time.monotonic() < deadline
+            try:
+                answer += connection.recv(64 * KIB)
+            except TimeoutError:
+                connection.sendall(bytes(64 * KIB))
+        return time.monotonic(), answer.partition(b"<s:exception>")[2].partition(b"<")[0].decode()
+
+
+def lock(room: Room, opened: Callable[[], None]) -> Ended:
+    """A lock, which keeps others out as long as it stands."""
+    body = (
+        b'<?xml version="1.0"?><D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>'
+        b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
+    )
+    assert room.ben.ask("LOCK", "/dav/room/locked", raw=body, content_type="application/xml").status == 200
+    assert room.ann.ask("PUT", "/dav/room/locked", raw=b"after").status == 423
+    opened()
+    deadline = time.monotonic() + 3 * REVOCATION_SECONDS
+    while room.ann.ask("PUT", "/dav/room/locked", raw=b"after").status == 423:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    return time.monotonic(), "unlocked"
+
+
+def test_what_lasts_ends_with_the_right(room: Room):
+    top = room.top
+    link = room.ann.done("POST", f"{top}/links", {"node": room.large}, status=201)
+    told = Api(room.ann.endpoint).done("POST", "/v1/links/open", {"token": link["token"]})
+    visitor = Api(room.ann.endpoint, {"authorization": f"Bearer {told['access_token']}"})
+    linked = f"/v1/links/{link['link_id']}/nodes/{room.large}"
+    kinds: dict[str, tuple[str, Callable[[Callable[[], None]], Ended]]] = {
+        "version check": ("NO_SUCH_SPACE", lambda opened: version_check(room, opened)),
+        "watch": ("NO_SUCH_SPACE", lambda opened: watch(room, opened)),
+        "events": ("NO_SUCH_SPACE", lambda opened: events(room, opened)),
+        "upload": ("NO_SUCH_SPACE", lambda opened: upload(room, opened)),
+        "lock": ("unlocked", lambda opened: lock(room, opened)),
+        "content": ("broken off", lambda opened: reading(room.ben, f"{top}/nodes/{room.large}/content", opened)),
+        "webdav": ("broken off", lambda opened: reading(room.ben, "/dav/room/large", opened)),
+        "archive": ("broken off", lambda opened: reading(room.ben, f"{top}/nodes/root/archive", opened)),
+        "link": ("broken off", lambda opened: reading(visitor, f"{linked}/content", opened)),
+        "archive of a link": ("broken off", lambda opened: reading(visitor, f"{linked}/archive", opened)),
+    }
+    open_ones: set[str] = set()
+    with ThreadPoolExecutor(len(kinds)) as threads:
+        running = {name: threads.submit(begin, partial(open_ones.add, name)) for name, (_, begin) in kinds.items()}
+        deadline = time.monotonic() + 30
+        while open_ones < set(kinds) and time.monotonic() < deadline:
+            time.sleep(0.05)
+            for one in running.values():
+                assert not one.done(), one.result()
+        assert open_ones == set(kinds)
+        time.sleep(0.5)
+        assert not any(one.done() for one in running.values())
+        taken = time.monotonic()
+        room.ann.done("DELETE", f"{top}/members/{room.ben.email}", status=204)
+        room.ann.done("DELETE", f"{top}/links/{link['link_id']}", status=204)
+        ended = {name: one.result() for name, one in running.items()}
+    windows = {name: round(at - taken, 1) for name, (at, _) in ended.items()}
+    print("seconds from the end of the right to the end of what was begun with it:", windows)
+    assert {name: why for name, (_, why) in ended.items()} == {name: why for name, (why, _) in kinds.items()}
+    assert {name: seconds for name, seconds in windows.items() if seconds > REVOCATION_SECONDS} == {}
+
+
+def test_credentials_last_no_longer_than_they_must(room: Room):
+    """What was handed out stays until it expires: STS gives nothing for less than this, and takes nothing back."""
+    with room.channel("auth") as channel:
+        asked = auth_pb2.IssueCredentialsRequest(space_id=room.space, access=auth_pb2.ACCESS_WRITE)
+        issued = AuthServiceStub(channel).IssueCredentials(asked)
+        assert 0 < issued.expires_in_ms <= CREDENTIALS_SECONDS * 1000 == 900_000
+        room.ann.done("DELETE", f"{room.top}/members/{room.ben.email}", status=204)
+        with pytest.raises(grpc.RpcError) as caught:
+            AuthServiceStub(channel).IssueCredentials(asked)
+    assert reason_of(caught.value) == "NO_SUCH_SPACE"
+    wanted = {"objects": [{"sha256": "0" * 64, "size": 1}]}
+    deadline = time.monotonic() + REVOCATION_SECONDS
+    while (answer := room.ben.ask("POST", f"{room.top}/uploads", wanted)).status == 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    answer.refused(404, "NO_SUCH_SPACE")
+    assert isinstance(room.ben, Person)
