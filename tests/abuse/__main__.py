@@ -7,7 +7,7 @@ import sys
 
 from stack.running import running_stack
 from tests.abuse.attacks import ATTACKS
-from tests.abuse.run import MOST_RATIO, siege
+from tests.abuse.run import MOST_RATIO, VARIABLES, siege
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
         parser.error(f"no such attack: {', '.join(sorted(unknown))}")
     names = options.attacks or list(ATTACKS)
     print(f"{len(names)} attacks; times are the innocent person's p99 to that without an attack", flush=True)
-    with running_stack(variables={"SYNCLINE_LOG_LEVEL": "error"}) as stack:
+    with running_stack(variables=VARIABLES) as stack:
         results = siege(stack, names, seconds=options.seconds, say=lambda text: print(text, flush=True))
     failed = [result for result in results if result.faults]
     worst = max((ratio, result.name) for result in results for ratio in result.ratios.values())

@@ -30,6 +30,12 @@ WITHIN_SECONDS: Final = 60.0
 """An attack that does not end by itself so long after its time is killed."""
 PROCESSES: Final = ("auth", "metadata", "notify", "gateway")
 REPOSITORY: Final = Path(__file__).parents[2]
+VARIABLES: Final = {
+    "SYNCLINE_LOG_LEVEL": "error",
+    # The gateway's own address alone: who attacks and who is attacked have others of this machine's, as if far away.
+    "SYNCLINE_TRUSTED_NETWORKS": "127.0.0.1/32",
+}
+"""What the system under attack is told."""
 
 
 @dataclass

@@ -9,7 +9,7 @@ import pytest
 from stack.running import running_stack
 from stack.up import Stack
 from tests.abuse.attacks import ATTACKS
-from tests.abuse.run import Siege
+from tests.abuse.run import VARIABLES, Siege
 
 SECONDS = 2.0
 SHORT = ("path-of-slashes", "refusals-that-tell-much", "pages-of-one", "many-long-paths")
@@ -19,7 +19,7 @@ SHORT = ("path-of-slashes", "refusals-that-tell-much", "pages-of-one", "many-lon
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A system for nothing else: its processes are measured."""
-    with running_stack(variables={"SYNCLINE_LOG_LEVEL": "error"}) as running:
+    with running_stack(variables=VARIABLES) as running:
         yield running
 
 
