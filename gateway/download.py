@@ -75,6 +75,13 @@ async def download(
             return Response(
                 status_code=HTTPStatus.NOT_MODIFIED, headers={key: headers[key] for key in kept if key in headers}
             )
+        case Answer.CHANGED:
+            return problem(
+                status=HTTPStatus.PRECONDITION_FAILED,
+                reason="ETAG_MISMATCH",
+                detail="the file is not the one that If-Match names: look at it again",
+                headers={"etag": headers["etag"]},
+            )
         case Answer.UNSATISFIABLE:
             return problem(
                 status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,

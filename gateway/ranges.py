@@ -9,7 +9,7 @@ from enum import Enum, auto
 from typing import Final
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*(?:([0-9]{1,50})-([0-9]{1,50})?|-([0-9]{1,50}))[ \t]*", re.IGNORECASE)
-_ETAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_ETAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +24,8 @@ class Answer(Enum):
     """What else a request can want."""
 
     WHOLE = auto()
+    CHANGED = auto()
+    """The file is not the one that the client means."""
     NOT_MODIFIED = auto()
     """The client has it already."""
     UNSATISFIABLE = auto()
@@ -32,8 +34,11 @@ class Answer(Enum):
 
 def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> Part | Answer:
     """What to answer to a GET or HEAD with these headers, for a file of `size` bytes."""
+    match = headers.get("if-match")
+    if match is not None and not _matches(match, etag, weakly=False):
+        return Answer.CHANGED
     none_match = headers.get("if-none-match")
-    if none_match is not None and _matches(none_match, etag):
+    if none_match is not None and _matches(none_match, etag, weakly=True):
         return Answer.NOT_MODIFIED
     requested = headers.get("range")
     if requested is None or method != "GET":  # a range means nothing with any other method
@@ -63,7 +68,5 @@ def _part(requested: str, size: int) -> Part | Answer:
     return Part(start, size if last is None else min(int(last) + 1, size))
 
 
-def _matches(none_match: str, etag: str) -> bool:
-    if none_match.strip() == "*":
-        return True
-    return etag in _ETAG.findall(none_match)  # weakly, as the RFC has it for this header
+def _matches(tags: str, etag: str, *, weakly: bool) -> bool:
+    return tags.strip() == "*" or any(tag == etag and (weakly or not weak) for weak, tag in _ETAG.findall(tags))

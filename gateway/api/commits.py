@@ -44,5 +44,6 @@ async def answered(
 
 def check_etag(node: Node, if_match: str | None) -> None:
     """Changed, unless the node is in the state that the caller has seen."""
-    if if_match is not None and if_match.strip() != "*" and node_etag(node) not in if_match.split(","):
+    tags = ["*"] if if_match is None else [tag.strip() for tag in if_match.split(",")]
+    if tags != ["*"] and node_etag(node) not in tags:
         raise Changed

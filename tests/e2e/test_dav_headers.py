@@ -301,6 +301,15 @@ def test_no_body_is_a_fault_of_the_server(ann: Person, method: str) -> None:
         assert 400 <= answer.status < 500, (body[:40], answer.status)
 
 
+def test_a_download_is_of_the_file_that_the_client_means(ann: Person) -> None:
+    ann.put("personal/f", DATA)
+    etag = ann.dav("GET", "personal/f").headers["etag"]
+    assert ann.dav("GET", "personal/f", if_match=etag, range="bytes=1-2").body == DATA[1:3]
+    for method in ("GET", "HEAD"):
+        refused = ann.dav(method, "personal/f", if_match='"another"')
+        assert (refused.status, refused.headers["etag"]) == (412, etag)
+
+
 def test_a_date_decides_about_reading_only(ann: Person) -> None:
     late = "Fri, 01 Jan 2100 00:00:00 GMT"
     assert ann.put("personal/f", DATA, if_modified_since=late).status == 204

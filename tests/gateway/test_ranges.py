@@ -87,6 +87,25 @@ def test_not_modified(none_match, expected):
     assert ask(if_none_match=none_match, method="HEAD") == expected
 
 
+@pytest.mark.parametrize(
+    ("match", "expected"),
+    [
+        (ETAG, Part(0, 10)),
+        ("*", Part(0, 10)),
+        (f'"x", {ETAG}', Part(0, 10)),
+        (f"W/{ETAG}", Answer.CHANGED),
+        ('"x"', Answer.CHANGED),
+        ("abc", Answer.CHANGED),
+        ("", Answer.CHANGED),
+    ],
+)
+def test_a_file_that_must_be_the_one_that_the_client_means(match, expected):
+    assert ask(if_match=match, range="bytes=0-9") == expected
+    assert ask(if_match=match, if_none_match="*") == (
+        Answer.CHANGED if expected is Answer.CHANGED else Answer.NOT_MODIFIED
+    )
+
+
 def test_what_the_client_has_counts_before_the_range():
     assert ask(if_none_match=ETAG, range="bytes=0-9") == Answer.NOT_MODIFIED
 

@@ -51,7 +51,8 @@ def test_a_node_is_renamed_and_moved(ann: Person):
     assert (renamed["name"], renamed["parent"]) == ("b", "root")
     stale = ann.ask("PATCH", f"{ann.top}/nodes/{node['id']}", {"name": "c"}, if_match=node["etag"])
     stale.refused(412, "ETAG_MISMATCH")
-    moved = ann.done("PATCH", f"{ann.top}/nodes/{node['id']}", {"parent": docs["id"]}, if_match=renamed["etag"])
+    tags = f'"0", {renamed["etag"]}'
+    moved = ann.done("PATCH", f"{ann.top}/nodes/{node['id']}", {"parent": docs["id"]}, if_match=tags)
     assert (moved["name"], moved["parent"]) == ("b", docs["id"])
     ann.ask("PATCH", f"{ann.top}/nodes/{docs['id']}", {"parent": docs["id"]}).refused(409, "CYCLE")
     ann.ask("PATCH", f"{ann.top}/nodes/root", {"name": "top"}).refused(404, "NO_SUCH_NODE")
