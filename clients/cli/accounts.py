@@ -15,6 +15,7 @@ from clients.sdk import account
 from clients.sdk.account import Accounts, Device
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
+from clients.sdk.trust import Trust
 from core.identifiers import DeviceId
 
 _SIGN_IN_OPTIONS = [
@@ -22,6 +23,18 @@ _SIGN_IN_OPTIONS = [
     click.option("--email", required=True, metavar="E", help="Your e-mail address."),
     click.option("--password-stdin", is_flag=True, help="Read the password from standard input, not the terminal."),
     click.option("--device", metavar="NAME", default=platform.node() or "device", help="What to call this device."),
+    click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Use an http:// address that is not this machine: everybody on the way reads.",
+    ),
+    click.option(
+        "--allow-host",
+        "allow_hosts",
+        metavar="HOST",
+        multiple=True,
+        help="Use services or storage at HOST, which is not below the endpoint's own host. May be repeated.",
+    ),
 ]
 
 
@@ -40,7 +53,9 @@ def _password(from_stdin: bool, *, confirm: bool) -> str:
 
 @click.command()
 @_sign_in_options
-def signup(endpoint: str, email: str, password_stdin: bool, device: str) -> None:
+def signup(
+    *, endpoint: str, email: str, password_stdin: bool, device: str, allow_http: bool, allow_hosts: tuple[str, ...]
+) -> None:
     """Make an account and sign this device in.
 
     \b
@@ -50,14 +65,21 @@ def signup(endpoint: str, email: str, password_stdin: bool, device: str) -> None
     """
     password = _password(password_stdin, confirm=True)
     with account.sign_up(
-        default_home(), endpoint=endpoint, email=email, password=password, device_name=device
+        default_home(),
+        endpoint=endpoint,
+        email=email,
+        password=password,
+        device_name=device,
+        trust=_trust(allow_http, allow_hosts),
     ) as session:
         _welcome(session)
 
 
 @click.command()
 @_sign_in_options
-def login(endpoint: str, email: str, password_stdin: bool, device: str) -> None:
+def login(
+    *, endpoint: str, email: str, password_stdin: bool, device: str, allow_http: bool, allow_hosts: tuple[str, ...]
+) -> None:
     """Sign this device in.
 
     \b
@@ -66,9 +88,18 @@ def login(endpoint: str, email: str, password_stdin: bool, device: str) -> None:
     """
     password = _password(password_stdin, confirm=False)
     with account.sign_in(
-        default_home(), endpoint=endpoint, email=email, password=password, device_name=device
+        default_home(),
+        endpoint=endpoint,
+        email=email,
+        password=password,
+        device_name=device,
+        trust=_trust(allow_http, allow_hosts),
     ) as session:
         _welcome(session)
+
+
+def _trust(allow_http: bool, allow_hosts: tuple[str, ...]) -> Trust:
+    return Trust(http=allow_http, hosts=frozenset(host.lower() for host in allow_hosts))
 
 
 def _welcome(session: Session) -> None:

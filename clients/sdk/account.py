@@ -14,6 +14,7 @@ from clients.sdk import account_file, discovery
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace
 from clients.sdk.session import Session, Stubs, by_our_clock, translated
+from clients.sdk.trust import NO_FURTHER, Trust
 from core.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError
 from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
 from core.names import normalize
@@ -98,29 +99,36 @@ class WhoAmI:
     device_name: str
 
 
-def sign_up(home: Path, *, endpoint: str, email: str, password: str, device_name: str) -> Session:
+def sign_up(
+    home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
+) -> Session:
     """Make an account and sign this device in.
 
     AlreadySignedIn, AccountExists, InvalidArgument, and what `discover` raises.
     """
     request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name)
-    return _enter(home, endpoint, lambda stubs: stubs.auth.SignUp(request))
+    return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignUp(request))
 
 
-def sign_in(home: Path, *, endpoint: str, email: str, password: str, device_name: str) -> Session:
+def sign_in(
+    home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
+) -> Session:
     """Sign this device in. AlreadySignedIn, WrongPassword, TooManyAttempts, and what `discover` raises."""
     request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
-    return _enter(home, endpoint, lambda stubs: stubs.auth.SignIn(request))
+    return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignIn(request))
 
 
 def _enter(
-    home: Path, endpoint: str, call: Callable[[Stubs], auth_pb2.SignUpResponse | auth_pb2.SignInResponse]
+    home: Path,
+    endpoint: str,
+    trust: Trust,
+    call: Callable[[Stubs], auth_pb2.SignUpResponse | auth_pb2.SignInResponse],
 ) -> Session:
     file = AccountFile(home)
     if _signed_in(file):
         raise AlreadySignedIn
     with file.locked():
-        deployment = discovery.discover(endpoint)
+        deployment = discovery.discover(endpoint, trust=trust)
         stubs = Stubs(deployment, None)
         try:
             answer = call(stubs)
@@ -131,6 +139,7 @@ def _enter(
         account = account_file.Account(
             endpoint=discovery.normalize_endpoint(endpoint),
             deployment=deployment,
+            trust=trust,
             user=answer.account.user_id,
             email=answer.account.email,
             personal_space=answer.account.personal_space_id,

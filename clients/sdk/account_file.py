@@ -16,6 +16,7 @@ from typing import Any
 
 from clients.sdk.discovery import Deployment, deployment_from_json, deployment_to_json
 from clients.sdk.errors import AccountUnreadable, NotSyncline
+from clients.sdk.trust import NO_FURTHER, Trust
 
 FILE_VERSION = 1
 LOCK_TIMEOUT_SECONDS = 90.0
@@ -35,6 +36,7 @@ class Account:
     refresh_token: str = field(repr=False)
     access_token: str = field(repr=False)
     access_expires_at_ms: int
+    trust: Trust = NO_FURTHER
 
 
 class AccountFile:
@@ -109,6 +111,7 @@ def _document(account: Account) -> dict[str, Any]:
         "version": FILE_VERSION,
         "endpoint": account.endpoint,
         "deployment": deployment_to_json(account.deployment),
+        "trust": {"http": account.trust.http, "hosts": sorted(account.trust.hosts)},
         "user": account.user,
         "email": account.email,
         "personal_space": account.personal_space,
@@ -141,5 +144,12 @@ def _account(document: Any) -> Account:
     return Account(
         deployment=deployment_from_json(document["deployment"], texts["endpoint"]),
         access_expires_at_ms=int(document["access_expires_at_ms"]),
+        trust=_trust(document.get("trust"), texts["endpoint"]),
         **texts,
     )
+
+
+def _trust(document: Any, endpoint: str) -> Trust:
+    if document is None:  # a file of a version that did not ask: whoever named http:// then meant it
+        return Trust(http=endpoint.startswith("http:"))
+    return Trust(http=document["http"] is True, hosts=frozenset(map(str, document["hosts"])))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from typing_extensions import override
+
 from clients.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
 from clients.sdk.network import proxy_for, trusted
+from clients.sdk.trust import NO_FURTHER, Trust, check_endpoint, check_place, host_of_target, host_of_url
 from runtime import traces
 
 VERSION = 1
@@ -18,6 +22,8 @@ VERSION = 1
 WELL_KNOWN = "/.well-known/syncline"
 TIMEOUT_SECONDS = 10.0
 _MAX_BYTES = 64 * 1024
+_REGION = re.compile(r"[a-z0-9-]{1,32}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +54,20 @@ class Deployment:
     s3: Storage
 
 
-def discover(endpoint: str, *, timeout: float = TIMEOUT_SECONDS) -> Deployment:
-    """Ask `endpoint` (an http or https URL) where things are.
+def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
+    """Ask `endpoint` (an http or https URL) where things are. All of it is where `trust` allows it to be.
 
-    EndpointUnreachable, NotSyncline, NewerSyncline.
+    EndpointUnreachable, NotSyncline, NewerSyncline, NotTrusted.
     """
-    return deployment_from_json(_document(normalize_endpoint(endpoint), timeout), endpoint)
+    endpoint = normalize_endpoint(endpoint)
+    check_endpoint(endpoint, trust)
+    deployment = deployment_from_json(_document(endpoint, timeout, trust), endpoint)
+    services = {"auth": deployment.auth, "metadata": deployment.metadata, "notify": deployment.notify}
+    for name, service in services.items():
+        check_place(name, host_of_target(service.target), endpoint, tls=service.tls, trust=trust)
+    if (storage := deployment.s3.endpoint) is not None:
+        check_place("storage", host_of_url(storage), endpoint, tls=storage.startswith("https:"), trust=trust)
+    return deployment
 
 
 def normalize_endpoint(endpoint: str) -> str:
@@ -64,7 +78,7 @@ def normalize_endpoint(endpoint: str) -> str:
     return endpoint.rstrip("/")
 
 
-def _document(endpoint: str, timeout: float) -> Any:
+def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
     # Only who signs in asks; what the standard library has for HTTP takes a command longer to load than a call.
     import http.client  # noqa: PLC0415
     import urllib.error  # noqa: PLC0415
@@ -76,7 +90,7 @@ def _document(endpoint: str, timeout: float) -> Any:
         with traces.span("http syncline", kind=traces.Kind.CLIENT) as span:
             if parent := span.header():
                 request.add_header(traces.HEADER, parent)
-            with _opener(url).open(request, timeout=timeout) as answer:
+            with _opener(url, trust).open(request, timeout=timeout) as answer:
                 body: bytes = answer.read(_MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:
@@ -100,13 +114,25 @@ def _document(endpoint: str, timeout: float) -> Any:
         raise NotSyncline(f"{endpoint} answers but is not Syncline (no JSON); check the address") from None
 
 
-def _opener(url: str) -> Any:
+def _opener(url: str, trust: Trust) -> Any:
     """Opens `url`, through a proxy if there is one on the way, and trusting whom this device trusts."""
     import urllib.request  # noqa: PLC0415 - as above
 
+    class Redirected(urllib.request.HTTPRedirectHandler):
+        """Goes only where the answer to be believed may come from."""
+
+        @override
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            try:
+                host = host_of_url(newurl)
+            except ValueError:
+                raise NotSyncline(f"{url} leads to what is no address; check the address") from None
+            check_place("it", host, url, tls=newurl.startswith("https:"), trust=trust)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
     proxy = proxy_for(url)
     through = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
-    return urllib.request.build_opener(through, urllib.request.HTTPSHandler(context=trusted()))
+    return urllib.request.build_opener(through, Redirected, urllib.request.HTTPSHandler(context=trusted()))
 
 
 def deployment_from_json(document: Any, endpoint: str) -> Deployment:
@@ -123,9 +149,9 @@ def deployment_from_json(document: Any, endpoint: str) -> Deployment:
             metadata=_service(document["metadata"]),
             notify=_service(document["notify"]),
             s3=Storage(
-                endpoint=None if s3["endpoint"] is None else _text(s3["endpoint"]),
-                region=_text(s3["region"]),
-                bucket=_text(s3["bucket"]),
+                endpoint=None if s3["endpoint"] is None else _url(s3["endpoint"]),
+                region=_named(_REGION, s3["region"]),
+                bucket=_named(_BUCKET, s3["bucket"]),
                 path_style=bool(s3["path_style"]),
             ),
         )
@@ -145,7 +171,22 @@ def deployment_to_json(deployment: Deployment) -> dict[str, Any]:
 
 
 def _service(document: Mapping[str, Any]) -> Service:
-    return Service(_text(document["target"]), bool(document["tls"]))
+    target = _text(document["target"])
+    host_of_target(target)
+    return Service(target, document["tls"] is True)
+
+
+def _url(value: Any) -> str:
+    url = _text(value)
+    host_of_url(url)
+    return url
+
+
+def _named(pattern: re.Pattern[str], value: Any) -> str:
+    """What becomes a part of a host name, so that it must not be able to make another host of it."""
+    if pattern.fullmatch(_text(value)) is None:
+        raise ValueError(f"{value!r} is not a name")
+    return str(value)
 
 
 def _text(value: Any) -> str:

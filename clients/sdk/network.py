@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from clients.sdk.trust import is_this_machine
 from core.errors import Kind, SynclineError
 
 Environment = Mapping[str, str]
@@ -54,7 +55,7 @@ def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
     port = parts.port or _PORTS.get(parts.scheme, 0)
     names = (f"{parts.scheme}_proxy", "all_proxy")
     name, proxy = next(((name, value) for name in names if (value := _value(name, environment))), ("", ""))
-    if not proxy or _is_this_machine(host) or _is_excluded(host, port, _value("no_proxy", environment)):
+    if not proxy or is_this_machine(host) or _is_excluded(host, port, _value("no_proxy", environment)):
         return None
     return _usable(proxy, name.upper())
 
@@ -125,15 +126,6 @@ def _of_the_system() -> Iterator[bytes]:
 
 def _value(name: str, environment: Environment) -> str:
     return (environment.get(name) or environment.get(name.upper()) or "").strip()
-
-
-def _is_this_machine(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _is_excluded(host: str, port: int, excluded: str) -> bool:

@@ -253,7 +253,7 @@ class Session:
                 return False
             self._rediscovered_at = now
             try:
-                deployment = discover(self._account.endpoint, timeout=_REDISCOVERY_SECONDS)
+                deployment = discover(self._account.endpoint, trust=self._account.trust, timeout=_REDISCOVERY_SECONDS)
             except SynclineError:
                 return False
             if deployment == self._account.deployment:

@@ -18,8 +18,12 @@ export interface Deployment {
 
 const VERSION = 1;
 
+/** Ask where things are. They are at the endpoint's own host or below it, and reached by TLS if the endpoint is. */
 export async function discover(endpoint: string): Promise<Deployment> {
   const url = new URL("/.well-known/syncline", endpoint);
+  if (url.protocol !== "https:" && !(url.protocol === "http:" && isThisMachine(url.hostname))) {
+    throw new SynclineError("ENDPOINT_NOT_TRUSTED", `${endpoint} is not encrypted: use https://`);
+  }
   const answer = await repeating(async () => {
     let response: Response;
     try {
@@ -32,5 +36,34 @@ export async function discover(endpoint: string): Promise<Deployment> {
   });
   if (typeof answer.syncline !== "number") throw new SynclineError("NOT_SYNCLINE", `${endpoint} is not Syncline`);
   if (answer.syncline > VERSION) throw new SynclineError("NEWER_SYNCLINE", "the endpoint is newer than this client; update it");
+  for (const name of ["auth", "metadata"] as const) {
+    const { target, tls } = answer[name];
+    if (!TARGET.test(target)) throw new SynclineError("NOT_SYNCLINE", `${endpoint} says that ${name} is at what is no address`);
+    check(name, `${tls === true ? "https" : "http"}://${target}`, url);
+  }
+  const { endpoint: storage, region, bucket } = answer.s3;
+  if (!REGION.test(region) || !BUCKET.test(bucket)) throw new SynclineError("NOT_SYNCLINE", `${endpoint} names no bucket`);
+  if (storage !== null) check("storage", storage, url);
   return answer;
+}
+
+// What becomes a part of an address must not be able to make another address of it.
+const TARGET = /^([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\]):\d{1,5}$/;
+const REGION = /^[a-z0-9-]{1,32}$/;
+const BUCKET = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
+
+/** A server could have secrets sent in clear, or to somebody else: it only says where below its own address things are. */
+function check(what: string, place: string, endpoint: URL): void {
+  const { protocol, hostname, username } = new URL(place);
+  const inClear = protocol !== "https:" && !(protocol === "http:" && endpoint.protocol === "http:" && isThisMachine(hostname));
+  const own = hostname === endpoint.hostname || hostname.endsWith(`.${endpoint.hostname}`);
+  const elsewhere = !own && !(isThisMachine(hostname) && isThisMachine(endpoint.hostname));
+  if (inClear || elsewhere || username) {
+    const why = inClear ? "reached without TLS" : "somewhere else";
+    throw new SynclineError("ENDPOINT_NOT_TRUSTED", `${endpoint.href} says that ${what} is ${why} (${place}); nothing was sent`);
+  }
+}
+
+function isThisMachine(host: string): boolean {
+  return host === "localhost" || host.endsWith(".localhost") || host === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(host);
 }

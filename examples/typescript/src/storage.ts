@@ -60,7 +60,7 @@ export class Storage {
       try {
         // Signed here and sent by ourselves: aws4fetch would repeat it by rules of its own.
         const request = await client.sign(this.#url(prefix + digest), init);
-        const response = await fetch(request, { signal: AbortSignal.timeout(timeoutMs) });
+        const response = await fetch(request, { signal: AbortSignal.timeout(timeoutMs), redirect: "error" });
         status = response.status;
         body = Buffer.from(await response.arrayBuffer());
       } catch (cause) {
@@ -111,8 +111,9 @@ export class Storage {
   #url(key: string): string {
     const { endpoint, region, bucket, path_style } = this.session.deployment.s3;
     const base = new URL(endpoint ?? `https://s3.${region}.amazonaws.com`);
-    if (path_style) return new URL(`/${bucket}/${key}`, base).href;
-    base.hostname = `${bucket}.${base.hostname}`;
-    return new URL(`/${key}`, base).href;
+    // Not by a relative address: a prefix that begins with "/" would make another host of it.
+    if (!path_style) base.hostname = `${bucket}.${base.hostname}`;
+    base.pathname = path_style ? `/${bucket}/${key}` : `/${key}`;
+    return base.href;
   }
 }

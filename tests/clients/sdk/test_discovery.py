@@ -14,7 +14,7 @@ from tests.clients.sdk.servicers import http
 DOCUMENT: dict[str, Any] = {
     "syncline": 1,
     "auth": {"target": "127.0.0.1:8081", "tls": False},
-    "metadata": {"target": "files.example.com:443", "tls": True},
+    "metadata": {"target": "localhost:443", "tls": True},
     "notify": {"target": "127.0.0.1:8083", "tls": False},
     "s3": {"endpoint": None, "region": "us-east-1", "bucket": "content", "path_style": False},
     "something": "that a later version adds",
@@ -31,7 +31,7 @@ def test_an_endpoint_says_where_everything_is() -> None:
     deployment = found(DOCUMENT)
     assert deployment == Deployment(
         Service("127.0.0.1:8081", tls=False),
-        Service("files.example.com:443", tls=True),
+        Service("localhost:443", tls=True),
         Service("127.0.0.1:8083", tls=False),
         Storage(None, "us-east-1", "content", path_style=False),
     )
@@ -86,7 +86,7 @@ def test_an_endpoint_that_is_not_there_does_not_answer() -> None:
 
 def test_a_name_that_does_not_exist_does_not_answer() -> None:
     with pytest.raises(EndpointUnreachable, match="does not answer"):
-        discover("http://syncline.invalid")
+        discover("https://syncline.invalid")
 
 
 def test_silence_is_not_waited_for() -> None:
