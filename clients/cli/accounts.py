@@ -33,7 +33,7 @@ _SIGN_IN_OPTIONS = [
         "allow_hosts",
         metavar="HOST",
         multiple=True,
-        help="Use services or storage at HOST, which is not below the endpoint's own host. May be repeated.",
+        help="Use services or storage at HOST, which is outside of the endpoint's domain. May be repeated.",
     ),
 ]
 

@@ -155,6 +155,11 @@ def _engine(
     "--exclude", metavar="PATH", multiple=True, help="Leave this path of DIR alone from now on, on this device."
 )
 @click.option("--include", metavar="PATH", multiple=True, help="Sync a path again that was excluded.")
+@click.option(
+    "--outside-links",
+    type=click.Choice(["keep", "leave"]),
+    help="From now on keep symlinks that lead out of DIR as they are (as before), or leave those of the space there.",
+)
 @click.option("--limit-up", type=RATE, metavar="RATE", help="Upload at most so many bytes a second: 500K, 2M.")
 @click.option("--limit-down", type=RATE, metavar="RATE", help="Download at most so many bytes a second.")
 @json_option
@@ -167,6 +172,7 @@ def sync(  # noqa: PLR0917 - click passes them by name
     verify: bool,
     exclude: tuple[str, ...],
     include: tuple[str, ...],
+    outside_links: str | None,
     limit_up: int | None,
     limit_down: int | None,
     as_json: bool,
@@ -187,13 +193,15 @@ def sync(  # noqa: PLR0917 - click passes them by name
       syncline sync ~/Project --dry-run
       syncline sync ~/Project --exclude videos/raw
       syncline sync ~/Project --include videos/raw
+      syncline sync ~/Project --outside-links leave
       syncline sync ~/Project --limit-up 500K --limit-down 2M
       syncline sync ~/Project --verify
     """
     mass_delete = MassDelete.DO if allow_mass_delete else MassDelete.HOLD if watch else MassDelete.REFUSE
     with signed_in() as session, progress() as display:
         paths = [_path_in(directory, path) for path in (*exclude, *include)]
-        wanted = Wanted(tuple(paths[: len(exclude)]), tuple(paths[len(exclude) :]), verify)
+        links = None if outside_links is None else outside_links == "keep"
+        wanted = Wanted(tuple(paths[: len(exclude)]), tuple(paths[len(exclude) :]), verify, links)
 
         def opened() -> tuple[Folder, Engine]:
             folder = _open(session, directory, space)

@@ -87,9 +87,10 @@ def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust)
                 f"{endpoint} says that {what} is reached without TLS at {host}; nothing was sent. "
                 "Use --allow-http if you know the network"
             )
-    if not (is_this_machine(host) and is_this_machine(own)) and not _is_below(host, {own, *trust.hosts}):
+    known = (is_this_machine(host) and is_this_machine(own)) or _is_below(host, {own, *trust.hosts})
+    if not known and not _same_domain(host, own):
         raise NotTrusted(
-            f"{endpoint} says that {what} is at {host}, which is no address below its own; nothing was sent. "
+            f"{endpoint} says that {what} is at {host}, which is outside of its own domain; nothing was sent. "
             f"Use --allow-host {host} if you trust it too"
         )
 
@@ -97,17 +98,29 @@ def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust)
 def is_this_machine(host: str) -> bool:
     """Whether packets to `host` never leave this machine."""
     host = host.lower().rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
+    if _is_address(host):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _same_domain(host: str, other: str) -> bool:
+    """Whether two names are below one that somebody has registered: not merely below `co.uk` or `github.io`."""
+    # A third of a second, for the few installations whose services are beside the endpoint and not below it.
+    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
+
+    if _is_address(host) or _is_address(other):
         return False
+    registered = PublicSuffixList().privatesuffix
+    return (domain := registered(host)) is not None and domain == registered(other)
 
 
-def _is_below(host: str, domains: Collection[str]) -> bool:
+def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return any(host == domain or host.endswith(f".{domain}") for domain in domains)
-    return host in domains
+        return False
+    return True
+
+
+def _is_below(host: str, domains: Collection[str]) -> bool:
+    return any(host == domain or (host.endswith(f".{domain}") and not _is_address(domain)) for domain in domains)

@@ -16,6 +16,7 @@ from clients.sync.digests import hash_file
 from clients.sync.files import Changed, Files, same_file
 from clients.sync.identify import target_digest
 from clients.sync.ledger import Ledger
+from clients.sync.links import leads_out
 from clients.sync.plan import DeleteHere, Fetch, MakeHere, MoveHere, Plan
 from clients.sync.ports import Downloader, Progress
 from clients.sync.scan import directory_signature
@@ -56,6 +57,8 @@ class Here:
         self._paths: dict[NodeId, str] = {ROOT: ""}
         self._dirty: set[str] = set()
         self._lost: dict[str, list[str]] = {}
+        self._leading_out: list[str] = []
+        """Paths of symlinks that came and lead out of the folder."""
         """What updated files had that could not be kept, and their paths."""
 
     def path(self, node: NodeId) -> str | None:
@@ -266,7 +269,9 @@ class Here:
             self._ledger.failed_here(step.node, error)
             return None
         destination = self._files.root / self._files.incoming(_token(step.node))
-        return DownloadJob(step.node, content, destination, mode, self._blocks_here(step, content))
+        return DownloadJob(
+            step.node, content, destination, mode, self._blocks_here(step, content), root=self._files.root
+        )
 
     def _blocks_here(self, step: Fetch, content: Content) -> dict[Digest, LocalBlock]:
         """Where the file that is replaced has blocks of the new content."""
@@ -278,7 +283,7 @@ class Here:
         offset = 0
         for ref in self._ledger.state.base_manifest(step.node).refs():
             if ref.digest in wanted:
-                known[ref.digest] = LocalBlock(self._files.root / path, offset)
+                known[ref.digest] = LocalBlock(self._files.root / path, offset, self._files.root)
             offset += ref.length
         return known
 
@@ -320,6 +325,13 @@ class Here:
             others = f" and {len(paths) - 1} others" if len(paths) > 1 else ""
             self._ledger.report.notices.append(f"{printable(paths[0])}{others}: {what} could not be kept")
         self._lost.clear()
+        if self._leading_out:
+            others = f" and {len(self._leading_out) - 1} others" if len(self._leading_out) > 1 else ""
+            self._ledger.report.notices.append(
+                f"{printable(self._leading_out[0])}{others}: a link that leads out of the folder; it is kept as it is, "
+                "and never followed by a sync (--outside-links leave keeps such links out)"
+            )
+            self._leading_out.clear()
 
     def _on_the_disk(self, nodes: list[NodeId]) -> bool:
         """Flush what came for these nodes, to be named then. A filesystem may say only now that it is full."""
@@ -341,6 +353,9 @@ class Here:
             self._files.make_symlink(temporary, content.target)
             self._dress(step, content)
             self._put(step, content, temporary, Signature.of(self._files.stat(temporary)))
+            path = self.path(step.node)
+            if path is not None and leads_out(path, content.target):
+                self._leading_out.append(path)
         except OSError as error:
             self._ledger.failed_here(step.node, error)
         except ValueError:

@@ -205,7 +205,7 @@ class There:
         by_node = {step.node: step for step in steps}
         started_ns = time.time_ns()
         try:
-            jobs = (UploadJob(node, self._files.root / path) for node, path in paths.items())
+            jobs = (UploadJob(node, self._files.root / path, root=self._files.root) for node, path in paths.items())
             for result in self._uploader.upload(jobs) if paths else ():
                 step = by_node[result.job.key]  # type: ignore[index]
                 if isinstance(result, Uploaded):

@@ -144,12 +144,14 @@ class Wanted:
     """What a sync is asked for beside the usual.
 
     Paths from the folder's root that this device syncs no more, or again. With `verify` every file is read, however
-    much it looks like what it was.
+    much it looks like what it was. `outside_links` says whether symlinks that lead out of the folder come here from
+    now on; None leaves that as it was.
     """
 
     exclude: tuple[str, ...] = ()
     include: tuple[str, ...] = ()
     verify: bool = False
+    outside_links: bool | None = None
 
 
 AS_BEFORE = Wanted()

@@ -21,6 +21,7 @@ from clients.sync.filters import IGNORE_FILE, Excluded, Filters, found_again
 from clients.sync.folder import MARKER, Folder, is_linked_to
 from clients.sync.identify import Hashed, identify
 from clients.sync.ledger import Ledger
+from clients.sync.links import leading_out
 from clients.sync.mirror import Mirror
 from clients.sync.mounts import may_be_same
 from clients.sync.plan import MakeHere, Plan, deletions, described, plan, without_deletions
@@ -102,6 +103,8 @@ def choose(state: State, wanted: Wanted) -> None:
     NotExcluded if the latter is not excluded; what was included the last time may be asked for again, as after a sync
     that failed on the way.
     """
+    if wanted.outside_links is not None and wanted.outside_links != state.outside_links:
+        state.outside_links = wanted.outside_links
     known = state.excluded()
     live = live_nodes(state.load_remote()).nodes if wanted.include else {}
     places = {node.id: node.place for node in live.values()}
@@ -142,7 +145,9 @@ def _look(  # noqa: PLR0917 - all that a round is about
         for exclusion in found_again(exclusions, live.nodes) if exclusions else ():
             state.put_excluded(exclusion)
         within = _linked_within(folder, files, scanned)
-        excluded = Excluded.of([*(state.excluded() if exclusions else ()), *map(Exclusion, within)], live.nodes)
+        outside = [] if state.outside_links else leading_out(state, live.nodes)
+        chosen = state.excluded() if exclusions else ()
+        excluded = Excluded.of([*chosen, *map(Exclusion, within), *outside], live.nodes)
         remote = {id_: node for id_, node in live.nodes.items() if id_ not in excluded.nodes}
         filters = Filters(scanned, files, excluded.paths)
         identified = identify(scanned, _distrusted(base) if verify else base, remote, hash_entries, filters)

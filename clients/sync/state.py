@@ -268,6 +268,16 @@ class State:
         self._db.execute("INSERT OR REPLACE INTO meta VALUES ('refused', ?)", (refused,))
 
     @property
+    def outside_links(self) -> bool:
+        """Whether symlinks that lead out of the folder come here."""
+        return bool(self._meta("outside_links") != 0)
+
+    @outside_links.setter
+    def outside_links(self, wanted: bool) -> None:
+        self._write()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('outside_links', ?)", (int(wanted),))
+
+    @property
     def place(self) -> tuple[Path, str] | None:
         """Where the folder was when it was synced last, and on which filesystem (`mounts.Directory.name`)."""
         root, filesystem = self._meta("root"), self._meta("filesystem")

@@ -15,6 +15,7 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from clients.transfer.below import unlink_below
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble
 from clients.transfer.objects import ObjectMissing, ObjectStore
 from clients.transfer.progress import NoProgress, Progress
@@ -252,7 +253,7 @@ class _Download(Run[Downloaded | Failed]):
                 file.failed = True
             file = file.job
         with suppress(OSError):
-            file.destination.unlink()
+            unlink_below(file.root, file.destination)
         self.finish(Failed(file, error.reason, error.trouble))
 
 

@@ -44,12 +44,13 @@ class UploadJob:
     """One file to upload.
 
     `key` is the caller's own; it comes back with the result. If the file's signature is not `expected` (where that is
-    given), nothing is uploaded.
+    given), nothing is uploaded. Between `root`, where that is given, and the file no symlink is followed.
     """
 
     key: Hashable
     path: Path
     expected: Signature | None = None
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,14 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class LocalBlock:
-    """Where the bytes of a block may be found on this device; they are verified before they are used."""
+    """Where the bytes of a block may be found on this device; they are verified before they are used.
+
+    Between `root`, where that is given, and the file no symlink is followed.
+    """
 
     path: Path
     offset: int
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +79,8 @@ class DownloadJob:
     """One content to be written to `destination`, a temporary file of the caller's choosing, with these permissions.
 
     A destination that exists is what an interrupted run left: its blocks that are right are kept. `known` says where
-    blocks may be had without asking storage.
+    blocks may be had without asking storage. Between `root`, where that is given, and the destination no symlink is
+    followed.
     """
 
     key: Hashable
@@ -82,6 +88,7 @@ class DownloadJob:
     destination: Path
     mode: int
     known: Mapping[Digest, LocalBlock] = field(default_factory=dict)
+    root: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
+from clients.transfer.below import open_below
 from clients.transfer.jobs import Signature, Trouble, UploadJob
 from core.blocks import MIN_BLOCK, Digest
 from core.chunk import Block, Chunker, digest_of
 
-_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _NO_ATIME = getattr(os, "O_NOATIME", 0)
 
 _VANISHED = {errno.ENOENT, errno.ENOTDIR, errno.ESTALE}
@@ -45,7 +46,7 @@ class Reader:
     def read(self, job: UploadJob, take: Callable[[Block], None]) -> Read:
         """Hand each block to `take` in order. NotRead; blocks that were handed over until then mean nothing."""
         try:
-            descriptor = _open(job.path)
+            descriptor = _open(job)
         except OSError as error:
             raise _not_read(error) from None
         try:
@@ -92,12 +93,12 @@ def _read_small(descriptor: int, size: int, take: Callable[[Block], None]) -> Di
     return digest
 
 
-def _open(path: os.PathLike[str]) -> int:
+def _open(job: UploadJob) -> int:
     try:
-        return os.open(path, _FLAGS | _NO_ATIME)
+        return open_below(job.root, job.path, _FLAGS | _NO_ATIME)
     except PermissionError:
         # Only the owner of a file may read it without leaving a trace.
-        return os.open(path, _FLAGS)
+        return open_below(job.root, job.path, _FLAGS)
 
 
 def _changed() -> NotRead:

@@ -12,11 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clients.transfer import holes
+from clients.transfer.below import open_below, unlink_below
 from clients.transfer.jobs import DownloadJob, LocalBlock, Signature, Trouble
 from core.blocks import BlockRef, Digest
 from core.chunk import digest_of
 
-_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NOCTTY
+_FLAGS = os.O_NOCTTY
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -31,7 +32,7 @@ class NotWritten(Exception):
 
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
     """A content of one block, already verified, or of none. NotWritten."""
-    with _errors(), _open(job.destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
+    with _errors(), _open(job, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
         holes.write(descriptor, data, 0, blank=True)
         if len(data) >= holes.LEAST_HOLE:
             os.ftruncate(descriptor, len(data))
@@ -67,7 +68,7 @@ class Target:
         """
         wanted = []
         complete = None
-        with _errors(), _open(self.job.destination, os.O_RDWR | os.O_CREAT) as descriptor:
+        with _errors(), _open(self.job, os.O_RDWR | os.O_CREAT) as descriptor:
             there = os.fstat(descriptor).st_size
             self._blank = not there
             os.ftruncate(descriptor, self.job.content.size)
@@ -97,7 +98,7 @@ class Target:
     def put(self, index: int, data: memoryview) -> Signature | None:
         """Write a verified block; what the file is if the content is complete with it. NotWritten."""
         with _errors():
-            with _open(self.job.destination, os.O_WRONLY) as descriptor:
+            with _open(self.job, os.O_WRONLY) as descriptor:
                 holes.write(descriptor, data, self._offsets[index], blank=self._blank)
             return self._arrived(index, data)
 
@@ -117,11 +118,11 @@ class Target:
                 if not self._present[self._hashed]:
                     self._hashing = False
                     return None
-            with _open(self.job.destination, os.O_RDONLY) as descriptor:
+            with _open(self.job, os.O_RDONLY) as descriptor:
                 data = os.pread(descriptor, self.refs[self._hashed].length, self._offsets[self._hashed])
         if self._whole.digest() != self.job.content.digest:
             raise NotWritten(Trouble.CORRUPT, "is not what its blocks add up to; it cannot be downloaded")
-        with _open(self.job.destination, os.O_RDONLY) as descriptor:
+        with _open(self.job, os.O_RDONLY) as descriptor:
             return _finished(descriptor, self.job)
 
 
@@ -143,7 +144,7 @@ class _Local:
         try:
             if known.path != self._path:
                 self._close()
-                self._descriptor = os.open(known.path, _FLAGS | os.O_RDONLY | os.O_NONBLOCK)
+                self._descriptor = open_below(known.root, known.path, _FLAGS | os.O_RDONLY | os.O_NONBLOCK)
                 self._path = known.path
             return _verified(os.pread(self._descriptor, ref.length, known.offset), ref.digest)
         except OSError:
@@ -188,15 +189,15 @@ def _reserve(descriptor: int, size: int) -> None:
 
 
 @contextmanager
-def _open(path: Path, flags: int, mode: int = 0o600) -> Iterator[int]:
+def _open(job: DownloadJob, flags: int, mode: int = 0o600) -> Iterator[int]:
     try:
-        descriptor = os.open(path, _FLAGS | flags, mode)
+        descriptor = open_below(job.root, job.destination, _FLAGS | flags, mode)
     except PermissionError:
         if not flags & os.O_CREAT:
             raise
         # A run that was killed had finished it for a file that is read-only.
-        path.unlink(missing_ok=True)
-        descriptor = os.open(path, _FLAGS | flags, mode)
+        unlink_below(job.root, job.destination)
+        descriptor = open_below(job.root, job.destination, _FLAGS | flags, mode)
     try:
         yield descriptor
     finally:

@@ -52,10 +52,16 @@ def test_http_is_for_this_machine_or_for_who_says_so(endpoint: str, trust: Trust
         (HTTPS, "files.example.com", True, NO_FURTHER, True),
         (HTTPS, "FILES.example.com", True, NO_FURTHER, True),
         (HTTPS, "s3.files.example.com", True, NO_FURTHER, True),
-        # A host beside it or above it may be somebody else's, as below co.uk or github.io.
-        (HTTPS, "s3.example.com", True, NO_FURTHER, False),
-        (HTTPS, "s3.example.com", True, Trust(hosts=frozenset({"example.com"})), True),
-        (HTTPS, "evilfiles.example.com", True, NO_FURTHER, False),
+        (HTTPS, "s3.example.com", True, NO_FURTHER, True),
+        (HTTPS, "example.com", True, NO_FURTHER, True),
+        (HTTPS, "s3.example.net", True, NO_FURTHER, False),
+        (HTTPS, "s3.example.net", True, Trust(hosts=frozenset({"example.net"})), True),
+        # What is beside it below a public suffix is somebody else's.
+        ("https://files.co.uk", "evil.co.uk", True, NO_FURTHER, False),
+        ("https://ann.github.io", "evil.github.io", True, NO_FURTHER, False),
+        ("https://example.com", "evil.com", True, NO_FURTHER, False),
+        ("https://files.ann.co.uk", "s3.ann.co.uk", True, NO_FURTHER, True),
+        ("https://server", "evil", True, NO_FURTHER, False),
         (HTTPS, "files.example.com.evil.org", True, NO_FURTHER, False),
         (HTTPS, "evil.org", True, NO_FURTHER, False),
         (HTTPS, "evil.org", True, Trust(http=True), False),
@@ -71,7 +77,7 @@ def test_http_is_for_this_machine_or_for_who_says_so(endpoint: str, trust: Trust
         ("http://127.0.0.1:8080", "evil.org", True, NO_FURTHER, False),
         ("http://files.example.com", "files.example.com", False, Trust(http=True), True),
         ("https://10.0.0.1", "10.0.0.1", True, NO_FURTHER, True),
-        ("https://10.0.0.1", "1.10.0.0.1", True, NO_FURTHER, True),  # below it as a name, and resolved by nobody
+        ("https://10.0.0.1", "1.10.0.0.1", True, NO_FURTHER, False),
         ("https://10.0.0.1", "10.0.0.2", True, NO_FURTHER, False),
     ],
 )

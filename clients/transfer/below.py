@@ -1,0 +1,42 @@
+"""Opening files of a synced folder: nothing but real directories leads there, however they are exchanged meanwhile."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+_DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> int:
+    """A descriptor of the file at `path` that the caller closes. OSError.
+
+    No directory between `root` and the file may be a symlink, nor the file itself; without a `root` only that is so.
+    """
+    if root is None:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    *directories, name = path.relative_to(root).parts
+    at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for directory in directories:
+            below = os.open(directory, _DIRECTORY, dir_fd=at)
+            os.close(at)
+            at = below
+        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=at)
+    finally:
+        os.close(at)
+
+
+def unlink_below(root: Path | None, path: Path) -> None:
+    """Remove the file at `path`, reached in the same way. OSError, but not for a file that is gone."""
+    if root is None:
+        path.unlink(missing_ok=True)
+        return
+    at = open_below(root, path.parent, _DIRECTORY) if path.parent != root else os.open(root, _DIRECTORY)
+    try:
+        os.unlink(path.name, dir_fd=at)
+    except FileNotFoundError:
+        pass
+    finally:
+        os.close(at)

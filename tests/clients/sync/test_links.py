@@ -1,0 +1,103 @@
+"""Symlinks that lead out of the folder are links and nothing else, and nothing goes by way of one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from clients.sync.links import leads_out
+from clients.sync.ports import Wanted
+from clients.transfer.below import open_below
+from clients.transfer.jobs import UploadJob
+from clients.transfer.read import NotRead, Reader
+from tests.clients.sync.fakes import Device
+from tests.clients.sync.test_scenarios import settled, sync
+
+
+@pytest.fixture
+def linked(one: Device, two: Device) -> None:
+    for device in (one, two):
+        assert device.folder
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "out"),
+    [
+        ("a", "b", False),
+        ("a", "b/c", False),
+        ("a", ".", False),
+        ("a", "", False),
+        ("d/a", "../b", False),
+        ("d/e/a", "../../b", False),
+        ("d/a", "./.././../b", True),
+        ("a", "..", True),
+        ("a", "../b", True),
+        ("d/a", "../../b", True),
+        ("a", "/etc/passwd", True),
+        ("a", "//etc", True),
+        # `d` may be a link itself, and lead from somewhere else than it seems.
+        ("a", "d/../b", True),
+        ("a", "d/../../b", True),
+    ],
+)
+def test_which_links_lead_out(path: str, target: str, out: bool) -> None:
+    assert leads_out(path, target) == out
+
+
+@pytest.mark.usefixtures("linked")
+def test_a_link_that_leads_out_is_kept_and_said_once(one: Device, two: Device) -> None:
+    (one.root / "out").symlink_to("/etc/passwd")
+    (one.root / "up").symlink_to("..")
+    (one.root / "in").symlink_to("out")
+    sync(one)
+    report = two.sync()
+    assert str((two.root / "out").readlink()) == "/etc/passwd"
+    (notice,) = report.notices
+    assert "leads out of the folder" in notice
+    assert "1 others" in notice
+    assert two.sync().notices == []
+    assert report.problems == []
+
+
+@pytest.mark.usefixtures("linked")
+def test_a_device_can_keep_them_out_and_take_them_in_again(one: Device, two: Device) -> None:
+    (one.root / "d").mkdir()
+    (one.root / "d" / "out").symlink_to("../../x")
+    (one.root / "in").symlink_to("d")
+    one.write("a", b"a")
+    sync(one)
+    assert two.sync(wanted=Wanted(outside_links=False)).problems == []
+    assert not (two.root / "d" / "out").is_symlink()
+    assert str((two.root / "in").readlink()) == "d"
+    two.write("b", b"b")
+    (one.root / "late").symlink_to("/")
+    sync(one, two, one)
+    assert sorted(path.name for path in two.root.iterdir()) == [".syncline", "a", "b", "d", "in"]
+    assert str((one.root / "d" / "out").readlink()) == "../../x", "it is not deleted in the space"
+    two.sync(wanted=Wanted(outside_links=True))
+    assert str((two.root / "d" / "out").readlink()) == "../../x"
+    assert str((two.root / "late").readlink()) == "/"
+    settled(one, two)
+
+
+def test_no_directory_on_the_way_is_a_link(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "d" / "e").mkdir(parents=True)
+    outside.mkdir()
+    (outside / "f").write_bytes(b"secret")
+    (root / "d" / "e" / "f").write_bytes(b"mine")
+    job = UploadJob(1, root / "d" / "e" / "f", root=root)
+    blocks: list[bytes] = []
+    Reader().read(job, lambda block: blocks.append(bytes(block.data)))
+    assert blocks == [b"mine"]
+    shutil.rmtree(root / "d" / "e")
+    (root / "d" / "e").symlink_to(outside)
+    with pytest.raises(NotRead):
+        Reader().read(job, lambda block: blocks.append(bytes(block.data)))
+    assert blocks == [b"mine"], "what another file has is not uploaded in its place"
+    with pytest.raises(NotADirectoryError):
+        os.close(open_below(root, root / "d" / "e" / "new", os.O_WRONLY | os.O_CREAT))
+    assert [path.name for path in outside.iterdir()] == ["f"]
