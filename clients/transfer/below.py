@@ -14,8 +14,9 @@ def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> 
 
     No directory between `root` and the file may be a symlink, nor the file itself; without a `root` only that is so.
     """
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
     if root is None:
-        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+        return os.open(path, flags, mode) if flags & os.O_CREAT else os.open(path, flags)
     *directories, name = path.relative_to(root).parts
     at = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -23,7 +24,7 @@ def open_below(root: Path | None, path: Path, flags: int, mode: int = 0o600) -> 
             below = os.open(directory, _DIRECTORY, dir_fd=at)
             os.close(at)
             at = below
-        return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=at)
+        return os.open(name, flags, mode, dir_fd=at)
     finally:
         os.close(at)
 
