@@ -5,7 +5,7 @@ The emulator keeps its state in dictionaries of its modules. There are two ways 
 - What is large changes at few places, which are wrapped: items of tables, objects, sessions of roles, and the tokens by
   which a repeated transaction is recognised. Each such change becomes a row.
 - What is small (tables without their items, buckets, roles, topics, queues, stacks) is compared, after each request to
-  its service, with what was written last; messages by what can change of them.
+  its service, with what was written last. Queues know which of their messages have changed (`queues.py`).
 
 No answer leaves before all that preceded it is durable, so nobody has seen what could be lost. A deployment by
 CloudFormation is one change: until it is complete, nothing of what it made is written, and a process that is killed
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from stack.queues import Queues
 from stack.storage import OBJECT_ROWS, Storage, StorageDamaged
 
 SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "ses_v2", "sns", "sqs", "sts")
@@ -84,8 +85,9 @@ class WriteThrough:
         self._stores = {name: dict(self._small_stores(name)) for name in SERVICES}
         self._written: dict[tuple[str, str], bytes] = {}
         """What the small stores hold on disk, by store and key."""
-        self._messages: dict[str, dict[str, tuple[Any, ...]]] = {}
-        """By queue and message, what was written last of it."""
+        self._messages: dict[str, set[str]] = {}
+        """The messages that were written, by queue."""
+        self._sqs._queues._data = Queues()
         self._mails: dict[str, tuple[int, int]] = {}
         """By account and region, how many mails were ever written, and how many of them are in memory."""
         self._bodies: dict[str, str] = {}
@@ -190,6 +192,7 @@ class WriteThrough:
                 s3._load_persisted_history(account, bucket, bucket_name, key, meta)
 
     def _restore_messages(self, found: list[tuple[str, Any]]) -> None:
+        self._sqs._queues._data.adopt()
         found.sort(key=lambda row: (row[1]["sent_at"], row[1]["seq"] or ""))
         for key, message in found:
             queue_key, identifier = json.loads(key)
@@ -198,7 +201,9 @@ class WriteThrough:
                 self._storage.delete(_MESSAGES, key)
                 continue
             queue["messages"].append(message)
-            self._messages.setdefault(queue_key, {})[identifier] = _state_of(message)
+            self._messages.setdefault(queue_key, set()).add(identifier)
+        for queue in self._sqs._queues._data.values():
+            queue.change()  # as it is written
 
     def _restore_mails(self, found: list[tuple[str, Any]]) -> None:
         for (scope, number), mail in sorted((json.loads(key), mail) for key, mail in found):
@@ -405,20 +410,19 @@ class WriteThrough:
                 self._written[place, scoped] = value
 
     def _write_messages(self) -> None:
+        self._sqs._queues._data.adopt()
         queues = {repr(scoped): queue for scoped, queue in self._sqs._queues._data.items()}
         for gone in self._messages.keys() - queues.keys():
             for identifier in self._messages.pop(gone):
                 self._storage.delete(_MESSAGES, json.dumps([gone, identifier]))
         for queue_key, queue in queues.items():
-            before = self._messages.get(queue_key, {})
-            now = {message["id"]: message for message in queue["messages"]}
-            for identifier in before.keys() - now.keys():
+            change, written = queue.change(), self._messages.setdefault(queue_key, set())
+            for identifier in change.removed:
                 self._storage.delete(_MESSAGES, json.dumps([queue_key, identifier]))
-            states = {identifier: _state_of(message) for identifier, message in now.items()}
-            for identifier, state in states.items():
-                if before.get(identifier) != state:
-                    self._storage.put(_MESSAGES, json.dumps([queue_key, identifier]), self._encoded(now[identifier]))
-            self._messages[queue_key] = states
+            for identifier, message in change.written.items():
+                self._storage.put(_MESSAGES, json.dumps([queue_key, identifier]), self._encoded(message))
+            written.update(change.written)
+            written.difference_update(change.removed)
 
     def _write_mails(self) -> None:
         for scoped, sent in self._ses._sent_emails._data.items():
@@ -463,11 +467,6 @@ def _encoded(value: Any) -> bytes:
 
 def _item_key(pk: Any, sk: Any) -> str:
     return json.dumps([pk, sk], default=repr)
-
-
-def _state_of(message: Any) -> tuple[Any, ...]:
-    """What can change of a message."""
-    return message["visible_at"], message["receipt_handle"], message["receive_count"]
 
 
 def _without_large(place: str, value: Any) -> Any:

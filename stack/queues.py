@@ -1,0 +1,96 @@
+"""Queues of the emulator that know what has changed of their messages since that was last asked.
+
+The emulator keeps a queue as a dictionary whose `messages` are a list of dictionaries. It appends to the list, empties
+it, puts another list in its place to remove messages, and sets members of messages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of the messages of a queue."""
+
+    written: Mapping[str, Mapping[str, Any]]
+    """New ones and those that are otherwise than before, by id."""
+    removed: Collection[str]
+
+
+class Queues(dict[Any, Any]):
+    """The queues by their keys; each that is put in is a Queue from then on."""
+
+    def __setitem__(self, key: Any, queue: Mapping[str, Any]) -> None:
+        super().__setitem__(key, queue if isinstance(queue, Queue) else Queue(queue))
+
+    def adopt(self) -> None:
+        """Make Queues of those that came in together, as by `update`."""
+        for key, queue in list(self.items()):
+            if not isinstance(queue, Queue):
+                self[key] = queue
+
+
+class Queue(dict[str, Any]):
+    """A queue."""
+
+    def __init__(self, queue: Mapping[str, Any]) -> None:
+        super().__init__(queue)
+        self._known: set[str] = set()
+        self._changed: dict[str, Message] = {}
+        self._replaced = False
+        self["messages"] = queue["messages"]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == "messages":
+            value = Messages(value, self)
+            self._replaced = True
+        super().__setitem__(name, value)
+
+    def change(self) -> Change:
+        """What has changed since this was last called; costs as much as that, or as the removal of messages did."""
+        changed, self._changed = self._changed, {}
+        removed: set[str] = set()
+        if self._replaced or len(self["messages"]) != len(self._known) + len(changed.keys() - self._known):
+            there = {message["id"] for message in self["messages"]}
+            removed = self._known - there
+            changed = {ident: message for ident, message in changed.items() if ident in there}
+            self._replaced = False
+        self._known = (self._known - removed) if removed else self._known
+        self._known.update(changed)
+        return Change(changed, removed)
+
+    def note(self, message: Message) -> None:
+        """A message is new here, or otherwise than before."""
+        self._changed[message["id"]] = message
+
+
+class Messages(list[Any]):
+    """The messages of a queue."""
+
+    def __init__(self, messages: Iterable[Any], queue: Queue) -> None:
+        self._queue = queue
+        super().__init__(self._of_queue(message) for message in messages)
+
+    def append(self, message: Any) -> None:
+        super().append(self._of_queue(message))
+
+    def _of_queue(self, message: Any) -> Message:
+        return (
+            message if isinstance(message, Message) and message.queue is self._queue else Message(message, self._queue)
+        )
+
+
+class Message(dict[str, Any]):
+    """A message."""
+
+    def __init__(self, message: Mapping[str, Any], queue: Queue) -> None:
+        super().__init__(message)
+        self.queue = queue
+        queue.note(self)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        self.queue.note(self)
