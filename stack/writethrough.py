@@ -87,7 +87,8 @@ class WriteThrough:
         """What the small stores hold on disk, by store and key."""
         self._messages: dict[str, set[str]] = {}
         """The messages that were written, by queue."""
-        self._sqs._queues._data = Queues()
+        self._sqs._queues._data = Queues(self._sqs._queues._data)  # some may have been read as it was imported
+        self._sqs._queues._data.adopt()
         self._mails: dict[str, tuple[int, int]] = {}
         """By account and region, how many mails were ever written, and how many of them are in memory."""
         self._bodies: dict[str, str] = {}
