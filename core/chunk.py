@@ -50,50 +50,76 @@ class Chunker:
 
     def cut(self, read_into: ReadInto) -> Cut:
         """The blocks of what `read_into` gives until its end. Whatever it raises comes through."""
+        return self.begin(read_into)
+
+    def begin(self, read_into: ReadInto | None = None) -> Cut:
+        """A content to cut: iterated over if there is `read_into`, else fed as `Cut` says."""
         if self._buffer is None:
             self._buffer = memoryview(bytearray(MAX_BLOCK))
         return Cut(self._cdc, self._buffer, read_into)
 
 
 class Cut:
-    """Blocks in order. When the last one has been given out, `digest` and `size` are those of the whole."""
+    """Blocks in order. When the last one has been given out, `digest` and `size` are those of the whole.
 
-    def __init__(self, cdc: FastCDC, buffer: memoryview, read_into: ReadInto) -> None:
+    Whoever cannot read when asked to feeds it: puts bytes into `room`, says so by `fill`, and takes all that is `ready`
+    when there is no room or when the content has ended.
+    """
+
+    def __init__(self, cdc: FastCDC, buffer: memoryview, read_into: ReadInto | None) -> None:
         self._cdc = cdc
         self._buffer = buffer
         self._read_into = read_into
         self._whole: _Hash | None = None
+        self._filled = 0
+        self.ended = False
         self.size = 0
 
     @property
     def digest(self) -> Digest:
         return Digest((self._whole or hashlib.sha256(usedforsecurity=False)).digest())
 
-    def __iter__(self) -> Iterator[Block]:
-        for data in self._pieces():
-            self.size += len(data)
-            own = hashlib.sha256(data, usedforsecurity=False)
-            if self._whole is None:
-                # The whole begins with the first block: a file of one block is hashed once.
-                self._whole = own.copy()
-            else:
-                self._whole.update(data)
-            yield Block(Digest(own.digest()), data)
+    @property
+    def room(self) -> memoryview:
+        """Where the next bytes go."""
+        return self._buffer[self._filled :]
 
-    def _pieces(self) -> Iterator[bytes]:
-        buffer, filled, ended = self._buffer, 0, False
-        while not ended or filled:
-            while filled < len(buffer) and not ended:
-                count = self._read_into(buffer[filled:])
-                filled += count
-                ended = not count
-            at = 0
-            for chunk in self._cdc.cut_buf(buffer[:filled]):
-                # Where a cut lies depends only on the bytes before it. So each one is final, except the end of what
-                # was read so far, unless that is the end of the file or as far as a block may reach.
-                if chunk.offset + chunk.length == filled and not ended and chunk.length < MAX_BLOCK:
-                    break
-                at = chunk.offset + chunk.length
-                yield bytes(chunk.data)
-            filled -= at
-            buffer[:filled] = bytes(buffer[at : at + filled])
+    @property
+    def held(self) -> memoryview:
+        """What is not given out yet."""
+        return self._buffer[: self._filled]
+
+    def fill(self, count: int) -> None:
+        """So many bytes are in what was `room`; none at the end only."""
+        self._filled += count
+        self.ended = not count
+
+    def __iter__(self) -> Iterator[Block]:
+        assert self._read_into is not None
+        while not self.ended or self._filled:
+            while self._filled < len(self._buffer) and not self.ended:
+                self.fill(self._read_into(self.room))
+            yield from self.ready()
+
+    def ready(self) -> Iterator[Block]:
+        """The blocks that are final, of what there is: all of them must be taken."""
+        at, filled = 0, self._filled
+        for chunk in self._cdc.cut_buf(self._buffer[:filled]):
+            # Where a cut lies depends only on the bytes before it. So each one is final, except the end of what
+            # was read so far, unless that is the end of the file or as far as a block may reach.
+            if chunk.offset + chunk.length == filled and not self.ended and chunk.length < MAX_BLOCK:
+                break
+            at = chunk.offset + chunk.length
+            yield self._block(bytes(chunk.data))
+        self._filled = filled - at
+        self._buffer[: self._filled] = bytes(self._buffer[at:filled])
+
+    def _block(self, data: bytes) -> Block:
+        self.size += len(data)
+        own = hashlib.sha256(data, usedforsecurity=False)
+        if self._whole is None:
+            # The whole begins with the first block: a file of one block is hashed once.
+            self._whole = own.copy()
+        else:
+            self._whole.update(data)
+        return Block(Digest(own.digest()), data)

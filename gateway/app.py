@@ -106,7 +106,14 @@ def application(parts: Parts) -> FastAPI:
     app.include_router(api.router(), prefix=API)
     app.router.routes.extend(_system(parts, app))
     behind = mount.Behind(
-        parts.services, app.state.keys, parts.contents, parts.sink, parts.records, parts.own, parts.upload_memory
+        parts.services,
+        app.state.keys,
+        parts.contents,
+        parts.sink,
+        parts.records,
+        parts.own,
+        parts.upload_memory,
+        parts.bodies,
     )
     app.router.routes.extend(mount.routes(behind))
     app.router.routes.extend(pages(upload_origin=parts.addresses.origin, own=parts.own))

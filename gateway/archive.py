@@ -23,7 +23,7 @@ from core.identifiers import SpaceId
 from core.tree import Content, Node, NodeKind
 from gateway.content import Contents
 from gateway.waiting import LoopStopped, outcome
-from runtime.pool import Share
+from runtime.pool import Pool, Share
 
 T = TypeVar("T")
 
@@ -90,16 +90,31 @@ class _Names:
 
 
 class Archives:
-    """Makes archives. Each occupies one of a bounded number of threads while it computes, and none while it waits."""
+    """Makes archives, of which a caller has its share of those under way.
 
-    def __init__(self, contents: Contents, threads: ThreadPoolExecutor) -> None:
+    Each has a thread while it computes and while it waits for contents, and none while it waits for its reader.
+    """
+
+    def __init__(self, contents: Contents, threads: ThreadPoolExecutor, under_way: Pool) -> None:
+        """`under_way` counts archives. With as many threads none waits for a thread that another one has."""
         self._contents = contents
         self._threads = threads
+        self._under_way = under_way
 
     async def stream(
         self, space: SpaceId, entries: AsyncGenerator[Entry, None], *, share: Share
     ) -> AsyncGenerator[bytes, None]:
-        """The archive; close it if it is not read to its end. Fails on the way if a content cannot be read."""
+        """The archive; close it if it is not read to its end. Fails on the way if a content cannot be read.
+
+        TooMuchAtOnce before the first part.
+        """
+        async with self._under_way.lent(1, share), aclosing(self._made(space, entries, share)) as made:
+            async for chunk in made:
+                yield chunk
+
+    async def _made(
+        self, space: SpaceId, entries: AsyncGenerator[Entry, None], share: Share
+    ) -> AsyncGenerator[bytes, None]:
         # It takes a while to import, and a gateway that makes no archive needs it not.
         from stream_zip import stream_zip  # noqa: PLC0415
 

@@ -32,9 +32,6 @@ from runtime.pool import Pool
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-_ARCHIVE_THREADS = 8
-"""Threads that make archives; more archives at once than these take turns."""
-
 
 @dataclass(frozen=True, slots=True)
 class Adapters:
@@ -78,7 +75,7 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
 async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gateway]:
     """The application."""
     async with AsyncExitStack() as opened:
-        threads = ThreadPoolExecutor(_ARCHIVE_THREADS, "archive")
+        threads = ThreadPoolExecutor(settings.archives, "archive")
         # In a thread: those that are still at work wait for the event loop, which must not wait for them.
         opened.push_async_callback(asyncio.to_thread, threads.shutdown)
         auth, metadata, notify = [
@@ -105,7 +102,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
                 drain=drain,
                 services=Services.over(auth=auth, metadata=metadata, notify=notify),
                 contents=contents,
-                archives=Archives(contents, threads),
+                archives=Archives(contents, threads, Pool("archives", settings.archives)),
                 addresses=adapters.addresses,
                 sink=adapters.sink,
                 records=adapters.records,

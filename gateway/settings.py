@@ -99,8 +99,11 @@ class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         ge=8 * _MIB,
         description="How much of answers other than contents may wait in memory for slow readers.",
     )
+    archives: int = Field(
+        default=16, ge=4, le=256, description="How many archives (ZIP) may be under way at once, of about 3 MiB each."
+    )
     upload_memory_bytes: int = Field(
-        default=80 * _MIB,
-        ge=40 * _MIB,
+        default=128 * _MIB,
+        ge=32 * _MIB,
         description="How much content all uploads by WebDAV together may hold in memory.",
     )

@@ -3,22 +3,28 @@
 | request | is answered |
 |---|---|
 | GET, HEAD | as the API does, on the event loop |
-| PUT | by a worker for as long as the body takes, if there is memory for it |
-| all others | by a worker, when the body is there |
+| PUT | by workers, one for each stretch of the body that has come, if there is memory for it |
+| all others | by workers, one for each part of the answer, when the body is there |
+
+So nobody holds a worker by giving or taking slowly, and their turns are shared fairly among callers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import io
 import logging
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from email.utils import formatdate
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
+from anyio import CancelScope
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -28,7 +34,7 @@ from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.tree import NodeKind, fitting_time_ns
 from gateway.address import Here
 from gateway.dates import seconds_of
-from gateway.dav.bodies import SILENCE_SECONDS, ClientGone, Incoming, Outgoing
+from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.callers import Callers
 from gateway.dav.checks import check_headers, check_xml, readable_if
 from gateway.dav.mount import MOUNT, Behind
@@ -36,20 +42,18 @@ from gateway.dav.protocol import Protocol, Upload, segments
 from gateway.dav.provider import parts_of
 from gateway.dav.refusals import Refused, of_error, page
 from gateway.dav.session import Person, Session
-from gateway.dav.upload import Credentials, Storage, memory_of
+from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, Credentials, Storage, memory_of
 from gateway.download import download
+from gateway.pace import TooSlow
 from gateway.services import ask, known_node
 from gateway.standing import standing
-from runtime.context import request_id
 from runtime.interruption import asked_again
-from runtime.logs import structlog
-from runtime.pool import Pool, Share
+from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import metadata_pb2
 
 T = TypeVar("T")
 
 _WORKERS: Final = 8
-_UPLOADS: Final = 16
 _MAX_XML_BYTES: Final = 256 * 1024
 _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
 """If-Modified-Since is for GET and HEAD, which do not come that way; with anything else it means nothing."""
@@ -61,8 +65,6 @@ _HINT: Final = (
     "This folder is for programs that mount it (WebDAV), with your e-mail address and a key as the password.\n"
 )
 
-log = structlog.get_logger()
-
 
 class Dav:
     """The application."""
@@ -71,15 +73,16 @@ class Dav:
         self._behind = behind
         self._callers = Callers(behind.services, behind.keys)
         self._credentials = Credentials(now_ms=lambda: int(time.time() * 1000))
-        self._memory = Pool("uploads", behind.upload_memory)
+        self._memory = Pool("uploads", behind.upload_memory - behind.upload_memory // 8)
+        self._first_memory = Pool("small uploads", behind.upload_memory // 8)
+        self._turns = Pool("webdav", _WORKERS)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="dav")
-        self._uploaders = ThreadPoolExecutor(_UPLOADS, thread_name_prefix="dav-put")
         # What it logs tells paths, which are people's; what fails is logged here and in `Requests`.
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
-        request = Request(scope, receive)
+        request, answer = Request(scope, receive), _Answer(send)
         try:
             path = segments(scope["raw_path"].decode("ascii", errors="strict"))
             names = parts_of(path)
@@ -92,24 +95,25 @@ class Dav:
             check_headers(request.headers)
             environ = _environ(request, person, path, self._behind.own.of(request))
             if scope["method"] == "PUT":
-                await self._put(request, person, environ, receive, send)
+                await self._put(request, person, environ, answer)
                 return
-            body = await _xml(request)
-            if body and scope["method"] in _WITH_XML:
-                check_xml(body)
-            environ["CONTENT_LENGTH"] = str(len(body))
-            environ["wsgi.input"] = io.BytesIO(body)
-            await self._work(self._workers, person, environ, send)
+            share = self._share(request, person)
+            length = _MAX_XML_BYTES if "transfer-encoding" in request.headers else _length(request) or 0
+            async with self._behind.bodies.lent(min(length, _MAX_XML_BYTES), share):
+                body = await _xml(request)
+                if body and scope["method"] in _WITH_XML:
+                    check_xml(body)
+                environ["CONTENT_LENGTH"] = str(len(body))
+                environ["wsgi.input"] = io.BytesIO(body)
+                await self._work(share, person, environ, answer)
         except UnicodeDecodeError:
             await _refuse(Refused(HTTPStatus.BAD_REQUEST, "the path is not encoded"), scope, receive, send)
-        except InvalidArgument as error:
-            await _refuse(Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason), scope, receive, send)
-        except SynclineError as error:
-            await _refuse(of_error(error), scope, receive, send)
-        except DAVError as error:
-            await _refuse(error, scope, receive, send)
         except ClientGone:
             return
+        except (SynclineError, DAVError, TooSlow) as error:
+            if answer.begun:
+                raise
+            await _refuse(_refusal(error), scope, receive, send)
 
     async def _read(self, request: Request, person: Person, names: tuple[str, ...]) -> Response:
         """What a GET or HEAD is answered."""
@@ -128,74 +132,110 @@ class Dav:
             return PlainTextResponse(_HINT, headers={"cache-control": "no-store"})
         if node.kind is not NodeKind.FILE or node.content is None:
             raise NoSuchNode
-        share = Share(person.user, self._behind.own.network(request))
+        share = self._share(request, person)
         reads = standing(self._behind.services, person.caller.fresh, space.id)
         return await download(
             request, space.id, node.name, node.content, self._behind.contents, share=share, standing=reads
         )
 
-    async def _put(
-        self, request: Request, person: Person, environ: dict[str, Any], receive: Receive, send: Send
-    ) -> None:
+    async def _put(self, request: Request, person: Person, environ: dict[str, Any], answer: _Answer) -> None:
         length = _length(request)
         space = person.spaces.get(parts_of(environ["PATH_INFO"])[0]) if environ["PATH_INFO"].strip("/") else None
         if space is None:
             raise NoSuchNode
-        loop = asyncio.get_running_loop()
-        size, share = memory_of(length), Share(person.user, self._behind.own.network(request))
-        await self._memory.take(size, share)
+        loop, share = asyncio.get_running_loop(), self._share(request, person)
+        size = memory_of(length)
+        first = min(size, FIRST_MEMORY)
         storage = Storage(
             self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )
-        environ["CONTENT_LENGTH"] = str(length or 0)
-        environ["syncline.now_ns"] = time.time_ns()
-        async with asked_again(standing(self._behind.services, person.caller.fresh, space.id, writes=True)) as ending:
-            incoming = Incoming(receive, loop, ending)
-            environ["syncline.upload"] = Upload(incoming, request.headers, length, storage, loop)
-            await self._work(self._uploaders, person, environ, send, afterwards=lambda: self._memory.give(size, share))
+        writes = standing(self._behind.services, person.caller.fresh, space.id, writes=True)
+        async with AsyncExitStack() as taken, asked_again(writes) as ending:
 
-    async def _work(
-        self,
-        workers: ThreadPoolExecutor,
-        person: Person,
-        environ: dict[str, Any],
-        send: Send,
-        *,
-        afterwards: Callable[[], None] | None = None,
-    ) -> None:
-        """Have a worker answer the request. It goes on to its end even if nobody waits for that."""
-        loop = asyncio.get_running_loop()
+            async def more() -> None:
+                if size > first:
+                    await taken.enter_async_context(self._memory.lent(size, share))
+
+            await taken.enter_async_context(self._first_memory.lent(first, share))
+            environ["CONTENT_LENGTH"] = str(length or 0)
+            body = Incoming(request.receive, ending, first=FIRST_BYTES, more=more)
+            environ["syncline.upload"] = Upload(body, request.headers, length, storage, loop)
+            environ["syncline.now_ns"] = time.time_ns()
+            await self._work(share, person, environ, answer)
+
+    async def _work(self, share: Share, person: Person, environ: dict[str, Any], answer: _Answer) -> None:
+        """Have workers answer the request, part by part and step by step: none is held while the client is waited for.
+
+        What a worker has begun it does to its end even if nobody waits for that.
+        """
         mount = environ["syncline.here"].prefix + MOUNT
-        session = Session(self._behind.services, self._behind.records, person, loop, mount=mount)
-        outgoing = Outgoing(send, loop)
-        working = loop.run_in_executor(workers, _answer, session, environ, outgoing, request_id())
-        if afterwards is not None:
-            working.add_done_callback(lambda _: afterwards())
-        await asyncio.shield(working)
+        session = Session(self._behind.services, self._behind.records, person, asyncio.get_running_loop(), mount=mount)
+        parts = Protocol(session, environ)(environ, answer.told)
+        context = contextvars.copy_context()
+        try:
+            while (part := await self._worked(share, context, partial(next, parts, None), answer)) is not None:
+                if isinstance(part, bytes):
+                    await answer.send(part)
+                else:
+                    await part()
+            await answer.end()
+        except BaseException:
+            with CancelScope(shield=True):
+                await self._worked(share, context, parts.close, answer)
+            raise
+
+    async def _worked(self, share: Share, context: contextvars.Context, work: Callable[[], T], answer: _Answer) -> T:
+        await self._turns.take(1, share, patience=None if answer.under_way else PATIENCE_SECONDS)
+        answer.under_way = True
+        working = asyncio.get_running_loop().run_in_executor(self._workers, context.run, work)
+        working.add_done_callback(lambda _: self._turns.give(1, share))
+        try:
+            return await asyncio.shield(working)
+        except asyncio.CancelledError:
+            with CancelScope(shield=True):
+                await asyncio.wait([working])
+            raise
+
+    def _share(self, request: Request, person: Person) -> Share:
+        return Share(person.user, self._behind.own.network(request))
 
 
-def _answer(session: Session, environ: dict[str, Any], outgoing: Outgoing, ident: str | None) -> None:
-    """One request, on a worker. What fails before the answer has begun is raised."""
-    structlog.contextvars.bind_contextvars(request_id=ident)
-    status, headers = HTTPStatus.OK.value, list[tuple[str, str]]()
+class _Answer:
+    """What is told of a request. The last part is held back, so that an answer of one part tells its length."""
 
-    def start_response(line: str, told: Iterable[tuple[str, str]], _: Any = None) -> None:
-        nonlocal status, headers
-        status, headers = int(line.partition(" ")[0]), list(told)
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._status, self._headers = HTTPStatus.OK.value, list[tuple[str, str]]()
+        self._held: bytes | None = None
+        self.under_way = False
+        """True once a worker has been asked: from then on the request waits for its turns as long as it takes."""
+        self.begun = False
+        """True once something has been sent."""
 
-    answer = Protocol(session, environ)(environ, start_response)
-    # The last part is held back until it is known to be the last: then an answer of one part tells its length.
-    held = next(answer, b"")
-    for part in answer:
-        if not outgoing.begun:
-            outgoing.start(status, headers)
-        outgoing.write(held, more=True)
-        held = part
-    if not outgoing.begun:
-        if all(name.lower() != "content-length" for name, _ in headers):
-            headers.append(("Content-Length", str(len(held))))
-        outgoing.start(status, headers)
-    outgoing.write(held, more=False)
+    def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:
+        """See `start_response` of WSGI."""
+        self._status, self._headers = int(line.partition(" ")[0]), list(headers)
+
+    async def send(self, part: bytes) -> None:
+        """The next part of the body."""
+        if self._held is not None:
+            await self._start()
+            await self._send({"type": "http.response.body", "body": self._held, "more_body": True})
+        self._held = part
+
+    async def end(self) -> None:
+        """There is no more."""
+        held = self._held or b""
+        if not self.begun and all(name.lower() != "content-length" for name, _ in self._headers):
+            self._headers.append(("Content-Length", str(len(held))))
+        await self._start()
+        await self._send({"type": "http.response.body", "body": held, "more_body": False})
+
+    async def _start(self) -> None:
+        if not self.begun:
+            self.begun = True
+            raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self._headers]
+            await self._send({"type": "http.response.start", "status": self._status, "headers": raw})
 
 
 def _environ(request: Request, person: Person, path: str, here: Here) -> dict[str, Any]:
@@ -241,24 +281,27 @@ def _length(request: Request) -> int | None:
 async def _xml(request: Request) -> bytes:
     """The body of anything but a PUT: XML, which is small."""
     parts, size = [], 0
-    try:
-        async with asyncio.timeout(SILENCE_SECONDS):
-            while True:
-                message = await request.receive()
-                if message["type"] != "http.request":
-                    raise ClientGone
-                part = message.get("body", b"")
-                size += len(part)
-                if size > _MAX_XML_BYTES:
-                    raise Refused(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        f"the body of such a request has at most {_MAX_XML_BYTES} bytes",
-                    )
-                parts.append(part)
-                if not message.get("more_body", False):
-                    return b"".join(parts)
-    except TimeoutError:
-        raise Refused(HTTPStatus.REQUEST_TIMEOUT, "the body of the request did not arrive") from None
+    while True:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise ClientGone
+        part = message.get("body", b"")
+        size += len(part)
+        if size > _MAX_XML_BYTES:
+            raise Refused(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body of such a request has at most {_MAX_XML_BYTES} bytes"
+            )
+        parts.append(part)
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+def _refusal(error: SynclineError | DAVError | TooSlow) -> DAVError:
+    if isinstance(error, TooSlow):
+        return Refused(HTTPStatus.REQUEST_TIMEOUT, "the body of the request came too slowly", reason="BODY_TOO_SLOW")
+    if isinstance(error, InvalidArgument):
+        return Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason)
+    return of_error(error) if isinstance(error, SynclineError) else error
 
 
 async def _refuse(error: DAVError, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,20 +1,16 @@
-"""Bodies of requests and answers between the connection, which is the event loop's, and a worker's thread.
-
-Both ways a worker waits until the other side has taken or given what there is: nothing piles up in between.
-"""
+"""Bodies of requests and answers. They move on the event loop, and no worker waits for a client meanwhile."""
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
 
-from starlette.types import Receive, Send
+from starlette.types import Receive
 
-from gateway.waiting import wait
+from core.chunk import Cut
 from runtime.interruption import Interruption
 
-SILENCE_SECONDS: Final = 60.0
-"""A client that gives or takes nothing for so long is gone."""
+Step = Callable[[], Awaitable[None]]
+"""What the event loop does for a request before a worker goes on with it."""
 
 
 class ClientGone(Exception):
@@ -22,64 +18,33 @@ class ClientGone(Exception):
 
 
 class Incoming:
-    """The body of a request, read by one worker, as long as the sender's right stands."""
+    """The body of an upload, on its way into a content to be cut, as long as the sender's right stands."""
 
-    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop, ending: Interruption) -> None:
-        """`ending` is by what the body is not read to its end; a worker that reads on gets its error."""
-        self._ending = ending
+    def __init__(self, receive: Receive, ending: Interruption, *, first: int, more: Step) -> None:
+        """`ending` ends it before its time. `more` is done before more than `first` bytes are held."""
         self._receive = receive
-        self._loop = loop
+        self._ending = ending
+        self._first = first
+        self._more: Step | None = more
         self._rest = memoryview(b"")
-        self.size = 0
-        self.ended = False
+        self._last = False
 
-    def read_into(self, buffer: memoryview) -> int:
-        """Fill the buffer from its beginning; 0 at the end. ClientGone if there is no end."""
-        while not self._rest and not self.ended:
-            self._rest = memoryview(wait(self._next(), self._loop))
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        self.size += count
-        return count
-
-    async def _next(self) -> bytes:
-        try:
-            with self._ending.interrupting():
-                async with asyncio.timeout(SILENCE_SECONDS):
+    async def fill(self, cut: Cut) -> None:
+        """Fill all room, or what of it comes until the end. ClientGone if there is no end, or what `ending` raises."""
+        while not cut.ended and len(cut.room):
+            if not self._rest and not self._last:
+                with self._ending.interrupting():
                     message = await self._receive()
-        except TimeoutError:
-            raise ClientGone from None
-        if message["type"] != "http.request":
-            raise ClientGone
-        self.ended = not message.get("more_body", False)
-        return bytes(message.get("body", b""))
-
-
-class Outgoing:
-    """The answer to a request, given by one worker."""
-
-    def __init__(self, send: Send, loop: asyncio.AbstractEventLoop) -> None:
-        self._send = send
-        self._loop = loop
-        self.begun = False
-
-    def start(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """The status and the headers."""
-        self.begun = True
-        raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-        self._wait({"type": "http.response.start", "status": status, "headers": raw})
-
-    def write(self, part: bytes, *, more: bool) -> None:
-        """A part of the body; ClientGone if nobody takes it."""
-        self._wait({"type": "http.response.body", "body": part, "more_body": more})
-
-    def _wait(self, message: dict[str, object]) -> None:
-        wait(self._within(message), self._loop)
-
-    async def _within(self, message: dict[str, object]) -> None:
-        try:
-            async with asyncio.timeout(SILENCE_SECONDS):
-                await self._send(message)
-        except TimeoutError:
-            raise ClientGone from None
+                if message["type"] != "http.request":
+                    raise ClientGone
+                self._last = not message.get("more_body", False)
+                self._rest = memoryview(message.get("body", b""))
+            if not self._rest and not self._last:
+                continue
+            if self._more is not None and len(cut.held) + len(self._rest) > self._first:
+                await self._more()
+                self._more = None
+            count = min(len(cut.room), len(self._rest))
+            cut.room[:count] = self._rest[:count]
+            cut.fill(count)
+            self._rest = self._rest[count:]

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Final
 from xml.parsers import expat
 
-from core.chunk import ReadInto
 from gateway.dav.refusals import Refused
 
 MAX_HEADER_BYTES: Final = 8 * 1024
@@ -128,17 +127,14 @@ def expected_size(headers: Mapping[str, str]) -> int | None:
 class Checked:
     """A body on its way, against the checksums that its sender tells of it."""
 
-    def __init__(self, read_into: ReadInto, headers: Mapping[str, str]) -> None:
+    def __init__(self, headers: Mapping[str, str]) -> None:
         """Refused for a checksum of an unknown kind, or one that cannot be read."""
-        self._read_into = read_into
         self._sums = [(name, _SUMS[kind](), wanted) for name, kind, wanted in _told(headers)]
 
-    def read_into(self, buffer: memoryview) -> int:
-        """See ReadInto."""
-        count = self._read_into(buffer)
+    def update(self, data: memoryview) -> None:
+        """The next bytes of it."""
         for _, found, _ in self._sums:
-            found.update(buffer[:count])
-        return count
+            found.update(data)
 
     def check(self) -> None:
         """Refused if what was read is not what its sender meant."""

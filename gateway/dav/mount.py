@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.dav.app import Dav
     from gateway.ports import ObjectSink
     from gateway.services import Services
+    from runtime.pool import Pool
 
 MOUNT: Final = "/dav"
 
@@ -35,6 +36,8 @@ class Behind:
     own: OwnAddress
     upload_memory: int
     """What uploads may hold, in bytes."""
+    bodies: Pool
+    """Memory for all other bodies of requests."""
 
 
 def routes(behind: Behind) -> list[Route]:

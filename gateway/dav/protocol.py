@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +26,7 @@ from wsgidav.util import etree
 from core.errors import InvalidArgument
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dav import properties, saving, steps
-from gateway.dav.bodies import ClientGone, Incoming
+from gateway.dav.bodies import ClientGone, Incoming, Step
 from gateway.dav.checks import Checked, expected_size
 from gateway.dav.locks import RECORD, Locks
 from gateway.dav.mount import MOUNT
@@ -87,8 +87,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         super().__init__(self._provider)
         environ["wsgidav.provider"] = self._provider
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
-        """See RequestServer; Refused and DAVError until the first part comes."""
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Generator[bytes | Step, None, None]:
+        """See RequestServer and `do_PUT`; Refused and DAVError until the first part comes."""
         if environ["REQUEST_METHOD"] in _WRITING:
             self._check_writable(environ["PATH_INFO"])
         if environ["REQUEST_METHOD"] in _LOOKING_AHEAD:
@@ -154,8 +154,10 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
 
     # ---- contents ----
 
-    def do_PUT(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer."""
+    def do_PUT(  # noqa: N802 - WsgiDAV's
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterator[bytes | Step]:
+        """See RequestServer. Between its parts are steps for the event loop: a body comes as slowly as it likes."""
         if "HTTP_CONTENT_ENCODING" in environ:
             raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
         if "HTTP_CONTENT_RANGE" in environ:
@@ -173,13 +175,13 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._evaluate_if_headers(found, environ)
         self._check_write_permission(found or parent, "0", environ)
         sent: Upload = environ["syncline.upload"]
-        expected, body = expected_size(sent.headers), Checked(sent.body.read_into, sent.headers)
+        expected, checked = expected_size(sent.headers), Checked(sent.headers)
         _check_size(expected, sent.length)
-        stored = upload(body.read_into, sent.storage, sent.loop)
+        stored = yield from upload(sent.body, checked.update, sent.storage, sent.loop)
         if sent.length not in {None, stored.size}:
             raise ClientGone
         _check_size(expected, stored.size)
-        body.check()
+        checked.check()
         content = Content(
             digest=stored.digest,
             size=stored.size,
@@ -210,7 +212,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         headers = [("ETag", etag_of(content))]
         if mtime_ns is not None:
             headers.append(("X-OC-Mtime", "accepted"))
-        return _done(start_response, HTTPStatus.CREATED if found is None else HTTPStatus.NO_CONTENT, headers)
+        yield from _done(start_response, HTTPStatus.CREATED if found is None else HTTPStatus.NO_CONTENT, headers)
 
     # ---- the tree ----
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from cachetools import LRUCache
 
 from core.blocks import (
     EMPTY_MANIFEST,
+    KIB,
+    MAX_BLOCK,
     MAX_INLINE_BLOCKS,
     MAX_OBJECT_BYTES,
     MIB,
@@ -26,20 +29,25 @@ from core.blocks import (
     Digest,
     Manifest,
 )
-from core.chunk import Block, Chunker, ReadInto, digest_of
+from core.chunk import Block, Chunker, digest_of
 from core.errors import Kind, SynclineError
 from core.identifiers import SpaceId
 from gateway.api.caller import Caller
+from gateway.dav.bodies import Incoming, Step
 from gateway.ports import ObjectSink, WriteCredentials
 from gateway.services import Services, ask
-from gateway.waiting import outcome, wait
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import PUT_AGAIN, manifest_to_wire
 
-MEMORY: Final = 40 * MIB
-"""What an upload holds at most: the window in which the next cut is looked for, and what is being stored."""
 _STORING: Final = 12 * MIB
+MEMORY: Final = 2 * MAX_BLOCK + _STORING
+"""What an upload holds at most: the window in which the next cut is looked for, what is cut from it, and what is being
+stored."""
+FIRST_MEMORY: Final = 256 * KIB
+"""What every upload has, however little has come of it."""
+FIRST_BYTES: Final = 128 * KIB
+"""What comes of an upload before it needs more than that."""
 _GROUP: Final = 4 * MIB
 """Blocks are asked for, stored and sealed together until they are this much."""
 _RENEW_MS: Final = 5 * 60_000
@@ -72,7 +80,7 @@ class Stored:
 
 def memory_of(length: int | None) -> int:
     """What an upload of this length needs, if it is known: the content as it is read and as it is stored."""
-    return MEMORY if length is None else min(2 * length + 256 * 1024, MEMORY)
+    return MEMORY if length is None else min(2 * length + 256 * KIB, MEMORY)
 
 
 class Storing(Protocol):
@@ -152,40 +160,49 @@ class Credentials:
 
 
 def upload(
-    read_into: ReadInto, storage: Storing, loop: asyncio.AbstractEventLoop, *, inline: int = MAX_INLINE_BLOCKS
-) -> Stored:
-    """Store what `read_into` gives. For a worker's thread; whatever `read_into` and `storage` raise comes through.
+    body: Incoming,
+    seen: Callable[[memoryview], None],
+    storage: Storing,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    inline: int = MAX_INLINE_BLOCKS,
+) -> Generator[Step, None, Stored]:
+    """Store what `body` gives. For workers: what it yields is done on the event loop before any of them goes on.
 
-    A manifest of more than `inline` blocks is an object of its own.
+    `seen` is called with all bytes in order. A manifest of more than `inline` blocks is an object of its own.
     """
     refs: list[BlockRef] = []
-    seen: set[Digest] = set()
+    known: set[Digest] = set()
     group: list[Block] = []
     under_way: deque[tuple[int, Future[None]]] = deque()
 
-    def start(size: int) -> None:
+    def start(size: int) -> Iterator[Step]:
         while under_way and sum(taken for taken, _ in under_way) + size > _STORING:
-            outcome(under_way.popleft()[1], loop)
+            yield partial(asyncio.wrap_future, under_way.popleft()[1])
         under_way.append((size, asyncio.run_coroutine_threadsafe(storage.store(tuple(group)), loop)))
         group.clear()
 
     try:
-        cut = Chunker().cut(read_into)
+        cut = Chunker().begin()
         gathered = 0
-        for block in cut:
-            refs.append(BlockRef(block.digest, len(block.data), block.digest, 0))
-            if block.digest in seen:
-                continue
-            seen.add(block.digest)
-            group.append(block)
-            gathered += len(block.data)
-            if gathered >= _GROUP:
-                start(gathered)
-                gathered = 0
+        while not cut.ended:
+            before = len(cut.held)
+            yield partial(body.fill, cut)
+            seen(cut.held[before:])
+            for block in cut.ready():
+                refs.append(BlockRef(block.digest, len(block.data), block.digest, 0))
+                if block.digest in known:
+                    continue
+                known.add(block.digest)
+                group.append(block)
+                gathered += len(block.data)
+                if gathered >= _GROUP:
+                    yield from start(gathered)
+                    gathered = 0
         if group:
-            start(gathered)
+            yield from start(gathered)
         while under_way:
-            outcome(under_way.popleft()[1], loop)
+            yield partial(asyncio.wrap_future, under_way.popleft()[1])
     finally:
         for _, storing in under_way:
             storing.cancel()
@@ -196,5 +213,5 @@ def upload(
     if len(data) > MAX_OBJECT_BYTES:
         raise TooLarge
     apart = Block(digest_of(data), data)
-    wait(storage.store([apart], manifest=True), loop)
+    yield partial(storage.store, [apart], manifest=True)
     return Stored(cut.digest, cut.size, EMPTY_MANIFEST, apart.digest)

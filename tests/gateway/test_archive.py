@@ -20,7 +20,7 @@ from gateway.archive import Archives, CutShort, walk
 from gateway.content import Contents, Memory
 from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectUnreadable
-from runtime.pool import Share
+from runtime.pool import Pool, Share
 from tests.gateway.fakes import SPACE, stored
 
 MTIME = 1_764_000_000
@@ -64,7 +64,9 @@ class Tree:
 async def archive(tree: Tree, *, budget: Memory | None = None, threads: int = 2) -> zipfile.ZipFile:
     contents = Contents(tree.objects, budget or Memory(PLENTY))
     with ThreadPoolExecutor(threads) as pool:
-        async with aclosing(Archives(contents, pool).stream(SPACE, tree.entries(), share=ANN)) as chunks:
+        async with aclosing(
+            Archives(contents, pool, Pool("archives", 16)).stream(SPACE, tree.entries(), share=ANN)
+        ) as chunks:
             whole = b"".join([chunk async for chunk in chunks])
     made = zipfile.ZipFile(io.BytesIO(whole))
     assert made.testzip() is None
@@ -252,7 +254,7 @@ async def test_what_nobody_takes_any_more_is_not_read_any_more():
         tree.file(f"{index:03}", *(bytes([index, n]) * 200_000 for n in range(3)))
     contents = Contents(tree.objects, budget)
     with ThreadPoolExecutor(2) as pool:
-        chunks = Archives(contents, pool).stream(SPACE, tree.entries(), share=ANN)
+        chunks = Archives(contents, pool, Pool("archives", 16)).stream(SPACE, tree.entries(), share=ANN)
         for _ in range(5):
             await anext(chunks)
         await chunks.aclose()
@@ -285,3 +287,26 @@ async def test_more_archives_than_threads_and_memory_all_get_done():
         made = await asyncio.gather(*(archive(tree, budget=budget) for tree in trees))
     assert all(len(one.namelist()) == 11 for one in made)
     assert budget.taken() == 0
+
+
+async def test_archives_of_one_link_that_nobody_takes_leave_some_for_others():
+    tree, under_way = Tree(), Pool("archives", 8)
+    tree.file("small", b"small")
+    tree.file("large", *(bytes([n]) * 400_000 for n in range(4)))
+    contents = Contents(tree.objects, Memory(PLENTY))
+    with ThreadPoolExecutor(8) as threads:
+        archives = Archives(contents, threads, under_way)
+        link = Share("link", "net")
+        slow = [archives.stream(SPACE, tree.entries(), share=link) for _ in range(10)]
+        begun = [asyncio.create_task(anext(chunks)) for chunks in slow]
+        await asyncio.wait(begun, timeout=0.5)
+        assert under_way.taken() == 4
+        async with asyncio.timeout(10), aclosing(archives.stream(SPACE, tree.entries(), share=ANN)) as chunks:
+            made = b"".join([chunk async for chunk in chunks])
+        assert len(zipfile.ZipFile(io.BytesIO(made)).namelist()) == 2
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+        for chunks in slow:
+            await chunks.aclose()
+        assert under_way.taken() == 0

@@ -82,7 +82,8 @@ async def listed(directory: Directory, records: Counted, body: bytes) -> dict[st
         "HTTP_HOST": "host",
         "SCRIPT_NAME": "",
     }
-    answer = await asyncio.to_thread(lambda: b"".join(Protocol(session, environ)(environ, lambda *_: None)))
+    parts = Protocol(session, environ)(environ, lambda *_: None)
+    answer = await asyncio.to_thread(lambda: b"".join(part for part in parts if isinstance(part, bytes)))
     found = {}
     for response in ElementTree.fromstring(answer).findall("{DAV:}response"):
         href = response.findtext("{DAV:}href", "")

@@ -2,11 +2,10 @@
 
 import asyncio
 import hashlib
-import threading
 
 import pytest
 
-from core.blocks import EMPTY_MANIFEST, MAX_BLOCK, MIB, Manifest
+from core.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK, MIB, Manifest
 from core.chunk import Chunker
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.upload import MEMORY, memory_of, upload
@@ -53,8 +52,52 @@ def source(data):
     return read_into
 
 
+async def never() -> None:
+    raise AssertionError("nothing more is needed")
+
+
+def loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()
+
+
+def body(data, *, first=1 << 40, more=never):
+    """A body that comes in messages."""
+    rest = memoryview(data)
+
+    async def receive():
+        nonlocal rest
+        part, rest = rest[:100_000], rest[100_000:]
+        return {"type": "http.request", "body": bytes(part), "more_body": bool(rest)}
+
+    return Incoming(receive, Interruption(), first=first, more=more)
+
+
+async def done(uploading):
+    """What an upload gives, of which no thread waits for what the event loop does."""
+    while True:
+        try:
+            step = await asyncio.to_thread(_next, uploading)
+        except _Done as result:
+            return result.args[0]
+        await step()
+
+
+class _Done(Exception):
+    pass
+
+
+def _next(uploading):
+    try:
+        return next(uploading)
+    except StopIteration as end:
+        raise _Done(end.value) from None
+
+
 async def sent(data, storage, **more):
-    return await asyncio.to_thread(upload, source(data), storage, asyncio.get_running_loop(), **more)
+    seen = hashlib.sha256()
+    stored = await done(upload(body(data), seen.update, storage, asyncio.get_running_loop(), **more))
+    assert seen.digest() == stored.digest
+    return stored
 
 
 def parts(manifest: Manifest, objects):
@@ -110,11 +153,13 @@ async def test_what_goes_wrong_comes_through():
     with pytest.raises(ConnectionError):
         await sent(noise(9 * MIB, 4), storage)
 
-    def gone(_):
-        raise ClientGone
+    async def gone():
+        return {"type": "http.disconnect"}
 
     with pytest.raises(ClientGone):
-        await asyncio.to_thread(upload, gone, Stored(), asyncio.get_running_loop())
+        await done(
+            upload(Incoming(gone, Interruption(), first=1, more=never), hashlib.sha256().update, Stored(), loop())
+        )
 
 
 async def test_a_body_ends_only_where_its_end_was_said():
@@ -128,13 +173,21 @@ async def test_a_body_ends_only_where_its_end_was_said():
     async def receive():
         return messages.pop(0)
 
-    body, buffer = Incoming(receive, asyncio.get_running_loop(), Interruption()), memoryview(bytearray(2))
-
-    def read():
-        assert threading.current_thread() is not threading.main_thread()
-        return body.read_into(buffer)
-
-    assert await asyncio.to_thread(read) == 2
-    assert await asyncio.to_thread(read) == 1
+    cut = Chunker().begin()
     with pytest.raises(ClientGone):
-        await asyncio.to_thread(read)
+        await Incoming(receive, Interruption(), first=10, more=never).fill(cut)
+    assert (bytes(cut.held), cut.ended) == (b"abc", False)
+
+
+async def test_a_body_asks_for_more_memory_once_it_is_more_than_a_little():
+    asked = []
+
+    async def more():
+        asked.append(len(cut.held))
+
+    cut = Chunker().begin()
+    await body(bytes(100_000), first=128 * KIB, more=more).fill(cut)
+    assert (asked, len(cut.held), cut.ended) == ([], 100_000, True)
+    cut = Chunker().begin()
+    await body(bytes(500_000), first=128 * KIB, more=more).fill(cut)
+    assert (asked, len(cut.held), cut.ended) == ([100_000], 500_000, True)
