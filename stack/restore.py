@@ -43,10 +43,11 @@ def restore(file: Path | IO[bytes], directory: Path, progress: Progress) -> Summ
 
     `directory` must be empty, or not there. Raises BackupFailed, and then leaves it so.
     """
-    with disk_errors(f"{directory} cannot be filled"), _filling(directory):
-        with file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file) as source:
-            progress.expect("restoring", files=0, size=file.stat().st_size if isinstance(file, Path) else 0)
-            found, manifest = _extracted(source, directory, progress)
+    with disk_errors(f"{file} cannot be read"):
+        opened = file.open("rb") if isinstance(file, Path) else contextlib.nullcontext(file)
+    with disk_errors(f"{directory} cannot be filled"), opened as source, _filling(directory):
+        progress.expect("restoring", files=0, size=file.stat().st_size if isinstance(file, Path) else 0)
+        found, manifest = _extracted(source, directory, progress)
         summary = _verified(manifest, found, directory)
         for path in directory.rglob("*"):
             if path.is_dir():

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from clients.cli.output import json_option, moment, signed_in, size
-from clients.cli.places import Place, accepted, checked_name, file_at, place, place_in
+from clients.cli.places import LOCAL, Place, accepted, checked_name, file_at, place, place_in
 from clients.cli.scratch import scratch
 from clients.cli.terminal import complain, print_json, print_table, say
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
@@ -82,9 +82,9 @@ def node_json(node: Node) -> dict[str, Any]:
 
 @click.command()
 @click.argument("where", metavar="[SPACE:]PATH")
-@click.argument("local", metavar="[LOCAL]", default="", type=click.Path())
+@click.argument("local", metavar="[LOCAL]", default=".", type=LOCAL)
 @click.option("-f", "--force", is_flag=True, help="Replace LOCAL if it exists.")
-def get(where: str, local: str, force: bool) -> None:
+def get(where: str, local: Path, force: bool) -> None:
     """Download a file to LOCAL: a file, a directory, or '-' for standard output. By default into this directory.
 
     \b
@@ -95,13 +95,11 @@ def get(where: str, local: str, force: bool) -> None:
     """
     with place(where) as found:
         node = file_at(found)
-        if local == "-":
+        if str(local) == "-":
             with scratch(Path(tempfile.gettempdir())) as directory:
                 _print_file(_downloaded(found, node, directory))
             return
-        target = Path(local) if local else Path(node.name)
-        if target.is_dir():
-            target /= node.name
+        target = local / node.name if local.is_dir() else local
         if os.path.lexists(target) and not force:
             raise InvalidArgument(f"{target} exists; --force replaces it")
         with scratch(target.absolute().parent) as directory:
@@ -198,7 +196,7 @@ def _umask() -> int:
 
 
 @click.command()
-@click.argument("local", metavar="LOCAL", type=click.Path(path_type=Path))
+@click.argument("local", metavar="LOCAL", type=LOCAL)
 @click.argument("where", metavar="[SPACE:]PATH")
 def put(local: Path, where: str) -> None:
     """Upload the file LOCAL to PATH: a new file, a new version of one, or into a directory.

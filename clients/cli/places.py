@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
+
 from clients.cli.output import signed_in
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.session import Session
@@ -15,6 +17,9 @@ from core.errors import InvalidArgument, Kind, NoSuchNode, NoSuchSpace, Syncline
 from core.identifiers import ROOT, NodeId
 from core.names import name_problem, normalize, split_path
 from core.tree import Node, NodeKind, Result, Verdict
+
+LOCAL = click.Path(readable=False, path_type=Path)
+"""A path on this machine. What is wrong with it is no error of usage: the command that meets it says so, or waits."""
 
 
 class Refused(SynclineError):

@@ -14,6 +14,7 @@ import click
 
 from clients.cli.main import Interrupted
 from clients.cli.output import json_option, signed_in
+from clients.cli.places import LOCAL
 from clients.cli.progress import Progress, progress
 from clients.cli.terminal import complain, print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
@@ -23,7 +24,7 @@ from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from clients.sync.engine import Engine
-from clients.sync.errors import FolderMissing
+from clients.sync.errors import FolderMissing, FolderUnreadable
 from clients.sync.files import PRIVATE, Files
 from clients.sync.folder import Folder, find_folder, folders, link, open_folder
 from clients.sync.ports import (
@@ -65,7 +66,7 @@ class _Rate(click.ParamType[int]):
 
 RATE = _Rate()
 
-directory = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+directory = click.argument("directory", metavar="DIR", type=LOCAL)
 
 
 def _open(session: Session, path: Path, space: str | None) -> Folder:
@@ -263,7 +264,8 @@ def _sync_for_ever(
 
     def may_pass(error: Exception) -> bool:
         """Whether the folder can be opened a little later, as when a machine starts before its network and disks."""
-        return isinstance(error, FolderMissing) or (isinstance(error, SynclineError) and error.kind is Kind.UNAVAILABLE)
+        passing = (FolderMissing, FolderUnreadable, OSError)
+        return isinstance(error, passing) or (isinstance(error, SynclineError) and error.kind is Kind.UNAVAILABLE)
 
     terminal = Terminal()
     try:
@@ -309,7 +311,7 @@ def check(directory: Path, verify: bool, as_json: bool) -> int:
             exclusions = state.excluded()
             excluded = Excluded.of(exclusions, live_nodes(state.load_remote()).nodes if exclusions else {})
             verdicts = compare(
-                files, state.load_base(), Space(session, folder.space), excluded=excluded.paths, verify=verify
+                folder, files, state.load_base(), Space(session, folder.space), excluded=excluded.paths, verify=verify
             )
     if as_json:
         print_json(verdicts.document())
@@ -324,7 +326,7 @@ def check(directory: Path, verify: bool, as_json: bool) -> int:
 
 
 @click.command()
-@click.argument("directory", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+@click.argument("directory", metavar="[DIR]", type=LOCAL, required=False)
 @json_option
 def status(directory: Path | None, as_json: bool) -> None:
     """Show the synced folders of this device, or one, and what a sync of it would do.

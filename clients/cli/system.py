@@ -13,6 +13,7 @@ import click
 
 from clients.cli import signals
 from clients.cli.output import json_option, size
+from clients.cli.places import LOCAL
 from clients.cli.progress import progress
 from clients.cli.terminal import print_json, say
 
@@ -27,7 +28,7 @@ NOTHING_LEFT = "nothing is left of it"
 @click.option("--port", type=click.IntRange(0, 65531), default=8080, show_default=True, help="The first of five ports.")
 @click.option(
     "--data",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=LOCAL,
     help="Where everything is kept; without it, all is gone afterwards.",
 )
 def up(port: int, data: Path | None) -> None:
@@ -46,8 +47,8 @@ def up(port: int, data: Path | None) -> None:
 
 
 @click.command()
-@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
+@click.argument("directory", type=LOCAL)
+@click.argument("file", type=LOCAL)
 @json_option
 def backup(directory: Path, file: Path, as_json: bool) -> None:
     """Copy everything that `syncline up --data DIRECTORY` keeps into FILE, while it runs or not.
@@ -73,8 +74,8 @@ def backup(directory: Path, file: Path, as_json: bool) -> None:
 
 
 @click.command("restore-backup")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("file", type=LOCAL)
+@click.argument("directory", type=LOCAL)
 @json_option
 def restore_backup(file: Path, directory: Path, as_json: bool) -> None:
     """Make DIRECTORY, which must be empty or not there, of the backup FILE; `-` is stdin.

@@ -11,8 +11,11 @@ from typing import Any
 from clients.sync.digests import hash_files
 from clients.sync.files import Files
 from clients.sync.filters import Filters
+from clients.sync.folder import Folder
+from clients.sync.nested import nested
 from clients.sync.ports import Checking
 from clients.sync.scan import Entry, Scan, scan
+from clients.sync.spelling import closest, double, doubles
 from clients.sync.strange import Strange
 from clients.sync.trees import BaseNode, Place, Problem, path_of
 from core.blocks import Digest
@@ -56,6 +59,7 @@ class _Local:
 
 
 def check(
+    folder: Folder,
     files: Files,
     base: dict[NodeId, BaseNode],
     space: Checking,
@@ -66,10 +70,11 @@ def check(
     """Compare the files of a folder with the current versions, but those at or below `excluded` paths.
 
     Files that look as they did are not read, unless with `verify`. What is ignored and unknown to the space is no
-    difference.
+    difference. What a sync leaves alone is not compared, and said as a sync says it.
     """
     scanned = scan(files)
-    filters = Filters(scanned, files, excluded)
+    within = nested(folder, files, scanned, excluded)
+    filters = Filters(scanned, files, excluded | {normalize(scanned.path(number)) for number in within})
     if verify:
         base = {id_: dataclasses.replace(node, trusted=False) for id_, node in base.items()}
     verdicts = Verdicts(problems=list(scanned.problems))
@@ -77,10 +82,12 @@ def check(
     base_by_path = {path_of(node.id, places): node for node in base.values() if node.kind is not NodeKind.DIRECTORY}
     strange = _strange(scanned, base, places)
     verdicts.problems += strange.problems()
+    verdicts.problems += [problem for number, problem in within.items() if not filters.is_ignored(number)]
+    left_out = strange.closed | _spelled_otherwise(scanned, base, places, verdicts)
     asked: dict[NodeId | str, _Local] = {}
 
     def questions() -> Iterator[tuple[NodeId | str, Digest]]:
-        for local in _locals(files, scanned, filters, base_by_path, verdicts, strange.closed):
+        for local in _locals(files, scanned, filters, base_by_path, verdicts, left_out):
             key = local.base.id if local.base is not None else normalize(local.path)
             asked[key] = local
             yield key, local.digest
@@ -117,17 +124,35 @@ def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[Nod
     return strange
 
 
+def _spelled_otherwise(
+    scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place], verdicts: Verdicts
+) -> set[int]:
+    """What differs in Unicode spelling only from what is compared in its place; that is said."""
+    if not (groups := doubles(scanned)):
+        return set()
+    known = {(path_of(node.parent, places), node.name): node for node in base.values()}
+    dropped: set[int] = set()
+    for (parent, name), group in groups.items():
+        before = known.get((scanned.path(parent), name))
+        inode = before.signature.inode if before is not None else None
+        same_inode = [n for n in group if scanned.entries[n].signature.inode == inode]
+        kept, *others = closest(group, scanned, before, same_inode)
+        dropped.update(others)
+        verdicts.problems += [double(scanned, other, kept) for other in others]
+    return dropped
+
+
 def _locals(  # noqa: PLR0917 - what a check is made of
     files: Files,
     scanned: Scan,
     filters: Filters,
     base_by_path: dict[str, BaseNode],
     verdicts: Verdicts,
-    closed: set[int],
+    left_out: set[int],
 ) -> Iterator[_Local]:
     """Each file and symlink with its digest: as remembered where it looks as it did, else read."""
     unread: dict[str, bool] = {}
-    within = set(closed)
+    within = set(left_out)
     for number, entry in enumerate(scanned.entries):
         if entry.parent in within or number in within:
             within.add(number)

@@ -19,6 +19,13 @@ class FolderMissing(SynclineError):
     kind = Kind.PRECONDITION
 
 
+class FolderUnreadable(SynclineError):
+    """The folder cannot be read, so that nobody can tell what it is."""
+
+    reason = "FOLDER_UNREADABLE"
+    kind = Kind.PRECONDITION
+
+
 class FolderNotLinked(SynclineError):
     """This folder is not linked to a space; `syncline sync DIR` links it."""
 

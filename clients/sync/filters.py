@@ -86,7 +86,7 @@ class Excluded:
         places = {node.id: node.place for node in live.values()}
         tops = {one.node for one in exclusions} & live.keys()
         paths = {one.path for one in exclusions} | {path_of(node, places) for node in tops if node is not None}
-        at = _by_path(paths, live)
+        at = by_path(paths, live)
         nodes = {*tops, *at.values(), *private}
         for node in live.values():
             if node.parent in nodes:
@@ -100,11 +100,11 @@ NOTHING_EXCLUDED = Excluded(frozenset(), frozenset())
 def found_again(exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
     """The exclusions whose node has only now become known, or is another one now."""
     open_ = [one for one in exclusions if one.node not in live]
-    at = _by_path({one.path for one in open_}, live)
+    at = by_path({one.path for one in open_}, live)
     return [Exclusion(one.path, at[one.path]) for one in open_ if one.path in at]
 
 
-def _by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str, NodeId]:
+def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str, NodeId]:
     """The nodes at these paths."""
     prefixes: dict[str, None] = {}
     for path in paths:

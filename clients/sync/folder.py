@@ -7,16 +7,25 @@ copied folder brings it along to another place.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from clients.sync.errors import FolderBusy, FolderMissing, FolderNotLinked, FolderUnsuitable, LinkedElsewhere
+from clients.sync.errors import (
+    FolderBusy,
+    FolderMissing,
+    FolderNotLinked,
+    FolderUnreadable,
+    FolderUnsuitable,
+    LinkedElsewhere,
+)
 from clients.sync.files import PRIVATE
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId, new_text_id, parse_text_id
@@ -27,6 +36,17 @@ _LINK = "link.json"
 _UNFINISHED = ".new"
 _PATIENCE_SECONDS = 5.0
 _FORMAT = 1
+_UNLINK = "if it is not to be synced any more, remove {} first (no other file is deleted then)"
+
+
+class Relation(Enum):
+    """What the directory of a marker is to a folder."""
+
+    NONE = auto()
+    SAME_SPACE = auto()
+    """Another one, of the same space."""
+    SAME_FOLDER = auto()
+    """The folder itself, or a copy of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +90,23 @@ class Folder:
             lock.release()
 
     def check_root(self) -> None:
-        """FolderMissing unless the folder is there, and is this one. FolderNotLinked if it was forgotten meanwhile."""
+        """FolderMissing, FolderUnreadable unless the folder is there, and is this one.
+
+        FolderNotLinked if it was forgotten meanwhile.
+        """
         if not (self.state / _LINK).exists():
             raise FolderNotLinked(f"{self.root} is not linked any more; `syncline sync DIR` links it anew")
+        if _marked(self.root) == self.id:
+            return
         if not self.root.is_dir():
             raise FolderMissing(
                 f"{self.root} is not there; mount or restore it, or, if it is to be forgotten, remove {self.state}"
             )
-        if _marked(self.root) != self.id:
-            raise FolderMissing(
-                f"{self.root} has no {MARKER} of the folder that was synced here, as if another disk were mounted; "
-                f"nothing was changed. Mount the right one; or, to link the directory anew (nothing is deleted then), "
-                f"remove {self.state}"
-            )
+        raise FolderMissing(
+            f"{self.root} has no {MARKER} of the folder that was synced here, as if another disk were mounted; "
+            f"nothing was changed. Mount the right one; or, to link the directory anew (nothing is deleted then), "
+            f"remove {self.state}"
+        )
 
 
 def folders(home: Path) -> list[Folder]:
@@ -95,10 +119,20 @@ def folders(home: Path) -> list[Folder]:
 
 
 def find_folder(home: Path, path: Path) -> Folder:
-    """The linked folder that `path` is, or is in. FolderNotLinked."""
+    """The innermost linked folder that `path` is, or is in, also if it was moved. FolderNotLinked, FolderUnreadable.
+
+    Where there is none any more, the one that was there, whose `check_root` says what is wrong.
+    """
     real = Path(os.path.realpath(path))
-    for folder in folders(home):
-        if real == folder.root or folder.root in real.parents:
+    known = folders(home)
+    above = (real, *real.parents)
+    for root in above:
+        marked = _marked(root)
+        for folder in known:
+            if marked == folder.id and (folder.root == root or _marked(folder.root) != marked):
+                return dataclasses.replace(folder, root=root)
+    for folder in reversed(known):
+        if folder.root in above:
             return folder
     raise FolderNotLinked(f"{path} is not in a synced folder; `syncline sync DIR` links one")
 
@@ -106,7 +140,7 @@ def find_folder(home: Path, path: Path) -> Folder:
 def open_folder(home: Path, directory: Path) -> Folder | None:
     """The folder that this directory is linked as; None if it is not.
 
-    A folder that was moved is recognised. FolderMissing, LinkedElsewhere.
+    A folder that was moved is recognised, wherever it is now. FolderMissing, FolderUnreadable, LinkedElsewhere.
     """
     root = Path(os.path.realpath(directory))
     known = folders(home)
@@ -124,36 +158,44 @@ def open_folder(home: Path, directory: Path) -> Folder | None:
         )
     if folder.root == root:
         return folder
-    if folder.root.is_dir() and _marked(folder.root) == marked:
+    if _marked(folder.root) == marked:
+        if _is_same_directory(folder.root, root):
+            raise LinkedElsewhere(f"{root} is {folder.root}, mounted at another place; sync that one")
         raise LinkedElsewhere(
             f"{root} is a copy of {folder.root}, which is linked already; remove {root / MARKER} to link it by itself"
         )
-    moved = Folder(folder.id, root, folder.space, folder.space_name, folder.state)
-    _check_neighbours(root, [other for other in known if other.id != moved.id])
+    moved = dataclasses.replace(folder, root=root)
     _save(moved)
     return moved
 
 
 def link(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
-    """Link a directory, which is made if only it itself is missing. FolderUnsuitable, LinkedElsewhere."""
+    """Link a directory, which is made if only it itself is missing. FolderUnsuitable, LinkedElsewhere.
+
+    Nothing is left of a link that cannot be made.
+    """
     root = Path(os.path.realpath(directory))
     check_suitable(home, directory)
     identifier = new_text_id()
     folder = Folder(identifier, root, space, space_name, home / _FOLDERS / identifier)
+    private = root / PRIVATE
+    missing = [place for place in (private, root) if not place.exists()]
     try:
         root.mkdir(exist_ok=True)
-        private = root / PRIVATE
         private.mkdir(exist_ok=True)
         # The marker comes last: a link without it is refused with words that say what to do, the reverse is not.
         folder.state.mkdir(mode=0o700, parents=True)
         _save(folder)
         _write(root / MARKER, json.dumps({"folder": identifier, "space": space}) + "\n")
-    except OSError as error:
-        raise FolderUnsuitable(f"{directory} cannot be linked: {error.strerror} ({error.filename})") from None
-    except KeyboardInterrupt:
-        if _marked(root) != identifier:
+    except (OSError, KeyboardInterrupt) as error:
+        if not (root / MARKER).exists():
             shutil.rmtree(folder.state, ignore_errors=True)
-        raise
+            for place in missing:
+                with suppress(OSError):
+                    place.rmdir()
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise FolderUnsuitable(f"{directory} cannot be linked: {error.strerror} ({error.filename})") from None
     return folder
 
 
@@ -174,32 +216,57 @@ def check_suitable(home: Path, directory: Path) -> None:
 
 
 def _check_neighbours(root: Path, others: list[Folder]) -> None:
-    for other in others:
-        if other.root in root.parents:
-            raise LinkedElsewhere(f"{root} is inside {other.root}, which is synced already")
-        if root in other.root.parents:
-            raise LinkedElsewhere(f"{root} contains {other.root}, which is synced already")
+    """LinkedElsewhere if a directory is in a synced folder, or one of `others` in it. What is gone is in no one's way.
+
+    A disk that is away counts as gone: when it is back, its folder is one in another one, which does no harm.
+    """
     for above in root.parents:
-        if (above / MARKER).is_file():
-            raise LinkedElsewhere(f"{root} is inside {above}, which is synced already")
+        if _is_marked(above):
+            way_out = _UNLINK.format(above / PRIVATE)
+            raise LinkedElsewhere(f"{root} is inside {above}, which is synced already; {way_out}")
+    for other in others:
+        if root in other.root.parents and _is_marked(other.root, other.id):
+            way_out = _UNLINK.format(other.root / PRIVATE)
+            raise LinkedElsewhere(f"{root} contains {other.root}, which is synced already; {way_out}")
 
 
-def is_linked_to(marker: bytes, folder: Folder) -> bool:
-    """Whether a marker is that of another folder that is linked to the same space as this one."""
+def relation(marker: bytes, folder: Folder) -> Relation:
+    """What a marker makes of the directory that has it, as seen from a folder."""
     try:
         document = json.loads(marker)
-        return bool(document["space"] == folder.space and document["folder"] != folder.id)
+        if document["folder"] == folder.id:
+            return Relation.SAME_FOLDER
+        return Relation.SAME_SPACE if document["space"] == folder.space else Relation.NONE
     except (ValueError, KeyError, TypeError):
-        return False
+        return Relation.NONE
 
 
 def _marked(root: Path) -> str | None:
-    """The id that a directory says it has; None if it says nothing sensible."""
+    """The id that a directory says it has; None if it says nothing sensible. FolderUnreadable."""
     try:
         document = json.loads((root / MARKER).read_bytes())
         return parse_text_id(document["folder"], what="folder")
-    except (OSError, ValueError, KeyError, TypeError, InvalidArgument):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return None
+    except OSError as error:
+        raise FolderUnreadable(f"{root} cannot be read ({error.strerror}: {error.filename})") from None
+    except (ValueError, KeyError, TypeError, InvalidArgument):
+        return None
+
+
+def _is_marked(root: Path, identifier: str | None = None) -> bool:
+    """Whether a directory says that it is a synced folder, or this one. What cannot be read may be."""
+    try:
+        return (root / MARKER).is_file() if identifier is None else _marked(root) == identifier
+    except (OSError, FolderUnreadable):
+        return True
+
+
+def _is_same_directory(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _linked(state: Path) -> Folder | None:
@@ -237,6 +304,9 @@ def _write(path: Path, text: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None  # that of a write names no file
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from clients.sync.merge import Base, Remote
 from clients.sync.scan import TOP, Entry, Scan
+from clients.sync.spelling import closest, double, doubles
 from clients.sync.strange import Inode, Strange
 from clients.sync.trees import (
     RECOVERED,
@@ -25,7 +26,6 @@ from clients.sync.trees import (
     in_transit,
     is_provisional,
     new_local_id,
-    printable,
 )
 from clients.transfer.jobs import Signature
 from core.blocks import Digest
@@ -150,7 +150,7 @@ class _Identification:
             self._base_by_inode.setdefault(self._inode_of(node), []).append(node)
         self._remote_at = {node.place: node for node in remote.values() if node.id not in base}
         self._files: list[int] = []
-        self._doubles = _doubles(scan)
+        self._doubles = doubles(scan)
         self._dropped: set[int] = set()
 
     def finds_strange(self) -> bool:
@@ -302,23 +302,10 @@ class _Identification:
         group = self._doubles.pop((entries[n].parent, entries[n].name), None)
         if group is not None:
             before = self._base_at.get((self._nodes[entries[n].parent], entries[n].name))
-
-            def strangeness(m: int) -> tuple[bool, bool, bool]:
-                return (
-                    before is None or self._inode_of(before) != self._inode(m),
-                    before is None or before.local_name != entries[m].local_name,
-                    entries[m].local_name != entries[m].name,
-                )
-
-            kept, *dropped = sorted(group, key=strangeness)
+            inode = self._inode_of(before) if before is not None else None
+            kept, *dropped = closest(group, self._scan, before, [m for m in group if self._inode(m) == inode])
             self._dropped.update(dropped)
-            for m in dropped:
-                self._problems.append(
-                    Problem(
-                        printable(self._scan.path(m)),
-                        f"its name differs from {self._scan.path(kept)!r} in Unicode spelling only; rename one of them",
-                    )
-                )
+            self._problems += [double(self._scan, m, kept) for m in dropped]
         return n in self._dropped
 
     def _find_unseen(self, directories: Iterable[int]) -> None:
@@ -567,16 +554,6 @@ def target_digest(target: str) -> Digest:
 
 def _size(entry: Entry) -> int:
     return len(entry.target.encode()) if entry.kind is NodeKind.SYMLINK else entry.signature.size
-
-
-def _doubles(scan: Scan) -> dict[tuple[int, str], list[int]]:
-    """Entries of one directory whose names are the same in NFC."""
-    if all(entry.name is entry.local_name for entry in scan.entries):
-        return {}
-    groups: dict[tuple[int, str], list[int]] = {}
-    for n, entry in enumerate(scan.entries):
-        groups.setdefault((entry.parent, entry.name), []).append(n)
-    return {place: group for place, group in groups.items() if len(group) > 1}
 
 
 def _as_it_was(node: BaseNode) -> LocalNode:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,14 +15,15 @@ from clients.sync.conflicts import conflict_name
 from clients.sync.digests import hash_files
 from clients.sync.disown import disown, is_estranged, read_only
 from clients.sync.errors import FolderMissing, NotExcluded, TooManyDeletions
-from clients.sync.files import PRIVATE, Files
-from clients.sync.filters import IGNORE_FILE, Excluded, Filters, found_again
-from clients.sync.folder import MARKER, Folder, is_linked_to
+from clients.sync.files import Files
+from clients.sync.filters import IGNORE_FILE, Excluded, Filters, by_path, found_again
+from clients.sync.folder import MARKER, Folder
 from clients.sync.identify import Hashed, identify
 from clients.sync.ledger import Ledger
 from clients.sync.links import leading_out
 from clients.sync.mirror import Mirror
 from clients.sync.mounts import may_be_same
+from clients.sync.nested import nested
 from clients.sync.plan import MakeHere, Plan, deletions, described, plan, without_deletions
 from clients.sync.ports import AS_BEFORE, MassDelete, Progress, Space, Transfers, Wanted
 from clients.sync.report import Report
@@ -39,7 +39,6 @@ from clients.sync.trees import (
     RemoteNode,
     live_nodes,
     path_of,
-    printable,
 )
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId, RequestId
@@ -49,11 +48,6 @@ from runtime import traces
 
 _Node = TypeVar("_Node")
 
-_MARKER_BYTES = 4096
-_LINKED_WITHIN = (
-    "is linked to the same space by itself, and therefore left alone here; sync one of the two, or remove "
-    f"{PRIVATE} in it if it is not synced any more"
-)
 _TAKEN_BACK = (
     "{count} items were changed here without the right to change the space, and are made again what they are there; "
     "edits are kept as conflict copies"
@@ -144,10 +138,11 @@ def _look(  # noqa: PLR0917 - all that a round is about
         exclusions = state.excluded()
         for exclusion in found_again(exclusions, live.nodes) if exclusions else ():
             state.put_excluded(exclusion)
-        within = _linked_within(folder, files, scanned)
-        outside = [] if state.outside_links else leading_out(state, live.nodes)
         chosen = state.excluded() if exclusions else ()
-        excluded = Excluded.of([*chosen, *map(Exclusion, within), *outside], live.nodes)
+        within = nested(folder, files, scanned, Excluded.of(chosen, live.nodes).paths)
+        alone_within = {normalize(scanned.path(number)): number for number in within}
+        outside = [] if state.outside_links else leading_out(state, live.nodes)
+        excluded = Excluded.of([*chosen, *map(Exclusion, alone_within), *outside], live.nodes)
         remote = {id_: node for id_, node in live.nodes.items() if id_ not in excluded.nodes}
         filters = Filters(scanned, files, excluded.paths)
         identified = identify(scanned, _distrusted(base) if verify else base, remote, hash_entries, filters)
@@ -162,6 +157,9 @@ def _look(  # noqa: PLR0917 - all that a round is about
         }
         agreed = {id_: node for id_, node in base.items() if id_ not in alone} if alone else base
         trees = _awake(agreed, identified.asleep), identified.local, _awake(remote, identified.asleep)
+        # Of what is ignored nothing would be synced anyway, unless the space has it.
+        there = by_path(alone_within, live.nodes) if within else {}
+        left_alone = [within[n] for path, n in alone_within.items() if path in there or not filters.is_ignored(n)]
         kept: list[Problem] = []
         right = mirror.right
         disowned = None
@@ -177,27 +175,10 @@ def _look(  # noqa: PLR0917 - all that a round is about
             agreed,
             todo,
             identified.holding,
-            [*scanned.problems, *identified.problems, *live.problems, *filters.problems, *kept, *within.values()],
+            [*scanned.problems, *identified.problems, *live.problems, *filters.problems, *kept, *left_alone],
             len(disowned.nodes) if disowned is not None else 0,
             right,
         )
-
-
-def _linked_within(folder: Folder, files: Files, scanned: Scan) -> dict[str, Problem]:
-    """What in the folder is linked to the same space, by path: they would bring each other's files for ever."""
-    found = {}
-    for entry in scanned.entries:
-        if entry.local_name != PRIVATE:
-            continue
-        path = scanned.path(entry.parent)
-        try:
-            with os.fdopen(files.open_file(f"{path}/{MARKER}"), "rb") as marker:
-                linked = is_linked_to(marker.read(_MARKER_BYTES), folder)
-        except OSError:
-            linked = False
-        if linked:
-            found[normalize(path)] = Problem(printable(path), _LINKED_WITHIN)
-    return found
 
 
 def _awake(nodes: dict[NodeId, _Node], asleep: frozenset[NodeId]) -> dict[NodeId, _Node]:

@@ -212,6 +212,75 @@ def test_a_directory_that_cannot_be_read_stops_nothing(new_device: NewDevice) ->
     assert watch.says("lost+found", "cannot be read") == 1
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_watch_that_begins_before_its_folder_can_be_read(new_device: NewDevice, linked: bool) -> None:
+    prefix = nobody()
+    one = new_device("one")
+    (one.folder / "file").write_text("file")
+    if linked:
+        one.sync()
+    one.folder.chmod(0)
+    watch = Watching(one, prefix=prefix)
+    try:
+        watch.until(lambda: watch.says("cannot be read", "Permission denied", "trying again"))
+        one.folder.chmod(0o755)
+        watch.until(lambda: watch.told)
+        watch.brings("another")
+        assert watch.has("file")
+    finally:
+        one.folder.chmod(0o755)
+        watch.child.terminate()
+        assert watch.ends() == 0
+    assert watch.says("cannot be read") == 1
+
+
+UNREADABLE = [
+    ("sync", "folder"),
+    ("sync", "folder", "--dry-run"),
+    ("check", "folder"),
+    ("status", "folder"),
+    ("sync", "folder/below"),
+    ("put", "folder/file", "there"),
+    ("put", "shut file", "there"),
+    ("get", "there", "folder/"),
+    ("get", "there", "folder/file"),
+    ("backup", "folder", "backup.tar"),
+    ("backup", "none", "backup.tar"),
+    ("restore-backup", "shut file", "restored"),
+    ("restore-backup", "none", "restored"),
+    ("restore-backup", "there", "folder"),
+    ("up", "--port", "0", "--data", "folder"),
+]
+
+
+def test_what_cannot_be_read_is_no_error_of_usage(new_device: NewDevice) -> None:
+    prefix = nobody()
+    one = new_device("one")
+    (one.root / "there").write_text("there")
+    one.run("put", str(one.root / "there"), "there")
+    one.sync()
+    (one.root / "shut file").write_text("x")
+    (one.root / "shut file").chmod(0)
+    one.folder.chmod(0)
+    try:
+        for command in UNREADABLE:
+            done = subprocess.run(
+                [*prefix, sys.executable, "-m", "clients.cli", *command],
+                env={**os.environ, "SYNCLINE_HOME": str(one.root / "home"), "PYTHONPATH": str(REPOSITORY)},
+                cwd=one.root,
+                capture_output=True,
+                text=True,
+                timeout=SECONDS,
+                check=False,
+            )
+            assert done.returncode == 1, (command, done.stderr)
+            (said,) = done.stderr.strip().splitlines()
+            assert "none" in command or "Permission denied" in said, (command, said)
+            assert any(word.rstrip("/") in said for word in command[1:]), (command, said)
+    finally:
+        one.folder.chmod(0o755)
+
+
 def test_services_and_storage_that_are_away_for_a_while(new_device: NewDevice, stack: Stack) -> None:
     away = False
     with behind_proxies(stack.endpoint, lambda: "503" if away else None) as (endpoint, proxies):

@@ -358,7 +358,7 @@ def test_a_check_says_nothing_of_ignored_and_excluded_files(one: Device) -> None
             return iter(())
 
     with Files(one.root) as files:
-        check(files, {}, Everything(), excluded=frozenset({"big"}))
+        check(one.folder, files, {}, Everything(), excluded=frozenset({"big"}))
     assert "big/a" not in asked
     assert {"a", IGNORE_FILE} <= set(asked)
 

@@ -11,13 +11,15 @@ from typing import Protocol
 
 import pytest
 
-from clients.sync.errors import FolderMissing, MountsChanging
+from clients.sync.errors import FolderMissing, LinkedElsewhere, MountsChanging
 from clients.sync.files import Files
+from clients.sync.folder import open_folder
 from clients.sync.mounts import SystemMounts
 from clients.sync.ports import Wanted
 from core.errors import Kind
 from tests.clients.sync.fakes import Device, PretendedMounts
 from tests.clients.sync.test_scenarios import agreed, is_busy, settled, sync
+from tests.clients.sync.test_verify import checked
 
 DATA: dict[str, bytes | None] = {f"data/f{n}": b"%d" % n for n in range(5)}
 _CLONE_NEWNS = 0x20000
@@ -444,3 +446,25 @@ def test_a_folder_whose_mounts_do_not_come_to_rest_is_tried_again_later(one: Dev
     rest: dict[str, object] = {"data": None, **DATA, "a": b"a", "b": b"b"}
     del rest["data/f0"]
     assert settled(two, one) == rest
+
+
+def test_a_mount_of_the_folder_in_itself_is_left_alone(one: Device, two: Device, really: SystemMounter) -> None:
+    """Else each file would be synced once more, one directory deeper."""
+    agreed({"a": b"a", "dir/b": b"b"}, one, two)
+    tree = one.space.tree()
+    (two.root / "dir/self").mkdir()
+    really.bind(two.root, "dir/self")
+    for _ in range(3):
+        report = two.sync()
+        assert not is_busy(report)
+        (problem,) = report.problems
+        assert problem.path == "dir/self"
+        assert "this synced folder itself, mounted in it" in problem.reason
+        assert checked(two).problems == [problem]
+    two.write("new", b"new")
+    two.sync()
+    assert one.space.tree() == {**tree, "new": b"new"}
+    with pytest.raises(LinkedElsewhere, match="mounted at another place"):
+        open_folder(two.home, two.root / "dir/self")
+    really.unmount("dir/self")
+    assert settled(two, one) == {**tree, "dir/self": None, "new": b"new"}

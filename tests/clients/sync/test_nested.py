@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from clients.sync.errors import LinkedElsewhere
-from clients.sync.folder import link
+from clients.sync.folder import find_folder, link
+from clients.sync.ports import Wanted
 from clients.sync.trees import new_local_id, transit_name
 from core.identifiers import SpaceId
 from tests.clients.sync.fakes import Device, MemorySpace
 from tests.clients.sync.test_scenarios import is_busy, settled, sync
+from tests.clients.sync.test_verify import checked
 
 
 @pytest.fixture
@@ -97,12 +100,135 @@ def one_id(device: Device) -> str:
     return state.name
 
 
-def test_a_copy_of_the_folder_within_it_is_no_synced_folder(one: Device, two: Device) -> None:
+def copied(device: Device, path: str, copy: Callable[[str, str], object] = shutil.copy2) -> None:
+    """A copy of the whole folder within it."""
+    aside = device.root.parent / "copy"
+    shutil.copytree(device.root, aside, copy_function=copy, symlinks=True)
+    aside.rename(device.root / path)
+
+
+def left_alone(device: Device) -> dict[str, str]:
+    """A sync that does nothing: what it says, by path."""
+    report = device.sync()
+    assert not is_busy(report), report
+    return {problem.path: problem.reason for problem in report.problems}
+
+
+@pytest.mark.parametrize("copy", [shutil.copy2, os.link])
+def test_a_copy_of_the_folder_within_it_is_left_alone(
+    one: Device, two: Device, copy: Callable[[str, str], object]
+) -> None:
+    """Else each new file of the folder would be synced once more, one directory deeper."""
     one.write("a", b"a")
-    settled(one, two)
-    shutil.copytree(one.root, one.root.parent / "copy")
-    (one.root.parent / "copy").rename(one.root / "copy")
-    assert settled(one, two) == {"a": b"a", "copy": None, "copy/a": b"a"}
+    one.write("dir/b", b"b")
+    tree = settled(one, two)
+    copied(one, "dir/copy", copy)
+    for _ in range(3):
+        assert [path for path, why in left_alone(one).items() if "is a copy of this" in why] == ["dir/copy"]
+    assert checked(one).problems == one.sync().problems
+    assert checked(one).unknown == []
+    two.write("dir/copy of two", b"c")
+    sync(two)
+    one.sync()
+    assert one.space.tree() == {**tree, "dir/copy of two": b"c"}
+    # Who wants to have it in the space makes a directory of it, who does not wants to hear no more of it.
+    excluding = one.engine().sync(wanted=Wanted(exclude=("dir/copy",)))
+    assert excluding.problems == []
+    one.engine().sync(wanted=Wanted(include=("dir/copy",)))
+    shutil.rmtree(one.root / "dir/copy/.syncline")
+    sync(one)
+    assert one.space.tree()["dir/copy/dir/b"] == b"b"
+
+
+def test_a_copy_that_was_synced_before_stays_as_it_is_on_both_sides(one: Device, two: Device) -> None:
+    for path, data in (("a", b"a"), ("copy/a", b"a")):
+        one.write(path, data)
+    tree = settled(one, two)
+    shutil.copytree(one.root / ".syncline", one.root / "copy/.syncline")
+    (one.root / "copy/a").unlink()
+    assert list(left_alone(one)) == ["copy"]
+    assert one.space.tree() == tree
+
+
+def test_of_a_copy_that_is_ignored_nothing_is_said(one: Device) -> None:
+    one.write(".synclineignore", b"backups/\n")
+    one.write("a", b"a")
+    sync(one)
+    (one.root / "backups").mkdir()
+    copied(one, "backups/today")
+    assert left_alone(one) == {}
+    assert checked(one).problems == []
+
+
+def test_a_folder_that_was_moved_into_another_one_goes_on(one: Device, two: Device, other: MemorySpace) -> None:
+    inner = Device(one.home.parent, "inner", other)
+    inner.home = one.home
+    inner.write("a", b"a")
+    sync(inner)
+    one.write("b", b"b")
+    sync(one)
+    (one.root / "deep").mkdir()
+    inner.root = inner.root.rename(one.root / "deep/inner")
+    assert find_folder(one.home, inner.root / "a").root == inner.root, "before it was synced there"
+    inner.write("c", b"c")
+    sync(inner)
+    assert other.tree() == {"a": b"a", "c": b"c"}
+    assert find_folder(one.home, inner.root / "a").space == other.id
+    assert find_folder(one.home, one.root / "b").space == one.space.id
+    assert settled(one, two)["deep/inner/c"] == b"c"
+    two.write("deep/inner/d", b"d")
+    settled(two, one)
+    sync(inner)
+    assert other.tree()["d"] == b"d"
+
+
+def test_a_folder_that_is_moved_around_another_one_goes_on(one: Device, other: MemorySpace) -> None:
+    outer = Device(one.home.parent, "outer", other)
+    outer.home = one.home
+    outer.write("a", b"a")
+    sync(outer)
+    one.write("b", b"b")
+    sync(one)
+    around = one.root.parent / "around"
+    around.mkdir()
+    one.root = one.root.rename(around / "one")
+    for path in outer.root.iterdir():
+        path.rename(around / path.name)
+    outer.root = around
+    sync(outer, one)
+    assert other.tree() == {"a": b"a", "one": None, "one/b": b"b"}
+
+
+def test_a_folder_that_is_gone_is_in_nobody_s_way(one: Device, other: MemorySpace) -> None:
+    parent = one.home.parent / "parent"
+    inner = Device(one.home.parent, "inner", other)
+    inner.home = one.home
+    inner.root = parent / "inner"
+    inner.root.mkdir(parents=True)
+    inner.write("a", b"a")
+    sync(inner)
+    with pytest.raises(LinkedElsewhere, match=r"contains .*/inner, which is synced already; .* remove .*/inner/.sync"):
+        link(one.home, parent, one.space.id, "personal")
+    (inner.root / ".syncline").rename(one.home.parent / "aside")
+    shutil.rmtree(inner.root)
+    assert link(one.home, parent, one.space.id, "personal").root == parent
+    # It comes back, as a disk does: both are synced.
+    one.root = parent
+    inner.root.mkdir()
+    (one.home.parent / "aside").rename(inner.root / ".syncline")
+    inner.write("a", b"a")
+    sync(inner, one)
+    assert one.space.tree() == {"inner": None, "inner/a": b"a"}
+    assert other.tree() == {"a": b"a"}
+
+
+def test_what_is_no_synced_folder_any_more_does_not_keep_its_directories(one: Device) -> None:
+    one.write("child/a", b"a")
+    sync(one)
+    with pytest.raises(LinkedElsewhere, match=r"remove .* first"):
+        link(one.home, one.root / "child", one.space.id, "personal")
+    shutil.rmtree(one.root / ".syncline")
+    assert link(one.home, one.root / "child", one.space.id, "personal").root == one.root / "child"
 
 
 def test_what_was_spread_before_stays_in_the_space_only(one: Device, two: Device) -> None:

@@ -15,7 +15,7 @@ from clients.sync.state import State
 from clients.transfer.jobs import Signature
 from core.errors import Unavailable
 from tests.clients.sync.fakes import Device, MemorySpace, NeverCrash, PretendedMounts, SpacePort
-from tests.clients.sync.test_scenarios import agreed, settled
+from tests.clients.sync.test_scenarios import NFC, NFD, agreed, settled
 
 VERIFY = Wanted(verify=True)
 
@@ -129,9 +129,9 @@ class Answer:
     differing: list[Difference]
 
 
-def checked(device: Device, *, verify: bool) -> Verdicts:
+def checked(device: Device, *, verify: bool = False) -> Verdicts:
     with Files(device.root, device.mounts) as files, State.in_memory(device.folder.database) as state:
-        return check(files, state.load_base(), Table(device.space), verify=verify)  # type: ignore[arg-type]
+        return check(device.folder, files, state.load_base(), Table(device.space), verify=verify)  # type: ignore[arg-type]
 
 
 def test_a_check_with_verify_reads_every_file(one: Device) -> None:
@@ -150,3 +150,23 @@ def test_a_check_passes_over_what_is_mounted_over_the_folder(one: Device) -> Non
     verdicts = checked(one, verify=True)
     assert (verdicts.current, verdicts.modified, verdicts.unknown) == (1, [], [])
     assert [problem.path for problem in verdicts.problems] == ["data"]
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_check_says_which_names_are_one_for_the_space(one: Device, two: Device, kind: str) -> None:
+    """As the sync does, in the same words: else both would be compared with the same file."""
+    suffix = "" if kind == "file" else "/inside"
+    agreed({f"{NFC}{suffix}": b"agreed", "a": b"a"}, one, two)
+    one.write(f"{NFD}{suffix}", b"agreed")
+    verdicts = checked(one)
+    assert (verdicts.current, verdicts.modified, verdicts.unknown) == (2, [], [])
+    assert [problem.path for problem in verdicts.problems] == [NFD]
+    assert verdicts.problems == one.sync().problems
+    # What was agreed on decides, not the spelling.
+    two.write("b/c", b"c")
+    two.sync()
+    (two.root / f"{NFC}{suffix}").rename(two.root / "aside")
+    two.write(f"{NFD}{suffix}", b"agreed")
+    two.sync()
+    (two.root / "aside").rename(two.root / f"{NFC}{'' if kind == 'file' else '/other'}")
+    assert checked(two).problems == two.sync().problems
