@@ -23,6 +23,18 @@ FAILED: Final = 1
 NOT_ALLOWED: Final = 3
 INTERRUPTED: Final = 130
 """By Ctrl-C."""
+
+NOTHING_CHANGED: Final = "nothing was changed"
+MAY_BE_DONE: Final = "it may be done already, so look before you run the same command again"
+LEFT_BY: Final = {
+    "sync": "what was done so far is kept, run the same command again to go on",
+    "get": "nothing is left of it, run the same command again to begin anew",
+    "up": "it was not up yet",
+    **dict.fromkeys(("signup", "login", "logout", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE),
+    **dict.fromkeys(("put", "mkdir", "mv", "rm", "restore", "trash"), MAY_BE_DONE),
+}
+"""What is true after an interruption of a command. Of those that are not here: nothing was changed."""
+
 DEBUG: Final = "SYNCLINE_DEBUG"
 """The variable that lets tracebacks of defects through."""
 
@@ -69,11 +81,15 @@ SUMMARIES: Final = {
 
 
 class Interrupted(BaseException):
-    """Somebody has ended the command, which has put everything in order; `status` is what a script sees of it."""
+    """Somebody has ended the command, which has put everything in order.
 
-    def __init__(self, status: int | None = None) -> None:
+    `status` is what a script sees of it; `left` says what is true now, as `LEFT_BY` does.
+    """
+
+    def __init__(self, *, status: int | None = None, left: str = NOTHING_CHANGED) -> None:
         super().__init__()
         self.status = signals.status() if status is None else status
+        self.left = left
 
 
 class Commands(click.Group):
@@ -92,8 +108,11 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise Interrupted from None  # before click writes a line of its own
+        except (Exception, KeyboardInterrupt) as error:
+            if not is_interruption(error):
+                raise
+            left = LEFT_BY.get(ctx.invoked_subcommand or "", NOTHING_CHANGED)
+            raise Interrupted(left=left) from None  # before click writes a line of its own
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -124,6 +143,13 @@ def cli(ctx: click.Context) -> None:
     ctx.with_resource(traces.span(command, root=True))
 
 
+def is_interruption(error: BaseException) -> bool:
+    """Whether an error comes of a signal that is to end the command, whatever became of it on its way."""
+    return isinstance(error, KeyboardInterrupt) or (
+        signals.received() and isinstance(error, Exception) and not isinstance(error, click.exceptions.Exit)
+    )
+
+
 def exit_code(error: SynclineError) -> int:
     """What a script sees of an error."""
     return NOT_ALLOWED if error.kind in {Kind.UNAUTHENTICATED, Kind.DENIED} else FAILED
@@ -134,7 +160,6 @@ def main() -> NoReturn:
     _read_names_as_bytes()
     # A command makes many objects and few cycles, and is over soon: looking for them often is a tenth of its time.
     gc.set_threshold(100_000, 20, 100)
-    signals.install()
     status = _run()
     traces.stop()
     _end(status)
@@ -157,8 +182,10 @@ def _run() -> int:
         status: int = cli.main(standalone_mode=False) or 0
     except click.exceptions.Exit as ended:
         return ended.exit_code
-    except (click.Abort, KeyboardInterrupt, Interrupted) as ended:
-        _leave(ended.status if isinstance(ended, Interrupted) else signals.status())
+    except Interrupted as ended:
+        _leave(ended.status, ended.left)
+    except (click.Abort, KeyboardInterrupt):
+        _leave(signals.status(), NOTHING_CHANGED)
     except click.ClickException as error:
         terminal.show(error)
         return error.exit_code
@@ -179,13 +206,13 @@ def _run() -> int:
     return status
 
 
-def _leave(status: int) -> NoReturn:
+def _leave(status: int, left: str) -> NoReturn:
     """End at once: threads may still wait for a slow line, and a crash at any point loses nothing either.
 
     Called while the interruption is handled, since what it holds would else be waited for.
     """
     if status:
-        terminal.complain("interrupted; what was done so far is kept, run the same command again to go on")
+        terminal.complain(f"interrupted; {left}")
     _end(status)
 
 

@@ -3,6 +3,8 @@
 All of them raise a KeyboardInterrupt in the main thread, so that what is open is closed and what is temporary removed,
 and end the process with 128 plus the number of the signal, as a shell has it. A
 `sync --watch` ends with 0, since a signal is its usual end.
+
+Imported before anything else, and therefore without modules that take their time.
 """
 
 from __future__ import annotations
@@ -11,10 +13,9 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Final
 
-SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-PATIENCE_SECONDS: Final = 10.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE_SECONDS = 10.0
 """What has not come to its end this long after a signal is ended as it is."""
 
 _received: list[int] = []
@@ -25,6 +26,13 @@ def install() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+
+
+def received() -> bool:
+    """Whether a signal was. Whatever is raised from then on comes of that: a KeyboardInterrupt in the midst of foreign
+    code, of an import above all, may come out of it as any other error.
+    """
+    return bool(_received)
 
 
 def status() -> int:

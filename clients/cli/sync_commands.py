@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from clients.cli.main import Interrupted
+from clients.cli.main import Interrupted, is_interruption
 from clients.cli.output import json_option, signed_in
 from clients.cli.places import LOCAL
 from clients.cli.progress import Progress, progress
@@ -264,6 +264,8 @@ def _sync_for_ever(
 
     def may_pass(error: Exception) -> bool:
         """Whether the folder can be opened a little later, as when a machine starts before its network and disks."""
+        if is_interruption(error):
+            return False
         passing = (FolderMissing, FolderUnreadable, OSError)
         return isinstance(error, passing) or (isinstance(error, SynclineError) and error.kind is Kind.UNAVAILABLE)
 
@@ -273,15 +275,22 @@ def _sync_for_ever(
 
         def sync() -> Report:
             nonlocal wanted
-            with traces.span("sync", root=True):
-                report = engine.sync(mass_delete=mass_delete, wanted=wanted)
+            try:
+                with traces.span("sync", root=True):
+                    report = engine.sync(mass_delete=mass_delete, wanted=wanted)
+            except Exception as error:
+                if is_interruption(error):
+                    raise KeyboardInterrupt from None  # not to be tried again
+                raise
             wanted = AS_BEFORE  # it has been taken over
             return report
 
         with Space(session, folder.space).watch() as doorbells:
             keep_syncing(folder.root, sync, doorbells, terminal)
-    except KeyboardInterrupt:
-        raise Interrupted(0) from None
+    except (Exception, KeyboardInterrupt) as error:
+        if not is_interruption(error):
+            raise
+        raise Interrupted(status=0) from None
     raise AssertionError("a watch ends by an error or an interruption")
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clients.cli import signals
+from clients.cli.main import Interrupted, is_interruption
 from clients.cli.output import json_option, size
 from clients.cli.places import LOCAL
 from clients.cli.progress import progress
@@ -141,11 +141,12 @@ def _errors_in_one_line(*, interrupted: str) -> Iterator[None]:
 
     try:
         yield
-    except StackError as error:
-        raise click.ClickException(str(error)) from None
-    except KeyboardInterrupt:
-        say(f"interrupted; {interrupted}", err=True)
-        raise click.exceptions.Exit(signals.status()) from None
+    except (Exception, KeyboardInterrupt) as error:
+        if is_interruption(error):
+            raise Interrupted(left=interrupted) from None
+        if isinstance(error, StackError):
+            raise click.ClickException(str(error)) from None
+        raise
 
 
 COMMANDS = [up, backup, restore_backup]

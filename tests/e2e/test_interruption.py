@@ -1,10 +1,11 @@
-"""Ctrl-C at any moment of a sync: one line, exit code 130, nothing broken, nothing left lying about."""
+"""Ctrl-C at any moment of a command: one line, exit code 130, nothing broken, nothing left lying about."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tests.e2e.proxy import behind_proxies
 NewDevice = Callable[..., Device]
 
 SAID = "syncline: interrupted; what was done so far is kept, run the same command again to go on\n"
+SAID_BY_GET = "syncline: interrupted; nothing is left of it, run the same command again to begin anew\n"
 
 
 def interrupted_sync(device: Device, after: float, *arguments: str) -> tuple[int, str]:
@@ -76,6 +78,77 @@ def test_an_interruption_between_the_steps_of_grpc(new_device: NewDevice) -> Non
     assert ended.returncode == INTERRUPTED, ended.stderr
     assert ended.stderr == SAID
     assert device.sync()["uploaded"] == 1
+
+
+AT_AN_IMPORT = """
+import os, signal, sys
+_, number, module, becomes, *sys.argv[1:] = sys.argv
+
+class Signalling:
+    def find_spec(self, name, path, target=None):
+        if name == module:
+            try:
+                os.kill(os.getpid(), int(number))
+            except KeyboardInterrupt:
+                if becomes:
+                    raise getattr(__builtins__, becomes)("an import that was broken off") from None
+                raise
+
+sys.meta_path.insert(0, Signalling())
+from clients.cli.entry import main
+main()
+"""
+"""A signal arrives when a module is about to be imported, and what imports it may make another error of that."""
+
+
+@pytest.mark.parametrize(
+    ("number", "becomes"),
+    [(signal.SIGINT, ""), (signal.SIGTERM, ""), (signal.SIGINT, "ImportError"), (signal.SIGINT, "AttributeError")],
+)
+@pytest.mark.parametrize("module", ["clients.cli.main", "click", "grpc"])
+def test_an_interruption_of_an_import(tmp_path: Path, number: signal.Signals, module: str, becomes: str) -> None:
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/account.json").write_text("{}")
+    ended = subprocess.run(
+        [sys.executable, "-c", AT_AN_IMPORT, str(int(number)), module, becomes, "status", str(tmp_path)],
+        env={**os.environ, "SYNCLINE_HOME": str(tmp_path / "home")},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (128 + number, "syncline: interrupted; nothing was changed\n")
+
+
+def test_an_interrupted_signup_may_be_done(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        child = Device("Ann", "one", tmp_path).start(
+            "signup", "--endpoint", endpoint, "--email", "ann@example.com", "--password-stdin"
+        )
+        assert child.stdin is not None
+        child.stdin.write("a long password\n")
+        child.stdin.flush()
+        waiting, _ = listener.accept()
+        with waiting:
+            child.send_signal(signal.SIGINT)
+            _, said = child.communicate(timeout=20)
+    assert (child.returncode, said) == (
+        INTERRUPTED,
+        "syncline: interrupted; it may be done already, so look before you run the same command again\n",
+    )
+
+
+def test_of_an_interrupted_restore_nothing_is_left(tmp_path: Path) -> None:
+    child = Device("Ann", "one", tmp_path).start("restore-backup", "-", str(tmp_path / "restored"))
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "restored").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGTERM)
+    _, said = child.communicate(timeout=20)
+    assert (child.returncode, said) == (143, "syncline: interrupted; nothing is left of it\n")
+    assert not (tmp_path / "restored").exists()
 
 
 @pytest.mark.timeout(600)
@@ -146,7 +219,7 @@ def test_an_interrupted_get_leaves_nothing(
     child.send_signal(number)
     _, said = child.communicate(timeout=20)
     assert child.returncode == 128 + number, said
-    assert said == SAID
+    assert said == SAID_BY_GET
     assert not list(place.iterdir())
 
 

@@ -277,7 +277,7 @@ def test_a_signal_ends_the_command_which_leaves_nothing(directory: Path, number:
         assert list((directory / "aws" / "tmp").glob(".syncline-backup-*"))
         process.send_signal(number)
         _, said = process.communicate(timeout=30)
-    assert (process.returncode, said) == (128 + number, b"interrupted; what was written is no whole backup\n")
+    assert (process.returncode, said) == (128 + number, b"syncline: interrupted; what was written is no whole backup\n")
     assert files(directory) == before
 
 
