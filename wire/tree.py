@@ -207,10 +207,13 @@ def mutation_to_wire(mutation: Mutation) -> metadata_pb2.Mutation:
     raise TypeError(f"{type(mutation).__name__} is not a mutation of CommitChanges")
 
 
-def mutations_from_wire(pbs: Sequence[metadata_pb2.Mutation]) -> tuple[Mutation, ...]:
-    """The mutations of a request; InvalidArgument names the position of the first bad one."""
+def mutations_from_wire(pbs: Sequence[metadata_pb2.Mutation], *, first: int = 0) -> tuple[Mutation, ...]:
+    """The mutations of a request, or a part of them, which begins at position `first`.
+
+    InvalidArgument names the position of the first bad one.
+    """
     mutations = []
-    for position, pb in enumerate(pbs):
+    for position, pb in enumerate(pbs, first):
         try:
             mutations.append(mutation_from_wire(pb))
         except InvalidArgument as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,6 +30,7 @@ from core.tree import (
     Verdict,
 )
 from runtime import traces
+from runtime.turns import slices
 from services.metadata import metrics
 from services.metadata.below import Below
 from services.metadata.decide import Circumstances, NotLoaded, Reach, Unsealed, decide
@@ -38,7 +39,7 @@ from services.metadata.objects import Objects
 from services.metadata.ports import EntryTaken, Journal, Sealed
 from services.metadata.project import Projector
 from services.metadata.view import MAX_LAG, Missing, SpaceView
-from services.metadata.wire import entry_from_bytes, entry_to_bytes
+from services.metadata.wire import entry_from_bytes, entry_to_bytes_in_turns
 
 MAX_ENTRY_BYTES = 380_000
 """A DynamoDB item holds 400 KB, keys and the other attributes included."""
@@ -81,6 +82,36 @@ class _Pending:
     request: Request
     answer: asyncio.Future[Answer]
     cause: traces.Cause
+
+
+class _Waiting:
+    """Requests that wait to be decided: each person's in order, and the persons in turn."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, deque[_Pending]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def add(self, pending: _Pending) -> None:
+        self._of.setdefault(pending.request.user, deque()).append(pending)
+
+    def first(self) -> _Pending:
+        """What `take` will return."""
+        return next(iter(self._of.values()))[0]
+
+    def take(self) -> _Pending:
+        user, waiting = self._of.popitem(last=False)
+        pending = waiting.popleft()
+        if waiting:
+            self._of[user] = waiting
+        return pending
+
+    def put_back(self, some: Sequence[_Pending]) -> None:
+        """Have these taken next, as if they had never been taken."""
+        for pending in reversed(some):
+            self._of.setdefault(pending.request.user, deque()).appendleft(pending)
+            self._of.move_to_end(pending.request.user, last=False)
 
 
 @dataclass(slots=True)
@@ -296,7 +327,7 @@ class Committer:
         self._projector = projector
         self._quota_bytes = quota_bytes
         self._now_ms = now_ms
-        self._queue: deque[_Pending] = deque()
+        self._queue = _Waiting()
         self._in_flight: dict[RequestId, _Pending] = {}
         self._worker: asyncio.Task[None] | None = None
 
@@ -317,7 +348,7 @@ class Committer:
             pending = _Pending(request, asyncio.get_running_loop().create_future(), traces.current())
             self._in_flight[request.id] = pending
             pending.answer.add_done_callback(lambda _: self._in_flight.pop(request.id, None))
-            self._queue.append(pending)
+            self._queue.add(pending)
             if self._worker is None or self._worker.done():
                 self._worker = asyncio.create_task(self._work(), name=f"commit {self._view.space}")
         elif (pending.request.fingerprint, pending.request.user) != (request.fingerprint, request.user):
@@ -367,16 +398,16 @@ class Committer:
                 raise
 
     def _take_batch(self) -> list[_Pending]:
-        """As many waiting requests as share an entry."""
-        batch = [self._queue.popleft()]
+        """As many waiting requests as share an entry, one of each person in turn."""
+        batch = [self._queue.take()]
         mutations, size = len(batch[0].request.mutations), batch[0].request.size
         while self._queue:
-            request = self._queue[0].request
+            request = self._queue.first().request
             mutations += len(request.mutations)
             size += request.size
             if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
                 break
-            batch.append(self._queue.popleft())
+            batch.append(self._queue.take())
         return batch
 
     async def _commit(self, batch: list[_Pending]) -> None:
@@ -459,7 +490,10 @@ class Committer:
             known = any(self._view.known_request(pending.request.id) for pending in batch)
             if known or self._view.requests_floor != floor:
                 return None
-            decided = [self._decide_request(draft, pending) for pending in batch]
+            seq = self._view.seq
+            decided = [await self._decide_request(draft, pending, seq=seq + 1) for pending in batch]
+            if self._view.seq != seq:
+                continue  # another process has appended meanwhile
             missing = draft.missing
             if not missing and None not in decided:
                 return [one for one in decided if one is not None]
@@ -475,24 +509,26 @@ class Committer:
             if missing.below:
                 below = await self._below.reaches(self._view, missing.below | below[1].keys())
 
-    def _decide_request(self, draft: Draft, pending: _Pending) -> _Decided | None:
+    async def _decide_request(self, draft: Draft, pending: _Pending, *, seq: int) -> _Decided | None:
         request, now_ms = pending.request, self._now_ms()
         results: list[Result] = []
         complete = True
-        for index, mutation in enumerate(request.mutations):
-            at = Circumstances(
-                user=request.user,
-                device=request.device,
-                now_ms=now_ms,
-                seq=self._view.seq + 1,
-                new_id=created_node_id(self._view.space, request.id, index),
-                free_bytes=self._quota_bytes - draft.used_bytes,
-            )
-            result = draft.decide(mutation, at)
-            if result is None:
-                complete = False
-            else:
-                results.append(result)
+        numbered = list(enumerate(request.mutations))
+        async for some in slices(numbered, request.user):
+            for index, mutation in some:
+                at = Circumstances(
+                    user=request.user,
+                    device=request.device,
+                    now_ms=now_ms,
+                    seq=seq,
+                    new_id=created_node_id(self._view.space, request.id, index),
+                    free_bytes=self._quota_bytes - draft.used_bytes,
+                )
+                result = draft.decide(mutation, at)
+                if result is None:
+                    complete = False
+                else:
+                    results.append(result)
         if not complete:
             return None
         commit = Commit(request.id, request.fingerprint, request.user, request.device, now_ms, tuple(results))
@@ -506,7 +542,7 @@ class Committer:
             commits=tuple(one.commit for one in recorded),
             used_bytes=_used_after(self._view.used_bytes, recorded),
         )
-        blob = entry_to_bytes(entry)
+        blob = await entry_to_bytes_in_turns(entry)
         if len(blob) > MAX_ENTRY_BYTES:
             self._cut(batch)
             return None
@@ -535,7 +571,7 @@ class Committer:
             )
             return
         half = (len(batch) + 1) // 2
-        self._queue.extendleft(reversed(batch[half:]))
+        self._queue.put_back(batch[half:])
         del batch[half:]
 
     async def _wait_for_projection(self) -> None:

@@ -26,6 +26,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Ite
 from contextlib import AbstractContextManager, aclosing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from botocore.exceptions import ClientError
@@ -36,6 +37,7 @@ from core.identifiers import NodeId, RequestId, SpaceId
 from core.limits import ANSWER_DAYS
 from core.tree import Node, Version
 from runtime.aws import error_code, found_item, translated
+from runtime.turns import turn
 from services.metadata.journal import NameKey, Projection
 from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Rows, Sealed, SpaceState
 from services.metadata.view import version_of
@@ -213,14 +215,16 @@ class DynamoTable:
         """See TreeTable."""
         now = int(self._clock())
         # Unconditional, since a version never changes; before the nodes, which may be all that tells of it now.
-        await _all(self._items.writes(await self._superseded(space, projection)))
-        changed = [
-            *(_node_item(space, node) for node in projection.nodes.values()),
-            *(_name_item(space, name, *held, now=now) for name, held in projection.names.items()),
-            *(_trash_item(space, node, *held, now=now) for node, held in projection.trash.items()),
-        ]
-        answered = [_request_item(space, request, seq, now=now) for request, seq in projection.requests.items()]
-        await _all([*self._items.writes_of_newer(changed), *self._items.writes(answered)])
+        await _all(self._items.writes(await self._superseded(space, projection)), account=space)
+        # Made while they are written, and each written in its turn: others have the event loop in between.
+        changed = chain(
+            (_node_item(space, node) for node in projection.nodes.values()),
+            (_name_item(space, name, *held, now=now) for name, held in projection.names.items()),
+            (_trash_item(space, node, *held, now=now) for node, held in projection.trash.items()),
+        )
+        count = len(projection.nodes) + len(projection.names) + len(projection.trash)
+        answered = (_request_item(space, request, seq, now=now) for request, seq in projection.requests.items())
+        await _all(chain(self._items.writes_of_newer(changed, count), self._items.writes(answered)), account=space)
 
     async def _superseded(self, space: SpaceId, projection: Projection) -> list[Item]:
         """VERSION items for what the projection replaces, in the table and within itself."""
@@ -433,9 +437,9 @@ class _Items:
                 **names,
             )
 
-    def writes(self, items: Iterable[Item]) -> list[Call]:
+    def writes(self, items: Iterable[Item]) -> Iterator[Call]:
         """Calls that write items of distinct keys, whatever is there."""
-        return [partial(self._put_batch, batch) for batch in _batches(items, count=_ITEMS_PER_WRITE)]
+        return (partial(self._put_batch, batch) for batch in _batches(items, count=_ITEMS_PER_WRITE))
 
     async def _put_batch(self, items: Sequence[Item]) -> None:
         left: Mapping[str, Any] = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
@@ -448,14 +452,16 @@ class _Items:
             await asyncio.sleep(pause)
         raise _overloaded()
 
-    def writes_of_newer(self, items: Sequence[Item]) -> list[Call]:
-        """Calls that write items of distinct keys that have a `seq`, each only over an older one."""
-        return self._conditional_writes([self._put_if(item, _NEWER, {":seq": item["seq"]}) for item in items], [])
+    def writes_of_newer(self, items: Iterable[Item], count: int) -> Iterator[Call]:
+        """Calls that write `count` items of distinct keys that have a `seq`, each only over an older one."""
+        puts = (self._put_if(item, _NEWER, {":seq": item["seq"]}) for item in items)
+        return self._conditional_writes(puts, count, [])
 
     async def put_new(self, items: Sequence[Item]) -> list[Item]:
         """Write those items of distinct keys whose key the table does not hold yet; the others are returned."""
         held: list[Item] = []
-        await _all(self._conditional_writes([self._put_if(item, _NEW) for item in items], held))
+        puts = (self._put_if(item, _NEW) for item in items)
+        await _all(self._conditional_writes(puts, len(items), held))
         return held
 
     def _put_if(self, item: Item, condition: str, values: Item | None = None) -> Item:
@@ -463,12 +469,12 @@ class _Items:
         arguments: Item = {"ExpressionAttributeValues": values} if values else {}
         return {"TableName": self._table, "Item": item, "ConditionExpression": condition, **arguments}
 
-    def _conditional_writes(self, puts: Sequence[Item], refused: list[Item]) -> list[Call]:
-        """Calls that carry out independent puts; the items of those whose condition fails are added to `refused`."""
-        if len(puts) <= _FEW:
-            return [partial(self._put_conditionally, put, refused) for put in puts]
+    def _conditional_writes(self, puts: Iterable[Item], count: int, refused: list[Item]) -> Iterator[Call]:
+        """Calls that carry out `count` independent puts; items whose condition fails are added to `refused`."""
+        if count <= _FEW:
+            return (partial(self._put_conditionally, put, refused) for put in puts)
         batches = _batches(puts, count=_ITEMS_PER_TRANSACTION, item_of=lambda put: put["Item"])
-        return [partial(self._put_together, batch, refused) for batch in batches]
+        return (partial(self._put_together, batch, refused) for batch in batches)
 
     async def _put_conditionally(self, put: Item, refused: list[Item]) -> None:
         for pause in _pauses():
@@ -517,12 +523,20 @@ class _Items:
         return []
 
 
-async def _all(calls: Iterable[Call]) -> None:
-    """Await all calls, some at once. After a failure no further one is begun, and none is still under way."""
+async def _all(calls: Iterable[Call], *, account: str | None = None) -> None:
+    """Await all calls, some at once. After a failure no further one is begun, and none is still under way.
+
+    With an `account`, each is made and begun in a turn of its own.
+    """
     waiting = iter(calls)
 
     async def worker() -> None:
-        for call in waiting:
+        while True:
+            if account is not None:
+                await turn(account)
+            call = next(waiting, None)
+            if call is None:
+                return
             await call()
 
     try:

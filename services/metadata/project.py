@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import islice
 
 from core.errors import SynclineError
@@ -25,7 +25,8 @@ from services.metadata.view import SpaceView
 from services.metadata.wire import entry_from_bytes
 
 ROUND_ENTRIES = 16
-"""Entries projected at once: at most 6 MB of changes."""
+ROUND_CHANGES = 2000
+"""Entries projected at once, and changes after which no further entry is added to them."""
 QUIET_ROUNDS = 5
 """The table is written when nobody has committed for so many times the coalescing time, or `ROUND_ENTRIES` entries
 wait: what changes often is then written once, and a burst of commits does not compete with its own projection."""
@@ -34,6 +35,18 @@ MAX_CAUSES = 32
 """Commits to which the trace of a projection is linked."""
 
 log = structlog.get_logger()
+
+
+def _at_once(entries: Iterable[Entry]) -> list[Entry]:
+    """The first of these entries: as many as one round projects."""
+    some: list[Entry] = []
+    changes = 0
+    for entry in islice(entries, ROUND_ENTRIES):
+        some.append(entry)
+        changes += sum(len(commit.results) for commit in entry.commits)
+        if changes >= ROUND_CHANGES:
+            break
+    return some
 
 
 class Projector:
@@ -182,7 +195,7 @@ class Projector:
         view = self._view
         await view.validate()
         state = await self._table.state(view.space)
-        entries = list(islice((entry for entry in view.tail if entry.seq > state.projected_seq), ROUND_ENTRIES))
+        entries = _at_once(entry for entry in view.tail if entry.seq > state.projected_seq)
         head = view.seq
         announced = await self._announce(state.announced_seq)
         if entries:

@@ -13,10 +13,11 @@ from core.errors import InvalidCursor, NoSuchNode, NoSuchVersion
 from core.identifiers import ID_BYTES, ROOT, NodeId
 from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES
 from core.tree import Content, Node, NodeKind, Version
+from runtime.turns import turn
 from services.metadata.decide import NotLoaded, is_live
 from services.metadata.journal import Position
 from services.metadata.ports import Journal
-from services.metadata.view import TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
+from services.metadata.view import BULK_BYTES, TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
 from services.metadata.wire import entry_from_bytes
 from wire.pages import PAGE_BYTES
 
@@ -297,7 +298,10 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
                 if not blobs:
                     raise JournalBroken(f"the journal of space {view.space} ends before entry {seq + 1}")
                 some = max(1, min(TAIL_PAGE, PAGE_BYTES * len(blobs) // sum(len(blob) for _, blob in blobs)))
-            entry = entry_from_bytes(*blobs.popleft())
+            number, blob = blobs.popleft()
+            if len(blob) > BULK_BYTES:
+                await turn(view.space)
+            entry = entry_from_bytes(number, blob)
         yield [result.node for result in entry.accepted() if result.node], entry.position
         seq = entry.seq
 

@@ -14,6 +14,7 @@ import contextlib
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -22,6 +23,8 @@ from core.identifiers import ROOT, NodeId, SpaceId
 from core.limits import MAX_QUERY_CHARACTERS
 from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, normalize
 from core.tree import Node, NodeKind
+from runtime.context import find_identity
+from runtime.turns import slices, turn
 from services.metadata import reads
 from services.metadata.decide import Reach
 from services.metadata.journal import BEGINNING
@@ -36,13 +39,13 @@ SPACE_WEIGHT: Final = 4
 """What an index takes beside its names, in names."""
 STREAMS: Final = 2
 """Searches at once of spaces that are too large to be kept."""
-SLICE: Final = 10_000
-"""Names that are looked at before others get their turn."""
+SLICE: Final = 5_000
+"""Names that are looked at in one turn."""
 _DIRECTORIES: Final = ("/",)
 """Words that no name contains: an index with `only` these has the directories."""
 _NOTHING: Final = Reach()
 TURN: Final = 1_000
-"""Nodes that are taken from the journal before others get their turn."""
+"""Nodes that are taken from the journal, or put in order, in one turn."""
 
 
 def folded(text: str) -> str:
@@ -118,14 +121,13 @@ class NameIndex:
         The index must not change meanwhile. What has a path that is longer than a path can be is left out.
         """
         tree = _Matches(self._names)
-        for some in _slices(await self._matching(words)):
+        async for some in slices(await self._matching(words), _account(), size=TURN):
             for held in some:
                 tree.add(held)
-            await asyncio.sleep(0)
         nodes: list[NodeId] = []
         above: set[NodeId] = set()
         last = after
-        for path, node in tree.by_path(after):
+        async for path, node in tree.by_path(after):
             if len(nodes) == limit:
                 return Candidates(self.position.seq, nodes, above, last)
             nodes.append(node)
@@ -142,14 +144,14 @@ class NameIndex:
         for some in _slices(self._names.values()):
             for held in some:
                 reaches[held.parent] = reaches.get(held.parent, _NOTHING).at_least(Reach.of(held.name))
-            await asyncio.sleep(0)
+            await turn(_account())
         # The directories that hold something, those that are farther down first.
         above = {one: self._names[one].parent for one in reaches if one in self._names}
         for directories_of_a_slice in _slices(_from_below(above)):
             for one in directories_of_a_slice:
                 end = Reach.of(self._names[one].name) + reaches[one]
                 reaches[above[one]] = reaches[above[one]].at_least(end)
-            await asyncio.sleep(0)
+            await turn(_account())
         # Files that the index leaves out may be in any directory.
         least = Reach(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
         return {one: reaches.get(one, _NOTHING) + least for one in directories}
@@ -160,7 +162,7 @@ class NameIndex:
         for some in _slices(self._names.values()):
             hits = [held for held in some if first in held.folded]
             found += [held for held in hits if _contains(held.folded, others)] if others else hits
-            await asyncio.sleep(0)
+            await turn(_account())
         return found
 
     def _above(self, node: NodeId, known: set[NodeId]) -> Iterator[NodeId]:
@@ -204,13 +206,13 @@ class _Matches:
         self._live.update(dict.fromkeys(way, live))
         return live
 
-    def by_path(self, after: str) -> Iterator[tuple[str, NodeId]]:
+    async def by_path(self, after: str) -> AsyncIterator[tuple[str, NodeId]]:
         """The matches whose path is greater than `after`, in the order of their paths.
 
         In that order "a.txt" comes between "a" and "a/b", so a directory's place and that of what is below it differ.
         """
         # Each level: the path of a directory with '/' at its end, and what is left there to visit.
-        levels = [("", self._visits(ROOT, after))]
+        levels = [("", await self._visits(ROOT, after))]
         while levels:
             prefix, visits = levels[-1]
             visit = next(visits, None)
@@ -224,23 +226,27 @@ class _Matches:
             if not key.endswith("/"):
                 yield path, node
             else:
-                levels.append((path, self._visits(node, after.removeprefix(path) if after.startswith(path) else "")))
+                levels.append(
+                    (path, await self._visits(node, after.removeprefix(path) if after.startswith(path) else ""))
+                )
 
-    def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
+    async def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
         """In order, the matches in a directory as `name`, and the directories that lead to others as `name/`.
 
         Without those before `after`, which is a path in this directory.
         """
-        visits = []
-        for node in self._below.get(directory, ()):
-            name = self._names[node].name
-            if node in self._matching and name > after:
-                visits.append((name, node))
-            below = f"{name}/"
-            if node in self._below and (below > after or after.startswith(below)):
-                visits.append((below, node))
-        visits.sort()
-        return iter(visits)
+        runs: list[list[tuple[str, NodeId]]] = []
+        async for some in slices(self._below.get(directory, ()), _account(), size=TURN):
+            run = []
+            for node in some:
+                name = self._names[node].name
+                if node in self._matching and name > after:
+                    run.append((name, node))
+                below = f"{name}/"
+                if node in self._below and (below > after or after.startswith(below)):
+                    run.append((below, node))
+            runs.append(sorted(run))
+        return merge(*runs)
 
 
 @dataclass(slots=True)
@@ -366,7 +372,7 @@ class NameSearch:
             waiting += len(nodes)
             if waiting >= TURN:
                 waiting = 0
-                await asyncio.sleep(0)
+                await turn(_account())
 
     # ---- what is kept
 
@@ -406,6 +412,12 @@ async def _seen(view: SpaceView, candidates: Candidates) -> tuple[list[reads.Fou
     await view.load(Missing(nodes={*candidates.nodes, *candidates.above}))
     found = await reads.look(view, candidates.nodes)
     return (found, candidates.end) if view.seq == candidates.seq else None
+
+
+def _account() -> str:
+    """On whose account the work of a call is done."""
+    identity = find_identity()
+    return identity.user if identity is not None else ""
 
 
 def _from_below(above: Mapping[NodeId, NodeId]) -> Iterator[NodeId]:

@@ -14,9 +14,10 @@ from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
 from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
 from core.identifiers import ID_BYTES, NodeId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL
-from core.tree import MAX_CHECK_BATCH, Mutation, RestoreNode, RestoreVersion
+from core.tree import MAX_CHECK_BATCH, Mutation, Node, RestoreNode, RestoreVersion
 from runtime.context import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
+from runtime.turns import slices
 from services.metadata import reads
 from services.metadata.access import Access, Role
 from services.metadata.activity import list_activity
@@ -40,7 +41,7 @@ from services.metadata.wire import (
     place_from_wire,
     place_to_wire,
 )
-from syncline.metadata.v1 import metadata_pb2
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
 from wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
 from wire.pages import (
@@ -146,9 +147,15 @@ class MetadataServicer(MetadataServiceServicer):
     ) -> metadata_pb2.CommitChangesResponse:
         check_size(len(request.mutations), request.ByteSize())  # before work is done with it
         right = request.writes_since_ms if request.HasField("writes_since_ms") else None
-        mutations = mutations_from_wire(request.mutations)
-        answer = await self._commit(request, mutations, size=request.ByteSize(), right=right)
-        results = that_fit(map(result_to_wire, answer.results))
+        user = current_user().user
+        mutations: list[Mutation] = []
+        async for some in slices(request.mutations, user):
+            mutations += mutations_from_wire(some, first=len(mutations))
+        answer = await self._commit(request, tuple(mutations), size=request.ByteSize(), right=right)
+        told: list[journal_pb2.MutationResult] = []
+        async for part in slices(answer.results, user):
+            told += map(result_to_wire, part)
+        results = that_fit(told)
         if len(results) < len(answer.results):
             # What an entry holds fits, so nothing was accepted; the nodes that stand in the way may be large.
             raise RequestTooLarge("what stands in the way of these mutations does not fit into one answer; split them")
@@ -231,8 +238,7 @@ class MetadataServicer(MetadataServiceServicer):
             changes = reads.changes(live.view, self._journal, after=after)
             async with self._while_allowed(space) as ending:
                 async for nodes, position in ending.until(changes):
-                    changed = [node_to_wire(node) for node in nodes]
-                    more = sum(node.ByteSize() for node in changed)
+                    changed, more = await _nodes_to_wire(nodes)
                     if response.nodes and size + more > PAGE_BYTES:
                         yield response
                         response, size = _changes(writes_since_ms), 0
@@ -464,6 +470,17 @@ def _id_token(token: str, listing: str) -> NodeId | None:
     if raw is not None and len(raw) != ID_BYTES:
         raise InvalidPageToken
     return NodeId(raw) if raw else None
+
+
+async def _nodes_to_wire(nodes: Sequence[Node]) -> tuple[list[journal_pb2.Node], int]:
+    """Many nodes, in slices on the caller's account, and their size in bytes."""
+    told: list[journal_pb2.Node] = []
+    size = 0
+    async for some in slices(nodes, current_user().user):
+        part = [node_to_wire(node) for node in some]
+        size += sum(node.ByteSize() for node in part)
+        told += part
+    return told, size
 
 
 def _changes(writes_since_ms: int | None) -> metadata_pb2.ListChangesResponse:

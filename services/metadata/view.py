@@ -24,6 +24,7 @@ from sortedcontainers import SortedSet
 from core.blocks import Digest
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId
 from core.tree import Change, Content, Node, NodeKind, Result, Version
+from runtime.turns import turn
 from services.metadata import metrics
 from services.metadata.children import Children
 from services.metadata.decide import NotLoaded
@@ -35,6 +36,9 @@ MAX_LAG = 64
 """Entries that may wait for projection before writers do."""
 TAIL_PAGE = 32
 """Entries read at once: at most 12 MB."""
+
+BULK_BYTES = 20_000
+"""An entry that is larger waits for a turn before it is read."""
 
 RowsT = TypeVar("RowsT")
 
@@ -166,6 +170,8 @@ class SpaceView:
         while True:
             entries = await self._journal.read(self.space, self.seq, limit)
             for seq, blob in entries:
+                if len(blob) > BULK_BYTES:
+                    await turn(self.space)
                 self.apply(entry_from_bytes(seq, blob))
             if len(entries) < limit:
                 break

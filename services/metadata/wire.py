@@ -11,6 +11,7 @@ from typing import Any
 from core.errors import InvalidCursor, InvalidPageToken
 from core.identifiers import RequestId, SpaceId
 from core.tree import Result, Verdict
+from runtime.turns import slices
 from services.metadata.journal import BEGINNING, Activity, Commit, Entry, Place, Position
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.pages import page_token_from_wire, page_token_to_wire
@@ -19,13 +20,18 @@ from wire.tree import result_from_wire, result_to_wire
 
 def commit_to_wire(commit: Commit, seq: int) -> journal_pb2.Commit:
     """The stored form: accepted nodes leave out what the entry and the commit say."""
+    pb = _without_results(commit)
+    pb.results.extend(_stored_result(result, commit, seq) for result in commit.results)
+    return pb
+
+
+def _without_results(commit: Commit) -> journal_pb2.Commit:
     return journal_pb2.Commit(
         request_id=commit.request,
         fingerprint=commit.fingerprint,
         user_id=commit.user,
         device_id=commit.device,
         committed_at_ms=commit.at_ms,
-        results=[_stored_result(result, commit, seq) for result in commit.results],
     )
 
 
@@ -51,6 +57,17 @@ def entry_to_bytes(entry: Entry) -> bytes:
         commits=[commit_to_wire(commit, entry.seq) for commit in entry.commits],
         used_bytes=entry.used_bytes,
     ).SerializeToString()
+
+
+async def entry_to_bytes_in_turns(entry: Entry) -> bytes:
+    """As `entry_to_bytes`, in slices on the account of those who asked for the commits."""
+    pb = journal_pb2.Entry(seq=entry.seq, append_id=entry.append_id, used_bytes=entry.used_bytes)
+    for commit in entry.commits:
+        stored = pb.commits.add()
+        stored.CopyFrom(_without_results(commit))
+        async for some in slices(commit.results, commit.user):
+            stored.results.extend(_stored_result(result, commit, entry.seq) for result in some)
+    return pb.SerializeToString()
 
 
 def entry_from_bytes(seq: int, blob: bytes) -> Entry:

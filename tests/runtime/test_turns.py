@@ -1,0 +1,51 @@
+"""Turns go round the callers that wait, one in each round of the event loop, and everybody else runs in between."""
+
+from __future__ import annotations
+
+import asyncio
+
+from runtime.turns import turn
+
+
+async def test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few() -> None:
+    order: list[str] = []
+
+    async def work(key: str, slices: int) -> None:
+        for _ in range(slices):
+            await turn(key)
+            order.append(key)
+
+    await asyncio.gather(*(work("mallory", 20) for _ in range(50)), work("ann", 20), work("ben", 20))
+    assert order.count("mallory") == 1000
+    first = order[:60]
+    assert [first.count(key) for key in ("mallory", "ann", "ben")] == [20, 20, 20]
+
+
+async def test_what_is_not_bulk_runs_between_two_slices() -> None:
+    slices, rounds = 0, 0
+
+    async def bulk(key: str) -> None:
+        nonlocal slices
+        for _ in range(50):
+            await turn(key)
+            slices += 1
+
+    working = [asyncio.create_task(bulk(f"{n}")) for n in range(10)]
+    await turn("first")
+    while slices < 500:
+        before = slices
+        await asyncio.sleep(0)
+        assert slices - before <= 1
+        rounds += 1
+    assert rounds >= 499
+    await asyncio.gather(*working)
+
+
+async def test_who_gives_up_takes_no_turn() -> None:
+    waiting = [asyncio.create_task(turn("mallory")) for _ in range(10)]
+    await asyncio.sleep(0)
+    for one in waiting:
+        one.cancel()
+    async with asyncio.timeout(10):
+        await turn("mallory")
+        await turn("ann")
