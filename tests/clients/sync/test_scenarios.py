@@ -26,6 +26,7 @@ from clients.sync.trees import new_local_id, transit_name
 from core.blocks import MIB
 from core.errors import NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import ROOT, NodeId, RequestId
+from core.names import MAX_PATH_NAMES
 from core.tree import Mutation, Node, NodeKind
 from tests.clients.sync.fakes import (
     Answer,
@@ -474,8 +475,8 @@ def test_hostile_remote_names(one: Device, two: Device, base: Path, name: str) -
     assert sorted(path.name for path in base.iterdir()) == before
 
 
-def test_a_tree_of_depth_1000(one: Device, two: Device) -> None:
-    deep = "/".join(["d"] * 1000)
+def test_of_a_tree_of_depth_1000_what_has_a_path_is_synced_and_the_rest_is_said_once(one: Device, two: Device) -> None:
+    deepest = "/".join(["d"] * MAX_PATH_NAMES)
     descriptor = os.open(one.root, os.O_RDONLY)
     for _ in range(1000):
         os.mkdir("d", dir_fd=descriptor)
@@ -486,9 +487,16 @@ def test_a_tree_of_depth_1000(one: Device, two: Device) -> None:
     os.write(file, b"leaf")
     os.close(file)
     os.close(descriptor)
-    sync(one, two)
-    assert one.space.tree()[f"{deep}/leaf"] == b"leaf"
-    assert (two.root / deep / "leaf").read_bytes() == b"leaf"
+    one.write("d/d/beside", b"beside")
+    for _ in range(2):
+        assert [problem.path for problem in one.sync().problems] == [f"{deepest}/d"]
+        assert two.sync().problems == []
+    assert set(one.space.tree()) == {deepest[: 2 * n - 1] for n in range(1, MAX_PATH_NAMES + 1)} | {"d/d/beside"}
+    assert two.tree() == one.space.tree()
+    assert (one.root / deepest / "d").is_dir(), "what is not synced stays as it is"
+    # Until something is too deep no more.
+    (one.root / deepest / "d").rename(one.root / "up")
+    assert [problem.path for problem in one.sync().problems] == ["up/" + deepest]
     subprocess.run(["rm", "-rf", str(one.root), str(two.root)], check=True)
 
 
