@@ -10,14 +10,14 @@ import click
 
 from clients.cli.files import node_json
 from clients.cli.output import json_option, moment, signed_in, size
-from clients.cli.places import Place, accepted, file_at, place_or_file
+from clients.cli.places import Place, accepted, checked_name, file_at, place_or_file
 from clients.cli.terminal import print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.errors import CANDIDATES
 from clients.sdk.space import Space, Trashed
 from core.errors import InvalidArgument, NoSuchNode
 from core.identifiers import ID_BYTES, NodeId, new_request_id
-from core.names import normalize, split_path
+from core.names import normalized_path
 from core.tree import Node
 
 
@@ -108,20 +108,30 @@ def _file_or_trashed(where: Place) -> _File:
     try:
         return _File(file_at(where), deleted=False)
     except NoSuchNode:
-        trashed = [one for one in where.space.trash() if one.path == where.path and one.node.content is not None]
+        trashed = [one for one in _was_at(where.space, where.path) if one.node.content is not None]
         if not trashed:
             raise
         return _File(_only(trashed, where.text).node, deleted=True)
+
+
+def _was_at(space: Space, path: str) -> list[Trashed]:
+    """What in the trash was at this path, by itself or in a directory that was deleted."""
+    # A service of the version before tells of all that was deleted.
+    return [one for one in space.trash(path) if one.path == path]
 
 
 def _only(trashed: Sequence[Trashed], text: str) -> Trashed:
     """The only one of these; InvalidArgument that tells the ids of several."""
     if len(trashed) > 1:
         newest = sorted(trashed, key=lambda one: one.node.deleted_at_ms, reverse=True)[:CANDIDATES]
-        ids = "; ".join(f"{one.node.id.hex()}, deleted {moment(one.node.deleted_at_ms)}" for one in newest)
+        ids = "; ".join(f"{one.node.id.hex()}, {_when(one.node)}" for one in newest)
         told = f"{len(trashed)} deleted items were at {text}; name one by its id: `syncline trash restore ID`: {ids}"
         raise InvalidArgument(told)
     return trashed[0]
+
+
+def _when(node: Node) -> str:
+    return f"deleted {moment(node.deleted_at_ms)}" if node.deleted_at_ms else "deleted with its directory"
 
 
 _space_option = click.option("--space", default=PERSONAL, show_default=True, help="A space, by name or id.")
@@ -183,7 +193,7 @@ def _list_trash(space: str, as_json: bool) -> None:
 @click.option("--to", "to", metavar="PATH", help="Where to put it: a path in the space, or a directory that is there.")
 @click.option("--name", default="", help="What to call it, where it was.")
 def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None:
-    """Bring back what has this ID or PATH in `syncline trash`, to where it was.
+    """Bring back what has this ID or PATH in `syncline trash`, or was in a directory there, to where it was.
 
     Directories that were deleted too come back without what else was in them. Where its name is taken, it gets a free
     one, which is told.
@@ -198,7 +208,8 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
     with signed_in() as session:
         where = Space(session, Accounts(session).resolve(space))
         node, was = _in_trash(where, what)
-        path = "/".join(split_path(normalize(to))) if to is not None else None
+        path = "/".join(normalized_path(to)) if to is not None else None
+        name = checked_name(name) if name else ""
         brought = where.restore_node(node, new_request_id(), name=name, path=path)
         accepted(brought.result, what)
     say(f"{brought.path} is back" if was in {None, brought.path} else f"{was} is back as {brought.path}")
@@ -206,9 +217,11 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
 
 def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
     """The node that an id or a path in the trash means, and where it was, if it is there. InvalidArgument."""
-    path = "/".join(split_path(normalize(what)))
+    path = "/".join(normalized_path(what))
     is_id = re.fullmatch(f"[0-9a-f]{{{2 * ID_BYTES}}}", what) is not None
-    trashed = [one for one in space.trash() if one.path == path or (is_id and one.node.id.hex() == what)]
+    trashed = _was_at(space, path) if path else []
+    if is_id and not trashed:
+        trashed = [one for one in space.trash() if one.node.id.hex() == what]
     if trashed:
         found = _only(trashed, what)
         return found.node.id, found.path

@@ -15,7 +15,7 @@ from clients.sdk.session import Session
 from clients.sdk.space import Space
 from core.errors import InvalidArgument, Kind, NoSuchNode, NoSuchSpace, SynclineError
 from core.identifiers import ROOT, NodeId
-from core.names import name_problem, normalize, split_path
+from core.names import name_problem, normalize, normalized_path
 from core.tree import Node, NodeKind, Result, Verdict
 
 LOCAL = click.Path(readable=False, path_type=Path)
@@ -93,7 +93,7 @@ def split_place(text: str) -> tuple[str | None, str]:
     if space == "":
         raise InvalidArgument(f"{text}: the name of the space before ':' is empty; a file of that name is ./{text}")
     path = text if space is None else text.partition(":")[2]
-    return space, "/".join(split_path(normalize(path)))
+    return space, "/".join(normalized_path(path))
 
 
 def _space_in(text: str) -> str | None:

@@ -42,7 +42,7 @@ from clients.sync.state import State, translated
 from clients.sync.trees import live_nodes
 from clients.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
 from core.errors import InvalidArgument, Kind, SynclineError
-from core.names import normalize, split_path
+from core.names import normalized_path
 from runtime import traces
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _path_in(directory: Path, text: str) -> str:
             path = path.relative_to(directory.absolute())
         except ValueError:
             raise InvalidArgument(f"{text} is not below {directory}") from None
-    names = split_path(normalize(path.as_posix()))
+    names = normalized_path(path.as_posix())
     if not names or names[0] == PRIVATE:
         raise InvalidArgument(f"{text!r} names no path below {directory}")
     return "/".join(names)

@@ -330,11 +330,13 @@ class Space:
 
         return _paged(page)
 
-    def trash(self) -> Iterator[Trashed]:
-        """The nodes that were deleted themselves, by id."""
+    def trash(self, path: str = "") -> Iterator[Trashed]:
+        """The nodes that were deleted themselves, by id; with a path, only what was there, also what went with a
+        directory above it.
+        """
 
         def page(token: str) -> tuple[Iterable[Trashed], str]:
-            request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, page_token=token)
+            request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, page_token=token, path=path)
             answer = self.session.call(lambda stubs: stubs.metadata.ListTrash, request)
             # A service of the version before tells no paths.
             paths = answer.paths or [node.name for node in answer.nodes]

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Response
 
 import core.tree
 from core.errors import NoSuchNode
 from core.identifiers import NodeId
+from core.names import normalized_path
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag
@@ -93,12 +94,24 @@ async def _out_of_the_trash(
     return found
 
 
+_AT: Final = (
+    "Only what was at this path, also if it went with a directory above it. A page may then be empty and not the last."
+)
+
+
 @router.get("/spaces/{space}/trash")
 async def list_trash(
-    space: Space, caller: Signed, services: Behind, page_size: PageSize = 100, page_token: PageToken = ""
+    space: Space,
+    caller: Signed,
+    services: Behind,
+    path: Annotated[models.Path, Query(description=_AT)] = "",
+    page_size: PageSize = 100,
+    page_token: PageToken = "",
 ) -> models.FoundNodes:
     """What was deleted and can be restored, with the paths of where it was."""
-    request = metadata_pb2.ListTrashRequest(space_id=space, page_size=page_size, page_token=page_token)
+    request = metadata_pb2.ListTrashRequest(
+        space_id=space, path="/".join(normalized_path(path)), page_size=page_size, page_token=page_token
+    )
     answer = await ask(services.metadata.ListTrash, request, token=caller.token)
     # A service of the version before tells no paths.
     places = answer.paths or [node.name for node in answer.nodes]
@@ -127,7 +140,7 @@ async def restore_node(
             node=node_of(node),
             parent=node_of(body.parent) if body.parent is not None else b"",
             name=body.name or "",
-            path=body.path,
+            path="/".join(normalized_path(body.path)) if body.path is not None else None,
             make_way=True,
         ),
         token=caller.token,

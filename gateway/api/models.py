@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
 
 from core.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
-from core.names import MAX_PATH_BYTES
+from core.names import MAX_PATH_BYTES, normalize
 from core.tree import MAX_MUTATIONS
 from gateway.api.identifiers import HexDigest, NodeText
 
@@ -19,7 +19,12 @@ Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]
 Password = Annotated[str, StringConstraints(max_length=1024)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 # A device may have files whose names hold control characters, and keeps them; nobody who sends one here means it.
-Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=255, pattern=r"^[^\x00-\x1f\x7f]+$"),
+    AfterValidator(normalize),
+]
+"""In the form in which names travel, also if it came decomposed."""
 Path = Annotated[str, StringConstraints(max_length=MAX_PATH_BYTES, pattern=r"^[^\x00-\x1f\x7f]*$")]
 TimeMs = Annotated[int, Field(ge=0, le=253_402_300_799_999)]
 FileTimeMs = Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999)]

@@ -9,7 +9,7 @@ from pydantic import StringConstraints
 
 from core.errors import NoSuchNode
 from core.identifiers import ROOT, NodeId
-from core.names import normalize, normalized_path
+from core.names import normalized_path
 from core.tree import CreateNode, DeleteNode, MoveNode, NodeKind
 from core.tree import Node as CoreNode
 from gateway.api import models, shapes
@@ -85,7 +85,7 @@ async def create_folder(
     space: Space, body: models.NewFolder, name: Named, caller: Signed, services: Behind, response: Response
 ) -> models.Node:
     """Make a directory."""
-    mutation = CreateNode(node_of(body.parent), normalize(body.name), NodeKind.DIRECTORY)
+    mutation = CreateNode(node_of(body.parent), body.name, NodeKind.DIRECTORY)
     made = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
     return shapes.with_etag(response, made)
 
@@ -111,7 +111,7 @@ async def move_node(
             found.parent,
             found.name,
             node_of(body.parent) if body.parent is not None else found.parent,
-            normalize(body.name) if body.name is not None else found.name,
+            body.name if body.name is not None else found.name,
         )
         moved = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
     else:

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from core.identifiers import ROOT, NodeId, SpaceId
-from core.names import normalize
 from core.tree import CreateNode, DeleteNode, NodeKind, Verdict
 from core.tree import Node as CoreNode
 from gateway.api import models, shapes
@@ -73,7 +72,7 @@ async def copy_node(
         _, target = await read(services, caller, space, parent)
         if f"{target}/".startswith(f"{path}/"):
             raise refused(Verdict.CYCLE)
-    first = CreateNode(parent, normalize(body.name), source.kind, source.content)
+    first = CreateNode(parent, body.name, source.kind, source.content)
     made = await commit_one(services, caller, space=space, request=name.id, mutation=first)
     try:
         if source.kind is NodeKind.DIRECTORY:

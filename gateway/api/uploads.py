@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request
 from core.blocks import BlockRef, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import NodeId, RequestId, SpaceId, created_node_id
-from core.names import normalize
 from core.tree import Content, CreateNode, Mutation, NodeKind, UpdateContent
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Signed
@@ -130,7 +129,7 @@ def _mutations(space: SpaceId, changes: list[models.Change], request: RequestId)
             case models.Create() as create, None:
                 yield CreateNode(
                     _parent(space, create.parent, request, before=i),
-                    normalize(create.name),
+                    create.name,
                     NodeKind.FILE if create.kind == "file" else NodeKind.DIRECTORY,
                     _content(create.content) if create.content is not None else None,
                 )

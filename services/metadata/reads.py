@@ -251,11 +251,15 @@ async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Versi
     raise NoSuchVersion
 
 
-async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tuple[list[Found], NodeId | None]:
+async def list_trash(
+    view: SpaceView, *, after: NodeId | None, limit: int, at: Sequence[str] = ()
+) -> tuple[list[Found], NodeId | None]:
     """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere).
 
-    Each with the path of where it was, by what the directories above are called now, deleted or not.
+    Each with the path of where it was, by what the directories above are called now, deleted or not. With `at`, the
+    names of a path, only what was there of these nodes and below them: what went with a directory that was deleted.
     """
+    wanted = "/".join(at)
     await view.validate()
     ids, end = await view.trash(after=after, limit=limit)
     if loaded := await _load_some(view, ids):
@@ -266,8 +270,15 @@ async def list_trash(view: SpaceView, *, after: NodeId | None, limit: int) -> tu
         for one in ids:
             try:
                 node = reader.node(one)
-                if node is not None and node.deleted_at_ms:
-                    found.append(Found(node, _path(reader, node, ROOT), view.seq))
+                if node is None or not node.deleted_at_ms:
+                    continue
+                path = _path(reader, node, ROOT)
+                if at and path != wanted:
+                    if not path or not wanted.startswith(f"{path}/"):
+                        continue
+                    node, path = _resolve(reader, at[path.count("/") + 1 :], node.id), wanted
+                if node is not None:
+                    found.append(Found(node, path, view.seq))
             except NotLoaded:
                 continue
         return found

@@ -30,7 +30,8 @@ async def way_back(
     """What brings a node back: the directories that its way lacks, then itself; to be committed by `request`.
 
     With `path`, the names of one, it goes there: into a directory that is there under its own name, else under the
-    last of the names. A name that is not asked for by `want.name` or `path` gives way to a free one where it is taken.
+    last of the names. A name that is not asked for by `want.name` or `path` gives way to a free one where it is taken;
+    one that is asked for, also of a directory of `path`, does not, and is refused by the commit.
     InvalidArgument for a way that is too long.
     """
 
@@ -44,7 +45,7 @@ async def way_back(
         name = want.name
         if path is not None:
             if path and way.directory(ROOT, path) is None:
-                way.enter(ROOT, path[:-1])
+                way.enter(ROOT, path[:-1], asked=True)
                 name = path[-1]
             else:
                 way.enter(ROOT, path)
@@ -94,8 +95,10 @@ class _Way:
             start = found.id
         return start
 
-    def enter(self, start: NodeId, names: Sequence[str]) -> None:
-        """Go there. What is no directory but has the name of one keeps it, and the new one gets a free name."""
+    def enter(self, start: NodeId, names: Sequence[str], *, asked: bool = False) -> None:
+        """Go there. What is no directory but has the name of one keeps it, and the new one gets a free name, unless
+        these very names are asked for.
+        """
         self.at = start
         for name in names:
             found = None if self.made else self._child(self.at, name)
@@ -105,7 +108,8 @@ class _Way:
             if len(self.made) + 1 >= MAX_MUTATIONS:
                 raise InvalidArgument("the way to where it was is too long; give a path")
             made = created_node_id(self._view.space, self._request, len(self.made))
-            self.made.append(CreateNode(self.at, self.free_name(name, made), NodeKind.DIRECTORY))
+            called = name if asked else self.free_name(name, made)
+            self.made.append(CreateNode(self.at, called, NodeKind.DIRECTORY))
             self.at = made
 
     def free_name(self, name: str, node: NodeId) -> str:

@@ -401,11 +401,12 @@ class MetadataServicer(MetadataServiceServicer):
     async def ListTrash(
         self, request: metadata_pb2.ListTrashRequest, context: Context
     ) -> metadata_pb2.ListTrashResponse:
-        listing = f"trash {request.space_id}"
+        at = path_from_wire(request.path)
+        listing = f"trash {request.space_id} {request.path}"
         after = _id_token(request.page_token, listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
             found, end = await reads.list_trash(
-                live.view, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
+                live.view, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE), at=at
             )
         page = that_fit(
             metadata_pb2.ListTrashResponse(nodes=[node_to_wire(one.node)], paths=[one.path]) for one in found

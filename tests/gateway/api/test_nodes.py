@@ -106,6 +106,13 @@ def test_what_is_deleted_comes_back_though_its_folders_are_gone(ann: Person):
     ann.done("DELETE", f"{ann.top}/nodes/{node['id']}", status=204)
     there = ann.done("POST", f"{ann.top}/trash/{node['id']}/restore", {"path": "kept/f"})
     assert (there["name"], there["path"]) == ("f", "kept/f")
+    # What went with its directory is found by its path, and names are taken in any form.
+    assert ann.done("GET", f"{ann.top}/trash?path=p/q")["nodes"][0]["id"] == inner["id"]
+    assert ann.done("GET", f"{ann.top}/trash?path=p/nothing")["nodes"] == []
+    for body, path in (({"name": "e\u0301"}, "p/\u00e9"), ({"path": "a\u0308/o\u0308"}, "\u00e4/\u00f6")):
+        ann.done("DELETE", f"{ann.top}/nodes/{node['id']}", status=204)
+        assert ann.done("POST", f"{ann.top}/trash/{node['id']}/restore", body)["path"].endswith(path.rpartition("/")[2])
+        assert ann.done("GET", f"{ann.top}/nodes/{node['id']}")["name"] == path.rpartition("/")[2]
     both = {"path": "kept/f", "name": "f"}
     ann.ask("POST", f"{ann.top}/trash/{outer['id']}/restore", both).refused(400, "INVALID_ARGUMENT")
     ann.ask("POST", f"{ann.top}/trash/{outer['id']}/restore", {"path": "a/../b"}).refused(400, "INVALID_ARGUMENT")

@@ -173,6 +173,53 @@ async def test_a_path_is_made_and_a_directory_takes_it_in(editor: Caller, lost: 
     assert await paths(editor) == ["new"]
 
 
+async def was_at(caller: Caller, path: str, page_size: int = 0) -> list[tuple[bytes, str]]:
+    """All that the trash has of a path, page by page."""
+    found: list[tuple[bytes, str]] = []
+    token = ""
+    while True:
+        request = M.ListTrashRequest(space_id=caller.space, path=path, page_size=page_size, page_token=token)
+        answer = await caller.stub.ListTrash(request)
+        found += zip((node.id for node in answer.nodes), answer.paths, strict=True)
+        if not (token := answer.next_page_token):
+            return found
+
+
+async def test_what_went_with_a_directory_is_found_by_its_path(editor: Caller) -> None:
+    p, q = await make(editor, "p"), await make(editor, "p/q")
+    first, second = await make(editor, "p/q/f.1"), await make(editor, "p/q/f.2")
+    await make(editor, "p/other.x")
+    await delete(editor, first)
+    again = await make(editor, "p/q/f.1")
+    await delete(editor, q)
+    await delete(editor, p)
+    for n in range(4):
+        await delete(editor, await make(editor, f"{n}.x"))
+    for page_size in (0, 1):
+        assert await was_at(editor, "p/q/f.2", page_size) == [(second.id, "p/q/f.2")]
+        assert sorted(await was_at(editor, "p/q/f.1", page_size)) == sorted(
+            [(first.id, "p/q/f.1"), (again.id, "p/q/f.1")]
+        )
+        assert await was_at(editor, "p/q", page_size) == [(q.id, "p/q")]
+        for nowhere in ("p/q/f.3", "p/q/f.2/x", "p/qq", "q/f.2", "f.2"):
+            assert await was_at(editor, nowhere, page_size) == []
+    ((found, path),) = await was_at(editor, "p/q/f.2")
+    request = M.RestoreNodeRequest(space_id=editor.space, request_id=new_request_id(), node=found, make_way=True)
+    assert (await editor.stub.RestoreNode(request)).path == path
+    assert await paths(editor) == ["p", "p/q", "p/q/f.2"]
+    assert await was_at(editor, "p/q/f.2") == []
+    assert await reason_of(was_at(editor, "p//q")) == "INVALID_ARGUMENT"
+
+
+async def test_a_path_that_is_asked_for_is_honoured_or_refused(editor: Caller, lost: J.Node) -> None:
+    await make(editor, "file.x")
+    before = await paths(editor)
+    for path in ("file.x/below", "file.x/deep/below"):
+        assert (await bring_back(editor, lost, path=path)).result.verdict == J.VERDICT_NAME_TAKEN
+    assert await paths(editor) == before, "nothing was made on the way"
+    assert (await bring_back(editor, lost, path="file/below")).path == "file/below"
+
+
 async def test_many_at_once_share_the_way(editor: Caller) -> None:
     for path in ("p", "p/q"):
         await make(editor, path)
