@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from core.blocks import DIGEST_BYTES, EMPTY_MANIFEST, Digest, Manifest
+from google.protobuf.message import DecodeError
+
+from core.blocks import DIGEST_BYTES, EMPTY_MANIFEST, Digest, MalformedManifest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import NodeId
 from core.tree import (
@@ -69,6 +71,20 @@ def manifest_from_wire(pb: journal_pb2.Manifest) -> Manifest:
         object_index=tuple(pb.object_index),
         offsets=tuple(pb.offsets),
     )
+
+
+def manifest_from_bytes(data: bytes) -> Manifest:
+    """A serialised manifest, checked. MalformedManifest for anything else."""
+    try:
+        pb = journal_pb2.Manifest.FromString(data)
+    except DecodeError:
+        raise MalformedManifest("it is no Manifest") from None
+    # Before the columns are copied: a byte can be a number, and a number of Python takes some forty.
+    if max(len(pb.lengths), len(pb.object_index), len(pb.offsets)) > len(pb.blocks) // DIGEST_BYTES:
+        raise MalformedManifest("there are more numbers than digests")
+    manifest = manifest_from_wire(pb)
+    manifest.check()
+    return manifest
 
 
 def content_to_wire(content: Content) -> journal_pb2.Content:

@@ -10,6 +10,7 @@ from enum import Enum
 from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
+from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.right import Right
 from clients.sdk.session import Session, Stubs
 from clients.sdk.streams import Broken, Call, Stream
@@ -26,6 +27,8 @@ T = TypeVar("T")
 
 MAX_SEAL_BYTES = 2 * 1024 * 1024
 """Of declarations in one request; a server takes 4 MiB."""
+MOST_EMPTY_PAGES = 1000
+"""Pages in a row that say nothing, after which a service is not believed to come to an end."""
 SEAL_TIMEOUT_SECONDS = 120.0
 """Packs are read by the service before it answers."""
 COMMIT_TIMEOUT_SECONDS = 60.0
@@ -260,8 +263,14 @@ class Space:
                 complete=lambda page: page.complete,
             )
             listing = False
+            empty = 0
             try:
                 for page in stream:
+                    empty = 0 if page.nodes or page.cursor not in {cursor, b""} else empty + 1
+                    if empty > MOST_EMPTY_PAGES:
+                        raise UnexpectedAnswer(
+                            "the service goes on telling changes and does not get on; report this to who runs it"
+                        )
                     yield ChangesPage(
                         tuple(map(node_from_wire, page.nodes)),
                         page.cursor,
@@ -483,8 +492,15 @@ def _declaration_to_wire(declaration: Declaration) -> metadata_pb2.ObjectDeclara
 
 def _paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
     token = ""
+    empty = 0
     while True:
+        before = token
         items, token = page(token)
-        yield from items
+        at = -1
+        for at, item in enumerate(items):  # noqa: B007 - read below
+            yield item
         if not token:
             return
+        empty = 0 if at >= 0 else empty + 1
+        if token == before or empty > MOST_EMPTY_PAGES:
+            raise UnexpectedAnswer("the service goes on with a listing and does not get on; report this to who runs it")

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
-from google.protobuf.message import DecodeError
-
 from clients.transfer.below import unlink_below
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble
 from clients.transfer.objects import ObjectMissing, ObjectStore
@@ -24,8 +22,7 @@ from clients.transfer.write import NotWritten, Target, write_small
 from core.blocks import KIB, MIB, PACK_BYTES, BlockRef, Digest, MalformedManifest, Manifest
 from core.chunk import digest_of
 from core.tree import Content
-from syncline.metadata.v1 import journal_pb2
-from wire.tree import manifest_from_wire
+from wire.tree import manifest_from_bytes
 
 WORKERS: Final = 8
 """GETs at once."""
@@ -171,8 +168,8 @@ class _Download(Run[Downloaded | Failed]):
         if digest_of(data) != digest:
             raise _corrupt()
         try:
-            return _checked(manifest_from_wire(journal_pb2.Manifest.FromString(bytes(data))), content)
-        except DecodeError:
+            return _checked(manifest_from_bytes(bytes(data)), content)
+        except MalformedManifest:
             raise _corrupt() from None
 
     # ---- fetching ----

@@ -22,7 +22,7 @@ from clients.sdk.network import own_certificates, proxy_for
 from clients.sdk.requests import Requests
 from clients.transfer.limit import Limit
 from clients.transfer.signed import Refused, SignedRequests
-from core.blocks import Digest
+from core.blocks import MAX_OBJECT_BYTES, Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 from runtime import traces
 from runtime.clock import TOO_SKEWED, ServerClock
@@ -139,9 +139,8 @@ class S3Objects:
     def get(self, digest: Digest) -> memoryview:
         def get(stores: _Stores, key: str) -> memoryview:
             if self._clock.is_corrected:
-                return stores.signed.get(key, limit=self._limit)
-            answer = obstore.get(stores.get, key)
-            return memoryview(answer.bytes()) if self._limit is None else _read(answer, self._limit)
+                return stores.signed.get(key, most=MAX_OBJECT_BYTES, limit=self._limit)
+            return _read(obstore.get(stores.get, key), MAX_OBJECT_BYTES, self._limit)
 
         return self._received(digest, get)
 
@@ -149,11 +148,9 @@ class S3Objects:
         def get_range(stores: _Stores, key: str) -> memoryview:
             try:
                 if self._clock.is_corrected:
-                    return stores.signed.get(key, span=(offset, offset + length), limit=self._limit)
-                if self._limit is not None:
-                    answer = obstore.get(stores.get, key, options={"range": (offset, offset + length)})
-                    return _read(answer, self._limit)
-                return memoryview(obstore.get_range(stores.get, key, start=offset, length=length))
+                    return stores.signed.get(key, span=(offset, offset + length), most=length, limit=self._limit)
+                answer = obstore.get(stores.get, key, options={"range": (offset, offset + length)})
+                return _read(answer, length, self._limit)
             except (exceptions.GenericError, Refused) as error:
                 if _answer(error)[0] == _BEYOND_THE_END:
                     return memoryview(b"")
@@ -261,13 +258,21 @@ def _span(operation: str) -> traces.Span:
     return traces.span(f"S3.{operation}", kind=traces.Kind.CLIENT, rpc__system="aws-api", rpc__service="S3")
 
 
-def _read(answer: GetResult, limit: Limit) -> memoryview:
-    """All of an answer, no faster than the limit: what is not read waits in the network."""
-    data = bytearray()
-    for chunk in answer.stream(min_chunk_size=_CHUNK):
-        limit.take(len(chunk))
-        data += chunk
-    return memoryview(data)
+def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
+    """All of an answer, no faster than the limit: what is not read waits in the network.
+
+    Whoever answers may have more to say than was asked for: one byte more is enough for it to be found wrong.
+    """
+    chunks: list[memoryview] = []
+    size = 0
+    for chunk in answer.stream(min_chunk_size=most + 1 if limit is None else _CHUNK):
+        if limit is not None:
+            limit.take(len(chunk))
+        chunks.append(memoryview(chunk))
+        size += len(chunk)
+        if size > most:
+            break
+    return chunks[0] if len(chunks) == 1 else memoryview(b"".join(chunks))
 
 
 def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:

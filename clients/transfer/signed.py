@@ -23,6 +23,7 @@ from core.blocks import Digest
 from runtime.clock import ServerClock
 from runtime.sigv4 import NO_BODY, Signer
 
+_LONGEST_ERROR: Final = 64 * 1024
 _CHUNK: Final = 64 * 1024
 _IDLE_CONNECTIONS: Final = 8
 
@@ -68,10 +69,13 @@ class SignedRequests:
             return False
         return True
 
-    def get(self, key: str, *, span: tuple[int, int] | None = None, limit: Limit | None = None) -> memoryview:
-        """An object, or the bytes from the first to before the second number."""
+    def get(
+        self, key: str, *, most: int, span: tuple[int, int] | None = None, limit: Limit | None = None
+    ) -> memoryview:
+        """An object, or the bytes from the first to before the second number; if there are more than `most`, so many
+        and one."""
         headers = {"range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
-        return memoryview(self._ask("GET", key, headers, limit=limit))
+        return memoryview(self._ask("GET", key, headers, most=most, limit=limit))
 
     def correct_clock(self) -> None:
         """Go by the time that S3 says it is. OSError if it says none."""
@@ -94,6 +98,7 @@ class SignedRequests:
         body: bytes | None = None,
         body_sha256: str = NO_BODY,
         *,
+        most: int = _LONGEST_ERROR,
         limit: Limit | None = None,
     ) -> bytes:
         held = self._provide()
@@ -113,8 +118,13 @@ class SignedRequests:
         try:
             connection.request(method, self._target(key), body, {**signed, **self._plainly(), "user-agent": "syncline"})
             answer = connection.getresponse()
-            data = answer.read() if limit is None or answer.status >= HTTPStatus.BAD_REQUEST else _read(answer, limit)
-            kept = not answer.will_close
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                data = answer.read(_LONGEST_ERROR)
+            else:
+                data = answer.read(most + 1) if limit is None else _read(answer, most, limit)
+                if len(data) <= most and answer.length:  # only a read of everything tells that by itself
+                    raise http.client.IncompleteRead(data, answer.length)
+            kept = not answer.will_close and answer.isclosed()
         except http.client.HTTPException as error:
             raise OSError(f"{type(error).__name__}: {error}") from None
         finally:
@@ -163,9 +173,9 @@ def _close(idle: queue.LifoQueue[http.client.HTTPConnection]) -> None:
             idle.get_nowait().close()
 
 
-def _read(answer: http.client.HTTPResponse, limit: Limit) -> bytes:
+def _read(answer: http.client.HTTPResponse, most: int, limit: Limit) -> bytes:
     data = bytearray()
-    while chunk := answer.read(_CHUNK):
+    while chunk := answer.read(min(_CHUNK, most + 1 - len(data))):
         limit.take(len(chunk))
         data += chunk
     return bytes(data)

@@ -28,7 +28,6 @@ from itertools import islice
 from typing import Final, TypeVar
 
 from cachetools import LRUCache
-from google.protobuf.message import DecodeError
 
 from core.blocks import (
     DIGEST_BYTES,
@@ -48,8 +47,7 @@ from runtime.pool import Pool, Share, TooMuchAtOnce
 from services.metadata import metrics
 from services.metadata.decide import Unsealed, block_refused
 from services.metadata.ports import ObjectIndex, ObjectStorage, Sealed, StoredObject
-from syncline.metadata.v1 import journal_pb2
-from wire.tree import manifest_from_wire
+from wire.tree import manifest_from_bytes
 
 REMEMBERED_ENTRIES = 200_000
 """Block entries of sealed objects kept in memory: about 10 MB."""
@@ -507,16 +505,9 @@ def _prove_pack(data: bytes, pack: Pack) -> Sealed | SealVerdict:
 def _manifest(data: bytes) -> Manifest | None:
     """The manifest; for a thread."""
     try:
-        pb = journal_pb2.Manifest.FromString(data)
-        # Before the columns are copied: a column of numbers that fits to no digests may have millions of them.
-        most = len(pb.blocks) // DIGEST_BYTES
-        if max(len(pb.lengths), len(pb.object_index), len(pb.offsets)) > most:
-            return None
-        manifest = manifest_from_wire(pb)
-        manifest.check()
-    except (DecodeError, MalformedManifest):
+        return manifest_from_bytes(data)
+    except MalformedManifest:
         return None
-    return manifest
 
 
 def _sha256(data: bytes | memoryview) -> bytes:

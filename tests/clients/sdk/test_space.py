@@ -16,6 +16,7 @@ from clients.sdk import space as space_module
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.right import Right
 from clients.sdk.space import (
+    MOST_EMPTY_PAGES,
     ChangesPage,
     Declaration,
     Difference,
@@ -703,3 +704,32 @@ def test_services_of_a_test_are_of_the_contract() -> None:
     methods = metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"].methods_by_name
     assert {*UNARY, "ListChanges", "CheckVersions"} == set(methods)
     assert isinstance(Running, type)
+
+
+# ---- listings without an end
+
+
+def test_a_listing_that_repeats_its_token_ends(metadata: Metadata, space: Space) -> None:
+    metadata.answers["ListNodes"] = lambda _: metadata_pb2.ListNodesResponse(next_page_token="again")
+    with pytest.raises(UnexpectedAnswer, match="does not get on"):
+        list(space.list_nodes())
+    assert len(metadata.asked) == 2
+
+
+def test_a_listing_of_empty_pages_ends(metadata: Metadata, space: Space) -> None:
+    metadata.answers["ListNodes"] = lambda _: metadata_pb2.ListNodesResponse(
+        next_page_token=f"page {len(metadata.asked)}"
+    )
+    with pytest.raises(UnexpectedAnswer, match="does not get on"):
+        list(space.list_nodes())
+    assert len(metadata.asked) == MOST_EMPTY_PAGES + 1
+
+
+def test_changes_that_do_not_get_on_end(metadata: Metadata, space: Space) -> None:
+    def changes(_: metadata_pb2.ListChangesRequest) -> Iterator[metadata_pb2.ListChangesResponse]:
+        while True:
+            yield metadata_pb2.ListChangesResponse(cursor=b"here")
+
+    metadata.answers["ListChanges"] = changes
+    with pytest.raises(UnexpectedAnswer, match="does not get on"):
+        list(space.changes())
