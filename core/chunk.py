@@ -7,6 +7,7 @@ bytes come from is the caller's matter.
 from __future__ import annotations
 
 import hashlib
+import mmap
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -55,7 +56,8 @@ class Chunker:
     def begin(self, read_into: ReadInto | None = None) -> Cut:
         """A content to cut: iterated over if there is `read_into`, else fed as `Cut` says."""
         if self._buffer is None:
-            self._buffer = memoryview(bytearray(MAX_BLOCK))
+            # Of a mapping only what was written to takes memory: most contents are smaller, or have hardly begun.
+            self._buffer = memoryview(mmap.mmap(-1, MAX_BLOCK))
         return Cut(self._cdc, self._buffer, read_into)
 
 

@@ -29,6 +29,8 @@ MAX_ANONYMOUS_BYTES: Final = 64 * KIB
 """More than signing in, signing up or opening a link needs."""
 _DISCARDED_BYTES: Final = 4 * MAX_BODY_BYTES
 _DISCARDED_SECONDS: Final = 5.0
+_DISCARDING: Final = 8
+"""Refused bodies that are taken and thrown away at once; where more come, their connections are closed."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _JSON: Final = "application/json"
 
@@ -46,6 +48,7 @@ class Bodies:
         self._prefix = prefix
         self._memory = memory
         self._own = own
+        self._discarding = Pool("discards", _DISCARDING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI; TooSlow and TooMuchAtOnce."""
@@ -87,8 +90,13 @@ class Bodies:
                 if body is not None:
                     await self._app(scope, _replaying(body, receive), send)
                 return
-            if not ended:
-                await _discard(receive)
+            network = self._own.network(Request(scope))
+            share = Share(network, network)
+            if not ended and self._discarding.try_take(1, share):
+                try:
+                    await _discard(receive)
+                finally:
+                    self._discarding.give(1, share)
             await answer(scope, receive, send)
 
     async def _read(

@@ -7,6 +7,7 @@ import os
 import tempfile
 from typing import IO, Any
 
+import psutil
 import pyfastcdc
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -114,3 +115,14 @@ def test_a_chunker_is_good_for_one_file_after_the_other() -> None:
             file.flush()
             os.lseek(file.fileno(), 0, os.SEEK_SET)
             assert b"".join(block.data for block in chunker.cut(reading(file))) == noise(size, size)
+
+
+def test_a_content_that_has_hardly_begun_takes_hardly_any_memory():
+    process = psutil.Process()
+    before = process.memory_info().rss
+    begun = [Chunker().begin() for _ in range(40)]
+    for cut in begun:
+        cut.room[:1] = b"x"
+        cut.fill(1)
+    assert process.memory_info().rss - before < 4 * MAX_BLOCK
+    assert all(bytes(cut.held) == b"x" for cut in begun)

@@ -83,3 +83,20 @@ async def test_bodies_that_never_end_hold_no_more_than_the_pool_and_a_small_one_
         assert answer.startswith(b"HTTP/1.1 400"), answer
         for writer in slow:
             await closed(writer)
+
+
+async def test_of_many_refused_bodies_a_few_are_taken_to_be_thrown_away():
+    async with gateway() as world:
+        connections = [await connect(world.address) for _ in range(40)]
+        for _, writer in connections:
+            writer.write(head("/v1/sessions", MAX_BODY_BYTES) + b"{")
+        lines = [asyncio.create_task(reader.readline()) for reader, _ in connections]
+        async with asyncio.timeout(10):
+            while len(done := [line for line in lines if line.done()]) < 36:  # the others give their bodies still
+                await asyncio.sleep(0.02)
+        assert all(line.result().startswith(b"HTTP/1.1 401") for line in done)
+        for line in lines:
+            line.cancel()
+        await asyncio.gather(*lines, return_exceptions=True)
+        for _, writer in connections:
+            await closed(writer)
