@@ -101,7 +101,7 @@ class Pool:
             return
         queue = self._waiting.setdefault(share.caller, deque())
         if len(queue) >= MAX_WAITING:
-            raise self._refused()
+            raise self.refused()
         self._came += 1
         turn = max(self._round, queue[-1].round + 1) if queue else self._round
         waiter = _Waiter(size, share, turn, self._came, asyncio.get_running_loop().create_future())
@@ -116,7 +116,7 @@ class Pool:
                 self._leave(waiter)
                 self._serve()
             if isinstance(error, TimeoutError):
-                raise self._refused() from None
+                raise self.refused() from None
             raise
 
     def give(self, size: int, share: Share) -> None:
@@ -176,9 +176,10 @@ class Pool:
         for name in _names(share):
             self._held[name] += size
 
-    def _refused(self) -> TooMuchAtOnce:
+    def refused(self, text: str = "") -> TooMuchAtOnce:
+        """What to raise where `try_take` did not do; counted."""
         REFUSED.labels(self._name).inc()
-        return TooMuchAtOnce()
+        return TooMuchAtOnce(text)
 
 
 def _names(share: Share) -> tuple[str, str]:

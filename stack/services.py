@@ -19,6 +19,7 @@ from stack.supervisor import Child
 NAMES: Final = ("auth", "metadata", "notify", "gateway")
 METRICS_LISTEN: Final = "SYNCLINE_METRICS_LISTEN"
 _SERVICE_SECRET: Final = "SYNCLINE_SERVICE_SECRET"  # noqa: S105 - the name of a variable
+_TRUSTED_NETWORKS: Final = "SYNCLINE_TRUSTED_NETWORKS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,8 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
         "METRICS_LISTEN": _metrics_listen(shared.get(METRICS_LISTEN, ""), name),
         **variables,
     }
+    if name == "auth":  # where the gateway calls from, and tells for whom: attempts are counted by that
+        own["TRUSTED_NETWORKS"] = ",".join(filter(None, (shared.get(_TRUSTED_NETWORKS), f"{HOST}/32")))
     return {
         "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
         LOG_FORMAT: "console",

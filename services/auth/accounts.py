@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from core.errors import NoSuchAccount, TooManyAttempts, WrongPassword
 from core.identifiers import SpaceId, UserId, new_text_id
 from runtime.logs import structlog
+from runtime.pool import Share, TooMuchAtOnce
 from services.auth import metrics
 from services.auth.attempts import Attempts
 from services.auth.keys import Keys
@@ -51,11 +53,15 @@ class Accounts:
         self._clock = clock
 
     async def sign_up(
-        self, *, email: str, password: str, device_name: str, kind: DeviceKind = DeviceKind.CLIENT
+        self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Make an account with its personal space and first device; AccountExists if the address is taken."""
+        """Make an account with its personal space and first device.
+
+        Raises AccountExists if the address is taken, TooManyAttempts and TooMuchAtOnce.
+        """
+        await self._attempts.admit_account(peer=peer)
         account = Account(UserId(new_text_id()), email, SpaceId(new_text_id()), self._clock())
-        login = Login(account, await self._passwords.hash(password))
+        login = Login(account, await self._passwords.hash(password, Share(email, peer)))
         signed_in = self._open(account, kind, device_name)
         device = signed_in.device
         await self._accounts.create_account(login, device=device)
@@ -66,21 +72,25 @@ class Accounts:
     async def sign_in(
         self, *, email: str, password: str, device_name: str, peer: str, kind: DeviceKind = DeviceKind.CLIENT
     ) -> SignedIn:
-        """Sign a new device in. Raises WrongPassword, also for an unknown address, and TooManyAttempts."""
+        """Sign a new device in.
+
+        Raises WrongPassword, also for an unknown address, TooManyAttempts and TooMuchAtOnce.
+        """
         try:
             await self._attempts.admit(subject=email, peer=peer)
         except TooManyAttempts:
             metrics.SIGN_INS.labels("limited").inc()
             raise
-        login = await self._accounts.login(email)
-        verdict = await self._passwords.verify(password, login.password_hash if login else None)
+        login, share = await self._accounts.login(email), Share(email, peer)
+        verdict = await self._passwords.verify(password, login.password_hash if login else None, share)
         if login is None or verdict is Verdict.WRONG:
             metrics.SIGN_INS.labels("failed").inc()
             raise WrongPassword
         if verdict is Verdict.RIGHT_BUT_OUTDATED:
-            await self._accounts.replace_password_hash(
-                email, old=login.password_hash, new=await self._passwords.hash(password)
-            )
+            with suppress(TooMuchAtOnce):  # the next time, then
+                await self._accounts.replace_password_hash(
+                    email, old=login.password_hash, new=await self._passwords.hash(password, share)
+                )
         signed_in = self._open(login.account, kind, device_name)
         device = signed_in.device
         await self._devices.add_device(device)

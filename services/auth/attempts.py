@@ -1,23 +1,35 @@
-"""Attempts with passwords: guessing is slowed down per address (or link) and peer, and per address from everywhere."""
+"""Attempts with passwords, counted before anything is hashed: per address (or link) and network, per network over all
+addresses, and per address from everywhere.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from core.errors import RETRY_AFTER, TooManyAttempts
 from services.auth.ports import AttemptStore
 from services.auth.records import MINUTE, SECOND, Clock
+
+_ALL: Final = "all"
+"""The subject of attempts from one network at whatever it is; an e-mail address has an @, so it is nobody's."""
+_NEW: Final = "new"
+"""The subject of accounts that are made from one network."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
     """How many attempts are allowed within `window_ms` of the first.
 
-    The limit for one peer is the smaller, so that somebody who guesses locks themselves out rather than the owner.
+    The limit for one address from one network is the smallest, so that somebody who guesses locks themselves out rather
+    than the owner. The one for a network is against one password that is tried at many addresses.
     """
 
     per_peer: int = 10
+    per_network: int = 100
     per_address: int = 100
+    accounts: int = 1000
+    """Accounts that are made from one network."""
     window_ms: int = 15 * MINUTE
 
 
@@ -30,17 +42,24 @@ class Attempts:
         self._clock = clock
 
     async def admit(self, *, subject: str, peer: str) -> None:
-        """Count an attempt; TooManyAttempts with `retry_after_seconds`, and nothing counted, if a limit is reached."""
-        for whence, limit in ((peer, self._limits.per_peer), (None, self._limits.per_address)):
-            wait = await self._store.count_attempt(
-                subject=subject, peer=whence, limit=limit, window_ms=self._limits.window_ms, now_ms=self._clock()
-            )
-            if wait:
-                seconds = -(-wait // SECOND)
-                raise TooManyAttempts(
-                    f"too many attempts; try again in {seconds} seconds", **{RETRY_AFTER: str(seconds)}
-                )
+        """Count an attempt; TooManyAttempts with `retry_after_seconds` if a limit is reached."""
+        await self._count(subject, peer, self._limits.per_peer)
+        await self._count(_ALL, peer, self._limits.per_network)
+        await self._count(subject, None, self._limits.per_address)
+
+    async def admit_account(self, *, peer: str) -> None:
+        """Count an account that is about to be made; TooManyAttempts as above."""
+        await self._count(_NEW, peer, self._limits.accounts)
 
     async def succeeded(self, *, subject: str, peer: str) -> None:
-        """Begin anew after a right password."""
+        """Begin anew after a right password. Of the network only this attempt is forgotten, and none that failed."""
         await self._store.forget_attempts(subject=subject, peer=peer)
+        await self._store.take_back_attempt(subject=_ALL, peer=peer)
+
+    async def _count(self, subject: str, peer: str | None, limit: int) -> None:
+        wait = await self._store.count_attempt(
+            subject=subject, peer=peer, limit=limit, window_ms=self._limits.window_ms, now_ms=self._clock()
+        )
+        if wait:
+            seconds = -(-wait // SECOND)
+            raise TooManyAttempts(f"too many attempts; try again in {seconds} seconds", **{RETRY_AFTER: str(seconds)})

@@ -61,13 +61,15 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
     keys = SigningKeys.from_files(settings.signing_key_file, settings.previous_key_file)
     limits = AttemptLimits(
         per_peer=settings.sign_in_limit_per_peer,
+        per_network=settings.sign_in_limit_per_network,
         per_address=settings.sign_in_limit_per_address,
+        accounts=settings.sign_up_limit_per_network,
         window_ms=settings.sign_in_window_seconds * SECOND,
     )
     target = TransferTarget(settings.bucket, partition=settings.transfer_role_arn.split(":")[1])
     store, source = adapters.store, adapters.source
 
-    with Passwords(workers=settings.password_workers) as passwords:
+    with Passwords(workers=settings.password_workers, places=settings.password_places) as passwords:
         access_tokens = AccessTokens(keys, clock=clock)
         attempts = Attempts(store, limits, clock=clock)
         sessions = Sessions(store, access_tokens, clock=clock)

@@ -405,6 +405,17 @@ class DynamoIdentityStore:
         # Not deleted: of many who sign in at once, those who come to an absent counter would all try to begin it.
         await asyncio.gather(*(self._reset(_attempts_key(subject, whence)) for whence in (peer, None)))
 
+    async def take_back_attempt(self, *, subject: str, peer: str) -> None:
+        """See AttemptStore."""
+        with _translated(), _condition_may_fail():
+            await self._client.update_item(
+                TableName=self._table,
+                Key=_attempts_key(subject, peer),
+                UpdateExpression="ADD attempts :less",
+                ConditionExpression="attempts > :none",
+                ExpressionAttributeValues={":less": _n(-1), ":none": _n(0)},
+            )
+
     async def _reset(self, counter: Item) -> None:
         with _translated(), _condition_may_fail():
             await self._client.update_item(

@@ -201,6 +201,12 @@ class InMemoryIdentityStore:
         self._attempts.pop((subject, peer), None)
         self._attempts.pop((subject, None), None)
 
+    async def take_back_attempt(self, *, subject: str, peer: str) -> None:
+        """See AttemptStore."""
+        count, ends_at = self._attempts.get((subject, peer), (0, 0))
+        if count:
+            self._attempts[subject, peer] = (count - 1, ends_at)
+
     async def add_link(self, link: Link) -> bool:
         """See LinkStore."""
         if (link.space, link.link) in self._links or any(other.token == link.token for other in self._links.values()):

@@ -23,6 +23,7 @@ from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserI
 from core.limits import MAX_PASSWORD_CHARACTERS
 from runtime.context import LinkScope
 from runtime.logs import structlog
+from runtime.pool import Share
 from services.auth import metrics
 from services.auth.attempts import Attempts
 from services.auth.derived import DerivedSecrets, derived_id
@@ -101,6 +102,7 @@ class Links:
         request: RequestId,
         user: UserId,
         device: DeviceId,
+        peer: str,
         password: str | None,
         expires_at_ms: int | None,
         max_downloads: int,
@@ -114,6 +116,7 @@ class Links:
         if expires_at_ms is not None and expires_at_ms <= now:
             raise InvalidArgument("expires_at_ms must be later than now")
         await require(self._access, space, Access.WRITE, user=user, device=device)
+        share = Share(user, peer)
         token = self._secrets.secret("link", user, request, size=_TOKEN_BYTES)
         link = Link(
             LinkId(derived_id("link", user, request)),
@@ -123,23 +126,23 @@ class Links:
             now,
             token_digest(token),
             expires_at_ms,
-            await self._passwords.hash(password) if password is not None else None,
+            await self._passwords.hash(password, share) if password is not None else None,
             max_downloads,
         )
         if await self._links.add_link(link):
             log.info("link created", space=space, link=link.link)
             return link, token
         made = await self._links.link(space, link.link)
-        if made is None or not await self._is_same(made, link, password):
+        if made is None or not await self._is_same(made, link, password, share):
             raise RequestIdReused
         return made, token
 
-    async def _is_same(self, made: Link, wanted: Link, password: str | None) -> bool:
+    async def _is_same(self, made: Link, wanted: Link, password: str | None, share: Share) -> bool:
         if _asked_for(made) != _asked_for(wanted) or (made.password_hash is None) != (password is None):
             return False
         if made.password_hash is None or password is None:
             return True
-        return await self._passwords.verify(password, made.password_hash) is not Verdict.WRONG
+        return await self._passwords.verify(password, made.password_hash, share) is not Verdict.WRONG
 
     async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
         """The links that open now, newest first."""
@@ -165,7 +168,8 @@ class Links:
     async def open(self, token: str, *, password: str, peer: str) -> tuple[Link, AccessToken]:
         """The link of a token, and an access token for what it opens, which does not outlive it.
 
-        Raises NoSuchLink, and where there is a password LinkPasswordNeeded, WrongPassword and TooManyAttempts.
+        Raises NoSuchLink, and where there is a password LinkPasswordNeeded, WrongPassword, TooManyAttempts and
+        TooMuchAtOnce.
         """
         link = await self._links.link_with_token(token_digest(token)) if _TOKEN.fullmatch(token) else None
         if link is None or not await self._opens(link):
@@ -185,7 +189,7 @@ class Links:
         except TooManyAttempts:
             metrics.LINK_OPENINGS.labels("limited").inc()
             raise
-        if await self._passwords.verify(password, password_hash) is Verdict.WRONG:
+        if await self._passwords.verify(password, password_hash, Share(subject, peer)) is Verdict.WRONG:
             metrics.LINK_OPENINGS.labels("failed").inc()
             raise WrongPassword("the password of this link is wrong")
         await self._attempts.succeeded(subject=subject, peer=peer)

@@ -14,8 +14,9 @@ from typing import Self, TypeVar
 
 import argon2
 
-from core.errors import InvalidArgument, Unavailable
+from core.errors import InvalidArgument
 from core.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTERS
+from runtime.pool import Pool, Share
 
 T = TypeVar("T")
 
@@ -38,17 +39,18 @@ def check_password(text: str) -> str:
 class Passwords:
     """Hashes and verifies, at most `workers` at a time, each of which takes `memory_kib`.
 
-    Raises Unavailable when `backlog` are waiting already: by the time of their turn, their callers would be gone.
+    There are `places` for those being served and those that wait: few, so that nobody waits for long. They are shared
+    among accounts (or links) and networks: one network leaves a fifth of them to others. Without a place TooMuchAtOnce
+    is raised at once, which says when to come back.
     """
 
     def __init__(
-        self, *, workers: int = 2, backlog: int = 128, memory_kib: int = MEMORY_KIB, rounds: int = ROUNDS
+        self, *, workers: int = 2, places: int = 32, memory_kib: int = MEMORY_KIB, rounds: int = ROUNDS
     ) -> None:
         self._hasher = argon2.PasswordHasher(time_cost=rounds, memory_cost=memory_kib, parallelism=1)
         self._nobody = _unmatchable_hash(memory_kib, rounds)
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password")
-        self._most = workers + backlog
-        self._under_way = 0
+        self._places = Pool("passwords", places)
 
     def __enter__(self) -> Self:
         return self
@@ -58,13 +60,13 @@ class Passwords:
     ) -> None:
         self._threads.shutdown(cancel_futures=True)
 
-    async def hash(self, password: str) -> str:
+    async def hash(self, password: str, share: Share) -> str:
         """What to store: the hash with its salt and parameters."""
-        return await self._beside(lambda: self._hasher.hash(_normalized(password)))
+        return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
-    async def verify(self, password: str, stored: str | None) -> Verdict:
+    async def verify(self, password: str, stored: str | None, share: Share) -> Verdict:
         """Whether `password` belongs to the hash. None, for want of an account, takes as long and is wrong."""
-        return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody))
+        return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 
     def _verify(self, password: str, stored: str) -> Verdict:
         try:
@@ -73,14 +75,13 @@ class Passwords:
             return Verdict.WRONG
         return Verdict.RIGHT_BUT_OUTDATED if self._hasher.check_needs_rehash(stored) else Verdict.RIGHT
 
-    async def _beside(self, work: Callable[[], T]) -> T:
-        if self._under_way >= self._most:
-            raise Unavailable("too many people sign in at this moment, try again in a few seconds")
-        self._under_way += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        finally:
-            self._under_way -= 1
+    async def _beside(self, work: Callable[[], T], share: Share) -> T:
+        if not self._places.try_take(1, share):
+            raise self._places.refused("too many passwords are looked at in this moment, try again in a few seconds")
+        hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        # Not when the caller gives up: a thread that has begun goes on.
+        hashing.add_done_callback(lambda _: self._places.give(1, share))
+        return await hashing
 
 
 def _normalized(password: str) -> str:

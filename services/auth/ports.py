@@ -163,6 +163,9 @@ class AttemptStore(Protocol):
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
         """Set the counter of this peer and that of the subject as a whole back to 0."""
 
+    async def take_back_attempt(self, *, subject: str, peer: str) -> None:
+        """Count one attempt less at a subject from `peer`, if any is counted."""
+
 
 class LinkStore(Protocol):
     """Public links."""

@@ -83,6 +83,7 @@ class AuthServicer(AuthServiceServicer):
             email=normalize_address(request.email),
             password=check_password(request.password),
             device_name=check_label(request.device_name, what="device_name"),
+            peer=self._peer(context),
             kind=wire.kind_from_wire(request.kind),
         )
         return wire.signed_up_to_wire(signed_in)
@@ -206,6 +207,7 @@ class AuthServicer(AuthServiceServicer):
             request=request_id,
             user=caller.user,
             device=caller.device,
+            peer=self._peer(context),
             password=password,
             expires_at_ms=request.expires_at_ms or None,
             max_downloads=request.max_downloads,

@@ -39,6 +39,12 @@ class Settings(ServiceSettings):
         ),
     )
     sign_in_limit_per_address: int = Field(default=100, ge=1, description="The same from everywhere.")
+    sign_in_limit_per_network: int = Field(
+        default=100, ge=1, description="The same for all addresses and links together, from one network."
+    )
+    sign_up_limit_per_network: int = Field(
+        default=1000, ge=1, description="Accounts that are made from one network within the window."
+    )
     sign_in_window_seconds: int = Field(default=900, ge=1, description="How long they count.")
     trusted_proxies: int = Field(
         default=0,
@@ -57,4 +63,9 @@ class Settings(ServiceSettings):
     )
     password_workers: int = Field(
         default=2, ge=1, description="How many passwords are hashed at the same time; each takes 32 MiB meanwhile."
+    )
+    password_places: int = Field(
+        default=32,
+        ge=4,
+        description="How many passwords may be hashed or wait for that; all others are told at once to come back.",
     )

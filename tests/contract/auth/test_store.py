@@ -400,6 +400,17 @@ async def test_a_counter_that_is_forgotten_begins_anew(store):
     await store.forget_attempts(subject=f"{new_text_id()}@example.com", peer="192.0.2.1")
 
 
+async def test_an_attempt_can_be_taken_back(store):
+    subject, peer = new_text_id(), "192.0.2.1"
+    await store.take_back_attempt(subject=subject, peer=peer)
+    assert [await count(store, subject, limit=2) for _ in range(3)] == [0, 0, 1_000]
+    await store.take_back_attempt(subject=subject, peer=peer)
+    assert [await count(store, subject, limit=2) for _ in range(2)] == [0, 1_000]
+    for _ in range(3):
+        await store.take_back_attempt(subject=subject, peer=peer)
+    assert [await count(store, subject, limit=2) for _ in range(3)] == [0, 0, 1_000]
+
+
 async def test_what_is_there_is_not_added_again(store):
     ann, _ = await sign_up(store)
     device = new_device(ann.user)

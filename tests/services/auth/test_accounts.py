@@ -1,10 +1,13 @@
 """Signing in: which hash is kept, and when the password is looked at."""
 
+import asyncio
+from collections import Counter
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import TooManyAttempts, WrongPassword
-from services.auth.accounts import Accounts
+from services.auth.accounts import Accounts, SignedIn
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
 from services.auth.in_memory import InMemoryIdentityStore
@@ -16,6 +19,7 @@ from tests.services.auth.support import PASSWORD, Clock
 
 EMAIL = "ann@example.com"
 KEYS = SigningKeys.of(Ed25519PrivateKey.generate())
+PEER = "192.0.2.1"
 
 
 class Counting(Passwords):
@@ -23,9 +27,9 @@ class Counting(Passwords):
 
     looked = 0
 
-    async def verify(self, password, stored):
+    async def verify(self, password, stored, share):
         self.looked += 1
-        return await super().verify(password, stored)
+        return await super().verify(password, stored, share)
 
 
 class World:
@@ -33,10 +37,10 @@ class World:
         self.store = InMemoryIdentityStore()
         self.clock = Clock()
 
-    def accounts(self, passwords: Passwords) -> Accounts:
+    def accounts(self, passwords: Passwords, **limits: int) -> Accounts:
         access_tokens = AccessTokens(KEYS, clock=self.clock)
         sessions = Sessions(self.store, access_tokens, clock=self.clock)
-        attempts = Attempts(self.store, AttemptLimits(per_peer=3), clock=self.clock)
+        attempts = Attempts(self.store, AttemptLimits(**{"per_peer": 3, **limits}), clock=self.clock)
         return Accounts(
             self.store,
             self.store,
@@ -64,12 +68,12 @@ def passwords():
         yield created
 
 
-async def sign_in(accounts: Accounts, password: str = PASSWORD, email: str = EMAIL):
-    return await accounts.sign_in(email=email, password=password, device_name="phone", peer="192.0.2.1")
+async def sign_in(accounts: Accounts, password: str = PASSWORD, email: str = EMAIL, peer: str = PEER):
+    return await accounts.sign_in(email=email, password=password, device_name="phone", peer=peer)
 
 
 async def test_a_right_password_renews_an_outdated_hash(world, passwords):
-    await world.accounts(passwords).sign_up(email=EMAIL, password=PASSWORD, device_name="laptop")
+    await world.accounts(passwords).sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
     old = await world.stored_hash()
     with Passwords(memory_kib=128, rounds=2) as stronger:
         accounts = world.accounts(stronger)
@@ -98,3 +102,49 @@ async def test_beyond_the_limit_no_password_is_looked_at(world, passwords):
         await sign_in(accounts)
     assert caught.value.details == {"retry_after_seconds": "900"}
     assert passwords.looked == 3
+
+
+# ---- one password, many addresses
+
+
+async def test_one_network_does_not_try_a_password_at_every_address(world, passwords):
+    """What is beyond the limit is not even looked at; other networks sign in as ever."""
+    accounts = world.accounts(passwords, per_network=5)
+    await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer="192.0.2.2")
+    outcomes = await asyncio.gather(
+        *(sign_in(accounts, "a wrong password", f"{i}@example.com") for i in range(50)), return_exceptions=True
+    )
+    kinds = Counter(type(outcome) for outcome in outcomes)
+    assert kinds == {WrongPassword: 5, TooManyAttempts: 45}
+    assert passwords.looked == 5
+    with pytest.raises(TooManyAttempts) as caught:
+        await sign_in(accounts)
+    assert caught.value.retry_after_seconds == 900
+    assert await sign_in(accounts, peer="192.0.2.2")
+    world.clock.advance(900_000)
+    assert await sign_in(accounts)
+
+
+async def test_those_who_know_their_password_do_not_use_their_network_up(world, passwords):
+    accounts = world.accounts(passwords, per_network=3)
+    await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
+    for _ in range(10):
+        assert await sign_in(accounts)
+    # Who has an account cannot begin the count of the network anew with it.
+    for i in range(3):
+        with pytest.raises(WrongPassword):
+            await sign_in(accounts, "a wrong password", f"{i}@example.com")
+        if i < 2:
+            assert await sign_in(accounts)
+    with pytest.raises(TooManyAttempts):
+        await sign_in(accounts)
+
+
+async def test_one_network_does_not_make_accounts_without_end(world, passwords):
+    accounts = world.accounts(passwords, accounts=3)
+    made = [
+        accounts.sign_up(email=f"{i}@example.com", password=PASSWORD, device_name="x", peer=PEER) for i in range(10)
+    ]
+    outcomes = await asyncio.gather(*made, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [SignedIn] * 3 + [TooManyAttempts] * 7
+    assert await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="x", peer="192.0.2.2")

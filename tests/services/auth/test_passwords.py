@@ -6,8 +6,11 @@ import time
 import argon2
 import pytest
 
-from core.errors import InvalidArgument, Unavailable
+from core.errors import InvalidArgument
+from runtime.pool import Share, TooMuchAtOnce
 from services.auth.passwords import MEMORY_KIB, ROUNDS, Passwords, Verdict, check_password
+
+ME = Share("me@example.com", "192.0.2.9")
 
 
 @pytest.fixture
@@ -17,39 +20,39 @@ def passwords():
 
 
 async def test_right_and_wrong(passwords):
-    stored = await passwords.hash("correct horse")
+    stored = await passwords.hash("correct horse", ME)
     assert stored.startswith("$argon2id$")
     assert "horse" not in stored
-    assert await passwords.verify("correct horse", stored) is Verdict.RIGHT
-    assert await passwords.verify("correct horsf", stored) is Verdict.WRONG
-    assert await passwords.verify("", stored) is Verdict.WRONG
+    assert await passwords.verify("correct horse", stored, ME) is Verdict.RIGHT
+    assert await passwords.verify("correct horsf", stored, ME) is Verdict.WRONG
+    assert await passwords.verify("", stored, ME) is Verdict.WRONG
 
 
 async def test_other_parameters_make_a_hash_outdated(passwords):
     with Passwords(memory_kib=128, rounds=2) as newer:
-        stored = await passwords.hash("correct horse")
-        assert await newer.verify("correct horse", stored) is Verdict.RIGHT_BUT_OUTDATED
-        assert await newer.verify("wrong", stored) is Verdict.WRONG
-        assert await newer.verify("correct horse", await newer.hash("correct horse")) is Verdict.RIGHT
+        stored = await passwords.hash("correct horse", ME)
+        assert await newer.verify("correct horse", stored, ME) is Verdict.RIGHT_BUT_OUTDATED
+        assert await newer.verify("wrong", stored, ME) is Verdict.WRONG
+        assert await newer.verify("correct horse", await newer.hash("correct horse", ME), ME) is Verdict.RIGHT
 
 
 async def test_letters_are_the_same_however_they_are_composed(passwords):
-    stored = await passwords.hash("pässwörter")
-    assert await passwords.verify("pa\u0308sswo\u0308rter", stored) is Verdict.RIGHT
+    stored = await passwords.hash("pässwörter", ME)
+    assert await passwords.verify("pa\u0308sswo\u0308rter", stored, ME) is Verdict.RIGHT
 
 
 async def test_a_password_is_not_cut(passwords):
     longest = "x" * 1024
-    stored = await passwords.hash(longest)
-    assert await passwords.verify(longest, stored) is Verdict.RIGHT
-    assert await passwords.verify(longest + "y", stored) is Verdict.WRONG
-    assert await passwords.verify(longest[:-1], stored) is Verdict.WRONG
+    stored = await passwords.hash(longest, ME)
+    assert await passwords.verify(longest, stored, ME) is Verdict.RIGHT
+    assert await passwords.verify(longest + "y", stored, ME) is Verdict.WRONG
+    assert await passwords.verify(longest[:-1], stored, ME) is Verdict.WRONG
 
 
 async def test_without_an_account_the_same_work_is_done():
     with Passwords() as passwords:
-        assert await passwords.verify("whatever", None) is Verdict.WRONG
-        real = argon2.extract_parameters(await passwords.hash("whatever"))
+        assert await passwords.verify("whatever", None, ME) is Verdict.WRONG
+        real = argon2.extract_parameters(await passwords.hash("whatever", ME))
         assert argon2.extract_parameters(passwords._nobody) == real
         assert (real.memory_cost, real.time_cost, real.parallelism) == (MEMORY_KIB, ROUNDS, 1)
         assert real.type is argon2.Type.ID
@@ -57,7 +60,7 @@ async def test_without_an_account_the_same_work_is_done():
 
 async def test_the_event_loop_goes_on_while_hashing():
     with Passwords(memory_kib=64 * 1024, rounds=4) as passwords:
-        hashing = asyncio.create_task(passwords.hash("correct horse"))
+        hashing = asyncio.create_task(passwords.hash("correct horse", ME))
         longest, last = 0.0, time.monotonic()
         while not hashing.done():
             await asyncio.sleep(0.001)
@@ -66,11 +69,29 @@ async def test_the_event_loop_goes_on_while_hashing():
         assert longest < 0.1
 
 
-async def test_more_than_can_be_served_in_time_are_turned_away():
-    with Passwords(workers=1, backlog=2, memory_kib=1024, rounds=1) as passwords:
-        outcomes = await asyncio.gather(*(passwords.hash("correct horse") for _ in range(5)), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [str, str, str, Unavailable, Unavailable]
-        assert await passwords.hash("correct horse")
+async def test_more_than_can_be_served_soon_are_told_at_once_to_come_back():
+    """What waits is counted: no more than there are places, and one network leaves some to others."""
+    with Passwords(workers=1, places=10, memory_kib=1024, rounds=1) as passwords:
+        crowd = [Share(f"{i}@example.com", "192.0.2.1") for i in range(50)]
+        outcomes = await asyncio.gather(
+            *(passwords.hash("correct horse", one) for one in crowd),
+            passwords.hash("correct horse", Share("ann@example.com", "192.0.2.2")),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [str] * 8 + [TooMuchAtOnce] * 42 + [str]
+        refused = outcomes[20]
+        assert isinstance(refused, TooMuchAtOnce)
+        assert refused.retry_after_seconds
+        assert await passwords.hash("correct horse", ME)
+
+
+async def test_one_account_leaves_half_of_the_places():
+    with Passwords(workers=1, places=10, memory_kib=1024, rounds=1) as passwords:
+        outcomes = await asyncio.gather(
+            *(passwords.hash("correct horse", Share("ann@example.com", f"192.0.2.{i}")) for i in range(50)),
+            return_exceptions=True,
+        )
+        assert [type(outcome) for outcome in outcomes] == [str] * 5 + [TooMuchAtOnce] * 45
 
 
 @pytest.mark.parametrize("text", ["", "1234567", "x" * 1025])

@@ -377,7 +377,7 @@ async def test_credentials_are_for_one_space_and_one_access(auth):
     await auth.share(team, ann, "bob@example.com", VIEWER)
     issued = await auth.credentials(team, ann, WRITE)
     assert (issued.bucket, issued.key_prefix) == ("content", f"spaces/{team}/objects/")
-    assert issued.expires_at_ms == auth.clock() + 60 * MINUTE
+    assert issued.expires_at_ms == auth.clock() + 15 * MINUTE
     assert json.loads(auth.source.policies[-1])["Statement"][0]["Action"] == ["s3:GetObject", "s3:PutObject"]
     assert await auth.credentials(team, ann, WRITE) == issued
 

@@ -186,7 +186,7 @@ class AuthServiceServicer:
     def SignUp(self, request, context):
         """Makes an account with its personal space and signs its first device in.
         ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-        characters.
+        characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -194,7 +194,8 @@ class AuthServiceServicer:
 
     def SignIn(self, request, context):
         """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
+        `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -334,7 +335,8 @@ class AuthServiceServicer:
     def OpenLink(self, request, context):
         """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
         NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
+        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS,
+        TOO_MUCH_AT_ONCE as for SignIn.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

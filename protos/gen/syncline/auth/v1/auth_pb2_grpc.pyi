@@ -53,11 +53,12 @@ class AuthServiceStub:
     SignUp: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]
     """Makes an account with its personal space and signs its first device in.
     ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-    characters.
+    characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
     """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
+    `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
@@ -116,7 +117,8 @@ class AuthServiceStub:
     OpenLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.OpenLinkRequest, _auth_pb2.OpenLinkResponse]
     """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
     NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
+    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS,
+    TOO_MUCH_AT_ONCE as for SignIn.
     """
     CountLinkDownload: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]
     """Counts one download against the limit of the link by whose access token it is called.
@@ -153,11 +155,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
     SignUp: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignUpRequest, _auth_pb2.SignUpResponse]  # type: ignore[assignment]
     """Makes an account with its personal space and signs its first device in.
     ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-    characters.
+    characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
     """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
+    RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
+    `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_auth_pb2.RefreshTokenRequest, _auth_pb2.RefreshTokenResponse]  # type: ignore[assignment]
     """Trades a refresh token for new tokens; the old one is spent. Presenting a spent token signs the device out,
@@ -216,7 +219,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     OpenLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.OpenLinkRequest, _auth_pb2.OpenLinkResponse]  # type: ignore[assignment]
     """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
     NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
+    UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS,
+    TOO_MUCH_AT_ONCE as for SignIn.
     """
     CountLinkDownload: _aio.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]  # type: ignore[assignment]
     """Counts one download against the limit of the link by whose access token it is called.
@@ -256,7 +260,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.SignUpResponse, _abc.Awaitable[_auth_pb2.SignUpResponse]]:
         """Makes an account with its personal space and signs its first device in.
         ALREADY_EXISTS / ACCOUNT_EXISTS; INVALID_ARGUMENT for a malformed address or a password of less than 8 or more than 1,024
-        characters.
+        characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
         """
 
     @_abc_1.abstractmethod
@@ -266,7 +270,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignInResponse, _abc.Awaitable[_auth_pb2.SignInResponse]]:
         """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
-        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS with RetryInfo, and `retry_after_seconds` in ErrorInfo's metadata.
+        RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
+        `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
 
     @_abc_1.abstractmethod
@@ -433,7 +438,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.OpenLinkResponse, _abc.Awaitable[_auth_pb2.OpenLinkResponse]]:
         """Trades the token of a public link, and its password if it has one, for an access token that reads the linked node.
         NOT_FOUND / NO_SUCH_LINK (unknown, expired, revoked, or its maker may no longer write in the space);
-        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS as for SignIn.
+        UNAUTHENTICATED / LINK_PASSWORD_NEEDED, WRONG_PASSWORD; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS,
+        TOO_MUCH_AT_ONCE as for SignIn.
         """
 
     @_abc_1.abstractmethod
