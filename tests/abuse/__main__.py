@@ -1,4 +1,4 @@
-"""`make abuse`: every attack on a system of its own, with an innocent person at work; ARGS names some attacks."""
+"""`make abuse`: all attacks, one after the other, on one system that is started for them; ARGS names some."""
 
 from __future__ import annotations
 

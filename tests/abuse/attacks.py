@@ -57,6 +57,7 @@ async def giant_path(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def path_of_slashes(target: Target, until: float) -> Counter[str]:
+    """A version check of a path of 2,000 slashes."""
     return await _checks(target, until, paths=["/" * 2_000], workers=8)
 
 
@@ -93,7 +94,7 @@ async def _commit(calls: Calls, request: metadata_pb2.CommitChangesRequest) -> s
 
 @attack
 async def deep_trees(target: Target, until: float) -> Counter[str]:
-    """Directories in directories, as deep as one commit makes them, and on from there."""
+    """Commits of 1,500 directories, each in the one before: far deeper than a path may be."""
     answers: Counter[str] = Counter()
     async with Calls(target) as calls:
 
@@ -154,6 +155,7 @@ async def giant_message(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def giant_e_mail_address(target: Target, until: float) -> Counter[str]:
+    """Sign in with an address of a million labels."""
     request = auth_pb2.SignInRequest(email="a@" + "b." * 1_000_000 + "c", password="x" * 8, device_name="x")
     async with Calls(target) as calls:
         return await many(4, until, lambda: calls.unary("auth", "SignIn", request, token=""))
@@ -211,6 +213,7 @@ async def ranges_of_a_byte(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def a_thousand_ranges(target: Target, until: float) -> Counter[str]:
+    """Ask for a thousand ranges of one file at once."""
     ranges = ",".join(f"{n}-{n}" for n in range(1_000))
     path = f"/v1/spaces/{target.space}/nodes/{target.large}/content"
     return await many(8, until, lambda: ask(target, "GET", path, {**bearer(target), "Range": f"bytes={ranges}"}))
@@ -246,6 +249,8 @@ async def guessed_password_of_one(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def accounts_without_end(target: Target, until: float) -> Counter[str]:
+    """Fifty at once sign new people up."""
+
     def one() -> Awaitable[str]:
         body = {"email": f"{new_text_id()}@example.com", "password": "a long password", "device_name": "x"}
         return _post(target, "/v1/accounts", body)
@@ -255,6 +260,7 @@ async def accounts_without_end(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def guessed_password_of_a_link(target: Target, until: float) -> Counter[str]:
+    """Fifty at once guess the password of the innocent person's link."""
     return await many(
         50, until, lambda: _post(target, "/v1/links/open", {"token": target.guarded, "password": new_text_id()})
     )
@@ -262,6 +268,7 @@ async def guessed_password_of_a_link(target: Target, until: float) -> Counter[st
 
 @attack
 async def guessed_links(target: Target, until: float) -> Counter[str]:
+    """Fifty at once guess the secrets of links."""
     return await many(50, until, lambda: _post(target, "/v1/links/open", {"token": secrets.token_urlsafe(16)}))
 
 
@@ -307,6 +314,7 @@ async def commits_where_others_work(target: Target, until: float) -> Counter[str
 
 @attack
 async def searches(target: Target, until: float) -> Counter[str]:
+    """Twenty at once search for what most names contain."""
     request = metadata_pb2.SearchNodesRequest(space_id=target.space, query="0", page_size=1_000)
     async with Calls(target) as calls:
         return await many(20, until, lambda: calls.unary("metadata", "SearchNodes", request))
@@ -322,6 +330,7 @@ async def questions_of_objects(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def credentials_without_end(target: Target, until: float) -> Counter[str]:
+    """Ask for S3 credentials over and over."""
     request = auth_pb2.IssueCredentialsRequest(space_id=target.space, access=auth_pb2.ACCESS_WRITE)
     async with Calls(target) as calls:
         return await many(30, until, lambda: calls.unary("auth", "IssueCredentials", request))
@@ -329,11 +338,13 @@ async def credentials_without_end(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def spaces_without_end(target: Target, until: float) -> Counter[str]:
+    """Make space after space."""
     return await many(20, until, lambda: _post(target, "/v1/spaces", {"name": new_text_id()}, bearer(target)))
 
 
 @attack
 async def keys_without_end(target: Target, until: float) -> Counter[str]:
+    """Make key after key."""
     expiry = int((time.time() + 86_400) * 1000)
 
     def one() -> Awaitable[str]:
@@ -344,6 +355,7 @@ async def keys_without_end(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def links_without_end(target: Target, until: float) -> Counter[str]:
+    """Make link after link."""
     body = {"node": target.small}
     path = f"/v1/spaces/{target.space}/links"
     return await many(20, until, lambda: _post(target, path, body, bearer(target)))
@@ -412,6 +424,7 @@ async def unread_changes(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def watches_without_end(target: Target, until: float) -> Counter[str]:
+    """Open a thousand watches, of which nobody reads."""
     request = notify_pb2.WatchRequest(space_ids=[target.space])
     async with Calls(target, connections=20) as calls:
         return await unread([calls.stream("notify", "Watch", request) for _ in range(1_000)], until)
@@ -445,6 +458,7 @@ async def _open_link(target: Target) -> dict[str, Any]:
 
 @attack
 async def slow_readers_with_an_account(target: Target, until: float) -> Counter[str]:
+    """Sixty at once read a large file slowly."""
     path = f"/v1/spaces/{target.space}/nodes/{target.large}/content"
     return await many(60, until, lambda: sip(target, "GET", path, bearer(target), until))
 
@@ -491,7 +505,7 @@ async def heads_without_end(target: Target, until: float) -> Counter[str]:
 @attack
 async def calls_begun_and_given_up(target: Target, until: float) -> Counter[str]:
     """Calls that are cancelled as soon as they have begun."""
-    request = metadata_pb2.SearchNodesRequest(space_id=target.space, query="0").SerializeToString()
+    request = metadata_pb2.ListChangesRequest(space_id=target.space)
 
     async with Calls(target) as calls:
 

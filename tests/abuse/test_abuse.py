@@ -1,4 +1,8 @@
-"""Attacks in short: nobody is stopped by what somebody else does. `make abuse` makes all of them, for longer."""
+"""Attacks in short: nobody is stopped by what somebody else does.
+
+`make abuse` makes all of them, for longer, and also demands that nobody is slowed down much, which a machine that runs
+other tests meanwhile cannot tell.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +16,8 @@ from tests.abuse.attacks import ATTACKS
 from tests.abuse.run import VARIABLES, Siege
 
 SECONDS = 2.0
-SHORT = ("path-of-slashes", "refusals-that-tell-much", "pages-of-one", "many-long-paths")
-"""Of each kind some."""
+SHORT = ("giant-path", "refusals-that-tell-much", "guessed-links", "unread-changes", "slow-visitors")
+"""Some attacks of each section of attacks.py."""
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +29,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def siege(stack: Stack) -> Iterator[Siege]:
-    opened = Siege(stack, seconds=SECONDS)
+    opened = Siege(stack, seconds=SECONDS, attempts=1)
     yield opened
     opened.close()
 
@@ -34,8 +38,8 @@ def siege(stack: Stack) -> Iterator[Siege]:
 def test_nobody_is_stopped(siege: Siege, name: str) -> None:
     result = siege.attack(name)
     print(result)
-    assert not result.faults, result
+    assert not result.harm, result
 
 
-def test_there_are_enough_attacks() -> None:
-    assert len(ATTACKS) >= 30
+def test_every_attack_is_described() -> None:
+    assert [name for name, attack in ATTACKS.items() if not attack.__doc__] == []
