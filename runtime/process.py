@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
 
+from core.errors import Unavailable
 from runtime import logs, memory, traces
 from runtime.logs import structlog
 
@@ -23,7 +24,10 @@ def live(
     log_format: Literal["json", "console"],
     log_level: Literal["debug", "info", "warning", "error"],
 ) -> None:
-    """Run `life` on an event loop, with logs and traces under this name. Exits with 1 if it raises OSError."""
+    """Run `life` on an event loop, with logs and traces under this name.
+
+    Exits with 1 if it raises OSError, or Unavailable of what it needs in order to start.
+    """
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
     memory.limit_arenas()
@@ -34,7 +38,7 @@ def live(
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(life())
-    except OSError as error:
+    except (OSError, Unavailable) as error:
         log.error("cannot start", reason=str(error))  # noqa: TRY400 # an expected failure, told in one line
         sys.exit(1)
     finally:

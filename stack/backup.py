@@ -54,7 +54,7 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: Progress) -> Summar
     _check_log(directory)
     if not isinstance(to, Path):
         scratch = directory / "aws" / "tmp"  # is not there before the first start
-        with disk_errors("the backup cannot be written"):
+        with disk_errors("the backup cannot be written to standard output"):
             return _written(directory, to, scratch if scratch.is_dir() else None, progress)
     if to.exists():
         raise _is_there(to)
@@ -145,7 +145,7 @@ def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int
                 target.execute("PRAGMA journal_mode = DELETE")  # one file
                 rows, bodies = read_rows(target, str(place))
         except sqlite3.Error as error:
-            raise BackupFailed(f"{directory / STATE} cannot be copied: {error}") from None
+            raise BackupFailed(f"{directory / STATE} cannot be copied into {own}: {error}") from None
         yield copy, rows, bodies
 
 

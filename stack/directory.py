@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ RESTORING: Final = "restoring"
 
 PRIVATE_DIRECTORY: Final = 0o700
 PRIVATE_FILE: Final = 0o600
+LEAST_FREE_BYTES: Final = 1 << 20
+"""What a system writes that only reads: the index of the database's log, and what the processes say."""
 
 
 _SIGNING_KEY: Final = "signing-key.pem"
@@ -75,10 +78,18 @@ class DataDirectory:
 
 @contextmanager
 def data_directory(path: Path) -> Iterator[DataDirectory]:
-    """Make `path` if need be, lock it and fill in what is missing; DataDirectoryInUse if it is locked already."""
-    check_restored(path)
+    """Make `path` if need be, lock it and fill in what is missing.
+
+    DataDirectoryInUse if it is locked already, StackError if it cannot be used, or its disk has no room at all.
+    """
     try:
+        check_restored(path)
         path.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        if (free := shutil.disk_usage(path).free) < LEAST_FREE_BYTES:
+            raise StackError(
+                f"{path} is on a disk that is full: {free:,} bytes are free, and {LEAST_FREE_BYTES:,} are needed to "
+                "start, if only for reading; make room there"
+            )
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, PRIVATE_FILE)
     except OSError as error:
         raise StackError(f"{path} cannot be used as the data directory: {error.strerror}") from error

@@ -44,6 +44,7 @@ OBJECT_ROWS: Final = "s3.objects"
 """The store whose rows name files of bytes, as `record.body_file`."""
 FORMAT: Final = 1
 
+_NOT_WRITTEN: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 RESERVE_BYTES: Final = 32 * 1024 * 1024
 """What must stay free on the disk for changes that make room, such as deletions, and for what is under way."""
 
@@ -340,14 +341,17 @@ def _open(path: Path) -> tuple[sqlite3.Connection, int]:
         # Begun anew: the next transaction would be written over a torn one, whose end would look like damage.
         database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version <= FORMAT:
+            database.execute(_SCHEMA)
+            database.execute(f"PRAGMA user_version = {FORMAT}")
     except sqlite3.DatabaseError as error:
         database.close()
+        if (error.sqlite_errorcode & 0xFF) in _NOT_WRITTEN and shutil.disk_usage(path.parent).free < RESERVE_BYTES:
+            raise StorageFailed(f"{path.parent} is on a disk that is full; make room there") from None
         raise StorageDamaged(f"{path} is damaged ({error}); {_ADVICE}") from None
     if version > FORMAT:
         database.close()
         raise StorageDamaged(f"{path} was written by a newer Syncline (format {version}); install that one again")
-    database.execute(_SCHEMA)
-    database.execute(f"PRAGMA user_version = {FORMAT}")
     return database, log_bytes
 
 

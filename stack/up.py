@@ -63,6 +63,9 @@ def main(*, port: int = DEFAULT_PORT, data: Path | None = None) -> int:
     except StackError as error:
         complain(f"syncline up: {error}")
         return 1
+    except OSError as error:  # a full disk, mostly, whose error names no file
+        complain(f"syncline up: {error.strerror or error}: {error.filename or data or 'the temporary directory'}")
+        return 1
 
 
 async def up(*, port: int = DEFAULT_PORT, data: Path | None = None, children: MakeChildren = services) -> int:

@@ -44,7 +44,7 @@ StartResponse = Any
 
 _ALL_AT_ONCE: Final = 200
 """Resources whose properties go out together."""
-_MTIME: Final = re.compile(r"-?[0-9]{1,11}(?:\.[0-9]{1,9})?")
+_MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
 """What looks at the node, at its directory and at the locks anyway."""

@@ -54,8 +54,14 @@ class Listener:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """In this block there is a queue: nothing that is announced is missed."""
-        await self._open()
+        """In this block there is a queue: nothing that is announced is missed.
+
+        Where none can be made yet, as while storage takes nothing, `listen` makes it later, and ends watches then.
+        """
+        try:
+            await self._open()
+        except Unavailable as error:
+            log.warning("no doorbell queue yet", reason=str(error))
         try:
             yield
         finally:
@@ -65,20 +71,23 @@ class Listener:
         """Ring doorbells for ever."""
         while True:
             try:
+                if self._queue is None:
+                    await self._open()
+                    self._doorbells.interrupt()
                 await self._hear()
             except Unavailable as error:
                 log.warning("doorbell queue does not answer", reason=str(error))
                 await asyncio.sleep(_PAUSE_SECONDS)
             except QueueGone:
                 log.error("doorbell queue is gone", queue=self._name)  # noqa: TRY400 # there is no more to it
-                await self._open()
-                self._doorbells.interrupt()
+                self._queue = None
 
     async def keep(self) -> None:
         """Renew the lease and remove what others left behind, for ever."""
         while True:
             try:
-                await self._leases.hold_queue(self._name, until=self._clock() + LEASE_MS)
+                if self._name:
+                    await self._leases.hold_queue(self._name, until=self._clock() + LEASE_MS)
                 await self.sweep()
             except Unavailable as error:
                 log.warning("doorbell queues were not looked after", reason=str(error))
@@ -120,6 +129,8 @@ class Listener:
         log.info("doorbell queue made", queue=name)
 
     async def _close(self) -> None:
+        if not self._name:
+            return
         try:
             await self._queues.close(self._name)
             await self._leases.drop_queue(self._name)

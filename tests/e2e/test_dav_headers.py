@@ -58,6 +58,8 @@ def changed(ann: Person, path: str) -> str | None:
         ("1.999999999", "Thu, 01 Jan 1970 00:00:01 GMT"),
         ("-2208988800", "Mon, 01 Jan 1900 00:00:00 GMT"),
         ("4102444800", "Fri, 01 Jan 2100 00:00:00 GMT"),
+        ("253402300799", "Fri, 11 Apr 2262 23:47:16 GMT"),  # the last of the year 9999: the nearest that is stored
+        ("-62135596800", "Tue, 21 Sep 1677 00:12:43 GMT"),
     ],
 )
 def test_a_time_of_change_is_what_the_client_said(ann: Person, mtime: str, date: str) -> None:

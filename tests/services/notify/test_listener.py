@@ -154,3 +154,26 @@ async def test_a_passing_fault_is_waited_out(world):
             world.announce(7)
             assert await watcher.next() == Doorbell(A, 7)
         assert failed.is_set()
+
+
+async def test_where_storage_takes_no_lease_yet_the_queue_is_made_later(world):
+    full = True
+
+    class Full(InMemoryNotifyStore):
+        async def hold_queue(self, name, *, until):
+            if full:
+                raise Unavailable
+            await super().hold_queue(name, until=until)
+
+    world.store = Full()
+    async with world.listening():
+        with world.doorbells.watching([A]) as watcher:
+            assert not world.topic.queues
+            full = False
+            await eventually(lambda: world.topic.queues)
+            with pytest.raises(Unavailable):
+                await watcher.next()  # so that what was announced before is asked for
+        with world.doorbells.watching([A]) as watcher:
+            world.announce(7)
+            assert await watcher.next() == Doorbell(A, 7)
+    assert not world.topic.queues
