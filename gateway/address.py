@@ -127,7 +127,8 @@ class OwnAddress:
     def network(self, request: Request) -> str:
         """The network that a request comes from: an IPv4 address, or 64 bits of an IPv6 address.
 
-        Trusted proxies tell whom they have it from; of what others say nothing is believed.
+        Trusted proxies name the sender in X-Forwarded-For, where the last address that is no trusted proxy's counts.
+        The header is ignored if it comes from anybody else, and so is `for=` of Forwarded.
         """
         peer = request.client.host if request.client else ""
         hops = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:].split(",")

@@ -120,7 +120,7 @@ def unshare(space: str, email: str) -> None:
     """Take EMAIL's role in SPACE away; your own, to leave it.
 
     They change nothing more from that moment on. Metadata is closed to them within ten seconds; storage when the
-    credentials that they hold run out, within the hour.
+    credentials that they hold expire, after 15 minutes unless the operator has set up to an hour.
 
     \b
     Examples:
