@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from stack.running import EmbeddedAws, embedded_aws, running_stack
 from stack.up import Stack
@@ -27,3 +28,11 @@ def stack() -> Iterator[Stack]:
     """One whole system for all tests that ask for it; fresh people keep them apart."""
     with running_stack() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """What a test makes of the logs, by reading wrong settings for one, ends with it: they would go where it wrote."""
+    yield
+    if structlog.is_configured():
+        structlog.reset_defaults()
