@@ -11,15 +11,15 @@ from typing import Final
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """The largest message that every service accepts."""
 UNREAD_BYTES: Final = 64 * 1024 * 1024
-"""What of its answers a service keeps for readers that are slow, if its operator says nothing else."""
+"""Bytes of answers that a service keeps for readers that are slow; the default of its setting."""
 MAX_FIND: Final = 10_000
 """Digests in one FindMissingObjects call."""
 MAX_SEAL: Final = 1_000
 """Declarations in one SealObjects call."""
 SEAL_READ_BYTES: Final = 512 * 1024 * 1024
-"""Bytes that one SealObjects call has read at most: packs, manifests, and what storage has no SHA-256 of."""
+"""Bytes that the service reads for one SealObjects call at most: packs, manifests, and objects without S3's SHA-256."""
 SEAL_FORMS: Final = 16
-"""Different things that one object is declared as in one SealObjects call."""
+"""Forms (block, manifest, packs) in which one object is declared in one SealObjects call."""
 MAX_PAGE: Final = 1_000
 """Items of one page of any listing."""
 MAX_WATCHED: Final = 100

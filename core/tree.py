@@ -121,8 +121,8 @@ class MoveNode:
 class DeleteNode:
     """Put a node, whose current version is `base_version`, into the trash with all that is below it.
 
-    With `discard`, that of which nothing would be lost does not come into the trash: an empty directory, or a file each
-    of whose versions is empty or one of the last of the file `kept_in`.
+    With `discard`, a node of which nothing would be lost does not come into the trash: an empty directory, or a file
+    each of whose versions is empty or one of the last of the file `kept_in`.
     """
 
     node: NodeId

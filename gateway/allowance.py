@@ -40,16 +40,19 @@ _PATIENCE_SECONDS: Final = 5.0
 """How long a request waits for what another one, which seems to be under way, may leave over: a client that comes again
 at once is often there before its first connection is known to be broken."""
 _LOOK_SECONDS: Final = 0.2
+"""How often a waiting request looks."""
 _ROUNDS: Final = 20
+"""Attempts to write a record that others write too."""
 _PAUSE_SECONDS: Final = 0.02
-"""After another one has written the record, times the number of the attempt, at random."""
+"""The pause after a lost write is random, up to this much for each attempt so far."""
 _MAX_LEASES: Final = 100
-"""Those of more downloads of one content at a time are not written down: the record has a maximum size."""
+"""Downloads of one content at a time that have a lease; the record has a maximum size, so further ones have none."""
 _SETTLING_SECONDS: Final = 5.0
+"""How long the end of a process waits for what is being put back."""
 _REMEMBERED: Final = 10_000
 
 Count = Callable[[], Awaitable[bool]]
-"""Counts a download of the link; whether the link limits them. LinkExhausted."""
+"""Counts a download of the link; returns whether the link limits downloads. LinkExhausted."""
 
 log = structlog.get_logger()
 
@@ -107,7 +110,7 @@ class Allowance:
         self._lease_seconds = lease_seconds
         self._unlimited: LRUCache[str, bool] = LRUCache(_REMEMBERED)
         """Links that do not limit downloads: that never changes."""
-        self._background: set[asyncio.Task[Any]] = set()
+        self._renewing: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
 
     async def begin(self, place: Place, count: Count, *, size: int | None, part: int | None = None) -> Download | None:
@@ -164,8 +167,8 @@ class Allowance:
         download.on_end = lambda left: self._put_back(place, ident, left)
         if ident is not None:
             download.renewing = asyncio.create_task(self._renew(place, ident, weakref.ref(download)))
-            self._background.add(download.renewing)
-            download.renewing.add_done_callback(self._background.discard)
+            self._renewing.add(download.renewing)
+            download.renewing.add_done_callback(self._renewing.discard)
         return True
 
     async def _renew(self, place: Place, ident: str, of: weakref.ref[Download]) -> None:
@@ -181,7 +184,7 @@ class Allowance:
             except Unavailable:  # the next one may be in time
                 continue
             finally:
-                download = None
+                download = None  # or this task would keep the download alive, whose end gives the lease up
 
     def _put_back(self, place: Place, ident: str | None, left: int) -> None:
         """Keep what a download leaves over, in the background: whoever ends it may be about to be cancelled."""

@@ -96,7 +96,10 @@ class Archives:
     """
 
     def __init__(self, contents: Contents, threads: ThreadPoolExecutor, under_way: Pool) -> None:
-        """`under_way` counts archives. With as many threads none waits for a thread that another one has."""
+        """`under_way` bounds the archives in progress.
+
+        `threads` has as many threads, so that no archive waits for the thread of another.
+        """
         self._contents = contents
         self._threads = threads
         self._under_way = under_way

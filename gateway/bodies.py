@@ -107,12 +107,18 @@ class Bodies:
             raise _TooLarge
         network, limit = self._own.network(request), MAX_BODY_BYTES if length is None else length
         parts, size = [], 0
-        had = MAX_ANONYMOUS_BYTES if length is None else length if length <= MAX_ANONYMOUS_BYTES else 0
-        if had:
-            await taken.enter_async_context(self._memory.lent(had, Share(network, network)))
+        # Before its sender is known, nothing of a large body is read.
+        if length is None:
+            reserved = MAX_ANONYMOUS_BYTES
+        elif length <= MAX_ANONYMOUS_BYTES:
+            reserved = length
+        else:
+            reserved = 0
+        if reserved:
+            await taken.enter_async_context(self._memory.lent(reserved, Share(network, network)))
         ended = False
         while not ended:
-            if had:
+            if reserved:
                 message = await receive()
                 if message["type"] != "http.request":
                     return None
@@ -121,10 +127,10 @@ class Bodies:
                 parts.append(message.get("body", b""))
             if size > limit:
                 raise _TooLarge
-            if size > had or not had:
+            if size > reserved or not reserved:
                 share = share_of(request, await identified(request))
-                await taken.enter_async_context(self._memory.lent(limit - had, share))
-                had = limit
+                await taken.enter_async_context(self._memory.lent(limit - reserved, share))
+                reserved = limit
         return b"".join(parts)
 
 

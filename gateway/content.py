@@ -33,9 +33,9 @@ _ENTRY_BYTES: Final = 96
 
 
 class Memory:
-    """Bytes of memory that all downloads share: an eighth is for small reads only, which large ones keep waiting never.
+    """Memory that all downloads share, in bytes.
 
-    A read is small up to 1/128 of all.
+    An eighth is reserved for reads of at most 1/128 of the total, so that they never wait for larger ones.
     """
 
     def __init__(self, total: int, *, manifests: int | None = None) -> None:

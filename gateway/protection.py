@@ -11,7 +11,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gateway.address import OwnAddress
 
 ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-"""Where an answer does not say otherwise. Pages, keys and contents do, whose validators are asked for each time."""
+"""Headers for answers that do not set them. Pages and contents say no-cache, since clients revalidate them by ETag;
+public keys and discovery may be cached for a while."""
 
 
 class Protected:

@@ -63,14 +63,17 @@ class _Waiter:
 
 
 class Pool:
-    """For one event loop. The caller who holds least is served first; those who hold the same take turns."""
+    """A shared quantity, for one event loop (not thread-safe).
+
+    The caller who holds least is served first; those who hold the same take turns.
+    """
 
     def __init__(self, name: str, total: int) -> None:
         self._name = name
         self._total = total
         self._free = total
         self._held: Counter[str] = Counter()
-        """By caller and by network; their names begin differently."""
+        """What each caller and each network holds, by `_names`, whose prefixes tell the two apart."""
         self._waiting: dict[str, deque[_Waiter]] = {}
         """By caller."""
         self._came = 0
@@ -87,15 +90,16 @@ class Pool:
         return self._total - self._free
 
     def try_take(self, size: int, share: Share) -> bool:
-        """Take it if it is there, `share` may have it, and nobody waits who may have something too."""
+        """Take `size` if that is free, `share` may have it, and nobody waits who may have something too."""
         if not self._fits(size) or not self._may(size, share) or self._first() is not None:
             return False
         self._grant(size, share)
         return True
 
     async def take(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> None:
-        """Take it, when it is there. TooMuchAtOnce after `patience` seconds (None waits for ever), or if too many of
-        the same caller wait. More than the total is had when nothing else is taken.
+        """Take `size`, waiting until it is free. A size above the total waits until nothing else is taken.
+
+        TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING requests of the caller wait already.
         """
         if self.try_take(size, share):
             return
@@ -120,7 +124,7 @@ class Pool:
             raise
 
     def give(self, size: int, share: Share) -> None:
-        """Give it back, or a part of it."""
+        """Give back `size`: all of what was taken, or a part."""
         self._free += size
         for name in _names(share):
             self._held[name] -= size
@@ -130,7 +134,7 @@ class Pool:
 
     @asynccontextmanager
     async def lent(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> AsyncIterator[None]:
-        """It is taken for as long as the context lasts; see `take`."""
+        """Take `size` for as long as the context lasts; see `take`."""
         await self.take(size, share, patience=patience)
         try:
             yield
@@ -149,7 +153,7 @@ class Pool:
         return (not caller or caller + size <= left) and (not network or network + size <= NETWORK_FACTOR * left)
 
     def _first(self) -> _Waiter | None:
-        """Whoever is next of those that may have what they wait for; it may not be there yet."""
+        """The next waiter of those that may have what they wait for, which may not be free yet."""
         heads = [
             head
             for head in (queue[0] for queue in self._waiting.values())

@@ -77,7 +77,7 @@ class ServiceSettings(Observed):
     unread_bytes: int = Field(
         default=UNREAD_BYTES,
         ge=MESSAGE_BYTES,
-        description="What of answers may wait for slow readers, in bytes; one caller may leave half of it unread.",
+        description="How many bytes of answers are kept for slow readers; one caller alone may have half of it.",
     )
     default_deadline_seconds: float = Field(
         default=float(DEADLINE_SECONDS), gt=0, description="Limit for unary calls that come without a deadline."

@@ -80,6 +80,6 @@ class Output:
 
 
 def complain(text: str) -> None:
-    """Say on stderr why the stack ends. Paths and what children said are in it."""
+    """Say on stderr why the stack ends. `text` may contain paths and output of children, so it is made harmless."""
     for line in text.split("\n"):
         sys.stderr.write(f"{harmless(line)}\n")

@@ -276,9 +276,9 @@ class Body:
     """A file of bytes as a row names it."""
 
     name: str
-    uploaded: str | None
+    uploaded_sha256: str | None
     """SHA-256 of what was uploaded, in hex; None if whoever uploaded the object gave another checksum."""
-    named: str | None
+    named_sha256: str | None
     """The SHA-256 that the object's key is, in hex; None if the key is none."""
 
     @property
@@ -287,12 +287,12 @@ class Body:
         return f"aws/{self.name}"
 
     def differs(self, sha256: str) -> bool:
-        """Whether bytes of this digest are not those that the object says: damaged, or wrong from the beginning."""
-        return not {self.uploaded, self.named} <= {sha256, None}
+        """True if this digest contradicts the uploaded checksum or the key: damaged, or wrong from the beginning."""
+        return not {self.uploaded_sha256, self.named_sha256} <= {sha256, None}
 
     def is_damaged(self, sha256: str) -> bool:
         """Whether bytes of this digest are not those that were uploaded, as far as that is known."""
-        return (self.uploaded or self.named) not in {sha256, None}
+        return (self.uploaded_sha256 or self.named_sha256) not in {sha256, None}
 
 
 def body_of(store: str, key: str, value: bytes) -> Body | None:

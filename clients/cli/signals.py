@@ -29,8 +29,10 @@ def install() -> None:
 
 
 def received() -> bool:
-    """Whether a signal was. Whatever is raised from then on comes of that: a KeyboardInterrupt in the midst of foreign
-    code, of an import above all, may come out of it as any other error.
+    """Whether a signal was received.
+
+    From then on any error may be a result of it: a KeyboardInterrupt in the midst of foreign code, of an import above
+    all, may come out of that code as any other error.
     """
     return bool(_received)
 

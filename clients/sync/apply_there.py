@@ -76,7 +76,7 @@ class There:
         new_request: Callable[[], RequestId],
         progress: Progress,
     ) -> None:
-        """`right` is what this device might do in the space when the plan was made."""
+        """`right` is the one by which the plan was made; every commit of the plan carries it."""
         self._ledger = ledger
         self._plan = ledger.plan
         self._here = here

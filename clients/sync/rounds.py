@@ -88,7 +88,7 @@ class _Found:
     disowned: int
     """How many nodes were changed here without the right to."""
     right: Right | None
-    """By which the plan was made."""
+    """The right by which the plan was made; None if the service has told none."""
 
 
 def choose(state: State, wanted: Wanted) -> None:

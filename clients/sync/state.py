@@ -60,7 +60,7 @@ class InFlight:
     mutations: tuple[Mutation, ...]
     evidence: tuple[Evidence | None, ...]
     right: Right | None = None
-    """By which it was decided on; None if that was never told."""
+    """The right by which the mutations were decided on; None if the service has told none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -112,6 +112,7 @@ class Keys:
 async def identified(request: Request) -> str:
     """The access token of whoever sends a request, once auth has accepted it; Unauthenticated and the like."""
     found = await _sender(request)
+    # Any call proves a token; this one is open to everybody who may send a large body: people and their programs.
     asked = auth_pb2.ListSpacesRequest(page_size=1)
     await ask(services(request).auth.ListSpaces, asked, token=found.token)
     return found.token

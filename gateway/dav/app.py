@@ -252,7 +252,7 @@ def _environ(request: Request, person: Person, path: str, here: Here) -> dict[st
         "syncline.here": here,
     }
     for name, value in request.headers.items():
-        if name in _NOT_PASSED or "_" in name:  # X_OC_Mtime would be X-OC-Mtime
+        if name in _NOT_PASSED or "_" in name:  # WSGI turns - into _: X_OC_Mtime would pass for X-OC-Mtime
             continue
         told = _READ[name](value) if name in _READ else value
         if told is not None:

@@ -18,10 +18,13 @@ class ClientGone(Exception):
 
 
 class Incoming:
-    """The body of an upload, on its way into a content to be cut, as long as the sender's right stands."""
+    """Feeds the body of an upload to a chunker, as long as the sender's right lasts."""
 
     def __init__(self, receive: Receive, ending: Interruption, *, first: int, more: Step) -> None:
-        """`ending` ends it before its time. `more` is done before more than `first` bytes are held."""
+        """`ending` interrupts the upload when the sender's right ends.
+
+        `more` is done once, before more than `first` bytes are held in memory.
+        """
         self._receive = receive
         self._ending = ending
         self._first = first

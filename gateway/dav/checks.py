@@ -16,7 +16,7 @@ from gateway.dav.refusals import Refused
 
 MAX_HEADER_BYTES: Final = 8 * 1024
 _MOST_SUMS: Final = 8
-"""Each is made of all of the file."""
+"""Checksums that one upload may name; the gateway computes each over the whole file."""
 _MAX_DEPTH: Final = 64
 _MAX_ELEMENTS: Final = 5_000
 

@@ -57,6 +57,7 @@ READ_BYTES_AT_ONCE: Final = 4 * MAX_OBJECT_BYTES
 """Bytes of objects in memory that are being proven; those of manifests beside it count for themselves, since comparing
 one with the object index takes long."""
 HEADS_AT_ONCE: Final = 32
+"""HEAD requests to S3 under way in one process."""
 _OBJECTS_AT_ONCE: Final = 8
 """Objects of one call that are proven at the same time."""
 _RECORDS_AT_ONCE: Final = 100
@@ -138,7 +139,7 @@ class _Reading:
 
 @dataclass(slots=True)
 class _Turn:
-    """Who proves an object now; `users` are that one and those who wait.
+    """The lock under which one call at a time proves an object; `users` counts its holder and those who wait.
 
     `proven` is for those who wait. It may not be recorded yet, so that each of them records it as well.
     """
@@ -197,7 +198,8 @@ class Objects:
                 raise RequestTooLarge("the request names too many packs of many blocks at once; split it")
             found.update(recorded)
         unsealed = [digest for digest in digests if digest not in found]
-        heads = await _all(partial(self._head, space, digest, share=_share(space)) for digest in unsealed)
+        share = _share(space)  # a commit decides requests of several callers together
+        heads = await _all(partial(self._head, space, digest, share=share) for digest in unsealed)
         found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(unsealed, heads, strict=True))
         return found
 
@@ -381,7 +383,7 @@ class Objects:
         }
 
     async def _prove_manifest(self, space: SpaceId, one: Declaration, data: bytes) -> Proof:
-        """A slice of the blocks after the other, up to the first that is not proven."""
+        """Compare the blocks of a manifest with the index, a slice at a time, up to the first that is not proven."""
         manifest = await asyncio.to_thread(_manifest, data)
         if manifest is None:
             self._refused[space, _fingerprint(one)] = SealVerdict.MANIFEST_INVALID
@@ -449,7 +451,7 @@ def _too_much_to_read() -> RequestTooLarge:
 
 
 def _bytes_to_read(one: Declaration) -> int:
-    """How many bytes a declaration has read, by what it says itself."""
+    """Bytes that the service reads to prove a declaration, by the size that it declares."""
     return 0 if isinstance(one.form, SingleBlock) else one.size
 
 

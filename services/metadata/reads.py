@@ -139,7 +139,7 @@ def _path(reader: Reader, node: Node, start: NodeId) -> str:
         elif start == ROOT:
             return ""
         else:
-            size = MAX_PATH_BYTES + 2  # only whether it is below is asked from here on
+            size = MAX_PATH_BYTES + 2  # too long to return; go on only to find out whether the node is below start
         if node.parent == start:
             break
         parent = reader.node(node.parent) if node.parent != ROOT else None

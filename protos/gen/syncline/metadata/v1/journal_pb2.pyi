@@ -158,7 +158,7 @@ class _ChangeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Change.ValueTy
     CHANGE_RESTORED: _Change.ValueType  # 5
     """It is no longer in the trash."""
     CHANGE_DISCARDED: _Change.ValueType  # 6
-    """It is gone and not in the trash: another file has its content, or there was none."""
+    """It is gone and not in the trash: another file has its content, or it had none."""
 
 class Change(_Change, metaclass=_ChangeEnumTypeWrapper):
     """What an accepted mutation did to its node."""
@@ -176,7 +176,7 @@ CHANGE_DELETED: Change.ValueType  # 4
 CHANGE_RESTORED: Change.ValueType  # 5
 """It is no longer in the trash."""
 CHANGE_DISCARDED: Change.ValueType  # 6
-"""It is gone and not in the trash: another file has its content, or there was none."""
+"""It is gone and not in the trash: another file has its content, or it had none."""
 Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final

@@ -469,8 +469,9 @@ class DeleteNode(_message.Message):
     base_version: _builtins.int
     """The version that the deletion has seen; 0 for a directory."""
     discard: _builtins.bool
-    """Whether what would be lost by nobody stays out of the trash: a directory that holds nothing, or a file of which each
-    version, four at most, is empty or one of the last four of kept_in. Any other comes into the trash as without this.
+    """If set, a node of which nothing would be lost does not come into the trash: an empty directory, or a file of at most
+    four versions, each of which is empty or one of the last four of kept_in. Any other node comes into the trash as
+    without this.
     """
     kept_in: _builtins.bytes
     """A live file; 16 bytes, or empty for none. Means nothing for a directory."""
