@@ -5,6 +5,7 @@ Needs only grpc and the common protos, since clients use it as well as servers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -82,7 +83,29 @@ async def abort(
 ) -> Never:
     """End the call with `error`; `metadata` goes along in the trailers."""
     details = (DETAILS_KEY, status_of(error).SerializeToString())
-    await context.abort(grpc_code(error), str(error), (*metadata, details))
+    try:
+        await context.abort(grpc_code(error), str(error), (*metadata, details))
+    except grpc.aio.AbortError as aborted:
+        _let_go_at_the_end(aborted)
+        raise
+
+
+def _let_go_at_the_end(aborted: grpc.aio.AbortError) -> None:
+    """Let an exception hold nothing of its call when the call has ended.
+
+    grpc keeps the exception with the call, and its traceback has the frames that hold the call and its messages. Such
+    a circle lasts until Python's collector looks at old objects, and by then refused requests would fill the memory.
+    """
+
+    def let_go(_: object) -> None:
+        error: BaseException | None = aborted
+        while error is not None:
+            error.__traceback__ = None
+            error.__context__, error = None, error.__context__
+
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(let_go)
 
 
 def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -84,6 +85,34 @@ async def test_a_repeated_request_gets_the_first_answer(editor: Caller) -> None:
     await editor.create("other")
     assert await editor.commit(creating("docs"), creating("docs"), request_id=request) == first
     assert await reason(editor.commit(creating("another"), request_id=request)) == "REQUEST_ID_REUSED"
+
+
+async def test_a_refused_request_is_let_go_of_with_its_call(editor: Caller) -> None:
+    """Not only when Python's collector comes to it: by then many large ones would fill the memory."""
+    large = M.CheckVersionsBatch(paths=["a/" * 100_000 + "a"], digests=bytes(32))
+    opening = M.CheckVersionsRequest(open=M.CheckVersionsOpen(space_id=editor.space))
+    search = M.SearchNodesRequest(space_id=editor.space, query="a " * 100_000)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            asked = iter([opening, M.CheckVersionsRequest(batch=large)])
+            assert await reason(editor.stub.CheckVersions(asked)) == "INVALID_ARGUMENT"
+            assert await reason(editor.stub.SearchNodes(search)) == "INVALID_ARGUMENT"
+        await eventually(lambda: _held((M.CheckVersionsRequest, M.SearchNodesRequest)) <= 2)  # ours, and the last one
+    finally:
+        gc.enable()
+
+
+def _held(kinds: tuple[type, ...]) -> int:
+    """How many large messages are in memory."""
+    return sum(isinstance(one, kinds) and one.ByteSize() > 100_000 for one in gc.get_objects())
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.05)
 
 
 async def test_roles_are_held(metadata: Service, editor: Caller) -> None:
