@@ -73,7 +73,7 @@ class Connection(HttpToolsProtocol):
             raise ValueError("an address with a fragment")
         self._address_bytes += len(url)
         if self._address_bytes > _ADDRESS_BYTES:
-            self._stop_at(HTTPStatus.REQUEST_URI_TOO_LONG, f"an address has at most {_ADDRESS_BYTES} bytes")
+            self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {_ADDRESS_BYTES} bytes")
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:

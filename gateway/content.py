@@ -167,11 +167,11 @@ class Contents:
                     under_way.popleft()
             finally:
                 reading = [one.reading for one in under_way if one.reading is not None]
+                for one in under_way:  # before anything is waited for, which whoever's client is gone does not get to
+                    self._memory.pool(one.fetch.length).give(one.taken, share)
                 for task in reading:
                     task.cancel()
                 await asyncio.gather(*reading, return_exceptions=True)
-                for one in under_way:
-                    self._memory.pool(one.fetch.length).give(one.taken, share)
 
     async def read_together(self, space: SpaceId, contents: Sequence[Content], *, share: Share) -> list[bytes]:
         """All bytes of several contents that hold their manifests themselves, for which the caller has room.

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import Message
 
 from core.blocks import Digest
 from core.identifiers import ROOT, created_node_id, new_request_id, new_text_id
@@ -104,7 +105,7 @@ async def test_a_refused_request_is_let_go_of_with_its_call(editor: Caller) -> N
         gc.enable()
 
 
-def _held(kinds: tuple[type, ...]) -> int:
+def _held(kinds: tuple[type[Message], ...]) -> int:
     """How many large messages are in memory."""
     return sum(isinstance(one, kinds) and one.ByteSize() > 100_000 for one in gc.get_objects())
 
