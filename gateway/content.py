@@ -41,10 +41,10 @@ class Memory:
     def __init__(self, total: int, *, manifests: int | None = None) -> None:
         """`manifests`: bytes beside `total` for manifests that are objects of their own; else as many as `total`."""
         self._most = total // 128
-        self._small = Pool("small reads", total // 8)
+        self._small = Pool("small_reads", total // 8)
         self._large = Pool("downloads", total - total // 8)
         self.manifests = Pool("manifests", manifests or total)
-        self.large_manifests = Pool("large manifests", 1)
+        self.large_manifests = Pool("large_manifests", 1)
         """The right to read a large manifest, which takes several times its size until it is in its shortest form."""
 
     def pool(self, size: int) -> Pool:

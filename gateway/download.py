@@ -20,7 +20,7 @@ from gateway.files import description, etag_of
 from gateway.pace import ACCOUNTED
 from gateway.problems import problem
 from gateway.ranges import Answer, Part, wanted
-from gateway.standing import Standing
+from gateway.rights import CheckRight
 from runtime.interruption import asked_again
 from runtime.pool import Share
 
@@ -54,7 +54,7 @@ async def download(
     contents: Contents,
     *,
     share: Share,
-    standing: Standing,
+    check_right: CheckRight,
     inline: bool = False,
     begin: Begin | None = None,
 ) -> Response:
@@ -62,7 +62,7 @@ async def download(
 
     `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
     nothing else; whatever it raises is the answer. The memory for it is taken on account of `share`. Bytes go out as
-    long as `standing`, which is called every few seconds, raises nothing.
+    long as `check_right`, which is called every few seconds, raises nothing.
     """
     headers = description(name, content, inline=inline)
     answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
@@ -104,7 +104,7 @@ async def download(
         if counted is not None:
             counted.end(0, complete=False)
         raise
-    return Streamed(first, parts, status_code=status, headers=headers, standing=standing, counted=counted)
+    return Streamed(first, parts, status_code=status, headers=headers, check_right=check_right, counted=counted)
 
 
 def _is_part_or_whole(answer: Part | Answer) -> bool:
@@ -121,11 +121,11 @@ class Streamed(StreamingResponse):
         *,
         status_code: int,
         headers: dict[str, str],
-        standing: Standing,
+        check_right: CheckRight,
         counted: Download | None = None,
     ) -> None:
         super().__init__(rest, status_code, headers)
-        self._standing = standing
+        self._check_right = check_right
         self._counted = counted
         self._sent = 0
         self._first = first
@@ -142,7 +142,7 @@ class Streamed(StreamingResponse):
                 self._counted.end(self._sent, complete=complete)
 
     async def _stream(self, send: Send) -> None:
-        async with aclosing(self._rest), asked_again(self._standing) as ending:
+        async with aclosing(self._rest), asked_again(self._check_right) as ending:
             with ending.interrupting():
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 await self._send(send, self._first)

@@ -56,7 +56,7 @@ class Paced:
             nonlocal ended
             if ended:  # all that can come is the news that the client has gone
                 return await receive()
-            async with incoming.spent(0):
+            async with incoming.waiting(0):
                 message = await receive()
             incoming.earn(len(message.get("body", b"")))
             ended = message["type"] != "http.request" or not message.get("more_body", False)
@@ -83,7 +83,7 @@ class Paced:
             first, start = start, None
             size = len(message.get("body", b""))
             try:
-                async with outgoing.spent(size):
+                async with outgoing.waiting(size):
                     if first is not None:
                         await send(first)
                     await send(message)
@@ -106,21 +106,21 @@ class Credit:
         self._rate = rate
         self._seconds = grace
 
-    def spent(self, size: int) -> _Spent:
-        """Around waiting for `size` bytes that are earned afterwards. TooSlow when the credit is used up."""
-        return _Spent(self, self._seconds + size / self._rate)
+    def waiting(self, size: int) -> _Waiting:
+        """A context for waiting for `size` bytes that are earned afterwards. TooSlow when the credit is used up."""
+        return _Waiting(self, self._seconds + size / self._rate)
 
-    def spend(self, seconds: float) -> None:
-        """So long was waited."""
+    def charge(self, seconds: float) -> None:
+        """Take the seconds that were waited from the credit."""
         self._seconds -= seconds
 
     def earn(self, size: int) -> None:
-        """So many bytes have moved."""
+        """Give the seconds that `size` moved bytes are worth, up to the grace."""
         self._seconds = min(self._seconds + size / self._rate, self._grace)
 
 
-class _Spent:
-    """An asynchronous context: the time in it is spent."""
+class _Waiting:
+    """An asynchronous context: the time in it is charged to the credit."""
 
     def __init__(self, credit: Credit, most: float) -> None:
         self._credit = credit
@@ -132,7 +132,7 @@ class _Spent:
         await self._timeout.__aenter__()
 
     async def __aexit__(self, *raised: Any) -> None:
-        self._credit.spend(time.monotonic() - self._began)
+        self._credit.charge(time.monotonic() - self._began)
         try:
             await self._timeout.__aexit__(*raised)
         except TimeoutError:

@@ -80,7 +80,6 @@ class Pool:
         self._round = 0
         """The turn that is being served (start-time fair queueing): who waits with n requests waits for n turns."""
 
-    @property
     def free(self) -> int:
         """What is left."""
         return self._free

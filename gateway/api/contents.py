@@ -17,9 +17,9 @@ from gateway.api.history import Number
 from gateway.api.identifiers import Node, Space, node_of
 from gateway.content import Contents
 from gateway.download import content_of, download
+from gateway.rights import right_check
 from gateway.services import Services, ask, known_node
 from gateway.shares import share_of
-from gateway.standing import standing
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import content_from_wire
 
@@ -123,7 +123,7 @@ async def _answer(
         content,
         contents,
         share=share,
-        standing=standing(services, caller.fresh, space),
+        check_right=right_check(services, caller.fresh, space),
         inline=disposition == "inline",
     )
 

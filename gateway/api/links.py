@@ -25,9 +25,9 @@ from gateway.api.pages import PageSize, PageToken
 from gateway.api.trees import ZIP, answer, below
 from gateway.content import Contents
 from gateway.download import Begin, content_of, download
+from gateway.rights import right_check
 from gateway.services import Services, ask
 from gateway.shares import share_of
-from gateway.standing import standing
 from syncline.auth.v1 import auth_pb2
 
 router: Final = APIRouter(tags=["links"])
@@ -182,7 +182,7 @@ async def linked_content(
         content,
         contents,
         share=share_of(request, visitor.caller.token),
-        standing=standing(services, visitor.caller.fresh, visitor.space),
+        check_right=right_check(services, visitor.caller.fresh, visitor.space),
         inline=disposition == "inline",
         begin=_begin(request, services, visitor, content.digest.hex(), size=content.size),
     )

@@ -20,9 +20,9 @@ from gateway.archive import Archives, walk
 from gateway.changes import derived, refused
 from gateway.download import Begin, Streamed
 from gateway.files import attachment
+from gateway.rights import right_check
 from gateway.services import Services
 from gateway.shares import share_of
-from gateway.standing import standing
 from gateway.trees import children_of, copy_below
 
 router: Final = APIRouter(tags=["nodes"])
@@ -115,7 +115,7 @@ async def answer(
         chunks,
         status_code=200,
         headers=headers,
-        standing=standing(services, caller.fresh, space),
+        check_right=right_check(services, caller.fresh, space),
         counted=counted,
     )
 

@@ -45,8 +45,8 @@ from gateway.dav.session import Person, Session
 from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, Credentials, Storage, memory_of
 from gateway.download import download
 from gateway.pace import TooSlow
+from gateway.rights import right_check
 from gateway.services import ask, known_node
-from gateway.standing import standing
 from runtime.interruption import asked_again
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import metadata_pb2
@@ -74,7 +74,7 @@ class Dav:
         self._callers = Callers(behind.services, behind.keys)
         self._credentials = Credentials(now_ms=lambda: int(time.time() * 1000))
         self._memory = Pool("uploads", behind.upload_memory - behind.upload_memory // 8)
-        self._first_memory = Pool("small uploads", behind.upload_memory // 8)
+        self._first_memory = Pool("small_uploads", behind.upload_memory // 8)
         self._turns = Pool("webdav", _WORKERS)
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="dav")
         # What it logs tells paths, which are people's; what fails is logged here and in `Requests`.
@@ -133,9 +133,9 @@ class Dav:
         if node.kind is not NodeKind.FILE or node.content is None:
             raise NoSuchNode
         share = self._share(request, person)
-        reads = standing(self._behind.services, person.caller.fresh, space.id)
+        reads = right_check(self._behind.services, person.caller.fresh, space.id)
         return await download(
-            request, space.id, node.name, node.content, self._behind.contents, share=share, standing=reads
+            request, space.id, node.name, node.content, self._behind.contents, share=share, check_right=reads
         )
 
     async def _put(self, request: Request, person: Person, environ: dict[str, Any], answer: _Answer) -> None:
@@ -149,7 +149,7 @@ class Dav:
         storage = Storage(
             self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )
-        writes = standing(self._behind.services, person.caller.fresh, space.id, writes=True)
+        writes = right_check(self._behind.services, person.caller.fresh, space.id, writes=True)
         async with AsyncExitStack() as taken, asked_again(writes) as ending:
 
             async def more() -> None:

@@ -49,24 +49,28 @@ def merging(session: Session, space: Space, *, source: Node, target: Node) -> Me
         found.replace(source, target)
         return found
     pairs, looked = [(source, target)], 0
-    for ours, theirs in pairs:
-        coming = children(session, space, ours, most=_MOST_NODES)
-        there = children(session, space, theirs, most=_MOST_NODES)
-        if coming is None or there is None or (looked := looked + len(coming) + len(there)) > _MOST_NODES:
+    for source_dir, target_dir in pairs:
+        source_children = children(session, space, source_dir, most=_MOST_NODES)
+        target_children = children(session, space, target_dir, most=_MOST_NODES)
+        if source_children is None or target_children is None:
             return None
-        old = {one.name: one for one in there}
-        for new in coming:
-            over = old.pop(new.name, None)
-            if over is not None and over.kind is new.kind is NodeKind.FILE:
-                found.replace(new, over)
-            elif over is not None and over.kind is new.kind is NodeKind.DIRECTORY:
-                pairs.append((new, over))
+        looked += len(source_children) + len(target_children)
+        if looked > _MOST_NODES:
+            return None
+        unmatched = {one.name: one for one in target_children}
+        for source_child in source_children:
+            replaced = unmatched.pop(source_child.name, None)
+            if replaced is not None and replaced.kind is source_child.kind is NodeKind.FILE:
+                found.replace(source_child, replaced)
+            elif replaced is not None and replaced.kind is source_child.kind is NodeKind.DIRECTORY:
+                pairs.append((source_child, replaced))
             else:
-                if over is not None:
-                    found.others.append(DeleteNode(over.id, over.version))
-                found.others.append(MoveNode(new.id, ours.id, new.name, theirs.id, new.name))
-        found.others += [DeleteNode(one.id, one.version) for one in old.values()]
-    found.others += [DeleteNode(ours.id, ours.version, discard=True) for ours, _ in reversed(pairs)]
+                if replaced is not None:
+                    found.others.append(DeleteNode(replaced.id, replaced.version))
+                name = source_child.name
+                found.others.append(MoveNode(source_child.id, source_dir.id, name, target_dir.id, name))
+        found.others += [DeleteNode(one.id, one.version) for one in unmatched.values()]
+    found.others += [DeleteNode(source_dir.id, source_dir.version, discard=True) for source_dir, _ in reversed(pairs)]
     return found if found.pairs and _fits(session, space, found) else None
 
 

@@ -193,7 +193,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._locks.look_again()
         self._check_write_permission(found or parent, "0", environ)
         change: Mutation
-        replaces = found.node if found is not None else self._returned(parent, _names(path), NodeKind.FILE)
+        replaces = found.node if found is not None else self._bring_back(parent, _names(path), NodeKind.FILE)
         if replaces is None:
             change = CreateNode(parent.node.id, name, NodeKind.FILE, content)
         else:
@@ -207,8 +207,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                 raise Refused(HTTPStatus.PRECONDITION_FAILED, error.text, reason=error.reason) from error
             raise
         if replaces is not None:
-            saving.keep(self._session, parent.space, replaces.content, replaces.id)
-            saving.keep(self._session, parent.space, content, replaces.id)
+            saving.remember_holders(self._session, parent.space, replaces.content, replaces.id)
+            saving.remember_holders(self._session, parent.space, content, replaces.id)
         headers = [("ETag", etag_of(content))]
         if mtime_ns is not None:
             headers.append(("X-OC-Mtime", "accepted"))
@@ -248,9 +248,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                 return False
             return True
 
-        if not saving.put_back(self._session, found.space, names, writable=writable):
+        if not saving.finish_save(self._session, found.space, names, writable=writable):
             there = self._session.find(found.space, names) or found.node  # its version, if something of that was done
-            saving.gone(self._session, found.space, names, there)
+            saving.delete_node(self._session, found.space, names, there)
         self._unlock(found)
         return _done(start_response, HTTPStatus.NO_CONTENT)
 
@@ -271,19 +271,19 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         there = (
             target.there.node
             if target.there is not None
-            else self._returned(target.parent, _names(target.path), node.kind, written=True)
+            else self._bring_back(target.parent, _names(target.path), node.kind, written=True)
         )
         if there is not None and node.kind is there.kind is NodeKind.FILE:
-            saving.replaced(self._session, found.space, was=was, source=node, target=there)
+            saving.replace_file(self._session, found.space, was=was, source=node, target=there)
         elif not (
             there is not None
             and node.kind is there.kind is NodeKind.DIRECTORY
-            and saving.merged(self._session, found.space, source=node, target=there)
+            and saving.merge_directory(self._session, found.space, source=node, target=there)
         ):
             move = MoveNode(node.id, node.parent, node.name, target.parent.node.id, target.name)
             self._replacing(found.space, there, move)
             if target.there is None:
-                saving.moved(self._session, found.space, was=was, now=now, node=node)
+                saving.remember_move(self._session, found.space, was=was, now=now, node=node)
         self._unlock(found)
         return _done(start_response, HTTPStatus.CREATED if target.there is None else HTTPStatus.NO_CONTENT)
 
@@ -300,15 +300,15 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         assert node is not None
         over = there.node if there is not None else None
         if there is None and isinstance(found, File):
-            over = self._returned(target.parent, _names(target.path), NodeKind.FILE, written=True)
+            over = self._bring_back(target.parent, _names(target.path), NodeKind.FILE, written=True)
         if isinstance(found, File) and over is not None and over.kind is NodeKind.FILE:
             self._session.commit_one(space, UpdateContent(over.id, over.version, found.content))
             properties.copy(self._session, space, [(node.id, over.id)])
-            saving.keep(self._session, space, over.content, over.id)
-            saving.keep(self._session, space, found.content, over.id, node.id)
+            saving.remember_holders(self._session, space, over.content, over.id)
+            saving.remember_holders(self._session, space, found.content, over.id, node.id)
         else:
             made = self._replacing(space, over, CreateNode(target.parent.node.id, target.name, node.kind, node.content))
-            saving.keep(self._session, space, node.content, made.id, node.id)
+            saving.remember_holders(self._session, space, node.content, made.id, node.id)
             try:
                 properties.copy(self._session, space, [(node.id, made.id)])
                 if depth == "infinity" and found.is_collection:
@@ -322,11 +322,11 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                 raise
         return _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
 
-    def _returned(
+    def _bring_back(
         self, parent: Directory, names: tuple[str, ...], kind: NodeKind, *, written: bool = False
     ) -> Node | None:
-        """See saving.returned; `names` are those of the whole path."""
-        return saving.returned(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
+        """See saving.bring_back; `names` are those of the whole path."""
+        return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
 
     def _replacing(self, space: Space, there: Node | None, change: Mutation) -> Node:
         """Make a change that takes the name of `there`, which goes into the trash by the same commit, or stays."""

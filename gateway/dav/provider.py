@@ -295,14 +295,14 @@ class Directory(Collection):
     def create_collection(self, name: str) -> None:
         """See DAVCollection."""
         name = checked_name(name)
-        if not saving.emptied(self.provider.session, self.space, self.node.id, self._names(name)):
+        if not saving.bring_back_empty(self.provider.session, self.space, self.node.id, self._names(name)):
             self.provider.session.commit_one(self.space, CreateNode(self.node.id, name, NodeKind.DIRECTORY))
 
     def create_empty_resource(self, name: str) -> Resource:
         """See DAVCollection: for a LOCK of what is not there."""
         name, session = checked_name(name), self.provider.session
         content = replace(_EMPTY, mtime_ns=time.time_ns())
-        over = saving.returned(session, self.space, self.node.id, self._names(name), NodeKind.FILE, written=False)
+        over = saving.bring_back(session, self.space, self.node.id, self._names(name), NodeKind.FILE, written=False)
         if over is None:
             change: Mutation = CreateNode(self.node.id, name, NodeKind.FILE, content)
         else:

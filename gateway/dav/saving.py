@@ -23,7 +23,7 @@ from core.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutatio
 from gateway.dav import merge, properties, steps
 from gateway.dav.refusals import Refused
 from gateway.dav.session import Session, Space, accepted
-from gateway.dav.steps import SECONDS, What
+from gateway.dav.steps import SAVE_SECONDS, StepKind
 
 _FOLDER_SECONDS: Final = 3600
 """How long a directory that a client made counts as one that it made for a save: filling it may take its time."""
@@ -37,7 +37,7 @@ _BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECA
 Names = tuple[str, ...]
 
 
-def gone(session: Session, space: Space, names: Names, node: Node) -> None:
+def delete_node(session: Session, space: Space, names: Names, node: Node) -> None:
     """Delete what is at a path, into the trash if something would be lost without it. Refused."""
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
@@ -47,26 +47,26 @@ def gone(session: Session, space: Space, names: Names, node: Node) -> None:
     result = session.commit(space, mutations)[-1]
     accepted(result)
     if not isinstance(result, Refused) and result.change is Change.DELETED:
-        steps.remember(session, space, What.LEFT, names, {"node": node.id.hex(), "kind": node.kind.value})
+        steps.remember(session, space, StepKind.TAKEN_AWAY, names, {"node": node.id.hex(), "kind": node.kind.value})
 
 
-def moved(session: Session, space: Space, *, was: Names, now: Names, node: Node) -> None:
+def remember_move(session: Session, space: Space, *, was: Names, now: Names, node: Node) -> None:
     """Remember that something was moved to where nothing was."""
     home = _home(session, space, was, node)
     if home == now:
-        steps.forget(session, space, What.LEFT, home)
+        steps.forget(session, space, StepKind.TAKEN_AWAY, home)
         return
     if node.kind is NodeKind.FILE and not _is_blank(session, node):
-        left = {"node": node.id.hex(), "kind": node.kind.value, "version": node.version, "now": now}
-        steps.remember(session, space, What.LEFT, home, left)
-    came = {"node": node.id.hex(), "home": home}
-    steps.remember(session, space, What.CAME, now, came)
+        taken_away = {"node": node.id.hex(), "kind": node.kind.value, "version": node.version, "now": now}
+        steps.remember(session, space, StepKind.TAKEN_AWAY, home, taken_away)
+    moved_here = {"node": node.id.hex(), "home": home}
+    steps.remember(session, space, StepKind.MOVED_HERE, now, moved_here)
     if now[:-1] != was[:-1] and now[:-1]:
-        steps.remember(session, space, What.HOLDS, now[:-1], came)
+        steps.remember(session, space, StepKind.MOVED_INTO, now[:-1], moved_here)
 
 
-def replaced(session: Session, space: Space, *, was: Names, source: Node, target: Node) -> None:
-    """Make the content of a file, which is at `was`, the newest version of another, and the file go. Refused."""
+def replace_file(session: Session, space: Space, *, was: Names, source: Node, target: Node) -> None:
+    """Make the content of the file at `was` the newest version of `target`, and delete the file at `was`. Refused."""
     home = _home(session, space, was, source)
     lasting = _is_lasting(session, space, source)
     both = merge.Merge()
@@ -77,43 +77,43 @@ def replaced(session: Session, space: Space, *, was: Names, source: Node, target
             session.restore(space, source.id, parent=source.parent, name=source.name)
         raise updated
     properties.copy(session, space, [(source.id, target.id)])
-    keep(session, space, target.content, target.id)
+    remember_holders(session, space, target.content, target.id)
     accepted(removed)
     if lasting:
-        steps.remember(session, space, What.LEFT, home, {"node": source.id.hex(), "kind": source.kind.value})
+        steps.remember(session, space, StepKind.TAKEN_AWAY, home, {"node": source.id.hex(), "kind": source.kind.value})
 
 
-def keep(session: Session, space: Space, content: Content | None, *holders: NodeId) -> None:
+def remember_holders(session: Session, space: Space, content: Content | None, *holders: NodeId) -> None:
     """Remember which files hold a content, as their version now or as the one before."""
     if content is not None and content.size:
         told = {"in": [holder.hex() for holder in holders]}
-        steps.remember(session, space, What.KEPT, (content.digest.hex(),), told)
+        steps.remember(session, space, StepKind.CONTENT_HOLDERS, (content.digest.hex(),), told)
 
 
-def returned(
+def bring_back(
     session: Session, space: Space, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
 ) -> Node | None:
-    """What was at a path until the client took it away a moment ago, back at the path; None if there is none.
+    """Bring back to a path what the client took away from there a moment ago, and return it; None if there is none.
 
-    `written` says that what comes there was written elsewhere before.
+    `written` says that what is about to come there was written elsewhere before.
     """
-    left = steps.remembered(session, space, What.LEFT, names)
-    if left is None:
+    taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
+    if taken_away is None:
         return _taken_again(session, space, parent, names, kind)
-    if left["kind"] != kind.value:
+    if taken_away["kind"] != kind.value:
         return None
-    if "now" in left:
-        return _exchanged(session, space, parent, names, left, written=written)
-    steps.forget(session, space, What.LEFT, names)
-    return _restored(session, space, NodeId(bytes.fromhex(left["node"])), parent, names[-1])
+    if "now" in taken_away:
+        return _exchanged(session, space, parent, names, taken_away, written=written)
+    steps.forget(session, space, StepKind.TAKEN_AWAY, names)
+    return _restored(session, space, NodeId(bytes.fromhex(taken_away["node"])), parent, names[-1])
 
 
-def emptied(session: Session, space: Space, parent: NodeId, names: Names) -> bool:
-    """Whether the directory that the client deleted at a path a moment ago is there again, empty."""
-    left = steps.remembered(session, space, What.LEFT, names)
-    if left is not None and "now" in left:
+def bring_back_empty(session: Session, space: Space, parent: NodeId, names: Names) -> bool:
+    """Bring back, empty, the directory that the client deleted at a path a moment ago. False if that is not done."""
+    taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
+    if taken_away is not None and "now" in taken_away:
         return False
-    directory = returned(session, space, parent, names, NodeKind.DIRECTORY, written=False)
+    directory = bring_back(session, space, parent, names, NodeKind.DIRECTORY, written=False)
     if directory is None:
         return False
     children = merge.children(session, space, directory, most=_MOST_CHILDREN)
@@ -122,59 +122,60 @@ def emptied(session: Session, space: Space, parent: NodeId, names: Names) -> boo
         session.commit(space, [DeleteNode(directory.id, directory.version)])
         return False
     told = {one.name: [one.id.hex(), one.kind.value] for one in children}
-    steps.remember(session, space, What.EMPTIED, names, told)
+    steps.remember(session, space, StepKind.EMPTIED, names, told)
     return True
 
 
-def put_back(session: Session, space: Space, names: Names, *, writable: Callable[[Names], bool]) -> bool:
+def finish_save(session: Session, space: Space, names: Names, *, writable: Callable[[Names], bool]) -> bool:
     """Before what is at a path is deleted: end the save in which the client moved something there, or into it.
 
     If another of its kind has come to where it was, it goes back there, with the new content. True if that was what is
     at the path itself. `writable` says whether the client may write to a file, for which there are locks.
     """
-    came = steps.remembered(session, space, What.CAME, names)
-    step = came or steps.remembered(session, space, What.HOLDS, names)
+    moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, names)
+    step = moved_here or steps.remembered(session, space, StepKind.MOVED_INTO, names)
     if step is None:
         return False
     home: Names = tuple(step["home"])
     old, new = session.node(space, NodeId(bytes.fromhex(step["node"]))), session.find(space, home)
     if old is None or new is None or old.id == new.id or old.kind is not new.kind or home == names[: len(home)]:
         return False
-    if not _is_own(session, new, _FOLDER_SECONDS if new.kind is NodeKind.DIRECTORY else SECONDS) or not writable(home):
+    within = _FOLDER_SECONDS if new.kind is NodeKind.DIRECTORY else SAVE_SECONDS
+    if not _is_own(session, new, within) or not writable(home):
         return False
     merged = merge.merging(session, space, source=new, target=old)
     if merged is None:
         return False
-    steps.forget(session, space, What.CAME if came else What.HOLDS, names)
+    steps.forget(session, space, StepKind.MOVED_HERE if moved_here else StepKind.MOVED_INTO, names)
     back = MoveNode(old.id, old.parent, old.name, new.parent, new.name)
-    return merge.commit(session, space, merged, back) and came is not None
+    return merge.commit(session, space, merged, back) and moved_here is not None
 
 
-def merged(session: Session, space: Space, *, source: Node, target: Node) -> bool:
-    """Whether a directory went into another that was replaced by it. Refused."""
+def merge_directory(session: Session, space: Space, *, source: Node, target: Node) -> bool:
+    """Merge a directory into another that it replaces. False if the two cannot be merged. Refused."""
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit(session, space, found)
 
 
 def _home(session: Session, space: Space, was: Names, node: Node) -> Names:
     """Where something was before the client began to move it about; what was remembered of its way is forgotten."""
-    came = steps.remembered(session, space, What.CAME, was)
-    if came is None:
+    moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
+    if moved_here is None:
         return was
-    steps.forget(session, space, What.CAME, was)
-    return tuple(came["home"]) if came["node"] == node.id.hex() else was
+    steps.forget(session, space, StepKind.MOVED_HERE, was)
+    return tuple(moved_here["home"]) if moved_here["node"] == node.id.hex() else was
 
 
 def _exchanged(
-    session: Session, space: Space, parent: NodeId, names: Names, left: steps.Told, *, written: bool
+    session: Session, space: Space, parent: NodeId, names: Names, taken_away: steps.StepData, *, written: bool
 ) -> Node | None:
     """A file that was moved away, back; a copy of it stays where it was."""
-    node = session.node(space, NodeId(bytes.fromhex(left["node"])))
-    if node is None or node.content is None or node.version != left["version"]:  # it is a document of its own
+    node = session.node(space, NodeId(bytes.fromhex(taken_away["node"])))
+    if node is None or node.content is None or node.version != taken_away["version"]:  # it is a document of its own
         return None
-    if not (written or _is_lasting(session, space, node) or _is_backup(names, tuple(left["now"]))):
+    if not (written or _is_lasting(session, space, node) or _is_backup(names, tuple(taken_away["now"]))):
         return None
-    steps.forget(session, space, What.LEFT, names)
+    steps.forget(session, space, StepKind.TAKEN_AWAY, names)
     copy = CreateNode(node.parent, node.name, NodeKind.FILE, node.content)
     back, made = session.commit(space, [MoveNode(node.id, node.parent, node.name, parent, names[-1]), copy])
     if isinstance(back, Refused):
@@ -185,19 +186,19 @@ def _exchanged(
         session.commit(space, [MoveNode(node.id, parent, names[-1], node.parent, node.name)])
         return None
     properties.copy(session, space, [(node.id, accepted(made).id)])
-    keep(session, space, node.content, node.id)
+    remember_holders(session, space, node.content, node.id)
     return accepted(back)
 
 
 def _taken_again(session: Session, space: Space, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
     """What was at a path when the client deleted the directory that it has made anew since."""
-    children = steps.remembered(session, space, What.EMPTIED, names[:-1])
+    children = steps.remembered(session, space, StepKind.EMPTIED, names[:-1])
     if children is None or names[-1] not in children:
         return None
     node, was = children.pop(names[-1])
     if was != kind.value:
         return None
-    steps.remember(session, space, What.EMPTIED, names[:-1], children)  # the client is still at it
+    steps.remember(session, space, StepKind.EMPTIED, names[:-1], children)  # the client is still at it
     return _restored(session, space, NodeId(bytes.fromhex(node)), parent, names[-1])
 
 
@@ -210,9 +211,9 @@ def _restored(session: Session, space: Space, node: NodeId, parent: NodeId, name
 
 def _discarding(session: Session, space: Space, node: Node) -> DeleteNode:
     """The deletion of a node, which leaves nothing if the client has just made it and nothing would be lost."""
-    within = _FOLDER_SECONDS if node.kind is NodeKind.DIRECTORY else SECONDS
+    within = _FOLDER_SECONDS if node.kind is NodeKind.DIRECTORY else SAVE_SECONDS
     own = _is_own(session, node, within)
-    kept = _keeper(session, space, node) if own else None
+    kept = _other_holder(session, space, node) if own else None
     return DeleteNode(node.id, node.version, discard=own, kept_in=kept)
 
 
@@ -234,11 +235,11 @@ def _dissolving(session: Session, space: Space, directory: Node) -> list[Mutatio
     return [*found, *(DeleteNode(one.id, one.version, discard=True) for one in reversed(directories))]
 
 
-def _keeper(session: Session, space: Space, node: Node) -> NodeId | None:
+def _other_holder(session: Session, space: Space, node: Node) -> NodeId | None:
     """Another file that holds the content of one, by what the client did a moment ago."""
     if node.content is None:
         return None
-    told = steps.remembered(session, space, What.KEPT, (node.content.digest.hex(),)) or {"in": []}
+    told = steps.remembered(session, space, StepKind.CONTENT_HOLDERS, (node.content.digest.hex(),)) or {"in": []}
     return next((NodeId(bytes.fromhex(holder)) for holder in told["in"] if holder != node.id.hex()), None)
 
 
@@ -251,12 +252,12 @@ def _is_own(session: Session, node: Node, seconds: float) -> bool:
 
 def _is_blank(session: Session, node: Node) -> bool:
     """Whether a file is one that the client has just made and not filled yet."""
-    return node.content is not None and not node.content.size and _is_own(session, node, SECONDS)
+    return node.content is not None and not node.content.size and _is_own(session, node, SAVE_SECONDS)
 
 
 def _is_lasting(session: Session, space: Space, node: Node) -> bool:
     """Whether a file is a document, which is older or has been saved before, and not one just made to be moved."""
-    if not _is_own(session, node, SECONDS):
+    if not _is_own(session, node, SAVE_SECONDS):
         return True
     if node.version == 1:
         return False

@@ -17,8 +17,8 @@ from typing import Any, Final
 from gateway.dav.ports import RecordMoved
 from gateway.dav.session import Session, Space
 
-SECONDS: Final = 60
-"""How long after a step the same client's next one is taken for another of the same save."""
+SAVE_SECONDS: Final = 60
+"""A request that begins within this many seconds after a step of the same client may belong to the same save."""
 SLOTS: Final = 64
 _STEPS: Final = 16
 """In one slot."""
@@ -27,21 +27,22 @@ _ATTEMPTS: Final = 8
 _KEPT_SECONDS: Final = 3600
 """How long steps are kept: a request looks at what was a moment ago when it began, and may take long."""
 
-Told = dict[str, Any]
+StepData = dict[str, Any]
+"""What is remembered of a step; `saving.py` knows what is in it."""
 
 
-class What(StrEnum):
-    """What is remembered, by a path or a digest."""
+class StepKind(StrEnum):
+    """What is remembered of a step, by a path or a digest."""
 
-    LEFT = "left"
+    TAKEN_AWAY = "taken_away"
     """What was at a path: the client deleted it, moved it over something, or moved it away."""
-    CAME = "came"
+    MOVED_HERE = "moved_here"
     """What the client moved to a path."""
-    HOLDS = "holds"
+    MOVED_INTO = "moved_into"
     """What the client moved into the directory at a path."""
     EMPTIED = "emptied"
     """What was in the directory at a path, which the client deleted and made anew."""
-    KEPT = "kept"
+    CONTENT_HOLDERS = "content_holders"
     """The files that hold the content of a digest."""
 
 
@@ -52,28 +53,28 @@ def slot(session: Session, key: Sequence[str]) -> str:
     return f"saving/{client}/{int(_short(key)[:8], 16) % SLOTS}"
 
 
-def remembered(session: Session, space: Space, what: What, key: Sequence[str]) -> Told | None:
+def remembered(session: Session, space: Space, what: StepKind, key: Sequence[str]) -> StepData | None:
     """What the client did there, if that was a moment before this request began."""
     name = _short(key)
     for step in _steps(session, space, key):
-        if (step["what"], step["key"]) == (what, name) and step["at"] > session.began - SECONDS:
-            told: Told = step["told"]
+        if (step["what"], step["key"]) == (what, name) and step["at"] > session.began - SAVE_SECONDS:
+            told: StepData = step["told"]
             return told
     return None
 
 
-def remember(session: Session, space: Space, what: What, key: Sequence[str], told: Told) -> None:
+def remember(session: Session, space: Space, what: StepKind, key: Sequence[str], told: StepData) -> None:
     """Remember what the client does now, in place of what it did there before."""
     _change(session, space, what, key, told)
 
 
-def forget(session: Session, space: Space, what: What, key: Sequence[str]) -> None:
+def forget(session: Session, space: Space, what: StepKind, key: Sequence[str]) -> None:
     """Let go of what is over."""
     if remembered(session, space, what, key) is not None:
         _change(session, space, what, key, None)
 
 
-def _change(session: Session, space: Space, what: What, key: Sequence[str], told: Told | None) -> None:
+def _change(session: Session, space: Space, what: StepKind, key: Sequence[str], told: StepData | None) -> None:
     name, now = _short(key), time.time()
     for _ in range(_ATTEMPTS):
         steps = [
@@ -90,7 +91,7 @@ def _change(session: Session, space: Space, what: What, key: Sequence[str], told
         return
 
 
-def _fitting(steps: list[Told]) -> bytes:
+def _fitting(steps: list[StepData]) -> bytes:
     """The newest steps that a slot holds."""
     steps = steps[:_STEPS]
     while steps and len(data := json.dumps(steps).encode()) > _SLOT_BYTES:
@@ -98,8 +99,8 @@ def _fitting(steps: list[Told]) -> bytes:
     return data if steps else b""
 
 
-def _steps(session: Session, space: Space, key: Sequence[str]) -> list[Told]:
-    found: list[Told] = json.loads(session.record(space, slot(session, key)).data or b"[]")
+def _steps(session: Session, space: Space, key: Sequence[str]) -> list[StepData]:
+    found: list[StepData] = json.loads(session.record(space, slot(session, key)).data or b"[]")
     return found
 
 

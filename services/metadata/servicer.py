@@ -146,12 +146,12 @@ class MetadataServicer(MetadataServiceServicer):
         self, request: metadata_pb2.CommitChangesRequest, context: Context
     ) -> metadata_pb2.CommitChangesResponse:
         check_size(len(request.mutations), request.ByteSize())  # before work is done with it
-        right = request.writes_since_ms if request.HasField("writes_since_ms") else None
+        writes_since_ms = request.writes_since_ms if request.HasField("writes_since_ms") else None
         user = current_user().user
         mutations: list[Mutation] = []
         async for some in slices(request.mutations, user):
             mutations += mutations_from_wire(some, first=len(mutations))
-        answer = await self._commit(request, tuple(mutations), size=request.ByteSize(), right=right)
+        answer = await self._commit(request, tuple(mutations), size=request.ByteSize(), writes_since_ms=writes_since_ms)
         told: list[journal_pb2.MutationResult] = []
         async for part in slices(answer.results, user):
             told += map(result_to_wire, part)
@@ -204,9 +204,9 @@ class MetadataServicer(MetadataServiceServicer):
         mutations: tuple[Mutation, ...],
         *,
         size: int,
-        right: int | None = None,
+        writes_since_ms: int | None = None,
     ) -> Answer:
-        """Commit what was decided on by the right to write that was given at `right`, or by any that holds."""
+        """Commit. If `writes_since_ms` is given and not that of the caller's present right to write, RightChanged."""
         caller = current_user()
         wanted = Request(
             id=request_id_from_wire(request.request_id),
@@ -219,7 +219,7 @@ class MetadataServicer(MetadataServiceServicer):
         space = space_id_from_wire(request.space_id)
         has = await self._access.require(space, caller, Role.EDITOR, now=True)
         async with self._spaces.use(space) as live:
-            if right in {None, has.writes_since_ms}:
+            if writes_since_ms in {None, has.writes_since_ms}:
                 return await live.committer.commit(wanted)
             if (answer := await live.committer.first_answer(wanted)) is not None:
                 return answer

@@ -27,7 +27,7 @@ def test_one_alone_gets_half_and_whoever_comes_next_finds_something():
     assert fill(pool, share("a"), 10) == 3000
     assert fill(pool, share("b"), 10) == 1500
     assert fill(pool, share("c"), 10) == 750
-    assert pool.free == 750
+    assert pool.free() == 750
 
 
 def test_a_network_of_many_callers_does_not_get_all():
@@ -134,7 +134,7 @@ async def test_too_many_that_wait_are_refused_and_say_when_to_come_back():
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
     pool.give(10, share("a"))
-    assert (pool.free, pool.taken()) == (10, 0)
+    assert (pool.free(), pool.taken()) == (10, 0)
 
 
 async def test_patience_has_an_end():
@@ -156,7 +156,7 @@ async def test_whoever_is_served_and_cancelled_at_once_gives_it_back():
     pool.give(10, share("a"))
     waiting.cancel()
     await asyncio.wait([waiting])
-    assert pool.free == 10
+    assert pool.free() == 10
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(1, 60)), max_size=30), st.data())
@@ -176,4 +176,4 @@ async def test_whatever_happens_everybody_is_served_and_it_comes_back_whole(want
     async with asyncio.timeout(10):
         await asyncio.gather(*tasks, return_exceptions=True)
     assert len(done) >= len(tasks) - len(cancelled)
-    assert (pool.free, pool._waiting, +pool._held) == (50, {}, {})
+    assert (pool.free(), pool._waiting, +pool._held) == (50, {}, {})

@@ -9,7 +9,7 @@ from gateway.dav import steps
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.ports import MAX_RECORD_BYTES
 from gateway.dav.session import Person, Session, Space
-from gateway.dav.steps import What
+from gateway.dav.steps import StepKind
 
 SPACE = Space(SpaceId("a" * 26), "Docs", True)
 
@@ -33,21 +33,21 @@ async def test_a_step_is_seen_by_the_next_request_of_the_client_alone():
     records = InMemoryRecords()
 
     def story():
-        steps.remember(first, SPACE, What.LEFT, ("a", "b"), {"node": "1"})
-        assert steps.remembered(next_, SPACE, What.LEFT, ("a", "b")) == {"node": "1"}
+        steps.remember(first, SPACE, StepKind.TAKEN_AWAY, ("a", "b"), {"node": "1"})
+        assert steps.remembered(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b")) == {"node": "1"}
         for other, what, key in (
-            (stranger, What.LEFT, ("a", "b")),
-            (next_, What.CAME, ("a", "b")),
-            (next_, What.LEFT, ("a/b",)),
-            (next_, What.LEFT, ("a",)),
+            (stranger, StepKind.TAKEN_AWAY, ("a", "b")),
+            (next_, StepKind.MOVED_HERE, ("a", "b")),
+            (next_, StepKind.TAKEN_AWAY, ("a/b",)),
+            (next_, StepKind.TAKEN_AWAY, ("a",)),
         ):
             assert steps.remembered(other, SPACE, what, key) is None
-        steps.remember(next_, SPACE, What.LEFT, ("a", "b"), {"node": "2"})
-        steps.remember(next_, SPACE, What.CAME, ("a", "b"), {"node": "3"})
-        assert steps.remembered(next_, SPACE, What.LEFT, ("a", "b")) == {"node": "2"}
-        steps.forget(next_, SPACE, What.LEFT, ("a", "b"))
-        assert steps.remembered(next_, SPACE, What.LEFT, ("a", "b")) is None
-        assert steps.remembered(next_, SPACE, What.CAME, ("a", "b")) == {"node": "3"}
+        steps.remember(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b"), {"node": "2"})
+        steps.remember(next_, SPACE, StepKind.MOVED_HERE, ("a", "b"), {"node": "3"})
+        assert steps.remembered(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b")) == {"node": "2"}
+        steps.forget(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b"))
+        assert steps.remembered(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b")) is None
+        assert steps.remembered(next_, SPACE, StepKind.MOVED_HERE, ("a", "b")) == {"node": "3"}
 
     first, next_, stranger = session(records), session(records), session(records, "another key")
     await asyncio.to_thread(story)
@@ -57,10 +57,10 @@ async def test_a_step_counts_for_a_minute_before_a_request_that_may_take_longer(
     records = InMemoryRecords()
 
     def story():
-        steps.remember(early, SPACE, What.LEFT, ("a",), {"node": "1"})
-        late.began += steps.SECONDS + 1
-        assert steps.remembered(early, SPACE, What.LEFT, ("a",)) == {"node": "1"}
-        assert steps.remembered(late, SPACE, What.LEFT, ("a",)) is None
+        steps.remember(early, SPACE, StepKind.TAKEN_AWAY, ("a",), {"node": "1"})
+        late.began += steps.SAVE_SECONDS + 1
+        assert steps.remembered(early, SPACE, StepKind.TAKEN_AWAY, ("a",)) == {"node": "1"}
+        assert steps.remembered(late, SPACE, StepKind.TAKEN_AWAY, ("a",)) is None
 
     early, late = session(records), session(records)
     await asyncio.to_thread(story)
@@ -72,10 +72,10 @@ async def test_what_is_remembered_has_a_bound_whatever_a_client_does():
     def story():
         for number in range(2000):
             large = {"node": "x" * (20_000 if number % 50 == 0 else 10)}
-            steps.remember(session_, SPACE, What.LEFT, (f"{number}",), large)
-        steps.remember(session_, SPACE, What.LEFT, ("huge",), {"node": "x" * 500_000})
-        assert steps.remembered(session_, SPACE, What.LEFT, ("1999",)) is not None
-        assert steps.remembered(session_, SPACE, What.LEFT, ("0",)) is None
+            steps.remember(session_, SPACE, StepKind.TAKEN_AWAY, (f"{number}",), large)
+        steps.remember(session_, SPACE, StepKind.TAKEN_AWAY, ("huge",), {"node": "x" * 500_000})
+        assert steps.remembered(session_, SPACE, StepKind.TAKEN_AWAY, ("1999",)) is not None
+        assert steps.remembered(session_, SPACE, StepKind.TAKEN_AWAY, ("0",)) is None
         return records.read_all(SPACE.id, "saving/"), [
             records.read(SPACE.id, [steps.slot(session_, (f"{number}",))]) for number in range(2000)
         ]
@@ -92,12 +92,12 @@ async def test_what_requests_remember_at_once_is_all_remembered():
     records = Slow()
 
     def remember(number):
-        steps.remember(sessions[number], SPACE, What.LEFT, (f"{number}",), {"node": f"{number}"})
+        steps.remember(sessions[number], SPACE, StepKind.TAKEN_AWAY, (f"{number}",), {"node": f"{number}"})
 
     sessions = [session(records) for _ in range(16)]
     await asyncio.gather(*(asyncio.to_thread(remember, number) for number in range(16)))
     last = session(records)
     found = await asyncio.to_thread(
-        lambda: [steps.remembered(last, SPACE, What.LEFT, (f"{number}",)) for number in range(16)]
+        lambda: [steps.remembered(last, SPACE, StepKind.TAKEN_AWAY, (f"{number}",)) for number in range(16)]
     )
     assert found == [{"node": f"{number}"} for number in range(16)]

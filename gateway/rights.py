@@ -1,4 +1,4 @@
-"""Whether a right stands with which something was begun that lasts: a download, an archive, an upload."""
+"""Asks auth again whether the caller may still do what takes long: a download, an archive, an upload."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
 from gateway.services import Services, ask
 from syncline.auth.v1 import auth_pb2
 
-Standing: TypeAlias = Callable[[], Awaitable[None]]
+CheckRight: TypeAlias = Callable[[], Awaitable[None]]
 """Asks auth anew, and raises what keeps the caller from going on."""
 
 
-def standing(services: Services, token: Callable[[], Awaitable[str]], space: str, *, writes: bool = False) -> Standing:
-    """Raises DeviceRevoked, NoSuchSpace or, where it `writes`, PermissionDenied; and TokenExpired once `token` has.
+def right_check(
+    services: Services, token: Callable[[], Awaitable[str]], space: str, *, writes: bool = False
+) -> CheckRight:
+    """A check that raises DeviceRevoked, NoSuchSpace or, with `writes`, PermissionDenied; TokenExpired if `token` does.
 
     `token` gives an access token of the caller: one with a key has a new one whenever it is needed.
     """
