@@ -19,6 +19,7 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     409: {"description": "The state moved on, or something is in the way: look again and decide anew."},
     412: {"description": "It is not in the state that `If-Match` names, or something must be changed first."},
     413: {"description": "The body of the request is too large."},
+    414: {"description": "The address has more than 16 KiB."},
     415: {"description": "The body of the request is no JSON."},
     429: {"description": "A limit is reached: wait, as `retry-after` says."},
     500: {"description": "A defect on our side; the request id finds it in the logs."},

@@ -140,6 +140,8 @@ def ask_all(world: World, session: requests.Session, operation: Any, mode: Gener
 @pytest.mark.parametrize("share", range(SHARES))
 def test_generated_requests_are_answered_as_described(world: World, stack: Stack, share: int):
     schema = schemathesis.openapi.from_url(f"{stack.endpoint}/openapi.json")
+    # An address that is too long is refused before anything in it is looked at.
+    schema.config.checks.negative_data_rejection.expected_statuses += ["414"]
     described = list(schema.get_all_operations())
     operations = [result.ok() for result in described if isinstance(result, Ok)]
     assert len(operations) == len(described)
