@@ -25,6 +25,8 @@ from wire.tree import manifest_from_wire
 
 _AHEAD: Final = 4
 """How many fetches are under way while the one before them goes out."""
+LARGE_MANIFESTS_AT_ONCE: Final = 1
+"""Manifests larger than their content suggests that are read at the same time."""
 _HASH_INLINE: Final = 64 * KIB
 _PARSED_INLINE: Final = 64 * KIB
 """Manifests up to this size are parsed on the event loop; larger ones in a thread."""
@@ -44,7 +46,7 @@ class Memory:
         self._small = Pool("small_reads", total // 8)
         self._large = Pool("downloads", total - total // 8)
         self.manifests = Pool("manifests", manifests or total)
-        self.large_manifests = Pool("large_manifests", 1)
+        self.large_manifests = Pool("large_manifests", LARGE_MANIFESTS_AT_ONCE)
         """The right to read a large manifest, which takes several times its size until it is in its shortest form."""
 
     def pool(self, size: int) -> Pool:
