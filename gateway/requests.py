@@ -62,8 +62,10 @@ class Requests:
                 if status == 0:
                     await (too_slow() if isinstance(error, TooSlow) else of_error(error))(scope, receive, sending)
             except Exception as error:  # the boundary: whatever it is, it is told and logged here
-                if status != 0 and isinstance(error, SynclineError):
-                    log.info("response ended", reason=error.reason)
+                # Starlette wraps what it has a handler for, if the response has begun.
+                cause = error.__cause__ if isinstance(error, RuntimeError) else error
+                if status != 0 and isinstance(cause, SynclineError):
+                    log.info("response ended", reason=cause.reason)
                 elif status == 0:
                     log.exception("request failed")
                     await internal()(scope, receive, sending)

@@ -90,7 +90,9 @@ class Dav:
                 request.headers.get("authorization"), method=scope["method"], space=names[0] if names else ""
             )
             if scope["method"] in _READING:
-                await (await self._read(request, person, names))(scope, receive, send)
+                response = await self._read(request, person, names)
+                answer.begun = True  # by the response: what fails from here on is cut
+                await response(scope, receive, send)
                 return
             check_headers(request.headers)
             environ = _environ(request, person, path, self._behind.own.of(request))
