@@ -469,7 +469,7 @@ def _explain_watches(one: Watched) -> None:
         f"  Doorbells are announced {len(one.rings)} times on the topic; the median is told. Heartbeats come every"
         f" {HEARTBEAT_SECONDS:g} s here; at 25 s, {PROMISED_WATCHES_PER_GIB:,}\n"
         f"  watches take {PROMISED_WATCHES_PER_GIB / 25 * beat:.0%} of a core for theirs. Watches share devices"
-        " here; for each device more, auth is asked once in 10 s.\n"
+        " here; for each device more, auth is asked once in 8 s.\n"
     )
 
 

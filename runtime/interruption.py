@@ -15,6 +15,9 @@ T = TypeVar("T")
 ASK_SECONDS: Final = 4.0
 """How often it is asked whether the right stands that a stream was opened with: so often that it may go unanswered once
 and the stream goes on, and what is seen to have ended has ended within REVOCATION_SECONDS."""
+REMEMBERED_SECONDS: Final = REVOCATION_SECONDS - ASK_SECONDS - 1.0
+"""How long a service may use a right that it remembers. A stream that such a right opens at the last moment is asked
+about ASK_SECONDS later: both together, and a second for the question, are REVOCATION_SECONDS."""
 
 
 class Interruption:

@@ -249,7 +249,7 @@ class Space:
     def changes(self, cursor: bytes = b"", *, fresh_right: bool = False) -> Iterator[ChangesPage]:
         """The changes after `cursor`, up to the head at the time of the call; one page at least. InvalidCursor.
 
-        The right that comes with them may be ten seconds old unless it is to be fresh.
+        The right that comes with them may be five seconds old unless it is to be fresh.
         A stream that breaks is resumed; where that means to begin a listing again, its first page has `reset`.
         """
         again = False  # whether pages without a cursor were given out that are about to come again

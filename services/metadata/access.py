@@ -1,4 +1,4 @@
-"""What a caller may do in a space: asked of auth, and for reads remembered for at most ten seconds.
+"""What a caller may do in a space: asked of auth, and for reads remembered for a few seconds.
 
 So a member who is removed, a device that is revoked, and whoever opened a link that has ended, read nothing more within
 ten seconds, and change nothing more from that moment on.
@@ -18,10 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
 from core.identifiers import LinkId, SpaceId
-from core.limits import REVOCATION_SECONDS
 from runtime.context import Identity
+from runtime.interruption import REMEMBERED_SECONDS
 
-REMEMBERED_SECONDS: Final = float(REVOCATION_SECONDS)
 _REMEMBERED: Final = 100_000
 _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 

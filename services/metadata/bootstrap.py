@@ -11,11 +11,11 @@ from functools import partial
 
 from runtime import aws
 from runtime.channel import aio_channel
-from runtime.interruption import ASK_SECONDS
+from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
-from services.metadata.access import REMEMBERED_SECONDS, Access, Auth
+from services.metadata.access import Access, Auth
 from services.metadata.auth import IDEMPOTENT, AuthClient
 from services.metadata.below import Below
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable

@@ -9,11 +9,9 @@ from typing import Final
 from cachetools import TTLCache
 
 from core.identifiers import DeviceId, SpaceId, UserId
-from core.limits import REVOCATION_SECONDS
+from runtime.interruption import REMEMBERED_SECONDS
 from services.notify.ports import Directory
 
-REMEMBERED_SECONDS: Final = REVOCATION_SECONDS / 2
-"""With the seconds after which a watch asks again, less than after which a right that has ended is to be noticed."""
 _CACHED: Final = 100_000
 
 

@@ -11,10 +11,10 @@ from typing import Final
 
 from runtime import aws
 from runtime.channel import aio_channel
-from runtime.interruption import ASK_SECONDS
+from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App, background
 from runtime.tokens import UserTokenVerifier, service_authorization
-from services.notify.access import REMEMBERED_SECONDS, Access
+from services.notify.access import Access
 from services.notify.auth import SERVICE as AUTH
 from services.notify.auth import AuthDirectory
 from services.notify.doorbells import Doorbells

@@ -6,11 +6,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -37,6 +40,10 @@ SLOWLY = 256 * KIB
 """What is read of a download in a tenth of a second."""
 
 
+Ended = tuple[float, str]
+"""When something had ended, by the monotonic clock, and why."""
+
+
 class Room:
     """A space of ann's with a large file, in which ben is an editor."""
 
@@ -49,20 +56,28 @@ class Room:
         assert self.ann.ask("PUT", "/dav/room/large", raw=os.urandom(SIZE)).status == 201
         assert self.ann.ask("PUT", "/dav/room/locked", raw=b"before").status == 201
         self.large = self.ann.done("GET", f"{self.top}/nodes", query={"path": "large"})["id"]
+        self._log = stack.data / "logs" / "gateway.log"
         self.targets = {name: one["target"] for name, one in self.discovery().items()}
 
     def discovery(self) -> dict[str, dict[str, str]]:
         found = self.ann.done("GET", "/.well-known/syncline")
         return {name: found[name] for name in ("auth", "metadata", "notify")}
 
+    def cut(self, request: str) -> Ended:
+        """When and why the gateway has cut the response with this request id, as its log says."""
+        (line,) = [line for line in self._log.read_text().splitlines() if "response ended" in line and request in line]
+        ago = time.time() - datetime.fromisoformat(line.split()[0]).timestamp()
+        (why,) = re.findall(r"\breason=(\w+)", line)
+        return time.monotonic() - ago, why
+
     @property
     def top(self) -> str:
         return f"/v1/spaces/{self.space}"
 
     @contextmanager
-    def channel(self, service: str) -> Iterator[grpc.Channel]:
-        """A channel in ben's name."""
-        token = self.ben.headers["authorization"].removeprefix("Bearer ")
+    def channel(self, service: str, person: Person | None = None) -> Iterator[grpc.Channel]:
+        """A channel in the name of this person, or else of ben."""
+        token = (person or self.ben).headers["authorization"].removeprefix("Bearer ")
         with sync_channel(self.targets[service], authorization=lambda: token) as channel:
             yield channel
 
@@ -70,10 +85,6 @@ class Room:
 @pytest.fixture
 def room(stack: Stack) -> Room:
     return Room(stack)
-
-
-Ended = tuple[float, str]
-"""When something had ended, by the monotonic clock, and why."""
 
 
 def reason_of(error: grpc.RpcError) -> str:
@@ -84,15 +95,13 @@ def reason_of(error: grpc.RpcError) -> str:
 
 def version_check(room: Room, opened: Callable[[], None]) -> Ended:
     """A version check whose sender says nothing more."""
-    silent = room.ben  # keeps what is sent open
 
     def messages() -> Iterator[metadata_pb2.CheckVersionsRequest]:
         yield metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=room.space))
         yield metadata_pb2.CheckVersionsRequest(
             batch=metadata_pb2.CheckVersionsBatch(paths=["large"], digests=bytes(32))
         )
-        time.sleep(2 * REVOCATION_SECONDS)
-        assert silent
+        time.sleep(2 * REVOCATION_SECONDS)  # keeps what is sent open
 
     with room.channel("metadata") as channel:
         answers = MetadataServiceStub(channel).CheckVersions(messages())
@@ -130,12 +139,16 @@ def events(room: Room, opened: Callable[[], None]) -> Ended:
     return time.monotonic(), json.loads(data.removeprefix(b"data: "))["reason"]
 
 
-def reading(api: Api, path: str, opened: Callable[[], None]) -> Ended:
-    """A download by who reads slowly for as long as is promised, and then as fast as it goes."""
+def reading(room: Room, api: Api, path: str, opened: Callable[[], None]) -> Ended:
+    """A download by who reads slowly for as long as is promised, and then as fast as it goes.
+
+    The kernel holds some of it for who reads slowly, so the gateway's log says when, and why, no more was sent.
+    """
     connection = http.client.HTTPConnection(urlsplit(api.endpoint).netloc, timeout=3 * REVOCATION_SECONDS)
     connection.request("GET", path, headers=api.headers)
     answer = connection.getresponse()
     assert answer.status == 200
+    request = answer.headers["x-request-id"]
     opened()
     read, began, broken = 0, time.monotonic(), False
     try:
@@ -148,8 +161,7 @@ def reading(api: Api, path: str, opened: Callable[[], None]) -> Ended:
     connection.close()
     assert broken or read < SIZE, "it was given whole"
     assert read < SIZE - 8 * MIB
-    # The kernel has held some of it for who read slowly: all had been sent before that time.
-    return min(time.monotonic(), began + REVOCATION_SECONDS), "broken off"
+    return room.cut(request)
 
 
 def upload(room: Room, opened: Callable[[], None]) -> Ended:
@@ -200,11 +212,14 @@ def test_what_lasts_ends_with_the_right(room: Room):
         "events": ("NO_SUCH_SPACE", lambda opened: events(room, opened)),
         "upload": ("NO_SUCH_SPACE", lambda opened: upload(room, opened)),
         "lock": ("unlocked", lambda opened: lock(room, opened)),
-        "content": ("broken off", lambda opened: reading(room.ben, f"{top}/nodes/{room.large}/content", opened)),
-        "webdav": ("broken off", lambda opened: reading(room.ben, "/dav/room/large", opened)),
-        "archive": ("broken off", lambda opened: reading(room.ben, f"{top}/nodes/root/archive", opened)),
-        "link": ("broken off", lambda opened: reading(visitor, f"{linked}/content", opened)),
-        "archive of a link": ("broken off", lambda opened: reading(visitor, f"{linked}/archive", opened)),
+        "content": (
+            "NO_SUCH_SPACE",
+            lambda opened: reading(room, room.ben, f"{top}/nodes/{room.large}/content", opened),
+        ),
+        "webdav": ("NO_SUCH_SPACE", lambda opened: reading(room, room.ben, "/dav/room/large", opened)),
+        "archive": ("NO_SUCH_SPACE", lambda opened: reading(room, room.ben, f"{top}/nodes/root/archive", opened)),
+        "link": ("NO_SUCH_SPACE", lambda opened: reading(room, visitor, f"{linked}/content", opened)),
+        "archive of a link": ("NO_SUCH_SPACE", lambda opened: reading(room, visitor, f"{linked}/archive", opened)),
     }
     open_ones: set[str] = set()
     with ThreadPoolExecutor(len(kinds)) as threads:
@@ -227,6 +242,51 @@ def test_what_lasts_ends_with_the_right(room: Room):
     assert {name: seconds for name, seconds in windows.items() if seconds > REVOCATION_SECONDS} == {}
 
 
+def test_what_a_remembered_right_opens_ends_in_time_too(room: Room):
+    """Metadata remembers a right that it was told of the moment before it was taken away. Each of these members opens a
+    version check so many seconds later, and has it refused, or ended by the time that is promised.
+    """
+    members = {after: sign_up(room.ann.endpoint) for after in (0.0, 2.5, 4.5, 6.0, 8.0, 9.5)}
+    with ThreadPoolExecutor(len(members)) as threads:
+        running = [threads.submit(_opened_after, room, member, after) for after, member in members.items()]
+        seconds = [one.result() for one in running]
+    print("seconds from the end of the right to the end of what was opened after it:", seconds)
+    assert seconds[0] > 0, "the right was remembered"
+    assert max(seconds) <= REVOCATION_SECONDS
+
+
+def _opened_after(room: Room, member: Person, after: float) -> float:
+    """Seconds from the removal of a member to the end of the check opened `after` seconds; 0 if it was refused."""
+    over = threading.Event()
+
+    def messages() -> Iterator[metadata_pb2.CheckVersionsRequest]:
+        yield metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=room.space))
+        yield metadata_pb2.CheckVersionsRequest(
+            batch=metadata_pb2.CheckVersionsBatch(paths=["large"], digests=bytes(32))
+        )
+        over.wait()  # says nothing more, and the call stays open
+
+    room.ann.done("PUT", f"{room.top}/members/{member.email}", {"role": "viewer"})
+    with room.channel("metadata", member) as channel:
+        stub = MetadataServiceStub(channel)
+        list(stub.ListChanges(metadata_pb2.ListChangesRequest(space_id=room.space, fresh_right=True)))
+        room.ann.done("DELETE", f"{room.top}/members/{member.email}", status=204)
+        taken = time.monotonic()
+        time.sleep(after)
+        answers, answered = stub.CheckVersions(messages()), False
+        try:
+            for _ in answers:
+                answered = True
+        except grpc.RpcError as error:
+            ended, why = time.monotonic(), reason_of(error)
+        else:
+            ended, why = time.monotonic(), "done"
+        finally:
+            over.set()
+        assert why == "NO_SUCH_SPACE"
+        return round(ended - taken, 1) if answered else 0.0
+
+
 def test_credentials_last_no_longer_than_they_must(room: Room):
     """What was handed out stays until it expires: STS gives nothing for less than this, and takes nothing back."""
     with room.channel("auth") as channel:
@@ -243,4 +303,3 @@ def test_credentials_last_no_longer_than_they_must(room: Room):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     answer.refused(404, "NO_SUCH_SPACE")
-    assert isinstance(room.ben, Person)

@@ -6,7 +6,7 @@ import pytest
 
 from core.errors import NoSuchSpace, Unavailable
 from core.limits import REVOCATION_SECONDS
-from runtime.interruption import ASK_SECONDS, asked_again
+from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS, asked_again
 
 OFTEN = 0.01
 
@@ -83,3 +83,8 @@ async def test_an_auth_that_does_not_answer_at_all_is_an_outage():
 def test_it_is_asked_often_enough():
     """Once in vain, and once more, within what is promised."""
     assert 2 * ASK_SECONDS < REVOCATION_SECONDS
+
+
+def test_what_is_remembered_is_forgotten_early_enough():
+    """A stream that a remembered right opens at the last moment is asked about within what is promised."""
+    assert REMEMBERED_SECONDS + ASK_SECONDS < REVOCATION_SECONDS

@@ -241,7 +241,7 @@ def test_a_commit_that_is_refused_is_not_made_later(one: Device, two: Device) ->
 
 
 def test_credentials_that_are_refused_tell_it_as_well(one: Device, two: Device) -> None:
-    """Auth knows of a lesser role at once, metadata up to ten seconds later: then no commit is refused."""
+    """Auth knows of a lesser role at once, metadata some seconds later: then no commit is refused."""
     agreed({"a": b"a", "b": b"b", "d/c": b"c", "edited": b"before"}, one, two)
     (two.root / "a").unlink()
     (two.root / "b").rename(two.root / "B")

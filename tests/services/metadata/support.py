@@ -21,10 +21,11 @@ from runtime.channel import aio_channel
 from runtime.context import Identity, LinkScope
 from runtime.drain import Drain
 from runtime.errors import error_from_rpc
+from runtime.interruption import ASK_SECONDS
 from runtime.operations import Callers
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
-from services.metadata.access import REMEMBERED_SECONDS, Role, Standing
+from services.metadata.access import Role, Standing
 from services.metadata.bootstrap import Adapters, bootstrap
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.settings import Settings
@@ -200,7 +201,7 @@ async def service(
     backend: Backend | None = None,
     *,
     operations: Mapping[str, Callers] | None = None,
-    access_seconds: float = REMEMBERED_SECONDS,
+    ask_seconds: float = ASK_SECONDS,
     **overrides,
 ) -> AsyncIterator[Service]:
     """Served over `backend`, which several may share as processes share AWS.
@@ -228,7 +229,7 @@ async def service(
         auth=backend.auth,
     )
     async with (
-        bootstrap(settings, adapters, access_seconds=access_seconds) as app,
+        bootstrap(settings, adapters, ask_seconds=ask_seconds) as app,
         running(app if operations is None else replace(app, operations=operations), settings) as target,
     ):
         yield Service(target, backend, app.drain)

@@ -14,9 +14,10 @@ from core.identifiers import ROOT, DeviceId, LinkId, NodeId, SpaceId, UserId, ne
 from runtime.channel import aio_channel
 from runtime.context import Identity, LinkScope
 from runtime.errors import error_from_rpc
+from runtime.interruption import REMEMBERED_SECONDS
 from runtime.operations import READERS
 from runtime.tokens import UserTokenVerifier, service_authorization
-from services.metadata.access import REMEMBERED_SECONDS, Access, Role
+from services.metadata.access import Access, Role
 from services.metadata.auth import AuthClient
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -252,7 +253,7 @@ def guest_of(scope: LinkScope) -> Identity:
     return Identity(UserId(""), DeviceId(""), link=scope)
 
 
-async def test_a_link_that_ended_is_noticed_within_ten_seconds() -> None:
+async def test_a_link_that_ended_is_noticed_when_it_is_remembered_no_more() -> None:
     auth, now = FakeAuth(), [0.0]
     access = Access(auth, monotonic=lambda: now[0])
     space = SpaceId(new_text_id())

@@ -770,7 +770,7 @@ class ListChangesRequest(_message.Message):
     """From an earlier response; empty for the beginning."""
     fresh_right: _builtins.bool
     """Whether `read_only` and `writes_since_ms` are to be what holds now: for a client that is about to decide on mutations by them.
-    Without it they may be what held ten seconds ago.
+    Without it they may be what held five seconds ago.
     """
     def __init__(
         self,
