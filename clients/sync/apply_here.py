@@ -57,9 +57,9 @@ class Here:
         self._paths: dict[NodeId, str] = {ROOT: ""}
         self._dirty: set[str] = set()
         self._lost: dict[str, list[str]] = {}
+        """What updated files had that could not be kept, and their paths."""
         self._leading_out: list[str] = []
         """Paths of symlinks that came and lead out of the folder."""
-        """What updated files had that could not be kept, and their paths."""
 
     def path(self, node: NodeId) -> str | None:
         """Where a node is now; None if it is not here, or not below the folder."""

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from typing_extensions import override
+
 from clients.sync.files import PRIVATE, Files
 from clients.sync.patterns import Pattern, Rules, pattern_of
 from clients.sync.scan import TOP, Scan
@@ -25,9 +27,10 @@ IGNORE_FILE = ".synclineignore"
 _LONGEST = MIB
 MAX_PATTERNS = 2_000
 MAX_PATTERN_CHARACTERS = 64 * KIB
-"""Of all ignore files that speak for one directory: what each new name in it is compared with."""
-MAX_ALL_CHARACTERS = 4 * MIB
-"""Of the patterns of all ignore files of a folder."""
+"""Patterns that apply to one directory, and characters of their lines: each new name in it is matched against them."""
+MAX_ALL_PATTERNS = 20_000
+MAX_ALL_PATTERN_CHARACTERS = 512 * KIB
+"""Patterns of all ignore files of a folder, and the characters of their lines."""
 _MOST_TOLD = 5
 """Lines of one ignore file that are reported as no patterns."""
 
@@ -125,6 +128,28 @@ def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str
     return {path: at[path] for path in paths if path in at}
 
 
+@dataclass(frozen=True, slots=True)
+class _Amount:
+    """How many patterns, and characters of their lines."""
+
+    patterns: int
+    characters: int
+
+    def __add__(self, other: _Amount) -> _Amount:
+        return _Amount(self.patterns + other.patterns, self.characters + other.characters)
+
+    def __le__(self, most: _Amount) -> bool:
+        return self.patterns <= most.patterns and self.characters <= most.characters
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.patterns:,} patterns or {self.characters // KIB} KiB of them"
+
+
+_MOST = _Amount(MAX_PATTERNS, MAX_PATTERN_CHARACTERS)
+_MOST_OF_ALL = _Amount(MAX_ALL_PATTERNS, MAX_ALL_PATTERN_CHARACTERS)
+
+
 class Filters:
     """The rules over one scan. Entries go by number; what nobody asks about costs nothing."""
 
@@ -201,39 +226,36 @@ class Filters:
     @cached_property
     def _rules(self) -> dict[int, Rules]:
         rules: dict[int, Rules] = {}
-        weights: dict[int, tuple[int, int]] = {}
-        """Patterns and their characters that count in a directory, with those from above."""
-        everything = 0
+        applying: dict[int, _Amount] = {}
+        """Patterns that apply to a directory, with those from above."""
+        everything = _Amount(0, 0)
         for number, entry in enumerate(self._scan.entries):
             if entry.name != IGNORE_FILE or entry.kind is not NodeKind.FILE:
                 continue
             path = self._scan.path(number)
-            patterns = self._read(path)
-            if patterns is not None:
-                count, characters = self._weight_above(entry.parent, weights)
-                own = sum(len(pattern.regex) for pattern in patterns)
-                count, characters = count + len(patterns), characters + own
-                if count > MAX_PATTERNS or characters > MAX_PATTERN_CHARACTERS:
-                    self._refuse(path, f"with those above it has more than {MAX_PATTERNS:,} patterns or 64 KiB of them")
-                    patterns = None
-                elif everything + own > MAX_ALL_CHARACTERS:
-                    self._refuse(path, "the ignore files of this folder have more than 4 MiB of patterns")
-                    patterns = None
-                else:
-                    weights[entry.parent] = count, characters
-                    everything += own
-            rules[entry.parent] = _EVERYTHING if patterns is None else Rules(patterns)
+            rules[entry.parent] = _EVERYTHING
+            if (read := self._read(path)) is None:
+                continue
+            patterns, own = read
+            here, everywhere = self._applying_above(entry.parent, applying) + own, everything + own
+            if not here <= _MOST:
+                self._refuse(path, f"with those above it has more than {_MOST}")
+            elif not everywhere <= _MOST_OF_ALL:
+                self._refuse(path, f"the ignore files of this folder have more than {_MOST_OF_ALL}")
+            else:
+                applying[entry.parent], everything = here, everywhere
+                rules[entry.parent] = Rules(patterns)
         return rules
 
-    def _weight_above(self, directory: int, weights: Mapping[int, tuple[int, int]]) -> tuple[int, int]:
+    def _applying_above(self, directory: int, applying: Mapping[int, _Amount]) -> _Amount:
         while directory != TOP:
             directory = self._scan.entries[directory].parent
-            if (weight := weights.get(directory)) is not None:
-                return weight
-        return 0, 0
+            if (amount := applying.get(directory)) is not None:
+                return amount
+        return _Amount(0, 0)
 
-    def _read(self, path: str) -> list[Pattern] | None:
-        """The patterns; None if they cannot be had."""
+    def _read(self, path: str) -> tuple[list[Pattern], _Amount] | None:
+        """The patterns, and how many they are; None if they cannot be had."""
         try:
             with os.fdopen(self._files.open_file(path), "rb") as file:
                 raw = file.read(_LONGEST + 1)
@@ -243,20 +265,21 @@ class Filters:
         except (OSError, ValueError) as error:
             self._refuse(path, f"it cannot be read ({getattr(error, 'strerror', None) or error})")
             return None
-        patterns = []
-        told = 0
+        patterns: list[Pattern] = []
+        characters = told = 0
         for number, line in enumerate(normalize(text).splitlines(), 1):
             try:
                 pattern = pattern_of(line)
             except ValueError as error:
                 told += 1
                 if told <= _MOST_TOLD:
-                    why = f"line {number} is no pattern ({error}), and was passed over"
+                    why = f"line {number} {error}, and was passed over"
                     self.problems.append(Problem(printable(path), why))
             else:
                 if pattern is not None:
                     patterns.append(pattern)
-        return patterns
+                    characters += len(line)
+        return patterns, _Amount(len(patterns), characters)
 
     def _refuse(self, path: str, why: str) -> None:
         self.problems.append(Problem(printable(path), f"{why}; nothing new beside it is uploaded until that is mended"))

@@ -115,12 +115,31 @@ def test_a_pattern_of_somebody_else_hangs_nobody(one: Device, two: Device) -> No
     assert at_rest(one, two).keys() == {IGNORE_FILE, "a" * 200}
 
 
+def test_characters_of_lines_count_and_not_those_of_their_expressions(one: Device) -> None:
+    """2,000 such lines are 10 KiB, and nearly 90 KiB of expressions."""
+    one.write(IGNORE_FILE, b"*.log\n" * MAX_PATTERNS)
+    one.write("a.log", b"")
+    one.write("new", b"")
+    assert one.sync().problems == []
+    assert one.space.tree().keys() == {IGNORE_FILE, "new"}
+
+
+def test_a_line_that_is_no_pattern_is_told(one: Device) -> None:
+    one.write(IGNORE_FILE, b"#\n//\n" + b"x" * 1025 + b"\na\\\n")
+    assert [problem.reason for problem in one.sync().problems] == [
+        "line 2 is no pattern, and was passed over",
+        "line 3 has more than 1024 characters, and was passed over",
+        "line 4 ends with a backslash that escapes nothing, and was passed over",
+    ]
+
+
 @pytest.mark.parametrize(
     ("files", "refused"),
     [
         ({"": b"x[1]\n" * (MAX_PATTERNS + 1)}, ""),
         ({"": b"x\n" * MAX_PATTERNS, "d/e/": b"y\n"}, "d/e/"),
         ({"": b"x" * 1000 + b"\n", "d/": (b"y" * 1000 + b"\n") * 65}, "d/"),
+        ({f"{name}/": b"x\n" * MAX_PATTERNS for name in "0123456789z"}, "z/"),
     ],
 )
 def test_more_patterns_than_can_be_compared_are_refused_and_said(

@@ -160,11 +160,10 @@ def test_as_many_patterns_as_there_may_be_do_not_hang() -> None:
 from clients.sync.patterns import Rules, pattern_of
 lines, size = [], 0
 while len(lines) < {MAX_PATTERNS}:
-    pattern = pattern_of("*a" * 3 + "aaaab" + str(len(lines)))
-    size += len(pattern.regex)
-    if size > {MAX_PATTERN_CHARACTERS}:
-        break
-    lines.append(pattern)
+    line = "*a" * 3 + "aaaab" + str(len(lines)).rjust(17, "c")
+    size += len(line)
+    lines.append(pattern_of(line))
+assert {MAX_PATTERN_CHARACTERS} * 0.8 < size < {MAX_PATTERN_CHARACTERS}
 rules = Rules(lines)
 for n in range(100):
     assert rules.verdict("a" * 255, is_directory=False) is None
