@@ -17,7 +17,7 @@ from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVeri
 from services.metadata import metrics
 from services.metadata.access import Access, Auth
 from services.metadata.auth import IDEMPOTENT, AuthClient
-from services.metadata.below import Below
+from services.metadata.depths import Depths
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.objects import Objects
 from services.metadata.ports import Journal, ObjectIndex, ObjectStorage, Topic, TreeTable
@@ -92,7 +92,7 @@ async def bootstrap(
         table=adapters.table,
         topic=adapters.topic,
         objects=objects,
-        below=Below(search),
+        depths=Depths(search),
         process=secrets.token_hex(8),
         quota_bytes=settings.quota_bytes,
         now_ms=system_clock,

@@ -32,8 +32,8 @@ from core.tree import (
 from runtime import traces
 from runtime.turns import slices
 from services.metadata import metrics
-from services.metadata.below import Below
-from services.metadata.decide import Circumstances, NotLoaded, Reach, Unsealed, decide
+from services.metadata.decide import Circumstances, NotLoaded, PathLength, Unsealed, decide
+from services.metadata.depths import Depths
 from services.metadata.journal import Commit, Entry, NameKey, name_changes
 from services.metadata.objects import Objects
 from services.metadata.ports import EntryTaken, Journal, Sealed
@@ -170,23 +170,23 @@ class Draft:
         looked: Mapping[Digest, Sealed | Unsealed],
         versions: Mapping[tuple[NodeId, int], Content | None],
         listed: Mapping[NodeId, _Listed],
-        below: Mapping[NodeId, Reach],
+        known_depths: Mapping[NodeId, PathLength],
         alone: bool,
     ) -> None:
-        """`alone` says that there is one mutation only, so that none comes after it for which more must be known."""
+        """`alone`: the batch has one mutation, so no later one needs to know how deep directories have become."""
         self.missing = Missing()
         self.known_live: set[NodeId] = set()
-        self.known_paths: dict[NodeId, Reach] = {}
+        self.known_path_lengths: dict[NodeId, PathLength] = {}
         self.used_bytes = view.used_bytes
         self._view = view
         self._objects = objects
         self._looked = looked
         self._versions = versions
         self._listed = listed
-        self._below = below
+        self._known_depths = known_depths
         self._alone = alone
-        self._put: dict[NodeId, Reach] = {}
-        """How far down what was put into directories goes, wherever in them."""
+        self._added_depths: dict[NodeId, PathLength] = {}
+        """The longest path, by directory, below which this draft has put something."""
         self._nodes: dict[NodeId, Node] = {}
         self._names: dict[NameKey, NodeId | None] = {}
         self._created: set[NodeId] = set()
@@ -215,14 +215,14 @@ class Draft:
             raise NotLoaded
         return self._versions[node, number]
 
-    def below(self, directory: NodeId) -> Reach:
-        put = self._put.get(directory, Reach())
+    def depth_below(self, directory: NodeId) -> PathLength:
+        put = self._added_depths.get(directory, PathLength())
         if directory in self._created:
             return put
-        if directory not in self._below:
-            self.missing.below.add(directory)
+        if directory not in self._known_depths:
+            self.missing.depths.add(directory)
             raise NotLoaded
-        return put.at_least(self._below[directory])
+        return put.max_with(self._known_depths[directory])
 
     def object(self, digest: Digest) -> Sealed | Unsealed:
         found = self._looked.get(digest) or self._objects.remembered(self._view.space, digest)
@@ -246,10 +246,10 @@ class Draft:
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
         """The result, taken into the draft; None if something must be loaded first."""
         result: Result | None = None
-        reach: Reach | None = None
+        depth: PathLength | None = None
         try:
             decided = decide(self, mutation, at)
-            reach = self._reach_of(decided)
+            depth = self._depth_of(decided)
             result = decided
         except NotLoaded:
             pass
@@ -264,30 +264,33 @@ class Draft:
             return None
         if result.verdict is Verdict.ACCEPTED:
             self._take(result)
-            if reach is not None:
-                self._put_below(result, reach)
+            if depth is not None:
+                self._add_depth(result, depth)
         return result
 
-    def _reach_of(self, result: Result) -> Reach | None:
-        """How far down goes what the result puts somewhere; None if it puts nothing anywhere."""
+    def _depth_of(self, result: Result) -> PathLength | None:
+        """The longest path that the result puts into its parent; None if it puts nothing anywhere."""
         node = result.node
         if self._alone or node is None or result.change not in {Change.CREATED, Change.MOVED, Change.RESTORED}:
             return None
-        reach = Reach.of(node.name)
+        depth = PathLength.of(node.name)
         is_full = node.kind is NodeKind.DIRECTORY and result.change is not Change.CREATED
-        return reach + self.below(node.id) if is_full else reach
+        return depth + self.depth_below(node.id) if is_full else depth
 
-    def _put_below(self, result: Result, reach: Reach) -> None:
-        """Note it at all directories above, so that they can be moved in turn; one that knows of more ends that."""
+    def _add_depth(self, result: Result, depth: PathLength) -> None:
+        """Record the depth at all directories above, so that later mutations can move them.
+
+        Stops at a directory that already has at least this depth.
+        """
         assert result.node is not None
         directory = result.node.parent
         while directory != ROOT:
-            known = self._put.get(directory, Reach())
+            known = self._added_depths.get(directory, PathLength())
             node = self._nodes.get(directory) or self._view.known_nodes.get(directory)
-            if reach.is_within(known) or node is None:
+            if depth.fits_in(known) or node is None:
                 return
-            self._put[directory] = known.at_least(reach)
-            reach += Reach.of(node.name)
+            self._added_depths[directory] = known.max_with(depth)
+            depth += PathLength.of(node.name)
             directory = node.parent
 
     def _take(self, result: Result) -> None:
@@ -301,7 +304,7 @@ class Draft:
             if result.change in {Change.DELETED, Change.DISCARDED}:
                 self.known_live.clear()
             elif result.change is Change.MOVED:
-                self.known_paths.clear()
+                self.known_path_lengths.clear()
         if result.change in {Change.CREATED, Change.UPDATED} and node.content is not None:
             self.used_bytes += node.content.size
 
@@ -316,11 +319,11 @@ class Committer:
         journal: Journal,
         objects: Objects,
         projector: Projector,
-        below: Below,
+        depths: Depths,
         quota_bytes: int,
         now_ms: Callable[[], int],
     ) -> None:
-        self._below = below
+        self._depths = depths
         self._view = view
         self._journal = journal
         self._objects = objects
@@ -473,18 +476,18 @@ class Committer:
         looked: dict[Digest, Sealed | Unsealed] = {}
         versions: dict[tuple[NodeId, int], Content | None] = {}
         listed: dict[NodeId, _Listed] = {}
-        below: tuple[int, dict[NodeId, Reach]] = self._view.seq, {}
+        depths_seq, known_depths = self._view.seq, dict[NodeId, PathLength]()
         alone = sum(len(pending.request.mutations) for pending in batch) == 1
         while True:
-            if below[0] != self._view.seq:
-                below = self._view.seq, {}  # what is below a directory may have changed
+            if depths_seq != self._view.seq:
+                depths_seq, known_depths = self._view.seq, {}  # what is below a directory may have changed
             draft = Draft(
                 self._view,
                 objects=self._objects,
                 looked=looked,
                 versions=versions,
                 listed=listed,
-                below=below[1],
+                known_depths=known_depths,
                 alone=alone,
             )
             known = any(self._view.known_request(pending.request.id) for pending in batch)
@@ -506,8 +509,9 @@ class Committer:
                 # One request cannot take away more than that.
                 held, more = await self._view.list_names(directory, after="", limit=MAX_MUTATIONS)
                 listed[directory] = _Listed(self._view.seq, frozenset(name for name, _ in held), more is None)
-            if missing.below:
-                below = await self._below.reaches(self._view, missing.below | below[1].keys())
+            if missing.depths:
+                wanted = missing.depths | known_depths.keys()
+                depths_seq, known_depths = await self._depths.depths_below(self._view, wanted)
 
     async def _decide_request(self, draft: Draft, pending: _Pending, *, seq: int) -> _Decided | None:
         request, now_ms = pending.request, self._now_ms()

@@ -48,31 +48,34 @@ class Unsealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """How long a path is, or how far a tree goes down: `names`, and `size` in bytes with a '/' after each name."""
+class PathLength:
+    """Number of names and bytes of a path, or the maximum of both over all paths below a directory (its depth).
+
+    `size` counts one byte for the '/' after each name.
+    """
 
     names: int = 0
     size: int = 0
 
-    def __add__(self, other: Reach) -> Reach:
-        return Reach(self.names + other.names, self.size + other.size)
+    def __add__(self, other: PathLength) -> PathLength:
+        return PathLength(self.names + other.names, self.size + other.size)
 
-    def at_least(self, other: Reach) -> Reach:
+    def max_with(self, other: PathLength) -> PathLength:
         """The greater of each."""
-        return Reach(max(self.names, other.names), max(self.size, other.size))
+        return PathLength(max(self.names, other.names), max(self.size, other.size))
 
-    def is_within(self, other: Reach) -> bool:
+    def fits_in(self, other: PathLength) -> bool:
         return self.names <= other.names and self.size <= other.size
 
     @classmethod
-    def of(cls, name: str) -> Reach:
+    def of(cls, name: str) -> PathLength:
         return cls(1, len(name.encode()) + 1)
 
 
-LONGEST = Reach(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
-"""What a path may be."""
-_BEYOND = Reach(1 << 30, 1 << 30)
-"""What any path is shorter than."""
+LONGEST = PathLength(MAX_PATH_NAMES, MAX_PATH_BYTES + 1)
+"""The longest path that is allowed; one byte more than MAX_PATH_BYTES, since a '/' is counted after each name."""
+_BEYOND = PathLength(1 << 30, 1 << 30)
+"""Longer than any path: stands for the path of a directory that is deeper than MAX_PATH_NAMES."""
 
 
 class Tree(Protocol):
@@ -86,11 +89,11 @@ class Tree(Protocol):
         """
 
     @property
-    def known_paths(self) -> dict[NodeId, Reach]:
-        """Lengths of paths of directories, for `path_of` to add to. Whoever moves a directory must clear it."""
+    def known_path_lengths(self) -> dict[NodeId, PathLength]:
+        """Lengths of paths of directories, for `path_length_of` to add to. Whoever moves a directory must clear it."""
 
-    def below(self, directory: NodeId) -> Reach:
-        """How far what is below a directory goes down, or more; without what is in the trash."""
+    def depth_below(self, directory: NodeId) -> PathLength:
+        """The depth of a directory without what is in the trash, or more."""
 
     def node(self, node: NodeId) -> Node | None: ...
 
@@ -172,7 +175,7 @@ def _decide(tree: Tree, mutation: Mutation, at: Circumstances) -> Result:
 def _create(tree: Tree, want: CreateNode, at: Circumstances) -> Result:
     if refusal := _place_refused(tree, want.parent, want.name):
         return refusal
-    if not (path_of(tree, want.parent) + Reach.of(want.name)).is_within(LONGEST):
+    if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(LONGEST):
         return Result(Verdict.PATH_TOO_LONG)
     if problem := _content_refused(tree, want.kind, want.content, at.free_bytes):
         return Result(problem)
@@ -246,9 +249,10 @@ def _move(tree: Tree, want: MoveNode, at: Circumstances) -> Result:
         return Result(Verdict.CYCLE, node)
     if refusal := _place_refused(tree, want.parent, want.name, mover=node.id):
         return refusal
-    place = path_of(tree, want.parent) + Reach.of(want.name)
+    place = path_length_of(tree, want.parent) + PathLength.of(want.name)
     # Whatever goes up, or stays where it is, makes no path longer, however long those are.
-    if not place.is_within(path_of(tree, node.parent) + Reach.of(node.name)) and _is_too_long(tree, node, place):
+    was = path_length_of(tree, node.parent) + PathLength.of(node.name)
+    if not place.fits_in(was) and _is_too_long(tree, node, place):
         return Result(Verdict.PATH_TOO_LONG, node)
     return Result(
         Verdict.ACCEPTED,
@@ -311,7 +315,7 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
     # A live parent cannot be below this deleted node, so no cycle can come of it.
     if refusal := _place_refused(tree, parent, name):
         return refusal
-    if _is_too_long(tree, node, path_of(tree, parent) + Reach.of(name)):
+    if _is_too_long(tree, node, path_length_of(tree, parent) + PathLength.of(name)):
         return Result(Verdict.PATH_TOO_LONG, node)
     return Result(
         Verdict.ACCEPTED,
@@ -322,28 +326,28 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
     )
 
 
-def path_of(tree: Tree, directory: NodeId) -> Reach:
+def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
     """The length of a directory's path; `_BEYOND` for one that is too deep, which is not followed to its beginning."""
     way: list[Node] = []
     asked = directory
-    while directory != ROOT and directory not in tree.known_paths:
+    while directory != ROOT and directory not in tree.known_path_lengths:
         node = tree.node(directory)
         if node is None or len(way) > MAX_PATH_NAMES:
-            tree.known_paths[asked] = _BEYOND
+            tree.known_path_lengths[asked] = _BEYOND
             return _BEYOND
         way.append(node)
         directory = node.parent
-    reach = tree.known_paths.get(directory, Reach())
+    length = tree.known_path_lengths.get(directory, PathLength())
     for node in reversed(way):
-        reach = tree.known_paths[node.id] = reach + Reach.of(node.name)
-    return reach
+        length = tree.known_path_lengths[node.id] = length + PathLength.of(node.name)
+    return length
 
 
-def _is_too_long(tree: Tree, node: Node, place: Reach) -> bool:
+def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
     """Whether a path would be too long if that of the node, which is not put there yet, was `place`."""
-    if not place.is_within(LONGEST):
+    if not place.fits_in(LONGEST):
         return True
-    return node.kind is NodeKind.DIRECTORY and not (place + tree.below(node.id)).is_within(LONGEST)
+    return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)
 
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:

@@ -302,7 +302,7 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
     blobs: deque[tuple[int, bytes]] = deque()
     seq, some = after.seq, _FIRST_ENTRIES
     while seq < head:
-        entry = view.pinned(seq + 1)
+        entry = view.tail_entry(seq + 1)
         if entry is None:
             if not blobs:
                 blobs.extend(await journal.read(view.space, seq, min(some, view.floor - seq)))

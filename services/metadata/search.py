@@ -26,7 +26,7 @@ from core.tree import Node, NodeKind
 from runtime.context import find_identity
 from runtime.turns import slices, turn
 from services.metadata import reads
-from services.metadata.decide import Reach
+from services.metadata.decide import PathLength
 from services.metadata.journal import BEGINNING
 from services.metadata.ports import Journal
 from services.metadata.view import Missing, SpaceView
@@ -42,8 +42,8 @@ STREAMS: Final = 2
 SLICE: Final = 5_000
 """Names that are looked at in one turn."""
 _DIRECTORIES: Final = ("/",)
-"""Words that no name contains: an index with `only` these has the directories."""
-_NOTHING: Final = Reach()
+"""A word that no name contains, so that an index with `only` this holds directories and no files."""
+_NOTHING: Final = PathLength()
 TURN: Final = 1_000
 """Nodes that are taken from the journal, or put in order, in one turn."""
 
@@ -135,26 +135,28 @@ class NameIndex:
             last = path
         return Candidates(self.position.seq, nodes, above, None)
 
-    async def reaches(self, directories: Collection[NodeId]) -> dict[NodeId, Reach]:
-        """How far what is below each of these directories goes down; with `only`, at most so far.
+    async def depths_below(self, directories: Collection[NodeId]) -> dict[NodeId, PathLength]:
+        """The depth of each of these directories.
+
+        With `only`, an upper bound: files that the index leaves out count as the longest name.
 
         One pass for all of them, whatever their size. The index must not change meanwhile.
         """
-        reaches: dict[NodeId, Reach] = {}
+        depths: dict[NodeId, PathLength] = {}
         for some in _slices(self._names.values()):
             for held in some:
-                reaches[held.parent] = reaches.get(held.parent, _NOTHING).at_least(Reach.of(held.name))
+                depths[held.parent] = depths.get(held.parent, _NOTHING).max_with(PathLength.of(held.name))
             await turn(_account())
         # The directories that hold something, those that are farther down first.
-        above = {one: self._names[one].parent for one in reaches if one in self._names}
+        above = {one: self._names[one].parent for one in depths if one in self._names}
         for directories_of_a_slice in _slices(_from_below(above)):
             for one in directories_of_a_slice:
-                end = Reach.of(self._names[one].name) + reaches[one]
-                reaches[above[one]] = reaches[above[one]].at_least(end)
+                end = PathLength.of(self._names[one].name) + depths[one]
+                depths[above[one]] = depths[above[one]].max_with(end)
             await turn(_account())
         # Files that the index leaves out may be in any directory.
-        least = Reach(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
-        return {one: reaches.get(one, _NOTHING) + least for one in directories}
+        least = PathLength(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
+        return {one: depths.get(one, _NOTHING) + least for one in directories}
 
     async def _matching(self, words: Sequence[str]) -> list[_Name]:
         first, *others = sorted(words, key=len, reverse=True)  # the longest is in the fewest names
@@ -280,20 +282,22 @@ class NameSearch:
         """Names in memory."""
         return self._size
 
-    async def reaches(self, view: SpaceView, directories: Collection[NodeId]) -> tuple[int, dict[NodeId, Reach]]:
-        """The sequence number of the journal's head, and how far what is below these directories goes down, or more."""
+    async def depths_below(
+        self, view: SpaceView, directories: Collection[NodeId]
+    ) -> tuple[int, dict[NodeId, PathLength]]:
+        """The sequence number of the journal's head, and the depths of these directories, or more."""
         try:
             if view.space not in self._too_large:
                 async with self._use(view.space) as kept, kept.lock:
                     if self._kept.get(view.space) is not kept:
                         raise _NotKept
                     await self._refresh(kept, view)
-                    return kept.index.position.seq, await kept.index.reaches(directories)
+                    return kept.index.position.seq, await kept.index.depths_below(directories)
         except _NotKept:
             pass
         async with self._streams:
             index = await self._caught_up(NameIndex(only=_DIRECTORIES), view)
-            return index.position.seq, await index.reaches(directories)
+            return index.position.seq, await index.depths_below(directories)
 
     def keeps(self, space: SpaceId) -> bool:
         """Whether an index of this space is in memory."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from core.identifiers import SpaceId
 from services.metadata import metrics
-from services.metadata.below import Below
 from services.metadata.commit import Committer
+from services.metadata.depths import Depths
 from services.metadata.objects import Objects
 from services.metadata.ports import Journal, Topic, TreeTable
 from services.metadata.project import Projector
@@ -43,7 +43,7 @@ class Spaces:
         table: TreeTable,
         topic: Topic,
         objects: Objects,
-        below: Below,
+        depths: Depths,
         process: str,
         quota_bytes: int,
         now_ms: Callable[[], int],
@@ -55,7 +55,7 @@ class Spaces:
         self._table = table
         self._topic = topic
         self._objects = objects
-        self._below = below
+        self._depths = depths
         self._process = process
         self._quota_bytes = quota_bytes
         self._now_ms = now_ms
@@ -96,7 +96,7 @@ class Spaces:
             journal=self._journal,
             objects=self._objects,
             projector=projector,
-            below=self._below,
+            depths=self._depths,
             quota_bytes=self._quota_bytes,
             now_ms=self._now_ms,
         )

@@ -56,12 +56,12 @@ class Missing:
     versions: set[tuple[NodeId, int]] = field(default_factory=set)
     objects: set[Digest] = field(default_factory=set)
     directories: set[NodeId] = field(default_factory=set)
-    """Of which all names are asked for."""
-    below: set[NodeId] = field(default_factory=set)
-    """Directories of which it is not known how far what is below them goes down."""
+    """Directories all of whose names must be loaded."""
+    depths: set[NodeId] = field(default_factory=set)
+    """Directories whose depth must be loaded."""
 
     def __bool__(self) -> bool:
-        return any((self.nodes, self.names, self.versions, self.objects, self.directories, self.below))
+        return any((self.nodes, self.names, self.versions, self.objects, self.directories, self.depths))
 
 
 class SpaceView:
@@ -82,10 +82,10 @@ class SpaceView:
         self._nodes: dict[NodeId, Node | None] = {}
         self._children: dict[NodeId, Children] = {}
         self._complete: set[NodeId] = set()
-        self._pinned: dict[NodeId, deque[Result]] = {}
-        """Of each node that entries of `tail` change: what they say, in order. So nobody looks through the tail."""
-        self._pinned_trash: SortedSet[NodeId] = SortedSet()
-        """The nodes that are in the trash by the last that `_pinned` says of them."""
+        self._tail_results: dict[NodeId, deque[Result]] = {}
+        """Results in `tail` by node, oldest first, so that a read of one node need not scan `tail`."""
+        self._tail_trash: SortedSet[NodeId] = SortedSet()
+        """Nodes whose last result in `tail` is a deletion, in the order of their ids."""
         self._size = 0
         self._requests: dict[RequestId, int] = {}
         self._requests_floor = 0
@@ -119,7 +119,7 @@ class SpaceView:
         """All nodes in memory; for reads of thousands, where a call for each would cost more than the look."""
         return self._nodes
 
-    def pinned(self, seq: int) -> Entry | None:
+    def tail_entry(self, seq: int) -> Entry | None:
         """Entry `seq`, at most the view's, if it is in memory, as all are that the table may lack."""
         return self.tail[seq - self.floor - 1] if seq > self.floor else None
 
@@ -223,22 +223,22 @@ class SpaceView:
         return self._last
 
     def _pin(self, node: NodeId, result: Result) -> None:
-        self._pinned.setdefault(node, deque()).append(result)
+        self._tail_results.setdefault(node, deque()).append(result)
         if result.change is Change.DELETED:
-            self._pinned_trash.add(node)
+            self._tail_trash.add(node)
         else:
-            self._pinned_trash.discard(node)
+            self._tail_trash.discard(node)
 
     def _unpin(self, entry: Entry) -> None:
         """Forget what the oldest entry of the tail says, since the table says it now."""
         for result in entry.accepted():
             node = result.node
             assert node is not None
-            said = self._pinned[node.id]
+            said = self._tail_results[node.id]
             said.popleft()
             if not said:
-                del self._pinned[node.id]
-                self._pinned_trash.discard(node.id)
+                del self._tail_results[node.id]
+                self._tail_trash.discard(node.id)
 
     def _know_name(self, key: NameKey, holder: NodeId | None) -> None:
         children = self._children.get(key[0])
@@ -264,15 +264,15 @@ class SpaceView:
         self._nodes = {}
         self._children = {}
         self._complete = set()
-        self._pinned = {}
-        self._pinned_trash = SortedSet()
+        self._tail_results = {}
+        self._tail_trash = SortedSet()
         self._size = 0
         self._requests = {}
         self._requests_floor = self.floor
-        pinned, self.tail = self.tail, deque()
+        entries, self.tail = self.tail, deque()
         seq, self.seq = self.seq, self.floor
         used = self.used_bytes
-        for entry in pinned:
+        for entry in entries:
             self.apply(entry)
         assert self.seq == seq
         self.used_bytes = used
@@ -372,7 +372,7 @@ class SpaceView:
 
         rows, stored = await self.covered(read, lambda read: read[0].newest)
         found = {version.number: version for version in stored}
-        states = [result.node for result in self._pinned.get(node, ())]
+        states = [result.node for result in self._tail_results.get(node, ())]
         for state in (*rows.nodes.values(), *states):
             if state is not None and state.content is not None and state.version < before:
                 found.setdefault(state.version, version_of(state))
@@ -385,9 +385,9 @@ class SpaceView:
             lambda rows: max((seq for _, _, seq in rows), default=0),
         )
         end = rows[-1][0] if len(rows) == limit else None
-        found = {node for node, is_deleted, _ in rows if is_deleted and node not in self._pinned}
-        pinned = self._pinned_trash.irange(after, end, inclusive=(False, True))
-        found.update(islice(pinned, limit + 1))
+        found = {node for node, is_deleted, _ in rows if is_deleted and node not in self._tail_results}
+        in_tail = self._tail_trash.irange(after, end, inclusive=(False, True))
+        found.update(islice(in_tail, limit + 1))
         deleted = sorted(found)
         # Nodes that the table does not hold yet come on top of what it was asked for.
         page = deleted[:limit]

@@ -43,8 +43,8 @@ from core.tree import (
 )
 from services.metadata import objects as metadata_objects
 from services.metadata import reads
-from services.metadata.below import Below
 from services.metadata.commit import Request
+from services.metadata.depths import Depths
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.journal import BEGINNING, Entry, Position, replay
 from services.metadata.search import NameSearch
@@ -163,7 +163,7 @@ class MemorySpace:
             table=self._table,
             topic=MemoryTopic(),
             objects=self._proofs,
-            below=Below(NameSearch(journal=self._journal)),
+            depths=Depths(NameSearch(journal=self._journal)),
             process="process",
             quota_bytes=1 << 40,
             now_ms=lambda: len(self.journal) + 1,

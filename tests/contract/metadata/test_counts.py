@@ -8,8 +8,8 @@ import pytest
 from core.blocks import Digest
 from core.identifiers import ROOT, created_node_id, new_request_id
 from core.tree import Content, CreateNode, MoveNode, NodeKind, Verdict
-from services.metadata.below import Below
 from services.metadata.commit import Request
+from services.metadata.depths import Depths
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.in_memory import MemoryObjects, MemoryTopic
 from services.metadata.objects import Objects
@@ -70,7 +70,7 @@ async def spaces(client, embedded, table):
         table=table,
         topic=MemoryTopic(),
         objects=Objects(index=objects, storage=objects),
-        below=Below(NameSearch(journal=DynamoJournal(client, table=embedded.table))),
+        depths=Depths(NameSearch(journal=DynamoJournal(client, table=embedded.table))),
         process="process",
         quota_bytes=1 << 40,
         now_ms=lambda: next(clock),

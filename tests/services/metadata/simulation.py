@@ -9,7 +9,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from core.identifiers import SpaceId
-from services.metadata.below import Below
+from services.metadata.depths import Depths
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.objects import Objects
 from services.metadata.search import MAX_NAMES, NameSearch
@@ -105,7 +105,7 @@ class Process:
             table=self.table,
             topic=topic,
             objects=Objects(index=world.objects, storage=world.objects),
-            below=Below(self.search),
+            depths=Depths(self.search),
             process=f"process-{world.started}",
             quota_bytes=quota_bytes,
             now_ms=world.now_ms,

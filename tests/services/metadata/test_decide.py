@@ -23,7 +23,7 @@ from core.tree import (
     UpdateContent,
     Verdict,
 )
-from services.metadata.decide import Circumstances, NotLoaded, Reach, Unsealed, decide
+from services.metadata.decide import Circumstances, NotLoaded, PathLength, Unsealed, decide
 from services.metadata.ports import Sealed
 
 V = Verdict
@@ -80,12 +80,16 @@ class Tree:
         return set()  # these tests change the tree as they like
 
     @property
-    def known_paths(self) -> dict[NodeId, Reach]:
+    def known_path_lengths(self) -> dict[NodeId, PathLength]:
         return {}
 
-    def below(self, directory: NodeId) -> Reach:
+    def depth_below(self, directory: NodeId) -> PathLength:
         children = [node for node in self.nodes.values() if node.parent == directory and not node.deleted_at_ms]
-        return reduce(Reach.at_least, (Reach.of(node.name) + self.below(node.id) for node in children), Reach())
+        return reduce(
+            PathLength.max_with,
+            (PathLength.of(node.name) + self.depth_below(node.id) for node in children),
+            PathLength(),
+        )
 
     def node(self, node: NodeId) -> Node | None:
         return self.nodes.get(node)

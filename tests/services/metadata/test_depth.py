@@ -12,7 +12,7 @@ from core.identifiers import ROOT, NodeId, SpaceId, created_node_id, new_request
 from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES, path_problem
 from core.tree import Change, Node, NodeKind, Result, Verdict
 from runtime.errors import error_from_rpc
-from services.metadata import below
+from services.metadata import depths
 from services.metadata.journal import Commit, Entry
 from services.metadata.wire import entry_to_bytes
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -77,11 +77,11 @@ async def test_bytes_of_a_path_are_counted(editor: Caller) -> None:
     assert await verdicts(editor, await moving(editor, made[0], parent=ROOT, name="m" * 254)) == [OK]
 
 
-@pytest.mark.parametrize("walked", [below.WALKED, 3], ids=["walked through", "asked of the index"])
+@pytest.mark.parametrize("walked", [depths.WALKED, 3], ids=["walked through", "asked of the index"])
 async def test_a_directory_moves_with_all_that_is_below_it(
     editor: Caller, walked: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(below, "WALKED", walked)
+    monkeypatch.setattr(depths, "WALKED", walked)
     upper = await chain(editor, 60, name="u")
     lower = await chain(editor, 60, name="l")
     await editor.create("a.txt", parent=lower[-1])  # 61 names from `lower` on

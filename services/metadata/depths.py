@@ -1,4 +1,4 @@
-"""How far directories go down: what a move must know, so that no path becomes too long."""
+"""How deep directories are: what a move must know, so that no path becomes too long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from core.identifiers import NodeId
 from core.tree import NodeKind
-from services.metadata.decide import Reach
+from services.metadata.decide import PathLength
 from services.metadata.search import NameSearch
 from services.metadata.view import Missing, SpaceView
 
@@ -17,31 +17,36 @@ _LISTED: Final = 500
 """Names that are listed at once."""
 
 
-class Below:
-    """Small directories are walked through. Of large ones the index tells that searches use, for all in one pass."""
+class Depths:
+    """Measures how deep directories are.
+
+    Small ones are walked through; large ones are measured by the index of names that searches use, in one pass for all.
+    """
 
     def __init__(self, search: NameSearch) -> None:
         self._search = search
 
-    async def reaches(self, view: SpaceView, directories: Collection[NodeId]) -> tuple[int, dict[NodeId, Reach]]:
-        """How far what is below each directory goes down, without what is in the trash, or more than that.
+    async def depths_below(
+        self, view: SpaceView, directories: Collection[NodeId]
+    ) -> tuple[int, dict[NodeId, PathLength]]:
+        """The longest path below each directory, or more; without what is in the trash.
 
         Right at the sequence number that comes with it, which may be older than the view's is now.
         """
         seq, left = view.seq, WALKED
-        found: dict[NodeId, Reach] = {}
+        found: dict[NodeId, PathLength] = {}
         for directory in directories:
-            reach, left = await self._walked(view, directory, left)
-            if reach is None or view.seq != seq:
-                return await self._search.reaches(view, directories)
-            found[directory] = reach
+            depth, left = await self._walked(view, directory, left)
+            if depth is None or view.seq != seq:
+                return await self._search.depths_below(view, directories)
+            found[directory] = depth
         return seq, found
 
     @staticmethod
-    async def _walked(view: SpaceView, top: NodeId, left: int) -> tuple[Reach | None, int]:
-        """The reach of a directory, None if there are more than `left` nodes; and how many more may be looked at."""
-        reach = Reach()
-        pending = [(top, Reach())]
+    async def _walked(view: SpaceView, top: NodeId, left: int) -> tuple[PathLength | None, int]:
+        """The depth of a directory, None if there are more than `left` nodes; and how many more may be looked at."""
+        depth = PathLength()
+        pending = [(top, PathLength())]
         while pending:
             directory, above = pending.pop()
             after: str | None = ""
@@ -53,9 +58,9 @@ class Below:
                     return None, 0
                 await view.load(Missing(nodes={child for _, child in page}))
                 for name, child in page:
-                    end = above + Reach.of(name)
-                    reach = reach.at_least(end)
+                    end = above + PathLength.of(name)
+                    depth = depth.max_with(end)
                     node = view.known_nodes.get(child)
                     if node is None or node.kind is NodeKind.DIRECTORY:
                         pending.append((child, end))
-        return reach, left
+        return depth, left
