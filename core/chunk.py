@@ -56,7 +56,7 @@ class Chunker:
     def begin(self, read_into: ReadInto | None = None) -> Cut:
         """A content to cut: iterated over if there is `read_into`, else fed as `Cut` says."""
         if self._buffer is None:
-            # Of a mapping only what was written to takes memory: most contents are smaller, or have hardly begun.
+            # Pages of a mapping take memory only once they are written to; most contents are smaller than MAX_BLOCK.
             self._buffer = memoryview(mmap.mmap(-1, MAX_BLOCK))
         return Cut(self._cdc, self._buffer, read_into)
 

@@ -30,7 +30,7 @@ MAX_ANONYMOUS_BYTES: Final = 64 * KIB
 _DISCARDED_BYTES: Final = 4 * MAX_BODY_BYTES
 _DISCARDED_SECONDS: Final = 5.0
 _DISCARDING: Final = 8
-"""Refused bodies that are taken and thrown away at once; where more come, their connections are closed."""
+"""Refused bodies that are read and thrown away at the same time; the connections of further ones are closed."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _JSON: Final = "application/json"
 

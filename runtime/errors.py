@@ -91,7 +91,7 @@ async def abort(
 
 
 def _let_go_at_the_end(aborted: grpc.aio.AbortError) -> None:
-    """Let an exception hold nothing of its call when the call has ended.
+    """Clear the traceback and the context of an exception when its call has ended.
 
     grpc keeps the exception with the call, and its traceback has the frames that hold the call and its messages. Such
     a circle lasts until Python's collector looks at old objects, and by then refused requests would fill the memory.

@@ -180,7 +180,7 @@ class Pool:
             self._held[name] += size
 
     def refused(self, text: str = "") -> TooMuchAtOnce:
-        """What to raise where `try_take` did not do; counted."""
+        """The error to raise after `try_take` returned False; it is counted in the metric."""
         REFUSED.labels(self._name).inc()
         return TooMuchAtOnce(text)
 

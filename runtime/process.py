@@ -26,7 +26,7 @@ def live(
 ) -> None:
     """Run `life` on an event loop, with logs and traces under this name.
 
-    Exits with 1 if it raises OSError, or Unavailable of what it needs in order to start.
+    Exits with 1 if `life` raises OSError, or Unavailable because something that it needs to start does not answer.
     """
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 

@@ -35,7 +35,7 @@ RESTORING: Final = "restoring"
 PRIVATE_DIRECTORY: Final = 0o700
 PRIVATE_FILE: Final = 0o600
 LEAST_FREE_BYTES: Final = 1 << 20
-"""What a system writes that only reads: the index of the database's log, and what the processes say."""
+"""Room that a system needs even if it only serves reads: for the index of the database's log, and for its own logs."""
 
 
 _SIGNING_KEY: Final = "signing-key.pem"

@@ -79,7 +79,7 @@ def manifest_from_bytes(data: bytes) -> Manifest:
         pb = journal_pb2.Manifest.FromString(data)
     except DecodeError:
         raise MalformedManifest("it is no Manifest") from None
-    # Before the columns are copied: a byte can be a number, and a number of Python takes some forty.
+    # Checked before the columns are copied: a number of one byte on the wire takes some forty bytes in Python.
     if max(len(pb.lengths), len(pb.object_index), len(pb.offsets)) > len(pb.blocks) // DIGEST_BYTES:
         raise MalformedManifest("there are more numbers than digests")
     manifest = manifest_from_wire(pb)

@@ -28,7 +28,7 @@ T = TypeVar("T")
 MAX_SEAL_BYTES = 2 * 1024 * 1024
 """Of declarations in one request; a server takes 4 MiB."""
 MOST_EMPTY_PAGES = 1000
-"""Pages in a row that say nothing, after which a service is not believed to come to an end."""
+"""Empty pages in a row after which a client gives up: a hostile service could send them for ever."""
 SEAL_TIMEOUT_SECONDS = 120.0
 """Packs are read by the service before it answers."""
 COMMIT_TIMEOUT_SECONDS = 60.0

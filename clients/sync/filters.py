@@ -255,7 +255,7 @@ class Filters:
         return _Amount(0, 0)
 
     def _read(self, path: str) -> tuple[list[Pattern], _Amount] | None:
-        """The patterns, and how many they are; None if they cannot be had."""
+        """The patterns of an ignore file, and their amount; None if the file cannot be used."""
         try:
             with os.fdopen(self._files.open_file(path), "rb") as file:
                 raw = file.read(_LONGEST + 1)

@@ -261,7 +261,7 @@ def _span(operation: str) -> traces.Span:
 def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
     """All of an answer, no faster than the limit: what is not read waits in the network.
 
-    Whoever answers may have more to say than was asked for: one byte more is enough for it to be found wrong.
+    An answer may be longer than what was asked for; of such a one `most` + 1 bytes are enough to be found wrong.
     """
     chunks: list[memoryview] = []
     size = 0

@@ -72,8 +72,10 @@ class SignedRequests:
     def get(
         self, key: str, *, most: int, span: tuple[int, int] | None = None, limit: Limit | None = None
     ) -> memoryview:
-        """An object, or the bytes from the first to before the second number; if there are more than `most`, so many
-        and one."""
+        """An object, or the bytes of `span`, from the first to before the second number.
+
+        If there are more than `most` bytes, `most` + 1 are returned.
+        """
         headers = {"range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
         return memoryview(self._ask("GET", key, headers, most=most, limit=limit))
 

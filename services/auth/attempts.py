@@ -1,5 +1,5 @@
-"""Attempts with passwords, counted before anything is hashed: per address (or link) and network, per network over all
-addresses, and per address from everywhere.
+"""Limits of attempts with passwords: of a network at one address (or link), of a network at all addresses, and at one
+address from everywhere. Attempts are counted before anything is hashed.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from services.auth.ports import AttemptStore
 from services.auth.records import MINUTE, SECOND, Clock
 
 _ALL: Final = "all"
-"""The subject of attempts from one network at whatever it is; an e-mail address has an @, so it is nobody's."""
+"""The subject that counts all attempts of a network. It is nobody's address, since an e-mail address has an @."""
 _NEW: Final = "new"
 """The subject of accounts that are made from one network."""
 
@@ -52,7 +52,10 @@ class Attempts:
         await self._count(_NEW, peer, self._limits.accounts)
 
     async def succeeded(self, *, subject: str, peer: str) -> None:
-        """Begin anew after a right password. Of the network only this attempt is forgotten, and none that failed."""
+        """Set the subject's counters back after a right password.
+
+        From the network's counter only this attempt is taken; those that failed stay.
+        """
         await self._store.forget_attempts(subject=subject, peer=peer)
         await self._store.take_back_attempt(subject=_ALL, peer=peer)
 

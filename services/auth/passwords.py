@@ -79,7 +79,7 @@ class Passwords:
         if not self._places.try_take(1, share):
             raise self._places.refused("too many passwords are looked at in this moment, try again in a few seconds")
         hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
-        # Not when the caller gives up: a thread that has begun goes on.
+        # The place is taken until the thread is done, which goes on when its caller gives up.
         hashing.add_done_callback(lambda _: self._places.give(1, share))
         return await hashing
 

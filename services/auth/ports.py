@@ -164,7 +164,7 @@ class AttemptStore(Protocol):
         """Set the counter of this peer and that of the subject as a whole back to 0."""
 
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
-        """Count one attempt less at a subject from `peer`, if any is counted."""
+        """Lower the counter of a subject and `peer` by one attempt, unless it is 0."""
 
 
 class LinkStore(Protocol):

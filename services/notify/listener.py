@@ -54,9 +54,9 @@ class Listener:
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """In this block there is a queue: nothing that is announced is missed.
+        """A context in which the queue exists, so that nothing that is announced is missed.
 
-        Where none can be made yet, as while storage takes nothing, `listen` makes it later, and ends watches then.
+        If the queue cannot be made yet, as while storage takes nothing, `listen` makes it later, and ends watches then.
         """
         try:
             await self._open()
