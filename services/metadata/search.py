@@ -23,7 +23,6 @@ from core.identifiers import ROOT, NodeId, SpaceId
 from core.limits import MAX_QUERY_CHARACTERS
 from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, normalize
 from core.tree import Node, NodeKind
-from runtime.context import find_identity
 from runtime.turns import slices, turn
 from services.metadata import reads
 from services.metadata.decide import PathLength
@@ -115,13 +114,13 @@ class NameIndex:
         """One for the same names that begins anew."""
         return NameIndex(self._only)
 
-    async def page(self, words: Sequence[str], *, after: str, limit: int) -> Candidates:
+    async def page(self, words: Sequence[str], *, after: str, limit: int, account: str) -> Candidates:
         """Up to `limit` live nodes whose names contain all words, by path, after the path `after`.
 
         The index must not change meanwhile. What has a path that is longer than a path can be is left out.
         """
-        tree = _Matches(self._names)
-        async for some in slices(await self._matching(words), _account(), size=TURN):
+        tree = _Matches(self._names, account)
+        async for some in slices(await self._matching(words, account), account, size=TURN):
             for held in some:
                 tree.add(held)
         nodes: list[NodeId] = []
@@ -135,7 +134,7 @@ class NameIndex:
             last = path
         return Candidates(self.position.seq, nodes, above, None)
 
-    async def depths_below(self, directories: Collection[NodeId]) -> dict[NodeId, PathLength]:
+    async def depths_below(self, directories: Collection[NodeId], *, account: str) -> dict[NodeId, PathLength]:
         """The depth of each of these directories.
 
         With `only`, an upper bound: files that the index leaves out count as the longest name.
@@ -146,25 +145,25 @@ class NameIndex:
         for some in _slices(self._names.values()):
             for held in some:
                 depths[held.parent] = depths.get(held.parent, _NOTHING).max_with(PathLength.of(held.name))
-            await turn(_account())
+            await turn(account)
         # The directories that hold something, those that are farther down first.
         above = {one: self._names[one].parent for one in depths if one in self._names}
         for directories_of_a_slice in _slices(_from_below(above)):
             for one in directories_of_a_slice:
                 end = PathLength.of(self._names[one].name) + depths[one]
                 depths[above[one]] = depths[above[one]].max_with(end)
-            await turn(_account())
+            await turn(account)
         # Files that the index leaves out may be in any directory.
         least = PathLength(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
         return {one: depths.get(one, _NOTHING) + least for one in directories}
 
-    async def _matching(self, words: Sequence[str]) -> list[_Name]:
+    async def _matching(self, words: Sequence[str], account: str) -> list[_Name]:
         first, *others = sorted(words, key=len, reverse=True)  # the longest is in the fewest names
         found: list[_Name] = []
         for some in _slices(self._names.values()):
             hits = [held for held in some if first in held.folded]
             found += [held for held in hits if _contains(held.folded, others)] if others else hits
-            await turn(_account())
+            await turn(account)
         return found
 
     def _above(self, node: NodeId, known: set[NodeId]) -> Iterator[NodeId]:
@@ -175,8 +174,9 @@ class NameIndex:
 class _Matches:
     """Matching nodes as a tree of what leads to them, so that only the paths of one page are put together."""
 
-    def __init__(self, names: dict[NodeId, _Name]) -> None:
+    def __init__(self, names: dict[NodeId, _Name], account: str) -> None:
         self._names = names
+        self._account = account
         self._live = {ROOT: True}
         self._matching: set[NodeId] = set()
         self._reached: set[NodeId] = set()
@@ -238,7 +238,7 @@ class _Matches:
         Without those before `after`, which is a path in this directory.
         """
         runs: list[list[tuple[str, NodeId]]] = []
-        async for some in slices(self._below.get(directory, ()), _account(), size=TURN):
+        async for some in slices(self._below.get(directory, ()), self._account, size=TURN):
             run = []
             for node in some:
                 name = self._names[node].name
@@ -285,47 +285,53 @@ class NameSearch:
     async def depths_below(
         self, view: SpaceView, directories: Collection[NodeId]
     ) -> tuple[int, dict[NodeId, PathLength]]:
-        """The sequence number of the journal's head, and the depths of these directories, or more."""
+        """The sequence number of the journal's head, and the depths of these directories, or more.
+
+        The space waits for its turns, since what several persons commit is decided together.
+        """
+        account = view.space
         try:
             if view.space not in self._too_large:
                 async with self._use(view.space) as kept, kept.lock:
                     if self._kept.get(view.space) is not kept:
                         raise _NotKept
-                    await self._refresh(kept, view)
-                    return kept.index.position.seq, await kept.index.depths_below(directories)
+                    await self._refresh(kept, view, account)
+                    return kept.index.position.seq, await kept.index.depths_below(directories, account=account)
         except _NotKept:
             pass
         async with self._streams:
-            index = await self._caught_up(NameIndex(only=_DIRECTORIES), view)
-            return index.position.seq, await index.depths_below(directories)
+            index = await self._caught_up(NameIndex(only=_DIRECTORIES), view, account)
+            return index.position.seq, await index.depths_below(directories, account=account)
 
     def keeps(self, space: SpaceId) -> bool:
         """Whether an index of this space is in memory."""
         return space in self._kept
 
     async def search(
-        self, view: SpaceView, words: Sequence[str], *, after: str, limit: int
+        self, view: SpaceView, words: Sequence[str], *, after: str, limit: int, account: str
     ) -> tuple[list[reads.Found], str | None]:
         """Up to `limit` live nodes whose names contain all of `words` (from `words_of`), by path after `after`,
         and where the next page starts (None: nowhere).
 
-        The nodes, and which they are, are right at one sequence number between start and end of the call.
+        The nodes, and which they are, are right at one sequence number between start and end of the call. `account` is
+        the person who waits for the turns that it takes.
         """
         try:
             if view.space not in self._too_large:
                 async with self._use(view.space) as kept:
-                    return await self._of_kept(kept, view, words, after=after, limit=limit)
+                    return await self._of_kept(kept, view, words, after=after, limit=limit, account=account)
         except _NotKept:
             pass
         async with self._streams:
             index = NameIndex(only=words)
             while True:
-                index = await self._caught_up(index, view)
-                if found := await _seen(view, await index.page(words, after=after, limit=limit)):
+                index = await self._caught_up(index, view, account)
+                candidates = await index.page(words, after=after, limit=limit, account=account)
+                if found := await _seen(view, candidates):
                     return found
 
     async def _of_kept(
-        self, kept: _Kept, view: SpaceView, words: Sequence[str], *, after: str, limit: int
+        self, kept: _Kept, view: SpaceView, words: Sequence[str], *, after: str, limit: int, account: str
     ) -> tuple[list[reads.Found], str | None]:
         while True:
             wanted = kept.started + 1
@@ -336,34 +342,34 @@ class NameSearch:
                 if kept.finished < wanted:
                     kept.started += 1
                     mine = kept.started
-                    await self._refresh(kept, view)
+                    await self._refresh(kept, view, account)
                     kept.finished = mine
-                candidates = await kept.index.page(words, after=after, limit=limit)
+                candidates = await kept.index.page(words, after=after, limit=limit, account=account)
             if found := await _seen(view, candidates):
                 return found
 
-    async def _refresh(self, kept: _Kept, view: SpaceView) -> None:
+    async def _refresh(self, kept: _Kept, view: SpaceView, account: str) -> None:
         try:
-            kept.index = await self._caught_up(kept.index, view, kept)
+            kept.index = await self._caught_up(kept.index, view, account, kept)
         except _NotKept:
             self._drop(view.space)
             raise
 
-    async def _caught_up(self, index: NameIndex, view: SpaceView, kept: _Kept | None = None) -> NameIndex:
+    async def _caught_up(self, index: NameIndex, view: SpaceView, account: str, kept: _Kept | None = None) -> NameIndex:
         """The index at the journal's head; another one if the journal has another history than the index."""
         try:
-            await self._apply_changes(index, view, kept)
+            await self._apply_changes(index, view, account, kept)
         except InvalidCursor:
             # The table was restored from a backup.
             fresh = index.emptied()
             if kept:
                 self._size += fresh.size - index.size
                 kept.index = fresh
-            await self._apply_changes(fresh, view, kept)
+            await self._apply_changes(fresh, view, account, kept)
             return fresh
         return index
 
-    async def _apply_changes(self, index: NameIndex, view: SpaceView, kept: _Kept | None) -> None:
+    async def _apply_changes(self, index: NameIndex, view: SpaceView, account: str, kept: _Kept | None) -> None:
         waiting = 0
         # Each entry is taken in as a whole: who is cancelled leaves an index that the next one goes on with.
         async for nodes, position in reads.changes(view, self._journal, after=index.position):
@@ -376,7 +382,7 @@ class NameSearch:
             waiting += len(nodes)
             if waiting >= TURN:
                 waiting = 0
-                await turn(_account())
+                await turn(account)
 
     # ---- what is kept
 
@@ -416,12 +422,6 @@ async def _seen(view: SpaceView, candidates: Candidates) -> tuple[list[reads.Fou
     await view.load(Missing(nodes={*candidates.nodes, *candidates.above}))
     found = await reads.look(view, candidates.nodes)
     return (found, candidates.end) if view.seq == candidates.seq else None
-
-
-def _account() -> str:
-    """On whose account the work of a call is done."""
-    identity = find_identity()
-    return identity.user if identity is not None else ""
 
 
 def _from_below(above: Mapping[NodeId, NodeId]) -> Iterator[NodeId]:

@@ -361,7 +361,11 @@ class MetadataServicer(MetadataServiceServicer):
         after = text_token_from_wire(request.page_token, listing=listing)
         async with self._open(request.space_id, Role.VIEWER) as live:
             found, end = await self._search.search(
-                live.view, words, after=after, limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE)
+                live.view,
+                words,
+                after=after,
+                limit=page_size_from_wire(request.page_size, usual=USUAL_PAGE),
+                account=current_user().user,
             )
         page = that_fit(metadata_pb2.FoundNode(node=node_to_wire(one.node), path=one.path) for one in found)
         if len(page) < len(found):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Sequence
 
@@ -11,6 +12,7 @@ import pytest
 from core.identifiers import ROOT, NodeId, SpaceId, created_node_id, new_request_id
 from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES, path_problem
 from core.tree import Change, Node, NodeKind, Result, Verdict
+from runtime import turns
 from runtime.errors import error_from_rpc
 from services.metadata import depths
 from services.metadata.journal import Commit, Entry
@@ -77,14 +79,12 @@ async def test_bytes_of_a_path_are_counted(editor: Caller) -> None:
     assert await verdicts(editor, await moving(editor, made[0], parent=ROOT, name="m" * 254)) == [OK]
 
 
-@pytest.mark.parametrize("walked", [depths.WALKED, 3], ids=["walked through", "asked of the index"])
-async def test_a_directory_moves_with_all_that_is_below_it(
-    editor: Caller, walked: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(depths, "WALKED", walked)
+@pytest.mark.parametrize("files", [1, depths.WALKED], ids=["walked through", "asked of the index"])
+async def test_a_directory_moves_with_all_that_is_below_it(editor: Caller, files: int) -> None:
     upper = await chain(editor, 60, name="u")
     lower = await chain(editor, 60, name="l")
-    await editor.create("a.txt", parent=lower[-1])  # 61 names from `lower` on
+    made = await editor.commit(*(creating(f"{n}.txt", parent=lower[-1]) for n in range(files)))
+    assert {one.verdict for one in made.results} == {OK}, "61 names from `lower` on"
     assert await verdicts(editor, await moving(editor, lower[0], parent=upper[-1])) == [OK]
     other = await chain(editor, 60, name="o")
     assert await verdicts(editor, await moving(editor, upper[0], parent=other[6])) == [OK], "7 + 121 names"
@@ -94,6 +94,28 @@ async def test_a_directory_moves_with_all_that_is_below_it(
     # A part of it goes deeper than the whole could.
     assert await verdicts(editor, await moving(editor, lower[50], parent=other[-1])) == [OK]
     assert await verdicts(editor, await moving(editor, upper[0], parent=other[7])) == [OK]
+
+
+async def test_the_space_waits_for_turns_that_a_move_takes_and_not_whoever_moved_something_before(
+    metadata: Service, editor: Caller
+) -> None:
+    upper, lower = await chain(editor, 2, name="u"), await chain(editor, 2, name="l")
+    await editor.commit(*(creating(f"{n}.txt", parent=lower[-1]) for n in range(depths.WALKED)))
+    waited: set[str] = set()
+
+    async def looking() -> None:
+        while True:
+            for waiting in list(turns._turns.values()):
+                waited.update(waiting._waiting)
+            await asyncio.sleep(0)
+
+    async with metadata.caller(space=editor.space) as ben:
+        move = await moving(editor, lower[0], parent=upper[-1])
+        looked = asyncio.create_task(looking())
+        answers = await asyncio.gather(*(verdicts(one, move) for one in (editor, ben)))
+        looked.cancel()
+    assert [OK] in answers
+    assert waited == {editor.space}
 
 
 async def test_what_the_same_request_puts_into_a_directory_counts(editor: Caller) -> None:

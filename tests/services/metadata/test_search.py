@@ -68,7 +68,9 @@ async def search_all(process: Process, query: str, *, limit: int) -> list[tuple[
     after: str | None = ""
     async with process.spaces.use(SPACE) as live:
         while after is not None:
-            page, after = await process.search.search(live.view, words_of(query), after=after, limit=limit)
+            page, after = await process.search.search(
+                live.view, words_of(query), after=after, limit=limit, account="ann"
+            )
             assert len(page) == limit or after is None
             assert page or not found, "a page that says there are more is followed by more"
             found += [(one.path, one.node) for one in page]
@@ -167,7 +169,7 @@ class Spaces:
 
     async def count(self, space: SpaceId, query: str = "name") -> int:
         view = self.views.setdefault(space, self.view(space))
-        found, end = await self.search.search(view, words_of(query), after="", limit=1000)
+        found, end = await self.search.search(view, words_of(query), after="", limit=1000, account="ann")
         assert end is None
         assert self.search.size <= self.search._most
         return len(found)
@@ -277,7 +279,7 @@ async def test_a_search_that_is_cancelled_anywhere_does_the_next_no_harm(most_na
     for steps in itertools.count():
         search = NameSearch(journal=slow, most_names=most_names)
         view = SpaceView(space, journal=slow, table=MemoryTable(pause), capacity=1000)
-        searching = asyncio.create_task(search.search(view, ("name",), after="", limit=1000))
+        searching = asyncio.create_task(search.search(view, ("name",), after="", limit=1000, account="ann"))
         for _ in range(steps):
             await asyncio.sleep(0)
         if searching.done():
@@ -286,7 +288,7 @@ async def test_a_search_that_is_cancelled_anywhere_does_the_next_no_harm(most_na
         with contextlib.suppress(asyncio.CancelledError):
             await searching
         async with asyncio.timeout(10):
-            found, _ = await search.search(view, ("name",), after="", limit=1000)
+            found, _ = await search.search(view, ("name",), after="", limit=1000, account="ann")
         assert len(found) == 70
         assert search.size == (70 + SPACE_WEIGHT if most_names else 0)
     assert steps > 10

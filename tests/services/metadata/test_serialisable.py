@@ -189,7 +189,7 @@ class Story:
                     }
                 case 4:
                     word = self.rng.choice(NAMES)
-                    hits, _ = await process.search.search(view, (word,), after="", limit=1000)
+                    hits, _ = await process.search.search(view, (word,), after="", limit=1000, account="ann")
                     got = [(hit.path, hit.node) for hit in hits]
                     expect = lambda nodes: sorted(  # noqa: E731
                         (path, node) for path, node in live_paths(nodes).items() if node.name == word
