@@ -40,8 +40,12 @@ class Memory:
     An eighth is reserved for reads of at most 1/128 of the total, so that they never wait for larger ones.
     """
 
-    def __init__(self, total: int, *, manifests: int | None = None) -> None:
-        """`manifests`: bytes beside `total` for manifests that are objects of their own; else as many as `total`."""
+    def __init__(self, total: int, *, manifests: int | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        """`manifests`: bytes beside `total` for manifests that are objects of their own; else as many as `total`.
+
+        `patience_seconds`: how long a download that has not begun waits for its first bytes.
+        """
+        self.patience_seconds = patience_seconds
         self._most = total // 128
         self._small = Pool("small_reads", total // 8)
         self._large = Pool("downloads", total - total // 8)
@@ -136,7 +140,7 @@ class Contents:
         async with self.manifest(space, content, share) as manifest:
             fetches = plan(manifest, start, stop)
             following = next(fetches, None)
-            patience: float | None = PATIENCE_SECONDS
+            patience: float | None = self._memory.patience_seconds
             under_way: deque[_Fetching] = deque()
 
             def begin(fetch: Fetch) -> Fetch | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Protocol
+from typing import Final, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -23,6 +24,11 @@ from gateway.ranges import Answer, Part, wanted
 from gateway.rights import CheckRight
 from runtime.interruption import asked_again
 from runtime.pool import Share
+
+T = TypeVar("T")
+
+_WAITED_SECONDS: Final = 1.0
+"""Whatever had to wait for longer than this is asked about again before its first byte goes out."""
 
 
 class Begin(Protocol):
@@ -99,12 +105,29 @@ async def download(
         return Response(status_code=status, headers=headers)
     try:
         parts = contents.stream(space, content, start, stop, share=share)
-        first = await anext(parts)  # what fails at once still has a status to say so
+        first = await first_of(parts, check_right)
     except BaseException:
         if counted is not None:
             counted.end(0, complete=False)
         raise
     return Streamed(first, parts, status_code=status, headers=headers, check_right=check_right, counted=counted)
+
+
+async def first_of(parts: AsyncGenerator[T, None], check_right: CheckRight) -> T:
+    """The first part: what fails at once still has a status to say so. `parts` are closed if anything does.
+
+    What had to wait for memory or for a place asks again for the right, which was known before it waited.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    first = await anext(parts)
+    if clock() > began + _WAITED_SECONDS:
+        try:
+            await check_right()
+        except BaseException:
+            await parts.aclose()
+            raise
+    return first
 
 
 def _is_part_or_whole(answer: Part | Answer) -> bool:

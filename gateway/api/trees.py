@@ -18,7 +18,7 @@ from gateway.api.identifiers import Node, NodeText, Space, node_of
 from gateway.api.nodes import children, look, read
 from gateway.archive import Archives, walk
 from gateway.changes import derived, refused
-from gateway.download import Begin, Streamed
+from gateway.download import Begin, Streamed, first_of
 from gateway.files import attachment
 from gateway.rights import right_check
 from gateway.services import Services
@@ -103,7 +103,8 @@ async def answer(
     archives: Archives = request.app.state.archives
     entries = walk(tops, lambda directory: children_of(services, caller.fresh, space, directory.id))
     chunks = archives.stream(SpaceId(space), entries, share=share_of(request, caller.token))
-    first = await anext(chunks)  # what fails at once still has a status to say so
+    check_right = right_check(services, caller.fresh, space)
+    first = await first_of(chunks, check_right)
     try:
         counted = await begin() if begin is not None else None
     except BaseException:
@@ -115,7 +116,7 @@ async def answer(
         chunks,
         status_code=200,
         headers=headers,
-        check_right=right_check(services, caller.fresh, space),
+        check_right=check_right,
         counted=counted,
     )
 
