@@ -72,8 +72,8 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
 
 
 @asynccontextmanager
-async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gateway]:
-    """The application."""
+async def bootstrap(settings: Settings, adapters: Adapters, *, bodies: Pool | None = None) -> AsyncIterator[Gateway]:
+    """The application. `bodies` is the memory for bodies of requests, if not a new pool as the settings say."""
     async with AsyncExitStack() as opened:
         threads = ThreadPoolExecutor(settings.archives, "archive")
         # In a thread: those that are still at work wait for the event loop, which must not wait for them.
@@ -95,7 +95,7 @@ async def bootstrap(settings: Settings, adapters: Adapters) -> AsyncIterator[Gat
                 hsts_seconds=settings.hsts_seconds,
                 request_seconds=settings.request_seconds,
                 body_rate=settings.body_bytes_per_second,
-                bodies=Pool("bodies", settings.body_memory_bytes),
+                bodies=bodies or Pool("bodies", settings.body_memory_bytes),
                 answers=Pool("answers", settings.answer_memory_bytes),
                 jwks=Jwks(AuthKeys(auth)),
                 readiness=readiness,

@@ -26,6 +26,7 @@ from gateway.serving import running as serving
 from gateway.settings import Settings
 from runtime import context
 from runtime.context import Identity
+from runtime.pool import Pool
 from runtime.server import App, running
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
@@ -203,11 +204,16 @@ async def services(world: World) -> AsyncIterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def gateway(world: World | None = None, *, objects: Any = None, **more: Any) -> AsyncIterator[World]:
+async def gateway(
+    world: World | None = None, *, objects: Any = None, bodies: Pool | None = None, **more: Any
+) -> AsyncIterator[World]:
     """A served gateway."""
     world = world or World()
     async with services(world) as (auth_target, metadata_target):
         used = settings(auth_target=auth_target, metadata_target=metadata_target, **more)
         outside = adapters(objects or world.objects)
-        async with bootstrap(used, outside) as world.gateway, serving(world.gateway, used) as world.address:
+        async with (
+            bootstrap(used, outside, bodies=bodies) as world.gateway,
+            serving(world.gateway, used) as world.address,
+        ):
             yield world
