@@ -239,7 +239,7 @@ class Download:
         self.taken = taken
         self.left = taken
         """What it has taken and not spent."""
-        self.on_end: Callable[[int], None] = _nothing
+        self.on_end: Callable[[int], None] = lambda _left: None
         """Called with what is left."""
         self.renewing: asyncio.Task[None] | None = None
         self._by_bytes = by_bytes
@@ -261,7 +261,3 @@ class Download:
 
 async def _pause(attempt: int) -> None:
     await asyncio.sleep(random.random() * _PAUSE_SECONDS * (attempt + 1))  # noqa: S311 - no secret
-
-
-def _nothing(_left: int) -> None:
-    pass

@@ -91,7 +91,7 @@ class Paced:
                         # The server takes a part at once, and waits for the connection before the next one.
                         await send({"type": "http.response.body", "body": b"", "more_body": True})
             except TooSlow:
-                scope.get(ABORT, _nothing)()
+                scope.get(ABORT, lambda: None)()
                 raise
             outgoing.earn(size)
 
@@ -137,7 +137,3 @@ class _Waiting:
             await self._timeout.__aexit__(*raised)
         except TimeoutError:
             raise TooSlow from None
-
-
-def _nothing() -> None:
-    pass

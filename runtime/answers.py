@@ -88,4 +88,4 @@ def _share() -> Share:
         caller = f"link {identity.link.link}"
     else:
         caller = identity.user or f"service {identity.service}"
-    return Share(caller, caller)
+    return Share.alone(caller)

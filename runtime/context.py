@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 
 from core.errors import PermissionDenied, Unauthenticated
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
-from runtime.operations import CallerKind
+from runtime.operations import BEYOND_LINK, CallerKind
 
 REQUEST_ID_KEY = "x-request-id"
-
-BEYOND_LINK = "a public link opens what it links to, and nothing else; sign in"
 
 _ACCEPTABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -153,26 +153,26 @@ def translated() -> Iterator[None]:
         raise known from error
 
 
-def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:
+def _details(trailers: Any) -> Iterator[Any]:
+    """The details of the google.rpc.Status in the trailers."""
     for key, value in trailers:
-        if key != DETAILS_KEY:
-            continue
-        status = status_pb2.Status.FromString(value)
-        for detail in status.details:
-            info = error_details_pb2.ErrorInfo()
-            if detail.Unpack(info) and info.domain == DOMAIN:
-                return info
+        if key == DETAILS_KEY:
+            yield from status_pb2.Status.FromString(value).details
+
+
+def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:
+    for detail in _details(trailers):
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return info
     return None
 
 
 def _retry_seconds(trailers: Any) -> float | None:
-    for key, value in trailers:
-        if key != DETAILS_KEY:
-            continue
-        for detail in status_pb2.Status.FromString(value).details:
-            retry = error_details_pb2.RetryInfo()
-            if detail.Unpack(retry):
-                return float(retry.retry_delay.ToMilliseconds()) / 1000
+    for detail in _details(trailers):
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToMilliseconds()) / 1000
     return None
 
 

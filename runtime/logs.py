@@ -10,6 +10,7 @@ a secret are blanked.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 import threading
@@ -26,10 +27,12 @@ with absent("rich"):  # for pretty tracebacks, which no service prints
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["LOG_FORMAT", "REDACTED", "configure", "redact", "structlog", "take_uncaught"]
+__all__ = ["LOG_FORMAT", "REDACTED", "configure", "configured_format", "redact", "structlog", "take_uncaught"]
 
 LOG_FORMAT = "SYNCLINE_LOG_FORMAT"
 """The variable of that setting, for what is to be said before the settings are known."""
+
+Format = Literal["json", "console"]
 
 REDACTED = "[redacted]"
 
@@ -37,7 +40,12 @@ _SECRET_KEY = re.compile(r"password|token|secret|authorization|credential|cookie
 _BEARER = re.compile(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]+")
 
 
-def configure(*, fmt: Literal["json", "console"] = "json", level: str = "info", service: str | None = None) -> None:
+def configured_format() -> Format:
+    """The format that the environment names, for what is logged before the settings are loaded; json if it is wrong."""
+    return "console" if os.environ.get(LOG_FORMAT) == "console" else "json"
+
+
+def configure(*, fmt: Format = "json", level: str = "info", service: str | None = None) -> None:
     """Set up structlog, and send what libraries log from WARNING upwards the same way. `service` names the process."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -125,10 +125,11 @@ def check_caller(kind: CallerKind, callers: Callers | None) -> None:
         raise PermissionDenied(_REFUSALS[kind])
 
 
+BEYOND_LINK: Final = "a public link opens what it links to, and nothing else; sign in"
 _REFUSALS: Final = {
     CallerKind.ANONYMOUS: "sign in to do this",
     CallerKind.SESSION: "only a public link can do this",
     CallerKind.PROGRAM: "a key of a program cannot change members, links, devices or keys; sign in",
-    CallerKind.VISITOR: "a public link opens what it links to, and nothing else; sign in",
+    CallerKind.VISITOR: BEYOND_LINK,
     CallerKind.SERVICE: "only a signed-in user can do this",
 }

@@ -50,6 +50,11 @@ class Share:
     caller: str
     network: str
 
+    @classmethod
+    def alone(cls, caller: str) -> Share:
+        """A caller whose network is not known: each counts as a network of its own."""
+        return cls(caller, caller)
+
 
 @dataclass(eq=False, slots=True)
 class _Waiter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Literal, TypeAlias, TypeVar, cast
@@ -125,7 +124,7 @@ def load(settings: type[S]) -> S:
         complaint = "; ".join(problems)
     except SettingsError as error:
         complaint = str(error)
-    logs.configure(fmt="console" if os.environ.get(logs.LOG_FORMAT) == "console" else "json")
+    logs.configure(fmt=logs.configured_format())
     structlog.get_logger().error("invalid settings", reason=complaint)
     raise SystemExit(2)
 

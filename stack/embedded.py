@@ -76,7 +76,7 @@ def main() -> int:
         earlier = _earlier_state(storage) if storage else None
         # Not typed, and parts of it are replaced: modules as Any.
         emulator: Any = importlib.import_module("ministack.app")
-        _configure_logs()  # the emulator has its own way
+        _configure_logs()  # again: importing ministack replaces the configuration of logs
         _know_s3_conditions()
         _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
         app = _guarded(emulator.app, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
@@ -84,7 +84,7 @@ def main() -> int:
             _read_back(storage, emulator, earlier)
             app = _durable(app, storage)
     except (StorageDamaged, StorageFailed) as error:
-        _say(str(error))
+        _complain(str(error))
         return DAMAGED if isinstance(error, StorageDamaged) else 1
     config = uvicorn.Config(
         app,
@@ -109,13 +109,18 @@ def main() -> int:
 
 def _configure_logs() -> None:
     """Let this process speak as the services do."""
-    logs.configure(fmt="console" if os.environ.get(logs.LOG_FORMAT) == "console" else "json", service="aws")
+    logs.configure(fmt=logs.configured_format(), service="aws")
     logs.take_uncaught()
 
 
 def _say(text: str) -> None:
-    """In whole sentences: whoever runs `syncline up` reads them."""
+    """Log a whole sentence, since whoever runs `syncline up` reads it in the terminal."""
     log.info(text)
+
+
+def _complain(text: str) -> None:
+    """As `_say`, of what keeps the process from storing anything: an error for whoever filters by level."""
+    log.error(text)
 
 
 def _closed(storage: Storage | None) -> int:
@@ -123,7 +128,7 @@ def _closed(storage: Storage | None) -> int:
         if storage is not None:
             storage.close()
     except StorageFailed as error:
-        _say(f"{error}; nothing that was acknowledged is lost")
+        _complain(f"{error}; nothing that was acknowledged is lost")
         return 1
     return 0
 
@@ -241,7 +246,7 @@ def _durable(app: App, storage: Storage) -> App:
         if _needs_room(scope) and storage.room() < _announced_bytes(scope):
             if time.monotonic() - said > _SAY_AGAIN_SECONDS:
                 said = time.monotonic()
-                _say(f"no room: {_NO_ROOM}; {storage.directory} is on a disk that is full")
+                _complain(f"no room: {_NO_ROOM}; {storage.directory} is on a disk that is full")
             await _refuse(scope, send, _INSUFFICIENT_STORAGE, "InsufficientStorage", _NO_ROOM)
             return
         try:

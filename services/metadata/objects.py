@@ -198,7 +198,7 @@ class Objects:
                 raise RequestTooLarge("the request names too many packs of many blocks at once; split it")
             found.update(recorded)
         unsealed = [digest for digest in digests if digest not in found]
-        share = _share(space)  # a commit decides requests of several callers together
+        share = Share.alone(space)  # a commit decides requests of several callers together
         heads = await _all(partial(self._head, space, digest, share=share) for digest in unsealed)
         found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(unsealed, heads, strict=True))
         return found
@@ -217,7 +217,7 @@ class Objects:
             raise InvalidArgument(f"an object can be declared as at most {SEAL_FORMS} things at once")
         if sum(max(map(_bytes_to_read, each)) for each in forms.values()) > SEAL_READ_BYTES:
             raise _too_much_to_read()
-        reading = _Reading(_share(caller))
+        reading = _Reading(Share.alone(caller))
         verdicts: dict[Declaration, SealVerdict] = {}
         if not self._calls.try_take(1, reading.share):
             raise TooMuchAtOnce("too many SealObjects calls are under way; wait until some of them are answered")
@@ -398,11 +398,6 @@ class Objects:
                     return SealVerdict.MANIFEST_INVALID
             content_size += sum(ref.length for ref in refs)
         return Sealed(one.size, content_size=content_size)
-
-
-def _share(caller: str) -> Share:
-    """The networks of callers are not known here: each counts as one of its own."""
-    return Share(caller, caller)
 
 
 async def _all(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
