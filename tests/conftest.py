@@ -4,8 +4,8 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-import structlog
 
+from runtime.logs import structlog
 from stack.running import EmbeddedAws, embedded_aws, running_stack
 from stack.up import Stack
 
