@@ -39,7 +39,7 @@ from services.metadata.objects import Objects
 from services.metadata.ports import EntryTaken, Journal, Sealed
 from services.metadata.project import Projector
 from services.metadata.view import MAX_LAG, Missing, SpaceView
-from services.metadata.wire import entry_from_bytes, entry_to_bytes_in_turns
+from services.metadata.wire import entry_from_bytes, entry_to_bytes
 
 MAX_ENTRY_BYTES = 380_000
 """A DynamoDB item holds 400 KB, keys and the other attributes included."""
@@ -546,7 +546,7 @@ class Committer:
             commits=tuple(one.commit for one in recorded),
             used_bytes=_used_after(self._view.used_bytes, recorded),
         )
-        blob = await entry_to_bytes_in_turns(entry)
+        blob = await entry_to_bytes(entry)
         if len(blob) > MAX_ENTRY_BYTES:
             self._cut(batch)
             return None

@@ -18,13 +18,6 @@ from wire.pages import page_token_from_wire, page_token_to_wire
 from wire.tree import result_from_wire, result_to_wire
 
 
-def commit_to_wire(commit: Commit, seq: int) -> journal_pb2.Commit:
-    """The stored form: accepted nodes leave out what the entry and the commit say."""
-    pb = _without_results(commit)
-    pb.results.extend(_stored_result(result, commit, seq) for result in commit.results)
-    return pb
-
-
 def _without_results(commit: Commit) -> journal_pb2.Commit:
     return journal_pb2.Commit(
         request_id=commit.request,
@@ -36,6 +29,7 @@ def _without_results(commit: Commit) -> journal_pb2.Commit:
 
 
 def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.MutationResult:
+    """The stored form of a result: accepted nodes leave out what the entry and the commit say."""
     pb = result_to_wire(result)
     node = result.node
     if result.verdict is Verdict.ACCEPTED and node is not None:
@@ -49,18 +43,8 @@ def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.Muta
     return pb
 
 
-def entry_to_bytes(entry: Entry) -> bytes:
-    """The stored form of an entry."""
-    return journal_pb2.Entry(
-        seq=entry.seq,
-        append_id=entry.append_id,
-        commits=[commit_to_wire(commit, entry.seq) for commit in entry.commits],
-        used_bytes=entry.used_bytes,
-    ).SerializeToString()
-
-
-async def entry_to_bytes_in_turns(entry: Entry) -> bytes:
-    """As `entry_to_bytes`, in slices on the account of those who asked for the commits."""
+async def entry_to_bytes(entry: Entry) -> bytes:
+    """The stored form of an entry, made in slices on the account of those who asked for the commits."""
     pb = journal_pb2.Entry(seq=entry.seq, append_id=entry.append_id, used_bytes=entry.used_bytes)
     for commit in entry.commits:
         stored = pb.commits.add()

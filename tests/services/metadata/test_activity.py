@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -16,18 +15,6 @@ from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creat
 from wire.pages import page_token_to_wire
 
 J, M = journal_pb2, metadata_pb2
-
-
-@pytest.fixture
-async def metadata() -> AsyncIterator[Service]:
-    async with service() as running:
-        yield running
-
-
-@pytest.fixture
-async def editor(metadata: Service) -> AsyncIterator[Caller]:
-    async with metadata.caller() as caller:
-        yield caller
 
 
 def listing(caller: Caller, *, size: int = 0, token: str = ""):

@@ -18,22 +18,10 @@ from services.metadata import depths
 from services.metadata.journal import Commit, Entry
 from services.metadata.wire import entry_to_bytes
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from tests.services.metadata.support import Backend, Caller, Service, creating, projected, reason_of, service
+from tests.services.metadata.support import Backend, Caller, Service, creating, projected, reason_of
 
 J, M = journal_pb2, metadata_pb2
 OK, TOO_LONG = J.VERDICT_ACCEPTED, J.VERDICT_PATH_TOO_LONG
-
-
-@pytest.fixture
-async def metadata() -> AsyncIterator[Service]:
-    async with service() as running:
-        yield running
-
-
-@pytest.fixture
-async def editor(metadata: Service) -> AsyncIterator[Caller]:
-    async with metadata.caller() as caller:
-        yield caller
 
 
 async def chain(caller: Caller, count: int, *, top: bytes = ROOT, name: str = "d") -> list[bytes]:
@@ -159,7 +147,7 @@ async def old_tree(backend: Backend, space: SpaceId, depth: int) -> list[NodeId]
     for seq, start in enumerate(range(0, depth, 1500), 1):
         some = range(start, min(start + 1500, depth))
         commit = Commit(new_request_id(), bytes(32), "u", "d", 1, results(some, seq))
-        await backend.journal.append(space, seq, entry_to_bytes(Entry(seq, bytes(16), (commit,), 0)))
+        await backend.journal.append(space, seq, await entry_to_bytes(Entry(seq, bytes(16), (commit,), 0)))
     return made
 
 

@@ -41,7 +41,7 @@ async def view_of(*entries: Sequence[Result]) -> SpaceView:
     view = SpaceView(space, journal=journal, table=MemoryTable(), capacity=10**9)
     for seq, results in enumerate(entries, 1):
         commit = Commit(new_request_id(), bytes(32), "ann", "laptop", 1, tuple(results))
-        await journal.append(space, seq, entry_to_bytes(Entry(seq, bytes(16), (commit,), 0)))
+        await journal.append(space, seq, await entry_to_bytes(Entry(seq, bytes(16), (commit,), 0)))
     await view.validate()
     return view
 

@@ -8,7 +8,6 @@ import hashlib
 import itertools
 import random
 import unicodedata
-from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given, settings
@@ -311,18 +310,6 @@ async def test_a_space_that_was_restored_from_a_backup_is_read_anew() -> None:
 
 
 # ---- as callers meet it
-
-
-@pytest.fixture
-async def metadata() -> AsyncIterator[Service]:
-    async with service() as running:
-        yield running
-
-
-@pytest.fixture
-async def editor(metadata: Service) -> AsyncIterator[Caller]:
-    async with metadata.caller() as caller:
-        yield caller
 
 
 def searching(caller: Caller, query: str, *, size: int = 0, token: str = ""):

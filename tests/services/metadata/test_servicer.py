@@ -25,18 +25,6 @@ from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creat
 J, M = journal_pb2, metadata_pb2
 
 
-@pytest.fixture
-async def metadata() -> AsyncIterator[Service]:
-    async with service() as running:
-        yield running
-
-
-@pytest.fixture
-async def editor(metadata: Service) -> AsyncIterator[Caller]:
-    async with metadata.caller() as caller:
-        yield caller
-
-
 async def read_all(call) -> None:
     async for _ in call:
         pass
