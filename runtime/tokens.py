@@ -20,6 +20,7 @@ from cachetools import LRUCache
 
 from core.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
+from runtime.claims import INTERNAL_AUDIENCE, claimed_kind
 from runtime.context import Identity, LinkScope
 from runtime.operations import CallerKind
 
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
 
 ISSUER: Final = "syncline"
 AUDIENCE: Final = "syncline"
-INTERNAL_AUDIENCE: Final = "syncline-internal"
 SERVICE_TOKEN_SECONDS: Final = 300
-PROGRAM: Final = "program"
-"""The claim `knd` of the access token of a program's key."""
 
 _SERVICE_PREFIX = "service:"
 _REFETCH_SECONDS = 10.0
@@ -184,18 +182,6 @@ def service_authorization(name: str, secret: str, *, now: Callable[[], float] = 
         return token
 
     return current
-
-
-def claimed_kind(claims: Mapping[str, Any]) -> CallerKind:
-    """The kind of caller whose token has these claims; whether they are true is for others to prove.
-
-    A token that claims nothing more is a session's.
-    """
-    if claims.get("aud") == INTERNAL_AUDIENCE:
-        return CallerKind.SERVICE
-    if "spc" in claims or "nod" in claims:
-        return CallerKind.VISITOR
-    return CallerKind.PROGRAM if claims.get("knd") == PROGRAM else CallerKind.SESSION
 
 
 def _header(token: str) -> dict[str, Any]:

@@ -31,8 +31,8 @@ from starlette.requests import Request
 from core.errors import Kind, SynclineError, TokenMalformed, Unauthenticated
 from gateway.address import OwnAddress
 from gateway.services import Services, ask
+from runtime.claims import claimed_kind
 from runtime.operations import ROUTES, CallerKind, check_caller
-from runtime.tokens import claimed_kind
 from syncline.auth.v1 import auth_pb2
 
 COOKIE: Final = "__Host-syncline"
