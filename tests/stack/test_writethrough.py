@@ -455,7 +455,7 @@ async def test_what_an_earlier_version_left_when_it_was_killed_is_put_aside(data
         async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
             assert not (await dynamodb.scan(TableName=aws.resources.identity_table_name))["Count"]
             assert not (await s3.list_objects_v2(Bucket=aws.resources.bucket_name)).get("Contents")
-    (kept,) = (data / "incomplete").glob("s3-*/*/*/spaces/a/objects/0")
+    (kept,) = (data / "incomplete").glob(f"s3-*/*/*/spaces/a/objects/{0:064}")
     assert kept.read_bytes() == BODY
     assert "is put aside in" in (data / "logs" / "aws.log").read_text()
 
