@@ -7,6 +7,8 @@ files go to the durable one, every process of it is killed, and it is started ag
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import shutil
 import signal
 import statistics
@@ -100,10 +102,11 @@ def after_a_kill(scratch: Path, *, files: int) -> None:
         _endpoint(up)
         seconds = time.monotonic() - began
         up.terminate()
-    log = (data / "logs" / "aws.log").read_text().splitlines()
+    log = [json.loads(line)["event"] for line in (data / "logs" / "aws.log").read_text().splitlines()]
+    (read_back,) = (event for event in log if event.startswith("read back"))
     table = Table("s")
     table.row("from start to serving", f"{seconds:.1f}")
-    table.print(f"After kill -9 of everything, with {files:,} files; the embedded AWS {log[0]}")
+    table.print(f"After kill -9 of everything, with {files:,} files; the embedded AWS {read_back}")
 
 
 def cut_power(processes: Sequence[psutil.Process]) -> None:
@@ -124,7 +127,8 @@ async def _items(stack: Stack) -> int:
 
 def _up(data: Path) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "stack", "--port", "0", "--data", str(data)]
-    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    environment = {**os.environ, "SYNCLINE_LOG_FORMAT": "json"}
+    return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment)
 
 
 def _endpoint(up: subprocess.Popen[str]) -> str:

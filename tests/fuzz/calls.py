@@ -223,7 +223,7 @@ class Fuzz:
         rng, kind = self._rng, method.input_type
         valid = commit(self._world, rng) if method.name == "CommitChanges" and rng.random() < 0.7 else None
         message = valid or self._generator.message(kind)
-        match rng.choices(("as it is", "changed", "odd", "hostile", "damaged"), weights=(20, 45, 15, 15, 5))[0]:
+        match rng.choices(("as it is", "changed", "odd", "hostile", "damaged"), weights=(32, 38, 12, 13, 5))[0]:
             case "as it is":
                 return message.SerializeToString()
             case "changed":

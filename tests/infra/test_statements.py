@@ -116,6 +116,12 @@ USES: Mapping[tuple[str, str, str], Any] = {
         "ContentBucketPolicy",
         "OnlyStandardStorage",
     ): test_enforcement.test_nothing_is_stored_that_others_cannot_read,
+    ("data", "ContentBucketPolicy", "OnlyKeysOfDigests"): test_enforcement.test_only_keys_that_can_be_sealed_can_be_put,
+    (
+        "data",
+        "ContentBucketPolicy",
+        "OnlyHexadecimalKeys",
+    ): test_enforcement.test_only_keys_that_can_be_sealed_can_be_put,
     (
         "data",
         "ChangesTopicPolicy",
