@@ -90,8 +90,7 @@ class Bodies:
                 if body is not None:
                     await self._app(scope, _replaying(body, receive), send)
                 return
-            network = self._own.network(Request(scope))
-            share = Share(network, network)
+            share = Share.alone(self._own.network(Request(scope)))
             if not ended and self._discarding.try_take(1, share):
                 try:
                     await _discard(receive)
@@ -105,7 +104,7 @@ class Bodies:
         """The whole body, whose memory `taken` gives back; None if the client has gone. `length` if it is told."""
         if length is not None and length > MAX_BODY_BYTES:
             raise _TooLarge
-        network, limit = self._own.network(request), MAX_BODY_BYTES if length is None else length
+        limit = MAX_BODY_BYTES if length is None else length
         parts, size = [], 0
         # Before its sender is known, nothing of a large body is read.
         if length is None:
@@ -115,7 +114,8 @@ class Bodies:
         else:
             reserved = 0
         if reserved:
-            await taken.enter_async_context(self._memory.lent(reserved, Share(network, network)))
+            unknown = Share.alone(self._own.network(request))
+            await taken.enter_async_context(self._memory.lent(reserved, unknown))
         ended = False
         while not ended:
             if reserved:

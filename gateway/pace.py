@@ -70,8 +70,8 @@ class Paced:
             if len(message.get("body", b"")) <= _SLICE or message.get(ACCOUNTED, False):
                 await forward(message)
                 return
-            network = self._own.network(Request(scope))
-            async with self._answers.lent(len(message["body"]), Share(network, network)):
+            share = Share.alone(self._own.network(Request(scope)))
+            async with self._answers.lent(len(message["body"]), share):
                 view = memoryview(message["body"])
                 for at in range(0, len(view), _SLICE):
                     await forward({"type": message["type"], "body": view[at : at + _SLICE], "more_body": True})

@@ -52,7 +52,7 @@ class Share:
 
     @classmethod
     def alone(cls, caller: str) -> Share:
-        """A caller whose network is not known: each counts as a network of its own."""
+        """A caller whose network is not known, or a network whose caller is not: one name stands for both."""
         return cls(caller, caller)
 
 
