@@ -230,6 +230,20 @@ class TooManyAttempts(SynclineError):
     kind = Kind.EXHAUSTED
 
 
+class RateExceeded(SynclineError):
+    """You ask for this faster than one person may; go on more slowly."""
+
+    reason = "RATE_EXCEEDED"
+    kind = Kind.EXHAUSTED
+
+
+class LimitReached(SynclineError):
+    """You have as many of these as one person may have; remove some first."""
+
+    reason = "LIMIT_REACHED"
+    kind = Kind.EXHAUSTED
+
+
 class LinkExhausted(SynclineError):
     """This link was used for as many downloads as it allows; ask whoever gave you the link for another one."""
 

@@ -82,10 +82,4 @@ class Answers(Wrapping):
 def _share() -> Share:
     """On whose account an answer waits. Callers of services come by few networks, so those are not told apart."""
     identity = find_identity()
-    if identity is None:
-        caller = "nobody"
-    elif identity.link is not None:
-        caller = f"link {identity.link.link}"
-    else:
-        caller = identity.user or f"service {identity.service}"
-    return Share.alone(caller)
+    return Share.alone("nobody" if identity is None else identity.account)

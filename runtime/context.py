@@ -50,6 +50,13 @@ class Identity:
             return CallerKind.VISITOR
         return CallerKind.PROGRAM if self.program else CallerKind.SESSION
 
+    @property
+    def account(self) -> str:
+        """On whose account what is asked for goes: the person, whichever the device; or the link, or the service."""
+        if self.link is not None:
+            return f"link {self.link.link}"
+        return self.user or f"service {self.service}"
+
 
 # Each call runs in a task of its own and so in a context of its own: nothing is ever reset.
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)

@@ -1,5 +1,5 @@
-"""Who may call what: one table of all operations and of the kinds of callers that each takes. What is missing in it is
-open to nobody.
+"""Who may call what, and at what rate: one table of all operations and of the kinds of callers that each takes, and one
+of the kind of work that each is. What is missing in the first is open to nobody.
 
 | kind of caller | is known by |
 |---|---|
@@ -91,6 +91,48 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
     | _rpcs("syncline.notify.v1.NotifyService", Watch=PEOPLE, GetPreference=PEOPLE, SetPreference=PEOPLE)
 )
 """By the full name of the method."""
+
+Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE")
+"""What an operation costs others. Each kind of work has a rate, see runtime.rates.
+
+READ looks a few rows up, LIST reads a page, SEARCH goes through all names of a space; COMMIT writes into a journal;
+SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may ask STS; SHARE changes who may do what; MAKE leaves
+something behind that stays: a space, a key, a link.
+"""
+
+
+def _of_kinds(service: str, kinds: dict[Work, str]) -> dict[str, Work]:
+    return {f"{service}/{method}": work for work, methods in kinds.items() for method in methods.split()}
+
+
+WORK: Final[Mapping[str, Work]] = MappingProxyType(
+    _of_kinds(
+        "syncline.auth.v1.AuthService",
+        {
+            Work.READ: "SignOut GetAccount CheckAccess CountLinkDownload",
+            Work.LIST: "ListDevices ListSpaces ListMembers ListLinks",
+            Work.CREDENTIAL: "IssueCredentials",
+            Work.SHARE: "SetMember RemoveMember RevokeLink RevokeDevice",
+            Work.MAKE: "CreateSpace CreateKey CreateLink",
+        },
+    )
+    | _of_kinds(
+        "syncline.metadata.v1.MetadataService",
+        {
+            Work.READ: "GetSpace GetNode GetVersion GetAnswer FindMissingObjects",
+            Work.LIST: "ListNodes ListChanges ListVersions ListActivity ListTrash",
+            Work.SEARCH: "SearchNodes",
+            Work.COMMIT: "CommitChanges RestoreVersion RestoreNode",
+            Work.SEAL: "SealObjects",
+            Work.STREAM: "CheckVersions",
+        },
+    )
+    | _of_kinds(
+        "syncline.notify.v1.NotifyService",
+        {Work.STREAM: "Watch", Work.READ: "GetPreference", Work.SHARE: "SetPreference"},
+    )
+)
+"""By the full name of the method. What anybody may call without signing in is limited before, by attempts."""
 
 
 def _rows(callers: Callers, operations: str) -> dict[str, Callers]:

@@ -43,12 +43,13 @@ from runtime.interceptors import (
     Trace,
 )
 from runtime.logs import structlog
-from runtime.operations import RPCS
+from runtime.operations import RPCS, WORK
+from runtime.rates import Pacing, Rates
 from runtime.reflection import Reflection
 from runtime.settings import ServiceSettings
 
 if TYPE_CHECKING:
-    from runtime.operations import Callers
+    from runtime.operations import Callers, Work
     from runtime.tokens import TokenVerifier
 
 Mount: TypeAlias = Callable[[grpc.aio.Server], None]
@@ -62,14 +63,16 @@ class App:
     """A composed service, ready to be served.
 
     `verifier` None means that nobody is asked who they are. `operations` tells, by the full name of a method
-    (`pkg.Service/Method`), which kinds of callers it takes; one that is missing takes nobody. `background` is entered
-    in order before serving and left in reverse order when the last call has ended. `drain` ends the streams.
+    (`pkg.Service/Method`), which kinds of callers it takes; one that is missing takes nobody. `work` tells, by the same
+    name, to which rate a caller is held. `background` is entered in order before serving and left in reverse order when
+    the last call has ended. `drain` ends the streams.
     """
 
     name: str
     mounts: Sequence[Mount]
     verifier: TokenVerifier | None = None
     operations: Mapping[str, Callers] = field(default_factory=lambda: RPCS)
+    work: Mapping[str, Work] = field(default_factory=lambda: WORK)
     background: Sequence[AbstractAsyncContextManager[Any]] = ()
     drain: Drain = field(default_factory=Drain)
 
@@ -118,7 +121,10 @@ def build(app: App, settings: ServiceSettings) -> Listening:
         Errors(),
     ]
     if app.verifier is not None:
-        interceptors.append(Authentication(app.verifier, app.operations))
+        interceptors += [
+            Authentication(app.verifier, app.operations),
+            Pacing(Rates(settings.rates()), app.work, streams=settings.streams_open),
+        ]
     interceptors += [Answers(settings.unread_bytes), StreamsEnd(app.drain.until), Decoding()]
     server = grpc.aio.server(
         interceptors=interceptors,

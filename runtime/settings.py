@@ -13,6 +13,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES, UNREAD_BYTES
 from runtime import logs
 from runtime.logs import structlog
+from runtime.operations import Work
+from runtime.rates import Rate
 
 ENV_PREFIX = "SYNCLINE_"
 _TARGET = r"^\S+:\d+$"
@@ -81,10 +83,46 @@ class ServiceSettings(Observed):
     default_deadline_seconds: float = Field(
         default=float(DEADLINE_SECONDS), gt=0, description="Limit for unary calls that come without a deadline."
     )
+    rate_reads: float = Field(default=200, gt=0, description="Reads of single things by one person in a second.")
+    rate_lists: float = Field(default=100, gt=0, description="Pages of listings that one person reads in a second.")
+    rate_searches: float = Field(default=5, gt=0, description="Pages of searches that one person reads in a second.")
+    rate_commits: float = Field(default=50, gt=0, description="Commits of one person in a second.")
+    rate_seals: float = Field(default=50, gt=0, description="Calls of one person in a second that seal objects.")
+    rate_streams: float = Field(default=5, gt=0, description="Streams that one person opens in a second.")
+    rate_credentials: float = Field(
+        default=5, gt=0, description="Requests of one person for S3 credentials in a second."
+    )
+    rate_shares: float = Field(
+        default=5, gt=0, description="Changes of one person in a second of who may do what: members, links, devices."
+    )
+    rate_makes: float = Field(
+        default=2, gt=0, description="Spaces, keys and links together that one person makes in a second."
+    )
+    rate_burst_seconds: float = Field(
+        default=30,
+        ge=1,
+        description="How many seconds' worth of each rate somebody may use at once who asked for nothing before.",
+    )
+    streams_open: int = Field(default=64, ge=1, description="Streams of one method that one person has open.")
     service_secret: SecretStr = Field(
         min_length=32,
         description="Shared by all services to sign the tokens by which they know each other; at least 32 characters.",
     )
+
+    def rates(self) -> dict[Work, Rate]:
+        """The rate of each kind of work."""
+        per_second = {
+            Work.READ: self.rate_reads,
+            Work.LIST: self.rate_lists,
+            Work.SEARCH: self.rate_searches,
+            Work.COMMIT: self.rate_commits,
+            Work.SEAL: self.rate_seals,
+            Work.STREAM: self.rate_streams,
+            Work.CREDENTIAL: self.rate_credentials,
+            Work.SHARE: self.rate_shares,
+            Work.MAKE: self.rate_makes,
+        }
+        return {work: Rate(rate, burst=rate * self.rate_burst_seconds) for work, rate in per_second.items()}
 
 
 class Peer(Settings):

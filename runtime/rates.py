@@ -1,0 +1,191 @@
+"""How fast one person, or one public link, may do each kind of work in this process.
+
+A rate is a number of calls a second, and a burst that whoever asked for nothing before may use at once. A call counts
+once, and once more for each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one of a
+single change. What is too fast is refused before it is decoded, and told after what time it will be admitted; within
+an open stream it waits instead.
+
+Who keeps to a rate is told by the generic cell rate algorithm (ITU-T I.371): all that is kept of a caller is the time
+at which the burst will be whole again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import prometheus_client
+from typing_extensions import override
+
+from core.errors import RETRY_AFTER, RateExceeded
+from runtime.context import find_identity
+from runtime.interceptors import Wrapping, parts
+from runtime.operations import CallerKind, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import grpc
+    import grpc.aio
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+
+BYTES_PER_CALL: Final = 16_384
+"""The part of a request that counts as one more call: some 100 changes, 500 digests, or 150 paths."""
+STREAM_PAUSE_SECONDS: Final = 5.0
+"""After which somebody who has too many streams open may try again."""
+_FEW: Final = 4096
+"""So many callers are kept without looking which of them have their burst whole again."""
+_ROUNDING: Final = 1e-6
+"""Seconds by which arithmetic may be wrong: whoever waited for what they were told is not refused again."""
+
+REFUSED: Final = prometheus_client.Counter(
+    "syncline_rate_refused", "Calls that were refused since their caller makes too many of the kind.", ["work"]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many calls a second, `burst` of which may come at once."""
+
+    per_second: float
+    burst: float
+
+
+class Rates:
+    """Counts what callers do, for one event loop (not thread-safe)."""
+
+    def __init__(self, rates: Mapping[Work, Rate], *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds."""
+        self._rates = rates
+        self._clock = clock
+        self._whole_at: dict[tuple[Work, str], float] = {}
+        """When the burst of a caller is whole again; whoever is missing has it whole."""
+        self._next_look = _FEW
+
+    def admit(self, work: Work, caller: str, calls: float = 1) -> None:
+        """Count this, or raise RateExceeded with the seconds after which it will be admitted.
+
+        More calls than the burst has are admitted when all of it is there.
+        """
+        seconds = self._late(work, caller, calls)
+        if seconds > 0:
+            raise self.refused(work, seconds)
+        self._count(work, caller, calls)
+
+    async def take(self, work: Work, caller: str, calls: float = 1) -> None:
+        """Count this, and wait until it would have been admitted."""
+        seconds = self._late(work, caller, calls)
+        self._count(work, caller, calls)
+        if seconds > 0:
+            await asyncio.sleep(seconds)
+
+    def _late(self, work: Work, caller: str, calls: float) -> float:
+        """After how many seconds this may be done, if that is above 0."""
+        rate = self._rates[work]
+        ahead = max(0.0, self._whole_at.get((work, caller), 0.0) - self._clock())
+        late = ahead + (calls - max(rate.burst, calls)) / rate.per_second
+        return late if late > _ROUNDING else 0
+
+    def _count(self, work: Work, caller: str, calls: float) -> None:
+        now = self._clock()
+        whole_at = max(now, self._whole_at.get((work, caller), now))
+        self._whole_at[work, caller] = whole_at + calls / self._rates[work].per_second
+        if len(self._whole_at) > self._next_look:
+            self._whole_at = {key: at for key, at in self._whole_at.items() if at > now}
+            self._next_look = max(_FEW, 2 * len(self._whole_at))
+
+    def refused(self, work: Work, seconds: float, text: str = "") -> RateExceeded:
+        """The error to raise, which is counted."""
+        REFUSED.labels(work.name.lower()).inc()
+        whole = max(1, math.ceil(seconds))
+        text = text or f"you ask for this faster than one person may; go on in {whole} s"
+        return RateExceeded(text, work=work.name.lower(), **{RETRY_AFTER: f"{seconds:.3f}"})
+
+
+class Pacing(Wrapping):
+    """Holds callers to the rates of the work that methods are; other services are not limited.
+
+    Innermost of what asks who is calling, and before anything is decoded.
+    """
+
+    def __init__(self, rates: Rates, work: Mapping[str, Work], *, streams: int) -> None:
+        """`work` is by the full names of methods; what is missing there has no rate.
+
+        One caller may have `streams` of one method open.
+        """
+        super().__init__()
+        self._rates = rates
+        self._work = work
+        self._streams = streams
+        self._open: Counter[tuple[str, str]] = Counter()
+
+    @override
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        work = self._work.get(method.removeprefix("/"))
+        if work is None:
+            return handler
+        inner, make = parts(handler)
+
+        async def plain(request: Any, context: Context) -> Any:
+            caller = _caller()
+            if caller is not None:
+                self._rates.admit(work, caller, _calls(request))
+            return await inner(request, context)
+
+        async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
+            caller = _caller()
+            with self._opened(work, method, caller):
+                if caller is not None and handler.request_streaming:
+                    request = self._paced(request, caller)
+                async with aclosing(inner(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+
+        wrapped: Handler = make(
+            generated if inspect.isasyncgenfunction(inner) else plain,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    @contextmanager
+    def _opened(self, work: Work, method: str, caller: str | None) -> Iterator[None]:
+        if caller is None:
+            yield
+            return
+        if self._open[method, caller] >= self._streams:
+            text = f"you have {self._streams} streams of this kind open; close some"
+            raise self._rates.refused(work, STREAM_PAUSE_SECONDS, text)
+        self._rates.admit(work, caller)
+        self._open[method, caller] += 1
+        try:
+            yield
+        finally:
+            self._open[method, caller] -= 1
+            if not self._open[method, caller]:
+                del self._open[method, caller]
+
+    async def _paced(self, requests: AsyncIterator[bytes], caller: str) -> AsyncIterator[bytes]:
+        """The messages of a stream, each when it may be read: nothing is refused, the sender is slowed down."""
+        async for request in requests:
+            await self._rates.take(Work.READ, caller, _calls(request))
+            yield request
+
+
+def _calls(request: bytes) -> float:
+    return 1 + len(request) // BYTES_PER_CALL
+
+
+def _caller() -> str | None:
+    """On whose account a call goes; None for a service, and for what needs nobody."""
+    identity = find_identity()
+    return None if identity is None or identity.kind is CallerKind.SERVICE else identity.account
