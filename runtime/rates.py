@@ -71,6 +71,10 @@ class Rates:
         """When the burst of a caller is whole again; whoever is missing has it whole."""
         self._next_look = _FEW
 
+    def __len__(self) -> int:
+        """How many callers are remembered, once for each kind of work."""
+        return len(self._whole_at)
+
     def admit(self, work: Work, caller: str, calls: float = 1) -> None:
         """Count this, or raise RateExceeded with the seconds after which it will be admitted.
 
