@@ -57,6 +57,11 @@ class SynclineError(Exception):
         except (KeyError, ValueError):
             return self.pause_seconds
 
+    @property
+    def slow_down_seconds(self) -> float | None:
+        """How long a limit asks to wait; None if this is no limit, or one that waiting does not help against."""
+        return self.retry_after_seconds if self.kind is Kind.EXHAUSTED else None
+
 
 class InvalidArgument(SynclineError):
     """A field of the request is missing or malformed."""

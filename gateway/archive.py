@@ -7,6 +7,7 @@ archive: a content that was begun stays readable, since versions never change.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import stat
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
@@ -14,6 +15,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
 
 from anyio import CancelScope
@@ -130,10 +132,11 @@ class Archives:
             # What people keep is mostly compressed already; a deflated stream without compression costs no time.
             get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
         )
+        context = contextvars.copy_context()  # what the thread has done on the event loop belongs to the request, too
         pending = None
         try:
             while True:
-                pending = loop.run_in_executor(self._threads, next, iter(chunks), None)
+                pending = loop.run_in_executor(self._threads, partial(context.run, next, iter(chunks), None))
                 chunk = await asyncio.shield(pending)
                 if chunk is None:
                     return

@@ -1,12 +1,20 @@
-"""The three services, by gRPC, in the caller's name."""
+"""The three services, by gRPC, in the caller's name.
+
+A limit of a service that asks to wait, above all the rate of a person, is told to whoever asks for one thing, at once.
+What has begun waits instead, so that an archive of many directories goes on more slowly and does not break off.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.errors import InvalidArgument, Unavailable
+from core.errors import InvalidArgument, SynclineError, Unavailable
 from core.tree import Node
 from runtime.errors import translated
 from syncline.auth.v1 import auth_pb2
@@ -60,13 +68,61 @@ class Services:
         return cls(AuthServiceStub(auth), MetadataServiceStub(metadata), NotifyServiceStub(notify))
 
 
+PATIENCE_SECONDS: Final = 60.0
+"""How long one call waits in all because a limit of the service asks it to, in a request that has begun."""
+_SPREAD: Final = 0.2
+"""Whoever waits is late by up to this part of the wait, at random: all who were refused at once were told one time."""
+
+
+class Patience:
+    """Whether the calls of one request wait when a limit asks them to: they do once one of them was answered."""
+
+    def __init__(self, *, begun: bool = False) -> None:
+        """With `begun` the first call waits, too."""
+        self.begun = begun
+
+    async def pause(self, seconds: float, error: SynclineError) -> None:  # noqa: ARG002 - others may raise it
+        """Wait so long; or raise `error`, which is what is waited for."""
+        await asyncio.sleep(seconds)
+
+
+_patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
+
+
+def set_patience(patience: Patience) -> None:
+    """Bind the patience of all calls that are made from here on in this context; without one nothing waits."""
+    _patience.set(patience)
+
+
 async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "", peer: str = "") -> T:
     """The answer of a unary rpc; a SynclineError if the service says one.
 
-    `token` is the caller's access token. `peer` is where the caller is, for what counts attempts by address.
+    `token` is the caller's access token. `peer` is where the caller is, for what counts attempts by address. A call of
+    a request that has begun is repeated as a limit asks it to; what is refused so has not been done.
     """
-    with translated():
-        return await method(request, metadata=_metadata(token, peer))
+    patience = _patience.get()
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with translated():
+                answer = await method(request, metadata=_metadata(token, peer))
+        except SynclineError as error:
+            seconds = error.slow_down_seconds
+            if seconds is None:
+                _begun(patience)
+                raise
+            if patience is None or not patience.begun or time.monotonic() + seconds > deadline:
+                raise
+            late = seconds * _SPREAD * random.random()  # noqa: S311 - spreads load, no secret
+            await patience.pause(seconds + late, error)
+        else:
+            _begun(patience)
+            return answer
+
+
+def _begun(patience: Patience | None) -> None:
+    if patience is not None:
+        patience.begun = True
 
 
 async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token: str) -> AsyncGenerator[T, None]:

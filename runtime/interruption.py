@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
-from core.errors import Unavailable
+from core.errors import SynclineError, Unavailable
 from core.limits import REVOCATION_SECONDS
 
 T = TypeVar("T")
@@ -82,7 +82,8 @@ async def asked_again(
 ) -> AsyncIterator[Interruption]:
     """An interruption by what `ask` raises, which is called every `seconds` in this block.
 
-    Unavailable interrupts only when nothing else was answered for `patience` seconds: the right is not known to stand.
+    Unavailable, and a limit that asks to come back later, interrupt only when nothing else was answered for `patience`
+    seconds: then the right is not known to stand.
     """
     interruption, clock = Interruption(), asyncio.get_running_loop().time
 
@@ -93,14 +94,13 @@ async def asked_again(
             try:
                 async with asyncio.timeout_at(answered_at + patience):
                     await ask()
-            except (Unavailable, TimeoutError) as error:
-                if clock() + seconds >= answered_at + patience:
-                    unknown = error if isinstance(error, Unavailable) else Unavailable()
-                    interruption.interrupt(unknown)
+            except Exception as error:
+                unanswered = isinstance(error, Unavailable | TimeoutError) or (
+                    isinstance(error, SynclineError) and error.slow_down_seconds is not None
+                )
+                if not unanswered or clock() + seconds >= answered_at + patience:
+                    interruption.interrupt(Unavailable() if isinstance(error, TimeoutError) else error)
                     return
-            except Exception as error:  # whatever it is: the right is not known to stand
-                interruption.interrupt(error)
-                return
             else:
                 answered_at = clock()
 

@@ -16,9 +16,9 @@ import contextvars
 import io
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
@@ -28,6 +28,7 @@ from anyio import CancelScope
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
+from typing_extensions import override
 from wsgidav.dav_error import DAVError
 
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
@@ -46,7 +47,7 @@ from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, Credentials, Storage, 
 from gateway.download import download
 from gateway.pace import TooSlow
 from gateway.rights import right_check
-from gateway.services import ask, known_node
+from gateway.services import Patience, ask, known_node, set_patience
 from runtime.interruption import asked_again
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import metadata_pb2
@@ -54,6 +55,9 @@ from syncline.metadata.v1 import metadata_pb2
 T = TypeVar("T")
 
 _WORKERS: Final = 8
+"""Workers that have a turn at the same time."""
+_PAUSED: Final = 32
+"""Further workers, which wait because their caller is held to a rate. Whoever finds none is told to come again."""
 _MAX_XML_BYTES: Final = 256 * 1024
 _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
 """If-Modified-Since is for GET and HEAD, which do not come that way; with anything else it means nothing."""
@@ -76,13 +80,15 @@ class Dav:
         self._memory = Pool("uploads", behind.upload_memory - behind.upload_memory // 8)
         self._first_memory = Pool("small_uploads", behind.upload_memory // 8)
         self._turns = Pool("webdav", _WORKERS)
-        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="dav")
+        self._paused = Pool("webdav_paused", _PAUSED)
+        self._workers = ThreadPoolExecutor(_WORKERS + _PAUSED, thread_name_prefix="dav")
         # What it logs tells paths, which are people's; what fails is logged here and in `Requests`.
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         request, answer = Request(scope, receive), _Answer(send)
+        set_patience(Patience(begun=True))  # few programs that mount folders understand that they come too fast
         try:
             path = segments(scope["raw_path"].decode("ascii", errors="strict"))
             names = parts_of(path)
@@ -171,7 +177,14 @@ class Dav:
         What a worker has begun it does to its end even if nobody waits for that.
         """
         mount = environ["syncline.here"].prefix + MOUNT
-        session = Session(self._behind.services, self._behind.records, person, asyncio.get_running_loop(), mount=mount)
+        session = Session(
+            self._behind.services,
+            self._behind.records,
+            person,
+            asyncio.get_running_loop(),
+            mount=mount,
+            waiting=answer.waiting,
+        )
         parts = Protocol(session, environ)(environ, answer.told)
         context = contextvars.copy_context()
         try:
@@ -187,10 +200,11 @@ class Dav:
             raise
 
     async def _worked(self, share: Share, context: contextvars.Context, work: Callable[[], T], answer: _Answer) -> T:
+        turn = _Turn(self._turns, self._paused, share)
         await self._turns.take(1, share, patience=None if answer.under_way else PATIENCE_SECONDS)
-        answer.under_way = True
+        answer.under_way, answer.turn = True, turn
         working = asyncio.get_running_loop().run_in_executor(self._workers, context.run, work)
-        working.add_done_callback(lambda _: self._turns.give(1, share))
+        working.add_done_callback(lambda _: turn.end())
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
@@ -200,6 +214,63 @@ class Dav:
 
     def _share(self, request: Request, person: Person) -> Share:
         return Share(person.user, self._behind.own.network(request))
+
+
+class _Turn:
+    """The turn of one worker, who has it unless the caller is held to a rate: others have it meanwhile."""
+
+    def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
+        """One of `turns` is taken."""
+        self._turns = turns
+        self._paused = paused
+        self._share = share
+        self._has: Pool | None = turns
+        """Of which of the two one is taken."""
+
+    @asynccontextmanager
+    async def waiting(self) -> AsyncIterator[None]:
+        """Around what the worker waits for and does nothing meanwhile."""
+        patience = _WithoutTurn(self)
+        set_patience(patience)
+        try:
+            yield
+        finally:
+            patience.over = True
+            if self._has is not self._turns:
+                self.end()
+                await self._turns.take(1, self._share, patience=None)
+                self._has = self._turns
+
+    def let_go(self) -> bool:
+        """Let others have the turn; whether there is a place to wait without one."""
+        if self._has is not self._paused:
+            if not self._paused.try_take(1, self._share):
+                return False
+            self.end()
+            self._has = self._paused
+        return True
+
+    def end(self) -> None:
+        """The worker is done, or has to wait."""
+        if self._has is not None:
+            self._has.give(1, self._share)
+            self._has = None
+
+
+class _WithoutTurn(Patience):
+    """That of calls for which a worker waits."""
+
+    def __init__(self, turn: _Turn) -> None:
+        super().__init__(begun=True)
+        self._turn = turn
+        self.over = False
+        """True once the worker goes on, whatever calls are still under way."""
+
+    @override
+    async def pause(self, seconds: float, error: SynclineError) -> None:
+        if self.over or not self._turn.let_go():
+            raise error
+        await super().pause(seconds, error)
 
 
 class _Answer:
@@ -213,6 +284,12 @@ class _Answer:
         """True once a worker has been asked: from then on the request waits for its turns as long as it takes."""
         self.begun = False
         """True once something has been sent."""
+        self.turn: _Turn
+        """That of the worker who is at work on a part of it."""
+
+    def waiting(self) -> AbstractAsyncContextManager[None]:
+        """Around what that worker waits for."""
+        return self.turn.waiting()
 
     def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:
         """See `start_response` of WSGI."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any, Final
 from xml.sax.saxutils import escape
@@ -24,17 +25,30 @@ _STATUS: Final = {
 
 
 class Refused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
-    """A status, and for people why. `reason` is what programs of ours branch on."""
+    """A status, and for people why. `reason` is what programs of ours branch on.
 
-    def __init__(self, status: int, text: str, *, reason: str = "", condition: str | None = None) -> None:
+    `retry_after` is in seconds, where waiting helps.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        text: str,
+        *,
+        reason: str = "",
+        condition: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
         super().__init__(status, text, err_condition=condition)
         self.reason = reason or HTTPStatus(status).name
         self.text = text
+        self.retry_after = retry_after
 
 
 def of_error(error: SynclineError) -> Refused:
     """An error of ours, or of a service behind us."""
-    return Refused(_STATUS.get(error.reason, http_status(error)), str(error), reason=error.reason)
+    status = _STATUS.get(error.reason, http_status(error))
+    return Refused(status, str(error), reason=error.reason, retry_after=error.retry_after_seconds)
 
 
 def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
@@ -59,8 +73,8 @@ def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = CHALLENGE
-    if status in {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}:
-        headers["retry-after"] = "5"
+    if isinstance(error, Refused) and error.retry_after is not None:
+        headers["retry-after"] = str(math.ceil(error.retry_after))
     return status, body.encode(), headers
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -80,9 +81,13 @@ class Session:
         loop: asyncio.AbstractEventLoop,
         *,
         mount: str = MOUNT,
+        waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
-        """`mount` is the path of WebDAV at the sender's."""
+        """`mount` is the path of WebDAV at the sender's. `waiting` is entered on the event loop around all that a
+        worker waits for.
+        """
         self.mount = mount
+        self._waiting = waiting
         self._services = services
         self._records = records
         self._loop = loop
@@ -96,8 +101,13 @@ class Session:
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives, which runs on the event loop; Refused for a SynclineError."""
+
+        async def waited_for() -> T:
+            async with self._waiting():
+                return await work
+
         try:
-            return wait(work, self._loop)
+            return wait(waited_for(), self._loop)
         except SynclineError as error:
             raise of_error(error) from error
 

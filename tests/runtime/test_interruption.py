@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from core.errors import NoSuchSpace, Unavailable
+from core.errors import LimitReached, NoSuchSpace, RateExceeded, Unavailable
 from core.limits import REVOCATION_SECONDS
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS, asked_again
 
@@ -88,3 +88,35 @@ def test_it_is_asked_often_enough():
 def test_what_is_remembered_is_forgotten_early_enough():
     """A stream that a remembered right opens at the last moment is asked about within what is promised."""
     assert REMEMBERED_SECONDS + ASK_SECONDS < REVOCATION_SECONDS
+
+
+def late() -> RateExceeded:
+    return RateExceeded(work="read", retry_after_seconds="0.010")
+
+
+async def test_a_question_that_came_too_fast_says_nothing_about_the_right():
+    auth = Auth()
+    async with asyncio.timeout(20), asked_again(auth, seconds=OFTEN) as ending:
+        auth.error = late()
+        while auth.asked < 5:
+            await asyncio.sleep(OFTEN)
+        auth.error = None
+        while auth.asked < 10:
+            await asyncio.sleep(OFTEN)
+        assert ending.error is None
+
+
+async def test_a_right_that_cannot_be_asked_about_for_long_is_not_known_to_stand():
+    auth = Auth()
+    auth.error = late()
+    with pytest.raises(RateExceeded):
+        await through(silent, auth, patience=5 * OFTEN)
+    assert auth.asked >= 2
+
+
+async def test_a_limit_that_waiting_does_not_help_against_is_an_answer():
+    auth = Auth()
+    auth.error = LimitReached()
+    with pytest.raises(LimitReached):
+        await through(silent, auth)
+    assert auth.asked == 1
