@@ -88,7 +88,7 @@ class ServiceSettings(Observed):
     rate_searches: float = Field(default=5, gt=0, description="Pages of searches that one person reads in a second.")
     rate_commits: float = Field(default=50, gt=0, description="Commits of one person in a second.")
     rate_seals: float = Field(default=50, gt=0, description="Calls of one person in a second that seal objects.")
-    rate_streams: float = Field(default=5, gt=0, description="Streams that one person opens in a second.")
+    rate_streams: float = Field(default=20, gt=0, description="Streams that one person opens in a second.")
     rate_credentials: float = Field(
         default=5, gt=0, description="Requests of one person for S3 credentials in a second."
     )

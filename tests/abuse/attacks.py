@@ -72,7 +72,7 @@ async def _checks(target: Target, until: float, *, paths: list[str], workers: in
     batch = metadata_pb2.CheckVersionsBatch(paths=paths, digests=bytes(32 * len(paths)))
     messages = [opening.SerializeToString(), metadata_pb2.CheckVersionsRequest(batch=batch).SerializeToString()]
     async with Calls(target) as calls:
-        return await many(workers, until, lambda: finished(calls.both("metadata", "CheckVersions"), messages))
+        return await many(workers, until, lambda: finished(calls.both("metadata", "CheckVersions", messages)))
 
 
 @attack
@@ -318,6 +318,26 @@ async def searches(target: Target, until: float) -> Counter[str]:
     request = metadata_pb2.SearchNodesRequest(space_id=target.space, query="0", page_size=1_000)
     async with Calls(target) as calls:
         return await many(20, until, lambda: calls.unary("metadata", "SearchNodes", request))
+
+
+@attack
+async def reads_without_end(target: Target, until: float) -> Counter[str]:
+    """One node, read over and over by fifty at once on ten connections: beyond the rate of a person, refusals."""
+    request = metadata_pb2.GetNodeRequest(space_id=target.space, path="crowd")
+    async with Calls(target, connections=10) as calls:
+        return await many(50, until, lambda: calls.unary("metadata", "GetNode", request))
+
+
+@attack
+async def checks_without_end(target: Target, until: float) -> Counter[str]:
+    """Version checks of a thousand paths a message, whose answers are read, on more streams than a person may have."""
+    opening = metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=target.space))
+    paths = [f"crowd/{n:06}" for n in range(1_000)]
+    batch = metadata_pb2.CheckVersionsBatch(paths=paths, digests=bytes(32 * len(paths)))
+    messages = [opening.SerializeToString()]
+    messages += [metadata_pb2.CheckVersionsRequest(batch=batch).SerializeToString()] * 50
+    async with Calls(target, connections=10) as calls:
+        return await many(100, until, lambda: finished(calls.both("metadata", "CheckVersions", messages)))
 
 
 @attack

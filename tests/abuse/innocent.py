@@ -24,7 +24,7 @@ from tests.gateway.client import PASSWORD, Person
 
 SECONDS: Final = 15.0
 """After which the innocent person has lost patience: an error."""
-PAUSE_SECONDS: Final = 0.02
+PAUSE_SECONDS: Final = 0.06
 """Between two things of one kind, so that the person alone does not keep the machine busy."""
 SIGN_IN_PAUSE_SECONDS: Final = 1.0
 PATHS: Final = 50

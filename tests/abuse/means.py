@@ -154,9 +154,10 @@ class Calls:
         call: Any = self._channel(service).unary_stream(_path(service, method))
         return call(_raw(requests[0]), metadata=self._metadata(None))
 
-    def both(self, service: str, method: str) -> Any:
-        """A call to which messages are written and from which they are read."""
-        return self._channel(service).stream_stream(_path(service, method))(metadata=self._metadata(None))
+    def both(self, service: str, method: str, messages: list[bytes] | None = None) -> Any:
+        """A call in both directions: with these messages, or to be written to."""
+        call: Any = self._channel(service).stream_stream(_path(service, method))
+        return call(None if messages is None else iter(messages), metadata=self._metadata(None))
 
     def _channel(self, service: str) -> grpc.aio.Channel:
         self._next += 1
@@ -184,16 +185,14 @@ async def _code(call: Awaitable[object]) -> str:
     return "OK"
 
 
-async def finished(call: Any, messages: list[bytes]) -> str:
-    """Write all messages and read all answers of a call in both directions; its code."""
-    try:
-        for message in messages:
-            await call.write(message)
-        await call.done_writing()
+async def finished(call: Any) -> str:
+    """Read all answers of a call; its code."""
+    with suppress(grpc.aio.AioRpcError):
         while await call.read() is not grpc.aio.EOF:
             pass
-    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        pass
+    # What grpc.aio says of a call that was ended while it was sending, whatever the server's status is.
+    if await call.details() == "Internal error from Core":
+        return BROKEN
     code = await call.code()
     return str(code.name)
 
