@@ -10,33 +10,37 @@ import asyncio
 import random
 import secrets
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Final
 
-from core.blocks import Digest, MalformedManifest
 from core.errors import Contended, NoSuchRequest, RequestIdReused, RequestTooLarge, Unavailable
-from core.identifiers import ROOT, NodeId, RequestId, created_node_id
+from core.identifiers import NodeId, RequestId, created_node_id
 from core.tree import (
     MAX_MUTATIONS,
     MAX_REQUEST_BYTES,
     Change,
-    Content,
-    CreateNode,
+    DeleteNode,
+    MoveNode,
     Mutation,
     Node,
     NodeKind,
+    RestoreNode,
     Result,
-    UpdateContent,
     Verdict,
 )
 from runtime import traces
 from runtime.turns import slices
 from services.metadata import metrics
-from services.metadata.decide import Circumstances, NotLoaded, PathLength, Unsealed, decide
+from services.metadata.decide import Circumstances
 from services.metadata.depths import Depths
-from services.metadata.journal import Commit, Entry, NameKey, name_changes
+from services.metadata.draft import Draft, Listed, Looked
+from services.metadata.journal import Commit, Entry
 from services.metadata.objects import Objects
-from services.metadata.ports import EntryTaken, Journal, Sealed
+from services.metadata.ports import EntryTaken, Journal
 from services.metadata.project import Projector
 from services.metadata.view import MAX_LAG, Missing, SpaceView
 from services.metadata.wire import entry_from_bytes, entry_to_bytes
@@ -46,6 +50,13 @@ MAX_ENTRY_BYTES = 380_000
 MAX_ATTEMPTS = 40
 """How often a lost race for the next entry is run again before the caller is told to come back."""
 LAG_PATIENCE_SECONDS = 20.0
+TRIES: Final = 40
+"""How often, for each mutation of a batch, one is tried before those before it are decided, to load what it needs."""
+LISTED_NAMES: Final = 20_000
+"""Names, tombstones included, that are listed to learn which directories of one batch are empty."""
+_LISTED_AT_ONCE: Final = 32
+_MANY: Final = 1 << 30
+"""More names than one batch can take away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,189 +135,88 @@ class _Decided:
         return any(result.verdict is Verdict.ACCEPTED for result in self.commit.results)
 
 
-_OBJECTS_REFUSED = frozenset(
-    {
-        Verdict.OBJECT_MISSING,
-        Verdict.OBJECT_NOT_SEALED,
-        Verdict.BLOCK_OUT_OF_BOUNDS,
-        Verdict.BLOCK_NOT_IN_PACK,
-        Verdict.MANIFEST_INVALID,
-    }
-)
-"""Verdicts that may follow from what is not proven."""
-
-
-def _objects_of(mutation: Mutation) -> set[Digest]:
-    """The objects that a mutation's content names."""
-    content = mutation.content if isinstance(mutation, CreateNode | UpdateContent) else None
-    if content is None:
-        return set()
-    if content.manifest_object:
-        return {Digest(content.manifest_object)}
-    try:
-        content.manifest.check()
-    except MalformedManifest:
-        return set()
-    return set(content.manifest.object_digests())
-
-
-@dataclass(frozen=True, slots=True)
-class _Listed:
-    """The first names that a directory held at a sequence number, and whether these are all."""
-
-    seq: int
-    names: frozenset[str]
-    complete: bool
-
-
-class Draft:
-    """The tree as it will be when the decisions made so far are appended: the view with these on top."""
+class _Decisions:
+    """The decisions on a batch, in order, as far as they could be made at the draft's sequence number."""
 
     def __init__(
-        self,
-        view: SpaceView,
-        *,
-        objects: Objects,
-        looked: Mapping[Digest, Sealed | Unsealed],
-        versions: Mapping[tuple[NodeId, int], Content | None],
-        listed: Mapping[NodeId, _Listed],
-        known_depths: Mapping[NodeId, PathLength],
-        alone: bool,
+        self, view: SpaceView, draft: Draft, batch: Sequence[_Pending], *, quota_bytes: int, now_ms: int
     ) -> None:
-        """`alone`: the batch has one mutation, so no later one needs to know how deep directories have become."""
-        self.missing = Missing()
-        self.known_live: set[NodeId] = set()
-        self.known_path_lengths: dict[NodeId, PathLength] = {}
-        self.used_bytes = view.used_bytes
+        self.draft = draft
         self._view = view
-        self._objects = objects
-        self._looked = looked
-        self._versions = versions
-        self._listed = listed
-        self._known_depths = known_depths
-        self._alone = alone
-        self._added_depths: dict[NodeId, PathLength] = {}
-        """The longest path, by directory, below which this draft has put something."""
-        self._nodes: dict[NodeId, Node] = {}
-        self._names: dict[NameKey, NodeId | None] = {}
-        self._created: set[NodeId] = set()
-        self._undecided: set[NodeId] = set()
+        self._batch = batch
+        self._quota_bytes = quota_bytes
+        self._now_ms = now_ms
+        self._mutations = [
+            (pending.request, index, mutation)
+            for pending in batch
+            for index, mutation in enumerate(pending.request.mutations)
+        ]
+        self._results: list[Result] = []
 
-    def node(self, node: NodeId) -> Node | None:
-        if (drafted := self._nodes.get(node)) is not None:
-            return drafted
-        if node in self._undecided:
-            raise NotLoaded
-        return self._view.node(node, self.missing)
+    async def go_on(self) -> bool:
+        """Decide up to the first mutation that needs something loaded; whether all are decided.
 
-    def child(self, parent: NodeId, name: str) -> NodeId | None:
-        if (parent, name) in self._names:
-            return self._names[parent, name]
-        if parent in self._created:
-            return None
-        return self._view.child(parent, name, self.missing)
-
-    def version(self, node: NodeId, number: int) -> Content | None:
-        drafted = self._nodes.get(node)
-        if drafted is not None and drafted.version == number:
-            return drafted.content
-        if (node, number) not in self._versions:
-            self.missing.versions.add((node, number))
-            raise NotLoaded
-        return self._versions[node, number]
-
-    def depth_below(self, directory: NodeId) -> PathLength:
-        put = self._added_depths.get(directory, PathLength())
-        if directory in self._created:
-            return put
-        if directory not in self._known_depths:
-            self.missing.depths.add(directory)
-            raise NotLoaded
-        return put.max_with(self._known_depths[directory])
-
-    def object(self, digest: Digest) -> Sealed | Unsealed:
-        found = self._looked.get(digest) or self._objects.remembered(self._view.space, digest)
-        if found is None:
-            self.missing.objects.add(digest)
-            raise NotLoaded
-        return found
-
-    def is_empty(self, directory: NodeId) -> bool:
-        drafted = {name: holder for (parent, name), holder in self._names.items() if parent == directory}
-        if any(drafted.values()):
-            return False
-        if directory in self._created:
-            return True
-        listed = self._listed.get(directory)
-        if listed is None or listed.seq != self._view.seq:
-            self.missing.directories.add(directory)
-            raise NotLoaded
-        return listed.complete and listed.names <= drafted.keys()
-
-    def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
-        """The result, taken into the draft; None if something must be loaded first."""
-        result: Result | None = None
-        depth: PathLength | None = None
-        try:
-            decided = decide(self, mutation, at)
-            depth = self._depth_of(decided)
-            result = decided
-        except NotLoaded:
-            pass
-        if result is not None and result.verdict in _OBJECTS_REFUSED:
-            # Another process may have proven more of the objects than is remembered here.
-            unseen = _objects_of(mutation) - self._looked.keys()
-            self.missing.objects |= unseen
-            result = None if unseen else result
-        if result is None:
-            if isinstance(mutation, CreateNode):
-                self._undecided.add(at.new_id)
-            return None
-        if result.verdict is Verdict.ACCEPTED:
-            self._take(result)
-            if depth is not None:
-                self._add_depth(result, depth)
-        return result
-
-    def _depth_of(self, result: Result) -> PathLength | None:
-        """The longest path that the result puts into its parent; None if it puts nothing anywhere."""
-        node = result.node
-        if self._alone or node is None or result.change not in {Change.CREATED, Change.MOVED, Change.RESTORED}:
-            return None
-        depth = PathLength.of(node.name)
-        is_full = node.kind is NodeKind.DIRECTORY and result.change is not Change.CREATED
-        return depth + self.depth_below(node.id) if is_full else depth
-
-    def _add_depth(self, result: Result, depth: PathLength) -> None:
-        """Record the depth at all directories above, so that later mutations can move them.
-
-        Stops at a directory that already has at least this depth.
+        Stops early if the view moves on.
         """
-        assert result.node is not None
-        directory = result.node.parent
-        while directory != ROOT:
-            known = self._added_depths.get(directory, PathLength())
-            node = self._nodes.get(directory) or self._view.known_nodes.get(directory)
-            if depth.fits_in(known) or node is None:
-                return
-            self._added_depths[directory] = known.max_with(depth)
-            depth += PathLength.of(node.name)
-            directory = node.parent
+        self.draft.missing = Missing()
+        async for some in self._left():
+            for request, index, mutation in some:
+                result = self.draft.decide(mutation, self._circumstances(self.draft, request, index))
+                if result is None:
+                    return False
+                self._results.append(result)
+        return len(self._results) == len(self._mutations)
 
-    def _take(self, result: Result) -> None:
-        node = result.node
-        assert node is not None
-        self._nodes[node.id] = node
-        self._names.update(name_changes(result))
-        if result.change is Change.CREATED:
-            self._created.add(node.id)
-        if node.kind is NodeKind.DIRECTORY:
-            if result.change in {Change.DELETED, Change.DISCARDED}:
-                self.known_live.clear()
-            elif result.change is Change.MOVED:
-                self.known_path_lengths.clear()
-        if result.change in {Change.CREATED, Change.UPDATED} and node.content is not None:
-            self.used_bytes += node.content.size
+    async def try_rest(self) -> int:
+        """Add what the mutations that are left seem to need to what is missing; how many mutations those are."""
+        fork = self.draft.fork()
+        async for some in self._left():
+            for request, index, mutation in some:
+                fork.decide(mutation, self._circumstances(fork, request, index))
+        return len(self._mutations) - len(self._results)
+
+    def of_requests(self) -> list[_Decided]:
+        """The decisions by request; all are made."""
+        results = iter(self._results)
+        decided = []
+        for pending in self._batch:
+            one = pending.request
+            own = tuple(islice(results, len(one.mutations)))
+            decided.append(_Decided(pending, Commit(one.id, one.fingerprint, one.user, one.device, self._now_ms, own)))
+        return decided
+
+    @cached_property
+    def moved(self) -> Mapping[NodeId, Node]:
+        """The nodes that mutations of the batch move, delete or restore, as the view has them."""
+        named = {
+            mutation.node
+            for _, _, mutation in self._mutations
+            if isinstance(mutation, MoveNode | DeleteNode | RestoreNode)
+        }
+        return {one: node for one in named if (node := self._view.known_nodes.get(one)) is not None}
+
+    @cached_property
+    def leaving(self) -> Counter[NodeId]:
+        """How many names of each directory the batch may free."""
+        return Counter(node.parent for node in self.moved.values())
+
+    async def _left(self) -> AsyncIterator[Sequence[tuple[Request, int, Mutation]]]:
+        """The mutations that are not decided yet, in slices on account of whoever sent them."""
+        for request, some in groupby(self._mutations[len(self._results) :], key=itemgetter(0)):
+            async for few in slices(list(some), request.user):
+                if self._view.seq != self.draft.seq:
+                    return
+                yield few
+
+    def _circumstances(self, draft: Draft, request: Request, index: int) -> Circumstances:
+        return Circumstances(
+            user=request.user,
+            device=request.device,
+            now_ms=self._now_ms,
+            seq=draft.seq + 1,
+            new_id=created_node_id(self._view.space, request.id, index),
+            free_bytes=self._quota_bytes - draft.used_bytes,
+        )
 
 
 class Committer:
@@ -471,72 +381,64 @@ class Committer:
         raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
 
     async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:
-        """Decide all of the batch at the view's seq; None if a request may turn out to be answered already."""
+        """Decide all of the batch at the view's seq; None if a request may turn out to be answered already.
+
+        In rounds: each goes on with the first mutation that could not be decided yet. What it lacked is loaded, and
+        with it, to save rounds, what the mutations after it seem to ask for. How many of them are tried for that in
+        all is bounded, since each may depend on the one before it.
+        """
         floor = self._view.requests_floor
-        looked: dict[Digest, Sealed | Unsealed] = {}
-        versions: dict[tuple[NodeId, int], Content | None] = {}
-        listed: dict[NodeId, _Listed] = {}
-        depths_seq, known_depths = self._view.seq, dict[NodeId, PathLength]()
-        alone = sum(len(pending.request.mutations) for pending in batch) == 1
+        looked = Looked(names_left=LISTED_NAMES)
+        tries = TRIES * sum(len(pending.request.mutations) for pending in batch)
+        decisions: _Decisions | None = None
         while True:
-            if depths_seq != self._view.seq:
-                depths_seq, known_depths = self._view.seq, {}  # what is below a directory may have changed
-            draft = Draft(
-                self._view,
-                objects=self._objects,
-                looked=looked,
-                versions=versions,
-                listed=listed,
-                known_depths=known_depths,
-                alone=alone,
-            )
             known = any(self._view.known_request(pending.request.id) for pending in batch)
             if known or self._view.requests_floor != floor:
                 return None
-            seq = self._view.seq
-            decided = [await self._decide_request(draft, pending, seq=seq + 1) for pending in batch]
-            if self._view.seq != seq:
-                continue  # another process has appended meanwhile
-            missing = draft.missing
-            if not missing and None not in decided:
-                return [one for one in decided if one is not None]
-            await self._view.load(missing)
-            if missing.objects:
-                looked |= await self._objects.look(self._view.space, missing.objects)
-            for node, number in missing.versions:
-                versions[node, number] = await self._view.version(node, number)
-            for directory in missing.directories:
-                # One request cannot take away more than that.
-                held, more = await self._view.list_names(directory, after="", limit=MAX_MUTATIONS)
-                listed[directory] = _Listed(self._view.seq, frozenset(name for name, _ in held), more is None)
-            if missing.depths:
-                wanted = missing.depths | known_depths.keys()
-                depths_seq, known_depths = await self._depths.depths_below(self._view, wanted)
+            if decisions is None or decisions.draft.seq != self._view.seq:
+                decisions = self._begin(batch, looked)  # at first, and when another process has appended meanwhile
+            complete = await decisions.go_on()
+            if decisions.draft.seq != self._view.seq:
+                continue
+            if complete:
+                return decisions.of_requests()
+            if tries > 0:
+                tries -= await decisions.try_rest()
+            await self._look(decisions, looked)
 
-    async def _decide_request(self, draft: Draft, pending: _Pending, *, seq: int) -> _Decided | None:
-        request, now_ms = pending.request, self._now_ms()
-        results: list[Result] = []
-        complete = True
-        numbered = list(enumerate(request.mutations))
-        async for some in slices(numbered, request.user):
-            for index, mutation in some:
-                at = Circumstances(
-                    user=request.user,
-                    device=request.device,
-                    now_ms=now_ms,
-                    seq=seq,
-                    new_id=created_node_id(self._view.space, request.id, index),
-                    free_bytes=self._quota_bytes - draft.used_bytes,
-                )
-                result = draft.decide(mutation, at)
-                if result is None:
-                    complete = False
-                else:
-                    results.append(result)
-        if not complete:
-            return None
-        commit = Commit(request.id, request.fingerprint, request.user, request.device, now_ms, tuple(results))
-        return _Decided(pending, commit)
+    def _begin(self, batch: Sequence[_Pending], looked: Looked) -> _Decisions:
+        alone = sum(len(pending.request.mutations) for pending in batch) == 1
+        draft = Draft(self._view, objects=self._objects, looked=looked, alone=alone)
+        return _Decisions(self._view, draft, batch, quota_bytes=self._quota_bytes, now_ms=self._now_ms())
+
+    async def _look(self, decisions: _Decisions, looked: Looked) -> None:
+        """Load what the decisions lack."""
+        missing = decisions.draft.missing
+        await self._view.load(missing)
+        if missing.objects:
+            looked.add(await self._objects.look(self._view.space, missing.objects, beside=looked.entries))
+        for node, number in missing.versions:
+            looked.versions[node, number] = await self._view.version(node, number)
+        for directory, names in missing.directories.items():
+            enough = max(names, decisions.leaving[directory] + 1)
+            looked.directories[directory] = await self._listed(directory, enough, looked)
+        if missing.depths:
+            # Those of all directories that the batch moves: to measure many costs little more than to measure one.
+            moved = {one for one, node in decisions.moved.items() if node.kind is NodeKind.DIRECTORY}
+            looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
+
+    async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> Listed:
+        """How many names a directory holds, counted up to `enough`; _MANY if that takes too many of `looked`."""
+        seq, names, size = self._view.seq, 0, max(enough, _LISTED_AT_ONCE)
+        after: str | None = ""
+        while after is not None and names < enough:
+            if looked.names_left <= 0:
+                return Listed(seq, _MANY, complete=False)
+            page, after = await self._view.list_names(directory, after=after, limit=size)
+            names += len(page)
+            looked.names_left -= len(page) + 1 if after is None else size
+            size *= 2
+        return Listed(seq, names, complete=after is None)
 
     async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> Entry | None:
         """Append one entry at the view's seq + 1. None: the race was lost, or the batch was cut; decide again."""

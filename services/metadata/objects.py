@@ -184,13 +184,15 @@ class Objects:
             missing.difference_update(await self.sealed(space, some))
         return missing
 
-    async def look(self, space: SpaceId, digests: Collection[Digest]) -> dict[Digest, Sealed | Unsealed]:
+    async def look(
+        self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0
+    ) -> dict[Digest, Sealed | Unsealed]:
         """All that is proven of each of `digests` now; for one that is not sealed, whether it is at least stored.
 
-        RequestTooLarge if more is proven of them than fits into memory.
+        RequestTooLarge if more is proven of them than fits into memory `beside` the block entries that the caller has.
         """
         found: dict[Digest, Sealed | Unsealed] = {}
-        entries = 0
+        entries = beside
         for some in _slices(digests, _RECORDS_AT_ONCE):
             recorded = await self._recorded(space, some)
             entries += sum(len(sealed.offsets) for sealed in recorded.values())

@@ -55,8 +55,8 @@ class Missing:
     names: set[NameKey] = field(default_factory=set)
     versions: set[tuple[NodeId, int]] = field(default_factory=set)
     objects: set[Digest] = field(default_factory=set)
-    directories: set[NodeId] = field(default_factory=set)
-    """Directories all of whose names must be loaded."""
+    directories: dict[NodeId, int] = field(default_factory=dict)
+    """Directories, and of how many of their names it must be known whether they are held."""
     depths: set[NodeId] = field(default_factory=set)
     """Directories whose depth must be loaded."""
 
