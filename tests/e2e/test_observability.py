@@ -30,7 +30,6 @@ NOT_ON_THE_DASHBOARD = {
     "syncline_content_memory_bytes": "a limit of one process, looked at when downloads stall",
     "syncline_events_heard": "what doorbells are made of; the dashboard has these",
     "syncline_journal_bytes": "for planning capacity, not for watching",
-    "syncline_pool_refused": "told to whoever was refused, who comes again",
     "syncline_search_size": "bounded; for sizing memory",
     "syncline_sign_ups": "business, not operation",
     "syncline_view_size": "follows spaces in memory; for sizing SYNCLINE_CACHED_NODES",
