@@ -151,18 +151,17 @@ class Streamed(StreamingResponse):
         self._check_right = check_right
         self._counted = counted
         self._sent = 0
+        self._complete = False
         self._first = first
         self._rest = rest
 
     async def stream_response(self, send: Send) -> None:
         """See StreamingResponse."""
-        complete = False
         try:
             await self._stream(send)
-            complete = True
         finally:
             if self._counted is not None:
-                self._counted.end(self._sent, complete=complete)
+                self._counted.end(self._sent, complete=self._complete)
 
     async def _stream(self, send: Send) -> None:
         async with aclosing(self._rest), asked_again(self._check_right) as ending:
@@ -172,6 +171,7 @@ class Streamed(StreamingResponse):
                 async for part in self._rest:
                     await self._send(send, part)
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
+                self._complete = True  # here: whoever has all of it may be gone before the next await is over
 
     async def _send(self, send: Send, part: memoryview | bytes) -> None:
         await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})

@@ -117,6 +117,16 @@ def test_a_link_that_allows_two_downloads(ann: Person):
     assert (listed["downloads"], listed["max_downloads"]) == (2, 2)
 
 
+def test_archives_of_a_link_are_counted(ann: Person):
+    folder = ann.folder("album")["id"]
+    ann.file("a", b"12345", parent=folder)
+    link = ann.done("POST", f"{ann.top}/links", {"node": folder, "max_downloads": 1}, status=201)
+    guest, _ = opened(ann.endpoint, link)
+    at = f"/v1/links/{link['link_id']}/nodes/{folder}/archive"
+    assert guest.ask("GET", at).status == 200
+    guest.ask("GET", at).refused(429, "LINK_EXHAUSTED")
+
+
 def test_only_bytes_that_go_out_count_and_what_breaks_off_goes_on(ann: Person):
     """Larger than what the sockets between us hold: else all had gone out before anybody could break off."""
     block = bytes(range(256)) * (8 * 4 * 1024)
