@@ -78,7 +78,7 @@ soak-drain: N = 300
 soak-drain: setup ## N SIGTERMs while commands and requests are under way: none that ends well may have missed anything
 	SYNCLINE_TEST_DRAINS=$(N) $(BIN)/pytest -s --timeout 7200 tests/lb/test_drain.py $(ARGS)
 
-mutants: setup ## break the sync engine in known ways: its tests must notice
+mutants: setup ## break the code in known ways, one at a time: its tests must notice
 	$(BIN)/python -m tests.mutants $(ARGS)
 
 test-web: setup ## the web app in a browser: Chromium at /usr/bin/chromium; ARGS='-k sharing' for some

@@ -334,6 +334,15 @@ def test_what_is_locked_can_be_changed_only_with_the_lock(ann: Person, folder: s
     assert ann.put(f"{folder}/a/f", b"three").status == 204
 
 
+@pytest.mark.parametrize("asked", ["Infinite", "Second-4100000000", f"Second-{'9' * 19}"])
+def test_a_lock_lasts_a_day_at_most(ann: Person, folder: str, asked: str) -> None:
+    answer = ann.dav("LOCK", f"{folder}/long", LOCK, timeout=asked, depth="0")
+    assert answer.status in {200, 201}
+    assert b"Second-86400<" in answer.body
+    token = answer.headers["lock-token"]
+    assert ann.dav("UNLOCK", f"{folder}/long", lock_token=token).status == 204
+
+
 def test_a_lock_ends_with_its_time(ann: Person, folder: str) -> None:
     assert ann.dav("LOCK", f"{folder}/new", LOCK, timeout="Second-1", depth="0").status == 201
     assert ann.put(f"{folder}/new", b"x").status == 423

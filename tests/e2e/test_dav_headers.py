@@ -306,6 +306,29 @@ def test_no_body_is_a_fault_of_the_server(ann: Person, method: str) -> None:
         assert 400 <= answer.status < 500, (body[:40], answer.status)
 
 
+@pytest.mark.parametrize("method", ["PROPFIND", "PROPPATCH", "LOCK"])
+def test_what_a_parser_gets_is_bounded_before_it(ann: Person, method: str) -> None:
+    """Each of these would be understood: what is refused is how much it is, and what it defines."""
+    top, inside = {
+        "PROPFIND": ("propfind", "<D:prop>{}</D:prop>"),
+        "PROPPATCH": ("propertyupdate", "<D:set><D:prop>{}</D:prop></D:set>"),
+        "LOCK": (
+            "lockinfo",
+            "<D:lockscope><D:shared/></D:lockscope><D:locktype><D:write/></D:locktype><D:owner>{}</D:owner>",
+        ),
+    }[method]
+
+    def asked(what: str, before: str = "", after: str = "") -> Answer:
+        body = f'{before}<D:{top} xmlns:D="DAV:" xmlns:W="{WINDOWS}">{inside.format(what)}</D:{top}>{after}'
+        return ann.dav(method, "personal/f", body.encode(), depth="0")
+
+    assert asked("<W:a>1</W:a>").status in {200, 207}
+    assert asked("<W:a>" + "<W:b/>" * 5_000 + "</W:a>").status == 400
+    assert asked("<W:a>" * 100 + "</W:a>" * 100).status == 400
+    assert asked("<W:a>1</W:a>", before='<!DOCTYPE a [<!ENTITY b "bb">]>').status == 400
+    assert asked("<W:a>1</W:a>", after=" " * 300_000).status == 413
+
+
 def test_a_download_is_of_the_file_that_the_client_means(ann: Person) -> None:
     ann.put("personal/f", DATA)
     etag = ann.dav("GET", "personal/f").headers["etag"]

@@ -71,6 +71,17 @@ async def test_whoever_is_known_may_send_a_large_body():
             assert bodies.most == MAX_BODY_BYTES
 
 
+async def test_a_body_of_unknown_length_is_refused_once_it_is_too_large():
+    bodies = Bodies()
+    async with gateway(bodies=bodies) as world:
+        begin = head(f"/v1/spaces/{SPACE}/changes", None, "connection: close", f"authorization: Bearer {TOKEN}")
+        part = b"%x\r\n%s\r\n" % (64 * 1024, b" " * 64 * 1024)
+        answer = await answered(world, begin, *[part] * 65, b"0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 413"), answer
+        assert b"BODY_TOO_LARGE" in answer
+        assert bodies.most == MAX_BODY_BYTES
+
+
 async def test_bodies_that_never_end_hold_no_more_than_the_pool_and_a_small_one_gets_through():
     bodies = Bodies(16 * MIB)
     async with gateway(bodies=bodies) as world:
@@ -100,6 +111,8 @@ async def test_of_many_refused_bodies_a_few_are_taken_to_be_thrown_away():
         async with asyncio.timeout(10):
             while len(done := [line for line in lines if line.done()]) < 36:  # the others give their bodies still
                 await asyncio.sleep(0.02)
+        await asyncio.wait(lines, timeout=0.5, return_when=asyncio.ALL_COMPLETED)
+        assert sum(line.done() for line in lines) == len(done) == 36, "half of the places are one network's"
         assert all(line.result().startswith(b"HTTP/1.1 401") for line in done)
         for line in lines:
             line.cancel()

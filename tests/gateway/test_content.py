@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -252,8 +253,9 @@ async def test_a_large_manifest_is_read_once_for_all_who_want_it_at_the_same_tim
     assert await settled(memory)
 
 
-async def test_manifests_take_memory_of_the_pool_and_large_ones_one_after_the_other():
-    objects, memory = Manifests(), Memory(PLENTY, manifests=40_000_000)
+@pytest.mark.parametrize("total", [40_000_000, 1_000_000_000])
+async def test_manifests_take_memory_of_the_pool_and_large_ones_one_after_the_other(total):
+    objects, memory = Manifests(), Memory(PLENTY, manifests=total)
     contents = Contents(objects, memory)
     wanted = [of_bytes(objects, 60_000, bytes([number])) for number in range(12)]
     most = 0
@@ -270,6 +272,27 @@ async def test_manifests_take_memory_of_the_pool_and_large_ones_one_after_the_ot
     watching.cancel()
     assert objects.most_held < 2 * 34 * 60_000  # of two at once
     assert 2 * 34 * 60_000 < most <= 40_000_000
+    assert await settled(memory)
+
+
+async def test_what_a_content_says_of_its_size_takes_memory_before_its_manifest_is_read():
+    """As much as the manifest of so large a content has; that it is another one turns out afterwards."""
+    objects, memory = Manifests(), Memory(PLENTY, manifests=40_000_000)
+    contents, most = Contents(objects, memory), 0
+    wanted = [replace(of_bytes(objects, 100, bytes([number])), size=40_000_000_000) for number in range(12)]
+
+    async def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, memory.manifests.taken())
+            await asyncio.sleep(0)
+
+    watching = asyncio.create_task(watch())
+    asked = [first_byte(contents, one, Share(f"visitor {index}", "net")) for index, one in enumerate(wanted)]
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    watching.cancel()
+    assert all(isinstance(outcome, ObjectUnreadable) for outcome in outcomes)
+    assert 10_000_000 < most <= 40_000_000
     assert await settled(memory)
 
 
@@ -295,6 +318,23 @@ async def test_slow_visitors_of_one_link_leave_memory_for_a_member_next_to_them(
     for task in begun:
         task.cancel()
     await asyncio.gather(*begun, return_exceptions=True)
+    for stream in slow:
+        await stream.aclose()
+    assert await settled(memory)
+
+
+async def test_small_reads_have_a_reserve_that_large_ones_never_take():
+    """Of many networks, so that together they have all that large reads can have, and others of them wait."""
+    objects, memory = Watched(), Memory(64_000_000, patience_seconds=0.05)
+    contents = Contents(objects, memory)
+    large, small = stored(objects, blocks(3, 1_000_000)), stored(objects, blocks(1, 400_000))
+    every = [Share(f"link {number}", f"192.0.2.{number}") for number in range(100)]
+    slow = [contents.stream(SPACE, whole(large), 0, 3_000_000, share=share) for share in every]
+    begun = [asyncio.create_task(anext(stream)) for stream in slow]
+    async with asyncio.timeout(10):
+        done = [one for one in await asyncio.gather(*begun, return_exceptions=True) if isinstance(one, TooMuchAtOnce)]
+    assert done, "large reads have no room any more"
+    assert await read(contents, small, 0, 400_000) == bytes(400_000)
     for stream in slow:
         await stream.aclose()
     assert await settled(memory)

@@ -19,6 +19,7 @@ from clients.sync.report import Report
 from clients.sync.scan import scan
 from clients.sync.state import State
 from clients.sync.trees import Exclusion
+from core.blocks import MIB
 from core.errors import InvalidArgument, Unavailable
 from core.identifiers import NodeId
 from tests.clients.sync.fakes import Crash, CrashAt, Device, MemorySpace
@@ -363,6 +364,19 @@ def test_rules_that_cannot_be_read_let_nothing_new_out(one: Device, two: Device)
     (problem,) = one.sync().problems
     assert problem.path == f"d/{IGNORE_FILE}"
     assert one.space.tree() == {"d": None, "d/a": b"edited", "e": b"e"}
+
+
+def test_an_ignore_file_that_is_too_large_is_refused_and_said(one: Device) -> None:
+    """What is beyond its bound may hold the line that keeps a file back, so no file beside it goes up."""
+    one.write(f"d/{IGNORE_FILE}", b"#" * (MIB - 1) + b"\n")
+    one.write("d/new", b"new")
+    assert one.sync().problems == []
+    one.write(f"d/{IGNORE_FILE}", b"#" * MIB + b"\n")
+    one.write("d/newer", b"newer")
+    (problem,) = one.sync().problems
+    assert problem.path == f"d/{IGNORE_FILE}"
+    assert f"{MIB} bytes" in problem.reason
+    assert "d/newer" not in one.space.tree()
 
 
 def test_a_check_says_nothing_of_ignored_and_excluded_files(one: Device) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
@@ -204,17 +205,21 @@ async def test_a_path_of_too_many_names_is_refused_before_it_is_followed(editor:
 
 
 def test_how_long_a_path_may_be_is_known_before_any_work_is_done_with_it() -> None:
-    for path in ("/".join("a" * 1_900_000), "/" * 2000, "a/" * MAX_PATH_NAMES + "a"):
+    for path in ("/".join("a" * 1_900_000), "/" * 2000, "a/" * MAX_PATH_NAMES + "a", "a" * 1_900_000):
         calls = 0
 
         def called(frame: object, event: str, arg: object) -> None:
             nonlocal calls
             calls += event in {"call", "c_call"}
 
+        tracemalloc.start()
         sys.setprofile(called)
         try:
             problem = path_problem(path)
         finally:
             sys.setprofile(None)
+            _, peak = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
         assert problem is not None
         assert calls < 10
+        assert peak < 10_000, "bytes, of a path of millions"

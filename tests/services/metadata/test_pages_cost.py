@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
-from collections.abc import Awaitable, Sequence
+import tracemalloc
+from collections.abc import Awaitable, Collection, Sequence
 from typing import Any
 
 import pytest
+from typing_extensions import override
 
-from core.blocks import Digest
+from core.blocks import BlockRef, Digest, Manifest
 from core.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
 from core.tree import Change, Content, Node, NodeKind, Result, Verdict
 from services.metadata import reads
 from services.metadata.in_memory import MemoryJournal, MemoryTable
 from services.metadata.journal import Commit, Entry
+from services.metadata.ports import Rows, SpaceState
 from services.metadata.view import Missing, SpaceView
 from services.metadata.wire import entry_to_bytes
 from tests.services.metadata.support import EMPTY_DIGEST
 
-CALLS = 500
-"""Calls of functions, of Python and of C, that a page of one entry may take."""
+CALLS = 1000
+"""Calls of functions, of Python and of C, and lines, that a page of one entry may take."""
+BYTES = 100_000
+"""What it may have in memory: a list of all the names would be more."""
 
 
 def file(name: str, *, parent: NodeId = ROOT, ident: NodeId | None = None, version: int = 1, seq: int = 1) -> Node:
@@ -47,18 +53,29 @@ async def view_of(*entries: Sequence[Result]) -> SpaceView:
 
 
 async def calls_of(work: Awaitable[Any]) -> tuple[Any, int]:
-    """The result of `work`, and how many functions it called."""
+    """The result of `work`, and how many functions it called and lines it ran."""
     count = 0
 
     def called(frame: object, event: str, arg: object) -> None:
         nonlocal count
         count += event in {"call", "c_call"}
 
+    def ran(frame: object, event: str, arg: object) -> Any:
+        nonlocal count
+        count += event == "line"
+        return ran
+
+    tracemalloc.start()
     sys.setprofile(called)
+    sys.settrace(ran)
     try:
         result = await work
     finally:
+        sys.settrace(None)
         sys.setprofile(None)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < BYTES
     return result, count
 
 
@@ -99,6 +116,51 @@ async def test_of_a_directory_of_which_memory_knows_many_names_but_not_all(names
     (page, end), calls = await calls_of(view.list_names(directory, after="", limit=1))
     assert (page, end) == ([("10000.txt", held.id)], None)
     assert calls < CALLS
+
+
+async def test_of_a_directory_of_which_memory_knows_more_than_the_table(names: list[str]) -> None:
+    view = await view_of([])
+    directory = new_node_id()
+    made = [accepted(file(name, parent=directory, seq=2), Change.CREATED) for name in names]
+    view.apply(Entry(2, bytes(16), (Commit(new_request_id(), bytes(32), "ann", "laptop", 1, tuple(made)),), 0))
+    await view.list_names(directory, after="", limit=1)
+    for after, found in (("", names[0]), (names[9_999], names[10_000])):
+        (page, end), calls = await calls_of(view.list_names(directory, after=after, limit=1))
+        assert ([name for name, _ in page], end) == ([found], found)
+        assert calls < CALLS
+
+
+class CountingTable(MemoryTable):
+    """Counts the nodes that are read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = 0
+
+    @override
+    async def rows(self, space: SpaceId, *, nodes: Collection[NodeId] = (), **more: Any) -> Rows:
+        self.read += len(nodes)
+        return await super().rows(space, nodes=nodes, **more)
+
+
+async def test_a_page_of_large_manifests_loads_what_it_returns() -> None:
+    table, journal, space = CountingTable(), MemoryJournal(), SpaceId(new_text_id())
+    one = Digest(EMPTY_DIGEST)
+    manifest = Manifest.of([BlockRef(one, 1, one, 0)] * 400)
+    for number in range(1000):
+        node = file(f"{number:04}.txt")
+        assert node.content is not None
+        large = dataclasses.replace(node, content=dataclasses.replace(node.content, size=400, manifest=manifest))
+        table.nodes[space, node.id] = large
+        table.names[space, (ROOT, node.name)] = node.id, 1
+    commit = Commit(new_request_id(), bytes(32), "ann", "laptop", 1, ())
+    await journal.append(space, 1, await entry_to_bytes(Entry(1, bytes(16), (commit,), 0)))
+    table.states[space] = SpaceState(projected_seq=1)
+    view = SpaceView(space, journal=journal, table=table, capacity=10**9)
+    page, end = await reads.list_nodes(view, ROOT, after="", limit=1000)
+    assert 0 < len(page) < 200
+    assert end == page[-1].name
+    assert table.read == len(page)
 
 
 async def test_of_the_versions_of_a_file_while_the_table_lags(names: list[str]) -> None:

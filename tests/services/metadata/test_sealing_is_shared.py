@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sys
 import threading
 from collections import Counter
 from collections.abc import Collection, Mapping
+from types import FrameType
 
 import pytest
 from typing_extensions import override
@@ -195,6 +197,21 @@ async def test_somebody_else_finds_room_at_once(objects: Objects, backend: Count
         assert SealVerdict.SEALED not in verdicts
 
 
+async def test_somebody_else_has_a_large_pack_read_beside_those_of_one_caller(
+    objects: Objects, backend: Counting
+) -> None:
+    backend.gate.clear()
+    form = Pack(sha(b"lie"), (0,), (1,))
+    packs = [Declaration(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(33)]
+    calls = [asyncio.create_task(objects.seal(SPACE, packs[i:32:8], caller="mallory")) for i in range(8)]
+    await until(lambda: backend.reading * MAX_OBJECT_BYTES == READ_BYTES_AT_ONCE // 2)
+    innocent = asyncio.create_task(objects.seal(SPACE, packs[32:], caller="ann"))
+    await until(lambda: packs[32].digest in backend.order)
+    assert backend.reading * MAX_OBJECT_BYTES <= READ_BYTES_AT_ONCE
+    backend.gate.set()
+    await asyncio.gather(innocent, *calls)
+
+
 async def test_calls_under_way_are_bounded_and_shared(objects: Objects, backend: Counting) -> None:
     backend.put(b"x")
     backend.gate.clear()
@@ -202,8 +219,9 @@ async def test_calls_under_way_are_bounded_and_shared(objects: Objects, backend:
         asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="mallory")) for _ in range(CALLS_AT_ONCE // 2)
     ]
     await until(lambda: backend.reading)
-    with pytest.raises(TooMuchAtOnce) as refused:
-        await objects.seal(SPACE, [a_pack(b"x")], caller="mallory")
+    async with asyncio.timeout(10):
+        with pytest.raises(TooMuchAtOnce) as refused:
+            await objects.seal(SPACE, [a_pack(b"x")], caller="mallory")
     assert refused.value.retry_after_seconds
     calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="ann")))
     await asyncio.sleep(0)
@@ -238,9 +256,20 @@ async def test_a_manifest_of_many_blocks_is_proven_outside_the_loop(objects: Obj
             turns += 1
             await asyncio.sleep(0)
 
+    compared = 0
+
+    def called(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal compared
+        compared += event == "call" and frame.f_code.co_name in {"_holds", "_ref_slices", "_manifest"}
+
     other = asyncio.create_task(beside())
-    verdicts = await objects.seal(SPACE, [Declaration(sha(raw), len(raw), SerializedManifest())], caller="ann")
+    sys.setprofile(called)  # of this thread, which is the loop's
+    try:
+        verdicts = await objects.seal(SPACE, [Declaration(sha(raw), len(raw), SerializedManifest())], caller="ann")
+    finally:
+        sys.setprofile(None)
     other.cancel()
+    assert compared <= 1, "to make the generator"
     assert verdicts == [SealVerdict.SEALED]
     assert (await objects.sealed(SPACE, [sha(raw)]))[sha(raw)].content_size == 5 * (8 * MIB // 36)
     assert turns > 8 * MIB // 36 // 5000

@@ -5,22 +5,26 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.message import Message
+from typing_extensions import override
 
 from core.blocks import Digest
-from core.identifiers import ROOT, created_node_id, new_request_id, new_text_id
+from core.identifiers import ROOT, SpaceId, created_node_id, new_request_id, new_text_id
+from core.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
+from core.tree import MAX_CHECK_BATCH
 from runtime.errors import error_from_rpc
 from services.metadata.access import Role
+from services.metadata.in_memory import MemoryJournal
 from services.metadata.journal import Position
 from services.metadata.ports import Sealed
 from services.metadata.wire import cursor_to_wire
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, service
+from tests.services.metadata.support import EMPTY_DIGEST, Backend, Caller, Service, creating, projected, service
 
 J, M = journal_pb2, metadata_pb2
 
@@ -239,6 +243,27 @@ async def test_hostile_arguments_are_refused(editor: Caller, metadata: Service) 
         assert await reason(stub.ListTrash(trash)) == "INVALID_PAGE_TOKEN"
 
 
+async def test_what_one_request_asks_for_is_bounded(editor: Caller) -> None:
+    stub, space = editor.stub, editor.space
+
+    def sealing(count: int):
+        objects = [M.ObjectDeclaration(sha256=EMPTY_DIGEST, size=0)] * count
+        return stub.SealObjects(M.SealObjectsRequest(space_id=space, objects=objects))
+
+    def finding(count: int):
+        return stub.FindMissingObjects(M.FindMissingObjectsRequest(space_id=space, objects=EMPTY_DIGEST * count))
+
+    async def checking(count: int) -> None:
+        batch = M.CheckVersionsBatch(paths=["a"] * count, digests=bytes(32 * count))
+        opening = M.CheckVersionsOpen(space_id=space)
+        call = stub.CheckVersions(iter([M.CheckVersionsRequest(open=opening), M.CheckVersionsRequest(batch=batch)]))
+        await read_all(call)
+
+    for asked, most in ((sealing, MAX_SEAL), (finding, MAX_FIND), (checking, MAX_CHECK_BATCH)):
+        await asked(most)
+        assert await reason(asked(most + 1)) == "INVALID_ARGUMENT"
+
+
 async def test_a_stream_of_changes_says_when_it_is_complete_and_to_which_head(editor: Caller) -> None:
     (nothing,) = await changes(editor)
     assert (nothing.complete, nothing.seq) == (True, 0)
@@ -409,6 +434,19 @@ async def test_pages_are_bounded_by_bytes_and_by_count(lag: float) -> None:
         for size in (1000, 10):
             trash = await pages(stub.ListTrash, M.ListTrashRequest(space_id=space, page_size=size), "nodes")
             assert [node.id for node in trash] == sorted(one.id for one in made[1:])
+
+
+async def test_a_page_has_a_thousand_entries_at_most_whatever_is_wished_for(editor: Caller) -> None:
+    stub, space, wished = editor.stub, editor.space, 2**31 - 1
+    made = (await editor.commit(*(creating(f"d{number}") for number in range(MAX_PAGE + 1)))).results
+    nodes = await stub.ListNodes(M.ListNodesRequest(space_id=space, parent=ROOT, page_size=wished))
+    found = await stub.SearchNodes(M.SearchNodesRequest(space_id=space, query="d", page_size=wished))
+    activity = await stub.ListActivity(M.ListActivityRequest(space_id=space, page_size=wished))
+    gone = [M.Mutation(delete=M.DeleteNode(node=one.node.id)) for one in made]
+    await editor.commit(*gone)
+    trash = await stub.ListTrash(M.ListTrashRequest(space_id=space, page_size=wished))
+    sizes = [len(nodes.nodes), len(found.found), len(activity.activities), len(trash.nodes)]
+    assert sizes == [MAX_PAGE] * 4
 
 
 async def test_a_page_token_is_good_for_its_own_listing_only(editor: Caller) -> None:
@@ -590,3 +628,34 @@ async def test_who_is_removed_is_answered_no_more_in_an_open_check() -> None:
         assert list((await anext(answers)).differences) == [M.DIFFERENCE_UNKNOWN]
         metadata.backend.auth.roles.clear()
         assert await reason(anext(answers)) == "NO_SUCH_SPACE"
+
+
+class Gated(MemoryJournal):
+    """Entries are not told before the gate is open; whether there is a next one is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.waiting = 0
+
+    @override
+    async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        if limit > 1:
+            self.waiting += 1
+            await self.gate.wait()
+        return await super().read(space, after, limit)
+
+
+async def test_who_is_removed_is_told_no_more_of_changes_under_way() -> None:
+    journal = Gated()
+    backend = Backend(journal=journal)
+    async with service(backend, ask_seconds=0.01) as metadata, metadata.caller() as editor:
+        for number in range(6):
+            await editor.create(f"{number}.txt")
+        await projected(backend, editor.space)
+        told = asyncio.create_task(reason(editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))))
+        async with asyncio.timeout(10):
+            while not journal.waiting:
+                await asyncio.sleep(0.001)
+            metadata.backend.auth.roles.clear()
+            assert await told == "NO_SUCH_SPACE"

@@ -10,13 +10,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from typing_extensions import override
 
-from core.identifiers import ROOT, new_request_id
-from core.tree import CreateNode, NodeKind
+from core.identifiers import ROOT, NodeId, SpaceId, new_request_id
+from core.tree import CreateNode, Node, NodeKind
 from services.metadata.commit import Request
+from services.metadata.in_memory import MemoryTable
+from services.metadata.journal import Projection
+from services.metadata.project import ROUND_CHANGES
+from services.metadata.search import SLICE, NameIndex
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
-from tests.services.metadata.support import Service, creating, service
+from tests.services.metadata.support import Backend, Service, creating, projected, service
 
 J, M = journal_pb2, metadata_pb2
 MANY = 2000
@@ -94,6 +99,55 @@ async def test_changes_and_searches_are_told_in_slices(metadata: Service) -> Non
             found = (await editor.stub.SearchNodes(search)).found
         assert [one.path for one in found] == ["d0/0.txt"]
         assert rounds.longest < rounds.total / 3
+
+
+async def test_a_search_over_many_names_is_done_in_slices() -> None:
+    """What each slice does is no call of a function, so rounds of the loop are counted."""
+    index, many = NameIndex(), 10 * SLICE
+    index.apply(
+        Node(NodeId(number.to_bytes(16, "big")), ROOT, f"{number}", NodeKind.DIRECTORY) for number in range(1, many + 1)
+    )
+    for work in (
+        index.page(["nowhere"], after="", limit=1, account="ann"),
+        index.depths_below([ROOT], account="ann"),
+    ):
+        async with counted() as rounds:
+            await work
+        assert len(rounds.calls) >= 10
+
+
+async def test_the_first_search_of_a_large_space_is_done_in_slices(metadata: Service) -> None:
+    async with metadata.caller() as editor:
+        for number in range(8):
+            await editor.commit(*(creating(f"{number} {one}.txt") for one in range(1000)))
+        async with counted() as rounds:
+            found = await editor.stub.SearchNodes(M.SearchNodesRequest(space_id=editor.space, query="7 999"))
+    assert [one.path for one in found.found] == ["7 999.txt"]
+    assert rounds.longest < rounds.total / 4
+
+
+class Projected(MemoryTable):
+    """Tells how many nodes were written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once: list[int] = []
+
+    @override
+    async def project(self, space: SpaceId, projection: Projection) -> None:
+        self.at_once.append(len(projection.nodes))
+        await super().project(space, projection)
+
+
+async def test_a_round_of_projection_ends_after_so_many_changes() -> None:
+    table = Projected()
+    backend = Backend(table=table)
+    async with service(backend, coalesce_seconds=0.2) as metadata, metadata.caller() as editor:
+        for number in range(6):
+            await editor.commit(*(creating(f"{number} {one}.txt") for one in range(1500)))
+        await projected(backend, editor.space)
+    assert sum(table.at_once) == 9000
+    assert max(table.at_once) < ROUND_CHANGES + 1500
 
 
 def test_the_requests_of_one_person_do_not_hold_up_those_of_another() -> None:

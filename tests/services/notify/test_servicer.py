@@ -202,6 +202,19 @@ async def test_a_watch_that_is_over_ends_with_a_heartbeat(revoked, expected):
         assert isinstance(await failure(call), expected)
 
 
+async def test_a_watch_of_quiet_spaces_ends_with_the_right_before_its_next_heartbeat():
+    async with (
+        serving(access_seconds=0.001, ask_seconds=0.02, heartbeat_seconds=50) as world,
+        world.stub(ANN) as stub,
+    ):
+        spaces = [world.auth.space(ANN), world.auth.space(ANN)]
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+        assert await read(call) == HEARTBEAT
+        del world.auth.members_of[spaces[1]]
+        async with asyncio.timeout(10):
+            assert isinstance(await failure(call), NoSuchSpace)
+
+
 async def test_heartbeats_outlive_an_outage_of_auth():
     async with serving(access_seconds=0.001, heartbeat_seconds=0.02) as world, world.stub(ANN) as stub:
         call = stub.Watch(notify_pb2.WatchRequest(space_ids=[world.auth.space(ANN)]))

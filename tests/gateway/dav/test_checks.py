@@ -1,0 +1,31 @@
+"""What a parser of headers or XML gets is bounded before it."""
+
+import pytest
+
+from gateway.dav.checks import MAX_HEADER_BYTES, check_headers, check_xml, readable_if
+from gateway.dav.refusals import Refused
+
+LONG = MAX_HEADER_BYTES + 1
+
+
+def test_a_header_that_is_too_long_is_not_read():
+    fits = "(<a>)" * (MAX_HEADER_BYTES // 5)
+    assert readable_if(fits) == fits
+    with pytest.raises(Refused):
+        readable_if("(<a>)" * LONG)
+    for headers in ({"timeout": "Infinite," + " " * LONG + "Infinite"}, {"destination": "/" + "a" * 2 * LONG}):
+        with pytest.raises(Refused):
+            check_headers(headers)
+    check_headers({"timeout": "Infinite, Second-4100000000", "destination": "/dav/a"})
+
+
+def test_xml_is_bounded_in_depth_and_elements_and_defines_nothing():
+    check_xml(b"<a>" * 64 + b"</a>" * 64)
+    check_xml(b"<a>" + b"<b/>" * 4999 + b"</a>")
+    for hostile in (
+        b"<a>" * 65 + b"</a>" * 65,
+        b"<a>" + b"<b/>" * 5000 + b"</a>",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+    ):
+        with pytest.raises(Refused):
+            check_xml(hostile)

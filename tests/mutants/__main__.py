@@ -1,0 +1,149 @@
+"""`make mutants`: the code is broken in known ways, one at a time, and its tests have to notice.
+
+Each mutant is a textual patch of a copy of the tree. One that no test notices is a rule that nobody holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from tests.mutants.defences import MUTANTS as DEFENCES
+from tests.mutants.engine import MUTANTS as ENGINE
+from tests.mutants.mutant import Mutant, breed
+
+TESTS = "tests/clients/sync"
+SLOW_TO_TELL = "test_convergence.py"
+TENTHS_NOTICED = 9
+"""Of the mutants of the engine; of all others, whose tests are named, each has to be noticed."""
+SECONDS = 900
+MEMORY_BYTES = 4 << 30
+
+
+def hunted(folder: Path) -> str | None:
+    """The test of the engine that notices; None if none does."""
+    files = sorted((folder / TESTS).glob("test_*.py"), key=lambda file: (file.name == SLOW_TO_TELL, file.name))
+    done = _tested(folder, [*map(str, files), "-x"], limited=True)
+    if done is None:
+        return "none in particular: they do not end"
+    if done.returncode == 0:
+        return None
+    noticed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return (
+        noticed[1].removeprefix(f"{TESTS}/")
+        if noticed
+        else f"pytest ended with {done.returncode}: {done.stdout[-500:]}"
+    )
+
+
+def not_failed(folder: Path, tests: Collection[str]) -> set[str]:
+    """Those of these tests that do not fail. One that cannot be run, or does not end, has noticed nothing."""
+    done = _tested(folder, sorted(tests), limited=False)
+    found = re.findall(r"^FAILED ([^\s\[]+)", done.stdout, re.MULTILINE) if done else []
+    return set(tests).difference(found)
+
+
+def unsound(tests: Collection[str]) -> str:
+    """What these tests say of the tree as it is; nothing if they pass."""
+    with tempfile.TemporaryDirectory() as temporary:
+        breed(None, Path(temporary))
+        done = _tested(Path(temporary), sorted(tests), limited=False)
+    return "" if done and done.returncode == 0 else done.stdout[-2000:] if done else "they do not end"
+
+
+def _tested(folder: Path, asked: Sequence[str], *, limited: bool) -> subprocess.CompletedProcess[str] | None:
+    """Pytest in a copy of the tree; None if it does not end."""
+    paths = os.pathsep.join(map(str, (folder, folder / "protos" / "gen")))
+    try:
+        return subprocess.run(
+            [sys.executable, "-m", "pytest", *asked, "-q", "--tb=no", "-p", "no:cacheprovider"],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+            preexec_fn=_limit_memory if limited else None,
+        )
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _limit_memory() -> None:
+    """A tree with a cycle in it has no end."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+
+
+def hunt_engine(chosen: Sequence[Mutant]) -> bool:
+    """Whether enough mutants of the engine are noticed by its tests."""
+    with tempfile.TemporaryDirectory() as temporary:
+        breed(None, Path(temporary))
+        if noticed := hunted(Path(temporary)):
+            print(f"the engine itself does not pass its tests, so they say nothing about mutants: {noticed}")
+            return False
+    survivors = 0
+    for mutant in chosen:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as temporary:
+            breed(mutant, Path(temporary))
+            noticed = hunted(Path(temporary))
+        survivors += noticed is None
+        _say(mutant, f"noticed by {noticed}" if noticed else "NOT NOTICED", began)
+    print(f"{len(chosen) - survivors} of {len(chosen)} mutants of the engine were noticed")
+    return 10 * (len(chosen) - survivors) >= TENTHS_NOTICED * len(chosen)
+
+
+def hunt_defences(chosen: Sequence[Mutant]) -> bool:
+    """Whether each mutant makes all tests fail that are named with it."""
+    if said := unsound({test for mutant in chosen for test in mutant.tests}):
+        print(f"the tests do not pass without a mutant, so they say nothing: {said}")
+        return False
+    survivors = 0
+    for mutant in chosen:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as temporary:
+            breed(mutant, Path(temporary))
+            passing = not_failed(Path(temporary), mutant.tests)
+        survivors += bool(passing)
+        _say(mutant, f"NOT NOTICED by {', '.join(sorted(passing))}" if passing else "noticed", began)
+    print(f"{len(chosen) - survivors} of {len(chosen)} other mutants were noticed")
+    return not survivors
+
+
+def _say(mutant: Mutant, verdict: str, began: float) -> None:
+    print(f"{mutant.file:32} {mutant.name}: {verdict} ({time.monotonic() - began:.0f} s)", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("words", nargs="*", help="only mutants with one of these words in their name or file")
+    parser.add_argument("--breed", action="store_true", help="only see whether they can still be made of the code")
+    asked = parser.parse_args()
+    engine, defences = (
+        [
+            mutant
+            for mutant in mutants
+            if not asked.words or any(word in f"{mutant.file} {mutant.name}" for word in asked.words)
+        ]
+        for mutants in (ENGINE, DEFENCES)
+    )
+    if asked.breed:
+        for mutant in (*engine, *defences):
+            mutant.text()
+            mutant.check_tests()
+        print(f"{len(engine) + len(defences)} mutants can be made")
+        return 0
+    verdicts = [hunt(chosen) for hunt, chosen in ((hunt_defences, defences), (hunt_engine, engine)) if chosen]
+    return 0 if all(verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

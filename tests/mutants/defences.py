@@ -1,0 +1,1317 @@
+"""The ways in which bounds, shares and rights are broken; each of the tests that are named has to notice."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS = (
+    # ---- paths, and how deep trees are ----
+    Mutant(
+        "a path of too many bytes is looked through before it is refused",
+        "core/names.py",
+        "    if len(path) > MAX_PATH_BYTES:  # before",
+        "    if False:  # before",
+        (
+            "tests/services/metadata/test_depth.py::"
+            "test_how_long_a_path_may_be_is_known_before_any_work_is_done_with_it",
+        ),
+    ),
+    Mutant(
+        "a path may have any number of names",
+        "core/names.py",
+        '    if path.count("/") >= MAX_PATH_NAMES:\n',
+        "    if False:\n",
+        (
+            "tests/services/metadata/test_depth.py::test_a_path_of_too_many_names_is_refused_before_it_is_followed",
+            (
+                "tests/services/metadata/test_depth.py::"
+                "test_how_long_a_path_may_be_is_known_before_any_work_is_done_with_it"
+            ),
+        ),
+    ),
+    Mutant(
+        "a path is normalised however long it is",
+        "core/names.py",
+        "    if len(path) > _DECOMPOSED * MAX_PATH_BYTES or any(len(name) > _DECOMPOSED * "
+        "MAX_NAME_BYTES for name in names):",
+        "    if False:",
+        ("tests/core/test_names.py::test_a_path_of_decomposed_names_is_composed",),
+    ),
+    Mutant(
+        "paths of a version check are not looked at before they are followed",
+        "wire/paths.py",
+        "        if path_problem(path):\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_depth.py::test_a_path_of_too_many_names_is_refused_before_it_is_followed",),
+    ),
+    Mutant(
+        "whether a node is live is asked by recursion",
+        "services/metadata/decide.py",
+        "        node = tree.node(node.parent)\n    return False\n\n\ndef decide(",
+        "        return is_live(tree, tree.node(node.parent))\n    return False\n\n\ndef decide(",
+        ("tests/services/metadata/test_depth.py::test_a_tree_that_is_deeper_than_any_path_can_be_used_and_left",),
+    ),
+    Mutant(
+        "a node is made however long its path is",
+        "services/metadata/decide.py",
+        "    if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(LONGEST):",
+        "    if False:",
+        (
+            "tests/services/metadata/test_depth.py::test_what_is_made_has_no_longer_path_than_a_path_can_have",
+            "tests/services/metadata/test_depth.py::test_bytes_of_a_path_are_counted",
+        ),
+    ),
+    Mutant(
+        "a directory moves whatever is below it",
+        "services/metadata/decide.py",
+        "    return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)",
+        "    return False",
+        (
+            "tests/services/metadata/test_depth.py::test_a_directory_moves_with_all_that_is_below_it",
+            "tests/services/metadata/test_depth.py::test_what_comes_back_from_the_trash_may_have_become_too_deep",
+        ),
+    ),
+    Mutant(
+        "what comes back from the trash may be as deep as it likes",
+        "services/metadata/decide.py",
+        "    if _is_too_long(tree, node, path_length_of(tree, parent) + PathLength.of(name)):",
+        "    if False:",
+        ("tests/services/metadata/test_depth.py::test_what_comes_back_from_the_trash_may_have_become_too_deep",),
+    ),
+    Mutant(
+        "a large directory that moves is walked through node by node",
+        "services/metadata/depths.py",
+        "                if left <= 0:\n",
+        "                if False:\n",
+        (
+            "tests/services/metadata/test_depth.py::"
+            "test_the_space_waits_for_turns_that_a_move_takes_and_not_whoever_moved_something_before",
+        ),
+    ),
+    # ---- answers ----
+    Mutant(
+        "a refusal tells the manifest of what stands in the way",
+        "services/metadata/decide.py",
+        "dataclasses.replace(result, node=_in_brief(result.node))",
+        "result",
+        ("tests/services/metadata/test_servicer.py::test_many_refusals_fit_into_an_answer",),
+    ),
+    Mutant(
+        "a page is as many bytes as its entries are",
+        "wire/pages.py",
+        "        if taken and size > PAGE_BYTES:\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_servicer.py::test_pages_are_bounded_by_bytes_and_by_count",),
+    ),
+    Mutant(
+        "a page has as many entries as are wished for",
+        "wire/pages.py",
+        "    return min(wanted or usual, MAX_PAGE)",
+        "    return wanted or usual",
+        (
+            "tests/services/metadata/test_servicer.py::"
+            "test_a_page_has_a_thousand_entries_at_most_whatever_is_wished_for",
+        ),
+    ),
+    Mutant(
+        "a message of changes is as large as they are",
+        "services/metadata/servicer.py",
+        "if response.nodes and size + more > PAGE_BYTES:",
+        "if False:",
+        ("tests/services/metadata/test_servicer.py::test_messages_of_changes_are_bounded",),
+    ),
+    Mutant(
+        "nodes of a page are all loaded, whatever they weigh",
+        "services/metadata/reads.py",
+        "        if weight > PAGE_BYTES and at + len(some) < len(nodes):\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_pages_cost.py::test_a_page_of_large_manifests_loads_what_it_returns",),
+    ),
+    Mutant(
+        "answers wait for slow readers without a bound",
+        "runtime/answers.py",
+        "        if not self._pool.try_take(size, share):\n",
+        "        if not self._pool.try_take(size, share) and False:\n",
+        (
+            "tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",
+            "tests/runtime/test_answers.py::test_all_callers_together_leave_no_more_unread_than_there_is_room",
+        ),
+    ),
+    Mutant(
+        "answers that wait are nobody's in particular",
+        "runtime/answers.py",
+        "share = serialize(response), _share()",
+        "share = serialize(response), Share.alone(str(id(response)))",
+        ("tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
+    ),
+    Mutant(
+        "messages of a stream wait without a bound",
+        "runtime/answers.py",
+        "                    self._take(len(raw), share)\n                    try:",
+        "                    self._pool._grant(len(raw), share)\n                    try:",
+        ("tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
+    ),
+    Mutant(
+        "large answers of the gateway wait without a bound",
+        "gateway/pace.py",
+        '            if len(message.get("body", b"")) <= _SLICE or message.get(ACCOUNTED, False):\n',
+        "            if True:\n",
+        ("tests/gateway/test_pace.py::test_large_answers_that_nobody_takes_are_bounded",),
+    ),
+    # ---- headers and bodies that libraries parse ----
+    Mutant(
+        "an If header of any length is parsed",
+        "gateway/dav/checks.py",
+        "_IF.match(value.strip()) if len(value) <= MAX_HEADER_BYTES else None",
+        "_IF.match(value.strip())",
+        ("tests/gateway/dav/test_checks.py::test_a_header_that_is_too_long_is_not_read",),
+    ),
+    Mutant(
+        "WsgiDAV parses an If header as it came",
+        "gateway/dav/app.py",
+        '{"if": readable_if, "if-unmodified-since"',
+        '{"if-unmodified-since"',
+        ("tests/e2e/test_dav_headers.py::test_no_header_is_a_fault_of_the_server",),
+    ),
+    Mutant(
+        "WsgiDAV parses headers that nobody has looked at",
+        "gateway/dav/app.py",
+        "            check_headers(request.headers)\n",
+        "",
+        ("tests/e2e/test_dav_headers.py::test_no_header_is_a_fault_of_the_server",),
+    ),
+    Mutant(
+        "WsgiDAV parses XML that nobody has looked at",
+        "gateway/dav/app.py",
+        "                    check_xml(body)\n",
+        "                    pass\n",
+        ("tests/e2e/test_dav_headers.py::test_what_a_parser_gets_is_bounded_before_it",),
+    ),
+    Mutant(
+        "XML may be as deep as it likes",
+        "gateway/dav/checks.py",
+        "if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:",
+        "if elements > _MAX_ELEMENTS:",
+        ("tests/gateway/dav/test_checks.py::test_xml_is_bounded_in_depth_and_elements_and_defines_nothing",),
+    ),
+    Mutant(
+        "XML may have any number of elements",
+        "gateway/dav/checks.py",
+        "if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:",
+        "if depth > _MAX_DEPTH:",
+        ("tests/gateway/dav/test_checks.py::test_xml_is_bounded_in_depth_and_elements_and_defines_nothing",),
+    ),
+    Mutant(
+        "XML may define entities",
+        "gateway/dav/checks.py",
+        "    parser.StartDoctypeDeclHandler = doctype\n",
+        "",
+        ("tests/gateway/dav/test_checks.py::test_xml_is_bounded_in_depth_and_elements_and_defines_nothing",),
+    ),
+    Mutant(
+        "a body of WebDAV may have any size",
+        "gateway/dav/app.py",
+        "        if size > _MAX_XML_BYTES:\n",
+        "        if False:\n",
+        ("tests/e2e/test_dav_headers.py::test_what_a_parser_gets_is_bounded_before_it",),
+    ),
+    Mutant(
+        "an upload by WebDAV names any number of checksums",
+        "gateway/dav/checks.py",
+        "    if len(told) > _MOST_SUMS:\n",
+        "    if False:\n",
+        ("tests/e2e/test_dav_headers.py::test_a_checksum_is_checked",),
+    ),
+    Mutant(
+        "properties of any number are looked for",
+        "gateway/dav/protocol.py",
+        "            if len(names) > _MOST_NAMED:\n",
+        "            if False:\n",
+        ("tests/e2e/test_dav_headers.py::test_many_properties_are_not_looked_for_at_once",),
+    ),
+    Mutant(
+        "a request has any number of headers of any size",
+        "gateway/connections.py",
+        "if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:",
+        "if False:",
+        ("tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",),
+    ),
+    Mutant(
+        "an address has any length",
+        "gateway/connections.py",
+        "        if self._address_bytes > _ADDRESS_BYTES:\n",
+        "        if False:\n",
+        ("tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",),
+    ),
+    Mutant(
+        "a header without an end is read for ever",
+        "gateway/connections.py",
+        "            if self._fed > _HEAD_BYTES + _ADDRESS_BYTES:\n",
+        "            if False:\n",
+        ("tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",),
+    ),
+    Mutant(
+        "a connection asks ahead as much as it likes",
+        "gateway/connections.py",
+        "        if len(self.pipeline) > _PIPELINED:\n",
+        "        if False:\n",
+        ("tests/gateway/test_connections.py::test_a_connection_asks_only_so_much_ahead",),
+    ),
+    Mutant(
+        "a lock lasts as long as is asked for",
+        "gateway/dav/locks.py",
+        "    return LONGEST_SECONDS if asked < 0 else min(asked, LONGEST_SECONDS)",
+        "    return LONGEST_SECONDS if asked < 0 else asked",
+        ("tests/e2e/test_dav.py::test_a_lock_lasts_a_day_at_most",),
+    ),
+    Mutant(
+        "a content has any time that somebody sends",
+        "core/tree.py",
+        "        if not FIRST_TIME_NS <= self.mtime_ns <= LAST_TIME_NS:\n",
+        "        if False:\n",
+        (
+            "tests/clients/sync/test_oddities.py::test_a_content_holds_no_time_that_cannot_be_stored",
+            "tests/gateway/api/test_uploads.py::test_a_file_may_be_of_any_time",
+        ),
+    ),
+    Mutant(
+        "REST takes any number for a time",
+        "gateway/api/models.py",
+        "Annotated[int, Field(ge=-62_135_596_800_000, le=253_402_300_799_999)]",
+        "Annotated[int, Field()]",
+        ("tests/gateway/api/test_uploads.py::test_a_time_that_nobody_means_is_refused",),
+    ),
+    # ---- seals ----
+    Mutant(
+        "a call seals as many objects as it likes",
+        "services/metadata/servicer.py",
+        "        if len(request.objects) > MAX_SEAL:\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_servicer.py::test_what_one_request_asks_for_is_bounded",),
+    ),
+    Mutant(
+        "a call looks for as many objects as it likes",
+        "services/metadata/servicer.py",
+        "    if len(raw) > most * DIGEST_BYTES:\n",
+        "    if False:\n",
+        ("tests/services/metadata/test_servicer.py::test_what_one_request_asks_for_is_bounded",),
+    ),
+    Mutant(
+        "a version check has batches of any size",
+        "services/metadata/servicer.py",
+        "        if count > MAX_CHECK_BATCH:\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_servicer.py::test_what_one_request_asks_for_is_bounded",),
+    ),
+    Mutant(
+        "an object is read for each call that declares it",
+        "services/metadata/objects.py",
+        "            proofs |= {one: turn.proven[one] for one in forms if one in turn.proven}\n",
+        "",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::"
+            "test_an_object_is_read_once_however_many_calls_declare_it_at_once",
+        ),
+    ),
+    Mutant(
+        "a call has as many bytes read as it declares",
+        "services/metadata/objects.py",
+        "        if sum(max(map(_bytes_to_read, each)) for each in forms.values()) > SEAL_READ_BYTES:\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_a_call_that_has_too_much_read_is_refused_unread",),
+    ),
+    Mutant(
+        "what a call has read is what it declared, whatever lies there",
+        "services/metadata/objects.py",
+        "        if self.left < 0:\n",
+        "        if False:\n",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::"
+            "test_what_storage_has_no_checksum_of_counts_by_its_real_size",
+        ),
+    ),
+    Mutant(
+        "an object is declared as any number of things",
+        "services/metadata/objects.py",
+        "        if any(len(each) > SEAL_FORMS for each in forms.values()):\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_too_many_forms_of_one_object_are_refused_unread",),
+    ),
+    Mutant(
+        "a caller has as many seals under way as are asked for",
+        "services/metadata/objects.py",
+        "        if not self._calls.try_take(1, reading.share):\n",
+        "        if not self._calls.try_take(1, reading.share) and self._calls._grant(1, reading.share):\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_calls_under_way_are_bounded_and_shared",),
+    ),
+    Mutant(
+        "bytes that are being proven are not shared out",
+        "services/metadata/objects.py",
+        "        async with self._reads.lent(stored.size, reading.share):\n",
+        '        async with self._reads.lent(stored.size, Share.alone("all")):\n',
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::"
+            "test_somebody_else_has_a_large_pack_read_beside_those_of_one_caller",
+        ),
+    ),
+    Mutant(
+        "a manifest is compared to its end, whatever is missing",
+        "services/metadata/objects.py",
+        "                if await asyncio.to_thread(_not_held, refs, objects):\n                    return SealVerdict",
+        "                if False:\n                    return SealVerdict",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::"
+            "test_a_manifest_ends_at_the_first_block_that_is_not_sealed",
+        ),
+    ),
+    Mutant(
+        "a manifest is compared on the event loop",
+        "services/metadata/objects.py",
+        "            if doubtful := await asyncio.to_thread(_not_held, refs, objects):\n",
+        "            if doubtful := _not_held(refs, objects):\n",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::"
+            "test_a_manifest_of_many_blocks_is_proven_outside_the_loop",
+        ),
+    ),
+    Mutant(
+        "bytes that were wrong are read again",
+        "services/metadata/objects.py",
+        "            elif (refused := self._refused.get((space, _fingerprint(one)))) is not None:\n",
+        "            elif (refused := self._refused.get((space, _fingerprint(one)))) is not None and False:\n",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::"
+            "test_what_bytes_were_found_not_to_be_is_not_looked_at_again",
+        ),
+    ),
+    Mutant(
+        "a commit names any number of blocks of packs",
+        "services/metadata/objects.py",
+        "            if entries > _MOST_LOOKED_AT:\n",
+        "            if False:\n",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::"
+            "test_a_commit_that_names_too_many_packs_of_many_blocks_is_refused",
+        ),
+    ),
+    # ---- what a page costs ----
+    Mutant(
+        "a page of a directory in memory goes through all of it",
+        "services/metadata/children.py",
+        "        for name in self._ordered.irange(minimum=after, inclusive=(False, True)):\n",
+        "        for name in [name for name in sorted(self._ordered) if name > after]:\n",
+        ("tests/services/metadata/test_pages_cost.py::test_of_a_directory_that_memory_knows",),
+    ),
+    Mutant(
+        "a page of the table goes through all that memory holds of a directory",
+        "services/metadata/view.py",
+        "        found.update(islice(within, limit + 1))\n",
+        "        found.update(within)\n",
+        ("tests/services/metadata/test_pages_cost.py::test_of_a_directory_of_which_memory_knows_more_than_the_table",),
+    ),
+    Mutant(
+        "a page of the trash goes through all of it that the table lacks",
+        "services/metadata/view.py",
+        "        found.update(islice(in_tail, limit + 1))\n",
+        "        found.update(in_tail)\n",
+        ("tests/services/metadata/test_pages_cost.py::test_of_the_trash_while_the_table_lags",),
+    ),
+    Mutant(
+        "a page of versions goes through all that the table lacks",
+        "services/metadata/view.py",
+        "        states = [result.node for result in self._tail_results.get(node, ())]\n",
+        "        states = [r.node for e in self.tail for r in e.accepted() if r.node and r.node.id == node]\n",
+        ("tests/services/metadata/test_pages_cost.py::test_of_the_versions_of_a_file_while_the_table_lags",),
+    ),
+    # ---- contents and bodies of the gateway ----
+    Mutant(
+        "manifests that are objects take no memory of a pool",
+        "gateway/content.py",
+        "        await pool.take(taken, share)\n",
+        "        pool._grant(taken, share)\n",
+        (
+            "tests/gateway/test_content.py::"
+            "test_what_a_content_says_of_its_size_takes_memory_before_its_manifest_is_read",
+        ),
+    ),
+    Mutant(
+        "a manifest is read for each range",
+        "gateway/content.py",
+        "        held = self._manifests.get(name)\n        if held is None:",
+        "        held = None\n        if held is None:",
+        ("tests/gateway/test_content.py::test_a_large_manifest_is_read_once_for_all_who_want_it_at_the_same_time",),
+    ),
+    Mutant(
+        "manifests larger than their contents suggest are read all at once",
+        "gateway/content.py",
+        "        async with self._memory.large_manifests.lent(1, share):\n",
+        "        if True:\n",
+        ("tests/gateway/test_content.py::test_manifests_take_memory_of_the_pool_and_large_ones_one_after_the_other",),
+    ),
+    Mutant(
+        "a large body of a stranger is read",
+        "gateway/bodies.py",
+        "                share = share_of(request, await identified(request))\n",
+        "                share = Share.alone(self._own.network(request))\n",
+        ("tests/gateway/test_bodies.py::test_a_large_body_of_a_stranger_is_refused_before_it_is_read",),
+    ),
+    Mutant(
+        "a body may be as large as it likes",
+        "gateway/bodies.py",
+        "        if length is not None and length > MAX_BODY_BYTES:\n",
+        "        if False:\n",
+        ("tests/gateway/api/test_bad_input.py::test_a_body_that_is_too_large",),
+    ),
+    Mutant(
+        "a body that does not tell its length may be as large as it likes",
+        "gateway/bodies.py",
+        "            if size > limit:\n",
+        "            if False:\n",
+        ("tests/gateway/test_bodies.py::test_a_body_of_unknown_length_is_refused_once_it_is_too_large",),
+    ),
+    Mutant(
+        "small bodies do not count",
+        "gateway/bodies.py",
+        "            await taken.enter_async_context(self._memory.lent(reserved, unknown))\n",
+        "            pass\n",
+        (
+            "tests/gateway/test_bodies.py::"
+            "test_bodies_that_never_end_hold_no_more_than_the_pool_and_a_small_one_gets_through",
+        ),
+    ),
+    Mutant(
+        "large bodies do not count",
+        "gateway/bodies.py",
+        "                await taken.enter_async_context(self._memory.lent(limit - reserved, share))\n",
+        "                pass\n",
+        ("tests/gateway/test_bodies.py::test_whoever_is_known_may_send_a_large_body",),
+    ),
+    Mutant(
+        "refused bodies are all taken to be thrown away",
+        "gateway/bodies.py",
+        "            if not ended and self._discarding.try_take(1, share):\n",
+        "            if not ended and (self._discarding.try_take(1, share) or not "
+        "self._discarding._grant(1, share)):\n",
+        ("tests/gateway/test_bodies.py::test_of_many_refused_bodies_a_few_are_taken_to_be_thrown_away",),
+    ),
+    # ---- shares ----
+    Mutant(
+        "a pool grants whatever is asked of it",
+        "runtime/pool.py",
+        "        if not self._fits(size) or not self._may(size, share) or self._first() is not None:\n",
+        "        if False:\n",
+        (
+            "tests/runtime/test_pool.py::test_one_alone_gets_half_and_whoever_comes_next_finds_something",
+            "tests/gateway/test_content.py::test_downloads_share_a_budget_and_all_get_on",
+        ),
+    ),
+    Mutant(
+        "one caller may hold all of a pool",
+        "runtime/pool.py",
+        "(not caller or caller + size <= left)",
+        "True",
+        (
+            "tests/runtime/test_pool.py::test_one_alone_gets_half_and_whoever_comes_next_finds_something",
+            "tests/gateway/test_content.py::test_slow_visitors_of_one_link_leave_memory_for_a_member_next_to_them",
+            "tests/services/metadata/test_sealing_is_shared.py::test_calls_under_way_are_bounded_and_shared",
+        ),
+    ),
+    Mutant(
+        "many callers of one network may hold all of a pool",
+        "runtime/pool.py",
+        "(not network or network + size <= NETWORK_FACTOR * left)",
+        "True",
+        (
+            "tests/runtime/test_pool.py::test_a_network_of_many_callers_does_not_get_all",
+            "tests/services/auth/test_passwords.py::test_more_than_can_be_served_soon_are_told_at_once_to_come_back",
+        ),
+    ),
+    Mutant(
+        "whoever came first to a pool is served first",
+        "runtime/pool.py",
+        "key=lambda one: (self._held[_names(one.share)[0]], one.round, one.number)",
+        "key=lambda one: one.number",
+        (
+            "tests/runtime/test_pool.py::test_whoever_holds_least_is_served_first",
+            "tests/runtime/test_pool.py::test_whoever_comes_once_waits_one_turn_behind_one_who_comes_often",
+        ),
+    ),
+    Mutant(
+        "any number of requests wait for a pool",
+        "runtime/pool.py",
+        "        if len(queue) >= MAX_WAITING:\n",
+        "        if False:\n",
+        ("tests/runtime/test_pool.py::test_too_many_that_wait_are_refused_and_say_when_to_come_back",),
+    ),
+    Mutant(
+        "requests wait for a pool without end",
+        "runtime/pool.py",
+        "            async with asyncio.timeout(patience):\n",
+        "            async with asyncio.timeout(None):\n",
+        (
+            "tests/runtime/test_pool.py::test_patience_has_an_end",
+            "tests/gateway/test_content.py::test_a_download_that_cannot_begin_says_when_to_come_back",
+        ),
+    ),
+    Mutant(
+        "small reads wait behind large ones",
+        "gateway/content.py",
+        "        return self._small if size <= self._most else self._large",
+        "        return self._large",
+        ("tests/gateway/test_content.py::test_small_reads_have_a_reserve_that_large_ones_never_take",),
+    ),
+    Mutant(
+        "a download takes no memory of a pool",
+        "gateway/content.py",
+        "await self._memory.pool(following.length).take(following.length, share, patience=patience)",
+        "self._memory.pool(following.length)._grant(following.length, share)",
+        (
+            "tests/gateway/test_content.py::test_downloads_share_a_budget_and_all_get_on",
+            "tests/gateway/test_content.py::test_a_download_that_cannot_begin_says_when_to_come_back",
+        ),
+    ),
+    Mutant(
+        "visitors of one link are many",
+        "gateway/shares.py",
+        'Share(claimed(token, "sub"), own.network(request))',
+        "Share(token, own.network(request))",
+        ("tests/gateway/test_shares.py::test_all_visitors_of_a_link_are_one_caller_and_all_tokens_of_a_person",),
+    ),
+    Mutant(
+        "a network is what the sender says",
+        "gateway/address.py",
+        "        while self._is_trusted(peer) and hops:\n",
+        "        while hops:\n",
+        ("tests/gateway/test_shares.py::test_nobody_chooses_a_network_by_a_header",),
+    ),
+    Mutant(
+        "the network under which attempts are counted is what the sender says",
+        "services/auth/peers.py",
+        "    while at > 0 and _within(_address(way[at]), trusted_networks):\n",
+        "    while at > 0:\n",
+        (
+            "tests/services/auth/test_peers.py::test_only_what_trusted_proxies_added_counts",
+            "tests/services/auth/test_peers.py::test_nothing_that_a_client_sends_chooses_the_address_that_is_counted",
+        ),
+    ),
+    Mutant(
+        "a body may come as slowly as it likes",
+        "gateway/pace.py",
+        "            async with incoming.waiting(0):\n",
+        "            if True:\n",
+        (
+            "tests/gateway/test_connections.py::test_a_body_that_never_comes_is_given_up",
+            "tests/gateway/test_connections.py::test_a_body_that_comes_a_byte_now_and_then_is_given_up",
+        ),
+    ),
+    Mutant(
+        "a byte now and then keeps a body alive",
+        "gateway/pace.py",
+        "        self._seconds = min(self._seconds + size / self._rate, self._grace)",
+        "        self._seconds = self._grace",
+        ("tests/gateway/test_connections.py::test_a_body_that_comes_a_byte_now_and_then_is_given_up",),
+    ),
+    Mutant(
+        "an answer may be taken as slowly as its reader likes",
+        "gateway/pace.py",
+        "                async with outgoing.waiting(size):\n",
+        "                if True:\n",
+        (
+            "tests/gateway/test_connections.py::"
+            "test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memory_back",
+        ),
+    ),
+    Mutant(
+        "who is too slow keeps what the socket has not taken",
+        "gateway/pace.py",
+        "                scope.get(ABORT, lambda: None)()\n",
+        "",
+        (
+            "tests/gateway/test_connections.py::"
+            "test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memory_back",
+        ),
+    ),
+    Mutant(
+        "a head may take as long as it likes",
+        "gateway/connections.py",
+        "        self._limit = self.loop.call_later(self.head_seconds, self.transport.close)\n",
+        "",
+        ("tests/gateway/test_connections.py::test_a_head_that_never_ends_is_given_up",),
+    ),
+    Mutant(
+        "an upload by WebDAV has its memory from its first byte on",
+        "gateway/dav/app.py",
+        "        first = min(size, FIRST_MEMORY)\n",
+        "        first = size\n",
+        ("tests/e2e/test_dav_slow.py::test_uploads_that_hardly_move_hold_no_workers_and_little_memory",),
+    ),
+    Mutant(
+        "an upload by WebDAV never asks for more memory than at first",
+        "gateway/dav/bodies.py",
+        "if self._more is not None and len(cut.held) + len(self._rest) > self._first:",
+        "if False and self._more is not None:",
+        ("tests/gateway/dav/test_upload.py::test_a_body_asks_for_more_memory_once_it_is_more_than_a_little",),
+    ),
+    Mutant(
+        "uploads by WebDAV take no memory of a pool",
+        "gateway/dav/app.py",
+        "                    await taken.enter_async_context(self._memory.lent(size, share))\n",
+        "                    pass\n",
+        ("tests/e2e/test_dav.py::test_uploads_take_bounded_memory_and_no_disk",),
+    ),
+    Mutant(
+        "a turn of WebDAV is held while a listing is taken",
+        "gateway/dav/app.py",
+        "                if isinstance(part, bytes):\n                    await answer.send(part)\n",
+        "                if isinstance(part, bytes):\n"
+        "                    async with self._turns.lent(1, share, patience=None):\n"
+        "                        await answer.send(part)\n",
+        ("tests/e2e/test_dav_slow.py::test_listings_that_nobody_takes_hold_no_workers",),
+    ),
+    Mutant(
+        "turns of WebDAV are not shared out",
+        "gateway/dav/app.py",
+        "        await self._turns.take(1, share, patience=None if answer.under_way else PATIENCE_SECONDS)\n",
+        "        self._turns._grant(1, share)\n",
+        ("tests/gateway/dav/test_workers.py::test_one_person_has_half_of_the_workers_and_others_go_on",),
+    ),
+    Mutant(
+        "archives under way are not bounded",
+        "gateway/archive.py",
+        "async with self._under_way.lent(1, share), aclosing",
+        "async with aclosing",
+        ("tests/gateway/test_archive.py::test_archives_of_one_link_that_nobody_takes_leave_some_for_others",),
+    ),
+    # ---- passwords ----
+    Mutant(
+        "attempts at one address from one network are not counted",
+        "services/auth/attempts.py",
+        "        await self._count(subject, peer, self._limits.per_peer)\n",
+        "",
+        ("tests/services/auth/test_accounts.py::test_beyond_the_limit_no_password_is_looked_at",),
+    ),
+    Mutant(
+        "one password is tried at every address",
+        "services/auth/attempts.py",
+        "        await self._count(_ALL, peer, self._limits.per_network)\n",
+        "",
+        ("tests/services/auth/test_accounts.py::test_one_network_does_not_try_a_password_at_every_address",),
+    ),
+    Mutant(
+        "one address is tried from everywhere",
+        "services/auth/attempts.py",
+        "        await self._count(subject, None, self._limits.per_address)\n",
+        "",
+        (
+            "tests/services/auth/test_links.py::test_guessing_from_everywhere_is_slowed_down_too",
+            (
+                "tests/services/auth/test_servicer.py::"
+                "test_who_guesses_elsewhere_does_not_lock_the_owner_out_until_the_address_has_had_enough"
+            ),
+        ),
+    ),
+    Mutant(
+        "accounts are made without end",
+        "services/auth/accounts.py",
+        "        await self._attempts.admit_account(peer=peer)\n",
+        "",
+        ("tests/services/auth/test_accounts.py::test_one_network_does_not_make_accounts_without_end",),
+    ),
+    Mutant(
+        "who knows one password begins the count of the network anew",
+        "services/auth/attempts.py",
+        "        await self._store.take_back_attempt(subject=_ALL, peer=peer)\n",
+        "        await self._store.forget_attempts(subject=_ALL, peer=peer)\n",
+        ("tests/services/auth/test_accounts.py::test_those_who_know_their_password_do_not_use_their_network_up",),
+    ),
+    Mutant(
+        "passwords wait to be hashed without a bound",
+        "services/auth/passwords.py",
+        "        if not self._places.try_take(1, share):\n",
+        "        if not self._places.try_take(1, share) and self._places._grant(1, share):\n",
+        (
+            "tests/services/auth/test_passwords.py::test_more_than_can_be_served_soon_are_told_at_once_to_come_back",
+            "tests/services/auth/test_passwords.py::test_one_account_leaves_half_of_the_places",
+        ),
+    ),
+    Mutant(
+        "passwords of links are not counted",
+        "services/auth/links.py",
+        "            await self._attempts.admit(subject=subject, peer=peer)\n",
+        "            pass\n",
+        ("tests/services/auth/test_links.py::test_guessing_is_slowed_down_for_each_link_and_peer",),
+    ),
+    # ---- turns ----
+    Mutant(
+        "bulk work takes no turns",
+        "runtime/turns.py",
+        "        if len(items) > size:\n",
+        "        if False:\n",
+        (
+            "tests/services/metadata/test_turns.py::test_a_large_commit_leaves_the_loop_to_others_many_times",
+            "tests/services/metadata/test_turns.py::test_changes_and_searches_are_told_in_slices",
+        ),
+    ),
+    Mutant(
+        "turns go to whoever came first",
+        "runtime/turns.py",
+        "            key, queue = self._waiting.popitem(last=False)\n"
+        "            granted = queue.popleft()\n            if queue:\n"
+        "                self._waiting[key] = queue\n",
+        "            key, queue = next(iter(self._waiting.items()))\n"
+        "            granted = queue.popleft()\n            if not queue:\n"
+        "                del self._waiting[key]\n",
+        ("tests/runtime/test_turns.py::test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few",),
+    ),
+    Mutant(
+        "all turns are granted at once",
+        "runtime/turns.py",
+        "                granted.set_result(None)\n                break\n",
+        "                granted.set_result(None)\n",
+        ("tests/runtime/test_turns.py::test_what_is_not_bulk_runs_between_two_slices",),
+    ),
+    Mutant(
+        "a search looks at all names in one go",
+        "services/metadata/search.py",
+        "    while some := list(islice(waiting, SLICE)):\n",
+        "    while some := list(waiting):\n",
+        ("tests/services/metadata/test_turns.py::test_a_search_over_many_names_is_done_in_slices",),
+    ),
+    Mutant(
+        "an index of names is brought up to date in one go",
+        "services/metadata/search.py",
+        "            if waiting >= TURN:\n",
+        "            if False:\n",
+        ("tests/services/metadata/test_turns.py::test_the_first_search_of_a_large_space_is_done_in_slices",),
+    ),
+    Mutant(
+        "a round of projection takes all that there is",
+        "services/metadata/project.py",
+        "        if changes >= ROUND_CHANGES:\n",
+        "        if False:\n",
+        ("tests/services/metadata/test_turns.py::test_a_round_of_projection_ends_after_so_many_changes",),
+    ),
+    Mutant(
+        "requests of a space are decided in the order in which they came",
+        "services/metadata/commit.py",
+        "        self._of.setdefault(pending.request.user, deque()).append(pending)\n",
+        '        self._of.setdefault("all", deque()).append(pending)\n',
+        ("tests/services/metadata/test_turns.py::test_the_requests_of_one_person_do_not_hold_up_those_of_another",),
+    ),
+    # ---- rights that end ----
+    Mutant(
+        "nobody asks again whether a right stands",
+        "runtime/interruption.py",
+        "                interruption.interrupt(error)\n                return\n            else:",
+        "                return\n            else:",
+        ("tests/runtime/test_interruption.py::test_a_stream_ends_with_the_reason",),
+    ),
+    Mutant(
+        "a stream goes on for as long as auth does not answer",
+        "runtime/interruption.py",
+        "                if clock() + seconds >= answered_at + patience:\n",
+        "                if False:\n",
+        (
+            "tests/runtime/test_interruption.py::test_an_outage_is_outlived_and_a_long_one_is_not",
+            "tests/runtime/test_interruption.py::test_an_auth_that_does_not_answer_at_all_is_an_outage",
+        ),
+    ),
+    Mutant(
+        "it is asked too seldom whether a right stands",
+        "runtime/interruption.py",
+        "ASK_SECONDS: Final = 4.0",
+        "ASK_SECONDS: Final = 9.0",
+        ("tests/runtime/test_interruption.py::test_it_is_asked_often_enough",),
+    ),
+    Mutant(
+        "a right is remembered for too long",
+        "runtime/interruption.py",
+        "REVOCATION_SECONDS - ASK_SECONDS - 1.0",
+        "REVOCATION_SECONDS - 1.0",
+        ("tests/runtime/test_interruption.py::test_what_is_remembered_is_forgotten_early_enough",),
+    ),
+    Mutant(
+        "an open version check asks what it remembers",
+        "services/metadata/servicer.py",
+        "current_user(), Role.VIEWER, now=True)",
+        "current_user(), Role.VIEWER)",
+        ("tests/services/metadata/test_servicer.py::test_who_is_removed_is_answered_no_more_in_an_open_check",),
+    ),
+    Mutant(
+        "an open version check asks once",
+        "services/metadata/servicer.py",
+        "async for message in ending.until(request_iterator):",
+        "async for message in request_iterator:",
+        ("tests/services/metadata/test_servicer.py::test_who_is_removed_is_answered_no_more_in_an_open_check",),
+    ),
+    Mutant(
+        "changes that are being told ask once",
+        "services/metadata/servicer.py",
+        "async for nodes, position in ending.until(changes):",
+        "async for nodes, position in changes:",
+        ("tests/services/metadata/test_servicer.py::test_who_is_removed_is_told_no_more_of_changes_under_way",),
+    ),
+    Mutant(
+        "a commit is decided by a right that is remembered",
+        "services/metadata/servicer.py",
+        "has = await self._access.require(space, caller, Role.EDITOR, now=True)",
+        "has = await self._access.require(space, caller, Role.EDITOR)",
+        ("tests/services/metadata/test_servicer.py::test_a_commit_asks_once_for_the_right_of_its_moment",),
+    ),
+    Mutant(
+        "a watch asks once",
+        "services/notify/watch.py",
+        "                    await self._still_a_member(spaces, user=user, device=device)\n",
+        "",
+        (
+            (
+                "tests/services/notify/test_servicer.py::"
+                "test_a_watch_of_quiet_spaces_ends_with_the_right_before_its_next_heartbeat"
+            ),
+            "tests/services/notify/test_servicer.py::test_a_watch_that_is_over_ends_with_a_heartbeat",
+        ),
+    ),
+    Mutant(
+        "a watch asks no more often than it beats",
+        "services/notify/watch.py",
+        "asyncio.timeout_at(min(beat_at, ask_at))",
+        "asyncio.timeout_at(beat_at)",
+        (
+            "tests/services/notify/test_servicer.py::"
+            "test_a_watch_of_quiet_spaces_ends_with_the_right_before_its_next_heartbeat",
+        ),
+    ),
+    Mutant(
+        "a doorbell rings for who has been removed",
+        "services/notify/watch.py",
+        "                    await self._access.require(doorbell.space, user=user, device=device)\n",
+        "",
+        ("tests/services/notify/test_servicer.py::test_a_removed_member_does_not_hear_the_next_change",),
+    ),
+    Mutant(
+        "a download or an archive asks once",
+        "gateway/download.py",
+        "async with aclosing(self._rest), asked_again(self._check_right) as ending:",
+        "async with aclosing(self._rest), asked_again(self._check_right, seconds=3600) as ending:",
+        ("tests/e2e/test_revocation.py::test_what_lasts_ends_with_the_right",),
+    ),
+    Mutant(
+        "a download that had to wait begins with a right of before",
+        "gateway/download.py",
+        "    if clock() > began + _WAITED_SECONDS:\n",
+        "    if False:\n",
+        ("tests/gateway/test_content.py::test_a_download_that_had_to_wait_asks_for_the_right_again",),
+    ),
+    Mutant(
+        "an upload by WebDAV asks once",
+        "gateway/dav/app.py",
+        "asked_again(writes) as ending:",
+        "asked_again(writes, seconds=3600) as ending:",
+        ("tests/e2e/test_revocation.py::test_what_lasts_ends_with_the_right",),
+    ),
+    Mutant(
+        "a lock outlives the right of who took it",
+        "gateway/dav/locks.py",
+        'stored = [lock for lock in stored if lock["principal"] in writers]',
+        "stored = [lock for lock in stored if writers]",
+        ("tests/gateway/dav/test_session.py::test_a_lock_ends_with_the_right_to_write",),
+    ),
+    Mutant(
+        "credentials of S3 last an hour",
+        "core/limits.py",
+        "CREDENTIALS_SECONDS: Final = 15 * 60",
+        "CREDENTIALS_SECONDS: Final = 60 * 60",
+        ("tests/e2e/test_revocation.py::test_credentials_last_no_longer_than_they_must",),
+    ),
+    # ---- who may what ----
+    Mutant(
+        "the table of rpcs is not looked at",
+        "runtime/interceptors.py",
+        "            check_caller(identity.kind, callers)\n",
+        "",
+        (
+            "tests/runtime/test_server.py::test_a_public_link_gets_only_where_it_may_go",
+            "tests/runtime/test_server.py::test_what_is_missing_in_the_table_is_open_to_nobody",
+        ),
+    ),
+    Mutant(
+        "what is missing in the table is open to all",
+        "runtime/operations.py",
+        "    if callers is None:\n        raise",
+        "    if callers is None:\n        return\n        raise",
+        ("tests/runtime/test_server.py::test_what_is_missing_in_the_table_is_open_to_nobody",),
+    ),
+    Mutant(
+        "the table of routes is not looked at",
+        "gateway/api/caller.py",
+        "    check_route(request, found)\n",
+        "",
+        ("tests/e2e/test_operations.py::test_a_visitor_reads_nothing_where_downloads_are_not_counted",),
+    ),
+    Mutant(
+        "the table of routes is not looked at for visitors",
+        "gateway/api/links.py",
+        "    check_route(request, caller)\n",
+        "",
+        ("tests/e2e/test_operations.py::test_routes_take_those_whom_the_table_has",),
+    ),
+    Mutant(
+        "the table of WebDAV is not looked at",
+        "gateway/dav/callers.py",
+        "            check_caller(caller.kind, callers)\n",
+        "",
+        ("tests/e2e/test_operations.py::test_webdav_takes_those_whom_the_table_has",),
+    ),
+    Mutant(
+        "downloads of a link are not counted",
+        "gateway/api/links.py",
+        "begin=_begin(request, services, visitor, content.digest.hex(), size=content.size),",
+        "begin=None,",
+        ("tests/gateway/api/test_links.py::test_a_link_that_allows_two_downloads",),
+    ),
+    Mutant(
+        "archives of a link are not counted",
+        "gateway/api/links.py",
+        "answer(request, visitor.space, tops, services, visitor.caller, name=name, begin=begin)",
+        "answer(request, visitor.space, tops, services, visitor.caller, name=name)",
+        ("tests/gateway/api/test_links.py::test_archives_of_a_link_are_counted",),
+    ),
+    Mutant(
+        "many at once exceed the downloads of a link",
+        "gateway/allowance.py",
+        "        except RecordMoved:\n            return False\n",
+        "        except RecordMoved:\n            return True\n",
+        ("tests/gateway/test_allowance.py::test_many_at_once_never_exceed_the_maximum",),
+    ),
+    Mutant(
+        "a key of a program changes members",
+        "runtime/operations.py",
+        "        SetMember=SESSIONS,\n",
+        "        SetMember=PEOPLE,\n",
+        ("tests/runtime/test_operations.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
+    ),
+    Mutant(
+        "visitors get to the routes of people",
+        "runtime/operations.py",
+        '_rows(PEOPLE, "content node_content version_content node_archive archive")',
+        '_rows(READERS, "content node_content version_content node_archive archive")',
+        (
+            "tests/runtime/test_operations.py::test_a_visitor_reads_what_a_link_opens_and_nothing_else",
+            "tests/e2e/test_operations.py::test_a_visitor_reads_nothing_where_downloads_are_not_counted",
+        ),
+    ),
+    Mutant(
+        "the token of a service works over REST",
+        "runtime/operations.py",
+        '_rows(PEOPLE, "session sign_out list_devices list_keys list_members list_links watch")',
+        '_rows(PEOPLE | {CallerKind.SERVICE}, "session sign_out list_devices list_keys list_members list_links watch")',
+        ("tests/runtime/test_operations.py::test_a_service_asks_who_may_what_and_nothing_else",),
+    ),
+    Mutant(
+        "a key of a program makes and ends links, devices and keys over REST",
+        "runtime/operations.py",
+        '_rows(SESSIONS, "create_key revoke_device set_member remove_member create_link revoke_link")',
+        '_rows(PEOPLE, "create_key revoke_device set_member remove_member create_link revoke_link")',
+        ("tests/runtime/test_operations.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
+    ),
+    Mutant(
+        "the token of a program passes for one of a session at the gateway",
+        "runtime/claims.py",
+        '    return CallerKind.PROGRAM if claims.get("knd") == PROGRAM else CallerKind.SESSION',
+        "    return CallerKind.SESSION",
+        ("tests/e2e/test_operations.py::test_routes_take_those_whom_the_table_has",),
+    ),
+    Mutant(
+        "the token of a program passes for one of a session at the services",
+        "runtime/context.py",
+        "        return CallerKind.PROGRAM if self.program else CallerKind.SESSION",
+        "        return CallerKind.SESSION",
+        (
+            "tests/runtime/test_server.py::test_each_identity_is_of_one_kind",
+            "tests/e2e/test_operations.py::test_rpcs_take_those_whom_the_table_has",
+        ),
+    ),
+    Mutant(
+        "the token of a visitor passes for one of a session at the gateway",
+        "runtime/claims.py",
+        '    if "spc" in claims or "nod" in claims:\n',
+        "    if False:\n",
+        (
+            "tests/e2e/test_operations.py::test_a_visitor_reads_nothing_where_downloads_are_not_counted",
+            "tests/e2e/test_operations.py::test_webdav_takes_those_whom_the_table_has",
+        ),
+    ),
+    # ---- objects ----
+    Mutant(
+        "objects are stored under a key of who stores them",
+        "infra/data.yaml",
+        '- Sid: NoKeysOfCustomers\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObject\n",
+        '- Sid: NoKeysOfCustomers\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObjectAcl\n",
+        ("tests/infra/test_enforcement.py::test_nothing_is_stored_that_others_cannot_read",),
+    ),
+    Mutant(
+        "objects are stored in any storage class",
+        "infra/data.yaml",
+        '- Sid: OnlyStandardStorage\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObject\n",
+        '- Sid: OnlyStandardStorage\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObjectAcl\n",
+        ("tests/infra/test_enforcement.py::test_nothing_is_stored_that_others_cannot_read",),
+    ),
+    Mutant(
+        "objects are encrypted by any key of AWS",
+        "infra/data.yaml",
+        '- Sid: OnlyTheBucketsEncryption\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObject\n",
+        '- Sid: OnlyTheBucketsEncryption\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObjectAcl\n",
+        ("tests/infra/test_enforcement.py::test_nothing_is_stored_that_others_cannot_read",),
+    ),
+    Mutant(
+        "keys of objects may have any length, anywhere",
+        "infra/data.yaml",
+        '- Sid: OnlyKeysOfDigests\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObject\n",
+        '- Sid: OnlyKeysOfDigests\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObjectAcl\n",
+        ("tests/infra/test_enforcement.py::test_only_keys_that_can_be_sealed_can_be_put",),
+    ),
+    Mutant(
+        "objects are written over",
+        "infra/data.yaml",
+        '- Sid: CreateOnly\n            Effect: Deny\n            Principal: "*"\n            Action: s3:PutObject\n',
+        '- Sid: CreateOnly\n            Effect: Deny\n            Principal: "*"\n'
+        "            Action: s3:PutObjectAcl\n",
+        ("tests/infra/test_enforcement.py::test_an_object_is_never_overwritten",),
+    ),
+    Mutant(
+        "keys of objects may have a letter that is no digit",
+        "infra/data.yaml",
+        '              - !Sub "${ContentBucket.Arn}/spaces/*/objects/*g*"\n',
+        "",
+        ("tests/infra/test_enforcement.py::test_only_keys_that_can_be_sealed_can_be_put",),
+    ),
+    Mutant(
+        "wrong bytes stay in the way of the right ones",
+        "services/metadata/objects.py",
+        "        elif await self._storage.remove(space, digest, etag=stored.etag):\n",
+        "        elif False:\n",
+        ("tests/services/metadata/test_objects.py::test_wrong_bytes_are_removed_so_that_the_right_ones_can_be_put",),
+    ),
+    # ---- devices ----
+    Mutant(
+        "a pattern tries each star again",
+        "clients/sync/patterns.py",
+        'found = "".join(f"(?>{_ANY}*?{piece})"',
+        'found = "".join(f"(?:{_ANY}*?{piece})"',
+        ("tests/clients/sync/test_patterns.py::test_no_pattern_hangs",),
+    ),
+    Mutant(
+        "a pattern tries each place of its names again",
+        "clients/sync/patterns.py",
+        'regex += f"(?>(?:{_ANY}++/)*?',
+        'regex += f"(?:(?:{_ANY}++/)*?',
+        ("tests/clients/sync/test_patterns.py::test_no_pattern_hangs",),
+    ),
+    Mutant(
+        "a pattern may have any length",
+        "clients/sync/patterns.py",
+        "    if len(line) > MAX_CHARACTERS:\n",
+        "    if False:\n",
+        ("tests/clients/sync/test_patterns.py::test_a_line_that_is_no_pattern",),
+    ),
+    Mutant(
+        "any number of patterns apply to a directory",
+        "clients/sync/filters.py",
+        "            if not here <= _MOST:\n",
+        "            if False:\n",
+        ("tests/clients/sync/test_filters.py::test_more_patterns_than_can_be_compared_are_refused_and_said",),
+    ),
+    Mutant(
+        "any number of patterns apply to a folder",
+        "clients/sync/filters.py",
+        "            elif not everywhere <= _MOST_OF_ALL:\n",
+        "            elif False:\n",
+        ("tests/clients/sync/test_filters.py::test_more_patterns_than_can_be_compared_are_refused_and_said",),
+    ),
+    Mutant(
+        "an ignore file may have any size",
+        "clients/sync/filters.py",
+        "            if len(raw) > _LONGEST:\n",
+        "            if False:\n",
+        ("tests/clients/sync/test_filters.py::test_an_ignore_file_that_is_too_large_is_refused_and_said",),
+    ),
+    Mutant(
+        "text reaches the terminal as it is",
+        "clients/cli/terminal.py",
+        "    click.echo(harmless(text), err=err)",
+        "    click.echo(text, err=err)",
+        (
+            "tests/e2e/test_terminal.py::test_every_command_shows_names_harmless",
+            "tests/e2e/test_terminal.py::test_errors_show_names_harmless",
+        ),
+    ),
+    Mutant(
+        "errors of usage reach the terminal as they are",
+        "clients/cli/terminal.py",
+        "        told = harmless(told)\n",
+        "        pass\n",
+        ("tests/e2e/test_terminal.py::test_errors_show_names_harmless",),
+    ),
+    Mutant(
+        "JSON reaches the terminal as it is",
+        "clients/cli/terminal.py",
+        "    click.echo(harmless_json(value))",
+        "    click.echo(__import__('json').dumps(value, ensure_ascii=False))",
+        ("tests/e2e/test_terminal.py::test_json_is_exact_and_harmless",),
+    ),
+    Mutant(
+        "an endpoint is reached in clear",
+        "clients/sdk/trust.py",
+        '    if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):',
+        "    if False:",
+        ("tests/clients/sdk/test_trust.py::test_http_is_for_this_machine_or_for_who_says_so",),
+    ),
+    Mutant(
+        "services of an https endpoint are reached in clear",
+        "clients/sdk/trust.py",
+        '        if parts.scheme == "https":\n',
+        "        if False:\n",
+        ("tests/clients/sdk/test_trust.py::test_a_place_is_below_the_endpoint_and_as_safe",),
+    ),
+    Mutant(
+        "discovery may name any host",
+        "clients/sdk/trust.py",
+        "    if not known and not _same_domain(host, own):\n",
+        "    if False:\n",
+        (
+            "tests/clients/sdk/test_trust.py::test_a_place_is_below_the_endpoint_and_as_safe",
+            "tests/clients/sdk/test_trust.py::test_what_an_endpoint_says_is_checked_before_anything_is_sent",
+        ),
+    ),
+    Mutant(
+        "redirects are followed wherever they lead",
+        "clients/sdk/discovery.py",
+        '            check_place("it", host, url, tls=newurl.startswith("https:"), trust=trust)\n',
+        "",
+        ("tests/clients/sdk/test_trust.py::test_a_redirect_to_somewhere_else_is_not_followed",),
+    ),
+    Mutant(
+        "the address of storage is believed",
+        "clients/sdk/discovery.py",
+        '        check_place("storage", host_of_url(storage), endpoint, '
+        'tls=storage.startswith("https:"), trust=trust)\n',
+        "        pass\n",
+        ("tests/clients/sdk/test_trust.py::test_what_an_endpoint_says_is_checked_before_anything_is_sent",),
+    ),
+    Mutant(
+        "a directory that became a link is followed",
+        "clients/transfer/below.py",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
+        "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
+        ("tests/clients/sync/test_links.py::test_no_directory_on_the_way_is_a_link",),
+    ),
+    Mutant(
+        "no symlink leads out of a folder",
+        "clients/sync/links.py",
+        '    return up > path.count("/") or ".." in names[up:]',
+        "    return False",
+        (
+            "tests/clients/sync/test_links.py::test_which_links_lead_out",
+            "tests/clients/sync/test_links.py::test_a_device_can_keep_them_out_and_take_them_in_again",
+            "tests/clients/sync/test_links.py::test_a_link_that_leads_out_is_kept_and_said_once",
+        ),
+    ),
+    Mutant(
+        "a symlink that leads out is not told of",
+        "clients/sync/apply_here.py",
+        "            if path is not None and leads_out(path, content.target):\n",
+        "            if False:\n",
+        ("tests/clients/sync/test_links.py::test_a_link_that_leads_out_is_kept_and_said_once",),
+    ),
+    Mutant(
+        "symlinks that lead out come, whatever the setting",
+        "clients/sync/rounds.py",
+        "        outside = [] if state.outside_links else leading_out(state, live.nodes)\n",
+        "        outside = []\n",
+        ("tests/clients/sync/test_links.py::test_a_device_can_keep_them_out_and_take_them_in_again",),
+    ),
+    # ---- browsers ----
+    Mutant(
+        "private answers are stored",
+        "gateway/protection.py",
+        'ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}',
+        'ALWAYS: Final = {"x-content-type-options": "nosniff"}',
+        (
+            "tests/gateway/test_http.py::test_nothing_is_guessed_and_nothing_private_is_stored",
+            "tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",
+        ),
+    ),
+    Mutant(
+        "types of answers are guessed",
+        "gateway/protection.py",
+        'ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}',
+        'ALWAYS: Final = {"cache-control": "no-store"}',
+        ("tests/gateway/test_http.py::test_nothing_is_guessed_and_nothing_private_is_stored",),
+    ),
+    Mutant(
+        "browsers that came by TLS may come without",
+        "gateway/protection.py",
+        "if self._hsts_seconds and",
+        "if False and",
+        ("tests/gateway/test_http.py::test_browsers_that_come_by_tls_come_by_nothing_else",),
+    ),
+    Mutant(
+        "scripts come from wherever contents lie",
+        "gateway/pages.py",
+        'f"script-src {app}"',
+        "\"script-src 'self'\"",
+        ("tests/gateway/test_pages.py::test_scripts_come_from_where_the_app_lies_and_never_from_where_contents_lie",),
+    ),
+    Mutant(
+        "workers come from wherever contents lie",
+        "gateway/pages.py",
+        'f"worker-src {app}"',
+        "\"worker-src 'self'\"",
+        ("tests/gateway/test_pages.py::test_scripts_come_from_where_the_app_lies_and_never_from_where_contents_lie",),
+    ),
+    Mutant(
+        "contents run within our origin",
+        "gateway/files.py",
+        "_IN_A_VIEWER if shown and kind == _PDF else \"default-src 'none'; sandbox\"",
+        '""',
+        ("tests/gateway/api/test_nodes.py::test_only_what_cannot_run_is_shown",),
+    ),
+    # ---- one machine ----
+    Mutant(
+        "the gateway is given the secret of the services",
+        "stack/services.py",
+        '**({} if name == "gateway" else {_SERVICE_SECRET: wiring.service_secret})',
+        "**{_SERVICE_SECRET: wiring.service_secret}",
+        ("tests/stack/test_up.py::test_the_gateway_does_not_know_the_secret_of_the_services",),
+    ),
+    Mutant(
+        "everybody reads the logs",
+        "stack/output.py",
+        "        directory.chmod(0o700)\n",
+        "        directory.chmod(0o755)\n",
+        ("tests/stack/test_up.py::test_only_the_owner_reads_what_is_in_the_data_directory",),
+    ),
+    Mutant(
+        "what the embedded AWS writes is everybody's to read",
+        "stack/embedded.py",
+        "    os.umask(0o077)",
+        "    os.umask(0o022)",
+        ("tests/stack/test_up.py::test_only_the_owner_reads_what_is_in_the_data_directory",),
+    ),
+    Mutant(
+        "mails of the embedded AWS are everybody's to read",
+        "stack/embedded.py",
+        '    by_root = scope["path"] in _READABLE_BY_ROOT and '
+        'hmac.compare_digest(headers.get(b"authorization", b""), root)\n',
+        '    by_root = scope["path"] in _READABLE_BY_ROOT\n',
+        ("tests/stack/test_up.py::test_other_users_of_this_machine_read_no_mails",),
+    ),
+)
