@@ -76,6 +76,26 @@ async def test_whoever_holds_least_is_served_first():
     assert served == ["other", "greedy"]
 
 
+async def test_of_those_who_may_have_what_is_free_whoever_holds_least_is_served_first():
+    pool, served = Pool("test", 100), []
+    await pool.take(10, share("greedy"))
+    for caller, size in (("second", 45), ("third", 20), ("fourth", 12), ("fifth", 6), ("sixth", 3)):
+        await pool.take(size, share(caller))
+
+    async def wait(who: str, size: int) -> None:
+        await pool.take(size, share(who))
+        served.append(who)
+
+    waiting = [asyncio.create_task(wait(*one)) for one in (("greedy", 10), ("other", 25))]
+    await asyncio.sleep(0)
+    pool.give(26, share("second"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert served == ["other"], "though both may have it, and greedy came first"
+    pool.give(25, share("other"))
+    await asyncio.gather(*waiting)
+
+
 async def test_whoever_comes_once_waits_one_turn_behind_one_who_comes_often():
     pool, served = Pool("test", 1), []
     await pool.take(1, share("first"))
@@ -127,8 +147,9 @@ async def test_too_many_that_wait_are_refused_and_say_when_to_come_back():
     await pool.take(10, share("a"))
     waiting = [asyncio.create_task(pool.take(1, share("a"))) for _ in range(MAX_WAITING)]
     await asyncio.sleep(0)
-    with pytest.raises(TooMuchAtOnce) as refused:
-        await pool.take(1, share("a"))
+    async with asyncio.timeout(10):
+        with pytest.raises(TooMuchAtOnce) as refused:
+            await pool.take(1, share("a"), patience=None)
     assert refused.value.retry_after_seconds == 5
     for task in waiting:
         task.cancel()
