@@ -51,8 +51,8 @@ test: setup ## run all tests, most of them two at a time; ARGS='tests/core -x' f
 ifneq ($(ARGS),)
 	$(BIN)/pytest $(ARGS)
 else
-	$(BIN)/pytest -n 2 --ignore tests/gateway/api --ignore tests/lb
-	$(BIN)/pytest tests/gateway/api tests/lb # one after the other: these count together, or put the machine under load
+	$(BIN)/pytest -n 2 --durations 10 --ignore tests/gateway/api --ignore tests/lb
+	$(BIN)/pytest --durations 10 tests/gateway/api tests/lb # one after the other: these count together, or put the machine under load
 endif
 
 N ?=
