@@ -10,6 +10,8 @@ from typing import Final
 
 MESSAGE_BYTES: Final = 4 * 1024 * 1024
 """The largest message that every service accepts."""
+REQUEST_BYTES: Final = 128 * 1024 * 1024
+"""Bytes of requests that a service takes in at once; the default of its setting."""
 UNREAD_BYTES: Final = 64 * 1024 * 1024
 """Bytes of answers that a service keeps for readers that are slow; the default of its setting."""
 MAX_FIND: Final = 10_000

@@ -174,7 +174,9 @@ class Pool:
                 first.turn.set_result(None)
 
     def _leave(self, waiter: _Waiter) -> None:
-        queue = self._waiting[waiter.share.caller]
+        queue = self._waiting.get(waiter.share.caller)
+        if queue is None or waiter not in queue:
+            return  # cancelled, and passed over before its own task heard of that
         queue.remove(waiter)
         if not queue:
             del self._waiting[waiter.share.caller]

@@ -46,6 +46,7 @@ from runtime.logs import structlog
 from runtime.operations import RPCS, WORK
 from runtime.rates import Pacing, Rates
 from runtime.reflection import Reflection
+from runtime.requests import WINDOW_BYTES, Arriving, Taking
 from runtime.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -64,8 +65,9 @@ class App:
 
     `verifier` None means that nobody is asked who they are. `operations` tells, by the full name of a method
     (`pkg.Service/Method`), which kinds of callers it takes; one that is missing takes nobody. `work` tells, by the same
-    name, to which rate a caller is held. `background` is entered in order before serving and left in reverse order when
-    the last call has ended. `drain` ends the streams.
+    name, to which rate a caller is held. `network` tells where a caller without a token comes from; None takes all of
+    them for one. `background` is entered in order before serving and left in reverse order when the last call has
+    ended. `drain` ends the streams.
     """
 
     name: str
@@ -73,6 +75,7 @@ class App:
     verifier: TokenVerifier | None = None
     operations: Mapping[str, Callers] = field(default_factory=lambda: RPCS)
     work: Mapping[str, Work] = field(default_factory=lambda: WORK)
+    network: Callable[[grpc.aio.ServicerContext[Any, Any]], str] | None = None
     background: Sequence[AbstractAsyncContextManager[Any]] = ()
     drain: Drain = field(default_factory=Drain)
 
@@ -114,15 +117,25 @@ class Listening:
 def build(app: App, settings: ServiceSettings) -> Listening:
     """Bind a server for `app`: interceptors, health, reflection, limits. Raises OSError if the address is taken."""
     interceptors: list[grpc.aio.ServerInterceptor] = [
+        Arriving(),
         *([Trace()] if traces.on() else ()),
         RequestLog(),
         *([Metrics()] if settings.metrics_listen else ()),
         DefaultDeadline(settings.default_deadline_seconds),
         Errors(),
     ]
-    if app.verifier is not None:
+    taking = Taking(
+        settings.request_bytes,
+        message_bytes=settings.max_message_bytes,
+        seconds=settings.request_seconds,
+        network=app.network,
+    )
+    if app.verifier is None:
+        interceptors.append(taking)
+    else:
         interceptors += [
             Authentication(app.verifier, app.operations),
+            taking,
             Pacing(Rates(settings.rates()), app.work, streams=settings.streams_open),
         ]
     interceptors += [Answers(settings.unread_bytes), StreamsEnd(app.drain.until), Decoding()]
@@ -131,6 +144,9 @@ def build(app: App, settings: ServiceSettings) -> Listening:
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
+            # What comes of a call before its caller is known. Probing would let it grow to megabytes.
+            ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
+            ("grpc.http2.bdp_probe", 0),
             # Devices behind NAT may ping; the defaults would answer 'Too many pings'.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar, cast
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES, UNREAD_BYTES
+from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES, REQUEST_BYTES, UNREAD_BYTES
 from runtime import logs
 from runtime.logs import structlog
 from runtime.operations import Work
@@ -74,6 +74,17 @@ class ServiceSettings(Observed):
     )
     max_message_bytes: int = Field(
         default=MESSAGE_BYTES, ge=MESSAGE_BYTES, description="The largest message that is accepted."
+    )
+    request_bytes: int = Field(
+        default=REQUEST_BYTES,
+        ge=8 * MESSAGE_BYTES,
+        description="How many bytes of requests are taken in at once, for all callers; one alone may have half of it.",
+    )
+    request_seconds: float = Field(
+        default=30.0,
+        gt=0,
+        description="How long a request may take to arrive. A stream that says nothing for so long has its share of "
+        "request_bytes or ends.",
     )
     unread_bytes: int = Field(
         default=UNREAD_BYTES,

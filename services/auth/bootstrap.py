@@ -117,4 +117,4 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value(), now=seconds),
         )
         mount = partial(add_AuthServiceServicer_to_server, servicer)
-        yield App(name="auth", mounts=[mount], verifier=verifier)
+        yield App(name="auth", mounts=[mount], verifier=verifier, network=servicer.network)

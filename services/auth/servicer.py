@@ -83,7 +83,7 @@ class AuthServicer(AuthServiceServicer):
             email=normalize_address(request.email),
             password=check_password(request.password),
             device_name=check_label(request.device_name, what="device_name"),
-            peer=self._peer(context),
+            peer=self.network(context),
             kind=wire.kind_from_wire(request.kind),
         )
         return wire.signed_up_to_wire(signed_in)
@@ -93,7 +93,7 @@ class AuthServicer(AuthServiceServicer):
             email=normalize_address(request.email),
             password=request.password,
             device_name=check_label(request.device_name, what="device_name"),
-            peer=self._peer(context),
+            peer=self.network(context),
             kind=wire.kind_from_wire(request.kind),
         )
         return wire.signed_in_to_wire(signed_in)
@@ -207,7 +207,7 @@ class AuthServicer(AuthServiceServicer):
             request=request_id,
             user=caller.user,
             device=caller.device,
-            peer=self._peer(context),
+            peer=self.network(context),
             password=password,
             expires_at_ms=request.expires_at_ms or None,
             max_downloads=request.max_downloads,
@@ -230,7 +230,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RevokeLinkResponse()
 
     async def OpenLink(self, request: auth_pb2.OpenLinkRequest, context: Context) -> auth_pb2.OpenLinkResponse:
-        link, access = await self._links.open(request.token, password=request.password, peer=self._peer(context))
+        link, access = await self._links.open(request.token, password=request.password, peer=self.network(context))
         return wire.opened_to_wire(link, access)
 
     async def CountLinkDownload(
@@ -255,7 +255,8 @@ class AuthServicer(AuthServiceServicer):
         checked = await self._grants.check(space, user=user, device=device)
         return wire.checked_to_wire(checked)
 
-    def _peer(self, context: Context) -> str:
+    def network(self, context: Context) -> str:
+        """The network that a call comes from."""
         return peer_address(
             context.peer(),
             _forwarded(context),

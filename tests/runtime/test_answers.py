@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import pytest
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.events import ResponseReceived, TrailersReceived
-from h2.settings import SettingCodes, Settings
 from pydantic import SecretStr
 
 from core.identifiers import DeviceId, UserId
@@ -23,6 +18,7 @@ from runtime.pool import TooMuchAtOnce
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
 from tests.runtime import echo
+from tests.runtime.http2 import http2
 
 MIB = 1024 * 1024
 
@@ -58,62 +54,16 @@ async def target() -> AsyncIterator[str]:
         yield address
 
 
-class Mute:
-    """An HTTP/2 connection that grants no window: a server can send headers on it, but no data."""
-
-    def __init__(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._target, self._reader, self._writer = target, reader, writer
-        self._http = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
-        self._http.local_settings = Settings(client=True, initial_values={SettingCodes.INITIAL_WINDOW_SIZE: 0})
-        self._http.initiate_connection()
-
-    def ask(self, method: str, *, caller: str) -> None:
-        """Begin a call."""
-        stream = self._http.get_next_available_stream_id()
-        headers = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", f"/test.Echo/{method}"),
-            (":authority", self._target),
-            ("te", "trailers"),
-            ("content-type", "application/grpc"),
-            ("authorization", f"Bearer {caller}"),
-        ]
-        self._http.send_headers(stream, headers)
-        self._http.send_data(stream, bytes(5), end_stream=True)
-        self._writer.write(self._http.data_to_send())
-
-    async def refusals(self, count: int) -> list[str]:
-        """The codes of the first `count` calls that end."""
-        codes: list[str] = []
-        async with asyncio.timeout(20):
-            while len(codes) < count:
-                for event in self._http.receive_data(await self._reader.read(65536)):
-                    if isinstance(event, ResponseReceived | TrailersReceived):
-                        codes += [str(value) for name, value in event.headers or () if str(name) == "grpc-status"]
-                self._writer.write(self._http.data_to_send())
-        return codes
-
-
-@asynccontextmanager
-async def mute(target: str) -> AsyncIterator[Mute]:
-    host, _, port = target.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
-    try:
-        yield Mute(target, reader, writer)
-    finally:
-        writer.close()
-
-
 EXHAUSTED = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
 
 
 @pytest.mark.parametrize("method", ["Large", "Endless"])
 async def test_one_caller_leaves_half_unread_and_others_are_answered(target: str, method: str) -> None:
-    async with mute(target) as silent:
+    async with http2(target, window_bytes=0) as silent:
         for _ in range(12):
-            silent.ask(method, caller="mallory")
-        assert await silent.refusals(10) == [EXHAUSTED] * 10, "two answers wait, the others are not kept"
+            silent.begin(echo.path(method), token="mallory", finished=True)
+        await silent.until(lambda: len(silent.codes) >= 10)
+        assert [*silent.codes.values()] == [EXHAUSTED] * 10, "two answers wait, the others are not kept"
         async with echo.connect(target, authorization=lambda: "mallory") as channel:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await channel.unary_unary(echo.path("Large"))(b"")
@@ -135,7 +85,8 @@ async def test_one_caller_leaves_half_unread_and_others_are_answered(target: str
 
 
 async def test_all_callers_together_leave_no_more_unread_than_there_is_room(target: str) -> None:
-    async with mute(target) as silent:
+    async with http2(target, window_bytes=0) as silent:
         for number in range(40):
-            silent.ask("Large", caller=f"mallory {number}".replace(" ", ""))
-        assert await silent.refusals(36) == [EXHAUSTED] * 36
+            silent.begin(echo.path("Large"), token=f"mallory{number}", finished=True)
+        await silent.until(lambda: len(silent.codes) >= 36)
+        assert [*silent.codes.values()] == [EXHAUSTED] * 36

@@ -180,6 +180,19 @@ async def test_whoever_is_served_and_cancelled_at_once_gives_it_back():
     assert pool.free() == 10
 
 
+async def test_those_who_are_cancelled_while_others_give_back_end_by_that_alone():
+    pool = Pool("test", 12)
+    await pool.take(6, share("a"))
+    waiting = [asyncio.create_task(pool.take(3, share("a"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    for task in waiting:
+        task.cancel()
+    pool.give(6, share("a"))
+    outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [asyncio.CancelledError] * 3
+    assert pool.free() == 12
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.integers(1, 60)), max_size=30), st.data())
 async def test_whatever_happens_everybody_is_served_and_it_comes_back_whole(wanted, data):
     pool, done = Pool("test", 50), []
