@@ -10,7 +10,7 @@ from core.blocks import MAX_OBJECT_BYTES, Digest
 from core.identifiers import NodeId, RequestId, SpaceId
 from core.tree import Node, Version
 from services.metadata.journal import NameKey, Projection
-from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Rows, Sealed, SpaceState, StoredObject
+from services.metadata.ports import BYTES_READ_BACK, Barrier, EntryTaken, Rows, Sealed, SpaceState, StoredObject
 from services.metadata.view import version_of
 
 
@@ -188,12 +188,13 @@ class MemoryTable:
 
 
 class MemoryObjects:
-    """Object index and storage. What is in `unchecked` was put without a SHA-256."""
+    """Object index and storage. What is in `unchecked` was put without a SHA-256, what has a barrier cannot be read."""
 
     def __init__(self) -> None:
         self.index: dict[tuple[SpaceId, Digest], Sealed] = {}
         self.stored: dict[tuple[SpaceId, Digest], bytes] = {}
         self.unchecked: set[tuple[SpaceId, Digest]] = set()
+        self.barriers: dict[tuple[SpaceId, Digest], Barrier] = {}
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         return {digest: self.index[space, digest] for digest in objects if (space, digest) in self.index}
@@ -207,18 +208,22 @@ class MemoryObjects:
         data = self.stored.get((space, digest))
         if data is None:
             return None
-        sha256 = None if (space, digest) in self.unchecked else Digest(hashlib.sha256(data).digest())
-        return StoredObject(len(data), sha256, _etag(data))
+        barrier = self.barriers.get((space, digest))
+        is_unchecked = (space, digest) in self.unchecked or barrier is Barrier.KEY
+        sha256 = None if is_unchecked else Digest(hashlib.sha256(data).digest())
+        return StoredObject(len(data), sha256, _etag(data), barrier)
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
         data = self.stored.get((space, digest))
-        return None if data is None or len(data) > MAX_OBJECT_BYTES else data
+        is_held = data is not None and len(data) <= MAX_OBJECT_BYTES and (space, digest) not in self.barriers
+        return data if is_held else None
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         data = self.stored.get((space, digest))
         if data is None or _etag(data) != etag:
             return False
         del self.stored[space, digest]
+        self.barriers.pop((space, digest), None)
         return True
 
 

@@ -4,9 +4,9 @@ A single block is proven by the SHA-256 that S3 computed when it was put, or by 
 pack or a manifest by reading it. What is proven is recorded in the object index and remembered here, since it stays
 true.
 
-An object whose bytes are not those that its key names stands in the way of the right ones, since nothing can be put
-over it. It is removed, by the etag of its wrong bytes: the right bytes have another one, so nothing that is or will be
-sealed can go with it.
+An object whose bytes are not those that its key names, or that cannot be read, stands in the way of the right ones,
+since nothing can be put over it. It is removed, by its etag: right bytes that can be read have another one, so nothing
+that is or will be sealed can go with it. Only right bytes that are archived have the same one, and stay.
 
 Proving costs the service far more than declaring costs a caller. So each object is read once, however many calls
 declare it at the same time; what its bytes were found not to be is remembered; a call reads a bounded number of bytes;
@@ -46,7 +46,7 @@ from runtime.logs import structlog
 from runtime.pool import Pool, Share, TooMuchAtOnce
 from services.metadata import metrics
 from services.metadata.decide import Unsealed, block_refused
-from services.metadata.ports import ObjectIndex, ObjectStorage, Sealed, StoredObject
+from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
 from wire.tree import manifest_from_bytes
 
 REMEMBERED_ENTRIES = 200_000
@@ -321,7 +321,7 @@ class Objects:
         stored = await self._head(space, digest, share=reading.share)
         if stored is None:
             return dict.fromkeys(forms, SealVerdict.OBJECT_MISSING)
-        if stored.sha256 not in {digest, None} or stored.size > MAX_OBJECT_BYTES:
+        if stored.barrier or stored.sha256 not in {digest, None} or stored.size > MAX_OBJECT_BYTES:
             return await self._wrong(space, digest, forms, stored)
         proofs: dict[Declaration, Proof] = {}
         if stored.sha256 == digest:
@@ -373,9 +373,14 @@ class Objects:
     async def _wrong(
         self, space: SpaceId, digest: Digest, forms: Sequence[Declaration], stored: StoredObject
     ) -> dict[Declaration, Proof]:
-        """The verdicts on an object whose bytes are not those that its key names; it is removed."""
+        """The verdicts on an object whose bytes are not those that its key names, or cannot be read; it is removed."""
         if await self._index.sealed(space, [digest]):
             log.error("sealed_object_damaged", space=space, object=digest.hex(), size=stored.size)
+        elif stored.barrier is Barrier.ARCHIVE and stored.sha256 in {digest, None}:
+            # Another process may have removed it, and the same bytes may have been put and sealed since.
+            log.error(
+                "object_archived", space=space, object=digest.hex(), hint="remove it, so that it can be put again"
+            )
         elif await self._storage.remove(space, digest, etag=stored.etag):
             metrics.REMOVED.inc()
             log.warning("wrong_object_removed", space=space, object=digest.hex(), size=stored.size)

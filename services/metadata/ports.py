@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Final, Protocol
 
 from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, Digest
@@ -189,17 +190,27 @@ class ObjectIndex(Protocol):
         """Add what is proven to what is recorded (`Sealed.with_all_of`). Idempotent, and right under concurrency."""
 
 
+class Barrier(Enum):
+    """Why the services cannot read an object that is stored."""
+
+    KEY = auto()
+    """It is encrypted by a key that they do not have. No bytes that they can read have its etag."""
+    ARCHIVE = auto()
+    """It is archived. The same bytes, stored to be read, have the same etag."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """What storage says about an object: bytes, and the SHA-256 that storage itself computed when it was put.
 
     `sha256` is None if storage computed none of the whole object. `etag` tells these bytes from any others that are
-    stored under the same key.
+    stored under the same key, but for those of Barrier.ARCHIVE. `barrier` is None if the object can be read.
     """
 
     size: int
     sha256: Digest | None
     etag: str = field(default="", compare=False)
+    barrier: Barrier | None = None
 
 
 class ObjectStorage(Protocol):
@@ -209,7 +220,7 @@ class ObjectStorage(Protocol):
         """None if the object is not in this space."""
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
-        """All bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space."""
+        """All bytes, at most MAX_OBJECT_BYTES; None if the object is not in this space, or archived."""
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""

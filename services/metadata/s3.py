@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Final
+import contextlib
+from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
@@ -12,18 +13,22 @@ from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, object_key
 from core.identifiers import SpaceId
 from runtime.aws import error_code, translated
 from runtime.logs import structlog
-from services.metadata.ports import StoredObject
+from services.metadata.ports import Barrier, StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any
 
     from types_aiobotocore_s3.client import S3Client
 
 _MISSING: Final = frozenset({"NoSuchKey", "404"})
 """Of a GET; of a HEAD, which has no body and so only a status."""
+_BAD_REQUEST: Final = frozenset({"InvalidRequest", "400"})
+"""What S3 says to a GET, and to a HEAD, that lack the customer's key with which the object is encrypted. HEAD says so
+of expired credentials too, GET does not."""
 _HIDDEN: Final = frozenset({"AccessDenied", "403"})
 """What a missing key looks like to a role that may not list the bucket."""
+_ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes whose objects cannot be read until somebody has them restored."""
 _OTHER_BYTES: Final = frozenset({"NoSuchKey", "404", "PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 """What S3 says to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
 
@@ -47,10 +52,42 @@ class S3Storage:
             with translated("S3"):
                 answer = await self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
         except ClientError as error:
+            if (locked := await self._locked(key, error)) is not None:
+                return locked
             if _is_missing(error, key):
                 return None
             raise
-        return StoredObject(answer["ContentLength"], _checksum(answer), answer["ETag"])
+        is_archived = answer.get("StorageClass") in _ARCHIVED or "ArchiveStatus" in answer
+        barrier = Barrier.ARCHIVE if is_archived else None
+        return StoredObject(answer["ContentLength"], _checksum(answer), answer["ETag"], barrier)
+
+    async def _locked(self, key: str, refusal: ClientError) -> StoredObject | None:
+        """The object for which S3 refuses HEAD because of the key that encrypts it; None if there is no such object.
+
+        Two kinds. Of an object with a customer's key, HEAD is a bad request; the error of a GET says why, and only a
+        listing tells the size and etag. Of one with a key of KMS that this role may not use, HEAD is forbidden as soon
+        as it asks for the checksum.
+        """
+        where: Any = {"Bucket": self._bucket, "Key": key}
+        with contextlib.suppress(ClientError), translated("S3"):
+            if error_code(refusal) in _HIDDEN:
+                answer = await self._client.head_object(**where)
+                if answer.get("ServerSideEncryption", "").startswith("aws:kms"):
+                    return StoredObject(answer["ContentLength"], None, answer["ETag"], Barrier.KEY)
+            elif error_code(refusal) in _BAD_REQUEST and await self._needs_a_key(where):
+                listing = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+                for found in listing.get("Contents", ()):
+                    if found["Key"] == key:
+                        return StoredObject(found["Size"], None, found["ETag"], Barrier.KEY)
+        return None
+
+    async def _needs_a_key(self, where: Any) -> bool:
+        try:
+            answer = await self._client.get_object(**where, Range="bytes=0-0")
+        except ClientError as error:
+            return error_code(error) in _BAD_REQUEST or error_code(error).startswith("KMS.")
+        answer["Body"].close()
+        return False
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
         """See ObjectStorage."""
@@ -84,6 +121,8 @@ class S3Storage:
 
 def _is_missing(error: ClientError, key: str) -> bool:
     code = error_code(error)
+    if code == "InvalidObjectState":
+        return True  # archived: nothing that could be read is there
     if code in _HIDDEN:
         log.warning("object_hidden", key=key, hint="the role lacks s3:GetObject or s3:ListBucket on the bucket")
     return code in _MISSING or code in _HIDDEN

@@ -2,6 +2,9 @@
 
 import base64
 import hashlib
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.exceptions import ClientError
@@ -10,7 +13,7 @@ from core.blocks import MAX_OBJECT_BYTES, Digest, object_key
 from core.errors import Unavailable
 from core.identifiers import SpaceId, new_text_id
 from services.metadata.in_memory import MemoryObjects
-from services.metadata.ports import StoredObject
+from services.metadata.ports import Barrier, StoredObject
 from services.metadata.s3 import S3Storage
 from stack.emulator import Aws, Credentials
 from tests.contract.metadata.conftest import EMBEDDED, IN_MEMORY, MOTO, everywhere
@@ -134,6 +137,99 @@ async def test_a_larger_object_is_none_of_ours(storage, put, space):
 async def test_an_object_without_a_sha256_has_none(storage, put, space):
     name = await put(space, b"hello", ChecksumCRC32="NhCmhg==")
     assert await storage.head(space, name) == StoredObject(5, None)
+
+
+LOCKED = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": "k" * 32}
+
+
+@on_embedded
+async def test_an_object_with_a_key_of_a_customer_is_told_and_can_be_removed(storage, put, space):
+    """HEAD of it is a bad request."""
+    name = await put(space, b"hello", **LOCKED)
+    locked = await storage.head(space, name)
+    assert locked == StoredObject(5, None, barrier=Barrier.KEY)
+    assert not await storage.remove(space, name, etag='"0123456789abcdef0123456789abcdef"')
+    assert await storage.remove(space, name, etag=locked.etag)
+    assert await storage.head(space, name) is None
+    await put(space, b"hello")
+    assert await storage.head(space, name) == StoredObject(5, name)
+
+
+@on_embedded
+@pytest.mark.parametrize("storage_class", ["GLACIER", "DEEP_ARCHIVE", "GLACIER_IR", "STANDARD_IA"])
+async def test_an_archived_object_is_told(storage, put, space, storage_class):
+    name = await put(space, b"hello", StorageClass=storage_class, ChecksumCRC32="NhCmhg==")
+    is_archived = storage_class in {"GLACIER", "DEEP_ARCHIVE"}
+    assert await storage.head(space, name) == StoredObject(5, None, barrier=Barrier.ARCHIVE if is_archived else None)
+    assert await storage.read(space, name) == (None if is_archived else b"hello")
+
+
+class Server(ThreadingHTTPServer):
+    """S3 where HEAD is answered as AWS does for what the emulator does not know."""
+
+    daemon_threads = True
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(("127.0.0.1", 0), Answers)
+        self.kind = kind
+
+
+class Answers(BaseHTTPRequestHandler):
+    server: Server
+    protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self) -> None:
+        if self.server.kind == "expired":
+            self.say(400)
+        elif "x-amz-checksum-mode" in self.headers:
+            self.say(403)  # of a key of KMS, the checksum is told to those only who may use the key
+        elif self.server.kind == "kms":
+            self.say(200, {"x-amz-server-side-encryption": "aws:kms", "ETag": '"etag"', "Content-Length": "5"})
+        else:
+            self.say(403)
+
+    def do_GET(self) -> None:
+        self.say(400, body=b"<Error><Code>ExpiredToken</Code></Error>")
+
+    def say(self, status: int, headers: dict[str, str] | None = None, body: bytes = b"") -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@contextmanager
+def answering(kind: str):
+    with Server(kind) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield Aws(f"http://127.0.0.1:{server.server_port}", Credentials("key", "secret"))
+        server.shutdown()
+
+
+async def test_an_object_with_another_key_of_kms_is_told(space):
+    with answering("kms") as aws:
+        async with aws.client("s3") as client:
+            found = await S3Storage(client, bucket="bucket").head(space, sha256(b"hello"))
+    assert found == StoredObject(5, None, barrier=Barrier.KEY)
+    assert found.etag == '"etag"'
+
+
+async def test_an_object_that_the_role_may_not_see_is_not_taken_for_one_with_another_key(space):
+    with answering("hidden") as aws:
+        async with aws.client("s3") as client:
+            assert await S3Storage(client, bucket="bucket").head(space, sha256(b"hello")) is None
+
+
+async def test_expired_credentials_are_not_taken_for_a_key_of_a_customer(space):
+    """HEAD is a bad request then too, without a word of why."""
+    with answering("expired") as aws:
+        async with aws.client("s3") as client:
+            with pytest.raises(ClientError):
+                await S3Storage(client, bucket="bucket").head(space, sha256(b"hello"))
 
 
 @pytest.mark.parametrize("backend", [MOTO], indirect=True)

@@ -11,9 +11,10 @@ from core.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from runtime.logs import structlog
+from services.metadata.decide import Unsealed
 from services.metadata.in_memory import MemoryObjects
 from services.metadata.objects import Declaration, Objects, Pack, SealVerdict, SerializedManifest, SingleBlock
-from services.metadata.ports import Sealed
+from services.metadata.ports import Barrier, Sealed
 from wire.tree import manifest_to_wire
 
 A, B = SpaceId("a" * 26), SpaceId("b" * 26)
@@ -191,6 +192,26 @@ async def test_what_is_sealed_is_never_removed(objects: Objects, backend: Memory
     backend.stored[A, sha(DATA)] = b"9876543210"
     assert await seal(objects, ENTRIES) is SealVerdict.CHECKSUM_MISMATCH
     assert backend.stored[A, sha(DATA)] == b"9876543210"
+
+
+@pytest.mark.parametrize("form", [SingleBlock(), ENTRIES, SerializedManifest()])
+@pytest.mark.parametrize("data", [DATA, b"9876543210", b"short"])
+@pytest.mark.parametrize("barrier", list(Barrier))
+async def test_what_nobody_can_read_is_not_sealed_and_gives_way(
+    objects: Objects, backend: MemoryObjects, form, data, barrier
+) -> None:
+    """Whatever S3 knows of its bytes."""
+    backend.stored[A, sha(DATA)] = data
+    backend.barriers[A, sha(DATA)] = barrier
+    verdict = SealVerdict.CHECKSUM_MISMATCH if len(data) == 10 else SealVerdict.SIZE_MISMATCH
+    assert await objects.look(A, [sha(DATA)]) == {sha(DATA): Unsealed(stored=True)}
+    assert await seal(objects, form) is verdict
+    assert not backend.index
+    # Right bytes would have the etag of archived ones, so those could not be removed by it without danger.
+    assert ((A, sha(DATA)) in backend.stored) == (barrier is Barrier.ARCHIVE and data == DATA)
+    if (A, sha(DATA)) not in backend.stored:
+        backend.stored[A, sha(DATA)] = DATA
+        assert await seal(objects, ENTRIES) is SealVerdict.SEALED
 
 
 class Racing(MemoryObjects):
