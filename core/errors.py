@@ -62,6 +62,14 @@ class SynclineError(Exception):
         """How long a limit asks to wait; None if this is no limit, or one that waiting does not help against."""
         return self.retry_after_seconds if self.kind is Kind.EXHAUSTED else None
 
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may work later: after a passing fault, or when a limit says to come again.
+
+        Such a call may have been carried out nevertheless.
+        """
+        return self.kind is Kind.UNAVAILABLE or self.slow_down_seconds is not None
+
 
 class InvalidArgument(SynclineError):
     """A field of the request is missing or malformed."""

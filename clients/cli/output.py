@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
+from clients.cli.terminal import complain
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
+from core.errors import SynclineError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+_NOTICED_SECONDS: Final = 1.0
+"""A wait of which people wonder why nothing happens."""
+_AGAIN_SECONDS: Final = 30.0
+
+
 def signed_in() -> Session:
-    """The session of this device; NotSignedIn if there is none."""
-    return Session.open(default_home())
+    """The session of this device, which says why it waits; NotSignedIn if there is none."""
+    session = Session.open(default_home())
+    session.on_wait = _Waits().tell
+    return session
+
+
+class _Waits:
+    """Says on stderr that the service asks to wait: once it is noticed, and now and then while it lasts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waited = 0.0
+        self._silent_until = 0.0
+
+    def tell(self, error: SynclineError, seconds: float) -> None:
+        """See `Session.on_wait`."""
+        with self._lock:
+            self._waited += seconds
+            now = time.monotonic()
+            if self._waited < _NOTICED_SECONDS or now < self._silent_until:
+                return
+            self._silent_until = now + _AGAIN_SECONDS
+        complain(f"waiting for {seconds:.0f} s as the service asks: {error}")
 
 
 def json_option(command: F) -> F:

@@ -41,7 +41,7 @@ from clients.sync.report import Report
 from clients.sync.state import State, translated
 from clients.sync.trees import live_nodes
 from clients.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
-from core.errors import InvalidArgument, Kind, SynclineError
+from core.errors import InvalidArgument, SynclineError
 from core.names import normalized_path
 from runtime import traces
 
@@ -267,7 +267,7 @@ def _sync_for_ever(
         if is_interruption(error):
             return False
         passing = (FolderMissing, FolderUnreadable, OSError)
-        return isinstance(error, passing) or (isinstance(error, SynclineError) and error.kind is Kind.UNAVAILABLE)
+        return isinstance(error, passing) or (isinstance(error, SynclineError) and error.passing)
 
     terminal = Terminal()
     try:

@@ -15,6 +15,8 @@ class Counts:
     s3_get: int = 0
     bytes_up: int = 0
     bytes_down: int = 0
+    waited_seconds: float = 0.0
+    """How long calls waited because a limit of the service asked them to; of all threads together."""
 
 
 class Requests:
@@ -24,7 +26,16 @@ class Requests:
         self._lock = threading.Lock()
         self._counts = Counts()
 
-    def add(self, *, grpc: int = 0, s3_put: int = 0, s3_get: int = 0, bytes_up: int = 0, bytes_down: int = 0) -> None:
+    def add(
+        self,
+        *,
+        grpc: int = 0,
+        s3_put: int = 0,
+        s3_get: int = 0,
+        bytes_up: int = 0,
+        bytes_down: int = 0,
+        waited_seconds: float = 0.0,
+    ) -> None:
         with self._lock:
             now = self._counts
             self._counts = Counts(
@@ -33,6 +44,7 @@ class Requests:
                 now.s3_get + s3_get,
                 now.bytes_up + bytes_up,
                 now.bytes_down + bytes_down,
+                now.waited_seconds + waited_seconds,
             )
 
     def counts(self) -> Counts:

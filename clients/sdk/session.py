@@ -7,6 +7,7 @@ if the one it had was refused. What it raises is a SynclineError.
 from __future__ import annotations
 
 import dataclasses
+import random
 import sys
 import threading
 import time
@@ -22,7 +23,7 @@ from clients.sdk.discovery import Deployment, Service, discover
 from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
 from clients.sdk.network import proxy_for, roots
 from clients.sdk.requests import Requests
-from core.errors import Kind, SynclineError, Unauthenticated, Unavailable
+from core.errors import RateExceeded, SynclineError, Unauthenticated, Unavailable
 from runtime.channel import sync_channel
 from runtime.errors import error_from_rpc
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -40,6 +41,12 @@ TOKEN_MARGIN_MS = 60_000
 """An access token that is good for less than this is not used any more."""
 PATIENCE_SECONDS = 60.0
 """How long one call waits in all because a limit of the service asks it to."""
+RATE_PATIENCE_SECONDS = 600.0
+"""The same of the rate of a person. All devices of the person share that, and whoever is told to come again may find
+that another device was faster: so work that lasts waits for long."""
+_LEAST_PAUSE_SECONDS = 0.02
+_SPREAD = 0.2
+"""Whoever waits is late by up to this part of the wait, at random, so that devices take turns."""
 _REDISCOVERY_SECONDS = 3.0
 _REDISCOVERY_PAUSE_SECONDS = 10.0
 """Rediscovery is tried at most once in so many seconds; a long watch may see services move several times."""
@@ -140,6 +147,8 @@ class Session:
         self._connection = threading.Lock()
         self._stubs = Stubs(account.deployment, self.token)
         self._rediscovered_at: float | None = None
+        self.on_wait: Callable[[SynclineError, float], None] = lambda error, seconds: None  # noqa: ARG005
+        """Called, from any thread, before a call waits for so many seconds because of a limit of the service."""
 
     @classmethod
     def open(cls, home: Path) -> Session:
@@ -177,30 +186,37 @@ class Session:
         """Call a unary method; `timeout` (seconds) instead of the usual deadline."""
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
-    def repeating(self, begin: Callable[[Stubs], Response]) -> Response:
+    def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
         """What `begin` returns; begun again if the token was refused or the services have moved, once for each reason.
 
         For streams, `begin` opens the stream and reads its first message. A limit that says when to come back is waited
-        for, up to a minute in all.
+        for, up to a minute in all, a rate for longer; not any more once `until` is set.
         """
         refreshed = False
-        patience = PATIENCE_SECONDS
+        refused: str | None = None
+        waited = 0.0
+        until = until or threading.Event()
         while True:
             token = self._account.access_token
             stubs = self._stubs
-            self.requests.add(grpc=1)
             try:
+                if refused is not None:
+                    token, refused = self._refresh(refused=refused), None
+                self.requests.add(grpc=1)
                 return begin(stubs)
-            except (grpc.RpcError, Unavailable) as failure:  # the latter if it is a fresh token that was not to be had
-                error = failure if isinstance(failure, Unavailable) else translated(failure)
-                if isinstance(error, Unauthenticated) and not refreshed:
-                    refreshed = True
-                    self._refresh(refused=token)
-                elif error.kind is Kind.EXHAUSTED and (pause := error.retry_after_seconds) and pause <= patience:
-                    patience -= pause
-                    time.sleep(pause)
-                elif type(error) is not Unavailable or not self._moved(stubs):
-                    raise error from None
+            except (grpc.RpcError, SynclineError) as failure:  # the latter if it is a token that was not to be had
+                error = failure if isinstance(failure, SynclineError) else translated(failure)
+            seconds = error.slow_down_seconds
+            if isinstance(error, Unauthenticated) and not refreshed:
+                refreshed, refused = True, token
+            elif seconds is not None and waited + seconds <= _patience(error) and not until.is_set():
+                pause = max(seconds, _LEAST_PAUSE_SECONDS) * (1 + _SPREAD * random.random())  # noqa: S311 - no secret
+                waited += pause
+                self.requests.add(waited_seconds=pause)
+                self.on_wait(error, pause)
+                until.wait(pause)
+            elif type(error) is not Unavailable or not self._moved(stubs):
+                raise error
 
     def token(self) -> str:
         """An access token that is good for a while yet, refreshed if need be."""
@@ -287,6 +303,10 @@ def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
     `expires_in_ms` is 0 of a service that does not say.
     """
     return int(time.time() * 1000) + expires_in_ms if expires_in_ms else expires_at_ms
+
+
+def _patience(error: SynclineError) -> float:
+    return RATE_PATIENCE_SECONDS if isinstance(error, RateExceeded) else PATIENCE_SECONDS
 
 
 def _good(account: Account) -> bool:

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple, TypeVar
 
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.right import Right
-from clients.sdk.session import Session, Stubs
+from clients.sdk.session import PATIENCE_SECONDS, Session, Stubs
 from clients.sdk.streams import Broken, Call, Stream
 from clients.sdk.watch import Watch
 from core.blocks import DIGEST_BYTES, Digest
-from core.errors import Unavailable
+from core.errors import SynclineError, Unavailable
 from core.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL, SEAL_READ_BYTES
 from core.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
@@ -285,11 +285,12 @@ class Space:
             except Broken as broken:
                 if breaks >= _RESUMES:
                     raise broken.error from None
+                error = broken.error
             else:
                 return
             finally:
                 stream.close()
-            _pause(breaks)
+            _pause(breaks, error)
             breaks += 1
             again = again or listing
 
@@ -358,9 +359,12 @@ class Space:
         return Watch(self.session, [self.id])
 
 
-def _pause(breaks: int) -> None:
-    """Before a stream is opened again that broke off so often in a row: somebody else may have to take over."""
-    time.sleep(_FIRST_PAUSE_SECONDS * 2**breaks)
+def _pause(breaks: int, error: SynclineError) -> None:
+    """Before a stream is opened again that broke off so often in a row: somebody else may have to take over.
+
+    A limit that ended the stream says itself when to come again.
+    """
+    time.sleep(max(_FIRST_PAUSE_SECONDS * 2**breaks, min(error.slow_down_seconds or 0, PATIENCE_SECONDS)))
 
 
 class _Batch(NamedTuple):
@@ -423,7 +427,7 @@ class _CheckStream:
                 if breaks == _RESUMES:
                     raise broken.error from None
                 self.close()
-                _pause(breaks)
+                _pause(breaks, broken.error)
                 breaks += 1
             else:
                 return _checked(self._sent.popleft(), answer)

@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeVar
 import grpc
 
 from clients.sdk.session import Session, Stubs, translated
-from core.errors import Kind, SynclineError, Unavailable
+from core.errors import SynclineError, Unavailable
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -71,7 +71,10 @@ class Stream(Generic[T]):
             raise StopIteration
         self._waiting_since = time.monotonic()
         try:
-            message = self._session.repeating(self._first) if self._call is None else next(self._call)
+            if self._call is None:
+                message = self._session.repeating(self._first, until=self._closed)
+            else:
+                message = next(self._call)
         except (grpc.RpcError, SynclineError, StopIteration) as end:
             raise self._meaning(end) from None
         finally:
@@ -85,6 +88,7 @@ class Stream(Generic[T]):
             self._call.cancel()
 
     def _first(self, stubs: Stubs) -> T:
+        self._waiting_since = time.monotonic()
         self._call = self._begin(stubs)
         if self._closed.is_set():  # by another thread, which saw no call to cancel
             self._call.cancel()
@@ -98,12 +102,12 @@ class Stream(Generic[T]):
         if isinstance(failure, StopIteration):
             return Broken(Unavailable("the service ended its answer before it was complete; try again"))
         if isinstance(failure, SynclineError):
-            return Broken(failure) if failure.kind is Kind.UNAVAILABLE else failure
+            return Broken(failure) if failure.passing else failure
         error = translated(failure)
         code = failure.code() if isinstance(failure, grpc.Call) else None
         if code is grpc.StatusCode.CANCELLED:
             error = Unavailable("the service stopped in the midst of an answer; try again")
-        return Broken(error) if error.kind is Kind.UNAVAILABLE else error
+        return Broken(error) if error.passing else error
 
     def _watch(self) -> None:
         while not self._closed.wait(min(self._silence / 4, 5.0)):

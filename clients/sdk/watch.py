@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from clients.sdk.session import Session
 from clients.sdk.streams import Broken, Stream
-from core.errors import Kind, SynclineError
+from core.errors import SynclineError
 from core.identifiers import SpaceId
 from syncline.notify.v1 import notify_pb2
 
@@ -93,7 +93,7 @@ class Watch:
                 self._trouble = None if heard else broken.error  # The next one may be had at once.
             except SynclineError as error:
                 self._trouble = error
-                if error.kind is not Kind.UNAVAILABLE:
+                if not error.passing:
                     raise
             finally:
                 stream.close()

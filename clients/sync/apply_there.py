@@ -22,7 +22,7 @@ from clients.sync.ports import Progress, Space, Uploader
 from clients.sync.state import Evidence, InFlight, State
 from clients.sync.trees import BaseNode, Place, is_provisional
 from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
-from core.errors import Kind, PermissionDenied, RightChanged, SynclineError
+from core.errors import PermissionDenied, RightChanged, SynclineError
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id
 from core.tree import (
     MAX_REQUEST_BYTES,
@@ -273,7 +273,7 @@ class There:
             with traces.span("commit", mutations=len(batch.mutations)):
                 answer = self._space.commit(batch.mutations, batch.request, right=self._right)
         except SynclineError as error:
-            if error.kind is not Kind.UNAVAILABLE:
+            if not error.passing:
                 # It was not and will not be applied.
                 state.remove_in_flight(batch.request)
                 state.commit()
@@ -317,7 +317,7 @@ def repeat_in_flight(space: Space, *, state: State, mirror: Mirror, base: dict[N
         try:
             results = space.commit(commit.mutations, commit.request, right=commit.right).results
         except SynclineError as error:
-            if error.kind is Kind.UNAVAILABLE:
+            if error.passing:
                 raise
             results = ()  # It was not and will not be applied; what it was for is planned anew.
         for result, evidence in zip(results, commit.evidence, strict=False):

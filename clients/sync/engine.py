@@ -129,3 +129,4 @@ def _count(report: Report, before: Counts, after: Counts) -> None:
         "s3_get": after.s3_get - before.s3_get,
         "grpc": after.grpc - before.grpc,
     }
+    report.waited_seconds = after.waited_seconds - before.waited_seconds

@@ -24,6 +24,8 @@ class Report:
     bytes_down: int = 0
     requests: dict[str, int] = field(default_factory=lambda: {"s3_put": 0, "s3_get": 0, "grpc": 0})
     seconds: float = 0.0
+    waited_seconds: float = 0.0
+    """How long calls waited because a limit of the service asked them to; of all threads together."""
     problems: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     waiting: str = ""
@@ -50,6 +52,7 @@ class Report:
         document = dataclasses.asdict(self)
         del document["notices"], document["waiting"], document["planned"], document["excluded"]
         document["seconds"] = round(self.seconds, 3)
+        document["waited_seconds"] = round(self.waited_seconds, 3)
         return document
 
     def summary(self) -> str:
@@ -69,4 +72,6 @@ class Report:
         left = [f"{self.skipped} skipped"] if self.skipped else []
         if self.problems:
             left.append(f"{len(self.problems)} not synced")
+        if self.waited_seconds >= 1:
+            left.append(f"waited {self.waited_seconds:.0f} s since the service asked to go on more slowly")
         return f"{', '.join(done or ['up to date'])}{''.join(f'; {text}' for text in left)} ({self.seconds:.1f} s)"

@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from core.identifiers import new_text_id
 from stack.demo import Device
+from stack.running import running_stack
 from stack.up import Stack
 
 PASSWORD = "a long password"
+RATES = {
+    "READS": 20,
+    "LISTS": 10,
+    "SEARCHES": 1,
+    "COMMITS": 1,
+    "SEALS": 5,
+    "STREAMS": 2,
+    "CREDENTIALS": 2,
+    "SHARES": 2,
+    "MAKES": 1,
+    "BURST_SECONDS": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Stack]:
+    """A system in which everybody is held to tiny rates."""
+    variables = {f"SYNCLINE_RATE_{name}": str(rate) for name, rate in RATES.items()}
+    with running_stack(variables=variables) as running:
+        yield running
 
 
 @pytest.fixture

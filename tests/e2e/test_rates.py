@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import io
+import json
+import signal
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-import pytest
-
-from stack.running import running_stack
+from clients.cli.main import INTERRUPTED
+from core.identifiers import new_text_id
+from stack.demo import Device, same_trees
 from stack.up import Stack
 from tests.e2e import dav
+from tests.e2e.items import journal_length
 from tests.gateway.api.test_links import opened
 from tests.gateway.client import Answer, Api, Person, sign_up
 
-RATES = {
-    "READS": 20,
-    "LISTS": 10,
-    "SEARCHES": 1,
-    "COMMITS": 2,
-    "SEALS": 5,
-    "STREAMS": 2,
-    "CREDENTIALS": 2,
-    "SHARES": 2,
-    "MAKES": 1,
-    "BURST_SECONDS": 1,
-}
 DIRECTORIES = 40
 """Four bursts of listings."""
 DEADLINE = 90.0
-
-
-@pytest.fixture(scope="module")
-def slow() -> Iterator[Stack]:
-    """A system in which everybody is held to tiny rates."""
-    variables = {f"SYNCLINE_RATE_{name}": str(rate) for name, rate in RATES.items()}
-    with running_stack(variables=variables) as running:
-        yield running
 
 
 def wanted(answer: Callable[[], Answer]) -> Answer:
@@ -150,3 +134,67 @@ def test_programs_that_mount_a_space_wait_and_are_never_refused(slow: Stack) -> 
     assert sorted(ann.listing("personal")) == sorted(f"/dav/{path}.moved" for path in files)
     assert each(lambda path: ann.dav("DELETE", f"{path}.moved")) == {204}
     assert ann.listing("personal") == []
+
+
+FILES = 2500
+WAITING = "syncline: waiting for "
+
+
+def test_a_sync_of_thousands_of_files_completes_in_two_devices_at_once(
+    slow: Stack, new_device: Callable[..., Device]
+) -> None:
+    """Both have files for the other; they share the rates of their person. One that is interrupted goes on."""
+    one = new_device("one", endpoint=slow.endpoint)
+    two = new_device("two", one.owner, endpoint=slow.endpoint)
+    for device in (one, two):
+        for number in range(FILES // 2):
+            path = device.folder / device.name / f"{number % 20:02}" / f"file {number:04}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(f"{device.name} {number} {new_text_id()}".encode())
+    with ThreadPoolExecutor(2) as both:
+        figures = list(both.map(Device.sync, (one, two)))
+    figures += [one.sync(), two.sync(), one.sync()]
+    assert same_trees(one, two) == FILES + 2 * (1 + 20)
+    assert sum(each["uploaded"] for each in figures) == FILES
+    assert sum(each["downloaded"] for each in figures) == FILES
+    assert sum(each["conflicts"] for each in figures) == 0
+    assert sum(each["waited_seconds"] for each in figures) > 1
+    assert sum(each["requests"]["grpc"] for each in figures) < 150, (
+        "it waits as it is told, and does not try all the time"
+    )
+    space = json.loads(one.run("spaces", "list", "--json"))["spaces"][0]["space"]
+    assert journal_length(slow, space) < 30
+
+    (one.folder / "one").rename(one.folder / "renamed")
+    for number in range(FILES):
+        (one.folder / f"more {number}").write_bytes(new_text_id().encode())
+    status, said = interrupted_while_it_waits(one)
+    assert status == INTERRUPTED
+    assert "as the service asks" in said
+    assert one.sync()["problems"] == []
+    two.sync()
+    assert same_trees(one, two) == 2 * FILES + 2 * (1 + 20)
+
+
+def interrupted_while_it_waits(device: Device) -> tuple[int, str]:
+    """A sync that gets SIGINT when it says that it waits; its exit code, and what it said."""
+    child = device.start("sync", str(device.folder))
+    assert child.stderr is not None
+    said = child.stderr.readline()
+    assert said.startswith(WAITING), said
+    child.send_signal(signal.SIGINT)
+    _, rest = child.communicate(timeout=20)
+    return child.returncode, said + rest
+
+
+def test_commands_on_single_files_wait(slow: Stack, new_device: Callable[..., Device], tmp_path: Path) -> None:
+    one = new_device("one", endpoint=slow.endpoint)
+    for number in range(4):
+        source = tmp_path / f"source {number}"
+        source.write_bytes(f"content {number}".encode())
+        one.run("put", str(source), f"/put {number}")
+        one.run("mv", f"/put {number}", f"/moved {number}")
+        one.run("get", f"/moved {number}", str(tmp_path / f"got {number}"))
+        assert (tmp_path / f"got {number}").read_bytes() == source.read_bytes()
+        one.run("rm", f"/moved {number}")
+    assert len(json.loads(one.run("trash", "list", "--json"))["nodes"]) == 4

@@ -57,6 +57,7 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.issued = 0
         self.credentials_lifetime_ms = 3_600_000
         self.refresh_seconds = 0.0
+        self.refresh_refusals: list[SynclineError] = []
         self.methods: list[str] = []
         self.ahead_ms = 0
         """By how much the clock of the service is ahead of the device's."""
@@ -111,6 +112,8 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         time.sleep(self.refresh_seconds)
         with self._lock:
             self.methods.append("RefreshToken")
+            if self.refresh_refusals:
+                refuse(context, self.refresh_refusals.pop())
             self.refreshes += 1
             if self.revoked:
                 refuse(context, DeviceRevoked())

@@ -21,6 +21,7 @@ from core.errors import (
     TokenExpired,
     TokenInvalid,
     TokenMalformed,
+    TooManyAttempts,
     Unauthenticated,
     Unavailable,
 )
@@ -74,6 +75,19 @@ def test_a_refused_token_is_refreshed_once_and_the_call_repeated(
     with Session.open(home) as again:
         Accounts(again).who_am_i()
     assert services.auth.refreshes == 1, "the next run has the new token"
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["when it is known to have expired", "when it is refused"])
+def test_a_limit_on_fresh_tokens_is_waited_for(services: Running, session: Session, home: Path, known: bool) -> None:
+    services.auth.refresh_refusals = [TooManyAttempts(retry_after_seconds="0.010")] * 3
+    if known:
+        expire(home)
+    else:
+        services.auth.access.clear()
+    with Session.open(home) as again:
+        Accounts(again).who_am_i()
+    assert services.auth.methods.count("RefreshToken") == 4
+    assert services.auth.refreshes == 1
 
 
 def test_a_token_that_is_refused_again_is_an_error(

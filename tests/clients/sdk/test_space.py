@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from clients.sdk import session as session_module
 from clients.sdk import space as space_module
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.right import Right
@@ -28,7 +29,17 @@ from clients.sdk.space import (
     SpaceState,
 )
 from core.blocks import MIB, NO_DIGEST, Digest, Manifest
-from core.errors import Draining, InvalidCursor, Kind, NoSuchNode, PermissionDenied, SynclineError, Unavailable
+from core.errors import (
+    Draining,
+    InvalidCursor,
+    Kind,
+    LimitReached,
+    NoSuchNode,
+    PermissionDenied,
+    RateExceeded,
+    SynclineError,
+    Unavailable,
+)
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_text_id
 from core.tree import (
     Change,
@@ -227,6 +238,44 @@ def test_a_limit_that_says_when_to_come_back_is_waited_for(metadata: Metadata, s
     refusals.append(Busy(retry_after_seconds="3600"))
     with pytest.raises(SynclineError, match="come back"):
         space.seal([Declaration(digest(1), 10)])
+
+
+def late(seconds: float = 0.01) -> RateExceeded:
+    return RateExceeded("go on more slowly", retry_after_seconds=f"{seconds:.3f}")
+
+
+def test_a_rate_is_waited_for_longer_than_other_limits(
+    metadata: Metadata, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other devices of the person may be faster each time."""
+    monkeypatch.setattr(session_module, "PATIENCE_SECONDS", 0.05)
+    told: list[tuple[str, float]] = []
+    space.session.on_wait = lambda error, seconds: told.append((error.reason, seconds))
+    refusals: list[SynclineError] = [late()] * 20
+
+    def seal(request: metadata_pb2.SealObjectsRequest) -> metadata_pb2.SealObjectsResponse:
+        if refusals:
+            raise refusals.pop()
+        return metadata_pb2.SealObjectsResponse(verdicts=[metadata_pb2.SEAL_VERDICT_SEALED])
+
+    metadata.answers["SealObjects"] = seal
+    assert space.seal([Declaration(digest(1), 10)]) == [SealVerdict.SEALED]
+    assert len(metadata.asked) == 21
+    assert [reason for reason, _ in told] == ["RATE_EXCEEDED"] * 20
+    assert space.session.requests.counts().waited_seconds == pytest.approx(sum(seconds for _, seconds in told))
+    refusals[:] = [Busy(retry_after_seconds="0.01")] * 20
+    with pytest.raises(SynclineError, match="come back"):
+        space.seal([Declaration(digest(1), 10)])
+
+
+def test_a_limit_that_waiting_does_not_help_against_is_told_at_once(metadata: Metadata, space: Space) -> None:
+    def seal(request: metadata_pb2.SealObjectsRequest) -> metadata_pb2.SealObjectsResponse:
+        raise LimitReached("you have 5 GiB that are not sealed; seal or remove some")
+
+    metadata.answers["SealObjects"] = seal
+    with pytest.raises(LimitReached, match="you have 5 GiB"):
+        space.seal([Declaration(digest(1), 10)])
+    assert len(metadata.asked) == 1
 
 
 def test_the_verdicts_and_differences_are_those_of_the_wire() -> None:
@@ -430,6 +479,23 @@ def test_a_listing_that_breaks_begins_again(metadata: Metadata, space: Space, en
     ]
 
 
+def test_a_stream_that_a_limit_refuses_or_ends_goes_on_where_it_was(metadata: Metadata, space: Space) -> None:
+    cursors: list[bytes] = []
+
+    def changes(request: metadata_pb2.ListChangesRequest) -> Iterator[metadata_pb2.ListChangesResponse]:
+        cursors.append(request.cursor)
+        if len(cursors) == 1:
+            raise late()
+        if len(cursors) == 2:
+            yield metadata_pb2.ListChangesResponse(cursor=b"one", seq=1)
+            raise Busy(retry_after_seconds="0.01")
+        yield metadata_pb2.ListChangesResponse(cursor=b"two", seq=2, complete=True)
+
+    metadata.answers["ListChanges"] = changes
+    assert [page.cursor for page in space.changes(b"none")] == [b"one", b"two"]
+    assert cursors == [b"none", b"none", b"one"]
+
+
 def test_a_stream_that_always_breaks_is_given_up(metadata: Metadata, space: Space) -> None:
     metadata.answers["ListChanges"] = changes(page("", 1), broken())
     with pytest.raises(Unavailable, match="went away"):
@@ -623,6 +689,21 @@ def test_a_check_that_breaks_goes_on_with_what_was_not_answered(space: Space, ch
     assert [one.asked for answer in answers for one in answer.differing] == [
         f"file {i}" for i in range(10_000) if i % 256 % 2
     ]
+
+
+def test_a_check_that_is_refused_by_a_rate_asks_everything_once_it_is_admitted(
+    metadata: Metadata, space: Space, checker: Checker
+) -> None:
+    check, refusals = metadata.answers["CheckVersions"], [late()] * 3
+
+    def limited(requests: Iterator[metadata_pb2.CheckVersionsRequest]) -> Iterator[metadata_pb2.CheckVersionsResponse]:
+        if refusals:
+            raise refusals.pop()
+        yield from check(requests)
+
+    metadata.answers["CheckVersions"] = limited
+    assert sum(answer.count for answer in space.check_versions(local(5_000))) == 5_000
+    assert checker.batches == [1000] * 5
 
 
 def test_a_check_outlives_several_services_in_a_row(metadata: Metadata, space: Space, checker: Checker) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
+from clients.sdk import session as session_module
 from clients.sdk import watch as watch_module
 from clients.sdk.account import Accounts, MailMode
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from clients.sdk.watch import Doorbell, Listening, Watch
-from core.errors import NoSuchSpace, SynclineError, Unavailable
+from core.errors import NoSuchSpace, RateExceeded, SynclineError, Unavailable
 from core.identifiers import SpaceId, new_text_id
 from syncline.notify.v1 import notify_pb2, notify_pb2_grpc
 from tests.clients.sdk.conftest import enter
@@ -123,6 +124,28 @@ def test_after_each_reconnection_we_are_listening_anew(notify: Notify, session: 
 def test_it_goes_on_when_the_process_behind_a_balancer_is_killed(notify: Notify, session: Session) -> None:
     notify.streams = [sends(HEARTBEAT, ConnectionResetError())]
     assert events(Watch(session, [SPACE]), 2) == [Listening()] * 2
+
+
+def test_a_limit_does_not_end_it(notify: Notify, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it lasts: a watch has nothing better to do."""
+    monkeypatch.setattr(session_module, "RATE_PATIENCE_SECONDS", 0.05)
+    late = RateExceeded("you have 64 streams of this kind open; close some", retry_after_seconds="0.020")
+    notify.streams = [sends(late)] * 20
+    assert events(Watch(session, [SPACE]), 1) == [Listening()]
+    assert notify.opened == 21
+
+
+def test_closing_ends_it_while_a_limit_is_waited_for(notify: Notify, session: Session) -> None:
+    notify.streams = [sends(RateExceeded(retry_after_seconds="500"))]
+    waiting = threading.Event()
+    session.on_wait = lambda error, seconds: waiting.set()
+    watch, found = Watch(session, [SPACE]), list[Any]()
+    thread = threading.Thread(target=lambda: found.extend(watch))
+    thread.start()
+    assert waiting.wait(20)
+    watch.close()
+    thread.join(20)
+    assert (thread.is_alive(), found) == (False, [])
 
 
 def test_what_makes_it_pointless_is_raised(notify: Notify, session: Session) -> None:
