@@ -24,7 +24,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-web test-lb test-compose release fuzz abuse soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
+.PHONY: help setup demo up test test-web test-lb test-compose changelog release fuzz abuse soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,8 +116,15 @@ check: setup $(CHECKOV) ## everything that can be said without running it: style
 	$(BIN)/cfn-lint $(TEMPLATES)
 	$(call step,checkov)
 	$(CHECKOV) --framework cloudformation --file $(TEMPLATES) --skip-download --quiet --compact
+	$(call step,changelog)
+	$(BIN)/python -m infra.changelog check
 	$(call step,installed packages agree)
 	$(BIN)/uv pip check --python $(BIN)/python
+
+VERSION =
+
+changelog: setup ## what has changed since the last release; VERSION=1.2.3 makes that version of it
+	$(BIN)/python -m infra.changelog $(if $(VERSION),release $(VERSION),show)
 
 release: setup ## build what `make deploy` uploads, and throw it away: whether it can be built for the machines
 	$(BIN)/python -m infra.release

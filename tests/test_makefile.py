@@ -18,6 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 RUN: Final[Mapping[str, tuple[str, ...]]] = {
     "help": (),
     "setup": (),
+    "changelog": (),
     "test": ("ARGS=tests/core/test_names.py -q",),
     "soak": ("N=2", "SEED=1"),
     "mutants": ("ARGS=--breed",),
