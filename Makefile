@@ -24,7 +24,7 @@ unexport PYTHONPATH VIRTUAL_ENV
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-web test-lb test-compose changelog release fuzz abuse soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
+.PHONY: help setup demo up test test-web test-lb test-compose changelog dist release fuzz abuse soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -126,7 +126,10 @@ VERSION =
 changelog: setup ## what has changed since the last release; VERSION=1.2.3 makes that version of it
 	$(BIN)/python -m infra.changelog $(if $(VERSION),release $(VERSION),show)
 
-release: setup ## build what `make deploy` uploads, and throw it away: whether it can be built for the machines
+dist: setup ## build the sdist and the wheel into dist/, and use the wheel in an empty virtual environment
+	$(BIN)/python -m infra.dist
+
+release: dist ## build what `make deploy` uploads, and throw it away: whether it can be built for the machines
 	$(BIN)/python -m infra.release
 
 deploy: setup ## deploy to AWS; STAGE=name SET='Name=value ...', RELEASE=key to roll back, YES=1 not to be asked

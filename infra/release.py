@@ -25,7 +25,7 @@ from typing import Final
 from infra.errors import DeployError
 from infra.templates import HERE
 
-_ROOT: Final = HERE.parent
+ROOT: Final = HERE.parent
 _PYTHON: Final = "3.11"
 _PLATFORM: Final = "aarch64-manylinux_2_28"  # Amazon Linux 2023 has glibc 2.34
 _FROM_SOURCE: Final = "wsgidav"  # pure Python, whose present version is published as source only
@@ -58,18 +58,19 @@ def built() -> Iterator[Release]:
         yield Release(file, f"releases/{version}-{digest[:_DIGITS]}.tar.gz")
 
 
-def build_wheel(directory: Path) -> Path:
-    """Our wheel, made in `directory`."""
+def build_wheel(directory: Path, *, sdist: bool = False) -> Path:
+    """Our wheel, made in `directory`; with `sdist`, from a source distribution that is made there first."""
     python = ("--python", sys.executable, "--no-build-isolation")  # with the build backend that constraints.txt pins
-    _uv("build", "--wheel", *python, "--out-dir", str(directory), str(_ROOT), SOURCE_DATE_EPOCH=str(_EPOCH))
+    formats = () if sdist else ("--wheel",)  # without a format, uv makes both, the wheel from the sdist
+    uv("build", *formats, *python, "--out-dir", str(directory), str(ROOT), SOURCE_DATE_EPOCH=str(_EPOCH))
     [wheel] = directory.glob("*.whl")
     return wheel
 
 
 def install(wheel: Path, directory: Path) -> None:
     """The wheel and what services need, in `directory`, as the machines would have installed it."""
-    constraints = str(_ROOT / "constraints.txt")
-    _uv(
+    constraints = str(ROOT / "constraints.txt")
+    uv(
         *("pip", "install", "--target", str(directory), "--constraints", constraints),
         *("--python-platform", _PLATFORM, "--python-version", _PYTHON, "--only-binary", ":all:"),
         *("--no-binary", _FROM_SOURCE, "--build-constraints", constraints),
@@ -110,10 +111,11 @@ def main() -> int:
     return 0
 
 
-def _uv(*arguments: str, **environment: str) -> None:
-    uv = Path(sys.executable).with_name("uv")
+def uv(*arguments: str, **environment: str) -> None:
+    """Run the uv of this virtual environment. DeployError has what uv said."""
+    program = Path(sys.executable).with_name("uv")
     done = subprocess.run(
-        [str(uv), *arguments, "--quiet"], capture_output=True, text=True, check=False, env=os.environ | environment
+        [str(program), *arguments, "--quiet"], capture_output=True, text=True, check=False, env=os.environ | environment
     )
     if done.returncode:
         raise DeployError(f"the release could not be built: uv {arguments[0]}: {done.stderr.strip()}")
