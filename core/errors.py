@@ -257,6 +257,13 @@ class LimitReached(SynclineError):
     kind = Kind.EXHAUSTED
 
 
+class QuotaExceeded(SynclineError):
+    """The space has no room for further uploads; free some, or ask for a larger quota."""
+
+    reason = "QUOTA_EXCEEDED"
+    kind = Kind.EXHAUSTED
+
+
 class LinkExhausted(SynclineError):
     """This link was used for as many downloads as it allows; ask whoever gave you the link for another one."""
 

@@ -34,6 +34,7 @@ SESSIONS: Final = Callers({CallerKind.SESSION})
 PEOPLE: Final = SESSIONS | {CallerKind.PROGRAM}
 READERS: Final = PEOPLE | {CallerKind.VISITOR}
 VISITORS: Final = Callers({CallerKind.VISITOR})
+SERVICES: Final = Callers({CallerKind.SERVICE})
 
 
 def _rpcs(service: str, **rows: Callers) -> dict[str, Callers]:
@@ -63,6 +64,8 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         SetMember=SESSIONS,
         RemoveMember=SESSIONS,
         IssueCredentials=PEOPLE,
+        ListWrittenSpaces=SERVICES,
+        SetUploads=SERVICES,
         CreateLink=SESSIONS,
         ListLinks=PEOPLE,
         RevokeLink=SESSIONS,

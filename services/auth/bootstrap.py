@@ -29,6 +29,7 @@ from services.auth.settings import Settings
 from services.auth.spaces import Spaces
 from services.auth.sts import StsCredentialSource
 from services.auth.tokens import AccessTokens, SigningKeys
+from services.auth.uploads import Uploads
 from syncline.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
 
 
@@ -75,6 +76,7 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
         sessions = Sessions(store, access_tokens, clock=clock)
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
         device_keys = Keys(store, access_tokens, derived=derived, clock=clock)
+        uploads = Uploads(store, clock=clock)
         servicer = AuthServicer(
             accounts=Accounts(
                 store,
@@ -90,8 +92,9 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             spaces=Spaces(store, store, clock=clock),
             grants=Grants(store, store, store, store, clock=clock),
             credentials=Credentials(
-                store, source, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
+                store, source, uploads, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
             ),
+            uploads=uploads,
             keys=device_keys,
             links=Links(
                 store,

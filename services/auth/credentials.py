@@ -18,6 +18,7 @@ from services.auth import metrics
 from services.auth.grants import require
 from services.auth.ports import AccessStore, CredentialSource
 from services.auth.records import SECOND, Access, Clock, TemporaryCredentials
+from services.auth.uploads import Uploads
 
 log = structlog.get_logger()
 
@@ -65,6 +66,7 @@ class Credentials:
         self,
         access: AccessStore,
         source: CredentialSource,
+        uploads: Uploads,
         *,
         target: TransferTarget,
         lifetime_seconds: int,
@@ -72,6 +74,7 @@ class Credentials:
     ) -> None:
         self._access = access
         self._source = source
+        self._uploads = uploads
         self._target = target
         self._lifetime_seconds = lifetime_seconds
         self._clock = clock
@@ -81,10 +84,12 @@ class Credentials:
     async def issue(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
         """Credentials for the space's objects that last at least five minutes.
 
-        Raises DeviceRevoked, NoSuchSpace without a grant, PermissionDenied if the role does not reach that far, and
-        Unavailable when STS does not answer.
+        Raises DeviceRevoked, NoSuchSpace without a grant, PermissionDenied if the role does not reach that far,
+        QuotaExceeded if the space is closed to uploads, and Unavailable when STS does not answer.
         """
         await require(self._access, space, access, user=user, device=device)
+        if access is Access.WRITE:
+            await self._uploads.begin(space)
         key = (device, space, access)
         known = self._issued.get(key)
         if known is not None and known.expires_at_ms - self._clock() >= CREDENTIALS_LEAST_SECONDS * SECOND:

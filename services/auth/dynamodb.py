@@ -13,6 +13,8 @@
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, since when it writes |
 | LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
 | TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | which link the token opens |
+| WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | that credentials to write were issued for the space in this hour |
+| UPLOADS | `S#{space}#U` | `UPLOADS` | what was measured of the objects of a space; not beside the GRANTs either |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
 """
@@ -35,6 +37,7 @@ from services.auth.aliases import PERSONAL, fold
 from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
 from services.auth.records import (
     DAY,
+    HOUR,
     SECOND,
     Account,
     Chain,
@@ -48,6 +51,7 @@ from services.auth.records import (
     Membership,
     Role,
     Space,
+    SpaceUploads,
 )
 from services.auth.spaces import personal_space
 
@@ -506,6 +510,37 @@ class DynamoIdentityStore:
         with _translated(), _condition_may_fail():
             await self._client.put_item(TableName=self._table, Item=_done_item(done), ConditionExpression=_NEW)
 
+    # ---- uploads
+
+    async def note_writing(self, space: SpaceId, *, hour: int) -> None:
+        """See UploadStore."""
+        item = {**_written_key(hour, space), "expires_at": _expiry((hour + 1) * HOUR)}
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=item)
+
+    async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
+        """See UploadStore."""
+        beyond: Item = {":after": _s(after)} if after else {}
+        with _translated():
+            page = await self._client.query(
+                TableName=self._table,
+                ConsistentRead=True,
+                Limit=limit,
+                KeyConditionExpression="pk = :hour AND sk > :after" if after else "pk = :hour",
+                ExpressionAttributeValues={":hour": _s(_written_pk(hour)), **beyond},
+            )
+        return [SpaceId(_text(item, "sk")) for item in page["Items"]]  # of some 100 bytes each: one page holds them
+
+    async def uploads(self, space: SpaceId) -> SpaceUploads | None:
+        """See UploadStore."""
+        item = await self._get(_uploads_key(space))
+        return _uploads(item) if item else None
+
+    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> None:
+        """See UploadStore."""
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=_uploads_item(space, uploads))
+
     # ---- the ways to DynamoDB
 
     def _put(self, item: Item, condition: str | None = None) -> Item:
@@ -706,6 +741,18 @@ def _done_key(user: UserId, request: RequestId) -> Item:
 
 def _token_key(token: bytes) -> Item:
     return _key(f"L#{token.hex()}", "TOKEN")
+
+
+def _written_pk(hour: int) -> str:
+    return f"WRITTEN#{hour}"
+
+
+def _written_key(hour: int, space: SpaceId) -> Item:
+    return _key(_written_pk(hour), space)
+
+
+def _uploads_key(space: SpaceId) -> Item:
+    return _key(f"S#{space}#U", "UPLOADS")
 
 
 # ---- records to items and back
@@ -909,4 +956,25 @@ def _link(item: Mapping[str, Any]) -> Link:
         _int(item, "max_downloads"),
         _int(item, "downloads"),
         _int(item, "revoked_at") if "revoked_at" in item else None,
+    )
+
+
+def _uploads_item(space: SpaceId, uploads: SpaceUploads) -> Item:
+    return {
+        **_uploads_key(space),
+        "refused": {"BOOL": uploads.refused},
+        "unsealed_bytes": _n(uploads.unsealed_bytes),
+        "unsealed_objects": _n(uploads.unsealed_objects),
+        "stored_bytes": _n(uploads.stored_bytes),
+        "quota_bytes": _n(uploads.quota_bytes),
+    }
+
+
+def _uploads(item: Mapping[str, Any]) -> SpaceUploads:
+    return SpaceUploads(
+        item["refused"]["BOOL"],
+        _int(item, "unsealed_bytes"),
+        _int(item, "unsealed_objects"),
+        _int(item, "stored_bytes"),
+        _int(item, "quota_bytes"),
     )

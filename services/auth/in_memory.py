@@ -22,6 +22,7 @@ from services.auth.records import (
     Membership,
     Role,
     Space,
+    SpaceUploads,
     TemporaryCredentials,
 )
 from services.auth.spaces import personal_space
@@ -40,6 +41,8 @@ class InMemoryIdentityStore:
         self._attempts: dict[tuple[str, str | None], tuple[int, int]] = {}
         self._links: dict[tuple[SpaceId, LinkId], Link] = {}
         self._done: dict[tuple[UserId, RequestId], bytes] = {}
+        self._written: set[tuple[int, SpaceId]] = set()
+        self._uploads: dict[SpaceId, SpaceUploads] = {}
 
     async def create_account(self, login: Login, *, device: Device) -> None:
         """See AccountStore."""
@@ -248,6 +251,22 @@ class InMemoryIdentityStore:
     async def note(self, done: Done) -> None:
         """See RequestStore."""
         self._done.setdefault((done.user, done.request), done.fingerprint)
+
+    async def note_writing(self, space: SpaceId, *, hour: int) -> None:
+        """See UploadStore."""
+        self._written.add((hour, space))
+
+    async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
+        """See UploadStore."""
+        return sorted(space for noted, space in self._written if noted == hour and space > after)[:limit]
+
+    async def uploads(self, space: SpaceId) -> SpaceUploads | None:
+        """See UploadStore."""
+        return self._uploads.get(space)
+
+    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> None:
+        """See UploadStore."""
+        self._uploads[space] = uploads
 
 
 class InMemoryCredentialSource:

@@ -21,3 +21,6 @@ COPIES: Final = Counter("syncline_refresh_tokens_copied", "Devices signed out, a
 CREDENTIALS: Final = Counter(
     "syncline_credentials_issued", "S3 credentials handed out, by access; `sts` or from `memory`.", ["access", "source"]
 )
+UPLOADS_REFUSED: Final = Counter(
+    "syncline_uploads_refused", "Credentials to write that were refused, since the space has no room for uploads."
+)

@@ -20,6 +20,7 @@ from services.auth.records import (
     Membership,
     Role,
     Space,
+    SpaceUploads,
     TemporaryCredentials,
 )
 
@@ -202,8 +203,24 @@ class RequestStore(Protocol):
         """Note a request. Does nothing if one was noted under this id before."""
 
 
+class UploadStore(Protocol):
+    """Which spaces are written to, hour by hour, and what was measured of their uploads."""
+
+    async def note_writing(self, space: SpaceId, *, hour: int) -> None:
+        """Note that credentials to write were issued in this hour since 1970. Idempotent."""
+
+    async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
+        """Up to `limit` spaces that were noted in an hour, in the order of their ids, greater than `after`."""
+
+    async def uploads(self, space: SpaceId) -> SpaceUploads | None:
+        """What was said last of a space; None if nothing was."""
+
+    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> None:
+        """Keep this in place of what was said before."""
+
+
 class IdentityStore(
-    AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, LinkStore, RequestStore, Protocol
+    AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, LinkStore, RequestStore, UploadStore, Protocol
 ):
     """Everything, as the adapters implement it."""
 

@@ -197,6 +197,17 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class SpaceUploads:
+    """What was last measured of the objects of a space, in bytes and objects, and whether further ones are refused."""
+
+    refused: bool
+    unsealed_bytes: int
+    unsealed_objects: int
+    stored_bytes: int
+    quota_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class TemporaryCredentials:
     """What opens one space's objects in S3 for a while."""
 

@@ -26,6 +26,7 @@ from services.auth.peers import peer_address
 from services.auth.sessions import Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import SigningKeys
+from services.auth.uploads import Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
 from wire.identifiers import (
@@ -36,7 +37,7 @@ from wire.identifiers import (
     space_id_from_wire,
     user_id_from_wire,
 )
-from wire.pages import page_of
+from wire.pages import page_of, page_size_from_wire, page_token_to_wire, text_token_from_wire
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     import grpc.aio
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+
+_WRITTEN = "written spaces"
 
 
 class AuthServicer(AuthServiceServicer):
@@ -58,6 +62,7 @@ class AuthServicer(AuthServiceServicer):
         spaces: Spaces,
         grants: Grants,
         credentials: Credentials,
+        uploads: Uploads,
         keys: Keys,
         links: Links,
         signing_keys: SigningKeys,
@@ -71,6 +76,7 @@ class AuthServicer(AuthServiceServicer):
         self._spaces = spaces
         self._grants = grants
         self._credentials = credentials
+        self._uploads = uploads
         self._keys = keys
         self._links = links
         self._signing_keys = signing_keys
@@ -195,6 +201,20 @@ class AuthServicer(AuthServiceServicer):
         lifetime_ms = self._credentials.lifetime_ms(issued)
         return wire.credentials_to_wire(issued, space=space, bucket=self._bucket, lifetime_ms=lifetime_ms)
 
+    async def ListWrittenSpaces(
+        self, request: auth_pb2.ListWrittenSpacesRequest, context: Context
+    ) -> auth_pb2.ListWrittenSpacesResponse:
+        _only_services()
+        after = text_token_from_wire(request.page_token, listing=_WRITTEN)
+        spaces, last = await self._uploads.written(after=after, limit=page_size_from_wire(request.page_size))
+        token = page_token_to_wire(last.encode(), listing=_WRITTEN) if last else ""
+        return auth_pb2.ListWrittenSpacesResponse(space_ids=spaces, next_page_token=token)
+
+    async def SetUploads(self, request: auth_pb2.SetUploadsRequest, context: Context) -> auth_pb2.SetUploadsResponse:
+        _only_services()
+        await self._uploads.set(space_id_from_wire(request.space_id), wire.uploads_from_wire(request))
+        return auth_pb2.SetUploadsResponse()
+
     async def CreateLink(self, request: auth_pb2.CreateLinkRequest, context: Context) -> auth_pb2.CreateLinkResponse:
         request_id = request_id_from_wire(request.request_id)
         space = space_id_from_wire(request.space_id)
@@ -290,6 +310,11 @@ def _page(request: Any, items: Iterable[P], to_wire: Callable[[P], M], *, listin
         token=request.page_token,
         listing=listing,
     )
+
+
+def _only_services() -> None:
+    if current_identity().service is None:
+        raise PermissionDenied("only another service can ask this")
 
 
 def _forwarded(context: Context) -> Sequence[str]:

@@ -22,6 +22,7 @@ from services.auth.records import (
     Link,
     Membership,
     Role,
+    SpaceUploads,
     TemporaryCredentials,
 )
 from services.auth.sessions import Tokens
@@ -158,6 +159,16 @@ def credentials_to_wire(
         bucket=bucket,
         key_prefix=key_prefix(space),
         expires_in_ms=lifetime_ms,
+    )
+
+
+def uploads_from_wire(request: auth_pb2.SetUploadsRequest) -> SpaceUploads:
+    return SpaceUploads(
+        refused=request.refused,
+        unsealed_bytes=request.unsealed_bytes,
+        unsealed_objects=request.unsealed_objects,
+        stored_bytes=request.stored_bytes,
+        quota_bytes=request.quota_bytes,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from grpc.aio import AioRpcError, Channel
@@ -12,14 +12,17 @@ from core.identifiers import SpaceId
 from runtime.context import Identity
 from runtime.errors import error_from_rpc
 from services.metadata.access import Role, Standing
+from services.metadata.ports import Measure
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 
-IDEMPOTENT = ["syncline.auth.v1.AuthService/CheckAccess", "syncline.auth.v1.AuthService/GetJwks"]
+IDEMPOTENT = [
+    f"syncline.auth.v1.AuthService/{method}" for method in ("CheckAccess", "GetJwks", "ListWrittenSpaces", "SetUploads")
+]
 
 
 class AuthClient:
-    """Grants and keys, asked with this service's own token; about a public link, with the link's."""
+    """Grants, keys and uploads, asked with this service's own token; about a public link, with the link's."""
 
     def __init__(self, channel: Channel) -> None:
         self._stub = AuthServiceStub(channel)
@@ -40,3 +43,27 @@ class AuthClient:
         if response.device_revoked:
             raise DeviceRevoked
         return Standing(Role(response.role), response.writes_since_ms)
+
+    async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
+        """See Writers."""
+        request = auth_pb2.ListWrittenSpacesRequest(page_token=page_token)
+        try:
+            page = await self._stub.ListWrittenSpaces(request)
+        except AioRpcError as error:
+            raise error_from_rpc(error) or error from None
+        return [SpaceId(space) for space in page.space_ids], page.next_page_token
+
+    async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
+        """See Writers."""
+        request = auth_pb2.SetUploadsRequest(
+            space_id=space,
+            refused=measure.refused,
+            unsealed_bytes=measure.unsealed_bytes,
+            unsealed_objects=measure.unsealed_objects,
+            stored_bytes=measure.stored_bytes,
+            quota_bytes=quota_bytes,
+        )
+        try:
+            await self._stub.SetUploads(request)
+        except AioRpcError as error:
+            raise error_from_rpc(error) or error from None

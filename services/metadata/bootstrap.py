@@ -18,9 +18,10 @@ from services.metadata import metrics
 from services.metadata.access import Access, Auth
 from services.metadata.auth import IDEMPOTENT, AuthClient
 from services.metadata.depths import Depths
-from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
+from services.metadata.measure import Measuring, Writers
 from services.metadata.objects import Objects
-from services.metadata.ports import Journal, ObjectIndex, ObjectStorage, Topic, TreeTable
+from services.metadata.ports import Journal, MeasureTable, ObjectIndex, ObjectStorage, Topic, TreeTable
 from services.metadata.s3 import S3Storage
 from services.metadata.search import NameSearch
 from services.metadata.servicer import MetadataServicer
@@ -38,9 +39,11 @@ class Adapters:
     journal: Journal
     table: TreeTable
     index: ObjectIndex
+    measures: MeasureTable
     storage: ObjectStorage
     topic: Topic
     auth: Auth
+    writers: Writers
 
 
 @asynccontextmanager
@@ -57,14 +60,17 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
         ) as auth,
     ):
         dynamodb = await clients.open("dynamodb")
+        asked = AuthClient(auth)
         table = settings.metadata_table
         yield Adapters(
             journal=DynamoJournal(dynamodb, table=table),
             table=DynamoTable(dynamodb, table=table),
             index=DynamoObjectIndex(dynamodb, table=table),
+            measures=DynamoMeasures(dynamodb, table=table),
             storage=S3Storage(await clients.open("s3"), bucket=settings.bucket),
             topic=SnsTopic(await clients.open("sns"), topic_arn=settings.changes_topic_arn),
-            auth=AuthClient(auth),
+            auth=asked,
+            writers=asked,
         )
 
 
@@ -105,6 +111,16 @@ async def bootstrap(
     metrics.OUTBOX.set_function(spaces.waiting)
     metrics.OUTBOX_AGE.set_function(spaces.oldest_waiting_seconds)
     sweeper = Sweeper(spaces=spaces, table=adapters.table, now_ms=system_clock, interval_seconds=settings.sweep_seconds)
+    measuring = Measuring(
+        measures=adapters.measures,
+        storage=adapters.storage,
+        objects=objects,
+        table=adapters.table,
+        writers=adapters.writers,
+        quota_bytes=settings.quota_bytes,
+        now_ms=system_clock,
+        interval_seconds=settings.measure_seconds,
+    )
     servicer = MetadataServicer(
         access=Access(adapters.auth, seconds=access_seconds),
         spaces=spaces,
@@ -121,5 +137,5 @@ async def bootstrap(
             users=UserTokenVerifier(adapters.auth.keys),
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value()),
         ),
-        background=[spaces.running(), sweeper.running()],
+        background=[spaces.running(), sweeper.running(), measuring.running()],
     )

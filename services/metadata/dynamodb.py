@@ -10,6 +10,7 @@
 | TRASH | `S#{space}#T` | `{node}` | `deleted`: false in a tombstone; `seq` |
 | REQUEST | `S#{space}#R` | `{request}` | `seq` of the entry that answered it |
 | OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, when something was last proven; `revision`, how often something was added, absent for never |
+| MEASURE | `S#{space}` | `MEASURE` | what the objects of the space were measured to be, at `at`, and before what time not again (`next_at`); while it is to be measured also `dirty_pk` and `dirty_until`, when, which put it into the index `dirty` |
 
 Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, but `expires_at` is in seconds, since it
 is DynamoDB's time to live: tombstones go after a week, requests after 30 days. All reads are consistent, except
@@ -39,7 +40,7 @@ from core.tree import Node, Version
 from runtime.aws import error_code, found_item, translated
 from runtime.turns import turn
 from services.metadata.journal import NameKey, Projection
-from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Rows, Sealed, SpaceState
+from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Measure, Rows, Sealed, SpaceState
 from services.metadata.view import version_of
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import node_from_wire, node_to_wire
@@ -81,6 +82,7 @@ _ROUNDS: Final = 8
 _FIRST_PAUSE_SECONDS: Final = 0.02
 
 _DIRTY: Final = {"S": "DIRTY"}
+_TO_MEASURE: Final = {"S": "MEASURE"}
 _CONDITION_FAILED: Final = "ConditionalCheckFailed"
 _CONFLICT: Final = "TransactionConflictException"
 _PASSING_REASONS: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
@@ -330,6 +332,11 @@ class DynamoObjectIndex:
         items = await self._items.get_all(_object_key(space, digest) for digest in set(objects))
         return {Digest(bytes.fromhex(_text(item, "sk"))): _sealed(item) for item in items}
 
+    async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
+        """See ObjectIndex."""
+        keys = (_object_key(space, digest) for digest in set(objects))
+        return {Digest(bytes.fromhex(_text(item, "sk"))) for item in await self._items.get_all(keys, only="sk")}
+
     async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
         """See ObjectIndex."""
         now_ms = int(self._clock() * 1000)
@@ -362,6 +369,72 @@ class DynamoObjectIndex:
         raise _overloaded()
 
 
+class DynamoMeasures:
+    """MeasureTable on the metadata table."""
+
+    def __init__(self, client: DynamoDBClient, *, table: str) -> None:
+        self._items = _Items(client, table)
+
+    async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
+        """See MeasureTable."""
+        items = await self._items.get_all(_measure_key(space) for space in set(spaces))
+        found = {SpaceId(_text(item, "pk").removeprefix("S#")): item for item in items}
+        await _all(
+            partial(self._schedule, space, max(now_ms, _measure(found.get(space)).next_at_ms))
+            for space in set(spaces)
+            if "dirty_pk" not in found.get(space, {})
+        )
+
+    async def _schedule(self, space: SpaceId, at_ms: int) -> None:
+        try:
+            await self._items.update(
+                _measure_key(space),
+                update="SET dirty_pk = :pk, dirty_until = :at",
+                condition="attribute_not_exists(dirty_pk)",
+                values={":pk": _TO_MEASURE, ":at": _n(at_ms)},
+                names={},
+            )
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+
+    async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
+        """See MeasureTable."""
+        query = self._items.query(
+            limit,
+            consistent=False,
+            IndexName="dirty",
+            KeyConditionExpression="dirty_pk = :pk AND dirty_until <= :now",
+            ExpressionAttributeValues={":pk": _TO_MEASURE, ":now": _n(now_ms)},
+        )
+        return [(SpaceId(_text(item, "pk").removeprefix("S#")), _int(item, "dirty_until")) async for item in query]
+
+    async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
+        """See MeasureTable."""
+        try:
+            await self._items.update(
+                _measure_key(space),
+                update="SET dirty_until = :until",
+                condition="dirty_until = :since",
+                values={":until": _n(until_ms), ":since": _n(since_ms)},
+                names={},
+            )
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            return False
+        return True
+
+    async def save(self, space: SpaceId, measure: Measure, *, again: bool) -> None:
+        """See MeasureTable."""
+        scheduled = {"dirty_pk": _TO_MEASURE, "dirty_until": _n(measure.next_at_ms)} if again else {}
+        await self._items.put_anyway({**_measure_item(space, measure), **scheduled})
+
+    async def measure(self, space: SpaceId) -> Measure:
+        """See MeasureTable."""
+        return _measure(await self._items.get(_measure_key(space)))
+
+
 # ---- the table, whatever is in it
 
 
@@ -378,14 +451,15 @@ class _Items:
         item: Item | None = answer.get("Item")
         return item
 
-    async def get_all(self, keys: Iterable[Item]) -> list[Item]:
-        """The items of distinct keys, in no order."""
+    async def get_all(self, keys: Iterable[Item], *, only: str = "") -> list[Item]:
+        """The items of distinct keys, in no order; with `only`, nothing but this attribute of each."""
         found: list[Item] = []
-        await _all(partial(self._get_batch, batch, found) for batch in _batches(keys, count=_KEYS_PER_READ))
+        await _all(partial(self._get_batch, batch, found, only) for batch in _batches(keys, count=_KEYS_PER_READ))
         return found
 
-    async def _get_batch(self, keys: Sequence[Item], found: list[Item]) -> None:
-        left: Mapping[str, Any] = {self._table: {"Keys": keys, "ConsistentRead": True}}
+    async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: str) -> None:
+        attributes: Item = {"ProjectionExpression": only} if only else {}
+        left: Mapping[str, Any] = {self._table: {"Keys": keys, "ConsistentRead": True, **attributes}}
         for pause in _pauses():
             while True:
                 with _translated():
@@ -422,6 +496,11 @@ class _Items:
             arguments["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         with _translated():
             await self._client.put_item(TableName=self._table, Item=item, ConditionExpression=condition, **arguments)
+
+    async def put_anyway(self, item: Item) -> None:
+        """Write, whatever is there."""
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=item)
 
     async def update(self, key: Item, **update: Unpack[_Update]) -> None:
         """Update under a condition; the error of a failed one carries the item that is there."""
@@ -667,6 +746,10 @@ def _state_key(space: SpaceId) -> Item:
     return _key(f"S#{space}", "STATE")
 
 
+def _measure_key(space: SpaceId) -> Item:
+    return _key(f"S#{space}", "MEASURE")
+
+
 def _object_key(space: SpaceId, digest: Digest) -> Item:
     return _key(f"S#{space}#O", digest.hex())
 
@@ -764,6 +847,31 @@ def _replacing(before: SpaceState | None, after: SpaceState) -> _Update:
 
 def _marks(state: SpaceState) -> Item:
     return {"M": {process: _n(until) for process, until in state.marks.items()}}
+
+
+def _measure_item(space: SpaceId, measure: Measure) -> Item:
+    return {
+        **_measure_key(space),
+        "unsealed_bytes": _n(measure.unsealed_bytes),
+        "unsealed_objects": _n(measure.unsealed_objects),
+        "stored_bytes": _n(measure.stored_bytes),
+        "refused": {"BOOL": measure.refused},
+        "at": _n(measure.at_ms),
+        "next_at": _n(measure.next_at_ms),
+    }
+
+
+def _measure(item: Mapping[str, Any] | None) -> Measure:
+    if item is None or "at" not in item:  # to be measured for the first time
+        return Measure()
+    return Measure(
+        _int(item, "unsealed_bytes"),
+        _int(item, "unsealed_objects"),
+        _int(item, "stored_bytes"),
+        item["refused"]["BOOL"],
+        _int(item, "at"),
+        _int(item, "next_at"),
+    )
 
 
 def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int, *, revision: int = 0) -> Item:

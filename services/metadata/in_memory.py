@@ -10,8 +10,22 @@ from core.blocks import MAX_OBJECT_BYTES, Digest
 from core.identifiers import NodeId, RequestId, SpaceId
 from core.tree import Node, Version
 from services.metadata.journal import NameKey, Projection
-from services.metadata.ports import BYTES_READ_BACK, Barrier, EntryTaken, Rows, Sealed, SpaceState, StoredObject
+from services.metadata.ports import (
+    BYTES_READ_BACK,
+    Barrier,
+    EntryTaken,
+    Listed,
+    Listing,
+    Measure,
+    Rows,
+    Sealed,
+    SpaceState,
+    StoredObject,
+)
 from services.metadata.view import version_of
+
+_LISTED = 1_000
+"""Objects on a page of a listing."""
 
 
 async def _no_pause() -> None:
@@ -187,6 +201,38 @@ class MemoryTable:
         return found[:limit]
 
 
+class MemoryMeasures:
+    """MeasureTable."""
+
+    def __init__(self) -> None:
+        self.measures: dict[SpaceId, Measure] = {}
+        self.scheduled: dict[SpaceId, int] = {}
+
+    async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
+        for space in spaces:
+            last = self.measures.get(space, Measure())
+            self.scheduled.setdefault(space, max(now_ms, last.next_at_ms))
+
+    async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
+        found = [(space, at) for space, at in self.scheduled.items() if at <= now_ms]
+        return sorted(found, key=lambda due: due[1])[:limit]
+
+    async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
+        if self.scheduled.get(space) != since_ms:
+            return False
+        self.scheduled[space] = until_ms
+        return True
+
+    async def save(self, space: SpaceId, measure: Measure, *, again: bool) -> None:
+        self.measures[space] = measure
+        self.scheduled.pop(space, None)
+        if again:
+            self.scheduled[space] = measure.next_at_ms
+
+    async def measure(self, space: SpaceId) -> Measure:
+        return self.measures.get(space, Measure())
+
+
 class MemoryObjects:
     """Object index and storage. What is in `unchecked` was put without a SHA-256, what has a barrier cannot be read."""
 
@@ -195,14 +241,32 @@ class MemoryObjects:
         self.stored: dict[tuple[SpaceId, Digest], bytes] = {}
         self.unchecked: set[tuple[SpaceId, Digest]] = set()
         self.barriers: dict[tuple[SpaceId, Digest], Barrier] = {}
+        self.modified_at_ms: dict[tuple[SpaceId, Digest], int] = {}
+        """When something was put; 0 for what is missing here."""
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         return {digest: self.index[space, digest] for digest in objects if (space, digest) in self.index}
+
+    async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
+        return {digest for digest in objects if (space, digest) in self.index}
 
     async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
         for digest, sealed in objects.items():
             before = self.index.get((space, digest))
             self.index[space, digest] = before.with_all_of(sealed) if before else sealed
+
+    async def list(self, space: SpaceId, *, after: str = "") -> Listing:
+        names = sorted(digest for owner, digest in self.stored if owner == space and digest.hex() > after)
+        page = [
+            Listed(
+                digest,
+                len(self.stored[space, digest]),
+                self.modified_at_ms.get((space, digest), 0),
+                _etag(self.stored[space, digest]),
+            )
+            for digest in names[:_LISTED]
+        ]
+        return Listing(page, names[_LISTED - 1].hex() if len(names) > _LISTED else "")
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         data = self.stored.get((space, digest))

@@ -37,3 +37,9 @@ SEALED: Final = Counter("syncline_objects_declared", "Objects that were to be pr
 REMOVED: Final = Counter(
     "syncline_objects_removed", "Uploaded objects that were removed, since their bytes were wrong."
 )
+
+MEASURED: Final = Counter("syncline_spaces_measured", "Spaces whose uploaded objects were listed.")
+LISTED: Final = Counter("syncline_objects_listed", "Objects listed, to find out which are not sealed.")
+UNSEALED_BYTES: Final = Gauge(
+    "syncline_unsealed_bytes", "Bytes that are uploaded and not sealed, of the spaces that were measured last."
+)

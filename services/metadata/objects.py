@@ -184,6 +184,11 @@ class Objects:
             missing.difference_update(await self.sealed(space, some))
         return missing
 
+    async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
+        """As `missing`, for many objects that nobody asked for: what is recorded of them is not read."""
+        unknown = {digest for digest in digests if self.remembered(space, digest) is None}
+        return unknown - await self._index.known(space, unknown) if unknown else set()
+
     async def look(
         self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0
     ) -> dict[Digest, Sealed | Unsealed]:

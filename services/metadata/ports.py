@@ -186,6 +186,9 @@ class ObjectIndex(Protocol):
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         """The sealed ones among `objects`. Consistent."""
 
+    async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
+        """Those among `objects` that are sealed, without what is proven of them. Consistent."""
+
     async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
         """Add what is proven to what is recorded (`Sealed.with_all_of`). Idempotent, and right under concurrency."""
 
@@ -213,8 +216,29 @@ class StoredObject:
     barrier: Barrier | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing of storage tells it. `digest` is None if the name of the object is not one."""
+
+    digest: Digest | None
+    size: int
+    modified_at_ms: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A page of a listing. `after` is what the next page begins after, empty for the last one."""
+
+    objects: Sequence[Listed]
+    after: str
+
+
 class ObjectStorage(Protocol):
     """The bytes of objects: read to prove them, and removed where they are not what their key says."""
+
+    async def list(self, space: SpaceId, *, after: str = "") -> Listing:
+        """Up to 1,000 objects of the space in the order of their names. Consistent."""
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         """None if the object is not in this space."""
@@ -224,6 +248,40 @@ class ObjectStorage(Protocol):
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What the objects of a space were found to be, at `at_ms`, milliseconds since 1970.
+
+    `refused` is whether further uploads were refused then. `next_at_ms` is before which it is not measured again.
+    """
+
+    unsealed_bytes: int = 0
+    unsealed_objects: int = 0
+    stored_bytes: int = 0
+    refused: bool = False
+    at_ms: int = 0
+    next_at_ms: int = 0
+
+
+class MeasureTable(Protocol):
+    """What was measured of the objects of spaces, and which spaces are to be measured, when."""
+
+    async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
+        """Have these measured: now, or when their last measure says. What is to be measured already stays so."""
+
+    async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
+        """Spaces that are to be measured by now, the longest first, each with since when; may lag by seconds."""
+
+    async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
+        """Put a space off from `since_ms` to `until_ms`; False if somebody else has done so."""
+
+    async def save(self, space: SpaceId, measure: Measure, *, again: bool) -> None:
+        """Keep a measure. With `again` the space is to be measured again when it says; else it is not."""
+
+    async def measure(self, space: SpaceId) -> Measure:
+        """The last measure; all zero for a space that was never measured."""
 
 
 class Topic(Protocol):

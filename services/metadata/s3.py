@@ -5,15 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, object_key
+from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.identifiers import SpaceId
 from runtime.aws import error_code, translated
 from runtime.logs import structlog
-from services.metadata.ports import Barrier, StoredObject
+from services.metadata.ports import Barrier, Listed, Listing, StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +33,8 @@ _ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _OTHER_BYTES: Final = frozenset({"NoSuchKey", "404", "PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 """What S3 says to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
 
+_NAME: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+
 log = structlog.get_logger()
 
 
@@ -44,6 +47,16 @@ class S3Storage:
     def __init__(self, client: S3Client, *, bucket: str) -> None:
         self._client = client
         self._bucket = bucket
+
+    async def list(self, space: SpaceId, *, after: str = "") -> Listing:
+        """See ObjectStorage."""
+        prefix = key_prefix(space)
+        beyond: dict[str, Any] = {"StartAfter": prefix + after} if after else {}
+        with translated("S3"):
+            page = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **beyond)
+        objects = page.get("Contents", [])
+        last = objects[-1]["Key"].removeprefix(prefix) if objects and page["IsTruncated"] else ""
+        return Listing([_listed(one, prefix) for one in objects], last)
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         """See ObjectStorage. `sha256` is None for what was not put in one piece with a SHA-256."""
@@ -126,6 +139,12 @@ def _is_missing(error: ClientError, key: str) -> bool:
     if code in _HIDDEN:
         log.warning("object_hidden", key=key, hint="the role lacks s3:GetObject or s3:ListBucket on the bucket")
     return code in _MISSING or code in _HIDDEN
+
+
+def _listed(one: Mapping[str, Any], prefix: str) -> Listed:
+    name = one["Key"].removeprefix(prefix)
+    digest = Digest(bytes.fromhex(name)) if _NAME.fullmatch(name) else None
+    return Listed(digest, one["Size"], int(one["LastModified"].timestamp() * 1000), one["ETag"])
 
 
 def _checksum(answer: Mapping[str, Any]) -> Digest | None:

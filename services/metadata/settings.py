@@ -30,3 +30,8 @@ class Settings(ServiceSettings, AuthPeer):
     sweep_seconds: float = Field(
         default=10.0, gt=0, description="How often to look for spaces that a process left behind unfinished."
     )
+    measure_seconds: float = Field(
+        default=60.0,
+        gt=0,
+        description="How often to look for spaces that are written to, to count what is uploaded and not sealed there.",
+    )

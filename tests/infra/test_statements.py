@@ -142,7 +142,11 @@ USES: Mapping[tuple[str, str, str], Any] = {
         "MetadataRole",
         "RemoveWrongObjects",
     ): test_enforcement.test_metadata_removes_nothing_but_the_bytes_that_it_names,
-    ("data", "MetadataRole", "MissingObjectsAreNotFound"): "sealing, in tests/contract/metadata/test_object_storage.py",
+    (
+        "data",
+        "MetadataRole",
+        "MissingObjectsAreNotFound",
+    ): "sealing, listing, in tests/contract/metadata/test_object_storage.py",
     ("data", "MetadataRole", "Announce"): test_deploy.test_changes_reach_the_mail_queue_as_they_were_published,
     ("data", "NotifyRole", "Notify"): "preferences and claims, in tests/services/notify/test_end_to_end.py",
     ("data", "NotifyRole", "ConsumeMail"): test_deploy.test_changes_reach_the_mail_queue_as_they_were_published,

@@ -16,6 +16,7 @@ from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.in_memory import InMemoryCredentialSource
 from services.auth.records import SECOND, Access, Role
 from services.auth.sts import StsCredentialSource
+from services.auth.uploads import Uploads
 from stack.emulator import Credentials as AwsCredentials
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 from tests.services.auth.support import new_device, new_login
@@ -141,7 +142,10 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
         found, member=login.account, before=None, after=Role.EDITOR, by=owner.account.user, alias="team"
     )
 
-    credentials = Credentials(store, source, target=target_of(backend), lifetime_seconds=900, clock=system_clock)
+    uploads = Uploads(store, clock=system_clock)
+    credentials = Credentials(
+        store, source, uploads, target=target_of(backend), lifetime_seconds=900, clock=system_clock
+    )
 
     async def issue():
         return await credentials.issue(space, Access.WRITE, user=login.account.user, device=device.device)

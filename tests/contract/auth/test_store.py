@@ -9,7 +9,20 @@ from core.errors import AccountExists
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from services.auth.derived import derived_id
 from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
-from services.auth.records import DAY, Account, Chain, Device, DeviceKind, Done, Grant, Key, Membership, Role, Space
+from services.auth.records import (
+    DAY,
+    Account,
+    Chain,
+    Device,
+    DeviceKind,
+    Done,
+    Grant,
+    Key,
+    Membership,
+    Role,
+    Space,
+    SpaceUploads,
+)
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 from tests.services.auth.support import new_device, new_key_device, new_link, new_login
 
@@ -451,3 +464,30 @@ async def test_a_grant_is_changed_by_a_request_once(store):
         await store.change_grant(space, **given)
     assert [grant.user for grant in (await store.members(space.space))[1]] == [ann.user]
     assert [one.space for one in await store.memberships(bob.user)] == [bob.personal_space]
+
+
+# ---- uploads
+
+
+async def test_spaces_that_are_written_to_are_listed_by_the_hour(store):
+    hour = int(new_text_id(), 36) % 10**9  # one that no other test has
+    spaces = sorted(SpaceId(new_text_id()) for _ in range(5))
+    for space in (*reversed(spaces), spaces[2]):
+        await store.note_writing(space, hour=hour)
+    await store.note_writing(SpaceId(new_text_id()), hour=hour + 1)
+    assert await store.written(hour=hour, after="", limit=10) == spaces
+    assert await store.written(hour=hour, after="", limit=2) == spaces[:2]
+    assert await store.written(hour=hour, after=spaces[1], limit=2) == spaces[2:4]
+    assert await store.written(hour=hour, after=spaces[-1], limit=2) == []
+
+
+async def test_what_was_said_last_of_the_uploads_of_a_space_is_kept(store):
+    owner, _ = await sign_up(store)
+    space = await make_space(store, owner)
+    assert await store.uploads(space.space) is None
+    for refused in (True, False):
+        said = SpaceUploads(refused, 1 << 40, 7, 1 << 41, 1 << 39)
+        await store.set_uploads(space.space, said)
+        assert await store.uploads(space.space) == said
+    found = await store.members(space.space)  # which read all that lies beside the space
+    assert (found[0], [grant.user for grant in found[1]]) == (space, [owner.user])

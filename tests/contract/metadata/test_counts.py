@@ -2,21 +2,26 @@
 
 import hashlib
 import itertools
+from collections import Counter
 
 import pytest
 
-from core.blocks import Digest
+from core.blocks import Digest, object_key
 from core.identifiers import ROOT, created_node_id, new_request_id
 from core.tree import Content, CreateNode, MoveNode, NodeKind, Verdict
 from services.metadata.commit import Request
 from services.metadata.depths import Depths
-from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
 from services.metadata.in_memory import MemoryObjects, MemoryTopic
+from services.metadata.measure import Measuring
 from services.metadata.objects import Objects
+from services.metadata.ports import Sealed
+from services.metadata.s3 import S3Storage
 from services.metadata.search import NameSearch
 from services.metadata.spaces import Spaces
 from tests.contract.metadata.interposed import Faults, interposed
 from tests.contract.metadata.support import creation, digest, file_node
+from tests.services.metadata.support import FakeAuth
 
 EMPTY = Content(Digest(hashlib.sha256().digest()), 0)
 
@@ -190,3 +195,47 @@ async def test_what_becomes_useless_expires(client, counted, embedded, space):
         ("D", "gone"): [week, None],
         ("T", node.id.hex()): [week, None],
     }
+
+
+async def test_what_it_costs_to_measure(client, counted, embedded, space):
+    """A space that nobody writes to: two calls for a round of all spaces. One that is written to: few, by the page."""
+    storage_calls = Counted()
+    async with embedded.aws.client("s3", embedded.metadata) as s3:
+        auth = FakeAuth()
+        index = DynamoObjectIndex(client, table=embedded.table)
+        storage = S3Storage(interposed(s3, storage_calls), bucket=embedded.bucket)
+        measuring = Measuring(
+            measures=DynamoMeasures(client, table=embedded.table),
+            storage=storage,
+            objects=Objects(index=index, storage=storage),
+            table=DynamoTable(client, table=embedded.table),
+            writers=auth,
+            quota_bytes=1_000,
+            now_ms=lambda: 10**15,
+            interval_seconds=60,
+        )
+        while await measuring.round():  # what other tests left to be measured
+            pass
+        counted.calls.clear()
+        storage_calls.calls.clear()
+        assert await measuring.round() == 0
+        assert counted.operations() == ["query"]
+        assert storage_calls.operations() == []
+
+        names = [digest(f"object {number}") for number in range(1_050)]
+        async with embedded.aws.client("s3") as root:
+            for name in names:
+                await root.put_object(Bucket=embedded.bucket, Key=object_key(space, name), Body=b"x", IfNoneMatch="*")
+        await index.seal(space, {name: Sealed(1) for name in names[:1_000]})
+        counted.calls.clear()
+        auth.writing.add(space)
+        assert await measuring.round() == 1
+        assert storage_calls.operations() == ["list_objects_v2"] * 2
+        assert Counter(counted.operations()) == {
+            "batch_get_item": 1 + 11,  # whether it is to be measured already; a hundred objects each
+            "update_item": 2,  # that it is to be measured, and by whom
+            "query": 1,
+            "get_item": 2,  # the last measure, and what versions use
+            "put_item": 1,
+        }
+        assert (auth.uploads[space].unsealed_objects, auth.uploads[space].stored_bytes) == (50, 1_050)

@@ -54,6 +54,14 @@ async def test_sealing_twice_is_sealing_once(index, space):
 
 
 @everywhere
+async def test_what_is_sealed_is_known(index, space):
+    await index.seal(space, {digest("pack"): pack(10), digest("block"): Sealed(7)})
+    many = [digest(f"object {i}") for i in range(230)]
+    assert await index.known(space, [digest("pack"), *many, digest("block")]) == {digest("pack"), digest("block")}
+    assert await index.known(space, []) == set()
+
+
+@everywhere
 async def test_many_objects_are_sealed_and_read_together(index, space):
     sealed = {digest(f"object {i}"): pack(2) if i % 2 else Sealed(i) for i in range(330)}
     await index.seal(space, sealed)

@@ -3,17 +3,18 @@
 import base64
 import hashlib
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from botocore.exceptions import ClientError
 
-from core.blocks import MAX_OBJECT_BYTES, Digest, object_key
+from core.blocks import MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.errors import Unavailable
 from core.identifiers import SpaceId, new_text_id
 from services.metadata.in_memory import MemoryObjects
-from services.metadata.ports import Barrier, StoredObject
+from services.metadata.ports import Barrier, Listing, StoredObject
 from services.metadata.s3 import S3Storage
 from stack.emulator import Aws, Credentials
 from tests.contract.metadata.conftest import EMBEDDED, IN_MEMORY, MOTO, everywhere
@@ -96,6 +97,32 @@ async def test_an_object_under_a_wrong_name_tells_by_its_checksum(storage, put, 
 async def test_the_largest_object_is_read(storage, put, space):
     data = bytes(MAX_OBJECT_BYTES)
     assert await storage.read(space, await put(space, data)) == data
+
+
+@everywhere
+async def test_all_objects_of_a_space_are_listed_page_by_page(storage, put, space):
+    assert await storage.list(space) == Listing([], "")
+    put_by_name = {await put(space, b"%d" % number): b"%d" % number for number in range(1_020)}
+    await put(SpaceId(new_text_id()), b"of another space")
+    first = await storage.list(space)
+    second = await storage.list(space, after=first.after)
+    assert (len(first.objects), first.after) == (1_000, first.objects[-1].digest.hex())
+    assert (len(second.objects), second.after) == (20, "")
+    listed = [*first.objects, *second.objects]
+    assert [one.digest for one in listed] == sorted(put_by_name)
+    assert [one.size for one in listed] == [len(put_by_name[one.digest]) for one in listed]
+    found = await storage.head(space, listed[0].digest)
+    assert listed[0].etag == found.etag
+
+
+@pytest.mark.parametrize("backend", [EMBEDDED, MOTO], indirect=True)
+async def test_a_listing_tells_when_an_object_was_put_and_names_that_are_no_digests(storage, s3, backend, space):
+    name = key_prefix(space) + "not-a-digest"
+    begun = time.time()
+    await s3.put_object(Bucket=backend.bucket, Key=name, Body=b"hello", IfNoneMatch="*")
+    (one,) = (await storage.list(space)).objects
+    assert (one.digest, one.size) == (None, 5)
+    assert abs(one.modified_at_ms / 1000 - begun) < 60
 
 
 where_conditional = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED], indirect=True)

@@ -17,6 +17,7 @@ from services.auth.credentials import (
 )
 from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
 from services.auth.records import MINUTE, SECOND, Access, Account, Device, Role
+from services.auth.uploads import Uploads
 from tests.services.auth.support import Clock, new_device, new_login
 
 
@@ -48,8 +49,14 @@ class World:
         self.clock = Clock()
         self.store = InMemoryIdentityStore()
         self.source = SlowSource(self.clock)
+        self.uploads = Uploads(self.store, clock=self.clock)
         self.credentials = Credentials(
-            self.store, self.source, target=TransferTarget("content"), lifetime_seconds=3600, clock=self.clock
+            self.store,
+            self.source,
+            self.uploads,
+            target=TransferTarget("content"),
+            lifetime_seconds=3600,
+            clock=self.clock,
         )
 
     async def issue(self, access: Access = Access.READ, device: DeviceId | None = None):

@@ -370,6 +370,8 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
             "SetMember": auth_pb2.SetMemberRequest(role=OWNER, **member),
             "RemoveMember": auth_pb2.RemoveMemberRequest(**member),
             "IssueCredentials": auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.ACCESS_READ),
+            "ListWrittenSpaces": auth_pb2.ListWrittenSpacesRequest(),
+            "SetUploads": auth_pb2.SetUploadsRequest(space_id=space, refused=True),
             "CreateLink": auth_pb2.CreateLinkRequest(request_id=request_id, space_id=space, node=ROOT),
             "ListLinks": auth_pb2.ListLinksRequest(space_id=space),
             "RevokeLink": auth_pb2.RevokeLinkRequest(request_id=request_id, space_id=space, link_id=new_text_id()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,8 @@ from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import Role, Standing
 from services.metadata.bootstrap import Adapters, bootstrap
-from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
+from services.metadata.in_memory import MemoryJournal, MemoryMeasures, MemoryObjects, MemoryTable, MemoryTopic
+from services.metadata.ports import Measure
 from services.metadata.settings import Settings
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
@@ -50,6 +51,8 @@ class FakeAuth:
         self.links: set[LinkScope] = set()
         self.asked = 0
         self.writes_since_ms = 0
+        self.writing: set[SpaceId] = set()
+        self.uploads: dict[SpaceId, Measure] = {}
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         return {"k": self.key.public_key()}
@@ -62,6 +65,15 @@ class FakeAuth:
         if caller.device in self.revoked:
             raise DeviceRevoked
         return Standing(self.roles.get((space, caller.user), Role.NONE), self.writes_since_ms)
+
+    async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
+        """A page for each space."""
+        spaces = sorted(self.writing)
+        at = int(page_token or 0)
+        return spaces[at : at + 1], str(at + 1) if at + 1 < len(spaces) else ""
+
+    async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
+        self.uploads[space] = measure
 
     def token(self, user: str, device: str) -> str:
         return self._sign({"sub": user, "dev": device})
@@ -80,6 +92,7 @@ class Backend:
     journal: MemoryJournal = field(default_factory=MemoryJournal)
     table: MemoryTable = field(default_factory=MemoryTable)
     objects: MemoryObjects = field(default_factory=MemoryObjects)
+    measures: MemoryMeasures = field(default_factory=MemoryMeasures)
     topic: MemoryTopic = field(default_factory=MemoryTopic)
     auth: FakeAuth = field(default_factory=FakeAuth)
 
@@ -224,9 +237,11 @@ async def service(
         journal=backend.journal,
         table=backend.table,
         index=backend.objects,
+        measures=backend.measures,
         storage=backend.objects,
         topic=backend.topic,
         auth=backend.auth,
+        writers=backend.auth,
     )
     async with (
         bootstrap(settings, adapters, ask_seconds=ask_seconds) as app,

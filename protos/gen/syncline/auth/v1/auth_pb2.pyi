@@ -1221,6 +1221,119 @@ class Link(_message.Message):
 Global___Link: _TypeAlias = Link  # noqa: Y015
 
 @_typing.final
+class ListWrittenSpacesRequest(_message.Message):
+    """Request of ListWrittenSpaces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Entries at most; 0, and more than 1,000, for 1,000."""
+    page_token: _builtins.str
+    """From an earlier response."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWrittenSpacesRequest: _TypeAlias = ListWrittenSpacesRequest  # noqa: Y015
+
+@_typing.final
+class ListWrittenSpacesResponse(_message.Message):
+    """Response of ListWrittenSpaces."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_IDS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def space_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """26 characters each."""
+
+    def __init__(
+        self,
+        *,
+        space_ids: _abc.Iterable[_builtins.str] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "space_ids", b"space_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListWrittenSpacesResponse: _TypeAlias = ListWrittenSpacesResponse  # noqa: Y015
+
+@_typing.final
+class SetUploadsRequest(_message.Message):
+    """Request of SetUploads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    UNSEALED_BYTES_FIELD_NUMBER: _builtins.int
+    UNSEALED_OBJECTS_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """Any space."""
+    refused: _builtins.bool
+    """Whether credentials to write are refused."""
+    unsealed_bytes: _builtins.int
+    """The sizes of all objects that were uploaded and are not sealed."""
+    unsealed_objects: _builtins.int
+    """How many these are."""
+    stored_bytes: _builtins.int
+    """The sizes of all objects, sealed or not."""
+    quota_bytes: _builtins.int
+    """What the space may hold."""
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        refused: _builtins.bool = ...,
+        unsealed_bytes: _builtins.int = ...,
+        unsealed_objects: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
+        quota_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["quota_bytes", b"quota_bytes", "refused", b"refused", "space_id", b"space_id", "stored_bytes", b"stored_bytes", "unsealed_bytes", b"unsealed_bytes", "unsealed_objects", b"unsealed_objects"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUploadsRequest: _TypeAlias = SetUploadsRequest  # noqa: Y015
+
+@_typing.final
+class SetUploadsResponse(_message.Message):
+    """Response of SetUploads."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetUploadsResponse: _TypeAlias = SetUploadsResponse  # noqa: Y015
+
+@_typing.final
 class CreateLinkRequest(_message.Message):
     """Request of CreateLink."""
 

@@ -131,6 +131,16 @@ class AuthServiceStub:
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsResponse.FromString,
                 _registered_method=True)
+        self.ListWrittenSpaces = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/ListWrittenSpaces',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListWrittenSpacesRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListWrittenSpacesResponse.FromString,
+                _registered_method=True)
+        self.SetUploads = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/SetUploads',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsResponse.FromString,
+                _registered_method=True)
         self.CreateLink = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/CreateLink',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CreateLinkRequest.SerializeToString,
@@ -302,7 +312,24 @@ class AuthServiceServicer:
     def IssueCredentials(self, request, context):
         """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
         also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
-        ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer.
+        ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
+        the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+        `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListWrittenSpaces(self, request, context):
+        """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+        which measure what is uploaded there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetUploads(self, request, context):
+        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -441,6 +468,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.IssueCredentials,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsResponse.SerializeToString,
+            ),
+            'ListWrittenSpaces': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListWrittenSpaces,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListWrittenSpacesRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.ListWrittenSpacesResponse.SerializeToString,
+            ),
+            'SetUploads': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetUploads,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsResponse.SerializeToString,
             ),
             'CreateLink': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateLink,
@@ -922,6 +959,60 @@ class AuthService:
             '/syncline.auth.v1.AuthService/IssueCredentials',
             syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.IssueCredentialsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListWrittenSpaces(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/ListWrittenSpaces',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListWrittenSpacesRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.ListWrittenSpacesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetUploads(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/SetUploads',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.SetUploadsResponse.FromString,
             options,
             channel_credentials,
             insecure,

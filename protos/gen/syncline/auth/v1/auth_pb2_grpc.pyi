@@ -100,8 +100,16 @@ class AuthServiceStub:
     IssueCredentials: _grpc.UnaryUnaryMultiCallable[_auth_pb2.IssueCredentialsRequest, _auth_pb2.IssueCredentialsResponse]
     """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
     also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
-    ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer.
+    ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
+    the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+    `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
     """
+    ListWrittenSpaces: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListWrittenSpacesRequest, _auth_pb2.ListWrittenSpacesResponse]
+    """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+    which measure what is uploaded there.
+    """
+    SetUploads: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]
+    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
     CreateLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]
     """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
     NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
@@ -202,8 +210,16 @@ class AuthServiceAsyncStub(AuthServiceStub):
     IssueCredentials: _aio.UnaryUnaryMultiCallable[_auth_pb2.IssueCredentialsRequest, _auth_pb2.IssueCredentialsResponse]  # type: ignore[assignment]
     """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
     also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
-    ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer.
+    ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
+    the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+    `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
     """
+    ListWrittenSpaces: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListWrittenSpacesRequest, _auth_pb2.ListWrittenSpacesResponse]  # type: ignore[assignment]
+    """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+    which measure what is uploaded there.
+    """
+    SetUploads: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]  # type: ignore[assignment]
+    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
     CreateLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]  # type: ignore[assignment]
     """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
     NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
@@ -397,8 +413,28 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.IssueCredentialsResponse, _abc.Awaitable[_auth_pb2.IssueCredentialsResponse]]:
         """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
         also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
-        ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer.
+        ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
+        the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+        `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
         """
+
+    @_abc_1.abstractmethod
+    def ListWrittenSpaces(
+        self,
+        request: _auth_pb2.ListWrittenSpacesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.ListWrittenSpacesResponse, _abc.Awaitable[_auth_pb2.ListWrittenSpacesResponse]]:
+        """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+        which measure what is uploaded there.
+        """
+
+    @_abc_1.abstractmethod
+    def SetUploads(
+        self,
+        request: _auth_pb2.SetUploadsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.SetUploadsResponse, _abc.Awaitable[_auth_pb2.SetUploadsResponse]]:
+        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
 
     @_abc_1.abstractmethod
     def CreateLink(

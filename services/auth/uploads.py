@@ -1,0 +1,84 @@
+"""Uploads: which spaces are written to, and which get no more credentials to write.
+
+What lies in S3 is measured by the metadata service, which asks here where that is worth while, and says what it found.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from cachetools import LRUCache
+
+from core.errors import InvalidPageToken, QuotaExceeded
+from core.identifiers import SpaceId
+from runtime.logs import structlog
+from services.auth import metrics
+from services.auth.ports import UploadStore
+from services.auth.records import HOUR, Clock, SpaceUploads
+
+WRITTEN_HOURS: Final = 3
+"""For so many hours, the present one included, a space counts as written to. Credentials last one hour at most, so what
+is uploaded with them is there before that ends."""
+_REMEMBERED: Final = 10_000
+
+log = structlog.get_logger()
+
+
+class Uploads:
+    """The uploads of all spaces, for one process."""
+
+    def __init__(self, store: UploadStore, *, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+        self._noted: LRUCache[SpaceId, int] = LRUCache(_REMEMBERED)
+
+    async def begin(self, space: SpaceId) -> None:
+        """Note that somebody is about to write; QuotaExceeded if the space is closed to uploads."""
+        measured = await self._store.uploads(space)
+        if measured is not None and measured.refused:
+            metrics.UPLOADS_REFUSED.inc()
+            raise _refused(measured)
+        hour = self._hour()
+        if self._noted.get(space) != hour:
+            await self._store.note_writing(space, hour=hour)
+            self._noted[space] = hour
+
+    async def written(self, *, after: str, limit: int) -> tuple[list[SpaceId], str]:
+        """Up to `limit` spaces that were written to of late, and after what to go on; empty at the end.
+
+        `after` is empty, or what an earlier call returned. A space can come more than once.
+        """
+        now = self._hour()
+        begin, _, last = (after or f"{now - WRITTEN_HOURS + 1} ").partition(" ")
+        if not begin.isdecimal():
+            raise InvalidPageToken
+        hour = max(int(begin), now - WRITTEN_HOURS)  # the hour may have turned since the first page
+        found: list[SpaceId] = []
+        while hour <= now:
+            found += await self._store.written(hour=hour, after=last, limit=limit - len(found))
+            if len(found) == limit:
+                return found, f"{hour} {found[-1]}"
+            hour, last = hour + 1, ""
+        return found, ""
+
+    async def set(self, space: SpaceId, uploads: SpaceUploads) -> None:
+        """From now on `begin` goes by this."""
+        await self._store.set_uploads(space, uploads)
+        if uploads.refused:
+            log.info("uploads refused", space=space, unsealed_bytes=uploads.unsealed_bytes)
+
+    def _hour(self) -> int:
+        return self._clock() // HOUR
+
+
+def _refused(measured: SpaceUploads) -> QuotaExceeded:
+    return QuotaExceeded(
+        f"this space holds {measured.unsealed_objects:,} objects of {measured.unsealed_bytes:,} bytes that were "
+        f"uploaded and never sealed, each of which counts for 64 KiB at least, and {measured.stored_bytes:,} bytes in "
+        f"all; its quota of {measured.quota_bytes:,} bytes leaves no room for more. Finish what you began to upload, "
+        "wait until what is left of them is removed, or ask for a larger quota",
+        unsealed_bytes=str(measured.unsealed_bytes),
+        unsealed_objects=str(measured.unsealed_objects),
+        stored_bytes=str(measured.stored_bytes),
+        quota_bytes=str(measured.quota_bytes),
+    )

@@ -1,0 +1,158 @@
+"""Which spaces are written to, and which get no more credentials to write."""
+
+from dataclasses import replace
+
+import grpc
+import pytest
+
+from core.errors import InvalidPageToken, QuotaExceeded
+from core.identifiers import SpaceId, new_text_id
+from runtime.errors import error_from_rpc
+from services.auth.in_memory import InMemoryIdentityStore
+from services.auth.records import HOUR, MINUTE, SpaceUploads
+from services.auth.uploads import WRITTEN_HOURS, Uploads
+from syncline.auth.v1 import auth_pb2
+from tests.services.auth.support import Clock, serving
+
+REFUSED = SpaceUploads(
+    refused=True, unsealed_bytes=1_234_567, unsealed_objects=3, stored_bytes=7_654_321, quota_bytes=1_000_000
+)
+
+
+class CountingStore(InMemoryIdentityStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self.noted = 0
+
+    async def note_writing(self, space: SpaceId, *, hour: int) -> None:
+        self.noted += 1
+        await super().note_writing(space, hour=hour)
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock, self.store = Clock(), CountingStore()
+        self.uploads = Uploads(self.store, clock=self.clock)
+
+    async def written(self, limit: int = 100) -> list[SpaceId]:
+        """All of them, page by page."""
+        found, after = await self.uploads.written(after="", limit=limit)
+        while after:
+            more, after = await self.uploads.written(after=after, limit=limit)
+            assert len(more) <= limit
+            found += more
+        return found
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def new_space() -> SpaceId:
+    return SpaceId(new_text_id())
+
+
+async def test_a_space_is_noted_once_an_hour(world: World) -> None:
+    space = new_space()
+    world.clock.advance(HOUR - world.clock() % HOUR)
+    for _ in range(6):
+        await world.uploads.begin(space)
+        world.clock.advance(9 * MINUTE)
+    assert world.store.noted == 1
+    world.clock.advance(10 * MINUTE)
+    await world.uploads.begin(space)
+    assert world.store.noted == 2
+    assert set(await world.written()) == {space}
+
+
+async def test_a_space_counts_as_written_to_until_its_last_credentials_have_expired(world: World) -> None:
+    space = new_space()
+    world.clock.advance(2 * HOUR - world.clock() % HOUR - 1)
+    await world.uploads.begin(space)  # at the very end of an hour
+    world.clock.advance((WRITTEN_HOURS - 1) * HOUR)
+    assert await world.written() == [space]
+    world.clock.advance(1)
+    assert await world.written() == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 4, 100])
+async def test_spaces_of_several_hours_are_told_page_by_page(world: World, limit: int) -> None:
+    hours = [[new_space() for _ in range(3)] for _ in range(WRITTEN_HOURS)]
+    for spaces in hours:
+        for space in spaces:
+            await world.uploads.begin(space)
+        world.clock.advance(HOUR)
+    world.clock.advance(-HOUR)
+    assert await world.written(limit) == [space for spaces in hours for space in sorted(spaces)]
+
+
+async def test_what_is_no_place_in_the_listing_is_refused(world: World) -> None:
+    with pytest.raises(InvalidPageToken):
+        await world.uploads.written(after="x y", limit=10)
+
+
+async def test_a_space_without_room_is_refused_until_it_has_some(world: World) -> None:
+    space, other = new_space(), new_space()
+    await world.uploads.set(space, REFUSED)
+    with pytest.raises(QuotaExceeded, match="3 objects of 1,234,567 bytes") as caught:
+        await world.uploads.begin(space)
+    assert caught.value.details == {
+        "unsealed_bytes": "1234567",
+        "unsealed_objects": "3",
+        "stored_bytes": "7654321",
+        "quota_bytes": "1000000",
+    }
+    assert caught.value.retry_after_seconds is None  # waiting a moment changes nothing
+    assert world.store.noted == 0
+    await world.uploads.begin(other)
+    await world.uploads.set(space, replace(REFUSED, refused=False))
+    await world.uploads.begin(space)
+    assert set(await world.written()) == {space, other}
+
+
+async def test_credentials_to_write_are_refused_also_where_some_are_remembered(tmp_path) -> None:
+    async with serving(tmp_path) as auth:
+        ann = await auth.sign_up("ann@example.com")
+        space = ann.account.personal_space_id
+        await auth.credentials(space, ann, auth_pb2.ACCESS_WRITE)
+        listed = await auth.stub.ListWrittenSpaces(auth_pb2.ListWrittenSpacesRequest(), metadata=auth.as_service())
+        assert (list(listed.space_ids), listed.next_page_token) == ([space], "")
+        said = auth_pb2.SetUploadsRequest(
+            space_id=space, refused=True, unsealed_bytes=5, unsealed_objects=1, stored_bytes=6, quota_bytes=4
+        )
+        await auth.stub.SetUploads(said, metadata=auth.as_service())
+        assert await auth.store.uploads(SpaceId(space)) == SpaceUploads(True, 5, 1, 6, 4)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await auth.credentials(space, ann, auth_pb2.ACCESS_WRITE)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert isinstance(error_from_rpc(caught.value), QuotaExceeded)
+        assert (await auth.credentials(space, ann, auth_pb2.ACCESS_READ)).access_key_id
+        said.refused = False
+        await auth.stub.SetUploads(said, metadata=auth.as_service())
+        assert (await auth.credentials(space, ann, auth_pb2.ACCESS_WRITE)).access_key_id
+
+
+async def test_reading_leaves_no_trace(tmp_path) -> None:
+    async with serving(tmp_path) as auth:
+        ann = await auth.sign_up("ann@example.com")
+        await auth.credentials(ann.account.personal_space_id, ann, auth_pb2.ACCESS_READ)
+        listed = await auth.stub.ListWrittenSpaces(auth_pb2.ListWrittenSpacesRequest(), metadata=auth.as_service())
+        assert list(listed.space_ids) == []
+
+
+async def test_pages_of_the_service_lead_to_each_other(tmp_path) -> None:
+    async with serving(tmp_path) as auth:
+        ann = await auth.sign_up("ann@example.com")
+        spaces = {await auth.create_space(ann, f"space {number}") for number in range(3)}
+        for space in spaces:
+            await auth.credentials(space, ann, auth_pb2.ACCESS_WRITE)
+        found: list[str] = []
+        token = ""
+        while True:
+            request = auth_pb2.ListWrittenSpacesRequest(page_size=1, page_token=token)
+            page = await auth.stub.ListWrittenSpaces(request, metadata=auth.as_service())
+            found += page.space_ids
+            if not (token := page.next_page_token):
+                break
+        assert sorted(found) == sorted(spaces)
