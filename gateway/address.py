@@ -112,7 +112,7 @@ class OwnAddress:
     def of(self, request: Request) -> Here:
         """Our address as the sender of this request sees it."""
         told, prefix = list[Authority](), ""
-        if self._is_trusted(request.client.host if request.client else ""):
+        if self.is_trusted(request.client.host if request.client else ""):
             told += _forwarded(request)
             prefix = _last(request, "x-forwarded-prefix").rstrip("/")
             prefix = prefix if _PREFIX.fullmatch(prefix) else ""
@@ -132,17 +132,23 @@ class OwnAddress:
         """
         peer = request.client.host if request.client else ""
         hops = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:].split(",")
-        while self._is_trusted(peer) and hops:
+        while self.is_trusted(peer) and hops:
             told = _ip(hops.pop().strip())
             if told is None:
                 break
             peer = str(told)
-        found = _ip(peer)
-        return str(ipaddress.ip_network((found, 64), strict=False)) if found and found.version == 6 else str(found)
+        return network_of(peer)
 
-    def _is_trusted(self, peer: str) -> bool:
+    def is_trusted(self, peer: str) -> bool:
+        """True if only proxies of ours have addresses like this one."""
         address = _ip(peer)
         return address is not None and any(address in network for network in self._trusted)
+
+
+def network_of(peer: str) -> str:
+    """The network of an address: the address itself, or 64 bits of one of IPv6."""
+    found = _ip(peer)
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found and found.version == 6 else str(found)
 
 
 def _ip(text: str) -> IPv4Address | IPv6Address | None:

@@ -50,6 +50,7 @@ class Gateway:
     """The composed application, ready to be served."""
 
     app: ASGIApp
+    own: OwnAddress
     readiness: Readiness
     drain: Drain
 
@@ -86,12 +87,13 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, bodies: Pool | No
         metrics.CONTENT_MEMORY.set_function(memory.taken)
         readiness = Readiness({"auth": HealthyPeer(auth, "auth"), "metadata": HealthyPeer(metadata, "metadata")})
         contents, drain = Contents(adapters.objects, memory), Drain()
+        own = OwnAddress(public_url=settings.public_url, trusted_networks=settings.trusted_networks)
         allowance = Allowance(adapters.records)
         opened.push_async_callback(allowance.settled)
         app = application(
             Parts(
                 endpoints=endpoints(settings, region=adapters.region),
-                own=OwnAddress(public_url=settings.public_url, trusted_networks=settings.trusted_networks),
+                own=own,
                 hsts_seconds=settings.hsts_seconds,
                 request_seconds=settings.request_seconds,
                 body_rate=settings.body_bytes_per_second,
@@ -110,4 +112,4 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, bodies: Pool | No
                 upload_memory=settings.upload_memory_bytes,
             )
         )
-        yield Gateway(app, readiness, drain)
+        yield Gateway(app, own, readiness, drain)

@@ -1,16 +1,20 @@
-"""Connections that do not wait for ever: the head of a request has so long to arrive, and so many bytes."""
+"""Connections: how many there are, how long the head of a request may take to arrive, and how many bytes it has."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from gateway import metrics
+from gateway.address import OwnAddress, network_of
 from gateway.problems import MEDIA_TYPE
 from gateway.protection import ALWAYS
+from runtime.pool import Pool, Share, TooMuchAtOnce
 
 _SILENT_SECONDS: Final = 75.0
 """For a new connection without a byte; browsers open some ahead of time."""
@@ -27,11 +31,37 @@ ABORT: Final = "syncline.abort"
 """In the scope of a request: ends its connection at once, with what it has not taken."""
 
 
+class Connections:
+    """How many connections there may be, and how many of one network: as many as it leaves free (runtime/pool.py)."""
+
+    def __init__(self, total: int, own: OwnAddress) -> None:
+        self._pool = Pool("connections", total)
+        metrics.CONNECTIONS.set_function(self._pool.taken)
+        self._own = own
+
+    def admit(self, peer: str, port: int) -> Share | None:
+        """Count a connection from there, until `leave`; None if it is one too many.
+
+        Behind a trusted proxy are many networks, so that each of its connections counts as if it came from another.
+        """
+        share = Share.alone(f"{peer} {port}" if self._own.is_trusted(peer) else network_of(peer))
+        return share if self._pool.try_take(1, share) else None
+
+    def refused(self) -> TooMuchAtOnce:
+        """What to answer who is not admitted; counted."""
+        return self._pool.refused("too many connections; close some, or try again in a few seconds")
+
+    def leave(self, share: Share) -> None:
+        """The connection has ended."""
+        self._pool.give(1, share)
+
+
 class Connection(HttpToolsProtocol):
     """uvicorn's, with limits where it has none."""
 
     head_seconds: ClassVar[float]
     """From the first byte of a request's head to its last."""
+    admission: ClassVar[Connections]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -39,15 +69,27 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
         self._refusal: tuple[HTTPStatus, str] | None = None
+        self._share: Share | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See asyncio.Protocol."""
         super().connection_made(transport)
+        self._share = self.admission.admit(*(self.client or ("", 0)))
+        if self._share is None:
+            # Nothing of it is looked at: that it is there is too much.
+            transport.pause_reading()
+            error = self.admission.refused()
+            self._answer(
+                HTTPStatus.TOO_MANY_REQUESTS, error.reason, str(error), {"retry-after": f"{error.pause_seconds:.0f}"}
+            )
+            return
         self._limit = self.loop.call_later(_SILENT_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._stop()
+        if self._share is not None:
+            self.admission.leave(self._share)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -104,10 +146,14 @@ class Connection(HttpToolsProtocol):
         raise ValueError(detail)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        members = {"title": status.phrase, "status": status, "detail": detail, "reason": "INVALID_REQUEST"}
+        self._answer(status, "INVALID_REQUEST", detail, {})
+
+    def _answer(self, status: HTTPStatus, reason: str, detail: str, headers: Mapping[str, str]) -> None:
+        """The last answer of this connection."""
+        members = {"title": status.phrase, "status": status, "detail": detail, "reason": reason}
         body = json.dumps(members | {"request_id": ""}).encode()
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\nconnection: close\r\n"
-        head += "".join(f"{name}: {value}\r\n" for name, value in ALWAYS.items())
+        head += "".join(f"{name}: {value}\r\n" for name, value in {**ALWAYS, **headers}.items())
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
         self.transport.close()
 
@@ -117,6 +163,6 @@ class Connection(HttpToolsProtocol):
             self._limit = None
 
 
-def patient_for(seconds: float) -> type[Connection]:
-    """Connections on which the head of a request may take so long."""
-    return type("Connection", (Connection,), {"head_seconds": seconds})
+def connections(admission: Connections, *, head_seconds: float) -> type[Connection]:
+    """Connections of which there are so many, and on which the head of a request may take so long."""
+    return type("Connection", (Connection,), {"admission": admission, "head_seconds": head_seconds})

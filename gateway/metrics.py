@@ -15,3 +15,4 @@ REQUEST_SECONDS: Final = Histogram(
 BYTES: Final = Counter("syncline_http_bytes_sent", "Bytes of bodies sent.", ["route"])
 BROKEN: Final = Counter("syncline_http_broken_off", "Responses that ended before they were complete.", ["route"])
 CONTENT_MEMORY: Final = Gauge("syncline_content_memory_bytes", "Memory that downloads hold.")
+CONNECTIONS: Final = Gauge("syncline_connections", "Connections that are open.")

@@ -12,7 +12,7 @@ from typing import Final
 import uvicorn
 
 from gateway.bootstrap import Gateway
-from gateway.connections import patient_for
+from gateway.connections import Connections, connections
 from gateway.settings import Settings
 from runtime import memory, metrics, process
 from runtime.logs import structlog
@@ -53,9 +53,12 @@ async def run(gateway: Gateway, settings: Settings) -> None:
 async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
     """Serve, and yield the address. At the end: not ready, wait, end events, then let requests in flight finish."""
     listener = _listen(settings.listen)
+    # Others are needed for what requests open: files, and connections to the services and to S3.
+    total = min(settings.connections, process.file_descriptors() // 2)
+    admission = Connections(total, gateway.own)
     config = uvicorn.Config(
         gateway.app,
-        http=patient_for(settings.request_seconds),
+        http=connections(admission, head_seconds=settings.request_seconds),
         log_config=None,
         access_log=False,
         lifespan="off",

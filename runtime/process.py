@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from core.errors import Unavailable
 from runtime import logs, memory, traces
 from runtime.logs import structlog
+
+_FILE_DESCRIPTORS: Final = 65_536
 
 log = structlog.get_logger()
 
@@ -31,6 +34,7 @@ def live(
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
     memory.limit_arenas()
+    _open_many()
     logs.configure(fmt=log_format, level=log_level, service=name)
     logs.take_uncaught()
     if problem := traces.configure(f"syncline-{name}"):
@@ -43,6 +47,20 @@ def live(
         sys.exit(1)
     finally:
         traces.stop()
+
+
+def file_descriptors() -> int:
+    """How many files and connections this process may have open."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if most == resource.RLIM_INFINITY else most
+
+
+def _open_many() -> None:
+    """Have as many files and connections as the system allows; what it begins with is often 1,024."""
+    most, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _FILE_DESCRIPTORS if allowed == resource.RLIM_INFINITY else min(allowed, _FILE_DESCRIPTORS)
+    if most != resource.RLIM_INFINITY and most < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, allowed))
 
 
 @contextmanager

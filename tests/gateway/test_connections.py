@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import socket
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.gateway.fakes import SPACE, TOKEN, gateway
+from tests.gateway.fakes import SPACE, TOKEN, World, gateway
+
+Connected = tuple[bytes, asyncio.StreamWriter]
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
@@ -142,6 +145,51 @@ async def test_a_connection_asks_only_so_much_ahead():
         assert b"HTTP/1.1 429" in answers
         assert answers.count(b"HTTP/1.1 200") <= 17
         await closed(writer)
+
+
+# -- how many there are
+
+
+async def connections_of(network: str, count: int, world: World) -> list[Connected]:
+    """So many connections from an address, each of which has asked for something and read what came."""
+    host, _, port = world.address.rpartition(":")
+    opened = []
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection(host, int(port), local_addr=(network, 0))
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n")
+        opened.append((await reader.readuntil(b"}"), writer))
+    return opened
+
+
+def statuses(opened: list[Connected]) -> Counter[bytes]:
+    return Counter(answer.split()[1] for answer, _ in opened)
+
+
+async def test_a_network_has_as_many_connections_as_it_leaves_free():
+    async with gateway(connections=16, trusted_networks="") as world:
+        greedy = await connections_of("127.0.0.2", 20, world)
+        assert statuses(greedy) == {b"200": 8, b"429": 12}
+        refusal = next(answer.lower() for answer, _ in greedy if answer.split()[1] == b"429")
+        assert b"retry-after: 5\r\n" in refusal
+        assert b"connection: close\r\n" in refusal
+        assert b'"reason": "too_much_at_once"' in refusal
+        others = await connections_of("127.0.0.3", 3, world)
+        assert statuses(others) == {b"200": 3}
+        for _, writer in greedy:
+            await closed(writer)
+        await until(lambda: REGISTRY.get_sample_value("syncline_connections") == 3)
+        again = await connections_of("127.0.0.2", 6, world)
+        assert statuses(again) == {b"200": 6}, "what was closed is free again"
+        for _, writer in [*others, *again]:
+            await closed(writer)
+
+
+async def test_of_a_trusted_proxy_all_connections_are_taken_up_to_the_total():
+    async with gateway(connections=16, trusted_networks="127.0.0.2/32") as world:
+        opened = await connections_of("127.0.0.2", 20, world)
+        assert statuses(opened) == {b"200": 16, b"429": 4}
+        for _, writer in opened:
+            await closed(writer)
 
 
 # -- bodies that do not move
