@@ -24,6 +24,10 @@
 const ATTEMPTS = 4;
 const FIRST_WAIT_MS = 250;
 const PASSING = new Set([0, 502, 503, 504]);
+/** Limits that ask to come again soon. What counts attempts at a password is for people to know. */
+const SLOWER = new Set(["RATE_EXCEEDED", "TOO_MUCH_AT_ONCE"]);
+/** How long a request waits in all because the server asks it to. */
+const LONGEST_WAIT_MS = 60_000;
 const SIGNED_OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_INVALID", "TOKEN_MALFORMED", "DEVICE_REVOKED"]);
 
 /** The gateway said no, or nothing: then `status` is 0. */
@@ -91,7 +95,7 @@ export async function call(method, path, asked = {}) {
   };
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await answerOf(path, request);
+      return await slowly(() => answerOf(path, request), asked.signal);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (SIGNED_OUT.has(error.reason) && !asked.quiet) signedIn.lost();
@@ -101,6 +105,28 @@ export async function call(method, path, asked = {}) {
       }
       if (!PASSING.has(error.status) || attempt === ATTEMPTS) throw error;
       await wait(FIRST_WAIT_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), asked.signal);
+    }
+  }
+}
+
+/**
+ * What `request` gives, made again when the server says to come again later, for up to a minute in all.
+ * @template T
+ * @param {() => Promise<T>} request raises Problem
+ * @param {AbortSignal} [signal]
+ * @returns {Promise<T>}
+ */
+export async function slowly(request, signal) {
+  for (let waited = 0; ; ) {
+    try {
+      return await request();
+    } catch (error) {
+      if (!(error instanceof Problem) || !SLOWER.has(error.reason) || error.retryAfter === null) throw error;
+      // Spread, since what was refused together would else come back together.
+      const ms = error.retryAfter * 1000 * (1 + Math.random() / 4);
+      waited += ms;
+      if (waited > LONGEST_WAIT_MS) throw error;
+      await wait(ms, signal);
     }
   }
 }

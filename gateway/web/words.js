@@ -30,6 +30,7 @@ const WORDS = {
   PATH_TOO_LONG: "It would be too deep inside other folders, or the names of those are too long together. Choose another place.",
   PERMISSION_DENIED: "Your role in this space does not allow that.",
   QUOTA_EXCEEDED: "The space is full. Delete something, or ask its owner for more room.",
+  RATE_EXCEEDED: "You ask for this faster than one person may. Wait a moment, then try again.",
   TOKEN_EXPIRED: "You were away for a long time. Sign in again.",
   TOKEN_INVALID: "You are signed out. Sign in again.",
   TOKEN_MALFORMED: "You are signed out. Sign in again.",

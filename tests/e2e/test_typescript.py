@@ -155,6 +155,38 @@ def test_it_cuts_packs_and_names_as_all_others_do(built: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "all vectors hold\n"), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("reason", "passing", "failures", "outcome"),
+    [
+        ("RATE_EXCEEDED", True, 30, "done after 31"),
+        ("UNAVAILABLE", True, 2, "done after 3"),
+        ("LIMIT_REACHED", False, 30, "LIMIT_REACHED after 1"),
+    ],
+)
+def test_it_waits_for_a_rate_however_often_it_is_reached(
+    built: Path, reason: str, passing: bool, failures: int, outcome: str
+) -> None:
+    script = f"""
+        import {{ SynclineError }} from "./dist/errors.js";
+        import {{ repeating }} from "./dist/retry.js";
+        let asked = 0;
+        const ask = async () => {{
+          if (++asked <= {failures}) throw new SynclineError("{reason}", "no", {json.dumps(passing)}, 10);
+          return "done";
+        }};
+        console.log(await repeating(ask).catch((error) => error.reason), "after", asked);
+    """
+    done = subprocess.run(
+        ["node", "--input-type=module", "--eval", script],
+        cwd=built,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.strip() == outcome, done.stderr
+
+
 def test_both_clients_have_the_same_tree(native: Device, typescript: Typescript, tmp_path: Path) -> None:
     folder = tmp_path / "from-typescript"
     files = {
@@ -369,3 +401,18 @@ def test_errors_are_told_by_their_reason(stack: Stack, typescript: Typescript, n
     assert told.startswith("NO_SUCH_SPACE: ")
     _, told = typescript.run("sign-in", "--endpoint", "http://127.0.0.1:9", "--email", native.email, expect=3)
     assert told.startswith("ENDPOINT_UNREACHABLE: ")
+
+
+def test_the_client_in_typescript_waits(slow: Stack, built: Path, tmp_path: Path) -> None:
+    native = signed_up(slow, tmp_path / "native")
+    client = signed_in(built, slow, native)
+    folder = tmp_path / "from-typescript"
+    files = {f"{number % 30:02}/{number}": new_text_id().encode() for number in range(1500)}
+    write(folder, files)
+    ((report,), _) = client.run("upload", str(folder))
+    assert (report["files"], report["created"], report["failed"]) == (1500, 1530, [])
+    write(folder, {f"more/{number}": new_text_id().encode() for number in range(20)})
+    ((report,), _) = client.run("upload", str(folder))
+    assert (report["created"], report["failed"]) == (21, [])
+    assert native.sync()["downloaded"] == 1520
+    assert read(native.folder) == read(folder)

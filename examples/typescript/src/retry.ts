@@ -6,10 +6,13 @@ import { type SynclineError, meaning } from "./errors.js";
 
 const FIRST_MS = 200;
 const LONGEST_MS = 5000;
+/** How long one call waits in all because its person's rate asks it to, which costs no attempt: other devices share the rate. */
+const LONGEST_SLOWED_MS = 600_000;
 
 export class Patience {
   #delay = FIRST_MS;
   #left: number;
+  #slowed = 0;
 
   constructor(private readonly attempts = 8) {
     this.#left = attempts;
@@ -19,10 +22,18 @@ export class Patience {
   reset(): void {
     this.#delay = FIRST_MS;
     this.#left = this.attempts;
+    this.#slowed = 0;
   }
 
   /** Wait before the next attempt; throws the error if it is not a passing one or there were enough attempts. */
   async after(error: SynclineError): Promise<void> {
+    if (error.reason === "RATE_EXCEEDED" && error.passing) {
+      const ms = Math.max(error.waitMs * (1 + Math.random() / 4), 20);
+      this.#slowed += ms;
+      if (this.#slowed > LONGEST_SLOWED_MS) throw error;
+      await sleep(ms);
+      return;
+    }
     this.#left -= 1;
     if (!error.passing || this.#left <= 0) throw error;
     await sleep(Math.max(error.waitMs, this.#delay * (0.5 + Math.random() / 2)));

@@ -1,7 +1,7 @@
 // @ts-check
 /** What the engine asks of the gateway. */
 
-import { delay, online, sleep } from "./retry.js";
+import { LONGEST_TOLD, delay, online, sleep } from "./retry.js";
 import { retryAfter } from "./put.js";
 
 /** @import {PackEntries} from "./pack.js" */
@@ -42,9 +42,14 @@ export class ApiError extends Error {
     this.retryAfter = retryAfter;
   }
 
+  /** Whether a limit says when to come again. One that does not, such as LIMIT_REACHED, does not pass by waiting. */
+  get slower() {
+    return this.status === 429 && this.retryAfter !== null;
+  }
+
   /** Whether the same may work later. */
   get passing() {
-    return this.status === 0 || this.status >= 500 || this.status === 408 || this.status === 429;
+    return this.status === 0 || this.status >= 500 || this.status === 408 || this.slower;
   }
 }
 
@@ -112,13 +117,18 @@ export function patient(api, patience) {
    * @returns {Promise<T>}
    */
   async function repeat(call) {
-    for (let attempt = 1; ; attempt++) {
+    let told = 0;
+    for (let attempt = 1; ; ) {
       await online();
       try {
         return await call();
       } catch (error) {
-        if (!(error instanceof ApiError && error.passing) || attempt >= patience.attempts) throw error;
-        await sleep(delay(patience, attempt, error.retryAfter));
+        if (!(error instanceof ApiError && error.passing)) throw error;
+        const ms = delay(patience, attempt, error.retryAfter);
+        if (error.slower) told += ms;
+        else attempt++;
+        if (attempt > patience.attempts || told > LONGEST_TOLD) throw error;
+        await sleep(ms);
       }
     }
   }

@@ -5,6 +5,8 @@
 
 /** @type {Patience} */
 export const PATIENCE = { attempts: 6, first: 500, longest: 30_000 };
+/** How long one call waits in all because the other side asks it to go on more slowly, which costs no attempt. */
+export const LONGEST_TOLD = 600_000;
 
 /**
  * How long to wait before attempt `attempt` (the first repetition is 1), unless the other side said so. Spread, so that

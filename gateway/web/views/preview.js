@@ -2,7 +2,7 @@
 /** A file over the whole window, and its neighbours by the arrow keys. */
 
 import { contentPath, save } from "../actions.js";
-import { problemOf } from "../api.js";
+import { problemOf, slowly } from "../api.js";
 import { fill, h } from "../dom.js";
 import { bytes, kindName, kindOf } from "../format.js";
 import { icon, nodeIcon } from "../icons.js";
@@ -202,8 +202,11 @@ export class Preview {
   async #text(node, address, signal) {
     const slow = setTimeout(() => fill(this.#stage, loading()), 200);
     try {
-      const response = await fetch(address, { signal, headers: { range: `bytes=0-${TEXT_BYTES - 1}` } });
-      if (!response.ok) throw await problemOf(response);
+      const response = await slowly(async () => {
+        const answer = await fetch(address, { signal, headers: { range: `bytes=0-${TEXT_BYTES - 1}` } });
+        if (!answer.ok) throw await problemOf(answer);
+        return answer;
+      }, signal);
       const content = new Uint8Array(await response.arrayBuffer());
       if (signal.aborted) return;
       if (content.subarray(0, 8192).includes(0)) return this.#nothing(node);

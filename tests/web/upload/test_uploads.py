@@ -385,6 +385,31 @@ def test_a_refusal_is_not_repeated(panel: Panel, cloud: Cloud, tmp_path: Path) -
     assert panel.item("a")["reason"] == "no: PERMISSION_DENIED"
 
 
+def test_a_rate_is_waited_for_however_often_it_is_reached(panel: Panel, cloud: Cloud, tmp_path: Path) -> None:
+    """The person's other devices may be faster each time; other faults have six attempts."""
+    cloud.on_api = Times(Fault(429, "RATE_EXCEEDED", {"retry-after": "0"}), 20)
+    contents = {"a": b"a"}
+    panel.add(*written(tmp_path, contents))
+    panel.wait_for_end()
+    assert cloud.files() == contents
+
+
+def test_a_limit_that_waiting_does_not_help_against_is_not_tried_again(
+    panel: Panel, cloud: Cloud, tmp_path: Path
+) -> None:
+    asked: list[str] = []
+
+    def refuse(what: str) -> Fault:
+        asked.append(what)
+        return Fault(429, "LIMIT_REACHED")
+
+    cloud.on_api = refuse
+    panel.add(*written(tmp_path, {"a": b"a"}))
+    panel.wait_for_end()
+    assert panel.item("a")["reason"] == "no: LIMIT_REACHED"
+    assert len(asked) == 1
+
+
 def test_what_the_service_lost_is_stored_again(panel: Panel, cloud: Cloud, tmp_path: Path) -> None:
     lost: list[str] = []
 
