@@ -552,18 +552,25 @@ class PointedFiles(Files):
 
 
 class PretendedMounts:
-    """Mounts of one folder, for tests that may not mount: `mount` and `unmount` swap directories."""
+    """Mounts of one folder, for tests that may not mount: `mount` and `unmount` swap directories.
+
+    As on a real system, what is mounted goes along when a directory above it is renamed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.filesystem = "disk"
         self.mounted: dict[str, str] = {}
         self.aside = root.with_name(f"{root.name}-unmounted")
+        self._covers: dict[str, tuple[int, Path]] = {}
+        """By the path of a mount: the inode of what is mounted there, and where that is which it covers."""
 
     def points(self) -> frozenset[str]:
+        self._follow()
         return frozenset(self.mounted)
 
     def look(self, path: str, descriptor: int) -> Directory:
+        self._follow()
         on = max((point for point in self.mounted if f"{path}/".startswith(f"{point}/")), key=len, default=None)
         if on is None:
             return Directory("", f"uuid={self.filesystem}", f"/{path}")
@@ -577,11 +584,31 @@ class PretendedMounts:
         (self.root / path).rename(covered)
         disk.rename(self.root / path)
         self.mounted[path] = name if "=" in name else f"uuid={name}"
+        self._covers[path] = ((self.root / path).stat().st_ino, covered)
 
-    def unmount(self, path: str) -> None:
-        name = self.mounted.pop(path).removeprefix("uuid=")
-        (self.root / path).rename(self.aside / name)
-        (self.aside / "covered" / path).rename(self.root / path)
+    def unmount(self, path: str) -> str:
+        """Unmount what was mounted at this path; where that was at last."""
+        covered = self.aside / "covered" / path
+        self._follow()
+        (at,) = (at for at, (_, other) in self._covers.items() if other == covered)
+        name = self.mounted.pop(at).removeprefix("uuid=")
+        del self._covers[at]
+        (self.root / at).rename(self.aside / name)
+        covered.rename(self.root / at)
+        return at
+
+    def _follow(self) -> None:
+        for path, (inode, covered) in list(self._covers.items()):
+            if self._inode(self.root / path) != inode:
+                places = (Path(above) / name for above, names, _ in os.walk(self.root) for name in names)
+                now = str(next(place for place in places if self._inode(place) == inode).relative_to(self.root))
+                self.mounted[now] = self.mounted.pop(path)
+                del self._covers[path]
+                self._covers[now] = (inode, covered)
+
+    @staticmethod
+    def _inode(path: Path) -> int | None:
+        return path.lstat().st_ino if os.path.lexists(path) else None
 
 
 class PointedState(State):

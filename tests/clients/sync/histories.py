@@ -10,14 +10,14 @@ import shutil
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from clients.sdk.right import Right
 from clients.sync.identify import FINE_GRAIN_NS
 from clients.sync.state import State
-from clients.sync.trees import path_of
+from clients.sync.trees import BaseNode, path_of
 from core.errors import SynclineError
 from core.identifiers import ROOT, NodeId, RequestId
 from core.tree import Node, NodeKind
@@ -49,6 +49,17 @@ FAULTS = {
     "move": (Fault.FULL,),
     "exchange": (Fault.FULL,),
 }
+
+
+def reaches_root(node: BaseNode, base: Mapping[NodeId, BaseNode]) -> bool:
+    """True if all directories above the node are known."""
+    seen = set[NodeId]()
+    while node.parent != ROOT:
+        if node.parent not in base or node.parent in seen:
+            return False
+        seen.add(node.parent)
+        node = base[node.parent]
+    return True
 
 
 class History:
@@ -173,7 +184,7 @@ class History:
             if other != index:
                 self.log.append(f"{self.devices[other].name}: {self._users[other].act()}")
                 self._sync(other)
-        mounts.unmount(path)
+        path = mounts.unmount(path)
         shutil.rmtree(mounts.aside / "disk")
         self.log.append(f"{device.name}: {path} is not covered any more")
 
@@ -185,14 +196,16 @@ class History:
             return {}
         places = {node.id: (node.parent, node.local_name) for node in base.values()}
         below: dict[str, set[NodeId]] = {}
-        for node in base.values():
+        # A sync that crashed may have forgotten a directory before what was in it; what is left has no path.
+        whole = [node for node in base.values() if reaches_root(node, base)]
+        for node in whole:
             if node.parent != ROOT:
                 inside, at = {node.id}, node.parent
                 while at != ROOT:
                     inside.add(at)
                     below.setdefault(path_of(at, places), set()).update(inside)
                     at = base[at].parent
-        inodes = {path_of(node.id, places): node.signature.inode for node in base.values()}
+        inodes = {path_of(node.id, places): node.signature.inode for node in whole}
 
         def is_where_it_was(path: str) -> bool:
             found = device.root / path
