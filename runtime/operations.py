@@ -95,12 +95,13 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
 )
 """By the full name of the method."""
 
-Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE")
+Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE TRADE")
 """What an operation costs others. Each kind of work has a rate, see runtime.rates.
 
 READ looks a few rows up, LIST reads a page, SEARCH goes through all names of a space; COMMIT writes into a journal;
 SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may ask STS; SHARE changes who may do what; MAKE leaves
-something behind that stays: a space, a key, a link.
+something behind that stays: a space, a key, a link; TRADE gives a token for a password, a key or a link, to somebody
+who is not known before.
 """
 
 
@@ -135,7 +136,8 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         {Work.STREAM: "Watch", Work.READ: "GetPreference", Work.SHARE: "SetPreference"},
     )
 )
-"""By the full name of the method. What anybody may call without signing in is limited before, by attempts."""
+"""By the full name of the method. What anybody may call without signing in
+is limited by attempts, and by services.auth.trades."""
 
 
 def _rows(callers: Callers, operations: str) -> dict[str, Callers]:

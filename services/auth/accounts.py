@@ -11,6 +11,7 @@ from runtime.logs import structlog
 from runtime.pool import Share, TooMuchAtOnce
 from services.auth import metrics
 from services.auth.attempts import Attempts
+from services.auth.devices import DeviceLists
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccountStore, DeviceStore
@@ -42,6 +43,7 @@ class Accounts:
         attempts: Attempts,
         sessions: Sessions,
         keys: Keys,
+        lists: DeviceLists,
         clock: Clock,
     ) -> None:
         self._accounts = accounts
@@ -50,6 +52,7 @@ class Accounts:
         self._attempts = attempts
         self._sessions = sessions
         self._keys = keys
+        self._lists = lists
         self._clock = clock
 
     async def sign_up(
@@ -94,6 +97,7 @@ class Accounts:
         signed_in = self._open(login.account, kind, device_name)
         device = signed_in.device
         await self._devices.add_device(device)
+        await self._lists.after_signing_in(device)
         await self._attempts.succeeded(subject=email, peer=peer)
         metrics.SIGN_INS.labels("ok").inc()
         log.info("signed in", user=device.user, device=device.device)

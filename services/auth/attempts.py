@@ -4,15 +4,18 @@ address from everywhere. Attempts are counted before anything is hashed.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import Final
 
 from core.errors import RETRY_AFTER, TooManyAttempts
 from services.auth.ports import AttemptStore
-from services.auth.records import MINUTE, SECOND, Clock
+from services.auth.records import DAY, MINUTE, SECOND, Clock
 
 _ALL: Final = "all"
 """The subject that counts all attempts of a network. It is nobody's address, since an e-mail address has an @."""
+KNOWN_DAYS: Final = 30
+"""How long it is known of a network that a right password came from there."""
 _NEW: Final = "new"
 """The subject of accounts that are made from one network."""
 
@@ -22,7 +25,9 @@ class AttemptLimits:
     """How many attempts are allowed within `window_ms` of the first.
 
     The limit for one address from one network is the smallest, so that somebody who guesses locks themselves out rather
-    than the owner. The one for a network is against one password that is tried at many addresses.
+    than the owner. The one for a network is against one password that is tried at many addresses. The one for an
+    address from everywhere is against a guesser with many networks; one from which a right password came lately is
+    exempt from it, so that the guesser does not shut the owner out.
     """
 
     per_peer: int = 10
@@ -45,7 +50,11 @@ class Attempts:
         """Count an attempt; TooManyAttempts with `retry_after_seconds` if a limit is reached."""
         await self._count(subject, peer, self._limits.per_peer)
         await self._count(_ALL, peer, self._limits.per_network)
-        await self._count(subject, None, self._limits.per_address)
+        try:
+            await self._count(subject, None, self._limits.per_address)
+        except TooManyAttempts:
+            if not await self._store.knows_network(subject=subject, peer=peer, now_ms=self._clock()):
+                raise
 
     async def admit_account(self, *, peer: str) -> None:
         """Count an account that is about to be made; TooManyAttempts as above."""
@@ -56,8 +65,11 @@ class Attempts:
 
         From the network's counter only this attempt is taken; those that failed stay.
         """
-        await self._store.forget_attempts(subject=subject, peer=peer)
-        await self._store.take_back_attempt(subject=_ALL, peer=peer)
+        await asyncio.gather(
+            self._store.forget_attempts(subject=subject, peer=peer),
+            self._store.take_back_attempt(subject=_ALL, peer=peer),
+            self._store.know_network(subject=subject, peer=peer, until_ms=self._clock() + KNOWN_DAYS * DAY),
+        )
 
     async def _count(self, subject: str, peer: str | None, limit: int) -> None:
         wait = await self._store.count_attempt(

@@ -15,7 +15,7 @@ from services.auth.accounts import Accounts
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.credentials import Credentials, TransferTarget
 from services.auth.derived import DerivedSecrets
-from services.auth.devices import Devices
+from services.auth.devices import DeviceLists, Devices
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.grants import Grants
 from services.auth.keys import Keys
@@ -75,8 +75,9 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
         attempts = Attempts(store, limits, clock=clock)
         sessions = Sessions(store, access_tokens, clock=clock)
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
-        device_keys = Keys(store, access_tokens, derived=derived, clock=clock)
         uploads = Uploads(store, clock=clock)
+        holdings = settings.holdings()
+        device_keys = Keys(store, store, access_tokens, derived=derived, holdings=holdings, clock=clock)
         servicer = AuthServicer(
             accounts=Accounts(
                 store,
@@ -85,12 +86,13 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
                 attempts=attempts,
                 sessions=sessions,
                 keys=device_keys,
+                lists=DeviceLists(store, holdings, clock=clock),
                 clock=clock,
             ),
             sessions=sessions,
             devices=Devices(store, clock=clock),
-            spaces=Spaces(store, store, clock=clock),
-            grants=Grants(store, store, store, store, clock=clock),
+            spaces=Spaces(store, store, store, holdings=holdings, clock=clock),
+            grants=Grants(store, store, store, store, store, holdings=holdings, clock=clock),
             credentials=Credentials(
                 store, source, uploads, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
             ),
@@ -100,6 +102,8 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
                 store,
                 store,
                 store,
+                store,
+                holdings=holdings,
                 passwords=passwords,
                 attempts=attempts,
                 access_tokens=access_tokens,
@@ -107,6 +111,7 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
                 clock=clock,
             ),
             signing_keys=keys,
+            trades=settings.trades(),
             bucket=settings.bucket,
             trusted_proxies=settings.trusted_proxies,
             trusted_networks=settings.trusted_networks,

@@ -2,18 +2,84 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
 from core.errors import DeviceRevoked, NoSuchDevice
 from core.identifiers import DeviceId, UserId
+from core.limits import ANSWER_DAYS
 from runtime.logs import structlog
+from services.auth import metrics
+from services.auth.holdings import Holdings
 from services.auth.ports import DeviceStore
-from services.auth.records import Clock, Device
+from services.auth.records import DAY, Clock, Device, DeviceKind
 
 log = structlog.get_logger()
+
+_AT_ONCE: Final = 20
+"""Devices that leave a list when one is added, so that a list that has become too long is short again after a while."""
 
 
 def is_signed_in(device: Device | None, *, user: UserId) -> bool:
     """Whether the device is there, belongs to the user, and was not revoked."""
     return device is not None and device.user == user and device.revoked_at_ms is None
+
+
+class DeviceLists:
+    """Keeps the lists of people's devices short: what has ended leaves a list that is full, the oldest first.
+
+    Nobody is kept from signing in, since who cannot sign in cannot remove a device either: the one that was unused for
+    longest is signed out instead, browsers before clients. A program's key is made by somebody who is signed in, so
+    that none makes way for it.
+    """
+
+    def __init__(self, store: DeviceStore, holdings: Holdings, *, clock: Clock) -> None:
+        self._store = store
+        self._holdings = holdings
+        self._clock = clock
+
+    async def after_signing_in(self, device: Device) -> None:
+        """Make the list fit again with a new client or browser."""
+        most = self._holdings.devices
+        listed = await self._store.devices(device.user, including=device.device)
+        good, ended = self._told_apart([one for one in listed if one.kind is not DeviceKind.PROGRAM])
+        unused = sorted(
+            (one for one in good if one.device != device.device),
+            key=lambda one: (one.kind is DeviceKind.CLIENT, one.last_seen_at_ms),
+        )
+        leaving = unused[: min(_AT_ONCE, max(0, len(good) - most))]
+        now = self._clock()
+        for one in leaving:
+            await self._store.revoke_device(one.device, at_ms=now)
+            metrics.LIMITS_REACHED.labels("devices").inc()
+            log.info("device made way", user=one.user, device=one.device)
+        await self._forget([*ended, *leaving], beyond=most - (len(good) - len(leaving)))
+
+    async def keys(self, user: UserId) -> int:
+        """How many keys of programs a user has that are good. Makes the list fit if one more comes."""
+        listed = await self._store.devices(user)
+        good, ended = self._told_apart([one for one in listed if one.kind is DeviceKind.PROGRAM])
+        await self._forget(ended, beyond=self._holdings.keys - len(good) - 1)
+        return len(good)
+
+    def _told_apart(self, devices: Sequence[Device]) -> tuple[list[Device], list[Device]]:
+        """Those that are good, and those that were revoked or have expired, in the order in which they did."""
+        now = self._clock()
+        ended = [one for one in devices if _ended_at_ms(one) <= now]
+        return [one for one in devices if _ended_at_ms(one) > now], sorted(ended, key=_ended_at_ms)
+
+    async def _forget(self, ended: Sequence[Device], *, beyond: int) -> None:
+        """Leave the first of those that ended out of the list, so that `beyond` stay; a few at a time."""
+        until = self._clock() + ANSWER_DAYS * DAY  # who repeats a request must find what it made
+        forgotten = ended[: min(_AT_ONCE, max(0, len(ended) - max(0, beyond)))]
+        await asyncio.gather(
+            *(self._store.forget_device(one.device, until_ms=min(until, one.expires_at_ms)) for one in forgotten)
+        )
+
+
+def _ended_at_ms(device: Device) -> int:
+    return min(device.expires_at_ms, device.revoked_at_ms or device.expires_at_ms)
 
 
 class Devices:

@@ -12,9 +12,12 @@
 | SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, since when it writes |
 | LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
+| MADE | `U#{user}` | `L#{link}` | a link as its maker has made it, until it is revoked |
 | TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | which link the token opens |
 | WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | that credentials to write were issued for the space in this hour |
 | UPLOADS | `S#{space}#U` | `UPLOADS` | what was measured of the objects of a space; not beside the GRANTs either |
+| GATE | `G#{name}` | `GATE` | how often something was added to what is limited in number |
+| KNOWN | `E#{email}`, `E#{subject}` | `KNOWN#{peer}` | that a right password came from this network |
 
 Times are milliseconds since 1970, but `expires_at` is in seconds, since it is DynamoDB's time to live.
 """
@@ -34,7 +37,7 @@ from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserI
 from core.limits import ANSWER_DAYS
 from runtime.aws import error_code, found_item, translated
 from services.auth.aliases import PERSONAL, fold
-from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
+from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved
 from services.auth.records import (
     DAY,
     HOUR,
@@ -44,6 +47,7 @@ from services.auth.records import (
     Device,
     DeviceKind,
     Done,
+    Gate,
     Grant,
     Key,
     Link,
@@ -131,15 +135,15 @@ class DynamoIdentityStore:
 
     # ---- devices
 
-    async def add_device(self, device: Device) -> bool:
+    async def add_device(self, device: Device, *, gates: Sequence[Gate] = ()) -> bool:
         """See DeviceStore."""
         try:
-            with _translated():
-                await self._client.put_item(TableName=self._table, Item=_device_item(device), ConditionExpression=_NEW)
-        except ClientError as error:
-            if not _is_condition(error):
-                raise
-            return False
+            await self._transact(self._put(_device_item(device), _NEW), *self._passes(gates))
+        except _Cancelled as cancelled:
+            if cancelled.reasons[0] == _CONDITION_FAILED:
+                return False
+            _raise_if_moved(cancelled, gates)
+            raise Unavailable("this very request is under way already; try again") from None
         return True
 
     async def device(self, device: DeviceId) -> Device | None:
@@ -147,10 +151,10 @@ class DynamoIdentityStore:
         item = await self._get(_device_key(device))
         return _device(item) if item else None
 
-    async def devices(self, user: UserId, *, including: DeviceId) -> list[Device]:
+    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[Device]:
         """See DeviceStore."""
         # The index lags, so it only tells which devices there are; how they are is read from the table itself.
-        keys = [_device_key(including)]
+        keys = [_device_key(including)] if including is not None else []
         async for item in self._query(
             IndexName="gsi1",
             KeyConditionExpression="gsi1pk = :user",
@@ -158,7 +162,7 @@ class DynamoIdentityStore:
             ExpressionAttributeValues={":user": _s(f"U#{user}")},
         ):
             key = {"pk": item["pk"], "sk": item["sk"]}
-            if key != keys[0]:
+            if key not in keys[:1]:
                 keys.append(key)
         return [_device(item) for item in await self._batch_get(keys)]
 
@@ -224,16 +228,29 @@ class DynamoIdentityStore:
                 ExpressionAttributeValues={":at": _n(at_ms)},
             )
 
+    async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:
+        """See DeviceStore."""
+        with _translated(), _condition_may_fail():
+            await self._client.update_item(
+                TableName=self._table,
+                Key=_device_key(device),
+                UpdateExpression="SET expires_at = :expires_at REMOVE gsi1pk, gsi1sk",
+                ConditionExpression=_THERE,
+                ExpressionAttributeValues={":expires_at": _expiry(until_ms)},
+            )
+
     # ---- spaces and grants
 
-    async def create_space(self, space: Space, *, owner: Account, alias: str) -> bool:
+    async def create_space(self, space: Space, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
         """See SpaceStore."""
+        puts = self._puts_of_space(space, owner=owner, alias=alias)
         try:
-            await self._transact(*self._puts_of_space(space, owner=owner, alias=alias))
+            await self._transact(*puts, *self._passes(gates))
         except _Cancelled as cancelled:
             if cancelled.reasons[0] == _CONDITION_FAILED:
                 return False
-            if cancelled.reasons[-1] == _CONDITION_FAILED:
+            _raise_if_moved(cancelled, gates)
+            if _CONDITION_FAILED in cancelled.reasons[len(puts) - 1 :]:
                 raise AliasTaken from None
             raise Unavailable("this very request is under way already; try again") from None
         return True
@@ -273,6 +290,7 @@ class DynamoIdentityStore:
         alias: str = "",
         writes_since_ms: int = 0,
         done: Done | None = None,
+        gates: Sequence[Gate] = (),
     ) -> None:
         """See SpaceStore."""
         keys = _grant_key(space.space, member.user), _membership_key(space.space, member.user)
@@ -283,7 +301,7 @@ class DynamoIdentityStore:
             grant = Grant(space.space, member.user, member.email, after, alias, writes_since_ms)
             writes = [
                 self._put(_grant_item(grant), _NEW),
-                self._put(_membership_item(space, grant)),
+                self._put(_membership_item(space, grant, by=by)),
             ]
             alias_at = len(writes)
             writes.append(self._put_alias(member.user, alias, space.space))
@@ -318,8 +336,9 @@ class DynamoIdentityStore:
         if done is not None:
             writes.append(self._put(_done_item(done), _NEW))
         try:
-            await self._transact(*writes)
+            await self._transact(*writes, *self._passes(gates))
         except _Cancelled as cancelled:
+            _raise_if_moved(cancelled, gates)
             if alias_at is not None and cancelled.reasons[alias_at] == _CONDITION_FAILED:
                 raise AliasTaken from None
             raise GrantMoved from None
@@ -420,6 +439,17 @@ class DynamoIdentityStore:
                 ExpressionAttributeValues={":less": _n(-1), ":none": _n(0)},
             )
 
+    async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
+        """See AttemptStore."""
+        item = {**_known_key(subject, peer), "until": _n(until_ms), "expires_at": _expiry(until_ms)}
+        with _translated():
+            await self._client.put_item(TableName=self._table, Item=item)
+
+    async def knows_network(self, *, subject: str, peer: str, now_ms: int) -> bool:
+        """See AttemptStore."""
+        item = await self._get(_known_key(subject, peer))
+        return item is not None and _int(item, "until") > now_ms
+
     async def _reset(self, counter: Item) -> None:
         with _translated(), _condition_may_fail():
             await self._client.update_item(
@@ -432,13 +462,15 @@ class DynamoIdentityStore:
 
     # ---- links
 
-    async def add_link(self, link: Link) -> bool:
+    async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
         """See LinkStore."""
+        puts = self._put(_link_item(link), _NEW), self._put(_token_item(link), _NEW)
         try:
-            await self._transact(self._put(_link_item(link), _NEW), self._put(_token_item(link), _NEW))
+            await self._transact(*puts, self._put(_made_item(link)), *self._passes(gates))
         except _Cancelled as cancelled:
-            if _CONDITION_FAILED in cancelled.reasons:
+            if _CONDITION_FAILED in cancelled.reasons[: len(puts)]:
                 return False
+            _raise_if_moved(cancelled, gates)
             raise Unavailable("this very request is under way already; try again") from None
         return True
 
@@ -464,6 +496,15 @@ class DynamoIdentityStore:
         )
         return [_link(item) async for item in query]
 
+    async def links_of(self, user: UserId) -> list[Link]:
+        """See LinkStore."""
+        query = self._query(
+            KeyConditionExpression="pk = :user AND begins_with(sk, :links)",
+            ExpressionAttributeValues={":user": _s(f"U#{user}"), ":links": _s("L#")},
+            ConsistentRead=True,
+        )
+        return [_made(item) async for item in query]
+
     async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
         """See LinkStore."""
         with _translated(), _condition_may_fail():
@@ -475,10 +516,14 @@ class DynamoIdentityStore:
                 ExpressionAttributeValues={":at": _n(at_ms), ":expires_at": _expiry(at_ms)},
                 ReturnValues="ALL_NEW",
             )
-            # The link is closed by now; its token only goes so that nothing is left behind.
-            await self._client.delete_item(
-                TableName=self._table, Key=_token_key(answer["Attributes"]["token_digest"]["B"])
-            )
+            revoked = _link(answer["Attributes"])
+            # The link is closed by now; the rest only goes so that nothing is left behind.
+            await self._delete(_token_key(revoked.token), _made_key(revoked))
+
+    async def drop_link(self, link: Link) -> None:
+        """See LinkStore."""
+        # What leads to it goes last, so that what is left of an attempt can be dropped again.
+        await self._delete(_token_key(link.token), _link_key(link.space, link.link), _made_key(link))
 
     async def count_download(self, space: SpaceId, link: LinkId) -> bool:
         """See LinkStore."""
@@ -541,6 +586,30 @@ class DynamoIdentityStore:
         with _translated():
             await self._client.put_item(TableName=self._table, Item=_uploads_item(space, uploads))
 
+    # ---- gates
+
+    async def gates(self, *names: str) -> list[Gate]:
+        """See GateStore."""
+        items = await self._batch_get([_gate_key(name) for name in names])
+        versions = {_text(item, "pk").removeprefix("G#"): _int(item, "passed") for item in items}
+        return [Gate(name, versions.get(name, 0)) for name in names]
+
+    def _passes(self, gates: Sequence[Gate]) -> list[Item]:
+        unmoved, first = "passed = :passed", "attribute_not_exists(passed)"
+        return [
+            {
+                "Update": {
+                    "TableName": self._table,
+                    "Key": _gate_key(gate.name),
+                    "UpdateExpression": "ADD passed :one",
+                    "ConditionExpression": unmoved if gate.version else first,
+                    "ExpressionAttributeValues": {":one": _n(1)}
+                    | ({":passed": _n(gate.version)} if gate.version else {}),
+                }
+            }
+            for gate in gates
+        ]
+
     # ---- the ways to DynamoDB
 
     def _put(self, item: Item, condition: str | None = None) -> Item:
@@ -552,7 +621,7 @@ class DynamoIdentityStore:
         return [
             self._put(_space_item(space), _NEW),
             self._put(_grant_item(grant)),
-            self._put(_membership_item(space, grant)),
+            self._put(_membership_item(space, grant, by=owner.user)),
             self._put_alias(owner.user, alias, space.space),
         ]
 
@@ -579,6 +648,11 @@ class DynamoIdentityStore:
             if set(reasons) & {"ThrottlingError", "ProvisionedThroughputExceeded"}:
                 raise Unavailable("the identity table does not answer; try again") from error
             raise
+
+    async def _delete(self, *keys: Item) -> None:
+        for key in keys:
+            with _translated():
+                await self._client.delete_item(TableName=self._table, Key=key)
 
     async def _get(self, key: Item) -> Item | None:
         with _translated():
@@ -617,6 +691,12 @@ class DynamoIdentityStore:
 
 
 # ---- conditions and faults
+
+
+def _raise_if_moved(cancelled: _Cancelled, gates: Sequence[Gate]) -> None:
+    """Raise GateMoved if one of the gates, the last writes of the transaction, was not as it was read."""
+    if gates and set(cancelled.reasons[-len(gates) :]) & {_CONDITION_FAILED, _CONFLICT}:
+        raise GateMoved from None
 
 
 def _translated() -> AbstractContextManager[None]:
@@ -706,6 +786,14 @@ def _attempts_key(subject: str, peer: str | None) -> Item:
     return _key(f"E#{subject}", "FROM" if peer is None else f"FROM#{peer}")
 
 
+def _known_key(subject: str, peer: str) -> Item:
+    return _key(f"E#{subject}", f"KNOWN#{peer}")
+
+
+def _gate_key(name: str) -> Item:
+    return _key(f"G#{name}", "GATE")
+
+
 def _account_key(user: UserId) -> Item:
     return _key(f"U#{user}", "ACCOUNT")
 
@@ -733,6 +821,10 @@ def _grant_key(space: SpaceId, user: UserId) -> Item:
 
 def _link_key(space: SpaceId, link: LinkId) -> Item:
     return _key(f"S#{space}#L", link)
+
+
+def _made_key(link: Link) -> Item:
+    return _key(f"U#{link.user}", f"L#{link.link}")
 
 
 def _done_key(user: UserId, request: RequestId) -> Item:
@@ -882,12 +974,13 @@ def _grant(space: SpaceId, item: Item) -> Grant:
     )
 
 
-def _membership_item(space: Space, grant: Grant) -> Item:
+def _membership_item(space: Space, grant: Grant, *, by: UserId) -> Item:
     item = {
         **_membership_key(space.space, grant.user),
         "name": _s(space.name),
         "personal": {"BOOL": space.personal},
         "role": _role(grant.role),
+        "by": _s(by),
     }
     return item if grant.alias is None else {**item, "alias": _s(grant.alias)}
 
@@ -899,6 +992,7 @@ def _membership(item: Item) -> Membership:
         item["personal"]["BOOL"],
         Role[_text(item, "role").upper()],
         _alias(item),
+        UserId(_text(item, "by")) if "by" in item else None,
     )
 
 
@@ -924,6 +1018,15 @@ def _link_item(link: Link) -> Item:
     if link.revoked_at_ms is not None:
         item["revoked_at"] = _n(link.revoked_at_ms)
     return item
+
+
+def _made_item(link: Link) -> Item:
+    return {**_link_item(link), **_made_key(link), "space": _s(link.space)}
+
+
+def _made(item: Mapping[str, Any]) -> Link:
+    key = _link_key(SpaceId(_text(item, "space")), LinkId(_text(item, "sk").removeprefix("L#")))
+    return _link({**item, **key})
 
 
 def _done_item(done: Done) -> Item:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import random
 from dataclasses import dataclass
 
 from core.errors import (
-    Contended,
     DeviceRevoked,
     LastOwner,
     NoSuchAccount,
@@ -20,14 +17,11 @@ from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
-from services.auth.ports import AccessStore, AccountStore, GrantMoved, RequestStore, SpaceStore
-from services.auth.records import Access, Account, Clock, Done, Grant, Role, Space
+from services.auth.holdings import Holdings, decided_anew, is_full, is_own, limit_reached
+from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
+from services.auth.records import Access, Account, Clock, Done, Gate, Grant, Role, Space
 
 log = structlog.get_logger()
-
-_ATTEMPTS = 8
-_FIRST_PAUSE_SECONDS = 0.02
-_LONGEST_PAUSE_SECONDS = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +72,17 @@ class Grants:
         accounts: AccountStore,
         access: AccessStore,
         requests: RequestStore,
+        gates: GateStore,
         *,
+        holdings: Holdings,
         clock: Clock,
     ) -> None:
         self._spaces = spaces
         self._accounts = accounts
         self._access = access
         self._requests = requests
+        self._gates = gates
+        self._holdings = holdings
         self._clock = clock
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId | None) -> CheckedAccess:
@@ -106,7 +104,7 @@ class Grants:
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> Grant:
         """Give the account with this address a role, or change it; a repeated request changes nothing again.
 
-        Raises as `decide`, NoSuchAccount, RequestIdReused, Contended.
+        Raises as `decide`, NoSuchAccount, LimitReached, RequestIdReused, Contended.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
         return Grant(space, member.user, member.email, role, alias=None)  # which is the member's own business
@@ -122,19 +120,17 @@ class Grants:
         member = login.account if login else None
         fingerprint = hashlib.sha256("\0".join((space, email, _name(to))).encode()).digest()
         done = Done(caller, request, fingerprint, self._clock())
-        pause = _FIRST_PAUSE_SECONDS
-        for _ in range(_ATTEMPTS):
+
+        async def change() -> Account:
             known = await self._requests.done(caller, request)
-            if known is not None:
-                if known != fingerprint or member is None:
-                    raise RequestIdReused
-                return member
-            try:
+            if known is None:
                 return await self._try_to_change(space, done=done, caller=caller, member=member, to=to)
-            except GrantMoved:
-                await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # spreads writers, guards nothing
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-        raise Contended("other changes to the members of this space are under way; try again")
+            if known != fingerprint or member is None:
+                raise RequestIdReused
+            return member
+
+        busy = "other changes to the members of this space are under way; try again"
+        return await decided_anew(change, busy=busy)
 
     async def _try_to_change(
         self, space: SpaceId, *, done: Done, caller: UserId, member: Account | None, to: Role | None
@@ -158,6 +154,7 @@ class Grants:
 
     async def _give(self, space: Space, *, member: Account, held: Grant | None, to: Role | None, done: Done) -> None:
         before = held.role if held is not None else None
+        gates = await self._room(space, member, by=done.user) if before is None else []
         since = 0
         if _writes(to):
             since = held.writes_since_ms if held is not None and _writes(before) else self._clock()
@@ -172,12 +169,35 @@ class Grants:
                 alias=alias,
                 writes_since_ms=since,
                 done=done,
+                gates=gates,
             )
 
         if before is None:
             await with_alias(space.name, space.space, change)
         else:
             await change("")
+
+    async def _room(self, space: Space, member: Account, *, by: UserId) -> list[Gate]:
+        """The gates to pass with a new grant; LimitReached if the space or the member has no room for it."""
+        gates = await self._gates.gates(f"members {space.space}", f"memberships {member.user}")
+        found = await self._spaces.members(space.space)
+        if found is not None and len(found[1]) >= (most := self._holdings.members):
+            raise limit_reached("members", f"this space has {most} members, as many as one may have; remove some first")
+        most = self._holdings.memberships
+        given = [one for one in await self._spaces.memberships(member.user) if not is_own(one, member.user)]
+        held = sum(one.by == by for one in given)
+        if len(given) >= most:
+            raise limit_reached(
+                "memberships",
+                f"others have added {member.email} to {most} spaces, as many as they may; {member.email} can leave",
+            )
+        if is_full(most, total=len(given), held=held):
+            raise limit_reached(
+                "memberships",
+                f"you have added {member.email} to {held} spaces; {most - len(given)} more are kept for others who "
+                "add them. Remove them from some of yours first",
+            )
+        return gates
 
 
 def _writes(role: Role | None) -> bool:

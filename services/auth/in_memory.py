@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from core.errors import AccountExists
 from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from services.auth.aliases import PERSONAL, fold
-from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
+from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved
 from services.auth.records import (
     SECOND,
     Account,
@@ -16,6 +18,7 @@ from services.auth.records import (
     Clock,
     Device,
     Done,
+    Gate,
     Grant,
     Link,
     Login,
@@ -43,6 +46,10 @@ class InMemoryIdentityStore:
         self._done: dict[tuple[UserId, RequestId], bytes] = {}
         self._written: set[tuple[int, SpaceId]] = set()
         self._uploads: dict[SpaceId, SpaceUploads] = {}
+        self._gates: Counter[str] = Counter()
+        self._givers: dict[tuple[SpaceId, UserId], UserId] = {}
+        self._forgotten: set[DeviceId] = set()
+        self._known: dict[tuple[str, str], int] = {}
 
     async def create_account(self, login: Login, *, device: Device) -> None:
         """See AccountStore."""
@@ -68,17 +75,25 @@ class InMemoryIdentityStore:
         if login is not None and login.password_hash == old:
             self._logins[email] = replace(login, password_hash=new)
 
-    async def add_device(self, device: Device) -> bool:
+    async def add_device(self, device: Device, *, gates: Sequence[Gate] = ()) -> bool:
         """See DeviceStore."""
-        return self._devices.setdefault(device.device, device) is device
+        if device.device in self._devices:
+            return False
+        self._pass(gates)
+        self._devices[device.device] = device
+        return True
 
     async def device(self, device: DeviceId) -> Device | None:
         """See DeviceStore."""
         return self._devices.get(device)
 
-    async def devices(self, user: UserId, *, including: DeviceId) -> list[Device]:
+    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[Device]:
         """See DeviceStore."""
-        return [device for device in self._devices.values() if device.user == user or device.device == including]
+        return [
+            device
+            for device in self._devices.values()
+            if (device.user == user and device.device not in self._forgotten) or device.device == including
+        ]
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
         """See DeviceStore."""
@@ -106,12 +121,19 @@ class InMemoryIdentityStore:
         if found is not None and found.revoked_at_ms is None:
             self._devices[device] = replace(found, revoked_at_ms=at_ms)
 
-    async def create_space(self, space: Space, *, owner: Account, alias: str) -> bool:
+    async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:  # noqa: ARG002 # nothing is dropped
+        """See DeviceStore."""
+        self._forgotten.add(device)
+
+    async def create_space(self, space: Space, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
         """See SpaceStore."""
         if space.space in self._spaces:
             return False
+        self._check(gates)
         self._take_alias(owner.user, alias, space.space)
+        self._pass(gates)
         self._spaces[space.space] = space
+        self._givers[space.space, owner.user] = owner.user
         self._grants[space.space, owner.user] = Grant(space.space, owner.user, owner.email, Role.OWNER, alias)
         return True
 
@@ -119,7 +141,9 @@ class InMemoryIdentityStore:
         """See SpaceStore."""
         held = [grant for grant in self._grants.values() if grant.user == user]
         return [
-            Membership(space.space, space.name, space.personal, grant.role, grant.alias)
+            Membership(
+                space.space, space.name, space.personal, grant.role, grant.alias, self._givers.get((grant.space, user))
+            )
             for grant in held
             if (space := self._spaces[grant.space])
         ]
@@ -147,6 +171,7 @@ class InMemoryIdentityStore:
         alias: str = "",
         writes_since_ms: int = 0,
         done: Done | None = None,
+        gates: Sequence[Gate] = (),
     ) -> None:
         """See SpaceStore."""
         key = (space.space, member.user)
@@ -164,7 +189,10 @@ class InMemoryIdentityStore:
             self._grants.pop(key, None)
         elif held is None:
             assert alias, "a new grant comes with an alias"
+            self._check(gates)
             self._take_alias(member.user, alias, space.space)
+            self._pass(gates)
+            self._givers[key] = by
             self._grants[key] = Grant(space.space, member.user, member.email, after, alias, writes_since_ms)
         else:
             self._grants[key] = replace(held, role=after, writes_since_ms=writes_since_ms)
@@ -210,10 +238,19 @@ class InMemoryIdentityStore:
         if count:
             self._attempts[subject, peer] = (count - 1, ends_at)
 
-    async def add_link(self, link: Link) -> bool:
+    async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
+        """See AttemptStore."""
+        self._known[subject, peer] = until_ms
+
+    async def knows_network(self, *, subject: str, peer: str, now_ms: int) -> bool:
+        """See AttemptStore."""
+        return self._known.get((subject, peer), 0) > now_ms
+
+    async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
         """See LinkStore."""
         if (link.space, link.link) in self._links or any(other.token == link.token for other in self._links.values()):
             return False
+        self._pass(gates)
         self._links[link.space, link.link] = link
         return True
 
@@ -230,11 +267,19 @@ class InMemoryIdentityStore:
         """See LinkStore."""
         return [link for link in self._links.values() if link.space == space]
 
+    async def links_of(self, user: UserId) -> list[Link]:
+        """See LinkStore."""
+        return [link for link in self._links.values() if link.user == user and link.revoked_at_ms is None]
+
     async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
         """See LinkStore."""
         found = self._links.get((space, link))
         if found is not None and found.revoked_at_ms is None:
             self._links[space, link] = replace(found, revoked_at_ms=at_ms)
+
+    async def drop_link(self, link: Link) -> None:
+        """See LinkStore."""
+        self._links.pop((link.space, link.link), None)
 
     async def count_download(self, space: SpaceId, link: LinkId) -> bool:
         """See LinkStore."""
@@ -267,6 +312,18 @@ class InMemoryIdentityStore:
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> None:
         """See UploadStore."""
         self._uploads[space] = uploads
+
+    async def gates(self, *names: str) -> list[Gate]:
+        """See GateStore."""
+        return [Gate(name, self._gates[name]) for name in names]
+
+    def _check(self, gates: Sequence[Gate]) -> None:
+        if any(self._gates[gate.name] != gate.version for gate in gates):
+            raise GateMoved
+
+    def _pass(self, gates: Sequence[Gate]) -> None:
+        self._check(gates)
+        self._gates.update(gate.name for gate in gates)
 
 
 class InMemoryCredentialSource:

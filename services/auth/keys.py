@@ -25,8 +25,9 @@ from core.identifiers import DeviceId, RequestId, UserId, new_text_id
 from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets, derived_id
-from services.auth.devices import is_signed_in
-from services.auth.ports import DeviceStore
+from services.auth.devices import DeviceLists, is_signed_in
+from services.auth.holdings import Holdings, decided_anew, limit_reached
+from services.auth.ports import DeviceStore, GateStore
 from services.auth.records import DAY, HOUR, Clock, Device, DeviceKind, Key
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessTokens
@@ -69,9 +70,19 @@ class Keys:
     """Makes keys and trades them."""
 
     def __init__(
-        self, devices: DeviceStore, access_tokens: AccessTokens, *, derived: DerivedSecrets, clock: Clock
+        self,
+        devices: DeviceStore,
+        gates: GateStore,
+        access_tokens: AccessTokens,
+        *,
+        derived: DerivedSecrets,
+        holdings: Holdings,
+        clock: Clock,
     ) -> None:
         self._devices = devices
+        self._gates = gates
+        self._holdings = holdings
+        self._lists = DeviceLists(devices, holdings, clock=clock)
         self._access_tokens = access_tokens
         self._secrets = derived
         self._clock = clock
@@ -96,7 +107,7 @@ class Keys:
 
         RequestIdReused if it made another one, or so long ago that the secret of the services was another one.
         DeviceRevoked if the calling device was signed out, PermissionDenied if it is a program itself (what got hold of
-        a key could else stay for ever), InvalidArgument for a date that is not within a year.
+        a key could else stay for ever), InvalidArgument for a date that is not within a year, LimitReached, Contended.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY:
@@ -114,13 +125,23 @@ class Keys:
             device=DeviceId(derived_id("key", user, request)),
             secret=self._secrets.secret("key", user, request, size=_SECRET_BYTES),
         )
-        if await self._devices.add_device(program):
+        busy = "you make other keys at this moment; try again"
+        if await decided_anew(lambda: self._try_to_add(program), busy=busy):
             log.info("key created", user=user, device=program.device)
             return program, key
         made = await self._devices.device(program.device)
         if made is None or (made.user, made.name, made.key) != (user, name, program.key):
             raise RequestIdReused
         return made, key
+
+    async def _try_to_add(self, program: Device) -> bool:
+        """Whether this program is new. LimitReached."""
+        gates = await self._gates.gates(f"keys {program.user}")
+        if await self._lists.keys(program.user) < (most := self._holdings.keys):
+            return await self._devices.add_device(program, gates=gates)
+        if await self._devices.device(program.device) is not None:
+            return False
+        raise limit_reached("keys", f"you have {most} keys, as many as one person may have; revoke some first")
 
     async def exchange(self, text: str) -> Tokens:
         """An access token of the key's device; a program's never outlives its key.

@@ -7,11 +7,16 @@ maker could not.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, TypeAlias
 
 from core.errors import (
     InvalidArgument,
+    LimitReached,
     LinkExhausted,
     LinkPasswordNeeded,
     NoSuchLink,
@@ -28,15 +33,22 @@ from services.auth import metrics
 from services.auth.attempts import Attempts
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.grants import require
+from services.auth.holdings import Holdings, decided_anew, is_full, limit_reached
 from services.auth.passwords import Passwords, Verdict
-from services.auth.ports import AccessStore, LinkStore, SpaceStore
-from services.auth.records import Access, Clock, Grant, Link, Role
+from services.auth.ports import AccessStore, GateStore, LinkStore, SpaceStore
+from services.auth.records import DAY, Access, Clock, Link, Role
 from services.auth.tokens import AccessToken, AccessTokens
 
 log = structlog.get_logger()
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 _TOKEN_BYTES = 16
+
+Roles: TypeAlias = Mapping[tuple[SpaceId, UserId], Role]
+"""What people may do in spaces now; who has no role is missing."""
+_ENDED_KEPT_MS: Final = DAY
+"""A link that was revoked is kept for so long, for who repeats the request that made it."""
+_DROPPED_AT_ONCE: Final = 50
 
 
 def check_link_password(text: str) -> str | None:
@@ -61,10 +73,10 @@ def _asked_for(link: Link) -> tuple[object, ...]:
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 
 
-def is_open(link: Link, maker: Grant | None, *, now_ms: int) -> bool:
-    """Whether a link opens, by the grant that its maker has now."""
+def is_open(link: Link, maker: Role | None, *, now_ms: int) -> bool:
+    """Whether a link opens, by the role that its maker has now."""
     expired = link.expires_at_ms is not None and link.expires_at_ms <= now_ms
-    may_write = maker is not None and maker.role.allows(Access.WRITE)
+    may_write = maker is not None and maker.allows(Access.WRITE)
     return may_write and not expired and link.revoked_at_ms is None
 
 
@@ -76,7 +88,9 @@ class Links:
         links: LinkStore,
         access: AccessStore,
         spaces: SpaceStore,
+        gates: GateStore,
         *,
+        holdings: Holdings,
         passwords: Passwords,
         attempts: Attempts,
         access_tokens: AccessTokens,
@@ -86,6 +100,8 @@ class Links:
         self._links = links
         self._access = access
         self._spaces = spaces
+        self._gates = gates
+        self._holdings = holdings
         self._passwords = passwords
         self._attempts = attempts
         self._access_tokens = access_tokens
@@ -110,7 +126,7 @@ class Links:
         """Make a link and its token, or return those that this request made before.
 
         InvalidArgument if it would have expired already; RequestIdReused if the request made another one, or so long
-        ago that the secret of the services was another one.
+        ago that the secret of the services was another one; LimitReached, Contended.
         """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
@@ -129,13 +145,65 @@ class Links:
             await self._passwords.hash(password, share) if password is not None else None,
             max_downloads,
         )
-        if await self._links.add_link(link):
+        if await decided_anew(lambda: self._try_to_add(link), busy="other links are made in this space; try again"):
             log.info("link created", space=space, link=link.link)
             return link, token
         made = await self._links.link(space, link.link)
         if made is None or not await self._is_same(made, link, password, share):
             raise RequestIdReused
         return made, token
+
+    async def _try_to_add(self, link: Link) -> bool:
+        """Whether this link is new. LimitReached if there are too many, also without those that can be dropped."""
+        gates = await self._gates.gates(f"links {link.space}", f"links of {link.user}")
+        here, made = await asyncio.gather(self._links.links(link.space), self._links.links_of(link.user))
+        full = self._full(link, here, made)
+        if full is not None:
+            if any(one.link == link.link for one in here):
+                return False
+            roles = {(one.space, link.user): one.role for one in await self._spaces.memberships(link.user)}
+            here = await self._without_ended(here, await self._makers(here))
+            full = self._full(link, here, await self._without_ended(made, roles))
+        if full is not None:
+            raise full()
+        return await self._links.add_link(link, gates=gates)
+
+    def _full(self, link: Link, here: Sequence[Link], made: Sequence[Link]) -> Callable[[], LimitReached] | None:
+        """Makes the error that says why there is no room for a link beside those here and those of its maker."""
+        most, held = self._holdings.links, sum(one.user == link.user for one in here)
+        hint = "End some first; a link counts for a day after its end"
+        if len(here) >= most:
+            text = f"this space has {most} public links, as many as one may have. {hint}"
+        elif is_full(most, total=len(here), held=held):
+            rest = most - len(here)
+            text = f"you have made {held} public links in this space; {rest} more are kept for others. {hint}"
+        elif len(made) >= (most := self._holdings.links_made):
+            text = f"you have made {most} public links, as many as one person may have. End some first"
+            return partial(limit_reached, "links_made", text)
+        else:
+            return None
+        return partial(limit_reached, "links", text)
+
+    async def _without_ended(self, found: Sequence[Link], makers: Roles) -> list[Link]:
+        """The links that are left when those that do not open any more were dropped, not all of them at once.
+
+        One that was revoked stays for a while: the request that made it must not make it again.
+        """
+        now = self._clock()
+        ended = [
+            link
+            for link in found
+            if not is_open(link, makers.get((link.space, link.user)), now_ms=now)
+            and (link.revoked_at_ms is None or link.revoked_at_ms <= now - _ENDED_KEPT_MS)
+        ][:_DROPPED_AT_ONCE]
+        await asyncio.gather(*(self._links.drop_link(link) for link in ended))
+        dropped = {link.link for link in ended}
+        return [link for link in found if link.link not in dropped]
+
+    async def _makers(self, found: Sequence[Link]) -> Roles:
+        """The roles that those who made these links of one space have there now."""
+        standing = await self._spaces.standing(found[0].space, *(link.user for link in found)) if found else None
+        return {(grant.space, user): grant.role for user, grant in standing[1].items()} if standing else {}
 
     async def _is_same(self, made: Link, wanted: Link, password: str | None, share: Share) -> bool:
         if _asked_for(made) != _asked_for(wanted) or (made.password_hash is None) != (password is None):
@@ -148,10 +216,8 @@ class Links:
         """The links that open now, newest first."""
         await require(self._access, space, Access.WRITE, user=user, device=device)
         found = await self._links.links(space)
-        standing = await self._spaces.standing(space, *(link.user for link in found)) if found else None
-        makers = standing[1] if standing else {}
-        now = self._clock()
-        kept = [link for link in found if is_open(link, makers.get(link.user), now_ms=now)]
+        makers, now = await self._makers(found), self._clock()
+        kept = [link for link in found if is_open(link, makers.get((link.space, link.user)), now_ms=now)]
         return sorted(kept, key=lambda link: link.place)
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
@@ -217,4 +283,4 @@ class Links:
 
     async def _opens(self, link: Link) -> bool:
         maker, _ = await self._access.access(link.space, user=link.user, device=None)
-        return is_open(link, maker, now_ms=self._clock())
+        return is_open(link, maker.role if maker is not None else None, now_ms=self._clock())

@@ -6,6 +6,7 @@ Unavailable when the backend does not answer or throttles; a write may then have
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
@@ -14,6 +15,7 @@ from services.auth.records import (
     Chain,
     Device,
     Done,
+    Gate,
     Grant,
     Link,
     Login,
@@ -35,6 +37,21 @@ class GrantMoved(Exception):
 
 class AliasTaken(Exception):
     """The user has, or had, another space of this alias."""
+
+
+class GateMoved(Exception):
+    """Something else has passed a gate since it was read: count again and decide anew."""
+
+
+class GateStore(Protocol):
+    """Gates, by which no two additions are decided on the same count.
+
+    What adds something takes `gates` that were read before counting. It passes all of them as it adds. It raises
+    GateMoved, and nothing is changed, if one is not the version that was read or another writer is at it at the moment.
+    """
+
+    async def gates(self, *names: str) -> list[Gate]:
+        """The gates of these names; one that nothing has passed has version 0."""
 
 
 class AccountStore(Protocol):
@@ -61,14 +78,17 @@ class AccountStore(Protocol):
 class DeviceStore(Protocol):
     """Devices with their refresh chains and keys."""
 
-    async def add_device(self, device: Device) -> bool:
-        """Store a new device; False, and nothing is changed, if the id is there already."""
+    async def add_device(self, device: Device, *, gates: Sequence[Gate] = ()) -> bool:
+        """Store a new device; False, and nothing is changed, if the id is there already. `gates`: see GateStore."""
 
     async def device(self, device: DeviceId) -> Device | None:
         """The device, revoked or not; None for one that never was or was dropped long after it expired."""
 
-    async def devices(self, user: UserId, *, including: DeviceId) -> list[Device]:
-        """All devices of a user in no order. One added a moment ago may be missing, unless it is `including`."""
+    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[Device]:
+        """The devices of a user in no order, but those that were forgotten.
+
+        One added a moment ago may be missing, unless it is `including`.
+        """
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
         """Make `to` the chain if its current token is still that of `expected` and the device is not revoked.
@@ -85,6 +105,9 @@ class DeviceStore(Protocol):
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
         """Revoke; once revoked, a device stays so, with the first time. Does nothing for an unknown device."""
 
+    async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:
+        """Leave a device that has ended out of the list of its user's. It is found by its id until `until_ms`."""
+
 
 class SpaceStore(Protocol):
     """Spaces and grants. A space's `owners`, the grants and what is known of aliases change together or not at all.
@@ -93,10 +116,10 @@ class SpaceStore(Protocol):
     grant has gone: given again for the same space it is accepted, for another AliasTaken is raised.
     """
 
-    async def create_space(self, space: Space, *, owner: Account, alias: str) -> bool:
+    async def create_space(self, space: Space, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
         """Store a space and its first grant; False, and nothing is changed, if the id is there already.
 
-        Raises AliasTaken.
+        Raises AliasTaken; `gates`: see GateStore.
         """
 
     async def memberships(self, user: UserId) -> list[Membership]:
@@ -119,6 +142,7 @@ class SpaceStore(Protocol):
         alias: str = "",
         writes_since_ms: int = 0,
         done: Done | None = None,
+        gates: Sequence[Gate] = (),
     ) -> None:
         """Replace a member's role if it is `before`, an owner remains, and `by` is an owner or the member.
 
@@ -127,7 +151,7 @@ class SpaceStore(Protocol):
         `done`, the request that asks for it, is noted along; the role stays as it is if it was noted before.
 
         `alias` comes with a new grant (`before` is None); a grant that is changed keeps the one that it has.
-        `writes_since_ms` is that of the grant as it is afterwards.
+        `writes_since_ms` is that of the grant as it is afterwards. `gates`, of a new grant: see GateStore.
         Raises GrantMoved if one of these does not hold, or another writer is at it at this moment; AliasTaken.
         """
 
@@ -167,12 +191,21 @@ class AttemptStore(Protocol):
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
         """Lower the counter of a subject and `peer` by one attempt, unless it is 0."""
 
+    async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
+        """Note until `until_ms` that a right password of the subject came from `peer`."""
+
+    async def knows_network(self, *, subject: str, peer: str, now_ms: int) -> bool:
+        """True if that is noted for `peer` until later than now."""
+
 
 class LinkStore(Protocol):
     """Public links."""
 
-    async def add_link(self, link: Link) -> bool:
-        """Store a new link; False, and nothing is changed, if its id in this space or its token is there already."""
+    async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
+        """Store a new link; False, and nothing is changed, if its id in this space or its token is there already.
+
+        `gates`: see GateStore.
+        """
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
         """The link, revoked or not; None for one that never was or was dropped long after it ended."""
@@ -183,8 +216,17 @@ class LinkStore(Protocol):
     async def links(self, space: SpaceId) -> list[Link]:
         """The links of a space in no order. Some may have expired or be revoked."""
 
+    async def links_of(self, user: UserId) -> list[Link]:
+        """The links of all spaces that a user made, as they made them, but for those that were revoked.
+
+        Those that were made before the store kept such a list are missing.
+        """
+
     async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
         """Revoke; once revoked, a link stays so, with the first time. Does nothing for an unknown link."""
+
+    async def drop_link(self, link: Link) -> None:
+        """Remove a link and what its token leads to, as if it had never been."""
 
     async def count_download(self, space: SpaceId, link: LinkId) -> bool:
         """Count one download if the link is not revoked and allows one more; whether it was counted.
@@ -220,7 +262,16 @@ class UploadStore(Protocol):
 
 
 class IdentityStore(
-    AccountStore, DeviceStore, SpaceStore, AccessStore, AttemptStore, LinkStore, RequestStore, UploadStore, Protocol
+    AccountStore,
+    DeviceStore,
+    SpaceStore,
+    AccessStore,
+    AttemptStore,
+    LinkStore,
+    RequestStore,
+    UploadStore,
+    GateStore,
+    Protocol,
 ):
     """Everything, as the adapters implement it."""
 

@@ -146,13 +146,17 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """A space as one of its members sees it. `alias` as in Grant."""
+    """A space as one of its members sees it. `alias` as in Grant.
+
+    `by` is who gave the grant: the member, if they made the space. None for a grant from before that was noted.
+    """
 
     space: SpaceId
     name: str
     personal: bool
     role: Role
     alias: str | None
+    by: UserId | None = None
 
     @property
     def place(self) -> str:
@@ -184,6 +188,14 @@ class Link:
     def place(self) -> str:
         """Where it stands in a listing."""
         return _newest_first(self.created_at_ms, self.link)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What everything passes that is added to a limited number of things, and by that makes another version of it."""
+
+    name: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,15 @@ from services.auth.addresses import normalize_address
 from services.auth.credentials import Credentials
 from services.auth.devices import Devices
 from services.auth.grants import CheckedAccess, Grants
-from services.auth.keys import Keys
+from services.auth.keys import Keys, key_digest, parse_key
 from services.auth.labels import check_label
-from services.auth.links import Links, check_link_password
+from services.auth.links import Links, check_link_password, token_digest
 from services.auth.passwords import check_password
 from services.auth.peers import peer_address
-from services.auth.sessions import Sessions
+from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import SigningKeys
+from services.auth.trades import Trades
 from services.auth.uploads import Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
@@ -66,6 +67,7 @@ class AuthServicer(AuthServiceServicer):
         keys: Keys,
         links: Links,
         signing_keys: SigningKeys,
+        trades: Trades,
         bucket: str,
         trusted_proxies: int,
         trusted_networks: Sequence[IPv4Network | IPv6Network],
@@ -80,26 +82,31 @@ class AuthServicer(AuthServiceServicer):
         self._keys = keys
         self._links = links
         self._signing_keys = signing_keys
+        self._trades = trades
         self._bucket = bucket
         self._trusted_proxies = trusted_proxies
         self._trusted_networks = trusted_networks
 
     async def SignUp(self, request: auth_pb2.SignUpRequest, context: Context) -> auth_pb2.SignUpResponse:
+        peer = self.network(context)
+        self._trades.admit(peer=peer)
         signed_in = await self._accounts.sign_up(
             email=normalize_address(request.email),
             password=check_password(request.password),
             device_name=check_label(request.device_name, what="device_name"),
-            peer=self.network(context),
+            peer=peer,
             kind=wire.kind_from_wire(request.kind),
         )
         return wire.signed_up_to_wire(signed_in)
 
     async def SignIn(self, request: auth_pb2.SignInRequest, context: Context) -> auth_pb2.SignInResponse:
+        peer = self.network(context)
+        self._trades.admit(peer=peer)
         signed_in = await self._accounts.sign_in(
             email=normalize_address(request.email),
             password=request.password,
             device_name=check_label(request.device_name, what="device_name"),
-            peer=self.network(context),
+            peer=peer,
             kind=wire.kind_from_wire(request.kind),
         )
         return wire.signed_in_to_wire(signed_in)
@@ -107,7 +114,9 @@ class AuthServicer(AuthServiceServicer):
     async def RefreshToken(
         self, request: auth_pb2.RefreshTokenRequest, context: Context
     ) -> auth_pb2.RefreshTokenResponse:
-        tokens = await self._sessions.refresh(request.refresh_token)
+        token = RefreshToken.parse(request.refresh_token)
+        self._trades.admit(peer=self.network(context), secret=token.family_digest())
+        tokens = await self._sessions.refresh(token)
         return auth_pb2.RefreshTokenResponse(tokens=wire.tokens_to_wire(tokens))
 
     async def CreateKey(self, request: auth_pb2.CreateKeyRequest, context: Context) -> auth_pb2.CreateKeyResponse:
@@ -120,6 +129,8 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.CreateKeyResponse(device=wire.device_to_wire(device), key=key)
 
     async def ExchangeKey(self, request: auth_pb2.ExchangeKeyRequest, context: Context) -> auth_pb2.ExchangeKeyResponse:
+        parse_key(request.key)  # before its digest is made
+        self._trades.admit(peer=self.network(context), secret=key_digest(request.key))
         tokens = await self._keys.exchange(request.key)
         return auth_pb2.ExchangeKeyResponse(tokens=wire.tokens_to_wire(tokens))
 
@@ -189,6 +200,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RemoveMemberResponse()
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
+        self._trades.admit(peer=self.network(context))
         return wire.jwks_to_wire(self._signing_keys)
 
     async def IssueCredentials(
@@ -250,7 +262,11 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RevokeLinkResponse()
 
     async def OpenLink(self, request: auth_pb2.OpenLinkRequest, context: Context) -> auth_pb2.OpenLinkResponse:
-        link, access = await self._links.open(request.token, password=request.password, peer=self.network(context))
+        peer = self.network(context)
+        # With a password it is an attempt, of which there are fewer.
+        visitors = token_digest(f"{peer} {request.token}") if not request.password else None
+        self._trades.admit(peer=peer, secret=visitors)
+        link, access = await self._links.open(request.token, password=request.password, peer=peer)
         return wire.opened_to_wire(link, access)
 
     async def CountLinkDownload(

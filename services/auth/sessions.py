@@ -29,6 +29,8 @@ log = structlog.get_logger()
 _DEVICE_CHARACTERS = 26
 _FAMILY_BYTES = 16
 _SECRET_BYTES = 32
+_LONGEST = 128
+"""More characters than a token has."""
 
 Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
 """What a presented refresh token is to the device that it names."""
@@ -50,7 +52,7 @@ class RefreshToken:
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
         """The parts of a presented token; TokenMalformed."""
-        device, _, opaque = text.partition(".")
+        device, _, opaque = text[: _LONGEST + 1].partition(".")
         try:
             raw = base64.b64decode(opaque, altchars=b"-_", validate=True)
         except ValueError:
@@ -116,13 +118,12 @@ class Sessions:
         device = Device(token.device, user, name, now, now, None, chain)
         return device, self._tokens(user, token)
 
-    async def refresh(self, presented: str) -> Tokens:
+    async def refresh(self, token: RefreshToken) -> Tokens:
         """Trade a refresh token for new tokens.
 
-        Raises RefreshTokenReused for a copy, DeviceRevoked, TokenMalformed, TokenInvalid for a token that was never
-        issued, TokenExpired, and Unavailable if another refresh of the device came in between; that may be repeated.
+        Raises RefreshTokenReused for a copy, DeviceRevoked, TokenInvalid for a token that was never issued,
+        TokenExpired, and Unavailable if another refresh of the device came in between; that may be repeated.
         """
-        token = RefreshToken.parse(presented)
         device = await self._devices.device(token.device)
         now = self._clock()
         match Standing.FORGED if device is None else judge(token, device, now_ms=now):

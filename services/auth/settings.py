@@ -7,7 +7,10 @@ from pathlib import Path
 from pydantic import Field
 
 from core.limits import CREDENTIALS_MOST_SECONDS, CREDENTIALS_SECONDS
+from runtime.rates import Rate
 from runtime.settings import Networks, ServiceSettings
+from services.auth.holdings import Holdings
+from services.auth.trades import Trades
 
 
 class Settings(ServiceSettings):
@@ -38,7 +41,11 @@ class Settings(ServiceSettings):
             "the window."
         ),
     )
-    sign_in_limit_per_address: int = Field(default=100, ge=1, description="The same from everywhere.")
+    sign_in_limit_per_address: int = Field(
+        default=100,
+        ge=1,
+        description="The same from everywhere; networks from which a right password came lately are exempt.",
+    )
     sign_in_limit_per_network: int = Field(
         default=100, ge=1, description="The same for all addresses and links together, from one network."
     )
@@ -46,6 +53,39 @@ class Settings(ServiceSettings):
         default=1000, ge=1, description="Accounts that are made from one network within the window."
     )
     sign_in_window_seconds: int = Field(default=900, ge=1, description="How long they count.")
+    trades_per_network: float = Field(
+        default=100,
+        gt=0,
+        description="Calls in a second that come from one network without an access token: refreshed tokens, keys and "
+        "links traded for one, sign-ins. People behind one address are many.",
+    )
+    trades_per_secret: float = Field(
+        default=5,
+        gt=0,
+        description="The same by one device, one key, or the visitors of one link from one network.",
+    )
+    spaces_per_person: int = Field(
+        default=500, ge=1, description="Spaces that one person made and is a member of, besides the personal one."
+    )
+    memberships_per_person: int = Field(
+        default=1000,
+        ge=3,
+        description="Spaces of others that one person may be added to; one who adds them leaves as many for others.",
+    )
+    members_per_space: int = Field(default=2000, ge=2, description="Members of one space.")
+    devices_per_person: int = Field(
+        default=200,
+        ge=2,
+        description="Clients and browsers that one person is signed in with; the one unused for longest makes way.",
+    )
+    keys_per_person: int = Field(default=100, ge=1, description="Keys of programs that one person has.")
+    links_per_space: int = Field(
+        default=1000,
+        ge=3,
+        description="Public links of one space; one who makes some leaves as many for others. One that was ended "
+        "counts for a day.",
+    )
+    links_per_person: int = Field(default=2000, ge=1, description="Public links in all spaces that one person made.")
     trusted_proxies: int = Field(
         default=0,
         ge=0,
@@ -69,3 +109,23 @@ class Settings(ServiceSettings):
         ge=4,
         description="How many passwords may be hashed or wait for that; all others are told at once to come back.",
     )
+
+    def holdings(self) -> Holdings:
+        """How many of each thing there may be."""
+        return Holdings(
+            spaces=self.spaces_per_person,
+            memberships=self.memberships_per_person,
+            members=self.members_per_space,
+            devices=self.devices_per_person,
+            keys=self.keys_per_person,
+            links=self.links_per_space,
+            links_made=self.links_per_person,
+        )
+
+    def trades(self) -> Trades:
+        """The rates of what anybody may call."""
+        network, secret = (
+            Rate(rate, burst=rate * self.rate_burst_seconds)
+            for rate in (self.trades_per_network, self.trades_per_secret)
+        )
+        return Trades(per_network=network, per_secret=secret)

@@ -9,7 +9,8 @@ from core.identifiers import RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import PERSONAL, fold, with_alias
 from services.auth.derived import derived_id
-from services.auth.ports import AccountStore, SpaceStore
+from services.auth.holdings import Holdings, decided_anew, is_own, limit_reached
+from services.auth.ports import AccountStore, GateStore, SpaceStore
 from services.auth.records import Account, Clock, Membership, Role, Space
 
 log = structlog.get_logger()
@@ -23,15 +24,20 @@ def personal_space(account: Account) -> Space:
 class Spaces:
     """The spaces of users."""
 
-    def __init__(self, spaces: SpaceStore, accounts: AccountStore, *, clock: Clock) -> None:
+    def __init__(
+        self, spaces: SpaceStore, accounts: AccountStore, gates: GateStore, *, holdings: Holdings, clock: Clock
+    ) -> None:
         self._spaces = spaces
         self._accounts = accounts
+        self._gates = gates
+        self._holdings = holdings
         self._clock = clock
 
     async def create(self, *, user: UserId, request: RequestId, name: str) -> Membership:
         """Make a shared space that the user owns, or return the one that this request made before.
 
-        Raises RequestIdReused if that one has another name, and NoSuchSpace if the user has left it since.
+        Raises RequestIdReused if that one has another name, NoSuchSpace if the user has left it since, LimitReached,
+        and Contended.
         """
         if fold(name) == PERSONAL:
             raise InvalidArgument(f"{PERSONAL!r} is the name of your own space; choose another")
@@ -42,13 +48,12 @@ class Spaces:
             SpaceId(derived_id("space", user, request)), name, personal=False, owners=1, created_at_ms=self._clock()
         )
 
-        async def create(alias: str) -> str | None:
-            return alias if await self._spaces.create_space(space, owner=account, alias=alias) else None
-
-        alias = await with_alias(name, space.space, create)
+        alias = await decided_anew(
+            lambda: self._try_to_create(space, account), busy="you make other spaces at this moment; try again"
+        )
         if alias is not None:
             log.info("space created", user=user, space=space.space)
-            return Membership(space.space, name, personal=False, role=Role.OWNER, alias=alias)
+            return Membership(space.space, name, personal=False, role=Role.OWNER, alias=alias, by=user)
         standing = await self._spaces.standing(space.space, user)
         if standing is None or user not in standing[1]:
             raise NoSuchSpace(space_id=space.space)
@@ -56,6 +61,25 @@ class Spaces:
         if made.name != name:
             raise RequestIdReused
         return Membership(made.space, made.name, made.personal, grants[user].role, grants[user].alias)
+
+    async def _try_to_create(self, space: Space, owner: Account) -> str | None:
+        """The alias by which the owner has the new space; None if it is there already. LimitReached."""
+        gates = await self._gates.gates(f"spaces {owner.user}")
+        found = await self._spaces.memberships(owner.user)
+        own = sum(is_own(one, owner.user) and not one.personal for one in found)
+        if own >= (most := self._holdings.spaces):
+            if await self._spaces.standing(space.space) is not None:
+                return None
+            raise limit_reached(
+                "spaces",
+                f"you have made {most} spaces, as many as one person may have. "
+                "Make somebody else owner of some that you do not need, and leave those",
+            )
+
+        async def create(alias: str) -> str | None:
+            return alias if await self._spaces.create_space(space, owner=owner, alias=alias, gates=gates) else None
+
+        return await with_alias(space.name, space.space, create)
 
     async def of_user(self, user: UserId) -> list[Membership]:
         """The spaces that the user has a grant in: the personal one, then the others by name."""

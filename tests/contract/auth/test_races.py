@@ -7,13 +7,18 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.errors import AccountExists, Contended, LastOwner, NoSuchSpace, PermissionDenied, Unavailable
-from core.identifiers import RequestId, SpaceId, UserId, new_request_id, new_text_id
+from core.errors import AccountExists, Contended, LastOwner, LimitReached, NoSuchSpace, PermissionDenied, Unavailable
+from core.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, new_text_id
+from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.bootstrap import system_clock
-from services.auth.derived import derived_id
+from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.grants import Grants
-from services.auth.ports import ChainMoved
-from services.auth.records import Account, Chain, Role, Space
+from services.auth.holdings import Holdings
+from services.auth.keys import Keys
+from services.auth.links import Links
+from services.auth.passwords import Passwords
+from services.auth.ports import ChainMoved, GateMoved
+from services.auth.records import DAY, Account, Chain, Device, Role, Space
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import AccessTokens, SigningKeys
@@ -89,7 +94,7 @@ async def test_of_many_refreshes_one_token_is_left(stores):
         await stores[0].add_device(device)
 
         async def refresh(session, _number, presented=tokens.refresh):
-            return (await session.refresh(presented)).refresh
+            return (await session.refresh(RefreshToken.parse(presented))).refresh
 
         outcomes = await at_once(sessions, refresh)
         answers = [outcome for outcome in outcomes if isinstance(outcome, str)]
@@ -98,7 +103,7 @@ async def test_of_many_refreshes_one_token_is_left(stores):
         current = (await stores[1].device(device.device)).chain.current
         good = [answer for answer in answers if RefreshToken.parse(answer).digest() == current]
         assert len(good) == 1
-        assert await sessions[1].refresh(good[0])
+        assert await sessions[1].refresh(RefreshToken.parse(good[0]))
 
 
 async def test_revoking_wins_over_refreshing(stores):
@@ -134,7 +139,7 @@ async def test_a_request_makes_one_space(stores):
 
 async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores):
     ann, ben = await sign_up(stores[0]), await sign_up(stores[0])
-    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
     spaces = [Space(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
     for space in spaces:
         await stores[0].create_space(space, owner=ben, alias=space.space)
@@ -158,7 +163,7 @@ async def test_who_reads_grants_from_before_aliases_at_once_gives_them_the_same(
     for space in made:
         await stores[0].create_space(space, owner=ann, alias=space.space)
         await forget_alias(space.space, ann.user, space.space)
-    readers = [Spaces(store, store, clock=Clock()) for store in stores]
+    readers = [Spaces(store, store, store, holdings=Holdings(), clock=Clock()) for store in stores]
     outcomes = await asyncio.gather(*(reader.of_user(ann.user) for reader in readers), return_exceptions=True)
     assert any(isinstance(outcome, list) for outcome in outcomes)
     oldest = made[-1].space
@@ -180,7 +185,7 @@ async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
 
 
 async def test_when_all_owners_leave_at_once_one_stays(stores):
-    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
     space, owners = await owned_by(stores, 4)
 
     async def leave(number):
@@ -199,7 +204,7 @@ async def test_when_all_owners_leave_at_once_one_stays(stores):
 
 
 async def test_two_owners_cannot_both_remove_the_other(stores):
-    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
     for _ in range(5):
         space, (ann, bob) = await owned_by(stores, 2)
         outcomes = await asyncio.gather(
@@ -215,7 +220,7 @@ async def test_two_owners_cannot_both_remove_the_other(stores):
 
 
 async def test_grants_and_owners_agree_whatever_happens_at_once(stores):
-    grants = [Grants(store, store, store, store, clock=system_clock) for store in stores]
+    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
     space, people = await owned_by(stores, 3)
 
     async def change(changer, caller, member, role):
@@ -260,3 +265,148 @@ async def test_of_many_downloads_no_more_are_counted_than_the_link_allows(stores
     assert outcomes.count(True) == 3
     assert outcomes.count(False) == MANY - 3
     assert (await stores[1].link(link.space, link.link)).downloads == 3
+
+
+# ---- limits of what there may be: two processes that add at once do not both go by the same count
+
+HOLDINGS = Holdings(spaces=3, memberships=3, members=4, keys=3, links=6)
+
+
+async def test_a_gate_that_was_passed_is_another_one(stores):
+    one, other = stores
+    ann = await sign_up(one)
+    name = f"of {ann.user}"
+    (gate,) = await one.gates(name)
+    assert await one.add_device(new_device(ann.user), gates=[gate])
+    again, refused = new_device(ann.user), [await one.gates(f"another of {ann.user}"), [gate]]
+    with pytest.raises(GateMoved):
+        await other.add_device(again, gates=[*refused[0], *refused[1]])
+    assert await one.device(again.device) is None
+    assert await one.add_device(again, gates=await other.gates(f"another of {ann.user}", name))
+
+
+async def limited(stores, action) -> tuple[int, int]:
+    """How many of MANY actions at once are done, and how many refused; who finds others at it tries again."""
+
+    async def until_decided(store, number):
+        while True:
+            try:
+                return await action(store, number)
+            except Contended:
+                continue
+
+    outcomes = await at_once(stores, until_decided)
+    refused = [outcome for outcome in outcomes if isinstance(outcome, LimitReached)]
+    done = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    assert len(done) + len(refused) == MANY, outcomes
+    return len(done), len(refused)
+
+
+async def test_spaces_made_in_two_processes_are_no_more_than_the_limit(stores):
+    ann = await sign_up(stores[0])
+
+    async def create(store, number):
+        spaces = Spaces(store, store, store, holdings=HOLDINGS, clock=Clock())
+        return await spaces.create(user=ann.user, request=new_request_id(), name=f"team {number}")
+
+    assert await limited(stores, create) == (3, MANY - 3)
+    assert len(await stores[0].memberships(ann.user)) == 1 + 3
+
+
+async def test_memberships_given_in_two_processes_are_no_more_than_the_limit(stores):
+    victim = await sign_up(stores[0])
+    owners = [await sign_up(stores[0]) for _ in range(MANY)]
+    spaces = []
+    for owner in owners:
+        spaces.append(Space(SpaceId(new_text_id()), "team", False, 1, 2_000))
+        await stores[0].create_space(spaces[-1], owner=owner, alias="team")
+
+    async def give(store, number):
+        grants = Grants(store, store, store, store, store, holdings=HOLDINGS, clock=Clock())
+        return await grants.set(
+            spaces[number].space,
+            request=new_request_id(),
+            caller=owners[number].user,
+            email=victim.email,
+            role=Role.VIEWER,
+        )
+
+    assert await limited(stores, give) == (3, MANY - 3)
+    given = [one for one in await stores[1].memberships(victim.user) if not one.personal]
+    assert len({one.by for one in given} & {owner.user for owner in owners}) == len(given) == 3
+
+
+async def test_members_added_in_two_processes_are_no_more_than_the_limit(stores):
+    ann = await sign_up(stores[0])
+    space = Space(SpaceId(new_text_id()), "team", False, 1, 2_000)
+    await stores[0].create_space(space, owner=ann, alias="team")
+    others = [await sign_up(stores[0]) for _ in range(MANY)]
+
+    async def add(store, number):
+        grants = Grants(store, store, store, store, store, holdings=HOLDINGS, clock=Clock())
+        email = others[number].email
+        return await grants.set(space.space, request=new_request_id(), caller=ann.user, email=email, role=Role.VIEWER)
+
+    assert await limited(stores, add) == (3, MANY - 3)
+    assert len((await stores[1].members(space.space))[1]) == 4
+
+
+def new_keys(store) -> Keys:
+    tokens = AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=Clock())
+    return Keys(store, store, tokens, derived=DerivedSecrets("secret"), holdings=HOLDINGS, clock=Clock())
+
+
+async def signed_in(store) -> tuple[Account, Device]:
+    account = await sign_up(store)
+    device = new_device(account.user, now=Clock().now)
+    await store.add_device(device)
+    return account, device
+
+
+async def test_keys_made_in_two_processes_are_no_more_than_the_limit(stores):
+    ann, laptop = await signed_in(stores[0])
+
+    async def create(store, _number):
+        return await new_keys(store).create(
+            request=new_request_id(),
+            name="backup",
+            expires_at_ms=Clock().now + DAY,
+            user=ann.user,
+            device=laptop.device,
+        )
+
+    assert await limited(stores, create) == (3, MANY - 3)
+    assert len(await stores[0].devices(ann.user)) == 2 + 3
+
+
+async def test_links_made_in_two_processes_are_no_more_than_the_limit(stores):
+    ann, laptop = await signed_in(stores[0])
+    with Passwords() as passwords:
+
+        async def create(store, _number):
+            links = Links(
+                store,
+                store,
+                store,
+                store,
+                holdings=HOLDINGS,
+                passwords=passwords,
+                attempts=Attempts(store, AttemptLimits(), clock=Clock()),
+                access_tokens=AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=Clock()),
+                derived=DerivedSecrets("secret"),
+                clock=Clock(),
+            )
+            return await links.create(
+                ann.personal_space,
+                ROOT,
+                request=new_request_id(),
+                user=ann.user,
+                device=laptop.device,
+                peer="192.0.2.1",
+                password=None,
+                expires_at_ms=None,
+                max_downloads=0,
+            )
+
+        assert await limited(stores, create) == (3, MANY - 3)
+    assert len(await stores[0].links(ann.personal_space)) == len(await stores[1].links_of(ann.user)) == 3

@@ -52,7 +52,9 @@ async def test_an_account_is_found_by_address_and_by_id(store):
     assert await store.login(account.email) == login
     assert await store.account(account.user) == account
     assert await store.device(device.device) == device
-    personal = Membership(account.personal_space, "personal", personal=True, role=Role.OWNER, alias="personal")
+    personal = Membership(
+        account.personal_space, "personal", personal=True, role=Role.OWNER, alias="personal", by=account.user
+    )
     assert await store.memberships(account.user) == [personal]
     space, grants = await store.members(account.personal_space)
     assert space == Space(account.personal_space, "personal", True, 1, account.created_at_ms)
@@ -210,7 +212,9 @@ async def test_a_role_is_given_changed_and_taken(store):
         assert found.owners == (2 if to is Role.OWNER else 1)
         assert grants.get(bob.user) == (Grant(space.space, bob.user, bob.email, to, "team") if to else None)
         shared = [membership for membership in await store.memberships(bob.user) if not membership.personal]
-        assert shared == ([Membership(space.space, "team", personal=False, role=to, alias="team")] if to else [])
+        assert shared == (
+            [Membership(space.space, "team", personal=False, role=to, alias="team", by=ann.user)] if to else []
+        )
         assert len((await store.members(space.space))[1]) == (2 if to else 1)
 
 
@@ -437,6 +441,67 @@ async def test_what_is_there_is_not_added_again(store):
     # Nor a token that opens something else.
     assert not await store.add_link(replace(new_link(ann.personal_space, ann.user), token=link.token))
     assert await store.link_with_token(link.token) == link
+
+
+async def test_a_device_that_is_forgotten_is_found_by_its_id_alone(store):
+    ann, laptop = await sign_up(store)
+    phone = new_device(ann.user)
+    await store.add_device(phone)
+    await store.revoke_device(phone.device, at_ms=5_000)
+    await store.forget_device(phone.device, until_ms=9_000)
+    await store.forget_device(DeviceId(new_text_id()), until_ms=9_000)
+    assert [one.device for one in await store.devices(ann.user)] == [laptop.device]
+    assert await store.device(phone.device) == replace(phone, revoked_at_ms=5_000)
+    assert not await store.add_device(phone)
+
+
+async def test_the_links_that_somebody_made(store):
+    (ann, _), (bob, _) = await sign_up(store), await sign_up(store)
+    team = await make_space(store, ann)
+    here, there, his = (
+        new_link(ann.personal_space, ann.user, expires_at_ms=9_000),
+        new_link(team.space, ann.user),
+        new_link(team.space, bob.user),
+    )
+    for link in (here, there, his):
+        await store.add_link(link)
+    assert {link.link: link for link in await store.links_of(ann.user)} == {here.link: here, there.link: there}
+    await store.revoke_link(here.space, here.link, at_ms=5_000)
+    assert await store.links_of(ann.user) == [there]
+
+
+async def test_a_link_that_is_dropped_was_never_there(store):
+    ann, _ = await sign_up(store)
+    link = new_link(ann.personal_space, ann.user)
+    await store.add_link(link)
+    for _ in range(2):
+        await store.drop_link(link)
+        assert await store.link(link.space, link.link) is None
+        assert await store.link_with_token(link.token) is None
+        assert await store.links(link.space) == await store.links_of(ann.user) == []
+    assert await store.add_link(link)
+
+
+async def test_who_gave_a_membership(store):
+    (ann, _), (bob, _) = await sign_up(store), await sign_up(store)
+    space = await make_space(store, ann)
+    await store.change_grant(space, member=bob, before=None, after=Role.EDITOR, by=ann.user, alias="team")
+    await store.change_grant(space, member=bob, before=Role.EDITOR, after=Role.OWNER, by=ann.user)
+    await store.change_grant(space, member=ann, before=Role.OWNER, after=Role.VIEWER, by=bob.user)
+    assert {one.by for one in await store.memberships(bob.user) if not one.personal} == {ann.user}
+    assert {one.by for one in await store.memberships(ann.user)} == {ann.user}  # she made it
+
+
+async def test_a_network_is_known_for_a_while(store):
+    subject, peer = new_text_id(), "192.0.2.1"
+    assert not await store.knows_network(subject=subject, peer=peer, now_ms=1_000)
+    await store.know_network(subject=subject, peer=peer, until_ms=5_000)
+    assert await store.knows_network(subject=subject, peer=peer, now_ms=4_999)
+    assert not await store.knows_network(subject=subject, peer=peer, now_ms=5_000)
+    assert not await store.knows_network(subject=subject, peer="192.0.2.2", now_ms=1_000)
+    assert not await store.knows_network(subject=new_text_id(), peer=peer, now_ms=1_000)
+    await store.know_network(subject=subject, peer=peer, until_ms=9_000)
+    assert await store.knows_network(subject=subject, peer=peer, now_ms=5_000)
 
 
 # ---- requests

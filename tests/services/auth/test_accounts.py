@@ -10,6 +10,8 @@ from core.errors import TooManyAttempts, WrongPassword
 from services.auth.accounts import Accounts, SignedIn
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
+from services.auth.devices import DeviceLists
+from services.auth.holdings import Holdings
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords
@@ -47,7 +49,15 @@ class World:
             passwords=passwords,
             attempts=attempts,
             sessions=sessions,
-            keys=Keys(self.store, access_tokens, derived=DerivedSecrets("secret"), clock=self.clock),
+            keys=Keys(
+                self.store,
+                self.store,
+                access_tokens,
+                derived=DerivedSecrets("secret"),
+                holdings=Holdings(),
+                clock=self.clock,
+            ),
+            lists=DeviceLists(self.store, Holdings(), clock=self.clock),
             clock=self.clock,
         )
 

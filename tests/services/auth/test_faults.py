@@ -79,6 +79,7 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "link": lambda store: store.link(SPACE, LINK),
     "link_with_token": lambda store: store.link_with_token(bytes(32)),
     "links": lambda store: store.links(SPACE),
+    "links_of": lambda store: store.links_of(USER),
     "revoke_link": lambda store: store.revoke_link(SPACE, LINK, at_ms=1_000),
     "count_download": lambda store: store.count_download(SPACE, LINK),
     "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
@@ -96,6 +97,11 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "count_attempt": lambda store: store.count_attempt(
         subject="ann@example.com", peer=None, limit=1, window_ms=1_000, now_ms=1_000
     ),
+    "know_network": lambda store: store.know_network(subject="ann@example.com", peer="192.0.2.1", until_ms=1_000),
+    "knows_network": lambda store: store.knows_network(subject="ann@example.com", peer="192.0.2.1", now_ms=1_000),
+    "forget_device": lambda store: store.forget_device(DEVICE, until_ms=1_000),
+    "drop_link": lambda store: store.drop_link(new_link(SPACE, USER)),
+    "gates": lambda store: store.gates("spaces ann"),
     "forget_attempts": lambda store: store.forget_attempts(subject="ann@example.com", peer="192.0.2.1"),
 }
 
@@ -118,7 +124,9 @@ async def test_what_does_not_pass_is_not_hidden(name):
         await CALLS[name](store_with(client_error("AccessDeniedException")))
 
 
-@pytest.mark.parametrize("name", ["create_account", "create_space", "change_grant", "give_alias", "add_link"])
+@pytest.mark.parametrize(
+    "name", ["create_account", "create_space", "change_grant", "give_alias", "add_link", "add_device"]
+)
 async def test_a_throttled_transaction_is_unavailable(name):
     with pytest.raises(Unavailable):
         await CALLS[name](store_with(cancelled("None", "ThrottlingError")))
@@ -128,7 +136,7 @@ async def test_a_conflict_of_transactions_is_another_writer():
     conflict = cancelled("None", "TransactionConflict", "None")
     with pytest.raises(GrantMoved):
         await change_grant(store_with(conflict))
-    for name in ("create_account", "create_space", "give_alias", "add_link"):
+    for name in ("create_account", "create_space", "give_alias", "add_link", "add_device"):
         with pytest.raises(Unavailable):
             await CALLS[name](store_with(conflict))
 
@@ -138,7 +146,7 @@ async def test_a_device_of_the_time_before_kinds_is_a_client():
     item: dict[str, Any] = {}
 
     def keep(request):
-        item.update(request["Item"])
+        item.update(request["TransactItems"][0]["Put"]["Item"])
         return {}
 
     await store_with(keep).add_device(written)
@@ -155,7 +163,7 @@ async def test_a_revoked_link_is_closed_although_its_token_was_left_behind():
         return {}
 
     await store_with(keep).add_link(link)
-    stored, token = items
+    stored, token, _ = items
     answers: list[Answer] = [lambda _: {"Item": token}, lambda _: {"Item": stored}]
     assert await store_with(*answers).link_with_token(link.token) == link
     stored["revoked_at"] = {"N": "5000"}

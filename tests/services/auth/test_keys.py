@@ -7,6 +7,7 @@ from core.identifiers import UserId, new_request_id, new_text_id
 from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets
+from services.auth.holdings import Holdings
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys, key_digest
 from services.auth.records import DAY, HOUR, MINUTE, SECOND, Device
@@ -236,7 +237,9 @@ class World:
     def __init__(self) -> None:
         self.clock, self.store = Clock(), Counting()
         tokens = AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=self.clock)
-        self.keys = Keys(self.store, tokens, derived=DerivedSecrets("secret"), clock=self.clock)
+        self.keys = Keys(
+            self.store, self.store, tokens, derived=DerivedSecrets("secret"), holdings=Holdings(), clock=self.clock
+        )
 
     async def browser(self) -> tuple[Device, str]:
         device, key, _ = self.keys.open(user=UserId(new_text_id()), name="browser")

@@ -32,7 +32,7 @@ class World:
         return device, tokens.refresh
 
     async def refresh(self, token: str) -> str:
-        return (await self.sessions.refresh(token)).refresh
+        return (await self.sessions.refresh(RefreshToken.parse(token))).refresh
 
     async def stored(self, device: Device) -> Device:
         found = await self.store.device(device.device)

@@ -32,7 +32,11 @@ class AuthServiceStub:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
+    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+
+    RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
+    space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
     The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
     SignOut. The token of a public link works where OpenLinkResponse says.
@@ -180,7 +184,11 @@ class AuthServiceServicer:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
+    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+
+    RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
+    space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
     The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
     SignOut. The token of a public link works where OpenLinkResponse says.
@@ -203,7 +211,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignIn(self, request, context):
-        """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+        """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
+        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
         `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
@@ -223,6 +232,7 @@ class AuthServiceServicer:
 
     def CreateKey(self, request, context):
         """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+        RESOURCE_EXHAUSTED / LIMIT_REACHED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -251,7 +261,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDevices(self, request, context):
-        """The user's devices, the calling one included, but for those that have expired.
+        """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
+        where there are many.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,6 +278,7 @@ class AuthServiceServicer:
 
     def CreateSpace(self, request, context):
         """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
+        RESOURCE_EXHAUSTED / LIMIT_REACHED; UNAVAILABLE / CONTENDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -289,7 +301,8 @@ class AuthServiceServicer:
     def SetMember(self, request, context):
         """Gives a user a role in a space, or changes it; owners only.
         NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-        FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+        FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
+        user, or of those what one who adds the user leaves free for others).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -337,7 +350,8 @@ class AuthServiceServicer:
 
     def CreateLink(self, request, context):
         """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
-        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
+        caller in all spaces; one that was ended counts for a day).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -524,7 +538,11 @@ class AuthService:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
+    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+
+    RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
+    space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
     The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
     SignOut. The token of a public link works where OpenLinkResponse says.

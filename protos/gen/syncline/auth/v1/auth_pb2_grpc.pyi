@@ -33,7 +33,11 @@ class AuthServiceStub:
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
+    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+
+    RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
+    space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
     The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
     SignOut. The token of a public link works where OpenLinkResponse says.
@@ -56,7 +60,8 @@ class AuthServiceStub:
     characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]
-    """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+    """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
+    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
@@ -67,7 +72,9 @@ class AuthServiceStub:
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
-    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+    RESOURCE_EXHAUSTED / LIMIT_REACHED.
+    """
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
@@ -77,13 +84,17 @@ class AuthServiceStub:
     GetAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]
     """The calling user and device."""
     ListDevices: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]
-    """The user's devices, the calling one included, but for those that have expired."""
+    """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
+    where there are many.
+    """
     RevokeDevice: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]
     """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
     S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
     """
     CreateSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]
-    """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
+    """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
+    RESOURCE_EXHAUSTED / LIMIT_REACHED; UNAVAILABLE / CONTENDED.
+    """
     ListSpaces: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListSpacesRequest, _auth_pb2.ListSpacesResponse]
     """The spaces that the caller has a grant in, the personal one first."""
     ListMembers: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListMembersRequest, _auth_pb2.ListMembersResponse]
@@ -91,7 +102,8 @@ class AuthServiceStub:
     SetMember: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SetMemberRequest, _auth_pb2.SetMemberResponse]
     """Gives a user a role in a space, or changes it; owners only.
     NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-    FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+    FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
+    user, or of those what one who adds the user leaves free for others).
     """
     RemoveMember: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RemoveMemberRequest, _auth_pb2.RemoveMemberResponse]
     """Takes a user's role away; owners, and members for themselves. Errors as SetMember."""
@@ -112,7 +124,8 @@ class AuthServiceStub:
     """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
     CreateLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]
     """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
-    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
+    caller in all spaces; one that was ended counts for a day).
     """
     ListLinks: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListLinksRequest, _auth_pb2.ListLinksResponse]
     """The public links of a space that still open, newest first, for its editors and owners.
@@ -146,7 +159,11 @@ class AuthServiceAsyncStub(AuthServiceStub):
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
+    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+
+    RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
+    space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
     The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
     SignOut. The token of a public link works where OpenLinkResponse says.
@@ -166,7 +183,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     characters; RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS, TOO_MUCH_AT_ONCE as for SignIn.
     """
     SignIn: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignInRequest, _auth_pb2.SignInResponse]  # type: ignore[assignment]
-    """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+    """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
+    before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
     RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
     `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
     """
@@ -177,7 +195,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     TOKEN_MALFORMED, TOKEN_INVALID. Whichever it is, the device has to sign in again.
     """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
-    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+    """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+    RESOURCE_EXHAUSTED / LIMIT_REACHED.
+    """
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
     """Trades a key, of a browser or a program, for an access token; the key stays as it is.
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
@@ -187,13 +207,17 @@ class AuthServiceAsyncStub(AuthServiceStub):
     GetAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]  # type: ignore[assignment]
     """The calling user and device."""
     ListDevices: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]  # type: ignore[assignment]
-    """The user's devices, the calling one included, but for those that have expired."""
+    """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
+    where there are many.
+    """
     RevokeDevice: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]  # type: ignore[assignment]
     """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
     S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
     """
     CreateSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]  # type: ignore[assignment]
-    """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
+    """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
+    RESOURCE_EXHAUSTED / LIMIT_REACHED; UNAVAILABLE / CONTENDED.
+    """
     ListSpaces: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListSpacesRequest, _auth_pb2.ListSpacesResponse]  # type: ignore[assignment]
     """The spaces that the caller has a grant in, the personal one first."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListMembersRequest, _auth_pb2.ListMembersResponse]  # type: ignore[assignment]
@@ -201,7 +225,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     SetMember: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetMemberRequest, _auth_pb2.SetMemberResponse]  # type: ignore[assignment]
     """Gives a user a role in a space, or changes it; owners only.
     NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-    FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+    FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
+    user, or of those what one who adds the user leaves free for others).
     """
     RemoveMember: _aio.UnaryUnaryMultiCallable[_auth_pb2.RemoveMemberRequest, _auth_pb2.RemoveMemberResponse]  # type: ignore[assignment]
     """Takes a user's role away; owners, and members for themselves. Errors as SetMember."""
@@ -222,7 +247,8 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
     CreateLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]  # type: ignore[assignment]
     """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
-    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+    NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
+    caller in all spaces; one that was ended counts for a day).
     """
     ListLinks: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListLinksRequest, _auth_pb2.ListLinksResponse]  # type: ignore[assignment]
     """The public links of a space that still open, newest first, for its editors and owners.
@@ -255,7 +281,11 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     Every error carries google.rpc.ErrorInfo with domain "syncline" and the reason named below; one that asks to wait before the
     same call is repeated also carries google.rpc.RetryInfo. All may fail with
     UNAUTHENTICATED / UNAUTHENTICATED (no token), TOKEN_EXPIRED, TOKEN_MALFORMED, TOKEN_INVALID (not issued here), DEVICE_REVOKED,
-    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE.
+    INVALID_ARGUMENT / INVALID_ARGUMENT and UNAVAILABLE / UNAVAILABLE. RESOURCE_EXHAUSTED / RATE_EXCEEDED has RetryInfo and comes to
+    whoever calls faster than one person may; without an access token, to a network, and to who presents one secret too often.
+
+    RESOURCE_EXHAUSTED / LIMIT_REACHED, where a method names it, has no RetryInfo: there are as many of something as one person or one
+    space may have (`limit` in ErrorInfo's metadata), and the text says what to remove.
 
     The key of a program changes neither members, links, devices nor keys: PERMISSION_DENIED / PERMISSION_DENIED. It may end itself by
     SignOut. The token of a public link works where OpenLinkResponse says.
@@ -285,7 +315,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.SignInRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignInResponse, _abc.Awaitable[_auth_pb2.SignInResponse]]:
-        """Signs a device in. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
+        """Signs a device in. Where there are as many as one person may have, the one that was unused for longest is signed out, browsers
+        before clients. UNAUTHENTICATED / WRONG_PASSWORD (also for an unknown address);
         RESOURCE_EXHAUSTED / TOO_MANY_ATTEMPTS (at the address, or from the network at all addresses) with RetryInfo, and
         `retry_after_seconds` in ErrorInfo's metadata; TOO_MUCH_AT_ONCE with RetryInfo while too many passwords are looked at.
         """
@@ -308,7 +339,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateKeyResponse, _abc.Awaitable[_auth_pb2.CreateKeyResponse]]:
-        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own."""
+        """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+        RESOURCE_EXHAUSTED / LIMIT_REACHED.
+        """
 
     @_abc_1.abstractmethod
     def ExchangeKey(
@@ -342,7 +375,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ListDevicesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ListDevicesResponse, _abc.Awaitable[_auth_pb2.ListDevicesResponse]]:
-        """The user's devices, the calling one included, but for those that have expired."""
+        """The user's devices, the calling one included, but for those that have expired. Of those that were revoked the oldest are missing
+        where there are many.
+        """
 
     @_abc_1.abstractmethod
     def RevokeDevice(
@@ -360,7 +395,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CreateSpaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateSpaceResponse, _abc.Awaitable[_auth_pb2.CreateSpaceResponse]]:
-        """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space."""
+        """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
+        RESOURCE_EXHAUSTED / LIMIT_REACHED; UNAVAILABLE / CONTENDED.
+        """
 
     @_abc_1.abstractmethod
     def ListSpaces(
@@ -386,7 +423,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.SetMemberResponse, _abc.Awaitable[_auth_pb2.SetMemberResponse]]:
         """Gives a user a role in a space, or changes it; owners only.
         NOT_FOUND / NO_SUCH_SPACE, NO_SUCH_ACCOUNT; PERMISSION_DENIED / PERMISSION_DENIED (also for a personal space);
-        FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED.
+        FAILED_PRECONDITION / LAST_OWNER; UNAVAILABLE / CONTENDED; RESOURCE_EXHAUSTED / LIMIT_REACHED (members of the space, spaces of the
+        user, or of those what one who adds the user leaves free for others).
         """
 
     @_abc_1.abstractmethod
@@ -443,7 +481,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateLinkResponse, _abc.Awaitable[_auth_pb2.CreateLinkResponse]]:
         """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
-        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED.
+        NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
+        caller in all spaces; one that was ended counts for a day).
         """
 
     @_abc_1.abstractmethod

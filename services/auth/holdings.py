@@ -1,0 +1,79 @@
+"""How many things one person or one space may have, so that no list grows without bound, least of all by others' hands.
+
+What is there is counted when something is added, by reading it, since lists are as long as their limits at most; no
+counter has to be kept true. Two that add at once do not both go by the same count: both pass a gate, and who comes
+second counts again.
+
+What others can fill is shared as pools are (runtime.pool): one giver may have given somebody as many as that leaves
+free, so that whoever comes next finds something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from core.errors import Contended, LimitReached
+from core.identifiers import UserId
+from services.auth import metrics
+from services.auth.ports import GateMoved, GrantMoved
+from services.auth.records import Membership, Role
+
+T = TypeVar("T")
+
+_ATTEMPTS: Final = 8
+_FIRST_PAUSE_SECONDS: Final = 0.02
+_LONGEST_PAUSE_SECONDS: Final = 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holdings:
+    """How many of each there may be."""
+
+    spaces: int = 500
+    """That one person has made and is still a member of, besides their personal space."""
+    memberships: int = 1000
+    """In spaces that others have added one person to."""
+    members: int = 2000
+    """Of one space."""
+    devices: int = 200
+    """Clients and browsers that one person is signed in with."""
+    keys: int = 100
+    """Of programs, that one person has made and that are good."""
+    links: int = 1000
+    """Of one space, with those that were ended within a day."""
+    links_made: int = 2000
+    """In all spaces, by one person."""
+
+
+def is_full(limit: int, *, total: int, held: int) -> bool:
+    """True if who has given `held` of `total` may give no more: that would leave less than they have given."""
+    return total >= limit or bool(held and held + 1 > limit - total - 1)
+
+
+def is_own(membership: Membership, user: UserId) -> bool:
+    """True if the user made the space, as far as is known: before it was noted who did, the owners of a space count."""
+    if membership.by is None:
+        return membership.personal or membership.role is Role.OWNER
+    return membership.by == user
+
+
+def limit_reached(limit: str, text: str) -> LimitReached:
+    """The error to raise, which is counted. `limit` is a field of Holdings."""
+    metrics.LIMITS_REACHED.labels(limit).inc()
+    return LimitReached(text, limit=limit)
+
+
+async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
+    """What `decide` returns, which reads and then writes, once nobody came in between; else Contended with `busy`."""
+    pause = _FIRST_PAUSE_SECONDS
+    for _ in range(_ATTEMPTS):
+        try:
+            return await decide()
+        except (GrantMoved, GateMoved):
+            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # spreads writers, guards nothing
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+    raise Contended(busy)
