@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from starlette.requests import Request
 
 from gateway.address import OwnAddress
+from gateway.api.caller import claimed
 from gateway.shares import share_of
 
 
@@ -25,6 +26,7 @@ def token(number, **claims):
 
 def test_all_visitors_of_a_link_are_one_caller_and_all_tokens_of_a_person():
     visitors = {share_of(request("192.0.2.1"), token(number, sub="link")) for number in range(5)}
+    assert {share.caller for share in visitors} == {claimed(token(0, sub="link"), "sub")} == {"link"}
     assert len(visitors) == 1
     people = {share_of(request("192.0.2.1"), token(number, sub=sub)) for number in range(2) for sub in ("ann", "ben")}
     assert len(people) == 2

@@ -46,8 +46,9 @@ def hunted(folder: Path) -> str | None:
 
 def not_failed(folder: Path, tests: Collection[str]) -> set[str]:
     """Those of these tests that do not fail. One that cannot be run, or does not end, has noticed nothing."""
-    done = _tested(folder, sorted(tests), limited=False)
-    found = re.findall(r"^FAILED ([^\s\[]+)", done.stdout, re.MULTILINE) if done else []
+    done = _tested(folder, [*sorted(tests), "-vv"], limited=False)
+    # As each ends: what is left open when many have failed may keep pytest from its summary.
+    found = re.findall(r"^(\S+::\w+)(?:\[.*)? FAILED", done.stdout, re.MULTILINE) if done else []
     return set(tests).difference(found)
 
 
