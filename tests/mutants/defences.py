@@ -548,10 +548,7 @@ MUTANTS = (
         "runtime/pool.py",
         "            async with asyncio.timeout(patience):\n",
         "            async with asyncio.timeout(None):\n",
-        (
-            "tests/runtime/test_pool.py::test_patience_has_an_end",
-            "tests/gateway/test_content.py::test_a_download_that_cannot_begin_says_when_to_come_back",
-        ),
+        ("tests/runtime/test_pool.py::test_patience_has_an_end",),
     ),
     Mutant(
         "small reads wait behind large ones",

@@ -162,8 +162,9 @@ async def test_patience_has_an_end():
     pool = Pool("test", 10)
     await pool.take(10, share("a"))
     before = pool_module.REFUSED.labels("test")._value.get()
-    with pytest.raises(TooMuchAtOnce):
-        await pool.take(5, share("b"), patience=0.02)
+    async with asyncio.timeout(10):
+        with pytest.raises(TooMuchAtOnce):
+            await pool.take(5, share("b"), patience=0.02)
     assert pool_module.REFUSED.labels("test")._value.get() == before + 1
     pool.give(10, share("a"))
     assert pool.try_take(5, share("b"))
