@@ -24,7 +24,7 @@ from gateway.bodies import Bodies
 from gateway.content import Contents
 from gateway.dav import mount
 from gateway.dav.ports import Records
-from gateway.headers import RepeatedHeaders
+from gateway.headers import ReadHeaders
 from gateway.openapi import described
 from gateway.pace import Paced
 from gateway.pages import pages
@@ -84,7 +84,7 @@ def application(parts: Parts) -> FastAPI:
             Middleware(Protected, own=parts.own, hsts_seconds=parts.hsts_seconds),
             Middleware(Requests, readiness=parts.readiness),
             Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
-            Middleware(RepeatedHeaders),
+            Middleware(ReadHeaders),
             Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, own=parts.own),
         ],
         exception_handlers={

@@ -1,10 +1,15 @@
-"""Headers that come more than once: lists are put together, and what can be said only once is refused.
+"""Headers as the application sees them: each once, and of the cookies only ours.
 
-Parsers take the first of two values or the last, and not all the same one: a proxy may have checked the other.
+Of headers that come more than once, lists are put together, and what can be said only once is refused. Parsers take the
+first of two values or the last, and not all the same one: a proxy may have checked the other.
+
+Cookies of others are left out: what parses them takes the square of the length of a quoted value, and would do that for
+whoever asks, on the event loop.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
@@ -59,8 +64,12 @@ _ONCE: Final = frozenset(
 """All else that decides about an answer. Of what proxies add the last is believed (`address.py`)."""
 
 
-class RepeatedHeaders:
-    """ASGI middleware. The application sees each header that it reads once."""
+_OWN_COOKIE: Final = re.compile(rb"__Host-(?:syncline|link-[a-z0-9]+)=[A-Za-z0-9._~+/-]+=*")
+"""A cookie that we have set, with a value that one of ours can have (see `api/caller.py` and `api/links.py`)."""
+
+
+class ReadHeaders:
+    """ASGI middleware. The application sees each header that it reads once, and its own cookies."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -70,15 +79,22 @@ class RepeatedHeaders:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        names = [name for name, _ in scope["headers"]]
-        if len(set(names)) == len(names):
-            await self._app(scope, receive, send)
-            return
-        twice = next((name for name in _ONCE if names.count(name) > 1), None)
-        if twice is not None:
-            await _refusal(twice.decode(), scope["path"])(scope, receive, send)
-            return
-        await self._app({**scope, "headers": _put_together(scope["headers"])}, receive, send)
+        headers = scope["headers"]
+        names = [name for name, _ in headers]
+        if len(set(names)) < len(names):
+            twice = next((name for name in _ONCE if names.count(name) > 1), None)
+            if twice is not None:
+                await _refusal(twice.decode(), scope["path"])(scope, receive, send)
+                return
+            headers = _put_together(headers)
+        if b"cookie" in names:
+            headers = [(name, _own_cookies(value) if name == b"cookie" else value) for name, value in headers]
+        await self._app(scope if headers is scope["headers"] else {**scope, "headers": headers}, receive, send)
+
+
+def _own_cookies(value: bytes) -> bytes:
+    every = (one.strip() for one in value.split(b";"))
+    return b"; ".join(one for one in every if _OWN_COOKIE.fullmatch(one))
 
 
 def _put_together(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:

@@ -281,6 +281,16 @@ MUTANTS = (
         "Annotated[int, Field()]",
         ("tests/gateway/api/test_uploads.py::test_a_time_that_nobody_means_is_refused",),
     ),
+    Mutant(
+        "cookies of others are parsed",
+        "gateway/headers.py",
+        "for one in every if _OWN_COOKIE.fullmatch(one))",
+        "for one in every)",
+        (
+            "tests/gateway/test_cookies.py::test_others_are_not",
+            "tests/gateway/test_cookies.py::test_our_cookies_are_seen",
+        ),
+    ),
     # ---- seals ----
     Mutant(
         "a call seals as many objects as it likes",
