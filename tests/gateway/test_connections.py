@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from prometheus_client import REGISTRY
@@ -230,6 +231,16 @@ def content_memory() -> float | None:
     return REGISTRY.get_sample_value("syncline_content_memory_bytes")
 
 
+def served_by(port: int) -> int:
+    """Connections of this port that a process still has open, whatever the kernel still sends of them."""
+    lines = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    listening = "0A"
+    return sum(
+        int(at.partition(":")[2], 16) == port and state != listening and inode != "0"
+        for _, at, _, state, *_, inode in ((*line[:4], line[9]) for line in lines)
+    )
+
+
 async def test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memory_back():
     async with gateway(request_seconds=0.3, body_bytes_per_second=1_000_000) as world:
         world.file("large", [bytes([index]) * 1_000_000 for index in range(20)])
@@ -239,6 +250,7 @@ async def test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memor
             connection.sendall(head.encode())
             await until(lambda: content_memory() != 0)
             await until(lambda: content_memory() == 0)  # though the other side still has its end open
+            await until(lambda: served_by(int(port)) == 0)
             connection.settimeout(10)
             taken = 0
             with contextlib.suppress(ConnectionResetError):

@@ -36,7 +36,7 @@ async def silent():
 
 
 async def through(items, ask, **more):
-    async with asked_again(ask, seconds=OFTEN, **more) as ending:
+    async with asyncio.timeout(10), asked_again(ask, seconds=OFTEN, **more) as ending:
         async for _ in ending.until(items()):
             pass
 
