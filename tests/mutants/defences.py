@@ -587,7 +587,7 @@ MUTANTS = (
     Mutant(
         "a network is what the sender says",
         "gateway/address.py",
-        "        while self._is_trusted(peer) and hops:\n",
+        "        while self.is_trusted(peer) and hops:\n",
         "        while hops:\n",
         ("tests/gateway/test_shares.py::test_nobody_chooses_a_network_by_a_header",),
     ),
