@@ -727,8 +727,8 @@ MUTANTS = (
     Mutant(
         "who knows one password begins the count of the network anew",
         "services/auth/attempts.py",
-        "        await self._store.take_back_attempt(subject=_ALL, peer=peer)\n",
-        "        await self._store.forget_attempts(subject=_ALL, peer=peer)\n",
+        "            self._store.take_back_attempt(subject=_ALL, peer=peer),\n",
+        "            self._store.forget_attempts(subject=_ALL, peer=peer),\n",
         ("tests/services/auth/test_accounts.py::test_those_who_know_their_password_do_not_use_their_network_up",),
     ),
     Mutant(
