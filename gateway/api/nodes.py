@@ -71,7 +71,7 @@ async def search(
     page_size: PageSize = 100,
     page_token: PageToken = "",
 ) -> models.FoundNodes:
-    """Nodes by name."""
+    """Nodes by name. A page may be empty and not the last."""
     request = metadata_pb2.SearchNodesRequest(space_id=space, query=q, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.SearchNodes, request, token=caller.token)
     return models.FoundNodes(

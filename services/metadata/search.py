@@ -1,5 +1,6 @@
 """Nodes by words of their names: an index of the names of a space, which is one more projection of its journal.
 
+An index holds names in the order of paths. A page goes on where the page before it stopped, and costs what it passes.
 An index is brought to the journal's head before it is searched, so no search is stale. What it tells is only which
 nodes match and where they are; the nodes themselves are read through the view, at the same sequence number.
 
@@ -14,16 +15,17 @@ import contextlib
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from heapq import merge
 from itertools import islice
 from typing import Final, TypeVar
 
+from sortedcontainers import SortedList
+
 from core.errors import InvalidArgument, InvalidCursor
-from core.identifiers import ROOT, NodeId, SpaceId
+from core.identifiers import ID_BYTES, ROOT, NodeId, SpaceId
 from core.limits import MAX_QUERY_CHARACTERS
 from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES, normalize
 from core.tree import Node, NodeKind
-from runtime.turns import slices, turn
+from runtime.turns import turn
 from services.metadata import reads
 from services.metadata.decide import PathLength
 from services.metadata.journal import BEGINNING
@@ -39,12 +41,18 @@ SPACE_WEIGHT: Final = 4
 STREAMS: Final = 2
 """Searches at once of spaces that are too large to be kept."""
 SLICE: Final = 5_000
-"""Names that are looked at in one turn."""
+"""Names that are looked at in one turn to learn how deep directories are."""
+LOOKED_AT: Final = 100_000
+"""Names that are looked at for one page of a search."""
 _DIRECTORIES: Final = ("/",)
 """A word that no name contains, so that an index with `only` this holds directories and no files."""
 _NOTHING: Final = PathLength()
 TURN: Final = 1_000
-"""Nodes that are taken from the journal, or put in order, in one turn."""
+"""Nodes that are taken from the journal, or looked at by a search, in one turn."""
+_SURELY_SHORT: Final = MAX_PATH_BYTES // 4
+"""Characters of a path that have no more than MAX_PATH_BYTES bytes."""
+_AFTER_ALL: Final = NodeId(b"\xff" * (ID_BYTES + 1))
+"""Greater than any id of a node."""
 
 
 def folded(text: str) -> str:
@@ -89,50 +97,110 @@ class NameIndex:
     With `only`, of files only those whose names contain these words: as much as one search needs.
     """
 
-    def __init__(self, only: Sequence[str] = ()) -> None:
+    def __init__(self, only: Sequence[str] = (), *, is_ordered: bool = True) -> None:
+        """`is_ordered`: whether pages will be asked for."""
         self.position = BEGINNING
         self._only = only
+        self._is_ordered = is_ordered
         self._names: dict[NodeId, _Name] = {}
+        self._children: dict[NodeId, SortedList[tuple[str, NodeId]]] = {}
+        """By directory, what is in it in the order of paths: each node as `name`, each directory as `name/` as well."""
 
     @property
     def size(self) -> int:
-        return len(self._names) + SPACE_WEIGHT
+        return len(self._names) + max(0, len(self._children) - 1) + SPACE_WEIGHT
 
     def apply(self, nodes: Iterable[Node]) -> None:
         """Take states of nodes in, in the journal's order."""
         for node in nodes:
             key = folded(node.name)
-            unwanted = self._only and node.kind is not NodeKind.DIRECTORY and not _contains(key, self._only)
+            is_directory = node.kind is NodeKind.DIRECTORY
+            unwanted = self._only and not is_directory and not _contains(key, self._only)
+            before = self._names.pop(node.id, None)
             if node.deleted_at_ms or unwanted:
                 # Should it come back, or match some day, its whole state will be told.
-                self._names.pop(node.id, None)
+                self._reorder(before, None, is_directory)
             else:
                 # One string where both are the same, as most are.
-                self._names[node.id] = _Name(node.id, node.parent, key if key == node.name else node.name, key)
+                now = _Name(node.id, node.parent, key if key == node.name else node.name, key)
+                self._names[node.id] = now
+                self._reorder(before, now, is_directory)
+
+    def _reorder(self, before: _Name | None, now: _Name | None, is_directory: bool) -> None:
+        """Move a node in the order of paths from where it was (None: nowhere) to where it is."""
+        if not self._is_ordered or before == now:
+            return
+        if before is not None:
+            children = self._children[before.parent]
+            for key in _keys(before.name, is_directory):
+                children.remove((key, before.id))
+            if not children:
+                del self._children[before.parent]
+        if now is not None:
+            children = self._children.setdefault(now.parent, SortedList())
+            children.update((key, now.id) for key in _keys(now.name, is_directory))
 
     def emptied(self) -> NameIndex:
         """One for the same names that begins anew."""
-        return NameIndex(self._only)
+        return NameIndex(self._only, is_ordered=self._is_ordered)
 
     async def page(self, words: Sequence[str], *, after: str, limit: int, account: str) -> Candidates:
         """Up to `limit` live nodes whose names contain all words, by path, after the path `after`.
 
-        The index must not change meanwhile. What has a path that is longer than a path can be is left out.
+        At most LOOKED_AT names are looked at, so that a page may be short, or empty, and yet others follow; no name is
+        looked at for two pages. The index must not change meanwhile. What has a path that is longer than a path can be
+        is left out.
         """
-        tree = _Matches(self._names, account)
-        async for some in slices(await self._matching(words, account), account, size=TURN):
-            for held in some:
-                tree.add(held)
+        first, *others = sorted(words, key=len, reverse=True)  # the longest is in the fewest names
         nodes: list[NodeId] = []
         above: set[NodeId] = set()
-        last = after
-        async for path, node in tree.by_path(after):
-            if len(nodes) == limit:
-                return Candidates(self.position.seq, nodes, above, last)
-            nodes.append(node)
-            above.update(self._above(node, above))
-            last = path
+        end, looked = after, 0
+        for steps, (path, held) in enumerate(self._by_path(after), 1):
+            if steps % TURN == 0:
+                await turn(account)
+            if held is None:
+                continue
+            if looked == LOOKED_AT:
+                return Candidates(self.position.seq, nodes, above, end)
+            looked += 1
+            if first in held.folded and _contains(held.folded, others):
+                if len(nodes) == limit:
+                    return Candidates(self.position.seq, nodes, above, end)
+                nodes.append(held.id)
+                above.update(self._above(held.id, above))
+            end = path
         return Candidates(self.position.seq, nodes, above, None)
+
+    def _by_path(self, after: str) -> Iterator[tuple[str, _Name | None]]:
+        """The live nodes whose path is greater than `after`, in the order of their paths; None for a path too long.
+
+        In that order "a.txt" comes between "a" and "a/b", so a directory's place and that of what is below it differ.
+        """
+        # Each level: the path of a directory with '/' at its end, and what is left there to visit.
+        levels = [("", self._visits(ROOT, after))]
+        while levels:
+            prefix, visits = levels[-1]
+            visit = next(visits, None)
+            if visit is None:
+                levels.pop()
+                continue
+            key, node = visit
+            path = prefix + key
+            if len(levels) > MAX_PATH_NAMES or (len(path) > _SURELY_SHORT and len(path.encode()) > MAX_PATH_BYTES):
+                yield path, None
+            elif not key.endswith("/"):
+                yield path, self._names[node]
+            elif node in self._children:
+                levels.append((path, self._visits(node, after.removeprefix(path) if after.startswith(path) else "")))
+
+    def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
+        """What is in a directory, in order, from where `after` leads to, which is a path in this directory."""
+        children = self._children.get(directory)
+        if children is None:
+            return iter(())
+        name, slash, _ = after.partition("/")
+        # Whatever is in the directory `name` comes after the entry `name/`, which is not greater than `after`.
+        return children.irange((name + slash, NodeId(b"") if slash else _AFTER_ALL), inclusive=(True, True))
 
     async def depths_below(self, directories: Collection[NodeId], *, account: str) -> dict[NodeId, PathLength]:
         """The depth of each of these directories.
@@ -157,98 +225,14 @@ class NameIndex:
         least = PathLength(1, MAX_NAME_BYTES + 1) if self._only else _NOTHING
         return {one: depths.get(one, _NOTHING) + least for one in directories}
 
-    async def _matching(self, words: Sequence[str], account: str) -> list[_Name]:
-        first, *others = sorted(words, key=len, reverse=True)  # the longest is in the fewest names
-        found: list[_Name] = []
-        for some in _slices(self._names.values()):
-            hits = [held for held in some if first in held.folded]
-            found += [held for held in hits if _contains(held.folded, others)] if others else hits
-            await turn(account)
-        return found
-
     def _above(self, node: NodeId, known: set[NodeId]) -> Iterator[NodeId]:
         while (node := self._names[node].parent) != ROOT and node not in known:
             yield node
 
 
-class _Matches:
-    """Matching nodes as a tree of what leads to them, so that only the paths of one page are put together."""
-
-    def __init__(self, names: dict[NodeId, _Name], account: str) -> None:
-        self._names = names
-        self._account = account
-        self._live = {ROOT: True}
-        self._matching: set[NodeId] = set()
-        self._reached: set[NodeId] = set()
-        self._below: dict[NodeId, list[NodeId]] = {}
-        """Of a directory, the children that match or lead to a match."""
-
-    def add(self, match: _Name) -> None:
-        """Take a match in, if it is live."""
-        if not self._is_live(match.parent):
-            return
-        node = match.id
-        self._matching.add(node)
-        while node != ROOT and node not in self._reached:
-            self._reached.add(node)
-            parent = self._names[node].parent
-            self._below.setdefault(parent, []).append(node)
-            node = parent
-
-    def _is_live(self, directory: NodeId) -> bool:
-        way: list[NodeId] = []
-        while directory not in self._live:
-            way.append(directory)
-            held = self._names.get(directory)
-            if held is None:
-                self._live[directory] = False
-            else:
-                directory = held.parent
-        live = self._live[directory]
-        self._live.update(dict.fromkeys(way, live))
-        return live
-
-    async def by_path(self, after: str) -> AsyncIterator[tuple[str, NodeId]]:
-        """The matches whose path is greater than `after`, in the order of their paths.
-
-        In that order "a.txt" comes between "a" and "a/b", so a directory's place and that of what is below it differ.
-        """
-        # Each level: the path of a directory with '/' at its end, and what is left there to visit.
-        levels = [("", await self._visits(ROOT, after))]
-        while levels:
-            prefix, visits = levels[-1]
-            visit = next(visits, None)
-            if visit is None:
-                levels.pop()
-                continue
-            key, node = visit
-            path = prefix + key
-            if len(path.encode()) > MAX_PATH_BYTES or len(levels) > MAX_PATH_NAMES:
-                continue
-            if not key.endswith("/"):
-                yield path, node
-            else:
-                levels.append(
-                    (path, await self._visits(node, after.removeprefix(path) if after.startswith(path) else ""))
-                )
-
-    async def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
-        """In order, the matches in a directory as `name`, and the directories that lead to others as `name/`.
-
-        Without those before `after`, which is a path in this directory.
-        """
-        runs: list[list[tuple[str, NodeId]]] = []
-        async for some in slices(self._below.get(directory, ()), self._account, size=TURN):
-            run = []
-            for node in some:
-                name = self._names[node].name
-                if node in self._matching and name > after:
-                    run.append((name, node))
-                below = f"{name}/"
-                if node in self._below and (below > after or after.startswith(below)):
-                    run.append((below, node))
-            runs.append(sorted(run))
-        return merge(*runs)
+def _keys(name: str, is_directory: bool) -> tuple[str, ...]:
+    """The entries of a node in the order of paths."""
+    return (name, f"{name}/") if is_directory else (name,)
 
 
 @dataclass(slots=True)
@@ -300,7 +284,7 @@ class NameSearch:
         except _NotKept:
             pass
         async with self._streams:
-            index = await self._caught_up(NameIndex(only=_DIRECTORIES), view, account)
+            index = await self._caught_up(NameIndex(only=_DIRECTORIES, is_ordered=False), view, account)
             return index.position.seq, await index.depths_below(directories, account=account)
 
     def keeps(self, space: SpaceId) -> bool:
@@ -311,7 +295,7 @@ class NameSearch:
         self, view: SpaceView, words: Sequence[str], *, after: str, limit: int, account: str
     ) -> tuple[list[reads.Found], str | None]:
         """Up to `limit` live nodes whose names contain all of `words` (from `words_of`), by path after `after`,
-        and where the next page starts (None: nowhere).
+        and where the next page starts (None: nowhere). A page may be short, or empty, and yet others follow.
 
         The nodes, and which they are, are right at one sequence number between start and end of the call. `account` is
         the person who waits for the turns that it takes.

@@ -79,12 +79,16 @@ export function searchView({ params: { space }, query }) {
     asking.abort();
     asking = new AbortController();
     const { signal } = asking;
-    const path = `${at`/v1/spaces/${space}/search?q=${text}`}&page_token=${encodeURIComponent(more)}`;
     const slow = setTimeout(() => fill(state, loading()), 300);
     try {
-      const page = await call("GET", path, { signal });
-      found = more ? [...found, ...page.nodes] : page.nodes;
-      more = page.next_page_token ?? "";
+      let page;
+      do {
+        // A page on which nothing was found may not be the last.
+        const path = `${at`/v1/spaces/${space}/search?q=${text}`}&page_token=${encodeURIComponent(more)}`;
+        page = await call("GET", path, { signal });
+        found = more ? [...found, ...page.nodes] : page.nodes;
+        more = page.next_page_token ?? "";
+      } while (more && !page.nodes.length);
       show();
     } catch (error) {
       if (!signal.aborted) throw error;

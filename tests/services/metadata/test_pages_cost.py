@@ -18,6 +18,7 @@ from services.metadata import reads
 from services.metadata.in_memory import MemoryJournal, MemoryTable
 from services.metadata.journal import Commit, Entry
 from services.metadata.ports import Rows, SpaceState
+from services.metadata.search import LOOKED_AT, Candidates, NameIndex
 from services.metadata.view import Missing, SpaceView
 from services.metadata.wire import entry_to_bytes
 from tests.services.metadata.support import EMPTY_DIGEST
@@ -194,3 +195,58 @@ async def test_of_the_trash_while_the_table_lags(names: list[str]) -> None:
     assert (await view.trash(after=None, limit=1))[0] == [gone[1].id]
     view.raise_floor(3)
     assert (await view.trash(after=None, limit=1))[0] == [], "the table, which is empty here, says it from now on"
+
+
+# ---- searches
+
+
+async def found(index: NameIndex, *words: str, after: str = "", limit: int = 1) -> Candidates:
+    return await index.page(words, after=after, limit=limit, account="ann")
+
+
+def index_of(nodes: Sequence[Node]) -> NameIndex:
+    index = NameIndex()
+    index.apply(nodes)
+    return index
+
+
+async def test_of_a_search(names: list[str]) -> None:
+    made = [file(name) for name in names]
+    index = index_of(made)
+    for after, expected in (("", made[0]), ("10000.txt", made[10_001]), (names[-2], made[-1])):
+        page, calls = await calls_of(found(index, "txt", after=after))
+        assert page.nodes == [expected.id]
+        assert page.end == (None if expected is made[-1] else expected.name)
+        assert calls < CALLS
+
+
+async def test_of_a_search_below_directories_in_the_middle(names: list[str]) -> None:
+    top = Node(new_node_id(), ROOT, "docs", NodeKind.DIRECTORY, seq=1)
+    inner = Node(new_node_id(), top.id, "more", NodeKind.DIRECTORY, seq=1)
+    made = [file(name, parent=where.id) for where in (top, inner) for name in names]
+    index = index_of([top, inner, *made])
+    page, calls = await calls_of(found(index, "txt", after="docs/more/10000.txt"))
+    assert page.nodes == [made[MANY + 10_001].id]
+    assert page.above == {top.id, inner.id}
+    assert calls < CALLS
+
+
+async def test_a_search_that_finds_little_looks_at_each_name_once_and_at_a_bounded_number_for_a_page() -> None:
+    count = LOOKED_AT + 60
+    rare = {7: "a needle", 50: "another needle", LOOKED_AT + 59: "needle"}
+    index = index_of([file(f"{n:06} {rare.get(n, 'hay')}") for n in range(count)])
+    once = await calls_of(found(index_of([file(f"{n:06} hay") for n in range(MANY)]), "needle"))
+    after: str | None = ""
+    pages, total = [], 0
+    while after is not None:
+        page, calls = await calls_of(found(index, "needle", after=after))
+        pages.append((len(page.nodes), page.end))
+        total += calls
+        assert page.end != after
+        after = page.end
+    # What comes before the second needle is passed for the first page, which thereby knows that others follow.
+    assert pages == [(1, "000049 hay"), (1, f"{LOOKED_AT + 49:06} hay"), (1, None)]
+    assert total < 1.1 * once[1] * count / MANY
+    page, calls = await calls_of(found(index, "nothing"))
+    assert (page.nodes, page.end) == ([], f"{LOOKED_AT - 1:06} hay")
+    assert calls < 1.1 * once[1] * LOOKED_AT / MANY

@@ -259,7 +259,8 @@ class MetadataServiceServicer:
 
     def SearchNodes(self, request, context):
         """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-        found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        found. What has a longer path than a path can be is left out. A page looks at a bounded number of names: it may be empty and not
+        the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

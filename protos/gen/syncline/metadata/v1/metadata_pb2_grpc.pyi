@@ -102,7 +102,8 @@ class MetadataServiceStub:
     """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
     SearchNodes: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]
     """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-    found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    found. What has a longer path than a path can be is left out. A page looks at a bounded number of names: it may be empty and not
+    the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]
     """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -187,7 +188,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """One version of a file, also of a deleted one. NOT_FOUND / NO_SUCH_NODE, NO_SUCH_VERSION."""
     SearchNodes: _aio.UnaryUnaryMultiCallable[_metadata_pb2.SearchNodesRequest, _metadata_pb2.SearchNodesResponse]  # type: ignore[assignment]
     """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-    found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+    found. What has a longer path than a path can be is left out. A page looks at a bounded number of names: it may be empty and not
+    the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
     """
     ListActivity: _aio.UnaryUnaryMultiCallable[_metadata_pb2.ListActivityRequest, _metadata_pb2.ListActivityResponse]  # type: ignore[assignment]
     """What happened in a space, newest first, without DISCARDED. INVALID_ARGUMENT / INVALID_PAGE_TOKEN."""
@@ -347,7 +349,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.SearchNodesResponse, _abc.Awaitable[_metadata_pb2.SearchNodesResponse]]:
         """The live nodes whose names contain every word of a query, whatever the case, by path. What was committed before the call is
-        found. What has a longer path than a path can be is left out. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
+        found. What has a longer path than a path can be is left out. A page looks at a bounded number of names: it may be empty and not
+        the last. INVALID_ARGUMENT / INVALID_PAGE_TOKEN.
         """
 
     @_abc_1.abstractmethod
