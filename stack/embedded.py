@@ -21,8 +21,10 @@ import functools
 import gc
 import hmac
 import importlib
+import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -78,6 +80,7 @@ def main() -> int:
         emulator: Any = importlib.import_module("ministack.app")
         _configure_logs()  # again: importing ministack replaces the configuration of logs
         _know_s3_conditions()
+        _know_literals()
         _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
         app = _guarded(emulator.app, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
         if storage is not None:
@@ -309,6 +312,27 @@ def _know_s3_conditions() -> None:
         return context
 
     actions.s3_service_context = s3_service_context
+
+
+def _know_literals() -> None:
+    """Let a policy mean the characters `*`, `?` and `$` by `${*}`, `${?}` and `${$}`, as it does on AWS."""
+    evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
+    without_literals = evaluator._fnmatch_compile
+    wildcards = {"*": ".*", "?": "."}
+
+    @functools.lru_cache(maxsize=4096)
+    def _fnmatch_compile(pattern: str, ignore_case: bool) -> re.Pattern[str]:
+        parts = re.split(r"\$\{([*?$])\}", pattern)
+        if len(parts) == 1:
+            compiled: re.Pattern[str] = without_literals(pattern, ignore_case)
+            return compiled
+        expression = "".join(
+            re.escape(part) if is_literal else "".join(wildcards.get(one, re.escape(one)) for one in part)
+            for part, is_literal in zip(parts, itertools.cycle((False, True)), strict=False)
+        )
+        return re.compile(f"^{expression}$", re.IGNORECASE if ignore_case else 0)
+
+    evaluator._fnmatch_compile = _fnmatch_compile
 
 
 def _know_one_root(access_key_id: str) -> None:
