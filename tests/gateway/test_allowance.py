@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
+from typing_extensions import override
 
 from core.errors import LinkExhausted
 from core.identifiers import SpaceId
 from gateway.allowance import LEASE_SECONDS, Allowance, Download, Place
 from gateway.dav.in_memory import InMemoryRecords
-from gateway.dav.ports import NOTHING
+from gateway.dav.ports import NOTHING, Record
 
 SPACE = SpaceId("s" * 26)
 CONTENT = Place(SPACE, "l" * 26, "d" * 64)
@@ -35,11 +37,21 @@ class Link:
         return True
 
 
+class Yielding(InMemoryRecords):
+    """Between reading and writing others get their turn, as they do on a network."""
+
+    @override
+    async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
+        found = await super().read(space, names)
+        await asyncio.sleep(0)
+        return found
+
+
 class Visitors:
     """All who use one link, at gateways that share their records."""
 
     def __init__(self, most: int, *, gateways: int = 2, lease_seconds: float = LEASE_SECONDS) -> None:
-        records = InMemoryRecords()
+        records = Yielding()
         self.link = Link(most)
         self._allowances = [Allowance(records, lease_seconds=lease_seconds) for _ in range(gateways)]
         self._turn = 0

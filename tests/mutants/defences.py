@@ -985,7 +985,7 @@ MUTANTS = (
         "gateway/allowance.py",
         "        except RecordMoved:\n            return False\n",
         "        except RecordMoved:\n            return True\n",
-        ("tests/gateway/test_allowance.py::test_many_at_once_never_exceed_the_maximum",),
+        ("tests/gateway/test_allowance.py::test_of_many_who_go_on_at_once_one_does",),
     ),
     Mutant(
         "a key of a program changes members",

@@ -186,7 +186,9 @@ async def test_a_removed_member_does_not_hear_the_next_change():
         world.auth.members_of[space] = [BOB]
         await asyncio.sleep(0.01)
         world.announce(space, 1)
-        assert isinstance(await failure(call), NoSuchSpace)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await read(call)  # no doorbell before it
+        assert isinstance(error_from_rpc(refused.value), NoSuchSpace)
 
 
 @pytest.mark.parametrize(("revoked", "expected"), [(False, NoSuchSpace), (True, DeviceRevoked)])
