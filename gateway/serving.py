@@ -53,9 +53,7 @@ async def run(gateway: Gateway, settings: Settings) -> None:
 async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
     """Serve, and yield the address. At the end: not ready, wait, end events, then let requests in flight finish."""
     listener = _listen(settings.listen)
-    # Others are needed for what requests open: files, and connections to the services and to S3.
-    total = min(settings.connections, process.file_descriptors() // 2)
-    admission = Connections(total, gateway.own)
+    admission = Connections(process.most_connections(settings.connections), gateway.own)
     config = uvicorn.Config(
         gateway.app,
         http=connections(admission, head_seconds=settings.request_seconds),

@@ -68,12 +68,6 @@ class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         description="For how long browsers that came by TLS come by nothing else (Strict-Transport-Security); 0: as "
         "they like.",
     )
-    connections: int = Field(
-        default=4096,
-        ge=16,
-        description="How many connections there may be at once; at most half of what the process may open. One network "
-        "may have as many as it leaves free.",
-    )
     request_seconds: float = Field(
         default=30.0,
         gt=0,

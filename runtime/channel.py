@@ -27,6 +27,9 @@ Authorization: TypeAlias = Callable[[], str | None]
 MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 
+_CONNECTIONS: Final = 32
+"""Of one channel to one address at most. With a single one, calls beyond what a server allows on a connection would
+wait until another call ends, which a watch does after hours."""
 _RETRY_POLICY = {
     "maxAttempts": 4,
     "initialBackoff": "0.1s",
@@ -84,12 +87,17 @@ def sync_channel(
 
 
 def service_config(idempotent: Iterable[str]) -> str:
-    """The gRPC service config that repeats the `idempotent` methods, as JSON."""
+    """The gRPC service config, as JSON, that repeats the `idempotent` methods and opens connections as needed."""
     names = []
     for name in idempotent:
         service, _, method = name.strip("/").partition("/")
         names.append({"service": service, "method": method} if method else {"service": service})
-    return json.dumps({"methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else []})
+    config = {
+        "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
+        # A service allows so many calls on a connection; the gateway has everybody's on one channel.
+        "connectionScaling": {"maxConnectionsPerSubchannel": _CONNECTIONS},
+    }
+    return json.dumps(config)
 
 
 def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[str, Any]]:
@@ -97,6 +105,7 @@ def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[st
         ("grpc.max_receive_message_length", max_receive_bytes),
         ("grpc.service_config", service_config(idempotent)),
         ("grpc.enable_retries", 1),
+        ("grpc.max_connections_per_subchannel_cap", _CONNECTIONS),
         # A server that does not expect pings answers 'Too many pings' to anything more frequent than 5 minutes.
         ("grpc.keepalive_time_ms", 330_000),
         ("grpc.keepalive_timeout_ms", 20_000),

@@ -49,10 +49,10 @@ def live(
         traces.stop()
 
 
-def file_descriptors() -> int:
-    """How many files and connections this process may have open."""
+def most_connections(wanted: int) -> int:
+    """How many connections to take: `wanted`, or half of what the process may open, which it needs for other things."""
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return sys.maxsize if most == resource.RLIM_INFINITY else most
+    return wanted if most == resource.RLIM_INFINITY else min(wanted, most // 2)
 
 
 def _open_many() -> None:

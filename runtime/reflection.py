@@ -1,19 +1,29 @@
 """Server reflection: what tools such as grpcurl ask to learn the contract from a running service.
 
-It is public, as the contract is. `grpcio-reflection` has only `v1alpha`; `v1` is the same messages under another name,
-so both are served by one servicer.
+It is public, as the contract is, and nobody's work depends on it: so it has little of a process. `grpcio-reflection`
+has only `v1alpha`; `v1` is the same messages under another name, so both are served by one servicer.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any, Final
 
 import grpc
+
+from runtime.operations import Work
+from runtime.pool import Pool, Share
+from runtime.rates import Rate, Rates
 
 V1: Final = "grpc.reflection.v1.ServerReflection"
 V1_ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"
 NAMES: Final = (V1, V1_ALPHA)
 
+STREAMS_AT_ONCE: Final = 8
+ANSWERS_PER_SECOND: Final = 50
+"""Of one process. A tool asks some dozens of times."""
+_BURST: Final = 200
 _METHOD: Final = "ServerReflectionInfo"
 
 
@@ -38,8 +48,28 @@ def _handler(services: list[str]) -> grpc.RpcMethodHandler[Any, Any]:
 
     _describe_v1(reflection_pb2.DESCRIPTOR)
     messages: Any = reflection_pb2
+    answered: Any = reflection.aio.ReflectionServicer(services).ServerReflectionInfo
+    streams = Pool("reflection", STREAMS_AT_ONCE)
+    rates = Rates({Work.READ: Rate(ANSWERS_PER_SECOND, burst=_BURST)})
+
+    async def paced(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            await rates.take(Work.READ, _METHOD)
+            yield request
+
+    async def bounded(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        share = Share.alone(context.peer())
+        if not streams.try_take(1, share):
+            raise streams.refused("reflection is busy; ask again in a few seconds")
+        try:
+            async with aclosing(answered(paced(requests), context)) as responses:
+                async for response in responses:
+                    yield response
+        finally:
+            streams.give(1, share)
+
     handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_stream_rpc_method_handler(
-        reflection.aio.ReflectionServicer(services).ServerReflectionInfo,
+        bounded,
         request_deserializer=messages.ServerReflectionRequest.FromString,
         response_serializer=messages.ServerReflectionResponse.SerializeToString,
     )

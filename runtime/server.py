@@ -20,7 +20,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -44,6 +44,7 @@ from runtime.interceptors import (
 )
 from runtime.logs import structlog
 from runtime.operations import RPCS, WORK
+from runtime.pool import Pool, Share
 from runtime.rates import Pacing, Rates
 from runtime.reflection import Reflection
 from runtime.requests import WINDOW_BYTES, Arriving, Taking
@@ -55,6 +56,17 @@ if TYPE_CHECKING:
 
 Mount: TypeAlias = Callable[[grpc.aio.Server], None]
 """Adds a servicer to a server: `partial(add_XServicer_to_server, servicer)`."""
+
+STREAMS_PER_CONNECTION: Final = 256
+"""Calls under way on one connection; more wait at the client."""
+HANDSHAKE_SECONDS: Final = 10.0
+"""For a new connection to begin HTTP/2."""
+IDLE_SECONDS: Final = 300.0
+"""After which a connection without a call is closed."""
+METADATA_BYTES: Final = 16_384
+"""Of the metadata of a call."""
+HEALTH_WATCHES: Final = 256
+"""Streams of the health service, which anybody may open. Each connection counts as a caller of its own."""
 
 log = structlog.get_logger()
 
@@ -86,10 +98,22 @@ class Health(health.aio.HealthServicer):
     def __init__(self, drain: Drain) -> None:
         super().__init__()
         self._drain = drain
+        self._watches = Pool("health", HEALTH_WATCHES)
 
     @override
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """See grpc.health.v1: a status at once and with each change."""
+        share = Share.alone(context.peer())
+        if not self._watches.try_take(1, share):
+            raise self._watches.refused("too many watch the health; ask for it instead")
+        try:
+            await self._until_draining(request, context)
+        finally:
+            self._watches.give(1, share)
+
+    async def _until_draining(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> None:
         watching = asyncio.ensure_future(super().Watch(request, context))
         draining = asyncio.ensure_future(self._drain.wait())
         try:
@@ -147,6 +171,16 @@ def build(app: App, settings: ServiceSettings) -> Listening:
             # What comes of a call before its caller is known. Probing would let it grow to megabytes.
             ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
             ("grpc.http2.bdp_probe", 0),
+            # A bound of streams is no bound for one who has many connections, but keeps one connection from filling the
+            # queue of calls that nobody has looked at yet. Channels of ours and the balancer open further connections.
+            ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
+            ("grpc.max_allowed_incoming_connections", process.most_connections(settings.connections)),
+            # Whoever connects and does not speak HTTP/2 is gone soon, and so is whoever asks for nothing any more.
+            ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
+            ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1000)),
+            # Below the harder of two bounds grpc refuses at random.
+            ("grpc.max_metadata_size", METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", METADATA_BYTES),
             # Devices behind NAT may ping; the defaults would answer 'Too many pings'.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 10_000),

@@ -48,6 +48,12 @@ class Observed(Settings):
         description="Where Prometheus fetches `/metrics`, host:port; port 0 takes a free one, which the `metrics` "
         "event tells; empty for nowhere.",
     )
+    connections: int = Field(
+        default=4096,
+        ge=16,
+        description="How many connections there may be at once; at most half of the files that the process may open. "
+        "One network may have as many as it leaves free, at the gateway.",
+    )
 
 
 class ServiceSettings(Observed):

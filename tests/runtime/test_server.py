@@ -29,9 +29,10 @@ from runtime.drain import Drain
 from runtime.errors import DETAILS_KEY, error_from_rpc
 from runtime.logs import structlog
 from runtime.operations import ANYBODY, PEOPLE, READERS, RPCS, CallerKind
-from runtime.server import App, background, build, running
+from runtime.server import HEALTH_WATCHES, STREAMS_PER_CONNECTION, App, background, build, running
 from runtime.settings import ServiceSettings
 from tests.runtime import echo
+from tests.runtime.http2 import http2
 
 SECRET = SecretStr("s" * 32)
 ANN = Identity(user=UserId("ann"), device=DeviceId("laptop"), token="good")
@@ -363,7 +364,82 @@ async def test_a_stream_that_its_client_leaves_is_closed_at_once():
             await closed.wait()
 
 
+# -- connections
+
+
+async def test_one_channel_has_more_streams_than_a_connection_allows():
+    async def open_ended(_request, _context):
+        yield b"here"
+        await asyncio.Event().wait()
+
+    count = 2 * STREAMS_PER_CONNECTION + 10
+    app = App(name="test", mounts=[echo.mount(Watch=echo.stream(open_ended), Same=echo.unary(echo.same))])
+    async with running(app) as target, http2(target) as raw:
+        await raw.until(lambda: raw.most_streams == STREAMS_PER_CONNECTION)
+        async with echo.connect(target) as channel, asyncio.timeout(30):
+            watches = [channel.unary_stream(echo.path("Watch"))(b"") for _ in range(count)]
+            assert [await watch.read() for watch in watches] == [b"here"] * count
+            assert await call(channel, "Same", b"x") == b"x"
+            for watch in watches:
+                watch.cancel()
+
+
+async def test_connections_are_counted_and_silent_ones_end():
+    settings = ServiceSettings(service_secret=SECRET, connections=16, drain_seconds=0, grace_seconds=0)
+    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))])
+    async with running(app, settings) as target, contextlib.AsyncExitStack() as opened, asyncio.timeout(30):
+        host, _, port = target.rpartition(":")
+        silent = []
+        for _ in range(20):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            opened.callback(writer.close)
+            silent.append(asyncio.create_task(until_closed(reader)))
+        await asyncio.wait(silent, timeout=1)
+        assert [task.done() for task in silent].count(True) == 4, "these are too many"
+        await asyncio.gather(*silent)  # though none of them closed their end
+        async with echo.connect(target) as channel:
+            assert await call(channel, "Same", b"x") == b"x"
+
+
+async def until_closed(reader):
+    with contextlib.suppress(ConnectionError):
+        await reader.read()
+
+
 # -- health and reflection
+
+
+async def test_reflection_and_health_that_is_watched_have_little_of_a_process():
+    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))], verifier=Doorkeeper(), operations=ECHO)
+    busy = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
+    async with running(app) as target, http2(target) as greedy, echo.connect(target) as channel:
+        for _ in range(20):
+            greedy.begin(f"/{reflection.V1}/ServerReflectionInfo")
+        await greedy.until(lambda: len(greedy.codes) == 20 - reflection.STREAMS_AT_ONCE // 2)
+        assert set(greedy.codes.values()) == {busy}
+        for _ in range(HEALTH_WATCHES // 2 + 10):
+            greedy.begin("/grpc.health.v1.Health/Watch", finished=True)
+        await greedy.until(lambda: len(greedy.codes) == 20 - reflection.STREAMS_AT_ONCE // 2 + 10)
+        assert set(greedy.codes.values()) == {busy}
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        assert (await health.Check(health_pb2.HealthCheckRequest())).status == health_pb2.HealthCheckResponse.SERVING
+        assert (await health.Watch(health_pb2.HealthCheckRequest()).read()).status == 1
+
+
+async def test_reflection_answers_at_a_rate():
+    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))])
+    async with running(app) as target, echo.connect(target) as channel:
+        stub = channel.stream_stream(f"/{reflection.V1}/ServerReflectionInfo")
+        question = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+        asked = stub(iter([question] * 5000))
+        answered, began = 0, asyncio.get_running_loop().time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1):
+                async for _ in asked:
+                    answered += 1
+        seconds = asyncio.get_running_loop().time() - began
+        asked.cancel()
+        assert 0 < answered <= 201 + reflection.ANSWERS_PER_SECOND * seconds
 
 
 async def test_health_and_reflection_need_no_token():
