@@ -14,15 +14,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 
 from gateway.services import IDEMPOTENT
+from runtime.channel import aio_channel
+from runtime.server import STREAMS_PER_CONNECTION, App, running
 from stack.balancer import DRAIN_SECONDS, command, free_ports, local_configuration
 from stack.deploy import template
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.notify.v1 import notify_pb2
+from tests.runtime.http2 import http2
 
 FILE = Path(__file__).resolve().parents[2] / "infra" / "envoy.yaml"
 CONFIGURATION: dict[str, Any] = yaml.safe_load(FILE.read_text())
@@ -300,3 +304,41 @@ async def test_what_arrived_and_may_change_something_is_not_sent_again(edge: Edg
             await again.say("HTTP/1.1 207 Multi-Status\r\ncontent-length: 0\r\n\r\n")
         assert await status(asked.reader) == ("207" if repeated else "503")
         assert edge.instance.arrived.empty()
+
+
+# ---- and in front of a service
+
+
+async def test_calls_beyond_those_of_a_connection_find_another() -> None:
+    """The gateway has everybody's watches on one channel; the balancer and the service allow fewer on a connection."""
+    pytest.importorskip("envoy", reason="there is no Envoy for this platform")
+    count = STREAMS_PER_CONNECTION + 50
+
+    async def watch(_request: bytes, _context: object) -> AsyncIterator[bytes]:
+        yield b"here"
+        await asyncio.Event().wait()
+
+    service = "syncline.notify.v1.NotifyService"
+    handlers = grpc.method_handlers_generic_handler(service, {"Watch": grpc.unary_stream_rpc_method_handler(watch)})
+    app = App(name="notify", mounts=[lambda server: server.add_generic_rpc_handlers((handlers,))])
+    port, admin, nobody = free_ports(3)
+    async with running(app) as behind, aio_channel(f"127.0.0.1:{port}", idempotent=[service]) as channel:
+        clusters = {cluster["name"]: [nobody] for cluster in RESOURCES["clusters"]}
+        clusters["notify"] = [int(behind.rpartition(":")[2])]
+        configuration = local_configuration(listen_on=port, admin=admin, clusters=clusters)
+        process = await asyncio.create_subprocess_exec(*command(configuration))
+        try:
+            async with asyncio.timeout(60):
+                await channel.channel_ready()
+                async with http2(f"127.0.0.1:{port}") as raw:
+                    await raw.until(lambda: raw.most_streams is not None)
+                    assert raw.most_streams is not None
+                    assert raw.most_streams <= STREAMS_PER_CONNECTION // 2, "as few as a load balancer of AWS allows"
+                begin: Any = channel.unary_stream(f"/{service}/Watch")
+                watches = [begin(b"", wait_for_ready=True) for _ in range(count)]
+                assert [await each.read() for each in watches] == [b"here"] * count
+            for each in watches:
+                each.cancel()
+        finally:
+            process.kill()
+            await process.wait()
