@@ -21,7 +21,7 @@ _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {
     413: {"description": "The body of the request is too large."},
     414: {"description": "The address has more than 16 KiB."},
     415: {"description": "The body of the request is no JSON."},
-    429: {"description": "A limit is reached: wait, as `retry-after` says."},
+    429: {"description": "A limit is reached: wait, as `retry-after` says; without it, remove something."},
     500: {"description": "A defect on our side; the request id finds it in the logs."},
     503: {"description": "A passing fault: the same request may be repeated."},
 }

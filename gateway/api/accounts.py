@@ -51,9 +51,10 @@ async def sign_in(body: models.SignIn, request: Request, response: Response, ser
 
 
 @router.post("/sessions/refresh")
-async def refresh(body: models.Refresh, services: Behind) -> models.Tokens:
+async def refresh(body: models.Refresh, request: Request, services: Behind) -> models.Tokens:
     """Trade a refresh token for new tokens; it is spent by that."""
-    answer = await ask(services.auth.RefreshToken, auth_pb2.RefreshTokenRequest(refresh_token=body.refresh_token))
+    asked = auth_pb2.RefreshTokenRequest(refresh_token=body.refresh_token)
+    answer = await ask(services.auth.RefreshToken, asked, peer=peer(request))
     return shapes.tokens(answer.tokens)
 
 

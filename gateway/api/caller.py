@@ -56,12 +56,16 @@ class CrossSite(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking: the access token in whose name the services are called, and the key that it was made from."""
+    """Who is asking: the access token in whose name the services are called, and the key that it was made from.
+
+    `peer` is where a key came from, see `ask`.
+    """
 
     token: str = field(repr=False)
     key: str = field(default="", repr=False)
     browser: bool = False
     keys: Keys | None = field(default=None, repr=False)
+    peer: str = ""
 
     @property
     def kind(self) -> CallerKind:
@@ -70,7 +74,7 @@ class Caller:
 
     async def fresh(self) -> str:
         """An access token that is valid now, for what lasts longer than one."""
-        return await self.keys.token(self.key) if self.keys is not None and self.key else self.token
+        return await self.keys.token(self.key, peer=self.peer) if self.keys is not None and self.key else self.token
 
 
 class Keys:
@@ -81,16 +85,16 @@ class Keys:
         self._now = now
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
 
-    async def caller(self, key: str, *, browser: bool = False) -> Caller:
-        """The holder of a key; Unauthenticated or DeviceRevoked."""
-        return Caller(await self.token(key), key, browser=browser, keys=self)
+    async def caller(self, key: str, *, peer: str, browser: bool = False) -> Caller:
+        """The holder of a key that came from `peer`; Unauthenticated, DeviceRevoked, RateExceeded."""
+        return Caller(await self.token(key, peer=peer), key, browser=browser, keys=self, peer=peer)
 
-    async def token(self, key: str) -> str:
-        """The access token of a key; Unauthenticated or DeviceRevoked."""
+    async def token(self, key: str, *, peer: str) -> str:
+        """The access token of a key; raises as `caller`."""
         name = hashlib.sha256(key.encode()).digest()
         asking = self._tokens.get(name)
         if asking is None or (asking.done() and self._stale(asking)):
-            asking = self._tokens[name] = asyncio.create_task(self._exchange(key))
+            asking = self._tokens[name] = asyncio.create_task(self._exchange(key, peer))
         # Several requests wait for one exchange; that one of them is given up does not concern the others.
         token, _ = await asyncio.shield(asking)
         return token
@@ -102,9 +106,9 @@ class Keys:
     def _stale(self, asked: asyncio.Task[tuple[str, float]]) -> bool:
         return asked.cancelled() or asked.exception() is not None or asked.result()[1] <= self._now()
 
-    async def _exchange(self, key: str) -> tuple[str, float]:
+    async def _exchange(self, key: str, peer: str) -> tuple[str, float]:
         answer: auth_pb2.ExchangeKeyResponse = await ask(
-            self._services.auth.ExchangeKey, auth_pb2.ExchangeKeyRequest(key=key)
+            self._services.auth.ExchangeKey, auth_pb2.ExchangeKeyRequest(key=key), peer=peer
         )
         return answer.tokens.access_token, answer.tokens.access_expires_at_ms / 1000 - _RENEW_SECONDS
 
@@ -159,7 +163,7 @@ async def _sender(request: Request) -> Caller:
     if authorization is not None:
         token = bearer(authorization)
         if token.startswith(KEY_PREFIX):
-            return await keys.caller(token)
+            return await keys.caller(token, peer=peer(request))
         return Caller(token)
     key = request.cookies.get(COOKIE, "")
     if not _TOKEN.fullmatch(key):
@@ -169,7 +173,7 @@ async def _sender(request: Request) -> Caller:
         request.headers.get(CSRF_HEADER, "").encode(), csrf_token(key).encode()
     ):
         raise CrossSite
-    return await keys.caller(key, browser=True)
+    return await keys.caller(key, peer=peer(request), browser=True)
 
 
 def bearer(authorization: str) -> str:

@@ -34,6 +34,7 @@ from wsgidav.dav_error import DAVError
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.tree import NodeKind, fitting_time_ns
 from gateway.address import Here
+from gateway.api.caller import peer
 from gateway.dates import seconds_of
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.callers import Callers
@@ -93,7 +94,10 @@ class Dav:
             path = segments(scope["raw_path"].decode("ascii", errors="strict"))
             names = parts_of(path)
             person = await self._callers.person(
-                request.headers.get("authorization"), method=scope["method"], space=names[0] if names else ""
+                request.headers.get("authorization"),
+                peer=peer(request),
+                method=scope["method"],
+                space=names[0] if names else "",
             )
             if scope["method"] in _READING:
                 response = await self._read(request, person, names)

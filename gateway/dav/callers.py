@@ -53,8 +53,8 @@ class Callers:
         self._known: LRUCache[bytes, _Known] = LRUCache(_REMEMBERED)
         self._emails: LRUCache[bytes, str] = LRUCache(_REMEMBERED)
 
-    async def person(self, authorization: str | None, *, method: str, space: str) -> Person:
-        """Who sent this header, with the spaces that they are a member of; `space` is one that should be among them.
+    async def person(self, authorization: str | None, *, peer: str, method: str, space: str) -> Person:
+        """Who sent this header from `peer`, with the spaces that they are in; `space` is one that should be among them.
 
         Refused with 401 for whoever is not known, with 403 for callers of a kind that the method does not take, and
         with 405 for a method that there is not.
@@ -65,7 +65,7 @@ class Callers:
         if authorization is None:
             raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         try:
-            caller = await self._caller(authorization)
+            caller = await self._caller(authorization, peer)
             check_caller(caller.kind, callers)
             user, device = UserId(claimed(caller.token, "sub")), claimed(caller.token, "dev")
             return Person(user, device, caller, await self._spaces(caller.token, space))
@@ -74,11 +74,11 @@ class Callers:
                 raise Refused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
             raise of_error(error) from error
 
-    async def _caller(self, authorization: str) -> Caller:
+    async def _caller(self, authorization: str, peer: str) -> Caller:
         """In whose name the services are asked."""
         if authorization[:6].lower() != "basic ":
             token = bearer(authorization)
-            return await self._keys.caller(token) if token.startswith(KEY_PREFIX) else Caller(token)
+            return await self._keys.caller(token, peer=peer) if token.startswith(KEY_PREFIX) else Caller(token)
         try:
             pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
@@ -86,7 +86,7 @@ class Callers:
         email, _, key = pair.partition(":")
         if not key.startswith(KEY_PREFIX):
             raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
-        caller = await self._keys.caller(bearer(f"Bearer {key}"))
+        caller = await self._keys.caller(bearer(f"Bearer {key}"), peer=peer)
         name = hashlib.sha256(key.encode()).digest()
         if name not in self._emails:
             answer = await ask(self._services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)

@@ -231,7 +231,7 @@ class Clocked:
 
 
 async def holder(clocked):
-    return await Keys(clocked.services, now=lambda: clocked.now).caller("key")
+    return await Keys(clocked.services, now=lambda: clocked.now).caller("key", peer="192.0.2.1")
 
 
 async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
