@@ -273,6 +273,17 @@ async def guessed_links(target: Target, until: float) -> Counter[str]:
 
 
 @attack
+async def made_up_keys(target: Target, until: float) -> Counter[str]:
+    """Keys with a right form that were never made, each another: auth is asked for each."""
+
+    def one() -> Awaitable[str]:
+        key = f"syk_{new_text_id()}{new_text_id()}{'x' * 17}"
+        return ask(target, "GET", "/v1/spaces", {"Authorization": f"Bearer {key}"})
+
+    return await many(50, until, one)
+
+
+@attack
 async def false_tokens(target: Target, until: float) -> Counter[str]:
     """Tokens with a right form and a wrong signature, each another."""
     form = target.token.rsplit(".", 1)[0]
