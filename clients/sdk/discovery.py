@@ -94,7 +94,7 @@ def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
                 body: bytes = answer.read(_MAX_BYTES + 1)
     except urllib.error.HTTPError as error:
         with error:
-            if error.code >= 500:
+            if error.code >= 500 or error.code in {408, 429}:
                 raise EndpointUnreachable(f"{endpoint} answers with an error ({error.code}); try again later") from None
             raise NotSyncline(
                 f"{endpoint} answers but is not Syncline ({WELL_KNOWN}: {error.code}); check the address"

@@ -117,7 +117,7 @@ export async function call(method, path, asked = {}) {
  * @returns {Promise<T>}
  */
 export async function slowly(request, signal) {
-  for (let waited = 0; ; ) {
+  for (let waited = 0; ;) {
     try {
       return await request();
     } catch (error) {

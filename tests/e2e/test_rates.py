@@ -117,6 +117,30 @@ def test_visitors_of_one_link_share_its_rate_and_all_get_what_they_want(slow: St
         assert unpacked(archive) == names()
 
 
+def test_a_popular_link_serves_fifty_visitors_at_once(stack: Stack) -> None:
+    """At the rates that a deployment has: none of them is told to come again."""
+    ann = sign_up(stack.endpoint)
+    top = ann.folder("top")["id"]
+    files = {ann.file(f"f{number}", f"file {number}".encode(), top)["id"]: number for number in range(3)}
+    link = ann.done("POST", f"{ann.top}/links", {"node": top, "max_downloads": 1000}, status=201)
+    at = f"/v1/links/{link['link_id']}/nodes"
+
+    def visit(_: int) -> int:
+        guest, _link = opened(ann.endpoint, link)
+        seen = guest.done("GET", f"{at}/{top}/children")["nodes"]
+        assert {node["id"] for node in seen} == set(files)
+        for node, number in files.items():
+            answer = guest.ask("GET", f"{at}/{node}/content")
+            assert (answer.status, answer.body) == (200, f"file {number}".encode())
+        assert len(unpacked(guest.ask("GET", f"{at}/{top}/archive"))) == len(files)
+        return len(files) + 1
+
+    with ThreadPoolExecutor(50) as visitors:
+        downloads = sum(visitors.map(visit, range(50)))
+    (listed,) = ann.done("GET", f"{ann.top}/links")["links"]
+    assert listed["downloads"] == downloads
+
+
 def test_programs_that_mount_a_space_wait_and_are_never_refused(slow: Stack) -> None:
     """At eight requests at once, as rclone has them."""
     ann = dav.Person(slow.endpoint)

@@ -65,6 +65,7 @@ def test_a_slash_at_the_end_does_not_matter() -> None:
         (b"", 401, NotSyncline),
         (b"", 500, EndpointUnreachable),
         (b"", 503, EndpointUnreachable),
+        (b"", 429, EndpointUnreachable),
         ({"syncline": 2}, 200, NewerSyncline),
         ({**DOCUMENT, "auth": None}, 200, NotSyncline),
         ({**DOCUMENT, "auth": {"target": "", "tls": False}}, 200, NotSyncline),
