@@ -7,6 +7,7 @@ status and an HTTP status.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from enum import Enum
 from typing import ClassVar, Final
@@ -30,6 +31,21 @@ class Kind(Enum):
 
 RETRY_AFTER: Final = "retry_after_seconds"
 """The detail of an error that says how long to wait before the same call is repeated."""
+
+
+_LEAST_PAUSES: Final = (0.02, 0.04, 0.08, 0.16, 0.25)
+"""In seconds; the last one holds from then on."""
+_SPREAD: Final = 0.2
+
+
+def pause_seconds(told: float, number: int) -> float:
+    """How long to wait, for the `number`th time (from 1), before a call is repeated that a limit refused.
+
+    `told` is in seconds. A limit tells all whom it refuses the same moment, at which it admits one of them. So whoever
+    waits is a little late, at random, and does not come again at once however often it was too late.
+    """
+    least = _LEAST_PAUSES[min(number, len(_LEAST_PAUSES)) - 1]
+    return max(told, least) * (1 + _SPREAD * random.random())  # noqa: S311 - spreads load, no secret
 
 
 class SynclineError(Exception):

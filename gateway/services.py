@@ -7,14 +7,13 @@ What has begun waits instead, so that an archive of many directories goes on mor
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.errors import InvalidArgument, SynclineError, Unavailable
+from core.errors import InvalidArgument, SynclineError, Unavailable, pause_seconds
 from core.tree import Node
 from runtime.errors import translated
 from syncline.auth.v1 import auth_pb2
@@ -70,8 +69,6 @@ class Services:
 
 PATIENCE_SECONDS: Final = 60.0
 """How long one call waits in all because a limit of the service asks it to, in a request that has begun."""
-_SPREAD: Final = 0.2
-"""Whoever waits is late by up to this part of the wait, at random: all who were refused at once were told one time."""
 
 
 class Patience:
@@ -102,6 +99,7 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
     """
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
+    pauses = 0
     while True:
         try:
             with translated():
@@ -113,8 +111,8 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
                 raise
             if patience is None or not patience.begun or time.monotonic() + seconds > deadline:
                 raise
-            late = seconds * _SPREAD * random.random()  # noqa: S311 - spreads load, no secret
-            await patience.pause(seconds + late, error)
+            pauses += 1
+            await patience.pause(pause_seconds(seconds, pauses), error)
         else:
             _begun(patience)
             return answer

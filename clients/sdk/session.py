@@ -7,7 +7,6 @@ if the one it had was refused. What it raises is a SynclineError.
 from __future__ import annotations
 
 import dataclasses
-import random
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from clients.sdk.discovery import Deployment, Service, discover
 from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
 from clients.sdk.network import proxy_for, roots
 from clients.sdk.requests import Requests
-from core.errors import RateExceeded, SynclineError, Unauthenticated, Unavailable
+from core.errors import RateExceeded, SynclineError, Unauthenticated, Unavailable, pause_seconds
 from runtime.channel import sync_channel
 from runtime.errors import error_from_rpc
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -44,9 +43,6 @@ PATIENCE_SECONDS = 60.0
 RATE_PATIENCE_SECONDS = 600.0
 """The same of the rate of a person. All devices of the person share that, and whoever is told to come again may find
 that another device was faster: so work that lasts waits for long."""
-_LEAST_PAUSE_SECONDS = 0.02
-_SPREAD = 0.2
-"""Whoever waits is late by up to this part of the wait, at random, so that devices take turns."""
 _REDISCOVERY_SECONDS = 3.0
 _REDISCOVERY_PAUSE_SECONDS = 10.0
 """Rediscovery is tried at most once in so many seconds; a long watch may see services move several times."""
@@ -194,7 +190,7 @@ class Session:
         """
         refreshed = False
         refused: str | None = None
-        waited = 0.0
+        waited, pauses = 0.0, 0
         until = until or threading.Event()
         while True:
             token = self._account.access_token
@@ -210,7 +206,8 @@ class Session:
             if isinstance(error, Unauthenticated) and not refreshed:
                 refreshed, refused = True, token
             elif seconds is not None and waited + seconds <= _patience(error) and not until.is_set():
-                pause = max(seconds, _LEAST_PAUSE_SECONDS) * (1 + _SPREAD * random.random())  # noqa: S311 - no secret
+                pauses += 1
+                pause = pause_seconds(seconds, pauses)
                 waited += pause
                 self.requests.add(waited_seconds=pause)
                 self.on_wait(error, pause)
