@@ -385,6 +385,20 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "objects are hashed on the event loop",
+        "services/metadata/objects.py",
+        "            if await asyncio.to_thread(_sha256, data) != digest:\n",
+        "            if _sha256(data) != digest:\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_bytes_are_hashed_outside_the_loop",),
+    ),
+    Mutant(
+        "packs are proven on the event loop",
+        "services/metadata/objects.py",
+        "                        proof = await asyncio.to_thread(_prove_pack, data, pack)\n",
+        "                        proof = _prove_pack(data, pack)\n",
+        ("tests/services/metadata/test_sealing_is_shared.py::test_bytes_are_hashed_outside_the_loop",),
+    ),
+    Mutant(
         "bytes that were wrong are read again",
         "services/metadata/objects.py",
         "            elif (refused := self._refused.get((space, _fingerprint(one)))) is not None:\n",
@@ -872,7 +886,6 @@ MUTANTS = (
                 "tests/services/notify/test_servicer.py::"
                 "test_a_watch_of_quiet_spaces_ends_with_the_right_before_its_next_heartbeat"
             ),
-            "tests/services/notify/test_servicer.py::test_a_watch_that_is_over_ends_with_a_heartbeat",
         ),
     ),
     Mutant(
@@ -1148,6 +1161,22 @@ MUTANTS = (
         ("tests/clients/sync/test_filters.py::test_an_ignore_file_that_is_too_large_is_refused_and_said",),
     ),
     Mutant(
+        "a device follows a tree however deep it is",
+        "clients/sync/trees.py",
+        "                if len(way) >= MAX_PATH_NAMES or size + len(node.name.encode()) > MAX_PATH_BYTES:\n",
+        "                if False:\n",
+        (
+            "tests/clients/sync/test_trees.py::test_what_is_deeper_than_a_path_can_be_stays_in_the_space_and_is_said_once",
+        ),
+    ),
+    Mutant(
+        "what steers a terminal passes for text",
+        "core/printable.py",
+        "    return category in _CATEGORIES or _BLANK.match(character) is not None",
+        "    return False",
+        ("tests/core/test_printable.py::test_what_steers_is_shown",),
+    ),
+    Mutant(
         "text reaches the terminal as it is",
         "clients/cli/terminal.py",
         "    click.echo(harmless(text), err=err)",
@@ -1177,6 +1206,13 @@ MUTANTS = (
         '    if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):',
         "    if False:",
         ("tests/clients/sdk/test_trust.py::test_http_is_for_this_machine_or_for_who_says_so",),
+    ),
+    Mutant(
+        "whatever is said of TLS passes for yes",
+        "clients/sdk/discovery.py",
+        'document["tls"] is True',
+        'bool(document["tls"])',
+        ("tests/clients/sdk/test_trust.py::test_tls_is_only_what_says_true",),
     ),
     Mutant(
         "services of an https endpoint are reached in clear",

@@ -275,6 +275,27 @@ async def test_a_manifest_of_many_blocks_is_proven_outside_the_loop(objects: Obj
     assert turns > 8 * MIB // 36 // 5000
 
 
+async def test_bytes_are_hashed_outside_the_loop(objects: Objects, backend: Counting) -> None:
+    data = bytes(MIB)
+    backend.put(data)
+    backend.unchecked.add((SPACE, sha(data)))
+    form = Pack(sha(data[:1024]) * 1024, tuple(range(0, MIB, 1024)), (1024,) * 1024)
+    hashed = 0
+
+    def called(frame: FrameType, event: str, arg: object) -> None:
+        nonlocal hashed
+        hashed += event == "call" and frame.f_code.co_name in {"_sha256", "_prove_pack"}
+
+    sys.setprofile(called)  # of this thread, which is the loop's
+    try:
+        declared = [Declaration(sha(data), MIB, form), Declaration(sha(data), MIB, SingleBlock())]
+        verdicts = await objects.seal(SPACE, declared, caller="ann")
+    finally:
+        sys.setprofile(None)
+    assert verdicts == [SealVerdict.SEALED] * 2
+    assert hashed == 0
+
+
 async def test_columns_of_numbers_without_digests_are_no_manifest(objects: Objects, backend: Counting) -> None:
     """Sixteen megabytes can be sixteen million lengths; they are counted before they are copied."""
     raw = b"\x12\x80\x80\x80\x04" + b"\x01" * (8 * MIB)
