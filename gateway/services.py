@@ -95,7 +95,8 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
     """The answer of a unary rpc; a SynclineError if the service says one.
 
     `token` is the caller's access token. `peer` is where the caller is, for what counts attempts by address. A call of
-    a request that has begun is repeated as a limit asks it to; what is refused so has not been done.
+    a request that has begun is repeated as a limit asks it to, unless it has no token: a limit of attempts is told at
+    once.
     """
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -109,7 +110,7 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
             if seconds is None:
                 _begun(patience)
                 raise
-            if patience is None or not patience.begun or time.monotonic() + seconds > deadline:
+            if patience is None or not (patience.begun and token) or time.monotonic() + seconds > deadline:
                 raise
             pauses += 1
             await patience.pause(pause_seconds(seconds, pauses), error)

@@ -49,7 +49,7 @@ async def test_the_first_call_of_a_request_is_answered_at_once() -> None:
     set_patience(Patience())
     method = Limited(late())
     with pytest.raises(RateExceeded):
-        await ask(method, None)
+        await ask(method, None, token=TOKEN)
     assert method.asked == 1
 
 
@@ -58,16 +58,25 @@ async def test_what_has_begun_waits(first: SynclineError | None) -> None:
     set_patience(Patience())
     method = Limited(first, late(), late())
     with contextlib.suppress(NoSuchNode):
-        await ask(method, None)
-    assert await ask(method, None) == "done"
+        await ask(method, None, token=TOKEN)
+    assert await ask(method, None, token=TOKEN) == "done"
     assert method.asked == 4
+
+
+async def test_nobody_waits_who_is_not_known() -> None:
+    """As with a key that is tried too often."""
+    set_patience(Patience(begun=True))
+    method = Limited(late())
+    with pytest.raises(RateExceeded):
+        await ask(method, None)
+    assert method.asked == 1
 
 
 async def test_patience_ends() -> None:
     set_patience(Patience(begun=True))
     method = Limited(late(PATIENCE_SECONDS + 1))
     with pytest.raises(RateExceeded):
-        await ask(method, None)
+        await ask(method, None, token=TOKEN)
     assert method.asked == 1
 
 
@@ -75,7 +84,7 @@ async def test_nobody_waits_for_a_limit_that_waiting_does_not_help_against() -> 
     set_patience(Patience(begun=True))
     method = Limited(LimitReached("you own 100 spaces"))
     with pytest.raises(LimitReached, match="you own 100 spaces"):
-        await ask(method, None)
+        await ask(method, None, token=TOKEN)
     assert method.asked == 1
 
 
