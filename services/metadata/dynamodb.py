@@ -38,10 +38,10 @@ from core.identifiers import NodeId, RequestId, SpaceId
 from core.limits import ANSWER_DAYS
 from core.tree import Node, Version
 from runtime.aws import error_code, found_item, translated
-from runtime.turns import turn
 from services.metadata.journal import NameKey, Projection
 from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Measure, Rows, Sealed, SpaceState
 from services.metadata.view import version_of
+from services.metadata.workers import results_of
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import node_from_wire, node_to_wire
 
@@ -603,30 +603,8 @@ class _Items:
 
 
 async def _all(calls: Iterable[Call], *, account: str | None = None) -> None:
-    """Await all calls, some at once. After a failure no further one is begun, and none is still under way.
-
-    With an `account`, each is made and begun in a turn of its own.
-    """
-    waiting = iter(calls)
-
-    async def worker() -> None:
-        while True:
-            if account is not None:
-                await turn(account)
-            call = next(waiting, None)
-            if call is None:
-                return
-            await call()
-
-    try:
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(_AT_ONCE):
-                workers.create_task(worker())
-    except BaseExceptionGroup as group:
-        failure = group.exceptions[0]
-    else:
-        return
-    raise failure
+    """Await all calls, some at once; see `results_of`."""
+    await results_of(calls, at_once=_AT_ONCE, account=account)
 
 
 def _batches(

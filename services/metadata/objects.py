@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -47,6 +47,7 @@ from runtime.pool import Pool, Share, TooMuchAtOnce
 from services.metadata import metrics
 from services.metadata.decide import Unsealed, block_refused
 from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
+from services.metadata.workers import results_of
 from wire.tree import manifest_from_bytes
 
 REMEMBERED_ENTRIES = 200_000
@@ -206,7 +207,9 @@ class Objects:
             found.update(recorded)
         unsealed = [digest for digest in digests if digest not in found]
         share = Share.alone(space)  # a commit decides requests of several callers together
-        heads = await _all(partial(self._head, space, digest, share=share) for digest in unsealed)
+        heads = await results_of(
+            (partial(self._head, space, digest, share=share) for digest in unsealed), at_once=_OBJECTS_AT_ONCE
+        )
         found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(unsealed, heads, strict=True))
         return found
 
@@ -242,8 +245,9 @@ class Objects:
         self, forms: Mapping[Digest, Sequence[Declaration]], space: SpaceId, reading: _Reading
     ) -> dict[Declaration, SealVerdict]:
         known = await self._recorded(space, forms)
-        proofs = await _all(
-            partial(self._prove, space, each, known.get(digest), reading) for digest, each in forms.items()
+        proofs = await results_of(
+            (partial(self._prove, space, each, known.get(digest), reading) for digest, each in forms.items()),
+            at_once=_OBJECTS_AT_ONCE,
         )
         fresh: dict[Digest, Sealed] = {}
         for digest, of_one in zip(forms, proofs, strict=True):
@@ -410,26 +414,6 @@ class Objects:
                     return SealVerdict.MANIFEST_INVALID
             content_size += sum(ref.length for ref in refs)
         return Sealed(one.size, content_size=content_size)
-
-
-async def _all(calls: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
-    """The results of all calls, in order, a few at a time. After a failure none is under way any more."""
-    results: dict[int, T] = {}
-    waiting = enumerate(calls)
-
-    async def worker() -> None:
-        for number, call in waiting:
-            results[number] = await call()
-
-    try:
-        async with asyncio.TaskGroup() as workers:
-            for _ in range(_OBJECTS_AT_ONCE):
-                workers.create_task(worker())
-    except BaseExceptionGroup as failures:
-        failure = failures.exceptions[0]
-    else:
-        return [results[number] for number in range(len(results))]
-    raise failure
 
 
 def _slices(items: Iterable[T], count: int) -> Iterator[list[T]]:
