@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES: Final = 65_535
 """What arrives of a message before anybody asks for it; the window with which HTTP/2 begins."""
-HEALTH_SECONDS: Final = 5.0
+HEALTH_SECONDS: Final = 1.0
 """How long a request of the health service may take to arrive. Such a request has nothing of the pool, so that nobody
 who takes all of that makes a process look ill: what can come within so short a time is the bound."""
 _HEALTH: Final = "/grpc.health.v1.Health/"

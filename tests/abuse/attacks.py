@@ -12,15 +12,19 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 import grpc.aio
+from grpc_reflection.v1alpha import reflection_pb2
 
 from core.identifiers import ROOT, new_request_id, new_text_id
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.notify.v1 import notify_pb2
 from tests.abuse.means import (
+    BROKEN,
+    NETWORK,
     Calls,
     ask,
     basic,
@@ -33,7 +37,8 @@ from tests.abuse.means import (
     sip,
     unread,
 )
-from tests.abuse.target import LARGE_BYTES, Target
+from tests.abuse.target import LARGE_BYTES, SERVICES, Target
+from tests.runtime.http2 import http2
 
 Attack = Callable[[Target, float], Coroutine[Any, Any, Counter[str]]]
 """Takes the target and the monotonic time at which to end; the answers, each with its number."""
@@ -548,3 +553,104 @@ async def calls_begun_and_given_up(target: Target, until: float) -> Counter[str]
             return "given up"
 
         return await many(50, until, one)
+
+
+# ---- connections
+
+
+async def _unfinished(
+    target: Target, until: float, service: str, path: str, *, token: str = "", connections: int = 20, calls: int = 100
+) -> Counter[str]:
+    """Calls whose requests of 3.9 MB lack their last byte; with each answer another one begins."""
+    answers: Counter[str] = Counter()
+
+    async def one() -> None:
+        while time.monotonic() < until:
+            async with http2(f"{target.host}:{target.ports[service]}", source=NETWORK) as raw:
+                for _ in range(calls):
+                    raw.begin(path, token=token, message_bytes=3_900_000)
+                with suppress(TimeoutError):
+                    await raw.until(lambda: len(raw.codes) >= calls or raw.closed, seconds=until - time.monotonic())
+                answers.update(f"code {code}" for code in raw.codes.values())
+                answers["unanswered"] += calls - len(raw.codes)
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return answers
+
+
+@attack
+async def requests_of_nobody_without_end(target: Target, until: float) -> Counter[str]:
+    """Two thousand requests of four megabytes, without a token, of which the last byte never comes."""
+    return await _unfinished(target, until, "metadata", "/syncline.metadata.v1.MetadataService/SearchNodes")
+
+
+@attack
+async def requests_without_end(target: Target, until: float) -> Counter[str]:
+    """The same of somebody who is known."""
+    path = "/syncline.metadata.v1.MetadataService/SearchNodes"
+    return await _unfinished(target, until, "metadata", path, token=target.token)
+
+
+@attack
+async def sign_ins_without_end(target: Target, until: float) -> Counter[str]:
+    """Sign-ins, which need no token, of which the last byte never comes."""
+    return await _unfinished(target, until, "auth", "/syncline.auth.v1.AuthService/SignIn", connections=5)
+
+
+@attack
+async def version_checks_without_end(target: Target, until: float) -> Counter[str]:
+    """Version checks whose first message never comes to its end."""
+    path = "/syncline.metadata.v1.MetadataService/CheckVersions"
+    return await _unfinished(target, until, "metadata", path, token=target.token, connections=4)
+
+
+@attack
+async def health_without_end(target: Target, until: float) -> Counter[str]:
+    """Questions for the health of a service of which the last byte never comes, and health that is watched."""
+    asked, watched = await asyncio.gather(
+        _unfinished(target, until, "metadata", "/grpc.health.v1.Health/Check", connections=2, calls=20),
+        _unfinished(target, until, "notify", "/grpc.health.v1.Health/Watch", connections=2, calls=20),
+    )
+    return asked + watched
+
+
+@attack
+async def reflection_without_end(target: Target, until: float) -> Counter[str]:
+    """Questions of some bytes, each answered by tens of kilobytes."""
+    question = reflection_pb2.ServerReflectionRequest(
+        file_containing_symbol="syncline.metadata.v1.MetadataService"
+    ).SerializeToString()
+
+    async def one(channel: grpc.aio.Channel) -> str:
+        asking: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        return await finished(asking(iter([question] * 50)))
+
+    async with grpc.aio.insecure_channel(f"{target.host}:{target.ports['metadata']}") as channel:
+        return await many(30, until, lambda: one(channel))
+
+
+@attack
+async def connections_without_end(target: Target, until: float) -> Counter[str]:
+    """Five thousand connections to the gateway, and a thousand to each service, on which nothing is said."""
+    services = [(target.host, target.ports[name]) for name in SERVICES for _ in range(1_000)]
+    answers: Counter[str] = Counter()
+
+    async def one(host: str, port: int) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(host, port, local_addr=(NETWORK, 0), limit=1 << 16)
+        except OSError:
+            answers[BROKEN] += 1
+            return
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                said = await reader.read(1 << 16)
+            answers["429" if b" 429 " in said else "closed"] += 1
+        except TimeoutError:
+            answers["still open"] += 1
+        except OSError:
+            answers[BROKEN] += 1
+        finally:
+            writer.close()
+
+    await asyncio.gather(*(one(*place) for place in [target.gateway] * 5_000 + services))
+    return answers

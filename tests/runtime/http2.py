@@ -7,6 +7,7 @@ import struct
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import cache
 from typing import Final
 
 from h2.config import H2Configuration
@@ -31,7 +32,7 @@ class Http2:
         initial = {SettingCodes.INITIAL_WINDOW_SIZE: window_bytes}
         self._http.local_settings = Settings(client=True, initial_values=initial)
         self._http.initiate_connection()
-        self._left: dict[int, bytes] = {}
+        self._left: dict[int, memoryview] = {}
         """What was not sent yet of calls that are to be sent as far as the server takes it."""
         self._finished: set[int] = set()
         """Calls of which even the last byte is sent."""
@@ -57,7 +58,7 @@ class Http2:
             *([("authorization", f"Bearer {token}")] if token else []),
         ]
         self._http.send_headers(stream, headers)
-        message = struct.pack(">BI", 0, message_bytes) + bytes(message_bytes)
+        message = memoryview(_message(message_bytes))
         self._left[stream] = message if finished else message[:-1]
         if finished:
             self._finished.add(stream)
@@ -120,10 +121,15 @@ class Http2:
                 return
             self._left[stream] = left[size:]
             self.sent[stream] += size
-            self._http.send_data(stream, left[:size], end_stream=size == len(left) and stream in self._finished)
+            self._http.send_data(stream, bytes(left[:size]), end_stream=size == len(left) and stream in self._finished)
 
     def _flush(self) -> None:
         self._writer.write(self._http.data_to_send())
+
+
+@cache
+def _message(size: int) -> bytes:
+    return struct.pack(">BI", 0, size) + bytes(size)
 
 
 @asynccontextmanager
