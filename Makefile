@@ -21,10 +21,12 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Every process that a test, the demo or a benchmark starts would compile all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 unexport PYTHONPATH VIRTUAL_ENV
+# Material for MkDocs would tell of its successor at each build: decision 52.
+export NO_MKDOCS_2_WARNING := 1
 
 step = @printf '\n== %s\n' '$(1)'
 
-.PHONY: help setup demo up test test-web test-lb test-compose changelog dist release fuzz abuse soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
+.PHONY: help setup demo up test test-web test-lb test-compose docs changelog dist release fuzz abuse soak soak-kill soak-power soak-drain mutants check bench bench-load format proto vectors deploy
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,8 +120,13 @@ check: setup $(CHECKOV) ## everything that can be said without running it: style
 	$(CHECKOV) --framework cloudformation --file $(TEMPLATES) --skip-download --quiet --compact
 	$(call step,changelog)
 	$(BIN)/python -m infra.changelog check
+	$(call step,documentation)
+	@$(MAKE) docs
 	$(call step,installed packages agree)
 	$(BIN)/uv pip check --python $(BIN)/python
+
+docs: setup ## build the site of the documentation into build/docs; any warning fails it
+	$(BIN)/mkdocs build --strict $(ARGS)
 
 VERSION =
 

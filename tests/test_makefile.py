@@ -37,6 +37,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "soak-kill": "tests/e2e/test_kill.py",
     "soak-power": "tests/power",
     "soak-drain": "tests/lb/test_drain.py",
+    "docs": "tests/infra/test_site.py",
     "dist": ".ci/run",
     "release": ".ci/run",
     "check": ".ci/run",
