@@ -35,7 +35,7 @@ class Connections:
     """How many connections there may be, and how many of one network: as many as it leaves free (runtime/pool.py)."""
 
     def __init__(self, total: int, own: OwnAddress) -> None:
-        self._pool = Pool("connections", total)
+        self._pool = Pool("connections", total, counted=True)
         metrics.CONNECTIONS.set_function(self._pool.taken)
         self._own = own
 

@@ -73,8 +73,10 @@ class Pool:
     The caller who holds least is served first; those who hold the same take turns.
     """
 
-    def __init__(self, name: str, total: int) -> None:
+    def __init__(self, name: str, total: int, *, counted: bool = False) -> None:
+        """`counted` is true of things that are taken one by one, of which none is tiny, however many are free."""
         self._name = name
+        self._counted = counted
         self._total = total
         self._free = total
         self._held: Counter[str] = Counter()
@@ -150,7 +152,7 @@ class Pool:
 
     def _may(self, size: int, share: Share) -> bool:
         """True if `share` leaves enough free for others."""
-        if size <= self._free // _TINY:
+        if not self._counted and size <= self._free // _TINY:
             return True
         left = self._free - size
         caller, network = (self._held[name] for name in _names(share))

@@ -631,8 +631,8 @@ async def reflection_without_end(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def connections_without_end(target: Target, until: float) -> Counter[str]:
-    """Five thousand connections to the gateway, and a thousand to each service, on which nothing is said."""
-    services = [(target.host, target.ports[name]) for name in SERVICES for _ in range(1_000)]
+    """Three thousand connections to the gateway, and some hundreds to each service, on which nothing is said."""
+    services = [(target.host, target.ports[name]) for name in SERVICES for _ in range(300)]
     answers: Counter[str] = Counter()
 
     async def one(host: str, port: int) -> None:
@@ -652,5 +652,5 @@ async def connections_without_end(target: Target, until: float) -> Counter[str]:
         finally:
             writer.close()
 
-    await asyncio.gather(*(one(*place) for place in [target.gateway] * 5_000 + services))
+    await asyncio.gather(*(one(*place) for place in [target.gateway] * 3_000 + services))
     return answers

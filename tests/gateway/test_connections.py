@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
+from gateway.address import OwnAddress
+from gateway.connections import Connections
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 
 Connected = tuple[bytes, asyncio.StreamWriter]
@@ -183,6 +185,13 @@ async def test_a_network_has_as_many_connections_as_it_leaves_free():
         assert statuses(again) == {b"200": 6}, "what was closed is free again"
         for _, writer in [*others, *again]:
             await closed(writer)
+
+
+def test_however_many_there_are_a_network_leaves_half():
+    admission = Connections(4096, OwnAddress(public_url="", trusted_networks=()))
+    greedy = [admission.admit("192.0.2.1", port) for port in range(4096)]
+    assert [share is not None for share in greedy].count(True) == 2048
+    assert admission.admit("192.0.2.2", 1) is not None
 
 
 async def test_of_a_trusted_proxy_all_connections_are_taken_up_to_the_total():
