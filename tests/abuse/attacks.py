@@ -642,9 +642,9 @@ async def connections_without_end(target: Target, until: float) -> Counter[str]:
             answers[BROKEN] += 1
             return
         try:
-            async with asyncio.timeout(until - time.monotonic()):
+            async with asyncio.timeout(max(1.0, until - time.monotonic())):
                 said = await reader.read(1 << 16)
-            answers["429" if b" 429 " in said else "closed"] += 1
+            answers["429" if b" 429 " in said else "greeted" if said else "closed"] += 1
         except TimeoutError:
             answers["still open"] += 1
         except OSError:
