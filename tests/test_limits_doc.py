@@ -61,7 +61,7 @@ def value(name: str) -> Any:
         field = name.removeprefix(ENV_PREFIX).lower()
         (default, *others) = {kind.model_fields[field].default for kind in SETTINGS if field in kind.model_fields}
         assert not others, f"{name} has several defaults"
-        return default
+        return default * UNITS["days"] if name.endswith("_DAYS") else default
     module, _, attribute = name.rpartition(".")
     constant = getattr(importlib.import_module(module), attribute)
     return constant * UNITS["days"] if attribute.endswith("_DAYS") else constant

@@ -114,12 +114,14 @@ async def bootstrap(
     measuring = Measuring(
         measures=adapters.measures,
         storage=adapters.storage,
+        index=adapters.index,
         objects=objects,
         table=adapters.table,
         writers=adapters.writers,
         quota_bytes=settings.quota_bytes,
         now_ms=system_clock,
         interval_seconds=settings.measure_seconds,
+        keep_days=settings.keep_unsealed_days,
     )
     servicer = MetadataServicer(
         access=Access(adapters.auth, seconds=access_seconds),

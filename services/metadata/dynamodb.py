@@ -9,11 +9,11 @@
 | VERSION | `S#{space}#V#{node}` | `{version:020}` | `node`: the serialised state whose version it was |
 | TRASH | `S#{space}#T` | `{node}` | `deleted`: false in a tombstone; `seq` |
 | REQUEST | `S#{space}#R` | `{request}` | `seq` of the entry that answered it |
-| OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, when something was last proven; `revision`, how often something was added, absent for never |
+| OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, when something was last proven; `revision`, how often something was added, absent for never; or, of what is not sealed and was removed, `removals`, how often, and `removing_until`, when that is over for sure |
 | MEASURE | `S#{space}` | `MEASURE` | what the objects of the space were measured to be, at `at`, and before what time not again (`next_at`); while it is to be measured also `dirty_pk` and `dirty_until`, when, which put it into the index `dirty` |
 
 Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, but `expires_at` is in seconds, since it
-is DynamoDB's time to live: tombstones go after a week, requests after 30 days. All reads are consistent, except
+is DynamoDB's time to live: tombstones, of removed objects too, go after a week, requests after 30 days. All reads are consistent, except
 those of the index.
 """  # noqa: E501 - a table
 
@@ -39,7 +39,17 @@ from core.limits import ANSWER_DAYS
 from core.tree import Node, Version
 from runtime.aws import error_code, found_item, translated
 from services.metadata.journal import NameKey, Projection
-from services.metadata.ports import BYTES_READ_BACK, EntryTaken, Measure, Rows, Sealed, SpaceState
+from services.metadata.ports import (
+    BYTES_READ_BACK,
+    NO_REMOVALS,
+    EntryTaken,
+    Measure,
+    Recorded,
+    Removal,
+    Rows,
+    Sealed,
+    SpaceState,
+)
 from services.metadata.view import version_of
 from services.metadata.workers import results_of
 from syncline.metadata.v1 import journal_pb2
@@ -86,6 +96,9 @@ _TO_MEASURE: Final = {"S": "MEASURE"}
 _CONDITION_FAILED: Final = "ConditionalCheckFailed"
 _CONFLICT: Final = "TransactionConflictException"
 _PASSING_REASONS: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+_SIZE: Final = "#size"
+"""Of an object: a word of DynamoDB's, so expressions call it by this."""
 
 # Conditions.
 _NEW: Final = "attribute_not_exists(pk)"
@@ -327,46 +340,114 @@ class DynamoObjectIndex:
         self._items = _Items(client, table)
         self._clock = clock
 
+    async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
+        """See ObjectIndex."""
+        sealed: dict[Digest, Sealed] = {}
+        removals: dict[Digest, Removal] = {}
+        for item in await self._items.get_all(_object_key(space, digest) for digest in set(objects)):
+            digest = Digest(bytes.fromhex(_text(item, "sk")))
+            if _is_sealed(item):
+                sealed[digest] = _sealed(item)
+            else:
+                removals[digest] = Removal(_int(item, "removals"), _int(item, "removing_until"))
+        return Recorded(sealed, removals)
+
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         """See ObjectIndex."""
-        items = await self._items.get_all(_object_key(space, digest) for digest in set(objects))
-        return {Digest(bytes.fromhex(_text(item, "sk"))): _sealed(item) for item in items}
+        return (await self.look(space, objects)).sealed
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
         """See ObjectIndex."""
         keys = (_object_key(space, digest) for digest in set(objects))
-        return {Digest(bytes.fromhex(_text(item, "sk"))) for item in await self._items.get_all(keys, only="sk")}
+        items = await self._items.get_all(keys, only=("sk", "size"))
+        return {Digest(bytes.fromhex(_text(item, "sk"))) for item in items if _is_sealed(item)}
 
-    async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
+    async def seal(
+        self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
+    ) -> set[Digest]:
         """See ObjectIndex."""
         now_ms = int(self._clock() * 1000)
-        new = [_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items()]
-        recorded = {Digest(bytes.fromhex(_text(item, "sk"))) for item in await self._items.put_new(new)}
-        await _all(partial(self._add, space, digest, objects[digest], now_ms) for digest in recorded)
+        new = [_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items() if digest not in after]
+        held = {Digest(bytes.fromhex(_text(item, "sk"))) for item in await self._items.put_new(new)}
+        lost: set[Digest] = set()
 
-    async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int) -> None:
-        """Add to a record that is there; if somebody else does so at this moment, then to theirs."""
+        async def add(digest: Digest) -> None:
+            if not await self._add(space, digest, objects[digest], now_ms, removals=after.get(digest, 0)):
+                lost.add(digest)
+
+        await _all(partial(add, digest) for digest in held | (after.keys() & objects.keys()))
+        return lost
+
+    async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int, *, removals: int) -> bool:
+        """Add to a record that is there; if somebody else does so at this moment, then to theirs.
+
+        False if the object is not sealed, and its removals are not as many as these.
+        """
         found: Mapping[str, Any] | None = await self._items.get(_object_key(space, digest))
         for pause in _pauses():
-            assert found is not None, "what is sealed stays sealed"
-            before = _sealed(found)
-            if before.proves(proven):
-                return
-            revision = _int(found, "revision") if "revision" in found else 0
-            item = _object_item(space, digest, before.with_all_of(proven), now_ms, revision=revision + 1)
-            not_changed = "revision = :revision" if revision else "attribute_not_exists(revision)"
-            values = {":revision": _n(revision)} if revision else None
+            if found is not None and _is_sealed(found):
+                before = _sealed(found)
+                if before.proves(proven):
+                    return True
+                revision = _int(found, "revision") if "revision" in found else 0
+                item = _object_item(space, digest, before.with_all_of(proven), now_ms, revision=revision + 1)
+                condition = "revision = :number" if revision else "attribute_not_exists(revision)"
+                values = {":number": _n(revision)} if revision else None
+            elif found is not None and _int(found, "removals") == removals:
+                item = _object_item(space, digest, proven, now_ms)
+                condition, values = "removals = :number", {":number": _n(removals)}
+            else:  # also where what was recorded of a removal has gone since, after a week
+                return False
             try:
-                await self._items.put(item, not_changed, values, found=True)
+                await self._items.put(item, condition, values, found=True)
             except ClientError as error:
                 if _is_condition(error):
                     found = found_item(error)
                 elif error_code(error) != _CONFLICT:
                     raise
             else:
-                return
+                return True
             await asyncio.sleep(pause)
         raise _overloaded()
+
+    async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
+        """See ObjectIndex."""
+        is_over = f"attribute_not_exists({_SIZE}) AND (attribute_not_exists(removing_until) OR removing_until < :now)"
+        try:
+            after = await self._items.update(
+                _object_key(space, digest),
+                update="SET removals = if_not_exists(removals, :none) + :one, removing_until = :until, "
+                "expires_at = :expiry",
+                condition=is_over,
+                values={
+                    ":none": _n(0),
+                    ":one": _n(1),
+                    ":now": _n(now_ms),
+                    ":until": _n(until_ms),
+                    ":expiry": _n(until_ms // 1000 + _TOMBSTONE_SECONDS),
+                },
+                names={_SIZE: "size"},
+                returned=True,
+            )
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            return None
+        return _int(after, "removals")
+
+    async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
+        """See ObjectIndex."""
+        try:
+            await self._items.update(
+                _object_key(space, digest),
+                update="SET removing_until = :over",
+                condition="removals = :number",
+                values={":over": _n(0), ":number": _n(number)},
+                names={},
+            )
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
 
 
 class DynamoMeasures:
@@ -451,14 +532,17 @@ class _Items:
         item: Item | None = answer.get("Item")
         return item
 
-    async def get_all(self, keys: Iterable[Item], *, only: str = "") -> list[Item]:
-        """The items of distinct keys, in no order; with `only`, nothing but this attribute of each."""
+    async def get_all(self, keys: Iterable[Item], *, only: Sequence[str] = ()) -> list[Item]:
+        """The items of distinct keys, in no order; with `only`, nothing but these attributes of each."""
         found: list[Item] = []
         await _all(partial(self._get_batch, batch, found, only) for batch in _batches(keys, count=_KEYS_PER_READ))
         return found
 
-    async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: str) -> None:
-        attributes: Item = {"ProjectionExpression": only} if only else {}
+    async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
+        attributes: Item = {}
+        if only:  # by other names, since some are words of DynamoDB's
+            attributes["ProjectionExpression"] = ", ".join(f"#{name}" for name in only)
+            attributes["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
         left: Mapping[str, Any] = {self._table: {"Keys": keys, "ConsistentRead": True, **attributes}}
         for pause in _pauses():
             while True:
@@ -502,19 +586,25 @@ class _Items:
         with _translated():
             await self._client.put_item(TableName=self._table, Item=item)
 
-    async def update(self, key: Item, **update: Unpack[_Update]) -> None:
-        """Update under a condition; the error of a failed one carries the item that is there."""
+    async def update(self, key: Item, *, returned: bool = False, **update: Unpack[_Update]) -> Item:
+        """Update under a condition; the error of a failed one carries the item that is there.
+
+        With `returned`, what was set; else nothing.
+        """
         names: Item = {"ExpressionAttributeNames": update["names"]} if update["names"] else {}
         with _translated():
-            await self._client.update_item(
+            answer = await self._client.update_item(
                 TableName=self._table,
                 Key=key,
                 UpdateExpression=update["update"],
                 ConditionExpression=update["condition"],
                 ExpressionAttributeValues=update["values"],
+                ReturnValues="UPDATED_NEW" if returned else "NONE",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
                 **names,
             )
+        attributes: Item = answer.get("Attributes", {})
+        return attributes
 
     def writes(self, items: Iterable[Item]) -> Iterator[Call]:
         """Calls that write items of distinct keys, whatever is there."""
@@ -834,6 +924,7 @@ def _measure_item(space: SpaceId, measure: Measure) -> Item:
         "unsealed_objects": _n(measure.unsealed_objects),
         "stored_bytes": _n(measure.stored_bytes),
         "refused": {"BOOL": measure.refused},
+        "since": _n(measure.since_ms),
         "at": _n(measure.at_ms),
         "next_at": _n(measure.next_at_ms),
     }
@@ -847,6 +938,7 @@ def _measure(item: Mapping[str, Any] | None) -> Measure:
         _int(item, "unsealed_objects"),
         _int(item, "stored_bytes"),
         item["refused"]["BOOL"],
+        _int(item, "since"),
         _int(item, "at"),
         _int(item, "next_at"),
     )
@@ -865,6 +957,11 @@ def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int, *,
     if sealed.content_size is not None:
         item["content_size"] = _n(sealed.content_size)
     return item
+
+
+def _is_sealed(item: Mapping[str, Any]) -> bool:
+    """Else it tells of removals."""
+    return "size" in item
 
 
 def _sealed(item: Mapping[str, Any]) -> Sealed:

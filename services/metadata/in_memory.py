@@ -12,11 +12,14 @@ from core.tree import Node, Version
 from services.metadata.journal import NameKey, Projection
 from services.metadata.ports import (
     BYTES_READ_BACK,
+    NO_REMOVALS,
     Barrier,
     EntryTaken,
     Listed,
     Listing,
     Measure,
+    Recorded,
+    Removal,
     Rows,
     Sealed,
     SpaceState,
@@ -239,21 +242,49 @@ class MemoryObjects:
     def __init__(self) -> None:
         self.index: dict[tuple[SpaceId, Digest], Sealed] = {}
         self.stored: dict[tuple[SpaceId, Digest], bytes] = {}
+        self.removals: dict[tuple[SpaceId, Digest], Removal] = {}
         self.unchecked: set[tuple[SpaceId, Digest]] = set()
         self.barriers: dict[tuple[SpaceId, Digest], Barrier] = {}
         self.modified_at_ms: dict[tuple[SpaceId, Digest], int] = {}
         """When something was put; 0 for what is missing here."""
 
+    async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
+        return Recorded(
+            {digest: self.index[space, digest] for digest in objects if (space, digest) in self.index},
+            {digest: self.removals[space, digest] for digest in objects if (space, digest) in self.removals},
+        )
+
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
-        return {digest: self.index[space, digest] for digest in objects if (space, digest) in self.index}
+        return (await self.look(space, objects)).sealed
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
         return {digest for digest in objects if (space, digest) in self.index}
 
-    async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
+    async def seal(
+        self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
+    ) -> set[Digest]:
+        lost: set[Digest] = set()
         for digest, sealed in objects.items():
             before = self.index.get((space, digest))
+            removal = self.removals.get((space, digest))
+            if before is None and (removal.number if removal else 0) != after.get(digest, 0):
+                lost.add(digest)
+                continue
+            self.removals.pop((space, digest), None)
             self.index[space, digest] = before.with_all_of(sealed) if before else sealed
+        return lost
+
+    async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
+        last = self.removals.get((space, digest), Removal(0, 0))
+        if (space, digest) in self.index or last.until_ms >= now_ms:
+            return None
+        self.removals[space, digest] = Removal(last.number + 1, until_ms)
+        return last.number + 1
+
+    async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
+        last = self.removals.get((space, digest))
+        if last is not None and last.number == number:
+            self.removals[space, digest] = Removal(number, 0)
 
     async def list(self, space: SpaceId, *, after: str = "") -> Listing:
         names = sorted(digest for owner, digest in self.stored if owner == space and digest.hex() > after)
@@ -288,6 +319,10 @@ class MemoryObjects:
             return False
         del self.stored[space, digest]
         self.barriers.pop((space, digest), None)
+        return True
+
+    async def remove_once(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
+        await self.remove(space, digest, etag=etag)
         return True
 
 

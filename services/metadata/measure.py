@@ -1,4 +1,4 @@
-"""Measures what is uploaded: bytes that are not sealed count against the quota of their space.
+"""Measures what is uploaded: bytes that are not sealed count against the quota of their space, and go after a week.
 
 Devices put objects into S3 by themselves, and no service sees it. So spaces that auth has issued credentials to write
 for are listed from time to time, by one process each, and again for as long as something unsealed lies there. A space
@@ -8,27 +8,35 @@ that nobody writes to costs nothing.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
-from core.blocks import KIB
-from core.errors import SynclineError
+from cachetools import TTLCache
+
+from core.blocks import KIB, Digest
 from core.identifiers import SpaceId
 from runtime.logs import structlog
 from services.metadata import metrics
 from services.metadata.objects import Objects
-from services.metadata.ports import Listed, Measure, MeasureTable, ObjectStorage, TreeTable
+from services.metadata.ports import Listed, Measure, MeasureTable, ObjectIndex, ObjectStorage, TreeTable
+from services.metadata.rounds import rounds
 
+HANDS: Final = 4
+"""Spaces that one process measures at the same time."""
 SPACES_AT_ONCE: Final = 25
-"""Spaces that one round measures, one after the other."""
+"""Spaces that one hand looks for at once; it measures them one after the other."""
 _LEASE_MS: Final = 600_000
 """How long a space that a process measures is left alone by the others; renewed while that lasts."""
 LEAST_BYTES: Final = 64 * KIB
 """What an unsealed object counts for at least, since many small ones cost as much as few large ones."""
+_REMOVAL_MS: Final = 86_400_000
+"""After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
+_REMEMBERED: Final = 1_000
+_REMEMBERED_SECONDS: Final = 3_600
+"""For a figure: what this process measured; another process may measure a space the next time."""
 REST: Final = 20
 """A space is measured again after so many times what the last measure took, if that is longer than usual."""
 
@@ -57,60 +65,42 @@ class _Sum:
 
 
 class Measuring:
-    """Measures the spaces that are due, every `interval_seconds` with jitter, in every process."""
+    """Measures the spaces that are due, in every process, and removes what was never sealed."""
 
     def __init__(
         self,
         *,
         measures: MeasureTable,
         storage: ObjectStorage,
+        index: ObjectIndex,
         objects: Objects,
         table: TreeTable,
         writers: Writers,
         quota_bytes: int,
         now_ms: Callable[[], int],
         interval_seconds: float,
+        keep_days: float,
     ) -> None:
+        """Each space is measured every `interval_seconds` at most; `keep_days` is when what is unsealed is removed."""
         self._measures = measures
         self._storage = storage
+        self._index = index
         self._objects = objects
         self._table = table
         self._writers = writers
         self._quota_bytes = quota_bytes
         self._now_ms = now_ms
         self._interval_seconds = interval_seconds
+        self._keep_ms = int(keep_days * 86_400_000)
+        self._unsealed_bytes: TTLCache[SpaceId, int] = TTLCache(_REMEMBERED, _REMEMBERED_SECONDS)
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Measure from time to time."""
-        task = asyncio.create_task(self._run(), name="measure")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+    def running(self) -> AbstractAsyncContextManager[None]:
+        """Measure from time to time. A space that takes long keeps one of several hands busy, not all."""
+        return rounds(self.schedule, *[self.measure] * HANDS, interval_seconds=self._interval_seconds)
 
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_seconds * (0.5 + random.random()))  # noqa: S311 - not a secret
-            try:
-                await self.round()
-            except Exception as error:
-                log.warning("measuring_postponed", exc_info=not isinstance(error, SynclineError))
-
-    async def round(self) -> int:
-        """Measure the spaces that are due once; how many there were."""
-        await self._schedule()
-        unsealed = measured = 0
-        for space, since_ms in await self._measures.due(self._now_ms(), SPACES_AT_ONCE):
-            lease = await self._lease(space, since_ms)
-            if lease is not None and (found := await self._measure(space, lease)) is not None:
-                unsealed, measured = unsealed + found.unsealed_bytes, measured + 1
-        metrics.UNSEALED_BYTES.set(unsealed)
-        return measured
-
-    async def _schedule(self) -> None:
+    async def schedule(self) -> None:
         """Have the spaces measured that were written to of late."""
+        metrics.UNSEALED_BYTES.set(sum(self._unsealed_bytes.values()))
         page = ""
         while True:
             spaces, page = await self._writers.written(page)
@@ -118,18 +108,28 @@ class Measuring:
             if not page:
                 return
 
+    async def measure(self) -> int:
+        """Measure the spaces that are due once; how many there were."""
+        measured = 0
+        for space, since_ms in await self._measures.due(self._now_ms(), SPACES_AT_ONCE):
+            lease = await self._lease(space, since_ms)
+            if lease is not None and await self._measure(space, lease):
+                measured += 1
+        return measured
+
     async def _lease(self, space: SpaceId, since_ms: int) -> int | None:
         """Until when no other process measures the space; None if another one does."""
         until_ms = self._now_ms() + _LEASE_MS
         return until_ms if await self._measures.claim(space, since_ms=since_ms, until_ms=until_ms) else None
 
-    async def _measure(self, space: SpaceId, lease: int) -> Measure | None:
-        """Measure, tell and keep; None if another process has taken over."""
+    async def _measure(self, space: SpaceId, lease: int) -> bool:
+        """Measure, tell and keep; False if another process has taken over."""
         begun = time.monotonic()
         before = await self._measures.measure(space)
-        found = await self._listed(space, lease)
+        since_ms = before.since_ms or self._now_ms()
+        found = await self._listed(space, lease, remove_before_ms=self._remove_before_ms(since_ms))
         if found is None:
-            return None
+            return False
         used = (await self._table.state(space)).used_bytes
         # What is sealed and named by no version is in no quota either; hence the second sum.
         refused = max(found.counted_bytes and used + found.counted_bytes, found.stored_bytes) > self._quota_bytes
@@ -140,6 +140,7 @@ class Measuring:
             unsealed_objects=found.unsealed_objects,
             stored_bytes=found.stored_bytes,
             refused=refused,
+            since_ms=since_ms,
             at_ms=now,
             next_at_ms=now + int(1000 * max(self._interval_seconds, REST * took)),
         )
@@ -153,16 +154,32 @@ class Measuring:
         metrics.MEASURED.inc()
         if refused != before.refused:
             log.info("uploads_refused" if refused else "uploads_allowed", space=space)
-        return measure
+        self._unsealed_bytes[space] = found.unsealed_bytes
+        return True
 
-    async def _listed(self, space: SpaceId, lease: int) -> _Sum | None:
-        """List the space, and compare each page with what is sealed; None if another process has taken over."""
+    def _remove_before_ms(self, since_ms: int) -> int:
+        """What was put before that time, and is not sealed, is removed.
+
+        Nothing is as long as this table has not known the space for that long: were it another one than the bucket's,
+        all that lies there would be taken for unsealed.
+        """
+        before_ms = self._now_ms() - self._keep_ms
+        return before_ms if since_ms < before_ms else 0
+
+    async def _listed(self, space: SpaceId, lease: int, *, remove_before_ms: int) -> _Sum | None:
+        """List the space, and compare each page with what is sealed; None if another process has taken over.
+
+        What was put before that time and is not sealed is removed.
+        """
         found, after = _Sum(), ""
         while True:
             begun = time.monotonic()
             page = await self._storage.list(space, after=after)
             metrics.LISTED.inc(len(page.objects))
             unsealed = await self._unsealed(space, page.objects)
+            for one in unsealed:
+                if one.digest is not None and one.modified_at_ms < remove_before_ms:
+                    await _to_its_end(self._remove(space, one.digest, one.etag))
             found.stored_bytes += sum(one.size for one in page.objects)
             found.unsealed_bytes += sum(one.size for one in unsealed)
             found.counted_bytes += sum(max(one.size, LEAST_BYTES) for one in unsealed)
@@ -181,3 +198,27 @@ class Measuring:
         digests = {one.digest for one in objects if one.digest is not None}
         unknown = await self._objects.unsealed(space, digests)
         return [one for one in objects if one.digest is None or one.digest in unknown]
+
+    async def _remove(self, space: SpaceId, digest: Digest, etag: str) -> None:
+        """Remove an object, unless it is sealed by now. See ObjectIndex for what sealing does meanwhile.
+
+        The removal is over when storage has answered the only request for it. Where that is not known, it counts as
+        under way for a day, and the object cannot be sealed until then.
+        """
+        now_ms = self._now_ms()
+        number = await self._index.begin_removal(space, digest, now_ms=now_ms, until_ms=now_ms + _REMOVAL_MS)
+        if number is None or self._now_ms() - now_ms > _REMOVAL_MS / 24:  # the process was stalled; the day has begun
+            return
+        if await self._storage.remove_once(space, digest, etag=etag):
+            await self._index.end_removal(space, digest, number)
+            metrics.DISCARDED.inc()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await work that is not to be broken off."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -41,5 +41,6 @@ REMOVED: Final = Counter(
 MEASURED: Final = Counter("syncline_spaces_measured", "Spaces whose uploaded objects were listed.")
 LISTED: Final = Counter("syncline_objects_listed", "Objects listed, to find out which are not sealed.")
 UNSEALED_BYTES: Final = Gauge(
-    "syncline_unsealed_bytes", "Bytes that are uploaded and not sealed, of the spaces that were measured last."
+    "syncline_unsealed_bytes", "Bytes that are uploaded and not sealed, of the spaces measured here within an hour."
 )
+DISCARDED: Final = Counter("syncline_objects_discarded", "Uploaded objects removed, since nobody sealed them.")

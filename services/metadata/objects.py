@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from array import array
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum
@@ -142,18 +143,22 @@ class _Reading:
 class _Turn:
     """The lock under which one call at a time proves an object; `users` counts its holder and those who wait.
 
-    `proven` is for those who wait. It may not be recorded yet, so that each of them records it as well.
+    `proven` is for those who wait. It may not be recorded yet, so that each of them records it as well. It is by how
+    often the object had been removed before: what was proven of one that was removed since says nothing.
     """
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
-    proven: dict[Declaration, Proof] = field(default_factory=dict)
+    proven: dict[tuple[Declaration, int], Proof] = field(default_factory=dict)
 
 
 class Objects:
     """The proven objects of all spaces, for one process."""
 
-    def __init__(self, *, index: ObjectIndex, storage: ObjectStorage) -> None:
+    def __init__(
+        self, *, index: ObjectIndex, storage: ObjectStorage, now_ms: Callable[[], int] = lambda: int(time.time() * 1000)
+    ) -> None:
+        self._now_ms = now_ms
         self._index = index
         self._storage = storage
         self._remembered: LRUCache[tuple[SpaceId, Digest], Sealed] = LRUCache(
@@ -244,27 +249,38 @@ class Objects:
     async def _seal(
         self, forms: Mapping[Digest, Sequence[Declaration]], space: SpaceId, reading: _Reading
     ) -> dict[Declaration, SealVerdict]:
-        known = await self._recorded(space, forms)
+        recorded = await self._index.look(space, forms)  # before storage is looked at, see ObjectIndex
+        known, removals = recorded.sealed, recorded.removals
+        for digest, sealed in known.items():
+            self._remember(space, digest, sealed)
+        now_ms = self._now_ms()
+        going = {digest for digest, removal in removals.items() if removal.until_ms >= now_ms}
+        after = {digest: removal.number for digest, removal in removals.items() if digest not in going}
+        sound = [digest for digest in forms if digest not in going]
         proofs = await results_of(
-            (partial(self._prove, space, each, known.get(digest), reading) for digest, each in forms.items()),
+            (
+                partial(self._prove, space, forms[digest], known.get(digest), after.get(digest, 0), reading)
+                for digest in sound
+            ),
             at_once=_OBJECTS_AT_ONCE,
         )
         fresh: dict[Digest, Sealed] = {}
-        for digest, of_one in zip(forms, proofs, strict=True):
+        for digest, of_one in zip(sound, proofs, strict=True):
             before = known.get(digest)
             for proof in of_one.values():
                 if isinstance(proof, Sealed) and not (before and before.proves(proof)):
                     fresh[digest] = fresh[digest].with_all_of(proof) if digest in fresh else proof
-        if fresh:
-            await self._index.seal(space, fresh)
-            for digest, proven in fresh.items():
-                before = known.get(digest)
+        lost = await self._index.seal(space, fresh, after=after) if fresh else set()
+        for digest, proven in fresh.items():
+            before = known.get(digest)
+            if digest not in lost:
                 self._remember(space, digest, before.with_all_of(proven) if before else proven)
+        verdicts = {one: SealVerdict.OBJECT_MISSING for digest in going | lost for one in forms[digest]}
         return {
             one: SealVerdict.SEALED if isinstance(proof, Sealed) else proof
             for of_one in proofs
             for one, proof in of_one.items()
-        }
+        } | verdicts
 
     async def _recorded(self, space: SpaceId, digests: Collection[Digest]) -> Mapping[Digest, Sealed]:
         stored = await self._index.sealed(space, digests)
@@ -280,19 +296,19 @@ class Objects:
             return await self._storage.head(space, digest)
 
     async def _prove(
-        self, space: SpaceId, forms: Sequence[Declaration], known: Sealed | None, reading: _Reading
+        self, space: SpaceId, forms: Sequence[Declaration], known: Sealed | None, removals: int, reading: _Reading
     ) -> dict[Declaration, Proof]:
-        """What is proven of one object by `forms`, all that it is declared as."""
+        """What is proven of one object by `forms`, all that it is declared as. It was removed so often before."""
         proofs = self._proven_before(space, forms, known)
         if len(proofs) == len(forms):
             return proofs
         digest = forms[0].digest
         async with self._turn(space, digest) as turn:
-            proofs |= {one: turn.proven[one] for one in forms if one in turn.proven}
+            proofs |= {one: turn.proven[one, removals] for one in forms if (one, removals) in turn.proven}
             proofs |= self._proven_before(space, [one for one in forms if one not in proofs], known)
             if left := [one for one in forms if one not in proofs]:
                 found = await self._examined(space, digest, left, reading)
-                turn.proven |= {one: proof for one, proof in found.items() if isinstance(proof, Sealed)}
+                turn.proven |= {(one, removals): proof for one, proof in found.items() if isinstance(proof, Sealed)}
                 proofs |= found
             return proofs
 

@@ -6,6 +6,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, Digest
@@ -17,6 +18,7 @@ BYTES_READ_BACK: Final = 1_000_000
 """Of entries, after which one call that reads the journal backwards ends; what DynamoDB reads at once."""
 MAX_SEALED_ENTRIES: Final = 9000
 """Blocks within one object that are kept as proven: what an item of DynamoDB holds, more than two full packs."""
+NO_REMOVALS: Final[Mapping[Digest, int]] = MappingProxyType({})
 assert 2 * MAX_PACK_ENTRIES <= MAX_SEALED_ENTRIES
 
 
@@ -180,8 +182,35 @@ class Sealed:
         return dict(zip(zip(self.offsets, self.lengths, strict=True), digests, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """That an unsealed object was removed: the how manieth time, and until when that may be under way.
+
+    `until_ms` is in milliseconds since 1970, and 0 once it is over.
+    """
+
+    number: int
+    until_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What an index has of some objects: those that are sealed, and those that are not and were removed before."""
+
+    sealed: Mapping[Digest, Sealed]
+    removals: Mapping[Digest, Removal]
+
+
 class ObjectIndex(Protocol):
-    """Which objects of a space are proven, and to be what."""
+    """Which objects of a space are proven, and to be what.
+
+    An object that is not sealed may be removed, and no removal can hit what is sealed: it is recorded here before it
+    begins, which fails if the object is sealed. Sealing looks here before it looks at storage, and records what it has
+    proven only if no removal has begun since, and none was under way.
+    """
+
+    async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
+        """What there is of `objects`. Consistent."""
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         """The sealed ones among `objects`. Consistent."""
@@ -189,8 +218,23 @@ class ObjectIndex(Protocol):
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
         """Those among `objects` that are sealed, without what is proven of them. Consistent."""
 
-    async def seal(self, space: SpaceId, objects: Mapping[Digest, Sealed]) -> None:
-        """Add what is proven to what is recorded (`Sealed.with_all_of`). Idempotent, and right under concurrency."""
+    async def seal(
+        self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
+    ) -> set[Digest]:
+        """Add what is proven to what is recorded (`Sealed.with_all_of`). Idempotent, and right under concurrency.
+
+        `after` are the numbers of the last removals, as `look` told before the objects were proven. Those of which
+        another one has begun since are not recorded; these are returned.
+        """
+
+    async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
+        """Record that an object is about to be removed; the number of the removal.
+
+        None, and nothing is recorded, if it is sealed, or another removal may be under way.
+        """
+
+    async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
+        """Record that this removal is over: no request for it is on its way. Nothing if another one has begun."""
 
 
 class Barrier(Enum):
@@ -249,18 +293,23 @@ class ObjectStorage(Protocol):
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""
 
+    async def remove_once(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
+        """As `remove`. True if storage has answered the only request, so that none can take effect any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measure:
     """What the objects of a space were found to be, at `at_ms`, milliseconds since 1970.
 
     `refused` is whether further uploads were refused then. `next_at_ms` is before which it is not measured again.
+    `since_ms` is when the space was measured for the first time.
     """
 
     unsealed_bytes: int = 0
     unsealed_objects: int = 0
     stored_bytes: int = 0
     refused: bool = False
+    since_ms: int = 0
     at_ms: int = 0
     next_at_ms: int = 0
 

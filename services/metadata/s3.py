@@ -119,17 +119,28 @@ class S3Storage:
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """See ObjectStorage. An object that this role may not remove stays too."""
+        removed, _ = await self._delete(space, digest, etag)
+        return removed
+
+    async def remove_once(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
+        """See ObjectStorage. A request that the SDK has repeated may still be on its way."""
+        _, answer = await self._delete(space, digest, etag)
+        attempts: int = answer["ResponseMetadata"]["RetryAttempts"]
+        return attempts == 0
+
+    async def _delete(self, space: SpaceId, digest: Digest, etag: str) -> tuple[bool, Mapping[str, Any]]:
+        """Whether the object was removed, and the answer."""
         key = object_key(space, digest)
         try:
             with translated("S3"):
-                await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)
+                answer = await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)
         except ClientError as error:
             if error_code(error) in _HIDDEN:
                 log.warning("object_not_removed", key=key, hint="the role lacks s3:DeleteObject; deploy data.yaml")
             elif error_code(error) not in _OTHER_BYTES:
                 raise
-            return False
-        return True
+            return False, error.response
+        return True, answer
 
 
 def _is_missing(error: ClientError, key: str) -> bool:

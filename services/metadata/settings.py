@@ -35,3 +35,8 @@ class Settings(ServiceSettings, AuthPeer):
         gt=0,
         description="How often to look for spaces that are written to, to count what is uploaded and not sealed there.",
     )
+    keep_unsealed_days: float = Field(
+        default=7.0,
+        gt=0,
+        description="After which an object that was uploaded and not sealed is removed: much longer than uploads take.",
+    )

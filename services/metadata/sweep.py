@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
-from core.errors import SynclineError
 from runtime.logs import structlog
 from services.metadata import metrics
 from services.metadata.ports import TreeTable
+from services.metadata.rounds import rounds
 from services.metadata.spaces import Spaces
 
 SPACES_AT_ONCE = 25
@@ -27,23 +25,9 @@ class Sweeper:
         self._now_ms = now_ms
         self._interval_seconds = interval_seconds
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Sweep from time to time."""
-        task = asyncio.create_task(self._run(), name="sweep")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(self._interval_seconds * (0.5 + random.random()))  # noqa: S311 - not a secret
-            try:
-                await self.sweep()
-            except Exception as error:
-                log.warning("sweep_postponed", exc_info=not isinstance(error, SynclineError))
+        return rounds(self.sweep, interval_seconds=self._interval_seconds)
 
     async def sweep(self) -> int:
         """Take over all stale spaces once; how many there were."""

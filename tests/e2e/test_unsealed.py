@@ -26,14 +26,26 @@ from tests.gateway.client import Person, sign_up
 
 QUOTA = 1_000_000
 KB = 1_000
-SECONDS = 20.0
-"""Much longer than the time between two measurements here."""
+SECONDS = 60.0
+"""Much longer than the time between two measurements here, and than unsealed objects are kept."""
+KEPT_SECONDS = 15
+"""Longer than an upload takes here until it is sealed."""
+
+
+VARIABLES = {"SYNCLINE_QUOTA_BYTES": str(QUOTA), "SYNCLINE_MEASURE_SECONDS": "0.2"}
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    variables = {"SYNCLINE_QUOTA_BYTES": str(QUOTA), "SYNCLINE_MEASURE_SECONDS": "0.2"}
-    with running_stack(variables=variables) as running:
+    with running_stack(variables=VARIABLES) as running:
+        yield running
+
+
+@pytest.fixture
+def forgetful() -> Iterator[Stack]:
+    """A system in which a week takes some seconds."""
+    days = {"SYNCLINE_KEEP_UNSEALED_DAYS": str(KEPT_SECONDS / 86_400)}
+    with running_stack(variables=VARIABLES | days) as running:
         yield running
 
 
@@ -155,8 +167,9 @@ async def test_what_is_sealed_later_counts_no_more(stack: Stack, ann: Person):
 async def test_what_is_sealed_and_never_named_is_no_way_around(stack: Stack, ann: Person):
     uploaded = await put(stack, issued(ann), [os.urandom(150 * KB) for _ in range(7)])
     assert seal(ann, uploaded, 150 * KB) == ["SEALED"] * 7
-    error = refused(ann)
-    assert (error.details["unsealed_bytes"], error.details["stored_bytes"]) == ("0", "1050000")
+    # What was measured before the seals is told until it is measured again.
+    until(lambda: refused(ann).details["unsealed_bytes"] == "0", "sealed bytes count as unsealed")
+    assert refused(ann).details["stored_bytes"] == "1050000"
 
 
 async def test_credentials_to_write_cannot_list_or_remove(stack: Stack, ann: Person):
@@ -178,3 +191,27 @@ def test_services_alone_say_what_is_measured(ann: Person):
             with pytest.raises(grpc.RpcError) as caught:
                 call()
             assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_what_nobody_seals_goes_and_makes_room_and_what_is_sealed_stays(forgetful: Stack):
+    stack, ann = forgetful, sign_up(forgetful.endpoint, "ann")
+    kept = ann.file("kept", b"what is sealed")
+    uploaded = await put(stack, issued(ann), [os.urandom(150 * KB) for _ in range(7)])
+    refused(ann)
+    until(lambda: refusal(ann) is None, "nothing was removed")
+    wanted = {"objects": [{"sha256": name, "size": 150 * KB} for name in uploaded]}
+    uploads = ann.done("POST", f"{ann.top}/uploads", wanted)["uploads"]
+    assert not any(upload["stored"] for upload in uploads)
+    assert seal(ann, uploaded, 150 * KB) == ["OBJECT_MISSING"] * 7
+    assert ann.ask("GET", f"{ann.top}/nodes/{kept['id']}/content").body == b"what is sealed"
+    again = os.urandom(150 * KB)
+    (name,) = await put(stack, issued(ann), [again])
+    credentials = issued(ann)
+    until(lambda: seal_of_gone(ann, name) == "OBJECT_MISSING", "it was not removed")
+    assert await put(stack, credentials, [again]) == [name]  # an upload that was broken off and goes on
+    assert seal(ann, [name], len(again)) == ["SEALED"]
+
+
+def seal_of_gone(person: Person, name: str) -> str:
+    """The verdict on an object under a wrong size, which is therefore not sealed if it is there."""
+    return seal(person, [name], 1)[0]

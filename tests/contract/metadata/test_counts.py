@@ -207,18 +207,21 @@ async def test_what_it_costs_to_measure(client, counted, embedded, space):
         measuring = Measuring(
             measures=DynamoMeasures(client, table=embedded.table),
             storage=storage,
+            index=index,
             objects=Objects(index=index, storage=storage),
             table=DynamoTable(client, table=embedded.table),
             writers=auth,
             quota_bytes=1_000,
             now_ms=lambda: 10**15,
             interval_seconds=60,
+            keep_days=7,
         )
-        while await measuring.round():  # what other tests left to be measured
+        while await measuring.measure():  # what other tests left to be measured
             pass
         counted.calls.clear()
         storage_calls.calls.clear()
-        assert await measuring.round() == 0
+        await measuring.schedule()
+        assert await measuring.measure() == 0
         assert counted.operations() == ["query"]
         assert storage_calls.operations() == []
 
@@ -229,7 +232,8 @@ async def test_what_it_costs_to_measure(client, counted, embedded, space):
         await index.seal(space, {name: Sealed(1) for name in names[:1_000]})
         counted.calls.clear()
         auth.writing.add(space)
-        assert await measuring.round() == 1
+        await measuring.schedule()
+        assert await measuring.measure() == 1
         assert storage_calls.operations() == ["list_objects_v2"] * 2
         assert Counter(counted.operations()) == {
             "batch_get_item": 1 + 11,  # whether it is to be measured already; a hundred objects each

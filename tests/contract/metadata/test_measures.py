@@ -9,7 +9,13 @@ from services.metadata.ports import Measure, SpaceState
 from tests.contract.metadata.conftest import EMBEDDED, everywhere
 
 MEASURE = Measure(
-    unsealed_bytes=1 << 40, unsealed_objects=7, stored_bytes=1 << 41, refused=True, at_ms=5_000, next_at_ms=9_000
+    unsealed_bytes=1 << 40,
+    unsealed_objects=7,
+    stored_bytes=1 << 41,
+    refused=True,
+    since_ms=3_000,
+    at_ms=5_000,
+    next_at_ms=9_000,
 )
 
 

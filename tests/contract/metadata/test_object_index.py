@@ -9,7 +9,7 @@ import pytest
 from core.blocks import MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
 from core.identifiers import SpaceId, new_text_id
 from services.metadata.dynamodb import DynamoObjectIndex
-from services.metadata.ports import MAX_SEALED_ENTRIES, Sealed
+from services.metadata.ports import MAX_SEALED_ENTRIES, Recorded, Removal, Sealed
 from tests.contract.metadata.conftest import EMBEDDED, everywhere, where_concurrent
 from tests.contract.metadata.support import digest
 
@@ -162,3 +162,79 @@ async def test_a_record_from_before_revisions_is_read_and_added_to(backend, spac
         await index.seal(space, {digest("object"): OTHER_PACK})
         await index.seal(space, {digest("object"): MANIFEST})
         assert await index.sealed(space, [digest("object")]) == {digest("object"): ALL}
+
+
+# ---- removals of what is not sealed
+
+
+@everywhere
+async def test_what_is_removed_is_not_sealed_and_is_told(index, space):
+    name = digest("block")
+    assert await index.begin_removal(space, name, now_ms=1_000, until_ms=9_000) == 1
+    assert await index.look(space, [name, digest("other")]) == Recorded({}, {name: Removal(1, 9_000)})
+    assert await index.sealed(space, [name]) == {}
+    assert await index.known(space, [name]) == set()
+    await index.end_removal(space, name, 1)
+    assert await index.look(space, [name]) == Recorded({}, {name: Removal(1, 0)})
+
+
+@everywhere
+async def test_what_is_sealed_is_not_removed(index, space):
+    await index.seal(space, {digest("block"): Sealed(7)})
+    assert await index.begin_removal(space, digest("block"), now_ms=1_000, until_ms=9_000) is None
+    assert await index.look(space, [digest("block")]) == Recorded({digest("block"): Sealed(7)}, {})
+
+
+@everywhere
+async def test_removals_come_one_after_the_other(index, space):
+    name = digest("block")
+    begun = [await index.begin_removal(space, name, now_ms=now, until_ms=9_000) for now in (1_000, 2_000, 9_000)]
+    assert begun == [1, None, None]
+    assert await index.begin_removal(space, name, now_ms=9_001, until_ms=20_000) == 2
+    await index.end_removal(space, name, 1)  # by the first, which is late
+    assert (await index.look(space, [name])).removals == {name: Removal(2, 20_000)}
+    await index.end_removal(space, name, 2)
+    assert await index.begin_removal(space, name, now_ms=9_002, until_ms=30_000) == 3
+    assert await index.begin_removal(SpaceId(new_text_id()), name, now_ms=1_000, until_ms=9_000) == 1
+    await index.end_removal(space, digest("never removed"), 1)
+    assert await index.look(space, [digest("never removed")]) == Recorded({}, {})
+
+
+@everywhere
+async def test_what_was_proven_before_a_removal_began_is_not_recorded(index, space):
+    names = [digest(f"object {i}") for i in range(7)]
+    lost = names[3]
+    await index.begin_removal(space, lost, now_ms=1_000, until_ms=9_000)
+    await index.end_removal(space, lost, 1)
+    proven = {name: Sealed(7) for name in names}
+    assert await index.seal(space, proven) == {lost}
+    assert await index.known(space, names) == set(names) - {lost}
+    assert await index.seal(space, {lost: Sealed(7)}, after={lost: 2}) == {lost}
+    assert await index.seal(space, {lost: Sealed(7)}, after={lost: 1}) == set()
+    assert await index.look(space, [lost]) == Recorded({lost: Sealed(7)}, {})
+    assert await index.begin_removal(space, lost, now_ms=10_000, until_ms=19_000) is None
+
+
+@everywhere
+async def test_what_was_proven_between_two_removals_is_not_recorded_after_the_second(index, space):
+    name = digest("block")
+    for number in (1, 2):
+        assert await index.begin_removal(space, name, now_ms=1_000, until_ms=9_000) == number
+        await index.end_removal(space, name, number)
+    assert await index.seal(space, {name: Sealed(7)}, after={name: 1}) == {name}
+    assert await index.sealed(space, [name]) == {}
+
+
+@where_concurrent
+async def test_of_a_seal_and_a_removal_at_once_one_succeeds(open_stores, space):
+    one, other = [(await open_stores()).index for _ in range(2)]
+    names = [digest(f"object {i}") for i in range(30)]
+
+    async def remove(name):
+        return await other.begin_removal(space, name, now_ms=1_000, until_ms=9_000)
+
+    lost, *removed = await asyncio.gather(
+        one.seal(space, {name: Sealed(7) for name in names}), *(remove(name) for name in names)
+    )
+    assert {name for name, number in zip(names, removed, strict=True) if number is not None} == lost
+    assert await one.known(space, names) == set(names) - lost

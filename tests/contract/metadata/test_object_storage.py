@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from core.blocks import MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.errors import Unavailable
@@ -318,3 +318,32 @@ async def test_storage_that_does_not_answer_is_unavailable(space):
             await storage.head(space, sha256(b"hello"))
         with pytest.raises(Unavailable):
             await storage.read(space, sha256(b"hello"))
+
+
+@where_conditional
+async def test_an_object_that_storage_was_asked_once_to_remove_is_settled(storage, put, space):
+    name = await put(space, b"hello")
+    etag = (await storage.head(space, name)).etag
+    assert await storage.remove_once(space, name, etag='"0123456789abcdef0123456789abcdef"')
+    assert await storage.read(space, name) == b"hello"
+    assert [await storage.remove_once(space, name, etag=etag) for _ in range(2)] == [True, True]
+    assert await storage.read(space, name) is None
+
+
+@on_embedded
+async def test_a_request_that_was_repeated_may_still_be_on_its_way(put, backend, space):
+    name = await put(space, b"hello")
+    async with backend.aws.client("s3", backend.metadata, retries={"mode": "standard", "total_max_attempts": 3}) as s3:
+        broken = [EndpointConnectionError(endpoint_url="http://127.0.0.1:1")]
+
+        def fail_once(**_):
+            if broken:
+                raise broken.pop()
+
+        s3.meta.events.register("before-send.s3.DeleteObject", fail_once)
+        storage = S3Storage(s3, bucket=backend.bucket)
+        stored = await storage.head(space, name)
+        assert stored is not None
+        assert not await storage.remove_once(space, name, etag=stored.etag)
+        assert broken == []
+        assert await storage.head(space, name) is None

@@ -57,12 +57,14 @@ class World:
             Measuring(
                 measures=self.measures,
                 storage=self.storage,
+                index=self.storage,
                 objects=objects,
                 table=self.table,
                 writers=self.auth,
                 quota_bytes=QUOTA,
                 now_ms=lambda: self.now_ms,
                 interval_seconds=60,
+                keep_days=7,
             )
             for objects in self.objects
         )
@@ -77,9 +79,14 @@ class World:
         declared = [Declaration(one, len(self.storage.stored[space, one]), SingleBlock()) for one in digests]
         assert await self.objects[0].seal(space, declared, caller="ann") == [SealVerdict.SEALED] * len(digests)
 
+    async def round(self, measuring: Measuring) -> int:
+        """How many spaces it measured."""
+        await measuring.schedule()
+        return await measuring.measure()
+
     async def later(self, seconds: float = 61) -> int:
         self.now_ms += int(seconds * 1000)
-        return await self.one.round()
+        return await self.round(self.one)
 
 
 @pytest.fixture
@@ -105,7 +112,7 @@ async def test_what_fits_is_measured_and_nobody_is_told(world: World, space: Spa
     sealed = [world.put(space, 100 * KIB) for _ in range(3)]
     await world.seal(space, *sealed)
     world.put(space, 200 * KIB)
-    assert await world.one.round() == 1
+    assert await world.round(world.one) == 1
     measured = await world.measures.measure(space)
     assert (measured.unsealed_bytes, measured.unsealed_objects) == (200 * KIB, 1)
     assert (measured.stored_bytes, measured.refused) == (500 * KIB, False)
@@ -115,7 +122,7 @@ async def test_what_fits_is_measured_and_nobody_is_told(world: World, space: Spa
 async def test_what_is_unsealed_comes_on_top_of_what_versions_use(world: World, space: SpaceId) -> None:
     world.table.states[space] = SpaceState(used_bytes=QUOTA - 200 * KIB)
     world.put(space, 200 * KIB)
-    await world.one.round()
+    await world.round(world.one)
     assert world.auth.uploads == {}
     more = world.put(space, 65 * KIB)
     await world.later()
@@ -130,14 +137,14 @@ async def test_a_full_space_in_which_nothing_is_unsealed_is_not_refused(world: W
     """A commit refuses then, by the quota itself; what needs no room can go on."""
     world.table.states[space] = SpaceState(used_bytes=QUOTA + 1)
     await world.seal(space, world.put(space, 1))
-    await world.one.round()
+    await world.round(world.one)
     assert world.auth.uploads == {}
 
 
 async def test_small_objects_count_for_more_than_they_have(world: World, space: SpaceId) -> None:
     for _ in range(QUOTA // LEAST_BYTES):
         world.put(space, 10)
-    await world.one.round()
+    await world.round(world.one)
     assert world.auth.uploads == {}
     world.put(space, 10)
     await world.later()
@@ -147,7 +154,7 @@ async def test_small_objects_count_for_more_than_they_have(world: World, space: 
 
 async def test_what_is_sealed_and_in_no_version_has_the_quota_as_its_limit_too(world: World, space: SpaceId) -> None:
     await world.seal(space, *(world.put(space, 100 * KIB) for _ in range(11)))
-    await world.one.round()
+    await world.round(world.one)
     assert world.auth.uploads[space].refused
     assert (world.auth.uploads[space].unsealed_objects, world.auth.uploads[space].stored_bytes) == (0, 1_100 * KIB)
 
@@ -157,13 +164,13 @@ async def test_no_space_counts_for_another(world: World, space: SpaceId) -> None
     world.auth.writing.add(other)
     world.put(space, QUOTA + 1)
     world.put(other, 1)
-    assert await world.one.round() == 2
+    assert await world.round(world.one) == 2
     assert {space: told.refused for space, told in world.auth.uploads.items()} == {space: True}
 
 
 async def test_it_is_measured_until_nothing_is_unsealed(world: World, space: SpaceId) -> None:
     digest = world.put(space, 10)
-    await world.one.round()
+    await world.round(world.one)
     world.auth.writing.clear()
     assert [await world.later() for _ in range(3)] == [1, 1, 1]
     await world.seal(space, digest)
@@ -172,7 +179,7 @@ async def test_it_is_measured_until_nothing_is_unsealed(world: World, space: Spa
 
 async def test_no_space_is_measured_more_often_than_the_interval(world: World, space: SpaceId) -> None:
     world.put(space, 10)
-    assert await world.one.round() == 1
+    assert await world.round(world.one) == 1
     assert await world.later(59) == 0
     assert await world.later(1) == 1
     assert world.storage.listed == 2
@@ -184,11 +191,11 @@ async def test_one_process_measures_a_space_at_a_time(world: World, space: Space
 
     class Slow(CountedObjects):
         async def list(self, space: SpaceId, *, after: str = "") -> Listing:
-            rounds.append(await world.other.round())
+            rounds.append(await world.round(world.other))
             return await super().list(space, after=after)
 
     world.one._storage = Slow()
-    assert await world.one.round() == 1
+    assert await world.round(world.one) == 1
     assert rounds == [0]
 
 
@@ -200,7 +207,7 @@ async def test_what_another_process_left_behind_is_taken_over(world: World, spac
 
     world.one._storage.list = broken  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
-        await world.one.round()
+        await world.round(world.one)
     del world.one._storage.list
     assert await world.later() == 0
     assert await world.later(600) == 1
@@ -220,7 +227,7 @@ async def test_auth_is_told_again_if_it_did_not_answer(world: World, space: Spac
 
     world.auth.set_uploads = told  # type: ignore[method-assign]
     with pytest.raises(Unavailable):
-        await world.one.round()
+        await world.round(world.one)
     await world.later(601)
     assert world.auth.uploads[space].refused
     await world.seal(space, digest)
@@ -240,7 +247,7 @@ async def test_pages_are_compared_one_by_one_and_what_is_remembered_is_not_asked
     await world.seal(space, *digests[:1_000])
     for digest in digests[1_000:2_000]:  # by another process
         await world.storage.seal(space, {digest: Sealed(9)})
-    await world.one.round()
+    await world.round(world.one)
     assert world.storage.listed == 3
     assert sum(world.storage.asked) == 1_100
     assert max(world.storage.asked) <= 1_000
@@ -257,10 +264,10 @@ async def test_a_measure_that_lasts_keeps_its_lease(world: World, space: SpaceId
     async def slow(space: SpaceId, *, after: str = "") -> Listing:
         page = await listing(space, after=after)
         world.now_ms += 400_000
-        taken["others"] += await world.other.round() if taken["pages"] else 0
+        taken["others"] += await world.round(world.other) if taken["pages"] else 0
         taken["pages"] += 1
         return page
 
     world.storage.list = slow  # type: ignore[method-assign]
-    assert await world.one.round() == 1
+    assert await world.round(world.one) == 1
     assert taken == {"pages": 4, "others": 0}

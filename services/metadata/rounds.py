@@ -1,0 +1,34 @@
+"""Work that every process looks for from time to time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from core.errors import SynclineError
+from runtime.logs import structlog
+
+log = structlog.get_logger()
+
+
+@asynccontextmanager
+async def rounds(*works: Callable[[], Awaitable[object]], interval_seconds: float) -> AsyncIterator[None]:
+    """Do each of `works` every `interval_seconds`, with jitter, whatever became of the last time."""
+    tasks = [asyncio.create_task(_repeat(work, interval_seconds)) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _repeat(work: Callable[[], Awaitable[object]], interval_seconds: float) -> None:
+    while True:
+        await asyncio.sleep(interval_seconds * (0.5 + random.random()))  # noqa: S311 - not a secret
+        try:
+            await work()
+        except Exception as error:
+            log.warning("round_postponed", work=work.__name__, exc_info=not isinstance(error, SynclineError))
