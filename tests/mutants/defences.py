@@ -258,13 +258,6 @@ MUTANTS = (
         ("tests/gateway/test_connections.py::test_a_connection_asks_only_so_much_ahead",),
     ),
     Mutant(
-        "a lock lasts as long as is asked for",
-        "gateway/dav/locks.py",
-        "    return LONGEST_SECONDS if asked < 0 else min(asked, LONGEST_SECONDS)",
-        "    return LONGEST_SECONDS if asked < 0 else asked",
-        ("tests/e2e/test_dav.py::test_a_lock_lasts_a_day_at_most",),
-    ),
-    Mutant(
         "a content has any time that somebody sends",
         "core/tree.py",
         "        if not FIRST_TIME_NS <= self.mtime_ns <= LAST_TIME_NS:\n",
@@ -963,21 +956,21 @@ MUTANTS = (
         "gateway/api/caller.py",
         "    check_route(request, found)\n",
         "",
-        ("tests/e2e/test_operations.py::test_a_visitor_reads_nothing_where_downloads_are_not_counted",),
+        ("tests/gateway/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
     ),
     Mutant(
         "the table of routes is not looked at for visitors",
         "gateway/api/links.py",
         "    check_route(request, caller)\n",
         "",
-        ("tests/e2e/test_operations.py::test_routes_take_those_whom_the_table_has",),
+        ("tests/gateway/test_kinds.py::test_only_who_opened_a_link_reads_by_its_routes",),
     ),
     Mutant(
         "the table of WebDAV is not looked at",
         "gateway/dav/callers.py",
         "            check_caller(caller.kind, callers)\n",
         "",
-        ("tests/e2e/test_operations.py::test_webdav_takes_those_whom_the_table_has",),
+        ("tests/gateway/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
     ),
     Mutant(
         "downloads of a link are not counted",
@@ -1053,10 +1046,7 @@ MUTANTS = (
         "runtime/claims.py",
         '    if "spc" in claims or "nod" in claims:\n',
         "    if False:\n",
-        (
-            "tests/e2e/test_operations.py::test_a_visitor_reads_nothing_where_downloads_are_not_counted",
-            "tests/e2e/test_operations.py::test_webdav_takes_those_whom_the_table_has",
-        ),
+        ("tests/gateway/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
     ),
     # ---- objects ----
     Mutant(
@@ -1337,13 +1327,6 @@ MUTANTS = (
         "stack/output.py",
         "        directory.chmod(0o700)\n",
         "        directory.chmod(0o755)\n",
-        ("tests/stack/test_up.py::test_only_the_owner_reads_what_is_in_the_data_directory",),
-    ),
-    Mutant(
-        "what the embedded AWS writes is everybody's to read",
-        "stack/embedded.py",
-        "    os.umask(0o077)",
-        "    os.umask(0o022)",
         ("tests/stack/test_up.py::test_only_the_owner_reads_what_is_in_the_data_directory",),
     ),
     Mutant(
