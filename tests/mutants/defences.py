@@ -309,11 +309,10 @@ MUTANTS = (
     Mutant(
         "an object is read for each call that declares it",
         "services/metadata/objects.py",
-        "            proofs |= {one: turn.proven[one] for one in forms if one in turn.proven}\n",
+        "            proofs |= {one: turn.proven[one, removals] for one in forms if (one, removals) in turn.proven}\n",
         "",
         (
-            "tests/services/metadata/test_sealing_is_shared.py::"
-            "test_an_object_is_read_once_however_many_calls_declare_it_at_once",
+            "tests/services/metadata/test_sealing_is_shared.py::test_an_object_is_read_once_however_many_calls_declare_it_at_once",
         ),
     ),
     Mutant(
