@@ -410,6 +410,37 @@ MUTANTS = (
             "test_a_commit_that_names_too_many_packs_of_many_blocks_is_refused",
         ),
     ),
+    # ---- what is uploaded and not sealed ----
+    Mutant(
+        "no space is closed to uploads",
+        "services/metadata/measure.py",
+        "        refused = max(found.counted_bytes and used + found.counted_bytes, found.stored_bytes) > self._quota_bytes\n",
+        "        refused = False\n",
+        (
+            "tests/services/metadata/test_measure.py::test_what_is_unsealed_comes_on_top_of_what_versions_use",
+            (
+                "tests/services/metadata/test_measure.py::"
+                "test_what_is_sealed_and_in_no_version_has_the_quota_as_its_limit_too"
+            ),
+        ),
+    ),
+    Mutant(
+        "an object is sealed while its removal is under way",
+        "services/metadata/objects.py",
+        "if removal.until_ms >= now_ms}",
+        "if False}",
+        ("tests/services/metadata/test_discarding.py::test_a_seal_at_any_moment_of_a_removal_loses_nothing",),
+    ),
+    Mutant(
+        "a table that does not know the space removes what is in it",
+        "services/metadata/measure.py",
+        "        return before_ms if since_ms < before_ms else 0\n",
+        "        return before_ms\n",
+        (
+            "tests/services/metadata/test_discarding.py::"
+            "test_nothing_goes_by_a_table_that_has_not_known_the_space_for_long",
+        ),
+    ),
     # ---- what a page costs ----
     Mutant(
         "a page of a directory in memory goes through all of it",
