@@ -414,8 +414,8 @@ MUTANTS = (
     Mutant(
         "no space is closed to uploads",
         "services/metadata/measure.py",
-        "        refused = max(found.counted_bytes and used + found.counted_bytes, found.stored_bytes) > self._quota_bytes\n",
-        "        refused = False\n",
+        ", found.stored_bytes) > self._quota_bytes\n",
+        ", found.stored_bytes) > 1 << 60\n",
         (
             "tests/services/metadata/test_measure.py::test_what_is_unsealed_comes_on_top_of_what_versions_use",
             (
