@@ -578,7 +578,7 @@ class PretendedMounts:
 
     def mount(self, name: str, path: str) -> None:
         """Mount the filesystem of this name, an empty one if it is new."""
-        covered, disk = self.aside / "covered" / path, self.aside / name
+        covered, disk = self._aside_of(path), self.aside / name
         covered.parent.mkdir(parents=True, exist_ok=True)
         disk.mkdir(exist_ok=True)
         (self.root / path).rename(covered)
@@ -588,7 +588,7 @@ class PretendedMounts:
 
     def unmount(self, path: str) -> str:
         """Unmount what was mounted at this path; where that was at last."""
-        covered = self.aside / "covered" / path
+        covered = self._aside_of(path)
         self._follow()
         (at,) = (at for at, (_, other) in self._covers.items() if other == covered)
         name = self.mounted.pop(at).removeprefix("uuid=")
@@ -596,6 +596,10 @@ class PretendedMounts:
         (self.root / at).rename(self.aside / name)
         covered.rename(self.root / at)
         return at
+
+    def _aside_of(self, path: str) -> Path:
+        """Where that is put which was at this path when something was mounted over it; none of these is in another."""
+        return self.aside / "covered" / sha256(path.encode()).hex()
 
     def _follow(self) -> None:
         for path, (inode, covered) in list(self._covers.items()):
