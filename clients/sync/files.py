@@ -2,7 +2,8 @@
 
 Paths are relative to the folder, '/' between names, "" for the folder itself. Every one is walked from a descriptor of
 the folder with O_NOFOLLOW, so that neither a symlink on the way nor a filesystem mounted over the folder meanwhile
-leads anywhere else. Errors are OSError; FileExistsError if something is in the way that must not be replaced.
+leads anywhere else. Errors are OSError; FileExistsError if something is in the way that must not be replaced, under its
+name or one that differs from that in Unicode spelling only, since to a space both are the same.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from clients.sync.mounts import Mounts, SystemMounts
 from clients.sync.naming import Naming
+from clients.sync.spelling import Spellings, has_one_spelling
 from clients.transfer.attributes import Inheritance, carry_over, inherit, with_executable
 from clients.transfer.jobs import Signature
 
@@ -58,6 +60,7 @@ class Files:
         self.mounts = mounts or SystemMounts(root)
         self._root = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._open: OrderedDict[str, int] = OrderedDict()
+        self._spellings: OrderedDict[str, Spellings] = OrderedDict()
         self._inheritances: dict[str, Inheritance] = {}
         self._umask = os.umask(0o077)
         os.umask(self._umask)
@@ -112,6 +115,10 @@ class Files:
             return False
         return True
 
+    def is_taken(self, path: str) -> bool:
+        """Whether anything is there, whatever the spelling of its name is."""
+        return self.exists(path) or self._is_spelled_otherwise(path)
+
     def read_link(self, path: str) -> str:
         parent, name = self._at(path)
         return os.readlink(name, dir_fd=parent)
@@ -120,20 +127,66 @@ class Files:
 
     def make_directory(self, path: str) -> None:
         """FileExistsError if anything is there."""
+        self._expect_free(path)
         parent, name = self._at(path)
         os.mkdir(name, dir_fd=parent)
+        self._note_name(path)
 
     def make_symlink(self, path: str, target: str) -> None:
         """FileExistsError if anything is there."""
+        self._expect_free(path)
         parent, name = self._at(path)
         os.symlink(target, name, dir_fd=parent)
+        self._note_name(path)
 
-    def move(self, path: str, to: str, *, directory: bool = False) -> None:
-        """Rename. FileExistsError if anything is at `to`."""
+    def move(self, path: str, to: str, *, directory: bool = False, back: bool = False) -> None:
+        """Rename. FileExistsError if anything is at `to`; with `back` only under exactly that name, which was its own.
+
+        What a person has put beside it under another spelling is then no reason to leave it elsewhere.
+        """
+        if not back:
+            self._expect_free(to, but=path)
         with self._both(path, to) as (source, name, target, new_name):
             _rename_noreplace(source, name, target, new_name)
         if directory:
             self.forget_directories()
+        elif back:
+            self._forget_names(path, to)
+        else:
+            self._note_name(to, before=path)
+
+    def _expect_free(self, path: str, *, but: str = "") -> None:
+        """FileExistsError if its name is there in another spelling, not counting what is at `but`."""
+        if self._is_spelled_otherwise(path, but=but):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+
+    def _is_spelled_otherwise(self, path: str, *, but: str = "") -> bool:
+        directory, name = _split(path)
+        descriptor, _ = self._at(path)
+        spellings = self._spellings.pop(directory, None)
+        if spellings is None or not spellings.hold(descriptor):
+            if has_one_spelling(name):
+                return False
+            spellings = Spellings(descriptor)
+        self._spellings[directory] = spellings
+        while len(self._spellings) > _MAX_OPEN:
+            self._spellings.popitem(last=False)
+        return any((directory, other) != _split(but) for other in spellings.others(name))
+
+    def _note_name(self, path: str, *, before: str | None = None) -> None:
+        """What was found free has been taken, perhaps by what was at `before`."""
+        directory, name = _split(path)
+        above, gone = (directory, None) if before is None else _split(before)
+        if above != directory:
+            self._spellings.pop(above, None)
+            gone = None
+        if (spellings := self._spellings.get(directory)) is not None:
+            spellings.changed(self._at(path)[0], come=name, gone=gone)
+
+    def _forget_names(self, *paths: str) -> None:
+        """Something was done to these by which the names of their directories have changed."""
+        for path in paths:
+            self._spellings.pop(_split(path)[0], None)
 
     def remove_directory(self, path: str) -> None:
         """Only if it is empty."""
@@ -157,7 +210,7 @@ class Files:
             self._unlink(path)
             return
         if not same_file(self.stat(aside), expected):
-            self.move(aside, path)
+            self.move(aside, path, back=True)
             raise Changed(errno.ESTALE, "the file was changed meanwhile")
         self._unlink(aside)
 
@@ -181,7 +234,7 @@ class Files:
             self._exchange(aside, path)
             self.move(aside, temporary)
         elif not exchanged:
-            self.move(temporary if replaced else aside, path)
+            self.move(temporary if replaced else aside, path, back=True)
         if not replaced:
             raise Changed(errno.ESTALE, "the file was changed meanwhile")
         self._unlink(aside)
@@ -322,12 +375,13 @@ class Files:
     def forget_directories(self) -> None:
         """Paths may lead elsewhere from now on."""
         self._inheritances.clear()
+        self._spellings.clear()
         while self._open:
             os.close(self._open.popitem()[1])
 
     def _at(self, path: str) -> tuple[int, str]:
         """A descriptor of the directory, good until the next call, and the name in it."""
-        directory, _, name = path.rpartition("/")
+        directory, name = _split(path)
         return self._walk(directory), name
 
     @contextlib.contextmanager
@@ -368,11 +422,18 @@ class Files:
     def _unlink(self, path: str) -> None:
         parent, name = self._at(path)
         os.unlink(name, dir_fd=parent)
+        self._forget_names(path)
 
     def _exchange(self, path: str, other: str) -> bool:
         """Swap two files in one step; False where the system cannot."""
         with self._both(path, other) as (source, name, target, other_name):
             return _rename(source, name, target, other_name, _EXCHANGE)
+
+
+def _split(path: str) -> tuple[str, str]:
+    """The directory and the name in it."""
+    directory, _, name = path.rpartition("/")
+    return directory, name
 
 
 def _opened(path: str, opened: Callable[[str], int]) -> int | None:

@@ -431,4 +431,4 @@ class _Taken:
         self._prefix = prefix
 
     def __contains__(self, name: object) -> bool:
-        return self._files.exists(f"{self._prefix}{name}")
+        return self._files.is_taken(f"{self._prefix}{name}")

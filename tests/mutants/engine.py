@@ -98,6 +98,18 @@ MUTANTS = (
         "            os.rename(name, new_name, src_dir_fd=source, dst_dir_fd=target)\n",
     ),
     Mutant(
+        "something is put beside another spelling of its name",
+        "clients/sync/files.py",
+        "        return any((directory, other) != _split(but) for other in spellings.others(name))\n",
+        "        return False\n",
+    ),
+    Mutant(
+        "a twin that a person made keeps an update away",
+        "clients/sync/files.py",
+        "            self.move(temporary if replaced else aside, path, back=True)\n",
+        "            self.move(temporary if replaced else aside, path)\n",
+    ),
+    Mutant(
         "what was moved aside is discarded",
         "clients/sync/apply_here.py",
         "if digest is not None and digest in known(node):",

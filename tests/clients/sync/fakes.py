@@ -516,9 +516,9 @@ class PointedFiles(Files):
         super().make_symlink(path, target)
         self._point("link made")
 
-    def move(self, path: str, to: str, *, directory: bool = False) -> None:
+    def move(self, path: str, to: str, *, directory: bool = False, back: bool = False) -> None:
         self._before("move")
-        super().move(path, to, directory=directory)
+        super().move(path, to, directory=directory, back=back)
         self._point("moved")
 
     def _exchange(self, path: str, other: str) -> bool:
