@@ -9,6 +9,7 @@ import time
 
 from stack.running import running_stack
 from tests.fuzz.calls import run
+from tests.fuzz.world import VARIABLES
 
 
 def main() -> int:
@@ -18,7 +19,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = int(time.time()) if options.seed is None else options.seed
     print(f"{options.n} calls from seed {seed}", flush=True)
-    with running_stack(variables={"SYNCLINE_LOG_LEVEL": "error"}) as stack:
+    with running_stack(variables=VARIABLES) as stack:
         report = asyncio.run(run(stack, calls=options.n, seed=seed))
     for fault in report.faults:
         print(f"\n== {fault}")

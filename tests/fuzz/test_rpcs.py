@@ -19,6 +19,7 @@ from stack.up import Stack
 from syncline.metadata.v1 import metadata_pb2
 from tests.fuzz.calls import METHODS, Asked, Caller, run
 from tests.fuzz.messages import MAX_BYTES, Generator
+from tests.fuzz.world import VARIABLES
 
 CALLS = 1250
 """Of each share: less than a minute, also on a machine that has other things to do."""
@@ -29,7 +30,7 @@ SHARES = 8
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """A system for nothing else: its processes are measured."""
-    with running_stack(variables={"SYNCLINE_LOG_LEVEL": "error"}) as running:
+    with running_stack(variables=VARIABLES) as running:
         yield running
 
 

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc.aio
 
 from core.identifiers import ROOT, new_request_id, new_text_id
+from runtime.tokens import service_authorization
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from tests.gateway.client import PASSWORD, Person
 
+VARIABLES: Final = {
+    "SYNCLINE_LOG_LEVEL": "error",
+    "SYNCLINE_RATE_MAKES": "1000",
+    "SYNCLINE_TRADES_PER_NETWORK": "1000",
+    "SYNCLINE_TRADES_PER_SECRET": "1000",
+}
+"""What the system is told. One person makes nearly all the calls; refusals for that would hide what else they do."""
 PEOPLE: Final = ("owner", "viewer", "stranger")
 TOKEN_SECONDS: Final = 600
 """An access token lasts for fifteen minutes."""
@@ -31,6 +40,8 @@ class World:
     known: dict[str, list[Any]]
     keys: dict[str, str]
     """Of the people's browsers: each gives a new access token at any time."""
+    service: Callable[[], str]
+    """Gives the token of a service."""
     signed_in_at: float = field(default_factory=time.monotonic)
     _first: dict[str, int] = field(default_factory=dict)
 
@@ -111,6 +122,7 @@ async def build(stack: Stack, target: str) -> World:
         "cursor": [b""],
         "query": ["txt", "a", "deep b"],
         "mtime_ns": [0, 1_764_000_000_000_000_000],
+        "refused": [False],
         "role": [1, 2],
         "access": [1, 2],
         "mode": [1, 2],
@@ -129,7 +141,9 @@ async def build(stack: Stack, target: str) -> World:
         "manifest_object": [b""],
     }
     tokens = {"link": opened["access_token"], "nobody": "", "liar": "x.y.z"}
-    world = World(tokens, known, {name: key for name, (_, key) in zip(PEOPLE, people, strict=True)})
+    keys = {name: key for name, (_, key) in zip(PEOPLE, people, strict=True)}
+    secret = (stack.data / "secrets" / "service-secret").read_text().strip()
+    world = World(tokens, known, keys, service_authorization("metadata", secret))
     await renew(world, target)
     return world
 
@@ -146,6 +160,7 @@ async def _sign_up(auth: Any, endpoint: str, name: str) -> tuple[Person, str]:
 
 async def renew(world: World, target: str) -> None:
     """Get new access tokens, if those there are expire soon."""
+    world.tokens["service"] = world.service()
     if "owner" in world.tokens and time.monotonic() - world.signed_in_at < TOKEN_SECONDS:
         return
     async with grpc.aio.insecure_channel(target) as channel:
