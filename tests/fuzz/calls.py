@@ -22,6 +22,7 @@ from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-unty
 
 from core.identifiers import new_request_id
 from runtime.errors import DETAILS_KEY, DOMAIN
+from runtime.operations import RPCS, CallerKind
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -197,22 +198,35 @@ class Fuzz:
         self._rng = rng
         self._generator = Generator(rng, world.known)
 
-    def next(self, method: tuple[str, MethodDescriptor] | None = None) -> Asked:
+    def next(self) -> Asked:
         """The next call."""
         rng = self._rng
-        service, chosen = method or rng.choice(METHODS)
-        while method is None and chosen.name in HASHING and rng.random() < 0.8:
+        service, chosen = rng.choice(METHODS)
+        while chosen.name in HASHING and rng.random() < 0.8:
             service, chosen = rng.choice(METHODS)
         caller = rng.choices(list(CALLERS), weights=list(CALLERS.values()))[0]
-        token = self._world.tokens[caller]
         messages = [self._message(chosen)]
         if chosen.client_streaming:
             messages += [self._message(chosen) for _ in range(rng.randint(0, 4))]
             if rng.random() < 0.8:
-                space = rng.choice(self._world.known["space_id"])
-                opening = metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=space))
-                messages = [opening.SerializeToString(), *messages]
-        return Asked(service, chosen, caller, token, messages)
+                messages = [self._opening(), *messages]
+        return Asked(service, chosen, caller, self._world.tokens[caller], messages)
+
+    def valid(self, service: str, method: MethodDescriptor) -> Asked:
+        """A call of this method by somebody who may make it, in which nothing is wrong on purpose."""
+        takes = RPCS[f"{method.containing_service.full_name}/{method.name}"]
+        kinds = {CallerKind.SESSION: "owner", CallerKind.SERVICE: "service", CallerKind.VISITOR: "link"}
+        caller = next(name for kind, name in kinds.items() if kind in takes)
+        message: Any = self._generator.message(method.input_type)
+        if method.name == "CommitChanges":
+            message = commit(self._world, self._rng)
+        raw = self._opening() if method.client_streaming else message.SerializeToString()
+        return Asked(service, method, caller, self._world.tokens[caller], [raw])
+
+    def _opening(self) -> bytes:
+        space = self._rng.choice(self._world.known["space_id"])
+        opened = metadata_pb2.CheckVersionsOpen(space_id=space)
+        return metadata_pb2.CheckVersionsRequest(open=opened).SerializeToString()
 
     def _message(self, method: MethodDescriptor) -> bytes:
         while len(message := self._any_message(method)) > MAX_BYTES:
@@ -268,7 +282,7 @@ async def run(stack: Stack, *, calls: int, seed: int, most_faults: int = 10) -> 
     try:
         while report.calls < calls and len(report.faults) < most_faults:
             await renew(world, targets["auth"])
-            some = [fuzz.next(once.pop() if once else None) for _ in range(AT_ONCE)]
+            some = [fuzz.valid(*once.pop()) if once else fuzz.next() for _ in range(AT_ONCE)]
             some = [await _to_sign_out(world, asked, targets["auth"]) for asked in some]
             warm = report.calls < WARM_UP
             for asked, outcome in zip(some, await asyncio.gather(*map(caller.ask, some)), strict=True):

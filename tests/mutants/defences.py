@@ -1045,7 +1045,7 @@ MUTANTS = (
         "runtime/operations.py",
         '_rows(PEOPLE, "session sign_out list_devices list_keys list_members list_links watch")',
         '_rows(PEOPLE | {CallerKind.SERVICE}, "session sign_out list_devices list_keys list_members list_links watch")',
-        ("tests/runtime/test_operations.py::test_a_service_asks_who_may_what_and_nothing_else",),
+        ("tests/runtime/test_operations.py::test_a_service_asks_who_may_what_tells_what_it_measured_and_nothing_else",),
     ),
     Mutant(
         "a key of a program makes and ends links, devices and keys over REST",

@@ -38,8 +38,10 @@ def test_a_visitor_reads_what_a_link_opens_and_nothing_else():
     assert {name for name, callers in ROUTES.items() if callers == {CallerKind.VISITOR}} == linked
 
 
-def test_a_service_asks_who_may_what_and_nothing_else():
-    assert open_to(CallerKind.SERVICE, RPCS) == {f"{AUTH}/CheckAccess", f"{AUTH}/ListMembers"}
+def test_a_service_asks_who_may_what_tells_what_it_measured_and_nothing_else():
+    rights = {f"{AUTH}/CheckAccess", f"{AUTH}/ListMembers"}
+    uploads = {f"{AUTH}/ListWrittenSpaces", f"{AUTH}/SetUploads"}
+    assert open_to(CallerKind.SERVICE, RPCS) == rights | uploads
     assert open_to(CallerKind.SERVICE, ROUTES) == set()
 
 
