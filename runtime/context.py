@@ -30,8 +30,9 @@ class Identity:
     """The verified caller.
 
     A person's device has `user` and `device`, and `program` if it is a program with a key; a service that acts on its
-    own behalf has `service`, and whoever opened a public link has `link`, and both others are empty. `token` is what
-    was presented, so that a call can go on in the caller's name.
+    own behalf has `service`, and whoever opened a public link has `link`, and both others are empty. Visitors who
+    opened a link from one network have the same `visitor`. `token` is what was presented, so that a call can go on in
+    the caller's name.
     """
 
     user: UserId
@@ -39,6 +40,7 @@ class Identity:
     service: str | None = None
     link: LinkScope | None = None
     program: bool = False
+    visitor: str = ""
     token: str = field(default="", repr=False, compare=False)
 
     @property
@@ -52,9 +54,12 @@ class Identity:
 
     @property
     def account(self) -> str:
-        """On whose account what is asked for goes: the person, whichever the device; or the link, or the service."""
+        """On whose account what is asked for goes.
+
+        That is the person, whichever the device; the visitors of a public link from one network; or the service.
+        """
         if self.link is not None:
-            return f"link {self.link.link}"
+            return f"link {self.link.link} {self.visitor}"
         return self.user or f"service {self.service}"
 
 

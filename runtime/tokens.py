@@ -3,7 +3,7 @@
 | token | signed with | issuer | audience | subject | other |
 |---|---|---|---|---|---|
 | access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" |
-| link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space id, `nod`: node id in hex |
+| link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network, digested |
 | service | HS256, the shared secret | syncline | syncline-internal | `service:<name>` | lives 5 minutes |
 """
 
@@ -236,7 +236,8 @@ def _identity(claims: Mapping[str, Any], token: str) -> Identity:
     if "dev" in claims:
         raise TokenInvalid("the access token is not valid; sign in again")
     scope = LinkScope(LinkId(_text_id(claims, "sub")), SpaceId(_text_id(claims, "spc")), _node_id(claims, "nod"))
-    return Identity(user=UserId(""), device=DeviceId(""), link=scope, token=token)
+    visitor = str(claims.get("vis", ""))
+    return Identity(user=UserId(""), device=DeviceId(""), link=scope, visitor=visitor, token=token)
 
 
 def _text_id(claims: Mapping[str, Any], name: str) -> str:

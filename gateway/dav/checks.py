@@ -110,7 +110,7 @@ def check_xml(body: bytes) -> None:
     parser.StartDoctypeDeclHandler = doctype
     try:
         parser.Parse(body, True)
-    except expat.ExpatError as error:
+    except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two for an encoding that is not known
         raise Refused(
             HTTPStatus.BAD_REQUEST, f"the body is no well-formed XML: {error}", reason="INVALID_ARGUMENT"
         ) from None

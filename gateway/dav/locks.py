@@ -124,7 +124,14 @@ class StoredLocks:
         lock["token"] = f"urn:uuid:{_uuid()}"
         lock["timeout"] = _seconds(lock["timeout"])
         lock["expire"] = time.time() + lock["timeout"]
-        self._save(space, [*self._locks(space), lock])
+        locks = [*self._locks(space), lock]
+        own = _size([one for one in locks if one["principal"] == lock["principal"]])
+        if own > MAX_RECORD_BYTES - _size(locks):
+            text = (
+                "you have as many locks in this space as you leave free for others; unlock some, or wait for their end"
+            )
+            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, text)
+        self._save(space, locks)
         return lock
 
     def refresh(self, token: str, *, timeout: float) -> Lock:
@@ -188,13 +195,25 @@ class StoredLocks:
 
     def _save(self, space: Space, locks: list[Lock]) -> None:
         self._read.pop(space.name, None)
-        above = len(f"/{quote(space.name)}")
-        kept = [{**lock, "root": lock["root"][above:], "owner": lock["owner"].decode()} for lock in locks]
-        data = json.dumps(kept).encode() if kept else b""
-        if len(data) > MAX_RECORD_BYTES:
-            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, "the space has too many locks; wait until some have ended")
-        expires_at = max((lock["expire"] for lock in kept), default=None)
+        data = _record(locks)
+        expires_at = max((lock["expire"] for lock in locks), default=None)
         self._session.write(space, RECORD, data, expires_at=expires_at)
+
+
+def _record(locks: Sequence[Lock]) -> bytes:
+    """What is stored of the locks of one space: their roots as paths in it."""
+    kept = [{**one, "root": _below_space(one["root"]), "owner": one["owner"].decode()} for one in locks]
+    return json.dumps(kept).encode() if kept else b""
+
+
+def _below_space(root: str) -> str:
+    """The path of a lock's root in its space: empty for the space itself."""
+    _, slash, path = root.removeprefix("/").partition("/")
+    return slash + path
+
+
+def _size(locks: Sequence[Lock]) -> int:
+    return len(_record(locks))
 
 
 def _seconds(asked: float | None) -> float:

@@ -246,7 +246,7 @@ class Links:
             await self._prove(link, link.password_hash, password, peer=peer)
         metrics.LINK_OPENINGS.labels("ok").inc()
         scope = LinkScope(link.link, link.space, link.node)
-        return link, self._access_tokens.issue_for_link(scope, until_ms=link.expires_at_ms)
+        return link, self._access_tokens.issue_for_link(scope, peer=peer, until_ms=link.expires_at_ms)
 
     async def _prove(self, link: Link, password_hash: str, password: str, *, peer: str) -> None:
         subject = attempts_at(link)

@@ -85,9 +85,13 @@ class AccessTokens:
         named = {"sub": user, "dev": device} | ({"knd": PROGRAM} if program else {})
         return self._sign(named, ACCESS_TOKEN_SECONDS * SECOND, until_ms)
 
-    def issue_for_link(self, scope: LinkScope, *, until_ms: int | None = None) -> AccessToken:
-        """A token that opens what a public link opens, for 12 hours, or until `until_ms` if that is sooner."""
-        claims = {"sub": scope.link, "spc": scope.space, "nod": scope.node.hex()}
+    def issue_for_link(self, scope: LinkScope, *, peer: str, until_ms: int | None = None) -> AccessToken:
+        """A token that opens what a public link opens, for 12 hours, or until `until_ms` if that is sooner.
+
+        `peer` is the network from which the link was opened. Its visitors are one caller, and take nothing of others.
+        """
+        visitor = hashlib.sha256(f"{scope.link} {peer}".encode()).hexdigest()[:16]
+        claims = {"sub": scope.link, "spc": scope.space, "nod": scope.node.hex(), "vis": visitor}
         # Long, since a visitor has nothing by which to renew one without asking for the password again. Nothing is lost
         # by that: each use asks whether the link still opens.
         return self._sign(claims, LINK_TOKEN_SECONDS * SECOND, until_ms)

@@ -141,13 +141,14 @@ def settings(**more: Any) -> ServiceSettings:
 
 
 class Doors:
-    """A token is the name of a person, `link X` or `service X`."""
+    """A token is the name of a person and a device, `link X@network` or `service X`."""
 
     async def verify(self, token: str) -> Identity:
         kind, _, name = token.rpartition(" ")
         if kind == "link":
-            scope = LinkScope(LinkId(name), SpaceId("space"), NodeId(bytes(16)))
-            return Identity(user=UserId(""), device=DeviceId(""), link=scope, token=token)
+            link, _, network = name.partition("@")
+            scope = LinkScope(LinkId(link), SpaceId("space"), NodeId(bytes(16)))
+            return Identity(user=UserId(""), device=DeviceId(""), link=scope, visitor=network, token=token)
         if kind == "service":
             return Identity(user=UserId(""), device=DeviceId(""), service=name, token=token)
         user, _, device = token.partition("@")
@@ -238,10 +239,10 @@ async def test_one_person_is_refused_whatever_the_device_and_others_are_not():
     assert REGISTRY.get_sample_value("syncline_rate_refused_total", counted) == before + 2
 
 
-async def test_a_link_has_a_rate_of_its_own_and_services_have_none():
+async def test_visitors_of_a_link_from_one_network_have_a_rate_of_their_own_and_services_have_none():
     async with served(rate_reads=0.01, rate_burst_seconds=100) as (target, _):
-        links = [await ask(target, f"link {name}") for name in ("one", "one", "two")]
-        assert [link and link.reason for link in links] == [None, "RATE_EXCEEDED", None]
+        links = [await ask(target, f"link {name}") for name in ("one@home", "one@home", "one@office", "two@home")]
+        assert [link and link.reason for link in links] == [None, "RATE_EXCEEDED", None, None]
         assert [await ask(target, "service metadata") for _ in range(20)] == [None] * 20
 
 

@@ -81,6 +81,12 @@ def link_token(**changes) -> str:
     return access_token(**({"sub": LINK, "dev": None, "spc": SPACE, "nod": NODE.hex()} | changes))
 
 
+async def test_visitors_of_a_link_have_an_account_for_each_network_that_opened_it(users):
+    identities = [await users.verify(link_token(**changes)) for changes in ({}, {"vis": "one"}, {"vis": "two"})]
+    assert [identity.visitor for identity in identities] == ["", "one", "two"]
+    assert len({identity.account for identity in identities}) == 3
+
+
 async def test_the_token_of_a_link_proves_no_user(users):
     token = link_token()
     for _ in range(2):  # the second is answered from memory

@@ -29,3 +29,10 @@ def test_xml_is_bounded_in_depth_and_elements_and_defines_nothing():
     ):
         with pytest.raises(Refused):
             check_xml(hostile)
+
+
+@pytest.mark.parametrize("encoding", ["utf-7", "utf-32", "big5", "rot13", "hex", "idna", "none", "x" * 99])
+def test_xml_in_an_encoding_that_is_not_read_is_refused(encoding):
+    with pytest.raises(Refused) as refused:
+        check_xml(f'<?xml version="1.0" encoding="{encoding}"?><a/>'.encode())
+    assert refused.value.value == 400

@@ -101,14 +101,14 @@ def auth_of(members) -> Any:
     return SimpleNamespace(auth=SimpleNamespace(ListMembers=list_members))
 
 
-def acquire(locks, url, user="ann", depth="infinity"):
+def acquire(locks, url, user="ann", depth="infinity", owner=b""):
     try:
         lock = locks.acquire(
             url=url,
             lock_type="write",
             lock_scope="exclusive",
             lock_depth=depth,
-            lock_owner=b"",
+            lock_owner=owner,
             timeout=60,
             principal=user,
             token_list=[],
@@ -157,6 +157,44 @@ async def test_a_lock_binds_all_processes_until_it_is_released():
         own.release(token)
         other.look_again()
         other.check_write_permission(url=f"{url}/b", depth="0", token_list=[], principal="ben")
+
+    session_, other_ = session(records), session(records, "ben")
+    await asyncio.to_thread(story)
+
+
+async def test_one_person_leaves_others_as_many_locks_as_they_have_themselves():
+    records = InMemoryRecords()
+
+    def take(own: Session, user: str) -> int:
+        """How many locks a person gets, until they are told that they have too many."""
+        for count in range(1000):
+            url = f"/Spa%C3%9F/{user}{count}"
+            told = acquire(Locks(own, home=url), url, user, "0", owner=b"x" * 1900)
+            if told is None or not told.startswith("urn:uuid:"):
+                assert "leave free for others" in str(told)
+                return count
+        raise AssertionError("there is no end")
+
+    ann = await asyncio.to_thread(take, session(records), "ann")
+    ben = await asyncio.to_thread(take, session(records, "ben"), "ben")
+    assert 50 < ann < 70  # of 256 KiB half, each with some 2,100 bytes
+    assert ann / 2 <= ben <= ann
+
+
+async def test_the_root_of_a_space_can_be_locked_and_released():
+    records, url = InMemoryRecords(), "/Spa%C3%9F"
+
+    def story():
+        own = Locks(session_, home=url)
+        token = acquire(own, url)
+        assert token.startswith("urn:uuid:")
+        assert acquire(Locks(other_, home=f"{url}/a"), f"{url}/a", "ben") is None
+        again = Locks(session_, home=url)
+        again.look_again()
+        again.release(token)
+        other = Locks(other_, home=f"{url}/a")
+        other.look_again()
+        assert acquire(other, f"{url}/a", "ben")
 
     session_, other_ = session(records), session(records, "ben")
     await asyncio.to_thread(story)

@@ -96,6 +96,7 @@ async def test_a_link_opens_its_node_for_reading(auth, ann, team):
     assert answer.link == made.link
     assert answer.access_expires_at_ms == auth.clock() + 12 * 60 * MINUTE
     claims = jwt.decode(answer.access_token, options={"verify_signature": False})
+    assert len(claims.pop("vis")) == 16
     assert claims == {
         "iss": "syncline",
         "aud": "syncline",

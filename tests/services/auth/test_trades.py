@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 
+import jwt
 import pytest
 from prometheus_client import REGISTRY
 
@@ -127,3 +128,21 @@ async def test_visitors_of_a_link_take_nothing_of_those_in_other_networks(auth, 
             await auth.stub.OpenLink(request, metadata=peer(network))
         with rate_exceeded():
             await auth.stub.OpenLink(request, metadata=peer(network))
+
+
+async def test_visitors_are_told_apart_by_their_network_which_is_not_told(auth, ann):
+    async def made() -> str:
+        space = ann.account.personal_space_id
+        create = auth_pb2.CreateLinkRequest(request_id=new_request_id(), space_id=space, node=bytes(16))
+        return (await auth.stub.CreateLink(create, metadata=ann.credentials)).token
+
+    async def visitor(token: str, network: int) -> str:
+        answer = await auth.stub.OpenLink(auth_pb2.OpenLinkRequest(token=token), metadata=peer(network))
+        claims: dict[str, str] = jwt.decode(answer.access_token, options={"verify_signature": False})
+        return claims["vis"]
+
+    links = [await made() for _ in range(2)]
+    seen = [await visitor(token, network) for token in links for network in (1, 2)]
+    assert len(set(seen)) == 4
+    assert await visitor(links[0], 1) == seen[0]
+    assert not [one for one in seen if "192" in one]
