@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core.blocks import KIB
-from core.errors import SynclineError
+from core.errors import InvalidArgument, SynclineError
 from gateway.address import OwnAddress
 from gateway.api.caller import identified
 from gateway.problems import of_error, problem
@@ -27,6 +27,10 @@ MAX_BODY_BYTES: Final = 4 * 1024 * KIB
 """As much as a commit of the most changes, or the packs of a large upload, need as JSON."""
 MAX_ANONYMOUS_BYTES: Final = 64 * KIB
 """More than signing in, signing up or opening a link needs."""
+MAX_OBJECTS_AND_LISTS: Final = 25_000
+"""In a body. The largest commit that services take has fewer. When parsed, each takes 20 times its bytes."""
+MAX_SEPARATORS: Final = 250_000
+"""Commas in a body: more than elements of lists and fields of objects."""
 _DISCARDED_BYTES: Final = 4 * MAX_BODY_BYTES
 _DISCARDED_SECONDS: Final = 5.0
 _DISCARDING: Final = 8
@@ -88,7 +92,7 @@ class Bodies:
                 answer.headers["connection"] = "close"
             else:
                 if body is not None:
-                    await self._app(scope, _replaying(body, receive), send)
+                    await (_too_dense if _is_dense(body) else self._app)(scope, _replaying(body, receive), send)
                 return
             share = Share.alone(self._own.network(Request(scope)))
             if not ended and self._discarding.try_take(1, share):
@@ -159,8 +163,23 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
+def _is_dense(body: bytes) -> bool:
+    """True if the body may have so many parts that parsing it would take long and much memory. Strings count too."""
+    containers = body.count(b"{") + body.count(b"[")
+    return containers > MAX_OBJECTS_AND_LISTS or body.count(b",") > MAX_SEPARATORS
+
+
 def _is_json(headers: dict[bytes, bytes]) -> bool:
     return headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _JSON.encode()
+
+
+async def _too_dense(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = problem(
+        status=HTTPStatus.BAD_REQUEST,
+        reason=InvalidArgument.reason,
+        detail=f"a body has at most {MAX_OBJECTS_AND_LISTS} objects and lists and {MAX_SEPARATORS} commas; split it",
+    )
+    await answer(scope, receive, send)
 
 
 async def _wrong_type(scope: Scope, receive: Receive, send: Send) -> None:

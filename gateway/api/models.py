@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Strict, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from core.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
 from core.names import MAX_PATH_BYTES, normalize
@@ -34,9 +35,21 @@ Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
 
 
 class Given(BaseModel):
-    """What comes in: a field that does not exist is an error and not ignored."""
+    """What comes in: a field that does not exist is an error and not ignored.
+
+    Only the first fault of a list (FailFast) and the first unknown field of an object are told. Else a body could have
+    as many faults as bytes, and each costs more than what is right.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_known_fields(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > len(cls.model_fields):
+            unknown = next(name for name in given if name not in cls.model_fields)
+            raise PydanticCustomError("unknown_field", "there is no field {name}", {"name": repr(unknown[:100])})
+        return given
 
 
 class Told(BaseModel):
@@ -336,7 +349,7 @@ class WantedObject(Given):
 class WantedObjects(Given):
     """Objects that the caller could upload."""
 
-    objects: Annotated[list[WantedObject], Field(min_length=1, max_length=MAX_UPLOADS)]
+    objects: Annotated[list[WantedObject], FailFast(), Field(min_length=1, max_length=MAX_UPLOADS)]
 
 
 class Upload(Told):
@@ -362,9 +375,11 @@ class Uploads(Told):
 class Pack(Given):
     """The blocks of a pack by offset."""
 
-    blocks: Annotated[list[HexDigest], Field(min_length=1, max_length=MAX_PACK_ENTRIES)]
-    offsets: Annotated[list[Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]], Field(max_length=MAX_PACK_ENTRIES)]
-    lengths: Annotated[list[Annotated[int, Field(ge=1, le=MAX_BLOCK)]], Field(max_length=MAX_PACK_ENTRIES)]
+    blocks: Annotated[list[HexDigest], FailFast(), Field(min_length=1, max_length=MAX_PACK_ENTRIES)]
+    offsets: Annotated[
+        list[Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]], FailFast(), Field(max_length=MAX_PACK_ENTRIES)
+    ]
+    lengths: Annotated[list[Annotated[int, Field(ge=1, le=MAX_BLOCK)]], FailFast(), Field(max_length=MAX_PACK_ENTRIES)]
 
 
 class StoredObject(Given):
@@ -379,7 +394,7 @@ class StoredObject(Given):
 class StoredObjects(Given):
     """What was uploaded."""
 
-    objects: Annotated[list[StoredObject], Field(min_length=1, max_length=MAX_OBJECTS)]
+    objects: Annotated[list[StoredObject], FailFast(), Field(min_length=1, max_length=MAX_OBJECTS)]
 
 
 class Sealed(Told):
@@ -405,7 +420,7 @@ class Content(Given):
     size: Size
     mtime_ms: FileTimeMs = 0
     executable: bool = False
-    blocks: Annotated[list[_Whole | _Part], Field(max_length=1024)] = []
+    blocks: Annotated[list[_Whole | _Part], FailFast(), Field(max_length=1024)] = []
     manifest_object: HexDigest | None = None
 
 
@@ -442,7 +457,7 @@ class Change(Given):
 class Changes(Given):
     """Applied in order, in one journal entry, each with its own verdict."""
 
-    changes: Annotated[list[Change], Field(min_length=1, max_length=MAX_MUTATIONS)]
+    changes: Annotated[list[Change], FailFast(), Field(min_length=1, max_length=MAX_MUTATIONS)]
 
 
 class Result(Told):

@@ -5,9 +5,11 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from pydantic import ValidationError
 
 from core.blocks import MIB
-from gateway.bodies import MAX_ANONYMOUS_BYTES, MAX_BODY_BYTES
+from gateway.api import models
+from gateway.bodies import MAX_ANONYMOUS_BYTES, MAX_BODY_BYTES, MAX_OBJECTS_AND_LISTS, MAX_SEPARATORS
 from runtime.pool import Pool
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 from tests.gateway.test_connections import closed, connect, ended
@@ -119,3 +121,53 @@ async def test_of_many_refused_bodies_a_few_are_taken_to_be_thrown_away():
         await asyncio.gather(*lines, return_exceptions=True)
         for _, writer in connections:
             await closed(writer)
+
+
+DENSE = {
+    "objects": b'{"changes":[' + b'{"create":{}},' * 200_000 + b"{}]}",
+    "lists": b'{"changes":[' + b"[]," * 1_300_000 + b"[]]}",
+    "numbers": b'{"changes":[' + b"1," * 2_000_000 + b"1]}",
+}
+
+
+@pytest.mark.parametrize("body", DENSE.values(), ids=DENSE)
+async def test_a_body_of_more_parts_than_any_request_has_is_not_parsed(body):
+    async with gateway() as world:
+        began = head(f"/v1/spaces/{SPACE}/changes", len(body), f"authorization: Bearer {TOKEN}", "connection: close")
+        answer = await answered(world, began, body)
+        assert answer.startswith(b"HTTP/1.1 400"), answer[:200]
+        assert b"25000 objects and lists" in answer
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"changes": [{"create": {}}] * 2_000},
+        {"changes": [{f"x{n}": n for n in range(100)}] * 200},
+        {"changes": [[]] * 20_000},
+        {f"x{n}": n for n in range(100_000)},
+        {"changes": [{"update": {"content": {"digest": "", "blocks": [[]] * 1_000}}}] * 20},
+    ],
+)
+def test_of_many_faults_few_are_collected(given):
+    with pytest.raises(ValidationError) as refused:
+        models.Changes.model_validate(given)
+    assert refused.value.error_count() <= 20
+
+
+def test_the_largest_commit_that_services_take_is_not_too_dense():
+    blocks = [["0" * 64, 1_000_000]] * 6_000
+    changes = [
+        {
+            "create": {
+                "parent": {"change": 0},
+                "name": "n" * 30,
+                "kind": "file",
+                "content": {"digest": "0" * 64, "blocks": blocks[n::2000]},
+            }
+        }
+        for n in range(2_000)
+    ]
+    body = json.dumps({"changes": changes}).encode()
+    assert body.count(b"{") + body.count(b"[") < MAX_OBJECTS_AND_LISTS
+    assert body.count(b",") < MAX_SEPARATORS

@@ -134,7 +134,7 @@ async def test_visitors_are_told_apart_by_their_network_which_is_not_told(auth, 
     async def made() -> str:
         space = ann.account.personal_space_id
         create = auth_pb2.CreateLinkRequest(request_id=new_request_id(), space_id=space, node=bytes(16))
-        return (await auth.stub.CreateLink(create, metadata=ann.credentials)).token
+        return str((await auth.stub.CreateLink(create, metadata=ann.credentials)).token)
 
     async def visitor(token: str, network: int) -> str:
         answer = await auth.stub.OpenLink(auth_pb2.OpenLinkRequest(token=token), metadata=peer(network))
