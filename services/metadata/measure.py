@@ -34,6 +34,8 @@ LEAST_BYTES: Final = 64 * KIB
 """What an unsealed object counts for at least, since many small ones cost as much as few large ones."""
 _REMOVAL_MS: Final = 86_400_000
 """After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
+_LONGEST_GAP_MS: Final = 86_400_000
+"""How long after a measure was due a table still counts as having measured the space all the time."""
 _REMEMBERED: Final = 1_000
 _REMEMBERED_SECONDS: Final = 3_600
 """For a figure: what this process measured; another process may measure a space the next time."""
@@ -126,7 +128,7 @@ class Measuring:
         """Measure, tell and keep; False if another process has taken over."""
         begun = time.monotonic()
         before = await self._measures.measure(space)
-        since_ms = before.since_ms or self._now_ms()
+        since_ms = self._watched_since_ms(before)
         found = await self._listed(space, lease, remove_before_ms=self._remove_before_ms(since_ms))
         if found is None:
             return False
@@ -156,6 +158,15 @@ class Measuring:
             log.info("uploads_refused" if refused else "uploads_allowed", space=space)
         self._unsealed_bytes[space] = found.unsealed_bytes
         return True
+
+    def _watched_since_ms(self, before: Measure) -> int:
+        """Return since when this table has measured the space without a gap: now if its last measure is long overdue.
+
+        A table from a backup has such a gap, and does not know what was sealed in it.
+        """
+        now_ms = self._now_ms()
+        is_watched = before.since_ms and now_ms <= before.next_at_ms + _LONGEST_GAP_MS
+        return before.since_ms if is_watched else now_ms
 
     def _remove_before_ms(self, since_ms: int) -> int:
         """What was put before that time, and is not sealed, is removed.

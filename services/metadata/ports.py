@@ -302,7 +302,7 @@ class Measure:
     """What the objects of a space were found to be, at `at_ms`, milliseconds since 1970.
 
     `refused` is whether further uploads were refused then. `next_at_ms` is before which it is not measured again.
-    `since_ms` is when the space was measured for the first time.
+    `since_ms` is since when the space has been measured without a gap of more than a day after a measure was due.
     """
 
     unsealed_bytes: int = 0

@@ -441,6 +441,16 @@ MUTANTS = (
             "test_nothing_goes_by_a_table_that_has_not_known_the_space_for_long",
         ),
     ),
+    Mutant(
+        "a table from a backup removes what was sealed since",
+        "services/metadata/measure.py",
+        "        return before.since_ms if is_watched else now_ms\n",
+        "        return before.since_ms or now_ms\n",
+        (
+            "tests/services/metadata/test_discarding.py::"
+            "test_nothing_goes_by_a_table_that_has_not_measured_the_space_of_late",
+        ),
+    ),
     # ---- what a page costs ----
     Mutant(
         "a page of a directory in memory goes through all of it",

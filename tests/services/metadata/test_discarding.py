@@ -92,9 +92,10 @@ class PausedObjects(MemoryObjects):
 
 
 class World:
-    """Processes of metadata over the same data, in a space that was measured for long."""
+    """Processes of metadata over the same data, in a space that somebody writes to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, keep_days: float = KEEP_DAYS) -> None:
+        self.keep_days = keep_days
         self.data, self.measures, self.table, self.auth = PausedObjects(), MemoryMeasures(), MemoryTable(), FakeAuth()
         self.now_ms = 1_000 * DAY_MS
         self.auth.writing.add(SPACE)
@@ -114,7 +115,7 @@ class World:
             quota_bytes=1 << 40,
             now_ms=lambda: self.now_ms,
             interval_seconds=60,
-            keep_days=KEEP_DAYS,
+            keep_days=self.keep_days,
         )
 
     def put(self) -> None:
@@ -135,6 +136,13 @@ class World:
     def later(self, days: float) -> None:
         self.now_ms += int(days * DAY_MS)
 
+    async def watched(self, days: float) -> None:
+        """Measure twice a day for so long, and at the end."""
+        end_ms = self.now_ms + int(days * DAY_MS)
+        while self.now_ms < end_ms:
+            self.now_ms = min(end_ms, self.now_ms + DAY_MS // 2)
+            await self.measure()
+
     @property
     def stored(self) -> bool:
         return (SPACE, NAME) in self.data.stored
@@ -147,22 +155,22 @@ class World:
 async def world() -> World:
     """With an object that may go at the next measure."""
     world = World()
+    await world.watched(KEEP_DAYS + 1)
     world.put()
-    await world.measure()
-    assert world.stored
-    world.later(KEEP_DAYS + 1)
+    world.data.modified_at_ms[SPACE, NAME] -= (KEEP_DAYS + 1) * DAY_MS
+    world.later(0.1)
     return world
 
 
-async def test_what_nobody_seals_goes_after_a_week(world: World) -> None:
-    world.later(-1.1)
+async def test_what_nobody_seals_goes_after_a_week() -> None:
+    world = World()
     await world.measure()
+    world.put()
+    await world.watched(KEEP_DAYS - 0.1)
     assert world.stored
-    world.later(0.2)
-    await world.measure()
+    await world.watched(0.2)
     assert not world.stored
-    world.later(1)
-    await world.measure()
+    await world.watched(0.1)
     assert (await world.measures.measure(SPACE)).unsealed_objects == 0
 
 
@@ -182,11 +190,29 @@ async def test_nothing_goes_by_a_table_that_has_not_known_the_space_for_long(wor
     """As after a restore, or where a stage was given the bucket of another one."""
     world.measures = MemoryMeasures()
     await world.measure()
-    world.later(KEEP_DAYS - 0.1)
-    await world.measure()
+    await world.watched(KEEP_DAYS - 0.1)
     assert world.stored
-    world.later(0.2)
+    await world.watched(0.2)
+    assert not world.stored
+
+
+@pytest.mark.parametrize("gap_days", [1.1, 10, 200])
+async def test_nothing_goes_by_a_table_that_has_not_measured_the_space_of_late(gap_days: float) -> None:
+    """A table from a backup does not know what was sealed since, and a space may be written to again after months."""
+    world = World()
+    await world.watched(KEEP_DAYS + 1)
+    backup = dict(world.measures.measures)
+    world.later(gap_days)
+    world.put()
+    world.data.modified_at_ms[SPACE, NAME] -= int(gap_days * DAY_MS) - 1
+    assert await world.seal() is SealVerdict.SEALED
+    world.data.index.clear()
+    world.measures = MemoryMeasures()
+    world.measures.measures = backup
     await world.measure()
+    await world.watched(KEEP_DAYS - 0.1)
+    assert world.stored
+    await world.watched(0.2)
     assert not world.stored
 
 
@@ -195,8 +221,7 @@ async def test_what_was_removed_can_be_put_and_sealed_at_once(world: World) -> N
     assert await world.seal() is SealVerdict.OBJECT_MISSING
     world.put()
     assert await world.seal() is SealVerdict.SEALED
-    world.later(30)
-    await world.measure()
+    await world.watched(KEEP_DAYS + 1)
     assert world.stored
 
 
@@ -323,7 +348,7 @@ async def test_a_process_that_is_stopped_ends_the_removal_that_it_has_begun(worl
 @pytest.mark.parametrize("seed", range(300))
 async def test_devices_and_removals_in_any_order_lose_nothing(seed: int) -> None:
     """Three devices put and seal, in processes of their own or a shared one; three processes measure; time passes."""
-    chance, world = random.Random(seed), World()
+    chance, world = random.Random(seed), World(keep_days=0.5)
     world.put()
     await world.measure()
     shared = world.objects()
@@ -344,7 +369,7 @@ async def test_devices_and_removals_in_any_order_lose_nothing(seed: int) -> None
         for _ in range(3):
             # No process stalls for a day between two steps of a removal: that is what a removal relies on.
             going = any(removal.until_ms for removal in world.data.removals.values())
-            world.later(0.05 if going else chance.choice([0.05, 8]))
+            world.later(0.05 if going else chance.choice([0.05, 0.6]))
             await world.measure()
             await wander()
 
