@@ -91,6 +91,10 @@ class Connection(HttpToolsProtocol):
         if self._share is not None:
             self.admission.leave(self._share)
         super().connection_lost(exc)
+        # Of a connection that was reset uvicorn would keep the timer for the next request, and by it all that follows.
+        self._unset_keepalive_if_required()
+        self.pipeline.clear()
+        self.scope = self.headers = self.cycle = None  # type: ignore[assignment]  # as before the first request
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""

@@ -9,6 +9,8 @@ import json
 import os
 import random
 import secrets
+import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -35,6 +37,7 @@ from tests.abuse.means import (
     head,
     many,
     sip,
+    status,
     unread,
 )
 from tests.abuse.target import LARGE_BYTES, SERVICES, Target
@@ -654,3 +657,21 @@ async def connections_without_end(target: Target, until: float) -> Counter[str]:
 
     await asyncio.gather(*(one(*place) for place in [target.gateway] * 3_000 + services))
     return answers
+
+
+@attack
+async def connections_that_are_reset(target: Target, until: float) -> Counter[str]:
+    """Requests with a long head, each on a connection of its own that is reset once it is answered."""
+    request = head("GET", "/healthz", {"X-Long": "x" * 30_000})
+
+    async def one() -> str:
+        reader, writer = await asyncio.open_connection(*target.gateway, local_addr=(NETWORK, 0), limit=1 << 16)
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        try:
+            writer.write(request)
+            return await status(reader)
+        finally:
+            writer.close()
+
+    return await many(16, until, one)

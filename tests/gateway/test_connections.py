@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import gc
 import socket
+import struct
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from gateway.address import OwnAddress
-from gateway.connections import Connections
+from gateway.connections import Connection, Connections
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 
 Connected = tuple[bytes, asyncio.StreamWriter]
@@ -200,6 +202,50 @@ async def test_of_a_trusted_proxy_all_connections_are_taken_up_to_the_total():
         assert statuses(opened) == {b"200": 16, b"429": 4}
         for _, writer in opened:
             await closed(writer)
+
+
+# -- connections that are reset
+
+ASKED = b"GET /healthz HTTP/1.1\r\nhost: x\r\nx: " + b"y" * 3_000 + b"\r\n\r\n"
+
+
+def reset(connection: socket.socket) -> None:
+    """Close by RST instead of FIN."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def alive() -> int:
+    """Connections of the gateway that something in this process still holds."""
+    gc.collect()
+    return sum(isinstance(found, Connection) for found in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    ("sent", "answers"),
+    [(b"", 0), (ASKED[:-2], 0), (ASKED, 1), (ASKED + ASKED[:-2], 1), (ASKED * 4, 0), (ASKED * 4, 4)],
+    ids=["silent", "in a head", "answered", "answered, in a head", "asked ahead", "asked ahead and answered"],
+)
+async def test_nothing_is_kept_of_a_connection_that_was_reset(sent: bytes, answers: int) -> None:
+    async with gateway() as world:
+        host, _, port = world.address.rpartition(":")
+        loop = asyncio.get_running_loop()
+        await until(lambda: alive() == 0)
+        for _ in range(100):
+            with socket.socket() as connection:
+                connection.setblocking(False)
+                await loop.sock_connect(connection, (host, int(port)))
+                await loop.sock_sendall(connection, sent)
+                taken = b""
+                async with asyncio.timeout(10):
+                    while taken.count(b'"alive"') < answers:
+                        part = await loop.sock_recv(connection, 65536)
+                        assert part, taken
+                        taken += part
+                await asyncio.sleep(0)  # it may have been read, or not
+                reset(connection)
+        await until(lambda: REGISTRY.get_sample_value("syncline_connections") == 0)
+        await until(lambda: alive() == 0)
 
 
 # -- bodies that do not move

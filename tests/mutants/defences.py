@@ -693,6 +693,13 @@ MUTANTS = (
         ("tests/gateway/test_connections.py::test_a_head_that_never_ends_is_given_up",),
     ),
     Mutant(
+        "of a connection that was reset a timer is kept",
+        "gateway/connections.py",
+        "        self._unset_keepalive_if_required()\n",
+        "",
+        ("tests/gateway/test_connections.py::test_nothing_is_kept_of_a_connection_that_was_reset",),
+    ),
+    Mutant(
         "an upload by WebDAV has its memory from its first byte on",
         "gateway/dav/app.py",
         "        first = min(size, FIRST_MEMORY)\n",
