@@ -103,10 +103,13 @@ async def bootstrap(
             preferences=adapters.store,
             claims=adapters.store,
             digests=adapters.store,
+            counts=adapters.store,
             sender=adapters.sender,
             url=settings.public_url,
             clock=clock,
             window_ms=int(settings.mail_window_seconds * SECOND),
+            per_sender=settings.mails_per_sender,
+            per_person=settings.mails_per_person,
         )
         postman = Postman(adapters.mail_queue, mailer)
         servicer = NotifyServicer(

@@ -6,6 +6,7 @@
 | REQUEST | `U#{user}` | `R#{request, hex}` | what a request to change a preference has chosen |
 | CLAIM | `M#{space}#{user}` | `{seq:020}` | which attempt tells the user about it, until when; or when it was done |
 | MAIL | `M#{space}#{user}` | `MAIL` | until when no further mail is sent, and which attempt has begun one |
+| COUNT | `C#{subject}` | `MAILS` | how many mails there were in the window that ends at `window_end` |
 | WAITING | `W#{space}#{user}` | `{seq:020}` | what the next mail will tell of this |
 | DOORBELLS | `DOORBELLS` | `{queue}` | until when an instance's queue is in use |
 
@@ -181,6 +182,35 @@ class DynamoNotifyStore:
                     break
         return found
 
+    # ---- how many mails there were
+
+    async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
+        """See MailCounts."""
+        key = _count_key(subject)
+        first = {**key, "mails": _n(1), "window_end": _n(now + window_ms), "expires_at": _expiry(now + window_ms)}
+        while True:
+            found = await self._put_if(first, "window_end <= :now", {":now": _n(now)})
+            if found is None:
+                return 0
+            ends_at = int(found["window_end"]["N"])
+            try:
+                with _translated():
+                    await self._client.update_item(
+                        TableName=self._table,
+                        Key=key,
+                        UpdateExpression="ADD mails :one",
+                        ConditionExpression="window_end = :end AND mails < :limit",
+                        ExpressionAttributeValues={":one": _n(1), ":end": _n(ends_at), ":limit": _n(limit)},
+                        ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    )
+            except ClientError as error:
+                if error_code(error) != "ConditionalCheckFailedException":
+                    raise
+                if (found_item(error) or {}).get("window_end") == _n(ends_at):
+                    return ends_at
+                continue  # another process began a window meanwhile
+            return 0
+
     # ---- doorbell queues
 
     async def hold_queue(self, name: str, *, until: int) -> None:
@@ -283,6 +313,10 @@ def _mail_key(space: SpaceId, user: UserId) -> Item:
 
 def _waiting_key(space: SpaceId, user: UserId, seq: int) -> Item:
     return _key(f"W#{space}#{user}", f"{seq:020}")
+
+
+def _count_key(subject: str) -> Item:
+    return _key(f"C#{subject}", "MAILS")
 
 
 def _queue_key(name: str) -> Item:

@@ -38,6 +38,8 @@ class InMemoryNotifyStore:
         self._modes: dict[SpaceId, dict[UserId, MailMode]] = {}
         self._chosen: dict[tuple[UserId, RequestId], Choice] = {}
         self._claims: dict[tuple[SpaceId, UserId, int], _Claimed] = {}
+        self._counts: dict[str, tuple[int, int]] = {}
+        """By subject: how many mails there were, and when their window ends."""
         self._windows: defaultdict[tuple[SpaceId, UserId], _Window] = defaultdict(_Window)
         self._queues: dict[str, int] = {}
 
@@ -109,6 +111,16 @@ class InMemoryNotifyStore:
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
         """See DigestStore."""
         return dict(sorted(self._windows[space, user].waiting.items())[:MAX_POSTPONED])
+
+    async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
+        """See MailCounts."""
+        mails, ends_at = self._counts.get(subject, (0, 0))
+        if ends_at <= now:
+            mails, ends_at = 0, now + window_ms
+        if mails >= limit:
+            return ends_at
+        self._counts[subject] = mails + 1, ends_at
+        return 0
 
     async def hold_queue(self, name: str, *, until: int) -> None:
         """See LeaseStore."""

@@ -1,7 +1,8 @@
 """Mail about an event: to each member who wants to know, about what others did.
 
 The first change after a while is told at once. What follows within the window after a mail waits for the window's end
-and is told in one mail, so that whoever saves every few seconds does not fill the mailboxes of all others.
+and is told in one mail, so that whoever saves every few seconds does not fill the mailboxes of all others. Nobody gets
+more than a number of mails in an hour, and fewer about what one other person does: anybody can be added to many spaces.
 """
 
 from __future__ import annotations
@@ -17,12 +18,21 @@ from runtime.logs import structlog
 from services.notify import metrics
 from services.notify.events import Commit, Event, waiting_from_text, waiting_to_text
 from services.notify.letters import compose
-from services.notify.ports import ClaimStore, DigestStore, Directory, MailRefused, MailSender, PreferenceStore
+from services.notify.ports import (
+    ClaimStore,
+    DigestStore,
+    Directory,
+    MailCounts,
+    MailRefused,
+    MailSender,
+    PreferenceStore,
+)
 from services.notify.preferences import DEFAULT
 from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, MailMode, Member, Roster
 
 LEASE_SECONDS: Final = 60
 """Longer than sending one mail can take, with all repetitions by the SDK."""
+HOUR_MS: Final = 3600 * SECOND
 _AT_ONCE: Final = 8
 
 log = structlog.get_logger()
@@ -55,16 +65,25 @@ class Mailer:
         preferences: PreferenceStore,
         claims: ClaimStore,
         digests: DigestStore,
+        counts: MailCounts,
         sender: MailSender,
         url: str,
         clock: Clock,
         window_ms: int,
+        per_sender: int,
+        per_person: int,
     ) -> None:
-        """`window_ms`: for so long after a mail no other one goes to the same member about the same space."""
+        """`window_ms`: for so long after a mail no other one goes to the same member about the same space.
+
+        A person gets at most `per_person` mails in an hour, and `per_sender` about what one other person changed.
+        """
         self._directory = directory
         self._preferences = preferences
         self._claims = claims
         self._digests = digests
+        self._counts = counts
+        self._per_sender = per_sender
+        self._per_person = per_person
         self._window_ms = window_ms
         self._sender = sender
         self._url = url
@@ -111,6 +130,8 @@ class Mailer:
             quiet_until = 0
             if untold or await self._wait(seqs, claimant):
                 quiet_until = await self._digests.begin_mail(claimant, now=now, lease_until=lease_until)
+                if not quiet_until and (quiet_until := await self._full_until(member, commits, now=now)):
+                    await self._digests.end_mail(claimant, told=(), quiet_until=quiet_until)
                 if quiet_until:
                     await self._postpone(untold, claimant=claimant, truncated=event.truncated)
                 else:
@@ -119,6 +140,16 @@ class Mailer:
                 raise HeldElsewhere
             if quiet_until:
                 raise Postponed(math.ceil((quiet_until - now) / SECOND))
+
+    async def _full_until(self, member: Member, commits: Sequence[Commit], *, now: int) -> int:
+        """Count a mail about these; 0, or if the member has enough of them, until when."""
+        sender, person = f"{member.user}#{commits[0].user}", str(member.user)
+        for subject, limit in ((sender, self._per_sender), (person, self._per_person)):
+            until = await self._counts.count_mail(subject, limit=limit, window_ms=HOUR_MS, now=now)
+            if until:
+                metrics.MAILS.labels("limited").inc()
+                return until
+        return 0
 
     async def _wait(self, seqs: Sequence[int], claimant: Claimant) -> bool:
         """Whether some of these may wait for the next mail.

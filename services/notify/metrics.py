@@ -9,7 +9,7 @@ from prometheus_client import Counter, Gauge
 MAILS: Final = Counter(
     "syncline_mails",
     "Mails by outcome: `sent`; `failed`, to be tried again; `refused`, as the address is none; `suppressed`: unwanted; "
-    "`postponed`: news that wait for the next mail.",
+    "`postponed`: news that wait for the next mail; `limited`: mails that wait since there were enough in the hour.",
     ["outcome"],
 )
 EVENTS: Final = Counter("syncline_events_heard", "Announcements taken from this instance's own queue.")

@@ -83,6 +83,16 @@ class DigestStore(Protocol):
         """What waits, the oldest first, at most a thousand. Sees every write that was acknowledged before."""
 
 
+class MailCounts(Protocol):
+    """How many mails somebody got within the present window. Exact over all processes."""
+
+    async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
+        """Count a mail. 0, or if there were `limit` in the window: when it ends, and nothing is counted.
+
+        A window begins with its first mail. Times are milliseconds since 1970.
+        """
+
+
 class LeaseStore(Protocol):
     """Which doorbell queues are in use. Reads see every write that was acknowledged before they began."""
 
@@ -96,7 +106,7 @@ class LeaseStore(Protocol):
         """The queues that are in use."""
 
 
-class NotifyStore(PreferenceStore, ClaimStore, DigestStore, LeaseStore, Protocol):
+class NotifyStore(PreferenceStore, ClaimStore, DigestStore, MailCounts, LeaseStore, Protocol):
     """Everything that is stored, as the adapters implement it."""
 
 

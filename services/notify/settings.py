@@ -32,6 +32,10 @@ class Settings(ServiceSettings, AuthPeer):
         description="For how long after a mail what changes in the same space waits, to be told to the same person in "
         "one mail; 0 to mail each change.",
     )
+    mails_per_sender: int = Field(
+        default=20, ge=1, description="Mails that one person gets in an hour about what one other person changed."
+    )
+    mails_per_person: int = Field(default=100, ge=1, description="Mails that one person gets in an hour.")
     public_url: str = Field(pattern=r"^https?://\S+$", description="Where people find Syncline; mails link to it.")
     heartbeat_seconds: float = Field(
         default=25.0, gt=0, le=50, description="How often a watcher hears something; a balancer gives up after 60 s."

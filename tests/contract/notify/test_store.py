@@ -1,6 +1,7 @@
 """PreferenceStore, ClaimStore and LeaseStore."""
 
 import asyncio
+from collections import Counter
 
 from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from services.notify.records import Choice, Claim, Claimant, MailMode
@@ -180,3 +181,20 @@ async def test_what_waits_is_there_until_it_is_told(outside):
     await outside.store.end_mail(who, told=[9, 10], quiet_until=NOW)
     assert await outside.store.postponed(where, who.user) == {11: "eleven"}
     assert await claim(outside, who, 9) is Claim.CLAIMED
+
+
+# -- how many mails there were
+
+
+async def test_of_many_that_count_at_once_as_many_are_let_through_as_may_be(outside):
+    subject = new_text_id()
+
+    async def count(now: int = NOW, limit: int = 5) -> object:
+        return await outside.store.count_mail(subject, limit=limit, window_ms=MINUTE, now=now)
+
+    counted = await asyncio.gather(*(count() for _ in range(12)))
+    assert Counter(counted) == {0: 5, NOW + MINUTE: 7}
+    assert await count(NOW + MINUTE - 1) == NOW + MINUTE
+    assert await count(NOW + MINUTE - 1, limit=6) == 0
+    assert [await count(NOW + MINUTE, limit=2) for _ in range(3)] == [0, 0, NOW + 2 * MINUTE]
+    assert await outside.store.count_mail(new_text_id(), limit=1, window_ms=MINUTE, now=NOW) == 0

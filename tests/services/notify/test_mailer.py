@@ -10,7 +10,7 @@ from core.errors import Unavailable
 from core.identifiers import new_request_id
 from services.notify.events import parse
 from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore
-from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
+from services.notify.mailer import HOUR_MS, LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MailRefused
 from services.notify.records import MINUTE, SECOND, MailMode
 from tests.services.notify.fakes import Person, commit, event, fake_auth
@@ -39,7 +39,7 @@ class Moody(InMemoryMailSender):
 class World:
     """A mailer and what is around it."""
 
-    def __init__(self, *, window_ms=0):
+    def __init__(self, *, window_ms=0, per_sender=1000, per_person=1000):
         self.auth = fake_auth()
         self.store = InMemoryNotifyStore()
         self.sender = Moody()
@@ -49,10 +49,13 @@ class World:
             preferences=self.store,
             claims=self.store,
             digests=self.store,
+            counts=self.store,
             sender=self.sender,
             url="http://127.0.0.1:8080",
             clock=lambda: self.now,
             window_ms=window_ms,
+            per_sender=per_sender,
+            per_person=per_person,
         )
 
     async def tell(self, body):
@@ -326,3 +329,40 @@ async def test_of_many_at_once_in_a_window_one_begins_the_mail(windowed):
     outcomes = await asyncio.gather(*map(windowed.tell, bodies), return_exceptions=True)
     assert len(windowed.sender.sent) == 1
     assert sum(isinstance(outcome, Postponed) for outcome in outcomes) == 9
+
+
+# -- mails in an hour
+
+
+async def told_or_postponed(world, body):
+    """None if everybody was told, else in how many seconds to come again."""
+    try:
+        await world.tell(body)
+    except Postponed as postponed:
+        return postponed.seconds
+    return None
+
+
+async def test_one_person_cannot_fill_the_mailbox_of_another_by_many_spaces():
+    world = World(per_sender=5)
+    events = [event(world.auth.space(ANN, BOB), commit(1, ANN, f"{number}.txt")) for number in range(12)]
+    waits = [await told_or_postponed(world, one) for one in events]
+    assert waits == [None] * 5 + [3600] * 7
+    assert world.sender.recipients == [BOB.email] * 5
+    # Others' mail still comes, and nothing that waited is lost.
+    assert await told_or_postponed(world, event(world.auth.space(CAT, BOB), commit(1, CAT, "c.txt"))) is None
+    for hour in (1, 2):
+        world.now += HOUR_MS
+        for one in events:
+            await told_or_postponed(world, one)
+        assert len(world.sender.sent) == min(6 + 5 * hour, 13)
+    texts = "".join(mail.text for mail in world.sender.sent)
+    assert all(f"{number}.txt" in texts for number in range(12))
+
+
+async def test_a_person_gets_so_many_mails_in_an_hour_whoever_sends_them():
+    world = World(per_person=3)
+    events = [event(world.auth.space(author, BOB), commit(1, author, "x")) for author in (ANN, CAT) * 3]
+    waits = [await told_or_postponed(world, one) for one in events]
+    assert waits == [None] * 3 + [3600] * 3
+    assert await told_or_postponed(world, event(world.auth.space(ANN, CAT), commit(1, ANN, "x"))) is None
