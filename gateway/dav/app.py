@@ -241,8 +241,9 @@ class _Turn:
         finally:
             patience.over = True
             if self._has is not self._turns:
-                self.end()
+                # A place to wait stands for a thread, which is occupied until the worker goes on.
                 await self._turns.take(1, self._share, patience=None)
+                self.end()
                 self._has = self._turns
 
     def let_go(self) -> bool:

@@ -737,6 +737,13 @@ MUTANTS = (
         ("tests/gateway/dav/test_workers.py::test_one_person_has_half_of_the_workers_and_others_go_on",),
     ),
     Mutant(
+        "a worker of WebDAV gives its place to wait back before it has a turn again",
+        "gateway/dav/app.py",
+        "                await self._turns.take(1, self._share, patience=None)\n                self.end()\n",
+        "                self.end()\n                await self._turns.take(1, self._share, patience=None)\n",
+        ("tests/gateway/dav/test_workers.py::test_workers_whose_callers_all_wait_come_to_their_end",),
+    ),
+    Mutant(
         "archives under way are not bounded",
         "gateway/archive.py",
         "async with self._under_way.lent(1, share), aclosing",

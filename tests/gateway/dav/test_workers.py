@@ -3,21 +3,28 @@
 import asyncio
 import contextvars
 import threading
+from collections import Counter
 from ipaddress import ip_network
 from typing import Any
 
+from core.errors import RateExceeded
 from gateway.address import OwnAddress
-from gateway.dav.app import _WORKERS, Dav, _Answer
+from gateway.dav.app import _PAUSED, _WORKERS, Dav, _Answer
 from gateway.dav.mount import Behind
+from gateway.services import ask as ask_service
+from gateway.waiting import wait
 from runtime.pool import Pool, Share
 
 NOTHING: Any = None
 
 
-async def test_one_person_has_half_of_the_workers_and_others_go_on():
+def made() -> Dav:
     own = OwnAddress(public_url="", trusted_networks=[ip_network("10.0.0.0/8")])
-    behind = Behind(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, own, 1, Pool("bodies", 1))
-    dav, go, begun = Dav(behind), threading.Event(), []
+    return Dav(Behind(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, own, 1, Pool("bodies", 1)))
+
+
+async def test_one_person_has_half_of_the_workers_and_others_go_on():
+    dav, go, begun = made(), threading.Event(), []
 
     def hold(name):
         begun.append(name)
@@ -37,3 +44,47 @@ async def test_one_person_has_half_of_the_workers_and_others_go_on():
         go.set()
     await asyncio.gather(*slow)
     assert len(begun) == 21
+
+
+async def test_workers_whose_callers_all_wait_come_to_their_end() -> None:
+    """A place to wait without a turn stands for a thread: given back before, turns would wait for threads for ever."""
+    dav, loop, callers = made(), asyncio.get_running_loop(), 60
+    came: list[str] = []
+    again: list[str] = []
+    all_again = asyncio.Event()
+
+    async def call(name: str, *, metadata: Any) -> str:
+        """Refuse as many as have a place to wait, and once these go on those who have the turns meanwhile."""
+        del metadata
+        if name in came:
+            again.append(name)
+            if len(again) == _PAUSED:
+                all_again.set()
+            return name
+        came.append(name)
+        if len(came) > _PAUSED + _WORKERS:
+            return name
+        if len(came) > _PAUSED:
+            await all_again.wait()
+        raise RateExceeded(retry_after_seconds="0.01")
+
+    async def one(name: str) -> str:
+        answer = _Answer(NOTHING)
+
+        async def asking() -> str:
+            async with answer.waiting():
+                return await ask_service(call, name, token="x")
+
+        share = Share(name, name)
+        return await dav._worked(share, contextvars.copy_context(), lambda: wait(asking(), loop), answer)
+
+    asked = [asyncio.create_task(one(f"{number}")) for number in range(callers)]
+    done, waiting = await asyncio.wait(asked, timeout=20)
+    for _ in waiting:  # so that they end at all
+        dav._workers._max_workers += 1
+        dav._workers.submit(int)
+    assert (len(done), len(waiting)) == (callers, 0)
+    refused = [task for task in asked if isinstance(task.exception(), RateExceeded)]
+    assert len(refused) == _WORKERS, "there were no further places to wait"
+    assert all(task.result() for task in asked if task not in refused)
+    assert (dav._turns.taken(), dav._paused.taken()) == (0, 0)
