@@ -506,10 +506,17 @@ class DynamoMeasures:
             return False
         return True
 
-    async def save(self, space: SpaceId, measure: Measure, *, again: bool) -> None:
+    async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
         """See MeasureTable."""
-        scheduled = {"dirty_pk": _TO_MEASURE, "dirty_until": _n(measure.next_at_ms)} if again else {}
-        await self._items.put_anyway({**_measure_item(space, measure), **scheduled})
+        scheduled = {} if due_ms is None else {"dirty_pk": _TO_MEASURE, "dirty_until": _n(due_ms)}
+        item = {**_measure_item(space, measure), **scheduled}
+        try:
+            await self._items.put(item, "dirty_until = :lease", {":lease": _n(lease_ms)})
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            return False
+        return True
 
     async def measure(self, space: SpaceId) -> Measure:
         """See MeasureTable."""
@@ -580,11 +587,6 @@ class _Items:
             arguments["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
         with _translated():
             await self._client.put_item(TableName=self._table, Item=item, ConditionExpression=condition, **arguments)
-
-    async def put_anyway(self, item: Item) -> None:
-        """Write, whatever is there."""
-        with _translated():
-            await self._client.put_item(TableName=self._table, Item=item)
 
     async def update(self, key: Item, *, returned: bool = False, **update: Unpack[_Update]) -> Item:
         """Update under a condition; the error of a failed one carries the item that is there.

@@ -226,11 +226,14 @@ class MemoryMeasures:
         self.scheduled[space] = until_ms
         return True
 
-    async def save(self, space: SpaceId, measure: Measure, *, again: bool) -> None:
+    async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
+        if self.scheduled.get(space) != lease_ms:
+            return False
         self.measures[space] = measure
-        self.scheduled.pop(space, None)
-        if again:
-            self.scheduled[space] = measure.next_at_ms
+        del self.scheduled[space]
+        if due_ms is not None:
+            self.scheduled[space] = due_ms
+        return True
 
     async def measure(self, space: SpaceId) -> Measure:
         return self.measures.get(space, Measure())

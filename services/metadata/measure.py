@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from cachetools import TTLCache
@@ -64,6 +64,8 @@ class _Sum:
     unsealed_objects: int = 0
     counted_bytes: int = 0
     """As unsealed_bytes, but each object counts for LEAST_BYTES at least."""
+    lease_ms: int = 0
+    """Until when no other process measures the space."""
 
 
 class Measuring:
@@ -146,18 +148,35 @@ class Measuring:
             at_ms=now,
             next_at_ms=now + int(1000 * max(self._interval_seconds, REST * took)),
         )
-        # Whatever ends this process in between: what auth refuses is kept as refused until it is told otherwise.
-        if refused:
-            await self._measures.save(space, measure, again=True)
-        if refused or before.refused:
-            await self._writers.set_uploads(space, measure, quota_bytes=self._quota_bytes)
-        if not refused:
-            await self._measures.save(space, measure, again=measure.unsealed_objects > 0)
+        if not await self._tell(space, found.lease_ms, before, measure):
+            return False
         metrics.MEASURED.inc()
         if refused != before.refused:
             log.info("uploads_refused" if refused else "uploads_allowed", space=space)
         self._unsealed_bytes[space] = found.unsealed_bytes
         return True
+
+    async def _tell(self, space: SpaceId, lease: int, before: Measure, measure: Measure) -> bool:
+        """Tell auth and keep the measure, as far as no other process has taken over; False if one has.
+
+        The space is kept as refused before auth is told, and as it is afterwards. So whatever ends this process in
+        between, the next measure knows that auth may refuse.
+        """
+        if measure.refused or before.refused:
+            renewed = self._now_ms() + _LEASE_MS
+            refused = replace(measure, refused=True)
+            if not await self._measures.save(space, refused, lease_ms=lease, due_ms=renewed):
+                return False
+            await self._writers.set_uploads(space, measure, quota_bytes=self._quota_bytes)
+            lease = renewed
+        due_ms = measure.next_at_ms if measure.refused or measure.unsealed_objects else None
+        if await self._measures.save(space, measure, lease_ms=lease, due_ms=due_ms):
+            return True
+        if not (measure.refused or before.refused):
+            return False
+        # Another process took over while auth was told, and auth may have heard it first.
+        await self._writers.set_uploads(space, await self._measures.measure(space), quota_bytes=self._quota_bytes)
+        return False
 
     def _watched_since_ms(self, before: Measure) -> int:
         """Return since when this table has measured the space without a gap: now if its last measure is long overdue.
@@ -182,7 +201,7 @@ class Measuring:
 
         What was put before that time and is not sealed is removed.
         """
-        found, after = _Sum(), ""
+        found, after = _Sum(lease_ms=lease), ""
         while True:
             begun = time.monotonic()
             page = await self._storage.list(space, after=after)
@@ -190,6 +209,8 @@ class Measuring:
             unsealed = await self._unsealed(space, page.objects)
             for one in unsealed:
                 if one.digest is not None and one.modified_at_ms < remove_before_ms:
+                    if not await self._keeps_lease(space, found):
+                        return None
                     await _to_its_end(self._remove(space, one.digest, one.etag))
             found.stored_bytes += sum(one.size for one in page.objects)
             found.unsealed_bytes += sum(one.size for one in unsealed)
@@ -198,12 +219,18 @@ class Measuring:
             after = page.after
             if not after:
                 return found
-            if lease - self._now_ms() < _LEASE_MS / 2:
-                renewed = await self._lease(space, lease)
-                if renewed is None:
-                    return None
-                lease = renewed
+            if not await self._keeps_lease(space, found):
+                return None
             await asyncio.sleep(time.monotonic() - begun)  # others come first
+
+    async def _keeps_lease(self, space: SpaceId, found: _Sum) -> bool:
+        """Renew the lease if half of it is over; False if another process has taken over."""
+        if found.lease_ms - self._now_ms() < _LEASE_MS / 2:
+            renewed = await self._lease(space, found.lease_ms)
+            if renewed is None:
+                return False
+            found.lease_ms = renewed
+        return True
 
     async def _unsealed(self, space: SpaceId, objects: Sequence[Listed]) -> list[Listed]:
         digests = {one.digest for one in objects if one.digest is not None}

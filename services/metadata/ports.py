@@ -326,8 +326,11 @@ class MeasureTable(Protocol):
     async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
         """Put a space off from `since_ms` to `until_ms`; False if somebody else has done so."""
 
-    async def save(self, space: SpaceId, measure: Measure, *, again: bool) -> None:
-        """Keep a measure. With `again` the space is to be measured again when it says; else it is not."""
+    async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
+        """Keep a measure of a space that is put off to `lease_ms`; False, and nothing is kept, if it no longer is.
+
+        The space is then to be measured again at `due_ms`, or is not for None.
+        """
 
     async def measure(self, space: SpaceId) -> Measure:
         """The last measure; all zero for a space that was never measured."""

@@ -451,6 +451,23 @@ MUTANTS = (
             "test_nothing_goes_by_a_table_that_has_not_measured_the_space_of_late",
         ),
     ),
+    Mutant(
+        "a process that has lost its lease keeps its measure of uploads",
+        "services/metadata/dynamodb.py",
+        """            await self._items.put(item, "dirty_until = :lease", {":lease": _n(lease_ms)})\n""",
+        """            await self._items.put(item, ":lease = :lease", {":lease": _n(lease_ms)})\n""",
+        ("tests/contract/metadata/test_measures.py::test_who_has_lost_the_lease_saves_nothing",),
+    ),
+    Mutant(
+        "a process that lost its lease while it told auth leaves the space refused",
+        "services/metadata/measure.py",
+        "await self._writers.set_uploads(space, await self._measures.measure(space), quota_bytes=self._quota_bytes)\n",
+        "pass\n",
+        (
+            "tests/services/metadata/test_measure.py::"
+            "test_a_process_that_stalls_beyond_its_lease_leaves_no_space_refused",
+        ),
+    ),
     # ---- what a page costs ----
     Mutant(
         "a page of a directory in memory goes through all of it",

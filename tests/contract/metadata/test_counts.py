@@ -240,6 +240,6 @@ async def test_what_it_costs_to_measure(client, counted, embedded, space):
             "update_item": 2,  # that it is to be measured, and by whom
             "query": 1,
             "get_item": 2,  # the last measure, and what versions use
-            "put_item": 1,
+            "put_item": 2,  # it is kept as refused before auth is told, and after it
         }
         assert (auth.uploads[space].unsealed_objects, auth.uploads[space].stored_bytes) == (50, 1_050)

@@ -28,6 +28,18 @@ async def measures(backend):
         yield DynamoMeasures(client, table=backend.table)
 
 
+LEASE = 1_500
+
+
+async def save(measures, space: SpaceId, measure: Measure, *, due_ms: int | None) -> bool:
+    """Save as the process that measures the space."""
+    await measures.schedule([space], 0)
+    (since_ms,) = [at for other, at in await measures.due(10**15, 10_000) if other == space]
+    assert await measures.claim(space, since_ms=since_ms, until_ms=LEASE)
+    kept: bool = await measures.save(space, measure, lease_ms=LEASE, due_ms=due_ms)
+    return kept
+
+
 async def due(measures, space: SpaceId, now_ms: int) -> int | None:
     """Since when this space is due."""
     return dict(await measures.due(now_ms, 10_000)).get(space)
@@ -59,8 +71,8 @@ async def test_many_are_due_the_longest_first(measures):
     assert found[0] == (spaces[0], 100)
     assert sorted(found[1:]) == sorted((space, 200) for space in spaces[1:])
     assert len(await measures.due(300, 17)) == 17
-    for space in spaces:  # or they would be due in other tests
-        await measures.save(space, MEASURE, again=False)
+    for space, at in found:  # or they would be due in other tests
+        assert await measures.save(space, MEASURE, lease_ms=at, due_ms=None)
 
 
 @everywhere
@@ -76,7 +88,7 @@ async def test_one_of_several_claims_a_space(measures, space):
 @everywhere
 async def test_a_measure_is_kept_and_the_space_is_not_due_before_it_says(measures, space):
     await measures.schedule([space], 1_000)
-    await measures.save(space, MEASURE, again=False)
+    assert await save(measures, space, MEASURE, due_ms=None)
     assert await measures.measure(space) == MEASURE
     assert await due(measures, space, 10**15) is None
     await measures.schedule([space], 2_000)
@@ -88,13 +100,27 @@ async def test_a_measure_is_kept_and_the_space_is_not_due_before_it_says(measure
 
 @everywhere
 async def test_a_space_is_measured_again_and_again(measures, space):
-    await measures.save(space, MEASURE, again=True)
+    assert await save(measures, space, MEASURE, due_ms=9_000)
     assert await due(measures, space, 8_999) is None
     assert await due(measures, space, 9_000) == 9_000
     await measures.schedule([space], 20_000)
     assert await due(measures, space, 9_000) == 9_000
-    await measures.save(space, Measure(at_ms=1, next_at_ms=2), again=False)
+    assert await save(measures, space, Measure(at_ms=1, next_at_ms=2), due_ms=None)
     assert await due(measures, space, 10**15) is None
+
+
+@everywhere
+async def test_who_has_lost_the_lease_saves_nothing(measures, space):
+    assert not await measures.save(space, MEASURE, lease_ms=LEASE, due_ms=9_000)
+    await measures.schedule([space], 1_000)
+    assert await measures.claim(space, since_ms=1_000, until_ms=LEASE)
+    assert await measures.claim(space, since_ms=LEASE, until_ms=3_000)
+    assert not await measures.save(space, MEASURE, lease_ms=LEASE, due_ms=None)
+    assert await due(measures, space, 10**15) == 3_000
+    assert await measures.measure(space) == Measure()
+    assert await measures.save(space, MEASURE, lease_ms=3_000, due_ms=None)
+    assert not await measures.save(space, Measure(at_ms=1), lease_ms=3_000, due_ms=None)
+    assert await measures.measure(space) == MEASURE
 
 
 @pytest.mark.parametrize("backend", [EMBEDDED], indirect=True)

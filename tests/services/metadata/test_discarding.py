@@ -225,6 +225,24 @@ async def test_what_was_removed_can_be_put_and_sealed_at_once(world: World) -> N
     assert world.stored
 
 
+async def test_removals_that_last_keep_the_lease(world: World) -> None:
+    for number in range(20):
+        data = str(number).encode()
+        world.data.stored[SPACE, Digest(hashlib.sha256(data).digest())] = data
+    others: list[int] = []
+
+    async def slow() -> None:
+        world.now_ms += 60_000
+        other = world.measuring()
+        await other.schedule()
+        others.append(await other.measure())
+
+    world.data.at = lambda where: slow() if where == "before begin" else None
+    await world.measure()
+    assert others == [0] * 21
+    assert not world.data.stored
+
+
 PLACES = [f"{when} {what}" for what in ("known", "begin", "remove", "end") for when in ("before", "after")]
 """At which a removal can be met."""
 

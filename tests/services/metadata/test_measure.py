@@ -240,6 +240,52 @@ async def test_auth_is_told_again_if_it_did_not_answer(world: World, space: Spac
     assert answers == []
 
 
+@pytest.mark.parametrize("step", ["state", "save", "told"])
+async def test_a_process_that_stalls_beyond_its_lease_leaves_no_space_refused(
+    world: World, space: SpaceId, step: str
+) -> None:
+    """It found room or none, stalls at this step, and another process finds the opposite meanwhile."""
+    over = world.put(space, QUOTA + 1)
+    if step != "told":
+        world.storage.stored.pop((space, over))
+        world.put(space, 1)
+    stalled: list[int] = []
+
+    async def stall() -> None:
+        if stalled:
+            return
+        stalled.append(1)
+        world.now_ms += 601_000
+        if step == "told":
+            await world.seal(space, over)
+            world.storage.stored.pop((space, over))
+            world.put(space, 1)
+        else:
+            world.put(space, QUOTA + 1)
+        assert await world.round(world.other) == 1
+
+    owner: Any
+    owner, name = {
+        "state": (world.table, "state"),
+        "save": (world.measures, "save"),
+        "told": (world.auth, "set_uploads"),
+    }[step]
+    done = getattr(owner, name)
+
+    async def slow(*args: Any, **more: Any) -> Any:
+        await stall()
+        return await done(*args, **more)
+
+    setattr(owner, name, slow)
+    assert await world.round(world.one) == 0
+    assert stalled
+    assert (await world.measures.measure(space)).refused == world.auth.uploads[space].refused
+    for where in list(world.storage.stored):
+        del world.storage.stored[where]
+    assert await world.later(601) == 1
+    assert not world.auth.uploads[space].refused
+
+
 async def test_pages_are_compared_one_by_one_and_what_is_remembered_is_not_asked_for(
     world: World, space: SpaceId
 ) -> None:
