@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import grpc
 
+from core.errors import InvalidArgument
 from runtime.operations import Work
 from runtime.pool import Pool, Share
 from runtime.rates import Rate, Rates
@@ -24,6 +25,8 @@ STREAMS_AT_ONCE: Final = 8
 ANSWERS_PER_SECOND: Final = 50
 """Of one process. A tool asks some dozens of times."""
 _BURST: Final = 200
+REQUEST_BYTES: Final = 1_024
+"""Maximum size of a request, in bytes. It names a file or a symbol, and a stream keeps it until the next one comes."""
 _METHOD: Final = "ServerReflectionInfo"
 
 
@@ -54,6 +57,8 @@ def _handler(services: list[str]) -> grpc.RpcMethodHandler[Any, Any]:
 
     async def paced(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
         async for request in requests:
+            if request.ByteSize() > REQUEST_BYTES:
+                raise InvalidArgument(f"a request of reflection has at most {REQUEST_BYTES} bytes")
             await rates.take(Work.READ, _METHOD)
             yield request
 

@@ -33,7 +33,9 @@ WINDOW_BYTES: Final = 65_535
 """What arrives of a message before anybody asks for it; the window with which HTTP/2 begins."""
 HEALTH_SECONDS: Final = 1.0
 """How long a request of the health service may take to arrive. Such a request has nothing of the pool, so that nobody
-who takes all of that makes a process look ill: what can come within so short a time is the bound."""
+who takes all of that makes a process look ill. While it arrives, what can come within so short a time is the bound."""
+HEALTH_BYTES: Final = 1_024
+"""Maximum size of a request of the health service, in bytes. It names one service, and a watch keeps it."""
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _NOBODY: Final = "nobody"
 """On whose account requests without a token arrive, where networks are not told apart."""
@@ -120,8 +122,11 @@ class Taking(Wrapping):
 
     @asynccontextmanager
     async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
-        """The one message of a call of which all have some bytes."""
-        yield await _next(arriving, HEALTH_SECONDS)
+        """The only message of a call of the health service, which takes nothing of the pool."""
+        request = await _next(arriving, HEALTH_SECONDS)
+        if len(request) > HEALTH_BYTES:
+            raise InvalidArgument(f"a request of the health service has at most {HEALTH_BYTES} bytes")
+        yield request
 
     @asynccontextmanager
     async def _stream(self, arriving: AsyncIterator[bytes], context: Context) -> AsyncIterator[AsyncIterator[bytes]]:

@@ -10,13 +10,15 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from pydantic import SecretStr
 
 from core.errors import Unauthenticated
 from core.identifiers import DeviceId, UserId
+from runtime import reflection
 from runtime.context import Identity
 from runtime.operations import ANYBODY, PEOPLE, RPCS, CallerKind
-from runtime.requests import WINDOW_BYTES
+from runtime.requests import HEALTH_BYTES, WINDOW_BYTES
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
 from tests.runtime import echo
@@ -148,3 +150,34 @@ async def test_a_process_looks_well_whatever_does_not_arrive() -> None:
             for _ in range(10):
                 answer = await health.Check(HealthCheckRequest(), timeout=5)
                 assert answer.status == HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_a_request_of_the_health_service_is_small(method: str) -> None:
+    async with service() as target, grpc.aio.insecure_channel(target) as channel:
+        ask: Any = channel.unary_stream(f"/grpc.health.v1.Health/{method}")
+        largest = HealthCheckRequest(service="x" * (HEALTH_BYTES - 3)).SerializeToString()
+        assert len(largest) == HEALTH_BYTES
+        call = ask(HealthCheckRequest(service="x" * LARGE).SerializeToString())
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        call = ask(HealthCheckRequest(service="x" * (HEALTH_BYTES - 2)).SerializeToString())
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        call = ask(largest)
+        if method == "Watch":
+            status = HealthCheckResponse.FromString(await call.read())
+            assert status.status == HealthCheckResponse.SERVICE_UNKNOWN
+        else:
+            assert await call.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_request_of_reflection_is_small() -> None:
+    async with service() as target, grpc.aio.insecure_channel(target) as channel:
+        ask: Any = channel.stream_stream(f"/{reflection.V1}/ServerReflectionInfo")
+        question = ServerReflectionRequest(file_by_filename="x" * (reflection.REQUEST_BYTES - 3))
+        assert question.ByteSize() == reflection.REQUEST_BYTES
+        call = ask(iter([question.SerializeToString()]))
+        assert await call.read() != grpc.aio.EOF
+        call.cancel()
+        question.file_by_filename += "x"
+        call = ask(iter([question.SerializeToString()]))
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
