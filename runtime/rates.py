@@ -86,11 +86,22 @@ class Rates:
         self._count(work, caller, calls)
 
     async def take(self, work: Work, caller: str, calls: float = 1) -> None:
-        """Count this, and wait until it would have been admitted."""
+        """Count this, and wait until it would have been admitted. If the wait is broken off, nothing was counted.
+
+        Whoever owes more than a burst waits before this is counted, so that no debt grows without bound.
+        """
+        rate = self._rates[work]
+        while (early := self._late(work, caller, calls) - rate.burst / rate.per_second) > _ROUNDING:
+            await asyncio.sleep(early)  # noqa: ASYNC110 # for time to pass, and others may count meanwhile
         seconds = self._late(work, caller, calls)
         self._count(work, caller, calls)
         if seconds > 0:
-            await asyncio.sleep(seconds)
+            try:
+                await asyncio.sleep(seconds)
+            except asyncio.CancelledError:
+                if (work, caller) in self._whole_at:
+                    self._whole_at[work, caller] -= calls / rate.per_second
+                raise
 
     def _late(self, work: Work, caller: str, calls: float) -> float:
         """After how many seconds this may be done, if that is above 0."""
@@ -147,7 +158,8 @@ class Pacing(Wrapping):
 
         async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
             caller = _caller()
-            with self._opened(work, method, caller):
+            calls = 1 if handler.request_streaming else _calls(request)
+            with self._opened(work, method, caller, calls):
                 if caller is not None and handler.request_streaming:
                     request = self._paced(request, caller)
                 async with aclosing(inner(request, context)) as responses:
@@ -162,14 +174,14 @@ class Pacing(Wrapping):
         return wrapped
 
     @contextmanager
-    def _opened(self, work: Work, method: str, caller: str | None) -> Iterator[None]:
+    def _opened(self, work: Work, method: str, caller: str | None, calls: float) -> Iterator[None]:
         if caller is None:
             yield
             return
         if self._open[method, caller] >= self._streams:
             text = f"you have {self._streams} streams of this kind open; close some"
             raise self._rates.refused(work, STREAM_PAUSE_SECONDS, text)
-        self._rates.admit(work, caller)
+        self._rates.admit(work, caller, calls)
         self._open[method, caller] += 1
         try:
             yield

@@ -122,6 +122,35 @@ def test_in_no_span_of_time_does_anybody_get_more_than_burst_and_rate(asked, per
             assert sum(between) <= max(burst, *between) + (got[last][0] - begin) * per_second + 0.01
 
 
+def told(rates: Rates, caller: str) -> float:
+    """The seconds after which a call would be admitted."""
+    with pytest.raises(RateExceeded) as refused:
+        rates.admit(Work.READ, caller)
+    return refused.value.retry_after_seconds or 0
+
+
+async def test_a_wait_that_is_broken_off_costs_nothing():
+    rates = Rates({Work.READ: Rate(1, burst=5)}, clock=Clock())
+    assert admitted(rates, Work.READ, "ann") == 5
+    for _ in range(20):
+        waiting = asyncio.create_task(rates.take(Work.READ, "ann", 4))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+    assert told(rates, "ann") == 1
+
+
+async def test_those_who_wait_owe_no_more_than_a_burst_and_one_message():
+    rates = Rates({Work.READ: Rate(1, burst=5)}, clock=Clock())
+    waiting = [asyncio.create_task(rates.take(Work.READ, "ann", 4)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert 0 < told(rates, "ann") <= 5 + 4
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+
+
 def test_callers_whose_burst_is_whole_are_forgotten():
     clock = Clock()
     rates = Rates({Work.READ: Rate(1, burst=1)}, clock=clock)
@@ -306,6 +335,17 @@ async def test_streams_are_opened_at_a_rate():
             else:
                 assert await stream.read() == expected
                 stream.cancel()
+
+
+async def test_a_large_request_of_a_stream_counts_as_many():
+    async with served(rate_streams=0.01, rate_burst_seconds=1000) as (target, _), laptop(target) as channel:
+        stay = channel.unary_stream(echo.path("Stay"))
+        assert await stay(bytes(8 * BYTES_PER_CALL)).read() == b"open"  # counts as nine of ten
+        assert await stay(b"").read() == b"open"
+        call = stay(b"")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await call.read()
+        assert await call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 async def test_messages_of_a_stream_are_slowed_down_but_none_is_refused():
