@@ -91,8 +91,9 @@ class Rates:
         Whoever owes more than a burst waits before this is counted, so that no debt grows without bound.
         """
         rate = self._rates[work]
-        while (early := self._late(work, caller, calls) - rate.burst / rate.per_second) > _ROUNDING:
-            await asyncio.sleep(early)  # noqa: ASYNC110 # for time to pass, and others may count meanwhile
+        most = rate.burst / rate.per_second
+        while (early := self._late(work, caller, calls) - most) > _ROUNDING:  # noqa: ASYNC110 # waits for time alone
+            await asyncio.sleep(early)
         seconds = self._late(work, caller, calls)
         self._count(work, caller, calls)
         if seconds > 0:
