@@ -250,6 +250,9 @@ class MemoryObjects:
         self.barriers: dict[tuple[SpaceId, Digest], Barrier] = {}
         self.modified_at_ms: dict[tuple[SpaceId, Digest], int] = {}
         """When something was put; 0 for what is missing here."""
+        self.misnamed: dict[tuple[SpaceId, str], bytes] = {}
+        """Objects of which the name is no digest, all put at `misnamed_at_ms`."""
+        self.misnamed_at_ms = 0
 
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
         return Recorded(
@@ -290,17 +293,18 @@ class MemoryObjects:
             self.removals[space, digest] = Removal(number, 0)
 
     async def list(self, space: SpaceId, *, after: str = "") -> Listing:
-        names = sorted(digest for owner, digest in self.stored if owner == space and digest.hex() > after)
-        page = [
-            Listed(
-                digest,
-                len(self.stored[space, digest]),
-                self.modified_at_ms.get((space, digest), 0),
-                _etag(self.stored[space, digest]),
-            )
-            for digest in names[:_LISTED]
+        found = [
+            Listed(digest.hex(), digest, len(data), self.modified_at_ms.get((space, digest), 0), _etag(data))
+            for (owner, digest), data in self.stored.items()
+            if owner == space
         ]
-        return Listing(page, names[_LISTED - 1].hex() if len(names) > _LISTED else "")
+        found += [
+            Listed(name, None, len(data), self.misnamed_at_ms, _etag(data))
+            for (owner, name), data in self.misnamed.items()
+            if owner == space
+        ]
+        page = sorted((one for one in found if one.name > after), key=lambda one: one.name)
+        return Listing(page[:_LISTED], page[_LISTED - 1].name if len(page) > _LISTED else "")
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
         data = self.stored.get((space, digest))
@@ -324,8 +328,11 @@ class MemoryObjects:
         self.barriers.pop((space, digest), None)
         return True
 
-    async def remove_once(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
-        await self.remove(space, digest, etag=etag)
+    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> bool:
+        if (space, name) not in self.misnamed:
+            await self.remove(space, Digest(bytes.fromhex(name)), etag=etag)
+        elif _etag(self.misnamed[space, name]) == etag:
+            del self.misnamed[space, name]
         return True
 
 

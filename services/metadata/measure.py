@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from cachetools import TTLCache
 
-from core.blocks import KIB, Digest
+from core.blocks import KIB
 from core.identifiers import SpaceId
 from runtime.logs import structlog
 from services.metadata import metrics
@@ -208,10 +208,10 @@ class Measuring:
             metrics.LISTED.inc(len(page.objects))
             unsealed = await self._unsealed(space, page.objects)
             for one in unsealed:
-                if one.digest is not None and one.modified_at_ms < remove_before_ms:
+                if one.modified_at_ms < remove_before_ms:
                     if not await self._keeps_lease(space, found):
                         return None
-                    await _to_its_end(self._remove(space, one.digest, one.etag))
+                    await _to_its_end(self._remove(space, one))
             found.stored_bytes += sum(one.size for one in page.objects)
             found.unsealed_bytes += sum(one.size for one in unsealed)
             found.counted_bytes += sum(max(one.size, LEAST_BYTES) for one in unsealed)
@@ -237,18 +237,23 @@ class Measuring:
         unknown = await self._objects.unsealed(space, digests)
         return [one for one in objects if one.digest is None or one.digest in unknown]
 
-    async def _remove(self, space: SpaceId, digest: Digest, etag: str) -> None:
+    async def _remove(self, space: SpaceId, one: Listed) -> None:
         """Remove an object, unless it is sealed by now. See ObjectIndex for what sealing does meanwhile.
 
         The removal is over when storage has answered the only request for it. Where that is not known, it counts as
-        under way for a day, and the object cannot be sealed until then.
+        under way for a day, and the object cannot be sealed until then. What has another name than a digest can never
+        be sealed, so nothing is recorded of its removal.
         """
+        if one.digest is None:
+            await self._storage.remove_once(space, one.name, etag=one.etag)
+            metrics.DISCARDED.inc()
+            return
         now_ms = self._now_ms()
-        number = await self._index.begin_removal(space, digest, now_ms=now_ms, until_ms=now_ms + _REMOVAL_MS)
+        number = await self._index.begin_removal(space, one.digest, now_ms=now_ms, until_ms=now_ms + _REMOVAL_MS)
         if number is None or self._now_ms() - now_ms > _REMOVAL_MS / 24:  # the process was stalled; the day has begun
             return
-        if await self._storage.remove_once(space, digest, etag=etag):
-            await self._index.end_removal(space, digest, number)
+        if await self._storage.remove_once(space, one.name, etag=one.etag):
+            await self._index.end_removal(space, one.digest, number)
             metrics.DISCARDED.inc()
 
 

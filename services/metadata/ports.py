@@ -262,8 +262,9 @@ class StoredObject:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """An object as a listing of storage tells it. `digest` is None if the name of the object is not one."""
+    """An object as a listing of storage tells it, by its name within the space; `digest` is None if that is not one."""
 
+    name: str
     digest: Digest | None
     size: int
     modified_at_ms: int
@@ -293,8 +294,8 @@ class ObjectStorage(Protocol):
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""
 
-    async def remove_once(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
-        """As `remove`. True if storage has answered the only request, so that none can take effect any more."""
+    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> bool:
+        """As `remove`, by any name that a listing told. True if storage has answered the only request, so that none can take effect any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,18 +119,17 @@ class S3Storage:
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """See ObjectStorage. An object that this role may not remove stays too."""
-        removed, _ = await self._delete(space, digest, etag)
+        removed, _ = await self._delete(object_key(space, digest), etag)
         return removed
 
-    async def remove_once(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
+    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> bool:
         """See ObjectStorage. A request that the SDK has repeated may still be on its way."""
-        _, answer = await self._delete(space, digest, etag)
+        _, answer = await self._delete(key_prefix(space) + name, etag)
         attempts: int = answer["ResponseMetadata"]["RetryAttempts"]
         return attempts == 0
 
-    async def _delete(self, space: SpaceId, digest: Digest, etag: str) -> tuple[bool, Mapping[str, Any]]:
+    async def _delete(self, key: str, etag: str) -> tuple[bool, Mapping[str, Any]]:
         """Whether the object was removed, and the answer."""
-        key = object_key(space, digest)
         try:
             with translated("S3"):
                 answer = await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)
@@ -155,7 +154,7 @@ def _is_missing(error: ClientError, key: str) -> bool:
 def _listed(one: Mapping[str, Any], prefix: str) -> Listed:
     name = one["Key"].removeprefix(prefix)
     digest = Digest(bytes.fromhex(name)) if _NAME.fullmatch(name) else None
-    return Listed(digest, one["Size"], int(one["LastModified"].timestamp() * 1000), one["ETag"])
+    return Listed(name, digest, one["Size"], int(one["LastModified"].timestamp() * 1000), one["ETag"])
 
 
 def _checksum(answer: Mapping[str, Any]) -> Digest | None:

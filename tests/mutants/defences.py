@@ -468,6 +468,13 @@ MUTANTS = (
             "test_a_process_that_stalls_beyond_its_lease_leaves_no_space_refused",
         ),
     ),
+    Mutant(
+        "what has another name than a digest stays for ever",
+        "services/metadata/measure.py",
+        "                if one.modified_at_ms < remove_before_ms:\n",
+        "                if one.digest is not None and one.modified_at_ms < remove_before_ms:\n",
+        ("tests/services/metadata/test_discarding.py::test_what_has_another_name_than_a_digest_goes_after_a_week_too",),
+    ),
     # ---- what a page costs ----
     Mutant(
         "a page of a directory in memory goes through all of it",

@@ -324,10 +324,22 @@ async def test_storage_that_does_not_answer_is_unavailable(space):
 async def test_an_object_that_storage_was_asked_once_to_remove_is_settled(storage, put, space):
     name = await put(space, b"hello")
     etag = (await storage.head(space, name)).etag
-    assert await storage.remove_once(space, name, etag='"0123456789abcdef0123456789abcdef"')
+    assert await storage.remove_once(space, name.hex(), etag='"0123456789abcdef0123456789abcdef"')
     assert await storage.read(space, name) == b"hello"
-    assert [await storage.remove_once(space, name, etag=etag) for _ in range(2)] == [True, True]
+    assert [await storage.remove_once(space, name.hex(), etag=etag) for _ in range(2)] == [True, True]
     assert await storage.read(space, name) is None
+
+
+@on_embedded
+@pytest.mark.parametrize("name", ["\u00e9" * 32 + "\x07" * 32, "a b+%2F&" * 8, "not-a-digest"])
+async def test_an_object_is_removed_by_whatever_name_it_has(storage, s3, backend, space, name):
+    await s3.put_object(Bucket=backend.bucket, Key=key_prefix(space) + name, Body=b"hello", IfNoneMatch="*")
+    (one,) = (await storage.list(space)).objects
+    assert (one.name, one.digest) == (name, None)
+    assert await storage.remove_once(space, one.name, etag='"0123456789abcdef0123456789abcdef"')
+    assert (await storage.list(space)).objects == [one]
+    assert await storage.remove_once(space, one.name, etag=one.etag)
+    assert (await storage.list(space)).objects == []
 
 
 @on_embedded
@@ -344,6 +356,6 @@ async def test_a_request_that_was_repeated_may_still_be_on_its_way(put, backend,
         storage = S3Storage(s3, bucket=backend.bucket)
         stored = await storage.head(space, name)
         assert stored is not None
-        assert not await storage.remove_once(space, name, etag=stored.etag)
+        assert not await storage.remove_once(space, name.hex(), etag=stored.etag)
         assert broken == []
         assert await storage.head(space, name) is None

@@ -243,6 +243,24 @@ async def test_removals_that_last_keep_the_lease(world: World) -> None:
     assert not world.data.stored
 
 
+@pytest.mark.parametrize("name", ["\u00e9" * 64, "A" * 64, "\x07" * 64, "not-a-digest"])
+async def test_what_has_another_name_than_a_digest_goes_after_a_week_too(name: str) -> None:
+    """It can never be sealed, and no policy can refuse all such names."""
+    world = World()
+    await world.measure()
+    world.put()
+    assert await world.seal() is SealVerdict.SEALED
+    world.data.misnamed[SPACE, name] = b"x"
+    world.data.misnamed_at_ms = world.now_ms
+    await world.watched(KEEP_DAYS - 0.1)
+    assert (await world.measures.measure(SPACE)).unsealed_objects == 1
+    await world.watched(0.2)
+    await world.watched(0.1)
+    assert world.data.misnamed == {}
+    assert (await world.measures.measure(SPACE)).unsealed_objects == 0
+    assert world.stored
+
+
 PLACES = [f"{when} {what}" for what in ("known", "begin", "remove", "end") for when in ("before", "after")]
 """At which a removal can be met."""
 
@@ -326,8 +344,8 @@ async def test_a_removal_of_which_the_answer_is_missing_keeps_the_object_from_be
     """The request may still be on its way: it hits the bytes that were put meanwhile, which nobody could seal."""
     late: list[Callable[[], object]] = []
 
-    async def lost(space: SpaceId, digest: Digest, *, etag: str) -> bool:
-        late.append(lambda: MemoryObjects.remove(world.data, space, digest, etag=etag))
+    async def lost(space: SpaceId, name: str, *, etag: str) -> bool:
+        late.append(lambda: MemoryObjects.remove(world.data, space, NAME, etag=etag))
         raise Unavailable
 
     world.data.remove_once = lost  # type: ignore[method-assign]
