@@ -80,10 +80,14 @@ class Rates:
 
         More calls than the burst has are admitted when all of it is there.
         """
+        self.check(work, caller, calls)
+        self._count(work, caller, calls)
+
+    def check(self, work: Work, caller: str, calls: float = 1) -> None:
+        """Raise RateExceeded if `admit` would, and count nothing."""
         seconds = self._late(work, caller, calls)
         if seconds > 0:
             raise self.refused(work, seconds)
-        self._count(work, caller, calls)
 
     async def take(self, work: Work, caller: str, calls: float = 1) -> None:
         """Count this, and wait until it would have been admitted. If the wait is broken off, nothing was counted.

@@ -58,6 +58,11 @@ def check_link_password(text: str) -> str | None:
     return text or None
 
 
+def is_link_token(text: str) -> bool:
+    """True if the text has the form of a link's token."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def token_digest(text: str) -> bytes:
     """What is stored of a link's token."""
     return hashlib.sha256(text.encode()).digest()
@@ -237,7 +242,7 @@ class Links:
         Raises NoSuchLink, and where there is a password LinkPasswordNeeded, WrongPassword, TooManyAttempts and
         TooMuchAtOnce.
         """
-        link = await self._links.link_with_token(token_digest(token)) if _TOKEN.fullmatch(token) else None
+        link = await self._links.link_with_token(token_digest(token)) if is_link_token(token) else None
         if link is None or not await self._opens(link):
             raise NoSuchLink
         if link.password_hash is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from core.errors import PermissionDenied
+from core.errors import PermissionDenied, TokenMalformed
 from runtime.context import Identity, current_identity, current_link, current_user
 from services.auth import wire
 from services.auth.accounts import Accounts
@@ -20,7 +20,7 @@ from services.auth.devices import Devices
 from services.auth.grants import CheckedAccess, Grants
 from services.auth.keys import Keys, key_digest, parse_key
 from services.auth.labels import check_label
-from services.auth.links import Links, check_link_password, token_digest
+from services.auth.links import Links, check_link_password, is_link_token, token_digest
 from services.auth.passwords import check_password
 from services.auth.peers import peer_address
 from services.auth.sessions import RefreshToken, Sessions
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
+
+_P = TypeVar("_P")
 
 _WRITTEN = "written spaces"
 
@@ -114,8 +116,9 @@ class AuthServicer(AuthServiceServicer):
     async def RefreshToken(
         self, request: auth_pb2.RefreshTokenRequest, context: Context
     ) -> auth_pb2.RefreshTokenResponse:
-        token = RefreshToken.parse(request.refresh_token)
-        self._trades.admit(peer=self.network(context), secret=token.family_digest())
+        peer = self.network(context)
+        token = self._parsed(RefreshToken.parse, request.refresh_token, peer=peer)
+        self._trades.admit(peer=peer, secret=token.family_digest())
         tokens = await self._sessions.refresh(token)
         return auth_pb2.RefreshTokenResponse(tokens=wire.tokens_to_wire(tokens))
 
@@ -129,8 +132,9 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.CreateKeyResponse(device=wire.device_to_wire(device), key=key)
 
     async def ExchangeKey(self, request: auth_pb2.ExchangeKeyRequest, context: Context) -> auth_pb2.ExchangeKeyResponse:
-        parse_key(request.key)  # before its digest is made
-        self._trades.admit(peer=self.network(context), secret=key_digest(request.key))
+        peer = self.network(context)
+        self._parsed(parse_key, request.key, peer=peer)  # before its digest is made
+        self._trades.admit(peer=peer, secret=key_digest(request.key))
         tokens = await self._keys.exchange(request.key)
         return auth_pb2.ExchangeKeyResponse(tokens=wire.tokens_to_wire(tokens))
 
@@ -264,7 +268,8 @@ class AuthServicer(AuthServiceServicer):
     async def OpenLink(self, request: auth_pb2.OpenLinkRequest, context: Context) -> auth_pb2.OpenLinkResponse:
         peer = self.network(context)
         # With a password it is an attempt, of which there are fewer.
-        visitors = token_digest(f"{peer} {request.token}") if not request.password else None
+        is_counted = not request.password and is_link_token(request.token)
+        visitors = token_digest(f"{peer} {request.token}") if is_counted else None
         self._trades.admit(peer=peer, secret=visitors)
         link, access = await self._links.open(request.token, password=request.password, peer=peer)
         return wire.opened_to_wire(link, access)
@@ -299,6 +304,14 @@ class AuthServicer(AuthServiceServicer):
             trusted_proxies=self._trusted_proxies,
             trusted_networks=self._trusted_networks,
         )
+
+    def _parsed(self, parse: Callable[[str], _P], text: str, *, peer: str) -> _P:
+        """What a presented secret says of itself. TokenMalformed if that is nothing, which counts for the network."""
+        try:
+            return parse(text)
+        except TokenMalformed:
+            self._trades.admit(peer=peer)
+            raise
 
     async def _signed_in(self) -> Identity:
         """The calling user, whose device was not signed out since its access token was made."""

@@ -20,7 +20,11 @@ class Trades:
         self._secrets = Rates({Work.TRADE: per_secret})
 
     def admit(self, *, peer: str, secret: bytes | None = None) -> None:
-        """Count a call from the network `peer` by who presents a secret, of which this is the digest; RateExceeded."""
-        self._networks.admit(Work.TRADE, peer)
+        """Count a call from the network `peer` by who presents a secret, of which this is the digest; RateExceeded.
+
+        A call that is refused counts neither for the network nor for the secret.
+        """
+        self._networks.check(Work.TRADE, peer)
         if secret is not None:
             self._secrets.admit(Work.TRADE, secret.hex())
+        self._networks.admit(Work.TRADE, peer)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 
+import grpc
+import grpc.aio
 import jwt
 import pytest
 from prometheus_client import REGISTRY
@@ -57,6 +59,33 @@ CALLS = {
 
 def rate_exceeded():
     return refused("RESOURCE_EXHAUSTED", "RATE_EXCEEDED", work="trade")
+
+
+MALFORMED = {
+    "RefreshToken": lambda: auth_pb2.RefreshTokenRequest(refresh_token="malformed"),
+    "ExchangeKey": lambda: auth_pb2.ExchangeKeyRequest(key="malformed"),
+    "OpenLink": lambda: auth_pb2.OpenLinkRequest(token="x" * 1_000_000),
+}
+
+
+@pytest.mark.parametrize("method", MALFORMED)
+async def test_what_is_malformed_counts_for_its_network(auth, method):
+    codes = []
+    for _ in range(PER_NETWORK + 3):
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await getattr(auth.stub, method)(MALFORMED[method](), metadata=peer(1))
+        codes.append(failed.value.code())
+    assert [code is grpc.StatusCode.RESOURCE_EXHAUSTED for code in codes] == [False] * PER_NETWORK + [True] * 3
+
+
+async def test_calls_that_a_secret_is_refused_take_nothing_from_its_network(auth, ann):
+    key, other = await key_of(auth, ann), await key_of(auth, ann)
+    for _ in range(PER_SECRET):
+        await auth.stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=key), metadata=peer(1))
+    for _ in range(PER_NETWORK):
+        with rate_exceeded():
+            await auth.stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=key), metadata=peer(1))
+    await auth.stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=other), metadata=peer(1))
 
 
 async def outcome(auth: Service, method: str, network: int) -> str:
