@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.errors import InvalidArgument, SynclineError, Unavailable, pause_seconds
+from core.errors import InvalidArgument, RateExceeded, SynclineError, Unavailable, pause_seconds
 from core.tree import Node
 from runtime.errors import translated
 from syncline.auth.v1 import auth_pb2
@@ -39,8 +39,13 @@ AUTH: Final = auth_pb2.DESCRIPTOR.services_by_name["AuthService"].full_name
 METADATA: Final = metadata_pb2.DESCRIPTOR.services_by_name["MetadataService"].full_name
 NOTIFY: Final = notify_pb2.DESCRIPTOR.services_by_name["NotifyService"].full_name
 
-_MAKES_ANEW: Final = frozenset({"SignUp", "SignIn", "OpenLink", "CountLinkDownload"})
-"""What is not the same when it is done twice; all else carries a request id or only reads."""
+_MAKES_ANEW: Final = (
+    auth_pb2.SignUpRequest,
+    auth_pb2.SignInRequest,
+    auth_pb2.OpenLinkRequest,
+    auth_pb2.CountLinkDownloadRequest,
+)
+"""Requests of what is not the same when it is done twice; all others carry a request id or only read."""
 IDEMPOTENT: Final = tuple(
     f"{service.full_name}/{method.name}"
     for service in (
@@ -49,7 +54,7 @@ IDEMPOTENT: Final = tuple(
         notify_pb2.DESCRIPTOR.services_by_name["NotifyService"],
     )
     for method in service.methods
-    if method.name not in _MAKES_ANEW
+    if method.input_type.full_name not in {request.DESCRIPTOR.full_name for request in _MAKES_ANEW}
 )
 
 
@@ -72,7 +77,7 @@ PATIENCE_SECONDS: Final = 60.0
 
 
 class Patience:
-    """Whether the calls of one request wait when a limit asks them to: they do once one of them was answered."""
+    """Whether the calls of one request wait when a limit asks them to: once one in the caller's name was answered."""
 
     def __init__(self, *, begun: bool = False) -> None:
         """With `begun` the first call waits, too."""
@@ -96,7 +101,7 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
 
     `token` is the caller's access token. `peer` is where the caller is, for what counts attempts by address. A call of
     a request that has begun is repeated as a limit asks it to, unless it has no token: a limit of attempts is told at
-    once.
+    once. What is not the same when it is done twice is repeated only if a rate refused it, before anything was done.
     """
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -108,19 +113,21 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
         except SynclineError as error:
             seconds = error.slow_down_seconds
             if seconds is None:
-                _begun(patience)
+                _begun(patience, token)
                 raise
-            if patience is None or not (patience.begun and token) or time.monotonic() + seconds > deadline:
+            undone = isinstance(error, RateExceeded) or not isinstance(request, _MAKES_ANEW)
+            if patience is None or not (patience.begun and token and undone) or time.monotonic() + seconds > deadline:
                 raise
             pauses += 1
             await patience.pause(pause_seconds(seconds, pauses), error)
         else:
-            _begun(patience)
+            _begun(patience, token)
             return answer
 
 
-def _begun(patience: Patience | None) -> None:
-    if patience is not None:
+def _begun(patience: Patience | None, token: str) -> None:
+    """Without a token it was a call of the gateway's own, such as for a key: nothing was done for the caller yet."""
+    if patience is not None and token:
         patience.begun = True
 
 

@@ -3,7 +3,7 @@
 | token | signed with | issuer | audience | subject | other |
 |---|---|---|---|---|---|
 | access | Ed25519, key named by `kid` | syncline | syncline | user id | `dev`: device id, `knd`: "program" |
-| link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network, digested |
+| link | Ed25519, key named by `kid` | syncline | syncline | link id | `spc`: space, `nod`: node, `vis`: network |
 | service | HS256, the shared secret | syncline | syncline-internal | `service:<name>` | lives 5 minutes |
 """
 

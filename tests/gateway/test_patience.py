@@ -17,6 +17,7 @@ from core.errors import LimitReached, NoSuchNode, RateExceeded, SynclineError
 from core.tree import NodeKind
 from gateway.dav.refusals import of_error, page
 from gateway.services import PATIENCE_SECONDS, Patience, ask, set_patience
+from runtime.pool import TooMuchAtOnce
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from tests.gateway.fakes import SPACE, TOKEN, Answer, FakeAuth, FakeMetadata, World, gateway
@@ -70,6 +71,35 @@ async def test_nobody_waits_who_is_not_known() -> None:
     with pytest.raises(RateExceeded):
         await ask(method, None)
     assert method.asked == 1
+
+
+@pytest.mark.parametrize("first", [None, NoSuchNode()])
+async def test_a_call_of_the_gateway_s_own_begins_nothing(first: SynclineError | None) -> None:
+    """Such as for the token of a key: whoever asks for one thing is told at once, with a new key too."""
+    set_patience(Patience())
+    method = Limited(first, late())
+    with contextlib.suppress(NoSuchNode):
+        await ask(method, None)
+    with pytest.raises(RateExceeded):
+        await ask(method, None, token=TOKEN)
+    assert method.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "asked"),
+    [
+        (auth_pb2.CountLinkDownloadRequest(), TooMuchAtOnce(retry_after_seconds="0.02"), 1),
+        (auth_pb2.CountLinkDownloadRequest(), late(), 2),
+        (metadata_pb2.GetNodeRequest(), TooMuchAtOnce(retry_after_seconds="0.02"), 2),
+    ],
+    ids=["a download, perhaps counted", "a download that was not admitted", "a read"],
+)
+async def test_what_may_be_done_already_is_done_once(request_: Any, error: SynclineError, asked: int) -> None:
+    set_patience(Patience(begun=True))
+    method = Limited(error)
+    with contextlib.suppress(TooMuchAtOnce):
+        assert await ask(method, request_, token=TOKEN) == "done"
+    assert method.asked == asked
 
 
 async def test_patience_ends() -> None:

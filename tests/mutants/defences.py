@@ -768,6 +768,20 @@ MUTANTS = (
         ("tests/gateway/dav/test_workers.py::test_workers_whose_callers_all_wait_come_to_their_end",),
     ),
     Mutant(
+        "a call of the gateway's own begins a request",
+        "gateway/services.py",
+        "    if patience is not None and token:\n",
+        "    if patience is not None:\n",
+        ("tests/gateway/test_patience.py::test_a_call_of_the_gateway_s_own_begins_nothing",),
+    ),
+    Mutant(
+        "what may have been counted is counted again",
+        "gateway/services.py",
+        "undone = isinstance(error, RateExceeded) or not isinstance(request, _MAKES_ANEW)",
+        "undone = True",
+        ("tests/gateway/test_patience.py::test_what_may_be_done_already_is_done_once",),
+    ),
+    Mutant(
         "archives under way are not bounded",
         "gateway/archive.py",
         "async with self._under_way.lent(1, share), aclosing",

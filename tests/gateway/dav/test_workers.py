@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import threading
-from collections import Counter
 from ipaddress import ip_network
 from typing import Any
 
