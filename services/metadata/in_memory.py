@@ -14,6 +14,7 @@ from services.metadata.ports import (
     BYTES_READ_BACK,
     NO_REMOVALS,
     Barrier,
+    Deletion,
     EntryTaken,
     Listed,
     Listing,
@@ -328,12 +329,13 @@ class MemoryObjects:
         self.barriers.pop((space, digest), None)
         return True
 
-    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> bool:
+    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
         if (space, name) not in self.misnamed:
-            await self.remove(space, Digest(bytes.fromhex(name)), etag=etag)
-        elif _etag(self.misnamed[space, name]) == etag:
-            del self.misnamed[space, name]
-        return True
+            return Deletion(await self.remove(space, Digest(bytes.fromhex(name)), etag=etag), is_over=True)
+        if _etag(self.misnamed[space, name]) != etag:
+            return Deletion(removed=False, is_over=True)
+        del self.misnamed[space, name]
+        return Deletion(removed=True, is_over=True)
 
 
 def _etag(data: bytes) -> str:

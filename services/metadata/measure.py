@@ -34,6 +34,8 @@ LEAST_BYTES: Final = 64 * KIB
 """What an unsealed object counts for at least, since many small ones cost as much as few large ones."""
 _REMOVAL_MS: Final = 86_400_000
 """After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
+_STALLED_MS: Final = 3_600_000
+"""A removal that was recorded so long ago, because the process was suspended, is given up before its request is sent."""
 _LONGEST_GAP_MS: Final = 86_400_000
 """How long after a measure was due a table still counts as having measured the space all the time."""
 _REMEMBERED: Final = 1_000
@@ -245,15 +247,19 @@ class Measuring:
         be sealed, so nothing is recorded of its removal.
         """
         if one.digest is None:
-            await self._storage.remove_once(space, one.name, etag=one.etag)
-            metrics.DISCARDED.inc()
-            return
-        now_ms = self._now_ms()
-        number = await self._index.begin_removal(space, one.digest, now_ms=now_ms, until_ms=now_ms + _REMOVAL_MS)
-        if number is None or self._now_ms() - now_ms > _REMOVAL_MS / 24:  # the process was stalled; the day has begun
-            return
-        if await self._storage.remove_once(space, one.name, etag=one.etag):
-            await self._index.end_removal(space, one.digest, number)
+            deletion = await self._storage.remove_once(space, one.name, etag=one.etag)
+        else:
+            now_ms = self._now_ms()
+            number = await self._index.begin_removal(space, one.digest, now_ms=now_ms, until_ms=now_ms + _REMOVAL_MS)
+            if number is None:
+                return
+            if self._now_ms() - now_ms > _STALLED_MS:  # a request sent now might be under way when the day is over
+                await self._index.end_removal(space, one.digest, number)
+                return
+            deletion = await self._storage.remove_once(space, one.name, etag=one.etag)
+            if deletion.is_over:
+                await self._index.end_removal(space, one.digest, number)
+        if deletion.removed:
             metrics.DISCARDED.inc()
 
 

@@ -279,6 +279,17 @@ class Listing:
     after: str
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What became of removing an object.
+
+    `is_over` is whether storage has answered the only request for it, so that none can take effect any more.
+    """
+
+    removed: bool
+    is_over: bool
+
+
 class ObjectStorage(Protocol):
     """The bytes of objects: read to prove them, and removed where they are not what their key says."""
 
@@ -294,8 +305,8 @@ class ObjectStorage(Protocol):
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
         """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""
 
-    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> bool:
-        """As `remove`, by any name that a listing told. True if storage has answered the only request, so that none can take effect any more."""
+    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
+        """As `remove`, by any name that a listing told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, obje
 from core.identifiers import SpaceId
 from runtime.aws import error_code, translated
 from runtime.logs import structlog
-from services.metadata.ports import Barrier, Listed, Listing, StoredObject
+from services.metadata.ports import Barrier, Deletion, Listed, Listing, StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,11 +122,10 @@ class S3Storage:
         removed, _ = await self._delete(object_key(space, digest), etag)
         return removed
 
-    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> bool:
+    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
         """See ObjectStorage. A request that the SDK has repeated may still be on its way."""
-        _, answer = await self._delete(key_prefix(space) + name, etag)
-        attempts: int = answer["ResponseMetadata"]["RetryAttempts"]
-        return attempts == 0
+        removed, answer = await self._delete(key_prefix(space) + name, etag)
+        return Deletion(removed, is_over=answer["ResponseMetadata"]["RetryAttempts"] == 0)
 
     async def _delete(self, key: str, etag: str) -> tuple[bool, Mapping[str, Any]]:
         """Whether the object was removed, and the answer."""

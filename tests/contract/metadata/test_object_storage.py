@@ -14,7 +14,7 @@ from core.blocks import MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.errors import Unavailable
 from core.identifiers import SpaceId, new_text_id
 from services.metadata.in_memory import MemoryObjects
-from services.metadata.ports import Barrier, Listing, StoredObject
+from services.metadata.ports import Barrier, Deletion, Listing, StoredObject
 from services.metadata.s3 import S3Storage
 from stack.emulator import Aws, Credentials
 from tests.contract.metadata.conftest import EMBEDDED, IN_MEMORY, MOTO, everywhere
@@ -324,9 +324,11 @@ async def test_storage_that_does_not_answer_is_unavailable(space):
 async def test_an_object_that_storage_was_asked_once_to_remove_is_settled(storage, put, space):
     name = await put(space, b"hello")
     etag = (await storage.head(space, name)).etag
-    assert await storage.remove_once(space, name.hex(), etag='"0123456789abcdef0123456789abcdef"')
+    settled = Deletion(removed=False, is_over=True)
+    assert await storage.remove_once(space, name.hex(), etag='"0123456789abcdef0123456789abcdef"') == settled
     assert await storage.read(space, name) == b"hello"
-    assert [await storage.remove_once(space, name.hex(), etag=etag) for _ in range(2)] == [True, True]
+    removed = Deletion(removed=True, is_over=True)
+    assert [await storage.remove_once(space, name.hex(), etag=etag) for _ in range(2)] == [removed, settled]
     assert await storage.read(space, name) is None
 
 
@@ -336,9 +338,9 @@ async def test_an_object_is_removed_by_whatever_name_it_has(storage, s3, backend
     await s3.put_object(Bucket=backend.bucket, Key=key_prefix(space) + name, Body=b"hello", IfNoneMatch="*")
     (one,) = (await storage.list(space)).objects
     assert (one.name, one.digest) == (name, None)
-    assert await storage.remove_once(space, one.name, etag='"0123456789abcdef0123456789abcdef"')
+    assert not (await storage.remove_once(space, one.name, etag='"0123456789abcdef0123456789abcdef"')).removed
     assert (await storage.list(space)).objects == [one]
-    assert await storage.remove_once(space, one.name, etag=one.etag)
+    assert (await storage.remove_once(space, one.name, etag=one.etag)).removed
     assert (await storage.list(space)).objects == []
 
 
@@ -356,6 +358,6 @@ async def test_a_request_that_was_repeated_may_still_be_on_its_way(put, backend,
         storage = S3Storage(s3, bucket=backend.bucket)
         stored = await storage.head(space, name)
         assert stored is not None
-        assert not await storage.remove_once(space, name.hex(), etag=stored.etag)
+        assert not (await storage.remove_once(space, name.hex(), etag=stored.etag)).is_over
         assert broken == []
         assert await storage.head(space, name) is None

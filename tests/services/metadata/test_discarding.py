@@ -16,8 +16,9 @@ from core.errors import Unavailable
 from core.identifiers import SpaceId, new_text_id
 from services.metadata.in_memory import MemoryMeasures, MemoryObjects, MemoryTable
 from services.metadata.measure import Measuring
+from services.metadata.metrics import DISCARDED
 from services.metadata.objects import Declaration, Objects, SealVerdict, SingleBlock
-from services.metadata.ports import NO_REMOVALS, Recorded, Sealed, StoredObject
+from services.metadata.ports import NO_REMOVALS, Deletion, Recorded, Sealed, StoredObject
 from tests.services.metadata.support import FakeAuth
 
 DAY_MS = 86_400_000
@@ -261,6 +262,40 @@ async def test_what_has_another_name_than_a_digest_goes_after_a_week_too(name: s
     assert world.stored
 
 
+async def test_what_storage_refused_to_remove_is_not_counted_as_removed(world: World) -> None:
+    async def forbidden(space: SpaceId, name: str, *, etag: str) -> Deletion:
+        return Deletion(removed=False, is_over=True)
+
+    world.data.remove_once = forbidden  # type: ignore[method-assign]
+    before = discarded()
+    await world.measure()
+    assert discarded() == before
+    assert await world.seal() is SealVerdict.SEALED
+    del world.data.remove_once
+
+
+async def test_what_is_removed_is_counted(world: World) -> None:
+    before = discarded()
+    await world.measure()
+    assert discarded() == before + 1
+
+
+async def test_a_process_that_stalled_before_its_request_leaves_the_object_to_be_sealed(world: World) -> None:
+    async def stalls() -> None:
+        world.later(0.1)
+
+    world.data.at = lambda where: stalls() if where == "after begin" else None
+    await world.measure()
+    world.data.at = None
+    assert world.stored
+    assert await world.seal() is SealVerdict.SEALED
+
+
+def discarded() -> float:
+    (family,) = DISCARDED.collect()
+    return next(sample.value for sample in family.samples if sample.name.endswith("_total"))
+
+
 PLACES = [f"{when} {what}" for what in ("known", "begin", "remove", "end") for when in ("before", "after")]
 """At which a removal can be met."""
 
@@ -344,7 +379,7 @@ async def test_a_removal_of_which_the_answer_is_missing_keeps_the_object_from_be
     """The request may still be on its way: it hits the bytes that were put meanwhile, which nobody could seal."""
     late: list[Callable[[], object]] = []
 
-    async def lost(space: SpaceId, name: str, *, etag: str) -> bool:
+    async def lost(space: SpaceId, name: str, *, etag: str) -> Deletion:
         late.append(lambda: MemoryObjects.remove(world.data, space, NAME, etag=etag))
         raise Unavailable
 
