@@ -8,6 +8,7 @@ that nobody writes to costs nothing.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -27,7 +28,9 @@ from services.metadata.rounds import rounds
 HANDS: Final = 4
 """Spaces that one process measures at the same time."""
 SPACES_AT_ONCE: Final = 25
-"""Spaces that one hand looks for at once; it measures them one after the other."""
+"""Spaces that one hand measures one after the other before it looks again which are due."""
+DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
+"""Spaces of which one hand takes some by chance, since all hands of all processes look for the same ones."""
 _LEASE_MS: Final = 600_000
 """How long a space that a process measures is left alone by the others; renewed while that lasts."""
 LEAST_BYTES: Final = 64 * KIB
@@ -35,7 +38,7 @@ LEAST_BYTES: Final = 64 * KIB
 _REMOVAL_MS: Final = 86_400_000
 """After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
 _STALLED_MS: Final = 3_600_000
-"""A removal that was recorded so long ago, because the process was suspended, is given up before its request is sent."""
+"""A removal that was recorded longer ago, by a process that was suspended since, is given up before its request."""
 _LONGEST_GAP_MS: Final = 86_400_000
 """How long after a measure was due a table still counts as having measured the space all the time."""
 _REMEMBERED: Final = 1_000
@@ -115,13 +118,19 @@ class Measuring:
                 return
 
     async def measure(self) -> int:
-        """Measure the spaces that are due once; how many there were."""
+        """Measure the spaces that are due, for as long as there are more than one hand takes; how many there were."""
         measured = 0
-        for space, since_ms in await self._measures.due(self._now_ms(), SPACES_AT_ONCE):
-            lease = await self._lease(space, since_ms)
-            if lease is not None and await self._measure(space, lease):
-                measured += 1
-        return measured
+        while True:
+            due = list(await self._measures.due(self._now_ms(), DUE_AT_ONCE))
+            some = random.sample(due, min(len(due), SPACES_AT_ONCE))  # so that hands seldom meet at one space
+            claimed = 0
+            for space, since_ms in some:
+                lease = await self._lease(space, since_ms)
+                if lease is not None:
+                    claimed += 1
+                    measured += await self._measure(space, lease)
+            if len(due) == len(some) or not claimed:
+                return measured
 
     async def _lease(self, space: SpaceId, since_ms: int) -> int | None:
         """Until when no other process measures the space; None if another one does."""

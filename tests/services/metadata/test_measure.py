@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections import Counter
@@ -166,6 +167,31 @@ async def test_no_space_counts_for_another(world: World, space: SpaceId) -> None
     world.put(other, 1)
     assert await world.round(world.one) == 2
     assert {space: told.refused for space, told in world.auth.uploads.items()} == {space: True}
+
+
+async def test_however_many_are_due_are_measured_in_one_round_once_each(world: World) -> None:
+    world.auth.writing.update(SpaceId(new_text_id()) for _ in range(130))
+    assert await world.round(world.one) == 130
+    assert world.storage.listed == 130
+    assert await world.later(0) == 0
+
+
+async def test_hands_take_different_spaces(world: World) -> None:
+    """Of two hands that look at the same moment, most claims succeed."""
+    spaces = [SpaceId(new_text_id()) for _ in range(100)]
+    await world.measures.schedule(spaces, world.now_ms)
+    claims: list[bool] = []
+    claim = world.measures.claim
+
+    async def counted(space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
+        await asyncio.sleep(0)
+        claims.append(await claim(space, since_ms=since_ms, until_ms=until_ms))
+        return claims[-1]
+
+    world.measures.claim = counted  # type: ignore[method-assign]
+    assert sum(await asyncio.gather(*[world.one.measure() for _ in range(2)])) == 100
+    assert sum(claims) == 100
+    assert len(claims) < 180
 
 
 async def test_it_is_measured_until_nothing_is_unsealed(world: World, space: SpaceId) -> None:
