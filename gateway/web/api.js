@@ -93,9 +93,10 @@ export async function call(method, path, asked = {}) {
     signal: asked.signal,
     credentials: /** @type {const} */ ("same-origin"),
   };
+  const patience = { leftMs: LONGEST_WAIT_MS };
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await slowly(() => answerOf(path, request), asked.signal);
+      return await slowly(() => answerOf(path, request), asked.signal, patience);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (SIGNED_OUT.has(error.reason) && !asked.quiet) signedIn.lost();
@@ -114,18 +115,19 @@ export async function call(method, path, asked = {}) {
  * @template T
  * @param {() => Promise<T>} request raises Problem
  * @param {AbortSignal} [signal]
+ * @param {{leftMs: number}} [patience] how long may still be waited; what is waited is taken from it
  * @returns {Promise<T>}
  */
-export async function slowly(request, signal) {
-  for (let waited = 0; ;) {
+export async function slowly(request, signal, patience = { leftMs: LONGEST_WAIT_MS }) {
+  for (;;) {
     try {
       return await request();
     } catch (error) {
       if (!(error instanceof Problem) || !SLOWER.has(error.reason) || error.retryAfter === null) throw error;
       // Spread, since what was refused together would else come back together.
       const ms = error.retryAfter * 1000 * (1 + Math.random() / 4);
-      waited += ms;
-      if (waited > LONGEST_WAIT_MS) throw error;
+      if (ms > patience.leftMs) throw error;
+      patience.leftMs -= ms;
       await wait(ms, signal);
     }
   }

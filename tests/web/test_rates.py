@@ -89,3 +89,34 @@ def test_what_is_not_worth_waiting_for_is_said(ann: Person, reason: str, retry_a
     ann.dialog.get_by_role("button", name="Create").click()
     ann.see(ann.dialog.get_by_role("alert").get_by_text(text))
     assert asked == ["POST"]
+
+
+def test_a_request_waits_for_a_minute_in_all_whatever_breaks_meanwhile(ann: Person):
+    """A gateway that is gone in between begins no new minute."""
+    asked = 0
+
+    def refuse(route):
+        nonlocal asked
+        asked += 1
+        if asked % 2 == 0:
+            route.fulfill(status=503, json={"reason": "UNAVAILABLE", "detail": "gone", "status": 503})
+            return
+        route.fulfill(
+            status=429,
+            headers={"retry-after": "40"},
+            json={"reason": "RATE_EXCEEDED", "detail": "go on more slowly", "status": 429},
+        )
+
+    ann.expect(r"503 ")
+    ann.page.route("**/v1/for-this-test", refuse)
+    ann.page.clock.install()
+    ann.page.evaluate("""async () => {
+        const { call } = await import("/web/api.js");
+        call("GET", "/v1/for-this-test").catch((problem) => (globalThis.told = problem.reason));
+    }""")
+    for _ in range(200):  # of a second each
+        ann.page.clock.run_for(1_000)
+        if ann.page.evaluate("globalThis.told ?? null"):
+            break
+    assert ann.page.evaluate("globalThis.told") == "RATE_EXCEEDED"
+    assert asked == 3
