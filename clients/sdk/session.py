@@ -10,6 +10,7 @@ import dataclasses
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
@@ -186,11 +187,11 @@ class Session:
         """What `begin` returns; begun again if the token was refused or the services have moved, once for each reason.
 
         For streams, `begin` opens the stream and reads its first message. A limit that says when to come back is waited
-        for, up to a minute in all, a rate for longer; not any more once `until` is set.
+        for, up to a minute in all, and a rate for longer, besides; not any more once `until` is set.
         """
         refreshed = False
         refused: str | None = None
-        waited, pauses = 0.0, 0
+        waited, pauses = defaultdict[type[SynclineError], float](float), 0
         until = until or threading.Event()
         while True:
             token = self._account.access_token
@@ -203,12 +204,13 @@ class Session:
             except (grpc.RpcError, SynclineError) as failure:  # the latter if it is a token that was not to be had
                 error = failure if isinstance(failure, SynclineError) else translated(failure)
             seconds = error.slow_down_seconds
+            kind, patience = _patience(error)
             if isinstance(error, Unauthenticated) and not refreshed:
                 refreshed, refused = True, token
-            elif seconds is not None and waited + seconds <= _patience(error) and not until.is_set():
+            elif seconds is not None and waited[kind] + seconds <= patience and not until.is_set():
                 pauses += 1
                 pause = pause_seconds(seconds, pauses)
-                waited += pause
+                waited[kind] += pause
                 self.requests.add(waited_seconds=pause)
                 self.on_wait(error, pause)
                 until.wait(pause)
@@ -302,8 +304,11 @@ def by_our_clock(expires_at_ms: int, expires_in_ms: int) -> int:
     return int(time.time() * 1000) + expires_in_ms if expires_in_ms else expires_at_ms
 
 
-def _patience(error: SynclineError) -> float:
-    return RATE_PATIENCE_SECONDS if isinstance(error, RateExceeded) else PATIENCE_SECONDS
+def _patience(error: SynclineError) -> tuple[type[SynclineError], float]:
+    """The kind of limits that are waited for together, and for how many seconds in all."""
+    if isinstance(error, RateExceeded):
+        return RateExceeded, RATE_PATIENCE_SECONDS
+    return SynclineError, PATIENCE_SECONDS
 
 
 def _good(account: Account) -> bool:

@@ -73,5 +73,7 @@ class Report:
         if self.problems:
             left.append(f"{len(self.problems)} not synced")
         if self.waited_seconds >= 1:
-            left.append(f"waited {self.waited_seconds:.0f} s since the service asked to go on more slowly")
+            left.append(
+                f"calls waited {self.waited_seconds:.0f} s in all, as the service asked them to go on more slowly"
+            )
         return f"{', '.join(done or ['up to date'])}{''.join(f'; {text}' for text in left)} ({self.seconds:.1f} s)"

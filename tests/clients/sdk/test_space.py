@@ -268,6 +268,22 @@ def test_a_rate_is_waited_for_longer_than_other_limits(
         space.seal([Declaration(digest(1), 10)])
 
 
+def test_what_was_waited_for_a_rate_leaves_the_patience_for_other_limits(
+    metadata: Metadata, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "PATIENCE_SECONDS", 0.05)
+    refusals: list[SynclineError] = [*[late()] * 10, Busy(retry_after_seconds="0.01")]
+
+    def seal(request: metadata_pb2.SealObjectsRequest) -> metadata_pb2.SealObjectsResponse:
+        if refusals:
+            raise refusals.pop(0)
+        return metadata_pb2.SealObjectsResponse(verdicts=[metadata_pb2.SEAL_VERDICT_SEALED])
+
+    metadata.answers["SealObjects"] = seal
+    assert space.seal([Declaration(digest(1), 10)]) == [SealVerdict.SEALED]
+    assert len(metadata.asked) == 12
+
+
 def test_a_limit_that_waiting_does_not_help_against_is_told_at_once(metadata: Metadata, space: Space) -> None:
     def seal(request: metadata_pb2.SealObjectsRequest) -> metadata_pb2.SealObjectsResponse:
         raise LimitReached("you have 5 GiB that are not sealed; seal or remove some")
