@@ -505,20 +505,25 @@ class DynamoIdentityStore:
         )
         return [_made(item) async for item in query]
 
-    async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
+    async def revoke_link(self, link: Link, *, at_ms: int) -> None:
         """See LinkStore."""
-        with _translated(), _condition_may_fail():
-            answer = await self._client.update_item(
-                TableName=self._table,
-                Key=_link_key(space, link),
-                UpdateExpression="SET revoked_at = if_not_exists(revoked_at, :at), expires_at = :expires_at",
-                ConditionExpression=_THERE,
-                ExpressionAttributeValues={":at": _n(at_ms), ":expires_at": _expiry(at_ms)},
-                ReturnValues="ALL_NEW",
-            )
-            revoked = _link(answer["Attributes"])
-            # The link is closed by now; the rest only goes so that nothing is left behind.
-            await self._delete(_token_key(revoked.token), _made_key(revoked))
+        revoked: Item = {
+            "Update": {
+                "TableName": self._table,
+                "Key": _link_key(link.space, link.link),
+                "UpdateExpression": "SET revoked_at = if_not_exists(revoked_at, :at), expires_at = :expires_at",
+                "ConditionExpression": _THERE,
+                "ExpressionAttributeValues": {":at": _n(at_ms), ":expires_at": _expiry(at_ms)},
+            }
+        }
+        gone: list[Item] = [
+            {"Delete": {"TableName": self._table, "Key": key}} for key in (_token_key(link.token), _made_key(link))
+        ]
+        try:
+            await self._transact(revoked, *gone)
+        except _Cancelled as cancelled:
+            if _CONDITION_FAILED not in cancelled.reasons:
+                raise Unavailable("the link is used or ended at this moment; try again") from None
 
     async def drop_link(self, link: Link) -> None:
         """See LinkStore."""

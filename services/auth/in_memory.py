@@ -271,11 +271,11 @@ class InMemoryIdentityStore:
         """See LinkStore."""
         return [link for link in self._links.values() if link.user == user and link.revoked_at_ms is None]
 
-    async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
+    async def revoke_link(self, link: Link, *, at_ms: int) -> None:
         """See LinkStore."""
-        found = self._links.get((space, link))
+        found = self._links.get((link.space, link.link))
         if found is not None and found.revoked_at_ms is None:
-            self._links[space, link] = replace(found, revoked_at_ms=at_ms)
+            self._links[link.space, link.link] = replace(found, revoked_at_ms=at_ms)
 
     async def drop_link(self, link: Link) -> None:
         """See LinkStore."""

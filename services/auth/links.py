@@ -231,7 +231,7 @@ class Links:
         found = await self._links.link(space, link)
         if found is None:
             raise NoSuchLink
-        await self._links.revoke_link(space, link, at_ms=self._clock())
+        await self._links.revoke_link(found, at_ms=self._clock())
         log.info("link revoked", space=space, link=link)
 
     # ---- for anybody who has the token

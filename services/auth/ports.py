@@ -222,8 +222,11 @@ class LinkStore(Protocol):
         Those that were made before the store kept such a list are missing.
         """
 
-    async def revoke_link(self, space: SpaceId, link: LinkId, *, at_ms: int) -> None:
-        """Revoke; once revoked, a link stays so, with the first time. Does nothing for an unknown link."""
+    async def revoke_link(self, link: Link, *, at_ms: int) -> None:
+        """Revoke; once revoked, a link stays so, with the first time. Does nothing for an unknown link.
+
+        The link opens no more and counts no more among those of its maker, both or neither.
+        """
 
     async def drop_link(self, link: Link) -> None:
         """Remove a link and what its token leads to, as if it had never been."""

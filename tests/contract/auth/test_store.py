@@ -365,12 +365,12 @@ async def test_a_revoked_link_stays_revoked(store):
     link = new_link(ann.personal_space, ann.user, max_downloads=1)
     await store.add_link(link)
     for at in (5_000, 6_000):
-        await store.revoke_link(link.space, link.link, at_ms=at)
+        await store.revoke_link(link, at_ms=at)
     assert await store.link(link.space, link.link) == replace(link, revoked_at_ms=5_000)
     assert await store.link_with_token(link.token) is None
     assert not await store.count_download(link.space, link.link)
     unknown = LinkId(new_text_id())
-    await store.revoke_link(link.space, unknown, at_ms=5_000)
+    await store.revoke_link(replace(link, link=unknown), at_ms=5_000)
     assert await store.link(link.space, unknown) is None
 
 
@@ -466,7 +466,7 @@ async def test_the_links_that_somebody_made(store):
     for link in (here, there, his):
         await store.add_link(link)
     assert {link.link: link for link in await store.links_of(ann.user)} == {here.link: here, there.link: there}
-    await store.revoke_link(here.space, here.link, at_ms=5_000)
+    await store.revoke_link(here, at_ms=5_000)
     assert await store.links_of(ann.user) == [there]
 
 

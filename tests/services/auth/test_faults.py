@@ -80,7 +80,7 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "link_with_token": lambda store: store.link_with_token(bytes(32)),
     "links": lambda store: store.links(SPACE),
     "links_of": lambda store: store.links_of(USER),
-    "revoke_link": lambda store: store.revoke_link(SPACE, LINK, at_ms=1_000),
+    "revoke_link": lambda store: store.revoke_link(new_link(SPACE, USER), at_ms=1_000),
     "count_download": lambda store: store.count_download(SPACE, LINK),
     "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
     "create_space": lambda store: store.create_space(
@@ -125,7 +125,7 @@ async def test_what_does_not_pass_is_not_hidden(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["create_account", "create_space", "change_grant", "give_alias", "add_link", "add_device"]
+    "name", ["create_account", "create_space", "change_grant", "give_alias", "add_link", "revoke_link", "add_device"]
 )
 async def test_a_throttled_transaction_is_unavailable(name):
     with pytest.raises(Unavailable):
@@ -136,7 +136,7 @@ async def test_a_conflict_of_transactions_is_another_writer():
     conflict = cancelled("None", "TransactionConflict", "None")
     with pytest.raises(GrantMoved):
         await change_grant(store_with(conflict))
-    for name in ("create_account", "create_space", "give_alias", "add_link", "add_device"):
+    for name in ("create_account", "create_space", "give_alias", "add_link", "revoke_link", "add_device"):
         with pytest.raises(Unavailable):
             await CALLS[name](store_with(conflict))
 
@@ -168,6 +168,17 @@ async def test_a_revoked_link_is_closed_although_its_token_was_left_behind():
     assert await store_with(*answers).link_with_token(link.token) == link
     stored["revoked_at"] = {"N": "5000"}
     assert await store_with(*answers).link_with_token(link.token) is None
+
+
+async def test_a_link_is_revoked_whole_or_not_at_all():
+    link = new_link(SPACE, USER)
+    client: Any = Scripted(lambda _: {}, EndpointConnectionError(endpoint_url="http://aws"))
+    await DynamoIdentityStore(client, table="identity").revoke_link(link, at_ms=1_000)
+    [(operation, request)] = client.requests
+    assert operation == "transact_write_items"
+    written = {write[kind]["Key"]["pk"]["S"]: kind for write in request["TransactItems"] for kind in write}
+    token = next(key for key in written if key.startswith("L#"))
+    assert written == {f"S#{SPACE}#L": "Update", token: "Delete", f"U#{USER}": "Delete"}
 
 
 async def test_keys_that_were_left_out_are_asked_for_again():
