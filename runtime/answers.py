@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from runtime.context import find_identity
 from runtime.interceptors import Wrapping, parts
-from runtime.pool import Pool, Share, TooMuchAtOnce
+from runtime.pool import Pool, Share
 
 if TYPE_CHECKING:
     import grpc
@@ -76,7 +76,7 @@ class Answers(Wrapping):
 
     def _take(self, size: int, share: Share) -> None:
         if not self._pool.try_take(size, share):
-            raise TooMuchAtOnce("too many answers are waiting to be read; read them, then repeat the request")
+            raise self._pool.refused("too many answers are waiting to be read; read them, then repeat the request")
 
 
 def _share() -> Share:

@@ -21,7 +21,7 @@ from core.errors import DeadlineExceeded, InvalidArgument
 from runtime.context import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.operations import CallerKind
-from runtime.pool import Pool, Share, TooMuchAtOnce
+from runtime.pool import Pool, Share
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -146,7 +146,7 @@ class Taking(Wrapping):
                 await asyncio.wait((coming,), timeout=self._seconds)
                 if not coming.done():
                     if not self._pool.try_take(self._message_bytes, share):
-                        raise TooMuchAtOnce("too many streams wait for their next message; go on with a new one")
+                        raise self._pool.refused("too many streams wait for their next message; go on with a new one")
                     try:
                         await asyncio.wait((coming,))
                     finally:

@@ -44,7 +44,7 @@ from core.errors import InvalidArgument, RequestTooLarge
 from core.identifiers import SpaceId
 from core.limits import SEAL_FORMS, SEAL_READ_BYTES
 from runtime.logs import structlog
-from runtime.pool import Pool, Share, TooMuchAtOnce
+from runtime.pool import Pool, Share
 from services.metadata import metrics
 from services.metadata.decide import Unsealed, block_refused
 from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
@@ -235,7 +235,7 @@ class Objects:
         reading = _Reading(Share.alone(caller))
         verdicts: dict[Declaration, SealVerdict] = {}
         if not self._calls.try_take(1, reading.share):
-            raise TooMuchAtOnce("too many SealObjects calls are under way; wait until some of them are answered")
+            raise self._calls.refused("too many SealObjects calls are under way; wait until some of them are answered")
         try:
             for some in _slices(forms, _RECORDS_AT_ONCE):
                 verdicts |= await self._seal({digest: list(forms[digest]) for digest in some}, space, reading)

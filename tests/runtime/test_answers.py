@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from core.identifiers import DeviceId, UserId
@@ -85,8 +86,10 @@ async def test_one_caller_leaves_half_unread_and_others_are_answered(target: str
 
 
 async def test_all_callers_together_leave_no_more_unread_than_there_is_room(target: str) -> None:
+    before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "answers"}) or 0
     async with http2(target, window_bytes=0) as silent:
         for number in range(40):
             silent.begin(echo.path("Large"), token=f"mallory{number}", finished=True)
         await silent.until(lambda: len(silent.codes) >= 36)
         assert [*silent.codes.values()] == [EXHAUSTED] * 36
+    assert REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "answers"}) == before + 36

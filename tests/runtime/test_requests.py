@@ -11,6 +11,7 @@ import pytest
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from core.errors import Unauthenticated
@@ -123,6 +124,7 @@ async def test_a_call_without_a_request_is_an_error_of_its_caller() -> None:
 
 
 async def test_streams_may_be_silent_while_there_is_room_and_others_go_on() -> None:
+    before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "requests"}) or 0
     async with service(request_seconds=0.2) as target, echo.connect(target, authorization=lambda: "ann") as channel:
         calm = channel.stream_stream(echo.path("Sizes"))()
         await calm.write(b"one")
@@ -133,6 +135,8 @@ async def test_streams_may_be_silent_while_there_is_room_and_others_go_on() -> N
             await slow.until(lambda: len(slow.codes) >= 20 - PLACES // 2)
             await slow.settled()
             assert [*slow.codes.values()] == [code(grpc.StatusCode.RESOURCE_EXHAUSTED)] * (20 - PLACES // 2 + 1)
+            refused = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "requests"})
+            assert refused == before + len(slow.codes)
             await calm.write(b"four")
             assert await calm.read() == b"4"
         await calm.done_writing()

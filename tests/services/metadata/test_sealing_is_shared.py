@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from types import FrameType
 
 import pytest
+from prometheus_client import REGISTRY
 from typing_extensions import override
 
 from core.blocks import MAX_OBJECT_BYTES, MIB, BlockRef, Digest, Manifest
@@ -219,10 +220,12 @@ async def test_calls_under_way_are_bounded_and_shared(objects: Objects, backend:
         asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="mallory")) for _ in range(CALLS_AT_ONCE // 2)
     ]
     await until(lambda: backend.reading)
+    before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) or 0
     async with asyncio.timeout(10):
         with pytest.raises(TooMuchAtOnce) as refused:
             await objects.seal(SPACE, [a_pack(b"x")], caller="mallory")
     assert refused.value.retry_after_seconds
+    assert REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) == before + 1
     calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="ann")))
     await asyncio.sleep(0)
     backend.gate.set()
