@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.errors import TooManyAttempts, WrongPassword
+from core.errors import TooManyAttempts, Unavailable, WrongPassword
 from services.auth.accounts import Accounts, SignedIn
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
@@ -158,3 +158,21 @@ async def test_one_network_does_not_make_accounts_without_end(world, passwords):
     outcomes = await asyncio.gather(*made, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [SignedIn] * 3 + [TooManyAttempts] * 7
     assert await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="x", peer="192.0.2.2")
+
+
+async def test_a_right_password_counts_as_right_although_the_list_of_devices_stays_long(world, passwords):
+    class Failing(InMemoryIdentityStore):
+        fails = False
+
+        async def devices(self, user, *, including=None):
+            if self.fails:
+                raise Unavailable("the identity table does not answer; try again")
+            return await super().devices(user, including=including)
+
+    world.store = Failing()
+    accounts = world.accounts(passwords)
+    await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
+    world.store.fails = True
+    for _ in range(5):  # of which three could fail
+        signed_in = await sign_in(accounts)
+        assert await world.store.device(signed_in.device.device) == signed_in.device
