@@ -38,7 +38,7 @@ _LEAST_PAUSES: Final = (0.02, 0.04, 0.08, 0.16, 0.25)
 _SPREAD: Final = 0.2
 
 
-def pause_seconds(told: float, number: int) -> float:
+def jittered_pause_seconds(told: float, number: int) -> float:
     """How long to wait, for the `number`th time (from 1), before a call is repeated that a limit refused.
 
     `told` is in seconds. A limit tells all whom it refuses the same moment, at which it admits one of them. So whoever
@@ -274,7 +274,7 @@ class LimitReached(SynclineError):
 
 
 class QuotaExceeded(SynclineError):
-    """The space has no room for further uploads; free some, or ask for a larger quota."""
+    """The space is full; ask whoever runs the system for a larger quota."""
 
     reason = "QUOTA_EXCEEDED"
     kind = Kind.EXHAUSTED

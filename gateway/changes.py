@@ -30,7 +30,7 @@ _TEXTS: Final[dict[Verdict, tuple[Kind, str]]] = {
     Verdict.CYCLE: (Kind.CONFLICT, "a directory cannot be put below itself"),
     Verdict.NOT_DELETED: (Kind.CONFLICT, "it is not in the trash"),
     Verdict.VERSION_NOT_FOUND: (Kind.NOT_FOUND, "the file has no such version"),
-    Verdict.QUOTA_EXCEEDED: (Kind.EXHAUSTED, "the space has no room left; delete something or ask for a larger quota"),
+    Verdict.QUOTA_EXCEEDED: (Kind.EXHAUSTED, "the space is full; ask whoever runs the system for a larger quota"),
     Verdict.OBJECT_MISSING: (Kind.CONFLICT, "an object of the content was not uploaded"),
     Verdict.OBJECT_NOT_SEALED: (Kind.CONFLICT, "an object of the content was not sealed"),
     Verdict.BLOCK_OUT_OF_BOUNDS: (Kind.INVALID, "a block reaches beyond its object"),

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from core.errors import InvalidArgument, RateExceeded, SynclineError, Unavailable, pause_seconds
+from core.errors import InvalidArgument, RateExceeded, SynclineError, Unavailable, jittered_pause_seconds
 from core.tree import Node
 from runtime.errors import translated
 from syncline.auth.v1 import auth_pb2
@@ -119,7 +119,7 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
             if patience is None or not (patience.begun and token and undone) or time.monotonic() + seconds > deadline:
                 raise
             pauses += 1
-            await patience.pause(pause_seconds(seconds, pauses), error)
+            await patience.pause(jittered_pause_seconds(seconds, pauses), error)
         else:
             _begun(patience, token)
             return answer

@@ -155,7 +155,7 @@ _REASONS = {
     Verdict.VERSION_NOT_FOUND: "there is no such version; see `syncline log`",
     Verdict.PATH_TOO_LONG: "it, or something in it, would have a path of more than 128 names or 4,096 bytes; choose "
     "another place",
-    Verdict.QUOTA_EXCEEDED: "the space's quota is used up; remove something for good or ask its owner",
+    Verdict.QUOTA_EXCEEDED: "the space is full; ask whoever runs the system for a larger quota",
 }
 
 

@@ -23,7 +23,7 @@ from clients.sdk.discovery import Deployment, Service, discover
 from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
 from clients.sdk.network import proxy_for, roots
 from clients.sdk.requests import Requests
-from core.errors import RateExceeded, SynclineError, Unauthenticated, Unavailable, pause_seconds
+from core.errors import RateExceeded, SynclineError, Unauthenticated, Unavailable, jittered_pause_seconds
 from runtime.channel import sync_channel
 from runtime.errors import error_from_rpc
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
@@ -209,7 +209,7 @@ class Session:
                 refreshed, refused = True, token
             elif seconds is not None and waited[kind] + seconds <= patience and not until.is_set():
                 pauses += 1
-                pause = pause_seconds(seconds, pauses)
+                pause = jittered_pause_seconds(seconds, pauses)
                 waited[kind] += pause
                 self.requests.add(waited_seconds=pause)
                 self.on_wait(error, pause)

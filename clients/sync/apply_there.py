@@ -52,7 +52,7 @@ _BLOCKS_GONE = {
     Verdict.BLOCK_NOT_IN_PACK,
 }
 _FINAL = {
-    Verdict.QUOTA_EXCEEDED: "the space is full; delete something or have its quota raised",
+    Verdict.QUOTA_EXCEEDED: "the space is full; ask whoever runs the system for a larger quota",
     Verdict.PATH_TOO_LONG: "it is too deep, or the path of something in it too long, for the space; move it up",
     Verdict.NAME_INVALID: "the space does not accept the name; rename it",
     Verdict.MANIFEST_INVALID: "the space does not accept the content; update the client",

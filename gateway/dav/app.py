@@ -204,11 +204,11 @@ class Dav:
             raise
 
     async def _worked(self, share: Share, context: contextvars.Context, work: Callable[[], T], answer: _Answer) -> T:
-        turn = _Turn(self._turns, self._paused, share)
+        slot = _WorkerSlot(self._turns, self._paused, share)
         await self._turns.take(1, share, patience=None if answer.under_way else PATIENCE_SECONDS)
-        answer.under_way, answer.turn = True, turn
+        answer.under_way, answer.slot = True, slot
         working = asyncio.get_running_loop().run_in_executor(self._workers, context.run, work)
-        working.add_done_callback(lambda _: turn.end())
+        working.add_done_callback(lambda _: slot.end())
         try:
             return await asyncio.shield(working)
         except asyncio.CancelledError:
@@ -220,8 +220,8 @@ class Dav:
         return Share(person.user, self._behind.own.network(request))
 
 
-class _Turn:
-    """The turn of one worker, who has it unless the caller is held to a rate: others have it meanwhile."""
+class _WorkerSlot:
+    """The slot of one worker. While a limit makes the worker wait, another worker has the slot."""
 
     def __init__(self, turns: Pool, paused: Pool, share: Share) -> None:
         """One of `turns` is taken."""
@@ -265,15 +265,15 @@ class _Turn:
 class _WithoutTurn(Patience):
     """That of calls for which a worker waits."""
 
-    def __init__(self, turn: _Turn) -> None:
+    def __init__(self, slot: _WorkerSlot) -> None:
         super().__init__(begun=True)
-        self._turn = turn
+        self._slot = slot
         self.over = False
         """True once the worker goes on, whatever calls are still under way."""
 
     @override
     async def pause(self, seconds: float, error: SynclineError) -> None:
-        if self.over or not self._turn.let_go():
+        if self.over or not self._slot.let_go():
             raise error
         await super().pause(seconds, error)
 
@@ -289,12 +289,12 @@ class _Answer:
         """True once a worker has been asked: from then on the request waits for its turns as long as it takes."""
         self.begun = False
         """True once something has been sent."""
-        self.turn: _Turn
+        self.slot: _WorkerSlot
         """That of the worker who is at work on a part of it."""
 
     def waiting(self) -> AbstractAsyncContextManager[None]:
         """Around what that worker waits for."""
-        return self.turn.waiting()
+        return self.slot.waiting()
 
     def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:
         """See `start_response` of WSGI."""

@@ -29,7 +29,7 @@ const WORDS = {
   PARENT_NOT_FOUND: "The folder is not there any more.",
   PATH_TOO_LONG: "It would be too deep inside other folders, or the names of those are too long together. Choose another place.",
   PERMISSION_DENIED: "Your role in this space does not allow that.",
-  QUOTA_EXCEEDED: "The space is full. Delete something, or ask its owner for more room.",
+  QUOTA_EXCEEDED: "The space is full. Ask whoever runs the system for a larger quota.",
   RATE_EXCEEDED: "You ask for this faster than one person may. Wait a moment, then try again.",
   TOKEN_EXPIRED: "You were away for a long time. Sign in again.",
   TOKEN_INVALID: "You are signed out. Sign in again.",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from core.errors import LimitReached, NoSuchNode, RateExceeded, SynclineError, Unavailable, pause_seconds
+from core.errors import LimitReached, NoSuchNode, RateExceeded, SynclineError, Unavailable, jittered_pause_seconds
 
 
 @pytest.mark.parametrize(
@@ -10,7 +10,7 @@ from core.errors import LimitReached, NoSuchNode, RateExceeded, SynclineError, U
     [(12.0, 1, 12.0, 14.4), (0.0, 1, 0.02, 0.024), (0.05, 2, 0.05, 0.06), (0.01, 3, 0.08, 0.096), (0, 5000, 0.25, 0.3)],
 )
 def test_nobody_comes_earlier_than_told_or_again_and_again_at_once(told, number, least, most):
-    pauses = [pause_seconds(told, number) for _ in range(200)]
+    pauses = [jittered_pause_seconds(told, number) for _ in range(200)]
     assert least <= min(pauses) < max(pauses) <= most
 
 
