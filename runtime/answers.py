@@ -27,7 +27,8 @@ class Answers(Wrapping):
 
     gRPC keeps an answer until its reader has room for it, for as long as the reader likes. A caller who leaves so much
     unread that nothing is left for the next answer gets TooMuchAtOnce: a unary call instead of its answer, a stream at
-    its end. Answers that are tiny beside what is free are never refused.
+    its end. An answer of at most 1/1024 of what is free is kept whatever its
+    caller left unread.
     """
 
     def __init__(self, total: int) -> None:

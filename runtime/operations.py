@@ -98,7 +98,7 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
 Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE TRADE")
 """What an operation costs others. Each kind of work has a rate, see runtime.rates.
 
-READ looks a few rows up, LIST reads a page, SEARCH goes through all names of a space; COMMIT writes into a journal;
+READ looks a few rows up, LIST reads a page, SEARCH goes through up to 100,000 names; COMMIT writes into a journal;
 SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may ask STS; SHARE changes who may do what; MAKE leaves
 something behind that stays: a space, a key, a link; TRADE gives a token for a password, a key or a link, to somebody
 who is not known before.

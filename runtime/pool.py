@@ -3,7 +3,8 @@
 A holder may have as much as it leaves free for others (the dynamic thresholds of shared-memory switches, Choudhury and
 Hahne 1998): one caller alone gets half, two get a third each, and n get 1/(n+1) each, so that whoever comes next finds
 something. All callers of one network together may have NETWORK_FACTOR times as much as they leave free. A request
-that is tiny beside what is free is never refused.
+of at most 1/1024 of what is free is granted whatever its caller holds, unless somebody waits. In a pool of counted
+things no request is that small.
 """
 
 from __future__ import annotations

@@ -50,7 +50,10 @@ def live(
 
 
 def most_connections(wanted: int) -> int:
-    """How many connections to take: `wanted`, or half of what the process may open, which it needs for other things."""
+    """The number of connections to accept: `wanted`, but at most half of the open-file limit.
+
+    The other half is for files and outgoing connections.
+    """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return wanted if most == resource.RLIM_INFINITY else min(wanted, most // 2)
 

@@ -77,7 +77,8 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
         uploads = Uploads(store, clock=clock)
         holdings = settings.holdings()
-        device_keys = Keys(store, store, access_tokens, derived=derived, holdings=holdings, clock=clock)
+        lists = DeviceLists(store, holdings, clock=clock)
+        device_keys = Keys(store, store, access_tokens, derived=derived, holdings=holdings, lists=lists, clock=clock)
         servicer = AuthServicer(
             accounts=Accounts(
                 store,
@@ -86,7 +87,7 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
                 attempts=attempts,
                 sessions=sessions,
                 keys=device_keys,
-                lists=DeviceLists(store, holdings, clock=clock),
+                lists=lists,
                 clock=clock,
             ),
             sessions=sessions,

@@ -68,7 +68,10 @@ def limit_reached(limit: str, text: str) -> LimitReached:
 
 
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
-    """What `decide` returns, which reads and then writes, once nobody came in between; else Contended with `busy`."""
+    """Return the result of `decide`, which reads and then conditionally writes.
+
+    Another writer that comes first makes it be repeated. Raise Contended with the text `busy` after _ATTEMPTS.
+    """
     pause = _FIRST_PAUSE_SECONDS
     for _ in range(_ATTEMPTS):
         try:

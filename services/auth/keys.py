@@ -77,12 +77,13 @@ class Keys:
         *,
         derived: DerivedSecrets,
         holdings: Holdings,
+        lists: DeviceLists,
         clock: Clock,
     ) -> None:
         self._devices = devices
         self._gates = gates
         self._holdings = holdings
-        self._lists = DeviceLists(devices, holdings, clock=clock)
+        self._lists = lists
         self._access_tokens = access_tokens
         self._secrets = derived
         self._clock = clock

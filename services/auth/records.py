@@ -192,7 +192,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What everything passes that is added to a limited number of things, and by that makes another version of it."""
+    """The version of one limited list.
+
+    Each addition raises it by one, on condition that it is still the version that was read.
+    """
 
     name: str
     version: int

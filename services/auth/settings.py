@@ -70,7 +70,7 @@ class Settings(ServiceSettings):
     memberships_per_person: int = Field(
         default=1000,
         ge=3,
-        description="Spaces of others that one person may be added to; one who adds them leaves as many for others.",
+        description="Spaces of others that one person may be added to; one giver may have added them to at most half.",
     )
     members_per_space: int = Field(default=2000, ge=2, description="Members of one space.")
     devices_per_person: int = Field(
@@ -82,7 +82,7 @@ class Settings(ServiceSettings):
     links_per_space: int = Field(
         default=1000,
         ge=3,
-        description="Public links of one space; one who makes some leaves as many for others. One that was ended "
+        description="Public links of one space; one maker may have made at most half of them. One that was ended "
         "counts for a day.",
     )
     links_per_person: int = Field(default=2000, ge=1, description="Public links in all spaces that one person made.")

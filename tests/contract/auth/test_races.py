@@ -12,6 +12,7 @@ from core.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, n
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.bootstrap import system_clock
 from services.auth.derived import DerivedSecrets, derived_id
+from services.auth.devices import DeviceLists
 from services.auth.grants import Grants
 from services.auth.holdings import Holdings
 from services.auth.keys import Keys
@@ -353,7 +354,8 @@ async def test_members_added_in_two_processes_are_no_more_than_the_limit(stores)
 
 def new_keys(store) -> Keys:
     tokens = AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=Clock())
-    return Keys(store, store, tokens, derived=DerivedSecrets("secret"), holdings=HOLDINGS, clock=Clock())
+    lists = DeviceLists(store, HOLDINGS, clock=Clock())
+    return Keys(store, store, tokens, derived=DerivedSecrets("secret"), holdings=HOLDINGS, lists=lists, clock=Clock())
 
 
 async def signed_in(store) -> tuple[Account, Device]:

@@ -55,6 +55,7 @@ class World:
                 access_tokens,
                 derived=DerivedSecrets("secret"),
                 holdings=Holdings(),
+                lists=DeviceLists(self.store, Holdings(), clock=self.clock),
                 clock=self.clock,
             ),
             lists=DeviceLists(self.store, Holdings(), clock=self.clock),

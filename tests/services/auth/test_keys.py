@@ -7,6 +7,7 @@ from core.identifiers import UserId, new_request_id, new_text_id
 from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets
+from services.auth.devices import DeviceLists
 from services.auth.holdings import Holdings
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys, key_digest
@@ -238,7 +239,13 @@ class World:
         self.clock, self.store = Clock(), Counting()
         tokens = AccessTokens(SigningKeys.of(Ed25519PrivateKey.generate()), clock=self.clock)
         self.keys = Keys(
-            self.store, self.store, tokens, derived=DerivedSecrets("secret"), holdings=Holdings(), clock=self.clock
+            self.store,
+            self.store,
+            tokens,
+            derived=DerivedSecrets("secret"),
+            holdings=Holdings(),
+            lists=DeviceLists(self.store, Holdings(), clock=self.clock),
+            clock=self.clock,
         )
 
     async def browser(self) -> tuple[Device, str]:
