@@ -22,6 +22,12 @@ SEAL_READ_BYTES: Final = 512 * 1024 * 1024
 """Bytes that the service reads for one SealObjects call at most: packs, manifests, and objects without S3's SHA-256."""
 SEAL_FORMS: Final = 16
 """Forms (block, manifest, packs) in which one object is declared in one SealObjects call."""
+LEAST_UNSEALED_BYTES: Final = 64 * 1024
+"""Bytes that an object that is uploaded and not sealed counts for at least, since many small ones cost as much as few
+large ones."""
+STORED_QUOTAS: Final = 2
+"""How many times its quota all objects of a space may have, sealed or not. Sealed objects that no version names, as of
+changes that were not made, so leave room for a space that is nearly full."""
 MAX_PAGE: Final = 1_000
 """Items of one page of any listing."""
 MAX_WATCHED: Final = 100

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from core.errors import InvalidPageToken, QuotaExceeded
 from core.identifiers import SpaceId
+from core.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import UploadStore
@@ -53,6 +54,8 @@ class Uploads:
         if not begin.isdecimal():
             raise InvalidPageToken
         hour = max(int(begin), now - WRITTEN_HOURS)  # the hour may have turned since the first page
+        if hour != int(begin):
+            last = ""  # it is a place in the older hour
         found: list[SpaceId] = []
         while hour <= now:
             found += await self._store.written(hour=hour, after=last, limit=limit - len(found))
@@ -72,11 +75,23 @@ class Uploads:
 
 
 def _refused(measured: SpaceUploads) -> QuotaExceeded:
+    sealed_bytes = measured.stored_bytes - measured.unsealed_bytes
+    if sealed_bytes > STORED_QUOTAS * measured.quota_bytes:
+        text = (
+            f"this space holds sealed objects of {sealed_bytes:,} bytes, many of them in no version; that is more than "
+            f"{STORED_QUOTAS} times its quota of {measured.quota_bytes:,} bytes, and waiting does not change it. Ask "
+            "whoever runs the system for a larger quota"
+        )
+    else:
+        text = (
+            f"this space holds {measured.unsealed_objects:,} objects of {measured.unsealed_bytes:,} bytes that were "
+            f"uploaded and never sealed, each of which counts for {LEAST_UNSEALED_BYTES // 1024} KiB at least, and "
+            f"{measured.stored_bytes:,} bytes in all; its quota of {measured.quota_bytes:,} bytes leaves no room for "
+            "more. Finish what you began to upload, wait until what is left of them is removed, or ask for a larger "
+            "quota"
+        )
     return QuotaExceeded(
-        f"this space holds {measured.unsealed_objects:,} objects of {measured.unsealed_bytes:,} bytes that were "
-        f"uploaded and never sealed, each of which counts for 64 KiB at least, and {measured.stored_bytes:,} bytes in "
-        f"all; its quota of {measured.quota_bytes:,} bytes leaves no room for more. Finish what you began to upload, "
-        "wait until what is left of them is removed, or ask for a larger quota",
+        text,
         unsealed_bytes=str(measured.unsealed_bytes),
         unsealed_objects=str(measured.unsealed_objects),
         stored_bytes=str(measured.stored_bytes),

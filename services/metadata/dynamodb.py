@@ -10,7 +10,7 @@
 | TRASH | `S#{space}#T` | `{node}` | `deleted`: false in a tombstone; `seq` |
 | REQUEST | `S#{space}#R` | `{request}` | `seq` of the entry that answered it |
 | OBJECT | `S#{space}#O` | `{sha256}` | `size`; of packs `blocks`, `offsets`, `lengths` (packed, integers as little-endian uint32); of a manifest `content_size`; `verified_at`, when something was last proven; `revision`, how often something was added, absent for never; or, of what is not sealed and was removed, `removals`, how often, and `removing_until`, when that is over for sure |
-| MEASURE | `S#{space}` | `MEASURE` | what the objects of the space were measured to be, at `at`, and before what time not again (`next_at`); while it is to be measured also `dirty_pk` and `dirty_until`, when, which put it into the index `dirty` |
+| MEASURE | `S#{space}` | `MEASURE` | what the objects of the space were measured to be, at `at`, since when it has been measured without a gap (`since`; removals depend on it), and before what time not again (`next_at`); while it is to be measured also `dirty_pk` and `dirty_until`, when, which put it into the index `dirty` |
 
 Ids and digests in keys are hexadecimal. Times are milliseconds since 1970, but `expires_at` is in seconds, since it
 is DynamoDB's time to live: tombstones, of removed objects too, go after a week, requests after 30 days. All reads are consistent, except
@@ -381,7 +381,7 @@ class DynamoObjectIndex:
     async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int, *, removals: int) -> bool:
         """Add to a record that is there; if somebody else does so at this moment, then to theirs.
 
-        False if the object is not sealed, and its removals are not as many as these.
+        Return False if the object is not sealed and its recorded number of removals is not `removals`.
         """
         found: Mapping[str, Any] | None = await self._items.get(_object_key(space, digest))
         for pause in _pauses():
@@ -962,7 +962,7 @@ def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int, *,
 
 
 def _is_sealed(item: Mapping[str, Any]) -> bool:
-    """Else it tells of removals."""
+    """Return True for the record of a sealed object, False for the record of removals."""
     return "size" in item
 
 

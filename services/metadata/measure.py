@@ -17,8 +17,8 @@ from typing import Any, Final, Protocol
 
 from cachetools import TTLCache
 
-from core.blocks import KIB
 from core.identifiers import SpaceId
+from core.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 from runtime.logs import structlog
 from services.metadata import metrics
 from services.metadata.objects import Objects
@@ -33,8 +33,6 @@ DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
 """Spaces of which one hand takes some by chance, since all hands of all processes look for the same ones."""
 _LEASE_MS: Final = 600_000
 """How long a space that a process measures is left alone by the others; renewed while that lasts."""
-LEAST_BYTES: Final = 64 * KIB
-"""What an unsealed object counts for at least, since many small ones cost as much as few large ones."""
 _REMOVAL_MS: Final = 86_400_000
 """After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
 _STALLED_MS: Final = 3_600_000
@@ -68,7 +66,7 @@ class _Sum:
     unsealed_bytes: int = 0
     unsealed_objects: int = 0
     counted_bytes: int = 0
-    """As unsealed_bytes, but each object counts for LEAST_BYTES at least."""
+    """As unsealed_bytes, but each object counts for LEAST_UNSEALED_BYTES at least."""
     lease_ms: int = 0
     """Until when no other process measures the space."""
 
@@ -146,8 +144,10 @@ class Measuring:
         if found is None:
             return False
         used = (await self._table.state(space)).used_bytes
-        # What is sealed and named by no version is in no quota either; hence the second sum.
-        refused = max(found.counted_bytes and used + found.counted_bytes, found.stored_bytes) > self._quota_bytes
+        with_versions = used + found.counted_bytes if found.counted_bytes else 0
+        # What is sealed and named by no version is in neither sum; hence the limit of all objects.
+        too_much_stored = found.stored_bytes > STORED_QUOTAS * self._quota_bytes
+        refused = with_versions > self._quota_bytes or too_much_stored
         took = time.monotonic() - begun
         now = self._now_ms()
         measure = Measure(
@@ -199,10 +199,10 @@ class Measuring:
         return before.since_ms if is_watched else now_ms
 
     def _remove_before_ms(self, since_ms: int) -> int:
-        """What was put before that time, and is not sealed, is removed.
+        """Return the time before which an object must have been put to be removed if it is not sealed; 0 for none.
 
-        Nothing is as long as this table has not known the space for that long: were it another one than the bucket's,
-        all that lies there would be taken for unsealed.
+        A table removes nothing until it has measured the space for as long as unsealed objects are kept. Otherwise a
+        table that does not belong to the bucket would remove sealed objects.
         """
         before_ms = self._now_ms() - self._keep_ms
         return before_ms if since_ms < before_ms else 0
@@ -225,7 +225,7 @@ class Measuring:
                     await _to_its_end(self._remove(space, one))
             found.stored_bytes += sum(one.size for one in page.objects)
             found.unsealed_bytes += sum(one.size for one in unsealed)
-            found.counted_bytes += sum(max(one.size, LEAST_BYTES) for one in unsealed)
+            found.counted_bytes += sum(max(one.size, LEAST_UNSEALED_BYTES) for one in unsealed)
             found.unsealed_objects += len(unsealed)
             after = page.after
             if not after:

@@ -191,7 +191,7 @@ class Objects:
         return missing
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """As `missing`, for many objects that nobody asked for: what is recorded of them is not read."""
+        """As `missing`, for many objects that nobody asked for: what is recorded of them is not sent."""
         unknown = {digest for digest in digests if self.remembered(space, digest) is None}
         return unknown - await self._index.known(space, unknown) if unknown else set()
 

@@ -184,9 +184,10 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """That an unsealed object was removed: the how manieth time, and until when that may be under way.
+    """The record of a removal of an unsealed object.
 
-    `until_ms` is in milliseconds since 1970, and 0 once it is over.
+    `number` counts the removals of this object, from 1. `until_ms` is when the removal has certainly ended, in
+    milliseconds since 1970; it is 0 once the removal is known to have ended.
     """
 
     number: int

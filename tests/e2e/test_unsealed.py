@@ -165,11 +165,12 @@ async def test_what_is_sealed_later_counts_no_more(stack: Stack, ann: Person):
 
 
 async def test_what_is_sealed_and_never_named_is_no_way_around(stack: Stack, ann: Person):
-    uploaded = await put(stack, issued(ann), [os.urandom(150 * KB) for _ in range(7)])
-    assert seal(ann, uploaded, 150 * KB) == ["SEALED"] * 7
+    uploaded = await put(stack, issued(ann), [os.urandom(150 * KB) for _ in range(14)])
+    assert seal(ann, uploaded, 150 * KB) == ["SEALED"] * 14
     # What was measured before the seals is told until it is measured again.
     until(lambda: refused(ann).details["unsealed_bytes"] == "0", "sealed bytes count as unsealed")
-    assert refused(ann).details["stored_bytes"] == "1050000"
+    assert refused(ann).details["stored_bytes"] == "2100000"
+    assert "waiting does not change it" in str(refused(ann))
 
 
 async def test_credentials_to_write_cannot_list_or_remove(stack: Stack, ann: Person):

@@ -414,13 +414,13 @@ MUTANTS = (
     Mutant(
         "no space is closed to uploads",
         "services/metadata/measure.py",
-        ", found.stored_bytes) > self._quota_bytes\n",
-        ", found.stored_bytes) > 1 << 60\n",
+        "        refused = with_versions > self._quota_bytes or too_much_stored\n",
+        "        refused = False\n",
         (
             "tests/services/metadata/test_measure.py::test_what_is_unsealed_comes_on_top_of_what_versions_use",
             (
                 "tests/services/metadata/test_measure.py::"
-                "test_what_is_sealed_and_in_no_version_has_the_quota_as_its_limit_too"
+                "test_what_is_sealed_and_in_no_version_has_twice_the_quota_as_its_limit"
             ),
         ),
     ),

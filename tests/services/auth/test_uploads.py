@@ -15,7 +15,7 @@ from syncline.auth.v1 import auth_pb2
 from tests.services.auth.support import Clock, serving
 
 REFUSED = SpaceUploads(
-    refused=True, unsealed_bytes=1_234_567, unsealed_objects=3, stored_bytes=7_654_321, quota_bytes=1_000_000
+    refused=True, unsealed_bytes=1_234_567, unsealed_objects=3, stored_bytes=1_654_321, quota_bytes=1_000_000
 )
 
 
@@ -100,7 +100,7 @@ async def test_a_space_without_room_is_refused_until_it_has_some(world: World) -
     assert caught.value.details == {
         "unsealed_bytes": "1234567",
         "unsealed_objects": "3",
-        "stored_bytes": "7654321",
+        "stored_bytes": "1654321",
         "quota_bytes": "1000000",
     }
     assert caught.value.retry_after_seconds is None  # waiting a moment changes nothing
@@ -109,6 +109,28 @@ async def test_a_space_without_room_is_refused_until_it_has_some(world: World) -
     await world.uploads.set(space, replace(REFUSED, refused=False))
     await world.uploads.begin(space)
     assert set(await world.written()) == {space, other}
+
+
+async def test_whoever_waits_in_vain_is_not_told_to_wait(world: World) -> None:
+    space = new_space()
+    await world.uploads.set(space, replace(REFUSED, stored_bytes=2_000_001 + REFUSED.unsealed_bytes))
+    with pytest.raises(QuotaExceeded, match=r"sealed objects of 2,000,001 bytes.*waiting does not change it"):
+        await world.uploads.begin(space)
+    await world.uploads.set(space, replace(REFUSED, stored_bytes=2_000_000 + REFUSED.unsealed_bytes))
+    with pytest.raises(QuotaExceeded, match="wait until what is left of them is removed"):
+        await world.uploads.begin(space)
+
+
+async def test_a_listing_that_lasts_beyond_its_hours_leaves_no_space_of_the_next_out(world: World) -> None:
+    first, second = sorted([new_space(), new_space()])
+    await world.uploads.begin(second)
+    old, _ = await world.uploads.written(after="", limit=1)
+    world.clock.advance(HOUR)
+    await world.uploads.begin(first)
+    hour = world.clock() // HOUR
+    world.clock.advance(WRITTEN_HOURS * HOUR)
+    assert old == [second]
+    assert await world.uploads.written(after=f"{hour - 1} {second}", limit=10) == ([first], "")
 
 
 async def test_credentials_to_write_are_refused_also_where_some_are_remembered(tmp_path) -> None:

@@ -326,7 +326,7 @@ class AuthServiceServicer:
         """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
         also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
         ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
-        the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+        the space holds more that was uploaded and is not sealed than its quota leaves free, or objects of twice its quota in all: with
         `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -334,7 +334,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListWrittenSpaces(self, request, context):
-        """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+        """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
+        once. For services,
         which measure what is uploaded there.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -113,11 +113,12 @@ class AuthServiceStub:
     """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
     also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
     ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
-    the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+    the space holds more that was uploaded and is not sealed than its quota leaves free, or objects of twice its quota in all: with
     `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
     """
     ListWrittenSpaces: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListWrittenSpacesRequest, _auth_pb2.ListWrittenSpacesResponse]
-    """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+    """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
+    once. For services,
     which measure what is uploaded there.
     """
     SetUploads: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]
@@ -236,11 +237,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
     also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
     ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
-    the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+    the space holds more that was uploaded and is not sealed than its quota leaves free, or objects of twice its quota in all: with
     `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
     """
     ListWrittenSpaces: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListWrittenSpacesRequest, _auth_pb2.ListWrittenSpacesResponse]  # type: ignore[assignment]
-    """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+    """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
+    once. For services,
     which measure what is uploaded there.
     """
     SetUploads: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]  # type: ignore[assignment]
@@ -452,7 +454,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         """Temporary S3 credentials that open the objects of one space and nothing else: GetObject for ACCESS_READ,
         also PutObject for ACCESS_WRITE. NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED (a viewer asks for
         ACCESS_WRITE); UNAVAILABLE / UNAVAILABLE when STS does not answer; RESOURCE_EXHAUSTED / QUOTA_EXCEEDED for ACCESS_WRITE while
-        the space holds more that was uploaded, and is not sealed or not named by a version, than its quota leaves free: with
+        the space holds more that was uploaded and is not sealed than its quota leaves free, or objects of twice its quota in all: with
         `unsealed_bytes`, `unsealed_objects`, `stored_bytes` and `quota_bytes` in ErrorInfo's metadata, as they were last measured.
         """
 
@@ -462,7 +464,8 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.ListWrittenSpacesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.ListWrittenSpacesResponse, _abc.Awaitable[_auth_pb2.ListWrittenSpacesResponse]]:
-        """The spaces for which credentials to write were issued within the last three hours, some of them more than once. For services,
+        """The spaces for which credentials to write were issued within this clock hour and the two before, some of them more than
+        once. For services,
         which measure what is uploaded there.
         """
 
