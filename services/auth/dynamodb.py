@@ -525,6 +525,13 @@ class DynamoIdentityStore:
             if _CONDITION_FAILED not in cancelled.reasons:
                 raise Unavailable("the link is used or ended at this moment; try again") from None
 
+    async def without_ended(self, made: Sequence[Link]) -> list[Link]:
+        """See LinkStore."""
+        found = map(_link, await self._batch_get([_link_key(one.space, one.link) for one in made]))
+        there = {link.link for link in found if link.revoked_at_ms is None}
+        await self._delete(*(_made_key(one) for one in made if one.link not in there))
+        return [one for one in made if one.link in there]
+
     async def drop_link(self, link: Link) -> None:
         """See LinkStore."""
         # What leads to it goes last, so that what is left of an attempt can be dropped again.

@@ -277,6 +277,11 @@ class InMemoryIdentityStore:
         if found is not None and found.revoked_at_ms is None:
             self._links[link.space, link.link] = replace(found, revoked_at_ms=at_ms)
 
+    async def without_ended(self, made: Sequence[Link]) -> list[Link]:
+        """See LinkStore."""
+        found = ((one, self._links.get((one.space, one.link))) for one in made)
+        return [one for one, link in found if link is not None and link.revoked_at_ms is None]
+
     async def drop_link(self, link: Link) -> None:
         """See LinkStore."""
         self._links.pop((link.space, link.link), None)

@@ -168,7 +168,8 @@ class Links:
                 return False
             roles = {(one.space, link.user): one.role for one in await self._spaces.memberships(link.user)}
             here = await self._without_ended(here, await self._makers(here))
-            full = self._full(link, here, await self._without_ended(made, roles))
+            made = await self._links.without_ended(await self._without_ended(made, roles))
+            full = self._full(link, here, made)
         if full is not None:
             raise full()
         return await self._links.add_link(link, gates=gates)

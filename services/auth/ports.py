@@ -228,6 +228,12 @@ class LinkStore(Protocol):
         The link opens no more and counts no more among those of its maker, both or neither.
         """
 
+    async def without_ended(self, made: Sequence[Link]) -> list[Link]:
+        """Those of links from `links_of` that are there and not revoked. The others leave that list.
+
+        A process that ended while it revoked a link in several steps has left such ones.
+        """
+
     async def drop_link(self, link: Link) -> None:
         """Remove a link and what its token leads to, as if it had never been."""
 

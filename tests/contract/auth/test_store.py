@@ -470,6 +470,17 @@ async def test_the_links_that_somebody_made(store):
     assert await store.links_of(ann.user) == [there]
 
 
+async def test_links_that_are_revoked_or_gone_are_taken_for_ended(store):
+    ann, _ = await sign_up(store)
+    kept, revoked, gone = (new_link(ann.personal_space, ann.user) for _ in range(3))
+    for link in (kept, revoked):
+        await store.add_link(link)
+    await store.revoke_link(revoked, at_ms=5_000)
+    assert await store.without_ended([kept, revoked, gone]) == [kept]
+    assert await store.without_ended([]) == []
+    assert await store.links_of(ann.user) == [kept]
+
+
 async def test_a_link_that_is_dropped_was_never_there(store):
     ann, _ = await sign_up(store)
     link = new_link(ann.personal_space, ann.user)

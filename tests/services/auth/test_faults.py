@@ -81,6 +81,7 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "links": lambda store: store.links(SPACE),
     "links_of": lambda store: store.links_of(USER),
     "revoke_link": lambda store: store.revoke_link(new_link(SPACE, USER), at_ms=1_000),
+    "without_ended": lambda store: store.without_ended([new_link(SPACE, USER)]),
     "count_download": lambda store: store.count_download(SPACE, LINK),
     "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
     "create_space": lambda store: store.create_space(
@@ -179,6 +180,16 @@ async def test_a_link_is_revoked_whole_or_not_at_all():
     written = {write[kind]["Key"]["pk"]["S"]: kind for write in request["TransactItems"] for kind in write}
     token = next(key for key in written if key.startswith("L#"))
     assert written == {f"S#{SPACE}#L": "Update", token: "Delete", f"U#{USER}": "Delete"}
+
+
+async def test_what_was_left_of_a_revoked_link_leaves_the_list_of_its_maker():
+    link = new_link(SPACE, USER)
+    client: Any = Scripted(lambda _: {"Responses": {"identity": []}})
+    assert await DynamoIdentityStore(client, table="identity").without_ended([link]) == []
+    [(_, asked), (operation, deleted)] = client.requests
+    assert asked["RequestItems"]["identity"]["ConsistentRead"]
+    assert operation == "delete_item"
+    assert deleted["Key"] == {"pk": {"S": f"U#{USER}"}, "sk": {"S": f"L#{link.link}"}}
 
 
 async def test_keys_that_were_left_out_are_asked_for_again():
