@@ -117,7 +117,11 @@ class Dav:
                     check_xml(body)
                 environ["CONTENT_LENGTH"] = str(len(body))
                 environ["wsgi.input"] = io.BytesIO(body)
-                await self._work(share, person, environ, answer)
+                if scope["method"] == "PROPFIND":
+                    async with _left(request) as gone:
+                        await self._work(share, person, environ, answer, gone=gone)
+                else:
+                    await self._work(share, person, environ, answer)
         except UnicodeDecodeError:
             await _refuse(Refused(HTTPStatus.BAD_REQUEST, "the path is not encoded"), scope, receive, send)
         except ClientGone:
@@ -175,10 +179,19 @@ class Dav:
             environ["syncline.now_ns"] = time.time_ns()
             await self._work(share, person, environ, answer)
 
-    async def _work(self, share: Share, person: Person, environ: dict[str, Any], answer: _Answer) -> None:
+    async def _work(
+        self,
+        share: Share,
+        person: Person,
+        environ: dict[str, Any],
+        answer: _Answer,
+        *,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Have workers answer the request, part by part and step by step: none is held while the client is waited for.
 
-        What a worker has begun it does to its end even if nobody waits for that.
+        What a worker has begun it does to its end even if nobody waits for that; but what only reads ends with
+        ClientGone between two parts when its client is `gone`.
         """
         mount = environ["syncline.here"].prefix + MOUNT
         session = Session(
@@ -197,6 +210,8 @@ class Dav:
                     await answer.send(part)
                 else:
                     await part()
+                if gone():
+                    raise ClientGone
             await answer.end()
         except BaseException:
             with CancelScope(shield=True):
@@ -354,6 +369,17 @@ def _unmodified_since(value: str) -> str | None:
 
 _READ: Final[dict[str, Callable[[str], str | None]]] = {"if": readable_if, "if-unmodified-since": _unmodified_since}
 """Headers that WsgiDAV's parsers get only as we have read them."""
+
+
+@asynccontextmanager
+async def _left(request: Request) -> AsyncIterator[Callable[[], bool]]:
+    """Gives a function that tells whether the client has gone, once the body has been read."""
+    disconnect = asyncio.ensure_future(request.receive())
+    try:
+        yield disconnect.done
+    finally:
+        disconnect.cancel()
+        await asyncio.gather(disconnect, return_exceptions=True)
 
 
 def _length(request: Request) -> int | None:

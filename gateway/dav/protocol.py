@@ -48,7 +48,7 @@ _MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
 """What looks at the node, at its directory and at the locks anyway."""
-_MOST_NAMED: Final = 250
+_MOST_NAMED: Final = 64
 """Properties that a PROPFIND names: each is looked for at each member of a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
 

@@ -8,16 +8,22 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from starlette.requests import Request
 
 from core.blocks import BlockRef, Digest, Manifest
 from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Content, Node, NodeKind
+from gateway.address import OwnAddress
 from gateway.api.caller import Caller
 from gateway.dav import properties
+from gateway.dav.app import Dav, _Answer, _left
+from gateway.dav.bodies import ClientGone
 from gateway.dav.in_memory import InMemoryRecords
+from gateway.dav.mount import Behind
 from gateway.dav.ports import MAX_READ_BYTES
 from gateway.dav.protocol import Protocol
 from gateway.dav.session import Person, Session, Space
+from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import node_to_wire
 
@@ -65,12 +71,16 @@ class Directory:
         )
 
 
-async def listed(directory: Directory, records: Counted, body: bytes) -> dict[str, dict[str, str]]:
-    """What a PROPFIND with Depth: 1 says of each file: the texts of properties by name."""
-    services: Any = SimpleNamespace(metadata=SimpleNamespace(ListNodes=directory.list_nodes))
-    person = Person(UserId("ann"), "device", Caller("token"), {SPACE.name: SPACE})
-    session = Session(services, records, person, asyncio.get_running_loop())
-    environ = {
+PERSON = Person(UserId("ann"), "device", Caller("token"), {SPACE.name: SPACE})
+
+
+def services_of(directory: Directory) -> Any:
+    return SimpleNamespace(metadata=SimpleNamespace(ListNodes=directory.list_nodes))
+
+
+def asking(body: bytes) -> dict[str, Any]:
+    """A PROPFIND with Depth: 1, as WSGI has it."""
+    return {
         "REQUEST_METHOD": "PROPFIND",
         "PATH_INFO": f"/{SPACE.name}/",
         "HTTP_DEPTH": "1",
@@ -82,6 +92,12 @@ async def listed(directory: Directory, records: Counted, body: bytes) -> dict[st
         "HTTP_HOST": "host",
         "SCRIPT_NAME": "",
     }
+
+
+async def listed(directory: Directory, records: Counted, body: bytes) -> dict[str, dict[str, str]]:
+    """What a PROPFIND with Depth: 1 says of each file: the texts of properties by name."""
+    session = Session(services_of(directory), records, PERSON, asyncio.get_running_loop())
+    environ = asking(body)
     parts = Protocol(session, environ)(environ, lambda *_: None)
     answer = await asyncio.to_thread(lambda: b"".join(part for part in parts if isinstance(part, bytes)))
     found = {}
@@ -140,3 +156,41 @@ async def test_where_there_are_too_many_properties_each_file_is_asked_for():
     found = await listed(directory, records, TAGS)
     assert {name for name, told in found.items() if told.get("{x}tag") == text} == {node.name for node in tagged}
     assert records.calls <= 6
+
+
+class Receiving:
+    """The way of a client that goes when the first part of the answer is sent."""
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self.parts = 0
+
+    async def receive(self) -> dict[str, Any]:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.parts += message["type"] == "http.response.body"
+        self.gone.set()
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("goes", [True, False])
+async def test_a_listing_ends_when_its_client_has_gone(goes):
+    directory, client = Directory(12_000), Receiving()
+    own = OwnAddress(public_url="", trusted_networks=[])
+    nothing: Any = None
+    behind = Behind(services_of(directory), nothing, nothing, nothing, Counted(), own, 1, Pool("bodies", 1))
+    request = Request({"type": "http", "method": "PROPFIND", "headers": []}, client.receive)
+    environ = asking(LIVE) | {"syncline.here": SimpleNamespace(prefix="")}
+    async with _left(request) as gone:
+        work = Dav(behind)._work(
+            Share.alone("ann"), PERSON, environ, _Answer(client.send), gone=gone if goes else lambda: False
+        )
+        if goes:
+            with pytest.raises(ClientGone):
+                await work
+        else:
+            await work
+    assert (directory.calls < 6) is goes
+    assert (client.parts < 6) is goes
