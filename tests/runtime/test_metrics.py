@@ -157,5 +157,5 @@ def test_labels_are_of_kinds_that_no_user_fills():
         for label in instrument._labelnames
     }
     assert found == {
-        "access", "code", "method", "operation", "outcome", "route", "service", "source", "status", "verdict",
+        "access", "code", "limit", "method", "operation", "outcome", "route", "service", "source", "status", "verdict",
     }  # fmt: skip
