@@ -320,8 +320,9 @@ def test_what_a_parser_gets_is_bounded_before_it(ann: Person, method: str) -> No
 
     def asked(what: str, before: str = "", after: str = "") -> Answer:
         body = f'{before}<D:{top} xmlns:D="DAV:" xmlns:W="{WINDOWS}">{inside.format(what)}</D:{top}>{after}'
-        return ann.dav(method, "personal/f", body.encode(), depth="0")
+        return ann.dav(method, "personal/locked", body.encode(), depth="0")
 
+    ann.put("personal/locked", DATA)
     assert asked("<W:a>1</W:a>").status in {200, 207}
     assert asked("<W:a>" + "<W:b/>" * 5_000 + "</W:a>").status == 400
     assert asked("<W:a>" * 100 + "</W:a>" * 100).status == 400
