@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Final
 
-from core.errors import Kind, SynclineError
+from core.errors import Kind, QuotaExceeded, SynclineError
 from core.identifiers import RequestId
 from core.tree import Mutation, Node, Verdict
 from gateway.services import Services, ask, known_node
@@ -38,8 +38,14 @@ _TEXTS: Final[dict[Verdict, tuple[Kind, str]]] = {
     Verdict.PATH_TOO_LONG: (Kind.INVALID, "a path would have more than 128 names or 4,096 bytes"),
     Verdict.MANIFEST_INVALID: (Kind.INVALID, "the content's blocks do not make up the file"),
 }
+_ALSO: Final[dict[Verdict, type[SynclineError]]] = {Verdict.QUOTA_EXCEEDED: QuotaExceeded}
+"""The error of the same reason, by which services refuse other things than changes."""
 _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {
-    verdict: type(f"Refused{verdict.name}", (Refused,), {"reason": verdict.name, "kind": kind, "__doc__": text})
+    verdict: type(
+        f"Refused{verdict.name}",
+        (Refused, _ALSO[verdict]) if verdict in _ALSO else (Refused,),
+        {"reason": verdict.name, "kind": kind, "__doc__": text},
+    )
     for verdict, (kind, text) in _TEXTS.items()
 }
 

@@ -122,7 +122,7 @@ class System:
 
 @contextmanager
 def system(aws: EmbeddedAws, directory: Path, *, processes: int = 2, **variables: str) -> Iterator[System]:
-    """Auth and `processes` metadata processes; `variables` are settings of metadata."""
+    """Auth and `processes` metadata processes; `variables` are settings of all of them."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -133,7 +133,7 @@ def system(aws: EmbeddedAws, directory: Path, *, processes: int = 2, **variables
         )
     )
     with ExitStack() as opened:
-        auth = opened.enter_context(running("auth", aws, signing_key_file=str(key)))
+        auth = opened.enter_context(running("auth", aws, signing_key_file=str(key), **variables))
         metadata = [
             opened.enter_context(running("metadata", aws, auth_target=auth.target, **variables))
             for _ in range(processes)
