@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from core.errors import PermissionDenied, TokenMalformed
-from runtime.context import Identity, current_identity, current_link, current_user
+from runtime.context import Identity, current_identity, current_link, current_service, current_user
 from services.auth import wire
 from services.auth.accounts import Accounts
 from services.auth.addresses import normalize_address
@@ -220,14 +220,14 @@ class AuthServicer(AuthServiceServicer):
     async def ListWrittenSpaces(
         self, request: auth_pb2.ListWrittenSpacesRequest, context: Context
     ) -> auth_pb2.ListWrittenSpacesResponse:
-        _only_services()
+        current_service()
         after = text_token_from_wire(request.page_token, listing=_WRITTEN)
         spaces, last = await self._uploads.written(after=after, limit=page_size_from_wire(request.page_size))
         token = page_token_to_wire(last.encode(), listing=_WRITTEN) if last else ""
         return auth_pb2.ListWrittenSpacesResponse(space_ids=spaces, next_page_token=token)
 
     async def SetUploads(self, request: auth_pb2.SetUploadsRequest, context: Context) -> auth_pb2.SetUploadsResponse:
-        _only_services()
+        current_service()
         await self._uploads.set(space_id_from_wire(request.space_id), wire.uploads_from_wire(request))
         return auth_pb2.SetUploadsResponse()
 
@@ -339,11 +339,6 @@ def _page(request: Any, items: Iterable[P], to_wire: Callable[[P], M], *, listin
         token=request.page_token,
         listing=listing,
     )
-
-
-def _only_services() -> None:
-    if current_identity().service is None:
-        raise PermissionDenied("only another service can ask this")
 
 
 def _forwarded(context: Context) -> Sequence[str]:
