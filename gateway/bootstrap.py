@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from aws.session import Clients, RoleCredentials, region, s3_endpoint
 from gateway import metrics
 from gateway.address import OwnAddress
 from gateway.allowance import Allowance
@@ -24,7 +25,6 @@ from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses,
 from gateway.services import IDEMPOTENT, Services
 from gateway.settings import Settings
 from gateway.wellknown import Jwks, endpoints
-from runtime import aws
 from runtime.channel import aio_channel
 from runtime.drain import Drain
 from runtime.pool import Pool
@@ -58,17 +58,17 @@ class Gateway:
 @asynccontextmanager
 async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
     """The adapters of production."""
-    async with aws.Clients() as clients:
-        region = aws.region()
-        ours = S3Place(settings.bucket, region, aws.s3_endpoint())
-        theirs = S3Place(settings.bucket, region, settings.public_s3_endpoint)
+    async with Clients() as clients:
+        here = region()
+        ours = S3Place(settings.bucket, here, s3_endpoint())
+        theirs = S3Place(settings.bucket, here, settings.public_s3_endpoint)
         async with origin(ours) as connections:
             yield Adapters(
-                objects=S3ObjectSource(connections, aws.RoleCredentials().current, ours),
+                objects=S3ObjectSource(connections, RoleCredentials().current, ours),
                 addresses=S3UploadAddresses(theirs),
                 sink=S3ObjectSink(connections, ours),
                 records=DynamoRecords(lambda: clients.open("dynamodb"), table=settings.gateway_table),
-                region=region,
+                region=here,
             )
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from aws.errors import error_code, translated
 from core.errors import Unavailable
 from core.identifiers import SpaceId
 from gateway.dav.ports import MAX_READ_BYTES, MAX_RECORD_BYTES, Record, RecordMoved
-from runtime.aws import error_code, translated
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient

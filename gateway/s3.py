@@ -16,13 +16,13 @@ from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 
+from aws.session import measured
 from core.blocks import MIB, Digest, object_key
 from core.errors import PermissionDenied, Unavailable
 from core.identifiers import SpaceId
 from gateway.http1 import Answer, BodyTooLarge, Origin
 from gateway.ports import ObjectTooLarge, ObjectUnreadable, UploadAddress, WriteCredentials
 from gateway.segments import Segments
-from runtime import aws
 from runtime.clock import TOO_SKEWED, ServerClock
 from runtime.sigv4 import Signer
 
@@ -191,7 +191,7 @@ class S3ObjectSink:
 async def _asked(operation: str, send: Callable[[], Awaitable[Answer]], clock: ServerClock) -> Answer:
     """S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
     for attempt in range(_ATTEMPTS):
-        with aws.measured("s3", operation) as call:
+        with measured("s3", operation) as call:
             try:
                 answer = await send()
             except OSError:  # TimeoutError is one

@@ -1,4 +1,4 @@
-"""How a process runs: settings, logs, server, channels, interceptors, AWS clients. It knows no business."""
+"""How a process runs: settings, logs, server, channels, interceptors. It knows no business."""
 
 import os
 

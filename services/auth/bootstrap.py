@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from runtime import aws
+from aws.session import Clients
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.auth.accounts import Accounts
@@ -44,7 +44,7 @@ class Adapters:
 @asynccontextmanager
 async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
     """The adapters of production."""
-    async with aws.Clients() as clients:
+    async with Clients() as clients:
         yield Adapters(
             DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table),
             StsCredentialSource(await clients.open("sts"), role_arn=settings.transfer_role_arn),

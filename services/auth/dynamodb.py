@@ -32,10 +32,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.exceptions import ClientError
 
+from aws.dynamodb import found_item
+from aws.errors import error_code, translated
 from core.errors import AccountExists, Unavailable
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 from core.limits import ANSWER_DAYS
-from runtime.aws import error_code, found_item, translated
 from services.auth.aliases import PERSONAL, fold
 from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved
 from services.auth.records import (

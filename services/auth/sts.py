@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from runtime.aws import translated
+from aws.errors import translated
 from services.auth.records import SECOND, TemporaryCredentials
 
 if TYPE_CHECKING:

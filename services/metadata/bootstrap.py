@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from runtime import aws
+from aws.session import Clients
 from runtime.channel import aio_channel
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App
@@ -51,7 +51,7 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
     """The adapters of production."""
     secret = settings.service_secret.get_secret_value()
     async with (
-        aws.Clients() as clients,
+        Clients() as clients,
         aio_channel(
             settings.auth_target,
             authorization=service_authorization("metadata", secret),

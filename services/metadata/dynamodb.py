@@ -32,12 +32,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
 
 from botocore.exceptions import ClientError
 
+from aws.dynamodb import found_item
+from aws.errors import error_code, translated
 from core.blocks import Digest
 from core.errors import Unavailable
 from core.identifiers import NodeId, RequestId, SpaceId
 from core.limits import ANSWER_DAYS
 from core.tree import Node, Version
-from runtime.aws import error_code, found_item, translated
 from services.metadata.journal import NameKey, Projection
 from services.metadata.ports import (
     BYTES_READ_BACK,

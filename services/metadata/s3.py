@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from aws.errors import error_code, translated
 from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.identifiers import SpaceId
-from runtime.aws import error_code, translated
 from runtime.logs import structlog
 from services.metadata.ports import Barrier, Deletion, Listed, Listing, StoredObject
 

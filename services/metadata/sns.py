@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from aws.errors import translated
 from core.identifiers import SpaceId
-from runtime.aws import translated
 
 if TYPE_CHECKING:
     from types_aiobotocore_sns.client import SNSClient

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from runtime import aws
+from aws.session import Clients
 from runtime.channel import aio_channel
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App, background
@@ -50,7 +50,7 @@ class Adapters:
 @asynccontextmanager
 async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
     """The adapters of production."""
-    async with aws.Clients() as clients:
+    async with Clients() as clients:
         sqs = await clients.open("sqs", read_timeout=READ_TIMEOUT_SECONDS)
         yield Adapters(
             DynamoNotifyStore(await clients.open("dynamodb"), table=settings.notify_table),

@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.exceptions import ClientError
 
+from aws.dynamodb import found_item
+from aws.errors import error_code, translated
 from core.errors import Unavailable
 from core.identifiers import RequestId, SpaceId, UserId
 from core.limits import ANSWER_DAYS
-from runtime.aws import error_code, found_item, translated
 from services.notify.records import DAY, MAX_POSTPONED, SECOND, Choice, Claim, Claimant, MailMode
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
+from aws.errors import error_code, translated
 from core.errors import Unavailable
-from runtime.aws import error_code, translated
 from services.notify.ports import MailRefused
 from services.notify.records import Mail
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from runtime.aws import translated
+from aws.errors import translated
 from services.notify.ports import Queue
 from services.notify.sqs import SqsQueues
 

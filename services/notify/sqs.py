@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
-from runtime.aws import error_code, translated
+from aws.errors import error_code, translated
 from services.notify.ports import QueueGone
 from services.notify.records import Message
 

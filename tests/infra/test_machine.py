@@ -262,7 +262,7 @@ def test_the_release_holds_what_a_machine_needs(tmp_path: Path) -> None:
             assert packed.read(f"gateway/web/{page}") == (ROOT / "gateway" / "web" / page).read_bytes()
     assert names >= {"syncline/auth/v1/auth_pb2.py", "stack/probe.py", "stack/data.yaml"}
     # Whatever is not Python too: pages and what they load, statements of SQL.
-    for package in ("core", "wire", "runtime", "services", "gateway", "clients", "stack"):
+    for package in ("core", "wire", "runtime", "aws", "services", "gateway", "clients", "stack"):
         files = {
             path.relative_to(ROOT).as_posix()
             for path in (ROOT / package).rglob("*")

@@ -12,8 +12,10 @@ from aiobotocore.session import AioSession
 from botocore.exceptions import ClientError
 from prometheus_client import REGISTRY
 
+from aws.dynamodb import found_item
+from aws.errors import error_code, translated
+from aws.session import Clients, session
 from core.errors import Unavailable
-from runtime import aws
 
 
 @asynccontextmanager
@@ -50,15 +52,15 @@ def environment(monkeypatch):
         monkeypatch.setenv(name, value)
     for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
-    aws.session.cache_clear()
+    session.cache_clear()
     yield monkeypatch
-    aws.session.cache_clear()
+    session.cache_clear()
 
 
 async def test_standard_variables_are_honoured(environment):
     environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     environment.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:2")
-    async with aws.Clients() as clients:
+    async with Clients() as clients:
         dynamodb = await clients.open("dynamodb")
         s3 = await clients.open("s3")
         assert dynamodb.meta.endpoint_url == "http://127.0.0.1:1"
@@ -75,7 +77,7 @@ def whole_session() -> AioSession:
 @pytest.mark.parametrize("service", ["dynamodb", "s3", "sesv2", "sns", "sqs", "sts"])
 async def test_the_lean_models_are_the_whole_models(service, whole_session):
     async with (
-        aws.session().create_client(service) as lean,
+        session().create_client(service) as lean,
         whole_session.create_client(service, region_name="eu-central-1") as whole,
     ):
         assert lean.meta.endpoint_url == whole.meta.endpoint_url
@@ -93,7 +95,7 @@ async def test_the_lean_models_are_the_whole_models(service, whole_session):
 async def test_other_partitions_have_their_own_endpoints(environment, whole_session, region):
     environment.setenv("AWS_REGION", region)
     async with (
-        aws.session().create_client("s3") as lean,
+        session().create_client("s3") as lean,
         whole_session.create_client("s3", region_name=region) as whole,
     ):
         assert lean.meta.endpoint_url == whole.meta.endpoint_url
@@ -103,7 +105,7 @@ async def test_passing_faults_are_repeated(environment):
     throttled = '{"__type": "x#ThrottlingException", "message": "slow down"}'
     async with answering((400, throttled), (200, '{"TableNames": ["t"]}')) as (url, seen):
         environment.setenv("AWS_ENDPOINT_URL", url)
-        async with aws.Clients() as clients:
+        async with Clients() as clients:
             dynamodb = await clients.open("dynamodb")
             assert (await dynamodb.list_tables())["TableNames"] == ["t"]
     assert len(seen) == 2
@@ -112,18 +114,18 @@ async def test_passing_faults_are_repeated(environment):
 async def test_lasting_faults_become_unavailable(environment):
     async with answering((503, "{}")) as (url, seen):
         environment.setenv("AWS_ENDPOINT_URL", url)
-        async with aws.Clients() as clients:
+        async with Clients() as clients:
             dynamodb = await clients.open("dynamodb", retries={"mode": "standard", "total_max_attempts": 2})
-            with pytest.raises(Unavailable, match="the table does not answer"), aws.translated("the table"):
+            with pytest.raises(Unavailable, match="the table does not answer"), translated("the table"):
                 await dynamodb.list_tables()
     assert len(seen) == 2
 
 
 async def test_no_connection_becomes_unavailable(environment):
     environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    async with aws.Clients() as clients:
+    async with Clients() as clients:
         dynamodb = await clients.open("dynamodb", retries={"mode": "standard", "total_max_attempts": 1})
-        with pytest.raises(Unavailable), aws.translated("the table"):
+        with pytest.raises(Unavailable), translated("the table"):
             await dynamodb.list_tables()
 
 
@@ -131,18 +133,18 @@ async def test_other_errors_stay_what_they_are(environment):
     refused = '{"__type": "x#ConditionalCheckFailedException", "message": "no", "Item": {"seq": {"N": "7"}}}'
     async with answering((400, refused)) as (url, seen):
         environment.setenv("AWS_ENDPOINT_URL", url)
-        async with aws.Clients() as clients:
+        async with Clients() as clients:
             dynamodb = await clients.open("dynamodb")
-            with pytest.raises(ClientError) as caught, aws.translated("the table"):
+            with pytest.raises(ClientError) as caught, translated("the table"):
                 await dynamodb.put_item(TableName="t", Item={"pk": {"S": "x"}})
-    assert aws.error_code(caught.value) == "ConditionalCheckFailedException"
-    assert aws.found_item(caught.value) == {"seq": {"N": "7"}}
+    assert error_code(caught.value) == "ConditionalCheckFailedException"
+    assert found_item(caught.value) == {"seq": {"N": "7"}}
     assert len(seen) == 1
 
 
 def test_a_service_does_not_load_what_it_never_uses():
     heavy = {"boto3", "grpc_reflection.v1alpha.reflection", "httpx", "rich"}
-    code = f"import sys; import runtime.server, runtime.aws; print(sorted({heavy!r} & set(sys.modules)))"
+    code = f"import sys; import runtime.server, aws.session; print(sorted({heavy!r} & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert loaded.strip() == "[]"
 
@@ -184,7 +186,7 @@ async def test_calls_are_measured_in_one_place(environment, answers, outcome, th
     before = figures()
     async with answering(*answers) as (url, _):
         environment.setenv("AWS_ENDPOINT_URL", url)
-        async with aws.Clients() as clients:
+        async with Clients() as clients:
             dynamodb = await clients.open("dynamodb")
             with contextlib.suppress(ClientError):
                 await dynamodb.put_item(TableName="t", Item={"pk": {"S": "x"}})
@@ -194,7 +196,7 @@ async def test_calls_are_measured_in_one_place(environment, answers, outcome, th
 async def test_a_call_that_is_given_up_is_measured_as_failed(environment):
     environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     before = value("syncline_aws_calls_total", service="sns", operation="Publish", outcome="failed")
-    async with aws.Clients() as clients:
+    async with Clients() as clients:
         sns = await clients.open("sns")
         call = asyncio.create_task(sns.publish(TopicArn="arn:aws:sns:eu-central-1:000000000000:t", Message="m"))
         await asyncio.sleep(0)

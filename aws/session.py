@@ -1,7 +1,7 @@
 """AWS clients: configured by the SDK's own variables, bounded in time and attempts, measured, and small at rest.
 
 `AWS_ENDPOINT_URL` and `AWS_ENDPOINT_URL_<SERVICE>`, `AWS_REGION` or `AWS_DEFAULT_REGION`, and all sources of
-credentials work as in every SDK. Only this module and adapters import botocore.
+credentials work as in every SDK. Only this package and adapters import botocore.
 """
 
 from __future__ import annotations
@@ -22,17 +22,10 @@ with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobot
     from aiobotocore.config import AioConfig
     from aiobotocore.session import AioSession
 
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    MetadataRetrievalError,
-    NoCredentialsError,
-)
-from botocore.exceptions import ConnectionError as NoConnection
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.loaders import JSONFileLoader, Loader
 
+from aws.errors import THROTTLES, error_code, is_passing
 from core.errors import Unavailable
 from runtime import metrics, traces
 
@@ -59,37 +52,6 @@ _CREDENTIALS_SECONDS: Final = 5.0
 
 _UNUSED_KEYS = frozenset({"documentation", "documentationUrl"})
 _ENDPOINT_PREFIXES = frozenset({"dynamodb", "s3", "email", "sns", "sqs", "sts"})
-
-_THROTTLES = frozenset(
-    {
-        "ProvisionedThroughputExceeded",
-        "ProvisionedThroughputExceededException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "RequestThrottledException",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-    }
-)
-_PASSING = _THROTTLES | {
-    "InternalError",
-    "InternalFailure",
-    "InternalServerError",
-    "PriorRequestNotComplete",
-    "RequestTimeout",
-    "RequestTimeoutException",
-    "ServiceUnavailable",
-    "TransactionInProgressException",
-    "TransientError",
-}
-_NO_ANSWER: Final = (NoConnection, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError)
-"""The service, or what hands out the role's credentials, does not answer."""
-_SERVER_FAULT: Final = 500
-_STORAGE_FULL: Final = "InsufficientStorage"
-"""Of the embedded AWS, when its disk is full."""
 
 _NAMES: Final[Mapping[str, str]] = {
     "dynamodb": "DynamoDB",
@@ -201,38 +163,6 @@ def s3_endpoint() -> str | None:
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
-def error_code(error: ClientError) -> str:
-    """The code of an AWS error: `ConditionalCheckFailedException`, `NoSuchKey`, or the HTTP status of a HEAD."""
-    return str(error.response.get("Error", {}).get("Code", ""))
-
-
-def found_item(error: ClientError) -> Mapping[str, Any] | None:
-    """The item that failed a condition, if the call asked for it by ReturnValuesOnConditionCheckFailure."""
-    item: Mapping[str, Any] | None = error.response.get("Item")  # type: ignore[assignment]  # only of DynamoDB
-    return item
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether `error` is a fault that may be gone at the next attempt: throttling, no connection, their defect."""
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= _SERVER_FAULT or error_code(error) in _PASSING
-    return isinstance(error, _NO_ANSWER)
-
-
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Around calls of an adapter: passing faults of AWS become Unavailable, naming `what`; others stay as they are."""
-    try:
-        yield
-    except (ClientError, *_NO_ANSWER) as error:
-        if isinstance(error, ClientError) and error_code(error) == _STORAGE_FULL:
-            raise Unavailable(f"{what} has no room for more; make some and try again") from error
-        if is_passing(error):
-            raise Unavailable(f"{what} does not answer; try again") from error
-        raise
-
-
 @dataclass(slots=True)
 class Call:
     """A call to AWS under way; whoever makes it says what came of it."""
@@ -294,7 +224,7 @@ class _Measured:
 
 def _outcome(error: ClientError) -> Literal["refused", "throttled", "failed"]:
     """`refused` is an answer like others: a condition that does not hold, an object that is not there."""
-    if error_code(error) in _THROTTLES:
+    if error_code(error) in THROTTLES:
         return "throttled"
     return "failed" if is_passing(error) else "refused"
 
@@ -307,7 +237,7 @@ def _units(answer: Mapping[str, Any]) -> float:
 
 def _count_throttle(response: tuple[Any, Mapping[str, Any]] | None, operation: Any, **_: Any) -> None:
     """Sees the answer to each attempt; what the SDK repeats, its callers never hear of."""
-    if response is not None and response[1].get("Error", {}).get("Code") in _THROTTLES:
+    if response is not None and response[1].get("Error", {}).get("Code") in THROTTLES:
         metrics.AWS_THROTTLES.labels(operation.service_model.service_name).inc()
 
 

@@ -1,0 +1,74 @@
+"""What AWS's errors mean: which of them pass, and which a caller of ours hears of as Unavailable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from botocore.exceptions import (
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    MetadataRetrievalError,
+)
+from botocore.exceptions import ConnectionError as NoConnection
+
+from core.errors import Unavailable
+
+THROTTLES: Final = frozenset(
+    {
+        "ProvisionedThroughputExceeded",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "RequestThrottledException",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+_PASSING: Final = THROTTLES | {
+    "InternalError",
+    "InternalFailure",
+    "InternalServerError",
+    "PriorRequestNotComplete",
+    "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    "TransactionInProgressException",
+    "TransientError",
+}
+_NO_ANSWER: Final = (NoConnection, HTTPClientError, CredentialRetrievalError, MetadataRetrievalError)
+"""The service, or what hands out the role's credentials, does not answer."""
+_SERVER_FAULT: Final = 500
+_STORAGE_FULL: Final = "InsufficientStorage"
+"""Of the embedded AWS, when its disk is full."""
+
+
+def error_code(error: ClientError) -> str:
+    """The code of an AWS error: `ConditionalCheckFailedException`, `NoSuchKey`, or the HTTP status of a HEAD."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def is_passing(error: Exception) -> bool:
+    """Whether `error` is a fault that may be gone at the next attempt: throttling, no connection, their defect."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= _SERVER_FAULT or error_code(error) in _PASSING
+    return isinstance(error, _NO_ANSWER)
+
+
+@contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Around calls of an adapter: passing faults of AWS become Unavailable, naming `what`; others stay as they are."""
+    try:
+        yield
+    except (ClientError, *_NO_ANSWER) as error:
+        if isinstance(error, ClientError) and error_code(error) == _STORAGE_FULL:
+            raise Unavailable(f"{what} has no room for more; make some and try again") from error
+        if is_passing(error):
+            raise Unavailable(f"{what} does not answer; try again") from error
+        raise
