@@ -23,6 +23,7 @@ from gateway.archive import Archives
 from gateway.bodies import Bodies
 from gateway.content import Contents
 from gateway.dav import mount
+from gateway.dav.behind import MOUNT, Behind
 from gateway.dav.ports import Records
 from gateway.headers import ReadHeaders
 from gateway.openapi import described
@@ -84,7 +85,7 @@ def application(parts: Parts) -> FastAPI:
             Middleware(Protected, own=parts.own, hsts_seconds=parts.hsts_seconds),
             Middleware(Requests, readiness=parts.readiness),
             Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
-            Middleware(ReadHeaders),
+            Middleware(ReadHeaders, refusals={MOUNT: mount.refusal}),
             Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, own=parts.own),
         ],
         exception_handlers={
@@ -105,7 +106,7 @@ def application(parts: Parts) -> FastAPI:
     app.state.own = parts.own
     app.include_router(api.router(), prefix=API)
     app.router.routes.extend(_system(parts, app))
-    behind = mount.Behind(
+    behind = Behind(
         parts.services,
         app.state.keys,
         parts.contents,

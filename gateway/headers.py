@@ -10,15 +10,15 @@ whoever asks, on the event loop.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Final
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from core.errors import InvalidArgument
-from gateway.dav.mount import MOUNT
+from core.errors import InvalidArgument, SynclineError
 from gateway.problems import problem
 
 _LISTS: Final = {
@@ -71,8 +71,12 @@ _OWN_COOKIE: Final = re.compile(rb"__Host-(?:syncline|link-[a-z0-9]+)=[A-Za-z0-9
 class ReadHeaders:
     """ASGI middleware. The application sees each header that it reads once, and its own cookies."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(
+        self, app: ASGIApp, *, refusals: Mapping[str, Callable[[SynclineError], Response]] = MappingProxyType({})
+    ) -> None:
+        """`refusals` says how a request is refused at and below a path; elsewhere it is a problem."""
         self._app = app
+        self._refusals = refusals
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -84,12 +88,19 @@ class ReadHeaders:
         if len(set(names)) < len(names):
             twice = next((name for name in _ONCE if names.count(name) > 1), None)
             if twice is not None:
-                await _refusal(twice.decode(), scope["path"])(scope, receive, send)
+                await self._refusal(twice.decode(), scope["path"])(scope, receive, send)
                 return
             headers = _put_together(headers)
         if b"cookie" in names:
             headers = [(name, _own_cookies(value) if name == b"cookie" else value) for name, value in headers]
         await self._app(scope if headers is scope["headers"] else {**scope, "headers": headers}, receive, send)
+
+    def _refusal(self, name: str, path: str) -> Response:
+        detail = f"the header {name.title()} can be given only once"
+        for above, refusal in self._refusals.items():
+            if path == above or path.startswith(f"{above}/"):
+                return refusal(InvalidArgument(detail))
+        return problem(status=HTTPStatus.BAD_REQUEST, reason=InvalidArgument.reason, detail=detail)
 
 
 def _own_cookies(value: bytes) -> bytes:
@@ -103,13 +114,3 @@ def _put_together(headers: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, b
         if name in _LISTS:
             lists[name] = lists[name] + _LISTS[name] + value if name in lists else value
     return [*((name, value) for name, value in headers if name not in _LISTS), *lists.items()]
-
-
-def _refusal(name: str, path: str) -> Response:
-    detail = f"the header {name.title()} can be given only once"
-    if path == MOUNT or path.startswith(f"{MOUNT}/"):
-        from gateway.dav.refusals import of_error, page  # noqa: PLC0415 - see gateway/dav/mount.py
-
-        status, body, headers = page(of_error(InvalidArgument(detail)))
-        return Response(body, status, headers=headers)
-    return problem(status=HTTPStatus.BAD_REQUEST, reason=InvalidArgument.reason, detail=detail)

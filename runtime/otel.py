@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from runtime.traces import HEADER, Attribute, Cause, Kind
+from runtime.spans import HEADER, Attribute, Cause, Kind
 
 if TYPE_CHECKING:
     from contextvars import Token

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clients.sync.digests import hash_files
+from clients.sync.doubles import closest, double, doubles
 from clients.sync.files import Files
 from clients.sync.filters import Filters
 from clients.sync.folder import Folder
 from clients.sync.nested import nested
 from clients.sync.ports import Checking
 from clients.sync.scan import Entry, Scan, scan
-from clients.sync.spelling import closest, double, doubles
 from clients.sync.strange import Strange
 from clients.sync.trees import BaseNode, Place, Problem, path_of
 from core.blocks import Digest

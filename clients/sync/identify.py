@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from clients.sync.doubles import closest, double, doubles
 from clients.sync.merge import Base, Remote
 from clients.sync.scan import TOP, Entry, Scan
-from clients.sync.spelling import closest, double, doubles
 from clients.sync.strange import Inode, Strange
 from clients.sync.trees import (
     RECOVERED,

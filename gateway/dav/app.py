@@ -36,10 +36,10 @@ from core.tree import NodeKind, fitting_time_ns
 from gateway.address import Here
 from gateway.api.caller import peer
 from gateway.dates import seconds_of
+from gateway.dav.behind import MOUNT, Behind
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.callers import Callers
 from gateway.dav.checks import check_headers, check_xml, readable_if
-from gateway.dav.mount import MOUNT, Behind
 from gateway.dav.protocol import Protocol, Upload, segments
 from gateway.dav.provider import parts_of
 from gateway.dav.refusals import Refused, of_error, page

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
+from starlette.responses import Response
 from starlette.routing import Route
 
+from core.errors import SynclineError
 from gateway import paths  # noqa: F401 # registers `any_path`
-from gateway.dav.ports import Records
+from gateway.dav.behind import MOUNT, Behind
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-    from gateway.address import OwnAddress
-    from gateway.api.caller import Keys
-    from gateway.content import Contents
     from gateway.dav.app import Dav
-    from gateway.ports import ObjectSink
-    from gateway.services import Services
-    from runtime.pool import Pool
-
-MOUNT: Final = "/dav"
-
-
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """What the application works with."""
-
-    services: Services
-    keys: Keys
-    contents: Contents
-    sink: ObjectSink
-    records: Records
-    own: OwnAddress
-    upload_memory: int
-    """What uploads may hold, in bytes."""
-    bodies: Pool
-    """Memory for all other bodies of requests."""
 
 
 def routes(behind: Behind) -> list[Route]:
     """The routes of WebDAV, for all its methods."""
     mounted = _Mounted(behind)
     return [Route(MOUNT, mounted), Route(f"{MOUNT}/{{path:any_path}}", mounted)]
+
+
+def refusal(error: SynclineError) -> Response:
+    """An error as clients of WebDAV read it."""
+    from gateway.dav.refusals import of_error, page  # noqa: PLC0415 # see above
+
+    status, body, headers = page(of_error(error))
+    return Response(body, status, headers=headers)
 
 
 class _Mounted:

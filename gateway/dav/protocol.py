@@ -26,10 +26,10 @@ from wsgidav.util import etree
 from core.errors import InvalidArgument
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dav import properties, saving, steps
+from gateway.dav.behind import MOUNT
 from gateway.dav.bodies import ClientGone, Incoming, Step
 from gateway.dav.checks import Checked, expected_size
 from gateway.dav.locks import RECORD, Locks
-from gateway.dav.mount import MOUNT
 from gateway.dav.provider import Directory, File, Provider, Resource, checked_name, parts_of
 from gateway.dav.refusals import Refused
 from gateway.dav.session import Session, Space, accepted

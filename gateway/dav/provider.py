@@ -24,8 +24,8 @@ from core.names import name_problem, normalized_path
 from core.tree import Content, CreateNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dates import seconds_of
 from gateway.dav import properties, saving
+from gateway.dav.behind import MOUNT
 from gateway.dav.locks import Locks
-from gateway.dav.mount import MOUNT
 from gateway.dav.refusals import Refused
 from gateway.dav.session import Session, Space
 from gateway.files import content_type, etag_of

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from core.errors import NoSuchNode, SynclineError
@@ -17,7 +17,7 @@ from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Content, Mutation, Node, NodeKind, Result, Verdict
 from gateway.api.caller import Caller
 from gateway.changes import commit, refusal
-from gateway.dav.mount import MOUNT
+from gateway.dav.behind import MOUNT
 from gateway.dav.ports import NOTHING, Record, Records
 from gateway.dav.refusals import Refused, of_error
 from gateway.services import Services, ask, ask_pages, known_node
@@ -274,9 +274,3 @@ def accepted(result: Result | Refused) -> Node:
     assert result.verdict is Verdict.ACCEPTED
     assert result.node is not None, "what was accepted has a node"
     return result.node
-
-
-def with_content(node: Node, **changes: Any) -> Node:
-    """The node with parts of its content changed."""
-    assert node.content is not None
-    return replace(node, content=replace(node.content, **changes))

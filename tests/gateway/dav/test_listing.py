@@ -17,9 +17,9 @@ from gateway.address import OwnAddress
 from gateway.api.caller import Caller
 from gateway.dav import properties
 from gateway.dav.app import Dav, _Answer, _left
+from gateway.dav.behind import Behind
 from gateway.dav.bodies import ClientGone
 from gateway.dav.in_memory import InMemoryRecords
-from gateway.dav.mount import Behind
 from gateway.dav.ports import MAX_READ_BYTES
 from gateway.dav.protocol import Protocol
 from gateway.dav.session import Person, Session, Space

@@ -9,7 +9,7 @@ from typing import Any
 from core.errors import RateExceeded
 from gateway.address import OwnAddress
 from gateway.dav.app import _PAUSED, _WORKERS, Dav, _Answer
-from gateway.dav.mount import Behind
+from gateway.dav.behind import Behind
 from gateway.services import ask as ask_service
 from gateway.waiting import wait
 from runtime.pool import Pool, Share

@@ -1,0 +1,34 @@
+"""Where WebDAV is, and what it works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gateway.dav.ports import Records
+
+if TYPE_CHECKING:
+    from gateway.address import OwnAddress
+    from gateway.api.caller import Keys
+    from gateway.content import Contents
+    from gateway.ports import ObjectSink
+    from gateway.services import Services
+    from runtime.pool import Pool
+
+MOUNT: Final = "/dav"
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What the application works with."""
+
+    services: Services
+    keys: Keys
+    contents: Contents
+    sink: ObjectSink
+    records: Records
+    own: OwnAddress
+    upload_memory: int
+    """What uploads may hold, in bytes."""
+    bodies: Pool
+    """Memory for all other bodies of requests."""
