@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import override
 
-from runtime.context import find_identity
+from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.pool import Pool, Share
 

@@ -20,8 +20,9 @@ from typing_extensions import override
 
 from core.errors import DeadlineExceeded, InvalidArgument, SynclineError, Unauthenticated
 from runtime import metrics, traces
-from runtime.context import REQUEST_ID_KEY, request_id, set_identity, take_request_id
+from runtime.context import REQUEST_ID_KEY, request_id, take_request_id
 from runtime.errors import abort, error_from_rpc
+from runtime.identity import set_identity
 from runtime.logs import structlog
 from runtime.operations import CallerKind, check_caller
 

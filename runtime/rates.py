@@ -25,7 +25,7 @@ import prometheus_client
 from typing_extensions import override
 
 from core.errors import RETRY_AFTER, RateExceeded
-from runtime.context import find_identity
+from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.operations import CallerKind, Work
 

@@ -18,7 +18,7 @@ import grpc
 from typing_extensions import override
 
 from core.errors import DeadlineExceeded, InvalidArgument
-from runtime.context import find_identity
+from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.operations import CallerKind
 from runtime.pool import Pool, Share

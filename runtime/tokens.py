@@ -21,7 +21,7 @@ from cachetools import LRUCache
 from core.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
 from runtime.claims import INTERNAL_AUDIENCE, claimed_kind
-from runtime.context import Identity, LinkScope
+from runtime.identity import Identity, LinkScope
 from runtime.operations import CallerKind
 
 if TYPE_CHECKING:

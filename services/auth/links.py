@@ -26,7 +26,7 @@ from core.errors import (
 )
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 from core.limits import MAX_PASSWORD_CHARACTERS
-from runtime.context import LinkScope
+from runtime.identity import LinkScope
 from runtime.logs import structlog
 from runtime.pool import Share
 from services.auth import metrics

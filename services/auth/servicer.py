@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from google.protobuf.message import Message
 
 from core.errors import PermissionDenied, TokenMalformed
-from runtime.context import Identity, current_identity, current_link, current_service, current_user
+from runtime.identity import Identity, current_identity, current_link, current_service, current_user
 from services.auth import wire
 from services.auth.accounts import Accounts
 from services.auth.addresses import normalize_address

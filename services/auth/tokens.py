@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from core.identifiers import DeviceId, UserId
 from core.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 from runtime.claims import PROGRAM
-from runtime.context import LinkScope
+from runtime.identity import LinkScope
 from runtime.tokens import AUDIENCE, ISSUER
 from services.auth.records import SECOND, Clock
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
 from core.identifiers import LinkId, SpaceId
-from runtime.context import Identity
+from runtime.identity import Identity
 from runtime.interruption import REMEMBERED_SECONDS
 
 _REMEMBERED: Final = 100_000

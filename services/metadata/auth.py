@@ -9,8 +9,8 @@ from grpc.aio import AioRpcError, Channel
 
 from core.errors import DeviceRevoked
 from core.identifiers import SpaceId
-from runtime.context import Identity
 from runtime.errors import error_from_rpc
+from runtime.identity import Identity
 from services.metadata.access import Role, Standing
 from services.metadata.ports import Measure
 from syncline.auth.v1 import auth_pb2

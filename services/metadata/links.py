@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from core.identifiers import ROOT, NodeId
 from core.tree import Node
-from runtime.context import Identity
+from runtime.identity import Identity
 
 
 def scope(caller: Identity) -> NodeId:

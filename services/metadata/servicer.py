@@ -15,7 +15,7 @@ from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, Righ
 from core.identifiers import ID_BYTES, NodeId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH, Mutation, Node, RestoreNode, RestoreVersion
-from runtime.context import Identity, current_reader, current_user
+from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
 from runtime.turns import slices
 from services.metadata import reads

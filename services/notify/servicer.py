@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from runtime.context import current_user
+from runtime.identity import current_user
 from services.notify import wire
 from services.notify.preferences import Preferences
 from services.notify.watch import Watches

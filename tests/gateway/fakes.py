@@ -25,7 +25,7 @@ from gateway.s3 import S3Place, S3UploadAddresses
 from gateway.serving import running as serving
 from gateway.settings import Settings
 from runtime import context
-from runtime.context import Identity
+from runtime.identity import Identity
 from runtime.pool import Pool
 from runtime.server import App, running
 from syncline.auth.v1 import auth_pb2

@@ -1125,7 +1125,7 @@ MUTANTS = (
     ),
     Mutant(
         "the token of a program passes for one of a session at the services",
-        "runtime/context.py",
+        "runtime/identity.py",
         "        return CallerKind.PROGRAM if self.program else CallerKind.SESSION",
         "        return CallerKind.SESSION",
         (

@@ -12,8 +12,8 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from core.identifiers import DeviceId, UserId
-from runtime.context import Identity
 from runtime.errors import error_from_rpc
+from runtime.identity import Identity
 from runtime.operations import PEOPLE
 from runtime.pool import TooMuchAtOnce
 from runtime.server import App, running

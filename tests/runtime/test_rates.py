@@ -17,8 +17,8 @@ from pydantic import SecretStr
 
 from core.errors import RateExceeded, SynclineError
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
-from runtime.context import Identity, LinkScope
 from runtime.errors import error_from_rpc
+from runtime.identity import Identity, LinkScope
 from runtime.operations import RPCS, WORK, CallerKind, Work
 from runtime.rates import BYTES_PER_CALL, Rate, Rates
 from runtime.server import App, running

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from core.errors import Unauthenticated
 from core.identifiers import DeviceId, UserId
 from runtime import reflection
-from runtime.context import Identity
+from runtime.identity import Identity
 from runtime.operations import ANYBODY, PEOPLE, RPCS, CallerKind
 from runtime.requests import HEALTH_BYTES, WINDOW_BYTES
 from runtime.server import App, running

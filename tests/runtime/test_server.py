@@ -24,9 +24,17 @@ from pydantic import SecretStr
 from core.errors import Draining, InvalidArgument, Unauthenticated
 from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime import context, reflection
-from runtime.context import Identity, LinkScope
 from runtime.drain import Drain
 from runtime.errors import DETAILS_KEY, error_from_rpc
+from runtime.identity import (
+    Identity,
+    LinkScope,
+    current_identity,
+    current_link,
+    current_reader,
+    current_user,
+    forwarded_token,
+)
 from runtime.logs import structlog
 from runtime.operations import ANYBODY, PEOPLE, READERS, RPCS, CallerKind
 from runtime.server import HEALTH_WATCHES, STREAMS_PER_CONNECTION, App, background, build, running
@@ -56,7 +64,7 @@ class Doorkeeper:
 
 
 async def whoami(_request, _context):
-    return context.current_user().user.encode()
+    return current_user().user.encode()
 
 
 async def ids(_request, _context):
@@ -71,15 +79,15 @@ async def call(channel, method="Same", request=b"", **more):
 
 
 async def link_of(_request, _context):
-    return context.current_link().link.encode()
+    return current_link().link.encode()
 
 
 async def reader(_request, _context):
-    return (context.current_reader().user or "guest").encode()
+    return (current_reader().user or "guest").encode()
 
 
 async def identity(_request, _context):
-    return repr(context.current_identity().link is not None).encode()
+    return repr(current_identity().link is not None).encode()
 
 
 ECHOES = ("Who", "Same", "Ask", "Repeat", "Count", "Double", "Write")
@@ -164,7 +172,7 @@ async def test_a_call_goes_on_in_the_callers_name():
     behind = App(name="behind", mounts=[echo.mount(Who=echo.unary(whoami))], verifier=Doorkeeper(), operations=ECHO)
     async with (
         running(behind) as peer,
-        echo.connect(peer, authorization=context.forwarded_token) as channel,
+        echo.connect(peer, authorization=forwarded_token) as channel,
     ):
 
         async def ask(request, _context):

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import TokenExpired, TokenInvalid, TokenMalformed, Unauthenticated, Unavailable
 from core.identifiers import LinkId, NodeId, SpaceId, new_text_id
-from runtime.context import LinkScope
+from runtime.identity import LinkScope
 from runtime.tokens import (
     AnyTokenVerifier,
     ServiceTokenVerifier,

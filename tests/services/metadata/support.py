@@ -18,9 +18,9 @@ from pydantic import SecretStr
 from core.errors import DeviceRevoked
 from core.identifiers import ROOT, LinkId, NodeId, SpaceId, new_request_id, new_text_id
 from runtime.channel import aio_channel
-from runtime.context import Identity, LinkScope
 from runtime.drain import Drain
 from runtime.errors import error_from_rpc
+from runtime.identity import Identity, LinkScope
 from runtime.interruption import ASK_SECONDS
 from runtime.operations import Callers
 from runtime.server import running

@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId
-from runtime.context import Identity
+from runtime.identity import Identity
 from services.metadata.access import Access, Role, Standing
 
 SPACE = SpaceId("s" * 26)

@@ -12,8 +12,8 @@ from google.protobuf.message import Message
 from core.errors import NoSuchNode, NoSuchSpace, PermissionDenied
 from core.identifiers import ROOT, DeviceId, LinkId, NodeId, SpaceId, UserId, new_request_id, new_text_id
 from runtime.channel import aio_channel
-from runtime.context import Identity, LinkScope
 from runtime.errors import error_from_rpc
+from runtime.identity import Identity, LinkScope
 from runtime.interruption import REMEMBERED_SECONDS
 from runtime.operations import READERS
 from runtime.tokens import UserTokenVerifier, service_authorization

@@ -20,7 +20,7 @@ from pydantic import SecretStr
 
 from core.errors import DeviceRevoked, NoSuchSpace, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
-from runtime.context import LinkScope, current_service
+from runtime.identity import LinkScope, current_service
 from runtime.server import App, running
 from runtime.tokens import AUDIENCE, ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.notify.records import Member, Roster

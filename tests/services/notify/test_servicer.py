@@ -19,8 +19,8 @@ from core.errors import (
 )
 from core.identifiers import ROOT, LinkId, new_request_id, new_text_id
 from runtime.channel import aio_channel
-from runtime.context import LinkScope
 from runtime.errors import error_from_rpc
+from runtime.identity import LinkScope
 from runtime.server import App, running
 from runtime.tokens import mint_service_token
 from services.notify.bootstrap import Adapters, bootstrap
