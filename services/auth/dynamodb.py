@@ -594,10 +594,21 @@ class DynamoIdentityStore:
         item = await self._get(_uploads_key(space))
         return _uploads(item) if item else None
 
-    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> None:
+    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
         """See UploadStore."""
-        with _translated():
-            await self._client.put_item(TableName=self._table, Item=_uploads_item(space, uploads))
+        try:
+            with _translated():
+                await self._client.put_item(
+                    TableName=self._table,
+                    Item=_uploads_item(space, uploads),
+                    ConditionExpression="attribute_not_exists(measured_at) OR measured_at <= :at",
+                    ExpressionAttributeValues={":at": _n(uploads.measured_at_ms)},
+                )
+        except ClientError as error:
+            if not _is_condition(error):
+                raise
+            return False
+        return True
 
     # ---- gates
 
@@ -1083,6 +1094,7 @@ def _uploads_item(space: SpaceId, uploads: SpaceUploads) -> Item:
         "unsealed_objects": _n(uploads.unsealed_objects),
         "stored_bytes": _n(uploads.stored_bytes),
         "quota_bytes": _n(uploads.quota_bytes),
+        "measured_at": _n(uploads.measured_at_ms),
     }
 
 
@@ -1093,4 +1105,5 @@ def _uploads(item: Mapping[str, Any]) -> SpaceUploads:
         _int(item, "unsealed_objects"),
         _int(item, "stored_bytes"),
         _int(item, "quota_bytes"),
+        _int(item, "measured_at") if "measured_at" in item else 0,
     )

@@ -314,9 +314,13 @@ class InMemoryIdentityStore:
         """See UploadStore."""
         return self._uploads.get(space)
 
-    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> None:
+    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
         """See UploadStore."""
+        before = self._uploads.get(space)
+        if before is not None and before.measured_at_ms > uploads.measured_at_ms:
+            return False
         self._uploads[space] = uploads
+        return True
 
     async def gates(self, *names: str) -> list[Gate]:
         """See GateStore."""

@@ -266,8 +266,8 @@ class UploadStore(Protocol):
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:
         """What was said last of a space; None if nothing was."""
 
-    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> None:
-        """Keep this in place of what was said before."""
+    async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
+        """Keep this in place of what was said before; False if what was said before was measured later."""
 
 
 class IdentityStore(

@@ -213,13 +213,17 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUploads:
-    """What was last measured of the objects of a space, in bytes and objects, and whether further ones are refused."""
+    """What was last measured of the objects of a space, in bytes and objects, and whether further ones are refused.
+
+    `measured_at_ms` is greater with each measure, in milliseconds since 1970.
+    """
 
     refused: bool
     unsealed_bytes: int
     unsealed_objects: int
     stored_bytes: int
     quota_bytes: int
+    measured_at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ What lies in S3 is measured by the metadata service, which asks here where that 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from cachetools import LRUCache
@@ -15,11 +16,14 @@ from core.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import UploadStore
-from services.auth.records import HOUR, Clock, SpaceUploads
+from services.auth.records import HOUR, SECOND, Clock, SpaceUploads
 
 WRITTEN_HOURS: Final = 3
 """For so many hours, the present one included, a space counts as written to. Credentials last one hour at most, so what
 is uploaded with them is there before that ends."""
+REFUSAL_SECONDS: Final = 86_400
+"""A refusal that no measure has renewed for so long ends: whoever measures does not know of it. A space that is refused
+is measured all the time, and one that is written to again is measured within a minute."""
 _REMEMBERED: Final = 10_000
 
 log = structlog.get_logger()
@@ -36,7 +40,11 @@ class Uploads:
     async def begin(self, space: SpaceId) -> None:
         """Note that somebody is about to write; QuotaExceeded if the space is closed to uploads."""
         measured = await self._store.uploads(space)
-        if measured is not None and measured.refused:
+        if (
+            measured is not None
+            and measured.refused
+            and self._clock() < measured.measured_at_ms + REFUSAL_SECONDS * SECOND
+        ):
             metrics.UPLOADS_REFUSED.inc()
             raise _refused(measured)
         hour = self._hour()
@@ -65,9 +73,10 @@ class Uploads:
         return found, ""
 
     async def set(self, space: SpaceId, uploads: SpaceUploads) -> None:
-        """From now on `begin` goes by this."""
-        await self._store.set_uploads(space, uploads)
-        if uploads.refused:
+        """From now on `begin` goes by this, unless it was measured earlier than what is kept."""
+        if not uploads.measured_at_ms:
+            uploads = replace(uploads, measured_at_ms=self._clock())
+        if await self._store.set_uploads(space, uploads) and uploads.refused:
             log.info("uploads refused", space=space, unsealed_bytes=uploads.unsealed_bytes)
 
     def _hour(self) -> int:

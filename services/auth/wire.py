@@ -169,6 +169,7 @@ def uploads_from_wire(request: auth_pb2.SetUploadsRequest) -> SpaceUploads:
         unsealed_objects=request.unsealed_objects,
         stored_bytes=request.stored_bytes,
         quota_bytes=request.quota_bytes,
+        measured_at_ms=request.measured_at_ms,
     )
 
 

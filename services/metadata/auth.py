@@ -62,6 +62,7 @@ class AuthClient:
             unsealed_objects=measure.unsealed_objects,
             stored_bytes=measure.stored_bytes,
             quota_bytes=quota_bytes,
+            measured_at_ms=measure.at_ms,
         )
         try:
             await self._stub.SetUploads(request)

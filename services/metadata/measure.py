@@ -55,7 +55,10 @@ class Writers(Protocol):
         """A page of the spaces that were written to of late, and the token of the next one, empty at the end."""
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        """Tell what was measured; `refused` decides about credentials to write from now on."""
+        """Tell what was measured; `refused` decides about credentials to write from now on.
+
+        Of two measures counts the one with the later `at_ms`, whichever is told last.
+        """
 
 
 @dataclass(slots=True)
@@ -149,7 +152,7 @@ class Measuring:
         too_much_stored = found.stored_bytes > STORED_QUOTAS * self._quota_bytes
         refused = with_versions > self._quota_bytes or too_much_stored
         took = time.monotonic() - begun
-        now = self._now_ms()
+        now = max(self._now_ms(), before.at_ms + 1)  # so that no clock makes a measure older than the one before it
         measure = Measure(
             unsealed_bytes=found.unsealed_bytes,
             unsealed_objects=found.unsealed_objects,
@@ -171,7 +174,8 @@ class Measuring:
         """Tell auth and keep the measure, as far as no other process has taken over; False if one has.
 
         The space is kept as refused before auth is told, and as it is afterwards. So whatever ends this process in
-        between, the next measure knows that auth may refuse.
+        between, the next measure knows that auth may refuse, and has a later time: auth goes by that one, also if it
+        hears of this one only afterwards.
         """
         if measure.refused or before.refused:
             renewed = self._now_ms() + _LEASE_MS
@@ -181,13 +185,7 @@ class Measuring:
             await self._writers.set_uploads(space, measure, quota_bytes=self._quota_bytes)
             lease = renewed
         due_ms = measure.next_at_ms if measure.refused or measure.unsealed_objects else None
-        if await self._measures.save(space, measure, lease_ms=lease, due_ms=due_ms):
-            return True
-        if not (measure.refused or before.refused):
-            return False
-        # Another process took over while auth was told, and auth may have heard it first.
-        await self._writers.set_uploads(space, await self._measures.measure(space), quota_bytes=self._quota_bytes)
-        return False
+        return await self._measures.save(space, measure, lease_ms=lease, due_ms=due_ms)
 
     def _watched_since_ms(self, before: Measure) -> int:
         """Return since when this table has measured the space without a gap: now if its last measure is long overdue.

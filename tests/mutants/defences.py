@@ -459,13 +459,27 @@ MUTANTS = (
         ("tests/contract/metadata/test_measures.py::test_who_has_lost_the_lease_saves_nothing",),
     ),
     Mutant(
-        "a process that lost its lease while it told auth leaves the space refused",
+        "a measure of uploads can have the time of an earlier one",
         "services/metadata/measure.py",
-        "await self._writers.set_uploads(space, await self._measures.measure(space), quota_bytes=self._quota_bytes)\n",
-        "pass\n",
+        "max(self._now_ms(), before.at_ms + 1)",
+        "self._now_ms()",
+        ("tests/services/metadata/test_measure.py::test_each_measure_has_a_later_time_also_by_a_clock_that_is_behind",),
+    ),
+    Mutant(
+        "auth goes by what it is told last of the uploads of a space, not by what was measured last",
+        "services/auth/dynamodb.py",
+        '"attribute_not_exists(measured_at) OR measured_at <= :at"',
+        '"attribute_not_exists(measured_at) OR measured_at <> :at OR measured_at = :at"',
+        ("tests/contract/auth/test_store.py::test_what_was_said_last_of_the_uploads_of_a_space_is_kept",),
+    ),
+    Mutant(
+        "a refusal of uploads that nobody renews lasts for ever",
+        "services/auth/uploads.py",
+        " and self._clock() < measured.measured_at_ms + REFUSAL_SECONDS * SECOND",
+        "",
         (
-            "tests/services/metadata/test_measure.py::"
-            "test_a_process_that_stalls_beyond_its_lease_leaves_no_space_refused",
+            "tests/services/auth/test_uploads.py::"
+            "test_a_refusal_that_nobody_renews_ends_and_the_space_is_measured_again",
         ),
     ),
     Mutant(

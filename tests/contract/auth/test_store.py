@@ -561,9 +561,13 @@ async def test_what_was_said_last_of_the_uploads_of_a_space_is_kept(store):
     owner, _ = await sign_up(store)
     space = await make_space(store, owner)
     assert await store.uploads(space.space) is None
-    for refused in (True, False):
-        said = SpaceUploads(refused, 1 << 40, 7, 1 << 41, 1 << 39)
-        await store.set_uploads(space.space, said)
+    for refused, at in ((True, 1), (False, 1 << 42), (True, 1 << 42)):
+        said = SpaceUploads(refused, 1 << 40, 7, 1 << 41, 1 << 39, at)
+        assert await store.set_uploads(space.space, said)
         assert await store.uploads(space.space) == said
+    assert not await store.set_uploads(
+        space.space, replace(said, refused=False, measured_at_ms=said.measured_at_ms - 1)
+    )
+    assert await store.uploads(space.space) == said
     found = await store.members(space.space)  # which read all that lies beside the space
     assert (found[0], [grant.user for grant in found[1]]) == (space, [owner.user])

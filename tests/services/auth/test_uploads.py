@@ -9,13 +9,18 @@ from core.errors import InvalidPageToken, QuotaExceeded
 from core.identifiers import SpaceId, new_text_id
 from runtime.errors import error_from_rpc
 from services.auth.in_memory import InMemoryIdentityStore
-from services.auth.records import HOUR, MINUTE, SpaceUploads
-from services.auth.uploads import WRITTEN_HOURS, Uploads
+from services.auth.records import HOUR, MINUTE, SECOND, SpaceUploads
+from services.auth.uploads import REFUSAL_SECONDS, WRITTEN_HOURS, Uploads
 from syncline.auth.v1 import auth_pb2
 from tests.services.auth.support import Clock, serving
 
 REFUSED = SpaceUploads(
-    refused=True, unsealed_bytes=1_234_567, unsealed_objects=3, stored_bytes=1_654_321, quota_bytes=1_000_000
+    refused=True,
+    unsealed_bytes=1_234_567,
+    unsealed_objects=3,
+    stored_bytes=1_654_321,
+    quota_bytes=1_000_000,
+    measured_at_ms=Clock()(),
 )
 
 
@@ -111,6 +116,39 @@ async def test_a_space_without_room_is_refused_until_it_has_some(world: World) -
     assert set(await world.written()) == {space, other}
 
 
+async def test_of_what_is_told_the_latest_measure_counts_in_whatever_order_it_comes(world: World) -> None:
+    space = new_space()
+    at = REFUSED.measured_at_ms
+    await world.uploads.set(space, replace(REFUSED, refused=False, measured_at_ms=at + 2))
+    await world.uploads.set(space, replace(REFUSED, measured_at_ms=at + 1))
+    await world.uploads.begin(space)
+    await world.uploads.set(space, replace(REFUSED, measured_at_ms=at + 2))
+    with pytest.raises(QuotaExceeded):
+        await world.uploads.begin(space)
+
+
+async def test_a_refusal_that_nobody_renews_ends_and_the_space_is_measured_again(world: World) -> None:
+    space = new_space()
+    await world.uploads.set(space, replace(REFUSED, measured_at_ms=world.clock()))
+    world.clock.advance(REFUSAL_SECONDS * SECOND - 1)
+    with pytest.raises(QuotaExceeded):
+        await world.uploads.begin(space)
+    assert await world.written() == []
+    world.clock.advance(1)
+    await world.uploads.begin(space)
+    assert await world.written() == [space]
+
+
+async def test_a_measure_without_a_time_was_made_now(world: World) -> None:
+    space = new_space()
+    await world.uploads.set(space, replace(REFUSED, measured_at_ms=0))
+    with pytest.raises(QuotaExceeded):
+        await world.uploads.begin(space)
+    world.clock.advance(1)
+    await world.uploads.set(space, replace(REFUSED, refused=False, measured_at_ms=0))
+    await world.uploads.begin(space)
+
+
 async def test_whoever_waits_in_vain_is_not_told_to_wait(world: World) -> None:
     space = new_space()
     await world.uploads.set(space, replace(REFUSED, stored_bytes=2_000_001 + REFUSED.unsealed_bytes))
@@ -144,7 +182,7 @@ async def test_credentials_to_write_are_refused_also_where_some_are_remembered(t
             space_id=space, refused=True, unsealed_bytes=5, unsealed_objects=1, stored_bytes=6, quota_bytes=4
         )
         await auth.stub.SetUploads(said, metadata=auth.as_service())
-        assert await auth.store.uploads(SpaceId(space)) == SpaceUploads(True, 5, 1, 6, 4)
+        assert await auth.store.uploads(SpaceId(space)) == SpaceUploads(True, 5, 1, 6, 4, auth.clock())
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await auth.credentials(space, ann, auth_pb2.ACCESS_WRITE)
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -73,7 +73,8 @@ class FakeAuth:
         return spaces[at : at + 1], str(at + 1) if at + 1 < len(spaces) else ""
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        self.uploads[space] = measure
+        if space not in self.uploads or self.uploads[space].at_ms <= measure.at_ms:
+            self.uploads[space] = measure
 
     def token(self, user: str, device: str) -> str:
         return self._sign({"sub": user, "dev": device})

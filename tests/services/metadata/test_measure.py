@@ -318,6 +318,41 @@ async def test_a_process_that_stalls_beyond_its_lease_leaves_no_space_refused(
     assert not world.auth.uploads[space].refused
 
 
+async def test_what_is_told_late_by_a_process_that_dies_then_leaves_no_space_refused(
+    world: World, space: SpaceId
+) -> None:
+    """Auth hears of the refusal when another process has found room, told it and forgotten the refusal."""
+    over = world.put(space, QUOTA + 1)
+    tell = world.auth.set_uploads
+
+    async def late(space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
+        world.auth.set_uploads = tell  # type: ignore[method-assign]
+        world.storage.stored.pop((space, over))
+        assert await world.later(601) == 1
+        assert await world.later() == 1  # as somebody writes
+        await tell(space, measure, quota_bytes=quota_bytes)
+        raise asyncio.CancelledError  # and ends here
+
+    world.auth.set_uploads = late  # type: ignore[method-assign]
+    with pytest.raises(asyncio.CancelledError):
+        await world.round(world.other)
+    assert not world.auth.uploads[space].refused
+
+
+async def test_each_measure_has_a_later_time_also_by_a_clock_that_is_behind(world: World, space: SpaceId) -> None:
+    over = world.put(space, QUOTA + 1)
+    await world.round(world.one)
+    first = world.auth.uploads[space]
+    ((_, due_ms),) = await world.measures.due(world.now_ms + 10**6, 1)
+    world.now_ms -= 300_000
+    world.storage.stored.pop((space, over))
+    lease = await world.other._lease(space, due_ms)
+    assert lease is not None
+    assert await world.other._measure(space, lease)
+    assert world.auth.uploads[space].at_ms > first.at_ms
+    assert not world.auth.uploads[space].refused
+
+
 async def test_pages_are_compared_one_by_one_and_what_is_remembered_is_not_asked_for(
     world: World, space: SpaceId
 ) -> None:

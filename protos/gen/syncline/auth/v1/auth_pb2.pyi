@@ -1286,6 +1286,7 @@ class SetUploadsRequest(_message.Message):
     UNSEALED_OBJECTS_FIELD_NUMBER: _builtins.int
     STORED_BYTES_FIELD_NUMBER: _builtins.int
     QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    MEASURED_AT_MS_FIELD_NUMBER: _builtins.int
     space_id: _builtins.str
     """Any space."""
     refused: _builtins.bool
@@ -1298,6 +1299,8 @@ class SetUploadsRequest(_message.Message):
     """The sizes of all objects, sealed or not."""
     quota_bytes: _builtins.int
     """What the space may hold."""
+    measured_at_ms: _builtins.int
+    """When this was measured, in milliseconds since 1970; greater with each measure of the space. 0 counts as now."""
     def __init__(
         self,
         *,
@@ -1307,10 +1310,11 @@ class SetUploadsRequest(_message.Message):
         unsealed_objects: _builtins.int = ...,
         stored_bytes: _builtins.int = ...,
         quota_bytes: _builtins.int = ...,
+        measured_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["quota_bytes", b"quota_bytes", "refused", b"refused", "space_id", b"space_id", "stored_bytes", b"stored_bytes", "unsealed_bytes", b"unsealed_bytes", "unsealed_objects", b"unsealed_objects"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["measured_at_ms", b"measured_at_ms", "quota_bytes", b"quota_bytes", "refused", b"refused", "space_id", b"space_id", "stored_bytes", b"stored_bytes", "unsealed_bytes", b"unsealed_bytes", "unsealed_objects", b"unsealed_objects"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -343,7 +343,8 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetUploads(self, request, context):
-        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services.
+        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
+        before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -122,7 +122,9 @@ class AuthServiceStub:
     which measure what is uploaded there.
     """
     SetUploads: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]
-    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
+    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
+    before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
+    """
     CreateLink: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]
     """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
     NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
@@ -246,7 +248,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     which measure what is uploaded there.
     """
     SetUploads: _aio.UnaryUnaryMultiCallable[_auth_pb2.SetUploadsRequest, _auth_pb2.SetUploadsResponse]  # type: ignore[assignment]
-    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
+    """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
+    before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
+    """
     CreateLink: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateLinkRequest, _auth_pb2.CreateLinkResponse]  # type: ignore[assignment]
     """Makes a public link to a node: whoever has its token may read that node and what is below it. Editors and owners only.
     NOT_FOUND / NO_SUCH_SPACE; PERMISSION_DENIED / PERMISSION_DENIED; RESOURCE_EXHAUSTED / LIMIT_REACHED (links of the space, or of the
@@ -475,7 +479,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.SetUploadsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SetUploadsResponse, _abc.Awaitable[_auth_pb2.SetUploadsResponse]]:
-        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. For services."""
+        """Says what was measured of the uploads of a space, and whether it gets credentials to write from now on. What was measured
+        before the last measure that auth has heard of is passed over; a refusal that no measure renews ends after a day. For services.
+        """
 
     @_abc_1.abstractmethod
     def CreateLink(
