@@ -164,7 +164,7 @@ def s3_endpoint() -> str | None:
 
 
 @dataclass(slots=True)
-class Call:
+class AwsCall:
     """A call to AWS under way; whoever makes it says what came of it."""
 
     span: traces.Span
@@ -172,7 +172,7 @@ class Call:
 
 
 @contextmanager
-def measured(service: str, operation: str) -> Iterator[Call]:
+def measured(service: str, operation: str) -> Iterator[AwsCall]:
     """Around a call to AWS: its figures, and its span."""
     began = time.perf_counter()
     span = traces.span(
@@ -182,7 +182,7 @@ def measured(service: str, operation: str) -> Iterator[Call]:
         rpc__service=_NAMES[service],
         rpc__method=operation,
     )
-    call = Call(span)
+    call = AwsCall(span)
     try:
         yield call
     finally:

@@ -34,7 +34,7 @@ Batches = Callable[[], Iterator[metadata_pb2.CheckVersionsBatch]]
 
 
 @dataclass
-class Tree:
+class CommittedTree:
     """What was committed: paths and node ids in the same order."""
 
     space: str
@@ -52,9 +52,11 @@ class Tree:
             yield metadata_pb2.CheckVersionsBatch(node_ids=b"".join(ids), digests=EMPTY_DIGEST * len(ids))
 
 
-def commit_tree(stub: MetadataServiceStub, space: str, *, files: int = FILES, directories: int = DIRECTORIES) -> Tree:
+def commit_tree(
+    stub: MetadataServiceStub, space: str, *, files: int = FILES, directories: int = DIRECTORIES
+) -> CommittedTree:
     """Empty files in equal parts, one directory with its files a request."""
-    tree = Tree(space, [], [])
+    tree = CommittedTree(space, [], [])
     per_directory = files // directories
     content = journal_pb2.Content(digest=EMPTY_DIGEST)
     for d in range(directories):

@@ -21,7 +21,7 @@ import boto3  # type: ignore[import-untyped]
 import psutil
 from botocore.client import Config
 
-from benchmarks.machine import GIB, MIB, Device, large_file
+from benchmarks.machine import GIB, MIB, BenchmarkDevice, large_file
 from benchmarks.report import Table, mib
 from benchmarks.scale import sized
 from stack.running import running_stack
@@ -95,7 +95,7 @@ def main() -> None:
         scratch = Path(temporary)
         source = scratch / "source"
         large_file(source, SIZE)
-        device = Device(scratch / "home", source)
+        device = BenchmarkDevice(scratch / "home", source)
         device.sign("signup", stack.endpoint, EMAIL)
         device.create_space(SPACE)
         device.sync(SPACE)

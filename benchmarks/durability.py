@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.machine import Device, small_files
+from benchmarks.machine import BenchmarkDevice, small_files
 from benchmarks.report import Table
 from stack.running import running_stack
 from stack.up import Stack
@@ -56,7 +56,7 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
         emulator: dict[str, list[float]] = {name: [] for name in systems}
         for number in range(rounds):
             for name, stack in systems.items():
-                device = Device(scratch / f"home {name} {number}", source)
+                device = BenchmarkDevice(scratch / f"home {name} {number}", source)
                 device.sign("signup", stack.endpoint, f"bench-{number}@example.com")
                 device.create_space("files")
                 time.sleep(SETTLE_SECONDS)
@@ -92,7 +92,7 @@ def after_a_kill(scratch: Path, *, files: int) -> None:
     source, data = scratch / "many", scratch / "killed"
     small_files(source, files, MANY_BYTES)
     with _up(data) as up:
-        device = Device(scratch / "home", source)
+        device = BenchmarkDevice(scratch / "home", source)
         device.sign("signup", _endpoint(up), "bench@example.com")
         device.create_space("files")
         device.sync("files")

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import KIB, SMALL_FILES, Device, run, small_files, tool
+from benchmarks.machine import KIB, SMALL_FILES, BenchmarkDevice, run, small_files, tool
 from benchmarks.report import Table
 from benchmarks.scale import sized
 from stack.running import running_stack
@@ -25,7 +25,7 @@ TIMES = sized(5, short=1)
 MB = 1_000_000
 
 
-def figures(device: Device, *tracer: str) -> dict[str, Any]:
+def figures(device: BenchmarkDevice, *tracer: str) -> dict[str, Any]:
     """What a sync says that it did."""
     done = subprocess.run(
         [*tracer, tool("syncline"), "sync", str(device.folder), "--json"],
@@ -37,7 +37,7 @@ def figures(device: Device, *tracer: str) -> dict[str, Any]:
     return report
 
 
-def idle(device: Device) -> None:
+def idle(device: BenchmarkDevice) -> None:
     small_files(device.folder, FILES, SIZE)
     device.sync("personal")
     device.sync("personal")  # What was written a moment ago is read once more.
@@ -59,7 +59,7 @@ def idle(device: Device) -> None:
     table.print(f"A sync of {FILES:,} files of which none has changed (best of {TIMES})")
 
 
-def renamed(one: Device, two: Device) -> None:
+def renamed(one: BenchmarkDevice, two: BenchmarkDevice) -> None:
     small_files(one.folder / "before")
     one.sync("renamed")
     two.sync("renamed")
@@ -86,7 +86,7 @@ def renamed(one: Device, two: Device) -> None:
 def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, running_stack() as stack:
         scratch = Path(temporary)
-        devices = [Device(scratch / f"home-{name}", scratch / name) for name in ("one", "two", "many")]
+        devices = [BenchmarkDevice(scratch / f"home-{name}", scratch / name) for name in ("one", "two", "many")]
         for device in devices:
             device.sign("signup" if device is devices[0] else "login", stack.endpoint, "bench@example.com")
         one, two, many = devices

@@ -13,12 +13,12 @@ from runtime.server import App, serve
 from runtime.settings import load
 from services.metadata.bootstrap import bootstrap, on_aws
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
-from services.metadata.settings import Settings
+from services.metadata.settings import MetadataSettings
 
 
 def main() -> None:
     """Read the settings and serve."""
-    settings = load(Settings)
+    settings = load(MetadataSettings)
 
     @asynccontextmanager
     async def live() -> AsyncIterator[App]:

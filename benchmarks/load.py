@@ -26,7 +26,7 @@ from typing import Final, ParamSpec, TypeVar
 import psutil
 
 from benchmarks import generator
-from benchmarks.check_versions import Tree, commit_tree
+from benchmarks.check_versions import CommittedTree, commit_tree
 from benchmarks.generator import Load, Parties, Watched, Writer, pin
 from benchmarks.report import Table, mib
 from benchmarks.scale import sized
@@ -103,7 +103,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class Pack:
+class LoadPack:
     """One object of small blocks, each of which is the content of one file."""
 
     blocks: Sequence[bytes]
@@ -206,7 +206,7 @@ class Bench:
         self._serving = serving
         self._machine = machine
         self._person = serving.sign_up()
-        self._pack = Pack([random.Random(n).randbytes(BLOCK_BYTES) for n in range(FILES_PER_COMMIT)])
+        self._pack = LoadPack([random.Random(n).randbytes(BLOCK_BYTES) for n in range(FILES_PER_COMMIT)])
 
     # ---- commits
 
@@ -276,7 +276,10 @@ class Bench:
             tree = commit_tree(
                 MetadataServiceStub(channel), space, files=CHECKED_FILES, directories=CHECKED_DIRECTORIES
             )
-        for what, make in (("checks of 1,000 by path", Tree.by_path), ("checks of 1,000 by node id", Tree.by_id)):
+        for what, make in (
+            ("checks of 1,000 by path", CommittedTree.by_path),
+            ("checks of 1,000 by node id", CommittedTree.by_id),
+        ):
             batches = [metadata_pb2.CheckVersionsRequest(batch=one).SerializeToString() for one in make(tree)]
             for processes in PROCESSES:
                 used = self._serving.metadata[:processes]

@@ -77,7 +77,7 @@ def large_file(folder: Path, size: int) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class BenchmarkDevice:
     """A device of one person, and its folder."""
 
     home: Path

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.machine import GIB, MIB, SMALL_FILES, Device, large_file, small_files
+from benchmarks.machine import GIB, MIB, SMALL_FILES, BenchmarkDevice, large_file, small_files
 from benchmarks.report import Table
 from benchmarks.scale import sized
 from stack.running import running_stack
@@ -35,7 +35,7 @@ def main() -> None:
         for n, (what, make) in enumerate(TREES.items()):
             source, copy = scratch / f"source-{n}", scratch / f"copy-{n}"
             make(source)
-            one, two = Device(scratch / "one", source), Device(scratch / "two", copy)
+            one, two = BenchmarkDevice(scratch / "one", source), BenchmarkDevice(scratch / "two", copy)
             if n == 0:
                 one.sign("signup", stack.endpoint, "bench@example.com")
                 two.sign("login", stack.endpoint, "bench@example.com")

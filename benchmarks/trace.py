@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from benchmarks.machine import MIB, Device, large_file, small_files
+from benchmarks.machine import MIB, BenchmarkDevice, large_file, small_files
 from stack.running import running_stack
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ PACKAGES = re.compile(r"syncline\.\w+\.v1\.")
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class CollectedSpan:
     """A span as a collector gets it. Ids are empty where there is none; times in nanoseconds since 1970."""
 
     trace: str
@@ -52,7 +52,7 @@ class Collector:
     """Takes spans by OTLP over HTTP while it is entered. `variables` are what makes a process send its spans here."""
 
     def __init__(self) -> None:
-        self._spans: list[Span] = []
+        self._spans: list[CollectedSpan] = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, self._spans))
         self._thread = threading.Thread(target=self._server.serve_forever, name="collector")
         self.variables = {
@@ -71,11 +71,11 @@ class Collector:
         self._server.server_close()
         self._thread.join()
 
-    def trace(self, root: str, *, until: Sequence[str]) -> list[Span]:
+    def trace(self, root: str, *, until: Sequence[str]) -> list[CollectedSpan]:
         """The latest trace that begins with `root`, when there are spans of all these names; TimeoutError."""
         return self.until(lambda spans: _trace(spans, root, until))
 
-    def until(self, found: Callable[[list[Span]], list[Span]]) -> list[Span]:
+    def until(self, found: Callable[[list[CollectedSpan]], list[CollectedSpan]]) -> list[CollectedSpan]:
         """What is found among the spans, when something is; TimeoutError."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (spans := found(list(self._spans))):
@@ -86,7 +86,7 @@ class Collector:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, spans: list[Span], *arguments: object) -> None:
+    def __init__(self, spans: list[CollectedSpan], *arguments: object) -> None:
         self._taken = spans
         super().__init__(*arguments)  # type: ignore[arg-type]  # as the server passes them
 
@@ -104,12 +104,12 @@ class _Handler(BaseHTTPRequestHandler):
         return
 
 
-def _spans(request: ExportTraceServiceRequest) -> Iterator[Span]:
+def _spans(request: ExportTraceServiceRequest) -> Iterator[CollectedSpan]:
     for group in request.resource_spans:
         about = {item.key: _text(item.value) for item in group.resource.attributes}
         for scope in group.scope_spans:
             for span in scope.spans:
-                yield Span(
+                yield CollectedSpan(
                     span.trace_id.hex(),
                     span.span_id.hex(),
                     span.parent_span_id.hex(),
@@ -127,7 +127,7 @@ def _text(value: AnyValue) -> str:
     return str(getattr(value, value.WhichOneof("value") or "string_value"))
 
 
-def _trace(spans: Sequence[Span], root: str, names: Sequence[str]) -> list[Span]:
+def _trace(spans: Sequence[CollectedSpan], root: str, names: Sequence[str]) -> list[CollectedSpan]:
     """The latest trace that begins with `root`, if it has spans of these names, and of each the one above it."""
     roots = [span for span in spans if span.name == root and not span.parent]
     found = [span for span in spans if roots and span.trace == roots[-1].trace]
@@ -136,18 +136,18 @@ def _trace(spans: Sequence[Span], root: str, names: Sequence[str]) -> list[Span]
     return found if is_whole else []
 
 
-def render(spans: Sequence[Span]) -> str:
+def render(spans: Sequence[CollectedSpan]) -> str:
     """One trace as a tree: when each span began and how long it took, in milliseconds, its name and its process.
 
     Neighbours of one name that have nothing below them share a line.
     """
-    below: dict[str, list[Span]] = defaultdict(list)
+    below: dict[str, list[CollectedSpan]] = defaultdict(list)
     for span in sorted(spans, key=lambda span: span.began):
         below[span.parent].append(span)
     (root,) = below[""]
     lines = ["   begin     took"]
 
-    def tell(together: Sequence[Span], above: str, branch: str, indent: str) -> None:
+    def tell(together: Sequence[CollectedSpan], above: str, branch: str, indent: str) -> None:
         first, last = together[0], max(span.ended for span in together)
         count = f"{len(together)} x " if len(together) > 1 else ""
         process = "" if first.service == above else f"  [{first.service}]"
@@ -173,7 +173,8 @@ def main() -> None:
         try:
             with running_stack() as stack:
                 ann, ben = (
-                    Device(Path(temporary) / name, Path(temporary) / f"{name}-files") for name in ("ann", "ben")
+                    BenchmarkDevice(Path(temporary) / name, Path(temporary) / f"{name}-files")
+                    for name in ("ann", "ben")
                 )
                 ann.sign("signup", stack.endpoint, "ann@example.com")
                 ben.sign("signup", stack.endpoint, "ben@example.com")

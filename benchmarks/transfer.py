@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.machine import MIB, SMALL_FILES, Cost, Device, large_file, run, small_files, tool
+from benchmarks.machine import MIB, SMALL_FILES, BenchmarkDevice, Cost, large_file, run, small_files, tool
 from benchmarks.report import Table
 from benchmarks.scale import sized
 from stack.running import running_stack
@@ -76,8 +76,8 @@ def measure(stack: Stack, scratch: Path, what: str, make: Callable[[Path], None]
 
 
 def _sync(scratch: Path, what: str, source: Path) -> tuple[Cost, Cost]:
-    one = Device(scratch / "one", source)
-    two = Device(scratch / "two", scratch / f"{what} again")
+    one = BenchmarkDevice(scratch / "one", source)
+    two = BenchmarkDevice(scratch / "two", scratch / f"{what} again")
     one.create_space(what)
     time.sleep(SETTLE_SECONDS)
     up = one.sync(what)
@@ -101,8 +101,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary, running_stack() as stack:
         scratch = Path(temporary)
         asyncio.run(Peers(stack).prepare())
-        Device(scratch / "one", scratch).sign("signup", stack.endpoint, "bench@example.com")
-        Device(scratch / "two", scratch).sign("login", stack.endpoint, "bench@example.com")
+        BenchmarkDevice(scratch / "one", scratch).sign("signup", stack.endpoint, "bench@example.com")
+        BenchmarkDevice(scratch / "two", scratch).sign("login", stack.endpoint, "bench@example.com")
         measure(stack, scratch, f"{SMALL_FILES:,} x 4 KiB", small_files, table)
         measure(stack, scratch, f"1 x {LARGE_BYTES // MIB} MiB", lambda folder: large_file(folder, LARGE_BYTES), table)
     table.print("Whole syncs against plain copies (ratio: how many times as long the peer takes)")

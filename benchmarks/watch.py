@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
-from benchmarks.machine import KIB, Device, tool
+from benchmarks.machine import KIB, BenchmarkDevice, tool
 from benchmarks.report import Table
 from benchmarks.scale import sized
 from stack.running import running_stack
@@ -59,7 +59,7 @@ def delays(one: Path, other: Path) -> list[float]:
 
 
 @contextmanager
-def watching(*devices: Device) -> Iterator[None]:
+def watching(*devices: BenchmarkDevice) -> Iterator[None]:
     """The devices sync whenever there is something to do."""
     children = [
         subprocess.Popen(
@@ -87,9 +87,9 @@ def ended(children: list[subprocess.Popen[bytes]]) -> Iterator[None]:
 
 def ours(scratch: Path) -> list[float]:
     with running_stack() as stack:
-        devices: list[Device] = []
+        devices: list[BenchmarkDevice] = []
         for name in ("one", "two"):
-            device = Device(scratch / f"home-{name}", scratch / f"syncline-{name}")
+            device = BenchmarkDevice(scratch / f"home-{name}", scratch / f"syncline-{name}")
             device.folder.mkdir()
             device.sign("login" if devices else "signup", stack.endpoint, "bench@example.com")
             devices.append(device)

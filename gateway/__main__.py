@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 
 from gateway.bootstrap import Gateway, bootstrap, on_aws
 from gateway.serving import serve
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from runtime.settings import load
 
 
 def main() -> None:
     """Read the settings and serve."""
-    settings = load(Settings)
+    settings = load(GatewaySettings)
 
     @asynccontextmanager
     async def live() -> AsyncIterator[Gateway]:

@@ -70,7 +70,7 @@ def _name(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
+class SeenAddress:
     """Our address as the sender of a request sees it."""
 
     own: tuple[Authority, ...]
@@ -109,7 +109,7 @@ class OwnAddress:
             self._public.append(public)
         self._trusted = trusted_networks
 
-    def of(self, request: Request) -> Here:
+    def of(self, request: Request) -> SeenAddress:
         """Our address as the sender of this request sees it."""
         told, prefix = list[Authority](), ""
         if self.is_trusted(request.client.host if request.client else ""):
@@ -120,9 +120,9 @@ class OwnAddress:
         host = authority("", request.headers.get("host", ""))
         own = [*self._public, *told, *([host] if host is not None else [])]
         if self._public:
-            return Here(tuple(own), str(self._public[0]), prefix)
+            return SeenAddress(tuple(own), str(self._public[0]), prefix)
         first = told[0] if told else authority(request.url.scheme, request.headers.get("host", ""))
-        return Here(tuple(own), f"{first}{prefix}" if first is not None else None, prefix)
+        return SeenAddress(tuple(own), f"{first}{prefix}" if first is not None else None, prefix)
 
     def network(self, request: Request) -> str:
         """The network that a request comes from: an IPv4 address, or 64 bits of an IPv6 address.

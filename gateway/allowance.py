@@ -58,7 +58,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LinkDownload:
     """What is downloaded by which link: `what` is a content or a node."""
 
     space: SpaceId
@@ -113,7 +113,9 @@ class Allowance:
         self._renewing: set[asyncio.Task[Any]] = set()
         self._settling: set[asyncio.Task[Any]] = set()
 
-    async def begin(self, place: Place, count: Count, *, size: int | None, part: int | None = None) -> Download | None:
+    async def begin(
+        self, place: LinkDownload, count: Count, *, size: int | None, part: int | None = None
+    ) -> Download | None:
         """Go on with a download that is not finished, else count one; None if the link does not limit them.
 
         `size` in bytes is that of the content, None for an archive; `part` is the length of the range that is wanted,
@@ -143,7 +145,7 @@ class Allowance:
                 return None
             return await self._counted(place, 1 if size is None else size, part, by_bytes=size is not None)
 
-    async def _counted(self, place: Place, worth: int, part: int | None, *, by_bytes: bool) -> Download:
+    async def _counted(self, place: LinkDownload, worth: int, part: int | None, *, by_bytes: bool) -> Download:
         """Take what is needed of a download that was just counted, and leave the rest."""
         download = Download(min(worth, part or worth), continued=False, by_bytes=by_bytes)
         for attempt in range(_ROUNDS):
@@ -157,7 +159,7 @@ class Allowance:
         download.on_end = lambda left: self._put_back(place, None, left)
         return download
 
-    async def _lease(self, place: Place, record: Record, state: _State, download: Download) -> bool:
+    async def _lease(self, place: LinkDownload, record: Record, state: _State, download: Download) -> bool:
         """Write what is left with a lease for the download; whether nobody else wrote meanwhile."""
         ident = secrets.token_hex(4) if len(state.leases) < _MAX_LEASES else None
         if ident is not None:
@@ -171,7 +173,7 @@ class Allowance:
             download.renewing.add_done_callback(self._renewing.discard)
         return True
 
-    async def _renew(self, place: Place, ident: str, of: weakref.ref[Download]) -> None:
+    async def _renew(self, place: LinkDownload, ident: str, of: weakref.ref[Download]) -> None:
         """Keep a lease as long as anybody has the download, and the record says that it is ours."""
         while True:
             await asyncio.sleep(self._lease_seconds / _RENEWALS)
@@ -186,7 +188,7 @@ class Allowance:
             finally:
                 download = None  # or this task would keep the download alive, whose end gives the lease up
 
-    def _put_back(self, place: Place, ident: str | None, left: int) -> None:
+    def _put_back(self, place: LinkDownload, ident: str | None, left: int) -> None:
         """Keep what a download leaves over, in the background: whoever ends it may be about to be cancelled."""
         task = asyncio.create_task(self._give_up(place, ident, left))
         self._settling.add(task)
@@ -197,7 +199,7 @@ class Allowance:
         if self._settling:
             await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)
 
-    async def _give_up(self, place: Place, ident: str | None, left: int) -> None:
+    async def _give_up(self, place: LinkDownload, ident: str | None, left: int) -> None:
         try:
             for attempt in range(_ROUNDS):
                 record = await self._read(place)
@@ -214,10 +216,10 @@ class Allowance:
         except Exception:  # nobody awaits this task
             log.exception("unspent bytes are lost", link=place.link)
 
-    async def _read(self, place: Place) -> Record:
+    async def _read(self, place: LinkDownload) -> Record:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)
 
-    async def _write(self, place: Place, state: _State, *, over: Record) -> bool:
+    async def _write(self, place: LinkDownload, state: _State, *, over: Record) -> bool:
         """Whether it was written, and not by somebody else meanwhile."""
         data = state.encoded()
         if not data and not over.data:

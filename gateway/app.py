@@ -18,7 +18,7 @@ from core.errors import SynclineError
 from gateway import api
 from gateway.address import OwnAddress
 from gateway.allowance import Allowance
-from gateway.api.caller import Keys
+from gateway.api.caller import KeyTokens
 from gateway.archive import Archives
 from gateway.bodies import Bodies
 from gateway.content import Contents
@@ -33,7 +33,7 @@ from gateway.ports import ObjectSink, UploadAddresses
 from gateway.problems import on_error, on_http_exception, on_invalid, problem
 from gateway.protection import Protected
 from gateway.readiness import Readiness
-from gateway.requests import Requests
+from gateway.requests import RequestMiddleware
 from gateway.services import Services
 from gateway.wellknown import JWKS_SECONDS, Jwks
 from runtime.drain import Drain
@@ -78,12 +78,12 @@ def application(parts: Parts) -> FastAPI:
 
     app = FastAPI(
         openapi_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # `Requests` does that
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # `RequestMiddleware` does that
         docs_url=None,
         redoc_url=None,
         middleware=[
             Middleware(Protected, own=parts.own, hsts_seconds=parts.hsts_seconds),
-            Middleware(Requests, readiness=parts.readiness),
+            Middleware(RequestMiddleware, readiness=parts.readiness),
             Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
             Middleware(ReadHeaders, refusals={MOUNT: mount.refusal}),
             Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, own=parts.own),
@@ -97,7 +97,7 @@ def application(parts: Parts) -> FastAPI:
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = parts.services
-    app.state.keys = Keys(parts.services)
+    app.state.keys = KeyTokens(parts.services)
     app.state.contents = parts.contents
     app.state.archives = parts.archives
     app.state.addresses = parts.addresses

@@ -46,18 +46,18 @@ Children = Callable[[Node], AsyncIterator[Node]]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ArchiveEntry:
     """One file, link or directory of an archive, and where in it."""
 
     path: str
     node: Node
 
 
-_Group: TypeAlias = list[tuple[Entry, bytes | AsyncGenerator[bytes, None]]]
+_Group: TypeAlias = list[tuple[ArchiveEntry, bytes | AsyncGenerator[bytes, None]]]
 """Entries with their contents: bytes that are there, or one that comes."""
 
 
-async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[Entry, None]:
+async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[ArchiveEntry, None]:
     """Everything from `tops` on down, directories before what is in them."""
     open_directories = [("", tops, _Names())]
     while open_directories:
@@ -69,7 +69,7 @@ async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[
         path = prefix + names.free(node.name)
         if node.kind is NodeKind.DIRECTORY:
             open_directories.append((f"{path}/", children(node), _Names()))
-        yield Entry(path, node)
+        yield ArchiveEntry(path, node)
 
 
 class _Names:
@@ -107,7 +107,7 @@ class Archives:
         self._under_way = under_way
 
     async def stream(
-        self, space: SpaceId, entries: AsyncGenerator[Entry, None], *, share: Share
+        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, share: Share
     ) -> AsyncGenerator[bytes, None]:
         """The archive; close it if it is not read to its end. Fails on the way if a content cannot be read.
 
@@ -118,7 +118,7 @@ class Archives:
                 yield chunk
 
     async def _made(
-        self, space: SpaceId, entries: AsyncGenerator[Entry, None], share: Share
+        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
     ) -> AsyncGenerator[bytes, None]:
         # It takes a while to import, and a gateway that makes no archive needs it not.
         from stream_zip import stream_zip  # noqa: PLC0415
@@ -151,14 +151,14 @@ class Archives:
                 await groups.aclose()
 
     async def _read(
-        self, space: SpaceId, entries: AsyncGenerator[Entry, None], share: Share
+        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
     ) -> AsyncGenerator[_Group, None]:
         """Entries with their contents, of which the next group is read ahead."""
         async with aclosing(entries), aclosing(_groups(entries)) as groups:
             ahead = asyncio.create_task(self._next(space, groups, share))
             try:
                 while (group := await ahead) is not None:
-                    if isinstance(group, Entry):
+                    if isinstance(group, ArchiveEntry):
                         async with aclosing(self._stream(space, group.node, share)) as content:
                             yield [(group, content)]
                         ahead = asyncio.create_task(self._next(space, groups, share))
@@ -170,8 +170,8 @@ class Archives:
                 await asyncio.gather(ahead, return_exceptions=True)
 
     async def _next(
-        self, space: SpaceId, groups: AsyncGenerator[list[Entry], None], share: Share
-    ) -> _Group | Entry | None:
+        self, space: SpaceId, groups: AsyncGenerator[list[ArchiveEntry], None], share: Share
+    ) -> _Group | ArchiveEntry | None:
         """Small entries with their contents, or a large file; None at the end."""
         group = await anext(groups, None)
         if group is None:
@@ -189,9 +189,9 @@ class Archives:
                 yield bytes(part)
 
 
-async def _groups(entries: AsyncGenerator[Entry, None]) -> AsyncGenerator[list[Entry], None]:
+async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[list[ArchiveEntry], None]:
     """Small entries that are read together, and each large file by itself."""
-    group: list[Entry] = []
+    group: list[ArchiveEntry] = []
     size, most = 0, _FIRST_GROUP
     async for entry in entries:
         if _is_large(entry.node):

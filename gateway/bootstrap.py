@@ -23,7 +23,7 @@ from gateway.ports import ObjectSink, ObjectSource, UploadAddresses
 from gateway.readiness import Readiness
 from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
 from gateway.services import IDEMPOTENT, Services
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from gateway.wellknown import Jwks, endpoints
 from runtime.channel import aio_channel
 from runtime.drain import Drain
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Adapters:
+class GatewayAdapters:
     """The outside, except for the services."""
 
     objects: ObjectSource
@@ -56,14 +56,14 @@ class Gateway:
 
 
 @asynccontextmanager
-async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
+async def on_aws(settings: GatewaySettings) -> AsyncIterator[GatewayAdapters]:
     """The adapters of production."""
     async with Clients() as clients:
         here = region()
         ours = S3Place(settings.bucket, here, s3_endpoint())
         theirs = S3Place(settings.bucket, here, settings.public_s3_endpoint)
         async with origin(ours) as connections:
-            yield Adapters(
+            yield GatewayAdapters(
                 objects=S3ObjectSource(connections, RoleCredentials().current, ours),
                 addresses=S3UploadAddresses(theirs),
                 sink=S3ObjectSink(connections, ours),
@@ -73,7 +73,9 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
 
 
 @asynccontextmanager
-async def bootstrap(settings: Settings, adapters: Adapters, *, bodies: Pool | None = None) -> AsyncIterator[Gateway]:
+async def bootstrap(
+    settings: GatewaySettings, adapters: GatewayAdapters, *, bodies: Pool | None = None
+) -> AsyncIterator[Gateway]:
     """The application. `bodies` is the memory for bodies of requests, if not a new pool as the settings say."""
     async with AsyncExitStack() as opened:
         threads = ThreadPoolExecutor(settings.archives, "archive")

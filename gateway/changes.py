@@ -14,7 +14,7 @@ from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.tree import mutation_to_wire
 
 
-class Refused(SynclineError):
+class MutationRefused(SynclineError):
     """A change was refused. Each verdict is a subclass of its own."""
 
 
@@ -43,7 +43,7 @@ _ALSO: Final[dict[Verdict, type[SynclineError]]] = {Verdict.QUOTA_EXCEEDED: Quot
 _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {
     verdict: type(
         f"Refused{verdict.name}",
-        (Refused, _ALSO[verdict]) if verdict in _ALSO else (Refused,),
+        (MutationRefused, _ALSO[verdict]) if verdict in _ALSO else (MutationRefused,),
         {"reason": verdict.name, "kind": kind, "__doc__": text},
     )
     for verdict, (kind, text) in _TEXTS.items()

@@ -17,7 +17,7 @@ from core.blocks import KIB, MAX_OBJECT_BYTES, MIN_BLOCK, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from core.tree import Content
-from gateway.plan import Fetch, gather, plan
+from gateway.plan import ObjectRange, gather, plan
 from gateway.ports import ObjectSource, ObjectTooLarge, ObjectUnreadable
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import journal_pb2
@@ -143,7 +143,7 @@ class Contents:
             patience: float | None = self._memory.patience_seconds
             under_way: deque[_Fetching] = deque()
 
-            def begin(fetch: Fetch) -> Fetch | None:
+            def begin(fetch: ObjectRange) -> ObjectRange | None:
                 under_way.append(_Fetching(fetch, asyncio.create_task(self._fetch(space, fetch)), fetch.length))
                 return next(fetches, None)
 
@@ -188,7 +188,7 @@ class Contents:
         found: dict[tuple[Digest, int, int], bytes] = {}
         limit = asyncio.Semaphore(_AHEAD)
 
-        async def read(fetch: Fetch) -> None:
+        async def read(fetch: ObjectRange) -> None:
             async with limit, self._memory.pool(fetch.length).lent(fetch.length, share, patience=None):
                 data = b"".join(await self._fetch(space, fetch))
             for piece in fetch.pieces:
@@ -205,7 +205,7 @@ class Contents:
             await asyncio.gather(*reading, return_exceptions=True)
         return [b"".join(found[ref.object, ref.offset, ref.length] for ref in one.refs()) for one in manifests]
 
-    async def _fetch(self, space: SpaceId, fetch: Fetch) -> Sequence[memoryview]:
+    async def _fetch(self, space: SpaceId, fetch: ObjectRange) -> Sequence[memoryview]:
         parts = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)
         if fetch.length <= _HASH_INLINE:
             damaged = _damaged(parts, fetch)
@@ -230,7 +230,7 @@ class _Held:
 class _Fetching:
     """A fetch under way, and how many bytes of the pool it has."""
 
-    fetch: Fetch
+    fetch: ObjectRange
     reading: asyncio.Task[Sequence[memoryview]] | None
     taken: int
 
@@ -268,7 +268,7 @@ def _wrong_size(manifest: Manifest, content: Content) -> ObjectUnreadable:
     return ObjectUnreadable(f"the manifest makes up {manifest.size} bytes, not {content.size}")
 
 
-def _damaged(parts: Sequence[memoryview], fetch: Fetch) -> Digest | None:
+def _damaged(parts: Sequence[memoryview], fetch: ObjectRange) -> Digest | None:
     """The first whole block that is not what its digest says. `pieces` lie one after the other."""
     views = deque(parts)
     for piece in fetch.pieces:

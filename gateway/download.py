@@ -20,7 +20,7 @@ from gateway.content import Contents
 from gateway.files import description, etag_of
 from gateway.pace import ACCOUNTED
 from gateway.problems import problem
-from gateway.ranges import Answer, Part, wanted
+from gateway.ranges import Part, RangeOutcome, wanted
 from gateway.rights import CheckRight
 from runtime.interruption import asked_again
 from runtime.pool import Share
@@ -76,19 +76,19 @@ async def download(
     if begin is not None and request.method == "GET" and content.size and _is_part_or_whole(answer):
         counted = await begin(part=answer.stop - answer.start if isinstance(answer, Part) else None)
     match answer:
-        case Answer.NOT_MODIFIED:
+        case RangeOutcome.NOT_MODIFIED:
             kept = ("cache-control", "etag", "last-modified", "vary")
             return Response(
                 status_code=HTTPStatus.NOT_MODIFIED, headers={key: headers[key] for key in kept if key in headers}
             )
-        case Answer.CHANGED:
+        case RangeOutcome.CHANGED:
             return problem(
                 status=HTTPStatus.PRECONDITION_FAILED,
                 reason="ETAG_MISMATCH",
                 detail="the file is not the one that If-Match names: look at it again",
                 headers={"etag": headers["etag"]},
             )
-        case Answer.UNSATISFIABLE:
+        case RangeOutcome.UNSATISFIABLE:
             return problem(
                 status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
                 reason="RANGE_NOT_SATISFIABLE",
@@ -98,7 +98,7 @@ async def download(
         case Part(start, stop):
             status = HTTPStatus.PARTIAL_CONTENT
             headers["content-range"] = f"bytes {start}-{stop - 1}/{content.size}"
-        case Answer.WHOLE:
+        case RangeOutcome.WHOLE:
             status, start, stop = HTTPStatus.OK, 0, content.size
     headers["content-length"] = str(stop - start)
     if request.method == "HEAD" or start == stop:
@@ -130,8 +130,8 @@ async def first_of(parts: AsyncGenerator[T, None], check_right: CheckRight) -> T
     return first
 
 
-def _is_part_or_whole(answer: Part | Answer) -> bool:
-    return isinstance(answer, Part) or answer is Answer.WHOLE
+def _is_part_or_whole(answer: Part | RangeOutcome) -> bool:
+    return isinstance(answer, Part) or answer is RangeOutcome.WHOLE
 
 
 class Streamed(StreamingResponse):

@@ -38,7 +38,7 @@ class BadAnswer(ConnectionError):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class RawResponse:
     """A status, and the whole body in parts that lie one after the other."""
 
     status: int
@@ -73,7 +73,7 @@ class Origin:
 
     async def request(
         self, method: str, url: str, headers: Mapping[str, str], *, body: bytes = b"", most: int, silence: float
-    ) -> Answer:
+    ) -> RawResponse:
         """The answer, when all of it is there. OSError if there is none, BodyTooLarge.
 
         Only for what may be repeated: a kept connection that turns out to be closed is not told from one that breaks.
@@ -127,7 +127,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._loop = asyncio.get_running_loop()
         self._scratch = memoryview(bytearray(_SCRATCH_BYTES))
         self._incoming: _Incoming | None = None
-        self._answered: asyncio.Future[Answer] | None = None
+        self._answered: asyncio.Future[RawResponse] | None = None
         self._transport: asyncio.Transport
         self._watch: asyncio.TimerHandle
         self._silent = True
@@ -140,7 +140,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Break it off."""
         self._transport.abort()
 
-    async def ask(self, head: bytes, body: bytes, incoming: _Incoming, silence: float) -> Answer:
+    async def ask(self, head: bytes, body: bytes, incoming: _Incoming, silence: float) -> RawResponse:
         """Send a request; see Origin.request."""
         self.heard, self._silent = False, True
         if self._transport.is_closing():  # and nobody has been told yet
@@ -164,10 +164,10 @@ class _Connection(asyncio.BufferedProtocol):
         self._silent = True
         self._watch = self._loop.call_later(silence, self._listen, silence)
 
-    def _end(self, outcome: Answer | Exception) -> None:
+    def _end(self, outcome: RawResponse | Exception) -> None:
         if self._answered is None or self._answered.done():
             return
-        if isinstance(outcome, Answer):
+        if isinstance(outcome, RawResponse):
             self._answered.set_result(outcome)
         else:
             self._answered.set_exception(outcome)
@@ -208,7 +208,7 @@ class _Connection(asyncio.BufferedProtocol):
             if incoming.complete:
                 # A request that was answered before all of it was sent would go on into the next.
                 self.reusable = incoming.keeps and not self._transport.get_write_buffer_size()
-                self._end(Answer(incoming.status, incoming.parts, incoming.date))
+                self._end(RawResponse(incoming.status, incoming.parts, incoming.date))
 
 
 class _Incoming:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from gateway import paths  # noqa: F401 # registers `any_path`
-from gateway.address import Authority, Here, OwnAddress
+from gateway.address import Authority, OwnAddress, SeenAddress
 
 _FOLDER: Final = Path(__file__).with_name("web")
 _TYPES: Final = {
@@ -96,7 +96,7 @@ def _resolved(importing: str, relative: str) -> str:
     return "/".join(parts)
 
 
-def _policy(upload_origin: str, here: Here) -> str:
+def _policy(upload_origin: str, here: SeenAddress) -> str:
     """What a page may load: scripts and styles from where the app lies only, since contents lie on the same host.
 
     A policy cannot name the host of an IPv6 address with a path. There it says `self`, and what contents are sent with

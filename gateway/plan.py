@@ -27,7 +27,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetch:
+class ObjectRange:
     """The bytes [offset, offset + length) of an object. They are wanted as they are, in this order."""
 
     object: Digest
@@ -36,7 +36,7 @@ class Fetch:
     pieces: tuple[Piece, ...]
 
 
-def plan(manifest: Manifest, start: int, stop: int) -> Iterator[Fetch]:
+def plan(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRange]:
     """What makes up the bytes [start, stop) of the content, in order. The manifest must have passed `check`."""
     gathered: list[BlockRef] = []  # wanted parts of blocks that lie one after the other
     whole: list[bool] = []
@@ -50,9 +50,9 @@ def plan(manifest: Manifest, start: int, stop: int) -> Iterator[Fetch]:
         yield _fetch(gathered, whole)
 
 
-def gather(refs: Iterable[BlockRef]) -> list[Fetch]:
+def gather(refs: Iterable[BlockRef]) -> list[ObjectRange]:
     """What holds all these whole blocks, whatever their order, in few fetches. What lies between two has no digest."""
-    fetches: list[Fetch] = []
+    fetches: list[ObjectRange] = []
     gathered: list[BlockRef] = []
     for ref in sorted(set(refs), key=lambda ref: (ref.object, ref.offset, ref.length)):
         if gathered and not (
@@ -68,7 +68,7 @@ def gather(refs: Iterable[BlockRef]) -> list[Fetch]:
     return fetches
 
 
-def _with_gaps(gathered: list[BlockRef]) -> Fetch:
+def _with_gaps(gathered: list[BlockRef]) -> ObjectRange:
     first = gathered[0]
     pieces: list[Piece] = []
     end = first.offset
@@ -77,7 +77,7 @@ def _with_gaps(gathered: list[BlockRef]) -> Fetch:
             pieces.append(Piece(end - first.offset, ref.offset - end, None))
         pieces.append(Piece(ref.offset - first.offset, ref.length, ref.digest))
         end = _end(ref)
-    return Fetch(first.object, first.offset, end - first.offset, tuple(pieces))
+    return ObjectRange(first.object, first.offset, end - first.offset, tuple(pieces))
 
 
 def _end(ref: BlockRef) -> int:
@@ -109,10 +109,10 @@ def _joins(gathered: list[BlockRef], ref: BlockRef) -> bool:
     )
 
 
-def _fetch(gathered: list[BlockRef], whole: list[bool]) -> Fetch:
+def _fetch(gathered: list[BlockRef], whole: list[bool]) -> ObjectRange:
     first, last = gathered[0], gathered[-1]
     pieces = tuple(
         Piece(ref.offset - first.offset, ref.length, ref.digest if is_whole else None)
         for ref, is_whole in zip(gathered, whole, strict=True)
     )
-    return Fetch(first.object, first.offset, last.offset + last.length - first.offset, pieces)
+    return ObjectRange(first.object, first.offset, last.offset + last.length - first.offset, pieces)

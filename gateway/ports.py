@@ -18,14 +18,14 @@ class ObjectTooLarge(ObjectUnreadable):
     """An object has more bytes than were asked for."""
 
 
-class Keys(Protocol):
+class VerificationKeys(Protocol):
     """The keys that verify access tokens."""
 
     async def current(self) -> Mapping[str, bytes]:
         """Raw Ed25519 public keys by their id."""
 
 
-class Peer(Protocol):
+class RequiredPeer(Protocol):
     """A service that must be there for the gateway to be of use."""
 
     async def serves(self) -> bool:

@@ -20,7 +20,7 @@ class Part:
     stop: int
 
 
-class Answer(Enum):
+class RangeOutcome(Enum):
     """What else a request can want."""
 
     WHOLE = auto()
@@ -32,39 +32,39 @@ class Answer(Enum):
     """The range begins after the end."""
 
 
-def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> Part | Answer:
+def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> Part | RangeOutcome:
     """What to answer to a GET or HEAD with these headers, for a file of `size` bytes."""
     match = headers.get("if-match")
     if match is not None and not _matches(match, etag, weakly=False):
-        return Answer.CHANGED
+        return RangeOutcome.CHANGED
     none_match = headers.get("if-none-match")
     if none_match is not None and _matches(none_match, etag, weakly=True):
-        return Answer.NOT_MODIFIED
+        return RangeOutcome.NOT_MODIFIED
     requested = headers.get("range")
     if requested is None or method != "GET":  # a range means nothing with any other method
-        return Answer.WHOLE
+        return RangeOutcome.WHOLE
     # A date is no strong validator of a file whose time of change its author sets: only the tag counts.
     if headers.get("if-range", etag) != etag:
-        return Answer.WHOLE
+        return RangeOutcome.WHOLE
     return _part(requested, size)
 
 
-def _part(requested: str, size: int) -> Part | Answer:
+def _part(requested: str, size: int) -> Part | RangeOutcome:
     """A single range. Several ranges, other units and what is malformed are ignored, as the RFC permits."""
     found = _RANGE.fullmatch(requested)
     if found is None:
-        return Answer.WHOLE
+        return RangeOutcome.WHOLE
     first, last, suffix = found.groups()
     if suffix is not None:
         if int(suffix) == 0:
-            return Answer.UNSATISFIABLE
+            return RangeOutcome.UNSATISFIABLE
         # Of an empty file the last bytes are the whole, which no Content-Range can express.
-        return Part(max(size - int(suffix), 0), size) if size else Answer.WHOLE
+        return Part(max(size - int(suffix), 0), size) if size else RangeOutcome.WHOLE
     start = int(first)
     if last is not None and int(last) < start:
-        return Answer.WHOLE
+        return RangeOutcome.WHOLE
     if start >= size:
-        return Answer.UNSATISFIABLE
+        return RangeOutcome.UNSATISFIABLE
     return Part(start, size if last is None else min(int(last) + 1, size))
 
 

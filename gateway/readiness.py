@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from gateway.ports import Peer
+from gateway.ports import RequiredPeer
 
 
 class Readiness:
     """Ready while the services that we need are there and the process is not about to stop."""
 
-    def __init__(self, peers: Mapping[str, Peer]) -> None:
+    def __init__(self, peers: Mapping[str, RequiredPeer]) -> None:
         """`peers` by name."""
         self._peers = peers
         self._draining = False

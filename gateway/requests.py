@@ -12,7 +12,7 @@ from gateway import metrics
 from gateway.pace import TooSlow
 from gateway.problems import internal, of_error, too_slow
 from gateway.readiness import Readiness
-from gateway.services import Patience, set_patience
+from gateway.services import CallPatience, set_patience
 from runtime import traces
 from runtime.context import REQUEST_ID_KEY, take_request_id
 from runtime.logs import structlog
@@ -23,7 +23,7 @@ _QUIET = frozenset({"healthz", "readyz"})
 log = structlog.get_logger()
 
 
-class Requests:
+class RequestMiddleware:
     """ASGI middleware; outermost.
 
     The log tells the route and not the path, since paths are people's. A request whose response has begun when an
@@ -42,7 +42,7 @@ class Requests:
         began, status, sent, complete = time.monotonic(), 0, 0, False
         ident = take_request_id(_header(scope, REQUEST_ID_KEY))
         structlog.contextvars.bind_contextvars(request_id=ident)
-        set_patience(Patience())
+        set_patience(CallPatience())
 
         async def sending(message: Message) -> None:
             nonlocal status, sent, complete

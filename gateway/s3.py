@@ -20,7 +20,7 @@ from aws.session import measured
 from core.blocks import MIB, Digest, object_key
 from core.errors import PermissionDenied, Unavailable
 from core.identifiers import SpaceId
-from gateway.http1 import Answer, BodyTooLarge, Origin
+from gateway.http1 import BodyTooLarge, Origin, RawResponse
 from gateway.ports import ObjectTooLarge, ObjectUnreadable, UploadAddress, WriteCredentials
 from gateway.segments import Segments
 from runtime.clock import TOO_SKEWED, ServerClock
@@ -94,7 +94,7 @@ class S3ObjectSource:
         key = object_key(space, digest)
         url = self._place.url(key)
 
-        async def send() -> Answer:
+        async def send() -> RawResponse:
             part = f"bytes={offset}-{offset + length - 1}"
             headers = self._signer.headers(
                 key, {"range": part}, credentials=await self._credentials(), now=self._clock.now()
@@ -171,7 +171,7 @@ class S3ObjectSink:
             credentials.access_key_id, credentials.secret_access_key, credentials.session_token
         )
 
-        async def send() -> Answer:
+        async def send() -> RawResponse:
             headers = self._signer.headers(
                 key, signed, method="PUT", body_sha256=digest.hex(), credentials=signing, now=self._clock.now()
             )
@@ -188,7 +188,7 @@ class S3ObjectSink:
         raise RuntimeError(f"S3 answers {answer.status} {_code(answer)} to a PUT")
 
 
-async def _asked(operation: str, send: Callable[[], Awaitable[Answer]], clock: ServerClock) -> Answer:
+async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clock: ServerClock) -> RawResponse:
     """S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
     for attempt in range(_ATTEMPTS):
         with measured("s3", operation) as call:
@@ -215,7 +215,7 @@ async def _asked(operation: str, send: Callable[[], Awaitable[Answer]], clock: S
     raise Unavailable("S3 does not answer; try again")
 
 
-def _code(refusal: Answer) -> str:
+def _code(refusal: RawResponse) -> str:
     """The code of an error of S3."""
     found = _CODE.search(b"".join(refusal.body))
     return found[1].decode() if found else ""

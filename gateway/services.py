@@ -76,7 +76,7 @@ PATIENCE_SECONDS: Final = 60.0
 """How long one call waits in all because a limit of the service asks it to, in a request that has begun."""
 
 
-class Patience:
+class CallPatience:
     """Whether the calls of one request wait when a limit asks them to: once one in the caller's name was answered."""
 
     def __init__(self, *, begun: bool = False) -> None:
@@ -88,10 +88,10 @@ class Patience:
         await asyncio.sleep(seconds)
 
 
-_patience: ContextVar[Patience | None] = ContextVar("patience", default=None)
+_patience: ContextVar[CallPatience | None] = ContextVar("patience", default=None)
 
 
-def set_patience(patience: Patience) -> None:
+def set_patience(patience: CallPatience) -> None:
     """Bind the patience of all calls that are made from here on in this context; without one nothing waits."""
     _patience.set(patience)
 
@@ -125,7 +125,7 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
             return answer
 
 
-def _begun(patience: Patience | None, token: str) -> None:
+def _begun(patience: CallPatience | None, token: str) -> None:
     """Without a token it was a call of the gateway's own, such as for a key: nothing was done for the caller yet."""
     if patience is not None and token:
         patience.begun = True

@@ -13,7 +13,7 @@ import uvicorn
 
 from gateway.bootstrap import Gateway
 from gateway.connections import Connections, connections
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from runtime import memory, metrics, process
 from runtime.logs import structlog
 
@@ -28,7 +28,7 @@ _CANCELLED_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-def serve(settings: Settings, bootstrap: Callable[[], AbstractAsyncContextManager[Gateway]]) -> None:
+def serve(settings: GatewaySettings, bootstrap: Callable[[], AbstractAsyncContextManager[Gateway]]) -> None:
     """The whole life: logs, event loop, bootstrap, run. Exits with 1 if it cannot start."""
 
     async def life() -> None:
@@ -38,7 +38,7 @@ def serve(settings: Settings, bootstrap: Callable[[], AbstractAsyncContextManage
     process.live(life, name="gateway", log_format=settings.log_format, log_level=settings.log_level)
 
 
-async def run(gateway: Gateway, settings: Settings) -> None:
+async def run(gateway: Gateway, settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
     with process.told_to_stop() as stopping, metrics.exposed(settings.metrics_listen):
         async with running(gateway, settings) as address:
@@ -50,7 +50,7 @@ async def run(gateway: Gateway, settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def running(gateway: Gateway, settings: Settings) -> AsyncIterator[str]:
+async def running(gateway: Gateway, settings: GatewaySettings) -> AsyncIterator[str]:
     """Serve, and yield the address. At the end: not ready, wait, end events, then let requests in flight finish."""
     listener = _listen(settings.listen)
     admission = Connections(process.most_connections(settings.connections), gateway.own)

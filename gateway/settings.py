@@ -14,7 +14,7 @@ _ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$"
 _MIB = 1024 * 1024
 
 
-class Settings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
+class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
     """Settings of the gateway. AWS itself is configured by the SDK's variables.
 
     The gateway acts in its callers' names only, so it is no ServiceSettings: it does not get the services' secret.

@@ -22,8 +22,8 @@ from core.blocks import (
 from core.errors import Unavailable
 from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES, MAX_PATH_NAMES
 from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
-from gateway.ports import Keys
-from gateway.settings import Settings
+from gateway.ports import VerificationKeys
+from gateway.settings import GatewaySettings
 
 JWKS_SECONDS: Final = 300
 """For how long keys may be kept, here and by whoever asks; auth signs with a new key no sooner after publishing it."""
@@ -90,7 +90,7 @@ FORMAT: Final[dict[str, Any]] = {
 """How contents are cut, what the services accept at most, and how long things last: the constants of the code."""
 
 
-def endpoints(settings: Settings, *, region: str) -> dict[str, Any]:
+def endpoints(settings: GatewaySettings, *, region: str) -> dict[str, Any]:
     """The contents of `/.well-known/syncline`: all that a client must know beforehand."""
 
     def service(target: str) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def endpoints(settings: Settings, *, region: str) -> dict[str, Any]:
 class Jwks:
     """The key set as RFC 7517 and 8037 have it, fetched now and then; an old one is better than none."""
 
-    def __init__(self, keys: Keys, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, keys: VerificationKeys, *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._keys = keys
         self._monotonic = monotonic
         self._known: dict[str, Any] | None = None

@@ -32,7 +32,7 @@ _FOR_EMULATOR: Final = frozenset({"MailSender"})
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class DeployOptions:
     """What was asked for."""
 
     stage: str
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         deploy(
-            Plan(given.stage, _chosen(given.set), given.release),
+            DeployOptions(given.stage, _chosen(given.set), given.release),
             session=boto3.Session(),
             confirm=(lambda _question: True) if given.yes else _asked,
         )
@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def deploy(
-    plan: Plan,
+    plan: DeployOptions,
     *,
     session: Any,
     confirm: Callable[[str], bool],

@@ -128,7 +128,7 @@ class Health(health.aio.HealthServicer):
 
 
 @dataclass(frozen=True, slots=True)
-class Listening:
+class BoundServer:
     """A server that is bound but has not started."""
 
     server: grpc.aio.Server
@@ -138,7 +138,7 @@ class Listening:
     """Full names of the services that were mounted."""
 
 
-def build(app: App, settings: ServiceSettings) -> Listening:
+def build(app: App, settings: ServiceSettings) -> BoundServer:
     """Bind a server for `app`: interceptors, health, reflection, limits. Raises OSError if the address is taken."""
     interceptors: list[grpc.aio.ServerInterceptor] = [
         Arriving(),
@@ -199,7 +199,7 @@ def build(app: App, settings: ServiceSettings) -> Listening:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {settings.listen}: {error}") from None
-    return Listening(server, port, checks, tuple(registrar.services))
+    return BoundServer(server, port, checks, tuple(registrar.services))
 
 
 async def run(app: App, settings: ServiceSettings) -> None:
@@ -261,7 +261,7 @@ async def background(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -
 
 
 @asynccontextmanager
-async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[Listening]:
+async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[BoundServer]:
     async with AsyncExitStack() as stack:
         stack.enter_context(metrics.exposed(settings.metrics_listen))
         for work in app.background:

@@ -33,13 +33,13 @@ Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode,
 """CIDRs, separated by commas."""
 
 
-class Settings(BaseSettings):
+class SettingsBase(BaseSettings):
     """Base of all settings: where they come from."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, frozen=True, extra="ignore")
 
 
-class Observed(Settings):
+class Observed(SettingsBase):
     """For every process that serves."""
 
     metrics_listen: str = Field(
@@ -142,31 +142,31 @@ class ServiceSettings(Observed):
         return {work: Rate(rate, burst=rate * self.rate_burst_seconds) for work, rate in per_second.items()}
 
 
-class Peer(Settings):
+class PeerSettings(SettingsBase):
     """For services that call others."""
 
     peer_tls: bool = Field(default=False, description="Whether the other services are reached by TLS.")
 
 
-class AuthPeer(Peer):
+class AuthPeer(PeerSettings):
     """For services that call auth."""
 
     auth_target: str = Field(pattern=_TARGET, description="gRPC address of the auth service, host:port.")
 
 
-class MetadataPeer(Peer):
+class MetadataPeer(PeerSettings):
     """For services that call metadata."""
 
     metadata_target: str = Field(pattern=_TARGET, description="gRPC address of the metadata service, host:port.")
 
 
-class NotifyPeer(Peer):
+class NotifyPeer(PeerSettings):
     """For services that call notify."""
 
     notify_target: str = Field(pattern=_TARGET, description="gRPC address of the notify service, host:port.")
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=SettingsBase)
 
 
 def load(settings: type[S]) -> S:

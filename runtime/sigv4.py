@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 NO_BODY: Final = hashlib.sha256(b"").hexdigest()
 
 
-class Credentials(Protocol):
+class SigningCredentials(Protocol):
     """As the SDK has them."""
 
     @property
@@ -48,7 +48,7 @@ class Signer:
         key: str,
         signed: Mapping[str, str],
         *,
-        credentials: Credentials,
+        credentials: SigningCredentials,
         method: str = "GET",
         body_sha256: str = NO_BODY,
         now: float | None = None,

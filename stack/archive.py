@@ -37,7 +37,7 @@ class BackupFailed(StackError):
     """A backup could not be made or used; nothing is left of the attempt."""
 
 
-class Progress(Protocol):
+class ArchiveProgress(Protocol):
     """Somebody who wants to know how far it has got."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
@@ -51,14 +51,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Member(_Strict):
+class ArchiveMember(_Strict):
     """A file in the archive."""
 
     size: NonNegativeInt
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Manifest(_Strict):
+class ArchiveManifest(_Strict):
     """What is in the archive."""
 
     format: int
@@ -67,7 +67,7 @@ class Manifest(_Strict):
     made: AwareDatetime
     rows: NonNegativeInt
     objects: NonNegativeInt
-    members: dict[str, Member]
+    members: dict[str, ArchiveMember]
     mismatched: tuple[str, ...] = ()
     """Members whose bytes were others than their object says when the backup was made. Any more were changed later."""
 
@@ -102,13 +102,13 @@ class Summary:
     """Files whose bytes are not those that were uploaded: this disk has damaged them before the backup was made."""
 
 
-def parsed_manifest(text: bytes) -> Manifest:
+def parsed_manifest(text: bytes) -> ArchiveManifest:
     """The manifest of a backup. Raises BackupFailed."""
     try:
         written = _Format.model_validate_json(text).format
         if written != FORMAT:
             raise BackupFailed(f"the backup has format {written}; use the Syncline that made it")
-        return Manifest.model_validate_json(text)
+        return ArchiveManifest.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part)[:_NAME_CHARACTERS] for part in first["loc"])

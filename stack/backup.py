@@ -21,10 +21,10 @@ from stack.archive import (
     FORMAT,
     MANIFEST,
     STATE,
+    ArchiveManifest,
+    ArchiveMember,
+    ArchiveProgress,
     BackupFailed,
-    Manifest,
-    Member,
-    Progress,
     Summary,
     disk_errors,
     read_rows,
@@ -37,7 +37,7 @@ from stack.wal import unreadable_transactions
 _PASSES: Final = 20
 
 
-def back_up(directory: Path, to: Path | IO[bytes], progress: Progress) -> Summary:
+def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) -> Summary:
     """Copy the data directory of a system that runs, or does not, into a file that is not there yet, or a stream.
 
     All that was acknowledged when this was called is in it. Raises BackupFailed.
@@ -77,15 +77,15 @@ def _check_log(directory: Path) -> None:
         raise BackupFailed(f"{directory / STATE}-wal is damaged: {unreadable} transactions in it cannot be read")
 
 
-def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: Progress) -> Summary:
+def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: ArchiveProgress) -> Summary:
     """Write the archive; the copy of the database is made in `scratch` first, or where temporary files belong."""
-    members: dict[str, Member] = {}
+    members: dict[str, ArchiveMember] = {}
     with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         with _settled(directory, archive, members, scratch, progress) as (snapshot, rows, bodies):
             for name in SECRETS:
                 _add(archive, members, f"secrets/{name}", directory / "secrets" / name)
             _add(archive, members, STATE, snapshot)
-        manifest = Manifest(
+        manifest = ArchiveManifest(
             format=FORMAT,
             syncline=importlib.metadata.version("syncline"),
             made=dt.datetime.now(dt.UTC).replace(microsecond=0),
@@ -101,7 +101,11 @@ def _written(directory: Path, file: IO[bytes], scratch: Path | None, progress: P
 
 @contextmanager
 def _settled(
-    directory: Path, archive: tarfile.TarFile, members: dict[str, Member], scratch: Path | None, progress: Progress
+    directory: Path,
+    archive: tarfile.TarFile,
+    members: dict[str, ArchiveMember],
+    scratch: Path | None,
+    progress: ArchiveProgress,
 ) -> Iterator[tuple[Path, int, list[Body]]]:
     """Put bytes into the archive until it holds all that a copy of the database names; yields that copy.
 
@@ -149,12 +153,12 @@ def _snapshot(directory: Path, scratch: Path | None) -> Iterator[tuple[Path, int
         yield copy, rows, bodies
 
 
-def _add(archive: tarfile.TarFile, members: dict[str, Member], name: str, path: Path) -> None:
+def _add(archive: tarfile.TarFile, members: dict[str, ArchiveMember], name: str, path: Path) -> None:
     with path.open("rb") as file:
         head = _head(name, os.fstat(file.fileno()).st_size)
         summed = _Summed(file)
         archive.addfile(head, summed)  # type: ignore[arg-type]  # it reads, and asks for no more
-    members[name] = Member(size=head.size, sha256=summed.sha256.hexdigest())
+    members[name] = ArchiveMember(size=head.size, sha256=summed.sha256.hexdigest())
 
 
 def _add_bytes(archive: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -46,7 +46,7 @@ class StoryBroken(Exception):
 
 
 @dataclass
-class Teller:
+class DemoTeller:
     """Tells what happens, and how long it took."""
 
     began: float = field(default_factory=time.monotonic)
@@ -61,7 +61,7 @@ class Teller:
 
 
 @dataclass(frozen=True)
-class Device:
+class DemoDevice:
     """A person's computer: its own SYNCLINE_HOME and its own copy of the folder."""
 
     owner: str
@@ -136,7 +136,7 @@ def _contents(folder: Path) -> Iterator[tuple[str, str]]:
                 yield name, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def same_trees(*devices: Device) -> int:
+def same_trees(*devices: DemoDevice) -> int:
     """How many entries the devices' folders have, all the same byte for byte. StoryBroken if they differ."""
     first, *others = (contents(device.folder) for device in devices)
     for device, other in zip(devices[1:], others, strict=True):
@@ -154,11 +154,11 @@ def moved(figures: dict[str, Any]) -> str:
     )
 
 
-def story(tell: Teller, scratch: Path, *, endpoint: str, mails: Callable[[], Mails] | None, tag: str = "") -> None:
+def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[], Mails] | None, tag: str = "") -> None:
     """All but how the system came up. `mails` are all that were sent; without it the story cannot look."""
-    laptop = Device("Ann", "laptop", scratch / "laptop", tag)
-    desktop = Device("Ann", "desktop", scratch / "desktop", tag)
-    notebook = Device("Ben", "notebook", scratch / "notebook", tag)
+    laptop = DemoDevice("Ann", "laptop", scratch / "laptop", tag)
+    desktop = DemoDevice("Ann", "desktop", scratch / "desktop", tag)
+    notebook = DemoDevice("Ben", "notebook", scratch / "notebook", tag)
 
     tell.chapter("Ann and Ben sign up; Ann makes a space and shares it with Ben")
     for device in (laptop, notebook):
@@ -259,7 +259,7 @@ def _conflict_copies(folder: Path) -> list[str]:
     return [path.name for path in folder.glob("pyproject*") if path.name != "pyproject.toml"]
 
 
-def whole_story(tell: Teller, scratch: Path) -> None:
+def whole_story(tell: DemoTeller, scratch: Path) -> None:
     """From nothing to nothing."""
     tell.chapter("The whole system starts on this machine")
     with running_stack() as stack:
@@ -285,7 +285,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.aws and not (arguments.endpoint and arguments.aws_credentials):
         parser.error("--aws goes with --endpoint and --aws-credentials")
-    tell = Teller()
+    tell = DemoTeller()
     with tempfile.TemporaryDirectory(prefix="syncline-demo-") as scratch:
         try:
             if arguments.endpoint is None:

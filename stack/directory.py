@@ -25,7 +25,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from stack.emulator import Credentials
+from stack.emulator import AwsCredentials
 from stack.errors import DataDirectoryInUse, StackError
 from stack.storage import sync, sync_directory
 
@@ -71,7 +71,7 @@ class DataDirectory:
         """The secret by which the services know each other."""
         return self._service_secret_file.read_text().strip()
 
-    def root_credentials(self) -> Credentials:
+    def root_credentials(self) -> AwsCredentials:
         """The embedded AWS's root credentials."""
         return parsed_credentials(self.credentials_file.read_text())
 
@@ -178,12 +178,12 @@ def _secret(text: str) -> None:
         raise ValueError("too short")
 
 
-def parsed_credentials(text: str) -> Credentials:
+def parsed_credentials(text: str) -> AwsCredentials:
     """What is in an AWS shared credentials file. Raises KeyError or configparser.Error if it is none."""
     parser = configparser.RawConfigParser()
     parser.read_string(text)
     section = parser["default"]
-    return Credentials(section["aws_access_key_id"], section["aws_secret_access_key"])
+    return AwsCredentials(section["aws_access_key_id"], section["aws_secret_access_key"])
 
 
 def _new_root_credentials() -> str:
@@ -191,6 +191,6 @@ def _new_root_credentials() -> str:
     return f"[default]\naws_access_key_id = {root.access_key_id}\naws_secret_access_key = {root.secret_access_key}\n"
 
 
-def new_root() -> Credentials:
+def new_root() -> AwsCredentials:
     """Root credentials that nobody can guess, in the form that AWS gives them."""
-    return Credentials("AKIA" + base64.b32encode(secrets.token_bytes(10)).decode(), secrets.token_urlsafe(30))
+    return AwsCredentials("AKIA" + base64.b32encode(secrets.token_bytes(10)).decode(), secrets.token_urlsafe(30))

@@ -42,7 +42,7 @@ _USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns"
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
+class AwsCredentials:
     """AWS credentials; temporary ones have a token."""
 
     access_key_id: str
@@ -55,12 +55,12 @@ class Aws:
     """An AWS endpoint and the root credentials there."""
 
     endpoint: str
-    root: Credentials
+    root: AwsCredentials
     region: str = REGION
 
     @asynccontextmanager
     async def client(
-        self, service: str, credentials: Credentials | None = None, **overrides: Any
+        self, service: str, credentials: AwsCredentials | None = None, **overrides: Any
     ) -> AsyncIterator[Any]:
         """An aiobotocore client, as root unless `credentials` are given; `overrides` are botocore Config arguments."""
         key = credentials or self.root
@@ -80,10 +80,10 @@ class Aws:
         self,
         role_arn: str,
         *,
-        by: Credentials | None = None,
+        by: AwsCredentials | None = None,
         policy: Mapping[str, Any] | None = None,
         seconds: int = 3600,
-    ) -> Credentials:
+    ) -> AwsCredentials:
         """Temporary credentials of a role, narrowed by a session policy if one is given.
 
         Other than AWS, the embedded one takes any number of `seconds`, so that expiry can be tested.
@@ -93,9 +93,9 @@ class Aws:
             arguments["Policy"] = json.dumps(policy, separators=(",", ":"))
         async with self.client("sts", by, parameter_validation=False) as sts:
             answer = (await sts.assume_role(**arguments))["Credentials"]
-        return Credentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
+        return AwsCredentials(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
 
-    def environment(self, credentials: Credentials | None = None) -> dict[str, str]:
+    def environment(self, credentials: AwsCredentials | None = None) -> dict[str, str]:
         """Variables by which every SDK and tool reaches this AWS, as root unless `credentials` are given."""
         key = credentials or self.root
         variables = {
@@ -150,7 +150,7 @@ def listen(port: int, what: str, *, host: str = HOST) -> socket.socket:
 def emulator(
     listener: socket.socket,
     directory: Path,
-    root: Credentials,
+    root: AwsCredentials,
     *,
     name: str = HOST,
     inherited: tuple[int, ...] = (),

@@ -12,7 +12,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MessageChange:
     """What became of the messages of a queue."""
 
     written: Mapping[str, Mapping[str, Any]]
@@ -24,22 +24,22 @@ class Queues(dict[Any, Any]):
     """The queues by their keys; each that is put in is a Queue from then on."""
 
     def __setitem__(self, key: Any, queue: Mapping[str, Any]) -> None:
-        super().__setitem__(key, queue if isinstance(queue, Queue) else Queue(queue))
+        super().__setitem__(key, queue if isinstance(queue, StoredQueue) else StoredQueue(queue))
 
     def adopt(self) -> None:
         """Make Queues of those that came in together, as by `update`."""
         for key, queue in list(self.items()):
-            if not isinstance(queue, Queue):
+            if not isinstance(queue, StoredQueue):
                 self[key] = queue
 
 
-class Queue(dict[str, Any]):
+class StoredQueue(dict[str, Any]):
     """A queue."""
 
     def __init__(self, queue: Mapping[str, Any]) -> None:
         super().__init__(queue)
         self._known: set[str] = set()
-        self._changed: dict[str, Message] = {}
+        self._changed: dict[str, StoredMessage] = {}
         self._replaced = False
         self["messages"] = queue["messages"]
 
@@ -49,7 +49,7 @@ class Queue(dict[str, Any]):
             self._replaced = True
         super().__setitem__(name, value)
 
-    def change(self) -> Change:
+    def change(self) -> MessageChange:
         """What has changed since this was last called; costs as much as that, or as the removal of messages did."""
         changed, self._changed = self._changed, {}
         removed: set[str] = set()
@@ -60,9 +60,9 @@ class Queue(dict[str, Any]):
             self._replaced = False
         self._known = (self._known - removed) if removed else self._known
         self._known.update(changed)
-        return Change(changed, removed)
+        return MessageChange(changed, removed)
 
-    def note(self, message: Message) -> None:
+    def note(self, message: StoredMessage) -> None:
         """A message is new here, or otherwise than before."""
         self._changed[message["id"]] = message
 
@@ -70,23 +70,25 @@ class Queue(dict[str, Any]):
 class Messages(list[Any]):
     """The messages of a queue."""
 
-    def __init__(self, messages: Iterable[Any], queue: Queue) -> None:
+    def __init__(self, messages: Iterable[Any], queue: StoredQueue) -> None:
         self._queue = queue
         super().__init__(self._of_queue(message) for message in messages)
 
     def append(self, message: Any) -> None:
         super().append(self._of_queue(message))
 
-    def _of_queue(self, message: Any) -> Message:
+    def _of_queue(self, message: Any) -> StoredMessage:
         return (
-            message if isinstance(message, Message) and message.queue is self._queue else Message(message, self._queue)
+            message
+            if isinstance(message, StoredMessage) and message.queue is self._queue
+            else StoredMessage(message, self._queue)
         )
 
 
-class Message(dict[str, Any]):
+class StoredMessage(dict[str, Any]):
     """A message."""
 
-    def __init__(self, message: Mapping[str, Any], queue: Queue) -> None:
+    def __init__(self, message: Mapping[str, Any], queue: StoredQueue) -> None:
         super().__init__(message)
         self.queue = queue
         queue.note(self)

@@ -18,10 +18,10 @@ from stack.archive import (
     MANIFEST_BYTES,
     REQUIRED,
     STATE,
+    ArchiveManifest,
+    ArchiveMember,
+    ArchiveProgress,
     BackupFailed,
-    Manifest,
-    Member,
-    Progress,
     Summary,
     disk_errors,
     is_member,
@@ -38,7 +38,7 @@ _EXTENDED_HEADER_BYTES: Final = 64 * 1024
 _NO_BACKUP: Final = "this is no backup of Syncline"
 
 
-def restore(file: Path | IO[bytes], directory: Path, progress: Progress) -> Summary:
+def restore(file: Path | IO[bytes], directory: Path, progress: ArchiveProgress) -> Summary:
     """Make a data directory of a backup; what is restored is compared with the manifest.
 
     `directory` must be empty, or not there. Raises BackupFailed, and then leaves it so.
@@ -105,9 +105,11 @@ class _Head(tarfile.TarInfo):
         return head
 
 
-def _extracted(source: IO[bytes], directory: Path, progress: Progress) -> tuple[dict[str, Member], Manifest]:
+def _extracted(
+    source: IO[bytes], directory: Path, progress: ArchiveProgress
+) -> tuple[dict[str, ArchiveMember], ArchiveManifest]:
     """Write the members into the directory; returns what they are, and what the manifest says that they are."""
-    found: dict[str, Member] = {}
+    found: dict[str, ArchiveMember] = {}
     manifest = None
     try:
         with tarfile.open(fileobj=source, mode="r|", tarinfo=_Head) as archive:
@@ -124,7 +126,7 @@ def _extracted(source: IO[bytes], directory: Path, progress: Progress) -> tuple[
                     continue
                 if head.name in found:
                     raise BackupFailed(f"{_NO_BACKUP}: it has {head.name!r} twice")
-                found[head.name] = Member(size=head.size, sha256=_extract(content, directory, head.name))
+                found[head.name] = ArchiveMember(size=head.size, sha256=_extract(content, directory, head.name))
                 progress.advance(files=1, size=head.size)
     except (tarfile.TarError, EOFError, ValueError):
         raise BackupFailed(f"{_NO_BACKUP}, or not all of it") from None
@@ -153,7 +155,7 @@ def _extract(content: IO[bytes], directory: Path, name: str) -> str:
     return sha256.hexdigest()
 
 
-def _verified(manifest: Manifest, found: dict[str, Member], directory: Path) -> Summary:
+def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], directory: Path) -> Summary:
     """Compare what was extracted with the manifest and with itself. Raises BackupFailed."""
     _compare(manifest, found)
     try:
@@ -187,7 +189,7 @@ def _verified(manifest: Manifest, found: dict[str, Member], directory: Path) -> 
     return manifest.summary(directory, damaged)
 
 
-def _compare(manifest: Manifest, found: dict[str, Member]) -> None:
+def _compare(manifest: ArchiveManifest, found: dict[str, ArchiveMember]) -> None:
     for name in (*REQUIRED, *sorted(manifest.members)):
         if name not in found:
             raise BackupFailed(f"the backup is damaged: it lacks {name}")

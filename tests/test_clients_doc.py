@@ -19,7 +19,7 @@ from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES
 from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
 from runtime.channel import MAX_RECEIVE_BYTES
 from services.auth.attempts import AttemptLimits
-from services.notify.settings import Settings
+from services.notify.settings import NotifySettings
 from tests import vectors
 
 TEXT = " ".join((Path(__file__).parents[1] / "docs" / "clients.md").read_text().split())
@@ -57,6 +57,6 @@ def test_the_numbers_are_those_of_the_code() -> None:
         f"at least {limits.CREDENTIALS_LEAST_SECONDS // 60} minutes, at most an hour",
         f"| answer of a mutation | {limits.ANSWER_DAYS} days",
         f"after {attempts.per_peer} wrong passwords for one address from one place, or {attempts.per_address} from",
-        f"every {Settings.model_fields['heartbeat_seconds'].default:g} s",
+        f"every {NotifySettings.model_fields['heartbeat_seconds'].default:g} s",
     ):
         assert told in TEXT, told

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import pytest
 
 from core import limits
-from gateway.settings import Settings as GatewaySettings
+from gateway.settings import GatewaySettings
 from runtime.settings import ENV_PREFIX
-from services.auth.settings import Settings as AuthSettings
-from services.metadata.settings import Settings as MetadataSettings
-from services.notify.settings import Settings as NotifySettings
+from services.auth.settings import AuthSettings
+from services.metadata.settings import MetadataSettings
+from services.notify.settings import NotifySettings
 
 TEXT = (Path(__file__).parents[1] / "docs/limits.md").read_text()
 SETTINGS = (GatewaySettings, AuthSettings, MetadataSettings, NotifySettings)

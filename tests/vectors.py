@@ -18,7 +18,7 @@ from pyfastcdc import FastCDC
 from pyfastcdc.py.constants import GEAR, MASKS
 
 from clients.sdk.space import PackEntries
-from clients.transfer.pack import Pack, PackBuilder
+from clients.transfer.pack import ClosedPack, PackBuilder
 from core.blocks import (
     AVG_BLOCK,
     DIGEST_BYTES,
@@ -57,7 +57,7 @@ def content(parts: list[Part]) -> bytes:
     return b"".join(_bytes_of(part) for part in parts)
 
 
-def entries_of(pack: Pack) -> dict[str, Any] | None:
+def entries_of(pack: ClosedPack) -> dict[str, Any] | None:
     """What is declared of a pack, as its vector has it; None for a pack that is a single block."""
     form = pack.declaration.form
     if not isinstance(form, PackEntries):

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from clients.cli.output import json_option, moment, signed_in, size
-from clients.cli.places import LOCAL, Place, accepted, checked_name, file_at, place, place_in
+from clients.cli.places import LOCAL, SpacePath, accepted, checked_name, file_at, place, place_in
 from clients.cli.scratch import scratch
 from clients.cli.terminal import complain, print_json, print_table, say
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
@@ -54,7 +54,7 @@ def ls(where: str, long: bool, as_json: bool) -> None:
             say(_shown(node))
 
 
-def _children(where: Place, node: Node | None) -> list[Node]:
+def _children(where: SpacePath, node: Node | None) -> list[Node]:
     return list(where.space.list_nodes(node.id) if node else where.space.list_nodes())
 
 
@@ -162,7 +162,7 @@ def _move_new(temporary: Path, target: Path) -> None:
         temporary.rename(target)
 
 
-def _downloaded(where: Place, node: Node, directory: Path) -> Path:
+def _downloaded(where: SpacePath, node: Node, directory: Path) -> Path:
     """The content in a temporary file in `directory`, with its time and mode."""
     from clients.cli.progress import progress  # noqa: PLC0415 - `ls` does without a transfer
     from clients.sdk.credentials import Access  # noqa: PLC0415
@@ -227,7 +227,7 @@ def put(local: Path, where: str) -> None:
     say(f"{target.text} (version {node.version}, {size(content.size)})", err=True)
 
 
-def _target(where: Place, name: str) -> tuple[Place, Node | None]:
+def _target(where: SpacePath, name: str) -> tuple[SpacePath, Node | None]:
     """Where a file of this name goes that is put at `where`, and what is there now."""
     try:
         node = where.node()
@@ -255,7 +255,7 @@ def _link(local: Path) -> Content:
     return Content(digest_of(raw), len(raw), local.lstat().st_mtime_ns, target=target)
 
 
-def _uploaded(local: Path, where: Place) -> Content:
+def _uploaded(local: Path, where: SpacePath) -> Content:
     from clients.cli.progress import progress  # noqa: PLC0415 - `ls` does without a transfer
     from clients.sdk.credentials import Access  # noqa: PLC0415
     from clients.transfer.jobs import Failed, UploadJob  # noqa: PLC0415
@@ -290,7 +290,7 @@ def mkdir(where: str, parents: bool) -> None:
             _committed(found, CreateNode(found.parent.directory(), name, NodeKind.DIRECTORY))
 
 
-def _make_directories(where: Place) -> None:
+def _make_directories(where: SpacePath) -> None:
     try:
         where.directory()
     except NoSuchNode:
@@ -344,7 +344,7 @@ def rm(where: str, recursive: bool) -> None:
         _committed(found, DeleteNode(node.id, node.version))
 
 
-def _committed(where: Place, mutation: Mutation) -> Node:
+def _committed(where: SpacePath, mutation: Mutation) -> Node:
     (result,) = where.space.commit([mutation], new_request_id()).results
     return accepted(result, where.text)
 

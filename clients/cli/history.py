@@ -10,7 +10,7 @@ import click
 
 from clients.cli.files import node_json
 from clients.cli.output import json_option, moment, signed_in, size
-from clients.cli.places import Place, accepted, checked_name, file_at, place_or_file
+from clients.cli.places import SpacePath, accepted, checked_name, file_at, place_or_file
 from clients.cli.terminal import print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.errors import CANDIDATES
@@ -103,7 +103,7 @@ class _File(NamedTuple):
     deleted: bool
 
 
-def _file_or_trashed(where: Place) -> _File:
+def _file_or_trashed(where: SpacePath) -> _File:
     """The file that is there, or that was there and is in the trash. NoSuchNode, InvalidArgument."""
     try:
         return _File(file_at(where), deleted=False)

@@ -22,7 +22,7 @@ LOCAL = click.Path(readable=False, path_type=Path)
 """A path on this machine. What is wrong with it is no error of usage: the command that meets it says so, or waits."""
 
 
-class Refused(SynclineError):
+class ChangeRefused(SynclineError):
     """The service did not make the change."""
 
     reason = "REFUSED"
@@ -30,7 +30,7 @@ class Refused(SynclineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SpacePath:
     """A path in a space; `text` is how it was written."""
 
     space: Space
@@ -60,28 +60,30 @@ class Place:
         return self.path.rpartition("/")[2]
 
     @property
-    def parent(self) -> Place:
+    def parent(self) -> SpacePath:
         """The directory above."""
-        return Place(self.space, self.path.rpartition("/")[0], self.text.rstrip("/").rpartition("/")[0] or "the root")
+        return SpacePath(
+            self.space, self.path.rpartition("/")[0], self.text.rstrip("/").rpartition("/")[0] or "the root"
+        )
 
-    def below(self, name: str) -> Place:
+    def below(self, name: str) -> SpacePath:
         text = self.text.rstrip("/")
-        return Place(
+        return SpacePath(
             self.space, f"{self.path}/{name}".lstrip("/"), f"{text}{'/' if text and text[-1] != ':' else ''}{name}"
         )
 
 
 @contextmanager
-def place(text: str) -> Iterator[Place]:
+def place(text: str) -> Iterator[SpacePath]:
     """The place that a `[SPACE:]PATH` means."""
     with signed_in() as session:
         yield place_in(session, text)
 
 
-def place_in(session: Session, text: str) -> Place:
+def place_in(session: Session, text: str) -> SpacePath:
     """What stands before the first ':' is a space, unless it has a '/'; without one it is the personal space."""
     space, path = split_place(text)
-    return Place(Space(session, Accounts(session).resolve(space or PERSONAL)), path, text)
+    return SpacePath(Space(session, Accounts(session).resolve(space or PERSONAL)), path, text)
 
 
 def split_place(text: str) -> tuple[str | None, str]:
@@ -103,7 +105,7 @@ def _space_in(text: str) -> str | None:
 
 
 @contextmanager
-def place_or_file(text: str) -> Iterator[Place]:
+def place_or_file(text: str) -> Iterator[SpacePath]:
     """The place that `SPACE:PATH` or a path in a synced folder means.
 
     `a:b` is a place in a space whatever files there are here, as for scp and rsync; a file of that name is `./a:b`.
@@ -122,10 +124,10 @@ def place_or_file(text: str) -> Iterator[Place]:
 
     folder = find_folder(default_home(), Path(text))
     with signed_in() as session:
-        yield Place(Space(session, folder.space), normalize(folder.relative(Path(text))), text)
+        yield SpacePath(Space(session, folder.space), normalize(folder.relative(Path(text))), text)
 
 
-def file_at(where: Place) -> Node:
+def file_at(where: SpacePath) -> Node:
     """The file or symlink that is there. NoSuchNode, InvalidArgument."""
     node = where.node()
     if node is None or node.content is None:
@@ -164,4 +166,4 @@ def accepted(result: Result, text: str) -> Node:
     if result.verdict is Verdict.ACCEPTED and result.node is not None:
         return result.node
     why = _REASONS.get(result.verdict, f"the service refused it ({result.verdict.name}); try again")
-    raise Refused(f"{text}: {why}")
+    raise ChangeRefused(f"{text}: {why}")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 
-class Progress(Protocol):
+class CommandProgress(Protocol):
     """Somebody who wants to know how far a command has got. For any thread."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
@@ -51,7 +51,7 @@ class _Bar:
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress() -> Iterator[CommandProgress]:
     """Shown until the block ends."""
     if not sys.stderr.isatty():
         yield _Silent()

@@ -15,11 +15,11 @@ import click
 from clients.cli.main import Interrupted, is_interruption
 from clients.cli.output import json_option, signed_in
 from clients.cli.places import LOCAL
-from clients.cli.progress import Progress, progress
+from clients.cli.progress import CommandProgress, progress
 from clients.cli.terminal import complain, print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.credentials import Access
-from clients.sdk.discovery import Storage
+from clients.sdk.discovery import StorageAddress
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from clients.sdk.space import Space
@@ -29,12 +29,12 @@ from clients.sync.files import PRIVATE, Files
 from clients.sync.folder import Folder, find_folder, folders, link, open_folder
 from clients.sync.ports import (
     AS_BEFORE,
-    Downloader,
+    DownloaderPort,
     KnownBlocks,
     MassDelete,
-    NoProgress,
+    NoSyncProgress,
     Transfers,
-    Uploader,
+    UploaderPort,
     Wanted,
 )
 from clients.sync.report import Report
@@ -102,7 +102,7 @@ def _path_in(directory: Path, text: str) -> str:
 def _engine(
     session: Session,
     folder: Folder,
-    display: Progress,
+    display: CommandProgress,
     *,
     limit_up: int | None = None,
     limit_down: int | None = None,
@@ -115,7 +115,7 @@ def _engine(
 
     # Most syncs have nothing to transfer, and need not wait for what does that to be imported.
     @cache
-    def store_at(storage: Storage, access: Access) -> ObjectStore:  # noqa: ARG001 - what it is kept for
+    def store_at(storage: StorageAddress, access: Access) -> ObjectStore:  # noqa: ARG001 - what it is kept for
         from clients.transfer.objects import open_objects  # noqa: PLC0415 - see above
 
         return open_objects(space, access, limit=limits[access])
@@ -124,13 +124,13 @@ def _engine(
         """One for all syncs of a watch, for as long as storage stays where it is: it keeps its connections."""
         return store_at(session.deployment.s3, access)
 
-    def uploader(known: KnownBlocks) -> Uploader:
+    def uploader(known: KnownBlocks) -> UploaderPort:
         from clients.transfer import upload  # noqa: PLC0415 - see above
 
         workers = LIMITED_WORKERS if limit_up else upload.WORKERS
         return upload.Uploader(space, store(Access.WRITE), known, workers, progress=display)
 
-    def downloader() -> Downloader:
+    def downloader() -> DownloaderPort:
         from clients.transfer import download  # noqa: PLC0415 - see above
 
         workers = LIMITED_WORKERS if limit_down else download.WORKERS
@@ -354,7 +354,7 @@ def status(directory: Path | None, as_json: bool) -> None:
         return
     with signed_in() as session:
         folder = find_folder(default_home(), directory)
-        report = _engine(session, folder, NoProgress()).dry_run()
+        report = _engine(session, folder, NoSyncProgress()).dry_run()
     if not as_json:
         say(f"{folder.root} is linked to {folder.space_name}")
         for path in report.excluded:

@@ -136,7 +136,7 @@ def _enter(
             raise translated(failure) from None
         finally:
             stubs.close()
-        account = account_file.Account(
+        account = account_file.StoredAccount(
             endpoint=discovery.normalize_endpoint(endpoint),
             deployment=deployment,
             trust=trust,

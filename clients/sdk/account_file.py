@@ -23,7 +23,7 @@ LOCK_TIMEOUT_SECONDS = 90.0
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class StoredAccount:
     """A signed-in device. Times are milliseconds since 1970, by the clock of this device."""
 
     endpoint: str
@@ -45,7 +45,7 @@ class AccountFile:
     def __init__(self, home: Path) -> None:
         self.path = home / "account.json"
 
-    def load(self) -> Account | None:
+    def load(self) -> StoredAccount | None:
         """The account; None if the device is not signed in. AccountUnreadable; the file is then left as it is."""
         try:
             text = self.path.read_bytes()
@@ -60,7 +60,7 @@ class AccountFile:
                 f"{self.path} is damaged and was left as it is; move it away and sign in again"
             ) from None
 
-    def save(self, account: Account) -> None:
+    def save(self, account: StoredAccount) -> None:
         """Durable when this returns; readable by the user only. Whoever saves has the file `locked()`."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         temporary = self.path.with_name("account.json.tmp")  # what a killed process left is written over
@@ -106,7 +106,7 @@ class AccountFile:
             os.close(directory)
 
 
-def _document(account: Account) -> dict[str, Any]:
+def _document(account: StoredAccount) -> dict[str, Any]:
     return {
         "version": FILE_VERSION,
         "endpoint": account.endpoint,
@@ -123,7 +123,7 @@ def _document(account: Account) -> dict[str, Any]:
     }
 
 
-def _account(document: Any) -> Account:
+def _account(document: Any) -> StoredAccount:
     if document["version"] != FILE_VERSION:
         raise ValueError(f"version {document['version']} of the file is not known")
     texts = {
@@ -141,7 +141,7 @@ def _account(document: Any) -> Account:
     }
     if not all(isinstance(text, str) for text in texts.values()):
         raise TypeError("not text")
-    return Account(
+    return StoredAccount(
         deployment=deployment_from_json(document["deployment"], texts["endpoint"]),
         access_expires_at_ms=int(document["access_expires_at_ms"]),
         trust=_trust(document.get("trust"), texts["endpoint"]),

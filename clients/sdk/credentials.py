@@ -37,7 +37,7 @@ class S3Credentials:
     ours_until_ms: int = 0
 
 
-class Credentials:
+class SpaceCredentials:
     """The current credentials of one space, for any thread."""
 
     def __init__(self, session: Session, space: SpaceId, access: Access) -> None:

@@ -35,7 +35,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Storage:
+class StorageAddress:
     """The S3 bucket. `endpoint` is None for AWS itself."""
 
     endpoint: str | None
@@ -51,7 +51,7 @@ class Deployment:
     auth: Service
     metadata: Service
     notify: Service
-    s3: Storage
+    s3: StorageAddress
 
 
 def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
@@ -148,7 +148,7 @@ def deployment_from_json(document: Any, endpoint: str) -> Deployment:
             auth=_service(document["auth"]),
             metadata=_service(document["metadata"]),
             notify=_service(document["notify"]),
-            s3=Storage(
+            s3=StorageAddress(
                 endpoint=None if s3["endpoint"] is None else _url(s3["endpoint"]),
                 region=_named(_REGION, s3["region"]),
                 bucket=_named(_BUCKET, s3["bucket"]),

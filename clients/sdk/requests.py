@@ -19,7 +19,7 @@ class Counts:
     """How long calls waited because a limit of the service asked them to; of all threads together."""
 
 
-class Requests:
+class RequestCounts:
     """Counts from any thread."""
 
     def __init__(self) -> None:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from clients.sdk.account_file import Account, AccountFile
+from clients.sdk.account_file import AccountFile, StoredAccount
 from clients.sdk.discovery import Deployment, Service, discover
 from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
 from clients.sdk.network import proxy_for, roots
-from clients.sdk.requests import Requests
+from clients.sdk.requests import RequestCounts
 from core.errors import RateExceeded, SynclineError, Unauthenticated, Unavailable, jittered_pause_seconds
 from runtime.channel import sync_channel
 from runtime.errors import error_from_rpc
@@ -136,8 +136,8 @@ Unary: TypeAlias = Callable[[Stubs], "grpc.UnaryUnaryMultiCallable[Request, Resp
 class Session:
     """A signed-in device. It may be used from any thread; `with` it or close it."""
 
-    def __init__(self, file: AccountFile, account: Account) -> None:
-        self.requests = Requests()
+    def __init__(self, file: AccountFile, account: StoredAccount) -> None:
+        self.requests = RequestCounts()
         self._file = file
         self._account = account
         self._tokens = threading.Lock()
@@ -157,7 +157,7 @@ class Session:
         return cls(file, account)
 
     @property
-    def account(self) -> Account:
+    def account(self) -> StoredAccount:
         return self._account
 
     @property
@@ -244,7 +244,7 @@ class Session:
             self._account = dataclasses.replace(account, deployment=self._account.deployment)
             return account.access_token
 
-    def _new_tokens(self, account: Account) -> auth_pb2.Tokens:
+    def _new_tokens(self, account: StoredAccount) -> auth_pb2.Tokens:
         self.requests.add(grpc=1)
         stubs = Stubs(account.deployment, None)
         try:
@@ -311,5 +311,5 @@ def _patience(error: SynclineError) -> tuple[type[SynclineError], float]:
     return SynclineError, PATIENCE_SECONDS
 
 
-def _good(account: Account) -> bool:
+def _good(account: StoredAccount) -> bool:
     return account.access_expires_at_ms - time.time() * 1000 > TOKEN_MARGIN_MS

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.right import Right
 from clients.sdk.session import PATIENCE_SECONDS, Session, Stubs
-from clients.sdk.streams import Broken, Call, Stream
+from clients.sdk.streams import Broken, Stream, StreamCall
 from clients.sdk.watch import Watch
 from core.blocks import DIGEST_BYTES, Digest
 from core.errors import SynclineError, Unavailable
@@ -432,7 +432,7 @@ class _CheckStream:
             else:
                 return _checked(self._sent.popleft(), answer)
 
-    def _begin(self, stubs: Stubs) -> Call[metadata_pb2.CheckVersionsResponse]:
+    def _begin(self, stubs: Stubs) -> StreamCall[metadata_pb2.CheckVersionsResponse]:
         requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
         requests.put(metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=self._space.id)))
         for batch in self._sent:

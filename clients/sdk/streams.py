@@ -16,7 +16,7 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
-class Call(Protocol[T_co]):
+class StreamCall(Protocol[T_co]):
     """What a streaming call is to us: messages, and a way to end it early."""
 
     def __next__(self) -> T_co: ...
@@ -47,7 +47,7 @@ class Stream(Generic[T]):
     def __init__(
         self,
         session: Session,
-        begin: Callable[[Stubs], Call[T]],
+        begin: Callable[[Stubs], StreamCall[T]],
         *,
         silence: float,
         complete: Callable[[T], bool] = _never,
@@ -57,7 +57,7 @@ class Stream(Generic[T]):
         self._silence = silence
         self._says_complete = complete
         self._complete = False
-        self._call: Call[T] | None = None
+        self._call: StreamCall[T] | None = None
         self._closed = threading.Event()
         self._waiting_since: float | None = None
         self._silent = False

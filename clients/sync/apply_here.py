@@ -13,12 +13,12 @@ from collections.abc import Callable, Container, Iterator
 from itertools import islice
 
 from clients.sync.digests import hash_file
-from clients.sync.files import Changed, Files, same_file
+from clients.sync.files import FileChanged, Files, same_file
 from clients.sync.identify import target_digest
 from clients.sync.ledger import Ledger
 from clients.sync.links import leads_out
 from clients.sync.plan import DeleteHere, Fetch, MakeHere, MoveHere, Plan
-from clients.sync.ports import Downloader, Progress
+from clients.sync.ports import DownloaderPort, SyncProgress
 from clients.sync.scan import directory_signature
 from clients.sync.trees import LocalNode, Place, copy_id, original_id, printable, transit_name
 from clients.transfer.jobs import Downloaded, DownloadJob, LocalBlock, Signature, Trouble
@@ -34,7 +34,7 @@ _TOGETHER_BYTES = 256 * MIB
 _LOOKED_UP = 500
 
 
-class Here:
+class LocalApplier:
     """The folder's side of one round."""
 
     def __init__(
@@ -42,8 +42,8 @@ class Here:
         ledger: Ledger,
         *,
         files: Files,
-        downloader: Callable[[], Downloader],
-        progress: Progress,
+        downloader: Callable[[], DownloaderPort],
+        progress: SyncProgress,
         holding: Container[NodeId] = frozenset(),
     ) -> None:
         """`holding` are the directories that have something in them that is not synced and stays."""
@@ -169,7 +169,7 @@ class Here:
             signature = Signature.of(found)
             expected = same_file(found, here.signature)
         if not expected:
-            raise Changed
+            raise FileChanged
         return signature
 
     def delete(self) -> None:
@@ -197,7 +197,7 @@ class Here:
                 ledger.done(node)
                 return
         elif before is None or here.digest is None or here.digest != before.digest:
-            raise Changed  # Only what the space has, or had, is ever deleted.
+            raise FileChanged  # Only what the space has, or had, is ever deleted.
         else:
             self._files.remove(path, here.signature, token=_token(node))
         del self._at[node]
@@ -379,7 +379,7 @@ class Here:
         self._touched(path)
         found = self._files.stat(path)
         if not same_file(found, placed):
-            raise Changed
+            raise FileChanged
         ledger.here[node] = LocalNode(
             id=node,
             parent=place[0],

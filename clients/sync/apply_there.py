@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clients.sdk.right import Right
-from clients.sync.apply_here import Here
+from clients.sync.apply_here import LocalApplier
 from clients.sync.files import Files
 from clients.sync.identify import is_trusted, target_digest
 from clients.sync.ledger import Ledger
 from clients.sync.mirror import Mirror
 from clients.sync.plan import DeleteThere, MakeThere, MoveThere, Send, StepThere
-from clients.sync.ports import Progress, Space, Uploader
+from clients.sync.ports import SpacePort, SyncProgress, UploaderPort
 from clients.sync.state import Evidence, InFlight, State
 from clients.sync.trees import BaseNode, Place, is_provisional
 from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
@@ -60,21 +60,21 @@ _FINAL = {
 }
 
 
-class There:
+class RemoteApplier:
     """The space's side of one round."""
 
     def __init__(
         self,
         ledger: Ledger,
-        here: Here,
+        here: LocalApplier,
         *,
         files: Files,
-        space: Space,
+        space: SpacePort,
         space_id: SpaceId,
         right: Right | None,
-        uploader: Uploader,
+        uploader: UploaderPort,
         new_request: Callable[[], RequestId],
-        progress: Progress,
+        progress: SyncProgress,
     ) -> None:
         """`right` is the one by which the plan was made; every commit of the plan carries it."""
         self._ledger = ledger
@@ -311,7 +311,7 @@ class There:
         ledger.retry(node, "the space has changed meanwhile; will be looked at again")
 
 
-def repeat_in_flight(space: Space, *, state: State, mirror: Mirror, base: dict[NodeId, BaseNode]) -> None:
+def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: dict[NodeId, BaseNode]) -> None:
     """Send again the commits of which no answer is known, and take over what they did."""
     for commit in state.in_flight():
         try:

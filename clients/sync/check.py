@@ -15,7 +15,7 @@ from clients.sync.filters import Filters
 from clients.sync.folder import Folder
 from clients.sync.nested import nested
 from clients.sync.ports import Checking
-from clients.sync.scan import Entry, Scan, scan
+from clients.sync.scan import Scan, ScannedEntry, scan
 from clients.sync.strange import Strange
 from clients.sync.trees import BaseNode, Place, Problem, path_of
 from core.blocks import Digest
@@ -176,5 +176,5 @@ def _locals(  # noqa: PLR0917 - what a check is made of
             verdicts.problems.append(Problem(path, "it cannot be read, or changed while it was read"))
 
 
-def _target_digest(entry: Entry) -> Digest:
+def _target_digest(entry: ScannedEntry) -> Digest:
     return Digest(hashlib.sha256(entry.target.encode()).digest())

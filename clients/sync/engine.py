@@ -12,7 +12,7 @@ from clients.sync.conflicts import conflict_label
 from clients.sync.errors import StateDamaged
 from clients.sync.files import Files
 from clients.sync.folder import Folder
-from clients.sync.ports import AS_BEFORE, MassDelete, NoProgress, Progress, Space, Transfers, Wanted
+from clients.sync.ports import AS_BEFORE, MassDelete, NoSyncProgress, SpacePort, SyncProgress, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.settled import still_settled
 from clients.sync.state import State, set_aside, translated
@@ -27,10 +27,10 @@ class Engine:
         self,
         *,
         folder: Folder,
-        space: Space,
+        space: SpacePort,
         transfers: Transfers,
         device: str,
-        progress: Progress | None = None,
+        progress: SyncProgress | None = None,
         files: Callable[[Folder], Files] | None = None,
         open_state: Callable[[Path], State] = State.open,
         new_request: Callable[[], RequestId] = new_request_id,
@@ -40,7 +40,7 @@ class Engine:
         self._space = space
         self._transfers = transfers
         self._device = device
-        self._progress = progress or NoProgress()
+        self._progress = progress or NoSyncProgress()
         self._open_files = files or (lambda folder: Files(folder.root))
         self._open_state = open_state
         self._new_request = new_request

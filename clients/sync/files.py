@@ -42,7 +42,7 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-class Changed(OSError):
+class FileChanged(OSError):
     """The file is no longer what it was; it will be scanned again."""
 
 
@@ -200,7 +200,7 @@ class Files:
         It is looked at where nobody else writes any more. `token` names it there, should we not get further.
         """
         if Signature.of(self.stat(path)) != expected:
-            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
         aside = f"{TEMPORARY}/{_OUTGOING}{token}"
         try:
             self.move(path, aside)
@@ -211,13 +211,13 @@ class Files:
             return
         if not same_file(self.stat(aside), expected):
             self.move(aside, path, back=True)
-            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
         self._unlink(aside)
 
     def replace(self, temporary: str, path: str, expected: Signature, *, token: str) -> None:
         """Put a temporary file in the place of one that is still the expected one; else Changed, and it stays."""
         if Signature.of(self.stat(path)) != expected:
-            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
         aside = f"{TEMPORARY}/{_OUTGOING}{token}"
         self.move(temporary, aside)
         try:
@@ -236,7 +236,7 @@ class Files:
         elif not exchanged:
             self.move(temporary if replaced else aside, path, back=True)
         if not replaced:
-            raise Changed(errno.ESTALE, "the file was changed meanwhile")
+            raise FileChanged(errno.ESTALE, "the file was changed meanwhile")
         self._unlink(aside)
 
     def mode(self, *, executable: bool, like: str | None = None) -> int:
@@ -305,7 +305,7 @@ class Files:
         try:
             now = os.fstat(descriptor)
             if not stat.S_ISREG(now.st_mode):
-                raise Changed(errno.ESTALE, "it is no regular file any more")
+                raise FileChanged(errno.ESTALE, "it is no regular file any more")
             os.fchmod(descriptor, with_executable(now.st_mode, executable=executable))
         finally:
             os.close(descriptor)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from clients.sync.doubles import closest, double, doubles
 from clients.sync.merge import Base, Remote
-from clients.sync.scan import TOP, Entry, Scan
+from clients.sync.scan import TOP, Scan, ScannedEntry
 from clients.sync.strange import Inode, Strange
 from clients.sync.trees import (
     RECOVERED,
@@ -471,7 +471,7 @@ class _Identification:
         return there if there is not None and there.kind is entry.kind and there.id not in self._taken else None
 
     @staticmethod
-    def _is_unchanged(entry: Entry, before: BaseNode) -> bool:
+    def _is_unchanged(entry: ScannedEntry, before: BaseNode) -> bool:
         """Whether a file is the one that was agreed on.
 
         A move changes its ctime, and so it is read again: size and time alone may be those of another content, as
@@ -512,7 +512,7 @@ class _Identification:
         self._stopped.add(n)
         return known.id
 
-    def _local(self, n: int, entry: Entry) -> LocalNode:
+    def _local(self, n: int, entry: ScannedEntry) -> LocalNode:
         node = self._nodes[n]
         before = self._base.get(node)
         signature, executable, trusted = entry.signature, entry.executable, True
@@ -552,7 +552,7 @@ def target_digest(target: str) -> Digest:
     return Digest(hashlib.sha256(target.encode()).digest())
 
 
-def _size(entry: Entry) -> int:
+def _size(entry: ScannedEntry) -> int:
     return len(entry.target.encode()) if entry.kind is NodeKind.SYMLINK else entry.signature.size
 
 

@@ -10,7 +10,7 @@ import errno
 import os
 from collections import Counter
 
-from clients.sync.files import Changed
+from clients.sync.files import FileChanged
 from clients.sync.mirror import Mirror
 from clients.sync.plan import DeleteThere, Plan
 from clients.sync.report import Report
@@ -94,7 +94,7 @@ class Ledger:
         """A step in the folder was refused by the system."""
         if error.errno == errno.ENOTEMPTY:
             self.retry(node, "the directory holds things that are not synced; move them away, or delete it yourself")
-        elif isinstance(error, Changed) or error.errno in _PASSING:
+        elif isinstance(error, FileChanged) or error.errno in _PASSING:
             self.retry(node, "changed while syncing; will be scanned again")
         elif error.errno in _NO_ROOM:
             self.problem(node, "does not fit on the disk; free some space and sync again")

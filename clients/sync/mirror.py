@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from clients.sdk.right import Right
-from clients.sync.ports import Space
+from clients.sync.ports import SpacePort
 from clients.sync.state import State
 from clients.sync.trees import BaseNode, RemoteNode
 from core.errors import InvalidCursor
@@ -29,7 +29,7 @@ class Mirror:
         self._ahead = {node: known for node, known in self.nodes.items() if known.seq > told}
         """What this device knows from answers to its own commits and the journal has not told yet."""
 
-    def pull(self, space: Space) -> bool:
+    def pull(self, space: SpacePort) -> bool:
         """Take over what has changed since the last time, durably; whether anything has. The right is told anew."""
         try:
             return self._pull(space, self._state.cursor)
@@ -57,7 +57,7 @@ class Mirror:
                 self.nodes[node.id] = new
                 self._state.put_node(node)
 
-    def _pull(self, space: Space, cursor: bytes, *, agreed_elsewhere: bool = False) -> bool:
+    def _pull(self, space: SpacePort, cursor: bytes, *, agreed_elsewhere: bool = False) -> bool:
         before: dict[NodeId, RemoteNode | None] = {}
         for page in space.changes(cursor, fresh_right=True):
             self.right = page.right

@@ -28,16 +28,16 @@ _WEAK = ("fsid=", "dev=")
 
 
 @dataclass(frozen=True, slots=True)
-class Directory:
+class OpenDirectory:
     """An open directory: which mount shows it, on which filesystem it is, and its path there."""
 
     mount: str
     filesystem: str
     path: str
 
-    def below(self, path: str) -> Directory:
+    def below(self, path: str) -> OpenDirectory:
         """What is at a path below this directory, if nothing is mounted on the way."""
-        return Directory(self.mount, self.filesystem, f"{self.path.rstrip('/')}/{path}")
+        return OpenDirectory(self.mount, self.filesystem, f"{self.path.rstrip('/')}/{path}")
 
     @property
     def name(self) -> str:
@@ -51,7 +51,7 @@ class Mounts(Protocol):
     def points(self) -> frozenset[str]:
         """The paths below the folder at which something is mounted now."""
 
-    def look(self, path: str, descriptor: int) -> Directory:
+    def look(self, path: str, descriptor: int) -> OpenDirectory:
         """What the open directory at a path below the folder is."""
 
 
@@ -75,17 +75,17 @@ class SystemMounts:
             mount.point.removeprefix(below) for mount in self._mounts.values() if mount.point.startswith(below)
         )
 
-    def look(self, path: str, descriptor: int) -> Directory:
+    def look(self, path: str, descriptor: int) -> OpenDirectory:
         number = _mount_of(descriptor)
         if number not in self._mounts:
             self._mounts = _listed()
         mount = self._mounts.get(number)
         if mount is None:
             device = f"{os.fstat(descriptor).st_dev}"
-            return Directory(device, _by_statfs(descriptor), f"/{path}")
+            return OpenDirectory(device, _by_statfs(descriptor), f"/{path}")
         at = os.path.join(self._root, path) if path else self._root  # noqa: PTH118 - names of any bytes
         inside = "" if at == mount.point else at.removeprefix(mount.point.rstrip("/"))
-        return Directory(number, mount.name(descriptor), f"{mount.root.rstrip('/')}{inside}" or "/")
+        return OpenDirectory(number, mount.name(descriptor), f"{mount.root.rstrip('/')}{inside}" or "/")
 
 
 @dataclass(frozen=True, slots=True)

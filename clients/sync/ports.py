@@ -15,7 +15,7 @@ from core.identifiers import NodeId, RequestId
 from core.tree import Mutation, Node, Result
 
 
-class ChangesPage(Protocol):
+class ChangesAnswer(Protocol):
     """States of nodes, to be taken over in order; of two states of a node the one with the higher seq holds."""
 
     @property
@@ -37,7 +37,7 @@ class ChangesPage(Protocol):
         """What this device may do in the space."""
 
 
-class Committed(Protocol):
+class CommitAnswer(Protocol):
     """The answer to a commit: the entry that holds what was accepted, and one result for each mutation."""
 
     @property
@@ -46,30 +46,30 @@ class Committed(Protocol):
     def results(self) -> Sequence[Result]: ...
 
 
-class Space(Protocol):
+class SpacePort(Protocol):
     """A space's tree and journal. Errors are `core.errors.SynclineError`."""
 
-    def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[ChangesPage]:
+    def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[ChangesAnswer]:
         """The changes after `cursor` up to the head; one page at least. InvalidCursor.
 
         The right that comes with them may be seconds old unless it is to be fresh.
         """
 
-    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> Committed:
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None) -> CommitAnswer:
         """Apply mutations in order, each with its own verdict. Safe to repeat with the same id and right.
 
         RightChanged, and nothing is applied, if the device's right is not this one any more.
         """
 
 
-class Uploader(Protocol):
+class UploaderPort(Protocol):
     """Gets files into storage."""
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
         """Results in any order, each as soon as its content may be committed. `jobs` is read as there is room."""
 
 
-class Downloader(Protocol):
+class DownloaderPort(Protocol):
     """Gets contents out of storage."""
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
@@ -86,7 +86,7 @@ class CheckedFile(Protocol):
         """An enum: CONTENT, UNKNOWN (no live node has that path) or DELETED (that node is deleted)."""
 
 
-class Checked(Protocol):
+class CheckAnswer(Protocol):
     """The answer to a batch of a check: all of the `count` files asked about are current but `differing`."""
 
     @property
@@ -98,11 +98,11 @@ class Checked(Protocol):
 class Checking(Protocol):
     """What a check needs of a space."""
 
-    def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[Checked]:
+    def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[CheckAnswer]:
         """Compare local digests with the current versions, files named by path or by id."""
 
 
-class Progress(Protocol):
+class SyncProgress(Protocol):
     """Somebody who wants to know how far a sync has got."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
@@ -112,7 +112,7 @@ class Progress(Protocol):
         """So much of it is done."""
 
 
-class NoProgress:
+class NoSyncProgress:
     """Nobody wants to know."""
 
     def expect(self, activity: str, *, files: int, size: int) -> None:
@@ -133,8 +133,8 @@ def _no_counts() -> Counts:
 class Transfers:
     """How bytes travel. Both are made when a sync has something to do; an uploader is told which blocks are known."""
 
-    uploader: Callable[[KnownBlocks], Uploader]
-    downloader: Callable[[], Downloader]
+    uploader: Callable[[KnownBlocks], UploaderPort]
+    downloader: Callable[[], DownloaderPort]
     counts: Callable[[], Counts] = field(default=_no_counts)
     """What has been asked of services and storage so far."""
 

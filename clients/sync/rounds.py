@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from clients.sdk.right import Right
-from clients.sync.apply_here import Here, rescue
-from clients.sync.apply_there import There, repeat_in_flight
+from clients.sync.apply_here import LocalApplier, rescue
+from clients.sync.apply_there import RemoteApplier, repeat_in_flight
 from clients.sync.conflicts import conflict_name
 from clients.sync.digests import hash_files
 from clients.sync.disown import disown, is_estranged, read_only
@@ -25,7 +25,7 @@ from clients.sync.mirror import Mirror
 from clients.sync.mounts import may_be_same
 from clients.sync.nested import nested
 from clients.sync.plan import MakeHere, Plan, deletions, described, plan, without_deletions
-from clients.sync.ports import AS_BEFORE, MassDelete, Progress, Space, Transfers, Wanted
+from clients.sync.ports import AS_BEFORE, MassDelete, SpacePort, SyncProgress, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.scan import TOP, Scan, scan
 from clients.sync.state import Settled, State
@@ -60,7 +60,14 @@ FEW_FILES = 20
 
 
 def preview(
-    folder: Folder, files: Files, state: State, space: Space, *, label: str, report: Report, wanted: Wanted = AS_BEFORE
+    folder: Folder,
+    files: Files,
+    state: State,
+    space: SpacePort,
+    *,
+    label: str,
+    report: Report,
+    wanted: Wanted = AS_BEFORE,
 ) -> None:
     """Fill a report with what a sync would do."""
     base = state.load_base()
@@ -250,12 +257,12 @@ class Rounds:
         self,
         *,
         folder: Folder,
-        space: Space,
+        space: SpacePort,
         transfers: Transfers,
         files: Files,
         state: State,
         new_request: Callable[[], RequestId],
-        progress: Progress,
+        progress: SyncProgress,
         label: str,
         report: Report,
         wanted: Wanted,
@@ -346,7 +353,7 @@ class Rounds:
     def _apply(self, todo: Plan, found: _Found) -> Ledger:
         ledger = Ledger(todo, base=self._base, mirror=self._mirror, state=self._state, report=self._report)
         ledger.settle()
-        here = Here(
+        here = LocalApplier(
             ledger,
             files=self._files,
             downloader=self._transfers.downloader,
@@ -360,8 +367,8 @@ class Rounds:
         here.checkpoint()
         return ledger
 
-    def _apply_both(self, ledger: Ledger, here: Here, right: Right | None) -> None:
-        there = There(
+    def _apply_both(self, ledger: Ledger, here: LocalApplier, right: Right | None) -> None:
+        there = RemoteApplier(
             ledger,
             here,
             files=self._files,

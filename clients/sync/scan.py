@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from clients.sync.errors import MountsChanging
 from clients.sync.files import PRIVATE, Files
-from clients.sync.mounts import Directory
+from clients.sync.mounts import OpenDirectory
 from clients.sync.trees import Problem, printable
 from clients.transfer.jobs import Signature
 from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES, name_problem, normalize
@@ -32,7 +32,7 @@ TOP = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ScannedEntry:
     """One thing in the folder. `parent` is the number of its directory's entry. `target` is that of a symlink.
 
     A directory's signature is its inode only; it is `hidden` if we could not look into it. Where another filesystem is
@@ -60,7 +60,7 @@ class Scan:
     """
 
     started_ns: int
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[ScannedEntry] = field(default_factory=list)
     hidden: list[tuple[int, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     skipped: int = 0
@@ -151,7 +151,7 @@ class _Top:
 
     path: str
     device: int
-    directory: Directory
+    directory: OpenDirectory
 
 
 class _Scanner:
@@ -251,7 +251,7 @@ class _Scanner:
             self._problem(path, "the target of the link is not valid UTF-8")
             return
         self.found.entries.append(
-            Entry(
+            ScannedEntry(
                 parent=parent,
                 local_name=entry.name,
                 name=entry.name if name == entry.name else name,  # the same object, to be told apart at a glance

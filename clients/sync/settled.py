@@ -10,13 +10,13 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 
 from clients.sync.files import Files
-from clients.sync.ports import Space
+from clients.sync.ports import SpacePort
 from clients.sync.scan import fingerprint
 from clients.sync.state import Settled, State
 from core.errors import InvalidCursor
 
 
-def still_settled(files: Files, state: State, space: Space) -> Settled | None:
+def still_settled(files: Files, state: State, space: SpacePort) -> Settled | None:
     """What was noted, if folder and space are still like that. Raises what `space.changes` does, but InvalidCursor."""
     settled = state.settled
     if settled is None:
@@ -31,7 +31,7 @@ def still_settled(files: Files, state: State, space: Space) -> Settled | None:
         return None
 
 
-def _has_news(state: State, space: Space, settled: Settled) -> bool:
+def _has_news(state: State, space: SpacePort, settled: Settled) -> bool:
     cursor, right = state.cursor, state.right
     try:
         for page in space.changes(cursor):

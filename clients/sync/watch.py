@@ -39,7 +39,7 @@ FINAL: Final = (NotSignedIn, DeviceRevoked, RefreshTokenReused, NoSuchSpace, Fol
 """No later sync would fare better: there is nothing left to be synced, or what was asked for is a mistake."""
 
 
-class Doorbells(Protocol):
+class DoorbellSource(Protocol):
     """Tells that the space has moved on."""
 
     def __iter__(self) -> Iterator[object]:
@@ -77,7 +77,7 @@ class Alarm:
         self._event.clear()
 
 
-class Patience:
+class WatchPatience:
     """How long to wait after trouble, and what of it has been said."""
 
     def __init__(self) -> None:
@@ -108,7 +108,7 @@ class Patience:
 
 def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exception], bool]) -> T:
     """What `begin` returns, begun again for as long as it raises what may pass."""
-    patience = Patience()
+    patience = WatchPatience()
     while True:
         try:
             return begin()
@@ -120,7 +120,7 @@ def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exce
             time.sleep(patience.pause(longest=LONGEST_PAUSE_SECONDS))
 
 
-def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: Doorbells, teller: Teller) -> None:
+def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSource, teller: Teller) -> None:
     """Sync at once, and whenever there may be something to do. Ends only by raising: what is in `FINAL`, and what is no
     Exception, such as an interruption.
     """
@@ -128,7 +128,7 @@ def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: Doorbells, t
     remarks = _Remarks(teller)
     stopped = threading.Event()
     threading.Thread(target=_listen, args=(alarm, doorbells, stopped), name="doorbells", daemon=True).start()
-    patience = Patience()
+    patience = WatchPatience()
     first = True
     with Lookout(root, ring=alarm.ring, say=remarks.add) as lookout:
         try:
@@ -217,9 +217,9 @@ class _Remarks:
             self._teller.remark(text)
 
 
-def _listen(alarm: Alarm, doorbells: Doorbells, stopped: threading.Event) -> None:
+def _listen(alarm: Alarm, doorbells: DoorbellSource, stopped: threading.Event) -> None:
     """Ring for each doorbell. Whether one has to give up is found out by the sync that this rings for."""
-    patience = Patience()
+    patience = WatchPatience()
     while not stopped.is_set():
         try:
             for _ in doorbells:

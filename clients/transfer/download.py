@@ -16,7 +16,7 @@ from typing import Final
 from clients.transfer.below import unlink_below
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble
 from clients.transfer.objects import ObjectMissing, ObjectStore
-from clients.transfer.progress import NoProgress, Progress
+from clients.transfer.progress import NoTransferProgress, TransferProgress
 from clients.transfer.run import GivenUp, Run
 from clients.transfer.write import NotWritten, Target, write_small
 from core.blocks import KIB, MIB, PACK_BYTES, BlockRef, Digest, MalformedManifest, Manifest
@@ -38,10 +38,10 @@ _RANGE: Final = PACK_BYTES + MIB
 class Downloader:
     """Downloads contents of one space. Each call of `download` has threads of its own, which end with it."""
 
-    def __init__(self, store: ObjectStore, workers: int = WORKERS, progress: Progress | None = None) -> None:
+    def __init__(self, store: ObjectStore, workers: int = WORKERS, progress: TransferProgress | None = None) -> None:
         self._store = store
         self._workers = workers
-        self._progress = progress or NoProgress()
+        self._progress = progress or NoTransferProgress()
 
     def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
         """Download each job; results come in any order.
@@ -75,7 +75,7 @@ class _Want:
 class _Download(Run[Downloaded | Failed]):
     """One call of `download`."""
 
-    def __init__(self, store: ObjectStore, workers: int, progress: Progress) -> None:
+    def __init__(self, store: ObjectStore, workers: int, progress: TransferProgress) -> None:
         super().__init__()
         self._store = store
         self._progress = progress

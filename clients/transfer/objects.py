@@ -15,13 +15,13 @@ import obstore
 from obstore import exceptions
 from obstore.store import S3Store
 
-from clients.sdk.credentials import Access, Credentials
-from clients.sdk.discovery import Storage
+from clients.sdk.credentials import Access, SpaceCredentials
+from clients.sdk.discovery import StorageAddress
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.network import own_certificates, proxy_for
-from clients.sdk.requests import Requests
+from clients.sdk.requests import RequestCounts
 from clients.transfer.limit import Limit
-from clients.transfer.signed import Refused, SignedRequests
+from clients.transfer.signed import SignedRequests, StorageRefused
 from core.blocks import MAX_OBJECT_BYTES, Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 from runtime import traces
@@ -104,7 +104,11 @@ class S3Objects:
     """
 
     def __init__(
-        self, storage: Storage, credentials: Credentials, requests: Requests, limit: Limit | None = None
+        self,
+        storage: StorageAddress,
+        credentials: SpaceCredentials,
+        requests: RequestCounts,
+        limit: Limit | None = None,
     ) -> None:
         self._limit = limit
         self._storage = storage
@@ -151,7 +155,7 @@ class S3Objects:
                     return stores.signed.get(key, span=(offset, offset + length), most=length, limit=self._limit)
                 answer = obstore.get(stores.get, key, options={"range": (offset, offset + length)})
                 return _read(answer, length, self._limit)
-            except (exceptions.GenericError, Refused) as error:
+            except (exceptions.GenericError, StorageRefused) as error:
                 if _answer(error)[0] == _BEYOND_THE_END:
                     return memoryview(b"")
                 raise
@@ -180,7 +184,7 @@ class S3Objects:
             stores, prefix = self._stores()
             try:
                 return request(stores, prefix + digest.hex())
-            except (exceptions.BaseError, Refused, OSError) as error:
+            except (exceptions.BaseError, StorageRefused, OSError) as error:
                 status, code = _answer(error)
                 if code in _CLOCK_CODES and not corrected:
                     corrected = True
@@ -278,10 +282,10 @@ def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
 def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:
     """The objects of a space of a signed-in device. Calls nobody yet."""
     session = space.session
-    return S3Objects(session.deployment.s3, Credentials(session, space.id, access), session.requests, limit)
+    return S3Objects(session.deployment.s3, SpaceCredentials(session, space.id, access), session.requests, limit)
 
 
-def _open(storage: Storage, provide: Callable[[], S3Credential], patience: ClientConfig) -> S3Store:
+def _open(storage: StorageAddress, provide: Callable[[], S3Credential], patience: ClientConfig) -> S3Store:
     endpoint = _endpoint(storage)
     # Everything is said here that obstore would else take from the user's AWS_* variables, which are not about us.
     config: dict[str, Any] = {
@@ -320,7 +324,7 @@ def _on_the_way(endpoint: str) -> ClientConfig:
     return {**through, "root_certificate": own} if own else through
 
 
-def _endpoint(storage: Storage) -> str:
+def _endpoint(storage: StorageAddress) -> str:
     """Where requests go: with path style the bucket is in the path, else in the host name."""
     base = storage.endpoint
     if base is None:
@@ -332,7 +336,7 @@ def _endpoint(storage: Storage) -> str:
     return f"{scheme}://{storage.bucket}.{host}"
 
 
-def _objects_url(storage: Storage) -> str:
+def _objects_url(storage: StorageAddress) -> str:
     """What the addresses of objects begin with."""
     base = _endpoint(storage).rstrip("/")
     return f"{base}/{storage.bucket}/" if storage.path_style else f"{base}/"

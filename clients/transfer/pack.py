@@ -10,7 +10,7 @@ from core.chunk import Block, digest_of
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
+class ClosedPack:
     """A closed pack: its bytes, and what is to be declared about them."""
 
     data: bytes
@@ -45,13 +45,13 @@ class PackBuilder:
             self.size += len(block.data)
         return offset
 
-    def close(self) -> Pack:
+    def close(self) -> ClosedPack:
         """The pack of what was added, at least one block. The builder is then done with."""
         data = b"".join(self._parts)
         lengths = tuple(map(len, self._parts))
         self._parts.clear()
         if len(lengths) == 1:
             # Proven by its checksum alone, where a pack must be read.
-            return Pack(data, Declaration(next(iter(self._offsets)), len(data), Form.BLOCK))
+            return ClosedPack(data, Declaration(next(iter(self._offsets)), len(data), Form.BLOCK))
         entries = PackEntries(b"".join(self._offsets), tuple(self._offsets.values()), lengths)
-        return Pack(data, Declaration(digest_of(data), len(data), entries))
+        return ClosedPack(data, Declaration(digest_of(data), len(data), entries))

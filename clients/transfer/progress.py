@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 
-class Progress(Protocol):
+class TransferProgress(Protocol):
     """Somebody who wants to know. Called from several threads, often: it must be quick and must not raise."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
@@ -15,7 +15,7 @@ class Progress(Protocol):
         """
 
 
-class NoProgress:
+class NoTransferProgress:
     """Nobody wants to know."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:

@@ -37,7 +37,7 @@ class Read(NamedTuple):
     executable: bool
 
 
-class Reader:
+class FileReader:
     """Reads one file after the other, in one thread."""
 
     def __init__(self) -> None:

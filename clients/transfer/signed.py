@@ -28,7 +28,7 @@ _CHUNK: Final = 64 * 1024
 _IDLE_CONNECTIONS: Final = 8
 
 
-class Refused(Exception):
+class StorageRefused(Exception):
     """S3 answered with an error."""
 
     def __init__(self, status: int, body: bytes) -> None:
@@ -144,7 +144,7 @@ class SignedRequests:
             case HTTPStatus.PRECONDITION_FAILED:
                 raise _Present
             case status:
-                raise Refused(status, data)
+                raise StorageRefused(status, data)
 
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._parts.hostname or "", self._parts.port

@@ -19,8 +19,8 @@ from clients.transfer.budget import Budget
 from clients.transfer.jobs import Failed, Trouble, Uploaded, UploadJob
 from clients.transfer.objects import ObjectStore
 from clients.transfer.pack import PackBuilder
-from clients.transfer.progress import NoProgress, Progress
-from clients.transfer.read import NotRead, Read, Reader
+from clients.transfer.progress import NoTransferProgress, TransferProgress
+from clients.transfer.read import FileReader, NotRead, Read
 from clients.transfer.run import GivenUp, Run
 from core.blocks import (
     EMPTY_MANIFEST,
@@ -83,7 +83,7 @@ class Uploader:
         store: ObjectStore,
         known_blocks: KnownBlocks = nothing_known,
         workers: int = WORKERS,
-        progress: Progress | None = None,
+        progress: TransferProgress | None = None,
         *,
         memory: int = MEMORY,
     ) -> None:
@@ -93,7 +93,7 @@ class Uploader:
         self._store = store
         self._known_blocks = known_blocks
         self._workers = workers
-        self._progress = progress or NoProgress()
+        self._progress = progress or NoTransferProgress()
         self._memory = memory
 
     def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
@@ -189,7 +189,7 @@ class _Upload(Run[Uploaded | Failed]):
         store: ObjectStore,
         known_blocks: KnownBlocks,
         workers: int,
-        progress: Progress,
+        progress: TransferProgress,
         memory: int,
     ) -> None:
         super().__init__()
@@ -250,11 +250,11 @@ class _Upload(Run[Uploaded | Failed]):
     # ---- reading ----
 
     def _read_files(self) -> None:
-        reader = Reader()
+        reader = FileReader()
         while (file := self._unread.get()) is not None:
             self._read_file(reader, file)
 
-    def _read_file(self, reader: Reader, file: _File) -> None:
+    def _read_file(self, reader: FileReader, file: _File) -> None:
         try:
             file.read = reader.read(file.job, partial(self._place, file))
         except NotRead as error:

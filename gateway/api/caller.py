@@ -64,7 +64,7 @@ class Caller:
     token: str = field(repr=False)
     key: str = field(default="", repr=False)
     browser: bool = False
-    keys: Keys | None = field(default=None, repr=False)
+    keys: KeyTokens | None = field(default=None, repr=False)
     peer: str = ""
 
     @property
@@ -77,7 +77,7 @@ class Caller:
         return await self.keys.token(self.key, peer=self.peer) if self.keys is not None and self.key else self.token
 
 
-class Keys:
+class KeyTokens:
     """Access tokens of keys, each asked for once until shortly before it expires."""
 
     def __init__(self, services: Services, *, now: Callable[[], float] = time.time) -> None:
@@ -158,7 +158,7 @@ def check_route(request: Request, caller: Caller) -> None:
 
 
 async def _sender(request: Request) -> Caller:
-    keys: Keys = request.app.state.keys
+    keys: KeyTokens = request.app.state.keys
     authorization = request.headers.get("authorization")
     if authorization is not None:
         token = bearer(authorization)

@@ -13,7 +13,7 @@ from gateway.services import Services, ask
 from syncline.metadata.v1 import metadata_pb2
 
 
-class Changed(SynclineError):
+class NodeChanged(SynclineError):
     """It was changed meanwhile: look at it again, then repeat with its new entity tag."""
 
     reason = "ETAG_MISMATCH"
@@ -46,4 +46,4 @@ def check_etag(node: Node, if_match: str | None) -> None:
     """Changed, unless the node is in the state that the caller has seen."""
     tags = ["*"] if if_match is None else [tag.strip() for tag in if_match.split(",")]
     if tags != ["*"] and node_etag(node) not in tags:
-        raise Changed
+        raise NodeChanged

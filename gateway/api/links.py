@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 
 from core.errors import Unauthenticated
 from core.identifiers import ROOT, NodeId, SpaceId
-from gateway.allowance import Allowance, Place
+from gateway.allowance import Allowance, LinkDownload
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed, peer
 from gateway.api.contents import RESPONSES, Disposition
@@ -214,5 +214,5 @@ def _begin(request: Request, services: Services, visitor: Visitor, what: str, *,
         counted = await ask(services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=token)
         return counted.limited
 
-    place = Place(visitor.space, claimed(token, "sub"), what)
+    place = LinkDownload(visitor.space, claimed(token, "sub"), what)
     return partial(allowance.begin, place, count, size=size)

@@ -33,7 +33,7 @@ from wsgidav.dav_error import DAVError
 
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.tree import NodeKind, fitting_time_ns
-from gateway.address import Here
+from gateway.address import SeenAddress
 from gateway.api.caller import peer
 from gateway.dates import seconds_of
 from gateway.dav.behind import MOUNT, Behind
@@ -42,13 +42,13 @@ from gateway.dav.callers import Callers
 from gateway.dav.checks import check_headers, check_xml, readable_if
 from gateway.dav.protocol import Protocol, Upload, segments
 from gateway.dav.provider import parts_of
-from gateway.dav.refusals import Refused, of_error, page
-from gateway.dav.session import Person, Session
-from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, Credentials, Storage, memory_of
+from gateway.dav.refusals import DavRefused, of_error, page
+from gateway.dav.session import DavSession, Person
+from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, SpaceStorage, UploadCredentials, memory_of
 from gateway.download import download
 from gateway.pace import TooSlow
 from gateway.rights import right_check
-from gateway.services import Patience, ask, known_node, set_patience
+from gateway.services import CallPatience, ask, known_node, set_patience
 from runtime.interruption import asked_again
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import metadata_pb2
@@ -77,19 +77,19 @@ class Dav:
     def __init__(self, behind: Behind) -> None:
         self._behind = behind
         self._callers = Callers(behind.services, behind.keys)
-        self._credentials = Credentials(now_ms=lambda: int(time.time() * 1000))
+        self._credentials = UploadCredentials(now_ms=lambda: int(time.time() * 1000))
         self._memory = Pool("uploads", behind.upload_memory - behind.upload_memory // 8)
         self._first_memory = Pool("small_uploads", behind.upload_memory // 8)
         self._turns = Pool("webdav", _WORKERS)
         self._paused = Pool("webdav_paused", _PAUSED)
         self._workers = ThreadPoolExecutor(_WORKERS + _PAUSED, thread_name_prefix="dav")
-        # What it logs tells paths, which are people's; what fails is logged here and in `Requests`.
+        # What it logs tells paths, which are people's; what fails is logged here and in `RequestMiddleware`.
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         request, answer = Request(scope, receive), _Answer(send)
-        set_patience(Patience(begun=True))  # few programs that mount folders understand that they come too fast
+        set_patience(CallPatience(begun=True))  # few programs that mount folders understand that they come too fast
         try:
             path = segments(scope["raw_path"].decode("ascii", errors="strict"))
             names = parts_of(path)
@@ -123,7 +123,7 @@ class Dav:
                 else:
                     await self._work(share, person, environ, answer)
         except UnicodeDecodeError:
-            await _refuse(Refused(HTTPStatus.BAD_REQUEST, "the path is not encoded"), scope, receive, send)
+            await _refuse(DavRefused(HTTPStatus.BAD_REQUEST, "the path is not encoded"), scope, receive, send)
         except ClientGone:
             return
         except (SynclineError, DAVError, TooSlow) as error:
@@ -162,7 +162,7 @@ class Dav:
         loop, share = asyncio.get_running_loop(), self._share(request, person)
         size = memory_of(length)
         first = min(size, FIRST_MEMORY)
-        storage = Storage(
+        storage = SpaceStorage(
             self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )
         writes = right_check(self._behind.services, person.caller.fresh, space.id, writes=True)
@@ -194,7 +194,7 @@ class Dav:
         ClientGone between two parts when its client is `gone`.
         """
         mount = environ["syncline.here"].prefix + MOUNT
-        session = Session(
+        session = DavSession(
             self._behind.services,
             self._behind.records,
             person,
@@ -277,7 +277,7 @@ class _WorkerSlot:
             self._has = None
 
 
-class _WithoutTurn(Patience):
+class _WithoutTurn(CallPatience):
     """That of calls for which a worker waits."""
 
     def __init__(self, slot: _WorkerSlot) -> None:
@@ -337,7 +337,7 @@ class _Answer:
             await self._send({"type": "http.response.start", "status": self._status, "headers": raw})
 
 
-def _environ(request: Request, person: Person, path: str, here: Here) -> dict[str, Any]:
+def _environ(request: Request, person: Person, path: str, here: SeenAddress) -> dict[str, Any]:
     """The request as WSGI and WsgiDAV have it."""
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
@@ -398,7 +398,7 @@ async def _xml(request: Request) -> bytes:
         part = message.get("body", b"")
         size += len(part)
         if size > _MAX_XML_BYTES:
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body of such a request has at most {_MAX_XML_BYTES} bytes"
             )
         parts.append(part)
@@ -408,9 +408,9 @@ async def _xml(request: Request) -> bytes:
 
 def _refusal(error: SynclineError | DAVError | TooSlow) -> DAVError:
     if isinstance(error, TooSlow):
-        return Refused(HTTPStatus.REQUEST_TIMEOUT, "the body of the request came too slowly", reason="BODY_TOO_SLOW")
+        return DavRefused(HTTPStatus.REQUEST_TIMEOUT, "the body of the request came too slowly", reason="BODY_TOO_SLOW")
     if isinstance(error, InvalidArgument):
-        return Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason)
+        return DavRefused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason)
     return of_error(error) if isinstance(error, SynclineError) else error
 
 

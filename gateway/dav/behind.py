@@ -9,7 +9,7 @@ from gateway.dav.ports import Records
 
 if TYPE_CHECKING:
     from gateway.address import OwnAddress
-    from gateway.api.caller import Keys
+    from gateway.api.caller import KeyTokens
     from gateway.content import Contents
     from gateway.ports import ObjectSink
     from gateway.services import Services
@@ -23,7 +23,7 @@ class Behind:
     """What the application works with."""
 
     services: Services
-    keys: Keys
+    keys: KeyTokens
     contents: Contents
     sink: ObjectSink
     records: Records

@@ -19,9 +19,9 @@ from cachetools import LRUCache
 
 from core.errors import Kind, SynclineError
 from core.identifiers import UserId
-from gateway.api.caller import KEY_PREFIX, Caller, Keys, bearer, claimed
-from gateway.dav.refusals import Refused, of_error
-from gateway.dav.session import Person, Space, by_alias
+from gateway.api.caller import KEY_PREFIX, Caller, KeyTokens, bearer, claimed
+from gateway.dav.refusals import DavRefused, of_error
+from gateway.dav.session import DavSpace, Person, by_alias
 from gateway.services import Services, ask, ask_pages
 from runtime.operations import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
@@ -39,14 +39,14 @@ NO_KEY: Final = (
 class _Known:
     """What is known of the holder of an access token."""
 
-    spaces: dict[str, Space]
+    spaces: dict[str, DavSpace]
     until: float
 
 
 class Callers:
     """Finds out who is asking."""
 
-    def __init__(self, services: Services, keys: Keys, *, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, services: Services, keys: KeyTokens, *, now: Callable[[], float] = time.monotonic) -> None:
         self._services = services
         self._keys = keys
         self._now = now
@@ -61,9 +61,9 @@ class Callers:
         """
         callers = DAV.get(method)
         if callers is None:
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "WebDAV has no such method here")
+            raise DavRefused(HTTPStatus.METHOD_NOT_ALLOWED, "WebDAV has no such method here")
         if authorization is None:
-            raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
+            raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         try:
             caller = await self._caller(authorization, peer)
             check_caller(caller.kind, callers)
@@ -71,7 +71,7 @@ class Callers:
             return Person(user, device, caller, await self._spaces(caller.token, space))
         except SynclineError as error:
             if error.kind is Kind.UNAUTHENTICATED:
-                raise Refused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
+                raise DavRefused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
             raise of_error(error) from error
 
     async def _caller(self, authorization: str, peer: str) -> Caller:
@@ -82,20 +82,20 @@ class Callers:
         try:
             pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
-            raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED") from None
+            raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED") from None
         email, _, key = pair.partition(":")
         if not key.startswith(KEY_PREFIX):
-            raise Refused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
+            raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         caller = await self._keys.caller(bearer(f"Bearer {key}"), peer=peer)
         name = hashlib.sha256(key.encode()).digest()
         if name not in self._emails:
             answer = await ask(self._services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
             self._emails[name] = answer.account.email
         if email.strip().casefold() != self._emails[name].casefold():
-            raise Refused(HTTPStatus.UNAUTHORIZED, "the key is another account's", reason="UNAUTHENTICATED")
+            raise DavRefused(HTTPStatus.UNAUTHORIZED, "the key is another account's", reason="UNAUTHENTICATED")
         return caller
 
-    async def _spaces(self, token: str, space: str) -> dict[str, Space]:
+    async def _spaces(self, token: str, space: str) -> dict[str, DavSpace]:
         name = hashlib.sha256(token.encode()).digest()
         known = self._known.get(name)
         if known is None or known.until < self._now() or space not in known.spaces:

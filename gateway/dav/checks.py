@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Final
 from xml.parsers import expat
 
-from gateway.dav.refusals import Refused
+from gateway.dav.refusals import DavRefused
 
 MAX_HEADER_BYTES: Final = 8 * 1024
 _MOST_SUMS: Final = 8
@@ -67,11 +67,11 @@ def check_headers(headers: Mapping[str, str]) -> None:
     for name, (form, grammar) in _PARSED.items():
         value = headers.get(name)
         if value is not None and (len(value) > MAX_HEADER_BYTES or not grammar.fullmatch(value.strip())):
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.BAD_REQUEST, f"the header {name.title()} must be {form}", reason="INVALID_ARGUMENT"
             )
     if len(headers.get("destination", "")) > 2 * MAX_HEADER_BYTES:
-        raise Refused(HTTPStatus.BAD_REQUEST, "the destination is too long", reason="INVALID_ARGUMENT")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "the destination is too long", reason="INVALID_ARGUMENT")
 
 
 def readable_if(value: str) -> str:
@@ -83,7 +83,7 @@ def readable_if(value: str) -> str:
     lists = _IF.match(value.strip()) if len(value) <= MAX_HEADER_BYTES else None
     if lists is None:
         form = 'the header If must hold lists of conditions such as (<token> ["etag"])'
-        raise Refused(HTTPStatus.BAD_REQUEST, form, reason="INVALID_ARGUMENT")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, form, reason="INVALID_ARGUMENT")
     return lists[0]
 
 
@@ -96,14 +96,14 @@ def check_xml(body: bytes) -> None:
         nonlocal depth, elements
         depth, elements = depth + 1, elements + 1
         if depth > _MAX_DEPTH or elements > _MAX_ELEMENTS:
-            raise Refused(HTTPStatus.BAD_REQUEST, "the XML has too many elements", reason="INVALID_ARGUMENT")
+            raise DavRefused(HTTPStatus.BAD_REQUEST, "the XML has too many elements", reason="INVALID_ARGUMENT")
 
     def end(_: object) -> None:
         nonlocal depth
         depth -= 1
 
     def doctype(*_: object) -> None:
-        raise Refused(HTTPStatus.BAD_REQUEST, "the XML may not have a DOCTYPE", reason="INVALID_ARGUMENT")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "the XML may not have a DOCTYPE", reason="INVALID_ARGUMENT")
 
     parser.StartElementHandler = start
     parser.EndElementHandler = end
@@ -111,7 +111,7 @@ def check_xml(body: bytes) -> None:
     try:
         parser.Parse(body, True)
     except (expat.ExpatError, LookupError, ValueError) as error:  # the latter two for an encoding that is not known
-        raise Refused(
+        raise DavRefused(
             HTTPStatus.BAD_REQUEST, f"the body is no well-formed XML: {error}", reason="INVALID_ARGUMENT"
         ) from None
 
@@ -120,11 +120,11 @@ def expected_size(headers: Mapping[str, str]) -> int | None:
     """How long the file is that a PUT brings, as its sender says beside Content-Length. Refused for two answers."""
     said = {int(headers[name]) for name in ("x-expected-entity-length", "oc-total-length") if name in headers}
     if len(said) > 1:
-        raise Refused(HTTPStatus.BAD_REQUEST, "the headers tell different lengths", reason="INVALID_ARGUMENT")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "the headers tell different lengths", reason="INVALID_ARGUMENT")
     return said.pop() if said else None
 
 
-class Checked:
+class CheckedBody:
     """A body on its way, against the checksums that its sender tells of it."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
@@ -140,7 +140,9 @@ class Checked:
         """Refused if what was read is not what its sender meant."""
         for name, found, wanted in self._sums:
             if found.digest() != wanted:
-                raise Refused(HTTPStatus.BAD_REQUEST, f"the file is not what {name} says", reason="CHECKSUM_MISMATCH")
+                raise DavRefused(
+                    HTTPStatus.BAD_REQUEST, f"the file is not what {name} says", reason="CHECKSUM_MISMATCH"
+                )
 
 
 def _told(headers: Mapping[str, str]) -> list[tuple[str, str, bytes]]:
@@ -158,10 +160,12 @@ def _told(headers: Mapping[str, str]) -> list[tuple[str, str, bytes]]:
             value = value.strip(":") if name != "digest" else value
             told.append((name, {"sha": "sha1"}.get(kind, kind), _decoded(name, value, _base64)))
     if len(told) > _MOST_SUMS:
-        raise Refused(HTTPStatus.BAD_REQUEST, f"at most {_MOST_SUMS} checksums are checked", reason="INVALID_ARGUMENT")
+        raise DavRefused(
+            HTTPStatus.BAD_REQUEST, f"at most {_MOST_SUMS} checksums are checked", reason="INVALID_ARGUMENT"
+        )
     for name, kind, wanted in told:
         if kind not in _SUMS or len(wanted) != len(_SUMS[kind]().digest()):
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.BAD_REQUEST,
                 f"{name} is a checksum by one of {', '.join(_SUMS)}; leave it out for another",
                 reason="INVALID_ARGUMENT",
@@ -178,4 +182,4 @@ def _decoded(name: str, text: str, decode: Callable[[str], bytes]) -> bytes:
         return decode(text)
     except (ValueError, binascii.Error):
         wrong = f"{name} is not encoded as it should be"
-        raise Refused(HTTPStatus.BAD_REQUEST, wrong, reason="INVALID_ARGUMENT") from None
+        raise DavRefused(HTTPStatus.BAD_REQUEST, wrong, reason="INVALID_ARGUMENT") from None

@@ -19,8 +19,8 @@ from wsgidav.dav_error import DAVErrorCondition, PRECONDITION_CODE_MissingLockTo
 from wsgidav.lock_man.lock_manager import LockManager
 
 from gateway.dav.ports import MAX_RECORD_BYTES, RecordMoved
-from gateway.dav.refusals import Refused
-from gateway.dav.session import Session, Space
+from gateway.dav.refusals import DavRefused
+from gateway.dav.session import DavSession, DavSpace
 
 RECORD: Final = "locks"
 LONGEST_SECONDS: Final = 24 * 3600
@@ -36,7 +36,7 @@ Lock = dict[str, Any]
 class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
     """WsgiDAV's rules, for one request."""
 
-    def __init__(self, session: Session, *, home: str) -> None:
+    def __init__(self, session: DavSession, *, home: str) -> None:
         """`home` is a path in the space that the request is about."""
         self._session = session
         self._stored = StoredLocks(session, home)
@@ -74,7 +74,7 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
 class StoredLocks:
     """WsgiDAV's storage of locks. Their roots are addresses as this caller sees them, the record has paths."""
 
-    def __init__(self, session: Session, home: str) -> None:
+    def __init__(self, session: DavSession, home: str) -> None:
         self._session = session
         self._home = home
         self._read: dict[str, list[Lock]] = {}
@@ -117,9 +117,9 @@ class StoredLocks:
         """See LockStorageDict; RecordMoved."""
         space = self._space(path)
         if space is None:
-            raise Refused(HTTPStatus.FORBIDDEN, "only what is in a space can be locked")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "only what is in a space can be locked")
         if len(lock["owner"]) > _OWNER_BYTES:
-            raise Refused(HTTPStatus.BAD_REQUEST, f"the owner of a lock has at most {_OWNER_BYTES} bytes")
+            raise DavRefused(HTTPStatus.BAD_REQUEST, f"the owner of a lock has at most {_OWNER_BYTES} bytes")
         lock["root"] = path.rstrip("/")
         lock["token"] = f"urn:uuid:{_uuid()}"
         lock["timeout"] = _seconds(lock["timeout"])
@@ -130,7 +130,7 @@ class StoredLocks:
             text = (
                 "you have as many locks in this space as you leave free for others; unlock some, or wait for their end"
             )
-            raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, text)
+            raise DavRefused(HTTPStatus.INSUFFICIENT_STORAGE, text)
         self._save(space, locks)
         return lock
 
@@ -145,7 +145,7 @@ class StoredLocks:
             except RecordMoved:
                 continue
             return lock
-        raise Refused(
+        raise DavRefused(
             HTTPStatus.PRECONDITION_FAILED, "the lock is no more", condition="{DAV:}lock-token-matches-request-uri"
         )
 
@@ -159,7 +159,7 @@ class StoredLocks:
             return True
         return False
 
-    def _again(self, token: str) -> Iterator[tuple[Space, list[Lock]]]:
+    def _again(self, token: str) -> Iterator[tuple[DavSpace, list[Lock]]]:
         """The space of a lock and all its locks, as often as they may have moved meanwhile."""
         lock = self.get(token)
         space = self._space(lock["root"]) if lock is not None else None
@@ -172,12 +172,12 @@ class StoredLocks:
             yield space, locks
         raise _contended()
 
-    def _space(self, path: str) -> Space | None:
+    def _space(self, path: str) -> DavSpace | None:
         """The space that an address is in."""
         name = unquote(path.strip("/").partition("/")[0])
         return self._session.person.spaces.get(name)
 
-    def _locks(self, space: Space) -> list[Lock]:
+    def _locks(self, space: DavSpace) -> list[Lock]:
         if space.name not in self._read:
             record = self._session.record(space, RECORD, anew=self._anew)
             self._anew = False
@@ -193,7 +193,7 @@ class StoredLocks:
             ]
         return self._read[space.name]
 
-    def _save(self, space: Space, locks: list[Lock]) -> None:
+    def _save(self, space: DavSpace, locks: list[Lock]) -> None:
         self._read.pop(space.name, None)
         data = _record(locks)
         expires_at = max((lock["expire"] for lock in locks), default=None)
@@ -227,5 +227,5 @@ def _uuid() -> str:
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def _contended() -> Refused:
-    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the locks of this space at once; try again")
+def _contended() -> DavRefused:
+    return DavRefused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the locks of this space at once; try again")

@@ -9,8 +9,8 @@ from typing import Final
 from core.identifiers import NodeId
 from core.tree import MAX_MUTATIONS, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dav import properties
-from gateway.dav.refusals import Refused
-from gateway.dav.session import Session, Space, accepted
+from gateway.dav.refusals import DavRefused
+from gateway.dav.session import DavSession, DavSpace, accepted
 from wire.tree import mutation_to_wire
 
 _MOST_NODES: Final = 1000
@@ -39,7 +39,7 @@ class Merge:
         self.pairs.append((source.id, target.id))
 
 
-def merging(session: Session, space: Space, *, source: Node, target: Node) -> Merge | None:
+def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> Merge | None:
     """How a node is merged into another of its kind; None if no file of one is in the other, or if it is too much.
 
     It is too much for one commit, or for the quota: the versions are counted, and to move them would cost nothing.
@@ -74,12 +74,12 @@ def merging(session: Session, space: Space, *, source: Node, target: Node) -> Me
     return found if found.pairs and _fits(session, space, found) else None
 
 
-def commit(session: Session, space: Space, merge: Merge, *more: Mutation) -> bool:
+def commit(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
     """Merge, and then do `more`. False if a file could not get its new content: then nothing else was changed. Refused.
 
     What is refused after that has lost nothing: it is in the trash, or still where it was.
     """
-    if any(isinstance(result, Refused) for result in session.commit(space, merge.updates)):
+    if any(isinstance(result, DavRefused) for result in session.commit(space, merge.updates)):
         return False
     properties.copy(session, space, merge.pairs)
     for result in session.commit(space, [*merge.others, *more]):
@@ -87,7 +87,7 @@ def commit(session: Session, space: Space, merge: Merge, *more: Mutation) -> boo
     return True
 
 
-def children(session: Session, space: Space, directory: Node, *, most: int) -> Sequence[Node] | None:
+def children(session: DavSession, space: DavSpace, directory: Node, *, most: int) -> Sequence[Node] | None:
     """What a directory holds; None if that is more than `most`."""
     found = list[Node]()
     for page in session.pages(space, directory.id):
@@ -97,7 +97,7 @@ def children(session: Session, space: Space, directory: Node, *, most: int) -> S
     return found
 
 
-def _fits(session: Session, space: Space, merge: Merge) -> bool:
+def _fits(session: DavSession, space: DavSpace, merge: Merge) -> bool:
     for mutations in (merge.updates, merge.others):
         if len(mutations) >= MAX_MUTATIONS:
             return False

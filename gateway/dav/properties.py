@@ -9,8 +9,8 @@ from typing import Final
 
 from core.identifiers import NodeId
 from gateway.dav.ports import RecordMoved
-from gateway.dav.refusals import Refused
-from gateway.dav.session import Session, Space
+from gateway.dav.refusals import DavRefused
+from gateway.dav.session import DavSession, DavSpace
 
 MAX_BYTES: Final = 32 * 1024
 """Of all properties of one node."""
@@ -20,13 +20,13 @@ _FEW: Final = 100
 _PREFIX: Final = "properties/"
 
 
-def read(session: Session, space: Space, node: NodeId) -> Mapping[str, str]:
+def read(session: DavSession, space: DavSpace, node: NodeId) -> Mapping[str, str]:
     """The properties of a node: names in Clark notation, values as XML."""
     properties: dict[str, str] = json.loads(session.record(space, _record(node)).data or b"{}")
     return properties
 
 
-def read_ahead(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
+def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
     """Read those of many nodes together.
 
     Few nodes have properties, so one query for all of the space is faster than asking for each node, unless there are
@@ -40,12 +40,12 @@ def read_ahead(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
         session.hold(space, names, every)
 
 
-def forget(session: Session, space: Space, nodes: Sequence[NodeId]) -> None:
+def forget(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
     """Let go of what was read ahead."""
     session.forget(space, [_record(node) for node in nodes])
 
 
-def change(session: Session, space: Space, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
+def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
     """Set properties in order, or remove those whose value is None: all or none."""
     for _ in range(_ATTEMPTS):
         known = dict(read(session, space, node))
@@ -54,7 +54,7 @@ def change(session: Session, space: Space, node: NodeId, changes: Sequence[tuple
             return
         data = json.dumps(changed).encode() if changed else b""
         if len(data) > MAX_BYTES:
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.INSUFFICIENT_STORAGE, f"the properties of a file have at most {MAX_BYTES} bytes together"
             )
         try:
@@ -62,10 +62,10 @@ def change(session: Session, space: Space, node: NodeId, changes: Sequence[tuple
         except RecordMoved:
             continue
         return
-    raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the properties of this file at once; try again")
+    raise DavRefused(HTTPStatus.SERVICE_UNAVAILABLE, "too many change the properties of this file at once; try again")
 
 
-def copy(session: Session, space: Space, nodes: Sequence[tuple[NodeId, NodeId]]) -> None:
+def copy(session: DavSession, space: DavSpace, nodes: Sequence[tuple[NodeId, NodeId]]) -> None:
     """Give each second node the properties of the first."""
     read_ahead(session, space, [source for source, _ in nodes])
     for source, target in nodes:

@@ -28,12 +28,12 @@ from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node,
 from gateway.dav import properties, saving, steps
 from gateway.dav.behind import MOUNT
 from gateway.dav.bodies import ClientGone, Incoming, Step
-from gateway.dav.checks import Checked, expected_size
+from gateway.dav.checks import CheckedBody, expected_size
 from gateway.dav.locks import RECORD, Locks
-from gateway.dav.provider import Directory, File, Provider, Resource, checked_name, parts_of
-from gateway.dav.refusals import Refused
-from gateway.dav.session import Session, Space, accepted
-from gateway.dav.upload import Storage, upload
+from gateway.dav.provider import DirectoryResource, File, Provider, Resource, checked_name, parts_of
+from gateway.dav.refusals import DavRefused
+from gateway.dav.session import DavSession, DavSpace, accepted
+from gateway.dav.upload import SpaceStorage, upload
 from gateway.files import etag_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Upload:
     body: Incoming
     headers: Mapping[str, str]
     length: int | None
-    storage: Storage
+    storage: SpaceStorage
     loop: asyncio.AbstractEventLoop
 
 
@@ -71,7 +71,7 @@ class Upload:
 class _Target:
     """Where a COPY or MOVE goes: a name in a directory, and what has it now."""
 
-    parent: Directory
+    parent: DirectoryResource
     name: str
     path: str
     there: Resource | None
@@ -80,7 +80,7 @@ class _Target:
 class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     """One request. A WSGI application."""
 
-    def __init__(self, session: Session, environ: Environ) -> None:
+    def __init__(self, session: DavSession, environ: Environ) -> None:
         self._session = session
         self._locks = Locks(session, home=environ["PATH_INFO"])
         self._provider = Provider(session, self._locks)
@@ -103,7 +103,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         names = _names(path)
         space = self._session.person.spaces.get(names[0]) if names else None
         if space is not None and not space.writable:
-            raise Refused(HTTPStatus.FORBIDDEN, "you may only read in this space", reason="PERMISSION_DENIED")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "you may only read in this space", reason="PERMISSION_DENIED")
 
     # ---- properties ----
 
@@ -111,9 +111,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         """See RequestServer."""
         depth = environ.setdefault("HTTP_DEPTH", "infinity")
         if depth not in {"0", "1", "infinity"}:
-            raise Refused(HTTPStatus.BAD_REQUEST, "Depth is 0 or 1")
+            raise DavRefused(HTTPStatus.BAD_REQUEST, "Depth is 0 or 1")
         if depth == "infinity":
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.FORBIDDEN,
                 "a whole tree is not listed at once: ask each directory with Depth: 1",
                 condition=PRECONDITION_CODE_PropfindFiniteDepth,
@@ -159,23 +159,23 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     ) -> Iterator[bytes | Step]:
         """See RequestServer. Between its parts are steps for the event loop: a body comes as slowly as it likes."""
         if "HTTP_CONTENT_ENCODING" in environ:
-            raise Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
+            raise DavRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
         if "HTTP_CONTENT_RANGE" in environ:
-            raise Refused(HTTPStatus.BAD_REQUEST, "a file can only be replaced as a whole, without Content-Range")
+            raise DavRefused(HTTPStatus.BAD_REQUEST, "a file can only be replaced as a whole, without Content-Range")
         if "HTTP_OC_CHUNKED" in environ:
-            raise Refused(HTTPStatus.NOT_IMPLEMENTED, "a file is sent as a whole, without OC-Chunked")
+            raise DavRefused(HTTPStatus.NOT_IMPLEMENTED, "a file is sent as a whole, without OC-Chunked")
         mtime_ns = _mtime_ns(environ)
         path = environ["PATH_INFO"]
         parent, name = self._parent(path, environ)
         found = self._provider.get_resource_inst(path, environ)
         if found is not None and not isinstance(found, File):
-            raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, "there is a directory of that name")
+            raise DavRefused(HTTPStatus.METHOD_NOT_ALLOWED, "there is a directory of that name")
         if found is None and "HTTP_IF_MATCH" in environ:
-            raise Refused(HTTPStatus.PRECONDITION_FAILED, "If-Match names a file that is not there")
+            raise DavRefused(HTTPStatus.PRECONDITION_FAILED, "If-Match names a file that is not there")
         self._evaluate_if_headers(found, environ)
         self._check_write_permission(found or parent, "0", environ)
         sent: Upload = environ["syncline.upload"]
-        expected, checked = expected_size(sent.headers), Checked(sent.headers)
+        expected, checked = expected_size(sent.headers), CheckedBody(sent.headers)
         _check_size(expected, sent.length)
         stored = yield from upload(sent.body, checked.update, sent.storage, sent.loop)
         if sent.length not in {None, stored.size}:
@@ -202,9 +202,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             change = UpdateContent(replaces.id, replaces.version, content)
         try:
             self._session.commit_one(parent.space, change)
-        except Refused as error:
+        except DavRefused as error:
             if {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & environ.keys() and error.value == HTTPStatus.CONFLICT:
-                raise Refused(HTTPStatus.PRECONDITION_FAILED, error.text, reason=error.reason) from error
+                raise DavRefused(HTTPStatus.PRECONDITION_FAILED, error.text, reason=error.reason) from error
             raise
         if replaces is not None:
             saving.remember_holders(self._session, parent.space, replaces.content, replaces.id)
@@ -220,9 +220,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         """See RequestServer."""
         try:
             answer: Iterable[bytes] = super().do_MKCOL(environ, start_response)
-        except Refused as error:
+        except DavRefused as error:
             if error.reason == "NAME_TAKEN":
-                raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, error.text, reason=error.reason) from error
+                raise DavRefused(HTTPStatus.METHOD_NOT_ALLOWED, error.text, reason=error.reason) from error
             raise
         return answer
 
@@ -231,7 +231,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
-            raise Refused(HTTPStatus.BAD_REQUEST, "a directory is deleted with all that is below it: Depth: infinity")
+            raise DavRefused(
+                HTTPStatus.BAD_REQUEST, "a directory is deleted with all that is below it: Depth: infinity"
+            )
         self._evaluate_if_headers(found, environ)
         parent, _ = self._parent(environ["PATH_INFO"], environ)
         self._check_write_permission(parent, "0", environ)
@@ -259,7 +261,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
-            raise Refused(HTTPStatus.BAD_REQUEST, "a directory is moved with all that is below it: Depth: infinity")
+            raise DavRefused(HTTPStatus.BAD_REQUEST, "a directory is moved with all that is below it: Depth: infinity")
         target = self._target(found, environ)
         above, _ = self._parent(environ["PATH_INFO"], environ)
         self._check_write_permission(above, "0", environ)
@@ -293,7 +295,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         self._check_movable(found)
         depth = environ.setdefault("HTTP_DEPTH", "infinity")
         if depth not in {"0", "infinity"}:
-            raise Refused(HTTPStatus.BAD_REQUEST, "a directory is copied with Depth: 0 or infinity")
+            raise DavRefused(HTTPStatus.BAD_REQUEST, "a directory is copied with Depth: 0 or infinity")
         target = self._target(found, environ)
         space, node, there = found.space, found.node, target.there
         assert space is not None
@@ -323,18 +325,18 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return _done(start_response, HTTPStatus.CREATED if there is None else HTTPStatus.NO_CONTENT)
 
     def _bring_back(
-        self, parent: Directory, names: tuple[str, ...], kind: NodeKind, *, written: bool = False
+        self, parent: DirectoryResource, names: tuple[str, ...], kind: NodeKind, *, written: bool = False
     ) -> Node | None:
         """See saving.bring_back; `names` are those of the whole path."""
         return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
 
-    def _replacing(self, space: Space, there: Node | None, change: Mutation) -> Node:
+    def _replacing(self, space: DavSpace, there: Node | None, change: Mutation) -> Node:
         """Make a change that takes the name of `there`, which goes into the trash by the same commit, or stays."""
         if there is None:
             return self._session.commit_one(space, change)
         deleted, changed = self._session.commit(space, [DeleteNode(there.id, there.version), change])
         accepted(deleted)
-        if isinstance(changed, Refused):
+        if isinstance(changed, DavRefused):
             self._session.restore(space, there.id)
         return accepted(changed)
 
@@ -343,44 +345,44 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def _existing(self, path: str, environ: Environ) -> Resource:
         found = self._provider.get_resource_inst(path, environ)
         if found is None:
-            raise Refused(HTTPStatus.NOT_FOUND, "there is no such file or directory", reason="NO_SUCH_NODE")
+            raise DavRefused(HTTPStatus.NOT_FOUND, "there is no such file or directory", reason="NO_SUCH_NODE")
         return found
 
-    def _parent(self, path: str, environ: Environ) -> tuple[Directory, str]:
+    def _parent(self, path: str, environ: Environ) -> tuple[DirectoryResource, str]:
         """The directory that a path is in, and the name that it has there."""
         names = _names(path)
         if len(names) < 2:
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.FORBIDDEN, "here are spaces only; make one in the web app or by `syncline spaces create`"
             )
         above = self._provider.get_resource_inst("/" + "/".join(names[:-1]), environ)
-        if not isinstance(above, Directory):
-            raise Refused(HTTPStatus.CONFLICT, "the directory does not exist", reason="PARENT_NOT_FOUND")
+        if not isinstance(above, DirectoryResource):
+            raise DavRefused(HTTPStatus.CONFLICT, "the directory does not exist", reason="PARENT_NOT_FOUND")
         return above, checked_name(names[-1])
 
     @staticmethod
     def _check_movable(found: Resource) -> None:
         if found.space is None or len(_names(found.path)) < 2:
-            raise Refused(HTTPStatus.FORBIDDEN, "a space as a whole cannot be deleted, moved or copied here")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "a space as a whole cannot be deleted, moved or copied here")
 
     def _target(self, found: Resource, environ: Environ) -> _Target:
         """Where a COPY or MOVE goes, which may go there; Refused."""
         if environ.setdefault("HTTP_OVERWRITE", "T") not in {"T", "F"}:
-            raise Refused(HTTPStatus.BAD_REQUEST, "Overwrite is T or F")
+            raise DavRefused(HTTPStatus.BAD_REQUEST, "Overwrite is T or F")
         names = _destination(environ)
         path = "/" + "/".join(names)
         here = _names(found.path)
         if names[:1] != here[:1]:
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.FORBIDDEN,
                 "nothing is moved or copied between spaces on the server: download it, upload it there",
             )
         if names == here:
-            raise Refused(HTTPStatus.FORBIDDEN, "that is where it is already")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "that is where it is already")
         if names[: len(here)] == here:
-            raise Refused(HTTPStatus.FORBIDDEN, "a directory cannot be put below itself", reason="CYCLE")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "a directory cannot be put below itself", reason="CYCLE")
         if here[: len(names)] == names:
-            raise Refused(HTTPStatus.FORBIDDEN, "it cannot replace a directory that it is in")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "it cannot replace a directory that it is in")
         parent, name = self._parent(path, environ)
         there = self._provider.get_resource_inst(path, environ)
         self._evaluate_if_headers(found, environ)
@@ -389,7 +391,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             self._check_write_permission(parent, "0", environ)
         self._check_write_permission(there, "infinity", environ)
         if there is not None and environ["HTTP_OVERWRITE"] != "T":
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.PRECONDITION_FAILED, "there is something of that name already", reason="NAME_TAKEN"
             )
         return _Target(parent, name, path, there)
@@ -403,7 +405,7 @@ def _names(path: str) -> tuple[str, ...]:
     try:
         return parts_of(path)
     except InvalidArgument as error:
-        raise Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason) from None
+        raise DavRefused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason) from None
 
 
 def segments(raw: str, *, prefix: str = "") -> str:
@@ -414,16 +416,16 @@ def segments(raw: str, *, prefix: str = "") -> str:
     try:
         names = [unquote(part, errors="strict") for part in raw.split("/")]
     except UnicodeDecodeError:
-        raise Refused(HTTPStatus.BAD_REQUEST, "the path is not valid UTF-8") from None
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "the path is not valid UTF-8") from None
     for mount in dict.fromkeys((prefix + MOUNT, MOUNT)):
         above = mount.split("/")
         if names[: len(above)] == above:
             names = names[len(above) :]
             break
     else:
-        raise Refused(HTTPStatus.BAD_GATEWAY, f"the destination is not below {prefix}{MOUNT}/")
+        raise DavRefused(HTTPStatus.BAD_GATEWAY, f"the destination is not below {prefix}{MOUNT}/")
     if any("/" in name for name in names):
-        raise Refused(HTTPStatus.BAD_REQUEST, "a name cannot contain '/'", reason="NAME_INVALID")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "a name cannot contain '/'", reason="NAME_INVALID")
     return "/" + "/".join(names) if names else "/"
 
 
@@ -431,16 +433,16 @@ def _destination(environ: Environ) -> tuple[str, ...]:
     """The names of the path that the header tells."""
     raw, here = environ.get("HTTP_DESTINATION"), environ["syncline.here"]
     if raw is None:
-        raise Refused(HTTPStatus.BAD_REQUEST, "the header Destination is missing")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "the header Destination is missing")
     try:
         parts = urlsplit(raw.strip())
         ours = here.is_ours(raw.strip()) if parts.netloc else not parts.scheme
     except ValueError:
         ours, parts = False, urlsplit("")
     if not parts.path.startswith("/"):
-        raise Refused(HTTPStatus.BAD_REQUEST, "Destination is an address, or a path that begins with '/'")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "Destination is an address, or a path that begins with '/'")
     if not ours:
-        raise Refused(HTTPStatus.BAD_GATEWAY, "the destination is on another server")
+        raise DavRefused(HTTPStatus.BAD_GATEWAY, "the destination is on another server")
     return _names(segments(parts.path, prefix=here.prefix))
 
 
@@ -450,7 +452,7 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
         return "allprop", None
     asked = [] if request.tag != "{DAV:}propfind" else [child for child in request if child.tag != "{DAV:}include"]
     if len(asked) != 1:
-        raise Refused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
     match asked[0].tag:
         case "{DAV:}allprop":
             return "allprop", None
@@ -459,9 +461,9 @@ def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
         case "{DAV:}prop":
             names = list(dict.fromkeys(child.tag for child in asked[0]))
             if len(names) > _MOST_NAMED:
-                raise Refused(HTTPStatus.BAD_REQUEST, f"at most {_MOST_NAMED} properties are told at once")
+                raise DavRefused(HTTPStatus.BAD_REQUEST, f"at most {_MOST_NAMED} properties are told at once")
             return "named", names
-    raise Refused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
+    raise DavRefused(HTTPStatus.BAD_REQUEST, "a propfind has one of prop, allprop and propname")
 
 
 def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> Iterator[bytes]:
@@ -479,7 +481,7 @@ def _mtime_ns(environ: Environ) -> int | None:
     if raw is None:
         return None
     if not _MTIME.fullmatch(raw.strip()):
-        raise Refused(HTTPStatus.BAD_REQUEST, "X-OC-Mtime is in seconds since 1970")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, "X-OC-Mtime is in seconds since 1970")
     whole, _, fraction = raw.strip().lstrip("-").partition(".")
     nanoseconds = int(whole) * 1_000_000_000 + int(fraction.ljust(9, "0"))
     return -nanoseconds if raw.strip().startswith("-") else nanoseconds
@@ -487,7 +489,7 @@ def _mtime_ns(environ: Environ) -> int | None:
 
 def _check_size(expected: int | None, size: int | None) -> None:
     if expected is not None and size is not None and expected != size:
-        raise Refused(
+        raise DavRefused(
             HTTPStatus.BAD_REQUEST,
             f"the file has {size} bytes and not {expected}, as the headers say",
             reason="SIZE_MISMATCH",

@@ -26,8 +26,8 @@ from gateway.dates import seconds_of
 from gateway.dav import properties, saving
 from gateway.dav.behind import MOUNT
 from gateway.dav.locks import Locks
-from gateway.dav.refusals import Refused
-from gateway.dav.session import Session, Space
+from gateway.dav.refusals import DavRefused
+from gateway.dav.session import DavSession, DavSpace
 from gateway.files import content_type, etag_of
 
 if TYPE_CHECKING:
@@ -59,13 +59,13 @@ def _of_date(text: str) -> int:
     try:
         return seconds_of(text) * _NANOSECONDS
     except (ValueError, OverflowError):
-        raise Refused(HTTPStatus.CONFLICT, "that is no date") from None
+        raise DavRefused(HTTPStatus.CONFLICT, "that is no date") from None
 
 
 def _of_seconds(text: str) -> int:
     """Nanoseconds since 1970 of seconds; Refused."""
     if not _SECONDS.fullmatch(text):
-        raise Refused(HTTPStatus.CONFLICT, "that is no number of seconds since 1970")
+        raise DavRefused(HTTPStatus.CONFLICT, "that is no number of seconds since 1970")
     return int(text) * _NANOSECONDS
 
 
@@ -76,7 +76,7 @@ _MTIMES: Final = {_GET_LAST_MODIFIED: _of_date, _WINDOWS_MTIME: _of_date, "{DAV:
 class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
     """The caller's spaces."""
 
-    def __init__(self, session: Session, locks: Locks) -> None:
+    def __init__(self, session: DavSession, locks: Locks) -> None:
         super().__init__()
         self.session = session
         self.set_share_path("")
@@ -88,7 +88,7 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
         try:
             names = parts_of(path)
         except InvalidArgument as error:
-            raise Refused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason) from None
+            raise DavRefused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason) from None
         if not names:
             return Top("/", environ)
         space = self.session.person.spaces.get(names[0])
@@ -112,7 +112,7 @@ class Resource:
         provider: Provider
         is_collection: bool
 
-    space: Space | None = None
+    space: DavSpace | None = None
     node: Node | None = None
 
     def get_href(self) -> str:
@@ -162,7 +162,7 @@ class Resource:
             if changed is not None:
                 return formatdate(changed, usegmt=True)
             if name == _GET_LAST_MODIFIED:
-                raise Refused(HTTPStatus.NOT_FOUND, "there is no such property")
+                raise DavRefused(HTTPStatus.NOT_FOUND, "there is no such property")
             return self._dead(name)
         elif not name.startswith("{DAV:}"):
             return self._dead(name)
@@ -173,7 +173,7 @@ class Resource:
         if self.space is not None and self.node is not None and not name.startswith(_FOREIGN):
             value = properties.read(self.provider.session, self.space, self.node.id).get(name)
         if value is None:
-            raise Refused(HTTPStatus.NOT_FOUND, "there is no such property")
+            raise DavRefused(HTTPStatus.NOT_FOUND, "there is no such property")
         found: Element = etree.XML(value)
         return found
 
@@ -181,17 +181,17 @@ class Resource:
         """See _DAVResource. What is set is kept with the request, which writes all of it at its end."""
         if name in _MTIMES and isinstance(self, File):
             if value is None:
-                raise Refused(HTTPStatus.FORBIDDEN, "a file always has a time of change")
+                raise DavRefused(HTTPStatus.FORBIDDEN, "a file always has a time of change")
             self.environ["syncline.mtime_ns"] = _MTIMES[name]((value.text or "").strip())
             return
         if name.startswith(_FOREIGN):
-            raise Refused(HTTPStatus.FORBIDDEN, f"{name} is a property of other servers")
+            raise DavRefused(HTTPStatus.FORBIDDEN, f"{name} is a property of other servers")
         if name.startswith("{DAV:}"):
-            raise Refused(
+            raise DavRefused(
                 HTTPStatus.FORBIDDEN, f"{name} cannot be set", condition="{DAV:}cannot-modify-protected-property"
             )
         if self.space is None or self.node is None:
-            raise Refused(HTTPStatus.FORBIDDEN, "only what is in a space can have properties")
+            raise DavRefused(HTTPStatus.FORBIDDEN, "only what is in a space can have properties")
         if not dry_run:
             text = None if value is None else etree.tostring(value).decode("ascii")
             self.environ.setdefault("syncline.properties", []).append((name, text))
@@ -222,7 +222,7 @@ class Resource:
                 return str(usage.used)
             if usage.quota:
                 return str(max(usage.quota - usage.used, 0))
-        raise Refused(HTTPStatus.NOT_FOUND, "there is no such property")
+        raise DavRefused(HTTPStatus.NOT_FOUND, "there is no such property")
 
 
 class Collection(Resource, DAVCollection):  # type: ignore[misc]
@@ -257,7 +257,7 @@ class Top(Collection):
     def members(self) -> Iterator[Sequence[Resource]]:
         """See Collection."""
         yield [
-            Directory(f"/{space.name}", self.environ, space, node)
+            DirectoryResource(f"/{space.name}", self.environ, space, node)
             for space in self.provider.session.person.spaces.values()
             if (node := self.provider.session.find(space, ())) is not None
         ]
@@ -267,13 +267,13 @@ class Top(Collection):
         return "Syncline"
 
 
-class Directory(Collection):
+class DirectoryResource(Collection):
     """A directory of a space, or its top."""
 
-    space: Space
+    space: DavSpace
     node: Node
 
-    def __init__(self, path: str, environ: dict[str, Any], space: Space, node: Node) -> None:
+    def __init__(self, path: str, environ: dict[str, Any], space: DavSpace, node: Node) -> None:
         super().__init__(path, environ)
         self.space = space
         self.node = node
@@ -318,10 +318,10 @@ class Directory(Collection):
 class File(Resource, DAVNonCollection):  # type: ignore[misc]
     """A file."""
 
-    space: Space
+    space: DavSpace
     node: Node
 
-    def __init__(self, path: str, environ: dict[str, Any], space: Space, node: Node) -> None:
+    def __init__(self, path: str, environ: dict[str, Any], space: DavSpace, node: Node) -> None:
         super().__init__(path, environ)
         assert node.content is not None, "a file has a content"
         self.space = space
@@ -353,11 +353,11 @@ class File(Resource, DAVNonCollection):  # type: ignore[misc]
         raise NotImplementedError
 
 
-def resource(path: str, environ: dict[str, Any], space: Space, node: Node) -> Resource | None:
+def resource(path: str, environ: dict[str, Any], space: DavSpace, node: Node) -> Resource | None:
     """A node as a resource; None for a symbolic link."""
     match node.kind:
         case NodeKind.DIRECTORY:
-            return Directory(path, environ, space, node)
+            return DirectoryResource(path, environ, space, node)
         case NodeKind.FILE:
             return File(path, environ, space, node)
         case NodeKind.SYMLINK:
@@ -368,9 +368,11 @@ def checked_name(name: str) -> str:
     """A name as it travels; Refused if it cannot be one."""
     name = unicodedata.normalize("NFC", name)
     if problem := name_problem(name):
-        raise Refused(HTTPStatus.BAD_REQUEST, problem, reason="NAME_INVALID")
+        raise DavRefused(HTTPStatus.BAD_REQUEST, problem, reason="NAME_INVALID")
     return name
 
 
-def _beside_spaces() -> Refused:
-    return Refused(HTTPStatus.FORBIDDEN, "here are spaces only; make one in the web app or by `syncline spaces create`")
+def _beside_spaces() -> DavRefused:
+    return DavRefused(
+        HTTPStatus.FORBIDDEN, "here are spaces only; make one in the web app or by `syncline spaces create`"
+    )

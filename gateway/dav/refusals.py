@@ -24,7 +24,7 @@ _STATUS: Final = {
 """Where the RFC has another status for it than our API."""
 
 
-class Refused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
+class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
     """A status, and for people why. `reason` is what programs of ours branch on.
 
     `retry_after` is in seconds, where waiting helps.
@@ -45,10 +45,10 @@ class Refused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
         self.retry_after = retry_after
 
 
-def of_error(error: SynclineError) -> Refused:
+def of_error(error: SynclineError) -> DavRefused:
     """An error of ours, or of a service behind us."""
     status = _STATUS.get(error.reason, http_status(error))
-    return Refused(status, str(error), reason=error.reason, retry_after=error.retry_after_seconds)
+    return DavRefused(status, str(error), reason=error.reason, retry_after=error.retry_after_seconds)
 
 
 def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
@@ -63,8 +63,8 @@ def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
         hrefs = "".join(f"<D:href>{escape(href)}</D:href>" for href in condition.hrefs)
         name = condition.condition_code.removeprefix("{DAV:}")
         inner = f"<D:{name}>{hrefs}</D:{name}>" if hrefs else f"<D:{name}/>"
-    reason = error.reason if isinstance(error, Refused) else HTTPStatus(status).name
-    text = error.text if isinstance(error, Refused) else error.context_info or HTTPStatus(status).phrase
+    reason = error.reason if isinstance(error, DavRefused) else HTTPStatus(status).name
+    text = error.text if isinstance(error, DavRefused) else error.context_info or HTTPStatus(status).phrase
     body = (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         '<D:error xmlns:D="DAV:" xmlns:s="http://sabredav.org/ns">'
@@ -73,7 +73,7 @@ def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
     if status == HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = CHALLENGE
-    if isinstance(error, Refused) and error.retry_after is not None:
+    if isinstance(error, DavRefused) and error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
     return status, body.encode(), headers
 

@@ -21,8 +21,8 @@ from typing import Final
 from core.identifiers import NodeId
 from core.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 from gateway.dav import merge, properties, steps
-from gateway.dav.refusals import Refused
-from gateway.dav.session import Session, Space, accepted
+from gateway.dav.refusals import DavRefused
+from gateway.dav.session import DavSession, DavSpace, accepted
 from gateway.dav.steps import SAVE_SECONDS, StepKind
 
 _FOLDER_SECONDS: Final = 3600
@@ -37,7 +37,7 @@ _BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECA
 Names = tuple[str, ...]
 
 
-def delete_node(session: Session, space: Space, names: Names, node: Node) -> None:
+def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) -> None:
     """Delete what is at a path, into the trash if something would be lost without it. Refused."""
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
@@ -46,11 +46,11 @@ def delete_node(session: Session, space: Space, names: Names, node: Node) -> Non
         mutations = [_discarding(session, space, node)]
     result = session.commit(space, mutations)[-1]
     accepted(result)
-    if not isinstance(result, Refused) and result.change is Change.DELETED:
+    if not isinstance(result, DavRefused) and result.change is Change.DELETED:
         steps.remember(session, space, StepKind.TAKEN_AWAY, names, {"node": node.id.hex(), "kind": node.kind.value})
 
 
-def remember_move(session: Session, space: Space, *, was: Names, now: Names, node: Node) -> None:
+def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Names, node: Node) -> None:
     """Remember that something was moved to where nothing was."""
     home = _home(session, space, was, node)
     if home == now:
@@ -65,15 +65,15 @@ def remember_move(session: Session, space: Space, *, was: Names, now: Names, nod
         steps.remember(session, space, StepKind.MOVED_INTO, now[:-1], moved_here)
 
 
-def replace_file(session: Session, space: Space, *, was: Names, source: Node, target: Node) -> None:
+def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: Node, target: Node) -> None:
     """Make the content of the file at `was` the newest version of `target`, and delete the file at `was`. Refused."""
     home = _home(session, space, was, source)
     lasting = _is_lasting(session, space, source)
     both = merge.Merge()
     both.replace(source, target)
     updated, removed = session.commit(space, [*both.updates, *both.others])
-    if isinstance(updated, Refused):
-        if not isinstance(removed, Refused):
+    if isinstance(updated, DavRefused):
+        if not isinstance(removed, DavRefused):
             session.restore(space, source.id, parent=source.parent, name=source.name)
         raise updated
     properties.copy(session, space, [(source.id, target.id)])
@@ -83,7 +83,7 @@ def replace_file(session: Session, space: Space, *, was: Names, source: Node, ta
         steps.remember(session, space, StepKind.TAKEN_AWAY, home, {"node": source.id.hex(), "kind": source.kind.value})
 
 
-def remember_holders(session: Session, space: Space, content: Content | None, *holders: NodeId) -> None:
+def remember_holders(session: DavSession, space: DavSpace, content: Content | None, *holders: NodeId) -> None:
     """Remember which files hold a content, as their version now or as the one before."""
     if content is not None and content.size:
         told = {"in": [holder.hex() for holder in holders]}
@@ -91,7 +91,7 @@ def remember_holders(session: Session, space: Space, content: Content | None, *h
 
 
 def bring_back(
-    session: Session, space: Space, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
+    session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind, *, written: bool
 ) -> Node | None:
     """Bring back to a path what the client took away from there a moment ago, and return it; None if there is none.
 
@@ -108,7 +108,7 @@ def bring_back(
     return _restored(session, space, NodeId(bytes.fromhex(taken_away["node"])), parent, names[-1])
 
 
-def bring_back_empty(session: Session, space: Space, parent: NodeId, names: Names) -> bool:
+def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names: Names) -> bool:
     """Bring back, empty, the directory that the client deleted at a path a moment ago. False if that is not done."""
     taken_away = steps.remembered(session, space, StepKind.TAKEN_AWAY, names)
     if taken_away is not None and "now" in taken_away:
@@ -118,7 +118,7 @@ def bring_back_empty(session: Session, space: Space, parent: NodeId, names: Name
         return False
     children = merge.children(session, space, directory, most=_MOST_CHILDREN)
     results = session.commit(space, [DeleteNode(one.id, one.version) for one in children or ()]) if children else []
-    if children is None or any(isinstance(result, Refused) for result in results):
+    if children is None or any(isinstance(result, DavRefused) for result in results):
         session.commit(space, [DeleteNode(directory.id, directory.version)])
         return False
     told = {one.name: [one.id.hex(), one.kind.value] for one in children}
@@ -126,7 +126,7 @@ def bring_back_empty(session: Session, space: Space, parent: NodeId, names: Name
     return True
 
 
-def finish_save(session: Session, space: Space, names: Names, *, writable: Callable[[Names], bool]) -> bool:
+def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable: Callable[[Names], bool]) -> bool:
     """Before what is at a path is deleted: end the save in which the client moved something there, or into it.
 
     If another of its kind has come to where it was, it goes back there, with the new content. True if that was what is
@@ -151,13 +151,13 @@ def finish_save(session: Session, space: Space, names: Names, *, writable: Calla
     return merge.commit(session, space, merged, back) and moved_here is not None
 
 
-def merge_directory(session: Session, space: Space, *, source: Node, target: Node) -> bool:
+def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
     """Merge a directory into another that it replaces. False if the two cannot be merged. Refused."""
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit(session, space, found)
 
 
-def _home(session: Session, space: Space, was: Names, node: Node) -> Names:
+def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
     """Where something was before the client began to move it about; what was remembered of its way is forgotten."""
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:
@@ -167,7 +167,7 @@ def _home(session: Session, space: Space, was: Names, node: Node) -> Names:
 
 
 def _exchanged(
-    session: Session, space: Space, parent: NodeId, names: Names, taken_away: steps.StepData, *, written: bool
+    session: DavSession, space: DavSpace, parent: NodeId, names: Names, taken_away: steps.StepData, *, written: bool
 ) -> Node | None:
     """A file that was moved away, back; a copy of it stays where it was."""
     node = session.node(space, NodeId(bytes.fromhex(taken_away["node"])))
@@ -178,11 +178,11 @@ def _exchanged(
     steps.forget(session, space, StepKind.TAKEN_AWAY, names)
     copy = CreateNode(node.parent, node.name, NodeKind.FILE, node.content)
     back, made = session.commit(space, [MoveNode(node.id, node.parent, node.name, parent, names[-1]), copy])
-    if isinstance(back, Refused):
-        if not isinstance(made, Refused):
+    if isinstance(back, DavRefused):
+        if not isinstance(made, DavRefused):
             session.commit(space, [DeleteNode(accepted(made).id, 1, discard=True, kept_in=node.id)])
         return None
-    if isinstance(made, Refused):  # there is no room for a copy: the file stays where it was moved to
+    if isinstance(made, DavRefused):  # there is no room for a copy: the file stays where it was moved to
         session.commit(space, [MoveNode(node.id, parent, names[-1], node.parent, node.name)])
         return None
     properties.copy(session, space, [(node.id, accepted(made).id)])
@@ -190,7 +190,7 @@ def _exchanged(
     return accepted(back)
 
 
-def _taken_again(session: Session, space: Space, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
+def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
     """What was at a path when the client deleted the directory that it has made anew since."""
     children = steps.remembered(session, space, StepKind.EMPTIED, names[:-1])
     if children is None or names[-1] not in children:
@@ -202,14 +202,14 @@ def _taken_again(session: Session, space: Space, parent: NodeId, names: Names, k
     return _restored(session, space, NodeId(bytes.fromhex(node)), parent, names[-1])
 
 
-def _restored(session: Session, space: Space, node: NodeId, parent: NodeId, name: str) -> Node | None:
+def _restored(session: DavSession, space: DavSpace, node: NodeId, parent: NodeId, name: str) -> Node | None:
     try:
         return session.restore(space, node, parent=parent, name=name)
-    except Refused:  # others have done something about it
+    except DavRefused:  # others have done something about it
         return None
 
 
-def _discarding(session: Session, space: Space, node: Node) -> DeleteNode:
+def _discarding(session: DavSession, space: DavSpace, node: Node) -> DeleteNode:
     """The deletion of a node, which leaves nothing if the client has just made it and nothing would be lost."""
     within = _FOLDER_SECONDS if node.kind is NodeKind.DIRECTORY else SAVE_SECONDS
     own = _is_own(session, node, within)
@@ -217,7 +217,7 @@ def _discarding(session: Session, space: Space, node: Node) -> DeleteNode:
     return DeleteNode(node.id, node.version, discard=own, kept_in=kept)
 
 
-def _dissolving(session: Session, space: Space, directory: Node) -> list[Mutation] | None:
+def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[Mutation] | None:
     """The deletion of a directory and of the few things in it, of which nothing would be lost; else None."""
     found, directories = list[Mutation](), [directory]
     for one in directories:
@@ -235,7 +235,7 @@ def _dissolving(session: Session, space: Space, directory: Node) -> list[Mutatio
     return [*found, *(DeleteNode(one.id, one.version, discard=True) for one in reversed(directories))]
 
 
-def _other_holder(session: Session, space: Space, node: Node) -> NodeId | None:
+def _other_holder(session: DavSession, space: DavSpace, node: Node) -> NodeId | None:
     """Another file that holds the content of one, by what the client did a moment ago."""
     if node.content is None:
         return None
@@ -243,19 +243,19 @@ def _other_holder(session: Session, space: Space, node: Node) -> NodeId | None:
     return next((NodeId(bytes.fromhex(holder)) for holder in told["in"] if holder != node.id.hex()), None)
 
 
-def _is_own(session: Session, node: Node, seconds: float) -> bool:
+def _is_own(session: DavSession, node: Node, seconds: float) -> bool:
     """Whether this client has made a directory, or a file's current version, within so many seconds."""
     person = session.person
     own = (node.user, node.device) == (person.user, person.device)
     return own and node.committed_at_ms > (session.began - seconds) * 1000
 
 
-def _is_blank(session: Session, node: Node) -> bool:
+def _is_blank(session: DavSession, node: Node) -> bool:
     """Whether a file is one that the client has just made and not filled yet."""
     return node.content is not None and not node.content.size and _is_own(session, node, SAVE_SECONDS)
 
 
-def _is_lasting(session: Session, space: Space, node: Node) -> bool:
+def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
     """Whether a file is a document, which is older or has been saved before, and not one just made to be moved."""
     if not _is_own(session, node, SAVE_SECONDS):
         return True

@@ -1,6 +1,6 @@
 """One request's view of the spaces: what it asked once it knows until its end. For a worker's thread.
 
-The services are asked in the caller's name only; what they refuse becomes `Refused`, with WebDAV's status for it.
+The services are asked in the caller's name only; what they refuse becomes `DavRefused`, with WebDAV's status for it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.api.caller import Caller
 from gateway.changes import commit, refusal
 from gateway.dav.behind import MOUNT
 from gateway.dav.ports import NOTHING, Record, Records
-from gateway.dav.refusals import Refused, of_error
+from gateway.dav.refusals import DavRefused, of_error
 from gateway.services import Services, ask, ask_pages, known_node
 from gateway.trees import copy_below, pages_of
 from gateway.waiting import wait
@@ -35,7 +35,7 @@ WRITING: Final = frozenset({auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER})
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class DavSpace:
     """A space of the caller."""
 
     id: SpaceId
@@ -51,26 +51,26 @@ class Person:
     device: str
     """The key, or the device that a token was given to."""
     caller: Caller
-    spaces: dict[str, Space]
+    spaces: dict[str, DavSpace]
     """By the name that each has in an address."""
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class DavUsage:
     """How much a space holds and may hold, in bytes; a quota of 0 is none."""
 
     used: int
     quota: int
 
 
-def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, Space]:
+def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
     """Spaces by the names that they have in the caller's addresses."""
     # An auth service of the version before says no aliases: then an id is what never means another space.
     found = ((pb.alias or pb.space_id, pb) for pb in spaces)
-    return {alias: Space(SpaceId(pb.space_id), alias, pb.role in WRITING) for alias, pb in found}
+    return {alias: DavSpace(SpaceId(pb.space_id), alias, pb.role in WRITING) for alias, pb in found}
 
 
-class Session:
+class DavSession:
     """What one request asks and does."""
 
     def __init__(
@@ -97,7 +97,7 @@ class Session:
         self._held: dict[tuple[SpaceId, str], Record] = {}
         self._all: dict[tuple[SpaceId, str], Mapping[str, Record] | None] = {}
         """All records of a space whose names begin with a prefix; None if they are too many to hold."""
-        self._usage: dict[SpaceId, Usage] = {}
+        self._usage: dict[SpaceId, DavUsage] = {}
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """What `work` gives, which runs on the event loop; Refused for a SynclineError."""
@@ -128,7 +128,7 @@ class Session:
 
     # ---- nodes ----
 
-    def find(self, space: Space, names: tuple[str, ...]) -> Node | None:
+    def find(self, space: DavSpace, names: tuple[str, ...]) -> Node | None:
         """The live node at a path; the top of the space is one that has no more than its id."""
         if not names:
             return Node(ROOT, ROOT, space.name, NodeKind.DIRECTORY)
@@ -138,17 +138,17 @@ class Session:
             self._nodes[key] = self.wait(self._found(request))
         return self._nodes[key]
 
-    def node(self, space: Space, node: NodeId) -> Node | None:
+    def node(self, space: DavSpace, node: NodeId) -> Node | None:
         """The live node with an id."""
         return self.wait(self._found(metadata_pb2.GetNodeRequest(space_id=space.id, node=node)))
 
-    def contents(self, space: Space, node: Node) -> list[Content]:
+    def contents(self, space: DavSpace, node: Node) -> list[Content]:
         """The last contents of a file, the current one included, newest first."""
         request = metadata_pb2.ListVersionsRequest(space_id=space.id, node=node.id, page_size=_VERSIONS)
         answer = self.wait(self._ask(self._services.metadata.ListVersions, request))
         return [content_from_wire(one.content) for one in answer.versions]
 
-    def look_ahead(self, space: Space, names: tuple[str, ...], *, records: Sequence[str]) -> None:
+    def look_ahead(self, space: DavSpace, names: tuple[str, ...], *, records: Sequence[str]) -> None:
         """Ask together for what a change of the node at a path needs: it, what it is in, and records."""
 
         async def together() -> tuple[list[Node | None], Mapping[str, Record]]:
@@ -171,19 +171,19 @@ class Session:
             return None
         return known_node(answer.node)
 
-    def pages(self, space: Space, parent: NodeId) -> Iterator[list[Node]]:
+    def pages(self, space: DavSpace, parent: NodeId) -> Iterator[list[Node]]:
         """What a directory holds, by name, a thousand at a time."""
         return self._each(pages_of(self._services, self.person.caller.fresh, space.id, parent, size=_PAGE))
 
-    def usage(self, space: Space) -> Usage:
+    def usage(self, space: DavSpace) -> DavUsage:
         """How full a space is."""
         if space.id not in self._usage:
             request = metadata_pb2.GetSpaceRequest(space_id=space.id)
             answer = self.wait(self._ask(self._services.metadata.GetSpace, request))
-            self._usage[space.id] = Usage(answer.used_bytes, answer.quota_bytes)
+            self._usage[space.id] = DavUsage(answer.used_bytes, answer.quota_bytes)
         return self._usage[space.id]
 
-    def writers(self, space: Space) -> frozenset[str]:
+    def writers(self, space: DavSpace) -> frozenset[str]:
         """The user ids of those who may write in a space now."""
 
         async def found() -> frozenset[str]:
@@ -194,25 +194,25 @@ class Session:
 
         return self.wait(found())
 
-    def commit(self, space: Space, mutations: Sequence[Mutation]) -> list[Result | Refused]:
+    def commit(self, space: DavSpace, mutations: Sequence[Mutation]) -> list[Result | DavRefused]:
         """Apply mutations in one request, each with its own verdict: what became of it, or why not."""
         self._nodes.clear()
         answer = self.wait(self._committed(space, mutations))
-        results: list[Result | Refused] = []
+        results: list[Result | DavRefused] = []
         for pb in answer.results:
             error = refusal(pb)
             results.append(result_from_wire(pb) if error is None else of_error(error))
         return results
 
-    async def _committed(self, space: Space, mutations: Sequence[Mutation]) -> metadata_pb2.CommitChangesResponse:
+    async def _committed(self, space: DavSpace, mutations: Sequence[Mutation]) -> metadata_pb2.CommitChangesResponse:
         token = await self.person.caller.fresh()
         return await commit(self._services, token, space=space.id, request=new_request_id(), mutations=mutations)
 
-    def commit_one(self, space: Space, mutation: Mutation) -> Node:
+    def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
         """Apply one mutation, and return the node's new state; Refused."""
         return accepted(self.commit(space, [mutation])[0])
 
-    def copy_below(self, space: Space, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
+    def copy_below(self, space: DavSpace, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
         """See copy_below."""
         self._nodes.clear()
         token, request = self.person.caller.fresh, new_request_id()
@@ -220,7 +220,7 @@ class Session:
             copy_below(self._services, token, space=space.id, request=request, source=source, target=target)
         )
 
-    def restore(self, space: Space, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
+    def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
         """Take a node out of the trash, to where it was or to another place; Refused."""
         self._nodes.clear()
         request = metadata_pb2.RestoreNodeRequest(
@@ -234,42 +234,42 @@ class Session:
 
     # ---- records ----
 
-    def record(self, space: Space, name: str, *, anew: bool = False) -> Record:
+    def record(self, space: DavSpace, name: str, *, anew: bool = False) -> Record:
         """A record as it was when this request first looked at it, or as it is now."""
         if anew or (space.id, name) not in self._held:
             self.records(space, [name])
         return self._held[space.id, name]
 
-    def records(self, space: Space, names: Sequence[str]) -> None:
+    def records(self, space: DavSpace, names: Sequence[str]) -> None:
         """Read these records together, to have them at hand."""
         self.hold(space, names, self.wait(self._records.read(space.id, names)))
 
-    def read_all(self, space: Space, prefix: str) -> Mapping[str, Record] | None:
+    def read_all(self, space: DavSpace, prefix: str) -> Mapping[str, Record] | None:
         """All records whose names begin with `prefix`, as they were when first asked for; None if they are too many."""
         key = (space.id, prefix)
         if key not in self._all:
             self._all[key] = self.wait(self._records.read_all(space.id, prefix))
         return self._all[key]
 
-    def hold(self, space: Space, names: Iterable[str], read: Mapping[str, Record]) -> None:
+    def hold(self, space: DavSpace, names: Iterable[str], read: Mapping[str, Record]) -> None:
         """Have these records at hand, of which `read` has those that there are."""
         for name in names:
             self._held[space.id, name] = read.get(name, NOTHING)
 
-    def forget(self, space: Space, names: Iterable[str]) -> None:
+    def forget(self, space: DavSpace, names: Iterable[str]) -> None:
         """Let go of records that are needed no more."""
         for name in names:
             self._held.pop((space.id, name), None)
 
-    def write(self, space: Space, name: str, data: bytes, *, expires_at: float | None = None) -> None:
+    def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
         """Write a record over what this request has read of it; RecordMoved."""
         over = self._held.pop((space.id, name), NOTHING)
         self.wait(self._records.write(space.id, name, data, over=over, expires_at=expires_at))
 
 
-def accepted(result: Result | Refused) -> Node:
+def accepted(result: Result | DavRefused) -> Node:
     """The node's new state; Refused."""
-    if isinstance(result, Refused):
+    if isinstance(result, DavRefused):
         raise result
     assert result.verdict is Verdict.ACCEPTED
     assert result.node is not None, "what was accepted has a node"

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from gateway.dav.ports import RecordMoved
-from gateway.dav.session import Session, Space
+from gateway.dav.session import DavSession, DavSpace
 
 SAVE_SECONDS: Final = 60
 """A request that begins within this many seconds after a step of the same client may belong to the same save."""
@@ -46,14 +46,14 @@ class StepKind(StrEnum):
     """The files that hold the content of a digest."""
 
 
-def slot(session: Session, key: Sequence[str]) -> str:
+def slot(session: DavSession, key: Sequence[str]) -> str:
     """The name of the record that has the steps of this key, of the client that asks."""
     person = session.person
     client = hashlib.sha256(f"{person.user}\0{person.device}".encode()).hexdigest()[:32]
     return f"saving/{client}/{int(_short(key)[:8], 16) % SLOTS}"
 
 
-def remembered(session: Session, space: Space, what: StepKind, key: Sequence[str]) -> StepData | None:
+def remembered(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> StepData | None:
     """What the client did there, if that was a moment before this request began."""
     name = _short(key)
     for step in _steps(session, space, key):
@@ -63,18 +63,18 @@ def remembered(session: Session, space: Space, what: StepKind, key: Sequence[str
     return None
 
 
-def remember(session: Session, space: Space, what: StepKind, key: Sequence[str], told: StepData) -> None:
+def remember(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str], told: StepData) -> None:
     """Remember what the client does now, in place of what it did there before."""
     _change(session, space, what, key, told)
 
 
-def forget(session: Session, space: Space, what: StepKind, key: Sequence[str]) -> None:
+def forget(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> None:
     """Let go of what is over."""
     if remembered(session, space, what, key) is not None:
         _change(session, space, what, key, None)
 
 
-def _change(session: Session, space: Space, what: StepKind, key: Sequence[str], told: StepData | None) -> None:
+def _change(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str], told: StepData | None) -> None:
     name, now = _short(key), time.time()
     for _ in range(_ATTEMPTS):
         steps = [
@@ -99,7 +99,7 @@ def _fitting(steps: list[StepData]) -> bytes:
     return data if steps else b""
 
 
-def _steps(session: Session, space: Space, key: Sequence[str]) -> list[StepData]:
+def _steps(session: DavSession, space: DavSpace, key: Sequence[str]) -> list[StepData]:
     found: list[StepData] = json.loads(session.record(space, slot(session, key)).data or b"[]")
     return found
 

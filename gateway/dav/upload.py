@@ -90,11 +90,11 @@ class Storing(Protocol):
         """See to it that these objects are stored and sealed; `manifest`: that they are serialised manifests."""
 
 
-class Storage:
+class SpaceStorage:
     """The objects of a space, in the name of one caller. For the event loop."""
 
     def __init__(
-        self, services: Services, sink: ObjectSink, held: Credentials, *, space: SpaceId, caller: Caller
+        self, services: Services, sink: ObjectSink, held: UploadCredentials, *, space: SpaceId, caller: Caller
     ) -> None:
         self._services = services
         self._sink = sink
@@ -139,7 +139,7 @@ class Storage:
         return [blocks[i] for i in refused]
 
 
-class Credentials:
+class UploadCredentials:
     """Credentials to put objects, by caller and space, asked for once until shortly before they expire."""
 
     def __init__(self, *, now_ms: Callable[[], int], remembered: int = 1000) -> None:

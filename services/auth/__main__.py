@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from runtime.server import App, serve
 from runtime.settings import load
 from services.auth.bootstrap import bootstrap, on_aws
-from services.auth.settings import Settings
+from services.auth.settings import AuthSettings
 
 
 def main() -> None:
     """Read the settings and serve."""
-    settings = load(Settings)
+    settings = load(AuthSettings)
 
     @asynccontextmanager
     async def live() -> AsyncIterator[App]:

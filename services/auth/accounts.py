@@ -15,7 +15,7 @@ from services.auth.devices import DeviceLists
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccountStore, DeviceStore
-from services.auth.records import Account, Clock, Device, DeviceKind, Login
+from services.auth.records import Account, Clock, DeviceKind, DeviceRecord, Login
 from services.auth.sessions import Sessions, Tokens
 
 log = structlog.get_logger()
@@ -26,12 +26,12 @@ class SignedIn:
     """What a device gets when its user has proved who they are; a browser gets a key."""
 
     account: Account
-    device: Device
+    device: DeviceRecord
     tokens: Tokens
     key: str = field(default="", repr=False)
 
 
-class Accounts:
+class AccountRegistry:
     """People and how they prove who they are."""
 
     def __init__(

@@ -11,9 +11,9 @@ from functools import partial
 from aws.session import Clients
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
-from services.auth.accounts import Accounts
+from services.auth.accounts import AccountRegistry
 from services.auth.attempts import AttemptLimits, Attempts
-from services.auth.credentials import Credentials, TransferTarget
+from services.auth.credentials import CredentialIssuer, TransferTarget
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists, Devices
 from services.auth.dynamodb import DynamoIdentityStore
@@ -25,7 +25,7 @@ from services.auth.ports import CredentialSource, IdentityStore
 from services.auth.records import SECOND, Clock
 from services.auth.servicer import AuthServicer
 from services.auth.sessions import Sessions
-from services.auth.settings import Settings
+from services.auth.settings import AuthSettings
 from services.auth.spaces import Spaces
 from services.auth.sts import StsCredentialSource
 from services.auth.tokens import AccessTokens, SigningKeys
@@ -34,7 +34,7 @@ from syncline.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server
 
 
 @dataclass(frozen=True, slots=True)
-class Adapters:
+class AuthAdapters:
     """The outside, as the domain sees it."""
 
     store: IdentityStore
@@ -42,10 +42,10 @@ class Adapters:
 
 
 @asynccontextmanager
-async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
+async def on_aws(settings: AuthSettings) -> AsyncIterator[AuthAdapters]:
     """The adapters of production."""
     async with Clients() as clients:
-        yield Adapters(
+        yield AuthAdapters(
             DynamoIdentityStore(await clients.open("dynamodb"), table=settings.identity_table),
             StsCredentialSource(await clients.open("sts"), role_arn=settings.transfer_role_arn),
         )
@@ -57,7 +57,9 @@ def system_clock() -> int:
 
 
 @asynccontextmanager
-async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = system_clock) -> AsyncIterator[App]:
+async def bootstrap(
+    settings: AuthSettings, adapters: AuthAdapters, *, clock: Clock = system_clock
+) -> AsyncIterator[App]:
     """The application; raises OSError if a key cannot be read."""
     keys = SigningKeys.from_files(settings.signing_key_file, settings.previous_key_file)
     limits = AttemptLimits(
@@ -80,7 +82,7 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
         lists = DeviceLists(store, holdings, clock=clock)
         device_keys = Keys(store, store, access_tokens, derived=derived, holdings=holdings, lists=lists, clock=clock)
         servicer = AuthServicer(
-            accounts=Accounts(
+            accounts=AccountRegistry(
                 store,
                 store,
                 passwords=passwords,
@@ -94,7 +96,7 @@ async def bootstrap(settings: Settings, adapters: Adapters, *, clock: Clock = sy
             devices=Devices(store, clock=clock),
             spaces=Spaces(store, store, store, holdings=holdings, clock=clock),
             grants=Grants(store, store, store, store, store, holdings=holdings, clock=clock),
-            credentials=Credentials(
+            credentials=CredentialIssuer(
                 store, source, uploads, target=target, lifetime_seconds=settings.credential_seconds, clock=clock
             ),
             uploads=uploads,

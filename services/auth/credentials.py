@@ -59,7 +59,7 @@ def session_name(user: UserId, device: DeviceId) -> str:
     return f"{user}.{device}"
 
 
-class Credentials:
+class CredentialIssuer:
     """Issues credentials after looking at the grant each time; only what STS said is remembered."""
 
     def __init__(

@@ -13,7 +13,7 @@ from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.holdings import Holdings
 from services.auth.ports import DeviceStore
-from services.auth.records import DAY, Clock, Device, DeviceKind
+from services.auth.records import DAY, Clock, DeviceKind, DeviceRecord
 
 log = structlog.get_logger()
 
@@ -21,7 +21,7 @@ _AT_ONCE: Final = 20
 """Devices that leave a list when one is added, so that a list that has become too long is short again after a while."""
 
 
-def is_signed_in(device: Device | None, *, user: UserId) -> bool:
+def is_signed_in(device: DeviceRecord | None, *, user: UserId) -> bool:
     """Whether the device is there, belongs to the user, and was not revoked."""
     return device is not None and device.user == user and device.revoked_at_ms is None
 
@@ -39,7 +39,7 @@ class DeviceLists:
         self._holdings = holdings
         self._clock = clock
 
-    async def after_signing_in(self, device: Device) -> None:
+    async def after_signing_in(self, device: DeviceRecord) -> None:
         """Make the list fit again with a new client or browser."""
         most = self._holdings.devices
         listed = await self._store.devices(device.user, including=device.device)
@@ -63,13 +63,13 @@ class DeviceLists:
         await self._forget(ended, beyond=self._holdings.keys - len(good) - 1)
         return len(good)
 
-    def _told_apart(self, devices: Sequence[Device]) -> tuple[list[Device], list[Device]]:
+    def _told_apart(self, devices: Sequence[DeviceRecord]) -> tuple[list[DeviceRecord], list[DeviceRecord]]:
         """Those that are good, and those that were revoked or have expired, in the order in which they did."""
         now = self._clock()
         ended = [one for one in devices if _ended_at_ms(one) <= now]
         return [one for one in devices if _ended_at_ms(one) > now], sorted(ended, key=_ended_at_ms)
 
-    async def _forget(self, ended: Sequence[Device], *, beyond: int) -> None:
+    async def _forget(self, ended: Sequence[DeviceRecord], *, beyond: int) -> None:
         """Leave the first of those that ended out of the list, so that `beyond` stay; a few at a time."""
         until = self._clock() + ANSWER_DAYS * DAY  # who repeats a request must find what it made
         forgotten = ended[: min(_AT_ONCE, max(0, len(ended) - max(0, beyond)))]
@@ -78,7 +78,7 @@ class DeviceLists:
         )
 
 
-def _ended_at_ms(device: Device) -> int:
+def _ended_at_ms(device: DeviceRecord) -> int:
     return min(device.expires_at_ms, device.revoked_at_ms or device.expires_at_ms)
 
 
@@ -89,14 +89,14 @@ class Devices:
         self._store = store
         self._clock = clock
 
-    async def calling(self, *, user: UserId, device: DeviceId) -> Device:
+    async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
         """The device that holds the presented access token; DeviceRevoked if it was signed out since."""
         found = await self._store.device(device)
         if found is None or not is_signed_in(found, user=user):
             raise DeviceRevoked
         return found
 
-    async def of_user(self, user: UserId, *, calling: DeviceId) -> list[Device]:
+    async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
         """All devices of a user that have not expired, newest first."""
         now = self._clock()
         found = await self._store.devices(user, including=calling)

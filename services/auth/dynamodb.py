@@ -45,17 +45,17 @@ from services.auth.records import (
     SECOND,
     Account,
     Chain,
-    Device,
     DeviceKind,
+    DeviceRecord,
     Done,
     Gate,
-    Grant,
+    GrantRecord,
     Key,
     Link,
     Login,
     Membership,
     Role,
-    Space,
+    SpaceRecord,
     SpaceUploads,
 )
 from services.auth.spaces import personal_space
@@ -98,7 +98,7 @@ class DynamoIdentityStore:
 
     # ---- accounts
 
-    async def create_account(self, login: Login, *, device: Device) -> None:
+    async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
         """See AccountStore."""
         account = login.account
         try:
@@ -136,7 +136,7 @@ class DynamoIdentityStore:
 
     # ---- devices
 
-    async def add_device(self, device: Device, *, gates: Sequence[Gate] = ()) -> bool:
+    async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
         """See DeviceStore."""
         try:
             await self._transact(self._put(_device_item(device), _NEW), *self._passes(gates))
@@ -147,12 +147,12 @@ class DynamoIdentityStore:
             raise Unavailable("this very request is under way already; try again") from None
         return True
 
-    async def device(self, device: DeviceId) -> Device | None:
+    async def device(self, device: DeviceId) -> DeviceRecord | None:
         """See DeviceStore."""
         item = await self._get(_device_key(device))
         return _device(item) if item else None
 
-    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[Device]:
+    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
         """See DeviceStore."""
         # The index lags, so it only tells which devices there are; how they are is read from the table itself.
         keys = [_device_key(including)] if including is not None else []
@@ -242,7 +242,7 @@ class DynamoIdentityStore:
 
     # ---- spaces and grants
 
-    async def create_space(self, space: Space, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
+    async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
         """See SpaceStore."""
         puts = self._puts_of_space(space, owner=owner, alias=alias)
         try:
@@ -265,7 +265,7 @@ class DynamoIdentityStore:
         )
         return [_membership(item) async for item in query]
 
-    async def members(self, space: SpaceId) -> tuple[Space, list[Grant]] | None:
+    async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
         """See SpaceStore."""
         query = self._query(
             KeyConditionExpression="pk = :space",
@@ -274,7 +274,7 @@ class DynamoIdentityStore:
         )
         return _space_with_grants(space, [item async for item in query])
 
-    async def standing(self, space: SpaceId, *users: UserId) -> tuple[Space, dict[UserId, Grant]] | None:
+    async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
         """See SpaceStore."""
         keys = [_space_key(space), *(_grant_key(space, user) for user in dict.fromkeys(users))]
         found = _space_with_grants(space, await self._batch_get(keys))
@@ -282,7 +282,7 @@ class DynamoIdentityStore:
 
     async def change_grant(
         self,
-        space: Space,
+        space: SpaceRecord,
         *,
         member: Account,
         before: Role | None,
@@ -299,7 +299,7 @@ class DynamoIdentityStore:
         if before is None:
             assert after is not None, "no grant stays none"
             assert alias, "a new grant comes with an alias"
-            grant = Grant(space.space, member.user, member.email, after, alias, writes_since_ms)
+            grant = GrantRecord(space.space, member.user, member.email, after, alias, writes_since_ms)
             writes = [
                 self._put(_grant_item(grant), _NEW),
                 self._put(_membership_item(space, grant, by=by)),
@@ -369,7 +369,7 @@ class DynamoIdentityStore:
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
-    ) -> tuple[Grant | None, Device | None]:
+    ) -> tuple[GrantRecord | None, DeviceRecord | None]:
         """See AccessStore."""
         keys = [_grant_key(space, user)]
         if device is not None:
@@ -640,8 +640,8 @@ class DynamoIdentityStore:
         put: Item = {"TableName": self._table, "Item": item}
         return {"Put": put if condition is None else {**put, "ConditionExpression": condition}}
 
-    def _puts_of_space(self, space: Space, *, owner: Account, alias: str) -> list[Item]:
-        grant = Grant(space.space, owner.user, owner.email, Role.OWNER, alias)
+    def _puts_of_space(self, space: SpaceRecord, *, owner: Account, alias: str) -> list[Item]:
+        grant = GrantRecord(space.space, owner.user, owner.email, Role.OWNER, alias)
         return [
             self._put(_space_item(space), _NEW),
             self._put(_grant_item(grant)),
@@ -905,7 +905,7 @@ def _account(user: UserId, item: Item) -> Account:
     return Account(user, _text(item, "email"), SpaceId(_text(item, "personal_space")), _int(item, "created_at"))
 
 
-def _device_item(device: Device) -> Item:
+def _device_item(device: DeviceRecord) -> Item:
     chain = device.chain
     item = {
         **_device_key(device.device),
@@ -933,14 +933,14 @@ def _device_item(device: Device) -> Item:
     return item
 
 
-def _device(item: Mapping[str, Any]) -> Device:
+def _device(item: Mapping[str, Any]) -> DeviceRecord:
     chain, key = None, None
     if "refresh_family" in item:
         previous = item["refresh_previous"]["B"] if "refresh_previous" in item else None
         chain = Chain(item["refresh_family"]["B"], item["refresh_current"]["B"], previous, _int(item, "refresh_until"))
     if "key_digest" in item:
         key = Key(item["key_digest"]["B"], _int(item, "key_until"))
-    return Device(
+    return DeviceRecord(
         DeviceId(_text(item, "pk").removeprefix("D#")),
         UserId(_text(item, "user")),
         _text(item, "name"),
@@ -957,7 +957,7 @@ def _refresh_current(item: Mapping[str, Any]) -> bytes | None:
     return item["refresh_current"]["B"] if "refresh_current" in item else None
 
 
-def _space_item(space: Space) -> Item:
+def _space_item(space: SpaceRecord) -> Item:
     return {
         **_space_key(space.space),
         "name": _s(space.name),
@@ -967,12 +967,12 @@ def _space_item(space: Space) -> Item:
     }
 
 
-def _space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[Space, list[Grant]] | None:
-    found: Space | None = None
+def _space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[SpaceRecord, list[GrantRecord]] | None:
+    found: SpaceRecord | None = None
     grants = []
     for item in items:
         if _text(item, "sk") == "SPACE":
-            found = Space(
+            found = SpaceRecord(
                 space, _text(item, "name"), item["personal"]["BOOL"], _int(item, "owners"), _int(item, "created_at")
             )
         else:
@@ -980,15 +980,15 @@ def _space_with_grants(space: SpaceId, items: Iterable[Item]) -> tuple[Space, li
     return (found, grants) if found else None
 
 
-def _grant_item(grant: Grant) -> Item:
+def _grant_item(grant: GrantRecord) -> Item:
     item = {**_grant_key(grant.space, grant.user), "email": _s(grant.email), "role": _role(grant.role)}
     if grant.writes_since_ms:
         item["writes_since"] = _n(grant.writes_since_ms)
     return item if grant.alias is None else {**item, "alias": _s(grant.alias)}
 
 
-def _grant(space: SpaceId, item: Item) -> Grant:
-    return Grant(
+def _grant(space: SpaceId, item: Item) -> GrantRecord:
+    return GrantRecord(
         space,
         UserId(_text(item, "sk").removeprefix("U#")),
         _text(item, "email"),
@@ -998,7 +998,7 @@ def _grant(space: SpaceId, item: Item) -> Grant:
     )
 
 
-def _membership_item(space: Space, grant: Grant, *, by: UserId) -> Item:
+def _membership_item(space: SpaceRecord, grant: GrantRecord, *, by: UserId) -> Item:
     item = {
         **_membership_key(space.space, grant.user),
         "name": _s(space.name),

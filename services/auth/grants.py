@@ -19,7 +19,7 @@ from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
 from services.auth.holdings import Holdings, decided_anew, is_full, is_own, limit_reached
 from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
-from services.auth.records import Access, Account, Clock, Done, Gate, Grant, Role, Space
+from services.auth.records import Access, Account, Clock, Done, Gate, GrantRecord, Role, SpaceRecord
 
 log = structlog.get_logger()
 
@@ -34,7 +34,9 @@ class CheckedAccess:
     """See Grant."""
 
 
-def decide(space: Space, *, caller: Grant | None, target: Grant | None, to: Role | None, oneself: bool) -> None:
+def decide(
+    space: SpaceRecord, *, caller: GrantRecord | None, target: GrantRecord | None, to: Role | None, oneself: bool
+) -> None:
     """Nothing if the caller may turn the target's role into `to` (None takes it away); else the reason, raised.
 
     Raises NoSuchSpace, PermissionDenied or LastOwner.
@@ -94,20 +96,20 @@ class Grants:
             grant.writes_since_ms if grant is not None else 0,
         )
 
-    async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[Space, list[Grant]]:
+    async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[SpaceRecord, list[GrantRecord]]:
         """A space and its grants by address. NoSuchSpace, also if `asking` is a user without a grant in it."""
         found = await self._spaces.members(space)
         if found is None or (asking is not None and all(grant.user != asking for grant in found[1])):
             raise NoSuchSpace(space_id=space)
         return found[0], sorted(found[1], key=lambda grant: grant.place)
 
-    async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> Grant:
+    async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
         """Give the account with this address a role, or change it; a repeated request changes nothing again.
 
         Raises as `decide`, NoSuchAccount, LimitReached, RequestIdReused, Contended.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
-        return Grant(space, member.user, member.email, role, alias=None)  # which is the member's own business
+        return GrantRecord(space, member.user, member.email, role, alias=None)  # which is the member's own business
 
     async def remove(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str) -> None:
         """Take the role of the account with this address away; if it has none, nothing happens. Raises as `set`."""
@@ -152,7 +154,9 @@ class Grants:
             log.info("grant changed", space=space, member=member.user, before=_name(before), after=_name(to))
         return member
 
-    async def _give(self, space: Space, *, member: Account, held: Grant | None, to: Role | None, done: Done) -> None:
+    async def _give(
+        self, space: SpaceRecord, *, member: Account, held: GrantRecord | None, to: Role | None, done: Done
+    ) -> None:
         before = held.role if held is not None else None
         gates = await self._room(space, member, by=done.user) if before is None else []
         since = 0
@@ -177,7 +181,7 @@ class Grants:
         else:
             await change("")
 
-    async def _room(self, space: Space, member: Account, *, by: UserId) -> list[Gate]:
+    async def _room(self, space: SpaceRecord, member: Account, *, by: UserId) -> list[Gate]:
         """The gates to pass with a new grant; LimitReached if the space or the member has no room for it."""
         gates = await self._gates.gates(f"members {space.space}", f"memberships {member.user}")
         found = await self._spaces.members(space.space)

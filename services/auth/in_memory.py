@@ -16,15 +16,15 @@ from services.auth.records import (
     Account,
     Chain,
     Clock,
-    Device,
+    DeviceRecord,
     Done,
     Gate,
-    Grant,
+    GrantRecord,
     Link,
     Login,
     Membership,
     Role,
-    Space,
+    SpaceRecord,
     SpaceUploads,
     TemporaryCredentials,
 )
@@ -37,9 +37,9 @@ class InMemoryIdentityStore:
     def __init__(self) -> None:
         self._logins: dict[str, Login] = {}
         self._accounts: dict[UserId, Account] = {}
-        self._devices: dict[DeviceId, Device] = {}
-        self._spaces: dict[SpaceId, Space] = {}
-        self._grants: dict[tuple[SpaceId, UserId], Grant] = {}
+        self._devices: dict[DeviceId, DeviceRecord] = {}
+        self._spaces: dict[SpaceId, SpaceRecord] = {}
+        self._grants: dict[tuple[SpaceId, UserId], GrantRecord] = {}
         self._aliases: dict[tuple[UserId, str], SpaceId] = {}
         self._attempts: dict[tuple[str, str | None], tuple[int, int]] = {}
         self._links: dict[tuple[SpaceId, LinkId], Link] = {}
@@ -51,7 +51,7 @@ class InMemoryIdentityStore:
         self._forgotten: set[DeviceId] = set()
         self._known: dict[tuple[str, str], int] = {}
 
-    async def create_account(self, login: Login, *, device: Device) -> None:
+    async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
         """See AccountStore."""
         account = login.account
         if account.email in self._logins:
@@ -75,7 +75,7 @@ class InMemoryIdentityStore:
         if login is not None and login.password_hash == old:
             self._logins[email] = replace(login, password_hash=new)
 
-    async def add_device(self, device: Device, *, gates: Sequence[Gate] = ()) -> bool:
+    async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
         """See DeviceStore."""
         if device.device in self._devices:
             return False
@@ -83,11 +83,11 @@ class InMemoryIdentityStore:
         self._devices[device.device] = device
         return True
 
-    async def device(self, device: DeviceId) -> Device | None:
+    async def device(self, device: DeviceId) -> DeviceRecord | None:
         """See DeviceStore."""
         return self._devices.get(device)
 
-    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[Device]:
+    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
         """See DeviceStore."""
         return [
             device
@@ -125,7 +125,7 @@ class InMemoryIdentityStore:
         """See DeviceStore."""
         self._forgotten.add(device)
 
-    async def create_space(self, space: Space, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
+    async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
         """See SpaceStore."""
         if space.space in self._spaces:
             return False
@@ -134,7 +134,7 @@ class InMemoryIdentityStore:
         self._pass(gates)
         self._spaces[space.space] = space
         self._givers[space.space, owner.user] = owner.user
-        self._grants[space.space, owner.user] = Grant(space.space, owner.user, owner.email, Role.OWNER, alias)
+        self._grants[space.space, owner.user] = GrantRecord(space.space, owner.user, owner.email, Role.OWNER, alias)
         return True
 
     async def memberships(self, user: UserId) -> list[Membership]:
@@ -148,12 +148,12 @@ class InMemoryIdentityStore:
             if (space := self._spaces[grant.space])
         ]
 
-    async def members(self, space: SpaceId) -> tuple[Space, list[Grant]] | None:
+    async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
         """See SpaceStore."""
         found = self._spaces.get(space)
         return (found, [grant for grant in self._grants.values() if grant.space == space]) if found else None
 
-    async def standing(self, space: SpaceId, *users: UserId) -> tuple[Space, dict[UserId, Grant]] | None:
+    async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
         """See SpaceStore."""
         found = self._spaces.get(space)
         if found is None:
@@ -162,7 +162,7 @@ class InMemoryIdentityStore:
 
     async def change_grant(
         self,
-        space: Space,
+        space: SpaceRecord,
         *,
         member: Account,
         before: Role | None,
@@ -193,7 +193,7 @@ class InMemoryIdentityStore:
             self._take_alias(member.user, alias, space.space)
             self._pass(gates)
             self._givers[key] = by
-            self._grants[key] = Grant(space.space, member.user, member.email, after, alias, writes_since_ms)
+            self._grants[key] = GrantRecord(space.space, member.user, member.email, after, alias, writes_since_ms)
         else:
             self._grants[key] = replace(held, role=after, writes_since_ms=writes_since_ms)
         self._spaces[space.space] = replace(found, owners=owners)
@@ -213,7 +213,7 @@ class InMemoryIdentityStore:
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
-    ) -> tuple[Grant | None, Device | None]:
+    ) -> tuple[GrantRecord | None, DeviceRecord | None]:
         """See AccessStore."""
         return self._grants.get((space, user)), self._devices.get(device) if device is not None else None
 

@@ -28,7 +28,7 @@ from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists, is_signed_in
 from services.auth.holdings import Holdings, decided_anew, limit_reached
 from services.auth.ports import DeviceStore, GateStore
-from services.auth.records import DAY, HOUR, Clock, Device, DeviceKind, Key
+from services.auth.records import DAY, HOUR, Clock, DeviceKind, DeviceRecord, Key
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessTokens
 
@@ -57,7 +57,7 @@ def parse_key(text: str) -> DeviceId:
     return DeviceId(match[1])
 
 
-def judge(text: str, device: Device, *, now_ms: int) -> Standing:
+def judge(text: str, device: DeviceRecord, *, now_ms: int) -> Standing:
     """What the key `text` is to `device`, the device that it names."""
     if device.key is None or not hmac.compare_digest(key_digest(text), device.key.digest):
         return Standing.FORGED
@@ -88,7 +88,7 @@ class Keys:
         self._secrets = derived
         self._clock = clock
 
-    def open(self, *, user: UserId, name: str) -> tuple[Device, str, Tokens]:
+    def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, str, Tokens]:
         """A browser of a user who has just proved who they are, its key and tokens; nothing is stored yet."""
         until = self._clock() + BROWSER_KEY_IDLE_DAYS * DAY
         device, key = self._new(
@@ -103,7 +103,7 @@ class Keys:
 
     async def create(
         self, *, request: RequestId, name: str, expires_at_ms: int, user: UserId, device: DeviceId
-    ) -> tuple[Device, str]:
+    ) -> tuple[DeviceRecord, str]:
         """Make a program's device and its key, or return those that this request made before.
 
         RequestIdReused if it made another one, or so long ago that the secret of the services was another one.
@@ -135,7 +135,7 @@ class Keys:
             raise RequestIdReused
         return made, key
 
-    async def _try_to_add(self, program: Device) -> bool:
+    async def _try_to_add(self, program: DeviceRecord) -> bool:
         """Whether this program is new. LimitReached."""
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):
@@ -163,19 +163,19 @@ class Keys:
             case Standing.EXPIRED:
                 raise TokenExpired("this key has expired; sign in again")
 
-    async def _note(self, device: Device, now: int) -> None:
+    async def _note(self, device: DeviceRecord, now: int) -> None:
         if now - device.last_seen_at_ms >= NOTED_MS:
             until = now + BROWSER_KEY_IDLE_DAYS * DAY if device.kind is DeviceKind.BROWSER else device.expires_at_ms
             await self._devices.key_used(device.device, seen_at_ms=now, expires_at_ms=until)
 
     def _new(
         self, *, user: UserId, name: str, kind: DeviceKind, until: int, device: DeviceId, secret: str
-    ) -> tuple[Device, str]:
+    ) -> tuple[DeviceRecord, str]:
         now = self._clock()
         text = f"syk_{device}{secret}"
-        return Device(device, user, name, now, now, None, None, kind, Key(key_digest(text), until)), text
+        return DeviceRecord(device, user, name, now, now, None, None, kind, Key(key_digest(text), until)), text
 
-    def _tokens(self, device: Device) -> Tokens:
+    def _tokens(self, device: DeviceRecord) -> Tokens:
         # A browser's key has just been traded, so it is good for longer than the token, whatever was noted.
         program = device.kind is DeviceKind.PROGRAM
         until = device.expires_at_ms if program else None

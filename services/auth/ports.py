@@ -13,15 +13,15 @@ from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from services.auth.records import (
     Account,
     Chain,
-    Device,
+    DeviceRecord,
     Done,
     Gate,
-    Grant,
+    GrantRecord,
     Link,
     Login,
     Membership,
     Role,
-    Space,
+    SpaceRecord,
     SpaceUploads,
     TemporaryCredentials,
 )
@@ -57,7 +57,7 @@ class GateStore(Protocol):
 class AccountStore(Protocol):
     """People, found by address and by id."""
 
-    async def create_account(self, login: Login, *, device: Device) -> None:
+    async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
         """Store the account, its personal space with the owner's grant, and its first device: all or nothing.
 
         The alias of the personal space is its name.
@@ -78,13 +78,13 @@ class AccountStore(Protocol):
 class DeviceStore(Protocol):
     """Devices with their refresh chains and keys."""
 
-    async def add_device(self, device: Device, *, gates: Sequence[Gate] = ()) -> bool:
+    async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
         """Store a new device; False, and nothing is changed, if the id is there already. `gates`: see GateStore."""
 
-    async def device(self, device: DeviceId) -> Device | None:
+    async def device(self, device: DeviceId) -> DeviceRecord | None:
         """The device, revoked or not; None for one that never was or was dropped long after it expired."""
 
-    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[Device]:
+    async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
         """The devices of a user in no order, but those that were forgotten.
 
         One added a moment ago may be missing, unless it is `including`.
@@ -116,7 +116,7 @@ class SpaceStore(Protocol):
     grant has gone: given again for the same space it is accepted, for another AliasTaken is raised.
     """
 
-    async def create_space(self, space: Space, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
+    async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
         """Store a space and its first grant; False, and nothing is changed, if the id is there already.
 
         Raises AliasTaken; `gates`: see GateStore.
@@ -125,15 +125,15 @@ class SpaceStore(Protocol):
     async def memberships(self, user: UserId) -> list[Membership]:
         """The spaces that a user has a grant in, in no order."""
 
-    async def members(self, space: SpaceId) -> tuple[Space, list[Grant]] | None:
+    async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
         """The space with all its grants in no order; None if there is no such space."""
 
-    async def standing(self, space: SpaceId, *users: UserId) -> tuple[Space, dict[UserId, Grant]] | None:
+    async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
         """The space with the grants that these users have, in one read; None if there is no such space."""
 
     async def change_grant(
         self,
-        space: Space,
+        space: SpaceRecord,
         *,
         member: Account,
         before: Role | None,
@@ -167,7 +167,7 @@ class AccessStore(Protocol):
 
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
-    ) -> tuple[Grant | None, Device | None]:
+    ) -> tuple[GrantRecord | None, DeviceRecord | None]:
         """The user's grant in the space and the device, in one round trip."""
 
 

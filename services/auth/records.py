@@ -86,7 +86,7 @@ class DeviceKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
+class DeviceRecord:
     """One installed client, browser or program of one user. A client has a `chain`, the others have a `key`."""
 
     device: DeviceId
@@ -113,7 +113,7 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
+class SpaceRecord:
     """The unit of sharing. `owners` counts the grants with Role.OWNER and never reaches 0."""
 
     space: SpaceId
@@ -124,7 +124,7 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class GrantRecord:
     """A user's role in a space. `alias` is None for one from the time before aliases that was not read since.
 
     `writes_since_ms` is when the right to write was given, in milliseconds since 1970: it stays through changes between

@@ -13,9 +13,9 @@ from google.protobuf.message import Message
 from core.errors import PermissionDenied, TokenMalformed
 from runtime.identity import Identity, current_identity, current_link, current_service, current_user
 from services.auth import wire
-from services.auth.accounts import Accounts
+from services.auth.accounts import AccountRegistry
 from services.auth.addresses import normalize_address
-from services.auth.credentials import Credentials
+from services.auth.credentials import CredentialIssuer
 from services.auth.devices import Devices
 from services.auth.grants import CheckedAccess, Grants
 from services.auth.keys import Keys, key_digest, parse_key
@@ -59,12 +59,12 @@ class AuthServicer(AuthServiceServicer):
     def __init__(
         self,
         *,
-        accounts: Accounts,
+        accounts: AccountRegistry,
         sessions: Sessions,
         devices: Devices,
         spaces: Spaces,
         grants: Grants,
-        credentials: Credentials,
+        credentials: CredentialIssuer,
         uploads: Uploads,
         keys: Keys,
         links: Links,

@@ -21,7 +21,7 @@ from core.limits import REFRESH_TOKEN_IDLE_DAYS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import ChainMoved, DeviceStore
-from services.auth.records import DAY, Chain, Clock, Device
+from services.auth.records import DAY, Chain, Clock, DeviceRecord
 from services.auth.tokens import AccessToken, AccessTokens
 
 log = structlog.get_logger()
@@ -85,7 +85,7 @@ class Tokens:
     refresh: str = field(default="", repr=False)
 
 
-def judge(token: RefreshToken, device: Device, *, now_ms: int) -> Standing:
+def judge(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> Standing:
     """What `token` is to `device`, the device that it names."""
     chain = device.chain
     if chain is None or not hmac.compare_digest(token.family_digest(), chain.family):
@@ -110,12 +110,12 @@ class Sessions:
         self._access_tokens = access_tokens
         self._clock = clock
 
-    def open(self, *, user: UserId, name: str) -> tuple[Device, Tokens]:
+    def open(self, *, user: UserId, name: str) -> tuple[DeviceRecord, Tokens]:
         """A new device of a user who has just proved who they are, and its tokens; nothing is stored yet."""
         now = self._clock()
         token = RefreshToken.first(DeviceId(new_text_id()))
         chain = Chain(token.family_digest(), token.digest(), None, now + REFRESH_TOKEN_IDLE_DAYS * DAY)
-        device = Device(token.device, user, name, now, now, None, chain)
+        device = DeviceRecord(token.device, user, name, now, now, None, chain)
         return device, self._tokens(user, token)
 
     async def refresh(self, token: RefreshToken) -> Tokens:
@@ -144,7 +144,7 @@ class Sessions:
             case Standing.FORGED:
                 raise TokenInvalid("the refresh token is not known; sign in again")
 
-    async def _advance(self, device: Device, before: Chain, token: RefreshToken, now: int) -> Tokens:
+    async def _advance(self, device: DeviceRecord, before: Chain, token: RefreshToken, now: int) -> Tokens:
         successor = token.successor()
         chain = Chain(before.family, successor.digest(), token.digest(), now + REFRESH_TOKEN_IDLE_DAYS * DAY)
         try:

@@ -13,7 +13,7 @@ from services.auth.holdings import Holdings
 from services.auth.trades import Trades
 
 
-class Settings(ServiceSettings):
+class AuthSettings(ServiceSettings):
     """Settings of the auth service. AWS itself is configured by the SDK's variables."""
 
     identity_table: str = Field(min_length=3, description="Name of the DynamoDB table of accounts, devices and grants.")

@@ -11,14 +11,14 @@ from services.auth.aliases import PERSONAL, fold, with_alias
 from services.auth.derived import derived_id
 from services.auth.holdings import Holdings, decided_anew, is_own, limit_reached
 from services.auth.ports import AccountStore, GateStore, SpaceStore
-from services.auth.records import Account, Clock, Membership, Role, Space
+from services.auth.records import Account, Clock, Membership, Role, SpaceRecord
 
 log = structlog.get_logger()
 
 
-def personal_space(account: Account) -> Space:
+def personal_space(account: Account) -> SpaceRecord:
     """The space that an account begins with."""
-    return Space(account.personal_space, PERSONAL, personal=True, owners=1, created_at_ms=account.created_at_ms)
+    return SpaceRecord(account.personal_space, PERSONAL, personal=True, owners=1, created_at_ms=account.created_at_ms)
 
 
 class Spaces:
@@ -44,7 +44,7 @@ class Spaces:
         account = await self._accounts.account(user)
         if account is None:
             raise NoSuchAccount("this account is no longer there")
-        space = Space(
+        space = SpaceRecord(
             SpaceId(derived_id("space", user, request)), name, personal=False, owners=1, created_at_ms=self._clock()
         )
 
@@ -62,7 +62,7 @@ class Spaces:
             raise RequestIdReused
         return Membership(made.space, made.name, made.personal, grants[user].role, grants[user].alias)
 
-    async def _try_to_create(self, space: Space, owner: Account) -> str | None:
+    async def _try_to_create(self, space: SpaceRecord, owner: Account) -> str | None:
         """The alias by which the owner has the new space; None if it is there already. LimitReached."""
         gates = await self._gates.gates(f"spaces {owner.user}")
         found = await self._spaces.memberships(owner.user)
@@ -95,7 +95,7 @@ class Spaces:
         spaces = [found[0] for found in standing if found is not None]
         for space in sorted(spaces, key=lambda space: (not space.personal, space.created_at_ms, space.space)):
 
-            async def give(alias: str, *, space: Space = space) -> None:
+            async def give(alias: str, *, space: SpaceRecord = space) -> None:
                 await self._spaces.give_alias(space.space, user, alias)
 
             if space.personal:

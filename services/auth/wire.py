@@ -16,9 +16,9 @@ from services.auth.grants import CheckedAccess
 from services.auth.records import (
     Access,
     Account,
-    Device,
     DeviceKind,
-    Grant,
+    DeviceRecord,
+    GrantRecord,
     Link,
     Membership,
     Role,
@@ -87,7 +87,7 @@ def account_to_wire(account: Account) -> auth_pb2.Account:
     return auth_pb2.Account(user_id=account.user, email=account.email, personal_space_id=account.personal_space)
 
 
-def device_to_wire(device: Device) -> auth_pb2.Device:
+def device_to_wire(device: DeviceRecord) -> auth_pb2.Device:
     return auth_pb2.Device(
         device_id=device.device,
         name=device.name,
@@ -136,7 +136,7 @@ def space_to_wire(space: Membership) -> auth_pb2.Space:
     )
 
 
-def member_to_wire(grant: Grant, *, with_alias: bool = False) -> auth_pb2.Member:
+def member_to_wire(grant: GrantRecord, *, with_alias: bool = False) -> auth_pb2.Member:
     """`with_alias`: for a service, since what somebody calls a space is nothing for other members."""
     alias = grant.alias if with_alias else None
     return auth_pb2.Member(user_id=grant.user, email=grant.email, role=role_to_wire(grant.role), alias=alias or "")

@@ -42,7 +42,7 @@ class Standing:
     writes_since_ms: int = 0
 
 
-class Grants(Protocol):
+class GrantSource(Protocol):
     """Who has which grant."""
 
     async def standing(self, space: SpaceId, caller: Identity) -> Standing:
@@ -52,19 +52,19 @@ class Grants(Protocol):
         """
 
 
-class Auth(Grants, Protocol):
+class Auth(GrantSource, Protocol):
     """All that metadata asks of auth."""
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The public keys that verify access tokens, by key id."""
 
 
-class Access:
+class RoleCache:
     """The caller's role in a space. A refusal is never remembered, so that a new or greater grant holds at once."""
 
     def __init__(
         self,
-        grants: Grants,
+        grants: GrantSource,
         *,
         seconds: float = REMEMBERED_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,

@@ -7,7 +7,7 @@ from typing import Final
 from core.errors import InvalidPageToken
 from core.identifiers import SpaceId
 from core.tree import Change
-from services.metadata.journal import Activity, Entry, Place
+from services.metadata.journal import Activity, ChangePlace, JournalEntry
 from services.metadata.ports import Journal
 from services.metadata.wire import entry_from_bytes
 from wire.pages import PAGE_BYTES
@@ -17,8 +17,8 @@ _END: Final = 1 << 63
 
 
 async def list_activity(
-    journal: Journal, space: SpaceId, *, after: Place | None, limit: int
-) -> tuple[list[Activity], Place | None]:
+    journal: Journal, space: SpaceId, *, after: ChangePlace | None, limit: int
+) -> tuple[list[Activity], ChangePlace | None]:
     """Up to `limit` changes older than `after`, newest first, and the place to go on after; None if there are no more.
 
     No more is read than a page can carry. So there are fewer changes where entries are large, and none where all that
@@ -42,10 +42,10 @@ async def list_activity(
             below, size = seq, size + len(blob)
     if len(found) > limit:
         return found[:limit], found[limit - 1].place
-    return found, Place(below, 0) if below > 1 else None
+    return found, ChangePlace(below, 0) if below > 1 else None
 
 
-async def _rest_of_entry(journal: Journal, space: SpaceId, after: Place) -> list[Activity]:
+async def _rest_of_entry(journal: Journal, space: SpaceId, after: ChangePlace) -> list[Activity]:
     """The changes of the entry of `after` that are older than that one."""
     for seq, blob in await journal.read(space, after.seq - 1, 1):
         entry = entry_from_bytes(seq, blob)
@@ -54,10 +54,10 @@ async def _rest_of_entry(journal: Journal, space: SpaceId, after: Place) -> list
     raise InvalidPageToken
 
 
-def _newest_first(entry: Entry) -> list[Activity]:
+def _newest_first(entry: JournalEntry) -> list[Activity]:
     changes = [(commit, result) for commit in entry.commits for result in commit.accepted()]
     return [
-        Activity(Place(entry.seq, index), result, commit.user, commit.device, commit.at_ms)
+        Activity(ChangePlace(entry.seq, index), result, commit.user, commit.device, commit.at_ms)
         for index, (commit, result) in reversed(list(enumerate(changes)))
         if result.change is not Change.DISCARDED  # what became of its content is told already
     ]

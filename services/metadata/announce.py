@@ -9,7 +9,7 @@ from typing import Any
 
 from core.identifiers import SpaceId
 from core.tree import Change
-from services.metadata.journal import Commit, Entry
+from services.metadata.journal import Commit, JournalEntry
 
 MAX_COMMITS_PER_EVENT = 100
 MAX_NAMES = 10
@@ -17,7 +17,7 @@ MAX_NAMES = 10
 EVENT_BYTES = 200_000
 
 
-def events(space: SpaceId, entries: Sequence[Entry], *, traceparent: str = "") -> Iterator[str]:
+def events(space: SpaceId, entries: Sequence[JournalEntry], *, traceparent: str = "") -> Iterator[str]:
     """The announcements of consecutive entries, in order, as JSON.
 
     {"v": 1, "space", "from_seq", "to_seq", "commits": [{"seq", "user", "device", "at_ms", "created", "updated",

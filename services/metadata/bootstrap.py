@@ -15,7 +15,7 @@ from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
-from services.metadata.access import Access, Auth
+from services.metadata.access import Auth, RoleCache
 from services.metadata.auth import IDEMPOTENT, AuthClient
 from services.metadata.depths import Depths
 from services.metadata.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
@@ -25,15 +25,15 @@ from services.metadata.ports import Journal, MeasureTable, ObjectIndex, ObjectSt
 from services.metadata.s3 import S3Storage
 from services.metadata.search import NameSearch
 from services.metadata.servicer import MetadataServicer
-from services.metadata.settings import Settings
+from services.metadata.settings import MetadataSettings
 from services.metadata.sns import SnsTopic
-from services.metadata.spaces import Spaces
+from services.metadata.spaces import OpenSpaces
 from services.metadata.sweep import Sweeper
 from syncline.metadata.v1.metadata_pb2_grpc import add_MetadataServiceServicer_to_server
 
 
 @dataclass(frozen=True, slots=True)
-class Adapters:
+class MetadataAdapters:
     """The outside, as the domain sees it."""
 
     journal: Journal
@@ -47,7 +47,7 @@ class Adapters:
 
 
 @asynccontextmanager
-async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
+async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
     """The adapters of production."""
     secret = settings.service_secret.get_secret_value()
     async with (
@@ -62,7 +62,7 @@ async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
         dynamodb = await clients.open("dynamodb")
         asked = AuthClient(auth)
         table = settings.metadata_table
-        yield Adapters(
+        yield MetadataAdapters(
             journal=DynamoJournal(dynamodb, table=table),
             table=DynamoTable(dynamodb, table=table),
             index=DynamoObjectIndex(dynamodb, table=table),
@@ -81,8 +81,8 @@ def system_clock() -> int:
 
 @asynccontextmanager
 async def bootstrap(
-    settings: Settings,
-    adapters: Adapters,
+    settings: MetadataSettings,
+    adapters: MetadataAdapters,
     *,
     access_seconds: float = REMEMBERED_SECONDS,
     ask_seconds: float = ASK_SECONDS,
@@ -93,7 +93,7 @@ async def bootstrap(
     objects = Objects(index=adapters.index, storage=adapters.storage)
     search = NameSearch(journal=adapters.journal)
     metrics.SEARCHABLE.set_function(lambda: search.size)
-    spaces = Spaces(
+    spaces = OpenSpaces(
         journal=adapters.journal,
         table=adapters.table,
         topic=adapters.topic,
@@ -124,7 +124,7 @@ async def bootstrap(
         keep_days=settings.keep_unsealed_days,
     )
     servicer = MetadataServicer(
-        access=Access(adapters.auth, seconds=access_seconds),
+        access=RoleCache(adapters.auth, seconds=access_seconds),
         spaces=spaces,
         objects=objects,
         journal=adapters.journal,

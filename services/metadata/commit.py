@@ -37,8 +37,8 @@ from runtime.turns import slices
 from services.metadata import metrics
 from services.metadata.decide import Circumstances
 from services.metadata.depths import Depths
-from services.metadata.draft import Draft, Listed, Looked
-from services.metadata.journal import Commit, Entry
+from services.metadata.draft import Draft, ListedNames, Looked
+from services.metadata.journal import Commit, JournalEntry
 from services.metadata.objects import Objects
 from services.metadata.ports import EntryTaken, Journal
 from services.metadata.project import Projector
@@ -72,7 +72,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CommitOutcome:
     """The entry that holds what was accepted (the head where nothing was), and the result of each mutation."""
 
     seq: int
@@ -91,7 +91,7 @@ def check_size(mutations: int, size: int) -> None:
 @dataclass(slots=True)
 class _Pending:
     request: Request
-    answer: asyncio.Future[Answer]
+    answer: asyncio.Future[CommitOutcome]
     cause: traces.Cause
 
 
@@ -249,7 +249,7 @@ class Committer:
         """Whether no request is waiting."""
         return not self._in_flight
 
-    async def commit(self, request: Request) -> Answer:
+    async def commit(self, request: Request) -> CommitOutcome:
         """Decide and append. Repeating a request that was recorded returns its first answer.
 
         Errors: RequestTooLarge, RequestIdReused, Contended, Unavailable; after the last two the request may or may
@@ -269,7 +269,7 @@ class Committer:
         # A caller that gives up must not take the answer from another that repeated the request.
         return await asyncio.shield(pending.answer)
 
-    async def first_answer(self, request: Request) -> Answer | None:
+    async def first_answer(self, request: Request) -> CommitOutcome | None:
         """What `commit` returns for a request that was recorded before, or is being decided on here; else None.
 
         RequestIdReused, and what `commit` raises.
@@ -280,14 +280,14 @@ class Committer:
                 return None
         return await self.commit(request)
 
-    async def answer(self, request: RequestId, *, user: str) -> Answer:
+    async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
         """What a recorded request of this user's was answered. NoSuchRequest, also for another user's."""
         await self._view.validate()
         seq = (await self._view.answered([request])).get(request)
         if seq is not None:
             commit = await self._recorded(request, seq)
             if commit.user == user:
-                return Answer(seq, commit.results)
+                return CommitOutcome(seq, commit.results)
         raise NoSuchRequest
 
     async def stop(self) -> None:
@@ -370,7 +370,7 @@ class Committer:
         if (commit.fingerprint, commit.user) != (request.fingerprint, request.user):
             _fail(pending, RequestIdReused())
         elif not pending.answer.done():
-            pending.answer.set_result(Answer(seq, commit.results))
+            pending.answer.set_result(CommitOutcome(seq, commit.results))
 
     async def _recorded(self, request: RequestId, seq: int) -> Commit:
         """The commit of a request that entry `seq` is said to answer."""
@@ -427,22 +427,22 @@ class Committer:
             moved = {one for one, node in decisions.moved.items() if node.kind is NodeKind.DIRECTORY}
             looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
 
-    async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> Listed:
+    async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> ListedNames:
         """How many names a directory holds, counted up to `enough`; _MANY if that takes too many of `looked`."""
         seq, names, size = self._view.seq, 0, max(enough, _LISTED_AT_ONCE)
         after: str | None = ""
         while after is not None and names < enough:
             if looked.names_left <= 0:
-                return Listed(seq, _MANY, complete=False)
+                return ListedNames(seq, _MANY, complete=False)
             page, after = await self._view.list_names(directory, after=after, limit=size)
             names += len(page)
             looked.names_left -= len(page) + 1 if after is None else size
             size *= 2
-        return Listed(seq, names, complete=after is None)
+        return ListedNames(seq, names, complete=after is None)
 
-    async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> Entry | None:
+    async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
         """Append one entry at the view's seq + 1. None: the race was lost, or the batch was cut; decide again."""
-        entry = Entry(
+        entry = JournalEntry(
             seq=self._view.seq + 1,
             append_id=secrets.token_bytes(16),
             commits=tuple(one.commit for one in recorded),
@@ -494,7 +494,7 @@ class Committer:
             for verdict, count in Counter(result.verdict for result in one.commit.results).items():
                 metrics.MUTATIONS.labels(verdict.name).inc(count)
             if not one.pending.answer.done():
-                one.pending.answer.set_result(Answer(seq, one.commit.results))
+                one.pending.answer.set_result(CommitOutcome(seq, one.commit.results))
 
 
 def _used_after(before: int, recorded: Sequence[_Decided]) -> int:

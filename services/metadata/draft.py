@@ -29,7 +29,7 @@ _OBJECTS_REFUSED = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedNames:
     """How many names a directory holds at a sequence number: at least `names`, and no more if `complete`."""
 
     seq: int
@@ -45,7 +45,7 @@ class Looked:
     """Names that may still be listed."""
     objects: dict[Digest, Sealed | Unsealed] = field(default_factory=dict)
     versions: dict[tuple[NodeId, int], Content | None] = field(default_factory=dict)
-    directories: dict[NodeId, Listed] = field(default_factory=dict)
+    directories: dict[NodeId, ListedNames] = field(default_factory=dict)
     depths: dict[NodeId, PathLength] = field(default_factory=dict)
     """Right at `depths_seq` only."""
     depths_seq: int = 0

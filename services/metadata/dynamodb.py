@@ -45,11 +45,11 @@ from services.metadata.ports import (
     NO_REMOVALS,
     EntryTaken,
     Measure,
+    ProjectionState,
     Recorded,
     Removal,
     Rows,
     Sealed,
-    SpaceState,
 )
 from services.metadata.view import version_of
 from services.metadata.workers import results_of
@@ -164,7 +164,7 @@ class DynamoTable:
 
     # ---- reads
 
-    async def state(self, space: SpaceId) -> SpaceState:
+    async def state(self, space: SpaceId) -> ProjectionState:
         """See TreeTable."""
         return _state(await self._items.get(_state_key(space)))
 
@@ -257,8 +257,8 @@ class DynamoTable:
     ) -> None:
         """See TreeTable."""
 
-        def progress(state: SpaceState) -> SpaceState:
-            return SpaceState(
+        def progress(state: ProjectionState) -> ProjectionState:
+            return ProjectionState(
                 projected_seq=max(state.projected_seq, projected_seq),
                 announced_seq=max(state.announced_seq, announced_seq),
                 used_bytes=used_bytes if projected_seq >= state.projected_seq else state.used_bytes,
@@ -285,7 +285,7 @@ class DynamoTable:
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
         """See TreeTable."""
 
-        def marked(state: SpaceState) -> SpaceState:
+        def marked(state: ProjectionState) -> ProjectionState:
             return replace(state, marks={**state.marks, process: lease_until_ms})
 
         latest_lease = "attribute_not_exists(dirty_until) OR dirty_until <= :until"
@@ -310,7 +310,7 @@ class DynamoTable:
         return [SpaceId(_text(item, "pk").removeprefix("S#")) async for item in query]
 
     async def _change_state(
-        self, space: SpaceId, change: Callable[[SpaceState], SpaceState], **usual: Unpack[_Update]
+        self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
     ) -> None:
         """Carry out the `usual` update if its condition holds; else make `change` of what is there."""
         update = usual
@@ -882,14 +882,14 @@ def _take_request(rows: Rows, request: RequestId, item: Item) -> None:
     rows.requests[request] = _int(item, "seq")
 
 
-def _state(item: Mapping[str, Any] | None) -> SpaceState:
+def _state(item: Mapping[str, Any] | None) -> ProjectionState:
     if item is None:
-        return SpaceState()
+        return ProjectionState()
     marks = {process: int(until["N"]) for process, until in item["marks"]["M"].items()}
-    return SpaceState(_int(item, "projected_seq"), _int(item, "announced_seq"), _int(item, "used_bytes"), marks)
+    return ProjectionState(_int(item, "projected_seq"), _int(item, "announced_seq"), _int(item, "used_bytes"), marks)
 
 
-def _replacing(before: SpaceState | None, after: SpaceState) -> _Update:
+def _replacing(before: ProjectionState | None, after: ProjectionState) -> _Update:
     """What makes `after` of `before` (None: of nothing), as long as it is that."""
     update = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used, marks = :marks"
     values = {
@@ -916,7 +916,7 @@ def _replacing(before: SpaceState | None, after: SpaceState) -> _Update:
     return _Update(update=update, condition=f"{not_moved} AND {same_marks}", values=values, names={})
 
 
-def _marks(state: SpaceState) -> Item:
+def _marks(state: ProjectionState) -> Item:
     return {"M": {process: _n(until) for process, until in state.marks.items()}}
 
 

@@ -16,14 +16,14 @@ from services.metadata.ports import (
     Barrier,
     Deletion,
     EntryTaken,
-    Listed,
+    ListedObject,
     Listing,
     Measure,
+    ProjectionState,
     Recorded,
     Removal,
     Rows,
     Sealed,
-    SpaceState,
     StoredObject,
 )
 from services.metadata.view import version_of
@@ -84,12 +84,12 @@ class MemoryTable:
         self.stored_versions: dict[tuple[SpaceId, NodeId, int], Version] = {}
         self.trashed: dict[tuple[SpaceId, NodeId], tuple[bool, int]] = {}
         self.requests: dict[tuple[SpaceId, RequestId], int] = {}
-        self.states: dict[SpaceId, SpaceState] = {}
+        self.states: dict[SpaceId, ProjectionState] = {}
         self._pause = pause
 
-    async def state(self, space: SpaceId) -> SpaceState:
+    async def state(self, space: SpaceId) -> ProjectionState:
         await self._pause()
-        state = self.states.get(space, SpaceState())
+        state = self.states.get(space, ProjectionState())
         await self._pause()
         return state
 
@@ -181,9 +181,9 @@ class MemoryTable:
         self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
     ) -> None:
         await self._pause()
-        state = self.states.get(space, SpaceState())
+        state = self.states.get(space, ProjectionState())
         marks = {process: until for process, until in state.marks.items() if unmark.get(process) != until}
-        self.states[space] = SpaceState(
+        self.states[space] = ProjectionState(
             projected_seq=max(state.projected_seq, projected_seq),
             announced_seq=max(state.announced_seq, announced_seq),
             used_bytes=used_bytes if projected_seq >= state.projected_seq else state.used_bytes,
@@ -193,8 +193,8 @@ class MemoryTable:
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
         await self._pause()
-        state = self.states.get(space, SpaceState())
-        self.states[space] = SpaceState(
+        state = self.states.get(space, ProjectionState())
+        self.states[space] = ProjectionState(
             state.projected_seq, state.announced_seq, state.used_bytes, {**state.marks, process: lease_until_ms}
         )
         await self._pause()
@@ -295,12 +295,12 @@ class MemoryObjects:
 
     async def list(self, space: SpaceId, *, after: str = "") -> Listing:
         found = [
-            Listed(digest.hex(), digest, len(data), self.modified_at_ms.get((space, digest), 0), _etag(data))
+            ListedObject(digest.hex(), digest, len(data), self.modified_at_ms.get((space, digest), 0), _etag(data))
             for (owner, digest), data in self.stored.items()
             if owner == space
         ]
         found += [
-            Listed(name, None, len(data), self.misnamed_at_ms, _etag(data))
+            ListedObject(name, None, len(data), self.misnamed_at_ms, _etag(data))
             for (owner, name), data in self.misnamed.items()
             if owner == space
         ]

@@ -42,7 +42,7 @@ BEGINNING = Position(0, bytes(8))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JournalEntry:
     """One journal entry: the changes of one or many requests, at sequence number `seq`."""
 
     seq: int
@@ -61,7 +61,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ChangePlace:
     """Of one change in a journal: its entry, and which of the entry's changes it is, from 0."""
 
     seq: int
@@ -72,7 +72,7 @@ class Place:
 class Activity:
     """One change to one node: the accepted result, who made it, and when (milliseconds since 1970)."""
 
-    place: Place
+    place: ChangePlace
     result: Result
     user: str
     device: str
@@ -107,7 +107,7 @@ class Projection:
     requests: dict[RequestId, int] = field(default_factory=dict)
 
 
-def fold(entries: Sequence[Entry]) -> Projection:
+def fold(entries: Sequence[JournalEntry]) -> Projection:
     """The projection of consecutive entries. Pure."""
     out = Projection(entries[-1].seq, entries[-1].used_bytes)
     for entry in entries:
@@ -134,7 +134,7 @@ def _fold_result(out: Projection, result: Result, seq: int) -> None:
     out.nodes[node.id] = node
 
 
-def replay(entries: Iterable[Entry]) -> dict[NodeId, Node]:
+def replay(entries: Iterable[JournalEntry]) -> dict[NodeId, Node]:
     """All nodes after `entries`, from the beginning: the definition that every other read must agree with."""
     nodes: dict[NodeId, Node] = {}
     for entry in entries:

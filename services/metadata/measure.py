@@ -22,7 +22,7 @@ from core.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 from runtime.logs import structlog
 from services.metadata import metrics
 from services.metadata.objects import Objects
-from services.metadata.ports import Listed, Measure, MeasureTable, ObjectIndex, ObjectStorage, TreeTable
+from services.metadata.ports import ListedObject, Measure, MeasureTable, ObjectIndex, ObjectStorage, TreeTable
 from services.metadata.rounds import rounds
 
 HANDS: Final = 4
@@ -241,12 +241,12 @@ class Measuring:
             found.lease_ms = renewed
         return True
 
-    async def _unsealed(self, space: SpaceId, objects: Sequence[Listed]) -> list[Listed]:
+    async def _unsealed(self, space: SpaceId, objects: Sequence[ListedObject]) -> list[ListedObject]:
         digests = {one.digest for one in objects if one.digest is not None}
         unknown = await self._objects.unsealed(space, digests)
         return [one for one in objects if one.digest is None or one.digest in unknown]
 
-    async def _remove(self, space: SpaceId, one: Listed) -> None:
+    async def _remove(self, space: SpaceId, one: ListedObject) -> None:
         """Remove an object, unless it is sealed by now. See ObjectIndex for what sealing does meanwhile.
 
         The removal is over when storage has answered the only request for it. Where that is not known, it counts as

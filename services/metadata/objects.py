@@ -94,7 +94,7 @@ class SingleBlock:
 
 
 @dataclass(frozen=True, slots=True)
-class Pack:
+class PackOfBlocks:
     """The object is many blocks: packed digests, offsets and lengths of its entries."""
 
     blocks: bytes
@@ -114,12 +114,12 @@ class SerializedManifest:
 
 
 @dataclass(frozen=True, slots=True)
-class Declaration:
+class DeclaredObject:
     """What a client says about an object that it uploaded."""
 
     digest: Digest
     size: int
-    form: SingleBlock | Pack | SerializedManifest
+    form: SingleBlock | PackOfBlocks | SerializedManifest
 
 
 Proof = Sealed | SealVerdict
@@ -149,7 +149,7 @@ class _Turn:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     users: int = 0
-    proven: dict[tuple[Declaration, int], Proof] = field(default_factory=dict)
+    proven: dict[tuple[DeclaredObject, int], Proof] = field(default_factory=dict)
 
 
 class Objects:
@@ -218,14 +218,14 @@ class Objects:
         found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(unsealed, heads, strict=True))
         return found
 
-    async def seal(self, space: SpaceId, declared: Sequence[Declaration], *, caller: str) -> list[SealVerdict]:
+    async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, caller: str) -> list[SealVerdict]:
         """Prove each declared object to be what it is declared as, and add that to what is recorded of it.
 
         `caller` is whom the work is done for. InvalidArgument if an object is declared as more than SEAL_FORMS
         different things; RequestTooLarge if what has to be read is more than SEAL_READ_BYTES; TooMuchAtOnce if the
         caller, or all callers together, have too many calls under way.
         """
-        forms: dict[Digest, dict[Declaration, None]] = {}
+        forms: dict[Digest, dict[DeclaredObject, None]] = {}
         for one in declared:
             forms.setdefault(one.digest, {})[one] = None
         if any(len(each) > SEAL_FORMS for each in forms.values()):
@@ -233,7 +233,7 @@ class Objects:
         if sum(max(map(_bytes_to_read, each)) for each in forms.values()) > SEAL_READ_BYTES:
             raise _too_much_to_read()
         reading = _Reading(Share.alone(caller))
-        verdicts: dict[Declaration, SealVerdict] = {}
+        verdicts: dict[DeclaredObject, SealVerdict] = {}
         if not self._calls.try_take(1, reading.share):
             raise self._calls.refused("too many SealObjects calls are under way; wait until some of them are answered")
         try:
@@ -247,8 +247,8 @@ class Objects:
         return answer
 
     async def _seal(
-        self, forms: Mapping[Digest, Sequence[Declaration]], space: SpaceId, reading: _Reading
-    ) -> dict[Declaration, SealVerdict]:
+        self, forms: Mapping[Digest, Sequence[DeclaredObject]], space: SpaceId, reading: _Reading
+    ) -> dict[DeclaredObject, SealVerdict]:
         recorded = await self._index.look(space, forms)  # before storage is looked at, see ObjectIndex
         known, removals = recorded.sealed, recorded.removals
         for digest, sealed in known.items():
@@ -296,8 +296,8 @@ class Objects:
             return await self._storage.head(space, digest)
 
     async def _prove(
-        self, space: SpaceId, forms: Sequence[Declaration], known: Sealed | None, removals: int, reading: _Reading
-    ) -> dict[Declaration, Proof]:
+        self, space: SpaceId, forms: Sequence[DeclaredObject], known: Sealed | None, removals: int, reading: _Reading
+    ) -> dict[DeclaredObject, Proof]:
         """What is proven of one object by `forms`, all that it is declared as. It was removed so often before."""
         proofs = self._proven_before(space, forms, known)
         if len(proofs) == len(forms):
@@ -313,12 +313,12 @@ class Objects:
             return proofs
 
     def _proven_before(
-        self, space: SpaceId, forms: Iterable[Declaration], known: Sealed | None
-    ) -> dict[Declaration, Proof]:
+        self, space: SpaceId, forms: Iterable[DeclaredObject], known: Sealed | None
+    ) -> dict[DeclaredObject, Proof]:
         """What needs no look at storage."""
-        proofs: dict[Declaration, Proof] = {}
+        proofs: dict[DeclaredObject, Proof] = {}
         for one in forms:
-            if isinstance(one.form, Pack) and (problem := _entries_refused(one.form, one.size)):
+            if isinstance(one.form, PackOfBlocks) and (problem := _entries_refused(one.form, one.size)):
                 proofs[one] = problem
             elif known is not None and known.size != one.size:
                 proofs[one] = SealVerdict.SIZE_MISMATCH
@@ -341,14 +341,14 @@ class Objects:
                 del self._turns[space, digest]
 
     async def _examined(
-        self, space: SpaceId, digest: Digest, forms: Sequence[Declaration], reading: _Reading
-    ) -> dict[Declaration, Proof]:
+        self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], reading: _Reading
+    ) -> dict[DeclaredObject, Proof]:
         stored = await self._head(space, digest, share=reading.share)
         if stored is None:
             return dict.fromkeys(forms, SealVerdict.OBJECT_MISSING)
         if stored.barrier or stored.sha256 not in {digest, None} or stored.size > MAX_OBJECT_BYTES:
             return await self._wrong(space, digest, forms, stored)
-        proofs: dict[Declaration, Proof] = {}
+        proofs: dict[DeclaredObject, Proof] = {}
         if stored.sha256 == digest:
             for one in forms:
                 if stored.size != one.size:
@@ -365,10 +365,10 @@ class Objects:
         return proofs | await self._read(space, digest, left, stored, reading)
 
     async def _read(
-        self, space: SpaceId, digest: Digest, forms: Sequence[Declaration], stored: StoredObject, reading: _Reading
-    ) -> dict[Declaration, Proof]:
-        proofs: dict[Declaration, Proof] = {}
-        manifest: Declaration | None = None
+        self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], stored: StoredObject, reading: _Reading
+    ) -> dict[DeclaredObject, Proof]:
+        proofs: dict[DeclaredObject, Proof] = {}
+        manifest: DeclaredObject | None = None
         async with self._reads.lent(stored.size, reading.share):
             data = await self._storage.read(space, digest)
             if data is None:
@@ -384,7 +384,7 @@ class Objects:
                 match one.form:
                     case SingleBlock():
                         proofs[one] = Sealed(one.size)
-                    case Pack() as pack:
+                    case PackOfBlocks() as pack:
                         proof = await asyncio.to_thread(_prove_pack, data, pack)
                         if isinstance(proof, SealVerdict):
                             self._refused[space, _fingerprint(one)] = proof
@@ -396,8 +396,8 @@ class Objects:
         return proofs
 
     async def _wrong(
-        self, space: SpaceId, digest: Digest, forms: Sequence[Declaration], stored: StoredObject
-    ) -> dict[Declaration, Proof]:
+        self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], stored: StoredObject
+    ) -> dict[DeclaredObject, Proof]:
         """The verdicts on an object whose bytes are not those that its key names, or cannot be read; it is removed."""
         if await self._index.sealed(space, [digest]):
             log.error("sealed_object_damaged", space=space, object=digest.hex(), size=stored.size)
@@ -414,7 +414,7 @@ class Objects:
             for one in forms
         }
 
-    async def _prove_manifest(self, space: SpaceId, one: Declaration, data: bytes) -> Proof:
+    async def _prove_manifest(self, space: SpaceId, one: DeclaredObject, data: bytes) -> Proof:
         """Compare the blocks of a manifest with the index, a slice at a time, up to the first that is not proven."""
         manifest = await asyncio.to_thread(_manifest, data)
         if manifest is None:
@@ -457,15 +457,15 @@ def _too_much_to_read() -> RequestTooLarge:
     return RequestTooLarge(f"the objects that have to be read have more than {mib} MiB together; split the request")
 
 
-def _bytes_to_read(one: Declaration) -> int:
+def _bytes_to_read(one: DeclaredObject) -> int:
     """Bytes that the service reads to prove a declaration, by the size that it declares."""
     return 0 if isinstance(one.form, SingleBlock) else one.size
 
 
-def _fingerprint(one: Declaration) -> bytes:
+def _fingerprint(one: DeclaredObject) -> bytes:
     """What tells a declaration from every other one, without keeping it."""
     told = hashlib.sha256(one.digest + one.size.to_bytes(8, "big") + type(one.form).__name__.encode())
-    if isinstance(one.form, Pack):
+    if isinstance(one.form, PackOfBlocks):
         told.update(one.form.blocks)
         told.update(array("Q", one.form.offsets + one.form.lengths))
     return told.digest()
@@ -480,18 +480,18 @@ def _holds(sealed: Sealed | None, ref: BlockRef) -> bool:
     return sealed is not None and block_refused(ref, sealed) is None
 
 
-def _claimed(one: Declaration, known: Sealed) -> Sealed | None:
+def _claimed(one: DeclaredObject, known: Sealed) -> Sealed | None:
     """What a declaration says of the object, as far as that can be told without reading it."""
     match one.form:
         case SingleBlock():
             return Sealed(one.size)
-        case Pack(blocks, offsets, lengths):
+        case PackOfBlocks(blocks, offsets, lengths):
             return Sealed(one.size, offsets, lengths, blocks)
         case SerializedManifest():
             return None if known.content_size is None else Sealed(one.size, content_size=known.content_size)
 
 
-def _entries_refused(pack: Pack, size: int) -> SealVerdict | None:
+def _entries_refused(pack: PackOfBlocks, size: int) -> SealVerdict | None:
     end = 0
     for offset, length in zip(pack.offsets, pack.lengths, strict=True):
         if offset + length > size:
@@ -502,7 +502,7 @@ def _entries_refused(pack: Pack, size: int) -> SealVerdict | None:
     return None
 
 
-def _prove_pack(data: bytes, pack: Pack) -> Sealed | SealVerdict:
+def _prove_pack(data: bytes, pack: PackOfBlocks) -> Sealed | SealVerdict:
     """Hash each entry of the pack; for a thread, since hashing releases the interpreter."""
     view = memoryview(data)
     for i, (offset, length) in enumerate(zip(pack.offsets, pack.lengths, strict=True)):

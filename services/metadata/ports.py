@@ -51,7 +51,7 @@ class Journal(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class SpaceState:
+class ProjectionState:
     """How far projection and announcement have come. All zero for a space without changes."""
 
     projected_seq: int = 0
@@ -86,7 +86,7 @@ class Rows:
 class TreeTable(Protocol):
     """The table that the journal is projected to. Reads are consistent: they see every write that ended before."""
 
-    async def state(self, space: SpaceId) -> SpaceState: ...
+    async def state(self, space: SpaceId) -> ProjectionState: ...
 
     async def rows(
         self,
@@ -262,7 +262,7 @@ class StoredObject:
 
 
 @dataclass(frozen=True, slots=True)
-class Listed:
+class ListedObject:
     """An object as a listing of storage tells it, by its name within the space; `digest` is None if that is not one."""
 
     name: str
@@ -276,7 +276,7 @@ class Listed:
 class Listing:
     """A page of a listing. `after` is what the next page begins after, empty for the last one."""
 
-    objects: Sequence[Listed]
+    objects: Sequence[ListedObject]
     after: str
 
 

@@ -19,7 +19,7 @@ from runtime import traces
 from runtime.logs import structlog
 from services.metadata import metrics
 from services.metadata.announce import events
-from services.metadata.journal import Entry, fold
+from services.metadata.journal import JournalEntry, fold
 from services.metadata.ports import Journal, Topic, TreeTable
 from services.metadata.view import SpaceView
 from services.metadata.wire import entry_from_bytes
@@ -37,9 +37,9 @@ MAX_CAUSES = 32
 log = structlog.get_logger()
 
 
-def _at_once(entries: Iterable[Entry]) -> list[Entry]:
+def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
     """The first of these entries: as many as one round projects."""
-    some: list[Entry] = []
+    some: list[JournalEntry] = []
     changes = 0
     for entry in islice(entries, ROUND_ENTRIES):
         some.append(entry)
@@ -235,7 +235,7 @@ class Projector:
         self._announced = announced
         return announced
 
-    async def _entries(self, after: int, head: int) -> list[Entry]:
+    async def _entries(self, after: int, head: int) -> list[JournalEntry]:
         """Entries (after, head], from memory where they are there."""
         if after >= head:
             return []

@@ -29,7 +29,7 @@ _FIRST_ENTRIES = 4
 """Entries of the journal that are read at first; from their size follows how many then make a page."""
 
 
-class Reader:
+class ViewReader:
     """A view as a `decide.Tree`, as far as reads need one."""
 
     def __init__(self, view: SpaceView) -> None:
@@ -47,7 +47,7 @@ class Reader:
         return is_live(self, node)  # type: ignore[arg-type]  # liveness asks for nodes only
 
 
-async def settled(view: SpaceView, answer: Callable[[Reader], T]) -> T:
+async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
     """What `answer` says of the validated view, once nothing that it asks for is missing.
 
     `answer` may raise NotLoaded, or go on after one and return with `missing` filled, so that one round of loading
@@ -57,10 +57,10 @@ async def settled(view: SpaceView, answer: Callable[[Reader], T]) -> T:
     return await _loaded(view, answer)
 
 
-async def _loaded(view: SpaceView, answer: Callable[[Reader], T]) -> T:
+async def _loaded(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
     """As `settled`, of the view as it is, if it was validated."""
     while True:
-        reader = Reader(view)
+        reader = ViewReader(view)
         try:
             result = answer(reader)
         except NotLoaded:
@@ -83,7 +83,7 @@ class Found:
 async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
     """The live node with this id or at this path, if it is `within` or below it; paths begin there. NoSuchNode."""
 
-    def answer(reader: Reader) -> Found:
+    def answer(reader: ViewReader) -> Found:
         node = reader.node(selector) if isinstance(selector, bytes) else _resolve(reader, selector, within)
         if node is None or not reader.live(node):
             raise NoSuchNode
@@ -95,7 +95,7 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
     """Those of these nodes that are live, as of the view's `seq` at the end; the caller has validated the view."""
 
-    def answer(reader: Reader) -> list[Found]:
+    def answer(reader: ViewReader) -> list[Found]:
         found = []
         for one in nodes:
             try:
@@ -109,12 +109,12 @@ async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
     return await _loaded(view, answer)
 
 
-def _resolve(reader: Reader, names: Sequence[str], start: NodeId) -> Node | None:
+def _resolve(reader: ViewReader, names: Sequence[str], start: NodeId) -> Node | None:
     at = _walk(reader, start, names)
     return reader.node(at) if at and at != ROOT else None
 
 
-def _walk(reader: Reader, start: NodeId, names: Iterable[str]) -> NodeId | None:
+def _walk(reader: ViewReader, start: NodeId, names: Iterable[str]) -> NodeId | None:
     """The node, not deleted itself, to which these names lead from `start`; None if one of them leads nowhere."""
     for name in names:
         held = reader.child(start, name)
@@ -124,7 +124,7 @@ def _walk(reader: Reader, start: NodeId, names: Iterable[str]) -> NodeId | None:
     return start
 
 
-def _path(reader: Reader, node: Node, start: NodeId) -> str:
+def _path(reader: ViewReader, node: Node, start: NodeId) -> str:
     """The path of a node from `start`, empty for that itself; NoSuchNode if it is not below it.
 
     A path that is longer than a path can be is empty too: trees may be deeper than any path, and only who looks below a
@@ -157,7 +157,7 @@ async def list_nodes(
     NoSuchNode if `parent` is no live directory that is `within` or below it.
     """
 
-    def directory(reader: Reader) -> None:
+    def directory(reader: ViewReader) -> None:
         if parent != ROOT:
             node = reader.node(parent)
             if node is None or node.kind is not NodeKind.DIRECTORY or not reader.live(node):
@@ -172,7 +172,7 @@ async def list_nodes(
         page, end = await view.list_names(parent, after=after, limit=limit)
         if loaded := await _load_some(view, [node for _, node in page]):
             page, end = page[:loaded], page[loaded - 1][0]
-        reader = Reader(view)
+        reader = ViewReader(view)
         nodes = []
         try:
             directory(reader)
@@ -210,7 +210,7 @@ def _weight(content: Content | None) -> int:
 async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: int) -> tuple[list[Version], int | None]:
     """Versions of a file (deleted or not) with a number below `before`, newest first, and where to go on."""
 
-    def current(reader: Reader) -> Node:
+    def current(reader: ViewReader) -> Node:
         found = reader.node(node)
         if found is None or found.content is None:
             raise NoSuchNode
@@ -234,7 +234,7 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
 async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
     """One version of a file (deleted or not), and the file as it is. NoSuchNode, NoSuchVersion."""
 
-    def current(reader: Reader) -> Node:
+    def current(reader: ViewReader) -> Node:
         found = reader.node(node)
         if found is None or found.content is None:
             raise NoSuchNode
@@ -265,7 +265,7 @@ async def list_trash(
     if loaded := await _load_some(view, ids):
         ids, end = ids[:loaded], ids[loaded - 1]
 
-    def answer(reader: Reader) -> list[Found]:
+    def answer(reader: ViewReader) -> list[Found]:
         found = []
         for one in ids:
             try:
@@ -343,7 +343,7 @@ class Differences:
 async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> Differences:
     """Compare packed digests of local contents with the live nodes at these paths."""
 
-    def answer(reader: Reader) -> Differences:
+    def answer(reader: ViewReader) -> Differences:
         found = Differences(view.seq)
         directories: dict[str, NodeId | None] = {"": ROOT}
         known = view.known_nodes
@@ -371,7 +371,7 @@ async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Diffe
 
     ids = [NodeId(node_ids[at : at + ID_BYTES]) for at in range(0, len(node_ids), ID_BYTES)]
 
-    def answer(reader: Reader) -> Differences:
+    def answer(reader: ViewReader) -> Differences:
         found = Differences(view.seq)
         live = {ROOT: True}
         known = view.known_nodes

@@ -14,8 +14,8 @@ from core.errors import InvalidArgument
 from core.identifiers import ROOT, NodeId, RequestId, created_node_id
 from core.names import name_problem, with_mark
 from core.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeKind, RestoreNode, Result, Verdict
-from services.metadata.commit import Answer
-from services.metadata.reads import Reader, settled
+from services.metadata.commit import CommitOutcome
+from services.metadata.reads import ViewReader, settled
 from services.metadata.view import SpaceView
 
 _WAYS: Final = 5
@@ -35,7 +35,7 @@ async def way_back(
     InvalidArgument for a way that is too long.
     """
 
-    def answer(reader: Reader) -> tuple[Mutation, ...]:
+    def answer(reader: ViewReader) -> tuple[Mutation, ...]:
         node = reader.node(want.node)
         if node is None or reader.live(node):
             return (want,)  # which is refused
@@ -60,8 +60,9 @@ async def way_back(
 
 
 async def brought_back(
-    plan: Callable[[], Awaitable[tuple[Mutation, ...]]], commit: Callable[[tuple[Mutation, ...]], Awaitable[Answer]]
-) -> tuple[Answer, Result]:
+    plan: Callable[[], Awaitable[tuple[Mutation, ...]]],
+    commit: Callable[[tuple[Mutation, ...]], Awaitable[CommitOutcome]],
+) -> tuple[CommitOutcome, Result]:
     """What became of a node that `plan` finds a way for, which others may change until it is committed."""
     mutations = await plan()
     answer = await commit(mutations)
@@ -79,7 +80,7 @@ async def brought_back(
 class _Way:
     """A walk down from a live directory that makes what is missing."""
 
-    def __init__(self, reader: Reader, view: SpaceView, request: RequestId) -> None:
+    def __init__(self, reader: ViewReader, view: SpaceView, request: RequestId) -> None:
         self._reader = reader
         self._view = view
         self._request = request
@@ -125,7 +126,7 @@ class _Way:
         return self._reader.node(held) if held is not None else None
 
 
-def _lost(reader: Reader, node: Node) -> tuple[NodeId, list[str]]:
+def _lost(reader: ViewReader, node: Node) -> tuple[NodeId, list[str]]:
     """The nearest directory above a node that is live, and the names of those between that are not."""
     names: list[str] = []
     above = reader.node(node.parent) if node.parent != ROOT else None

@@ -14,7 +14,7 @@ from aws.errors import error_code, translated
 from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.identifiers import SpaceId
 from runtime.logs import structlog
-from services.metadata.ports import Barrier, Deletion, Listed, Listing, StoredObject
+from services.metadata.ports import Barrier, Deletion, ListedObject, Listing, StoredObject
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -150,10 +150,10 @@ def _is_missing(error: ClientError, key: str) -> bool:
     return code in _MISSING or code in _HIDDEN
 
 
-def _listed(one: Mapping[str, Any], prefix: str) -> Listed:
+def _listed(one: Mapping[str, Any], prefix: str) -> ListedObject:
     name = one["Key"].removeprefix(prefix)
     digest = Digest(bytes.fromhex(name)) if _NAME.fullmatch(name) else None
-    return Listed(name, digest, one["Size"], int(one["LastModified"].timestamp() * 1000), one["ETag"])
+    return ListedObject(name, digest, one["Size"], int(one["LastModified"].timestamp() * 1000), one["ETag"])
 
 
 def _checksum(answer: Mapping[str, Any]) -> Digest | None:

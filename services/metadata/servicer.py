@@ -19,21 +19,21 @@ from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
 from runtime.turns import slices
 from services.metadata import reads
-from services.metadata.access import Access, Role
+from services.metadata.access import Role, RoleCache
 from services.metadata.activity import list_activity
-from services.metadata.commit import Answer, Request, check_size
+from services.metadata.commit import CommitOutcome, Request, check_size
 from services.metadata.links import scope, shown
 from services.metadata.objects import (
-    Declaration,
+    DeclaredObject,
     Objects,
-    Pack,
+    PackOfBlocks,
     SerializedManifest,
     SingleBlock,
 )
 from services.metadata.ports import Journal
 from services.metadata.restore import brought_back, way_back
 from services.metadata.search import NameSearch, words_of
-from services.metadata.spaces import LiveSpace, Spaces
+from services.metadata.spaces import LiveSpace, OpenSpaces
 from services.metadata.wire import (
     activity_to_wire,
     cursor_from_wire,
@@ -76,8 +76,8 @@ class MetadataServicer(MetadataServiceServicer):
     def __init__(
         self,
         *,
-        access: Access,
-        spaces: Spaces,
+        access: RoleCache,
+        spaces: OpenSpaces,
         objects: Objects,
         journal: Journal,
         search: NameSearch,
@@ -187,7 +187,7 @@ class MetadataServicer(MetadataServiceServicer):
                     return (want,)
                 return await way_back(live.view, want, request=request_id, path=path)
 
-            async def commit(mutations: tuple[Mutation, ...]) -> Answer:
+            async def commit(mutations: tuple[Mutation, ...]) -> CommitOutcome:
                 return await self._commit(request, mutations, size=request.ByteSize())
 
             answer, result = await brought_back(plan, commit)
@@ -205,7 +205,7 @@ class MetadataServicer(MetadataServiceServicer):
         *,
         size: int,
         writes_since_ms: int | None = None,
-    ) -> Answer:
+    ) -> CommitOutcome:
         """Commit. If `writes_since_ms` is given and not that of the caller's present right to write, RightChanged."""
         caller = current_user()
         wanted = Request(
@@ -430,7 +430,7 @@ def _packed(raw: bytes, *, what: str, most: int) -> Sequence[Digest]:
     return [Digest(raw[at : at + DIGEST_BYTES]) for at in range(0, len(raw), DIGEST_BYTES)]
 
 
-def _declarations(pbs: Sequence[metadata_pb2.ObjectDeclaration]) -> list[Declaration]:
+def _declarations(pbs: Sequence[metadata_pb2.ObjectDeclaration]) -> list[DeclaredObject]:
     """InvalidArgument names the position of the first bad one."""
     declarations = []
     for position, pb in enumerate(pbs):
@@ -441,18 +441,18 @@ def _declarations(pbs: Sequence[metadata_pb2.ObjectDeclaration]) -> list[Declara
     return declarations
 
 
-def _declaration(pb: metadata_pb2.ObjectDeclaration) -> Declaration:
-    form: SingleBlock | Pack | SerializedManifest
+def _declaration(pb: metadata_pb2.ObjectDeclaration) -> DeclaredObject:
+    form: SingleBlock | PackOfBlocks | SerializedManifest
     match pb.WhichOneof("form"):
         case "pack":
             if max(len(pb.pack.offsets), len(pb.pack.lengths)) > MAX_PACK_ENTRIES:  # before they are copied
                 raise InvalidArgument(f"a pack has 1 to {MAX_PACK_ENTRIES} entries")
-            form = Pack(pb.pack.blocks, tuple(pb.pack.offsets), tuple(pb.pack.lengths))
+            form = PackOfBlocks(pb.pack.blocks, tuple(pb.pack.offsets), tuple(pb.pack.lengths))
         case "manifest":
             form = SerializedManifest()
         case _:
             form = SingleBlock()
-    return Declaration(digest_from_wire(pb.sha256, what="sha256"), pb.size, form)
+    return DeclaredObject(digest_from_wire(pb.sha256, what="sha256"), pb.size, form)
 
 
 def _token(end: str | int | bytes | None, listing: str) -> str:

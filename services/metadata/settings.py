@@ -7,7 +7,7 @@ from pydantic import Field
 from runtime.settings import AuthPeer, ServiceSettings
 
 
-class Settings(ServiceSettings, AuthPeer):
+class MetadataSettings(ServiceSettings, AuthPeer):
     """Settings of the metadata service. AWS itself is configured by the SDK's variables."""
 
     metadata_table: str = Field(min_length=3, description="Name of the DynamoDB table of journals and trees.")

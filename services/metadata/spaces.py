@@ -33,7 +33,7 @@ class LiveSpace:
         return self.users == 0 and self.committer.idle and self.projector.idle
 
 
-class Spaces:
+class OpenSpaces:
     """Opens spaces on demand and drops the least recently used ones beyond `capacity` nodes and names in all."""
 
     def __init__(

@@ -9,7 +9,7 @@ from runtime.logs import structlog
 from services.metadata import metrics
 from services.metadata.ports import TreeTable
 from services.metadata.rounds import rounds
-from services.metadata.spaces import Spaces
+from services.metadata.spaces import OpenSpaces
 
 SPACES_AT_ONCE = 25
 
@@ -19,7 +19,9 @@ log = structlog.get_logger()
 class Sweeper:
     """Looks for spaces whose dirty lease ran out, every `interval_seconds` with jitter, in every process."""
 
-    def __init__(self, *, spaces: Spaces, table: TreeTable, now_ms: Callable[[], int], interval_seconds: float) -> None:
+    def __init__(
+        self, *, spaces: OpenSpaces, table: TreeTable, now_ms: Callable[[], int], interval_seconds: float
+    ) -> None:
         self._spaces = spaces
         self._table = table
         self._now_ms = now_ms

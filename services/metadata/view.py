@@ -28,7 +28,7 @@ from runtime.turns import turn
 from services.metadata import metrics
 from services.metadata.children import Children
 from services.metadata.decide import NotLoaded
-from services.metadata.journal import BEGINNING, Entry, NameKey, Position, name_changes
+from services.metadata.journal import BEGINNING, JournalEntry, NameKey, Position, name_changes
 from services.metadata.ports import Journal, Rows, TreeTable
 from services.metadata.wire import entry_from_bytes
 
@@ -73,7 +73,7 @@ class SpaceView:
         self.floor = 0
         self.used_bytes = 0
         self.announced_seq = 0
-        self.tail: deque[Entry] = deque()
+        self.tail: deque[JournalEntry] = deque()
         """The entries after `floor`, in order."""
         self._last = BEGINNING
         self._journal = journal
@@ -119,7 +119,7 @@ class SpaceView:
         """All nodes in memory; for reads of thousands, where a call for each would cost more than the look."""
         return self._nodes
 
-    def tail_entry(self, seq: int) -> Entry | None:
+    def tail_entry(self, seq: int) -> JournalEntry | None:
         """Entry `seq`, at most the view's, if it is in memory, as all are that the table may lack."""
         return self.tail[seq - self.floor - 1] if seq > self.floor else None
 
@@ -182,7 +182,7 @@ class SpaceView:
         elif self._size > self._capacity:
             self._forget()
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: JournalEntry) -> None:
         """Move the view on by one entry; one that it has seen already is ignored."""
         if entry.seq <= self.seq:
             return
@@ -229,7 +229,7 @@ class SpaceView:
         else:
             self._tail_trash.discard(node)
 
-    def _unpin(self, entry: Entry) -> None:
+    def _unpin(self, entry: JournalEntry) -> None:
         """Forget what the oldest entry of the tail says, since the table says it now."""
         for result in entry.accepted():
             node = result.node

@@ -12,7 +12,7 @@ from core.errors import InvalidCursor, InvalidPageToken
 from core.identifiers import RequestId, SpaceId
 from core.tree import Result, Verdict
 from runtime.turns import slices
-from services.metadata.journal import BEGINNING, Activity, Commit, Entry, Place, Position
+from services.metadata.journal import BEGINNING, Activity, ChangePlace, Commit, JournalEntry, Position
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.pages import page_token_from_wire, page_token_to_wire
 from wire.tree import result_from_wire, result_to_wire
@@ -43,7 +43,7 @@ def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.Muta
     return pb
 
 
-async def entry_to_bytes(entry: Entry) -> bytes:
+async def entry_to_bytes(entry: JournalEntry) -> bytes:
     """The stored form of an entry, made in slices on the account of those who asked for the commits."""
     pb = journal_pb2.Entry(seq=entry.seq, append_id=entry.append_id, used_bytes=entry.used_bytes)
     for commit in entry.commits:
@@ -54,10 +54,12 @@ async def entry_to_bytes(entry: Entry) -> bytes:
     return pb.SerializeToString()
 
 
-def entry_from_bytes(seq: int, blob: bytes) -> Entry:
+def entry_from_bytes(seq: int, blob: bytes) -> JournalEntry:
     """Entry `seq` from its stored form."""
     pb = journal_pb2.Entry.FromString(blob)
-    return Entry(seq, pb.append_id, tuple(_commit_from_wire(commit, seq) for commit in pb.commits), pb.used_bytes)
+    return JournalEntry(
+        seq, pb.append_id, tuple(_commit_from_wire(commit, seq) for commit in pb.commits), pb.used_bytes
+    )
 
 
 def _commit_from_wire(pb: journal_pb2.Commit, seq: int) -> Commit:
@@ -118,19 +120,19 @@ def activity_to_wire(activity: Activity) -> metadata_pb2.Activity:
 _PLACE = struct.Struct(">QI")
 
 
-def place_to_wire(place: Place, *, listing: str) -> str:
+def place_to_wire(place: ChangePlace, *, listing: str) -> str:
     """The page token that goes on after a change."""
     return page_token_to_wire(_PLACE.pack(place.seq, place.index), listing=listing)
 
 
-def place_from_wire(token: str, *, listing: str) -> Place | None:
+def place_from_wire(token: str, *, listing: str) -> ChangePlace | None:
     """After which change to go on; None for an empty token. InvalidPageToken."""
     if not token:
         return None
     raw = page_token_from_wire(token, listing=listing)
     if len(raw) != _PLACE.size:
         raise InvalidPageToken
-    place = Place(*_PLACE.unpack(raw))
+    place = ChangePlace(*_PLACE.unpack(raw))
     if not 0 < place.seq < 1 << 63:
         raise InvalidPageToken
     return place

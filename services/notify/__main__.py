@@ -8,12 +8,12 @@ from contextlib import asynccontextmanager
 from runtime.server import App, serve
 from runtime.settings import load
 from services.notify.bootstrap import bootstrap, on_aws
-from services.notify.settings import Settings
+from services.notify.settings import NotifySettings
 
 
 def main() -> None:
     """Read the settings and serve."""
-    settings = load(Settings)
+    settings = load(NotifySettings)
 
     @asynccontextmanager
     async def live() -> AsyncIterator[App]:

@@ -10,19 +10,19 @@ from cachetools import TTLCache
 
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.interruption import REMEMBERED_SECONDS
-from services.notify.ports import Directory
+from services.notify.ports import MemberDirectory
 
 _CACHED: Final = 100_000
 
 
-class Access:
+class GrantCache:
     """A grant that was there is taken to be there for `seconds` more. That there was none is not remembered.
 
     Auth is asked with this service's own token about a user whose token was verified when the call began: a watch
     outlives the access token that opened it.
     """
 
-    def __init__(self, directory: Directory, *, seconds: float = REMEMBERED_SECONDS) -> None:
+    def __init__(self, directory: MemberDirectory, *, seconds: float = REMEMBERED_SECONDS) -> None:
         self._directory = directory
         self._granted: TTLCache[tuple[SpaceId, UserId, DeviceId], bool] = TTLCache(_CACHED, seconds)
 

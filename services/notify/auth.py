@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from core.errors import DeviceRevoked, NoSuchSpace
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.errors import translated
-from services.notify.records import Member, Roster
+from services.notify.records import Roster, RosterMember
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 
@@ -37,12 +37,12 @@ class AuthDirectory:
         known = self._rosters.get(space)
         if known is not None:
             return known
-        members: list[Member] = []
+        members: list[RosterMember] = []
         request = auth_pb2.ListMembersRequest(space_id=space)
         while True:
             with translated():
                 answer = await self._stub.ListMembers(request)
-            members += [Member(UserId(member.user_id), member.email, member.alias) for member in answer.members]
+            members += [RosterMember(UserId(member.user_id), member.email, member.alias) for member in answer.members]
             if not answer.next_page_token:
                 break
             request.page_token = answer.next_page_token

@@ -14,20 +14,20 @@ from runtime.channel import aio_channel
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App, background
 from runtime.tokens import UserTokenVerifier, service_authorization
-from services.notify.access import Access
+from services.notify.access import GrantCache
 from services.notify.auth import SERVICE as AUTH
 from services.notify.auth import AuthDirectory
 from services.notify.doorbells import Doorbells
 from services.notify.dynamodb import DynamoNotifyStore
 from services.notify.listener import Listener
 from services.notify.mailer import Mailer
-from services.notify.ports import DoorbellQueues, MailSender, NotifyStore, Queue
+from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, NotifyStore
 from services.notify.postman import Postman
 from services.notify.preferences import Preferences
 from services.notify.records import SECOND, Clock
 from services.notify.servicer import NotifyServicer
 from services.notify.ses import SesMailSender
-from services.notify.settings import Settings
+from services.notify.settings import NotifySettings
 from services.notify.sns import SnsDoorbellQueues
 from services.notify.sqs import READ_TIMEOUT_SECONDS, SqsQueue
 from services.notify.watch import Watches
@@ -38,21 +38,21 @@ _AUTH_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Adapters:
+class NotifyAdapters:
     """The outside, as the domain sees it."""
 
     store: NotifyStore
-    mail_queue: Queue
+    mail_queue: MessageQueue
     doorbell_queues: DoorbellQueues
     sender: MailSender
 
 
 @asynccontextmanager
-async def on_aws(settings: Settings) -> AsyncIterator[Adapters]:
+async def on_aws(settings: NotifySettings) -> AsyncIterator[NotifyAdapters]:
     """The adapters of production."""
     async with Clients() as clients:
         sqs = await clients.open("sqs", read_timeout=READ_TIMEOUT_SECONDS)
-        yield Adapters(
+        yield NotifyAdapters(
             DynamoNotifyStore(await clients.open("dynamodb"), table=settings.notify_table),
             SqsQueue(sqs, url=settings.mail_queue_url),
             SnsDoorbellQueues(
@@ -76,8 +76,8 @@ def system_clock() -> int:
 
 @asynccontextmanager
 async def bootstrap(
-    settings: Settings,
-    adapters: Adapters,
+    settings: NotifySettings,
+    adapters: NotifyAdapters,
     *,
     clock: Clock = system_clock,
     access_seconds: float = REMEMBERED_SECONDS,
@@ -95,7 +95,7 @@ async def bootstrap(
         tls=settings.peer_tls,
     ) as channel:
         directory = AuthDirectory(channel)
-        access = Access(directory, seconds=access_seconds)
+        access = GrantCache(directory, seconds=access_seconds)
         doorbells = Doorbells()
         listener = Listener(adapters.doorbell_queues, adapters.store, doorbells, clock=clock)
         mailer = Mailer(

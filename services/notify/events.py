@@ -19,7 +19,7 @@ class MalformedEvent(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class CommitSummary:
     """What one request changed: counts of nodes, and the names of the first few."""
 
     seq: int
@@ -43,7 +43,7 @@ class Event:
 
     space: SpaceId
     to_seq: int
-    commits: tuple[Commit, ...]
+    commits: tuple[CommitSummary, ...]
     truncated: bool
     traceparent: str | None = None
     """The span in which it was announced, if that was traced."""
@@ -69,20 +69,20 @@ def parse(body: str) -> Event:
         raise MalformedEvent(f"a field is missing or of a wrong type: {error}") from None
 
 
-def waiting_to_text(commits: Sequence[Commit], *, truncated: bool) -> str:
+def waiting_to_text(commits: Sequence[CommitSummary], *, truncated: bool) -> str:
     """Commits as text, to be kept, and whether their event was truncated."""
     kept = {"commits": [dataclasses.asdict(commit) for commit in commits], "truncated": truncated}
     return json.dumps(kept, separators=(",", ":"))
 
 
-def waiting_from_text(text: str) -> tuple[tuple[Commit, ...], bool]:
+def waiting_from_text(text: str) -> tuple[tuple[CommitSummary, ...], bool]:
     """What `waiting_to_text` made text of."""
     kept = json.loads(text)
     return tuple(map(_commit, kept["commits"])), kept["truncated"]
 
 
-def _commit(raw: Mapping[str, Any]) -> Commit:
-    return Commit(
+def _commit(raw: Mapping[str, Any]) -> CommitSummary:
+    return CommitSummary(
         seq=_count(raw["seq"], what="seq"),
         user=UserId(_id(raw["user"], what="user")),
         created=_count(raw["created"], what="created"),

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from core.identifiers import RequestId, SpaceId, UserId
-from services.notify.ports import Queue, QueueGone
-from services.notify.records import MAX_POSTPONED, Choice, Claim, Claimant, Mail, MailMode, Message
+from services.notify.ports import MessageQueue, QueueGone
+from services.notify.records import MAX_POSTPONED, Choice, Claim, Claimant, Mail, MailMode, QueueMessage
 
 _BATCH: Final = 10
 
@@ -166,7 +166,7 @@ class InMemoryQueue:
     def __len__(self) -> int:
         return len(self._messages)
 
-    async def receive(self) -> Sequence[Message]:
+    async def receive(self) -> Sequence[QueueMessage]:
         """See Queue."""
         deadline = time.monotonic() + self._wait_seconds
         while True:
@@ -183,13 +183,13 @@ class InMemoryQueue:
             except TimeoutError:
                 continue
 
-    async def delete(self, messages: Collection[Message]) -> None:
+    async def delete(self, messages: Collection[QueueMessage]) -> None:
         """See Queue."""
         self._check()
         receipts = {message.receipt for message in messages}
         self._messages = [queued for queued in self._messages if queued.receipt not in receipts]
 
-    async def hide(self, message: Message, *, seconds: int) -> None:
+    async def hide(self, message: QueueMessage, *, seconds: int) -> None:
         """See Queue."""
         self._check()
         for queued in self._messages:
@@ -197,11 +197,11 @@ class InMemoryQueue:
                 queued.hidden_until = time.monotonic() + seconds
         self._changed.set()
 
-    def _take(self, queued: _Queued, now: float) -> Message:
+    def _take(self, queued: _Queued, now: float) -> QueueMessage:
         queued.hidden_until = now + self._hidden_seconds
         queued.receipt = secrets.token_hex(8)
         queued.receives += 1
-        return Message(queued.body, queued.receipt, queued.receives)
+        return QueueMessage(queued.body, queued.receipt, queued.receives)
 
     def _check(self) -> None:
         if self._gone:
@@ -222,7 +222,7 @@ class InMemoryTopic:
         for queue in [*self.queues.values(), *self.subscribed]:
             queue.put(body)
 
-    async def open(self, name: str) -> Queue:
+    async def open(self, name: str) -> MessageQueue:
         """See DoorbellQueues."""
         return self.queues.setdefault(name, InMemoryQueue())
 

@@ -9,8 +9,8 @@ from typing import Final
 
 from core.identifiers import SpaceId, UserId
 from core.printable import spaced
-from services.notify.events import Commit
-from services.notify.records import Mail, Member
+from services.notify.events import CommitSummary
+from services.notify.records import Mail, RosterMember
 
 _MAX_NAMES: Final = 10
 _SUBJECT_NAME: Final = 60
@@ -45,11 +45,11 @@ class _Share:
 
 def compose(
     *,
-    to: Member,
+    to: RosterMember,
     space: SpaceId,
     space_name: str,
-    commits: Sequence[Commit],
-    members: Iterable[Member],
+    commits: Sequence[CommitSummary],
+    members: Iterable[RosterMember],
     truncated: bool,
     url: str,
 ) -> Mail:
@@ -74,7 +74,7 @@ def one_line(text: str, limit: int | None = None) -> str:
     return cleaned if limit is None or len(cleaned) <= limit else cleaned[: limit - 1] + "…"
 
 
-def _by_author(commits: Sequence[Commit], addresses: Mapping[UserId, str]) -> list[_Share]:
+def _by_author(commits: Sequence[CommitSummary], addresses: Mapping[UserId, str]) -> list[_Share]:
     shares: dict[UserId, _Share] = {}
     for commit in commits:
         share = shares.setdefault(commit.user, _Share(addresses.get(commit.user, _FORMER_MEMBER)))

@@ -19,7 +19,7 @@ from runtime.logs import structlog
 from services.notify import metrics
 from services.notify.doorbells import Doorbells
 from services.notify.events import MalformedEvent, parse
-from services.notify.ports import DoorbellQueues, LeaseStore, Queue, QueueGone
+from services.notify.ports import DoorbellQueues, LeaseStore, MessageQueue, QueueGone
 from services.notify.records import MINUTE, Clock
 
 LEASE_MS: Final = 60 * MINUTE
@@ -49,7 +49,7 @@ class Listener:
         self._clock = clock
         self._monotonic = monotonic
         self._name = ""
-        self._queue: Queue | None = None
+        self._queue: MessageQueue | None = None
         self._heard_at = 0.0
 
     @asynccontextmanager

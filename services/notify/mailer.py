@@ -16,19 +16,19 @@ from typing import Final
 from core.errors import NoSuchSpace
 from runtime.logs import structlog
 from services.notify import metrics
-from services.notify.events import Commit, Event, waiting_from_text, waiting_to_text
+from services.notify.events import CommitSummary, Event, waiting_from_text, waiting_to_text
 from services.notify.letters import compose
 from services.notify.ports import (
     ClaimStore,
     DigestStore,
-    Directory,
     MailCounts,
     MailRefused,
     MailSender,
+    MemberDirectory,
     PreferenceStore,
 )
 from services.notify.preferences import DEFAULT
-from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, MailMode, Member, Roster
+from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, MailMode, Roster, RosterMember
 
 LEASE_SECONDS: Final = 60
 """Longer than sending one mail can take, with all repetitions by the SDK."""
@@ -61,7 +61,7 @@ class Mailer:
     def __init__(
         self,
         *,
-        directory: Directory,
+        directory: MemberDirectory,
         preferences: PreferenceStore,
         claims: ClaimStore,
         digests: DigestStore,
@@ -116,7 +116,9 @@ class Mailer:
         if postponed:
             raise max(postponed, key=lambda each: each.seconds)
 
-    async def _tell(self, member: Member, commits: Sequence[Commit], *, event: Event, roster: Roster) -> None:
+    async def _tell(
+        self, member: RosterMember, commits: Sequence[CommitSummary], *, event: Event, roster: Roster
+    ) -> None:
         async with self._sending:
             claimant = Claimant(event.space, member.user, secrets.token_hex(8))
             seqs = sorted({commit.seq for commit in commits})
@@ -141,7 +143,7 @@ class Mailer:
             if quiet_until:
                 raise Postponed(math.ceil((quiet_until - now) / SECOND))
 
-    async def _full_until(self, member: Member, commits: Sequence[Commit], *, now: int) -> int:
+    async def _full_until(self, member: RosterMember, commits: Sequence[CommitSummary], *, now: int) -> int:
         """Count a mail about these; 0, or if the member has enough of them, until when."""
         sender, person = f"{member.user}#{commits[0].user}", str(member.user)
         for subject, limit in ((sender, self._per_sender), (person, self._per_person)):
@@ -160,11 +162,11 @@ class Mailer:
         waiting = await self._digests.postponed(claimant.space, claimant.user)
         return len(waiting) == MAX_POSTPONED or not waiting.keys().isdisjoint(seqs)  # a full list may lack them
 
-    async def _postpone(self, commits: Sequence[Commit], *, claimant: Claimant, truncated: bool) -> None:
+    async def _postpone(self, commits: Sequence[CommitSummary], *, claimant: Claimant, truncated: bool) -> None:
         """Keep these for the next mail: from then on they are told, as far as claims are concerned."""
         if not commits:
             return
-        by_seq: dict[int, list[Commit]] = {}
+        by_seq: dict[int, list[CommitSummary]] = {}
         for commit in commits:
             by_seq.setdefault(commit.seq, []).append(commit)
         waiting = {seq: waiting_to_text(of_seq, truncated=truncated) for seq, of_seq in by_seq.items()}
@@ -173,7 +175,7 @@ class Mailer:
         metrics.MAILS.labels("postponed").inc()
 
     async def _send(
-        self, member: Member, untold: Sequence[Commit], *, claimant: Claimant, event: Event, roster: Roster
+        self, member: RosterMember, untold: Sequence[CommitSummary], *, claimant: Claimant, event: Event, roster: Roster
     ) -> None:
         """Send the mail that this attempt has begun, about what has waited for it and what is new."""
         waited = await self._digests.postponed(event.space, member.user)

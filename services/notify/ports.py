@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from core.identifiers import DeviceId, RequestId, SpaceId, UserId
-from services.notify.records import Choice, Claim, Claimant, Mail, MailMode, Message, Roster
+from services.notify.records import Choice, Claim, Claimant, Mail, MailMode, QueueMessage, Roster
 
 
 class QueueGone(Exception):
@@ -110,26 +110,26 @@ class NotifyStore(PreferenceStore, ClaimStore, DigestStore, MailCounts, LeaseSto
     """Everything that is stored, as the adapters implement it."""
 
 
-class Queue(Protocol):
+class MessageQueue(Protocol):
     """Hands each message to one consumer, and again to any after a while (`hide`), until it is deleted.
 
     All methods raise QueueGone when there is no such queue.
     """
 
-    async def receive(self) -> Sequence[Message]:
+    async def receive(self) -> Sequence[QueueMessage]:
         """Up to ten messages; waits for the first for a while, then returns none."""
 
-    async def delete(self, messages: Collection[Message]) -> None:
+    async def delete(self, messages: Collection[QueueMessage]) -> None:
         """These are dealt with. A message whose time has run out may come again all the same."""
 
-    async def hide(self, message: Message, *, seconds: int) -> None:
+    async def hide(self, message: QueueMessage, *, seconds: int) -> None:
         """Nobody gets it again within the next `seconds`, at most 12 hours. Does nothing if its time has run out."""
 
 
 class DoorbellQueues(Protocol):
     """Queues that get a copy of everything announced on the topic; each instance has its own."""
 
-    async def open(self, name: str) -> Queue:
+    async def open(self, name: str) -> MessageQueue:
         """Make the queue. What is announced after this returned is in it, for at least five minutes.
 
         Names are unique for ever: `prefix` and something random.
@@ -153,7 +153,7 @@ class MailSender(Protocol):
         """Hand the mail over for delivery. Raises MailRefused if the address is none that mail can go to."""
 
 
-class Directory(Protocol):
+class MemberDirectory(Protocol):
     """Who is who in a space, as auth knows it."""
 
     async def members(self, space: SpaceId) -> Roster:

@@ -15,8 +15,8 @@ from runtime import traces
 from runtime.logs import structlog
 from services.notify.events import MalformedEvent, parse
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
-from services.notify.ports import Queue
-from services.notify.records import Message
+from services.notify.ports import MessageQueue
+from services.notify.records import QueueMessage
 
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60
@@ -34,7 +34,7 @@ log = structlog.get_logger()
 class Postman:
     """Works off a queue of events."""
 
-    def __init__(self, queue: Queue, mailer: Mailer) -> None:
+    def __init__(self, queue: MessageQueue, mailer: Mailer) -> None:
         self._queue = queue
         self._mailer = mailer
 
@@ -55,7 +55,7 @@ class Postman:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LAST_PAUSE_SECONDS)
 
-    async def _deliver(self, messages: Sequence[Message]) -> bool:
+    async def _deliver(self, messages: Sequence[QueueMessage]) -> bool:
         """Deal with these; False if nothing works at the moment."""
         if not messages:
             return True
@@ -70,7 +70,7 @@ class Postman:
                 task.cancel()
         return any(task.result() for task in tasks)
 
-    async def _attend(self, message: Message) -> bool:
+    async def _attend(self, message: QueueMessage) -> bool:
         """Deal with a message and keep it hidden meanwhile; False if what we depend on does not answer."""
         keeping = asyncio.create_task(self._keep(message))
         try:
@@ -82,7 +82,7 @@ class Postman:
         finally:
             keeping.cancel()
 
-    async def _settle(self, message: Message) -> bool:
+    async def _settle(self, message: QueueMessage) -> bool:
         try:
             event = parse(message.body)
             with traces.span("mail", parent=traces.cause(event.traceparent)):
@@ -107,7 +107,7 @@ class Postman:
         await self._queue.delete([message])
         return True
 
-    async def _keep(self, message: Message) -> None:
+    async def _keep(self, message: QueueMessage) -> None:
         while True:
             await asyncio.sleep(_KEEP_SECONDS)
             try:

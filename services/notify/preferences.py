@@ -6,7 +6,7 @@ from typing import Final
 
 from core.errors import RequestIdReused
 from core.identifiers import DeviceId, RequestId, SpaceId, UserId
-from services.notify.access import Access
+from services.notify.access import GrantCache
 from services.notify.ports import PreferenceStore
 from services.notify.records import Choice, Clock, MailMode
 
@@ -14,9 +14,9 @@ DEFAULT: Final = MailMode.INSTANT
 
 
 class Preferences:
-    """Preferences of members; each sees and changes their own. All methods raise as `Access.require`."""
+    """Preferences of members; each sees and changes their own. All methods raise as `GrantCache.require`."""
 
-    def __init__(self, store: PreferenceStore, access: Access, *, clock: Clock) -> None:
+    def __init__(self, store: PreferenceStore, access: GrantCache, *, clock: Clock) -> None:
         self._store = store
         self._access = access
         self._clock = clock

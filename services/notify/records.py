@@ -36,7 +36,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class RosterMember:
     """Somebody with a grant in a space."""
 
     user: UserId
@@ -50,7 +50,7 @@ class Roster:
     """A space's name and its members."""
 
     space_name: str
-    members: tuple[Member, ...]
+    members: tuple[RosterMember, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Claimant:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class QueueMessage:
     """A message taken from a queue. `receives` counts how often it was taken, this time included."""
 
     body: str

@@ -7,7 +7,7 @@ from pydantic import Field
 from runtime.settings import AuthPeer, ServiceSettings
 
 
-class Settings(ServiceSettings, AuthPeer):
+class NotifySettings(ServiceSettings, AuthPeer):
     """Settings of the notify service. AWS itself is configured by the SDK's variables."""
 
     notify_table: str = Field(min_length=3, description="Name of the DynamoDB table of preferences and claims.")

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from aws.errors import translated
-from services.notify.ports import Queue
+from services.notify.ports import MessageQueue
 from services.notify.sqs import SqsQueues
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class SnsDoorbellQueues:
         """See DoorbellQueues."""
         return self._prefix
 
-    async def open(self, name: str) -> Queue:
+    async def open(self, name: str) -> MessageQueue:
         """See DoorbellQueues."""
         queue, arn = await self._queues.create(
             name,

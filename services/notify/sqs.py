@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from aws.errors import error_code, translated
 from services.notify.ports import QueueGone
-from services.notify.records import Message
+from services.notify.records import QueueMessage
 
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.client import SQSClient
@@ -40,7 +40,7 @@ class SqsQueue:
         self._client = client
         self._url = url
 
-    async def receive(self) -> Sequence[Message]:
+    async def receive(self) -> Sequence[QueueMessage]:
         """See Queue."""
         with _translated():
             answer = await self._client.receive_message(
@@ -50,11 +50,13 @@ class SqsQueue:
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
             )
         return [
-            Message(message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"]))
+            QueueMessage(
+                message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"])
+            )
             for message in answer.get("Messages", [])
         ]
 
-    async def delete(self, messages: Collection[Message]) -> None:
+    async def delete(self, messages: Collection[QueueMessage]) -> None:
         """See Queue."""
         # One by one: an emulator that enforces roles knows no action for a batch.
         await asyncio.gather(*(self._delete(message.receipt) for message in messages))
@@ -67,7 +69,7 @@ class SqsQueue:
             if error_code(error) not in _TIME_RAN_OUT:
                 raise
 
-    async def hide(self, message: Message, *, seconds: int) -> None:
+    async def hide(self, message: QueueMessage, *, seconds: int) -> None:
         """See Queue."""
         try:
             with _translated():

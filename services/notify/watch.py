@@ -7,14 +7,16 @@ from collections.abc import AsyncGenerator, Sequence
 
 from core.errors import Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId
-from services.notify.access import Access
+from services.notify.access import GrantCache
 from services.notify.doorbells import Doorbell, Doorbells
 
 
 class Watches:
     """Opens watches. A heartbeat is None."""
 
-    def __init__(self, doorbells: Doorbells, access: Access, *, heartbeat_seconds: float, ask_seconds: float) -> None:
+    def __init__(
+        self, doorbells: Doorbells, access: GrantCache, *, heartbeat_seconds: float, ask_seconds: float
+    ) -> None:
         self._doorbells = doorbells
         self._access = access
         self._heartbeat_seconds = heartbeat_seconds

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.identifiers import new_text_id
-from stack.demo import Device
+from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
 
@@ -36,11 +36,11 @@ def slow() -> Iterator[Stack]:
 
 
 @pytest.fixture
-def new_device(stack: Stack, tmp_path: Path) -> Callable[..., Device]:
+def new_device(stack: Stack, tmp_path: Path) -> Callable[..., DemoDevice]:
     """Makes a signed-in device: of a new person, or another one of `owner`."""
 
-    def make(name: str, owner: str | None = None, *, endpoint: str = stack.endpoint) -> Device:
-        device = Device(owner or f"person-{new_text_id()}", name, tmp_path / name)
+    def make(name: str, owner: str | None = None, *, endpoint: str = stack.endpoint) -> DemoDevice:
+        device = DemoDevice(owner or f"person-{new_text_id()}", name, tmp_path / name)
         device.run(
             *("login" if owner else "signup", "--endpoint", endpoint, "--email", device.email),
             *("--password-stdin", "--device", name),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.demo import Device
+from stack.demo import DemoDevice
 from stack.up import Stack
 from tests.e2e.dav import PASSWORD, Person
 
@@ -27,8 +27,8 @@ def ben(stack: Stack) -> Person:
 
 
 @pytest.fixture
-def device(stack: Stack, ann: Person, tmp_path: Path) -> Device:
-    found = Device(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
+def device(stack: Stack, ann: Person, tmp_path: Path) -> DemoDevice:
+    found = DemoDevice(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
     found.run(
         *("login", "--endpoint", stack.endpoint, "--email", ann.email, "--password-stdin", "--device", "laptop"),
         stdin=f"{PASSWORD}\n",
@@ -62,7 +62,7 @@ def until_gone(person: Person, address: str) -> None:
         time.sleep(0.2)
 
 
-def refused(device: Device, *arguments: str, status: int = 1) -> str:
+def refused(device: DemoDevice, *arguments: str, status: int = 1) -> str:
     """What a command that fails says."""
     with device.start(*arguments) as child:
         _, errors = child.communicate()
@@ -71,7 +71,7 @@ def refused(device: Device, *arguments: str, status: int = 1) -> str:
 
 
 def test_a_space_of_the_same_name_that_somebody_shares_has_another_address(
-    ann: Person, ben: Person, device: Device
+    ann: Person, ben: Person, device: DemoDevice
 ) -> None:
     hers = make(ann, "Project")
     assert ann.put("Project/f", b"hers").status == 201
@@ -92,7 +92,7 @@ def test_a_space_of_the_same_name_that_somebody_shares_has_another_address(
 
 
 def test_the_address_of_a_space_that_was_left_is_nobodys_until_it_is_joined_again(
-    ann: Person, ben: Person, device: Device
+    ann: Person, ben: Person, device: DemoDevice
 ) -> None:
     his = make(ben, "Project")
     share(ben, his, ann)
@@ -119,7 +119,7 @@ def test_the_address_of_a_space_that_was_left_is_nobodys_until_it_is_joined_agai
 
 
 def test_only_one_space_of_that_name_is_no_reason_to_take_it_for_another(
-    ann: Person, ben: Person, device: Device
+    ann: Person, ben: Person, device: DemoDevice
 ) -> None:
     first, second = make(ben, "Plan"), make(ben, "Plan")
     share(ben, first, ann)
@@ -131,7 +131,7 @@ def test_only_one_space_of_that_name_is_no_reason_to_take_it_for_another(
 
 
 @pytest.mark.parametrize("name", ["..", ".", "A/B", "C:\\x", "ｐersonal.", "b" * 26, "\N{GRINNING FACE}" * 100])
-def test_names_that_cannot_stand_in_an_address(ann: Person, ben: Person, device: Device, name: str) -> None:
+def test_names_that_cannot_stand_in_an_address(ann: Person, ben: Person, device: DemoDevice, name: str) -> None:
     his = make(ben, name)
     share(ben, his, ann)
     alias = aliases(ann)[his]
@@ -142,7 +142,7 @@ def test_names_that_cannot_stand_in_an_address(ann: Person, ben: Person, device:
     assert ann.dav("GET", "personal/f").status == 404
 
 
-def test_a_place_is_not_taken_for_a_file_that_is_called_like_it(device: Device, tmp_path: Path) -> None:
+def test_a_place_is_not_taken_for_a_file_that_is_called_like_it(device: DemoDevice, tmp_path: Path) -> None:
     def log(place: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "clients.cli", "log", place],

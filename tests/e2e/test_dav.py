@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from core.blocks import MIB
-from stack.demo import Device, contents
+from stack.demo import DemoDevice, contents
 from tests.clients.transfer.fakes import noise
 from tests.e2e.dav import PASSWORD, Person, Slowly, address, tree
 
@@ -64,7 +64,7 @@ def test_rclone_copies_a_tree_there_and_back(ann: Person, tmp_path: Path) -> Non
 
 
 def test_devices_and_webdav_see_the_same_files(ann: Person, stack, tmp_path: Path) -> None:
-    device = Device(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
+    device = DemoDevice(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
     device.run(
         *("login", "--endpoint", stack.endpoint, "--email", ann.email, "--password-stdin", "--device", "laptop"),
         stdin=f"{PASSWORD}\n",

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 
 from clients.sync.folder import open_folder
-from stack.demo import Device, contents, same_trees
+from stack.demo import DemoDevice, contents, same_trees
 from stack.up import Stack
 from tests.e2e.conftest import PASSWORD
 from tests.e2e.proxy import behind_proxies, serving
 
 MIB = 1 << 20
-NewDevice = Callable[..., Device]
+NewDevice = Callable[..., DemoDevice]
 
 
-def failing(device: Device, *arguments: str, stdin: str = "", expect: int) -> str:
+def failing(device: DemoDevice, *arguments: str, stdin: str = "", expect: int) -> str:
     """What a command that fails says: one line, without a traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "clients.cli", *arguments],
@@ -40,7 +40,7 @@ def failing(device: Device, *arguments: str, stdin: str = "", expect: int) -> st
     return done.stderr
 
 
-def problems(device: Device, *arguments: str) -> list[dict[str, str]]:
+def problems(device: DemoDevice, *arguments: str) -> list[dict[str, str]]:
     """What a sync could not do; it ends with 4."""
     found: list[dict[str, str]] = json.loads(device.run("sync", str(device.folder), "--json", *arguments, expect=4))[
         "problems"
@@ -97,7 +97,7 @@ def test_storage_that_fails_now_and_then_loses_nothing(new_device: NewDevice, st
 
 def test_who_may_not_sign_in(new_device: NewDevice, stack: Stack) -> None:
     one = new_device("one")
-    other = Device(one.owner, "other", one.root.parent / "other")
+    other = DemoDevice(one.owner, "other", one.root.parent / "other")
     sign_in = ("login", "--endpoint", stack.endpoint, "--email", one.email, "--password-stdin")
     assert "password is wrong" in failing(other, *sign_in, stdin="wrong password\n", expect=3)
     assert "sign" in failing(other, "sync", str(other.folder), expect=3)
@@ -120,7 +120,7 @@ def test_a_revoked_device_is_told_so(new_device: NewDevice) -> None:
 
 def test_an_endpoint_that_is_down_or_something_else(new_device: NewDevice, stack: Stack) -> None:
     one = new_device("one")
-    other = Device("nobody", "other", one.root.parent / "other")
+    other = DemoDevice("nobody", "other", one.root.parent / "other")
 
     def sign_in(endpoint: str) -> str:
         arguments = ("login", "--endpoint", endpoint, "--email", one.email, "--password-stdin")
@@ -155,7 +155,7 @@ def test_a_full_quota_is_said_and_nothing_is_lost(tmp_path: Path) -> None:
     from stack.running import running_stack
 
     with running_stack(variables={"SYNCLINE_QUOTA_BYTES": str(MIB)}) as small:
-        one = Device("ann", "one", tmp_path / "one")
+        one = DemoDevice("ann", "one", tmp_path / "one")
         arguments = ("signup", "--endpoint", small.endpoint, "--email", one.email, "--password-stdin")
         one.run(*arguments, stdin=f"{PASSWORD}\n")
         one.folder.mkdir()

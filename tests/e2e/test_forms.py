@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clients.sdk.session import Session
-from stack.demo import Device
+from stack.demo import DemoDevice
 from stack.up import Stack
 from tests.gateway.client import put, sign_up
 
@@ -41,7 +41,7 @@ OTHER_PARTS = {"y.part1": WHOLE[: 100 * KIB], "y.part2": WHOLE[100 * KIB :][: 20
     ids=["parts, whole", "whole, parts", "parts, other parts, whole", "whole, other parts, parts"],
 )
 def test_files_whose_bytes_are_those_of_others_together(
-    new_device: Callable[..., Device], steps: tuple[dict[str, bytes], ...]
+    new_device: Callable[..., DemoDevice], steps: tuple[dict[str, bytes], ...]
 ) -> None:
     """By a new device each time, since one that knows where a block lies does not pack it again."""
     first = new_device("first")
@@ -90,7 +90,7 @@ def plant(stack: Stack, space: str, data: bytes, arguments: dict[str, Any]) -> N
 
 
 def test_a_device_stores_what_it_has_whatever_lies_in_its_place(
-    stack: Stack, new_device: Callable[..., Device]
+    stack: Stack, new_device: Callable[..., DemoDevice]
 ) -> None:
     device = new_device("one")
     with Session.open(device.root / "home") as session:

@@ -17,17 +17,17 @@ import pytest
 
 from clients.cli.main import INTERRUPTED
 from clients.cli.scratch import PREFIX
-from stack.demo import REPOSITORY, Device, same_trees
+from stack.demo import REPOSITORY, DemoDevice, same_trees
 from stack.up import Stack
 from tests.e2e.proxy import behind_proxies
 
-NewDevice = Callable[..., Device]
+NewDevice = Callable[..., DemoDevice]
 
 SAID = "syncline: interrupted; what was done so far is kept, run the same command again to go on\n"
 SAID_BY_GET = "syncline: interrupted; nothing is left of it, run the same command again to begin anew\n"
 
 
-def interrupted_sync(device: Device, after: float, *arguments: str) -> tuple[int, str]:
+def interrupted_sync(device: DemoDevice, after: float, *arguments: str) -> tuple[int, str]:
     """A sync that gets SIGINT so many seconds after it began to work; its exit code and what it said on stderr."""
     child = device.start("sync", str(device.folder), *arguments)
     lock = device.folder / ".syncline" / "lock"
@@ -124,7 +124,7 @@ def test_an_interruption_of_an_import(tmp_path: Path, number: signal.Signals, mo
 def test_an_interrupted_signup_may_be_done(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        child = Device("Ann", "one", tmp_path).start(
+        child = DemoDevice("Ann", "one", tmp_path).start(
             "signup", "--endpoint", endpoint, "--email", "ann@example.com", "--password-stdin"
         )
         assert child.stdin is not None
@@ -141,7 +141,7 @@ def test_an_interrupted_signup_may_be_done(tmp_path: Path) -> None:
 
 
 def test_of_an_interrupted_restore_nothing_is_left(tmp_path: Path) -> None:
-    child = Device("Ann", "one", tmp_path).start("restore-backup", "-", str(tmp_path / "restored"))
+    child = DemoDevice("Ann", "one", tmp_path).start("restore-backup", "-", str(tmp_path / "restored"))
     deadline = time.monotonic() + 60
     while not (tmp_path / "restored").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -180,7 +180,7 @@ def test_a_sync_that_is_interrupted_at_random_moments(new_device: NewDevice, arg
 
 
 @pytest.fixture
-def slow(new_device: NewDevice, stack: Stack) -> Iterator[Device]:
+def slow(new_device: NewDevice, stack: Stack) -> Iterator[DemoDevice]:
     """A device whose downloads take a while. The space has `large` and `small`."""
     device = new_device("one")
     (device.folder / "large").write_bytes(random.Random(1).randbytes(24 << 20))
@@ -194,7 +194,7 @@ def slow(new_device: NewDevice, stack: Stack) -> Iterator[Device]:
         yield new_device("slow", device.owner, endpoint=endpoint)
 
 
-def getting(device: Device, place: Path, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
+def getting(device: DemoDevice, place: Path, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
     """A `get` of the large file that has begun to write in `place`, and where it writes."""
     before = set(place.glob(f"{PREFIX}*"))
     child = device.start("get", "large", *arguments)
@@ -210,7 +210,7 @@ def getting(device: Device, place: Path, *arguments: str) -> tuple[subprocess.Po
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("to_stdout", [False, True])
 def test_an_interrupted_get_leaves_nothing(
-    slow: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, to_stdout: bool
+    slow: DemoDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, to_stdout: bool
 ) -> None:
     place = tmp_path / "place"
     place.mkdir()
@@ -223,7 +223,7 @@ def test_an_interrupted_get_leaves_nothing(
     assert not list(place.iterdir())
 
 
-def test_what_a_killed_get_left_is_removed_by_the_next_and_nothing_else(slow: Device, tmp_path: Path) -> None:
+def test_what_a_killed_get_left_is_removed_by_the_next_and_nothing_else(slow: DemoDevice, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
     killed, left = getting(slow, place, str(place / "large"))
@@ -241,7 +241,7 @@ def test_what_a_killed_get_left_is_removed_by_the_next_and_nothing_else(slow: De
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_any_command_ends_with_the_status_of_its_signal(slow: Device, number: signal.Signals) -> None:
+def test_any_command_ends_with_the_status_of_its_signal(slow: DemoDevice, number: signal.Signals) -> None:
     child = slow.start("sync", str(slow.folder))
     deadline = time.monotonic() + 60
     while not is_locked(slow.folder / ".syncline" / "lock") and time.monotonic() < deadline:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.demo import Device, same_trees
+from stack.demo import DemoDevice, same_trees
 
 FILES = 2000
 KILLS = int(os.environ.get("SYNCLINE_TEST_KILLS", "10"))
@@ -23,7 +23,7 @@ def files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and ".syncline" not in path.parts)
 
 
-def killed(device: Device, after_seconds: float) -> bool:
+def killed(device: DemoDevice, after_seconds: float) -> bool:
     """Start a sync and kill it after a while; whether it was not done yet."""
     with device.start("sync", str(device.folder), "--json") as child:
         try:
@@ -35,7 +35,7 @@ def killed(device: Device, after_seconds: float) -> bool:
     return False
 
 
-def change(rng: random.Random, number: int, one: Device, two: Device) -> set[bytes]:
+def change(rng: random.Random, number: int, one: DemoDevice, two: DemoDevice) -> set[bytes]:
     """Work on both devices, nearly all of it on the first; returns what was saved."""
     saved = set()
     files = files_of(one.folder)
@@ -61,7 +61,7 @@ def change(rng: random.Random, number: int, one: Device, two: Device) -> set[byt
 
 
 @pytest.mark.timeout(900)
-def test_syncs_that_are_killed_lose_nothing(new_device: Callable[..., Device]) -> None:
+def test_syncs_that_are_killed_lose_nothing(new_device: Callable[..., DemoDevice]) -> None:
     rng = random.Random(KILLS)
     one = new_device("one")
     for n in range(FILES):

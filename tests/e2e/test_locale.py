@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from stack.demo import Device, contents
+from stack.demo import DemoDevice, contents
 
-NewDevice = Callable[..., Device]
+NewDevice = Callable[..., DemoDevice]
 NAMES = ("größe.txt", "naïve – ünïcödé", "日本語", "Ω/ß.txt", "plain")
 _SECONDS = 60.0
 

@@ -14,7 +14,7 @@ from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, 
 from core.tree import Node
 from runtime.channel import aio_channel
 from services.metadata.dynamodb import DynamoJournal
-from services.metadata.journal import Entry, replay
+from services.metadata.journal import JournalEntry, replay
 from services.metadata.wire import entry_from_bytes
 from stack.running import EmbeddedAws, embedded_aws
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -39,7 +39,7 @@ def directory_named(name: str, parent: bytes = ROOT) -> metadata_pb2.Mutation:
     )
 
 
-async def journal_of(aws: EmbeddedAws, space: str) -> list[Entry]:
+async def journal_of(aws: EmbeddedAws, space: str) -> list[JournalEntry]:
     async with aws.client("dynamodb") as dynamodb:
         journal = DynamoJournal(dynamodb, table=aws.resources.metadata_table_name)
         return [entry_from_bytes(seq, blob) for seq, blob in await journal.read(SpaceId(space), 0, 1 << 30)]
@@ -119,7 +119,7 @@ def accepted(answer: metadata_pb2.CommitChangesResponse) -> bool:
     return answer.results[0].verdict == journal_pb2.VERDICT_ACCEPTED
 
 
-def check_journal(entries: list[Entry], writers: Writers) -> dict[NodeId, Node]:
+def check_journal(entries: list[JournalEntry], writers: Writers) -> dict[NodeId, Node]:
     assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1)), "the journal has a gap"
     recorded = [commit.request for entry in entries for commit in entry.commits]
     assert len(recorded) == len(set(recorded)), "a request was applied twice"

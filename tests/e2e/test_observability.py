@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.trace import Collector, render
 from core.identifiers import new_text_id
-from stack.demo import Device
+from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
 from tests.e2e.observing import Scrape, eventually, scrape, texts
@@ -51,7 +51,7 @@ def stack(collector: Collector) -> Iterator[Stack]:
         yield stack
 
 
-def sign(device: Device, stack: Stack, verb: str, *, expect: int = 0, password: str = PASSWORD) -> None:
+def sign(device: DemoDevice, stack: Stack, verb: str, *, expect: int = 0, password: str = PASSWORD) -> None:
     device.run(
         verb,
         *("--endpoint", stack.endpoint, "--email", device.email, "--password-stdin"),
@@ -62,10 +62,10 @@ def sign(device: Device, stack: Stack, verb: str, *, expect: int = 0, password: 
 
 
 @pytest.fixture
-def ann(stack: Stack, tmp_path: Path) -> Device:
+def ann(stack: Stack, tmp_path: Path) -> DemoDevice:
     """Signed up, with a space that she shares with Ben."""
-    ann = Device(f"ann-{new_text_id()}", "laptop", tmp_path / "ann")
-    ben = Device(f"ben-{new_text_id()}", "notebook", tmp_path / "ben")
+    ann = DemoDevice(f"ann-{new_text_id()}", "laptop", tmp_path / "ann")
+    ben = DemoDevice(f"ben-{new_text_id()}", "notebook", tmp_path / "ben")
     for device in (ann, ben):
         sign(device, stack, "signup")
     ann.run("spaces", "create", SPACE)
@@ -73,7 +73,7 @@ def ann(stack: Stack, tmp_path: Path) -> Device:
     return ann
 
 
-def test_a_sync_moves_the_figures_that_it_should(stack: Stack, ann: Device) -> None:
+def test_a_sync_moves_the_figures_that_it_should(stack: Stack, ann: DemoDevice) -> None:
     before = eventually(stack, lambda now: now.total("syncline_outbox_entries") == 0)
     (ann.folder / FILE).write_text("swim, sleep, swim")
     (ann.folder / "photo.raw").write_bytes(bytes(range(256)) * 8192)
@@ -120,7 +120,7 @@ def test_a_sync_moves_the_figures_that_it_should(stack: Stack, ann: Device) -> N
     assert after.total("process_resident_memory_bytes") > 0
 
 
-def test_a_right_is_asked_for_once_a_plan_and_once_a_commit(stack: Stack, ann: Device) -> None:
+def test_a_right_is_asked_for_once_a_plan_and_once_a_commit(stack: Stack, ann: DemoDevice) -> None:
     """However many files they are about. Whoever has nothing to do has auth asked for what is remembered no more."""
     service = "syncline.metadata.v1.MetadataService"
 
@@ -145,7 +145,7 @@ def test_a_right_is_asked_for_once_a_plan_and_once_a_commit(stack: Stack, ann: D
     assert calls("syncline.auth.v1.AuthService/CheckAccess") <= 1
 
 
-def test_refusals_downloads_and_strangers_are_counted_too(stack: Stack, ann: Device) -> None:
+def test_refusals_downloads_and_strangers_are_counted_too(stack: Stack, ann: DemoDevice) -> None:
     (ann.folder / FILE).write_text("x" * 70_000)
     ann.sync("--space", SPACE)
     before = scrape(stack)
@@ -174,7 +174,7 @@ def test_refusals_downloads_and_strangers_are_counted_too(stack: Stack, ann: Dev
     )
 
 
-def test_no_label_says_anything_about_a_user_and_nobody_can_make_series_up(stack: Stack, ann: Device) -> None:
+def test_no_label_says_anything_about_a_user_and_nobody_can_make_series_up(stack: Stack, ann: DemoDevice) -> None:
     (ann.folder / FILE).write_text("swim")
     ann.sync("--space", SPACE)
     eventually(stack, lambda now: now.total("syncline_outbox_entries") == 0)
@@ -205,7 +205,7 @@ def queried(dashboard: object) -> set[str]:
     return set()
 
 
-def test_the_dashboard_asks_for_what_there_is_and_for_all_of_it(stack: Stack, ann: Device) -> None:
+def test_the_dashboard_asks_for_what_there_is_and_for_all_of_it(stack: Stack, ann: DemoDevice) -> None:
     (ann.folder / FILE).write_text("swim")
     ann.sync("--space", SPACE)
     said = "\n".join(texts(stack).values())
@@ -226,7 +226,7 @@ def test_the_dashboard_asks_for_what_there_is_and_for_all_of_it(stack: Stack, an
     assert explained == ours
 
 
-def test_a_sync_is_one_tree_through_every_process(stack: Stack, collector: Collector, ann: Device) -> None:
+def test_a_sync_is_one_tree_through_every_process(stack: Stack, collector: Collector, ann: DemoDevice) -> None:
     (ann.folder / FILE).write_text("swim, sleep, swim")
     (ann.folder / "list.txt").write_text("towel")
     (ann.folder / "photo.raw").write_bytes(bytes(range(256)) * 8192)
@@ -288,7 +288,7 @@ def test_a_sync_is_one_tree_through_every_process(stack: Stack, collector: Colle
 
 
 def test_downloads_through_the_gateway_are_traced_when_the_caller_traces(
-    stack: Stack, collector: Collector, ann: Device
+    stack: Stack, collector: Collector, ann: DemoDevice
 ) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     request = urllib.request.Request(

@@ -14,7 +14,7 @@ from typing import Any
 
 from clients.cli.main import INTERRUPTED
 from core.identifiers import new_text_id
-from stack.demo import Device, same_trees
+from stack.demo import DemoDevice, same_trees
 from stack.up import Stack
 from tests.e2e import dav
 from tests.e2e.items import journal_length
@@ -165,7 +165,7 @@ WAITING = "syncline: going on more slowly, as the service asks: "
 
 
 def test_a_sync_of_thousands_of_files_completes_in_two_devices_at_once(
-    slow: Stack, new_device: Callable[..., Device]
+    slow: Stack, new_device: Callable[..., DemoDevice]
 ) -> None:
     """Both have files for the other; they share the rates of their person. One that is interrupted goes on."""
     one = new_device("one", endpoint=slow.endpoint)
@@ -176,7 +176,7 @@ def test_a_sync_of_thousands_of_files_completes_in_two_devices_at_once(
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(f"{device.name} {number} {new_text_id()}".encode())
     with ThreadPoolExecutor(2) as both:
-        figures = list(both.map(Device.sync, (one, two)))
+        figures = list(both.map(DemoDevice.sync, (one, two)))
     figures += [one.sync(), two.sync(), one.sync()]
     assert same_trees(one, two) == FILES + 2 * (1 + 20)
     assert sum(each["uploaded"] for each in figures) == FILES
@@ -200,7 +200,7 @@ def test_a_sync_of_thousands_of_files_completes_in_two_devices_at_once(
     assert same_trees(one, two) == 2 * FILES + 2 * (1 + 20)
 
 
-def interrupted_while_it_waits(device: Device) -> tuple[int, str]:
+def interrupted_while_it_waits(device: DemoDevice) -> tuple[int, str]:
     """A sync that gets SIGINT when it says that it waits; its exit code, and what it said."""
     child = device.start("sync", str(device.folder))
     assert child.stderr is not None
@@ -211,7 +211,7 @@ def interrupted_while_it_waits(device: Device) -> tuple[int, str]:
     return child.returncode, said + rest
 
 
-def test_commands_on_single_files_wait(slow: Stack, new_device: Callable[..., Device], tmp_path: Path) -> None:
+def test_commands_on_single_files_wait(slow: Stack, new_device: Callable[..., DemoDevice], tmp_path: Path) -> None:
     one = new_device("one", endpoint=slow.endpoint)
     for number in range(4):
         source = tmp_path / f"source {number}"

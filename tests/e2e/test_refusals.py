@@ -14,7 +14,7 @@ from clients.transfer.objects import S3Objects, open_objects
 from core.blocks import MIB, BlockRef, Digest, Manifest
 from core.identifiers import ROOT, SpaceId, new_request_id
 from core.tree import Content, CreateNode, NodeKind, Verdict
-from stack.demo import Device
+from stack.demo import DemoDevice
 
 
 def sha(data: bytes) -> Digest:
@@ -28,7 +28,7 @@ PACK = b"0123456789" * 10
 class Client:
     """A signed-in device that says what it likes."""
 
-    def __init__(self, device: Device) -> None:
+    def __init__(self, device: DemoDevice) -> None:
         self.session = Session.open(device.root / "home")
         self.space = Space(self.session, SpaceId(self.session.account.personal_space))
         self.store: S3Objects = open_objects(self.space, Access.WRITE)
@@ -47,7 +47,7 @@ class Client:
 
 
 @pytest.fixture
-def client(new_device: Callable[..., Device]) -> Iterator[Client]:
+def client(new_device: Callable[..., DemoDevice]) -> Iterator[Client]:
     client = Client(new_device("one"))
     with client.session:
         yield client
@@ -81,7 +81,7 @@ def test_a_short_object(client: Client) -> None:
     assert client.commit(longer) is Verdict.BLOCK_OUT_OF_BOUNDS
 
 
-def test_an_object_of_another_space(client: Client, new_device: Callable[..., Device]) -> None:
+def test_an_object_of_another_space(client: Client, new_device: Callable[..., DemoDevice]) -> None:
     other = Client(new_device("other"))
     with other.session:
         other.store.put(sha(BLOCK), BLOCK)

@@ -15,12 +15,12 @@ from clients.sdk.space import Space
 from core.errors import SynclineError
 from core.identifiers import ROOT, SpaceId, new_request_id
 from core.tree import CreateNode, DeleteNode, NodeKind, Verdict
-from stack.demo import Device
+from stack.demo import DemoDevice
 from stack.up import Stack
 from tests.e2e.dav import Person
 from tests.e2e.test_watch import watching
 
-NewDevice = Callable[..., Device]
+NewDevice = Callable[..., DemoDevice]
 
 FILES = {"deleted": "deleted", "renamed": "renamed", "edited": "edited", "gone/a": "a", "gone/b": "b"}
 
@@ -28,15 +28,15 @@ FILES = {"deleted": "deleted", "renamed": "renamed", "edited": "edited", "gone/a
 class Owner:
     """A person with a shared space, who gives and takes rights within milliseconds."""
 
-    def __init__(self, device: Device, session: Session) -> None:
+    def __init__(self, device: DemoDevice, session: Session) -> None:
         self.device = device
         self.account = Accounts(session)
         self.space: SpaceId = self.account.create_space("Project").space
 
-    def give(self, member: Device, role: Role) -> None:
+    def give(self, member: DemoDevice, role: Role) -> None:
         self.account.set_member(self.space, member.email, role)
 
-    def take(self, member: Device) -> None:
+    def take(self, member: DemoDevice) -> None:
         self.account.remove_member(self.space, member.email)
 
     def has_everything(self) -> bool:
@@ -45,7 +45,7 @@ class Owner:
         return {name: text_of(self.device, name) for name in FILES} == FILES
 
 
-def text_of(device: Device, name: str) -> str | None:
+def text_of(device: DemoDevice, name: str) -> str | None:
     file = device.folder / name
     return file.read_text() if file.exists() else None
 
@@ -64,7 +64,7 @@ def ann(new_device: NewDevice) -> Iterator[Owner]:
 
 
 @pytest.fixture
-def ben(ann: Owner, new_device: NewDevice) -> Device:
+def ben(ann: Owner, new_device: NewDevice) -> DemoDevice:
     """An editor, who has just synced."""
     device = new_device("ben")
     ann.give(device, Role.EDITOR)
@@ -72,15 +72,15 @@ def ben(ann: Owner, new_device: NewDevice) -> Device:
     return device
 
 
-def demoted(ann: Owner, ben: Device) -> None:
+def demoted(ann: Owner, ben: DemoDevice) -> None:
     ann.give(ben, Role.VIEWER)
 
 
-def removed(ann: Owner, ben: Device) -> None:
+def removed(ann: Owner, ben: DemoDevice) -> None:
     ann.take(ben)
 
 
-def change_everything(device: Device) -> None:
+def change_everything(device: DemoDevice) -> None:
     (device.folder / "deleted").unlink()
     (device.folder / "renamed").rename(device.folder / "other name")
     (device.folder / "edited").write_text("edited without the right")
@@ -92,7 +92,9 @@ ENDED = pytest.mark.parametrize("ended", [demoted, removed])
 
 
 @ENDED
-def test_what_was_done_meanwhile_is_taken_back(ann: Owner, ben: Device, ended: Callable[[Owner, Device], None]) -> None:
+def test_what_was_done_meanwhile_is_taken_back(
+    ann: Owner, ben: DemoDevice, ended: Callable[[Owner, DemoDevice], None]
+) -> None:
     ended(ann, ben)
     change_everything(ben)
     ann.give(ben, Role.EDITOR)
@@ -111,7 +113,7 @@ def test_what_was_done_meanwhile_is_taken_back(ann: Owner, ben: Device, ended: C
 
 @ENDED
 def test_what_is_done_afterwards_is_refused_at_once(
-    ann: Owner, ben: Device, ended: Callable[[Owner, Device], None]
+    ann: Owner, ben: DemoDevice, ended: Callable[[Owner, DemoDevice], None]
 ) -> None:
     # Nothing of it needs credentials for S3, which are refused by themselves.
     (ben.folder / "deleted").unlink()
@@ -125,7 +127,7 @@ def test_what_is_done_afterwards_is_refused_at_once(
 
 
 @ENDED
-def test_a_watch_that_missed_it(ann: Owner, ben: Device, ended: Callable[[Owner, Device], None]) -> None:
+def test_a_watch_that_missed_it(ann: Owner, ben: DemoDevice, ended: Callable[[Owner, DemoDevice], None]) -> None:
     with watching(ben) as watch:
         (ben.folder / "first").write_text("first")
         watch.until(lambda: any("1 uploaded" in line for line in watch.told))
@@ -148,7 +150,7 @@ def refusing(*reasons: str) -> Iterator[None]:
 
 @ENDED
 def test_a_client_that_says_nothing_of_its_right(
-    ann: Owner, ben: Device, ended: Callable[[Owner, Device], None]
+    ann: Owner, ben: DemoDevice, ended: Callable[[Owner, DemoDevice], None]
 ) -> None:
     with Session.open(ben.root / "home") as session:
         mine = Space(session, ann.space)

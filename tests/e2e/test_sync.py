@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from stack.demo import Device, contents, same_trees
+from stack.demo import DemoDevice, contents, same_trees
 from stack.up import Stack
 from tests.e2e.items import items_of, journal_length
 
 MIB = 1 << 20
-NewDevice = Callable[..., Device]
+NewDevice = Callable[..., DemoDevice]
 
 
 def write_tree(folder: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_viewer_reads_and_cannot_write(new_device: NewDevice) -> None:
     ann.run("unshare", "Project", ben.email)
 
 
-def _can_sync(device: Device) -> bool:
+def _can_sync(device: DemoDevice) -> bool:
     with device.start("sync", str(device.folder)) as child:
         child.communicate()
     return child.returncode == 0

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from core.printable import harmless
-from stack.demo import REPOSITORY, Device
+from stack.demo import REPOSITORY, DemoDevice
 
-NewDevice = Callable[..., Device]
+NewDevice = Callable[..., DemoDevice]
 
 # The title of the window, colours by ESC and by C1, a line that looks like ours, a name that reads backwards, and what
 # cannot be seen.
@@ -27,7 +27,7 @@ RAW = ("\x1b", "\x07", "\x9b", "\u202e", "\nsyncline: forged", "\u200b", "\ufeff
 class Terminal:
     """A device whose commands run in a terminal."""
 
-    def __init__(self, device: Device, kind: str = "dumb") -> None:
+    def __init__(self, device: DemoDevice, kind: str = "dumb") -> None:
         self.device = device
         self.kind = kind
 

@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
-from stack.demo import Device
+from stack.demo import DemoDevice
 
 
-def test_a_file_of_a_deleted_directory_has_its_path(new_device: Callable[..., Device], tmp_path: Path) -> None:
+def test_a_file_of_a_deleted_directory_has_its_path(new_device: Callable[..., DemoDevice], tmp_path: Path) -> None:
     one = new_device("one")
     for name in ("f1", "f2", "f3"):
         (one.folder / "p/q").mkdir(parents=True, exist_ok=True)

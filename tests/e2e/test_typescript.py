@@ -21,7 +21,7 @@ import pytest
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from core.identifiers import SpaceId, new_text_id
-from stack.demo import Device
+from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
 
@@ -92,9 +92,9 @@ class Typescript:
         self.state.write_text(json.dumps(json.loads(self.state.read_text()) | fields))
 
 
-def signed_up(stack: Stack, root: Path) -> Device:
+def signed_up(stack: Stack, root: Path) -> DemoDevice:
     """The native client of a new person."""
-    device = Device(f"person-{new_text_id()}", "native", root)
+    device = DemoDevice(f"person-{new_text_id()}", "native", root)
     device.folder.mkdir(parents=True)
     device.run(
         *("signup", "--endpoint", stack.endpoint, "--email", device.email, "--password-stdin"), stdin=f"{PASSWORD}\n"
@@ -102,7 +102,7 @@ def signed_up(stack: Stack, root: Path) -> Device:
     return device
 
 
-def signed_in(built: Path, stack: Stack, native: Device) -> Typescript:
+def signed_in(built: Path, stack: Stack, native: DemoDevice) -> Typescript:
     """The same person's client in TypeScript."""
     client = Typescript(built, native.root / "state.json")
     client.run("sign-in", "--endpoint", stack.endpoint, "--email", native.email, stdin=f"{PASSWORD}\n")
@@ -111,12 +111,12 @@ def signed_in(built: Path, stack: Stack, native: Device) -> Typescript:
 
 
 @pytest.fixture
-def native(stack: Stack, tmp_path: Path) -> Device:
+def native(stack: Stack, tmp_path: Path) -> DemoDevice:
     return signed_up(stack, tmp_path / "native")
 
 
 @pytest.fixture
-def typescript(built: Path, stack: Stack, native: Device) -> Typescript:
+def typescript(built: Path, stack: Stack, native: DemoDevice) -> Typescript:
     return signed_in(built, stack, native)
 
 
@@ -187,7 +187,7 @@ def test_it_waits_for_a_rate_however_often_it_is_reached(
     assert done.stdout.strip() == outcome, done.stderr
 
 
-def test_both_clients_have_the_same_tree(native: Device, typescript: Typescript, tmp_path: Path) -> None:
+def test_both_clients_have_the_same_tree(native: DemoDevice, typescript: Typescript, tmp_path: Path) -> None:
     folder = tmp_path / "from-typescript"
     files = {
         "naïve – ünïcödé.txt": b"text",
@@ -228,7 +228,7 @@ def test_both_clients_have_the_same_tree(native: Device, typescript: Typescript,
 
 
 def test_what_one_client_has_stored_costs_the_other_no_block(
-    native: Device, typescript: Typescript, tmp_path: Path
+    native: DemoDevice, typescript: Typescript, tmp_path: Path
 ) -> None:
     ours, theirs = noise(20 * MIB, 2), noise(20 * MIB, 3)
     write(native.folder, {"native.bin": ours})
@@ -254,7 +254,7 @@ def test_what_one_client_has_stored_costs_the_other_no_block(
 TEN_THOUSAND = {f"{i // 500}/{i}.txt": f"file {i}".encode() for i in range(10_000)}
 
 
-def test_one_object_may_be_a_pack_and_a_block(native: Device, typescript: Typescript, tmp_path: Path) -> None:
+def test_one_object_may_be_a_pack_and_a_block(native: DemoDevice, typescript: Typescript, tmp_path: Path) -> None:
     """Two parts go into one pack; the whole is a block of the same bytes, and so the same object."""
     folder = tmp_path / "from-typescript"
     parts = {f"x.part{i}": noise(307_200, 10 + i) for i in (1, 2)}
@@ -355,7 +355,7 @@ def end_metadata(stack: Stack, number: signal.Signals) -> None:
 
 
 def test_an_upload_that_was_killed_goes_on(
-    stack: Stack, native: Device, typescript: Typescript, tmp_path: Path
+    stack: Stack, native: DemoDevice, typescript: Typescript, tmp_path: Path
 ) -> None:
     folder = tmp_path / "from-typescript"
     files = {f"{i}.txt": f"file {i}".encode() for i in range(4000)}
@@ -393,7 +393,7 @@ def test_a_token_that_is_refused_is_refreshed(typescript: Typescript) -> None:
     assert told.startswith("TOKEN_MALFORMED: ")
 
 
-def test_errors_are_told_by_their_reason(stack: Stack, typescript: Typescript, native: Device) -> None:
+def test_errors_are_told_by_their_reason(stack: Stack, typescript: Typescript, native: DemoDevice) -> None:
     sign_in = ("sign-in", "--endpoint", stack.endpoint, "--email", native.email)
     _, told = typescript.run(*sign_in, stdin="wrong password\n", expect=3)
     assert told.startswith("WRONG_PASSWORD: ")

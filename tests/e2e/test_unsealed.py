@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from core.errors import QuotaExceeded, SynclineError
 from runtime.channel import sync_channel
 from runtime.errors import error_from_rpc
-from stack.emulator import Credentials
+from stack.emulator import AwsCredentials
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
@@ -79,7 +79,7 @@ def issued(person: Person, access: auth_pb2.Access.ValueType = auth_pb2.ACCESS_W
 
 async def put(stack: Stack, credentials: Any, objects: Sequence[bytes]) -> list[str]:
     """Straight into S3, as devices do; the digests."""
-    held = Credentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
+    held = AwsCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
     digests = [hashlib.sha256(data) for data in objects]
     async with stack.aws.client("s3", held) as s3:
         for data, digest in zip(objects, digests, strict=True):
@@ -177,7 +177,7 @@ async def test_credentials_to_write_cannot_list_or_remove(stack: Stack, ann: Per
     """So what was uploaded stays until the service removes it."""
     credentials = issued(ann)
     (name,) = await put(stack, credentials, [b"x"])
-    held = Credentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
+    held = AwsCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)
     async with stack.aws.client("s3", held) as s3:
         with pytest.raises(ClientError, match="AccessDenied"):
             await s3.delete_object(Bucket=credentials.bucket, Key=credentials.key_prefix + name)

@@ -17,13 +17,13 @@ from contextlib import contextmanager
 import pytest
 
 from clients.sync.folder import open_folder
-from stack.demo import REPOSITORY, Device
+from stack.demo import REPOSITORY, DemoDevice
 from stack.up import Stack
 from tests.clients.transfer.proxy import Proxy as StorageProxy
 from tests.e2e.conftest import PASSWORD
 from tests.e2e.proxy import behind_proxies, serving
 
-NewDevice = Callable[..., Device]
+NewDevice = Callable[..., DemoDevice]
 
 SECONDS = 120.0
 """What a busy machine may take for anything here; pauses of the watch included."""
@@ -32,7 +32,7 @@ SECONDS = 120.0
 class Watching:
     """A running watch, and what it has said so far."""
 
-    def __init__(self, device: Device, *arguments: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, device: DemoDevice, *arguments: str, prefix: Sequence[str] = ()) -> None:
         self.device = device
         self.said: list[str] = []
         self.told: list[str] = []
@@ -91,7 +91,7 @@ class Watching:
 
 
 @contextmanager
-def watching(device: Device, *arguments: str, prefix: Sequence[str] = ()) -> Iterator[Watching]:
+def watching(device: DemoDevice, *arguments: str, prefix: Sequence[str] = ()) -> Iterator[Watching]:
     """A watch that has begun; it must still be there at the end, and ends with 0 when it is told to."""
     watch = Watching(device, *arguments, prefix=prefix)
     try:

@@ -17,13 +17,13 @@ from core.blocks import BlockRef, Digest, Manifest
 from core.errors import NoSuchNode, NoSuchSpace, TokenExpired, Unauthenticated, Unavailable
 from core.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Content, Node, NodeKind
-from gateway.bootstrap import Adapters, Gateway, bootstrap
+from gateway.bootstrap import Gateway, GatewayAdapters, bootstrap
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
 from gateway.ports import ObjectSource
 from gateway.s3 import S3Place, S3UploadAddresses
 from gateway.serving import running as serving
-from gateway.settings import Settings
+from gateway.settings import GatewaySettings
 from runtime import context
 from runtime.identity import Identity
 from runtime.pool import Pool
@@ -170,7 +170,7 @@ def stored(objects: InMemoryObjectSource, blocks: list[bytes], *, packed: bool =
     return Manifest.of(refs)
 
 
-def settings(**more: Any) -> Settings:
+def settings(**more: Any) -> GatewaySettings:
     """Settings for a gateway of tests."""
     fields: dict[str, Any] = {
         "auth_target": "127.0.0.1:1",
@@ -184,14 +184,16 @@ def settings(**more: Any) -> Settings:
         "drain_seconds": 0.0,
         "grace_seconds": 2.0,
     }
-    return Settings(**(fields | more))
+    return GatewaySettings(**(fields | more))
 
 
-def adapters(objects: ObjectSource) -> Adapters:
+def adapters(objects: ObjectSource) -> GatewayAdapters:
     """The outside of a gateway of tests."""
     addresses = S3UploadAddresses(S3Place("content", "eu-central-1", None))
     sink = InMemoryObjectSink(objects if isinstance(objects, InMemoryObjectSource) else InMemoryObjectSource())
-    return Adapters(objects=objects, addresses=addresses, sink=sink, records=InMemoryRecords(), region="eu-central-1")
+    return GatewayAdapters(
+        objects=objects, addresses=addresses, sink=sink, records=InMemoryRecords(), region="eu-central-1"
+    )
 
 
 @asynccontextmanager

@@ -10,14 +10,14 @@ from typing_extensions import override
 
 from core.errors import LinkExhausted
 from core.identifiers import SpaceId
-from gateway.allowance import LEASE_SECONDS, Allowance, Download, Place
+from gateway.allowance import LEASE_SECONDS, Allowance, Download, LinkDownload
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.ports import NOTHING, Record
 
 SPACE = SpaceId("s" * 26)
-CONTENT = Place(SPACE, "l" * 26, "d" * 64)
-OTHER = Place(SPACE, "l" * 26, "e" * 64)
-ARCHIVE = Place(SPACE, "l" * 26, "archive/root")
+CONTENT = LinkDownload(SPACE, "l" * 26, "d" * 64)
+OTHER = LinkDownload(SPACE, "l" * 26, "e" * 64)
+ARCHIVE = LinkDownload(SPACE, "l" * 26, "archive/root")
 SIZE = 1000
 
 
@@ -57,7 +57,7 @@ class Visitors:
         self._turn = 0
 
     async def begin(
-        self, place: Place = CONTENT, *, size: int | None = SIZE, part: int | None = None
+        self, place: LinkDownload = CONTENT, *, size: int | None = SIZE, part: int | None = None
     ) -> Download | None:
         self._turn += 1
         allowance = self._allowances[self._turn % len(self._allowances)]
@@ -72,7 +72,7 @@ class Visitors:
         return download.continued
 
     async def get(
-        self, sent: int, place: Place = CONTENT, *, size: int | None = SIZE, complete: bool | None = None
+        self, sent: int, place: LinkDownload = CONTENT, *, size: int | None = SIZE, complete: bool | None = None
     ) -> bool:
         """A request of which so many bytes go out; whether it went on with one that was counted before."""
         download = await self.begin(place, size=size)

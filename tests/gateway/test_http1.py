@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http1 import Answer, BodyTooLarge, Origin, _Incoming
+from gateway.http1 import BodyTooLarge, Origin, RawResponse, _Incoming
 from gateway.segments import SEGMENT, Segments
 
 PLENTY = 64 * SEGMENT
@@ -63,11 +63,11 @@ async def origin(serve: Serve, *, connections: int = 8, tls: tuple[ssl.SSLContex
         yield opened, url, server
 
 
-async def get(opened: Origin, url: str, *, most: int = PLENTY, silence: float = SILENCE) -> Answer:
+async def get(opened: Origin, url: str, *, most: int = PLENTY, silence: float = SILENCE) -> RawResponse:
     return await opened.request("GET", url, {"range": "bytes=0-"}, most=most, silence=silence)
 
 
-def body(answer: Answer) -> bytes:
+def body(answer: RawResponse) -> bytes:
     return b"".join(answer.body)
 
 
@@ -178,7 +178,7 @@ def test_a_put_brings_its_body(loop):
         async with origin(serve) as (opened, url, server):
             for size in (1, 5_000_000, 10):
                 answer = await opened.request("PUT", url, {}, body=some(size), most=0, silence=SILENCE)
-                assert answer == Answer(200, [])
+                assert answer == RawResponse(200, [])
                 assert came.pop() == some(size)
             assert server.connections == 1
 

@@ -21,11 +21,11 @@ from gateway.segments import SEGMENT
 from services.auth.credentials import TransferTarget, session_name, session_policy
 from services.auth.records import Access
 from services.auth.sts import StsCredentialSource
-from stack.emulator import Credentials
+from stack.emulator import AwsCredentials
 from tests.clients.transfer.proxy import Proxy
 
 
-def signing_as(held: Credentials):
+def signing_as(held: AwsCredentials):
     """The credentials of a role, as a process has its own."""
 
     async def current() -> ReadOnlyCredentials:
@@ -110,7 +110,7 @@ async def breaking(times: int, data: bytes) -> AsyncIterator[S3ObjectSource]:
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     place = S3Place("content", "eu-central-1", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
     async with server, origin(place) as connections:
-        yield S3ObjectSource(connections, signing_as(Credentials("key", "secret")), place)
+        yield S3ObjectSource(connections, signing_as(AwsCredentials("key", "secret")), place)
 
 
 async def test_a_body_that_breaks_off_is_read_again():

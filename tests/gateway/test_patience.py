@@ -16,7 +16,7 @@ from typing_extensions import override
 from core.errors import LimitReached, NoSuchNode, RateExceeded, SynclineError
 from core.tree import NodeKind
 from gateway.dav.refusals import of_error, page
-from gateway.services import PATIENCE_SECONDS, Patience, ask, set_patience
+from gateway.services import PATIENCE_SECONDS, CallPatience, ask, set_patience
 from runtime.pool import TooMuchAtOnce
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
@@ -47,7 +47,7 @@ class Limited:
 
 
 async def test_the_first_call_of_a_request_is_answered_at_once() -> None:
-    set_patience(Patience())
+    set_patience(CallPatience())
     method = Limited(late())
     with pytest.raises(RateExceeded):
         await ask(method, None, token=TOKEN)
@@ -56,7 +56,7 @@ async def test_the_first_call_of_a_request_is_answered_at_once() -> None:
 
 @pytest.mark.parametrize("first", [None, NoSuchNode()])
 async def test_what_has_begun_waits(first: SynclineError | None) -> None:
-    set_patience(Patience())
+    set_patience(CallPatience())
     method = Limited(first, late(), late())
     with contextlib.suppress(NoSuchNode):
         await ask(method, None, token=TOKEN)
@@ -66,7 +66,7 @@ async def test_what_has_begun_waits(first: SynclineError | None) -> None:
 
 async def test_nobody_waits_who_is_not_known() -> None:
     """As with a key that is tried too often."""
-    set_patience(Patience(begun=True))
+    set_patience(CallPatience(begun=True))
     method = Limited(late())
     with pytest.raises(RateExceeded):
         await ask(method, None)
@@ -76,7 +76,7 @@ async def test_nobody_waits_who_is_not_known() -> None:
 @pytest.mark.parametrize("first", [None, NoSuchNode()])
 async def test_a_call_of_the_gateway_s_own_begins_nothing(first: SynclineError | None) -> None:
     """Such as for the token of a key: whoever asks for one thing is told at once, with a new key too."""
-    set_patience(Patience())
+    set_patience(CallPatience())
     method = Limited(first, late())
     with contextlib.suppress(NoSuchNode):
         await ask(method, None)
@@ -95,7 +95,7 @@ async def test_a_call_of_the_gateway_s_own_begins_nothing(first: SynclineError |
     ids=["a download, perhaps counted", "a download that was not admitted", "a read"],
 )
 async def test_what_may_be_done_already_is_done_once(request_: Any, error: SynclineError, asked: int) -> None:
-    set_patience(Patience(begun=True))
+    set_patience(CallPatience(begun=True))
     method = Limited(error)
     with contextlib.suppress(TooMuchAtOnce):
         assert await ask(method, request_, token=TOKEN) == "done"
@@ -103,7 +103,7 @@ async def test_what_may_be_done_already_is_done_once(request_: Any, error: Syncl
 
 
 async def test_patience_ends() -> None:
-    set_patience(Patience(begun=True))
+    set_patience(CallPatience(begun=True))
     method = Limited(late(PATIENCE_SECONDS + 1))
     with pytest.raises(RateExceeded):
         await ask(method, None, token=TOKEN)
@@ -111,7 +111,7 @@ async def test_patience_ends() -> None:
 
 
 async def test_nobody_waits_for_a_limit_that_waiting_does_not_help_against() -> None:
-    set_patience(Patience(begun=True))
+    set_patience(CallPatience(begun=True))
     method = Limited(LimitReached("you own 100 spaces"))
     with pytest.raises(LimitReached, match="you own 100 spaces"):
         await ask(method, None, token=TOKEN)

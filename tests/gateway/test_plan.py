@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core.blocks import BlockRef, Digest, Manifest
 from gateway import plan as module
-from gateway.plan import Fetch, Piece, plan
+from gateway.plan import ObjectRange, Piece, plan
 
 
 def digest(data: bytes) -> Digest:
@@ -23,7 +23,7 @@ def lying(objects: dict[Digest, bytes], *places: tuple[bytes, int, int]) -> Mani
     return Manifest.of(refs)
 
 
-def carried_out(fetches: list[Fetch], objects: dict[Digest, bytes]) -> bytes:
+def carried_out(fetches: list[ObjectRange], objects: dict[Digest, bytes]) -> bytes:
     return b"".join(objects[fetch.object][fetch.offset : fetch.offset + fetch.length] for fetch in fetches)
 
 
@@ -38,8 +38,8 @@ def test_blocks_that_are_objects_are_fetched_one_by_one():
     objects: dict[Digest, bytes] = {}
     manifest = lying(objects, (b"aaa", 0, 3), (b"bb", 0, 2))
     assert list(plan(manifest, 0, 5)) == [
-        Fetch(digest(b"aaa"), 0, 3, (Piece(0, 3, digest(b"aaa")),)),
-        Fetch(digest(b"bb"), 0, 2, (Piece(0, 2, digest(b"bb")),)),
+        ObjectRange(digest(b"aaa"), 0, 3, (Piece(0, 3, digest(b"aaa")),)),
+        ObjectRange(digest(b"bb"), 0, 2, (Piece(0, 2, digest(b"bb")),)),
     ]
 
 

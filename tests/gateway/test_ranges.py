@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ranges import Answer, Part, wanted
+from gateway.ranges import Part, RangeOutcome, wanted
 
 ETAG = '"abc"'
 
@@ -25,21 +25,21 @@ def ask(size=100, method="GET", **headers):
         ("bytes=-10", Part(90, 100)),
         ("bytes=-1000", Part(0, 100)),
         ("Bytes= 0-9 ", Part(0, 10)),
-        ("bytes=100-", Answer.UNSATISFIABLE),
-        ("bytes=100-200", Answer.UNSATISFIABLE),
-        ("bytes=-0", Answer.UNSATISFIABLE),
-        (f"bytes={'9' * 50}-", Answer.UNSATISFIABLE),
+        ("bytes=100-", RangeOutcome.UNSATISFIABLE),
+        ("bytes=100-200", RangeOutcome.UNSATISFIABLE),
+        ("bytes=-0", RangeOutcome.UNSATISFIABLE),
+        (f"bytes={'9' * 50}-", RangeOutcome.UNSATISFIABLE),
         (f"bytes=0-{'9' * 50}", Part(0, 100)),
-        ("bytes=9-0", Answer.WHOLE),
-        ("bytes=0-9,20-29", Answer.WHOLE),
-        ("bytes=-", Answer.WHOLE),
-        ("bytes=", Answer.WHOLE),
-        ("bytes=a-b", Answer.WHOLE),
-        ("bytes=+1-2", Answer.WHOLE),
-        ("bytes=²-", Answer.WHOLE),
-        ("lines=0-9", Answer.WHOLE),
-        (f"bytes={'9' * 5000}-", Answer.WHOLE),
-        ("", Answer.WHOLE),
+        ("bytes=9-0", RangeOutcome.WHOLE),
+        ("bytes=0-9,20-29", RangeOutcome.WHOLE),
+        ("bytes=-", RangeOutcome.WHOLE),
+        ("bytes=", RangeOutcome.WHOLE),
+        ("bytes=a-b", RangeOutcome.WHOLE),
+        ("bytes=+1-2", RangeOutcome.WHOLE),
+        ("bytes=²-", RangeOutcome.WHOLE),
+        ("lines=0-9", RangeOutcome.WHOLE),
+        (f"bytes={'9' * 5000}-", RangeOutcome.WHOLE),
+        ("", RangeOutcome.WHOLE),
     ],
 )
 def test_single_ranges(requested, expected):
@@ -48,23 +48,27 @@ def test_single_ranges(requested, expected):
 
 @pytest.mark.parametrize(
     ("requested", "expected"),
-    [("bytes=0-", Answer.UNSATISFIABLE), ("bytes=-0", Answer.UNSATISFIABLE), ("bytes=-5", Answer.WHOLE)],
+    [
+        ("bytes=0-", RangeOutcome.UNSATISFIABLE),
+        ("bytes=-0", RangeOutcome.UNSATISFIABLE),
+        ("bytes=-5", RangeOutcome.WHOLE),
+    ],
 )
 def test_ranges_of_an_empty_file(requested, expected):
     assert ask(size=0, range=requested) == expected
 
 
 def test_a_range_means_nothing_to_head():
-    assert ask(method="HEAD", range="bytes=0-9") == Answer.WHOLE
+    assert ask(method="HEAD", range="bytes=0-9") == RangeOutcome.WHOLE
 
 
 @pytest.mark.parametrize(
     ("validator", "expected"),
     [
         (ETAG, Part(0, 10)),
-        ('"other"', Answer.WHOLE),
-        ('W/"abc"', Answer.WHOLE),
-        ("Mon, 24 Nov 2025 16:00:00 GMT", Answer.WHOLE),
+        ('"other"', RangeOutcome.WHOLE),
+        ('W/"abc"', RangeOutcome.WHOLE),
+        ("Mon, 24 Nov 2025 16:00:00 GMT", RangeOutcome.WHOLE),
     ],
 )
 def test_a_range_only_if_the_file_is_the_same(validator, expected):
@@ -74,12 +78,12 @@ def test_a_range_only_if_the_file_is_the_same(validator, expected):
 @pytest.mark.parametrize(
     ("none_match", "expected"),
     [
-        (ETAG, Answer.NOT_MODIFIED),
-        ("*", Answer.NOT_MODIFIED),
-        ('"x", W/"abc"', Answer.NOT_MODIFIED),
-        ('"x"', Answer.WHOLE),
-        ("abc", Answer.WHOLE),
-        ("", Answer.WHOLE),
+        (ETAG, RangeOutcome.NOT_MODIFIED),
+        ("*", RangeOutcome.NOT_MODIFIED),
+        ('"x", W/"abc"', RangeOutcome.NOT_MODIFIED),
+        ('"x"', RangeOutcome.WHOLE),
+        ("abc", RangeOutcome.WHOLE),
+        ("", RangeOutcome.WHOLE),
     ],
 )
 def test_not_modified(none_match, expected):
@@ -93,21 +97,21 @@ def test_not_modified(none_match, expected):
         (ETAG, Part(0, 10)),
         ("*", Part(0, 10)),
         (f'"x", {ETAG}', Part(0, 10)),
-        (f"W/{ETAG}", Answer.CHANGED),
-        ('"x"', Answer.CHANGED),
-        ("abc", Answer.CHANGED),
-        ("", Answer.CHANGED),
+        (f"W/{ETAG}", RangeOutcome.CHANGED),
+        ('"x"', RangeOutcome.CHANGED),
+        ("abc", RangeOutcome.CHANGED),
+        ("", RangeOutcome.CHANGED),
     ],
 )
 def test_a_file_that_must_be_the_one_that_the_client_means(match, expected):
     assert ask(if_match=match, range="bytes=0-9") == expected
     assert ask(if_match=match, if_none_match="*") == (
-        Answer.CHANGED if expected is Answer.CHANGED else Answer.NOT_MODIFIED
+        RangeOutcome.CHANGED if expected is RangeOutcome.CHANGED else RangeOutcome.NOT_MODIFIED
     )
 
 
 def test_what_the_client_has_counts_before_the_range():
-    assert ask(if_none_match=ETAG, range="bytes=0-9") == Answer.NOT_MODIFIED
+    assert ask(if_none_match=ETAG, range="bytes=0-9") == RangeOutcome.NOT_MODIFIED
 
 
 @given(size=st.integers(1, 50), first=st.none() | st.integers(0, 60), last=st.none() | st.integers(0, 60))

@@ -7,7 +7,7 @@ import boto3  # type: ignore[import-untyped]  # published without types
 import pytest
 
 from infra import templates
-from infra.deploy import Plan, deploy
+from infra.deploy import DeployOptions, deploy
 from infra.stacks import Stacks
 from stack.emulator import ACCOUNT, Aws
 from stack.running import EmbeddedAws, embedded_aws
@@ -69,7 +69,7 @@ class Production:
         """Deploy again with these changes; what was said."""
         said: list[str] = []
         deploy(
-            Plan("test", chosen, release),
+            DeployOptions("test", chosen, release),
             session=self.session,
             confirm=lambda _question: confirm,
             say=said.append,
@@ -100,7 +100,7 @@ def production() -> Iterator[Production]:
         )["ReleaseBucket"]
         session.client("s3").put_object(Bucket=bucket, Key=RELEASE, Body=b"a release")
         outputs = deploy(
-            Plan("test", CHOSEN | ON_EMULATOR, RELEASE),
+            DeployOptions("test", CHOSEN | ON_EMULATOR, RELEASE),
             session=session,
             confirm=lambda _question: True,
             say=said.append,

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.settings import Settings as GatewaySettings
-from runtime.settings import Settings
-from services.auth.settings import Settings as AuthSettings
-from services.metadata.settings import Settings as MetadataSettings
-from services.notify.settings import Settings as NotifySettings
+from gateway.settings import GatewaySettings
+from runtime.settings import SettingsBase
+from services.auth.settings import AuthSettings
+from services.metadata.settings import MetadataSettings
+from services.notify.settings import NotifySettings
 from stack.running import EmbeddedAws
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SERVICES: dict[str, type[Settings]] = {
+SERVICES: dict[str, type[SettingsBase]] = {
     "auth": AuthSettings,
     "metadata": MetadataSettings,
     "notify": NotifySettings,

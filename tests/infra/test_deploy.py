@@ -6,7 +6,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stack.deploy import deploy
-from stack.emulator import Credentials
+from stack.emulator import AwsCredentials
 from stack.errors import DeployFailed
 from stack.running import EmbeddedAws
 
@@ -182,12 +182,12 @@ async def test_a_service_may_do_no_more_than_its_work(
 
 @pytest.mark.parametrize("access_key_id", ["test", "000000000000", "AKIAAAAAAAAAAAAAAAAA"])
 async def test_nobody_else_is_root(aws: EmbeddedAws, access_key_id: str) -> None:
-    async with aws.client("s3", Credentials(access_key_id, "test")) as s3:
+    async with aws.client("s3", AwsCredentials(access_key_id, "test")) as s3:
         with pytest.raises(ClientError, match="InvalidAccessKeyId"):
             await s3.list_buckets()
 
 
 async def test_roots_signature_is_checked(aws: EmbeddedAws) -> None:
-    async with aws.client("s3", Credentials(aws.root.access_key_id, "test")) as s3:
+    async with aws.client("s3", AwsCredentials(aws.root.access_key_id, "test")) as s3:
         with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
             await s3.list_buckets()

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 
-from stack.emulator import Credentials
+from stack.emulator import AwsCredentials
 from stack.running import EmbeddedAws
 
 A, B = "a" * 26, "b" * 26
@@ -300,5 +300,5 @@ async def test_a_page_in_a_browser_uploads_by_a_signed_address(aws: EmbeddedAws,
 
 async def test_only_auth_issues_credentials_of_a_space(aws: EmbeddedAws) -> None:
     for role in (aws.resources.metadata_role_arn, aws.resources.notify_role_arn, aws.resources.gateway_role_arn):
-        held: Credentials = await aws.assume(role)
+        held: AwsCredentials = await aws.assume(role)
         assert await refusal(aws.assume(aws.resources.transfer_role_arn, by=held)) == DENIED

@@ -19,13 +19,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from gateway.settings import Settings as GatewaySettings
+from gateway.settings import GatewaySettings
 from infra import templates
 from infra.machine.start import signing_key
 from infra.release import build_wheel, pack
-from services.auth.settings import Settings as AuthSettings
-from services.metadata.settings import Settings as MetadataSettings
-from services.notify.settings import Settings as NotifySettings
+from services.auth.settings import AuthSettings
+from services.metadata.settings import MetadataSettings
+from services.notify.settings import NotifySettings
 from stack.probe import grpc_serving
 from tests.infra.conftest import RELEASE, Production
 

@@ -34,7 +34,7 @@ from core.errors import SynclineError
 from core.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
 from core.tree import CreateNode, NodeKind
 from runtime.channel import sync_channel
-from stack.demo import Device, contents
+from stack.demo import DemoDevice, contents
 from syncline.metadata.v1 import metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 
@@ -114,8 +114,8 @@ class Commands:
             f"many/{path.name}": path.read_bytes() for path in (self._writer.folder / "many").iterdir()
         }
 
-    def _device(self, owner: str, name: str, enter: str) -> Device:
-        device = Device(owner, name, self._scratch / name)
+    def _device(self, owner: str, name: str, enter: str) -> DemoDevice:
+        device = DemoDevice(owner, name, self._scratch / name)
         device.run(
             *(enter, "--endpoint", self._endpoint, "--email", device.email, "--password-stdin", "--device", name),
             stdin=f"{PASSWORD}\n",
@@ -331,7 +331,7 @@ class Commands:
         self._command(self._watcher, "get", "large.bin", str(target), "--force")
         self._expect("get: bytes", _digest(target.read_bytes()), _digest(self._large))
 
-    def _command(self, device: Device, *arguments: str) -> str:
+    def _command(self, device: DemoDevice, *arguments: str) -> str:
         with device.start(*arguments) as child:
             try:
                 output, errors = child.communicate(timeout=COMMAND_SECONDS)

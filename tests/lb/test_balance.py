@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.identifiers import new_text_id
-from stack.demo import Device, Teller, same_trees, story
+from stack.demo import DemoDevice, DemoTeller, same_trees, story
 from tests.lb.conftest import BalancedStack
 from tests.lb.load import people
 
@@ -67,7 +67,7 @@ def killing(system: BalancedStack) -> Iterator[list[str]]:
 def test_a_sync_does_not_notice_that_processes_are_killed(system: BalancedStack, tmp_path: Path) -> None:
     system.settled()
     tag = new_text_id()
-    one, two = (Device("sync", name, tmp_path / name, tag) for name in ("one", "two"))
+    one, two = (DemoDevice("sync", name, tmp_path / name, tag) for name in ("one", "two"))
     source = random.Random(3)
     for number in range(3000):
         file = one.folder / f"{number % 50}" / f"{number}"
@@ -98,7 +98,7 @@ def test_a_sync_does_not_notice_that_processes_are_killed(system: BalancedStack,
 def test_the_story_holds_behind_a_balancer(system: BalancedStack, tmp_path: Path) -> None:
     system.settled()
     story(
-        Teller(),
+        DemoTeller(),
         tmp_path,
         endpoint=system.stack.endpoint,
         mails=system.stack.aws.mails,

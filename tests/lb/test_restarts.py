@@ -13,7 +13,7 @@ import pytest
 
 from core.identifiers import SpaceId
 from services.metadata.dynamodb import DynamoJournal
-from services.metadata.journal import Entry
+from services.metadata.journal import JournalEntry
 from services.metadata.wire import entry_from_bytes
 from stack.up import Stack
 from tests.lb.conftest import BalancedStack
@@ -22,7 +22,7 @@ from tests.lb.load import Load, people
 SERVICES = ("auth", "metadata", "notify", "gateway")
 
 
-async def journal_of(stack: Stack, space: SpaceId) -> list[Entry]:
+async def journal_of(stack: Stack, space: SpaceId) -> list[JournalEntry]:
     async with stack.aws.client("dynamodb") as dynamodb:
         journal = DynamoJournal(dynamodb, table=stack.resources.metadata_table_name)
         return [entry_from_bytes(seq, blob) for seq, blob in await journal.read(space, 0, 1 << 30)]

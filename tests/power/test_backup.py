@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stack.demo import Device
+from stack.demo import DemoDevice
 from tests.power.load import PASSWORD, Place, prepare
 from tests.power.test_power import REPOSITORY, Auditor, Machine, machine_on, working
 
@@ -71,8 +71,8 @@ def test_people_work_while_it_is_made_and_devices_go_on_after_it_is_restored(tmp
         assert (other.folder / "before").read_text() == "changed after the backup"
 
 
-def new_device(machine: Machine, root: Path, owner: str | None = None) -> Device:
-    device = Device(owner or "ann", root.name, root)
+def new_device(machine: Machine, root: Path, owner: str | None = None) -> DemoDevice:
+    device = DemoDevice(owner or "ann", root.name, root)
     device.run(
         *("login" if owner else "signup", "--endpoint", machine.endpoint, "--email", device.email),
         *("--password-stdin", "--device", root.name),

@@ -7,7 +7,7 @@ import sys
 import grpc
 import pytest
 
-from benchmarks.trace import Collector, Span
+from benchmarks.trace import CollectedSpan, Collector
 from core.errors import NoSuchNode
 from runtime import logs, traces
 from runtime.server import App, running
@@ -34,7 +34,7 @@ def collector(unasked):
         traces.stop()
 
 
-def told(collector: Collector, *names: str) -> dict[str, Span]:
+def told(collector: Collector, *names: str) -> dict[str, CollectedSpan]:
     """The spans by name, when those of all these names have come."""
     spans = collector.until(lambda spans: spans if {span.name for span in spans} >= set(names) else [])
     return {span.name: span for span in spans}

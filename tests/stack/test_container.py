@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from stack.directory import data_directory
-from stack.emulator import HOST, Aws, Credentials, listen
+from stack.emulator import HOST, Aws, AwsCredentials, listen
 from stack.errors import PortInUse
 from stack.up import FREE_PORTS
 
@@ -19,10 +19,10 @@ DEADLINE = 60.0
 SERVICES = ("auth", "metadata", "notify", "gateway")
 
 
-def credentials(services: Path, name: str) -> Credentials:
+def credentials(services: Path, name: str) -> AwsCredentials:
     document = json.loads((services / name / "credentials.json").read_text())
     assert document["Version"] == 1
-    return Credentials(document["AccessKeyId"], document["SecretAccessKey"], document["SessionToken"])
+    return AwsCredentials(document["AccessKeyId"], document["SecretAccessKey"], document["SessionToken"])
 
 
 @contextmanager
@@ -64,7 +64,7 @@ async def test_each_service_gets_what_it_needs_and_no_more(tmp_path: Path) -> No
             "gateway": ["aws-config", "credentials.json"],
         }
         assert {path.stat().st_mode & 0o777 for path in services.glob("*/*")} == {0o600}
-        anybody = Aws(endpoint, root=Credentials("nobody", "nothing"))
+        anybody = Aws(endpoint, root=AwsCredentials("nobody", "nothing"))
         for name in SERVICES:
             async with anybody.client("sts", credentials(services, name)) as sts:
                 assert f"assumed-role/syncline-{name}/" in (await sts.get_caller_identity())["Arn"]

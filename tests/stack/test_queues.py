@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stack.queues import Message, Queue, Queues
+from stack.queues import Queues, StoredMessage, StoredQueue
 
 KEY = ("000000000000", "us-east-1", "http://queue")
 
@@ -15,7 +15,7 @@ def message(number: int) -> dict[str, Any]:
     return {"id": str(number), "body": "text", "visible_at": 0.0, "receipt_handle": None, "receive_count": 0}
 
 
-def changes(queue: Queue) -> tuple[set[str], set[str]]:
+def changes(queue: StoredQueue) -> tuple[set[str], set[str]]:
     change = queue.change()
     return set(change.written), set(change.removed)
 
@@ -57,17 +57,17 @@ def test_a_message_that_moves_to_another_queue_belongs_to_that() -> None:
 
 def test_what_is_asked_costs_what_changed(monkeypatch: Any) -> None:
     """Of ten thousand messages one that changes is looked at, and no other."""
-    queue = Queue({"messages": [message(number) for number in range(10_000)]})
+    queue = StoredQueue({"messages": [message(number) for number in range(10_000)]})
     queue.change()
     looked_at = 0
-    read = Message.__getitem__
+    read = StoredMessage.__getitem__
 
-    def counting(self: Message, name: str) -> Any:
+    def counting(self: StoredMessage, name: str) -> Any:
         nonlocal looked_at
         looked_at += 1
         return read(self, name)
 
-    monkeypatch.setattr(Message, "__getitem__", counting)
+    monkeypatch.setattr(StoredMessage, "__getitem__", counting)
     queue["messages"].append(message(10_000))
     queue["messages"][7]["visible_at"] = 1.0
     assert changes(queue) == ({"10000", "7"}, set())
@@ -81,7 +81,7 @@ DEEDS = st.lists(st.tuples(st.sampled_from(["add", "change", "remove", "clear", 
 
 @given(DEEDS)
 def test_whatever_is_done_the_changes_add_up(deeds: list[tuple[str, int]]) -> None:
-    queue = Queue({"messages": []})
+    queue = StoredQueue({"messages": []})
     written: dict[str, str] = {}
     for number, (deed, which) in enumerate(deeds):
         messages = queue["messages"]
@@ -101,7 +101,7 @@ def test_whatever_is_done_the_changes_add_up(deeds: list[tuple[str, int]]) -> No
     assert written == {one["id"]: json.dumps(one) for one in queue["messages"]}
 
 
-def apply(queue: Queue, written: dict[str, str]) -> None:
+def apply(queue: StoredQueue, written: dict[str, str]) -> None:
     change = queue.change()
     for ident in change.removed:
         del written[ident]

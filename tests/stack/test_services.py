@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import Settings as GatewaySettings
+from gateway.settings import GatewaySettings
 from runtime.settings import load
 from stack.balancer import Balanced
 from stack.services import NAMES, Ports, Wiring, environment

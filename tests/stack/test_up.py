@@ -22,7 +22,7 @@ import pytest
 from aiobotocore.session import AioSession
 
 from stack.directory import data_directory
-from stack.emulator import HOST, Aws, Credentials
+from stack.emulator import HOST, Aws, AwsCredentials
 from stack.errors import DataDirectoryInUse, PortInUse, StackError
 from stack.probe import http_ok
 from stack.running import running_stack
@@ -148,7 +148,7 @@ def aws_of(data: Path, port: int) -> Aws:
     parser = configparser.ConfigParser()
     parser.read(data / "secrets" / "aws-credentials")
     found = parser["default"]
-    root = Credentials(found["aws_access_key_id"], found["aws_secret_access_key"])
+    root = AwsCredentials(found["aws_access_key_id"], found["aws_secret_access_key"])
     return Aws(f"http://{HOST}:{port + 4}", root)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from core.blocks import MIN_BLOCK, key_prefix
 from core.chunk import Chunker
 from core.identifiers import SpaceId
-from stack.demo import Device
+from stack.demo import DemoDevice
 from stack.up import Stack
 from tests.e2e.proxy import Proxy
 from tests.web.people import PASSWORD, Person
@@ -53,7 +53,7 @@ def test_bytes_go_straight_to_storage_as_a_device_stores_them(chromium: Browser,
     assert through_the_gateway < 0.03 * uploaded
 
     # A device gets them, verified block by block and as a whole.
-    laptop = Device(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
+    laptop = DemoDevice(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
     laptop.run(
         *("login", "--endpoint", stack.endpoint, "--email", ann.email, "--password-stdin", "--device", "laptop"),
         stdin=f"{PASSWORD}\n",

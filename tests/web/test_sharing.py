@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from stack.demo import Device
+from stack.demo import DemoDevice
 from tests.web.conftest import NewPerson
 from tests.web.people import PASSWORD, Person
 from tests.web.samples import png
@@ -78,7 +78,7 @@ def test_a_link_to_a_file_counts_downloads(ann: Person, new_person: NewPerson):
 
 
 def test_what_the_native_client_changes_shows_without_a_reload(ann: Person, tmp_path: Path):
-    laptop = Device(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
+    laptop = DemoDevice(ann.email.partition("@")[0], "laptop", tmp_path / "laptop")
     laptop.run(
         *("login", "--endpoint", ann.endpoint, "--email", ann.email, "--password-stdin", "--device", "laptop"),
         stdin=f"{PASSWORD}\n",

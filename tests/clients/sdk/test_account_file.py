@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from clients.sdk import account_file
-from clients.sdk.account_file import Account, AccountFile
-from clients.sdk.discovery import Deployment, Service, Storage
+from clients.sdk.account_file import AccountFile, StoredAccount
+from clients.sdk.discovery import Deployment, Service, StorageAddress
 from clients.sdk.errors import AccountUnreadable
 
-ACCOUNT = Account(
+ACCOUNT = StoredAccount(
     endpoint="https://files.example.com",
     deployment=Deployment(
         Service("127.0.0.1:1", tls=True),
         Service("127.0.0.1:2", tls=False),
         Service("127.0.0.1:3", tls=False),
-        Storage("http://127.0.0.1:4", "us-east-1", "content", path_style=True),
+        StorageAddress("http://127.0.0.1:4", "us-east-1", "content", path_style=True),
     ),
     user="u" * 26,
     email="ann@example.com",

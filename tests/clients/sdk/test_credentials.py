@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from clients.sdk.account import Accounts
-from clients.sdk.credentials import Access, Credentials, issue
-from clients.sdk.requests import Counts, Requests
+from clients.sdk.credentials import Access, SpaceCredentials, issue
+from clients.sdk.requests import Counts, RequestCounts
 from clients.sdk.session import Session
 from core.identifiers import SpaceId, new_text_id
 from syncline.auth.v1 import auth_pb2
@@ -18,7 +18,7 @@ SPACE = SpaceId(new_text_id())
 
 
 def test_credentials_are_issued_once_while_they_last(services: Running, session: Session) -> None:
-    credentials = Credentials(session, SPACE, Access.WRITE)
+    credentials = SpaceCredentials(session, SPACE, Access.WRITE)
     first = credentials.get()
     assert credentials.get() is first
     assert (first.access_key_id, first.bucket, first.key_prefix) == ("key 1", "bucket", f"spaces/{SPACE}/objects/")
@@ -27,7 +27,7 @@ def test_credentials_are_issued_once_while_they_last(services: Running, session:
 
 def test_credentials_about_to_expire_are_renewed(services: Running, session: Session) -> None:
     services.auth.credentials_lifetime_ms = 299_000
-    credentials = Credentials(session, SPACE, Access.READ)
+    credentials = SpaceCredentials(session, SPACE, Access.READ)
     credentials.get()
     services.auth.credentials_lifetime_ms = 310_000
     second = credentials.get()
@@ -40,7 +40,7 @@ def test_what_the_service_gives_lasts_by_the_clock_of_the_device(services: Runni
     """However wrong that is: neither is anything used that has expired, nor renewed with each call."""
     services.auth.ahead_ms = hours * 3_600_000
     with enter(services, home) as session:
-        credentials = Credentials(session, SPACE, Access.READ)
+        credentials = SpaceCredentials(session, SPACE, Access.READ)
         for _ in range(3):
             credentials.get()
             Accounts(session).who_am_i()
@@ -48,21 +48,21 @@ def test_what_the_service_gives_lasts_by_the_clock_of_the_device(services: Runni
         assert "RefreshToken" not in services.auth.methods
     services.auth.credentials_lifetime_ms = 299_000
     with Session.open(home) as session:
-        credentials = Credentials(session, SPACE, Access.READ)
+        credentials = SpaceCredentials(session, SPACE, Access.READ)
         for _ in range(2):
             credentials.get()
         assert services.auth.issued == 3, "what lasts less than five minutes is not used again"
 
 
 def test_refused_credentials_are_asked_for_anew(services: Running, session: Session) -> None:
-    credentials = Credentials(session, SPACE, Access.READ)
+    credentials = SpaceCredentials(session, SPACE, Access.READ)
     credentials.get()
     credentials.forget()
     assert credentials.get().access_key_id == "key 2"
 
 
 def test_threads_have_them_issued_once(services: Running, session: Session) -> None:
-    credentials = Credentials(session, SPACE, Access.READ)
+    credentials = SpaceCredentials(session, SPACE, Access.READ)
     threads = [threading.Thread(target=credentials.get) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -78,7 +78,7 @@ def test_secrets_are_not_shown(session: Session) -> None:
 
 
 def test_counts_of_many_threads_add_up() -> None:
-    requests = Requests()
+    requests = RequestCounts()
 
     def count() -> None:
         for _ in range(1000):

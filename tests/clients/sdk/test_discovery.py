@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from clients.sdk.discovery import Deployment, Service, Storage, deployment_to_json, discover
+from clients.sdk.discovery import Deployment, Service, StorageAddress, deployment_to_json, discover
 from clients.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
 from tests.clients.sdk.servicers import http
 
@@ -33,7 +33,7 @@ def test_an_endpoint_says_where_everything_is() -> None:
         Service("127.0.0.1:8081", tls=False),
         Service("localhost:443", tls=True),
         Service("127.0.0.1:8083", tls=False),
-        Storage(None, "us-east-1", "content", path_style=False),
+        StorageAddress(None, "us-east-1", "content", path_style=False),
     )
     assert deployment_to_json(deployment) == {name: DOCUMENT[name] for name in DOCUMENT if name != "something"}
 

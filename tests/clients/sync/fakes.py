@@ -20,7 +20,7 @@ from clients.sdk.right import Right
 from clients.sync.engine import Engine
 from clients.sync.files import PRIVATE, TEMPORARY, Files
 from clients.sync.folder import Folder, link, open_folder
-from clients.sync.mounts import Directory, Mounts
+from clients.sync.mounts import Mounts, OpenDirectory
 from clients.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.state import State
@@ -46,9 +46,9 @@ from services.metadata import reads
 from services.metadata.commit import Request
 from services.metadata.depths import Depths
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
-from services.metadata.journal import BEGINNING, Entry, Position, replay
+from services.metadata.journal import BEGINNING, JournalEntry, Position, replay
 from services.metadata.search import NameSearch
-from services.metadata.spaces import Spaces
+from services.metadata.spaces import OpenSpaces
 from services.metadata.wire import cursor_from_wire, cursor_to_wire, entry_from_bytes
 
 SPACE = SpaceId("a" * 26)
@@ -157,8 +157,8 @@ class MemorySpace:
         self._table = MemoryTable()
         self._spaces = self._process()
 
-    def _process(self) -> Spaces:
-        return Spaces(
+    def _process(self) -> OpenSpaces:
+        return OpenSpaces(
             journal=self._journal,
             table=self._table,
             topic=MemoryTopic(),
@@ -195,7 +195,7 @@ class MemorySpace:
     def journal(self) -> list[bytes]:
         return self._journal.entries[self.id]
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[JournalEntry]:
         return [entry_from_bytes(number, blob) for number, blob in enumerate(self.journal, 1)]
 
     def contents(self) -> Iterator[Content]:
@@ -221,7 +221,7 @@ class MemorySpace:
 
     def seal(self, digest: Digest, data: bytes) -> None:
         self._backend.stored[self.id, digest] = data
-        declaration = metadata_objects.Declaration(digest, len(data), metadata_objects.SingleBlock())
+        declaration = metadata_objects.DeclaredObject(digest, len(data), metadata_objects.SingleBlock())
         (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration], caller="ann"))
         assert verdict is metadata_objects.SealVerdict.SEALED
         self._sealed_after.setdefault(digest, len(self.journal))
@@ -367,7 +367,7 @@ def link_content(target: str) -> Content:
     return Content(sha256(target.encode()), len(target.encode()), 10**18, target=target)
 
 
-class SpacePort:
+class FakeSpace:
     """One device's connection to a space: it may break at any point, before or after the space has acted."""
 
     def __init__(self, space: MemorySpace, point: Point, counter: list[str], faults: Faults = no_faults) -> None:
@@ -569,12 +569,12 @@ class PretendedMounts:
         self._follow()
         return frozenset(self.mounted)
 
-    def look(self, path: str, descriptor: int) -> Directory:
+    def look(self, path: str, descriptor: int) -> OpenDirectory:
         self._follow()
         on = max((point for point in self.mounted if f"{path}/".startswith(f"{point}/")), key=len, default=None)
         if on is None:
-            return Directory("", f"uuid={self.filesystem}", f"/{path}")
-        return Directory(on, self.mounted[on], f"/{path.removeprefix(on).lstrip('/')}")
+            return OpenDirectory("", f"uuid={self.filesystem}", f"/{path}")
+        return OpenDirectory(on, self.mounted[on], f"/{path.removeprefix(on).lstrip('/')}")
 
     def mount(self, name: str, path: str) -> None:
         """Mount the filesystem of this name, an empty one if it is new."""
@@ -640,7 +640,7 @@ class Device:
         self.mounts: Mounts | None = None
         self.right = Right()
         self.remembered: Right | None = None
-        self.port: SpacePort | None = None
+        self.port: FakeSpace | None = None
         """The connection of the last sync."""
         self.faults: Faults = no_faults
         self.new_request: Callable[[], RequestId] = new_request_id
@@ -660,7 +660,7 @@ class Device:
             state.point = point
             return state
 
-        self.port = port = SpacePort(self.space, point, self.calls, faults)
+        self.port = port = FakeSpace(self.space, point, self.calls, faults)
         port.online = self.online
         port.right, port.remembered = self.right, self.remembered
         self.downloader = downloader = MemoryDownloader(self.space, point, self.calls, faults)

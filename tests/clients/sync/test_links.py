@@ -12,7 +12,7 @@ from clients.sync.links import leads_out
 from clients.sync.ports import Wanted
 from clients.transfer.below import open_below
 from clients.transfer.jobs import UploadJob
-from clients.transfer.read import NotRead, Reader
+from clients.transfer.read import FileReader, NotRead
 from tests.clients.sync.fakes import Device
 from tests.clients.sync.test_scenarios import settled, sync
 
@@ -91,12 +91,12 @@ def test_no_directory_on_the_way_is_a_link(tmp_path: Path) -> None:
     (root / "d" / "e" / "f").write_bytes(b"mine")
     job = UploadJob(1, root / "d" / "e" / "f", root=root)
     blocks: list[bytes] = []
-    Reader().read(job, lambda block: blocks.append(bytes(block.data)))
+    FileReader().read(job, lambda block: blocks.append(bytes(block.data)))
     assert blocks == [b"mine"]
     shutil.rmtree(root / "d" / "e")
     (root / "d" / "e").symlink_to(outside)
     with pytest.raises(NotRead):
-        Reader().read(job, lambda block: blocks.append(bytes(block.data)))
+        FileReader().read(job, lambda block: blocks.append(bytes(block.data)))
     assert blocks == [b"mine"], "what another file has is not uploaded in its place"
     with pytest.raises(NotADirectoryError):
         os.close(open_below(root, root / "d" / "e" / "new", os.O_WRONLY | os.O_CREAT))

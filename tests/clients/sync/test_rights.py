@@ -11,7 +11,7 @@ from clients.sdk.right import Right
 from core.errors import NoSuchSpace, PermissionDenied
 from core.identifiers import RequestId
 from core.tree import Mutation
-from tests.clients.sync.fakes import Answer, Crash, CrashAt, Device, NeverCrash, Page, SpacePort
+from tests.clients.sync.fakes import Answer, Crash, CrashAt, Device, FakeSpace, NeverCrash, Page
 from tests.clients.sync.test_scenarios import Failing, agreed, contents, settled, sync
 
 READS = Right(read_only=True)
@@ -124,7 +124,7 @@ def test_a_right_that_the_space_knows_of_no_more(one: Device, two: Device) -> No
     assert sync(two)[0].deleted_remote == 1
 
 
-class Changing(SpacePort):
+class Changing(FakeSpace):
     """A connection of a device that is given the right to write anew just before one of its calls.
 
     `had` is what the space had in it at that moment.

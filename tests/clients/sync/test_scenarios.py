@@ -20,7 +20,7 @@ from clients.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooM
 from clients.sync.files import Files
 from clients.sync.folder import link
 from clients.sync.mirror import Mirror
-from clients.sync.ports import Space
+from clients.sync.ports import SpacePort
 from clients.sync.report import Report
 from clients.sync.trees import new_local_id, transit_name
 from core.blocks import MIB
@@ -33,11 +33,11 @@ from tests.clients.sync.fakes import (
     Crash,
     CrashAt,
     Device,
+    FakeSpace,
     MemorySpace,
     NeverCrash,
     Page,
     PointedFiles,
-    SpacePort,
 )
 
 NFC, NFD = unicodedata.normalize("NFC", "naïve"), unicodedata.normalize("NFD", "naïve")
@@ -320,7 +320,7 @@ def sync_while(device: Device, change: Callable[[], object], monkeypatch: pytest
     pull = Mirror.pull
     changed = False
 
-    def pulled(mirror: Mirror, space: Space) -> bool:
+    def pulled(mirror: Mirror, space: SpacePort) -> bool:
         nonlocal changed
         news = pull(mirror, space)
         if not changed:
@@ -451,7 +451,7 @@ def test_a_name_in_nfd_makes_way_before_another_takes_it(one: Device, two: Devic
     assert (tree[NFC], contents(tree)) == (None, {b"decomposed"})
 
 
-class Lying(SpacePort):
+class Lying(FakeSpace):
     """A space that says what it likes."""
 
     def __init__(self, space: MemorySpace, *hostile: Node) -> None:
@@ -602,7 +602,7 @@ def test_save_patterns_of_editors_are_one_version_of_one_node(one: Device, two: 
 # ---- faults ----
 
 
-class Failing(SpacePort):
+class Failing(FakeSpace):
     """A connection whose n-th commit fails, before or after the space has acted."""
 
     def __init__(self, space: MemorySpace, error: Exception, *, at: int = 1, acted: bool) -> None:

@@ -14,7 +14,7 @@ from clients.sync.ports import Wanted
 from clients.sync.state import State
 from clients.transfer.jobs import Signature
 from core.errors import Unavailable
-from tests.clients.sync.fakes import Device, MemorySpace, NeverCrash, PretendedMounts, SpacePort
+from tests.clients.sync.fakes import Device, FakeSpace, MemorySpace, NeverCrash, PretendedMounts
 from tests.clients.sync.test_scenarios import NFC, NFD, agreed, settled
 
 VERIFY = Wanted(verify=True)
@@ -79,7 +79,7 @@ def test_other_bytes_here_and_a_deletion_there(one: Device, two: Device) -> None
     assert settled(one, two) == {"a": b"FIRST"}
 
 
-class Refusing(SpacePort):
+class Refusing(FakeSpace):
     """A connection that breaks at the first commit."""
 
     def commit(self, mutations, request_id, *, right):

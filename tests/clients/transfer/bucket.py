@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from clients.sdk.credentials import Access, S3Credentials
-from clients.sdk.discovery import Storage
-from clients.sdk.requests import Requests
+from clients.sdk.discovery import StorageAddress
+from clients.sdk.requests import RequestCounts
 from clients.transfer.objects import S3Objects
 from core.blocks import Digest, key_prefix
 from core.identifiers import new_text_id
@@ -18,7 +18,7 @@ from stack.running import EmbeddedAws
 
 @dataclass
 class HeldCredentials:
-    """`clients.sdk.credentials.Credentials` without a service: gives what it is told to, and is counted."""
+    """`clients.sdk.credentials.SpaceCredentials` without a service: gives what it is told to, and is counted."""
 
     issue: Callable[[], S3Credentials]
     issued: int = 0
@@ -41,8 +41,10 @@ class Bucket:
     aws: EmbeddedAws
     space: str = field(default_factory=new_text_id)
 
-    def storage(self, endpoint: str | None = None) -> Storage:
-        return Storage(endpoint or self.aws.endpoint, self.aws.region, self.aws.resources.bucket_name, path_style=True)
+    def storage(self, endpoint: str | None = None) -> StorageAddress:
+        return StorageAddress(
+            endpoint or self.aws.endpoint, self.aws.region, self.aws.resources.bucket_name, path_style=True
+        )
 
     def credentials(self, access: Access, *, seconds: int = 3600) -> S3Credentials:
         """As the auth service issues them: the transfer role, narrowed to one space."""
@@ -73,7 +75,7 @@ class Bucket:
         return self.objects_with(held, endpoint=endpoint)
 
     def objects_with(self, held: HeldCredentials, *, endpoint: str | None = None) -> S3Objects:
-        return S3Objects(self.storage(endpoint), held, Requests())  # type: ignore[arg-type]
+        return S3Objects(self.storage(endpoint), held, RequestCounts())  # type: ignore[arg-type]
 
     def key(self, digest: Digest) -> str:
         return f"{key_prefix(self.space)}{digest.hex()}"

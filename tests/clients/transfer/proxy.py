@@ -18,7 +18,7 @@ from typing import Any
 from botocore.credentials import ReadOnlyCredentials
 
 from runtime.sigv4 import Signer
-from stack.emulator import REGION, Credentials
+from stack.emulator import REGION, AwsCredentials
 
 
 class Fault(Enum):
@@ -59,7 +59,7 @@ class Proxy:
         self.ahead: float | None = None
         """By how many seconds the clock of storage is ahead of the system's. If given, requests of other times are
         refused; what lies behind has the system's clock, and gets them signed anew as `root`."""
-        self.root: Credentials | None = None
+        self.root: AwsCredentials | None = None
         self.requests: list[str] = []
         self._target = urllib.parse.urlsplit(endpoint).netloc
         self._lock = threading.Lock()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from clients.sdk.credentials import S3Credentials
-from clients.sdk.discovery import Storage
-from clients.sdk.requests import Requests
+from clients.sdk.discovery import StorageAddress
+from clients.sdk.requests import RequestCounts
 from clients.transfer.download import Downloader
 from clients.transfer.jobs import DownloadJob, Failed, Trouble
 from clients.transfer.objects import S3Objects
@@ -135,8 +135,8 @@ def test_storage_that_does_not_stop_is_not_listened_to(corrected: bool) -> None:
         )
     )
     with endless() as server:
-        storage = Storage(f"http://127.0.0.1:{server.server_port}", "us-east-1", "bucket", path_style=True)
-        store = S3Objects(storage, held, Requests(), None)  # type: ignore[arg-type]
+        storage = StorageAddress(f"http://127.0.0.1:{server.server_port}", "us-east-1", "bucket", path_style=True)
+        store = S3Objects(storage, held, RequestCounts(), None)  # type: ignore[arg-type]
         if corrected:
             assert store._clock.hear("Sat, 28 Nov 2020 00:00:00 GMT")
         part = store.get_range(digest(1), 0, MIB)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clients.sdk.credentials import Access
-from clients.sdk.requests import Requests
+from clients.sdk.requests import RequestCounts
 from clients.transfer.download import Downloader
 from clients.transfer.jobs import Downloaded, DownloadJob, Uploaded, UploadJob
 from clients.transfer.limit import LIMITED_WORKERS, Limit
@@ -86,7 +86,7 @@ def test_a_rate_must_make_sense(rate: int) -> None:
 
 def limited(bucket: Bucket, access: Access, limit: Limit) -> S3Objects:
     held = HeldCredentials(lambda: bucket.credentials(access))
-    return S3Objects(bucket.storage(), held, Requests(), limit)  # type: ignore[arg-type]
+    return S3Objects(bucket.storage(), held, RequestCounts(), limit)  # type: ignore[arg-type]
 
 
 def test_a_limited_get_reads_in_small_steps_and_a_put_is_charged_before_it_is_sent(bucket: Bucket) -> None:

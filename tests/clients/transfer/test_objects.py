@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from clients.sdk.credentials import Access, S3Credentials
-from clients.sdk.discovery import Storage
+from clients.sdk.discovery import StorageAddress
 from clients.sdk.errors import UnexpectedAnswer
-from clients.sdk.requests import Counts, Requests
+from clients.sdk.requests import Counts, RequestCounts
 from clients.transfer import objects
 from clients.transfer.download import Downloader
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
@@ -263,7 +263,7 @@ def test_a_wrong_clock_is_corrected_by_what_storage_says(
     proxy.ahead, proxy.root = hours * 3600, bucket.aws.root
     held = HeldCredentials(lambda: bucket.credentials(Access.WRITE))
     limit = Limit(1 << 30) if limited else None
-    store = S3Objects(bucket.storage(proxy.endpoint), held, Requests(), limit)  # type: ignore[arg-type]
+    store = S3Objects(bucket.storage(proxy.endpoint), held, RequestCounts(), limit)  # type: ignore[arg-type]
     data = noise(3 * MIB)
     store.put(sha256(data), data)
     store.put(sha256(data), data)
@@ -376,20 +376,20 @@ class Proven(MemorySpace):
 @pytest.mark.parametrize(
     ("storage", "endpoint"),
     [
-        (Storage("http://127.0.0.1:9000", "us-east-1", "b", path_style=True), "http://127.0.0.1:9000"),
-        (Storage("https://s3.example.com", "us-east-1", "b", path_style=False), "https://b.s3.example.com"),
-        (Storage(None, "eu-central-1", "b", path_style=False), "https://b.s3.eu-central-1.amazonaws.com"),
-        (Storage(None, "eu-central-1", "b", path_style=True), "https://s3.eu-central-1.amazonaws.com"),
-        (Storage(None, "cn-north-1", "b", path_style=False), "https://b.s3.cn-north-1.amazonaws.com.cn"),
+        (StorageAddress("http://127.0.0.1:9000", "us-east-1", "b", path_style=True), "http://127.0.0.1:9000"),
+        (StorageAddress("https://s3.example.com", "us-east-1", "b", path_style=False), "https://b.s3.example.com"),
+        (StorageAddress(None, "eu-central-1", "b", path_style=False), "https://b.s3.eu-central-1.amazonaws.com"),
+        (StorageAddress(None, "eu-central-1", "b", path_style=True), "https://s3.eu-central-1.amazonaws.com"),
+        (StorageAddress(None, "cn-north-1", "b", path_style=False), "https://b.s3.cn-north-1.amazonaws.com.cn"),
     ],
 )
-def test_where_requests_go(storage: Storage, endpoint: str) -> None:
+def test_where_requests_go(storage: StorageAddress, endpoint: str) -> None:
     assert objects._endpoint(storage) == endpoint
 
 
 def test_no_plain_http_to_an_endpoint_with_tls(bucket: Bucket) -> None:
     """A store for https does not fall back to http."""
     assert os.environ.get("AWS_ALLOW_HTTP") is None
-    store = objects._open(Storage("https://127.0.0.1:9", "us-east-1", "b", path_style=True), lambda: None, {})  # type: ignore[arg-type,return-value]
+    store = objects._open(StorageAddress("https://127.0.0.1:9", "us-east-1", "b", path_style=True), lambda: None, {})  # type: ignore[arg-type,return-value]
     assert store.client_options is not None
     assert store.client_options.get("allow_http") in {False, "false"}

@@ -11,7 +11,7 @@ from services.auth.aliases import fold
 from services.auth.dynamodb import DynamoIdentityStore, _alias_key
 from services.auth.in_memory import InMemoryIdentityStore
 from stack.deploy import Resources
-from stack.emulator import Aws, Credentials
+from stack.emulator import Aws, AwsCredentials
 from stack.running import embedded_aws
 
 IN_MEMORY, MINISTACK, MOTO = "in_memory", "ministack", "moto"
@@ -23,7 +23,7 @@ class Backend:
 
     aws: Aws
     resources: Resources
-    auth: Credentials
+    auth: AwsCredentials
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,7 @@ def moto(ministack):
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    root = Credentials("testing", "testing")
+    root = AwsCredentials("testing", "testing")
     backend = Backend(Aws(f"http://{host}:{port}", root), ministack.resources, root)
     try:
         asyncio.run(copy_table(ministack, backend))

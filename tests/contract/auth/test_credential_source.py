@@ -11,13 +11,13 @@ from core.blocks import key_prefix, object_key
 from core.errors import NoSuchSpace
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from services.auth.bootstrap import system_clock
-from services.auth.credentials import Credentials, TransferTarget, session_name, session_policy
+from services.auth.credentials import CredentialIssuer, TransferTarget, session_name, session_policy
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.in_memory import InMemoryCredentialSource
 from services.auth.records import SECOND, Access, Role
 from services.auth.sts import StsCredentialSource
 from services.auth.uploads import Uploads
-from stack.emulator import Credentials as AwsCredentials
+from stack.emulator import AwsCredentials
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 from tests.services.auth.support import new_device, new_login
 
@@ -143,7 +143,7 @@ async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_get
     )
 
     uploads = Uploads(store, clock=system_clock)
-    credentials = Credentials(
+    credentials = CredentialIssuer(
         store, source, uploads, target=target_of(backend), lifetime_seconds=900, clock=system_clock
     )
 

@@ -20,7 +20,7 @@ from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
 from services.auth.ports import ChainMoved, GateMoved
-from services.auth.records import DAY, Account, Chain, Device, Role, Space
+from services.auth.records import DAY, Account, Chain, DeviceRecord, Role, SpaceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import AccessTokens, SigningKeys
@@ -128,7 +128,7 @@ async def test_revoking_wins_over_refreshing(stores):
 
 async def test_a_request_makes_one_space(stores):
     ann = await sign_up(stores[0])
-    space = Space(SpaceId(derived_id("space", ann.user, RequestId(bytes(16)))), "team", False, 1, 2_000)
+    space = SpaceRecord(SpaceId(derived_id("space", ann.user, RequestId(bytes(16)))), "team", False, 1, 2_000)
 
     async def create(store, _number):
         return await store.create_space(space, owner=ann, alias="team")
@@ -142,7 +142,7 @@ async def test_a_request_makes_one_space(stores):
 async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores):
     ann, ben = await sign_up(stores[0]), await sign_up(stores[0])
     grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
-    spaces = [Space(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
+    spaces = [SpaceRecord(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
     for space in spaces:
         await stores[0].create_space(space, owner=ben, alias=space.space)
 
@@ -161,7 +161,7 @@ async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores
 
 async def test_who_reads_grants_from_before_aliases_at_once_gives_them_the_same(stores, forget_alias):
     ann = await sign_up(stores[0])
-    made = [Space(SpaceId(new_text_id()), "Project", False, 1, 9_000 - number) for number in range(3)]
+    made = [SpaceRecord(SpaceId(new_text_id()), "Project", False, 1, 9_000 - number) for number in range(3)]
     for space in made:
         await stores[0].create_space(space, owner=ann, alias=space.space)
         await forget_alias(space.space, ann.user, space.space)
@@ -177,7 +177,7 @@ async def test_who_reads_grants_from_before_aliases_at_once_gives_them_the_same(
 
 async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
     owners = [await sign_up(stores[0]) for _ in range(count)]
-    space = Space(SpaceId(new_text_id()), "team", False, 1, 2_000)
+    space = SpaceRecord(SpaceId(new_text_id()), "team", False, 1, 2_000)
     await stores[0].create_space(space, owner=owners[0], alias="team")
     for owner in owners[1:]:
         await stores[0].change_grant(
@@ -320,7 +320,7 @@ async def test_memberships_given_in_two_processes_are_no_more_than_the_limit(sto
     owners = [await sign_up(stores[0]) for _ in range(MANY)]
     spaces = []
     for owner in owners:
-        spaces.append(Space(SpaceId(new_text_id()), "team", False, 1, 2_000))
+        spaces.append(SpaceRecord(SpaceId(new_text_id()), "team", False, 1, 2_000))
         await stores[0].create_space(spaces[-1], owner=owner, alias="team")
 
     async def give(store, number):
@@ -340,7 +340,7 @@ async def test_memberships_given_in_two_processes_are_no_more_than_the_limit(sto
 
 async def test_members_added_in_two_processes_are_no_more_than_the_limit(stores):
     ann = await sign_up(stores[0])
-    space = Space(SpaceId(new_text_id()), "team", False, 1, 2_000)
+    space = SpaceRecord(SpaceId(new_text_id()), "team", False, 1, 2_000)
     await stores[0].create_space(space, owner=ann, alias="team")
     others = [await sign_up(stores[0]) for _ in range(MANY)]
 
@@ -359,7 +359,7 @@ def new_keys(store) -> Keys:
     return Keys(store, store, tokens, derived=DerivedSecrets("secret"), holdings=HOLDINGS, lists=lists, clock=Clock())
 
 
-async def signed_in(store) -> tuple[Account, Device]:
+async def signed_in(store) -> tuple[Account, DeviceRecord]:
     account = await sign_up(store)
     device = new_device(account.user, now=Clock().now)
     await store.add_device(device)
@@ -382,7 +382,7 @@ async def test_keys_made_in_two_processes_are_no_more_than_the_limit(stores):
     assert len(await stores[0].devices(ann.user)) == 2 + 3
 
 
-async def make_link(store, passwords: Passwords, ann: Account, laptop: Device, *, holdings: Holdings = HOLDINGS):
+async def make_link(store, passwords: Passwords, ann: Account, laptop: DeviceRecord, *, holdings: Holdings = HOLDINGS):
     links = Links(
         store,
         store,

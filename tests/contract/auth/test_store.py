@@ -13,14 +13,14 @@ from services.auth.records import (
     DAY,
     Account,
     Chain,
-    Device,
     DeviceKind,
+    DeviceRecord,
     Done,
-    Grant,
+    GrantRecord,
     Key,
     Membership,
     Role,
-    Space,
+    SpaceRecord,
     SpaceUploads,
 )
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
@@ -29,15 +29,15 @@ from tests.services.auth.support import new_device, new_key_device, new_link, ne
 pytestmark = pytest.mark.parametrize("backend", [IN_MEMORY, MINISTACK, MOTO], indirect=True)
 
 
-async def sign_up(store) -> tuple[Account, Device]:
+async def sign_up(store) -> tuple[Account, DeviceRecord]:
     login = new_login()
     device = new_device(login.account.user)
     await store.create_account(login, device=device)
     return login.account, device
 
 
-async def make_space(store, owner: Account, name: str = "team") -> Space:
-    space = Space(SpaceId(new_text_id()), name, personal=False, owners=1, created_at_ms=2_000)
+async def make_space(store, owner: Account, name: str = "team") -> SpaceRecord:
+    space = SpaceRecord(SpaceId(new_text_id()), name, personal=False, owners=1, created_at_ms=2_000)
     assert await store.create_space(space, owner=owner, alias=name)
     return space
 
@@ -57,8 +57,8 @@ async def test_an_account_is_found_by_address_and_by_id(store):
     )
     assert await store.memberships(account.user) == [personal]
     space, grants = await store.members(account.personal_space)
-    assert space == Space(account.personal_space, "personal", True, 1, account.created_at_ms)
-    assert grants == [Grant(account.personal_space, account.user, account.email, Role.OWNER, "personal")]
+    assert space == SpaceRecord(account.personal_space, "personal", True, 1, account.created_at_ms)
+    assert grants == [GrantRecord(account.personal_space, account.user, account.email, Role.OWNER, "personal")]
 
 
 async def test_what_is_not_there_is_none(store):
@@ -195,10 +195,13 @@ async def test_the_use_of_a_key_is_noted_unless_a_later_one_is(store):
 async def test_a_space_is_made_once(store):
     ann, _ = await sign_up(store)
     bob, _ = await sign_up(store)
-    space = Space(SpaceId(derived_id("space", ann.user, RequestId(bytes(16)))), "team", False, 1, 2_000)
+    space = SpaceRecord(SpaceId(derived_id("space", ann.user, RequestId(bytes(16)))), "team", False, 1, 2_000)
     assert await store.create_space(space, owner=ann, alias="team")
     assert not await store.create_space(replace(space, name="other"), owner=bob, alias="other")
-    assert await store.members(space.space) == (space, [Grant(space.space, ann.user, ann.email, Role.OWNER, "team")])
+    assert await store.members(space.space) == (
+        space,
+        [GrantRecord(space.space, ann.user, ann.email, Role.OWNER, "team")],
+    )
     assert len(await store.memberships(bob.user)) == 1
 
 
@@ -210,7 +213,7 @@ async def test_a_role_is_given_changed_and_taken(store):
         await store.change_grant(space, member=bob, before=before, after=to, by=ann.user, alias="team")
         found, grants = await store.standing(space.space, ann.user, bob.user)
         assert found.owners == (2 if to is Role.OWNER else 1)
-        assert grants.get(bob.user) == (Grant(space.space, bob.user, bob.email, to, "team") if to else None)
+        assert grants.get(bob.user) == (GrantRecord(space.space, bob.user, bob.email, to, "team") if to else None)
         shared = [membership for membership in await store.memberships(bob.user) if not membership.personal]
         assert shared == (
             [Membership(space.space, "team", personal=False, role=to, alias="team", by=ann.user)] if to else []
@@ -229,7 +232,7 @@ async def test_an_alias_of_a_user_means_one_space_for_ever(store):
     for taken in ("Straße", "STRASSE", "Stra\N{LATIN SMALL LETTER SHARP S}e", "personal", "Ｐｅｒｓｏｎａｌ"):
         with pytest.raises(AliasTaken):
             await store.change_grant(his, member=ann, before=None, after=Role.EDITOR, by=bob.user, alias=taken)
-        another = Space(SpaceId(new_text_id()), "Straße", False, 1, 2_000)
+        another = SpaceRecord(SpaceId(new_text_id()), "Straße", False, 1, 2_000)
         with pytest.raises(AliasTaken):
             await store.create_space(another, owner=ann, alias=taken)
         assert await store.members(another.space) is None
@@ -331,7 +334,7 @@ async def test_access_is_one_answer(store):
     ann, device = await sign_up(store)
     bob, other = await sign_up(store)
     space = await make_space(store, ann)
-    grant = Grant(space.space, ann.user, ann.email, Role.OWNER, "team")
+    grant = GrantRecord(space.space, ann.user, ann.email, Role.OWNER, "team")
     assert await store.access(space.space, user=ann.user, device=device.device) == (grant, device)
     assert await store.access(space.space, user=ann.user, device=None) == (grant, None)
     assert await store.access(space.space, user=bob.user, device=other.device) == (None, other)

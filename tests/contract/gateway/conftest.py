@@ -9,7 +9,7 @@ from moto.server import ThreadedMotoServer
 
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dynamodb import DynamoRecords
-from stack.emulator import Aws, Credentials
+from stack.emulator import Aws, AwsCredentials
 from stack.running import embedded_aws
 
 BACKENDS = ("in_memory", "ministack", "moto")
@@ -21,7 +21,7 @@ class Backend:
 
     aws: Aws
     table: str
-    gateway: Credentials
+    gateway: AwsCredentials
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +36,7 @@ def moto(ministack):
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    root = Credentials("testing", "testing")
+    root = AwsCredentials("testing", "testing")
     backend = Backend(Aws(f"http://{host}:{port}", root), ministack.table, root)
     try:
         asyncio.run(copy_table(ministack, backend))

@@ -17,7 +17,7 @@ from core.identifiers import SpaceId, new_text_id
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable
 from services.metadata.ports import Journal, ObjectIndex, TreeTable
-from stack.emulator import Aws, Credentials
+from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 
 IN_MEMORY, EMBEDDED, MOTO = "in_memory", "embedded", "moto"
@@ -30,7 +30,7 @@ class Backend:
     """Something that speaks AWS: as root, and what metadata may use of it, as itself."""
 
     aws: Aws
-    metadata: Credentials
+    metadata: AwsCredentials
     table: str
     bucket: str
     topic_arn: str = ""
@@ -61,7 +61,7 @@ def moto(embedded):
     server.start()
     try:
         host, port = server.get_host_and_port()
-        root = Credentials("testing", "testing")
+        root = AwsCredentials("testing", "testing")
         backend = Backend(Aws(f"http://{host}:{port}", root), root, embedded.table, embedded.bucket)
         asyncio.run(make_resources(backend, like=embedded))
         yield backend

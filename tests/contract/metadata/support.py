@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from core.blocks import BlockRef, Digest, Manifest
 from core.identifiers import ROOT, NodeId, RequestId, new_request_id
 from core.tree import Change, Content, Node, NodeKind, Result, Verdict, Version
-from services.metadata.journal import Commit, Entry, NameKey, Projection, name_changes
+from services.metadata.journal import Commit, JournalEntry, NameKey, Projection, name_changes
 from services.metadata.view import version_of
 
 
@@ -61,7 +61,7 @@ steps = st.tuples(st.integers(0, 3), st.sampled_from(_MADE), st.integers(0, 1), 
 histories = st.lists(st.lists(steps, min_size=1, max_size=6), min_size=2, max_size=6)
 
 
-def entries_of(history: Sequence[Sequence[Step]]) -> list[Entry]:
+def entries_of(history: Sequence[Sequence[Step]]) -> list[JournalEntry]:
     """The journal in which each inner list is one entry."""
     nodes: dict[int, Node] = {}
     ids = [new_node_id() for _ in range(4)]
@@ -70,7 +70,7 @@ def entries_of(history: Sequence[Sequence[Step]]) -> list[Entry]:
     for seq, made in enumerate(history, 1):
         results = [_step(nodes, ids, seq, step, parents[step[2]]) for step in made]
         commit = Commit(new_request_id(), b"", "user", "device", seq, tuple(results))
-        entries.append(Entry(seq, b"", (commit,), seq * 10))
+        entries.append(JournalEntry(seq, b"", (commit,), seq * 10))
     return entries
 
 
@@ -106,7 +106,7 @@ class Expected:
     """Superseded ones, newest first."""
 
     @classmethod
-    def after(cls, entries: Sequence[Entry]) -> Expected:
+    def after(cls, entries: Sequence[JournalEntry]) -> Expected:
         told = cls()
         for entry in entries:
             for commit in entry.commits:

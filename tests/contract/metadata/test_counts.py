@@ -18,7 +18,7 @@ from services.metadata.objects import Objects
 from services.metadata.ports import Sealed
 from services.metadata.s3 import S3Storage
 from services.metadata.search import NameSearch
-from services.metadata.spaces import Spaces
+from services.metadata.spaces import OpenSpaces
 from tests.contract.metadata.interposed import Faults, interposed
 from tests.contract.metadata.support import creation, digest, file_node
 from tests.services.metadata.support import FakeAuth
@@ -70,7 +70,7 @@ def table(client, embedded):
 async def spaces(client, embedded, table):
     objects = MemoryObjects()
     clock = itertools.count(1_000)
-    spaces = Spaces(
+    spaces = OpenSpaces(
         journal=DynamoJournal(client, table=embedded.table),
         table=table,
         topic=MemoryTopic(),

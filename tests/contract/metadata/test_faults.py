@@ -10,7 +10,7 @@ from core.identifiers import ROOT, new_request_id
 from services.metadata import dynamodb
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.journal import Projection
-from services.metadata.ports import EntryTaken, Sealed, SpaceState
+from services.metadata.ports import EntryTaken, ProjectionState, Sealed
 from tests.contract.metadata.interposed import Faults, cancelled, interposed, refusal
 from tests.contract.metadata.support import creation, digest, file_node, updated
 
@@ -234,4 +234,4 @@ async def test_a_state_that_others_change_all_the_time_is_unavailable(table, fau
     with pytest.raises(Unavailable):
         await table.mark_dirty(space, "two", 1)
     faults.waiting.clear()
-    assert await table.state(space) == SpaceState(marks={"one": 1})
+    assert await table.state(space) == ProjectionState(marks={"one": 1})

@@ -5,7 +5,7 @@ import pytest
 from core.identifiers import SpaceId, new_text_id
 from services.metadata.dynamodb import DynamoMeasures, DynamoTable
 from services.metadata.in_memory import MemoryMeasures
-from services.metadata.ports import Measure, SpaceState
+from services.metadata.ports import Measure, ProjectionState
 from tests.contract.metadata.conftest import EMBEDDED, everywhere
 
 MEASURE = Measure(
@@ -130,7 +130,7 @@ async def test_what_is_to_be_measured_was_not_left_behind_by_a_writer(measures, 
         table = DynamoTable(client, table=backend.table)
         await measures.schedule([space], 1_000)
         assert space not in await table.stale(10**15, 10_000)
-        assert await table.state(space) == SpaceState()
+        assert await table.state(space) == ProjectionState()
         await table.mark_dirty(space, "process", 2_000)
         assert space in await table.stale(10**15, 10_000)
         assert await due(measures, space, 10**15) == 1_000

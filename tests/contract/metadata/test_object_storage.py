@@ -16,7 +16,7 @@ from core.identifiers import SpaceId, new_text_id
 from services.metadata.in_memory import MemoryObjects
 from services.metadata.ports import Barrier, Deletion, Listing, StoredObject
 from services.metadata.s3 import S3Storage
-from stack.emulator import Aws, Credentials
+from stack.emulator import Aws, AwsCredentials
 from tests.contract.metadata.conftest import EMBEDDED, IN_MEMORY, MOTO, everywhere
 
 
@@ -233,7 +233,7 @@ class Answers(BaseHTTPRequestHandler):
 def answering(kind: str):
     with Server(kind) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield Aws(f"http://127.0.0.1:{server.server_port}", Credentials("key", "secret"))
+        yield Aws(f"http://127.0.0.1:{server.server_port}", AwsCredentials("key", "secret"))
         server.shutdown()
 
 
@@ -311,7 +311,7 @@ async def test_another_fault_is_not_taken_for_a_missing_object(backend, space):
 
 
 async def test_storage_that_does_not_answer_is_unavailable(space):
-    nowhere = Aws("http://127.0.0.1:1", Credentials("key", "secret"))
+    nowhere = Aws("http://127.0.0.1:1", AwsCredentials("key", "secret"))
     async with nowhere.client("s3", retries={"total_max_attempts": 1}) as client:
         storage = S3Storage(client, bucket="bucket")
         with pytest.raises(Unavailable):

@@ -10,7 +10,7 @@ from core.errors import Unavailable
 from core.identifiers import new_text_id
 from services.metadata.in_memory import MemoryTopic
 from services.metadata.sns import SnsTopic
-from stack.emulator import Aws, Credentials
+from stack.emulator import Aws, AwsCredentials
 from tests.contract.metadata.conftest import where_concurrent
 
 EVENT = json.dumps({"seq": 7, "by": "é😀"})
@@ -68,7 +68,7 @@ async def test_subscribers_get_what_is_published(backend, space, event):
 
 
 async def test_a_topic_that_does_not_answer_is_unavailable(space):
-    nowhere = Aws("http://127.0.0.1:1", Credentials("key", "secret"))
+    nowhere = Aws("http://127.0.0.1:1", AwsCredentials("key", "secret"))
     async with nowhere.client("sns", retries={"total_max_attempts": 1}) as client:
         topic = SnsTopic(client, topic_arn="arn:aws:sns:us-east-1:000000000000:changes")
         with pytest.raises(Unavailable):

@@ -13,10 +13,10 @@ import pytest
 from core.identifiers import new_text_id
 from services.notify.dynamodb import DynamoNotifyStore
 from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
-from services.notify.ports import DoorbellQueues, MailSender, NotifyStore, Queue
+from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, NotifyStore
 from services.notify.ses import SesMailSender
 from services.notify.sns import SnsDoorbellQueues
-from stack.emulator import Aws, Credentials
+from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 
 
@@ -28,7 +28,7 @@ class Outside:
     sender: MailSender
 
     @abstractmethod
-    async def queue(self) -> Queue:
+    async def queue(self) -> MessageQueue:
         """A new, empty queue."""
 
     @abstractmethod
@@ -122,7 +122,7 @@ class OnMoto(OnAws):
 
 
 @asynccontextmanager
-async def clients(aws: Aws, credentials: Credentials | None = None) -> AsyncIterator[dict[str, Any]]:
+async def clients(aws: Aws, credentials: AwsCredentials | None = None) -> AsyncIterator[dict[str, Any]]:
     async with (
         aws.client("dynamodb", credentials) as dynamodb,
         aws.client("sqs", credentials) as sqs,
@@ -140,7 +140,7 @@ def moto() -> Iterator[Aws]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
-    yield Aws(endpoint=f"http://{host}:{port}", root=Credentials("test", "test"))
+    yield Aws(endpoint=f"http://{host}:{port}", root=AwsCredentials("test", "test"))
     server.stop()
 
 

@@ -5,12 +5,12 @@ import asyncio
 import pytest
 
 from services.notify.ports import QueueGone
-from services.notify.records import Message
+from services.notify.records import QueueMessage
 
 
 async def received(queue, count):
     """Receive until `count` messages came."""
-    messages: list[Message] = []
+    messages: list[QueueMessage] = []
     async with asyncio.timeout(10):
         while len(messages) < count:
             messages += await queue.receive()

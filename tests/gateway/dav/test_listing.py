@@ -22,12 +22,12 @@ from gateway.dav.bodies import ClientGone
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.ports import MAX_READ_BYTES
 from gateway.dav.protocol import Protocol
-from gateway.dav.session import Person, Session, Space
+from gateway.dav.session import DavSession, DavSpace, Person
 from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import node_to_wire
 
-SPACE = Space(SpaceId("a" * 26), "Space", True)
+SPACE = DavSpace(SpaceId("a" * 26), "Space", True)
 PAGE = 1000
 ALLPROP = b'<D:propfind xmlns:D="DAV:"><D:allprop/></D:propfind>'
 TAGS = b'<D:propfind xmlns:D="DAV:" xmlns:x="x"><D:prop><D:getetag/><x:tag/></D:prop></D:propfind>'
@@ -96,7 +96,7 @@ def asking(body: bytes) -> dict[str, Any]:
 
 async def listed(directory: Directory, records: Counted, body: bytes) -> dict[str, dict[str, str]]:
     """What a PROPFIND with Depth: 1 says of each file: the texts of properties by name."""
-    session = Session(services_of(directory), records, PERSON, asyncio.get_running_loop())
+    session = DavSession(services_of(directory), records, PERSON, asyncio.get_running_loop())
     environ = asking(body)
     parts = Protocol(session, environ)(environ, lambda *_: None)
     answer = await asyncio.to_thread(lambda: b"".join(part for part in parts if isinstance(part, bytes)))
@@ -121,7 +121,7 @@ async def test_properties_of_twelve_thousand_files_are_one_question(body):
     nobody: Any = None
     tagged = {3: "three", 700: "seven hundred", 11_999: "last"}
     for index, text in tagged.items():
-        session = Session(nobody, records, person, loop)
+        session = DavSession(nobody, records, person, loop)
         changes = [("{x}tag", f'<tag xmlns="x">{text}</tag>')]
         await asyncio.to_thread(properties.change, session, SPACE, directory.nodes[index].id, changes)
     records.calls = 0
@@ -149,7 +149,7 @@ async def test_where_there_are_too_many_properties_each_file_is_asked_for():
     text = "x" * 30_000
     tagged = directory.nodes[:: 500 // (MAX_READ_BYTES // 30_000 + 2)]
     for node in tagged:
-        session = Session(nobody, records, person, loop)
+        session = DavSession(nobody, records, person, loop)
         changes = [("{x}tag", f'<tag xmlns="x">{text}</tag>')]
         await asyncio.to_thread(properties.change, session, SPACE, node.id, changes)
     records.calls = 0

@@ -10,22 +10,22 @@ from wsgidav.dav_error import DAVError
 from core.chunk import Block, digest_of
 from core.identifiers import ROOT, NodeId, SpaceId, UserId
 from core.tree import DeleteNode, Node, NodeKind, Verdict
-from gateway.api.caller import Caller, Keys
+from gateway.api.caller import Caller, KeyTokens
 from gateway.changes import refusal
 from gateway.dav import properties
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.locks import Locks
 from gateway.dav.protocol import segments
-from gateway.dav.refusals import Refused, of_error, page
-from gateway.dav.session import Person, Session, Space, by_alias
-from gateway.dav.upload import Credentials, Storage
+from gateway.dav.refusals import DavRefused, of_error, page
+from gateway.dav.session import DavSession, DavSpace, Person, by_alias
+from gateway.dav.upload import SpaceStorage, UploadCredentials
 from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
 from gateway.services import Services
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.tree import node_to_wire
 
-SPACE = Space(SpaceId("a" * 26), "Spaß", True)
+SPACE = DavSpace(SpaceId("a" * 26), "Spaß", True)
 
 
 def test_a_space_is_addressed_by_its_alias_alone():
@@ -77,13 +77,13 @@ def test_an_address_is_decoded_once_by_name(raw, path):
 
 @pytest.mark.parametrize("raw", ["/davx", "/other", "/dav/a%2Fb", "/dav/%ff"])
 def test_an_address_that_is_none_of_ours_is_refused(raw):
-    with pytest.raises(Refused):
+    with pytest.raises(DavRefused):
         segments(raw)
 
 
 def session(records, user="ann", members=("ann", "ben")):
     person = Person(UserId(user), "device", Caller("token"), {SPACE.name: SPACE})
-    return Session(auth_of(members), records, person, asyncio.get_running_loop())
+    return DavSession(auth_of(members), records, person, asyncio.get_running_loop())
 
 
 def auth_of(members) -> Any:
@@ -165,7 +165,7 @@ async def test_a_lock_binds_all_processes_until_it_is_released():
 async def test_one_person_leaves_others_as_many_locks_as_they_have_themselves():
     records = InMemoryRecords()
 
-    def take(own: Session, user: str) -> int:
+    def take(own: DavSession, user: str) -> int:
         """How many locks a person gets, until they are told that they have too many."""
         for count in range(1000):
             url = f"/Spa%C3%9F/{user}{count}"
@@ -269,17 +269,17 @@ class Clocked:
 
 
 async def holder(clocked):
-    return await Keys(clocked.services, now=lambda: clocked.now).caller("key", peer="192.0.2.1")
+    return await KeyTokens(clocked.services, now=lambda: clocked.now).caller("key", peer="192.0.2.1")
 
 
 async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
     clocked = Clocked()
     caller = await holder(clocked)
     source = InMemoryObjectSource()
-    held = Credentials(now_ms=lambda: int(clocked.now * 1000))
-    storage = Storage(clocked.services, InMemoryObjectSink(source), held, space=SPACE.id, caller=caller)
+    held = UploadCredentials(now_ms=lambda: int(clocked.now * 1000))
+    storage = SpaceStorage(clocked.services, InMemoryObjectSink(source), held, space=SPACE.id, caller=caller)
     person = Person(UserId("ann"), "device", caller, {SPACE.name: SPACE})
-    one = Session(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
+    one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
     for i in range(4):
         block = Block(digest_of(bytes([i])), bytes([i]))
         await storage.store([block])
@@ -292,7 +292,7 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
 async def test_a_tree_whose_copy_takes_longer_than_a_token_lasts_is_copied():
     clocked = Clocked()
     person = Person(UserId("ann"), "device", await holder(clocked), {SPACE.name: SPACE})
-    one = Session(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
+    one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
     copied = await asyncio.to_thread(lambda: list(one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16))))
     assert [len(pairs) for pairs in copied] == [1, 1, 1, 1]
     assert len(clocked.issued) == 3

@@ -8,10 +8,10 @@ from gateway.api.caller import Caller
 from gateway.dav import steps
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.ports import MAX_RECORD_BYTES
-from gateway.dav.session import Person, Session, Space
+from gateway.dav.session import DavSession, DavSpace, Person
 from gateway.dav.steps import StepKind
 
-SPACE = Space(SpaceId("a" * 26), "Docs", True)
+SPACE = DavSpace(SpaceId("a" * 26), "Docs", True)
 
 
 class Slow(InMemoryRecords):
@@ -26,7 +26,7 @@ class Slow(InMemoryRecords):
 def session(records, device="key"):
     person = Person(UserId("ann"), device, Caller("token"), {SPACE.name: SPACE})
     nobody: Any = None  # no service is asked
-    return Session(nobody, records, person, asyncio.get_running_loop())
+    return DavSession(nobody, records, person, asyncio.get_running_loop())
 
 
 async def test_a_step_is_seen_by_the_next_request_of_the_client_alone():

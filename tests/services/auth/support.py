@@ -19,13 +19,13 @@ from runtime.channel import aio_channel
 from runtime.errors import error_from_rpc
 from runtime.server import running
 from runtime.tokens import mint_service_token
-from services.auth.bootstrap import Adapters, bootstrap
+from services.auth.bootstrap import AuthAdapters, bootstrap
 from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
 from services.auth.keys import key_digest
 from services.auth.links import token_digest
-from services.auth.records import DAY, Account, Chain, Device, DeviceKind, Key, Link, Login
+from services.auth.records import DAY, Account, Chain, DeviceKind, DeviceRecord, Key, Link, Login
 from services.auth.sessions import RefreshToken
-from services.auth.settings import Settings
+from services.auth.settings import AuthSettings
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
 
 SECRET = "a secret that all services share"
@@ -53,7 +53,7 @@ def write_key(path: Path, key: Ed25519PrivateKey | None = None) -> Path:
     return path
 
 
-def make_settings(directory: Path, **overrides) -> Settings:
+def make_settings(directory: Path, **overrides) -> AuthSettings:
     key = directory / "signing-key.pem"
     if not key.exists():
         write_key(key)
@@ -66,7 +66,7 @@ def make_settings(directory: Path, **overrides) -> Settings:
         "drain_seconds": 0,
         "grace_seconds": 2,
     }
-    return Settings(**(given | overrides))
+    return AuthSettings(**(given | overrides))
 
 
 def new_account(email: str | None = None) -> Account:
@@ -78,15 +78,15 @@ def new_login(email: str | None = None) -> Login:
     return Login(new_account(email), "the hash")
 
 
-def new_device(user: UserId, *, now: int = 1_000, name: str = "laptop") -> Device:
+def new_device(user: UserId, *, now: int = 1_000, name: str = "laptop") -> DeviceRecord:
     token = RefreshToken.first(DeviceId(new_text_id()))
     chain = Chain(token.family_digest(), token.digest(), None, now + 60 * DAY)
-    return Device(token.device, user, name, now, now, None, chain)
+    return DeviceRecord(token.device, user, name, now, now, None, chain)
 
 
-def new_key_device(user: UserId, *, now: int = 1_000, kind: DeviceKind = DeviceKind.BROWSER) -> Device:
+def new_key_device(user: UserId, *, now: int = 1_000, kind: DeviceKind = DeviceKind.BROWSER) -> DeviceRecord:
     key = Key(key_digest(f"the key of {user}"), now + 30 * DAY)
-    return Device(DeviceId(new_text_id()), user, "browser", now, now, None, None, kind, key)
+    return DeviceRecord(DeviceId(new_text_id()), user, "browser", now, now, None, None, kind, key)
 
 
 def new_link(space: SpaceId, user: UserId, **given: Any) -> Link:
@@ -166,7 +166,7 @@ async def serving(directory: Path, *, operations: Any = None, **overrides) -> As
     settings = make_settings(directory, **overrides)
     store, source = InMemoryIdentityStore(), InMemoryCredentialSource(clock)
     async with (
-        bootstrap(settings, Adapters(store, source), clock=clock) as app,
+        bootstrap(settings, AuthAdapters(store, source), clock=clock) as app,
         running(app if operations is None else replace(app, operations=operations), settings) as target,
         aio_channel(target) as channel,
     ):

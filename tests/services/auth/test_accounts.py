@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from core.errors import TooManyAttempts, Unavailable, WrongPassword
-from services.auth.accounts import Accounts, SignedIn
+from services.auth.accounts import AccountRegistry, SignedIn
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
@@ -39,11 +39,11 @@ class World:
         self.store = InMemoryIdentityStore()
         self.clock = Clock()
 
-    def accounts(self, passwords: Passwords, **limits: int) -> Accounts:
+    def accounts(self, passwords: Passwords, **limits: int) -> AccountRegistry:
         access_tokens = AccessTokens(KEYS, clock=self.clock)
         sessions = Sessions(self.store, access_tokens, clock=self.clock)
         attempts = Attempts(self.store, AttemptLimits(**{"per_peer": 3, **limits}), clock=self.clock)
-        return Accounts(
+        return AccountRegistry(
             self.store,
             self.store,
             passwords=passwords,
@@ -79,7 +79,7 @@ def passwords():
         yield created
 
 
-async def sign_in(accounts: Accounts, password: str = PASSWORD, email: str = EMAIL, peer: str = PEER):
+async def sign_in(accounts: AccountRegistry, password: str = PASSWORD, email: str = EMAIL, peer: str = PEER):
     return await accounts.sign_in(email=email, password=password, device_name="phone", peer=peer)
 
 

@@ -10,13 +10,13 @@ from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailabl
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from services.auth.credentials import (
     MAX_POLICY_CHARACTERS,
-    Credentials,
+    CredentialIssuer,
     TransferTarget,
     session_name,
     session_policy,
 )
 from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
-from services.auth.records import MINUTE, SECOND, Access, Account, Device, Role
+from services.auth.records import MINUTE, SECOND, Access, Account, DeviceRecord, Role
 from services.auth.uploads import Uploads
 from tests.services.auth.support import Clock, new_device, new_login
 
@@ -42,7 +42,7 @@ class World:
 
     owner: Account
     account: Account
-    device: Device
+    device: DeviceRecord
     space: SpaceId
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class World:
         self.store = InMemoryIdentityStore()
         self.source = SlowSource(self.clock)
         self.uploads = Uploads(self.store, clock=self.clock)
-        self.credentials = Credentials(
+        self.credentials = CredentialIssuer(
             self.store,
             self.source,
             self.uploads,

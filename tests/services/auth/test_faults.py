@@ -12,7 +12,7 @@ from core.errors import Unavailable
 from core.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.ports import GrantMoved
-from services.auth.records import Chain, Done, Role, Space
+from services.auth.records import Chain, Done, Role, SpaceRecord
 from services.auth.sts import StsCredentialSource
 from tests.services.auth.support import new_account, new_device, new_link, new_login
 
@@ -61,7 +61,7 @@ CHAIN = Chain(b"family", b"second", b"first", 1_000)
 
 
 async def change_grant(store: DynamoIdentityStore) -> None:
-    space = Space(SPACE, "team", False, 1, 1_000)
+    space = SpaceRecord(SPACE, "team", False, 1, 1_000)
     await store.change_grant(space, member=new_account(), before=None, after=Role.OWNER, by=USER, alias="team")
 
 
@@ -85,7 +85,7 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "count_download": lambda store: store.count_download(SPACE, LINK),
     "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
     "create_space": lambda store: store.create_space(
-        Space(SPACE, "team", False, 1, 1_000), owner=new_account(), alias="team"
+        SpaceRecord(SPACE, "team", False, 1, 1_000), owner=new_account(), alias="team"
     ),
     "done": lambda store: store.done(USER, new_request_id()),
     "note": lambda store: store.note(Done(USER, new_request_id(), b"fingerprint", 1_000)),
@@ -253,11 +253,11 @@ async def answering(status: str, body: bytes):
 
 
 async def test_throttling_as_it_comes_over_the_wire():
-    from stack.emulator import Aws, Credentials
+    from stack.emulator import Aws, AwsCredentials
 
     body = b'{"__type":"com.amazonaws.dynamodb.v20120810#ThrottlingException","message":"slow down"}'
     async with answering("400 Bad Request", body) as endpoint:
-        aws = Aws(endpoint, Credentials("key", "secret"))
+        aws = Aws(endpoint, AwsCredentials("key", "secret"))
         async with aws.client("dynamodb", retries={"total_max_attempts": 1}) as client:
             with pytest.raises(Unavailable):
                 await DynamoIdentityStore(client, table="identity").login("ann@example.com")

@@ -8,19 +8,19 @@ from services.auth.grants import Grants, decide
 from services.auth.holdings import Holdings
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import GrantMoved
-from services.auth.records import Account, Grant, Role, Space
+from services.auth.records import Account, GrantRecord, Role, SpaceRecord
 from tests.services.auth.support import new_device, new_login
 
 ANN, BOB = UserId(new_text_id()), UserId(new_text_id())
 SPACE = SpaceId(new_text_id())
 
 
-def space(owners: int = 1, *, personal: bool = False) -> Space:
-    return Space(SPACE, "team", personal, owners, 1_000)
+def space(owners: int = 1, *, personal: bool = False) -> SpaceRecord:
+    return SpaceRecord(SPACE, "team", personal, owners, 1_000)
 
 
-def grant(user: UserId, role: Role | None) -> Grant | None:
-    return Grant(SPACE, user, "somebody@example.com", role, "team") if role else None
+def grant(user: UserId, role: Role | None) -> GrantRecord | None:
+    return GrantRecord(SPACE, user, "somebody@example.com", role, "team") if role else None
 
 
 @pytest.mark.parametrize("before", [None, Role.VIEWER, Role.EDITOR])
@@ -92,7 +92,7 @@ async def test_a_role_given_is_a_role_checked(team):
     given = await team.grants.set(
         SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email, role=Role.EDITOR
     )
-    assert given == Grant(SPACE, bob.user, bob.email, Role.EDITOR, alias=None)
+    assert given == GrantRecord(SPACE, bob.user, bob.email, Role.EDITOR, alias=None)
     assert (await team.grants.check(SPACE, user=bob.user, device=None)).role is Role.EDITOR
     await team.grants.remove(SPACE, request=new_request_id(), caller=team.ann.user, email=bob.email)
     assert (await team.grants.check(SPACE, user=bob.user, device=None)).role is None

@@ -11,7 +11,7 @@ from services.auth.devices import DeviceLists
 from services.auth.holdings import Holdings
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys, key_digest
-from services.auth.records import DAY, HOUR, MINUTE, SECOND, Device
+from services.auth.records import DAY, HOUR, MINUTE, SECOND, DeviceRecord
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.auth.v1 import auth_pb2
 from tests.services.auth.support import PASSWORD, Clock, Person, bearer, refused, serving
@@ -248,7 +248,7 @@ class World:
             clock=self.clock,
         )
 
-    async def browser(self) -> tuple[Device, str]:
+    async def browser(self) -> tuple[DeviceRecord, str]:
         device, key, _ = self.keys.open(user=UserId(new_text_id()), name="browser")
         await self.store.add_device(device)
         return device, key

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.identifiers import SpaceId, UserId, new_text_id
-from services.auth.records import Role, Space
+from services.auth.records import Role, SpaceRecord
 from syncline.auth.v1 import auth_pb2
 from tests.services.auth.support import new_account, new_device, new_link, refused, serving
 
@@ -56,7 +56,7 @@ async def test_devices(auth, ann, size):
 async def test_spaces(auth, ann, size):
     owner = replace(new_account(), user=UserId(ann.account.user_id))
     for number in range(MANY):
-        space = Space(SpaceId(new_text_id()), f"Space {number // 2 % 300}", False, 1, auth.clock())
+        space = SpaceRecord(SpaceId(new_text_id()), f"Space {number // 2 % 300}", False, 1, auth.clock())
         await auth.store.create_space(space, owner=owner, alias=str(number))
     found = await in_pages(auth.stub.ListSpaces, auth_pb2.ListSpacesRequest(), "spaces", ann, size=size)
     assert len({one.space_id for one in found}) == len(found) == MANY + 1

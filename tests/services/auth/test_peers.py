@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from runtime.settings import load
 from services.auth.peers import UNKNOWN, peer_address
-from services.auth.settings import Settings
+from services.auth.settings import AuthSettings
 from tests.services.auth.support import make_settings, refused, serving
 
 CLIENT = "198.51.100.7"
@@ -137,7 +137,7 @@ def test_trusted_networks_are_read(tmp_path, monkeypatch, given_as, networks):
 def test_networks_that_are_none_are_refused(tmp_path, monkeypatch, capsys, given_as, complaint):
     monkeypatch.setenv("SYNCLINE_TRUSTED_NETWORKS", given_as)
     with pytest.raises(SystemExit):
-        load(cast("type[Settings]", lambda: make_settings(tmp_path)))
+        load(cast("type[AuthSettings]", lambda: make_settings(tmp_path)))
     told = capsys.readouterr().err
     assert "SYNCLINE_TRUSTED_NETWORKS: " in told
     assert complaint in told

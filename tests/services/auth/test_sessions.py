@@ -12,7 +12,7 @@ from core.identifiers import UserId, new_text_id
 from core.limits import REFRESH_TOKEN_IDLE_DAYS
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import ChainMoved
-from services.auth.records import DAY, Device
+from services.auth.records import DAY, DeviceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
 from tests.services.auth.support import Clock
@@ -26,7 +26,7 @@ class World:
         self.store = store or InMemoryIdentityStore()
         self.sessions = Sessions(self.store, AccessTokens(KEYS, clock=self.clock), clock=self.clock)
 
-    async def sign_in(self) -> tuple[Device, str]:
+    async def sign_in(self) -> tuple[DeviceRecord, str]:
         device, tokens = self.sessions.open(user=UserId(new_text_id()), name="laptop")
         await self.store.add_device(device)
         return device, tokens.refresh
@@ -34,7 +34,7 @@ class World:
     async def refresh(self, token: str) -> str:
         return (await self.sessions.refresh(RefreshToken.parse(token))).refresh
 
-    async def stored(self, device: Device) -> Device:
+    async def stored(self, device: DeviceRecord) -> DeviceRecord:
         found = await self.store.device(device.device)
         assert found is not None
         return found

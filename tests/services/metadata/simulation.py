@@ -13,7 +13,7 @@ from services.metadata.depths import Depths
 from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.objects import Objects
 from services.metadata.search import MAX_NAMES, NameSearch
-from services.metadata.spaces import Spaces
+from services.metadata.spaces import OpenSpaces
 from services.metadata.sweep import Sweeper
 
 T = TypeVar("T")
@@ -100,7 +100,7 @@ class Process:
         topic = _sharing(MemoryTopic(self._pause), world.topic, "published")
         self.journal = journal
         self.search = NameSearch(journal=journal, most_names=most_names)
-        self.spaces = Spaces(
+        self.spaces = OpenSpaces(
             journal=journal,
             table=self.table,
             topic=topic,

@@ -26,10 +26,10 @@ from runtime.operations import Callers
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import Role, Standing
-from services.metadata.bootstrap import Adapters, bootstrap
+from services.metadata.bootstrap import MetadataAdapters, bootstrap
 from services.metadata.in_memory import MemoryJournal, MemoryMeasures, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.ports import Measure
-from services.metadata.settings import Settings
+from services.metadata.settings import MetadataSettings
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
 
@@ -233,8 +233,8 @@ async def service(
         "grace_seconds": 2,
         "coalesce_seconds": 0,
     }
-    settings = Settings(**(given | overrides))
-    adapters = Adapters(
+    settings = MetadataSettings(**(given | overrides))
+    adapters = MetadataAdapters(
         journal=backend.journal,
         table=backend.table,
         index=backend.objects,

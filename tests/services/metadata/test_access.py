@@ -9,7 +9,7 @@ import pytest
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.identity import Identity
-from services.metadata.access import Access, Role, Standing
+from services.metadata.access import Role, RoleCache, Standing
 
 SPACE = SpaceId("s" * 26)
 BEN = Identity(user=UserId("b" * 26), device=DeviceId("d" * 26))
@@ -37,7 +37,7 @@ def auth() -> SlowAuth:
     return SlowAuth()
 
 
-def requiring(access: Access) -> asyncio.Task[Standing]:
+def requiring(access: RoleCache) -> asyncio.Task[Standing]:
     return asyncio.create_task(access.require(SPACE, BEN, Role.EDITOR, now=True))
 
 
@@ -48,7 +48,7 @@ async def until_asked(auth: SlowAuth, times: int) -> None:
 
 
 async def test_who_comes_while_a_question_is_under_way_shares_the_next(auth: SlowAuth) -> None:
-    access = Access(auth)
+    access = RoleCache(auth)
     first = requiring(access)
     await until_asked(auth, 1)
     auth.has = Standing(Role.VIEWER)
@@ -65,7 +65,7 @@ async def test_who_comes_while_a_question_is_under_way_shares_the_next(auth: Slo
 
 
 async def test_who_gives_up_takes_the_answer_from_nobody(auth: SlowAuth) -> None:
-    access = Access(auth)
+    access = RoleCache(auth)
     first, second, third = (requiring(access) for _ in range(3))
     await until_asked(auth, 1)
     for one in (first, second):
@@ -78,7 +78,7 @@ async def test_who_gives_up_takes_the_answer_from_nobody(auth: SlowAuth) -> None
 
 @pytest.mark.parametrize("error", [Unavailable(), DeviceRevoked()])
 async def test_an_error_is_for_those_who_asked(auth: SlowAuth, error: Exception) -> None:
-    access = Access(auth)
+    access = RoleCache(auth)
     auth.answers.set()
     auth.has = error
     both = await asyncio.gather(requiring(access), requiring(access), return_exceptions=True)
@@ -88,7 +88,7 @@ async def test_an_error_is_for_those_who_asked(auth: SlowAuth, error: Exception)
 
 
 async def test_what_was_found_ended_is_not_read_either(auth: SlowAuth) -> None:
-    access = Access(auth)
+    access = RoleCache(auth)
     auth.answers.set()
     await requiring(access)
     auth.has = Standing(Role.NONE)

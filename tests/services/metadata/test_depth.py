@@ -16,7 +16,7 @@ from core.tree import Change, Node, NodeKind, Result, Verdict
 from runtime import turns
 from runtime.errors import error_from_rpc
 from services.metadata import depths
-from services.metadata.journal import Commit, Entry
+from services.metadata.journal import Commit, JournalEntry
 from services.metadata.wire import entry_to_bytes
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from tests.services.metadata.support import Backend, Caller, Service, creating, projected, reason_of
@@ -148,7 +148,7 @@ async def old_tree(backend: Backend, space: SpaceId, depth: int) -> list[NodeId]
     for seq, start in enumerate(range(0, depth, 1500), 1):
         some = range(start, min(start + 1500, depth))
         commit = Commit(new_request_id(), bytes(32), "u", "d", 1, results(some, seq))
-        await backend.journal.append(space, seq, await entry_to_bytes(Entry(seq, bytes(16), (commit,), 0)))
+        await backend.journal.append(space, seq, await entry_to_bytes(JournalEntry(seq, bytes(16), (commit,), 0)))
     return made
 
 

@@ -17,7 +17,7 @@ from core.identifiers import SpaceId, new_text_id
 from services.metadata.in_memory import MemoryMeasures, MemoryObjects, MemoryTable
 from services.metadata.measure import Measuring
 from services.metadata.metrics import DISCARDED
-from services.metadata.objects import Declaration, Objects, SealVerdict, SingleBlock
+from services.metadata.objects import DeclaredObject, Objects, SealVerdict, SingleBlock
 from services.metadata.ports import NO_REMOVALS, Deletion, Recorded, Sealed, StoredObject
 from tests.services.metadata.support import FakeAuth
 
@@ -26,7 +26,7 @@ KEEP_DAYS = 7
 CONTENT = b"what is uploaded"
 NAME = Digest(hashlib.sha256(CONTENT).digest())
 SPACE = SpaceId(new_text_id())
-BLOCK = Declaration(NAME, len(CONTENT), SingleBlock())
+BLOCK = DeclaredObject(NAME, len(CONTENT), SingleBlock())
 
 
 class PausedObjects(MemoryObjects):

@@ -17,7 +17,7 @@ from runtime.identity import Identity, LinkScope
 from runtime.interruption import REMEMBERED_SECONDS
 from runtime.operations import READERS
 from runtime.tokens import UserTokenVerifier, service_authorization
-from services.metadata.access import Access, Role
+from services.metadata.access import Role, RoleCache
 from services.metadata.auth import AuthClient
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -255,7 +255,7 @@ def guest_of(scope: LinkScope) -> Identity:
 
 async def test_a_link_that_ended_is_noticed_when_it_is_remembered_no_more() -> None:
     auth, now = FakeAuth(), [0.0]
-    access = Access(auth, monotonic=lambda: now[0])
+    access = RoleCache(auth, monotonic=lambda: now[0])
     space = SpaceId(new_text_id())
     scopes = [LinkScope(LinkId(new_text_id()), space, NodeId(ROOT)) for _ in range(2)]
     auth.links.add(scopes[0])

@@ -17,8 +17,8 @@ from core.identifiers import SpaceId, new_text_id
 from core.limits import LEAST_UNSEALED_BYTES
 from services.metadata.in_memory import MemoryMeasures, MemoryObjects, MemoryTable
 from services.metadata.measure import Measuring
-from services.metadata.objects import Declaration, Objects, SealVerdict, SingleBlock
-from services.metadata.ports import Listing, Measure, Sealed, SpaceState
+from services.metadata.objects import DeclaredObject, Objects, SealVerdict, SingleBlock
+from services.metadata.ports import Listing, Measure, ProjectionState, Sealed
 from tests.services.metadata.support import FakeAuth
 
 QUOTA = 1_000 * KIB
@@ -78,7 +78,7 @@ class World:
         return digest
 
     async def seal(self, space: SpaceId, *digests: Digest) -> None:
-        declared = [Declaration(one, len(self.storage.stored[space, one]), SingleBlock()) for one in digests]
+        declared = [DeclaredObject(one, len(self.storage.stored[space, one]), SingleBlock()) for one in digests]
         assert await self.objects[0].seal(space, declared, caller="ann") == [SealVerdict.SEALED] * len(digests)
 
     async def round(self, measuring: Measuring) -> int:
@@ -122,7 +122,7 @@ async def test_what_fits_is_measured_and_nobody_is_told(world: World, space: Spa
 
 
 async def test_what_is_unsealed_comes_on_top_of_what_versions_use(world: World, space: SpaceId) -> None:
-    world.table.states[space] = SpaceState(used_bytes=QUOTA - 200 * KIB)
+    world.table.states[space] = ProjectionState(used_bytes=QUOTA - 200 * KIB)
     world.put(space, 200 * KIB)
     await world.round(world.one)
     assert world.auth.uploads == {}
@@ -137,7 +137,7 @@ async def test_what_is_unsealed_comes_on_top_of_what_versions_use(world: World, 
 
 async def test_a_full_space_in_which_nothing_is_unsealed_is_not_refused(world: World, space: SpaceId) -> None:
     """A commit refuses then, by the quota itself; what needs no room can go on."""
-    world.table.states[space] = SpaceState(used_bytes=QUOTA + 1)
+    world.table.states[space] = ProjectionState(used_bytes=QUOTA + 1)
     await world.seal(space, world.put(space, 1))
     await world.round(world.one)
     assert world.auth.uploads == {}
@@ -156,7 +156,7 @@ async def test_small_objects_count_for_more_than_they_have(world: World, space: 
 
 async def test_what_is_sealed_and_in_no_version_has_twice_the_quota_as_its_limit(world: World, space: SpaceId) -> None:
     """So leftovers of changes that were not made stop nobody who is near the quota."""
-    world.table.states[space] = SpaceState(used_bytes=QUOTA - 100 * KIB)
+    world.table.states[space] = ProjectionState(used_bytes=QUOTA - 100 * KIB)
     await world.seal(space, *(world.put(space, 100 * KIB) for _ in range(20)))
     await world.round(world.one)
     assert world.auth.uploads == {}
@@ -248,7 +248,7 @@ async def test_what_another_process_left_behind_is_taken_over(world: World, spac
 
 async def test_auth_is_told_again_if_it_did_not_answer(world: World, space: SpaceId) -> None:
     digest = world.put(space, QUOTA // 2)
-    world.table.states[space] = SpaceState(used_bytes=QUOTA)
+    world.table.states[space] = ProjectionState(used_bytes=QUOTA)
     answers = [Unavailable(), None, Unavailable(), None]
     tell = world.auth.set_uploads
 

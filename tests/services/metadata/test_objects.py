@@ -13,7 +13,14 @@ from core.identifiers import SpaceId
 from runtime.logs import structlog
 from services.metadata.decide import Unsealed
 from services.metadata.in_memory import MemoryObjects
-from services.metadata.objects import Declaration, Objects, Pack, SealVerdict, SerializedManifest, SingleBlock
+from services.metadata.objects import (
+    DeclaredObject,
+    Objects,
+    PackOfBlocks,
+    SealVerdict,
+    SerializedManifest,
+    SingleBlock,
+)
 from services.metadata.ports import Barrier, Sealed
 from wire.tree import manifest_to_wire
 
@@ -25,7 +32,7 @@ def sha(data: bytes) -> Digest:
 
 
 DATA = b"0123456789"
-ENTRIES = Pack(sha(b"0123") + sha(b"456789"), (0, 4), (4, 6))
+ENTRIES = PackOfBlocks(sha(b"0123") + sha(b"456789"), (0, 4), (4, 6))
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def objects(backend: MemoryObjects) -> Objects:
 
 
 async def seal(objects: Objects, form, *, space: SpaceId = A, digest: Digest | None = None, size: int = 10):
-    return (await objects.seal(space, [Declaration(digest or sha(DATA), size, form)], caller="ann"))[0]
+    return (await objects.seal(space, [DeclaredObject(digest or sha(DATA), size, form)], caller="ann"))[0]
 
 
 @pytest.mark.parametrize(
@@ -50,13 +57,13 @@ async def seal(objects: Objects, form, *, space: SpaceId = A, digest: Digest | N
         (SingleBlock(), 10, SealVerdict.SEALED),
         (SingleBlock(), 11, SealVerdict.SIZE_MISMATCH),
         (ENTRIES, 10, SealVerdict.SEALED),
-        (Pack(sha(b"456789"), (4,), (6,)), 10, SealVerdict.SEALED),  # a gap harms nobody
+        (PackOfBlocks(sha(b"456789"), (4,), (6,)), 10, SealVerdict.SEALED),  # a gap harms nobody
         (ENTRIES, 12, SealVerdict.SIZE_MISMATCH),
-        (Pack(sha(b"lie") + sha(b"456789"), (0, 4), (4, 6)), 10, SealVerdict.ENTRY_DIGEST_MISMATCH),
-        (Pack(sha(b"0123") + sha(b"456789"), (0, 4), (4, 7)), 10, SealVerdict.ENTRY_OUT_OF_BOUNDS),
-        (Pack(sha(b"0123") + sha(b"3456"), (0, 3), (4, 4)), 10, SealVerdict.ENTRIES_OVERLAP),
-        (Pack(sha(b"456789") + sha(b"0123"), (4, 0), (6, 4)), 10, SealVerdict.ENTRIES_OVERLAP),
-        (Pack(sha(b""), (0,), (0,)), 10, SealVerdict.ENTRIES_OVERLAP),
+        (PackOfBlocks(sha(b"lie") + sha(b"456789"), (0, 4), (4, 6)), 10, SealVerdict.ENTRY_DIGEST_MISMATCH),
+        (PackOfBlocks(sha(b"0123") + sha(b"456789"), (0, 4), (4, 7)), 10, SealVerdict.ENTRY_OUT_OF_BOUNDS),
+        (PackOfBlocks(sha(b"0123") + sha(b"3456"), (0, 3), (4, 4)), 10, SealVerdict.ENTRIES_OVERLAP),
+        (PackOfBlocks(sha(b"456789") + sha(b"0123"), (4, 0), (6, 4)), 10, SealVerdict.ENTRIES_OVERLAP),
+        (PackOfBlocks(sha(b""), (0,), (0,)), 10, SealVerdict.ENTRIES_OVERLAP),
         (SerializedManifest(), 10, SealVerdict.MANIFEST_INVALID),
     ],
 )
@@ -79,7 +86,7 @@ async def test_bytes_under_a_wrong_name_are_not_sealed(objects: Objects, backend
 
 async def test_a_sealed_object_cannot_become_another_form_that_lies(objects: Objects) -> None:
     assert await seal(objects, ENTRIES) is SealVerdict.SEALED
-    lie = Pack(sha(b"lie"), (0,), (4,))
+    lie = PackOfBlocks(sha(b"lie"), (0,), (4,))
     assert await seal(objects, lie) is SealVerdict.ENTRY_DIGEST_MISMATCH
     assert (await objects.sealed(A, [sha(DATA)]))[sha(DATA)].offsets == (0, 4)
     assert await seal(objects, ENTRIES) is SealVerdict.SEALED
@@ -88,9 +95,11 @@ async def test_a_sealed_object_cannot_become_another_form_that_lies(objects: Obj
 MANIFEST = manifest_to_wire(
     Manifest.of([BlockRef(sha(b"0123"), 4, sha(DATA), 0), BlockRef(sha(b"456789"), 6, sha(DATA), 4)])
 ).SerializeToString(deterministic=True)
-HALVES = Pack(sha(MANIFEST[:40]) + sha(MANIFEST[40:]), (0, 40), (40, len(MANIFEST) - 40))
-THIRDS = Pack(sha(MANIFEST[:30]) + sha(MANIFEST[30:60]) + sha(MANIFEST[60:]), (0, 30, 60), (30, 30, len(MANIFEST) - 60))
-FORMS: dict[str, SingleBlock | Pack | SerializedManifest] = {
+HALVES = PackOfBlocks(sha(MANIFEST[:40]) + sha(MANIFEST[40:]), (0, 40), (40, len(MANIFEST) - 40))
+THIRDS = PackOfBlocks(
+    sha(MANIFEST[:30]) + sha(MANIFEST[30:60]) + sha(MANIFEST[60:]), (0, 30, 60), (30, 30, len(MANIFEST) - 60)
+)
+FORMS: dict[str, SingleBlock | PackOfBlocks | SerializedManifest] = {
     "block": SingleBlock(),
     "halves": HALVES,
     "thirds": THIRDS,
@@ -105,7 +114,7 @@ async def test_an_object_can_be_sealed_as_everything_that_it_is(backend: MemoryO
     backend.stored[A, sha(MANIFEST)] = MANIFEST
     first = Objects(index=backend, storage=backend)
     await seal(first, ENTRIES)
-    declared = [Declaration(sha(MANIFEST), len(MANIFEST), FORMS[name]) for name in order]
+    declared = [DeclaredObject(sha(MANIFEST), len(MANIFEST), FORMS[name]) for name in order]
     if how == "one request":
         assert await first.seal(A, declared, caller="ann") == [SealVerdict.SEALED] * 4
     for one in declared:
@@ -128,7 +137,7 @@ async def test_what_is_proven_is_not_read_again(objects: Objects, backend: Memor
     assert await seal(objects, ENTRIES) is SealVerdict.SEALED
     assert await seal(objects, SingleBlock()) is SealVerdict.SEALED
     assert await seal(objects, SingleBlock(), size=11) is SealVerdict.SIZE_MISMATCH
-    assert await seal(objects, Pack(sha(b"0123"), (0,), (4,))) is SealVerdict.SEALED
+    assert await seal(objects, PackOfBlocks(sha(b"0123"), (0,), (4,))) is SealVerdict.SEALED
     assert await seal(objects, SerializedManifest()) is SealVerdict.OBJECT_MISSING
 
 
@@ -178,7 +187,7 @@ async def test_right_bytes_are_not_removed_whatever_is_said_of_them(
     lies = [
         await seal(objects, SingleBlock(), size=3),
         await seal(objects, SerializedManifest()),
-        await seal(objects, Pack(sha(b"lie"), (0,), (4,))),
+        await seal(objects, PackOfBlocks(sha(b"lie"), (0,), (4,))),
         await seal(objects, ENTRIES, size=99),
     ]
     assert SealVerdict.SEALED not in lies
@@ -251,4 +260,4 @@ async def test_a_manifest_is_sealed_once_its_blocks_are(objects: Objects, backen
 )
 def test_columns_that_do_not_fit_are_refused(columns) -> None:
     with pytest.raises(InvalidArgument):
-        Pack(*columns)
+        PackOfBlocks(*columns)

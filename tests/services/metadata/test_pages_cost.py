@@ -16,8 +16,8 @@ from core.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
 from core.tree import Change, Content, Node, NodeKind, Result, Verdict
 from services.metadata import reads
 from services.metadata.in_memory import MemoryJournal, MemoryTable
-from services.metadata.journal import Commit, Entry
-from services.metadata.ports import Rows, SpaceState
+from services.metadata.journal import Commit, JournalEntry
+from services.metadata.ports import ProjectionState, Rows
 from services.metadata.search import LOOKED_AT, Candidates, NameIndex
 from services.metadata.view import Missing, SpaceView
 from services.metadata.wire import entry_to_bytes
@@ -48,7 +48,7 @@ async def view_of(*entries: Sequence[Result]) -> SpaceView:
     view = SpaceView(space, journal=journal, table=MemoryTable(), capacity=10**9)
     for seq, results in enumerate(entries, 1):
         commit = Commit(new_request_id(), bytes(32), "ann", "laptop", 1, tuple(results))
-        await journal.append(space, seq, await entry_to_bytes(Entry(seq, bytes(16), (commit,), 0)))
+        await journal.append(space, seq, await entry_to_bytes(JournalEntry(seq, bytes(16), (commit,), 0)))
     await view.validate()
     return view
 
@@ -97,7 +97,7 @@ async def test_of_a_directory_that_memory_knows(names: list[str]) -> None:
         assert end == (None if found == names[-1] else found)
         assert calls < CALLS
     # What changes between two pages does not make the next one costly.
-    view.apply(Entry(2, bytes(16), (commit_of(accepted(file("00000a.txt"), Change.CREATED)),), 0))
+    view.apply(JournalEntry(2, bytes(16), (commit_of(accepted(file("00000a.txt"), Change.CREATED)),), 0))
     (page, end), calls = await calls_of(view.list_names(ROOT, after="00000.txt", limit=1))
     assert ([name for name, _ in page], end) == (["00000a.txt"], "00000a.txt")
     assert calls < CALLS
@@ -112,7 +112,7 @@ async def test_of_a_directory_of_which_memory_knows_many_names_but_not_all(names
     directory = new_node_id()
     await view.load(Missing(names={(directory, name) for name in names}))  # as a version check by path does
     held = file("10000.txt", parent=directory, seq=2)
-    view.apply(Entry(2, bytes(16), (commit_of(accepted(held, Change.CREATED)),), 0))
+    view.apply(JournalEntry(2, bytes(16), (commit_of(accepted(held, Change.CREATED)),), 0))
     await view.list_names(directory, after="", limit=1)
     (page, end), calls = await calls_of(view.list_names(directory, after="", limit=1))
     assert (page, end) == ([("10000.txt", held.id)], None)
@@ -123,7 +123,7 @@ async def test_of_a_directory_of_which_memory_knows_more_than_the_table(names: l
     view = await view_of([])
     directory = new_node_id()
     made = [accepted(file(name, parent=directory, seq=2), Change.CREATED) for name in names]
-    view.apply(Entry(2, bytes(16), (Commit(new_request_id(), bytes(32), "ann", "laptop", 1, tuple(made)),), 0))
+    view.apply(JournalEntry(2, bytes(16), (Commit(new_request_id(), bytes(32), "ann", "laptop", 1, tuple(made)),), 0))
     await view.list_names(directory, after="", limit=1)
     for after, found in (("", names[0]), (names[9_999], names[10_000])):
         (page, end), calls = await calls_of(view.list_names(directory, after=after, limit=1))
@@ -155,8 +155,8 @@ async def test_a_page_of_large_manifests_loads_what_it_returns() -> None:
         table.nodes[space, node.id] = large
         table.names[space, (ROOT, node.name)] = node.id, 1
     commit = Commit(new_request_id(), bytes(32), "ann", "laptop", 1, ())
-    await journal.append(space, 1, await entry_to_bytes(Entry(1, bytes(16), (commit,), 0)))
-    table.states[space] = SpaceState(projected_seq=1)
+    await journal.append(space, 1, await entry_to_bytes(JournalEntry(1, bytes(16), (commit,), 0)))
+    table.states[space] = ProjectionState(projected_seq=1)
     view = SpaceView(space, journal=journal, table=table, capacity=10**9)
     page, end = await reads.list_nodes(view, ROOT, after="", limit=1000)
     assert 0 < len(page) < 200
@@ -191,7 +191,7 @@ async def test_of_the_trash_while_the_table_lags(names: list[str]) -> None:
         assert ([one.node.id for one in found], end) == ([expected.id], expected.id)
         assert calls < CALLS
     back = Node(gone[0].id, ROOT, gone[0].name, NodeKind.FILE, 1, gone[0].content, 3)
-    view.apply(Entry(3, bytes(16), (commit_of(accepted(back, Change.RESTORED)),), 0))
+    view.apply(JournalEntry(3, bytes(16), (commit_of(accepted(back, Change.RESTORED)),), 0))
     assert (await view.trash(after=None, limit=1))[0] == [gone[1].id]
     view.raise_floor(3)
     assert (await view.trash(after=None, limit=1))[0] == [], "the table, which is empty here, says it from now on"

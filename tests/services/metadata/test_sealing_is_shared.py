@@ -23,9 +23,9 @@ from services.metadata.in_memory import MemoryObjects
 from services.metadata.objects import (
     CALLS_AT_ONCE,
     READ_BYTES_AT_ONCE,
-    Declaration,
+    DeclaredObject,
     Objects,
-    Pack,
+    PackOfBlocks,
     SealVerdict,
     SerializedManifest,
     SingleBlock,
@@ -100,12 +100,12 @@ def objects(backend: Counting) -> Objects:
     return Objects(index=backend, storage=backend)
 
 
-def a_pack(data: bytes) -> Declaration:
-    return Declaration(sha(data), len(data), Pack(sha(data), (0,), (len(data),)))
+def a_pack(data: bytes) -> DeclaredObject:
+    return DeclaredObject(sha(data), len(data), PackOfBlocks(sha(data), (0,), (len(data),)))
 
 
-def a_lie(data: bytes, n: int = 0) -> Declaration:
-    return Declaration(sha(data), len(data), Pack(sha(b"lie%d" % n), (0,), (len(data),)))
+def a_lie(data: bytes, n: int = 0) -> DeclaredObject:
+    return DeclaredObject(sha(data), len(data), PackOfBlocks(sha(b"lie%d" % n), (0,), (len(data),)))
 
 
 async def until(condition) -> None:
@@ -144,7 +144,7 @@ async def test_what_bytes_were_found_not_to_be_is_not_looked_at_again(objects: O
         assert await objects.seal(SPACE, [a_lie(b"0123456789")], caller="mallory") == [
             SealVerdict.ENTRY_DIGEST_MISMATCH
         ]
-        assert await objects.seal(SPACE, [Declaration(raw, 11, SerializedManifest())], caller="mallory") == [
+        assert await objects.seal(SPACE, [DeclaredObject(raw, 11, SerializedManifest())], caller="mallory") == [
             SealVerdict.MANIFEST_INVALID
         ]
     assert backend.reads == {digest: 1, raw: 1}
@@ -157,10 +157,12 @@ async def test_too_many_forms_of_one_object_are_refused_unread(objects: Objects,
     assert not backend.reads
 
 
-@pytest.mark.parametrize("form", [SerializedManifest(), Pack(sha(b"lie"), (0,), (1,))], ids=["manifests", "packs"])
+@pytest.mark.parametrize(
+    "form", [SerializedManifest(), PackOfBlocks(sha(b"lie"), (0,), (1,))], ids=["manifests", "packs"]
+)
 async def test_a_call_that_has_too_much_read_is_refused_unread(objects: Objects, backend: Counting, form) -> None:
     """A thousand declarations are 83 KB, and would have 16 GB read."""
-    huge = [Declaration(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(MAX_SEAL)]
+    huge = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(MAX_SEAL)]
     with pytest.raises(RequestTooLarge):
         await objects.seal(SPACE, huge, caller="mallory")
     assert not backend.reads
@@ -171,7 +173,7 @@ async def test_what_storage_has_no_checksum_of_counts_by_its_real_size(
     objects: Objects, backend: Counting, form
 ) -> None:
     """Such an object is read to be proven, or to be removed, whatever the caller says of its size."""
-    declared = [Declaration(backend.pretend(i, MAX_OBJECT_BYTES), 1, form) for i in range(MAX_SEAL)]
+    declared = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), 1, form) for i in range(MAX_SEAL)]
     backend.unchecked.update((SPACE, one.digest) for one in declared)
     with pytest.raises(RequestTooLarge):
         await objects.seal(SPACE, declared, caller="mallory")
@@ -182,7 +184,7 @@ async def test_somebody_else_finds_room_at_once(objects: Objects, backend: Count
     """Whoever has much proven holds half of the memory for it; others go on beside that."""
     backend.gate.clear()
     greedy = [
-        Declaration(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, SerializedManifest()) for i in range(64)
+        DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, SerializedManifest()) for i in range(64)
     ]
     calls = [asyncio.create_task(objects.seal(SPACE, greedy[i::8], caller="mallory")) for i in range(8)]
     await until(lambda: backend.reading * MAX_OBJECT_BYTES == READ_BYTES_AT_ONCE // 2)
@@ -202,8 +204,8 @@ async def test_somebody_else_has_a_large_pack_read_beside_those_of_one_caller(
     objects: Objects, backend: Counting
 ) -> None:
     backend.gate.clear()
-    form = Pack(sha(b"lie"), (0,), (1,))
-    packs = [Declaration(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(33)]
+    form = PackOfBlocks(sha(b"lie"), (0,), (1,))
+    packs = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(33)]
     calls = [asyncio.create_task(objects.seal(SPACE, packs[i:32:8], caller="mallory")) for i in range(8)]
     await until(lambda: backend.reading * MAX_OBJECT_BYTES == READ_BYTES_AT_ONCE // 2)
     innocent = asyncio.create_task(objects.seal(SPACE, packs[32:], caller="ann"))
@@ -237,7 +239,7 @@ async def test_a_manifest_ends_at_the_first_block_that_is_not_sealed(objects: Ob
     refs = [BlockRef(sha(b"%d" % i), 1, sha(b"%d" % i), 0) for i in range(50_000)]
     raw = manifest_to_wire(Manifest.of(refs)).SerializeToString()
     backend.put(raw)
-    verdicts = await objects.seal(SPACE, [Declaration(sha(raw), len(raw), SerializedManifest())], caller="mallory")
+    verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], caller="mallory")
     assert verdicts == [SealVerdict.MANIFEST_INVALID]
     assert backend.looked_up < 500
 
@@ -268,7 +270,7 @@ async def test_a_manifest_of_many_blocks_is_proven_outside_the_loop(objects: Obj
     other = asyncio.create_task(beside())
     sys.setprofile(called)  # of this thread, which is the loop's
     try:
-        verdicts = await objects.seal(SPACE, [Declaration(sha(raw), len(raw), SerializedManifest())], caller="ann")
+        verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], caller="ann")
     finally:
         sys.setprofile(None)
     other.cancel()
@@ -282,7 +284,7 @@ async def test_bytes_are_hashed_outside_the_loop(objects: Objects, backend: Coun
     data = bytes(MIB)
     backend.put(data)
     backend.unchecked.add((SPACE, sha(data)))
-    form = Pack(sha(data[:1024]) * 1024, tuple(range(0, MIB, 1024)), (1024,) * 1024)
+    form = PackOfBlocks(sha(data[:1024]) * 1024, tuple(range(0, MIB, 1024)), (1024,) * 1024)
     hashed = 0
 
     def called(frame: FrameType, event: str, arg: object) -> None:
@@ -291,7 +293,7 @@ async def test_bytes_are_hashed_outside_the_loop(objects: Objects, backend: Coun
 
     sys.setprofile(called)  # of this thread, which is the loop's
     try:
-        declared = [Declaration(sha(data), MIB, form), Declaration(sha(data), MIB, SingleBlock())]
+        declared = [DeclaredObject(sha(data), MIB, form), DeclaredObject(sha(data), MIB, SingleBlock())]
         verdicts = await objects.seal(SPACE, declared, caller="ann")
     finally:
         sys.setprofile(None)
@@ -303,7 +305,7 @@ async def test_columns_of_numbers_without_digests_are_no_manifest(objects: Objec
     """Sixteen megabytes can be sixteen million lengths; they are counted before they are copied."""
     raw = b"\x12\x80\x80\x80\x04" + b"\x01" * (8 * MIB)
     backend.put(raw)
-    assert await objects.seal(SPACE, [Declaration(sha(raw), len(raw), SerializedManifest())], caller="m") == [
+    assert await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], caller="m") == [
         SealVerdict.MANIFEST_INVALID
     ]
 

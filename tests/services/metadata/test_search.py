@@ -19,7 +19,7 @@ from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, 
 from core.names import MAX_PATH_NAMES, name_problem
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, RestoreNode, Verdict
 from services.metadata.access import Role
-from services.metadata.commit import Answer, Request
+from services.metadata.commit import CommitOutcome, Request
 from services.metadata.in_memory import MemoryJournal, MemoryTable
 from services.metadata.journal import replay
 from services.metadata.ports import Sealed
@@ -107,7 +107,7 @@ class Story:
             case _:
                 return CreateNode(where, name, NodeKind.FILE, EMPTY)
 
-    async def commit(self, process: Process) -> Answer:
+    async def commit(self, process: Process) -> CommitOutcome:
         mutations = tuple(self.mutation() for _ in range(self.rng.choice((1, 1, 5))))
         async with process.spaces.use(SPACE) as live:
             request = Request(RequestId(self.rng.randbytes(16)), b"f", "user", "device", mutations, 100)

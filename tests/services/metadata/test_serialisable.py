@@ -32,8 +32,8 @@ from core.tree import (
 )
 from services.metadata import reads
 from services.metadata.activity import list_activity
-from services.metadata.commit import Answer, Request
-from services.metadata.journal import Entry, replay
+from services.metadata.commit import CommitOutcome, Request
+from services.metadata.journal import JournalEntry, replay
 from services.metadata.view import version_of
 from services.metadata.wire import entry_from_bytes
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
@@ -42,7 +42,7 @@ NAMES = ["a", "b", "c"]
 EMPTY = Content(digest=Digest(hashlib.sha256().digest()), size=0)
 
 
-def entries(world: World, upto: int | None = None) -> list[Entry]:
+def entries(world: World, upto: int | None = None) -> list[JournalEntry]:
     return [entry_from_bytes(i + 1, blob) for i, blob in enumerate(world.journal.entries[SPACE][:upto])]
 
 
@@ -65,12 +65,12 @@ def live_paths(nodes: dict[NodeId, Node]) -> dict[str, Node]:
     return paths
 
 
-def in_trash(history: list[Entry]) -> set[NodeId]:
+def in_trash(history: list[JournalEntry]) -> set[NodeId]:
     last = {result.node.id: result.change for entry in history for result in entry.accepted() if result.node}
     return {node for node, change in last.items() if change is Change.DELETED}
 
 
-def check_discarded(history: list[Entry]) -> None:
+def check_discarded(history: list[JournalEntry]) -> None:
     """A directory that was discarded held nothing just then."""
     nodes: dict[NodeId, Node] = {}
     for entry in history:
@@ -81,7 +81,7 @@ def check_discarded(history: list[Entry]) -> None:
                 assert [n for n in nodes.values() if n.parent == result.node.id and not n.deleted_at_ms] == []
 
 
-def backwards(history: list[Entry]) -> list[tuple[int, Result]]:
+def backwards(history: list[JournalEntry]) -> list[tuple[int, Result]]:
     """What happened, newest first. A file that was discarded is told by the one that has its content."""
     changes = [(entry.seq, result) for entry in history for result in entry.accepted()]
     return [change for change in reversed(changes) if change[1].change is not Change.DISCARDED]
@@ -97,7 +97,7 @@ class Story:
             Process(self.world, capacity=self.rng.choice((0, 3, 1000)), most_names=self.rng.choice((0, 10, 1000)))
             for _ in range(2)
         ]
-        self.answers: dict[RequestId, Answer] = {}
+        self.answers: dict[RequestId, CommitOutcome] = {}
         self.sent: dict[RequestId, Request] = {}
         self.ids: list[NodeId] = []
 

@@ -23,8 +23,8 @@ from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from runtime.identity import LinkScope, current_service
 from runtime.server import App, running
 from runtime.tokens import AUDIENCE, ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
-from services.notify.records import Member, Roster
-from services.notify.settings import Settings
+from services.notify.records import Roster, RosterMember
+from services.notify.settings import NotifySettings
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
 
@@ -82,7 +82,7 @@ class FakeAuth(AuthServiceServicer):
         if space not in self.members_of:
             raise NoSuchSpace
         return Roster(
-            "Team", tuple(Member(person.user, person.email, person.alias) for person in self.members_of[space])
+            "Team", tuple(RosterMember(person.user, person.email, person.alias) for person in self.members_of[space])
         )
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
@@ -140,7 +140,7 @@ fake_auth: Callable[[], FakeAuth] = FakeAuth
 """Makes one. The rpcs that nobody here calls stay abstract."""
 
 
-def settings(auth_target: str = "127.0.0.1:1", **more: Any) -> Settings:
+def settings(auth_target: str = "127.0.0.1:1", **more: Any) -> NotifySettings:
     """Settings for a notify of tests."""
     fields: dict[str, Any] = {
         "service_secret": SecretStr(SECRET),
@@ -154,7 +154,7 @@ def settings(auth_target: str = "127.0.0.1:1", **more: Any) -> Settings:
         "drain_seconds": 0.0,
         "grace_seconds": 2.0,
     }
-    return Settings(**(fields | more))
+    return NotifySettings(**(fields | more))
 
 
 def commit(seq: int, person: Person, *names: str, **counts: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from core.identifiers import new_request_id, new_text_id
 from runtime.channel import aio_channel
 from runtime.errors import error_from_rpc
 from runtime.server import running
-from services.notify.bootstrap import Adapters, bootstrap, system_clock
+from services.notify.bootstrap import NotifyAdapters, bootstrap, system_clock
 from services.notify.dynamodb import DynamoNotifyStore
 from services.notify.mailer import LEASE_SECONDS
 from services.notify.records import MailMode
@@ -72,14 +72,14 @@ def configured(aws: EmbeddedAws, auth: FakeAuth, **more: Any):
 @asynccontextmanager
 async def notify(
     aws: EmbeddedAws, auth: FakeAuth, *, clock=system_clock, **more: Any
-) -> AsyncIterator[tuple[str, Adapters]]:
+) -> AsyncIterator[tuple[str, NotifyAdapters]]:
     """The service in this process; yields its address."""
     used = configured(aws, auth, **more)
     role = await aws.assume(aws.resources.notify_role_arn)
     async with AsyncExitStack() as opened:
         names = ("dynamodb", "sqs", "sns", "sesv2")
         dynamodb, sqs, sns, sesv2 = [await opened.enter_async_context(aws.client(name, role)) for name in names]
-        adapters = Adapters(
+        adapters = NotifyAdapters(
             DynamoNotifyStore(dynamodb, table=used.notify_table),
             SqsQueue(sqs, url=used.mail_queue_url),
             SnsDoorbellQueues(sns, sqs, topic=used.changes_topic_arn, prefix=used.doorbell_queue_prefix),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from core.identifiers import SpaceId
 from services.notify.events import parse
 from services.notify.letters import compose, one_line
-from services.notify.records import Mail, Member
+from services.notify.records import Mail, RosterMember
 from tests.services.notify.fakes import Person, commit, event
 
 ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
@@ -18,11 +18,11 @@ SPACE = SpaceId("a" * 26)
 
 def letter(*commits, space_name="Team", truncated=False) -> Mail:
     return compose(
-        to=Member(BOB.user, BOB.email),
+        to=RosterMember(BOB.user, BOB.email),
         space=SPACE,
         space_name=space_name,
         commits=parse(event(SPACE, *commits)).commits,
-        members=[Member(person.user, person.email) for person in (ANN, BOB)],
+        members=[RosterMember(person.user, person.email) for person in (ANN, BOB)],
         truncated=truncated,
         url="https://sync.example.com/?a=1&b=2",
     )

@@ -23,7 +23,7 @@ from runtime.errors import error_from_rpc
 from runtime.identity import LinkScope
 from runtime.server import App, running
 from runtime.tokens import mint_service_token
-from services.notify.bootstrap import Adapters, bootstrap
+from services.notify.bootstrap import NotifyAdapters, bootstrap
 from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
@@ -62,7 +62,7 @@ async def serving(access_seconds=10.0, **more):
     topic.subscribed.append(mail_queue)
     async with auth.serving() as auth_target:
         used = settings(auth_target, **more)
-        adapters = Adapters(InMemoryNotifyStore(), mail_queue, topic, sender)
+        adapters = NotifyAdapters(InMemoryNotifyStore(), mail_queue, topic, sender)
         async with bootstrap(used, adapters, access_seconds=access_seconds) as app, running(app, used) as target:
             yield World(auth, topic, sender, app, target)
 
