@@ -24,13 +24,15 @@ import psutil
 
 from benchmarks.machine import BenchmarkDevice, small_files
 from benchmarks.report import Table
+from benchmarks.scale import sized
 from stack.running import running_stack
 from stack.up import Stack
 
-FILES, MANY_FILES = 10_000, 100_000
+FILES = sized(10_000, short=200)
+MANY_FILES = sized(100_000, short=200)
 MANY_BYTES = 64
-ROUNDS = 3
-SETTLE_SECONDS = 3.0
+ROUNDS = sized(3, short=1)
+SETTLE_SECONDS = sized(3.0, short=0.0)
 PROJECTED_SECONDS = 600.0
 """By then all that was synced must be in the tables of the system."""
 GONE_SECONDS = 30.0
