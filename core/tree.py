@@ -7,6 +7,7 @@ from enum import Enum
 
 from core.blocks import EMPTY_MANIFEST, Digest, Manifest
 from core.identifiers import NodeId
+from core.verdicts import Verdict
 
 MAX_MUTATIONS = 2000
 """Mutations in one request."""
@@ -150,30 +151,6 @@ class RestoreVersion:
 
 
 Mutation = CreateNode | UpdateContent | MoveNode | DeleteNode | RestoreNode | RestoreVersion
-
-
-class Verdict(Enum):
-    """What became of one mutation. The values are those of the wire, where each is described."""
-
-    ACCEPTED = 1
-    NODE_NOT_FOUND = 2
-    NODE_DELETED = 3
-    WRONG_KIND = 4
-    PARENT_NOT_FOUND = 5
-    NAME_TAKEN = 6
-    NAME_INVALID = 7
-    VERSION_CONFLICT = 8
-    MOVED = 9
-    CYCLE = 10
-    NOT_DELETED = 11
-    VERSION_NOT_FOUND = 12
-    QUOTA_EXCEEDED = 13
-    OBJECT_MISSING = 14
-    OBJECT_NOT_SEALED = 15
-    BLOCK_OUT_OF_BOUNDS = 16
-    BLOCK_NOT_IN_PACK = 17
-    MANIFEST_INVALID = 18
-    PATH_TOO_LONG = 19
 
 
 class Change(Enum):

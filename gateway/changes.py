@@ -8,7 +8,8 @@ from typing import Final
 
 from core.errors import Kind, QuotaExceeded, SynclineError
 from core.identifiers import RequestId
-from core.tree import Mutation, Node, Verdict
+from core.tree import Mutation, Node
+from core.verdicts import Verdict
 from gateway.services import Services, ask, known_node
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.tree import mutation_to_wire

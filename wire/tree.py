@@ -25,19 +25,13 @@ from core.tree import (
     NodeKind,
     Result,
     UpdateContent,
-    Verdict,
     Version,
 )
+from core.verdicts import SealVerdict, Verdict
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from wire.identifiers import node_id_from_wire
 
-PUT_AGAIN: Final = frozenset(
-    {
-        metadata_pb2.SEAL_VERDICT_OBJECT_MISSING,
-        metadata_pb2.SEAL_VERDICT_SIZE_MISMATCH,
-        metadata_pb2.SEAL_VERDICT_CHECKSUM_MISMATCH,
-    }
-)
+PUT_AGAIN: Final = frozenset(verdict.value for verdict in SealVerdict if verdict.put_again)
 """Verdicts on objects that are not there, or that were removed: the right bytes can be put again."""
 
 

@@ -14,6 +14,7 @@ from clients.cli.output import json_option, moment, signed_in, size
 from clients.cli.places import LOCAL, SpacePath, accepted, checked_name, file_at, place, place_in
 from clients.cli.scratch import scratch
 from clients.cli.terminal import complain, print_json, print_table, say
+from core.accounts import Access
 from core.errors import InvalidArgument, NoSuchNode, SynclineError
 from core.identifiers import new_request_id
 from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
@@ -165,7 +166,6 @@ def _move_new(temporary: Path, target: Path) -> None:
 def _downloaded(where: SpacePath, node: Node, directory: Path) -> Path:
     """The content in a temporary file in `directory`, with its time and mode."""
     from clients.cli.progress import progress  # noqa: PLC0415 - `ls` does without a transfer
-    from clients.sdk.credentials import Access  # noqa: PLC0415
     from clients.transfer.download import Downloader  # noqa: PLC0415
     from clients.transfer.jobs import DownloadJob, Failed  # noqa: PLC0415
     from clients.transfer.objects import open_objects  # noqa: PLC0415
@@ -257,7 +257,6 @@ def _link(local: Path) -> Content:
 
 def _uploaded(local: Path, where: SpacePath) -> Content:
     from clients.cli.progress import progress  # noqa: PLC0415 - `ls` does without a transfer
-    from clients.sdk.credentials import Access  # noqa: PLC0415
     from clients.transfer.jobs import Failed, UploadJob  # noqa: PLC0415
     from clients.transfer.objects import open_objects  # noqa: PLC0415
     from clients.transfer.upload import Uploader  # noqa: PLC0415

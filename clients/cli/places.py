@@ -16,7 +16,8 @@ from clients.sdk.space import Space
 from core.errors import InvalidArgument, Kind, NoSuchNode, NoSuchSpace, SynclineError
 from core.identifiers import ROOT, NodeId
 from core.names import name_problem, normalize, normalized_path
-from core.tree import Node, NodeKind, Result, Verdict
+from core.tree import Node, NodeKind, Result
+from core.verdicts import Verdict
 
 LOCAL = click.Path(readable=False, path_type=Path)
 """A path on this machine. What is wrong with it is no error of usage: the command that meets it says so, or waits."""

@@ -8,8 +8,9 @@ import click
 
 from clients.cli.output import json_option, signed_in
 from clients.cli.terminal import print_json, print_table, say
-from clients.sdk.account import Accounts, Grant, MailMode, Role
-from clients.sdk.credentials import Access, issue
+from clients.sdk.account import Accounts, Grant
+from clients.sdk.credentials import issue
+from core.accounts import Access, MailMode, Role
 
 
 @click.group(invoke_without_command=True)

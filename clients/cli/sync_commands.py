@@ -18,7 +18,6 @@ from clients.cli.places import LOCAL
 from clients.cli.progress import CommandProgress, progress
 from clients.cli.terminal import complain, print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
-from clients.sdk.credentials import Access
 from clients.sdk.discovery import StorageAddress
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
@@ -41,6 +40,7 @@ from clients.sync.report import Report
 from clients.sync.state import State, translated
 from clients.sync.trees import live_nodes
 from clients.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
+from core.accounts import Access
 from core.errors import InvalidArgument, SynclineError
 from core.names import normalized_path
 from runtime import traces

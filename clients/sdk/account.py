@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace
 from clients.sdk.session import Session, Stubs, by_our_clock, translated
 from clients.sdk.trust import NO_FURTHER, Trust
+from core.accounts import DeviceKind, MailMode, Role
 from core.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError
 from core.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
 from core.names import normalize
@@ -23,29 +23,6 @@ from syncline.notify.v1 import notify_pb2
 
 PERSONAL = "personal"
 """The name of everyone's own space."""
-
-
-class Role(Enum):
-    """What a member may do. The values are those of the wire."""
-
-    VIEWER = 1
-    EDITOR = 2
-    OWNER = 3
-
-
-class DeviceKind(Enum):
-    """What a device is. The values are those of the wire."""
-
-    CLIENT = 1
-    BROWSER = 2
-    PROGRAM = 3
-
-
-class MailMode(Enum):
-    """When mail about a space goes out. The values are those of the wire."""
-
-    INSTANT = 1
-    OFF = 2
 
 
 _KINDS = frozenset(kind.value for kind in DeviceKind)

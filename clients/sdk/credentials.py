@@ -5,21 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from enum import Enum
 
 from clients.sdk.session import Session, by_our_clock
+from core.accounts import Access
 from core.identifiers import SpaceId
 from syncline.auth.v1 import auth_pb2
 
 RENEW_MS = 5 * 60_000
 """Credentials that expire within this time are renewed."""
-
-
-class Access(Enum):
-    """What credentials are for. The values are those of the wire."""
-
-    READ = 1
-    WRITE = 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from core.errors import SynclineError, Unavailable
 from core.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
 from core.limits import MAX_FIND, MAX_SEAL, SEAL_READ_BYTES
 from core.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
+from core.verdicts import Difference, SealVerdict
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import PUT_AGAIN, mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
+from wire.tree import mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
 
 T = TypeVar("T")
 
@@ -101,14 +102,6 @@ class ChangesPage:
     right: Right
 
 
-class Difference(Enum):
-    """How a local file differs. The values are those of the wire, where each is described."""
-
-    CONTENT = 1
-    UNKNOWN = 2
-    DELETED = 3
-
-
 class Differing(NamedTuple):
     """One file that differs: what was asked, how, and the node's current state (None, 0, None where there is none)."""
 
@@ -126,24 +119,6 @@ class Checked:
     seq: int
     count: int
     differing: tuple[Differing, ...]
-
-
-class SealVerdict(Enum):
-    """What became of sealing one object. The values are those of the wire, where each is described."""
-
-    SEALED = 1
-    OBJECT_MISSING = 2
-    SIZE_MISMATCH = 3
-    CHECKSUM_MISMATCH = 4
-    ENTRY_DIGEST_MISMATCH = 5
-    ENTRY_OUT_OF_BOUNDS = 6
-    ENTRIES_OVERLAP = 7
-    MANIFEST_INVALID = 8
-
-    @property
-    def put_again(self) -> bool:
-        """Whether the object is not there, or what was there has been removed: the right bytes can be put again."""
-        return self.value in PUT_AGAIN
 
 
 @dataclass(frozen=True, slots=True)

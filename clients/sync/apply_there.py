@@ -34,8 +34,8 @@ from core.tree import (
     NodeKind,
     Result,
     UpdateContent,
-    Verdict,
 )
+from core.verdicts import Verdict
 from runtime import traces
 
 MAX_TOGETHER = 1000

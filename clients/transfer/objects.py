@@ -15,13 +15,14 @@ import obstore
 from obstore import exceptions
 from obstore.store import S3Store
 
-from clients.sdk.credentials import Access, SpaceCredentials
+from clients.sdk.credentials import SpaceCredentials
 from clients.sdk.discovery import StorageAddress
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.network import own_certificates, proxy_for
 from clients.sdk.requests import RequestCounts
 from clients.transfer.limit import Limit
 from clients.transfer.signed import SignedRequests, StorageRefused
+from core.accounts import Access
 from core.blocks import MAX_OBJECT_BYTES, Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 from runtime import traces

@@ -14,7 +14,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Final, Protocol
 
-from clients.sdk.space import Declaration, Form, SealVerdict
+from clients.sdk.space import Declaration, Form
 from clients.transfer.budget import Budget
 from clients.transfer.jobs import Failed, Trouble, Uploaded, UploadJob
 from clients.transfer.objects import ObjectStore
@@ -35,6 +35,7 @@ from core.blocks import (
 )
 from core.chunk import Block, digest_of
 from core.tree import Content
+from core.verdicts import SealVerdict
 from wire.tree import manifest_to_wire
 
 WORKERS: Final = 8

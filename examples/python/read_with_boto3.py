@@ -20,10 +20,11 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
-from clients.sdk.credentials import Access, issue
+from clients.sdk.credentials import issue
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from clients.sdk.space import Space
+from core.accounts import Access
 from core.blocks import object_key
 from core.errors import SynclineError
 from core.identifiers import SpaceId

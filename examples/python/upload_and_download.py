@@ -10,7 +10,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clients.sdk.credentials import Access
 from clients.sdk.home import default_home
 from clients.sdk.session import Session
 from clients.sdk.space import Space
@@ -18,9 +17,11 @@ from clients.transfer.download import Downloader
 from clients.transfer.jobs import DownloadJob, Failed, UploadJob
 from clients.transfer.objects import open_objects
 from clients.transfer.upload import Uploader
+from core.accounts import Access
 from core.errors import NoSuchNode, SynclineError
 from core.identifiers import ROOT, SpaceId, new_request_id
-from core.tree import CreateNode, Mutation, NodeKind, UpdateContent, Verdict
+from core.tree import CreateNode, Mutation, NodeKind, UpdateContent
+from core.verdicts import Verdict
 
 
 def upload(space: Space, local: Path, path: str) -> int:

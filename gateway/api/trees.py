@@ -8,8 +8,9 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 
 from core.identifiers import ROOT, NodeId, SpaceId
-from core.tree import CreateNode, DeleteNode, NodeKind, Verdict
+from core.tree import CreateNode, DeleteNode, NodeKind
 from core.tree import Node as CoreNode
+from core.verdicts import Verdict
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import commit_one

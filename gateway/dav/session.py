@@ -14,7 +14,8 @@ from typing import Any, Final, TypeVar
 
 from core.errors import NoSuchNode, SynclineError
 from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
-from core.tree import Content, Mutation, Node, NodeKind, Result, Verdict
+from core.tree import Content, Mutation, Node, NodeKind, Result
+from core.verdicts import Verdict
 from gateway.api.caller import Caller
 from gateway.changes import commit, refusal
 from gateway.dav.behind import MOUNT

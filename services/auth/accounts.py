@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from core.accounts import DeviceKind
 from core.errors import NoSuchAccount, TooManyAttempts, Unavailable, WrongPassword
 from core.identifiers import SpaceId, UserId, new_text_id
 from runtime.logs import structlog
@@ -15,7 +16,7 @@ from services.auth.devices import DeviceLists
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccountStore, DeviceStore
-from services.auth.records import Account, Clock, DeviceKind, DeviceRecord, Login
+from services.auth.records import Account, Clock, DeviceRecord, Login
 from services.auth.sessions import Sessions, Tokens
 
 log = structlog.get_logger()

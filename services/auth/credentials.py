@@ -10,6 +10,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
+from core.accounts import Access
 from core.blocks import DIGEST_BYTES, key_prefix
 from core.identifiers import DeviceId, SpaceId, UserId
 from core.limits import CREDENTIALS_LEAST_SECONDS
@@ -17,7 +18,7 @@ from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.grants import require
 from services.auth.ports import AccessStore, CredentialSource
-from services.auth.records import SECOND, Access, Clock, TemporaryCredentials
+from services.auth.records import SECOND, Clock, TemporaryCredentials
 from services.auth.uploads import Uploads
 
 log = structlog.get_logger()
@@ -93,10 +94,10 @@ class CredentialIssuer:
         key = (device, space, access)
         known = self._issued.get(key)
         if known is not None and known.expires_at_ms - self._clock() >= CREDENTIALS_LEAST_SECONDS * SECOND:
-            metrics.CREDENTIALS.labels(access.value, "memory").inc()
+            metrics.CREDENTIALS.labels(access.name.lower(), "memory").inc()
             return known
         issued = await self._once(key, lambda: self._assume(space, access, user=user, device=device))
-        metrics.CREDENTIALS.labels(access.value, "sts").inc()
+        metrics.CREDENTIALS.labels(access.name.lower(), "sts").inc()
         return issued
 
     def lifetime_ms(self, issued: TemporaryCredentials) -> int:
@@ -110,7 +111,7 @@ class CredentialIssuer:
             seconds=self._lifetime_seconds,
         )
         self._issued[device, space, access] = issued
-        log.info("transfer opened", space=space, access=access.value, expires_at_ms=issued.expires_at_ms)
+        log.info("transfer opened", space=space, access=access.name.lower(), expires_at_ms=issued.expires_at_ms)
         return issued
 
     async def _once(

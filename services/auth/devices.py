@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
+from core.accounts import DeviceKind
 from core.errors import DeviceRevoked, NoSuchDevice
 from core.identifiers import DeviceId, UserId
 from core.limits import ANSWER_DAYS
@@ -13,7 +14,7 @@ from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.holdings import Holdings
 from services.auth.ports import DeviceStore
-from services.auth.records import DAY, Clock, DeviceKind, DeviceRecord
+from services.auth.records import DAY, Clock, DeviceRecord
 
 log = structlog.get_logger()
 

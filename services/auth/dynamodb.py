@@ -34,6 +34,7 @@ from botocore.exceptions import ClientError
 
 from aws.dynamodb import found_item
 from aws.errors import error_code, translated
+from core.accounts import DeviceKind, Role
 from core.errors import AccountExists, Unavailable
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 from core.limits import ANSWER_DAYS
@@ -45,7 +46,6 @@ from services.auth.records import (
     SECOND,
     Account,
     Chain,
-    DeviceKind,
     DeviceRecord,
     Done,
     Gate,
@@ -54,7 +54,6 @@ from services.auth.records import (
     Link,
     Login,
     Membership,
-    Role,
     SpaceRecord,
     SpaceUploads,
 )
@@ -915,7 +914,7 @@ def _device_item(device: DeviceRecord) -> Item:
         "name": _s(device.name),
         "created_at": _n(device.created_at_ms),
         "last_seen_at": _n(device.last_seen_at_ms),
-        "kind": _s(device.kind.value),
+        "kind": _s(device.kind.name.lower()),
         "expires_at": _expiry(device.expires_at_ms),
     }
     if device.key is not None:
@@ -948,7 +947,7 @@ def _device(item: Mapping[str, Any]) -> DeviceRecord:
         _int(item, "last_seen_at"),
         _int(item, "revoked_at") if "revoked_at" in item else None,
         chain,
-        DeviceKind(_text(item, "kind")) if "kind" in item else DeviceKind.CLIENT,  # before there were others
+        DeviceKind[_text(item, "kind").upper()] if "kind" in item else DeviceKind.CLIENT,  # before there were others
         key,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
+from core.accounts import Access, Role
 from core.errors import (
     DeviceRevoked,
     LastOwner,
@@ -19,7 +20,7 @@ from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
 from services.auth.holdings import Holdings, decided_anew, is_full, is_own, limit_reached
 from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
-from services.auth.records import Access, Account, Clock, Done, Gate, GrantRecord, Role, SpaceRecord
+from services.auth.records import Account, Clock, Done, Gate, GrantRecord, SpaceRecord
 
 log = structlog.get_logger()
 

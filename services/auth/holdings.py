@@ -16,11 +16,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from core.accounts import Role
 from core.errors import Contended, LimitReached
 from core.identifiers import UserId
 from services.auth import metrics
 from services.auth.ports import GateMoved, GrantMoved
-from services.auth.records import Membership, Role
+from services.auth.records import Membership
 
 T = TypeVar("T")
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from core.accounts import Role
 from core.errors import AccountExists
 from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from services.auth.aliases import PERSONAL, fold
@@ -23,7 +24,6 @@ from services.auth.records import (
     Link,
     Login,
     Membership,
-    Role,
     SpaceRecord,
     SpaceUploads,
     TemporaryCredentials,

@@ -12,6 +12,7 @@ import re
 import secrets
 from enum import Enum
 
+from core.accounts import DeviceKind
 from core.errors import (
     DeviceRevoked,
     InvalidArgument,
@@ -28,7 +29,7 @@ from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists, is_signed_in
 from services.auth.holdings import Holdings, decided_anew, limit_reached
 from services.auth.ports import DeviceStore, GateStore
-from services.auth.records import DAY, HOUR, Clock, DeviceKind, DeviceRecord, Key
+from services.auth.records import DAY, HOUR, Clock, DeviceRecord, Key
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessTokens
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
+from core.accounts import Access, Role
 from core.errors import (
     InvalidArgument,
     LimitReached,
@@ -36,7 +37,7 @@ from services.auth.grants import require
 from services.auth.holdings import Holdings, decided_anew, is_full, limit_reached
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccessStore, GateStore, LinkStore, SpaceStore
-from services.auth.records import DAY, Access, Clock, Link, Role
+from services.auth.records import DAY, Clock, Link
 from services.auth.tokens import AccessToken, AccessTokens
 
 log = structlog.get_logger()

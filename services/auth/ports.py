@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from core.accounts import Role
 from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from services.auth.records import (
     Account,
@@ -20,7 +21,6 @@ from services.auth.records import (
     Link,
     Login,
     Membership,
-    Role,
     SpaceRecord,
     SpaceUploads,
     TemporaryCredentials,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
 from typing import TypeAlias
 
+from core.accounts import DeviceKind, Role
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 
 Clock: TypeAlias = Callable[[], int]
@@ -16,25 +16,6 @@ SECOND = 1000
 MINUTE = 60 * SECOND
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
-
-
-class Access(Enum):
-    """What S3 credentials are for; the values are part of a cache key and of logs."""
-
-    READ = "read"
-    WRITE = "write"
-
-
-class Role(IntEnum):
-    """What a member may do in a space. Each role includes the ones below it; no grant at all is None."""
-
-    VIEWER = 1
-    EDITOR = 2
-    OWNER = 3
-
-    def allows(self, access: Access) -> bool:
-        """Whether this role opens the space's objects for `access`."""
-        return self >= (Role.EDITOR if access is Access.WRITE else Role.VIEWER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +56,6 @@ class Key:
 
     digest: bytes = field(repr=False)
     expires_at_ms: int
-
-
-class DeviceKind(Enum):
-    """What a device is; the values are stored."""
-
-    CLIENT = "client"
-    BROWSER = "browser"
-    PROGRAM = "program"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from core.accounts import Role
 from core.errors import InvalidArgument, NoSuchAccount, NoSuchSpace, RequestIdReused
 from core.identifiers import RequestId, SpaceId, UserId
 from runtime.logs import structlog
@@ -11,7 +12,7 @@ from services.auth.aliases import PERSONAL, fold, with_alias
 from services.auth.derived import derived_id
 from services.auth.holdings import Holdings, decided_anew, is_own, limit_reached
 from services.auth.ports import AccountStore, GateStore, SpaceStore
-from services.auth.records import Account, Clock, Membership, Role, SpaceRecord
+from services.auth.records import Account, Clock, Membership, SpaceRecord
 
 log = structlog.get_logger()
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
+from core.accounts import Access, DeviceKind, Role
 from core.blocks import key_prefix
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from services.auth.accounts import SignedIn
 from services.auth.grants import CheckedAccess
 from services.auth.records import (
-    Access,
     Account,
-    DeviceKind,
     DeviceRecord,
     GrantRecord,
     Link,
     Membership,
-    Role,
     SpaceUploads,
     TemporaryCredentials,
 )

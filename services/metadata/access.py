@@ -10,12 +10,12 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final, Protocol, TypeAlias
 
 from cachetools import TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from core.accounts import Role
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
 from core.identifiers import LinkId, SpaceId
 from runtime.identity import Identity
@@ -25,20 +25,14 @@ _REMEMBERED: Final = 100_000
 _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]
 
 
-class Role(IntEnum):
-    """What a member may do; each includes the ones below. The values are those of the wire."""
-
-    NONE = 0
-    VIEWER = 1
-    EDITOR = 2
-    OWNER = 3
-
-
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A caller's role in a space, and when the right to write that it includes was given (see CheckAccessResponse)."""
+    """A caller's role in a space, None without a grant.
 
-    role: Role
+    `writes_since_ms` is when the right to write that the role includes was given (see CheckAccessResponse).
+    """
+
+    role: Role | None
     writes_since_ms: int = 0
 
 
@@ -46,7 +40,7 @@ class GrantSource(Protocol):
     """Who has which grant."""
 
     async def standing(self, space: SpaceId, caller: Identity) -> Standing:
-        """What a person or a public link may do, Role.NONE without a grant.
+        """What a person or a public link may do, None without a grant.
 
         DeviceRevoked, or Unavailable if auth does not answer.
         """
@@ -85,9 +79,9 @@ class RoleCache:
             raise NoSuchSpace(space_id=space)
         key = (space, caller.user, caller.device, link.link if link else None)
         has = None if now else self._standings.get(key)
-        if has is None or has.role < role:
+        if has is None or has.role is None or has.role < role:
             has = await self._ask(key, caller)
-        if has.role is Role.NONE:
+        if has.role is None:
             raise NoSuchSpace(space_id=space)
         if has.role < role:
             raise PermissionDenied(f"as {has.role.name.lower()} you can look at this space but not change it")
@@ -125,6 +119,6 @@ class RoleCache:
         finally:
             del self._under_way[key]
         self._standings.pop(key, None)
-        if has.role is not Role.NONE:
+        if has.role is not None:
             self._standings[key] = has
         return has

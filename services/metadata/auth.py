@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from grpc.aio import AioRpcError, Channel
 
+from core.accounts import Role
 from core.errors import DeviceRevoked
 from core.identifiers import SpaceId
 from runtime.errors import error_from_rpc
 from runtime.identity import Identity
-from services.metadata.access import Role, Standing
+from services.metadata.access import Standing
 from services.metadata.ports import Measure
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -42,7 +43,7 @@ class AuthClient:
             raise error_from_rpc(error) or error from None
         if response.device_revoked:
             raise DeviceRevoked
-        return Standing(Role(response.role), response.writes_since_ms)
+        return Standing(Role(response.role) if response.role else None, response.writes_since_ms)
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
         """See Writers."""

@@ -30,8 +30,8 @@ from core.tree import (
     NodeKind,
     RestoreNode,
     Result,
-    Verdict,
 )
+from core.verdicts import Verdict
 from runtime import traces
 from runtime.turns import slices
 from services.metadata import metrics

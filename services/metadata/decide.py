@@ -28,8 +28,8 @@ from core.tree import (
     RestoreVersion,
     Result,
     UpdateContent,
-    Verdict,
 )
+from core.verdicts import Verdict
 from services.metadata.ports import Sealed
 
 _MAX_COMPARED_VERSIONS = 4

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from core.blocks import Digest, MalformedManifest
 from core.identifiers import ROOT, NodeId
-from core.tree import Change, Content, CreateNode, Mutation, Node, NodeKind, Result, UpdateContent, Verdict
+from core.tree import Change, Content, CreateNode, Mutation, Node, NodeKind, Result, UpdateContent
+from core.verdicts import Verdict
 from services.metadata.decide import Circumstances, NotLoaded, PathLength, Unsealed, decide
 from services.metadata.journal import NameKey, name_changes
 from services.metadata.objects import Objects

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from core.identifiers import NodeId, RequestId
-from core.tree import Change, Node, Result, Verdict
+from core.tree import Change, Node, Result
+from core.verdicts import Verdict
 
 NameKey = tuple[NodeId, str]
 """A directory and a name in it."""

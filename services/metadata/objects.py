@@ -23,7 +23,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from functools import partial
 from itertools import islice
 from typing import Final, TypeVar
@@ -43,6 +42,7 @@ from core.blocks import (
 from core.errors import InvalidArgument, RequestTooLarge
 from core.identifiers import SpaceId
 from core.limits import SEAL_FORMS, SEAL_READ_BYTES
+from core.verdicts import SealVerdict
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from services.metadata import metrics
@@ -73,19 +73,6 @@ _REMEMBERED_REFUSALS: Final = 20_000
 T = TypeVar("T")
 
 log = structlog.get_logger()
-
-
-class SealVerdict(Enum):
-    """What became of sealing one object. The values are those of the wire, where each is described."""
-
-    SEALED = 1
-    OBJECT_MISSING = 2
-    SIZE_MISMATCH = 3
-    CHECKSUM_MISMATCH = 4
-    ENTRY_DIGEST_MISMATCH = 5
-    ENTRY_OUT_OF_BOUNDS = 6
-    ENTRIES_OVERLAP = 7
-    MANIFEST_INVALID = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TypeVar
 
 from core.blocks import DIGEST_BYTES, NO_DIGEST
@@ -13,6 +12,7 @@ from core.errors import InvalidCursor, NoSuchNode, NoSuchVersion
 from core.identifiers import ID_BYTES, ROOT, NodeId
 from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES
 from core.tree import Content, Node, NodeKind, Version
+from core.verdicts import Difference
 from runtime.turns import turn
 from services.metadata.decide import NotLoaded, is_live
 from services.metadata.journal import Position
@@ -315,14 +315,6 @@ async def changes(view: SpaceView, journal: Journal, *, after: Position) -> Asyn
             entry = entry_from_bytes(number, blob)
         yield [result.node for result in entry.accepted() if result.node], entry.position
         seq = entry.seq
-
-
-class Difference(Enum):
-    """How a file differs. The values are those of the wire."""
-
-    CONTENT = 1
-    UNKNOWN = 2
-    DELETED = 3
 
 
 @dataclass(slots=True)

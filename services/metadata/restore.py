@@ -13,7 +13,8 @@ from typing import Final
 from core.errors import InvalidArgument
 from core.identifiers import ROOT, NodeId, RequestId, created_node_id
 from core.names import name_problem, with_mark
-from core.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeKind, RestoreNode, Result, Verdict
+from core.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeKind, RestoreNode, Result
+from core.verdicts import Verdict
 from services.metadata.commit import CommitOutcome
 from services.metadata.reads import ViewReader, settled
 from services.metadata.view import SpaceView

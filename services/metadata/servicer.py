@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
+from core.accounts import Role
 from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
 from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
 from core.identifiers import ID_BYTES, NodeId, SpaceId
@@ -19,7 +20,7 @@ from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
 from runtime.turns import slices
 from services.metadata import reads
-from services.metadata.access import Role, RoleCache
+from services.metadata.access import RoleCache
 from services.metadata.activity import list_activity
 from services.metadata.commit import CommitOutcome, Request, check_size
 from services.metadata.links import scope, shown

@@ -10,7 +10,8 @@ from typing import Any
 
 from core.errors import InvalidCursor, InvalidPageToken
 from core.identifiers import RequestId, SpaceId
-from core.tree import Result, Verdict
+from core.tree import Result
+from core.verdicts import Verdict
 from runtime.turns import slices
 from services.metadata.journal import BEGINNING, Activity, ChangePlace, Commit, JournalEntry, Position
 from syncline.metadata.v1 import journal_pb2, metadata_pb2

@@ -24,10 +24,11 @@ from botocore.exceptions import ClientError
 
 from aws.dynamodb import found_item
 from aws.errors import error_code, translated
+from core.accounts import MailMode
 from core.errors import Unavailable
 from core.identifiers import RequestId, SpaceId, UserId
 from core.limits import ANSWER_DAYS
-from services.notify.records import DAY, MAX_POSTPONED, SECOND, Choice, Claim, Claimant, MailMode
+from services.notify.records import DAY, MAX_POSTPONED, SECOND, Choice, Claim, Claimant
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient

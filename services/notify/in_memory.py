@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from core.accounts import MailMode
 from core.identifiers import RequestId, SpaceId, UserId
 from services.notify.ports import MessageQueue, QueueGone
-from services.notify.records import MAX_POSTPONED, Choice, Claim, Claimant, Mail, MailMode, QueueMessage
+from services.notify.records import MAX_POSTPONED, Choice, Claim, Claimant, Mail, QueueMessage
 
 _BATCH: Final = 10
 

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from core.accounts import MailMode
 from core.errors import NoSuchSpace
 from runtime.logs import structlog
 from services.notify import metrics
@@ -28,7 +29,7 @@ from services.notify.ports import (
     PreferenceStore,
 )
 from services.notify.preferences import DEFAULT
-from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, MailMode, Roster, RosterMember
+from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, Roster, RosterMember
 
 LEASE_SECONDS: Final = 60
 """Longer than sending one mail can take, with all repetitions by the SDK."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from core.accounts import MailMode
 from core.errors import RequestIdReused
 from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from services.notify.access import GrantCache
 from services.notify.ports import PreferenceStore
-from services.notify.records import Choice, Clock, MailMode
+from services.notify.records import Choice, Clock
 
 DEFAULT: Final = MailMode.INSTANT
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
+from core.accounts import MailMode
 from core.identifiers import SpaceId, UserId
 
 SECOND: Final = 1000
@@ -18,13 +19,6 @@ MAX_POSTPONED: Final = 1000
 
 Clock: TypeAlias = Callable[[], int]
 """Milliseconds since 1970."""
-
-
-class MailMode(Enum):
-    """When somebody wants mail about a space. The values are those of the wire."""
-
-    INSTANT = 1
-    OFF = 2
 
 
 @dataclass(frozen=True, slots=True)

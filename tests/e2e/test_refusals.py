@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from clients.sdk.credentials import Access
 from clients.sdk.session import Session
-from clients.sdk.space import Declaration, Form, PackEntries, SealVerdict, Space
+from clients.sdk.space import Declaration, Form, PackEntries, Space
 from clients.transfer.objects import S3Objects, open_objects
+from core.accounts import Access
 from core.blocks import MIB, BlockRef, Digest, Manifest
 from core.identifiers import ROOT, SpaceId, new_request_id
-from core.tree import Content, CreateNode, NodeKind, Verdict
+from core.tree import Content, CreateNode, NodeKind
+from core.verdicts import SealVerdict, Verdict
 from stack.demo import DemoDevice
 
 

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 
 import pytest
 
-from clients.sdk.account import Accounts, Role
+from clients.sdk.account import Accounts
 from clients.sdk.session import Session
 from clients.sdk.space import Space
+from core.accounts import Role
 from core.errors import SynclineError
 from core.identifiers import ROOT, SpaceId, new_request_id
-from core.tree import CreateNode, DeleteNode, NodeKind, Verdict
+from core.tree import CreateNode, DeleteNode, NodeKind
+from core.verdicts import Verdict
 from stack.demo import DemoDevice
 from stack.up import Stack
 from tests.e2e.dav import Person

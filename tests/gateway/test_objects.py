@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from botocore.credentials import ReadOnlyCredentials
 
+from core.accounts import Access
 from core.blocks import MAX_OBJECT_BYTES, Digest, object_key
 from core.errors import PermissionDenied, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
@@ -19,7 +20,6 @@ from gateway.ports import ObjectSource, ObjectUnreadable, WriteCredentials
 from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, origin
 from gateway.segments import SEGMENT
 from services.auth.credentials import TransferTarget, session_name, session_policy
-from services.auth.records import Access
 from services.auth.sts import StsCredentialSource
 from stack.emulator import AwsCredentials
 from tests.clients.transfer.proxy import Proxy

@@ -20,17 +20,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clients.sdk.account import Accounts, Role, sign_up
-from clients.sdk.credentials import Access
+from clients.sdk.account import Accounts, sign_up
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from clients.sdk.watch import Doorbell, Listening, Watch
 from clients.transfer.jobs import Uploaded, UploadJob
 from clients.transfer.objects import open_objects
 from clients.transfer.upload import Uploader
+from core.accounts import Access, Role
 from core.blocks import Digest
 from core.identifiers import ROOT, RequestId, SpaceId, new_request_id, new_text_id
-from core.tree import Content, CreateNode, NodeKind, Verdict
+from core.tree import Content, CreateNode, NodeKind
+from core.verdicts import Verdict
 
 USERS = 50
 TEAM = 10

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients.sdk.account import Accounts, Role, sign_up
-from clients.sdk.credentials import Access
+from clients.sdk.account import Accounts, sign_up
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from clients.transfer.jobs import Uploaded, UploadJob
 from clients.transfer.objects import open_objects
 from clients.transfer.upload import Uploader
+from core.accounts import Access, Role
 from core.identifiers import ROOT, SpaceId, new_request_id, new_text_id
-from core.tree import Content, CreateNode, NodeKind, Verdict
+from core.tree import Content, CreateNode, NodeKind
+from core.verdicts import Verdict
 
 PASSWORD = "a long password"
 COMMITTERS, UPLOADERS = 2, 2

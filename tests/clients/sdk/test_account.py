@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.account import Accounts, DeviceKind, MailMode, Role, sign_in, sign_up
+from clients.sdk.account import Accounts, sign_in, sign_up
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable
 from clients.sdk.session import Session
+from core.accounts import DeviceKind, MailMode, Role
 from core.errors import AccountExists, DeviceRevoked, InvalidArgument, NoSuchSpace, Unavailable, WrongPassword
 from core.identifiers import DeviceId, SpaceId, new_text_id
 from syncline.auth.v1 import auth_pb2

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from clients.sdk.account import Accounts
-from clients.sdk.credentials import Access, SpaceCredentials, issue
+from clients.sdk.credentials import SpaceCredentials, issue
 from clients.sdk.requests import Counts, RequestCounts
 from clients.sdk.session import Session
+from core.accounts import Access
 from core.identifiers import SpaceId, new_text_id
 from syncline.auth.v1 import auth_pb2
 from tests.clients.sdk.conftest import enter

@@ -16,18 +16,7 @@ from clients.sdk import session as session_module
 from clients.sdk import space as space_module
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.right import Right
-from clients.sdk.space import (
-    MOST_EMPTY_PAGES,
-    ChangesPage,
-    Declaration,
-    Difference,
-    Form,
-    Located,
-    PackEntries,
-    SealVerdict,
-    Space,
-    SpaceState,
-)
+from clients.sdk.space import MOST_EMPTY_PAGES, ChangesPage, Declaration, Form, Located, PackEntries, Space, SpaceState
 from core.blocks import MIB, NO_DIGEST, Digest, Manifest
 from core.errors import (
     Draining,
@@ -52,9 +41,9 @@ from core.tree import (
     NodeKind,
     Result,
     UpdateContent,
-    Verdict,
     Version,
 )
+from core.verdicts import Difference, SealVerdict, Verdict
 from syncline.metadata.v1 import journal_pb2, metadata_pb2, metadata_pb2_grpc
 from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import Auth, Running, refuse, running

@@ -12,10 +12,11 @@ import pytest
 
 from clients.sdk import session as session_module
 from clients.sdk import watch as watch_module
-from clients.sdk.account import Accounts, MailMode
+from clients.sdk.account import Accounts
 from clients.sdk.session import Session
 from clients.sdk.space import Space
 from clients.sdk.watch import Doorbell, Listening, Watch
+from core.accounts import MailMode
 from core.errors import NoSuchSpace, RateExceeded, SynclineError, Unavailable
 from core.identifiers import SpaceId, new_text_id
 from syncline.notify.v1 import notify_pb2, notify_pb2_grpc

@@ -38,9 +38,9 @@ from core.tree import (
     NodeKind,
     Result,
     UpdateContent,
-    Verdict,
     Version,
 )
+from core.verdicts import SealVerdict, Verdict
 from services.metadata import objects as metadata_objects
 from services.metadata import reads
 from services.metadata.commit import Request
@@ -223,7 +223,7 @@ class MemorySpace:
         self._backend.stored[self.id, digest] = data
         declaration = metadata_objects.DeclaredObject(digest, len(data), metadata_objects.SingleBlock())
         (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration], caller="ann"))
-        assert verdict is metadata_objects.SealVerdict.SEALED
+        assert verdict is SealVerdict.SEALED
         self._sealed_after.setdefault(digest, len(self.journal))
 
     def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right_changed: bool = False) -> Answer:

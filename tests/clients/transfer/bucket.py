@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from clients.sdk.credentials import Access, S3Credentials
+from clients.sdk.credentials import S3Credentials
 from clients.sdk.discovery import StorageAddress
 from clients.sdk.requests import RequestCounts
 from clients.transfer.objects import S3Objects
+from core.accounts import Access
 from core.blocks import Digest, key_prefix
 from core.identifiers import new_text_id
 from stack.running import EmbeddedAws

@@ -9,12 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from clients.sdk.space import Declaration, Form, PackEntries, SealVerdict
+from clients.sdk.space import Declaration, Form, PackEntries
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Uploaded, UploadJob
 from clients.transfer.objects import ObjectMissing
 from clients.transfer.upload import Uploader
 from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, MIB, MIN_BLOCK, PACK_BYTES, Digest
 from core.tree import Content
+from core.verdicts import SealVerdict
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import manifest_from_wire
 

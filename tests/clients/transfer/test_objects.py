@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clients.sdk.credentials import Access, S3Credentials
+from clients.sdk.credentials import S3Credentials
 from clients.sdk.discovery import StorageAddress
 from clients.sdk.errors import UnexpectedAnswer
 from clients.sdk.requests import Counts, RequestCounts
@@ -22,6 +22,7 @@ from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uplo
 from clients.transfer.limit import Limit
 from clients.transfer.objects import ATTEMPTS, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
 from clients.transfer.upload import Uploader
+from core.accounts import Access
 from core.blocks import KIB, MIB, Digest
 from core.errors import NoSuchSpace, PermissionDenied, Unavailable
 from tests.clients.transfer.bucket import Bucket, HeldCredentials

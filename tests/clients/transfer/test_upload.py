@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.space import Form, PackEntries, SealVerdict
+from clients.sdk.space import Form, PackEntries
 from clients.transfer import upload
 from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
 from clients.transfer.upload import ATTEMPTS, LEAST_MEMORY, Uploader
 from core.blocks import KIB, MIB, MIN_BLOCK, PACK_BYTES, BlockRef, Digest
 from core.chunk import Block
 from core.errors import PermissionDenied, Unavailable
+from core.verdicts import SealVerdict
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, outcomes, sha256, uploaded
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 import pytest
 from botocore.exceptions import ClientError
 
+from core.accounts import Access, Role
 from core.blocks import key_prefix, object_key
 from core.errors import NoSuchSpace
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
@@ -14,7 +15,7 @@ from services.auth.bootstrap import system_clock
 from services.auth.credentials import CredentialIssuer, TransferTarget, session_name, session_policy
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.in_memory import InMemoryCredentialSource
-from services.auth.records import SECOND, Access, Role
+from services.auth.records import SECOND
 from services.auth.sts import StsCredentialSource
 from services.auth.uploads import Uploads
 from stack.emulator import AwsCredentials

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from core.accounts import Role
 from core.errors import AccountExists, Contended, LastOwner, LimitReached, NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from services.auth.attempts import AttemptLimits, Attempts
@@ -20,7 +21,7 @@ from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
 from services.auth.ports import ChainMoved, GateMoved
-from services.auth.records import DAY, Account, Chain, DeviceRecord, Role, SpaceRecord
+from services.auth.records import DAY, Account, Chain, DeviceRecord, SpaceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import AccessTokens, SigningKeys

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from core.accounts import DeviceKind, Role
 from core.errors import AccountExists
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from services.auth.derived import derived_id
@@ -13,13 +14,11 @@ from services.auth.records import (
     DAY,
     Account,
     Chain,
-    DeviceKind,
     DeviceRecord,
     Done,
     GrantRecord,
     Key,
     Membership,
-    Role,
     SpaceRecord,
     SpaceUploads,
 )

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from core.blocks import BlockRef, Digest, Manifest
 from core.identifiers import ROOT, NodeId, RequestId, new_request_id
-from core.tree import Change, Content, Node, NodeKind, Result, Verdict, Version
+from core.tree import Change, Content, Node, NodeKind, Result, Version
+from core.verdicts import Verdict
 from services.metadata.journal import Commit, JournalEntry, NameKey, Projection, name_changes
 from services.metadata.view import version_of
 

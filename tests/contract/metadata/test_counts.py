@@ -8,7 +8,8 @@ import pytest
 
 from core.blocks import Digest, object_key
 from core.identifiers import ROOT, created_node_id, new_request_id
-from core.tree import Content, CreateNode, MoveNode, NodeKind, Verdict
+from core.tree import Content, CreateNode, MoveNode, NodeKind
+from core.verdicts import Verdict
 from services.metadata.commit import Request
 from services.metadata.depths import Depths
 from services.metadata.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable

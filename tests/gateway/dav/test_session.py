@@ -9,7 +9,8 @@ from wsgidav.dav_error import DAVError
 
 from core.chunk import Block, digest_of
 from core.identifiers import ROOT, NodeId, SpaceId, UserId
-from core.tree import DeleteNode, Node, NodeKind, Verdict
+from core.tree import DeleteNode, Node, NodeKind
+from core.verdicts import Verdict
 from gateway.api.caller import Caller, KeyTokens
 from gateway.changes import refusal
 from gateway.dav import properties

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from core.accounts import Access, Role
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from services.auth.credentials import (
@@ -16,7 +17,7 @@ from services.auth.credentials import (
     session_policy,
 )
 from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
-from services.auth.records import MINUTE, SECOND, Access, Account, DeviceRecord, Role
+from services.auth.records import MINUTE, SECOND, Account, DeviceRecord
 from services.auth.uploads import Uploads
 from tests.services.auth.support import Clock, new_device, new_login
 

@@ -2,13 +2,14 @@
 
 import pytest
 
+from core.accounts import Role
 from core.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
 from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from services.auth.grants import Grants, decide
 from services.auth.holdings import Holdings
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import GrantMoved
-from services.auth.records import Account, GrantRecord, Role, SpaceRecord
+from services.auth.records import Account, GrantRecord, SpaceRecord
 from tests.services.auth.support import new_device, new_login
 
 ANN, BOB = UserId(new_text_id()), UserId(new_text_id())

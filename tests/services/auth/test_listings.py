@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from core.accounts import Role
 from core.identifiers import SpaceId, UserId, new_text_id
-from services.auth.records import Role, SpaceRecord
+from services.auth.records import SpaceRecord
 from syncline.auth.v1 import auth_pb2
 from tests.services.auth.support import new_account, new_device, new_link, refused, serving
 

@@ -15,6 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import SecretStr
 
+from core.accounts import Role
 from core.errors import DeviceRevoked
 from core.identifiers import ROOT, LinkId, NodeId, SpaceId, new_request_id, new_text_id
 from runtime.channel import aio_channel
@@ -25,7 +26,7 @@ from runtime.interruption import ASK_SECONDS
 from runtime.operations import Callers
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
-from services.metadata.access import Role, Standing
+from services.metadata.access import Standing
 from services.metadata.bootstrap import MetadataAdapters, bootstrap
 from services.metadata.in_memory import MemoryJournal, MemoryMeasures, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.ports import Measure
@@ -46,7 +47,7 @@ class FakeAuth:
 
     def __init__(self) -> None:
         self.key = Ed25519PrivateKey.generate()
-        self.roles: dict[tuple[SpaceId, str], Role] = {}
+        self.roles: dict[tuple[SpaceId, str], Role | None] = {}
         self.revoked: set[str] = set()
         self.links: set[LinkScope] = set()
         self.asked = 0
@@ -61,10 +62,10 @@ class FakeAuth:
         self.asked += 1
         if caller.link is not None:
             assert (caller.user, caller.device) == ("", "")
-            return Standing(Role.VIEWER if caller.link in self.links and caller.link.space == space else Role.NONE)
+            return Standing(Role.VIEWER if caller.link in self.links and caller.link.space == space else None)
         if caller.device in self.revoked:
             raise DeviceRevoked
-        return Standing(self.roles.get((space, caller.user), Role.NONE), self.writes_since_ms)
+        return Standing(self.roles.get((space, caller.user), None), self.writes_since_ms)
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
         """A page for each space."""
@@ -185,7 +186,7 @@ class Service:
 
     @asynccontextmanager
     async def caller(
-        self, role: Role = Role.EDITOR, *, space: SpaceId | None = None, user: str = ""
+        self, role: Role | None = Role.EDITOR, *, space: SpaceId | None = None, user: str = ""
     ) -> AsyncIterator[Caller]:
         user, device = user or new_text_id(), new_text_id()
         space = space or SpaceId(new_text_id())

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
+from core.accounts import Role
 from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
 from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.identity import Identity
-from services.metadata.access import Role, RoleCache, Standing
+from services.metadata.access import RoleCache, Standing
 
 SPACE = SpaceId("s" * 26)
 BEN = Identity(user=UserId("b" * 26), device=DeviceId("d" * 26))
@@ -91,7 +92,7 @@ async def test_what_was_found_ended_is_not_read_either(auth: SlowAuth) -> None:
     access = RoleCache(auth)
     auth.answers.set()
     await requiring(access)
-    auth.has = Standing(Role.NONE)
+    auth.has = Standing(None)
     await access.require(SPACE, BEN, Role.VIEWER)  # which is remembered
     with pytest.raises(NoSuchSpace):
         await requiring(access)

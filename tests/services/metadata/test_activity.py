@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
+from core.accounts import Role
 from core.blocks import Digest
 from core.identifiers import ROOT, new_request_id
-from services.metadata.access import Role
 from services.metadata.ports import Sealed
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, projected, reason_of, service
@@ -160,7 +160,7 @@ async def test_members_see_it_and_nobody_else(metadata: Service, editor: Caller)
     await editor.create("docs")
     async with metadata.caller(Role.VIEWER, space=editor.space) as viewer:
         assert len((await listing(viewer)).activities) == 1
-    async with metadata.caller(Role.NONE, space=editor.space) as stranger:
+    async with metadata.caller(None, space=editor.space) as stranger:
         assert await reason_of(listing(stranger)) == "NO_SUCH_SPACE"
     async with metadata.caller() as elsewhere:
         assert not (await listing(elsewhere)).activities

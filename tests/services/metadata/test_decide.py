@@ -21,8 +21,8 @@ from core.tree import (
     RestoreNode,
     RestoreVersion,
     UpdateContent,
-    Verdict,
 )
+from core.verdicts import Verdict
 from services.metadata.decide import Circumstances, NotLoaded, PathLength, Unsealed, decide
 from services.metadata.ports import Sealed
 

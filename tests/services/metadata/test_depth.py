@@ -12,7 +12,8 @@ import pytest
 
 from core.identifiers import ROOT, NodeId, SpaceId, created_node_id, new_request_id
 from core.names import MAX_PATH_BYTES, MAX_PATH_NAMES, path_problem
-from core.tree import Change, Node, NodeKind, Result, Verdict
+from core.tree import Change, Node, NodeKind, Result
+from core.verdicts import Verdict
 from runtime import turns
 from runtime.errors import error_from_rpc
 from services.metadata import depths

@@ -14,10 +14,11 @@ from typing_extensions import override
 from core.blocks import Digest
 from core.errors import Unavailable
 from core.identifiers import SpaceId, new_text_id
+from core.verdicts import SealVerdict
 from services.metadata.in_memory import MemoryMeasures, MemoryObjects, MemoryTable
 from services.metadata.measure import Measuring
 from services.metadata.metrics import DISCARDED
-from services.metadata.objects import DeclaredObject, Objects, SealVerdict, SingleBlock
+from services.metadata.objects import DeclaredObject, Objects, SingleBlock
 from services.metadata.ports import NO_REMOVALS, Deletion, Recorded, Sealed, StoredObject
 from tests.services.metadata.support import FakeAuth
 

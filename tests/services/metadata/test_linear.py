@@ -25,8 +25,8 @@ from core.tree import (
     RestoreNode,
     Result,
     UpdateContent,
-    Verdict,
 )
+from core.verdicts import Verdict
 from services.metadata.commit import Request
 from services.metadata.ports import Rows
 from services.metadata.spaces import LiveSpace

@@ -9,6 +9,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
+from core.accounts import Role
 from core.errors import NoSuchNode, NoSuchSpace, PermissionDenied
 from core.identifiers import ROOT, DeviceId, LinkId, NodeId, SpaceId, UserId, new_request_id, new_text_id
 from runtime.channel import aio_channel
@@ -17,7 +18,7 @@ from runtime.identity import Identity, LinkScope
 from runtime.interruption import REMEMBERED_SECONDS
 from runtime.operations import READERS
 from runtime.tokens import UserTokenVerifier, service_authorization
-from services.metadata.access import Role, RoleCache
+from services.metadata.access import RoleCache
 from services.metadata.auth import AuthClient
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -296,7 +297,7 @@ async def test_auth_is_asked_in_the_name_of_the_link(tmp_path) -> None:
             guest, member = [await verifier.verify(t) for t in (opened.access_token, ann.tokens.access_token)]
             assert (await client.standing(space, guest)).role is Role.VIEWER
             assert (await client.standing(space, member)).role is Role.OWNER
-            assert (await client.standing(SpaceId(new_text_id()), guest)).role is Role.NONE
+            assert (await client.standing(SpaceId(new_text_id()), guest)).role is None
             revoke = auth_pb2.RevokeLinkRequest(request_id=new_request_id(), space_id=space, link_id=made.link.link_id)
             await auth.stub.RevokeLink(revoke, metadata=ann.credentials)
-            assert (await client.standing(space, guest)).role is Role.NONE
+            assert (await client.standing(space, guest)).role is None

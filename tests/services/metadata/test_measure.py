@@ -15,9 +15,10 @@ from core.blocks import KIB, Digest
 from core.errors import Unavailable
 from core.identifiers import SpaceId, new_text_id
 from core.limits import LEAST_UNSEALED_BYTES
+from core.verdicts import SealVerdict
 from services.metadata.in_memory import MemoryMeasures, MemoryObjects, MemoryTable
 from services.metadata.measure import Measuring
-from services.metadata.objects import DeclaredObject, Objects, SealVerdict, SingleBlock
+from services.metadata.objects import DeclaredObject, Objects, SingleBlock
 from services.metadata.ports import Listing, Measure, ProjectionState, Sealed
 from tests.services.metadata.support import FakeAuth
 

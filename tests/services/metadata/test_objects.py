@@ -10,17 +10,11 @@ import pytest
 from core.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
+from core.verdicts import SealVerdict
 from runtime.logs import structlog
 from services.metadata.decide import Unsealed
 from services.metadata.in_memory import MemoryObjects
-from services.metadata.objects import (
-    DeclaredObject,
-    Objects,
-    PackOfBlocks,
-    SealVerdict,
-    SerializedManifest,
-    SingleBlock,
-)
+from services.metadata.objects import DeclaredObject, Objects, PackOfBlocks, SerializedManifest, SingleBlock
 from services.metadata.ports import Barrier, Sealed
 from wire.tree import manifest_to_wire
 

@@ -13,7 +13,8 @@ from typing_extensions import override
 
 from core.blocks import BlockRef, Digest, Manifest
 from core.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
-from core.tree import Change, Content, Node, NodeKind, Result, Verdict
+from core.tree import Change, Content, Node, NodeKind, Result
+from core.verdicts import Verdict
 from services.metadata import reads
 from services.metadata.in_memory import MemoryJournal, MemoryTable
 from services.metadata.journal import Commit, JournalEntry

@@ -18,6 +18,7 @@ from core.blocks import MAX_OBJECT_BYTES, MIB, BlockRef, Digest, Manifest
 from core.errors import InvalidArgument, RequestTooLarge
 from core.identifiers import SpaceId
 from core.limits import MAX_SEAL, SEAL_FORMS, SEAL_READ_BYTES
+from core.verdicts import SealVerdict
 from runtime.pool import TooMuchAtOnce
 from services.metadata.in_memory import MemoryObjects
 from services.metadata.objects import (
@@ -26,7 +27,6 @@ from services.metadata.objects import (
     DeclaredObject,
     Objects,
     PackOfBlocks,
-    SealVerdict,
     SerializedManifest,
     SingleBlock,
 )

@@ -13,12 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.accounts import Role
 from core.blocks import Digest
 from core.errors import InvalidArgument
 from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, new_request_id, new_text_id
 from core.names import MAX_PATH_NAMES, name_problem
-from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, RestoreNode, Verdict
-from services.metadata.access import Role
+from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, RestoreNode
+from core.verdicts import Verdict
 from services.metadata.commit import CommitOutcome, Request
 from services.metadata.in_memory import MemoryJournal, MemoryTable
 from services.metadata.journal import replay
@@ -432,7 +433,7 @@ async def test_members_search_and_nobody_else(metadata: Service, editor: Caller)
     await editor.create("docs")
     async with metadata.caller(Role.VIEWER, space=editor.space) as viewer:
         assert await paths(viewer, "docs") == ["docs"]
-    async with metadata.caller(Role.NONE, space=editor.space) as stranger:
+    async with metadata.caller(None, space=editor.space) as stranger:
         assert await reason_of(searching(stranger, "docs")) == "NO_SUCH_SPACE"
     async with metadata.caller() as elsewhere:
         assert await paths(elsewhere, "docs") == []

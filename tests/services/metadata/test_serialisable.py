@@ -28,8 +28,8 @@ from core.tree import (
     RestoreVersion,
     Result,
     UpdateContent,
-    Verdict,
 )
+from core.verdicts import Verdict
 from services.metadata import reads
 from services.metadata.activity import list_activity
 from services.metadata.commit import CommitOutcome, Request

@@ -13,12 +13,12 @@ import pytest
 from google.protobuf.message import Message
 from typing_extensions import override
 
+from core.accounts import Role
 from core.blocks import Digest
 from core.identifiers import ROOT, SpaceId, created_node_id, new_request_id, new_text_id
 from core.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
 from core.tree import MAX_CHECK_BATCH
 from runtime.errors import error_from_rpc
-from services.metadata.access import Role
 from services.metadata.in_memory import MemoryJournal
 from services.metadata.journal import Position
 from services.metadata.ports import Sealed
@@ -118,7 +118,7 @@ async def test_roles_are_held(metadata: Service, editor: Caller) -> None:
         metadata.backend.auth.revoked.add(viewer.device)
         other = M.GetSpaceRequest(space_id=new_text_id())
         assert await reason(viewer.stub.GetSpace(other)) == "DEVICE_REVOKED"
-    async with metadata.caller(Role.NONE, space=editor.space) as stranger:
+    async with metadata.caller(None, space=editor.space) as stranger:
         assert await reason(stranger.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))) == "NO_SUCH_SPACE"
         assert await reason(stranger.commit(creating("x"))) == "NO_SUCH_SPACE"
         assert await reason(stranger.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))) == "NO_SUCH_SPACE"
@@ -480,7 +480,7 @@ async def test_a_commit_asks_once_for_the_right_of_its_moment(metadata: Service,
     made = [await editor.create("x"), await editor.create("y")]
     assert auth.asked == asked + 2
     removing = M.Mutation(delete=M.DeleteNode(node=made[0].id))
-    for role, refusal in {Role.VIEWER: "PERMISSION_DENIED", Role.NONE: "NO_SUCH_SPACE"}.items():
+    for role, refusal in ((Role.VIEWER, "PERMISSION_DENIED"), (None, "NO_SUCH_SPACE")):
         auth.roles[editor.space, editor.user] = Role.EDITOR
         await changes(editor)  # which is remembered
         auth.roles[editor.space, editor.user] = role
@@ -548,7 +548,7 @@ async def test_changes_tell_the_right_of_their_moment_if_they_are_asked_to(metad
     assert await told(fresh=False) == (False, 7), "what was asked for is remembered"
     auth.roles[editor.space, editor.user] = Role.VIEWER
     assert await told(fresh=True) == (True, 0)
-    auth.roles[editor.space, editor.user] = Role.NONE
+    auth.roles[editor.space, editor.user] = None
     assert await reason(editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))) == "NO_SUCH_SPACE"
 
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from core.accounts import Role
 from core.errors import SynclineError
 from core.identifiers import new_request_id
-from services.metadata.access import Role
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from tests.services.metadata.support import EMPTY_DIGEST, Caller, Service, creating, projected, reason_of, service
 
@@ -105,7 +105,7 @@ async def test_only_files_that_are_there_have_versions(editor: Caller, metadata:
     assert await reason_of(version(editor, b"", 1)) == "INVALID_ARGUMENT"
     async with metadata.caller(Role.VIEWER, space=editor.space) as viewer:
         assert (await version(viewer, file.id, 1)).node == file
-    async with metadata.caller(Role.NONE, space=editor.space) as stranger:
+    async with metadata.caller(None, space=editor.space) as stranger:
         assert await reason_of(version(stranger, file.id, 1)) == "NO_SUCH_SPACE"
     async with metadata.caller() as other:
         assert await reason_of(version(other, file.id, 1)) == "NO_SUCH_NODE"
@@ -135,7 +135,7 @@ async def test_the_answer_belongs_to_who_asked_for_it(editor: Caller, metadata: 
     await editor.commit(creating("docs"), request_id=request)
     async with metadata.caller(Role.OWNER, space=editor.space) as owner:
         assert await reason_of(answer(owner, request)) == "NO_SUCH_REQUEST"
-    async with metadata.caller(Role.NONE, space=editor.space) as stranger:
+    async with metadata.caller(None, space=editor.space) as stranger:
         assert await reason_of(answer(stranger, request)) == "NO_SUCH_SPACE"
     # Who may only look by now may still ask what became of what he did.
     metadata.backend.auth.roles[editor.space, editor.user] = Role.VIEWER

@@ -15,6 +15,7 @@ import grpc.aio
 import psutil
 import pytest
 
+from core.accounts import MailMode
 from core.errors import Draining
 from core.identifiers import new_request_id, new_text_id
 from runtime.channel import aio_channel
@@ -23,7 +24,6 @@ from runtime.server import running
 from services.notify.bootstrap import NotifyAdapters, bootstrap, system_clock
 from services.notify.dynamodb import DynamoNotifyStore
 from services.notify.mailer import LEASE_SECONDS
-from services.notify.records import MailMode
 from services.notify.ses import SesMailSender
 from services.notify.sns import SnsDoorbellQueues
 from services.notify.sqs import SqsQueue
