@@ -23,6 +23,10 @@ _HEAD_BYTES: Final = 32 * 1024
 _HEADERS: Final = 100
 _ADDRESS_BYTES: Final = 16 * 1024
 """Of an address: more than the longest path encoded."""
+_LINES_BYTES: Final = _ADDRESS_BYTES + _HEAD_BYTES + 4 * _HEADERS + 64
+"""Of a head as it arrives, with what stands between its parts."""
+_FED_AT_ONCE: Final = 16 * 1024
+"""Bytes that are parsed at once. Those in which a head begins are not counted to it, since others end there."""
 _PIPELINED: Final = 16
 """Requests of one connection that wait for the answers to those before them."""
 
@@ -66,7 +70,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._limit: asyncio.TimerHandle | None = None
-        self._in_head = False
+        self._in_head = self._may_have_trailer = False
+        self._begun = 0
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._share: Share | None = None
@@ -98,17 +103,26 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
+        for at in range(0, len(data), _FED_AT_ONCE):
+            if self.transport.is_closing():
+                return
+            self._feed(data[at : at + _FED_AT_ONCE])
+
+    def _feed(self, data: bytes) -> None:
+        begun = self._begun
         super().data_received(data)
-        if self._in_head and not self.transport.is_closing():
+        in_lines = self._in_head or self._may_have_trailer
+        if in_lines and self._begun == begun and not self.transport.is_closing():
             self._fed += len(data)  # a header that has no end is told to nobody
-            if self._fed > _HEAD_BYTES + _ADDRESS_BYTES:
+            if self._fed > _LINES_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {_HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         """The first byte of a request."""
         super().on_message_begin()
         self._stop()
-        self._in_head = True
+        self._in_head, self._may_have_trailer = True, False
+        self._begun += 1
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
         self._limit = self.loop.call_later(self.head_seconds, self.transport.close)
         self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
@@ -139,6 +153,22 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if len(self.pipeline) > _PIPELINED:
             self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {_PIPELINED} requests wait on one connection")
+
+    def on_chunk_header(self) -> None:
+        """The size of a part of a chunked body. After the last one, which has no bytes, headers may follow."""
+        self._may_have_trailer = True
+        self._begun += 1
+        self._fed = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._may_have_trailer = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The last byte of a request."""
+        self._may_have_trailer = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP is answered as everything else that is wrong."""

@@ -142,6 +142,53 @@ async def test_what_follows_a_body_is_bounded_and_is_no_header():
         await closed(writer)
 
 
+def with_head_of(size: int, more: str = "") -> bytes:
+    fill = "x" * 8000
+    lines = [f"x-{at}: {fill[: min(8000, size - at)]}" for at in range(0, size, 8000)]
+    return "\r\n".join(["GET /healthz HTTP/1.1", "host: x", *([more] if more else []), *lines, "", ""]).encode()
+
+
+@pytest.mark.parametrize("body", [b"", b"y" * 100_000])
+async def test_a_head_counts_for_its_own_request_alone(body):
+    """However the bytes of several requests arrive: each is within the limits."""
+    async with gateway() as world:
+        one = with_head_of(30_000, f"content-length: {len(body)}") + body
+        for cut in (1, len(one) - 3):
+            reader, writer = await connect(world.address)
+            writer.write(one * 2 + one[:cut])
+            for _ in range(2):
+                assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            writer.write(one[cut:])
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+            await closed(writer)
+
+
+async def test_a_head_may_be_as_large_as_it_may_in_whatever_pieces_it_comes():
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        lines = ["host: x", *(f"x-{at:03}: {'x' * 320}" for at in range(99))]
+        head = "\r\n".join([f"GET /healthz?{'a' * 16_300} HTTP/1.1", *lines, "", ""]).encode()
+        for at in range(0, len(head), 500):
+            writer.write(head[at : at + 500])
+            await writer.drain()
+            await asyncio.sleep(0)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        await closed(writer)
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", b"GET /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"]
+)
+async def test_a_line_that_does_not_end_is_ended_wherever_it_begins(begin):
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        writer.write(begin or b"GET /healthz HTTP/1.1\r\nhost: x\r\n")
+        await asyncio.sleep(0.1)
+        writer.write(b"x: " + b"y" * 100_000)
+        assert b"HTTP/1.1 431" in await ended(reader)
+        await closed(writer)
+
+
 async def test_a_connection_asks_only_so_much_ahead():
     async with gateway() as world:
         reader, writer = await connect(world.address)

@@ -246,9 +246,16 @@ MUTANTS = (
     Mutant(
         "a header without an end is read for ever",
         "gateway/connections.py",
-        "            if self._fed > _HEAD_BYTES + _ADDRESS_BYTES:\n",
+        "            if self._fed > _LINES_BYTES:\n",
         "            if False:\n",
-        ("tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",),
+        ("tests/gateway/test_connections.py::test_a_line_that_does_not_end_is_ended_wherever_it_begins",),
+    ),
+    Mutant(
+        "the bytes of one request count to the head of the next",
+        "gateway/connections.py",
+        "in_lines and self._begun == begun and not",
+        "in_lines and not",
+        ("tests/gateway/test_connections.py::test_a_head_counts_for_its_own_request_alone",),
     ),
     Mutant(
         "a connection asks ahead as much as it likes",
