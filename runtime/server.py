@@ -60,7 +60,9 @@ Mount: TypeAlias = Callable[[grpc.aio.Server], None]
 STREAMS_PER_CONNECTION: Final = 256
 """Calls under way on one connection; more wait at the client."""
 HANDSHAKE_SECONDS: Final = 10.0
-"""For a new connection to begin HTTP/2."""
+"""For a new connection to begin HTTP/2, and then to acknowledge what the server says of its limits."""
+READ_BYTES: Final = 65_536
+"""What is read from one connection at once, before it is looked at."""
 IDLE_SECONDS: Final = 300.0
 """After which a connection without a call is closed."""
 METADATA_BYTES: Final = 16_384
@@ -175,8 +177,12 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
             # queue of calls that nobody has looked at yet. Channels of ours and the balancer open further connections.
             ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
             ("grpc.max_allowed_incoming_connections", process.most_connections(settings.connections)),
-            # Whoever connects and does not speak HTTP/2 is gone soon, and so is whoever asks for nothing any more.
+            # Left to itself grpc reads ever more at once from a connection on which much comes, and keeps such buffers.
+            ("grpc.experimental.tcp_max_read_buffer_size", READ_BYTES),
+            # Whoever connects and does not speak HTTP/2 is gone soon, and so is whoever asks for nothing any more, or
+            # does not acknowledge the settings: until then metadata may have the 16 MiB that grpc begins with.
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
+            ("grpc.http2.settings_timeout", int(HANDSHAKE_SECONDS * 1000)),
             ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1000)),
             # Below the harder of two bounds grpc refuses at random.
             ("grpc.max_metadata_size", METADATA_BYTES),

@@ -41,6 +41,7 @@ from tests.abuse.means import (
     unread,
 )
 from tests.abuse.target import LARGE_BYTES, SERVICES, Target
+from tests.runtime.frames import FLOODS, UNACKNOWLEDGED, flood
 from tests.runtime.http2 import http2
 
 Attack = Callable[[Target, float], Coroutine[Any, Any, Counter[str]]]
@@ -630,6 +631,32 @@ async def reflection_without_end(target: Target, until: float) -> Counter[str]:
 
     async with grpc.aio.insecure_channel(f"{target.host}:{target.ports['metadata']}") as channel:
         return await many(30, until, lambda: one(channel))
+
+
+async def _flooded(target: Target, until: float, frames: tuple[bytes, bytes], *, connections: int) -> Counter[str]:
+    """These frames at each service and the gateway."""
+    places = [target.gateway, *((target.host, target.ports[name]) for name in SERVICES)]
+    told = await asyncio.gather(
+        *(flood(host, port, frames, until, connections=connections, source=NETWORK) for host, port in places)
+    )
+    return Counter({"MB sent": sum(sent for sent, _ in told) // 1_000_000, "closed": sum(ended for _, ended in told)})
+
+
+@attack
+async def frames_without_end(target: Target, until: float) -> Counter[str]:
+    """Frames of HTTP/2 that are no calls: one kind after the other, as fast as they are taken."""
+    answers: Counter[str] = Counter()
+    began = time.monotonic()
+    for number, frames in enumerate(FLOODS.values(), 1):
+        ends = began + (until - began) * number / len(FLOODS)
+        answers += await _flooded(target, ends, frames, connections=4)
+    return answers
+
+
+@attack
+async def metadata_without_end(target: Target, until: float) -> Counter[str]:
+    """Headers of one call that do not end, over connections that do not acknowledge the settings of the server."""
+    return await _flooded(target, until, UNACKNOWLEDGED, connections=2)
 
 
 @attack

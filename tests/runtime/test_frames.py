@@ -1,0 +1,69 @@
+"""What a service keeps of frames that are no calls is bounded, however many come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psutil
+import pytest
+
+from runtime.server import HANDSHAKE_SECONDS, READ_BYTES
+from tests.runtime import echo
+from tests.runtime.frames import FLOODS, UNACKNOWLEDGED, flood
+from tests.runtime.test_server import process, until_closed
+
+CONNECTIONS = 32
+SECONDS = 2.0
+MOST_GROWTH = 64_000_000
+"""Beside what connections read ahead, what grpc and its allocator take for them, and for refusals of their calls."""
+UNACKNOWLEDGED_GROWTH = 80_000_000
+"""What 16 MiB of small headers take at most while they come."""
+
+
+@asynccontextmanager
+async def growth(pid: int) -> AsyncIterator[list[int]]:
+    """The most bytes by which a process has grown meanwhile, in a list."""
+    one = psutil.Process(pid)
+    before = one.memory_info().rss
+    most = [0]
+
+    async def watch() -> None:
+        while True:
+            most[0] = max(most[0], one.memory_info().rss - before)
+            await asyncio.sleep(0.02)
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield most
+    finally:
+        watching.cancel()
+
+
+@pytest.mark.parametrize("kind", FLOODS)
+async def test_a_flood_of_frames_takes_little_memory(kind: str) -> None:
+    async with process() as (child, target), echo.connect(target) as channel:
+        host, _, port = target.rpartition(":")
+        assert await channel.unary_unary(echo.path("Slow"))(b"0") == b"done"
+        async with growth(child.pid) as most:
+            until = time.monotonic() + SECONDS
+            sent, ended = await flood(host, int(port), FLOODS[kind], until, connections=CONNECTIONS)
+        assert sent > 0 or ended > 0
+        assert most[0] < CONNECTIONS * READ_BYTES + MOST_GROWTH
+        assert await channel.unary_unary(echo.path("Slow"))(b"0") == b"done"
+
+
+async def test_whoever_does_not_acknowledge_the_settings_has_headers_of_some_size_and_is_gone_soon() -> None:
+    async with process() as (child, target):
+        host, _, port = target.rpartition(":")
+        async with growth(child.pid) as most:
+            until = time.monotonic() + SECONDS
+            await flood(host, int(port), UNACKNOWLEDGED, until, connections=2)
+        assert most[0] < 2 * UNACKNOWLEDGED_GROWTH + MOST_GROWTH
+        reader, writer = await asyncio.open_connection(host, int(port))
+        async with asyncio.timeout(3 * HANDSHAKE_SECONDS):
+            writer.write(UNACKNOWLEDGED[0])
+            await until_closed(reader)
+        writer.close()
