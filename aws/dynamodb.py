@@ -1,10 +1,443 @@
-from collections.abc import Mapping
-from typing import Any
+"""DynamoDB as all adapters use it: attributes of items, batches, queries, conditions, transactions, back-off.
+
+Calls are repeated here only where DynamoDB answers that a part of a batch is left, or that a transaction met another
+one. Faults of single calls are repeated by the SDK (see `aws.session.config`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.exceptions import ClientError
 
+from aws.errors import error_code, translated
+from core.errors import Unavailable
+from runtime.retry import RetryPolicy
+from runtime.workers import results_of
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+
+Item: TypeAlias = dict[str, Any]
+"""Attributes as DynamoDB has them: `{"role": {"S": "owner"}}`."""
+Call: TypeAlias = Callable[[], Awaitable[None]]
+
+RETRIES = RetryPolicy(max_attempts=8, first_pause_seconds=0.02, max_pause_seconds=2.56)
+
+# Conditions.
+NEW: Final = "attribute_not_exists(pk)"
+THERE: Final = "attribute_exists(pk)"
+
+# Reasons for which a transaction was cancelled.
+CONDITION_FAILED: Final = "ConditionalCheckFailed"
+CONFLICT: Final = "TransactionConflict"
+_NO_REASON: Final = "None"
+_PASSING_REASONS: Final = frozenset({CONFLICT, "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+_MAX_KEYS_PER_READ: Final = 100
+_MAX_ITEMS_PER_WRITE: Final = 25
+_MAX_ITEMS_PER_TRANSACTION: Final = 100
+_MAX_BYTES_PER_CALL: Final = 700_000
+"""Of items in one write: below 1 MiB in transit, beyond which sending would hold up the event loop."""
+_FEW: Final = 4
+"""Up to so many items are cheaper to write one by one: half the price, and in parallel no slower."""
+_CALLS_AT_ONCE: Final = 4
+
+
+class ConditionFailed(Exception):
+    """The condition of a write did not hold, so nothing was written."""
+
+    def __init__(self, found: Mapping[str, Any] | None) -> None:
+        super().__init__("the condition of a write did not hold")
+        self.found = found
+        """The item that is there; None if there is none."""
+
+
+class MetTransaction(Unavailable):
+    """A write was refused because a transaction of somebody else is at the item; the same write may be repeated."""
+
+
+class Cancelled(Exception):
+    """A transaction was not carried out, because a condition failed or another transaction was at one of the items."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        super().__init__(", ".join(reasons))
+        self.reasons = reasons
+        """One for each write of the transaction, in order: CONDITION_FAILED, CONFLICT, or another."""
+
+
+# ---- attributes
+
+
+def attribute(value: str | int | bytes | bool) -> Item:
+    """Return a value as DynamoDB has it: `{"S": "owner"}`, `{"N": "7"}`, `{"B": b"raw"}` or `{"BOOL": True}`."""
+    if isinstance(value, bool):
+        return {"BOOL": value}
+    if isinstance(value, int):
+        return {"N": str(value)}
+    return {"S": value} if isinstance(value, str) else {"B": value}
+
+
+def text_of(item: Mapping[str, Any], name: str) -> str:
+    """Return a string attribute."""
+    return str(item[name]["S"])
+
+
+def number_of(item: Mapping[str, Any], name: str) -> int:
+    """Return a number attribute, which is an integer."""
+    return int(item[name]["N"])
+
+
+def bytes_of(item: Mapping[str, Any], name: str) -> bytes:
+    """Return a binary attribute."""
+    return bytes(item[name]["B"])
+
+
+def flag_of(item: Mapping[str, Any], name: str) -> bool:
+    """Return a boolean attribute."""
+    return bool(item[name]["BOOL"])
+
+
+def key_of(pk: str, sk: str) -> Item:
+    """Return the primary key of an item."""
+    return {"pk": attribute(pk), "sk": attribute(sk)}
+
+
+def expiry(at_ms: int) -> Item:
+    """Return a moment, in milliseconds since 1970, as the time to live of an item."""
+    return attribute(at_ms // 1000)
+
+
+# ---- the table
+
+
+class Table:
+    """Reads and writes of items: in few calls, several at once, repeated where DynamoDB asks for it.
+
+    Reads are consistent unless `consistent=False` is said. Passing faults are raised as Unavailable.
+    """
+
+    def __init__(self, client: DynamoDBClient, name: str, *, called: str) -> None:
+        """`called` is what errors call the table: "the identity table"."""
+        self._client: Any = client  # items are built by adapters, so their types say nothing that is not there
+        self._name = name
+        self._called = called
+
+    # ---- reads
+
+    async def get(self, key: Item) -> Item | None:
+        """Return the item of a key, or None."""
+        with translated(self._called):
+            answer = await self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True)
+        item: Item | None = answer.get("Item")
+        return item
+
+    async def get_all(self, keys: Iterable[Item], *, only: Sequence[str] = ()) -> list[Item]:
+        """Return the items of distinct keys, in no order; with `only`, nothing but these attributes of each."""
+        found: list[Item] = []
+        await all_done(
+            partial(self._get_batch, batch, found, only) for batch in _batches(keys, count=_MAX_KEYS_PER_READ)
+        )
+        return found
+
+    async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
+        attributes: Item = {}
+        if only:  # by other names, since some are words of DynamoDB's
+            attributes["ProjectionExpression"] = ", ".join(f"#{name}" for name in only)
+            attributes["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
+        left: Mapping[str, Any] = {self._name: {"Keys": keys, "ConsistentRead": True, **attributes}}
+        for pause in RETRIES.pauses():
+            while True:
+                with translated(self._called):
+                    answer = await self._client.batch_get_item(RequestItems=left)
+                items = answer["Responses"].get(self._name, [])
+                found += items
+                left = answer.get("UnprocessedKeys") or {}
+                if not left:
+                    return
+                if not items:
+                    break  # throttled; whereas an answer that was full goes on at once
+            await asyncio.sleep(pause)
+        raise self._overloaded()
+
+    async def query(
+        self, limit: int | None = None, *, consistent: bool = True, **query: Any
+    ) -> AsyncGenerator[Item, None]:
+        """Yield up to `limit` items, or all, over as many pages as it takes. `query` is as DynamoDB's Query has it."""
+        start: Mapping[str, Any] = {}
+        while limit is None or limit > 0:
+            most = {} if limit is None else {"Limit": limit}
+            with translated(self._called):
+                page = await self._client.query(
+                    TableName=self._name, ConsistentRead=consistent, **most, **query, **start
+                )
+            for item in page["Items"]:
+                yield item
+            if limit is not None:
+                limit -= len(page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    async def first_page(self, **query: Any) -> tuple[Sequence[Item], bool]:
+        """Return the items of a query that one call brings (1 MB at most), and whether there are more."""
+        with translated(self._called):
+            page = await self._client.query(TableName=self._name, ConsistentRead=True, **query)
+        return page["Items"], "LastEvaluatedKey" in page
+
+    # ---- single writes
+
+    async def put(self, item: Item, condition: str | None = None, values: Item | None = None) -> None:
+        """Write an item, with a condition only if that holds. ConditionFailed, MetTransaction."""
+        with self._conditional():
+            await self._client.put_item(**self._put(item, condition, values), **_found_if(condition))
+
+    async def update(
+        self,
+        key: Item,
+        *,
+        update: str,
+        values: Item,
+        condition: str | None = None,
+        names: Mapping[str, str] | None = None,
+        returned: bool = False,
+    ) -> Item:
+        """Update an item, with a condition only if that holds. ConditionFailed, MetTransaction.
+
+        Return the attributes that were set, as they are now, if `returned`; else nothing.
+        """
+        with self._conditional():
+            answer = await self._client.update_item(
+                **self._update(key, update, values, condition, names),
+                ReturnValues="UPDATED_NEW" if returned else "NONE",
+                **_found_if(condition),
+            )
+        attributes: Item = answer.get("Attributes", {})
+        return attributes
+
+    async def delete(self, key: Item, condition: str | None = None, values: Item | None = None) -> None:
+        """Delete the item of a key, with a condition only if that holds. ConditionFailed, MetTransaction."""
+        with self._conditional():
+            await self._client.delete_item(
+                TableName=self._name, Key=key, **_under(condition, values), **_found_if(condition)
+            )
+
+    @contextmanager
+    def _conditional(self) -> Iterator[None]:
+        try:
+            with translated(self._called):
+                yield
+        except ClientError as error:
+            if error_code(error) == "ConditionalCheckFailedException":
+                raise ConditionFailed(found_item(error)) from None
+            if error_code(error) == "TransactionConflictException":
+                raise MetTransaction("somebody else writes the same at this moment; try again") from error
+            raise
+
+    # ---- transactions
+
+    def putting(
+        self,
+        item: Item,
+        condition: str | None = None,
+        values: Item | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Item:
+        """Return a put for a transaction."""
+        return {"Put": self._put(item, condition, values, names)}
+
+    def updating(
+        self,
+        key: Item,
+        *,
+        update: str,
+        values: Item,
+        condition: str | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Item:
+        """Return an update for a transaction."""
+        return {"Update": self._update(key, update, values, condition, names)}
+
+    def deleting(
+        self,
+        key: Item,
+        condition: str | None = None,
+        values: Item | None = None,
+        names: Mapping[str, str] | None = None,
+    ) -> Item:
+        """Return a deletion for a transaction."""
+        return {"Delete": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
+
+    def checking(
+        self, key: Item, condition: str, values: Item | None = None, names: Mapping[str, str] | None = None
+    ) -> Item:
+        """Return a condition for a transaction, on an item that the transaction does not write."""
+        return {"ConditionCheck": {"TableName": self._name, "Key": key, **_under(condition, values, names)}}
+
+    async def transact(self, *writes: Item) -> None:
+        """Carry out all writes or none. Cancelled if a condition failed or another transaction was at an item."""
+        reasons = await self._cancelled(writes)
+        if CONDITION_FAILED in reasons or CONFLICT in reasons:
+            raise Cancelled(reasons)
+        if reasons:
+            raise self._overloaded()
+
+    async def _cancelled(self, writes: Sequence[Item]) -> Sequence[str]:
+        """Carry out a transaction; return why it was cancelled, for each write, and nothing if it was not."""
+        try:
+            with translated(self._called):
+                await self._client.transact_write_items(TransactItems=list(writes))
+        except ClientError as error:
+            if error_code(error) != "TransactionCanceledException":
+                raise
+            answer: Mapping[str, Any] = error.response
+            reasons = [reason.get("Code", _NO_REASON) for reason in answer.get("CancellationReasons", [])]
+            if not reasons or not {_NO_REASON, CONDITION_FAILED, *_PASSING_REASONS}.issuperset(reasons):
+                raise
+            return reasons
+        return []
+
+    # ---- many writes that do not belong together
+
+    def puts(self, items: Iterable[Item]) -> Iterator[Call]:
+        """Return calls that write items of distinct keys, whatever is there."""
+        return (partial(self._put_batch, batch) for batch in _batches(items, count=_MAX_ITEMS_PER_WRITE))
+
+    async def _put_batch(self, items: Sequence[Item]) -> None:
+        left: Mapping[str, Any] = {self._name: [{"PutRequest": {"Item": item}} for item in items]}
+        for pause in RETRIES.pauses():
+            with translated(self._called):
+                answer = await self._client.batch_write_item(RequestItems=left)
+            left = answer.get("UnprocessedItems") or {}
+            if not left:
+                return
+            await asyncio.sleep(pause)
+        raise self._overloaded()
+
+    def puts_if(
+        self, condition: str, items: Iterable[tuple[Item, Item | None]], count: int, *, refused: list[Item]
+    ) -> Iterator[Call]:
+        """Return calls that write `count` items of distinct keys, each with the values of its condition.
+
+        No item depends on another one. Items whose condition does not hold are added to `refused`.
+        """
+        puts = (self._put(item, condition, values) for item, values in items)
+        if count <= _FEW:
+            return (partial(self._put_alone, put, refused) for put in puts)
+        batches = _batches(puts, count=_MAX_ITEMS_PER_TRANSACTION, item_of=lambda put: put["Item"])
+        return (partial(self._put_together, batch, refused) for batch in batches)
+
+    async def put_new(self, items: Sequence[Item]) -> list[Item]:
+        """Write those items of distinct keys whose key the table does not hold yet; return the others."""
+        held: list[Item] = []
+        await all_done(self.puts_if(NEW, ((item, None) for item in items), len(items), refused=held))
+        return held
+
+    async def _put_alone(self, put: Item, refused: list[Item]) -> None:
+        for pause in RETRIES.pauses():
+            try:
+                with self._conditional():
+                    await self._client.put_item(**put)
+            except ConditionFailed:
+                refused.append(put["Item"])
+                return
+            except MetTransaction:
+                await asyncio.sleep(pause)
+            else:
+                return
+        raise self._overloaded()
+
+    async def _put_together(self, puts: Sequence[Item], refused: list[Item]) -> None:
+        """In a transaction, not because they belong together, but because no other batch has conditions."""
+        left = puts
+        for pause in RETRIES.pauses():
+            reasons = await self._cancelled([{"Put": put} for put in left])
+            if not reasons:
+                return
+            refused += [put["Item"] for put, reason in zip(left, reasons, strict=True) if reason == CONDITION_FAILED]
+            left = [put for put, reason in zip(left, reasons, strict=True) if reason != CONDITION_FAILED]
+            if not left:
+                return
+            if not _PASSING_REASONS.isdisjoint(reasons):
+                await asyncio.sleep(pause)
+        raise self._overloaded()
+
+    # ---- arguments and errors
+
+    def _put(
+        self,
+        item: Item,
+        condition: str | None,
+        values: Item | None,
+        names: Mapping[str, str] | None = None,
+    ) -> Item:
+        return {"TableName": self._name, "Item": item, **_under(condition, values, names)}
+
+    def _update(
+        self, key: Item, update: str, values: Item, condition: str | None, names: Mapping[str, str] | None
+    ) -> Item:
+        return {
+            "TableName": self._name,
+            "Key": key,
+            "UpdateExpression": update,
+            **_under(condition, values, names),
+        }
+
+    def _overloaded(self) -> Unavailable:
+        return Unavailable(f"{self._called} does not answer; try again")
+
+
+async def all_done(calls: Iterable[Call], *, account: str | None = None) -> None:
+    """Await all calls, some at once; see `results_of`."""
+    await results_of(calls, at_once=_CALLS_AT_ONCE, account=account)
+
+
+def _under(condition: str | None, values: Item | None = None, names: Mapping[str, str] | None = None) -> Item:
+    """Return the arguments of a write that say its condition, and what its expressions refer to."""
+    arguments: Item = {}
+    if condition is not None:
+        arguments["ConditionExpression"] = condition
+    if values:
+        arguments["ExpressionAttributeValues"] = values
+    if names:
+        arguments["ExpressionAttributeNames"] = names
+    return arguments
+
+
+def _found_if(condition: str | None) -> Item:
+    """Return the argument of a write by which the error of a failed condition carries the item that is there."""
+    return {} if condition is None else {"ReturnValuesOnConditionCheckFailure": "ALL_OLD"}
+
 
 def found_item(error: ClientError) -> Mapping[str, Any] | None:
-    """The item that failed a condition, if the call asked for it by ReturnValuesOnConditionCheckFailure."""
-    item: Mapping[str, Any] | None = error.response.get("Item")  # type: ignore[assignment]  # only of DynamoDB
+    """Return the item that failed a condition, if the call asked for it by ReturnValuesOnConditionCheckFailure."""
+    answer: Mapping[str, Any] = error.response
+    item: Mapping[str, Any] | None = answer.get("Item")
     return item
+
+
+def _batches(
+    items: Iterable[Item], *, count: int, item_of: Callable[[Item], Item] = lambda item: item
+) -> Iterator[list[Item]]:
+    """Yield groups that one call may carry; `item_of` says which part of each counts as its size."""
+    batch: list[Item] = []
+    total = 0
+    for item in items:
+        size = _size(item_of(item))
+        if batch and (len(batch) == count or total + size > _MAX_BYTES_PER_CALL):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += size
+    if batch:
+        yield batch
+
+
+def _size(item: Item) -> int:
+    """Return roughly the bytes of an item."""
+    values = ((name, raw) for name, value in item.items() for raw in value.values())
+    return sum(len(name) + (len(raw) if isinstance(raw, str | bytes) else 1) for name, raw in values)

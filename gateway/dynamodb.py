@@ -12,24 +12,15 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from botocore.exceptions import ClientError
-
-from aws.errors import error_code, translated
-from core.errors import Unavailable
+from aws.dynamodb import NEW, ConditionFailed, Item, Table, attribute, bytes_of, key_of, text_of
 from core.identifiers import SpaceId
 from gateway.dav.ports import MAX_READ_BYTES, MAX_RECORD_BYTES, Record, RecordMoved
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient
 
-_KEYS_PER_BATCH: Final = 100
-_BATCH_ROUNDS: Final = 5
-_FIRST_PAUSE_SECONDS: Final = 0.05
-
-# Conditions.
-_NEW: Final = "attribute_not_exists(pk)"
 _AS_READ: Final = "tag = :over"
 
 
@@ -39,35 +30,27 @@ class DynamoRecords:
     def __init__(self, open_client: Callable[[], Awaitable[DynamoDBClient]], *, table: str) -> None:
         """The client is opened when it is first needed: it takes more memory than all else that is here."""
         self._open_client = open_client
-        self._opened: asyncio.Task[Any] | None = None
-        self._table = table
+        self._opened: asyncio.Task[Table] | None = None
+        self._name = table
 
     async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
         """See Records."""
-        client = await self._client()
+        table = await self._table()
         if len(names) == 1:
-            with translated("DynamoDB"):
-                answer = await client.get_item(TableName=self._table, Key=_key(space, names[0]), ConsistentRead=True)
-            return _records([answer["Item"]]) if "Item" in answer else {}
-        batches = [names[at : at + _KEYS_PER_BATCH] for at in range(0, len(names), _KEYS_PER_BATCH)]
-        found: dict[str, Record] = {}
-        for records in await asyncio.gather(*(self._read_batch(client, space, batch) for batch in batches)):
-            found |= records
-        return found
+            item = await table.get(_key(space, names[0]))
+            return _records([item]) if item else {}
+        return _records(await table.get_all(_key(space, name) for name in names))
 
     async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
         """See Records. One page of a query."""
-        client = await self._client()
-        with translated("DynamoDB"):
-            page = await client.query(
-                TableName=self._table,
-                KeyConditionExpression="pk = :space AND begins_with(sk, :prefix)",
-                ExpressionAttributeValues={":space": {"S": f"S#{space}"}, ":prefix": {"S": prefix}},
-                ConsistentRead=True,
-            )
-        if "LastEvaluatedKey" in page:
+        table = await self._table()
+        items, more = await table.first_page(
+            KeyConditionExpression="pk = :space AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues={":space": attribute(f"S#{space}"), ":prefix": attribute(prefix)},
+        )
+        if more:
             return None
-        found = _records(page["Items"])
+        found = _records(items)
         return found if sum(len(record.data) for record in found.values()) <= MAX_READ_BYTES else None
 
     async def write(
@@ -76,47 +59,32 @@ class DynamoRecords:
         """See Records."""
         if len(data) > MAX_RECORD_BYTES:
             raise ValueError(f"a record has at most {MAX_RECORD_BYTES} bytes")
-        client = await self._client()
-        condition: dict[str, Any] = {"ConditionExpression": _AS_READ if over.tag else _NEW}
-        if over.tag:
-            condition["ExpressionAttributeValues"] = {":over": {"S": over.tag}}
+        table = await self._table()
+        condition, values = (_AS_READ, {":over": attribute(over.tag)}) if over.tag else (NEW, None)
         try:
-            with translated("DynamoDB"):
-                if data:
-                    item = _key(space, name) | {"data": {"B": data}, "tag": {"S": secrets.token_hex(8)}}
-                    if expires_at is not None:
-                        item["expires_at"] = {"N": str(int(expires_at) + 1)}
-                    await client.put_item(TableName=self._table, Item=item, **condition)
-                else:
-                    await client.delete_item(TableName=self._table, Key=_key(space, name), **condition)
-        except ClientError as error:
-            if error_code(error) == "ConditionalCheckFailedException":
-                raise RecordMoved from None
-            raise
+            if data:
+                item = _key(space, name) | {"data": attribute(data), "tag": attribute(secrets.token_hex(8))}
+                if expires_at is not None:
+                    item["expires_at"] = attribute(int(expires_at) + 1)
+                await table.put(item, condition, values)
+            else:
+                await table.delete(_key(space, name), condition, values)
+        except ConditionFailed:
+            raise RecordMoved from None
 
-    async def _read_batch(self, client: Any, space: SpaceId, names: Sequence[str]) -> dict[str, Record]:
-        wanted = {self._table: {"Keys": [_key(space, name) for name in names], "ConsistentRead": True}}
-        found: dict[str, Record] = {}
-        for attempt in range(_BATCH_ROUNDS):
-            with translated("DynamoDB"):
-                answer = await client.batch_get_item(RequestItems=wanted)
-            found |= _records(answer["Responses"].get(self._table, []))
-            wanted = answer.get("UnprocessedKeys") or {}
-            if not wanted:
-                return found
-            await asyncio.sleep(_FIRST_PAUSE_SECONDS * 2**attempt)
-        raise Unavailable("DynamoDB is overloaded; try again")
-
-    async def _client(self) -> Any:
-        """The client: opened once, and again if that failed."""
+    async def _table(self) -> Table:
+        """The table, whose client is opened once, and again if that failed."""
         if self._opened is None or (self._opened.done() and (self._opened.cancelled() or self._opened.exception())):
-            self._opened = asyncio.ensure_future(self._open_client())
+            self._opened = asyncio.ensure_future(self._open())
         return await asyncio.shield(self._opened)
 
+    async def _open(self) -> Table:
+        return Table(await self._open_client(), self._name, called="DynamoDB")
 
-def _key(space: SpaceId, name: str) -> dict[str, Any]:
-    return {"pk": {"S": f"S#{space}"}, "sk": {"S": name}}
+
+def _key(space: SpaceId, name: str) -> Item:
+    return key_of(f"S#{space}", name)
 
 
-def _records(items: Sequence[Mapping[str, Any]]) -> dict[str, Record]:
-    return {item["sk"]["S"]: Record(bytes(item["data"]["B"]), item["tag"]["S"]) for item in items}
+def _records(items: Sequence[Item]) -> dict[str, Record]:
+    return {text_of(item, "sk"): Record(bytes_of(item, "data"), text_of(item, "tag")) for item in items}

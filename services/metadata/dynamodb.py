@@ -20,20 +20,30 @@ those of the index.
 from __future__ import annotations
 
 import asyncio
-import random
 import struct
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
-from botocore.exceptions import ClientError
-
-from aws.dynamodb import found_item
-from aws.errors import error_code, translated
+from aws.dynamodb import (
+    NEW,
+    RETRIES,
+    ConditionFailed,
+    Item,
+    MetTransaction,
+    Table,
+    all_done,
+    attribute,
+    bytes_of,
+    flag_of,
+    key_of,
+    number_of,
+    text_of,
+)
 from core.blocks import Digest
 from core.errors import Unavailable
 from core.identifiers import NodeId, RequestId, SpaceId
@@ -52,7 +62,6 @@ from services.metadata.ports import (
     Sealed,
 )
 from services.metadata.view import version_of
-from services.metadata.workers import results_of
 from syncline.metadata.v1 import journal_pb2
 from wire.tree import node_from_wire, node_to_wire
 
@@ -60,10 +69,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from types_aiobotocore_dynamodb.client import DynamoDBClient
-
-Item: TypeAlias = dict[str, Any]
-"""Attributes as DynamoDB has them: `{"seq": {"N": "7"}}`."""
-Call: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class _Update(TypedDict):
@@ -80,74 +85,54 @@ _TOMBSTONE_SECONDS: Final = 7 * _DAY_SECONDS
 """Much longer than a projector can stall: until then a late write of the old name finds the newer seq."""
 _REQUEST_SECONDS: Final = ANSWER_DAYS * _DAY_SECONDS
 
-_KEYS_PER_READ: Final = 100
-_ITEMS_PER_WRITE: Final = 25
-_ITEMS_PER_TRANSACTION: Final = 100
-_BYTES_PER_CALL: Final = 700_000
-"""Of items in one write: below 1 MiB in transit, beyond which sending would hold up the event loop."""
-_FEW: Final = 4
-"""Up to so many items are cheaper to write one by one: half the price, and in parallel no slower."""
-_AT_ONCE: Final = 4
-"""Calls under way for one call of a port."""
-_ROUNDS: Final = 8
-_FIRST_PAUSE_SECONDS: Final = 0.02
-
 _DIRTY: Final = {"S": "DIRTY"}
 _TO_MEASURE: Final = {"S": "MEASURE"}
-_CONDITION_FAILED: Final = "ConditionalCheckFailed"
-_CONFLICT: Final = "TransactionConflictException"
-_PASSING_REASONS: Final = frozenset({"TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
-
 _SIZE: Final = "#size"
 """Of an object: a word of DynamoDB's, so expressions call it by this."""
 
 # Conditions.
-_NEW: Final = "attribute_not_exists(pk)"
-_NEWER: Final = f"{_NEW} OR seq < :seq"
+_NEWER: Final = f"{NEW} OR seq < :seq"
 
 
 class DynamoJournal:
     """Journal on the metadata table."""
 
     def __init__(self, client: DynamoDBClient, *, table: str) -> None:
-        self._items = _Items(client, table)
+        self._items = Table(client, table, called="the metadata table")
 
     async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
         """See Journal."""
         try:
-            await self._items.put({**_entry_key(space, seq), "entry": _b(blob)}, _NEW, found=True)
-        except ClientError as error:
-            if not _is_condition(error):
-                raise
-            item = found_item(error)
-            assert item is not None, "a failed condition was asked to return the item"
-            raise EntryTaken(_bytes(item, "entry")) from None
+            await self._items.put({**_entry_key(space, seq), "entry": attribute(blob)}, NEW)
+        except ConditionFailed as failed:
+            taken = failed.found or {}  # the condition fails only where there is an item
+            raise EntryTaken(bytes_of(taken, "entry")) from None
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """See Journal."""
         if limit == 1:  # asked before every answer, and mostly in vain: the cheapest read there is
             item = await self._items.get(_entry_key(space, after + 1))
-            return [(after + 1, _bytes(item, "entry"))] if item else []
+            return [(after + 1, bytes_of(item, "entry"))] if item else []
         query = self._items.query(
             limit,
             KeyConditionExpression="pk = :journal AND sk > :after",
-            ExpressionAttributeValues={":journal": _s(_journal_pk(space)), ":after": _s(_number(after))},
+            ExpressionAttributeValues={":journal": attribute(_journal_pk(space)), ":after": attribute(_number(after))},
         )
-        return [(int(_text(item, "sk")), _bytes(item, "entry")) async for item in query]
+        return [(int(text_of(item, "sk")), bytes_of(item, "entry")) async for item in query]
 
     async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
         """See Journal."""
         query = self._items.query(
             limit,
             KeyConditionExpression="pk = :journal AND sk < :before",
-            ExpressionAttributeValues={":journal": _s(_journal_pk(space)), ":before": _s(_number(seq))},
+            ExpressionAttributeValues={":journal": attribute(_journal_pk(space)), ":before": attribute(_number(seq))},
             ScanIndexForward=False,
         )
         found: list[tuple[int, bytes]] = []
         size = 0
         async with aclosing(query) as items:
             async for item in items:
-                found.append((int(_text(item, "sk")), _bytes(item, "entry")))
+                found.append((int(text_of(item, "sk")), bytes_of(item, "entry")))
                 size += len(found[-1][1])
                 if size >= BYTES_READ_BACK:
                     break
@@ -159,7 +144,7 @@ class DynamoTable:
 
     def __init__(self, client: DynamoDBClient, *, table: str, clock: Callable[[], float] = time.time) -> None:
         """`clock` tells seconds since 1970; from it follows when items expire."""
-        self._items = _Items(client, table)
+        self._items = Table(client, table, called="the metadata table")
         self._clock = clock
 
     # ---- reads
@@ -183,23 +168,23 @@ class DynamoTable:
             **{_name_at(space, name): partial(_take_name, rows, name) for name in names},
             **{_request_at(space, request): partial(_take_request, rows, request) for request in requests},
         }
-        for item in await self._items.get_all(_key(*at) for at in takers):
-            takers[_text(item, "pk"), _text(item, "sk")](item)
+        for item in await self._items.get_all(key_of(*at) for at in takers):
+            takers[text_of(item, "pk"), text_of(item, "sk")](item)
         return rows
 
     async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
         """See TreeTable."""
         # DynamoDB orders strings by their UTF-8. A key is never empty, not even one to compare with.
-        beyond: Item = {":after": _s(after)} if after else {}
+        beyond: Item = {":after": attribute(after)} if after else {}
         query = self._items.query(
             limit + 1,
             KeyConditionExpression="pk = :directory AND sk > :after" if after else "pk = :directory",
-            ExpressionAttributeValues={":directory": _s(_directory_pk(space, parent)), **beyond},
+            ExpressionAttributeValues={":directory": attribute(_directory_pk(space, parent)), **beyond},
         )
         found = [item async for item in query]
         rows = Rows(more=len(found) > limit)
         for item in found[:limit]:
-            _take_name(rows, (parent, _text(item, "sk")), item)
+            _take_name(rows, (parent, text_of(item, "sk")), item)
         return rows
 
     async def versions(self, space: SpaceId, node: NodeId, *, before: int, limit: int) -> Sequence[Version]:
@@ -207,21 +192,24 @@ class DynamoTable:
         query = self._items.query(
             limit,
             KeyConditionExpression="pk = :node AND sk < :before",
-            ExpressionAttributeValues={":node": _s(_versions_pk(space, node)), ":before": _s(_number(before))},
+            ExpressionAttributeValues={
+                ":node": attribute(_versions_pk(space, node)),
+                ":before": attribute(_number(before)),
+            },
             ScanIndexForward=False,
         )
         return [version_of(_node(item)) async for item in query]
 
     async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
         """See TreeTable."""
-        beyond: Item = {":after": _s(after.hex())} if after else {}
+        beyond: Item = {":after": attribute(after.hex())} if after else {}
         query = self._items.query(
             limit,
             KeyConditionExpression="pk = :trash AND sk > :after" if after else "pk = :trash",
-            ExpressionAttributeValues={":trash": _s(_trash_pk(space)), **beyond},
+            ExpressionAttributeValues={":trash": attribute(_trash_pk(space)), **beyond},
         )
         return [
-            (NodeId(bytes.fromhex(_text(item, "sk"))), item["deleted"]["BOOL"], _int(item, "seq"))
+            (NodeId(bytes.fromhex(text_of(item, "sk"))), flag_of(item, "deleted"), number_of(item, "seq"))
             async for item in query
         ]
 
@@ -231,7 +219,7 @@ class DynamoTable:
         """See TreeTable."""
         now = int(self._clock())
         # Unconditional, since a version never changes; before the nodes, which may be all that tells of it now.
-        await _all(self._items.writes(await self._superseded(space, projection)), account=space)
+        await all_done(self._items.puts(await self._superseded(space, projection)), account=space)
         # Made while they are written, and each written in its turn: others have the event loop in between.
         changed = chain(
             (_node_item(space, node) for node in projection.nodes.values()),
@@ -240,7 +228,9 @@ class DynamoTable:
         )
         count = len(projection.nodes) + len(projection.names) + len(projection.trash)
         answered = (_request_item(space, request, seq, now=now) for request, seq in projection.requests.items())
-        await _all(chain(self._items.writes_of_newer(changed, count), self._items.writes(answered)), account=space)
+        newer = ((item, {":seq": item["seq"]}) for item in changed)
+        writes = self._items.puts_if(_NEWER, newer, count, refused=[])
+        await all_done(chain(writes, self._items.puts(answered)), account=space)
 
     async def _superseded(self, space: SpaceId, projection: Projection) -> list[Item]:
         """VERSION items for what the projection replaces, in the table and within itself."""
@@ -266,16 +256,21 @@ class DynamoTable:
             )
 
         # One write when nobody else is at work; who finds otherwise looks and tries again.
-        moves_on = f"({_NEW} OR (projected_seq <= :projected AND announced_seq <= :announced))"
+        moves_on = f"({NEW} OR (projected_seq <= :projected AND announced_seq <= :announced))"
         setting = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used"
-        values = {":projected": _n(projected_seq), ":announced": _n(announced_seq), ":used": _n(used_bytes)}
+        values = {
+            ":projected": attribute(projected_seq),
+            ":announced": attribute(announced_seq),
+            ":used": attribute(used_bytes),
+        }
         names = {}
         if unmark:
             same_leases = " AND ".join(f"marks.#p{i} = :p{i}" for i in range(len(unmark)))
             no_others = "size(marks) = :count"
             condition = f"{moves_on} AND {same_leases} AND {no_others}"
             update = f"{setting} REMOVE {', '.join(f'marks.#p{i}' for i in range(len(unmark)))}, dirty_pk, dirty_until"
-            values |= {f":p{i}": _n(until) for i, until in enumerate(unmark.values())} | {":count": _n(len(unmark))}
+            values |= {f":p{i}": attribute(until) for i, until in enumerate(unmark.values())}
+            values[":count"] = attribute(len(unmark))
             names = {f"#p{i}": process for i, process in enumerate(unmark)}
         else:
             condition, update = moves_on, f"{setting}, marks = if_not_exists(marks, :none)"
@@ -294,7 +289,7 @@ class DynamoTable:
             marked,
             update="SET marks.#process = :until, dirty_pk = :dirty, dirty_until = :until",
             condition=f"attribute_exists(marks) AND ({latest_lease})",
-            values={":until": _n(lease_until_ms), ":dirty": _DIRTY},
+            values={":until": attribute(lease_until_ms), ":dirty": _DIRTY},
             names={"#process": process},
         )
 
@@ -305,22 +300,20 @@ class DynamoTable:
             consistent=False,
             IndexName="dirty",
             KeyConditionExpression="dirty_pk = :dirty AND dirty_until < :now",
-            ExpressionAttributeValues={":dirty": _DIRTY, ":now": _n(now_ms)},
+            ExpressionAttributeValues={":dirty": _DIRTY, ":now": attribute(now_ms)},
         )
-        return [SpaceId(_text(item, "pk").removeprefix("S#")) async for item in query]
+        return [SpaceId(text_of(item, "pk").removeprefix("S#")) async for item in query]
 
     async def _change_state(
         self, space: SpaceId, change: Callable[[ProjectionState], ProjectionState], **usual: Unpack[_Update]
     ) -> None:
         """Carry out the `usual` update if its condition holds; else make `change` of what is there."""
         update = usual
-        for pause in _pauses():
+        for pause in RETRIES.pauses():
             try:
                 await self._items.update(_state_key(space), **update)
-            except ClientError as error:
-                if not _is_condition(error):
-                    raise
-                found = found_item(error)
+            except ConditionFailed as failed:
+                found = failed.found
             else:
                 return
             if update is not usual:
@@ -338,7 +331,7 @@ class DynamoObjectIndex:
 
     def __init__(self, client: DynamoDBClient, *, table: str, clock: Callable[[], float] = time.time) -> None:
         """`clock` tells seconds since 1970."""
-        self._items = _Items(client, table)
+        self._items = Table(client, table, called="the metadata table")
         self._clock = clock
 
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
@@ -346,11 +339,11 @@ class DynamoObjectIndex:
         sealed: dict[Digest, Sealed] = {}
         removals: dict[Digest, Removal] = {}
         for item in await self._items.get_all(_object_key(space, digest) for digest in set(objects)):
-            digest = Digest(bytes.fromhex(_text(item, "sk")))
+            digest = Digest(bytes.fromhex(text_of(item, "sk")))
             if _is_sealed(item):
                 sealed[digest] = _sealed(item)
             else:
-                removals[digest] = Removal(_int(item, "removals"), _int(item, "removing_until"))
+                removals[digest] = Removal(number_of(item, "removals"), number_of(item, "removing_until"))
         return Recorded(sealed, removals)
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
@@ -361,7 +354,7 @@ class DynamoObjectIndex:
         """See ObjectIndex."""
         keys = (_object_key(space, digest) for digest in set(objects))
         items = await self._items.get_all(keys, only=("sk", "size"))
-        return {Digest(bytes.fromhex(_text(item, "sk"))) for item in items if _is_sealed(item)}
+        return {Digest(bytes.fromhex(text_of(item, "sk"))) for item in items if _is_sealed(item)}
 
     async def seal(
         self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
@@ -369,14 +362,14 @@ class DynamoObjectIndex:
         """See ObjectIndex."""
         now_ms = int(self._clock() * 1000)
         new = [_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items() if digest not in after]
-        held = {Digest(bytes.fromhex(_text(item, "sk"))) for item in await self._items.put_new(new)}
+        held = {Digest(bytes.fromhex(text_of(item, "sk"))) for item in await self._items.put_new(new)}
         lost: set[Digest] = set()
 
         async def add(digest: Digest) -> None:
             if not await self._add(space, digest, objects[digest], now_ms, removals=after.get(digest, 0)):
                 lost.add(digest)
 
-        await _all(partial(add, digest) for digest in held | (after.keys() & objects.keys()))
+        await all_done(partial(add, digest) for digest in held | (after.keys() & objects.keys()))
         return lost
 
     async def _add(self, space: SpaceId, digest: Digest, proven: Sealed, now_ms: int, *, removals: int) -> bool:
@@ -385,31 +378,30 @@ class DynamoObjectIndex:
         Return False if the object is not sealed and its recorded number of removals is not `removals`.
         """
         found: Mapping[str, Any] | None = await self._items.get(_object_key(space, digest))
-        for pause in _pauses():
+        for pause in RETRIES.pauses():
             if found is not None and _is_sealed(found):
                 before = _sealed(found)
                 if before.proves(proven):
                     return True
-                revision = _int(found, "revision") if "revision" in found else 0
+                revision = number_of(found, "revision") if "revision" in found else 0
                 item = _object_item(space, digest, before.with_all_of(proven), now_ms, revision=revision + 1)
                 condition = "revision = :number" if revision else "attribute_not_exists(revision)"
-                values = {":number": _n(revision)} if revision else None
-            elif found is not None and _int(found, "removals") == removals:
+                values = {":number": attribute(revision)} if revision else None
+            elif found is not None and number_of(found, "removals") == removals:
                 item = _object_item(space, digest, proven, now_ms)
-                condition, values = "removals = :number", {":number": _n(removals)}
+                condition, values = "removals = :number", {":number": attribute(removals)}
             else:  # also where what was recorded of a removal has gone since, after a week
                 return False
             try:
-                await self._items.put(item, condition, values, found=True)
-            except ClientError as error:
-                if _is_condition(error):
-                    found = found_item(error)
-                elif error_code(error) != _CONFLICT:
-                    raise
+                await self._items.put(item, condition, values)
+            except ConditionFailed as failed:
+                found = failed.found
+                await asyncio.sleep(pause)
+            except MetTransaction:
+                await asyncio.sleep(pause)
             else:
                 return True
-            await asyncio.sleep(pause)
-        raise _overloaded()
+        raise Unavailable("too many processes prove this object at this moment; try again")
 
     async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
         """See ObjectIndex."""
@@ -421,64 +413,54 @@ class DynamoObjectIndex:
                 "expires_at = :expiry",
                 condition=is_over,
                 values={
-                    ":none": _n(0),
-                    ":one": _n(1),
-                    ":now": _n(now_ms),
-                    ":until": _n(until_ms),
-                    ":expiry": _n(until_ms // 1000 + _TOMBSTONE_SECONDS),
+                    ":none": attribute(0),
+                    ":one": attribute(1),
+                    ":now": attribute(now_ms),
+                    ":until": attribute(until_ms),
+                    ":expiry": attribute(until_ms // 1000 + _TOMBSTONE_SECONDS),
                 },
                 names={_SIZE: "size"},
                 returned=True,
             )
-        except ClientError as error:
-            if not _is_condition(error):
-                raise
+        except ConditionFailed:
             return None
-        return _int(after, "removals")
+        return number_of(after, "removals")
 
     async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
         """See ObjectIndex."""
-        try:
+        with suppress(ConditionFailed):
             await self._items.update(
                 _object_key(space, digest),
                 update="SET removing_until = :over",
                 condition="removals = :number",
-                values={":over": _n(0), ":number": _n(number)},
-                names={},
+                values={":over": attribute(0), ":number": attribute(number)},
             )
-        except ClientError as error:
-            if not _is_condition(error):
-                raise
 
 
 class DynamoMeasures:
     """MeasureTable on the metadata table."""
 
     def __init__(self, client: DynamoDBClient, *, table: str) -> None:
-        self._items = _Items(client, table)
+        self._items = Table(client, table, called="the metadata table")
 
     async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
         """See MeasureTable."""
         items = await self._items.get_all(_measure_key(space) for space in set(spaces))
-        found = {SpaceId(_text(item, "pk").removeprefix("S#")): item for item in items}
-        await _all(
+        found = {SpaceId(text_of(item, "pk").removeprefix("S#")): item for item in items}
+        await all_done(
             partial(self._schedule, space, max(now_ms, _measure(found.get(space)).next_at_ms))
             for space in set(spaces)
             if "dirty_pk" not in found.get(space, {})
         )
 
     async def _schedule(self, space: SpaceId, at_ms: int) -> None:
-        try:
+        with suppress(ConditionFailed):
             await self._items.update(
                 _measure_key(space),
                 update="SET dirty_pk = :pk, dirty_until = :at",
                 condition="attribute_not_exists(dirty_pk)",
-                values={":pk": _TO_MEASURE, ":at": _n(at_ms)},
-                names={},
+                values={":pk": _TO_MEASURE, ":at": attribute(at_ms)},
             )
-        except ClientError as error:
-            if not _is_condition(error):
-                raise
 
     async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
         """See MeasureTable."""
@@ -487,9 +469,11 @@ class DynamoMeasures:
             consistent=False,
             IndexName="dirty",
             KeyConditionExpression="dirty_pk = :pk AND dirty_until <= :now",
-            ExpressionAttributeValues={":pk": _TO_MEASURE, ":now": _n(now_ms)},
+            ExpressionAttributeValues={":pk": _TO_MEASURE, ":now": attribute(now_ms)},
         )
-        return [(SpaceId(_text(item, "pk").removeprefix("S#")), _int(item, "dirty_until")) async for item in query]
+        return [
+            (SpaceId(text_of(item, "pk").removeprefix("S#")), number_of(item, "dirty_until")) async for item in query
+        ]
 
     async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
         """See MeasureTable."""
@@ -498,24 +482,19 @@ class DynamoMeasures:
                 _measure_key(space),
                 update="SET dirty_until = :until",
                 condition="dirty_until = :since",
-                values={":until": _n(until_ms), ":since": _n(since_ms)},
-                names={},
+                values={":until": attribute(until_ms), ":since": attribute(since_ms)},
             )
-        except ClientError as error:
-            if not _is_condition(error):
-                raise
+        except ConditionFailed:
             return False
         return True
 
     async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
         """See MeasureTable."""
-        scheduled = {} if due_ms is None else {"dirty_pk": _TO_MEASURE, "dirty_until": _n(due_ms)}
+        scheduled = {} if due_ms is None else {"dirty_pk": _TO_MEASURE, "dirty_until": attribute(due_ms)}
         item = {**_measure_item(space, measure), **scheduled}
         try:
-            await self._items.put(item, "dirty_until = :lease", {":lease": _n(lease_ms)})
-        except ClientError as error:
-            if not _is_condition(error):
-                raise
+            await self._items.put(item, "dirty_until = :lease", {":lease": attribute(lease_ms)})
+        except ConditionFailed:
             return False
         return True
 
@@ -524,268 +503,19 @@ class DynamoMeasures:
         return _measure(await self._items.get(_measure_key(space)))
 
 
-# ---- the table, whatever is in it
-
-
-class _Items:
-    """Reads and writes of items: in few calls, several at once, repeated where DynamoDB asks for it."""
-
-    def __init__(self, client: DynamoDBClient, table: str) -> None:
-        self._client: Any = client  # items are built here, so their types say nothing that is not below
-        self._table = table
-
-    async def get(self, key: Item) -> Item | None:
-        with _translated():
-            answer = await self._client.get_item(TableName=self._table, Key=key, ConsistentRead=True)
-        item: Item | None = answer.get("Item")
-        return item
-
-    async def get_all(self, keys: Iterable[Item], *, only: Sequence[str] = ()) -> list[Item]:
-        """The items of distinct keys, in no order; with `only`, nothing but these attributes of each."""
-        found: list[Item] = []
-        await _all(partial(self._get_batch, batch, found, only) for batch in _batches(keys, count=_KEYS_PER_READ))
-        return found
-
-    async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
-        attributes: Item = {}
-        if only:  # by other names, since some are words of DynamoDB's
-            attributes["ProjectionExpression"] = ", ".join(f"#{name}" for name in only)
-            attributes["ExpressionAttributeNames"] = {f"#{name}": name for name in only}
-        left: Mapping[str, Any] = {self._table: {"Keys": keys, "ConsistentRead": True, **attributes}}
-        for pause in _pauses():
-            while True:
-                with _translated():
-                    answer = await self._client.batch_get_item(RequestItems=left)
-                items = answer["Responses"].get(self._table, [])
-                found += items
-                left = answer.get("UnprocessedKeys") or {}
-                if not left:
-                    return
-                if not items:
-                    break  # throttled; whereas an answer that was full goes on at once
-            await asyncio.sleep(pause)
-        raise _overloaded()
-
-    async def query(self, limit: int, *, consistent: bool = True, **query: Any) -> AsyncGenerator[Item, None]:
-        """Up to `limit` items, over as many pages as it takes."""
-        start: Mapping[str, Any] = {}
-        while limit > 0:
-            with _translated():
-                page = await self._client.query(
-                    TableName=self._table, ConsistentRead=consistent, Limit=limit, **query, **start
-                )
-            for item in page["Items"]:
-                yield item
-            limit -= len(page["Items"])
-            if "LastEvaluatedKey" not in page:
-                return
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
-
-    async def put(self, item: Item, condition: str, values: Item | None = None, *, found: bool = False) -> None:
-        """Write under a condition; with `found`, the error of a failed one carries the item that is there."""
-        arguments: Item = {"ExpressionAttributeValues": values} if values else {}
-        if found:
-            arguments["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
-        with _translated():
-            await self._client.put_item(TableName=self._table, Item=item, ConditionExpression=condition, **arguments)
-
-    async def update(self, key: Item, *, returned: bool = False, **update: Unpack[_Update]) -> Item:
-        """Update under a condition; the error of a failed one carries the item that is there.
-
-        With `returned`, what was set; else nothing.
-        """
-        names: Item = {"ExpressionAttributeNames": update["names"]} if update["names"] else {}
-        with _translated():
-            answer = await self._client.update_item(
-                TableName=self._table,
-                Key=key,
-                UpdateExpression=update["update"],
-                ConditionExpression=update["condition"],
-                ExpressionAttributeValues=update["values"],
-                ReturnValues="UPDATED_NEW" if returned else "NONE",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **names,
-            )
-        attributes: Item = answer.get("Attributes", {})
-        return attributes
-
-    def writes(self, items: Iterable[Item]) -> Iterator[Call]:
-        """Calls that write items of distinct keys, whatever is there."""
-        return (partial(self._put_batch, batch) for batch in _batches(items, count=_ITEMS_PER_WRITE))
-
-    async def _put_batch(self, items: Sequence[Item]) -> None:
-        left: Mapping[str, Any] = {self._table: [{"PutRequest": {"Item": item}} for item in items]}
-        for pause in _pauses():
-            with _translated():
-                answer = await self._client.batch_write_item(RequestItems=left)
-            left = answer.get("UnprocessedItems") or {}
-            if not left:
-                return
-            await asyncio.sleep(pause)
-        raise _overloaded()
-
-    def writes_of_newer(self, items: Iterable[Item], count: int) -> Iterator[Call]:
-        """Calls that write `count` items of distinct keys that have a `seq`, each only over an older one."""
-        puts = (self._put_if(item, _NEWER, {":seq": item["seq"]}) for item in items)
-        return self._conditional_writes(puts, count, [])
-
-    async def put_new(self, items: Sequence[Item]) -> list[Item]:
-        """Write those items of distinct keys whose key the table does not hold yet; the others are returned."""
-        held: list[Item] = []
-        puts = (self._put_if(item, _NEW) for item in items)
-        await _all(self._conditional_writes(puts, len(items), held))
-        return held
-
-    def _put_if(self, item: Item, condition: str, values: Item | None = None) -> Item:
-        """A put as a transaction has it and as PutItem takes it."""
-        arguments: Item = {"ExpressionAttributeValues": values} if values else {}
-        return {"TableName": self._table, "Item": item, "ConditionExpression": condition, **arguments}
-
-    def _conditional_writes(self, puts: Iterable[Item], count: int, refused: list[Item]) -> Iterator[Call]:
-        """Calls that carry out `count` independent puts; items whose condition fails are added to `refused`."""
-        if count <= _FEW:
-            return (partial(self._put_conditionally, put, refused) for put in puts)
-        batches = _batches(puts, count=_ITEMS_PER_TRANSACTION, item_of=lambda put: put["Item"])
-        return (partial(self._put_together, batch, refused) for batch in batches)
-
-    async def _put_conditionally(self, put: Item, refused: list[Item]) -> None:
-        for pause in _pauses():
-            try:
-                with _translated():
-                    await self._client.put_item(**put)
-            except ClientError as error:
-                if _is_condition(error):
-                    refused.append(put["Item"])
-                    return
-                if error_code(error) != _CONFLICT:
-                    raise
-            else:
-                return
-            await asyncio.sleep(pause)
-        raise _overloaded()
-
-    async def _put_together(self, puts: Sequence[Item], refused: list[Item]) -> None:
-        """In a transaction, not because they belong together, but because no other batch has conditions."""
-        left = puts
-        for pause in _pauses():
-            reasons = await self._cancelled([{"Put": put} for put in left])
-            if not reasons:
-                return
-            refused += [put["Item"] for put, reason in zip(left, reasons, strict=True) if reason == _CONDITION_FAILED]
-            left = [put for put, reason in zip(left, reasons, strict=True) if reason != _CONDITION_FAILED]
-            if not left:
-                return
-            if not _PASSING_REASONS.isdisjoint(reasons):
-                await asyncio.sleep(pause)
-        raise _overloaded()
-
-    async def _cancelled(self, writes: Sequence[Item]) -> Sequence[str]:
-        """Carry out a transaction; why it was cancelled, for each write, and nothing if it was not."""
-        try:
-            with _translated():
-                await self._client.transact_write_items(TransactItems=writes)
-        except ClientError as error:
-            if error_code(error) != "TransactionCanceledException":
-                raise
-            answer: Mapping[str, Any] = error.response
-            reasons = [reason.get("Code", "None") for reason in answer.get("CancellationReasons", [])]
-            if not reasons or not {"None", _CONDITION_FAILED, *_PASSING_REASONS}.issuperset(reasons):
-                raise
-            return reasons
-        return []
-
-
-async def _all(calls: Iterable[Call], *, account: str | None = None) -> None:
-    """Await all calls, some at once; see `results_of`."""
-    await results_of(calls, at_once=_AT_ONCE, account=account)
-
-
-def _batches(
-    items: Iterable[Item], *, count: int, item_of: Callable[[Item], Item] = lambda item: item
-) -> Iterator[list[Item]]:
-    """Groups that one call may carry; `item_of` says which part of each counts as its size."""
-    batch: list[Item] = []
-    total = 0
-    for item in items:
-        size = _size(item_of(item))
-        if batch and (len(batch) == count or total + size > _BYTES_PER_CALL):
-            yield batch
-            batch, total = [], 0
-        batch.append(item)
-        total += size
-    if batch:
-        yield batch
-
-
-def _size(item: Item) -> int:
-    """Roughly the bytes of an item."""
-    return sum(len(name) + (len(raw) if isinstance(raw, str | bytes) else 1) for name, raw in _plain(item))
-
-
-def _plain(item: Item) -> Iterator[tuple[str, Any]]:
-    return ((name, raw) for name, value in item.items() for raw in value.values())
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds to wait after each attempt: longer each time, never the same for two, none after the last."""
-    for attempt in range(_ROUNDS - 1):
-        yield _FIRST_PAUSE_SECONDS * 2**attempt * random.uniform(0.5, 1)  # noqa: S311 - spreads writers, guards nothing
-    yield 0
-
-
-def _translated() -> AbstractContextManager[None]:
-    return translated("the metadata table")
-
-
-def _overloaded() -> Unavailable:
-    return Unavailable("the metadata table does not answer; try again")
-
-
-def _is_condition(error: ClientError) -> bool:
-    return error_code(error) == "ConditionalCheckFailedException"
-
-
 # ---- attributes
 
 
-def _s(text: str) -> Item:
-    return {"S": text}
-
-
-def _n(number: int) -> Item:
-    return {"N": str(number)}
-
-
-def _b(raw: bytes) -> Item:
-    return {"B": raw}
-
-
-def _int(item: Mapping[str, Any], name: str) -> int:
-    return int(item[name]["N"])
-
-
-def _text(item: Mapping[str, Any], name: str) -> str:
-    return str(item[name]["S"])
-
-
-def _bytes(item: Mapping[str, Any], name: str) -> bytes:
-    return bytes(item[name]["B"])
-
-
 def _packed(numbers: Sequence[int]) -> Item:
-    return _b(struct.pack(f"<{len(numbers)}I", *numbers))
+    return attribute(struct.pack(f"<{len(numbers)}I", *numbers))
 
 
 def _numbers(item: Mapping[str, Any], name: str) -> tuple[int, ...]:
-    raw = _bytes(item, name)
+    raw = bytes_of(item, name)
     return struct.unpack(f"<{len(raw) // 4}I", raw)
 
 
 # ---- keys
-
-
-def _key(pk: str, sk: str) -> Item:
-    return {"pk": _s(pk), "sk": _s(sk)}
 
 
 def _number(number: int) -> str:
@@ -810,19 +540,19 @@ def _trash_pk(space: SpaceId) -> str:
 
 
 def _entry_key(space: SpaceId, seq: int) -> Item:
-    return _key(_journal_pk(space), _number(seq))
+    return key_of(_journal_pk(space), _number(seq))
 
 
 def _state_key(space: SpaceId) -> Item:
-    return _key(f"S#{space}", "STATE")
+    return key_of(f"S#{space}", "STATE")
 
 
 def _measure_key(space: SpaceId) -> Item:
-    return _key(f"S#{space}", "MEASURE")
+    return key_of(f"S#{space}", "MEASURE")
 
 
 def _object_key(space: SpaceId, digest: Digest) -> Item:
-    return _key(f"S#{space}#O", digest.hex())
+    return key_of(f"S#{space}#O", digest.hex())
 
 
 def _node_at(space: SpaceId, node: NodeId) -> tuple[str, str]:
@@ -841,19 +571,19 @@ def _request_at(space: SpaceId, request: RequestId) -> tuple[str, str]:
 
 
 def _node_item(space: SpaceId, node: Node) -> Item:
-    return {**_key(*_node_at(space, node.id)), "node": _serialised(node), "seq": _n(node.seq)}
+    return {**key_of(*_node_at(space, node.id)), "node": _serialised(node), "seq": attribute(node.seq)}
 
 
 def _version_item(space: SpaceId, node: Node) -> Item:
-    return {**_key(_versions_pk(space, node.id), _number(node.version)), "node": _serialised(node)}
+    return {**key_of(_versions_pk(space, node.id), _number(node.version)), "node": _serialised(node)}
 
 
 def _serialised(node: Node) -> Item:
-    return _b(node_to_wire(node).SerializeToString())
+    return attribute(node_to_wire(node).SerializeToString())
 
 
 def _node(item: Item) -> Node:
-    return node_from_wire(journal_pb2.Node.FromString(_bytes(item, "node")))
+    return node_from_wire(journal_pb2.Node.FromString(bytes_of(item, "node")))
 
 
 def _take_node(rows: Rows, node: NodeId, item: Item) -> None:
@@ -861,75 +591,81 @@ def _take_node(rows: Rows, node: NodeId, item: Item) -> None:
 
 
 def _name_item(space: SpaceId, name: NameKey, holder: NodeId | None, seq: int, *, now: int) -> Item:
-    held = {"expires_at": _n(now + _TOMBSTONE_SECONDS)} if holder is None else {"node": _b(holder)}
-    return {**_key(*_name_at(space, name)), "seq": _n(seq), **held}
+    held = {"expires_at": attribute(now + _TOMBSTONE_SECONDS)} if holder is None else {"node": attribute(holder)}
+    return {**key_of(*_name_at(space, name)), "seq": attribute(seq), **held}
 
 
 def _take_name(rows: Rows, name: NameKey, item: Item) -> None:
-    rows.names[name] = (NodeId(_bytes(item, "node")) if "node" in item else None, _int(item, "seq"))
+    rows.names[name] = (NodeId(bytes_of(item, "node")) if "node" in item else None, number_of(item, "seq"))
 
 
 def _trash_item(space: SpaceId, node: NodeId, deleted: bool, seq: int, *, now: int) -> Item:
-    item = {**_key(_trash_pk(space), node.hex()), "deleted": {"BOOL": deleted}, "seq": _n(seq)}
-    return item if deleted else item | {"expires_at": _n(now + _TOMBSTONE_SECONDS)}
+    item = {**key_of(_trash_pk(space), node.hex()), "deleted": attribute(deleted), "seq": attribute(seq)}
+    return item if deleted else item | {"expires_at": attribute(now + _TOMBSTONE_SECONDS)}
 
 
 def _request_item(space: SpaceId, request: RequestId, seq: int, *, now: int) -> Item:
-    return {**_key(*_request_at(space, request)), "seq": _n(seq), "expires_at": _n(now + _REQUEST_SECONDS)}
+    return {
+        **key_of(*_request_at(space, request)),
+        "seq": attribute(seq),
+        "expires_at": attribute(now + _REQUEST_SECONDS),
+    }
 
 
 def _take_request(rows: Rows, request: RequestId, item: Item) -> None:
-    rows.requests[request] = _int(item, "seq")
+    rows.requests[request] = number_of(item, "seq")
 
 
 def _state(item: Mapping[str, Any] | None) -> ProjectionState:
     if item is None:
         return ProjectionState()
     marks = {process: int(until["N"]) for process, until in item["marks"]["M"].items()}
-    return ProjectionState(_int(item, "projected_seq"), _int(item, "announced_seq"), _int(item, "used_bytes"), marks)
+    return ProjectionState(
+        number_of(item, "projected_seq"), number_of(item, "announced_seq"), number_of(item, "used_bytes"), marks
+    )
 
 
 def _replacing(before: ProjectionState | None, after: ProjectionState) -> _Update:
     """What makes `after` of `before` (None: of nothing), as long as it is that."""
     update = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used, marks = :marks"
     values = {
-        ":projected": _n(after.projected_seq),
-        ":announced": _n(after.announced_seq),
-        ":used": _n(after.used_bytes),
+        ":projected": attribute(after.projected_seq),
+        ":announced": attribute(after.announced_seq),
+        ":used": attribute(after.used_bytes),
         ":marks": _marks(after),
     }
     if after.marks:
         update += ", dirty_pk = :dirty, dirty_until = :until"
-        values |= {":dirty": _DIRTY, ":until": _n(max(after.marks.values()))}
+        values |= {":dirty": _DIRTY, ":until": attribute(max(after.marks.values()))}
     else:
         update += " REMOVE dirty_pk, dirty_until"
     if before is None:
-        return _Update(update=update, condition=_NEW, values=values, names={})
+        return _Update(update=update, condition=NEW, values=values, names={})
     not_moved = "projected_seq = :projected0 AND announced_seq = :announced0 AND used_bytes = :used0"
     same_marks = "marks = :marks0"
     values |= {
-        ":projected0": _n(before.projected_seq),
-        ":announced0": _n(before.announced_seq),
-        ":used0": _n(before.used_bytes),
+        ":projected0": attribute(before.projected_seq),
+        ":announced0": attribute(before.announced_seq),
+        ":used0": attribute(before.used_bytes),
         ":marks0": _marks(before),
     }
     return _Update(update=update, condition=f"{not_moved} AND {same_marks}", values=values, names={})
 
 
 def _marks(state: ProjectionState) -> Item:
-    return {"M": {process: _n(until) for process, until in state.marks.items()}}
+    return {"M": {process: attribute(until) for process, until in state.marks.items()}}
 
 
 def _measure_item(space: SpaceId, measure: Measure) -> Item:
     return {
         **_measure_key(space),
-        "unsealed_bytes": _n(measure.unsealed_bytes),
-        "unsealed_objects": _n(measure.unsealed_objects),
-        "stored_bytes": _n(measure.stored_bytes),
-        "refused": {"BOOL": measure.refused},
-        "since": _n(measure.since_ms),
-        "at": _n(measure.at_ms),
-        "next_at": _n(measure.next_at_ms),
+        "unsealed_bytes": attribute(measure.unsealed_bytes),
+        "unsealed_objects": attribute(measure.unsealed_objects),
+        "stored_bytes": attribute(measure.stored_bytes),
+        "refused": attribute(measure.refused),
+        "since": attribute(measure.since_ms),
+        "at": attribute(measure.at_ms),
+        "next_at": attribute(measure.next_at_ms),
     }
 
 
@@ -937,28 +673,28 @@ def _measure(item: Mapping[str, Any] | None) -> Measure:
     if item is None or "at" not in item:  # to be measured for the first time
         return Measure()
     return Measure(
-        _int(item, "unsealed_bytes"),
-        _int(item, "unsealed_objects"),
-        _int(item, "stored_bytes"),
-        item["refused"]["BOOL"],
-        _int(item, "since"),
-        _int(item, "at"),
-        _int(item, "next_at"),
+        number_of(item, "unsealed_bytes"),
+        number_of(item, "unsealed_objects"),
+        number_of(item, "stored_bytes"),
+        flag_of(item, "refused"),
+        number_of(item, "since"),
+        number_of(item, "at"),
+        number_of(item, "next_at"),
     )
 
 
 def _object_item(space: SpaceId, digest: Digest, sealed: Sealed, now_ms: int, *, revision: int = 0) -> Item:
-    item = {**_object_key(space, digest), "size": _n(sealed.size), "verified_at": _n(now_ms)}
+    item = {**_object_key(space, digest), "size": attribute(sealed.size), "verified_at": attribute(now_ms)}
     if revision:
-        item["revision"] = _n(revision)
+        item["revision"] = attribute(revision)
     if sealed.offsets:
         item |= {
-            "blocks": _b(sealed.blocks),
+            "blocks": attribute(sealed.blocks),
             "offsets": _packed(sealed.offsets),
             "lengths": _packed(sealed.lengths),
         }
     if sealed.content_size is not None:
-        item["content_size"] = _n(sealed.content_size)
+        item["content_size"] = attribute(sealed.content_size)
     return item
 
 
@@ -968,9 +704,13 @@ def _is_sealed(item: Mapping[str, Any]) -> bool:
 
 
 def _sealed(item: Mapping[str, Any]) -> Sealed:
-    content_size = _int(item, "content_size") if "content_size" in item else None
+    content_size = number_of(item, "content_size") if "content_size" in item else None
     if "offsets" not in item:
-        return Sealed(_int(item, "size"), content_size=content_size)
+        return Sealed(number_of(item, "size"), content_size=content_size)
     return Sealed(
-        _int(item, "size"), _numbers(item, "offsets"), _numbers(item, "lengths"), _bytes(item, "blocks"), content_size
+        number_of(item, "size"),
+        _numbers(item, "offsets"),
+        _numbers(item, "lengths"),
+        bytes_of(item, "blocks"),
+        content_size,
     )

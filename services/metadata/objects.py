@@ -45,10 +45,10 @@ from core.limits import SEAL_FORMS, SEAL_READ_BYTES
 from core.verdicts import SealVerdict
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
+from runtime.workers import results_of
 from services.metadata import metrics
 from services.metadata.decide import Unsealed, block_refused
 from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
-from services.metadata.workers import results_of
 from wire.tree import manifest_from_bytes
 
 REMEMBERED_ENTRIES = 200_000

@@ -461,8 +461,8 @@ MUTANTS = (
     Mutant(
         "a process that has lost its lease keeps its measure of uploads",
         "services/metadata/dynamodb.py",
-        """            await self._items.put(item, "dirty_until = :lease", {":lease": _n(lease_ms)})\n""",
-        """            await self._items.put(item, ":lease = :lease", {":lease": _n(lease_ms)})\n""",
+        """            await self._items.put(item, "dirty_until = :lease", {":lease": attribute(lease_ms)})\n""",
+        """            await self._items.put(item, ":lease = :lease", {":lease": attribute(lease_ms)})\n""",
         ("tests/contract/metadata/test_measures.py::test_who_has_lost_the_lease_saves_nothing",),
     ),
     Mutant(

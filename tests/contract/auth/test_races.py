@@ -424,9 +424,10 @@ async def test_what_was_left_of_a_revoked_link_takes_no_room(stores):
     with Passwords() as passwords:
         left, _ = await make_link(stores[0], passwords, ann, laptop, holdings=one)
         listed = {"pk": {"S": f"U#{ann.user}"}, "sk": {"S": f"L#{left.link}"}}
-        row = (await stores[0]._client.get_item(TableName=stores[0]._table, Key=listed))["Item"]
+        row = await stores[0]._table.get(listed)
+        assert row is not None
         await stores[0].revoke_link(left, at_ms=Clock().now)
-        await stores[0]._client.put_item(TableName=stores[0]._table, Item=row)  # as a process left it that ended
+        await stores[0]._table.put(row)  # as a process left it that ended
         assert [link.link for link in await stores[0].links_of(ann.user)] == [left.link]
         made, _ = await make_link(stores[1], passwords, ann, laptop, holdings=one)
         assert [link.link for link in await stores[0].links_of(ann.user)] == [made.link]

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
+import aws.dynamodb
+import services.metadata.dynamodb
 from core.errors import Unavailable
 from core.identifiers import ROOT, new_request_id
-from services.metadata import dynamodb
 from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.journal import Projection
 from services.metadata.ports import EntryTaken, ProjectionState, Sealed
@@ -38,6 +39,13 @@ def journal(client, faults, embedded):
     return DynamoJournal(interposed(client, faults), table=embedded.table)
 
 
+def be_hasty(monkeypatch):
+    """Let the pauses between attempts be short."""
+    hasty = replace(aws.dynamodb.RETRIES, first_pause_seconds=0.0001)
+    for module in (aws.dynamodb, services.metadata.dynamodb):
+        monkeypatch.setattr(module, "RETRIES", hasty)
+
+
 async def assert_stored(table, space, projection):
     rows = await table.rows(space, nodes=projection.nodes, names=projection.names, requests=projection.requests)
     assert (rows.nodes, rows.names, rows.requests) == (projection.nodes, projection.names, projection.requests)
@@ -66,7 +74,7 @@ async def test_what_is_newer_in_the_table_is_left_out_of_the_next_attempt(table,
 
 
 async def test_conflicts_without_end_are_unavailable(table, faults, space, monkeypatch):
-    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    be_hasty(monkeypatch)
     faults.waiting["transact_write_items"] = [cancelled(*[CONFLICT] * 20)] * 100
     with pytest.raises(Unavailable):
         await table.project(space, creation(*(file_node(f"file {i}", seq=1) for i in range(10))))
@@ -88,7 +96,7 @@ async def test_a_put_that_meets_a_transaction_is_tried_again(table, faults, spac
 
 
 async def test_unprocessed_keys_and_items_are_asked_for_again(client, embedded, space, monkeypatch):
-    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    be_hasty(monkeypatch)
     calls = 0
 
     async def halves(operation, call, arguments):
@@ -120,7 +128,7 @@ async def test_a_batch_of_which_nothing_is_ever_done_is_unavailable(client, embe
     async def nothing(operation, call, arguments):
         return {"Responses": {}, field: arguments["RequestItems"]}
 
-    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    be_hasty(monkeypatch)
     table = DynamoTable(interposed(client, nothing), table=embedded.table)
     request = new_request_id()
     with pytest.raises(Unavailable):
@@ -133,7 +141,7 @@ async def test_a_batch_of_which_nothing_is_ever_done_is_unavailable(client, embe
 
 async def test_what_two_processes_prove_of_one_object_at_once_is_all_recorded(client, embedded, space, monkeypatch):
     """Between each reading of the record and its writing, another process adds to it."""
-    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    be_hasty(monkeypatch)
     other = DynamoObjectIndex(client, table=embedded.table)
     length = 0
 
@@ -156,7 +164,7 @@ async def test_what_two_processes_prove_of_one_object_at_once_is_all_recorded(cl
 
 
 async def test_a_record_that_meets_a_transaction_is_added_to_again(client, embedded, space, monkeypatch):
-    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    be_hasty(monkeypatch)
     conflicts = 3
 
     async def conflicting(operation, call, arguments):
@@ -227,7 +235,7 @@ async def test_throttling_is_unavailable_and_a_defect_stays_one(table, journal, 
 
 
 async def test_a_state_that_others_change_all_the_time_is_unavailable(table, faults, space, monkeypatch):
-    monkeypatch.setattr(dynamodb, "_FIRST_PAUSE_SECONDS", 0.0001)
+    be_hasty(monkeypatch)
     await table.mark_dirty(space, "one", 1)
     found = (await table._items.get({"pk": {"S": f"S#{space}"}, "sk": {"S": "STATE"}})) or {}
     faults.waiting["update_item"] = [refusal("ConditionalCheckFailedException", Item=found)] * 100

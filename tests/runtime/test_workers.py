@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from services.metadata.workers import results_of
+from runtime.workers import results_of
 
 
 class Calls:
