@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES: Final = 65_535
 """What arrives of a message before anybody asks for it; the window with which HTTP/2 begins."""
+MESSAGES_ARRIVING: Final = 64
+"""Messages of streams that are waited for at once, until they have come or need their share of the pool."""
 HEALTH_SECONDS: Final = 1.0
 """How long a request of the health service may take to arrive. Such a request has nothing of the pool, so that nobody
 who takes all of that makes a process look ill. While it arrives, what can come within so short a time is the bound."""
@@ -63,9 +65,10 @@ class Taking(Wrapping):
     """Takes in the messages of calls, each within a time and a share of a pool.
 
     A unary request has MESSAGE_BYTES of the pool while it arrives and its own size until the call has been answered;
-    it waits if there is nothing left for its caller. The next message of a stream has nothing of the pool at first, as
-    streams may be silent. Once it has been waited for for `seconds`, it needs its share of the pool as well, and if
-    nothing is left the stream ends.
+    it waits if there is nothing left for its caller. The next message of a stream has one of MESSAGES_ARRIVING places
+    at first, and nothing of the pool, as streams may be silent. Once it has been waited for for `seconds`, it needs
+    MESSAGE_BYTES of the pool instead, and if nothing is left the stream ends. A message that has come has its own size
+    until the next one has, since whoever handles it keeps it so long.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Taking(Wrapping):
         """
         super().__init__()
         self._pool = Pool("requests", total)
+        self._arriving = Pool("arriving", MESSAGES_ARRIVING, counted=True)
         self._message_bytes = message_bytes
         self._seconds = seconds
         self._network = network
@@ -139,25 +143,44 @@ class Taking(Wrapping):
             yield messages
 
     async def _messages(self, arriving: AsyncIterator[bytes], share: Share) -> AsyncGenerator[bytes, None]:
-        coming: asyncio.Future[bytes | None] | None = None
+        held = 0
         try:
             while True:
-                coming = asyncio.ensure_future(_or_end(arriving))
-                await asyncio.wait((coming,), timeout=self._seconds)
-                if not coming.done():
-                    if not self._pool.try_take(self._message_bytes, share):
-                        raise self._pool.refused("too many streams wait for their next message; go on with a new one")
-                    try:
-                        await asyncio.wait((coming,))
-                    finally:
-                        self._pool.give(self._message_bytes, share)
-                message = coming.result()
+                message = await self._message(arriving, share)
+                self._pool.give(held, share)
+                held = len(message or b"")
                 if message is None:
                     return
                 yield message
         finally:
-            if coming is not None:
-                coming.cancel()
+            self._pool.give(held, share)
+
+    async def _message(self, arriving: AsyncIterator[bytes], share: Share) -> bytes | None:
+        """The next message, for which its size of the pool is taken; None when there is none any more."""
+        await self._arriving.take(1, share)
+        places, held = 1, 0
+        coming = asyncio.ensure_future(_or_end(arriving))
+        try:
+            await asyncio.wait((coming,), timeout=self._seconds)
+            if not coming.done():
+                if not self._pool.try_take(self._message_bytes, share):
+                    raise self._pool.refused("too many streams wait for their next message; go on with a new one")
+                held = self._message_bytes
+                self._arriving.give(places, share)
+                places = 0
+                await asyncio.wait((coming,))
+            message = coming.result()
+            size = len(message or b"")
+            if size > held:
+                await self._pool.take(size - held, share)
+                held = size
+            self._pool.give(held - size, share)
+            held = 0  # from here on it is the caller's
+            return message
+        finally:
+            coming.cancel()
+            self._pool.give(held, share)
+            self._arriving.give(places, share)
 
     def _share(self, context: Context) -> Share | None:
         """On whose account a message arrives; None if other services, which are trusted, send it."""

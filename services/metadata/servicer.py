@@ -257,7 +257,9 @@ class MetadataServicer(MetadataServiceServicer):
         opening = await anext(request_iterator, None)
         if opening is None or opening.WhichOneof("kind") != "open":
             raise InvalidArgument("the first message of a version check opens a space")
-        async with self._open(opening.open.space_id, Role.VIEWER) as live:
+        space = opening.open.space_id
+        del opening  # which may be large, and lasts no longer than any other message
+        async with self._open(space, Role.VIEWER) as live:
             seq = 0
             async with self._while_allowed(live.view.space) as ending:
                 async for message in ending.until(request_iterator):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from core.identifiers import DeviceId, UserId
 from runtime import reflection
 from runtime.identity import Identity
 from runtime.operations import ANYBODY, PEOPLE, RPCS, CallerKind
-from runtime.requests import HEALTH_BYTES, WINDOW_BYTES
+from runtime.requests import HEALTH_BYTES, MESSAGES_ARRIVING, WINDOW_BYTES
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
 from tests.runtime import echo
@@ -48,6 +49,11 @@ async def sizes(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[
         yield str(len(request)).encode()
 
 
+async def echoes(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+    async for request in requests:
+        yield bytes(len(request))  # which finds no room at one who does not read
+
+
 @asynccontextmanager
 async def service(*, request_seconds: float = 30) -> AsyncIterator[str]:
     settings = ServiceSettings(
@@ -58,9 +64,14 @@ async def service(*, request_seconds: float = 30) -> AsyncIterator[str]:
         request_seconds=request_seconds,
         service_secret=SecretStr("s" * 32),
     )
-    mount = echo.mount(Size=echo.unary(size), Open=echo.unary(size), Sizes=echo.chat(sizes))
+    mount = echo.mount(Size=echo.unary(size), Open=echo.unary(size), Sizes=echo.chat(sizes), Echoes=echo.chat(echoes))
     signed_in = PEOPLE | {CallerKind.SERVICE}
-    table = dict(RPCS) | {"test.Echo/Size": signed_in, "test.Echo/Sizes": signed_in, "test.Echo/Open": ANYBODY}
+    table = dict(RPCS) | {
+        "test.Echo/Size": signed_in,
+        "test.Echo/Sizes": signed_in,
+        "test.Echo/Echoes": signed_in,
+        "test.Echo/Open": ANYBODY,
+    }
     app = App(name="test", mounts=[mount], verifier=Doorkeeper(), operations=table)
     async with running(app, settings) as target:
         yield target
@@ -141,6 +152,55 @@ async def test_streams_may_be_silent_while_there_is_room_and_others_go_on() -> N
             assert await calm.read() == b"4"
         await calm.done_writing()
         assert await calm.read() is grpc.aio.EOF
+
+
+async def test_messages_of_streams_that_arrive_are_bounded_in_total_and_for_one_caller() -> None:
+    """Also for as long as a stream may be silent without a part of the pool."""
+    most = MESSAGES_ARRIVING // 2
+    async with service() as target, http2(target) as slow:
+        for _ in range(most + 10):
+            slow.begin(echo.path("Sizes"), token="mallory", message_bytes=LARGE)
+        await slow.settled()
+        assert sum(size > WINDOW_BYTES for size in slow.sent.values()) == most
+        async with AsyncExitStack() as stack:
+            more = [await stack.enter_async_context(http2(target)) for _ in range(4)]
+            for number, one in enumerate(more):
+                for _ in range(most):
+                    one.begin(echo.path("Sizes"), token=f"eve-{number}", message_bytes=LARGE)
+                await one.settled()
+            taken = [size for one in (slow, *more) for size in one.sent.values() if size > WINDOW_BYTES]
+            assert most < len(taken) < MESSAGES_ARRIVING
+            async with echo.connect(target, authorization=lambda: "ann") as channel:
+                calm = channel.stream_stream(echo.path("Sizes"))()
+                await calm.write(b"one")
+                assert await calm.read() == b"3"
+                calm.cancel()
+
+
+@pytest.mark.parametrize("method", ["Sizes", "Echoes"])
+async def test_the_last_message_of_a_stream_counts_until_the_next_one_or_the_end(method: str) -> None:
+    """Of one who sends nothing more, and of one who does not read the answer to it."""
+    async with (
+        service() as target,
+        echo.connect(target, authorization=lambda: "mallory") as channel,
+        echo.connect(target, authorization=lambda: "ann") as other,
+    ):
+        streams = [channel.stream_stream(echo.path(method))() for _ in range(PLACES // 2)]
+        for one in streams:
+            await one.write(bytes(LARGE))
+            if method == "Sizes":
+                assert await one.read() == str(LARGE).encode()
+        late = channel.stream_stream(echo.path("Sizes"))()
+        await late.write(bytes(LARGE))
+        answer = asyncio.ensure_future(late.read())
+        calm = other.stream_stream(echo.path("Sizes"))()
+        for _ in range(20):
+            await calm.write(bytes(LARGE))
+            assert await calm.read() == str(LARGE).encode()
+        assert not answer.done()
+        calm.cancel()
+        streams[0].cancel()
+        assert await answer == str(LARGE).encode()
 
 
 async def test_a_process_looks_well_whatever_does_not_arrive() -> None:
