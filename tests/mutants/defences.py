@@ -251,6 +251,23 @@ MUTANTS = (
         ("tests/gateway/test_connections.py::test_a_line_that_does_not_end_is_ended_wherever_it_begins",),
     ),
     Mutant(
+        "what has come by a stream is counted no more when it is handed on",
+        "runtime/requests.py",
+        '                self._pool.give(held, share)\n                held = len(message or b"")\n',
+        '                self._pool.give(len(message or b""), share)\n                held = 0\n',
+        ("tests/runtime/test_requests.py::test_the_last_message_of_a_stream_counts_until_the_next_one_or_the_end",),
+    ),
+    Mutant(
+        "any number of messages of streams arrive at once",
+        "runtime/requests.py",
+        'Pool("arriving", MESSAGES_ARRIVING, counted=True)',
+        'Pool("arriving", 1 << 20, counted=True)',
+        (
+            "tests/runtime/test_requests.py::"
+            "test_messages_of_streams_that_arrive_are_bounded_in_total_and_for_one_caller",
+        ),
+    ),
+    Mutant(
         "the bytes of one request count to the head of the next",
         "gateway/connections.py",
         "in_lines and self._begun == begun and not",
