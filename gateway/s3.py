@@ -23,23 +23,20 @@ from core.identifiers import SpaceId
 from gateway.http1 import BodyTooLarge, Origin, RawResponse
 from gateway.ports import ObjectTooLarge, ObjectUnreadable, UploadAddress, WriteCredentials
 from gateway.segments import Segments
-from runtime.clock import TOO_SKEWED, ServerClock
+from runtime.clock import ServerClock
+from runtime.retry import RetryPolicy
+from runtime.s3_errors import PASSING, S3Error, s3_error
 from runtime.sigv4 import Signer
 
-_ATTEMPTS: Final = 3
+_RETRIES = RetryPolicy(max_attempts=3, first_pause_seconds=0.1, max_pause_seconds=0.4)
 _GET_SILENCE_SECONDS: Final = 20
 _PUT_SECONDS: Final = 60
 _CONNECTIONS: Final = 64
 _MEMORY_KEPT: Final = 24 * MIB
 """About two downloads at full speed."""
-_PASSING: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.CONFLICT, HTTPStatus.TOO_MANY_REQUESTS})
-"""Conflict: somebody is just putting the same object, and may fail."""
-_DAMAGED: Final = frozenset({"BadDigest", "IncompleteBody", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"})
-"""What S3 says of bytes that did not arrive as they were sent."""
 _CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
-_THROTTLES: Final = frozenset({"SlowDown", "RequestLimitExceeded", "Throttling"})
-_NOT_THERE: Final = frozenset({"AccessDenied", "InvalidRange", "NoSuchKey"})
-"""AccessDenied is what S3 says of a missing key to a role that may not list the bucket, as the gateway's."""
+_NOT_THERE: Final = frozenset({S3Error.DENIED, S3Error.BAD_RANGE, S3Error.MISSING})
+"""Denied is what S3 says of a missing key to a role that may not list the bucket, as the gateway's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +105,7 @@ class S3ObjectSource:
         if answer.status < HTTPStatus.BAD_REQUEST:
             return answer.body
         code = _code(answer)
-        if code in _NOT_THERE or answer.status == HTTPStatus.NOT_FOUND:
+        if s3_error(code, answer.status) in _NOT_THERE or answer.status == HTTPStatus.NOT_FOUND:
             raise ObjectUnreadable(f"S3 says {code or answer.status} of object {digest.hex()}")
         raise RuntimeError(f"S3 answers {answer.status} {code} to a GET of object {digest.hex()}")
 
@@ -190,7 +187,7 @@ class S3ObjectSink:
 
 async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clock: ServerClock) -> RawResponse:
     """S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
-    for attempt in range(_ATTEMPTS):
+    for pause in _RETRIES.pauses():
         with measured("s3", operation) as call:
             try:
                 answer = await send()
@@ -203,15 +200,16 @@ async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clo
                     return answer
                 code = _code(answer)
                 call.span.note(aws__error_code=code)
-                if code == TOO_SKEWED and clock.hear(answer.date):
+                meaning = s3_error(code, status)
+                if meaning is S3Error.CLOCK_SKEWED and clock.hear(answer.date):
                     call.outcome = "refused"
                     continue
-                if code in _THROTTLES:
+                if meaning is S3Error.THROTTLED:
                     call.outcome = "throttled"
-                elif status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _PASSING and code not in _DAMAGED:
+                elif meaning not in PASSING:
                     call.outcome = "refused"
                     return answer
-        await asyncio.sleep(0.1 * 2**attempt)
+        await asyncio.sleep(pause)
     raise Unavailable("S3 does not answer; try again")
 
 

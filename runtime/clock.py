@@ -6,8 +6,6 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-TOO_SKEWED: Final = "RequestTimeTooSkewed"
-"""What S3 says of a request that is signed more than a quarter of an hour off."""
 TOLERANCE_SECONDS: Final = 60.0
 """A clock that is off by less is right enough."""
 

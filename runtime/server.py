@@ -48,6 +48,7 @@ from runtime.pool import Pool, Share
 from runtime.rates import Pacing, Rates
 from runtime.reflection import Reflection
 from runtime.requests import WINDOW_BYTES, Arriving, Taking
+from runtime.retry import RetryPolicy
 from runtime.settings import ServiceSettings
 
 if TYPE_CHECKING:
@@ -69,6 +70,9 @@ METADATA_BYTES: Final = 16_384
 """Of the metadata of a call."""
 HEALTH_WATCHES: Final = 256
 """Streams of the health service, which anybody may open. Each connection counts as a caller of its own."""
+
+_RESTARTS: Final = RetryPolicy(first_pause_seconds=0.5, max_pause_seconds=30)
+"""When background work that failed begins again."""
 
 log = structlog.get_logger()
 
@@ -247,14 +251,15 @@ async def background(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -
     """Run `work` beside the server until it stops. If it fails, that is logged and it starts again after a while."""
 
     async def persist() -> None:
-        pause = 0.5
+        failures = 0
         while True:
             try:
                 await work()
             except Exception:
+                failures += 1
+                pause = _RESTARTS.pause_seconds(failures)
                 log.exception("background work failed", work=name, again_in=pause)
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, 30.0)
             else:
                 return
 

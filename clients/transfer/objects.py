@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 import threading
 import time
@@ -26,7 +25,9 @@ from core.accounts import Access
 from core.blocks import MAX_OBJECT_BYTES, Digest
 from core.errors import Kind, PermissionDenied, SynclineError, Unavailable
 from runtime import traces
-from runtime.clock import TOO_SKEWED, ServerClock
+from runtime.clock import ServerClock
+from runtime.retry import RetryPolicy
+from runtime.s3_errors import PASSING, S3Error, s3_error
 
 if TYPE_CHECKING:
     from obstore import GetResult
@@ -36,9 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-ATTEMPTS: Final = 6
-_FIRST_DELAY: Final = 0.1
-_LONGEST_DELAY: Final = 3.0
+RETRIES: Final = RetryPolicy(max_attempts=6, first_pause_seconds=0.1, max_pause_seconds=3.0)
 CONNECT_TIMEOUT: Final = timedelta(seconds=10)
 SILENCE_TIMEOUT: Final = timedelta(seconds=30)
 """A GET that brings nothing for this long is dead."""
@@ -134,7 +133,7 @@ class S3Objects:
                     elif not stores.signed.put(key, digest, data):
                         return
             except exceptions.AlreadyExistsError as error:
-                if _answer(error)[0] == _CONFLICT:  # somebody is just putting it, and may fail: not there yet
+                if _meaning(error) is S3Error.CONFLICT:  # somebody is just putting it, and may fail: not there yet
                     raise
                 return
             self.requests.add(bytes_up=len(data))
@@ -157,7 +156,7 @@ class S3Objects:
                 answer = obstore.get(stores.get, key, options={"range": (offset, offset + length)})
                 return _read(answer, length, self._limit)
             except (exceptions.GenericError, StorageRefused) as error:
-                if _answer(error)[0] == _BEYOND_THE_END:
+                if _meaning(error) is S3Error.BAD_RANGE:
                     return memoryview(b"")
                 raise
 
@@ -180,34 +179,31 @@ class S3Objects:
     def _retried(self, digest: Digest, request: Callable[[_Stores, str], T]) -> T:
         """The one place where requests to storage are repeated: obstore is told not to."""
         renewed = corrected = False
-        delay = _FIRST_DELAY
-        for attempt in range(1, ATTEMPTS + 1):
+        said = ""
+        for pause in RETRIES.pauses():
             stores, prefix = self._stores()
             try:
                 return request(stores, prefix + digest.hex())
             except (exceptions.BaseError, StorageRefused, OSError) as error:
                 status, code = _answer(error)
-                if code in _CLOCK_CODES and not corrected:
+                meaning = s3_error(code, status)
+                said = _brief(error, status, code)
+                if meaning is S3Error.CLOCK_SKEWED and not corrected:
                     corrected = True
                     if self._correct_clock(stores):
                         continue
-                if code in _STALE_CREDENTIALS and not renewed:
+                if meaning is S3Error.CREDENTIALS_STALE and not renewed:
                     renewed = True
                     self._renew(stores)
                     continue
-                if status == _INSUFFICIENT_STORAGE:
+                if meaning is S3Error.STORAGE_FULL:
                     raise StorageFull from None
-                if not _passing(status, code):
-                    raise _meaning(error, status, code) from None
+                if meaning not in PASSING:
+                    raise _lasting(said, status, code) from None
                 if not status and _TIMED_OUT in str(error):
                     self._have_patience(stores)
-                if attempt == ATTEMPTS:
-                    raise Unavailable(
-                        f"storage does not answer ({_brief(error, status, code)}); try again later"
-                    ) from None
-            time.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load, no secret
-            delay = min(delay * 2, _LONGEST_DELAY)
-        raise AssertionError("the last attempt returns or raises")
+            time.sleep(pause)
+        raise Unavailable(f"storage does not answer ({said}); try again later")
 
     def _stores(self) -> tuple[_Stores, str]:
         # Asked first by ourselves: what the provider raises reaches us only as text.
@@ -348,26 +344,7 @@ _NO_PROXY: Final = "http://none.invalid"
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
-_STALE_CREDENTIALS = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidToken",
-    "InvalidAccessKeyId",
-    "TokenRefreshRequired",
-}
-_PASSING_CODES = {
-    "BadDigest",  # damaged on the way
-    "IncompleteBody",
-    "RequestTimeout",
-    "SlowDown",
-    "XAmzContentChecksumMismatch",
-    "XAmzContentSHA256Mismatch",
-}
 _TIMED_OUT = "kind: Timeout"
-_CONFLICT = 409
-_BEYOND_THE_END = 416
-_INSUFFICIENT_STORAGE = 507
-_CLOCK_CODES = {TOO_SKEWED, "RequestExpired"}
 
 
 def _answer(error: Exception) -> tuple[int, str]:
@@ -377,18 +354,20 @@ def _answer(error: Exception) -> tuple[int, str]:
     return int(status[1]) if status else 0, code[1] if code else ""
 
 
-def _passing(status: int, code: str) -> bool:
-    return status == 0 or status >= 500 or status in {408, _CONFLICT, 429} or code in _PASSING_CODES
+def _meaning(error: Exception) -> S3Error:
+    status, code = _answer(error)
+    return s3_error(code, status)
 
 
-def _meaning(error: Exception, status: int, code: str) -> SynclineError:
-    if code in _CLOCK_CODES:
+def _lasting(said: str, status: int, code: str) -> SynclineError:
+    """Return what to raise for an error that repeating the request does not mend."""
+    if s3_error(code, status) is S3Error.CLOCK_SKEWED:
         return ClockWrong()
     if status in {401, 403}:
         return PermissionDenied(
             f"storage refuses access to this space ({code or status}); your role or device may have changed, try again"
         )
-    return UnexpectedAnswer(f"storage failed ({_brief(error, status, code)}); report it if it stays")
+    return UnexpectedAnswer(f"storage failed ({said}); report it if it stays")
 
 
 def _brief(error: Exception, status: int, code: str) -> str:

@@ -11,7 +11,6 @@ free, so that whoever comes next finds something.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -19,15 +18,14 @@ from typing import Final, TypeVar
 from core.accounts import Role
 from core.errors import Contended, LimitReached
 from core.identifiers import UserId
+from runtime.retry import RetryPolicy
 from services.auth import metrics
 from services.auth.ports import GateMoved, GrantMoved
 from services.auth.records import Membership
 
 T = TypeVar("T")
 
-_ATTEMPTS: Final = 8
-_FIRST_PAUSE_SECONDS: Final = 0.02
-_LONGEST_PAUSE_SECONDS: Final = 0.3
+_RETRIES: Final = RetryPolicy(max_attempts=8, first_pause_seconds=0.02, max_pause_seconds=0.3, jitter=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +69,11 @@ def limit_reached(limit: str, text: str) -> LimitReached:
 async def decided_anew(decide: Callable[[], Awaitable[T]], *, busy: str) -> T:
     """Return the result of `decide`, which reads and then conditionally writes.
 
-    Another writer that comes first makes it be repeated. Raise Contended with the text `busy` after _ATTEMPTS.
+    Another writer that comes first makes it be repeated. Raise Contended with the text `busy` after 8 attempts.
     """
-    pause = _FIRST_PAUSE_SECONDS
-    for _ in range(_ATTEMPTS):
+    for pause in _RETRIES.pauses():
         try:
             return await decide()
         except (GrantMoved, GateMoved):
-            await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # spreads writers, guards nothing
-            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
     raise Contended(busy)

@@ -14,6 +14,7 @@ from aws.errors import error_code, translated
 from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.identifiers import SpaceId
 from runtime.logs import structlog
+from runtime.s3_errors import S3Error, s3_error
 from services.metadata.ports import Barrier, Deletion, ListedObject, Listing, StoredObject
 
 if TYPE_CHECKING:
@@ -21,16 +22,9 @@ if TYPE_CHECKING:
 
     from types_aiobotocore_s3.client import S3Client
 
-_MISSING: Final = frozenset({"NoSuchKey", "404"})
-"""Of a GET; of a HEAD, which has no body and so only a status."""
-_BAD_REQUEST: Final = frozenset({"InvalidRequest", "400"})
-"""What S3 says to a GET, and to a HEAD, that lack the customer's key with which the object is encrypted. HEAD says so
-of expired credentials too, GET does not."""
-_HIDDEN: Final = frozenset({"AccessDenied", "403"})
-"""What a missing key looks like to a role that may not list the bucket."""
 _ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes whose objects cannot be read until somebody has them restored."""
-_OTHER_BYTES: Final = frozenset({"NoSuchKey", "404", "PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+_OTHER_BYTES: Final = frozenset({S3Error.MISSING, S3Error.PRECONDITION_FAILED, S3Error.CONFLICT})
 """What S3 says to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
 
 _NAME: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
@@ -77,17 +71,17 @@ class S3Storage:
     async def _locked(self, key: str, refusal: ClientError) -> StoredObject | None:
         """The object for which S3 refuses HEAD because of the key that encrypts it; None if there is no such object.
 
-        Two kinds. Of an object with a customer's key, HEAD is a bad request; the error of a GET says why, and only a
-        listing tells the size and etag. Of one with a key of KMS that this role may not use, HEAD is forbidden as soon
-        as it asks for the checksum.
+        Two kinds. Of an object with a customer's key, HEAD is a bad request (as it is with expired credentials); the
+        error of a GET says why, and only a listing tells the size and etag. Of one with a key of KMS that this role may
+        not use, HEAD is forbidden as soon as it asks for the checksum.
         """
         where: Any = {"Bucket": self._bucket, "Key": key}
         with contextlib.suppress(ClientError), translated("S3"):
-            if error_code(refusal) in _HIDDEN:
+            if _meaning(refusal) is S3Error.DENIED:
                 answer = await self._client.head_object(**where)
                 if answer.get("ServerSideEncryption", "").startswith("aws:kms"):
                     return StoredObject(answer["ContentLength"], None, answer["ETag"], Barrier.KEY)
-            elif error_code(refusal) in _BAD_REQUEST and await self._needs_a_key(where):
+            elif _meaning(refusal) is S3Error.BAD_REQUEST and await self._needs_a_key(where):
                 listing = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
                 for found in listing.get("Contents", ()):
                     if found["Key"] == key:
@@ -98,7 +92,7 @@ class S3Storage:
         try:
             answer = await self._client.get_object(**where, Range="bytes=0-0")
         except ClientError as error:
-            return error_code(error) in _BAD_REQUEST or error_code(error).startswith("KMS.")
+            return _meaning(error) in {S3Error.BAD_REQUEST, S3Error.KEY_REFUSED}
         answer["Body"].close()
         return False
 
@@ -133,21 +127,23 @@ class S3Storage:
             with translated("S3"):
                 answer = await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)
         except ClientError as error:
-            if error_code(error) in _HIDDEN:
+            if _meaning(error) is S3Error.DENIED:
                 log.warning("object_not_removed", key=key, hint="the role lacks s3:DeleteObject; deploy data.yaml")
-            elif error_code(error) not in _OTHER_BYTES:
+            elif _meaning(error) not in _OTHER_BYTES:
                 raise
             return False, error.response
         return True, answer
 
 
 def _is_missing(error: ClientError, key: str) -> bool:
-    code = error_code(error)
-    if code == "InvalidObjectState":
-        return True  # archived: nothing that could be read is there
-    if code in _HIDDEN:
+    meaning = _meaning(error)
+    if meaning is S3Error.DENIED:
         log.warning("object_hidden", key=key, hint="the role lacks s3:GetObject or s3:ListBucket on the bucket")
-    return code in _MISSING or code in _HIDDEN
+    return meaning in {S3Error.MISSING, S3Error.DENIED, S3Error.ARCHIVED}  # archived: nothing there could be read
+
+
+def _meaning(error: ClientError) -> S3Error:
+    return s3_error(error_code(error))
 
 
 def _listed(one: Mapping[str, Any], prefix: str) -> ListedObject:

@@ -13,6 +13,7 @@ from typing import Final
 from core.errors import Unavailable
 from runtime import traces
 from runtime.logs import structlog
+from runtime.retry import RetryPolicy
 from services.notify.events import MalformedEvent, parse
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MessageQueue
@@ -23,10 +24,10 @@ _HIDDEN_SECONDS: Final = 60
 """As the queue has it: how long a message is ours before we must ask for more time."""
 _LONGEST_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 5.0
-_FIRST_RETRY_SECONDS: Final = 60
-_LAST_RETRY_SECONDS: Final = 6 * 3600
-_FIRST_PAUSE_SECONDS: Final = 1.0
-_LAST_PAUSE_SECONDS: Final = 60.0
+_MAIL_RETRIES: Final = RetryPolicy(first_pause_seconds=60, max_pause_seconds=6 * 3600, factor=3)
+"""When a mail is tried again that could not be sent. The queue itself counts the attempts and ends them."""
+_QUEUE_RETRIES: Final = RetryPolicy(first_pause_seconds=1, max_pause_seconds=60)
+"""When the queue is asked again while nothing works."""
 
 log = structlog.get_logger()
 
@@ -40,7 +41,7 @@ class Postman:
 
     async def work(self) -> None:
         """Work for ever. When cancelled, what is in hand gets a few seconds to be finished."""
-        pause = _FIRST_PAUSE_SECONDS
+        failures = 0
         while True:
             try:
                 messages = await self._queue.receive()
@@ -50,10 +51,10 @@ class Postman:
             else:
                 progress = await self._deliver(messages)
             if progress:
-                pause = _FIRST_PAUSE_SECONDS
+                failures = 0
             else:  # taking more messages from the queue would only bring them nearer to the dead letters
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, _LAST_PAUSE_SECONDS)
+                failures += 1
+                await asyncio.sleep(_QUEUE_RETRIES.pause_seconds(failures))
 
     async def _deliver(self, messages: Sequence[QueueMessage]) -> bool:
         """Deal with these; False if nothing works at the moment."""
@@ -117,4 +118,4 @@ class Postman:
 
 
 def _retry_in(receives: int) -> int:
-    return int(min(_FIRST_RETRY_SECONDS * 3 ** max(receives - 1, 0), _LAST_RETRY_SECONDS))
+    return int(_MAIL_RETRIES.pause_seconds(receives))

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import os
 import threading
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from clients.transfer import objects
 from clients.transfer.download import Downloader
 from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
 from clients.transfer.limit import Limit
-from clients.transfer.objects import ATTEMPTS, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
+from clients.transfer.objects import RETRIES, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
 from clients.transfer.upload import Uploader
 from core.accounts import Access
 from core.blocks import KIB, MIB, Digest
@@ -43,8 +44,7 @@ def as_root(bucket: Bucket, method: str, digest: Digest, **arguments: Any) -> An
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "_FIRST_DELAY", 0.01)
-    monkeypatch.setattr(objects, "_LONGEST_DELAY", 0.02)
+    monkeypatch.setattr(objects, "RETRIES", replace(RETRIES, first_pause_seconds=0.01, max_pause_seconds=0.02))
 
 
 def test_what_was_put_can_be_got(bucket: Bucket) -> None:
@@ -230,7 +230,7 @@ def test_a_slow_line_is_given_more_time(bucket: Bucket, proxy: Proxy, monkeypatc
     proxy.always = Fault.SLOW
     store.put(sha256(b"content"), b"content")
     tries = len(proxy.requests)
-    assert 1 < tries < ATTEMPTS
+    assert 1 < tries < RETRIES.max_attempts
     store.put(sha256(b"more"), b"more")
     assert len(proxy.requests) == tries + 1
 
@@ -248,7 +248,7 @@ def test_a_fault_that_stays_is_given_up(bucket: Bucket, proxy: Proxy, fault: Fau
     proxy.always = fault
     with pytest.raises(Unavailable, match=r"storage does not answer \(.+\); try again later"):
         bucket.objects(endpoint=proxy.endpoint).get(sha256(b"x"))
-    assert len(proxy.requests) == ATTEMPTS
+    assert len(proxy.requests) == RETRIES.max_attempts
 
 
 def test_storage_that_is_not_there_is_unavailable(bucket: Bucket) -> None:
