@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Set
 from dataclasses import dataclass
 
 from core.accounts import Access, Role
@@ -18,7 +19,7 @@ from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
-from services.auth.holdings import Holdings, decided_anew, is_full, is_own, limit_reached
+from services.auth.holdings import KEPT_FOR_KNOWN, Holdings, decided_anew, is_full, is_own, limit_reached
 from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
 from services.auth.records import Account, Clock, Done, Gate, GrantRecord, SpaceRecord
 
@@ -189,12 +190,21 @@ class Grants:
         if found is not None and len(found[1]) >= (most := self._holdings.members):
             raise limit_reached("members", f"this space has {most} members, as many as one may have; remove some first")
         most = self._holdings.memberships
-        given = [one for one in await self._spaces.memberships(member.user) if not is_own(one, member.user)]
+        theirs = await self._spaces.memberships(member.user)
+        given = [one for one in theirs if not is_own(one, member.user)]
         held = sum(one.by == by for one in given)
         if len(given) >= most:
             raise limit_reached(
                 "memberships",
                 f"others have added {member.email} to {most} spaces, as many as they may; {member.email} can leave",
+            )
+        for_strangers = most - most // KEPT_FOR_KNOWN
+        own = {one.space for one in theirs if is_own(one, member.user)}
+        if len(given) >= for_strangers and not await self._is_in(own, by):
+            raise limit_reached(
+                "memberships",
+                f"others have added {member.email} to {len(given)} spaces; {most - len(given)} more are kept for those "
+                f"whom {member.email} has let in. Ask them to share one of their own spaces with you, or to leave some",
             )
         if is_full(most, total=len(given), held=held):
             raise limit_reached(
@@ -203,6 +213,9 @@ class Grants:
                 "add them. Remove them from some of yours first",
             )
         return gates
+
+    async def _is_in(self, spaces: Set[SpaceId], user: UserId) -> bool:
+        return any(one.space in spaces for one in await self._spaces.memberships(user))
 
 
 def _writes(role: Role | None) -> bool:

@@ -28,6 +28,11 @@ T = TypeVar("T")
 _RETRIES: Final = RetryPolicy(max_attempts=8, first_pause_seconds=0.02, max_pause_seconds=0.3, jitter=1)
 
 
+KEPT_FOR_KNOWN: Final = 8
+"""One part in so many of what others can fill is kept for those whom its owner has let in somewhere. Accounts are free,
+so that strangers are never too few to fill the rest."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
     """How many of each there may be."""

@@ -268,6 +268,16 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "strangers fill what is kept for those whom a person knows",
+        "services/auth/grants.py",
+        "        for_strangers = most - most // KEPT_FOR_KNOWN\n",
+        "        for_strangers = most\n",
+        (
+            "tests/services/auth/test_holdings.py::"
+            "test_many_accounts_of_strangers_leave_room_for_those_whom_a_person_knows",
+        ),
+    ),
+    Mutant(
         "the bytes of one request count to the head of the next",
         "gateway/connections.py",
         "in_lines and self._begun == begun and not",

@@ -142,6 +142,26 @@ async def test_a_person_is_added_to_so_many_spaces(auth, ann):
     await auth.share(spaces[5], others[5], "victim@example.com", VIEWER)
 
 
+async def test_many_accounts_of_strangers_leave_room_for_those_whom_a_person_knows(tmp_path):
+    async with serving(tmp_path, **LIMITS | {"memberships_per_person": 16, "members_per_space": 40}) as auth:
+        victim, friend, stranger = [await auth.sign_up(f"{name}@example.com") for name in ("victim", "friend", "dan")]
+        others = [await auth.sign_up(f"{number}@example.com") for number in range(14)]
+        spaces = [await auth.create_space(one) for one in others]
+        for one, space in zip(others, spaces, strict=True):
+            await auth.share(space, one, "victim@example.com", VIEWER)
+        for one in (stranger, friend):  # whom only others have let in beside the victim
+            await auth.share(spaces[0], others[0], one.account.email, VIEWER)
+            with limited("memberships") as caught:
+                await auth.share(await auth.create_space(one), one, "victim@example.com", VIEWER)
+            assert "victim@example.com to 14 spaces" in caught.value.details()
+            assert "share one of their own spaces with you" in caught.value.details()
+        await auth.share(await auth.create_space(victim), victim, "friend@example.com", VIEWER)
+        await auth.share(await auth.create_space(friend), friend, "victim@example.com", VIEWER)
+        with limited("memberships"):
+            await auth.share(await auth.create_space(stranger), stranger, "victim@example.com", VIEWER)
+        assert len(await spaces_of(auth, victim)) == 2 + 15
+
+
 async def test_a_grant_that_is_repeated_is_answered_when_there_is_no_room_any_more(auth, ann):
     await auth.sign_up("victim@example.com")
     spaces = [await auth.create_space(ann, name) for name in "abc"]
