@@ -1,11 +1,12 @@
 """The process that emulates AWS: `python -m stack.embedded DESCRIPTOR`, serving on an inherited listening socket.
 
-It is ministack, which enforces signatures, roles, session and resource policies, with four additions without
+It is ministack, which enforces signatures, roles, session and resource policies, with five additions without
 which our guarantees would not hold here as they do on AWS:
 
 - What is acknowledged is on disk (`storage`, `writethrough`). A change for which there is no room is refused.
 - S3 knows the condition keys by which the bucket's policy refuses to overwrite objects and to store what others could
   not read, and by which metadata's role removes nothing but the bytes that it names.
+- Bodies share a bound, and one that no valid signature covers is refused before it is read, unless it is small.
 - Only the configured root credentials are root, and their signature is checked like any other. (Out of the box
   `test` and every number of twelve digits are root with any secret.)
 - Of its own HTTP interface only what reads is left, and only for programs, not for pages in a browser: a page
@@ -30,7 +31,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -39,15 +40,12 @@ import uvicorn
 
 from runtime import logs
 from runtime.logs import structlog
+from stack.asgi import App, Receive, Scope, Send, announced_bytes, operation, refuse
+from stack.bodies import bounded
 from stack.storage import DAMAGED, STORAGE, Storage, StorageDamaged, StorageFailed
 from stack.writethrough import TAKEN_OVER, WriteThrough
 
 log = structlog.get_logger()
-
-Scope = dict[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _OWN_PATHS: Final = ("/_ministack/", "/_localstack/", "/health")
 _READABLE: Final = frozenset({"/_ministack/health"})
@@ -86,6 +84,7 @@ def main() -> int:
         if storage is not None:
             _read_back(storage, emulator, earlier)
             app = _durable(app, storage)
+        app = bounded(app)
     except (StorageDamaged, StorageFailed) as error:
         _complain(str(error))
         return DAMAGED if isinstance(error, StorageDamaged) else 1
@@ -246,22 +245,22 @@ def _durable(app: App, storage: Storage) -> App:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        if _needs_room(scope) and storage.room() < _announced_bytes(scope):
+        if _needs_room(scope) and storage.room() < announced_bytes(scope):
             if time.monotonic() - said > _SAY_AGAIN_SECONDS:
                 said = time.monotonic()
                 _complain(f"no room: {_NO_ROOM}; {storage.directory} is on a disk that is full")
-            await _refuse(scope, send, _INSUFFICIENT_STORAGE, "InsufficientStorage", _NO_ROOM)
+            await refuse(scope, send, _INSUFFICIENT_STORAGE, "InsufficientStorage", _NO_ROOM)
             return
         try:
             await app(scope, receive, send_when_durable)
         except StorageFailed:
             if started:  # nothing else can be answered any more
                 raise
-            await _refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the storage failed; try again")
+            await refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the storage failed; try again")
         except asyncio.CancelledError:  # a long poll, when the process ends
             if started:
                 raise
-            await _refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the embedded AWS is stopping")
+            await refuse(scope, send, _UNAVAILABLE, "ServiceUnavailable", "the embedded AWS is stopping")
 
     return durable
 
@@ -270,28 +269,7 @@ def _needs_room(scope: Scope) -> bool:
     """Whether it is a request that stores bytes of users: objects and items."""
     if scope["method"] == "PUT":
         return True
-    return _target(scope) in _STORING_OPERATIONS
-
-
-def _announced_bytes(scope: Scope) -> int:
-    length = next((value for name, value in scope["headers"] if name.lower() == b"content-length"), b"0")
-    return int(length) if length.isdigit() else 0
-
-
-async def _refuse(scope: Scope, send: Send, status: int, code: str, text: str) -> None:
-    if _target(scope):
-        kind, body = b"application/x-amz-json-1.0", json.dumps({"__type": code, "message": text})
-    else:
-        kind, body = b"application/xml", f"<Error><Code>{code}</Code><Message>{text}</Message></Error>"
-    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body.encode()})
-
-
-def _target(scope: Scope) -> bytes:
-    """The operation of a request whose protocol is JSON."""
-    target: bytes = next((value for name, value in scope["headers"] if name.lower() == b"x-amz-target"), b"")
-    return target.rpartition(b".")[2]
+    return operation(scope) in _STORING_OPERATIONS
 
 
 def _know_s3_conditions() -> None:

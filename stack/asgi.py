@@ -1,0 +1,40 @@
+"""What the process that emulates AWS says itself, in the terms of ASGI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+Scope: TypeAlias = dict[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Any]]
+Send: TypeAlias = Callable[[Any], Awaitable[None]]
+App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first value of a header of the request, whose `name` is in lower case; empty if there is none."""
+    value: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
+    return value
+
+
+def announced_bytes(scope: Scope) -> int:
+    """The size of the request's body as its head has it."""
+    length = header(scope, b"content-length")
+    return int(length) if length.isdigit() else 0
+
+
+def operation(scope: Scope) -> bytes:
+    """The operation of a request whose protocol is JSON."""
+    return header(scope, b"x-amz-target").rpartition(b".")[2]
+
+
+async def refuse(scope: Scope, send: Send, status: int, code: str, text: str) -> None:
+    """Answer as the service that is asked does."""
+    if operation(scope):
+        kind, body = b"application/x-amz-json-1.0", json.dumps({"__type": code, "message": text})
+    else:
+        kind, body = b"application/xml", f"<Error><Code>{code}</Code><Message>{text}</Message></Error>"
+    headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body.encode()})
