@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 from collections.abc import Iterator
@@ -12,12 +13,14 @@ import pytest
 
 from core import limits
 from gateway.settings import GatewaySettings
+from infra.site import rest
 from runtime.settings import ENV_PREFIX
 from services.auth.settings import AuthSettings
 from services.metadata.settings import MetadataSettings
 from services.notify.settings import NotifySettings
 
-TEXT = (Path(__file__).parents[1] / "docs/limits.md").read_text()
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs/limits.md").read_text()
 SETTINGS = (GatewaySettings, AuthSettings, MetadataSettings, NotifySettings)
 UNITS = {
     "KiB": 1024,
@@ -29,6 +32,48 @@ UNITS = {
     "days": 86_400,
 }
 """By which a number before the unit is multiplied; others stand for themselves."""
+
+PACKAGES = ("core", "runtime", "services", "gateway", "stack")
+A_BOUND = re.compile(r"_?(MAX|MOST|LARGEST|UNSIGNED)_[A-Z_]+")
+"""How constants are called that bound what somebody else sends or takes."""
+INNER = {
+    "gateway.dav.merge": "a directory that needs more is moved in another way",
+    "gateway.dav.ports.MAX_READ_BYTES": "how much is read at once of what is there",
+    "gateway.dav.saving": "a directory of more is not looked at as one that is saved anew",
+    "gateway.plan": "how reads of one content are put together",
+    "gateway.problems": "what an answer says of a request that is wrong in many places",
+    "services.auth.aliases": "a name of a space is cut where it becomes an address",
+    "services.auth.credentials": "a bound of AWS on our own policies",
+    "services.metadata.announce": "how events are cut; clients are told to look",
+    "services.metadata.commit": "how often we try, and what an item of DynamoDB holds",
+    "services.metadata.decide": "how many versions are compared for a trace in the trash",
+    "services.metadata.ports": "what an item of DynamoDB holds",
+    "services.metadata.project": "how a background task waits",
+    "services.metadata.search": "what is kept in memory; more is read again",
+    "services.metadata.view": "writers wait for the projection",
+    "services.notify": "what one mail tells; the rest follows",
+}
+"""Constants, or modules with all of theirs, that bound nothing that others feel, and why."""
+OPERATIONS = {
+    "SYNCLINE_CACHED_NODES": "what is not in memory is read",
+    "SYNCLINE_COALESCE_SECONDS": "how soon events follow each other",
+    "SYNCLINE_DEFAULT_DEADLINE_SECONDS": "its default is a constant that has a row",
+    "SYNCLINE_DRAIN_SECONDS": "how a process ends",
+    "SYNCLINE_GRACE_SECONDS": "how a process ends",
+    "SYNCLINE_HEARTBEAT_SECONDS": "how a silent stream stays open",
+    "SYNCLINE_HSTS_SECONDS": "what browsers are told",
+    "SYNCLINE_LEASE_SECONDS": "how background work is shared out",
+    "SYNCLINE_MAX_MESSAGE_BYTES": "its default is a constant that has a row",
+    "SYNCLINE_SWEEP_SECONDS": "how often background work is done",
+    "SYNCLINE_TRUSTED_PROXIES": "who is asked for addresses",
+}
+"""Settings with a number that are no limits, and why."""
+NUMBERS = {
+    float(2**63 - 1): "numbers have 64 bits",
+    float(2**31 - 1): "numbers have 32 bits",
+    253_402_300_799_999: "the end of the year 9999",
+}
+"""Bounds in the description of the API that are no limits of ours, and why."""
 
 
 class Row(NamedTuple):
@@ -85,3 +130,51 @@ def test_every_limit_that_both_ends_know_is_there() -> None:
 
 def test_numbers_are_read() -> None:
     assert quantities("64 MiB each, 1,000 entries, 30 s, 15 min") == [64 * 1024**2, 1000, 30, 900]
+
+
+def constants() -> Iterator[str]:
+    """Every constant of the code that is called like a bound."""
+    for package in PACKAGES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for statement in ast.parse(path.read_text()).body:
+                match statement:
+                    case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
+                        if A_BOUND.fullmatch(name):
+                            yield f"{module}.{name}"
+
+
+def test_every_constant_that_bounds_something_is_there_or_has_a_reason() -> None:
+    named = {name for row in rows() for name in row.named}
+    found = set(constants())
+    assert {name for name in found - named if not any(name.startswith(inner) for inner in INNER)} == set()
+    assert {inner for inner in INNER if not any(name.startswith(inner) for name in found - named)} == set()
+
+
+def test_every_setting_with_a_number_is_there_or_has_a_reason() -> None:
+    named = {name for row in rows() for name in row.named}
+    found = {
+        ENV_PREFIX + field.upper()
+        for settings in SETTINGS
+        for field, told in settings.model_fields.items()
+        if isinstance(told.default, int | float) and not isinstance(told.default, bool)
+    }
+    assert found - named == OPERATIONS.keys()
+
+
+def bounds(description: Any) -> Iterator[tuple[str, float]]:
+    """All that a description says of how long or large something may be, each with the name of that."""
+    if isinstance(description, list):
+        for one in description:
+            yield from bounds(one)
+    elif isinstance(description, dict):
+        for key, told in description.items():
+            if key in {"maxLength", "maxItems", "maximum", "exclusiveMaximum"} and isinstance(told, int | float):
+                yield str(description.get("title")), float(told)
+            else:
+                yield from bounds(told)
+
+
+def test_every_bound_of_the_api_is_there_or_has_a_reason() -> None:
+    known = {number for row in rows() for number in quantities(row.default)} | NUMBERS.keys()
+    assert {bound for bound in bounds(rest.document()) if bound[1] not in known} == set()

@@ -12,11 +12,12 @@ from starlette.requests import Request
 from core.identifiers import RequestId, new_request_id
 from gateway.api.caller import Signed, claimed
 
+MAX_CHARACTERS: int = 255
 IdempotencyKey = Annotated[
     str | None,
     Header(
         min_length=1,
-        max_length=255,
+        max_length=MAX_CHARACTERS,
         description="Any text that stands for this request: repeated with it, it is done once and answered the same.",
     ),
 ]

@@ -14,6 +14,8 @@ from gateway.api.identifiers import HexDigest, NodeText
 
 MAX_OBJECTS: int = 1000
 MAX_UPLOADS: int = 100
+MAX_ARCHIVED: int = 100
+"""Nodes that one archive is asked to have, beside all that is below them."""
 _SIGNED_64 = 2**63 - 1
 
 Email = Annotated[str, StringConstraints(min_length=3, max_length=254)]

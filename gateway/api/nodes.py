@@ -24,8 +24,10 @@ from syncline.metadata.v1 import metadata_pb2
 
 router: Final = APIRouter(tags=["nodes"])
 
+MAX_TAG_CHARACTERS: int = 256
 IfMatch = Annotated[
-    str | None, Header(max_length=256, description="The `etag` that the caller has seen; else nothing is changed.")
+    str | None,
+    Header(max_length=MAX_TAG_CHARACTERS, description="The `etag` that the caller has seen; else nothing is changed."),
 ]
 WholePath = Annotated[str, StringConstraints(max_length=4096)]
 

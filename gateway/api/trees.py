@@ -49,7 +49,9 @@ async def archive(
     space: Space,
     caller: Signed,
     services: Behind,
-    node: Annotated[list[NodeText], Query(min_length=1, max_length=100, description="What to put into it.")],
+    node: Annotated[
+        list[NodeText], Query(min_length=1, max_length=models.MAX_ARCHIVED, description="What to put into it.")
+    ],
 ) -> Response:
     """Several files and directories as one ZIP file."""
     found = [(await read(services, caller, space, node_of(one)))[0] for one in dict.fromkeys(node)]
