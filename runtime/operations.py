@@ -95,12 +95,12 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
 )
 """By the full name of the method."""
 
-Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE TRADE")
+Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE ANONYMOUS")
 """What an operation costs others. Each kind of work has a rate, see runtime.rates.
 
 READ looks a few rows up, LIST reads a page, SEARCH goes through up to 100,000 names; COMMIT writes into a journal;
 SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may ask STS; SHARE changes who may do what; MAKE leaves
-something behind that stays: a space, a key, a link; TRADE gives a token for a password, a key or a link, to somebody
+something behind that stays: a space, a key, a link; ANONYMOUS is what comes without a token, from somebody
 who is not known before.
 """
 
@@ -137,7 +137,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
     )
 )
 """By the full name of the method. What anybody may call without signing in
-is limited by attempts, and by services.auth.trades."""
+is limited by attempts, and by services.auth.anonymous_calls."""
 
 
 def _rows(callers: Callers, operations: str) -> dict[str, Callers]:

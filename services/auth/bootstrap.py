@@ -114,7 +114,7 @@ async def bootstrap(
                 clock=clock,
             ),
             signing_keys=keys,
-            trades=settings.trades(),
+            anonymous_calls=settings.anonymous_calls(),
             bucket=settings.bucket,
             trusted_proxies=settings.trusted_proxies,
             trusted_networks=settings.trusted_networks,

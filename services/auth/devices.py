@@ -12,7 +12,7 @@ from core.identifiers import DeviceId, UserId
 from core.limits import ANSWER_DAYS
 from runtime.logs import structlog
 from services.auth import metrics
-from services.auth.holdings import Holdings
+from services.auth.holdings import HoldingLimits
 from services.auth.ports import DeviceStore
 from services.auth.records import DAY, Clock, DeviceRecord
 
@@ -35,7 +35,7 @@ class DeviceLists:
     that none makes way for it.
     """
 
-    def __init__(self, store: DeviceStore, holdings: Holdings, *, clock: Clock) -> None:
+    def __init__(self, store: DeviceStore, holdings: HoldingLimits, *, clock: Clock) -> None:
         self._store = store
         self._holdings = holdings
         self._clock = clock

@@ -19,7 +19,7 @@ from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import with_alias
 from services.auth.devices import is_signed_in
-from services.auth.holdings import KEPT_FOR_KNOWN, Holdings, decided_anew, is_full, is_own, limit_reached
+from services.auth.holdings import KEPT_FOR_KNOWN, HoldingLimits, decided_anew, is_full, is_own, limit_reached
 from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
 from services.auth.records import Account, Clock, Done, Gate, GrantRecord, SpaceRecord
 
@@ -78,7 +78,7 @@ class Grants:
         requests: RequestStore,
         gates: GateStore,
         *,
-        holdings: Holdings,
+        holdings: HoldingLimits,
         clock: Clock,
     ) -> None:
         self._spaces = spaces

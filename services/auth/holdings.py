@@ -34,7 +34,7 @@ so that strangers are never too few to fill the rest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holdings:
+class HoldingLimits:
     """How many of each there may be."""
 
     spaces: int = 500
@@ -66,7 +66,7 @@ def is_own(membership: Membership, user: UserId) -> bool:
 
 
 def limit_reached(limit: str, text: str) -> LimitReached:
-    """The error to raise, which is counted. `limit` is a field of Holdings."""
+    """The error to raise, which is counted. `limit` is a field of HoldingLimits."""
     metrics.LIMITS_REACHED.labels(limit).inc()
     return LimitReached(text, limit=limit)
 

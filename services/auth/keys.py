@@ -27,7 +27,7 @@ from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists, is_signed_in
-from services.auth.holdings import Holdings, decided_anew, limit_reached
+from services.auth.holdings import HoldingLimits, decided_anew, limit_reached
 from services.auth.ports import DeviceStore, GateStore
 from services.auth.records import DAY, HOUR, Clock, DeviceRecord, Key
 from services.auth.sessions import Tokens
@@ -77,7 +77,7 @@ class Keys:
         access_tokens: AccessTokens,
         *,
         derived: DerivedSecrets,
-        holdings: Holdings,
+        holdings: HoldingLimits,
         lists: DeviceLists,
         clock: Clock,
     ) -> None:

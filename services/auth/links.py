@@ -34,7 +34,7 @@ from services.auth import metrics
 from services.auth.attempts import Attempts
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.grants import require
-from services.auth.holdings import Holdings, decided_anew, is_full, limit_reached
+from services.auth.holdings import HoldingLimits, decided_anew, is_full, limit_reached
 from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccessStore, GateStore, LinkStore, SpaceStore
 from services.auth.records import DAY, Clock, Link
@@ -96,7 +96,7 @@ class Links:
         spaces: SpaceStore,
         gates: GateStore,
         *,
-        holdings: Holdings,
+        holdings: HoldingLimits,
         passwords: Passwords,
         attempts: Attempts,
         access_tokens: AccessTokens,

@@ -15,6 +15,7 @@ from runtime.identity import Identity, current_identity, current_link, current_s
 from services.auth import wire
 from services.auth.accounts import AccountRegistry
 from services.auth.addresses import normalize_address
+from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.credentials import CredentialIssuer
 from services.auth.devices import Devices
 from services.auth.grants import CheckedAccess, Grants
@@ -26,7 +27,6 @@ from services.auth.peers import peer_address
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import SigningKeys
-from services.auth.trades import Trades
 from services.auth.uploads import Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
@@ -69,7 +69,7 @@ class AuthServicer(AuthServiceServicer):
         keys: Keys,
         links: Links,
         signing_keys: SigningKeys,
-        trades: Trades,
+        anonymous_calls: AnonymousCalls,
         bucket: str,
         trusted_proxies: int,
         trusted_networks: Sequence[IPv4Network | IPv6Network],
@@ -84,14 +84,14 @@ class AuthServicer(AuthServiceServicer):
         self._keys = keys
         self._links = links
         self._signing_keys = signing_keys
-        self._trades = trades
+        self._anonymous_calls = anonymous_calls
         self._bucket = bucket
         self._trusted_proxies = trusted_proxies
         self._trusted_networks = trusted_networks
 
     async def SignUp(self, request: auth_pb2.SignUpRequest, context: Context) -> auth_pb2.SignUpResponse:
         peer = self.network(context)
-        self._trades.admit(peer=peer)
+        self._anonymous_calls.admit(peer=peer)
         signed_in = await self._accounts.sign_up(
             email=normalize_address(request.email),
             password=check_password(request.password),
@@ -103,7 +103,7 @@ class AuthServicer(AuthServiceServicer):
 
     async def SignIn(self, request: auth_pb2.SignInRequest, context: Context) -> auth_pb2.SignInResponse:
         peer = self.network(context)
-        self._trades.admit(peer=peer)
+        self._anonymous_calls.admit(peer=peer)
         signed_in = await self._accounts.sign_in(
             email=normalize_address(request.email),
             password=request.password,
@@ -118,7 +118,7 @@ class AuthServicer(AuthServiceServicer):
     ) -> auth_pb2.RefreshTokenResponse:
         peer = self.network(context)
         token = self._parsed(RefreshToken.parse, request.refresh_token, peer=peer)
-        self._trades.admit(peer=peer, secret=token.family_digest())
+        self._anonymous_calls.admit(peer=peer, secret=token.family_digest())
         tokens = await self._sessions.refresh(token)
         return auth_pb2.RefreshTokenResponse(tokens=wire.tokens_to_wire(tokens))
 
@@ -134,7 +134,7 @@ class AuthServicer(AuthServiceServicer):
     async def ExchangeKey(self, request: auth_pb2.ExchangeKeyRequest, context: Context) -> auth_pb2.ExchangeKeyResponse:
         peer = self.network(context)
         self._parsed(parse_key, request.key, peer=peer)  # before its digest is made
-        self._trades.admit(peer=peer, secret=key_digest(request.key))
+        self._anonymous_calls.admit(peer=peer, secret=key_digest(request.key))
         tokens = await self._keys.exchange(request.key)
         return auth_pb2.ExchangeKeyResponse(tokens=wire.tokens_to_wire(tokens))
 
@@ -204,7 +204,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RemoveMemberResponse()
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
-        self._trades.admit(peer=self.network(context))
+        self._anonymous_calls.admit(peer=self.network(context))
         return wire.jwks_to_wire(self._signing_keys)
 
     async def IssueCredentials(
@@ -270,7 +270,7 @@ class AuthServicer(AuthServiceServicer):
         # With a password it is an attempt, of which there are fewer.
         is_counted = not request.password and is_link_token(request.token)
         visitors = token_digest(f"{peer} {request.token}") if is_counted else None
-        self._trades.admit(peer=peer, secret=visitors)
+        self._anonymous_calls.admit(peer=peer, secret=visitors)
         link, access = await self._links.open(request.token, password=request.password, peer=peer)
         return wire.opened_to_wire(link, access)
 
@@ -310,7 +310,7 @@ class AuthServicer(AuthServiceServicer):
         try:
             return parse(text)
         except TokenMalformed:
-            self._trades.admit(peer=peer)
+            self._anonymous_calls.admit(peer=peer)
             raise
 
     async def _signed_in(self) -> Identity:

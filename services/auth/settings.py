@@ -9,8 +9,8 @@ from pydantic import Field
 from core.limits import CREDENTIALS_MOST_SECONDS, CREDENTIALS_SECONDS
 from runtime.rates import Rate
 from runtime.settings import Networks, ServiceSettings
-from services.auth.holdings import Holdings
-from services.auth.trades import Trades
+from services.auth.anonymous_calls import AnonymousCalls
+from services.auth.holdings import HoldingLimits
 
 
 class AuthSettings(ServiceSettings):
@@ -53,13 +53,13 @@ class AuthSettings(ServiceSettings):
         default=1000, ge=1, description="Accounts that are made from one network within the window."
     )
     sign_in_window_seconds: int = Field(default=900, ge=1, description="How long they count.")
-    trades_per_network: float = Field(
+    anonymous_calls_per_network: float = Field(
         default=100,
         gt=0,
         description="Calls in a second that come from one network without an access token: refreshed tokens, keys and "
         "links traded for one, sign-ins. People behind one address are many.",
     )
-    trades_per_secret: float = Field(
+    anonymous_calls_per_secret: float = Field(
         default=5,
         gt=0,
         description="The same by one device, one key, or the visitors of one link from one network.",
@@ -110,9 +110,9 @@ class AuthSettings(ServiceSettings):
         description="How many passwords may be hashed or wait for that; all others are told at once to come back.",
     )
 
-    def holdings(self) -> Holdings:
+    def holdings(self) -> HoldingLimits:
         """How many of each thing there may be."""
-        return Holdings(
+        return HoldingLimits(
             spaces=self.spaces_per_person,
             memberships=self.memberships_per_person,
             members=self.members_per_space,
@@ -122,10 +122,10 @@ class AuthSettings(ServiceSettings):
             links_made=self.links_per_person,
         )
 
-    def trades(self) -> Trades:
+    def anonymous_calls(self) -> AnonymousCalls:
         """The rates of what anybody may call."""
         network, secret = (
             Rate(rate, burst=rate * self.rate_burst_seconds)
-            for rate in (self.trades_per_network, self.trades_per_secret)
+            for rate in (self.anonymous_calls_per_network, self.anonymous_calls_per_secret)
         )
-        return Trades(per_network=network, per_secret=secret)
+        return AnonymousCalls(per_network=network, per_secret=secret)

@@ -10,7 +10,7 @@ from core.identifiers import RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import PERSONAL, fold, with_alias
 from services.auth.derived import derived_id
-from services.auth.holdings import Holdings, decided_anew, is_own, limit_reached
+from services.auth.holdings import HoldingLimits, decided_anew, is_own, limit_reached
 from services.auth.ports import AccountStore, GateStore, SpaceStore
 from services.auth.records import Account, Clock, Membership, SpaceRecord
 
@@ -26,7 +26,7 @@ class Spaces:
     """The spaces of users."""
 
     def __init__(
-        self, spaces: SpaceStore, accounts: AccountStore, gates: GateStore, *, holdings: Holdings, clock: Clock
+        self, spaces: SpaceStore, accounts: AccountStore, gates: GateStore, *, holdings: HoldingLimits, clock: Clock
     ) -> None:
         self._spaces = spaces
         self._accounts = accounts

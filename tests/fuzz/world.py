@@ -21,8 +21,8 @@ from tests.gateway.client import PASSWORD, Person
 VARIABLES: Final = {
     "SYNCLINE_LOG_LEVEL": "error",
     "SYNCLINE_RATE_MAKES": "1000",
-    "SYNCLINE_TRADES_PER_NETWORK": "1000",
-    "SYNCLINE_TRADES_PER_SECRET": "1000",
+    "SYNCLINE_ANONYMOUS_CALLS_PER_NETWORK": "1000",
+    "SYNCLINE_ANONYMOUS_CALLS_PER_SECRET": "1000",
 }
 """What the system is told. One person makes nearly all the calls; refusals for that would hide what else they do."""
 PEOPLE: Final = ("owner", "viewer", "stranger")

@@ -14,7 +14,7 @@ from tests.gateway.client import Api, Person, sign_up
 
 CALLS = 20
 HERE, ELSEWHERE = "198.51.100.1", "198.51.100.2"
-RATES = {"SYNCLINE_TRADES_PER_NETWORK": str(CALLS / 10_000), "SYNCLINE_RATE_BURST_SECONDS": "10000"}
+RATES = {"SYNCLINE_ANONYMOUS_CALLS_PER_NETWORK": str(CALLS / 10_000), "SYNCLINE_RATE_BURST_SECONDS": "10000"}
 
 
 @pytest.fixture(scope="module")

@@ -379,4 +379,4 @@ def test_every_operation_of_people_has_a_rate_and_every_rate_an_operation():
     only_services = {name for name, callers in RPCS.items() if callers == {CallerKind.SERVICE}}
     assert set(WORK) == open_to_people - only_services
     # Who trades a secret for a token is not known before: auth has rates for networks and secrets.
-    assert set(settings().rates()) == set(WORK.values()) == set(Work) - {Work.TRADE}
+    assert set(settings().rates()) == set(WORK.values()) == set(Work) - {Work.ANONYMOUS}

@@ -16,7 +16,7 @@ from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists
 from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.grants import Grants
-from services.auth.holdings import Holdings
+from services.auth.holdings import HoldingLimits
 from services.auth.keys import Keys
 from services.auth.links import Links
 from services.auth.passwords import Passwords
@@ -142,7 +142,9 @@ async def test_a_request_makes_one_space(stores):
 
 async def test_spaces_of_one_name_shared_at_once_get_aliases_of_their_own(stores):
     ann, ben = await sign_up(stores[0]), await sign_up(stores[0])
-    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
+    grants = [
+        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
+    ]
     spaces = [SpaceRecord(SpaceId(new_text_id()), "Project", False, 1, 2_000 + number) for number in range(4)]
     for space in spaces:
         await stores[0].create_space(space, owner=ben, alias=space.space)
@@ -166,7 +168,7 @@ async def test_who_reads_grants_from_before_aliases_at_once_gives_them_the_same(
     for space in made:
         await stores[0].create_space(space, owner=ann, alias=space.space)
         await forget_alias(space.space, ann.user, space.space)
-    readers = [Spaces(store, store, store, holdings=Holdings(), clock=Clock()) for store in stores]
+    readers = [Spaces(store, store, store, holdings=HoldingLimits(), clock=Clock()) for store in stores]
     outcomes = await asyncio.gather(*(reader.of_user(ann.user) for reader in readers), return_exceptions=True)
     assert any(isinstance(outcome, list) for outcome in outcomes)
     oldest = made[-1].space
@@ -188,7 +190,9 @@ async def owned_by(stores, count: int) -> tuple[SpaceId, list[Account]]:
 
 
 async def test_when_all_owners_leave_at_once_one_stays(stores):
-    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
+    grants = [
+        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
+    ]
     space, owners = await owned_by(stores, 4)
 
     async def leave(number):
@@ -207,7 +211,9 @@ async def test_when_all_owners_leave_at_once_one_stays(stores):
 
 
 async def test_two_owners_cannot_both_remove_the_other(stores):
-    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
+    grants = [
+        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
+    ]
     for _ in range(5):
         space, (ann, bob) = await owned_by(stores, 2)
         outcomes = await asyncio.gather(
@@ -223,7 +229,9 @@ async def test_two_owners_cannot_both_remove_the_other(stores):
 
 
 async def test_grants_and_owners_agree_whatever_happens_at_once(stores):
-    grants = [Grants(store, store, store, store, store, holdings=Holdings(), clock=system_clock) for store in stores]
+    grants = [
+        Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=system_clock) for store in stores
+    ]
     space, people = await owned_by(stores, 3)
 
     async def change(changer, caller, member, role):
@@ -272,7 +280,7 @@ async def test_of_many_downloads_no_more_are_counted_than_the_link_allows(stores
 
 # ---- limits of what there may be: two processes that add at once do not both go by the same count
 
-HOLDINGS = Holdings(spaces=3, memberships=3, members=4, keys=3, links=6)
+HOLDINGS = HoldingLimits(spaces=3, memberships=3, members=4, keys=3, links=6)
 
 
 async def test_a_gate_that_was_passed_is_another_one(stores):
@@ -383,7 +391,9 @@ async def test_keys_made_in_two_processes_are_no_more_than_the_limit(stores):
     assert len(await stores[0].devices(ann.user)) == 2 + 3
 
 
-async def make_link(store, passwords: Passwords, ann: Account, laptop: DeviceRecord, *, holdings: Holdings = HOLDINGS):
+async def make_link(
+    store, passwords: Passwords, ann: Account, laptop: DeviceRecord, *, holdings: HoldingLimits = HOLDINGS
+):
     links = Links(
         store,
         store,

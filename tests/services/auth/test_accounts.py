@@ -11,7 +11,7 @@ from services.auth.accounts import AccountRegistry, SignedIn
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
-from services.auth.holdings import Holdings
+from services.auth.holdings import HoldingLimits
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords
@@ -54,11 +54,11 @@ class World:
                 self.store,
                 access_tokens,
                 derived=DerivedSecrets("secret"),
-                holdings=Holdings(),
-                lists=DeviceLists(self.store, Holdings(), clock=self.clock),
+                holdings=HoldingLimits(),
+                lists=DeviceLists(self.store, HoldingLimits(), clock=self.clock),
                 clock=self.clock,
             ),
-            lists=DeviceLists(self.store, Holdings(), clock=self.clock),
+            lists=DeviceLists(self.store, HoldingLimits(), clock=self.clock),
             clock=self.clock,
         )
 

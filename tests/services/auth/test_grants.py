@@ -6,7 +6,7 @@ from core.accounts import Role
 from core.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
 from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from services.auth.grants import Grants, decide
-from services.auth.holdings import Holdings
+from services.auth.holdings import HoldingLimits
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import GrantMoved
 from services.auth.records import Account, GrantRecord, SpaceRecord
@@ -72,7 +72,7 @@ class Team:
     def __init__(self, store: InMemoryIdentityStore) -> None:
         self.store = store
         self.now_ms = 1000
-        self.grants = Grants(store, store, store, store, store, holdings=Holdings(), clock=lambda: self.now_ms)
+        self.grants = Grants(store, store, store, store, store, holdings=HoldingLimits(), clock=lambda: self.now_ms)
 
     async def sign_up(self) -> Account:
         login = new_login()

@@ -8,7 +8,7 @@ from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
-from services.auth.holdings import Holdings
+from services.auth.holdings import HoldingLimits
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys, key_digest
 from services.auth.records import DAY, HOUR, MINUTE, SECOND, DeviceRecord
@@ -243,8 +243,8 @@ class World:
             self.store,
             tokens,
             derived=DerivedSecrets("secret"),
-            holdings=Holdings(),
-            lists=DeviceLists(self.store, Holdings(), clock=self.clock),
+            holdings=HoldingLimits(),
+            lists=DeviceLists(self.store, HoldingLimits(), clock=self.clock),
             clock=self.clock,
         )
 

@@ -12,19 +12,19 @@ from runtime.operations import Work
 from runtime.rates import Rate, Rates
 
 
-class Trades:
+class AnonymousCalls:
     """Admits calls that come without an access token."""
 
     def __init__(self, *, per_network: Rate, per_secret: Rate) -> None:
-        self._networks = Rates({Work.TRADE: per_network})
-        self._secrets = Rates({Work.TRADE: per_secret})
+        self._networks = Rates({Work.ANONYMOUS: per_network})
+        self._secrets = Rates({Work.ANONYMOUS: per_secret})
 
     def admit(self, *, peer: str, secret: bytes | None = None) -> None:
         """Count a call from the network `peer` by who presents a secret, of which this is the digest; RateExceeded.
 
         A call that is refused counts neither for the network nor for the secret.
         """
-        self._networks.check(Work.TRADE, peer)
+        self._networks.check(Work.ANONYMOUS, peer)
         if secret is not None:
-            self._secrets.admit(Work.TRADE, secret.hex())
-        self._networks.admit(Work.TRADE, peer)
+            self._secrets.admit(Work.ANONYMOUS, secret.hex())
+        self._networks.admit(Work.ANONYMOUS, peer)

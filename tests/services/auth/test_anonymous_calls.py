@@ -18,8 +18,8 @@ from tests.services.auth.support import PASSWORD, Person, Service, refused, serv
 PER_NETWORK, PER_SECRET = 20, 5
 RATES = {
     "rate_burst_seconds": 10_000,
-    "trades_per_network": PER_NETWORK / 10_000,  # so that nothing of the burst comes back during a test
-    "trades_per_secret": PER_SECRET / 10_000,
+    "anonymous_calls_per_network": PER_NETWORK / 10_000,  # so that nothing of the burst comes back during a test
+    "anonymous_calls_per_secret": PER_SECRET / 10_000,
     "trusted_proxies": 1,
 }
 
@@ -58,7 +58,7 @@ CALLS = {
 
 
 def rate_exceeded():
-    return refused("RESOURCE_EXHAUSTED", "RATE_EXCEEDED", work="trade")
+    return refused("RESOURCE_EXHAUSTED", "RATE_EXCEEDED", work="anonymous")
 
 
 MALFORMED = {
@@ -99,11 +99,11 @@ async def outcome(auth: Service, method: str, network: int) -> str:
 
 @pytest.mark.parametrize("method", CALLS)
 async def test_a_network_has_a_rate_whatever_it_presents(auth, ann, method):
-    before = REGISTRY.get_sample_value("syncline_rate_refused_total", {"work": "trade"}) or 0
+    before = REGISTRY.get_sample_value("syncline_rate_refused_total", {"work": "anonymous"}) or 0
     outcomes = [await outcome(auth, method, 1) for _ in range(PER_NETWORK + 3)]
     limited = ["RESOURCE_EXHAUSTED" in text for text in outcomes]
     assert limited == [False] * PER_NETWORK + [True] * 3
-    assert REGISTRY.get_sample_value("syncline_rate_refused_total", {"work": "trade"}) == before + 3
+    assert REGISTRY.get_sample_value("syncline_rate_refused_total", {"work": "anonymous"}) == before + 3
     with rate_exceeded() as caught:
         await getattr(auth.stub, method)(CALLS[method](), metadata=peer(1))
     assert "google.rpc.RetryInfo" in str(caught.value.trailing_metadata())
