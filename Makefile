@@ -49,12 +49,12 @@ demo: setup ## the whole story on this machine: two people, three devices, one s
 up: setup ## run the whole system on this machine; ARGS='--port 8080 --data DIR'
 	$(BIN)/syncline up $(ARGS)
 
-test: setup ## run all tests, most of them two at a time; ARGS='tests/core -x' for some
+test: setup ## run all tests, most of them side by side; ARGS='tests/core -x' for some
 ifneq ($(ARGS),)
 	$(BIN)/pytest $(ARGS)
 else
-	$(BIN)/pytest -n 2 --durations 10 --ignore tests/gateway/api --ignore tests/lb
-	$(BIN)/pytest --durations 10 tests/gateway/api tests/lb # one after the other: these count together, or put the machine under load
+	$(BIN)/pytest -n 3 --durations 10 --ignore tests/lb # two work and one waits: tests/schedule.py
+	$(BIN)/pytest --durations 10 tests/lb # these put the machine under load
 endif
 
 N ?=

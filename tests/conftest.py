@@ -8,6 +8,7 @@ import pytest
 from runtime.logs import structlog
 from stack.running import EmbeddedAws, embedded_aws, running_stack
 from stack.up import Stack
+from tests.schedule import pytest_xdist_make_scheduler  # noqa: F401 - a hook of pytest
 
 # What is started in the background of a shell or by nohup ignores these; so would all programs that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -1,4 +1,4 @@
-"""People at the API of the system that all tests share."""
+"""People at the API of one system for all of these tests."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from stack.running import running_stack
 from stack.up import Stack
 from tests.gateway.client import ASKED, Api, Person, sign_up
+
+
+@pytest.fixture(scope="package")
+def stack() -> Iterator[Stack]:
+    """A system for nothing else: wrong passwords are counted, and some of these tests need to be among the first."""
+    with running_stack() as running:
+        yield running
 
 
 @pytest.fixture
@@ -27,6 +35,7 @@ def ben(stack: Stack) -> Person:
 def _every_operation_is_asked(stack: Stack, request: pytest.FixtureRequest) -> Iterator[None]:
     """By some test of this folder, and done: an operation that nobody asks is not known to work."""
     description = Api(stack.endpoint).done("GET", "/openapi.json")
+    ASKED.clear()  # of what tests of other folders have asked in this process
     yield
     chosen = {item.path.name for item in request.session.items if item.path.parent == Path(__file__).parent}
     needed = {path.name for path in Path(__file__).parent.glob("test_*.py")}
