@@ -127,7 +127,7 @@ class _Reading:
 
 
 @dataclass(slots=True)
-class _Turn:
+class _ProofLock:
     """The lock under which one call at a time proves an object; `users` counts its holder and those who wait.
 
     `proven` is for those who wait. It may not be recorded yet, so that each of them records it as well. It is by how
@@ -156,7 +156,7 @@ class Objects:
         self._reads = Pool("seal_reads", READ_BYTES_AT_ONCE)
         self._manifests = Pool("seal_manifests", READ_BYTES_AT_ONCE)
         self._heads = Pool("heads", HEADS_AT_ONCE)
-        self._turns: dict[tuple[SpaceId, Digest], _Turn] = {}
+        self._proof_locks: dict[tuple[SpaceId, Digest], _ProofLock] = {}
 
     def remembered(self, space: SpaceId, digest: Digest) -> Sealed | None:
         """The object if this process knows that it is sealed."""
@@ -290,12 +290,12 @@ class Objects:
         if len(proofs) == len(forms):
             return proofs
         digest = forms[0].digest
-        async with self._turn(space, digest) as turn:
-            proofs |= {one: turn.proven[one, removals] for one in forms if (one, removals) in turn.proven}
+        async with self._proof_lock(space, digest) as mine:
+            proofs |= {one: mine.proven[one, removals] for one in forms if (one, removals) in mine.proven}
             proofs |= self._proven_before(space, [one for one in forms if one not in proofs], known)
             if left := [one for one in forms if one not in proofs]:
                 found = await self._examined(space, digest, left, reading)
-                turn.proven |= {(one, removals): proof for one, proof in found.items() if isinstance(proof, Sealed)}
+                mine.proven |= {(one, removals): proof for one, proof in found.items() if isinstance(proof, Sealed)}
                 proofs |= found
             return proofs
 
@@ -316,16 +316,16 @@ class Objects:
         return proofs
 
     @asynccontextmanager
-    async def _turn(self, space: SpaceId, digest: Digest) -> AsyncIterator[_Turn]:
-        turn = self._turns.setdefault((space, digest), _Turn())
-        turn.users += 1
+    async def _proof_lock(self, space: SpaceId, digest: Digest) -> AsyncIterator[_ProofLock]:
+        mine = self._proof_locks.setdefault((space, digest), _ProofLock())
+        mine.users += 1
         try:
-            async with turn.lock:
-                yield turn
+            async with mine.lock:
+                yield mine
         finally:
-            turn.users -= 1
-            if not turn.users:
-                del self._turns[space, digest]
+            mine.users -= 1
+            if not mine.users:
+                del self._proof_locks[space, digest]
 
     async def _examined(
         self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], reading: _Reading

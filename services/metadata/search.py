@@ -47,7 +47,7 @@ LOOKED_AT: Final = 100_000
 _DIRECTORIES: Final = ("/",)
 """A word that no name contains, so that an index with `only` this holds directories and no files."""
 _NOTHING: Final = PathLength()
-TURN: Final = 1_000
+NODES_PER_TURN: Final = 1_000
 """Nodes that are taken from the journal, or looked at by a search, in one turn."""
 _SURELY_SHORT: Final = MAX_PATH_BYTES // 4
 """Characters of a path that have no more than MAX_PATH_BYTES bytes."""
@@ -156,7 +156,7 @@ class NameIndex:
         above: set[NodeId] = set()
         end, looked = after, 0
         for steps, (path, held) in enumerate(self._by_path(after), 1):
-            if steps % TURN == 0:
+            if steps % NODES_PER_TURN == 0:
                 await turn(account)
             if held is None:
                 continue
@@ -364,7 +364,7 @@ class NameSearch:
                 self._size += index.size - before
                 self._make_room(view.space, index)
             waiting += len(nodes)
-            if waiting >= TURN:
+            if waiting >= NODES_PER_TURN:
                 waiting = 0
                 await turn(account)
 

@@ -343,7 +343,7 @@ MUTANTS = (
     Mutant(
         "an object is read for each call that declares it",
         "services/metadata/objects.py",
-        "            proofs |= {one: turn.proven[one, removals] for one in forms if (one, removals) in turn.proven}\n",
+        "            proofs |= {one: mine.proven[one, removals] for one in forms if (one, removals) in mine.proven}\n",
         "",
         (
             "tests/services/metadata/test_sealing_is_shared.py::test_an_object_is_read_once_however_many_calls_declare_it_at_once",
@@ -934,7 +934,7 @@ MUTANTS = (
     Mutant(
         "an index of names is brought up to date in one go",
         "services/metadata/search.py",
-        "            if waiting >= TURN:\n",
+        "            if waiting >= NODES_PER_TURN:\n",
         "            if False:\n",
         ("tests/services/metadata/test_turns.py::test_the_first_search_of_a_large_space_is_done_in_slices",),
     ),

@@ -36,7 +36,7 @@ def test_values_are_those_of_the_wire(shared: type[Enum], prefix: str, pb: Any) 
 
 
 def test_right_bytes_can_be_put_again_where_none_are() -> None:
-    assert {metadata_pb2.SealVerdict.Name(value) for value in PUT_AGAIN} == {
+    assert {metadata_pb2.SealVerdict.Name(metadata_pb2.SealVerdict.ValueType(value)) for value in PUT_AGAIN} == {
         "SEAL_VERDICT_OBJECT_MISSING",
         "SEAL_VERDICT_SIZE_MISMATCH",
         "SEAL_VERDICT_CHECKSUM_MISMATCH",
