@@ -125,13 +125,15 @@ class StoredLocks:
         lock["timeout"] = _seconds(lock["timeout"])
         lock["expire"] = time.time() + lock["timeout"]
         locks = [*self._locks(space), lock]
-        own = _size([one for one in locks if one["principal"] == lock["principal"]])
-        if own > MAX_RECORD_BYTES - _size(locks):
+        stored = _stored(locks)
+        record = _record(stored)
+        own = _record([text for one, text in zip(locks, stored, strict=True) if one["principal"] == lock["principal"]])
+        if len(own) > MAX_RECORD_BYTES - len(record):
             text = (
                 "you have as many locks in this space as you leave free for others; unlock some, or wait for their end"
             )
             raise DavRefused(HTTPStatus.INSUFFICIENT_STORAGE, text)
-        self._save(space, locks)
+        self._write(space, record, locks)
         return lock
 
     def refresh(self, token: str, *, timeout: float) -> Lock:
@@ -194,26 +196,30 @@ class StoredLocks:
         return self._read[space.name]
 
     def _save(self, space: DavSpace, locks: list[Lock]) -> None:
+        self._write(space, _record(_stored(locks)), locks)
+
+    def _write(self, space: DavSpace, record: bytes, locks: list[Lock]) -> None:
         self._read.pop(space.name, None)
-        data = _record(locks)
         expires_at = max((lock["expire"] for lock in locks), default=None)
-        self._session.write(space, RECORD, data, expires_at=expires_at)
+        self._session.write(space, RECORD, record, expires_at=expires_at)
 
 
-def _record(locks: Sequence[Lock]) -> bytes:
-    """What is stored of the locks of one space: their roots as paths in it."""
-    kept = [{**one, "root": _below_space(one["root"]), "owner": one["owner"].decode()} for one in locks]
-    return json.dumps(kept).encode() if kept else b""
+def _stored(locks: Sequence[Lock]) -> list[bytes]:
+    """Each lock as JSON, its root as a path in its space."""
+    return [
+        json.dumps({**one, "root": _below_space(one["root"]), "owner": one["owner"].decode()}).encode() for one in locks
+    ]
+
+
+def _record(stored: Sequence[bytes]) -> bytes:
+    """What is stored of the locks of one space: a list; nothing if there are none."""
+    return b"[" + b", ".join(stored) + b"]" if stored else b""
 
 
 def _below_space(root: str) -> str:
     """The path of a lock's root in its space: empty for the space itself."""
     _, slash, path = root.removeprefix("/").partition("/")
     return slash + path
-
-
-def _size(locks: Sequence[Lock]) -> int:
-    return len(_record(locks))
 
 
 def _seconds(asked: float | None) -> float:
