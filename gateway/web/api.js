@@ -1,6 +1,8 @@
 // @ts-check
 /** The gateway's REST interface: requests, problems, pages. */
 
+import { retryAfter } from "./upload/retry.js";
+
 /**
  * @typedef {{id: string, parent: string, name: string, kind: "file" | "directory" | "symlink", version: number, etag: string,
  *   seq: number, size: number | null, digest: string | null, mtime_ms: number | null, executable: boolean,
@@ -32,7 +34,10 @@ const SIGNED_OUT = new Set(["UNAUTHENTICATED", "TOKEN_EXPIRED", "TOKEN_INVALID",
 
 /** The gateway said no, or nothing: then `status` is 0. */
 export class Problem extends Error {
-  /** @param {{status: number, reason: string, detail: string, details?: Record<string, string>, retryAfter?: number | null}} told */
+  /**
+   * @param {{status: number, reason: string, detail: string, details?: Record<string, string>, retryAfter?: number | null}} told
+   *   `retryAfter` in milliseconds
+   */
   constructor({ status, reason, detail, details = {}, retryAfter = null }) {
     super(detail);
     this.status = status;
@@ -125,7 +130,7 @@ export async function slowly(request, signal, patience = { leftMs: LONGEST_WAIT_
     } catch (error) {
       if (!(error instanceof Problem) || !SLOWER.has(error.reason) || error.retryAfter === null) throw error;
       // Spread, since what was refused together would else come back together.
-      const ms = error.retryAfter * 1000 * (1 + Math.random() / 4);
+      const ms = error.retryAfter * (1 + Math.random() / 4);
       if (ms > patience.leftMs) throw error;
       patience.leftMs -= ms;
       await wait(ms, signal);
@@ -155,13 +160,12 @@ async function answerOf(path, request) {
  */
 export async function problemOf(response) {
   const told = await response.json().catch(() => ({}));
-  const wait = Number(response.headers.get("retry-after"));
   return new Problem({
     status: response.status,
     reason: told.reason ?? (response.status >= 500 ? "UNAVAILABLE" : ""),
     detail: told.detail ?? `the server answered ${response.status}`,
     details: told.details,
-    retryAfter: wait > 0 ? wait : null,
+    retryAfter: retryAfter(response.headers.get("retry-after")) || null,
   });
 }
 

@@ -64,7 +64,7 @@ async function request(method, path, body, headers = {}) {
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     const { status, reason, retryAfter } = error;
-    throw new ApiError(error.detail, { status, reason, retryAfter: retryAfter === null ? null : retryAfter * 1000 });
+    throw new ApiError(error.detail, { status, reason, retryAfter });
   }
 }
 

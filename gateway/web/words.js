@@ -50,7 +50,7 @@ const WORDS = {
 export function words(error) {
   if (error instanceof Problem) {
     const known = WORDS[error.reason] ?? sentence(error.detail);
-    return error.retryAfter && error.status === 429 ? `${known} (${waiting(error.retryAfter)})` : known;
+    return error.retryAfter && error.status === 429 ? `${known} (${waiting(error.retryAfter / 1000)})` : known;
   }
   return error instanceof Error && error.message ? sentence(error.message) : "Something went wrong.";
 }

@@ -1,8 +1,7 @@
 // @ts-check
 /** What the engine asks of the gateway. */
 
-import { LONGEST_TOLD, delay, online, sleep } from "./retry.js";
-import { retryAfter } from "./put.js";
+import { LONGEST_TOLD, delay, online, retryAfter, sleep } from "./retry.js";
 
 /** @import {PackEntries} from "./pack.js" */
 /** @import {Content} from "./manifest.js" */

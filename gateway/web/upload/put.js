@@ -1,6 +1,8 @@
 // @ts-check
 /** One PUT to storage. By XMLHttpRequest, since fetch does not tell how much has been sent. */
 
+import { retryAfter } from "./retry.js";
+
 /**
  * @typedef {object} PutAnswer
  * @property {number} status 0 if there was no answer
@@ -71,17 +73,6 @@ function send(url, headers, body, sent, signal) {
     heard();
     request.send(body);
   });
-}
-
-/**
- * A Retry-After header in milliseconds; null if there is none that can be understood.
- * @param {string | null} value
- */
-export function retryAfter(value) {
-  if (!value) return null;
-  const seconds = Number(value);
-  const wait = Number.isNaN(seconds) ? Date.parse(value) - Date.now() : seconds * 1000;
-  return Number.isNaN(wait) ? null : Math.max(0, wait);
 }
 
 /**

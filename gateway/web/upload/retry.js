@@ -30,3 +30,14 @@ export function online() {
   if (navigator.onLine !== false) return Promise.resolve();
   return new Promise((resolve) => addEventListener("online", () => resolve(), { once: true }));
 }
+
+/**
+ * A Retry-After header in milliseconds; null if there is none that can be understood.
+ * @param {string | null} value
+ */
+export function retryAfter(value) {
+  if (!value) return null;
+  const seconds = Number(value);
+  const wait = Number.isNaN(seconds) ? Date.parse(value) - Date.now() : seconds * 1000;
+  return Number.isNaN(wait) ? null : Math.max(0, wait);
+}
