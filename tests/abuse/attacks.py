@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import itertools
 import json
@@ -18,10 +19,13 @@ from contextlib import suppress
 from typing import Any, Final
 
 import grpc.aio
+from botocore.exceptions import ClientError
 from grpc_reflection.v1alpha import reflection_pb2
 
 from core.identifiers import ROOT, new_request_id, new_text_id
+from stack.emulator import Aws, AwsCredentials
 from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.notify.v1 import notify_pb2
 from tests.abuse.means import (
@@ -427,6 +431,34 @@ async def _post(target: Target, path: str, body: Mapping[str, Any], headers: Map
     return await ask(target, "POST", path, sent, json.dumps(body).encode())
 
 
+@attack
+async def uploads_without_a_seal(target: Target, until: float) -> Counter[str]:
+    """Objects put straight into S3, as devices do, and never sealed."""
+    request = auth_pb2.IssueCredentialsRequest(space_id=target.space, access=auth_pb2.ACCESS_WRITE)
+    async with grpc.aio.insecure_channel(f"{target.host}:{target.ports['auth']}") as channel:
+        auth: Any = AuthServiceStub(channel)
+        issued = await auth.IssueCredentials(request, metadata=[("authorization", f"Bearer {target.token}")])
+    keys = AwsCredentials(issued.access_key_id, issued.secret_access_key, issued.session_token)
+    async with Aws(endpoint=target.storage, root=keys).client("s3", max_pool_connections=20) as s3:
+
+        async def one() -> str:
+            body = os.urandom(64 * 1024)
+            digest = hashlib.sha256(body)
+            try:
+                await s3.put_object(
+                    Bucket=issued.bucket,
+                    Key=issued.key_prefix + digest.hexdigest(),
+                    Body=body,
+                    IfNoneMatch="*",
+                    ChecksumSHA256=base64.b64encode(digest.digest()).decode(),
+                )
+            except ClientError as error:
+                return str(error.response["Error"]["Code"])
+            return "200"
+
+        return await many(20, until, one)
+
+
 # ---- slow ones
 
 
@@ -649,14 +681,14 @@ async def frames_without_end(target: Target, until: float) -> Counter[str]:
     began = time.monotonic()
     for number, frames in enumerate(FLOODS.values(), 1):
         ends = began + (until - began) * number / len(FLOODS)
-        answers += await _flooded(target, ends, frames, connections=4)
+        answers += await _flooded(target, ends, frames, connections=1)
     return answers
 
 
 @attack
 async def metadata_without_end(target: Target, until: float) -> Counter[str]:
     """Headers of one call that do not end, over connections that do not acknowledge the settings of the server."""
-    return await _flooded(target, until, UNACKNOWLEDGED, connections=2)
+    return await _flooded(target, until, UNACKNOWLEDGED, connections=1)
 
 
 @attack

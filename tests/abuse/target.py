@@ -35,6 +35,8 @@ class Target:
     host: str
     ports: Mapping[str, int]
     """Of the three services and of `gateway`."""
+    storage: str
+    """The address of S3."""
     token: str
     """The attacker's."""
     email: str
@@ -99,6 +101,7 @@ def build(stack: Stack) -> Scene:
     target = Target(
         host="127.0.0.1",
         ports={name: getattr(stack.ports, name) for name in (*SERVICES, "gateway")},
+        storage=stack.aws.endpoint,
         token=attacker.headers["authorization"].removeprefix("Bearer "),
         email=attacker.email,
         key=_key(attacker),
