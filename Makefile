@@ -106,6 +106,8 @@ check: setup $(CHECKOV) ## everything that can be said without running it: style
 	$(BIN)/mypy
 	$(call step,lint-imports)
 	$(BIN)/lint-imports --no-logo
+	$(call step,names)
+	$(BIN)/python -m infra.names
 	$(call step,buf lint)
 	$(BIN)/buf lint
 	$(call step,buf format)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from botocore.exceptions import ClientError
 
-from aws.errors import error_code, translated
+from aws.errors import aws_errors, error_code
 from core.errors import Unavailable
 from runtime.retry import RetryPolicy
 from runtime.workers import results_of
@@ -131,7 +131,7 @@ class Table:
 
     async def get(self, key: Item) -> Item | None:
         """Return the item of a key, or None."""
-        with translated(self._called):
+        with aws_errors(self._called):
             answer = await self._client.get_item(TableName=self._name, Key=key, ConsistentRead=True)
         item: Item | None = answer.get("Item")
         return item
@@ -152,7 +152,7 @@ class Table:
         left: Mapping[str, Any] = {self._name: {"Keys": keys, "ConsistentRead": True, **attributes}}
         for pause in RETRIES.pauses():
             while True:
-                with translated(self._called):
+                with aws_errors(self._called):
                     answer = await self._client.batch_get_item(RequestItems=left)
                 items = answer["Responses"].get(self._name, [])
                 found += items
@@ -171,7 +171,7 @@ class Table:
         start: Mapping[str, Any] = {}
         while limit is None or limit > 0:
             most = {} if limit is None else {"Limit": limit}
-            with translated(self._called):
+            with aws_errors(self._called):
                 page = await self._client.query(
                     TableName=self._name, ConsistentRead=consistent, **most, **query, **start
                 )
@@ -185,7 +185,7 @@ class Table:
 
     async def first_page(self, **query: Any) -> tuple[Sequence[Item], bool]:
         """Return the items of a query that one call brings (1 MB at most), and whether there are more."""
-        with translated(self._called):
+        with aws_errors(self._called):
             page = await self._client.query(TableName=self._name, ConsistentRead=True, **query)
         return page["Items"], "LastEvaluatedKey" in page
 
@@ -229,7 +229,7 @@ class Table:
     @contextmanager
     def _conditional(self) -> Iterator[None]:
         try:
-            with translated(self._called):
+            with aws_errors(self._called):
                 yield
         except ClientError as error:
             if error_code(error) == "ConditionalCheckFailedException":
@@ -289,7 +289,7 @@ class Table:
     async def _cancelled(self, writes: Sequence[Item]) -> Sequence[str]:
         """Carry out a transaction; return why it was cancelled, for each write, and nothing if it was not."""
         try:
-            with translated(self._called):
+            with aws_errors(self._called):
                 await self._client.transact_write_items(TransactItems=list(writes))
         except ClientError as error:
             if error_code(error) != "TransactionCanceledException":
@@ -310,7 +310,7 @@ class Table:
     async def _put_batch(self, items: Sequence[Item]) -> None:
         left: Mapping[str, Any] = {self._name: [{"PutRequest": {"Item": item}} for item in items]}
         for pause in RETRIES.pauses():
-            with translated(self._called):
+            with aws_errors(self._called):
                 answer = await self._client.batch_write_item(RequestItems=left)
             left = answer.get("UnprocessedItems") or {}
             if not left:

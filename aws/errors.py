@@ -62,7 +62,7 @@ def is_passing(error: Exception) -> bool:
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def aws_errors(what: str) -> Iterator[None]:
     """Around calls of an adapter: passing faults of AWS become Unavailable, naming `what`; others stay as they are."""
     try:
         yield

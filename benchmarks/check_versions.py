@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.report import Table, mib
+from benchmarks.report import ReportTable, mib
 from benchmarks.scale import sized
 from core.blocks import DIGEST_BYTES
 from core.identifiers import ROOT, RequestId, SpaceId, created_node_id, new_request_id
@@ -76,7 +76,7 @@ def commit_tree(
     return tree
 
 
-def check(stub: MetadataServiceStub, space: str, batches: Batches) -> int:
+def check_all(stub: MetadataServiceStub, space: str, batches: Batches) -> int:
     """Run one stream; how many differences it told."""
 
     def messages() -> Iterator[metadata_pb2.CheckVersionsRequest]:
@@ -90,7 +90,7 @@ def check(stub: MetadataServiceStub, space: str, batches: Batches) -> int:
 
 
 def main() -> None:
-    table = Table("files", "seconds", "files/s", "files/s/core of the service", "service MiB", "client MiB")
+    table = ReportTable("files", "seconds", "files/s", "files/s/core of the service", "service MiB", "client MiB")
     with (
         embedded_aws() as aws,
         tempfile.TemporaryDirectory() as scratch,
@@ -112,7 +112,7 @@ def main() -> None:
             ):
                 began, cpu = time.perf_counter(), _cpu_seconds(service)
                 for _ in range(rounds):
-                    differences = check(stub, tree.space, batches)
+                    differences = check_all(stub, tree.space, batches)
                     assert differences == 0, f"{differences} of {FILES} files were said to differ"
                 seconds, cpu = time.perf_counter() - began, _cpu_seconds(service) - cpu
                 files = FILES * rounds

@@ -22,7 +22,7 @@ import psutil
 from botocore.client import Config
 
 from benchmarks.machine import GIB, MIB, BenchmarkDevice, large_file
-from benchmarks.report import Table, mib
+from benchmarks.report import ReportTable, mib
 from benchmarks.scale import sized
 from stack.running import running_stack
 from stack.up import Stack
@@ -116,7 +116,7 @@ def main() -> None:
             for _ in range(ROUNDS):  # in turn, since what the machine has to give changes
                 for server in servers.values():
                     server.measure()
-        table = Table("MiB/s", *(f"{n + 1}." for n in range(ROUNDS)), "of nginx", "CPU seconds per GiB")
+        table = ReportTable("MiB/s", *(f"{n + 1}." for n in range(ROUNDS)), "of nginx", "CPU seconds per GiB")
         for name, server in servers.items():
             ratio = f"{server.best / servers['nginx'].best:.2f}x" if "nginx" in servers else "-"
             table.row(name, mib(server.best), *map(mib, server.rates), ratio, f"{min(server.seconds):.2f}")
@@ -136,7 +136,7 @@ def _memory(stack: Stack, gateway: psutil.Process, at_rest: int, target: str, he
         most = max(most, gateway.memory_info().rss)
         time.sleep(0.02)
     seconds = time.perf_counter() - began
-    table = Table("before all, MiB", "at most, MiB", "grown by", "MiB/s in all")
+    table = ReportTable("before all, MiB", "at most, MiB", "grown by", "MiB/s in all")
     table.row("gateway", mib(at_rest), mib(most), mib(most - at_rest), mib(AT_ONCE * SIZE / seconds))
     table.print(f"{AT_ONCE} such downloads at once")
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import BenchmarkDevice, small_files
-from benchmarks.report import Table
+from benchmarks.report import ReportTable
 from benchmarks.scale import sized
 from stack.running import running_stack
 from stack.up import Stack
@@ -72,7 +72,7 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
                     time.sleep(1.0)
                 emulator[name].append(sum(process.cpu_times()[:2]) - before)
                 shutil.rmtree(source / ".syncline")
-    table = Table("median s", "best s", "CPU s of the embedded AWS")
+    table = ReportTable("median s", "best s", "CPU s of the embedded AWS")
     for name in systems:
         table.row(
             name,
@@ -106,7 +106,7 @@ def after_a_kill(scratch: Path, *, files: int) -> None:
         up.terminate()
     log = [json.loads(line)["event"] for line in (data / "logs" / "aws.log").read_text().splitlines()]
     (read_back,) = (event for event in log if event.startswith("read back"))
-    table = Table("s")
+    table = ReportTable("s")
     table.row("from start to serving", f"{seconds:.1f}")
     table.print(f"After kill -9 of everything, with {files:,} files; the embedded AWS {read_back}")
 

@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import KIB, SMALL_FILES, BenchmarkDevice, run, small_files, tool
-from benchmarks.report import Table
+from benchmarks.machine import KIB, SMALL_FILES, BenchmarkDevice, run_command, small_files, tool
+from benchmarks.report import ReportTable
 from benchmarks.scale import sized
 from stack.running import running_stack
 
@@ -43,10 +43,10 @@ def idle(device: BenchmarkDevice) -> None:
     device.sync("personal")  # What was written a moment ago is read once more.
     find = ["find", str(device.folder), "-printf", r"%s %T@ %C@ %i %p\n"]
     # By turns, and the best of each: what else runs on the machine only ever adds.
-    found, synced = zip(*((run(find), device.sync("personal")) for _ in range(TIMES)), strict=True)
+    found, synced = zip(*((run_command(find), device.sync("personal")) for _ in range(TIMES)), strict=True)
     finding, syncing = (min(cost.seconds for cost in costs) for costs in (found, synced))
     requests = figures(device)["requests"]
-    table = Table("seconds", "ratio", "peak MB", "S3 requests", "gRPC calls")
+    table = ReportTable("seconds", "ratio", "peak MB", "S3 requests", "gRPC calls")
     table.row("find -printf", f"{finding:.2f}", "1.0", f"{min(cost.peak_bytes for cost in found) / MB:.0f}", "", "")
     table.row(
         "syncline sync",
@@ -70,7 +70,7 @@ def renamed(one: BenchmarkDevice, two: BenchmarkDevice) -> None:
     traced = shutil.which("strace") is not None
     report = figures(two, *(tracer if traced else []))
     assert (two.folder / "after" / "000" / "00").stat().st_size == 4 * KIB
-    table = Table("moved", "downloaded", "S3 requests", "renames in the folder")
+    table = ReportTable("moved", "downloaded", "S3 requests", "renames in the folder")
     counted = re.findall(r"rename\w*\(.*\"before\".*", trace.read_text()) if traced else []
     files = re.findall(r"rename\w*\(", trace.read_text()) if traced else []
     table.row(

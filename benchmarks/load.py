@@ -28,7 +28,7 @@ import psutil
 from benchmarks import generator
 from benchmarks.check_versions import CommittedTree, commit_tree
 from benchmarks.generator import Load, Parties, Watched, Writer, pin
-from benchmarks.report import Table, mib
+from benchmarks.report import ReportTable, mib
 from benchmarks.scale import sized
 from core.blocks import KIB, object_key
 from core.identifiers import ROOT, SpaceId, UserId, new_request_id
@@ -148,8 +148,8 @@ class LoadPack:
 class Results:
     """The table as it fills."""
 
-    table: Table = field(
-        default_factory=lambda: Table(
+    table: ReportTable = field(
+        default_factory=lambda: ReportTable(
             "a second",
             "p50 ms",
             "p99 ms",
@@ -390,7 +390,7 @@ class Bench:
 
 def main() -> None:
     results = Results()
-    watches = Table(
+    watches = ReportTable(
         "resident MiB",
         "idle KiB each",
         "rung KiB each",
@@ -422,7 +422,7 @@ def main() -> None:
     _explain_watches(watched[0])
 
 
-def _watched_row(table: Table, processes: int, one: Watched, first: Watched) -> None:
+def _watched_row(table: ReportTable, processes: int, one: Watched, first: Watched) -> None:
     median = sorted(one.rings, key=lambda ring: ring.seconds)[len(one.rings) // 2]
     first_median = sorted(first.rings, key=lambda ring: ring.seconds)[len(first.rings) // 2]
     doorbells = sum(ring.operations for ring in one.rings)

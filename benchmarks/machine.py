@@ -26,7 +26,7 @@ class Cost:
     peak_bytes: int
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None, *, stdin: str = "") -> Cost:
+def run_command(command: Sequence[str], environment: Mapping[str, str] | None = None, *, stdin: str = "") -> Cost:
     """Run a command to its end; RuntimeError with what it said if it fails."""
     reader, writer = os.pipe()
     began = time.perf_counter()
@@ -98,4 +98,4 @@ class BenchmarkDevice:
         self._run("share", space, email, "--role", "editor")
 
     def _run(self, *arguments: str, stdin: str = "") -> Cost:
-        return run([tool("syncline"), *arguments], {"SYNCLINE_HOME": str(self.home)}, stdin=stdin)
+        return run_command([tool("syncline"), *arguments], {"SYNCLINE_HOME": str(self.home)}, stdin=stdin)

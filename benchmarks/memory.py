@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.machine import GIB, MIB, SMALL_FILES, BenchmarkDevice, large_file, small_files
-from benchmarks.report import Table
+from benchmarks.report import ReportTable
 from benchmarks.scale import sized
 from stack.running import running_stack
 
@@ -25,8 +25,8 @@ TREES: dict[str, Callable[[Path], None]] = {
 
 
 def main() -> None:
-    rest = Table("resident MB")
-    peak = Table("up, peak MB", "down, peak MB")
+    rest = ReportTable("resident MB")
+    peak = ReportTable("up, peak MB", "down, peak MB")
     with tempfile.TemporaryDirectory() as temporary, running_stack() as stack:
         scratch = Path(temporary)
         time.sleep(REST_SECONDS)

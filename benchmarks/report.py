@@ -8,7 +8,7 @@ def mib(size: float) -> str:
     return f"{size / (1 << 20):.0f}"
 
 
-class Table:
+class ReportTable:
     """Rows with a label and one cell for each column, printed aligned."""
 
     def __init__(self, *columns: str) -> None:

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.machine import MIB, SMALL_FILES, BenchmarkDevice, Cost, large_file, run, small_files, tool
-from benchmarks.report import Table
+from benchmarks.machine import MIB, SMALL_FILES, BenchmarkDevice, Cost, large_file, run_command, small_files, tool
+from benchmarks.report import ReportTable
 from benchmarks.scale import sized
 from stack.running import running_stack
 from stack.up import Stack
@@ -36,7 +36,7 @@ class Peers:
             await s3.create_bucket(Bucket=BUCKET)
 
     def s5cmd(self, source: str, target: str) -> Cost:
-        return run(
+        return run_command(
             [tool("s5cmd"), "--endpoint-url", self._stack.aws.endpoint, "--log", "error", "cp", source, target],
             self._environment,
         )
@@ -45,10 +45,12 @@ class Peers:
         remote = f":s3,provider=Other,env_auth=true,endpoint='{self._stack.aws.endpoint}':"
         source, target = (place.replace("s3://", remote) for place in (source, target))
         # As many transfers at once as it needs to be at its best with small files; its defaults are slower.
-        return run([tool("rclone"), "copy", "--transfers", "32", "--checkers", "32", source, target], self._environment)
+        return run_command(
+            [tool("rclone"), "copy", "--transfers", "32", "--checkers", "32", source, target], self._environment
+        )
 
 
-def measure(stack: Stack, scratch: Path, what: str, make: Callable[[Path], None], table: Table) -> None:
+def measure(stack: Stack, scratch: Path, what: str, make: Callable[[Path], None], table: ReportTable) -> None:
     source = scratch / what
     make(source)
     ours = _sync(scratch, what, source)
@@ -97,7 +99,7 @@ def _same(one: Path, other: Path) -> None:
 
 
 def main() -> None:
-    table = Table("syncline s", "s5cmd s", "ratio", "rclone s", "ratio")
+    table = ReportTable("syncline s", "s5cmd s", "ratio", "rclone s", "ratio")
     with tempfile.TemporaryDirectory() as temporary, running_stack() as stack:
         scratch = Path(temporary)
         asyncio.run(Peers(stack).prepare())

@@ -20,7 +20,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from benchmarks.machine import KIB, BenchmarkDevice, tool
-from benchmarks.report import Table
+from benchmarks.report import ReportTable
 from benchmarks.scale import sized
 from stack.running import running_stack
 
@@ -110,7 +110,7 @@ def syncthings(scratch: Path) -> list[float]:
         said("generate", f"--home={home}", "--no-default-folder", "--skip-port-probing")
         ids.append(said(f"--home={home}", "--device-id").strip())
     for at in range(2):
-        configure(homes[at], folders[at], ids, ports, at)
+        configure_notify(homes[at], folders[at], ids, ports, at)
     children = [
         subprocess.Popen(
             ["syncthing", "serve", f"--home={home}", "--no-browser", "--no-restart", "--no-upgrade"],
@@ -127,7 +127,7 @@ def said(*arguments: str) -> str:
     return subprocess.run(["syncthing", *arguments], capture_output=True, text=True, check=True).stdout
 
 
-def configure(home: Path, folder: Path, ids: list[str], ports: list[int], at: int) -> None:
+def configure_notify(home: Path, folder: Path, ids: list[str], ports: list[int], at: int) -> None:
     """Rewrite the configuration: two devices with addresses on the loopback, one folder, and nothing beyond."""
     file = home / "config.xml"
     tree = ElementTree.parse(file)
@@ -174,13 +174,13 @@ def _free_port() -> int:
         return port
 
 
-def _row(table: Table, label: str, seconds: list[float]) -> None:
+def _row(table: ReportTable, label: str, seconds: list[float]) -> None:
     cuts = statistics.quantiles(seconds, n=20)
     table.row(label, f"{statistics.median(seconds):.2f}", f"{cuts[-1]:.2f}", f"{max(seconds):.2f}")
 
 
 def main() -> None:
-    table = Table("p50 s", "p95 s", "longest s")
+    table = ReportTable("p50 s", "p95 s", "longest s")
     with tempfile.TemporaryDirectory() as temporary:
         _row(table, "syncline --watch", ours(Path(temporary)))
         if shutil.which("syncthing"):

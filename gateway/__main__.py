@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from gateway.bootstrap import Gateway, bootstrap, on_aws
-from gateway.serving import serve
+from gateway.serving import serve_gateway
 from gateway.settings import GatewaySettings
 from runtime.settings import load
 
@@ -20,7 +20,7 @@ def main() -> None:
         async with on_aws(settings) as adapters, bootstrap(settings, adapters) as gateway:
             yield gateway
 
-    serve(settings, live)
+    serve_gateway(settings, live)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from gateway.dav import mount
 from gateway.dav.behind import MOUNT, Behind
 from gateway.dav.ports import Records
 from gateway.headers import ReadHeaders
-from gateway.openapi import described
+from gateway.openapi import described_api
 from gateway.pace import Paced
 from gateway.pages import pages
 from gateway.ports import ObjectSink, UploadAddresses
@@ -85,7 +85,7 @@ def application(parts: Parts) -> FastAPI:
             Middleware(Protected, own=parts.own, hsts_seconds=parts.hsts_seconds),
             Middleware(RequestMiddleware, readiness=parts.readiness),
             Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
-            Middleware(ReadHeaders, refusals={MOUNT: mount.refusal}),
+            Middleware(ReadHeaders, refusals={MOUNT: mount.mount_refusal}),
             Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, own=parts.own),
         ],
         exception_handlers={
@@ -142,7 +142,7 @@ def _system(parts: Parts, app: FastAPI) -> list[Route]:
         return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
 
     async def openapi(_request: Request) -> Response:
-        return JSONResponse(described(app), headers={"cache-control": "no-cache"})
+        return JSONResponse(described_api(app), headers={"cache-control": "no-cache"})
 
     return [
         Route("/.well-known/syncline", syncline),

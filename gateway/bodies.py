@@ -19,7 +19,7 @@ from core.blocks import KIB
 from core.errors import InvalidArgument, SynclineError
 from gateway.address import OwnAddress
 from gateway.api.caller import identified
-from gateway.problems import of_error, problem
+from gateway.problems import problem, problem_response
 from gateway.shares import share_of
 from runtime.pool import Pool, Share
 
@@ -88,7 +88,7 @@ class Bodies:
                     headers={"connection": "close"},
                 )
             except SynclineError as error:
-                answer = of_error(error)
+                answer = problem_response(error)
                 answer.headers["connection"] = "close"
             else:
                 if body is not None:

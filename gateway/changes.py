@@ -65,7 +65,7 @@ def refusal(result: journal_pb2.MutationResult) -> SynclineError | None:
     return _CLASSES[verdict](**details)
 
 
-async def commit(
+async def commit_mutations(
     services: Services, token: str, *, space: str, request: RequestId, mutations: Sequence[Mutation]
 ) -> metadata_pb2.CommitChangesResponse:
     """Apply mutations in one request, each with its own verdict."""

@@ -17,7 +17,7 @@ from core.blocks import KIB, MAX_OBJECT_BYTES, MIN_BLOCK, Digest, Manifest
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from core.tree import Content
-from gateway.plan import ObjectRange, gather, plan
+from gateway.plan import ObjectRange, gather, plan_reads
 from gateway.ports import ObjectSource, ObjectTooLarge, ObjectUnreadable
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import journal_pb2
@@ -138,7 +138,7 @@ class Contents:
     ) -> AsyncGenerator[memoryview, None]:
         """The bytes [start, stop), in parts; close it if it is not read to its end. TooMuchAtOnce before the first."""
         async with self.manifest(space, content, share) as manifest:
-            fetches = plan(manifest, start, stop)
+            fetches = plan_reads(manifest, start, stop)
             following = next(fetches, None)
             patience: float | None = self._memory.patience_seconds
             under_way: deque[_Fetching] = deque()

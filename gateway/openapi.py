@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from gateway.api.models import Problem
+from gateway.api import models
 from gateway.problems import MEDIA_TYPE
 
 _ABOUT = """\
@@ -17,7 +17,7 @@ which is the same in gRPC. Content goes straight to S3: see `uploads`.
 """
 
 
-def described(app: FastAPI) -> dict[str, Any]:
+def described_api(app: FastAPI) -> dict[str, Any]:
     """The description, made once."""
     if app.openapi_schema is None:
         with warnings.catch_warnings():
@@ -37,7 +37,7 @@ def described(app: FastAPI) -> dict[str, Any]:
                     if int(status) >= 400:
                         response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         schemas = found["components"]["schemas"]
-        schemas["Problem"] = Problem.model_json_schema()
+        schemas["Problem"] = models.Problem.model_json_schema()
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         app.openapi_schema = found

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from runtime.errors import translated
+from runtime.errors import rpc_errors
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 
@@ -28,7 +28,7 @@ class AuthKeys:
 
     async def current(self) -> Mapping[str, bytes]:
         """See Keys."""
-        with translated():
+        with rpc_errors():
             answer = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: key.public_key for key in answer.keys}
 

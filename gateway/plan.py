@@ -36,7 +36,7 @@ class ObjectRange:
     pieces: tuple[Piece, ...]
 
 
-def plan(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRange]:
+def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRange]:
     """What makes up the bytes [start, stop) of the content, in order. The manifest must have passed `check`."""
     gathered: list[BlockRef] = []  # wanted parts of blocks that lie one after the other
     whole: list[bool] = []

@@ -60,7 +60,7 @@ def problem(
     return Response(json.dumps(members), status, headers=fixed | dict(headers or {}), media_type=MEDIA_TYPE)
 
 
-def of_error(error: SynclineError) -> Response:
+def problem_response(error: SynclineError) -> Response:
     """An error of ours, or of a service behind us."""
     headers = {}
     if error.kind is Kind.UNAUTHENTICATED:
@@ -94,7 +94,7 @@ def too_slow() -> Response:
 async def on_error(_request: Request, error: Exception) -> Response:
     """Handler of SynclineError."""
     assert isinstance(error, SynclineError)
-    return of_error(error)
+    return problem_response(error)
 
 
 async def on_invalid(_request: Request, error: Exception) -> Response:

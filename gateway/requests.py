@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from core.errors import SynclineError
 from gateway import metrics
 from gateway.pace import TooSlow
-from gateway.problems import internal, of_error, too_slow
+from gateway.problems import internal, problem_response, too_slow
 from gateway.readiness import Readiness
 from gateway.services import CallPatience, set_patience
 from runtime import traces
@@ -62,7 +62,9 @@ class RequestMiddleware:
             except (TooSlow, TooMuchAtOnce) as error:
                 log.info("too slow" if isinstance(error, TooSlow) else "too much at once", begun=status != 0)
                 if status == 0:
-                    await (too_slow() if isinstance(error, TooSlow) else of_error(error))(scope, receive, sending)
+                    await (too_slow() if isinstance(error, TooSlow) else problem_response(error))(
+                        scope, receive, sending
+                    )
             except Exception as error:  # the boundary: whatever it is, it is told and logged here
                 # Starlette wraps what it has a handler for, if the response has begun.
                 cause = error.__cause__ if isinstance(error, RuntimeError) else error

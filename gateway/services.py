@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from core.errors import InvalidArgument, RateExceeded, SynclineError, Unavailable, jittered_pause_seconds
 from core.tree import Node
-from runtime.errors import translated
+from runtime.errors import rpc_errors
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -108,7 +108,7 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
     pauses = 0
     while True:
         try:
-            with translated():
+            with rpc_errors():
                 answer = await method(request, metadata=_metadata(token, peer))
         except SynclineError as error:
             seconds = error.slow_down_seconds
@@ -145,7 +145,7 @@ async def stream(method: Callable[..., Any], request: Any, *, token: str) -> Asy
     """The answers of an rpc whose stream is never complete, so that its end is an error; closing ends the call."""
     call = method(request, metadata=_metadata(token, ""), timeout=None)
     try:
-        with translated():
+        with rpc_errors():
             async for answer in call:
                 yield answer
         raise Unavailable("the service ended the stream; open it again")

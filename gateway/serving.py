@@ -28,20 +28,20 @@ _CANCELLED_SECONDS: Final = 5.0
 log = structlog.get_logger()
 
 
-def serve(settings: GatewaySettings, bootstrap: Callable[[], AbstractAsyncContextManager[Gateway]]) -> None:
+def serve_gateway(settings: GatewaySettings, bootstrap: Callable[[], AbstractAsyncContextManager[Gateway]]) -> None:
     """The whole life: logs, event loop, bootstrap, run. Exits with 1 if it cannot start."""
 
     async def life() -> None:
         async with bootstrap() as gateway:
-            await run(gateway, settings)
+            await run_gateway(gateway, settings)
 
     process.live(life, name="gateway", log_format=settings.log_format, log_level=settings.log_level)
 
 
-async def run(gateway: Gateway, settings: GatewaySettings) -> None:
+async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
     with process.told_to_stop() as stopping, metrics.exposed(settings.metrics_listen):
-        async with running(gateway, settings) as address:
+        async with running_gateway(gateway, settings) as address:
             memory.settle()
             host, _, port = address.rpartition(":")
             log.info("serving", host=host, port=int(port))
@@ -50,7 +50,7 @@ async def run(gateway: Gateway, settings: GatewaySettings) -> None:
 
 
 @asynccontextmanager
-async def running(gateway: Gateway, settings: GatewaySettings) -> AsyncIterator[str]:
+async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncIterator[str]:
     """Serve, and yield the address. At the end: not ready, wait, end events, then let requests in flight finish."""
     listener = _listen(settings.listen)
     admission = Connections(process.most_connections(settings.connections), gateway.own)

@@ -8,7 +8,7 @@ from typing import Final
 from core.errors import NoSuchNode
 from core.identifiers import NodeId, RequestId, SpaceId, created_node_id
 from core.tree import MAX_MUTATIONS, CreateNode, Node, NodeKind
-from gateway.changes import accepted, commit, derived
+from gateway.changes import accepted, commit_mutations, derived
 from gateway.services import Services, ask, known_node
 from syncline.metadata.v1 import metadata_pb2
 from wire.tree import mutation_to_wire
@@ -57,7 +57,9 @@ async def copy_below(
 
     async def send() -> list[tuple[NodeId, NodeId]]:
         nonlocal batch, number
-        answer = await commit(services, await token(), space=space, request=batch.request, mutations=batch.mutations)
+        answer = await commit_mutations(
+            services, await token(), space=space, request=batch.request, mutations=batch.mutations
+        )
         for result in answer.results:
             accepted(result)
         number, copied = number + 1, batch.copied

@@ -69,7 +69,7 @@ def faults(root: Path = ROOT) -> Iterator[str]:
         for fault in _fragment_faults(path):
             yield f"{path.relative_to(root)}: {fault}"
     try:
-        if (root / "CHANGELOG.md").read_text() != document(root):
+        if (root / "CHANGELOG.md").read_text() != changelog_document(root):
             yield "CHANGELOG.md is not what the fragments give: `python -m infra.changelog write` makes it anew"
     except BadChangelog as error:
         yield str(error)
@@ -95,7 +95,7 @@ def _fragment_faults(path: Path) -> Iterator[str]:
             yield f"a change has at most {MAX_CHANGE_CHARACTERS} characters: say less, or make several"
 
 
-def document(root: Path = ROOT) -> str:
+def changelog_document(root: Path = ROOT) -> str:
     """The text of CHANGELOG.md. BadChangelog."""
     return "\n".join([_HEAD, *(_section(released) for released in reversed(versions(root)))])
 
@@ -130,7 +130,7 @@ def release(version: str, day: date, root: Path = ROOT) -> None:
     next_one.directory.mkdir()
     for fragment in fragments:
         fragment.rename(next_one.directory / fragment.name)
-    (root / "CHANGELOG.md").write_text(document(root))
+    (root / "CHANGELOG.md").write_text(changelog_document(root))
 
 
 def unreleased(root: Path = ROOT) -> str:
@@ -183,7 +183,7 @@ def main(arguments: Sequence[str]) -> int:
             case ["show"]:
                 sys.stdout.write(unreleased())
             case ["write"]:
-                (ROOT / "CHANGELOG.md").write_text(document())
+                (ROOT / "CHANGELOG.md").write_text(changelog_document())
             case ["release", version]:
                 release(version, datetime.now(UTC).date())
             case _:

@@ -33,14 +33,14 @@ from syncline.metadata.v1 import metadata_pb2
 _TIMEOUT_SECONDS: Final = 120
 
 
-def build(directory: Path) -> Path:
+def build_distributions(directory: Path) -> Path:
     """Put the sdist and the wheel of the work tree into `directory`, which is emptied first; the wheel. DeployError."""
     if directory.exists():
         shutil.rmtree(directory)
     return build_wheel(directory, sdist=True)
 
 
-def check(wheel: Path) -> None:
+def check_wheel(wheel: Path) -> None:
     """Install `wheel` in an empty virtual environment and use it there. DeployError says what does not work."""
     with tempfile.TemporaryDirectory(prefix="syncline-dist-") as scratch:
         environment = Path(scratch) / "environment"
@@ -80,8 +80,8 @@ def _run(environment: Path, directory: Path, program: str, *arguments: str) -> s
 def main() -> int:
     """Build and check."""
     try:
-        wheel = build(ROOT / "dist")
-        check(wheel)
+        wheel = build_distributions(ROOT / "dist")
+        check_wheel(wheel)
     except DeployError as error:
         sys.stderr.write(f"{error}\n")
         return 1

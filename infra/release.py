@@ -48,7 +48,7 @@ def built() -> Iterator[Release]:
     with tempfile.TemporaryDirectory(prefix="syncline-release-") as scratch:
         directory = Path(scratch)
         wheel = build_wheel(directory / "wheel")
-        install(wheel, directory / "tree" / "site")
+        install_wheel(wheel, directory / "tree" / "site")
         shutil.copytree(HERE / "machine", directory / "tree" / "machine", ignore=shutil.ignore_patterns("__pycache__"))
         file = directory / "release.tar.gz"
         pack(directory / "tree", file)
@@ -67,7 +67,7 @@ def build_wheel(directory: Path, *, sdist: bool = False) -> Path:
     return wheel
 
 
-def install(wheel: Path, directory: Path) -> None:
+def install_wheel(wheel: Path, directory: Path) -> None:
     """The wheel and what services need, in `directory`, as the machines would have installed it."""
     constraints = str(ROOT / "constraints.txt")
     uv(

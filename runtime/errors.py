@@ -142,7 +142,7 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def rpc_errors() -> Iterator[None]:
     """Around a call: the other side's error as the SynclineError that it raised; what says nothing stays as it is."""
     try:
         yield

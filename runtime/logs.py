@@ -27,7 +27,7 @@ with absent("rich"):  # for pretty tracebacks, which no service prints
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["LOG_FORMAT", "REDACTED", "configure", "configured_format", "redact", "structlog", "take_uncaught"]
+__all__ = ["LOG_FORMAT", "REDACTED", "configure_logs", "configured_format", "redact", "structlog", "take_uncaught"]
 
 LOG_FORMAT = "SYNCLINE_LOG_FORMAT"
 """The variable of that setting, for what is to be said before the settings are known."""
@@ -45,7 +45,7 @@ def configured_format() -> Format:
     return "console" if os.environ.get(LOG_FORMAT) == "console" else "json"
 
 
-def configure(*, fmt: Format = "json", level: str = "info", service: str | None = None) -> None:
+def configure_logs(*, fmt: Format = "json", level: str = "info", service: str | None = None) -> None:
     """Set up structlog, and send what libraries log from WARNING upwards the same way. `service` names the process."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,

@@ -35,9 +35,9 @@ def live(
 
     memory.limit_arenas()
     _open_many()
-    logs.configure(fmt=log_format, level=log_level, service=name)
+    logs.configure_logs(fmt=log_format, level=log_level, service=name)
     logs.take_uncaught()
-    if problem := traces.configure(f"syncline-{name}"):
+    if problem := traces.configure_traces(f"syncline-{name}"):
         log.warning("no traces", reason=problem)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -179,7 +179,7 @@ def load(settings: type[S]) -> S:
         complaint = "; ".join(problems)
     except SettingsError as error:
         complaint = str(error)
-    logs.configure(fmt=logs.configured_format())
+    logs.configure_logs(fmt=logs.configured_format())
     structlog.get_logger().error("invalid settings", reason=complaint)
     raise SystemExit(2)
 

@@ -30,7 +30,7 @@ __all__ = [
     "Kind",
     "Span",
     "cause",
-    "configure",
+    "configure_traces",
     "current",
     "header",
     "ids",
@@ -72,7 +72,7 @@ NOTHING: Final[Span] = _Nothing()
 _tracer: Tracer | None = None
 
 
-def configure(service: str, *, command: bool = False) -> str | None:
+def configure_traces(service: str, *, command: bool = False) -> str | None:
     """Trace from now on, if the environment asks for it, as `service`; if that cannot be, why.
 
     Of a `command`, whose end somebody waits for, the collector gets little time, and no word if it does not answer.

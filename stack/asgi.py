@@ -12,7 +12,7 @@ Send: TypeAlias = Callable[[Any], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-def header(scope: Scope, name: bytes) -> bytes:
+def request_header(scope: Scope, name: bytes) -> bytes:
     """The first value of a header of the request, whose `name` is in lower case; empty if there is none."""
     value: bytes = next((value for key, value in scope["headers"] if key.lower() == name), b"")
     return value
@@ -20,13 +20,13 @@ def header(scope: Scope, name: bytes) -> bytes:
 
 def announced_bytes(scope: Scope) -> int:
     """The size of the request's body as its head has it."""
-    length = header(scope, b"content-length")
+    length = request_header(scope, b"content-length")
     return int(length) if length.isdigit() else 0
 
 
 def operation(scope: Scope) -> bytes:
     """The operation of a request whose protocol is JSON."""
-    return header(scope, b"x-amz-target").rpartition(b".")[2]
+    return request_header(scope, b"x-amz-target").rpartition(b".")[2]
 
 
 async def refuse(scope: Scope, send: Send, status: int, code: str, text: str) -> None:

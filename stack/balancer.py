@@ -25,7 +25,7 @@ import yaml
 from stack.emulator import HOST, listen
 from stack.errors import PortInUse, StackError
 from stack.probe import grpc_serving, http_ok
-from stack.services import Wiring, services
+from stack.services import Wiring, service_children
 from stack.supervisor import Child
 from stack.up import FREE_PORTS
 
@@ -80,7 +80,9 @@ class Balanced:
             "SYNCLINE_TRUSTED_PROXIES": "1",
         }
         children = [
-            _instance(child, name, at[name], told) for child in services(wiring) for name in self.instances(child.name)
+            _instance(child, name, at[name], told)
+            for child in service_children(wiring)
+            for name in self.instances(child.name)
         ]
         self.ready = {child.name: child.ready for child in children}
         clusters = {service: [at[name] for name in self.instances(service)] for service in self._processes}

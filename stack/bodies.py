@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
 from runtime.pool import Pool, Share, TooMuchAtOnce
-from stack.asgi import App, Receive, Scope, Send, announced_bytes, header, refuse
+from stack.asgi import App, Receive, Scope, Send, announced_bytes, refuse, request_header
 
 BODY_BYTES: Final = 256 * 1024 * 1024
 """Of all requests under way; one key alone has half."""
@@ -40,7 +40,7 @@ def bounded(app: App) -> App:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        if header(scope, b"transfer-encoding"):
+        if request_header(scope, b"transfer-encoding"):
             text = "You must provide the Content-Length HTTP header."
             await refuse(scope, send, _LENGTH_REQUIRED, "MissingContentLength", text)
             return

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Final
 
 from stack.credentials import LIFETIME, process_credentials
-from stack.deploy import Resources, deploy
+from stack.deploy import Resources, deploy_embedded
 from stack.directory import DataDirectory, data_directory
 from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import StackError
@@ -76,7 +76,7 @@ class Handout:
         draft.replace(path)
 
 
-async def run(*, listen_on: str, name: str, data: Path, services: Path) -> None:
+async def run_container(*, listen_on: str, name: str, data: Path, services: Path) -> None:
     """Serve at `listen_on`, host:port, until SIGTERM. Others know the host as `name`.
 
     Raises StackError.
@@ -90,7 +90,7 @@ async def run(*, listen_on: str, name: str, data: Path, services: Path) -> None:
         directory = opened.enter_context(data_directory(data))
         output = opened.enter_context(Output(directory.logs, terminal=sys.stderr))
         async with _serving(directory, output, listen_on, name) as (supervisor, aws):
-            resources = await deploy(aws)
+            resources = await deploy_embedded(aws)
             handout.secrets(directory)
             await handout.credentials(aws, resources)
             output.say(f"the embedded AWS serves, at {listen_on} and with everything in its place")
@@ -126,7 +126,7 @@ def main() -> int:
     parser.add_argument("--services", type=Path, required=True, help="where each service has its directory")
     given = parser.parse_args()
     try:
-        asyncio.run(run(listen_on=given.listen, name=given.name, data=given.data, services=given.services))
+        asyncio.run(run_container(listen_on=given.listen, name=given.name, data=given.data, services=given.services))
     except StackError as error:
         complain(str(error))
         return 1

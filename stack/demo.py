@@ -103,7 +103,7 @@ class DemoDevice:
     def sync(self, *arguments: str) -> dict[str, Any]:
         """Sync the folder; the figures."""
         figures: dict[str, Any] = json.loads(self.run("sync", str(self.folder), "--json", *arguments))
-        require(not figures["problems"], f"{self.name} could not sync everything: {figures['problems']}")
+        expect(not figures["problems"], f"{self.name} could not sync everything: {figures['problems']}")
         return figures
 
     def check(self) -> dict[str, Any]:
@@ -112,7 +112,7 @@ class DemoDevice:
         return verdicts
 
 
-def require(condition: bool, otherwise: str) -> None:
+def expect(condition: bool, otherwise: str) -> None:
     if not condition:
         raise StoryBroken(otherwise)
 
@@ -141,7 +141,7 @@ def same_trees(*devices: DemoDevice) -> int:
     first, *others = (contents(device.folder) for device in devices)
     for device, other in zip(devices[1:], others, strict=True):
         different = sorted(name for name in first.keys() | other.keys() if first.get(name) != other.get(name))
-        require(not different, f"{devices[0].name} and {device.name} differ in {different[:5]}")
+        expect(not different, f"{devices[0].name} and {device.name} differ in {different[:5]}")
     return len(first)
 
 
@@ -177,7 +177,7 @@ def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[],
     big.write_bytes(random.Random(1).randbytes(BIG_FILE_BYTES))  # noqa: S311 - data, not a secret
     (laptop.folder / "an empty directory").mkdir()
     figures = laptop.sync("--space", "Project")
-    require(figures["uploaded"] > 100, "the work tree has more files than that")
+    expect(figures["uploaded"] > 100, "the work tree has more files than that")
     tell.say(moved(figures))
 
     tell.chapter("Ben's notebook joins, and gets the same tree")
@@ -190,7 +190,7 @@ def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[],
         figures = device.sync()
         requests = figures["requests"]
         idle = not (figures["uploaded"] or requests["s3_put"] or requests["s3_get"]) and requests["grpc"] <= 3
-        require(idle, f"a second sync did something: {figures}")
+        expect(idle, f"a second sync did something: {figures}")
         tell.say(f"{device.name}: {moved(figures)}")
 
     tell.chapter("Ann inserts one byte into the middle of the big file, edits, renames, moves and deletes")
@@ -203,12 +203,12 @@ def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[],
     (laptop.folder / "LICENSE").rename(laptop.folder / "documents" / "LICENSE.txt")
     (laptop.folder / "constraints.txt").unlink()
     figures = laptop.sync()
-    require(figures["bytes_up"] < 20 * MIB, f"one byte cost {figures['bytes_up']} bytes of upload")
+    expect(figures["bytes_up"] < 20 * MIB, f"one byte cost {figures['bytes_up']} bytes of upload")
     tell.say(f"{moved(figures)}, {figures['moved']} moved, {figures['deleted_remote']} deleted")
 
     tell.chapter("Before he syncs, Ben asks the version check what is newer")
     verdicts = notebook.check()
-    require("generated.bin" in verdicts["stale"], f"the check did not notice the big file: {verdicts}")
+    expect("generated.bin" in verdicts["stale"], f"the check did not notice the big file: {verdicts}")
     tell.say(f"{verdicts['current']} current, stale: {', '.join(verdicts['stale'][:4])}")
     tell.say(f"no longer at their paths: {len(verdicts['deleted']) + len(verdicts['unknown'])}")
     figures = notebook.sync()
@@ -220,11 +220,11 @@ def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[],
     (notebook.folder / "pyproject.toml").write_text("Ben's version\n")
     laptop.sync()
     figures = notebook.sync()
-    require(figures["conflicts"] == 1, f"a conflict was expected: {figures}")
+    expect(figures["conflicts"] == 1, f"a conflict was expected: {figures}")
     laptop.sync()
     copies = _conflict_copies(laptop.folder)
-    require((laptop.folder / "pyproject.toml").read_text() == "Ann's version\n", "Ann's version is not in its place")
-    require(len(copies) == 1, f"one conflict copy was expected: {copies}")
+    expect((laptop.folder / "pyproject.toml").read_text() == "Ann's version\n", "Ann's version is not in its place")
+    expect(len(copies) == 1, f"one conflict copy was expected: {copies}")
     tell.say(f"Ann's came first and keeps the name; Ben's is kept as {copies[0]!r}")
 
     tell.chapter("Ann's desktop joins later and gets the same tree")
@@ -243,7 +243,7 @@ def story(tell: DemoTeller, scratch: Path, *, endpoint: str, mails: Callable[[],
         return
     deadline = time.monotonic() + MAIL_PATIENCE_SECONDS
     while not all(_mails_to(mails(), device.email) for device in (laptop, notebook)):
-        require(time.monotonic() < deadline, "the mail did not come")
+        expect(time.monotonic() < deadline, "the mail did not come")
         time.sleep(0.2)
     for device in (notebook, laptop):
         subjects = _mails_to(mails(), device.email)

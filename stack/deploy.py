@@ -70,7 +70,7 @@ def template() -> Path:
     return next(path for path in (_HERE.parent / "infra" / "data.yaml", _HERE / "data.yaml") if path.is_file())
 
 
-async def deploy(aws: Aws, *, prefix: str = "syncline") -> Resources:
+async def deploy_embedded(aws: Aws, *, prefix: str = "syncline") -> Resources:
     """Make what the template describes, its names beginning with `prefix`; does nothing if all is there already.
 
     May be repeated over whatever an earlier deployment left, be it half done or failed.

@@ -111,7 +111,7 @@ def main() -> int:
 
 def _configure_logs() -> None:
     """Let this process speak as the services do."""
-    logs.configure(fmt=logs.configured_format(), service="aws")
+    logs.configure_logs(fmt=logs.configured_format(), service="aws")
     logs.take_uncaught()
 
 

@@ -18,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from stack.deploy import Resources, deploy
+from stack.deploy import Resources, deploy_embedded
 from stack.directory import new_root
 from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.output import Output
-from stack.services import services
+from stack.services import service_children
 from stack.supervisor import Supervisor
 from stack.up import MakeChildren, Stack, stack
 
@@ -42,7 +42,7 @@ def running_stack(
     port: int = 0,
     data: Path | None = None,
     variables: Mapping[str, str] | None = None,
-    children: MakeChildren = services,
+    children: MakeChildren = service_children,
     durable: bool = True,
 ) -> Iterator[Stack]:
     """The whole stack; `variables` are added to the environment of every service. For `durable` see `emulator`."""
@@ -69,7 +69,7 @@ async def _embedded_aws(data: Path | None, also: tuple[str, ...]) -> AsyncIterat
             async with Supervisor(output) as supervisor:
                 aws = Aws(endpoint=f"http://{HOST}:{listener.getsockname()[1]}", root=new_root())
                 await supervisor.start(emulator(listener, directory, aws.root, also=also), within=READY_SECONDS)
-                yield EmbeddedAws(aws.endpoint, aws.root, aws.region, resources=await deploy(aws))
+                yield EmbeddedAws(aws.endpoint, aws.root, aws.region, resources=await deploy_embedded(aws))
 
 
 @contextmanager

@@ -65,7 +65,7 @@ class Wiring:
         return f"http://{HOST}:{self.ports.gateway}"
 
 
-def services(wiring: Wiring) -> list[Child]:
+def service_children(wiring: Wiring) -> list[Child]:
     """The services as children, in the order in which they depend on each other."""
     ports, resources = wiring.ports, wiring.resources
     auth, metadata, notify = (f"{HOST}:{port}" for port in (ports.auth, ports.metadata, ports.notify))

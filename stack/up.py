@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from stack.credentials import role_credentials
-from stack.deploy import Resources, deploy
+from stack.deploy import Resources, deploy_embedded
 from stack.directory import data_directory
 from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output, complain
-from stack.services import Ports, Wiring, services
+from stack.services import Ports, Wiring, service_children
 from stack.supervisor import Child, Supervisor
 
 DEFAULT_PORT: Final = 8080
@@ -68,7 +68,7 @@ def main(*, port: int = DEFAULT_PORT, data: Path | None = None) -> int:
         return 1
 
 
-async def up(*, port: int = DEFAULT_PORT, data: Path | None = None, children: MakeChildren = services) -> int:
+async def up(*, port: int = DEFAULT_PORT, data: Path | None = None, children: MakeChildren = service_children) -> int:
     """Run the stack in the foreground until a signal stops it; a second one kills what has not stopped yet.
 
     Returns 0 after a clean stop, 1 after a forced one. Raises StackError if the stack does not come up or cannot
@@ -103,7 +103,7 @@ async def stack(
     port: int = DEFAULT_PORT,
     data: Path | None = None,
     terminal: TextIO | None = None,
-    children: MakeChildren = services,
+    children: MakeChildren = service_children,
     variables: Mapping[str, str] | None = None,
     durable: bool = True,
 ) -> AsyncIterator[Stack]:
@@ -123,7 +123,7 @@ async def stack(
         aws = Aws(endpoint=f"http://{HOST}:{ports.aws}", root=directory.root_credentials())
         child = emulator(listener, directory.aws, aws.root, inherited=(directory.lock,), durable=durable)
         await supervisor.start(child, within=READY_SECONDS)
-        resources = await deploy(aws)
+        resources = await deploy_embedded(aws)
         output.say(f"the embedded AWS serves at {aws.endpoint} after {time.monotonic() - began:.1f} s")
         wiring = Wiring(
             ports=ports,

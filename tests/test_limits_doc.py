@@ -177,4 +177,4 @@ def bounds(description: Any) -> Iterator[tuple[str, float]]:
 
 def test_every_bound_of_the_api_is_there_or_has_a_reason() -> None:
     known = {number for row in rows() for number in quantities(row.default)} | NUMBERS.keys()
-    assert {bound for bound in bounds(rest.document()) if bound[1] not in known} == set()
+    assert {bound for bound in bounds(rest.openapi_document()) if bound[1] not in known} == set()

@@ -9,7 +9,7 @@ from clients.cli import signals
 
 def main() -> None:
     """Run the command line. Ends the process."""
-    signals.install()
+    signals.install_handlers()
     try:
         from clients.cli.main import main as run  # noqa: PLC0415 - see above
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from clients.cli.output import json_option, moment, signed_in, size
-from clients.cli.places import LOCAL, SpacePath, accepted, checked_name, file_at, place, place_in
+from clients.cli.places import LOCAL, SpacePath, accepted_node, checked_name, file_at, place, place_in
 from clients.cli.scratch import scratch
 from clients.cli.terminal import complain, print_json, print_table, say
 from core.accounts import Access
@@ -345,7 +345,7 @@ def rm(where: str, recursive: bool) -> None:
 
 def _committed(where: SpacePath, mutation: Mutation) -> Node:
     (result,) = where.space.commit([mutation], new_request_id()).results
-    return accepted(result, where.text)
+    return accepted_node(result, where.text)
 
 
 COMMANDS = [ls, get, put, mkdir, mv, rm]

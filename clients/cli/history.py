@@ -10,7 +10,7 @@ import click
 
 from clients.cli.files import node_json
 from clients.cli.output import json_option, moment, signed_in, size
-from clients.cli.places import SpacePath, accepted, checked_name, file_at, place_or_file
+from clients.cli.places import SpacePath, accepted_node, checked_name, file_at, place_or_file
 from clients.cli.terminal import print_json, print_table, say
 from clients.sdk.account import PERSONAL, Accounts
 from clients.sdk.errors import CANDIDATES
@@ -90,10 +90,10 @@ def restore(path: str, number: int) -> None:
             if number > node.version:
                 raise InvalidArgument(f"{path}: there is no version {number}; see `syncline log`")
             brought = found.space.restore_node(node.id, new_request_id())
-            accepted(brought.result, path)
+            accepted_node(brought.result, path)
             back = brought.path
         restored = found.space.restore_version(node.id, number, node.version, new_request_id())
-        now = accepted(restored.result, path)
+        now = accepted_node(restored.result, path)
     told = f"version {number} of {path} is back, as version {now.version}"
     say(told + (f" of {back}, out of the trash" if deleted else ""))
 
@@ -211,7 +211,7 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
         path = "/".join(normalized_path(to)) if to is not None else None
         name = checked_name(name) if name else ""
         brought = where.restore_node(node, new_request_id(), name=name, path=path)
-        accepted(brought.result, what)
+        accepted_node(brought.result, what)
     say(f"{brought.path} is back" if was in {None, brought.path} else f"{was} is back as {brought.path}")
 
 

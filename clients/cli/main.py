@@ -138,7 +138,7 @@ def cli(ctx: click.Context) -> None:
     command = ctx.invoked_subcommand
     if command is None or command in UNTRACED:
         return
-    if problem := traces.configure("syncline", command=True):
+    if problem := traces.configure_traces("syncline", command=True):
         terminal.complain(problem)
     ctx.with_resource(traces.span(command, root=True))
 

@@ -162,7 +162,7 @@ _REASONS = {
 }
 
 
-def accepted(result: Result, text: str) -> Node:
+def accepted_node(result: Result, text: str) -> Node:
     """The node of an accepted mutation; else Refused, in words."""
     if result.verdict is Verdict.ACCEPTED and result.node is not None:
         return result.node

@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 10.0
 _received: list[int] = []
 
 
-def install() -> None:
+def install_handlers() -> None:
     """Handle the signals from now on. One that is ignored, as SIGHUP under nohup, goes on being ignored."""
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

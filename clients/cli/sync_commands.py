@@ -25,7 +25,7 @@ from clients.sdk.space import Space
 from clients.sync.engine import Engine
 from clients.sync.errors import FolderMissing, FolderUnreadable
 from clients.sync.files import PRIVATE, Files
-from clients.sync.folder import Folder, find_folder, folders, link, open_folder
+from clients.sync.folder import Folder, find_folder, folders, link_folder, open_folder
 from clients.sync.ports import (
     AS_BEFORE,
     DownloaderPort,
@@ -37,7 +37,7 @@ from clients.sync.ports import (
     Wanted,
 )
 from clients.sync.report import Report
-from clients.sync.state import State, translated
+from clients.sync.state import State, state_errors
 from clients.sync.trees import live_nodes
 from clients.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
 from core.accounts import Access
@@ -75,7 +75,7 @@ def _open(session: Session, path: Path, space: str | None) -> Folder:
     accounts = Accounts(session)
     if folder is None:
         name = PERSONAL if space is None else space
-        return link(default_home(), path, accounts.resolve(name), name)
+        return link_folder(default_home(), path, accounts.resolve(name), name)
     if (
         space is not None
         and space not in {folder.space_name, folder.space}
@@ -316,7 +316,7 @@ def check(directory: Path, verify: bool, as_json: bool) -> int:
         folder = find_folder(default_home(), directory)
         folder.check_root()
         database = folder.database
-        with Files(folder.root) as files, translated(database), State.in_memory(database) as state:
+        with Files(folder.root) as files, state_errors(database), State.in_memory(database) as state:
             exclusions = state.excluded()
             excluded = Excluded.of(exclusions, live_nodes(state.load_remote()).nodes if exclusions else {})
             verdicts = compare(

@@ -12,7 +12,7 @@ import grpc
 from clients.sdk import account_file, discovery
 from clients.sdk.account_file import AccountFile
 from clients.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace
-from clients.sdk.session import Session, Stubs, by_our_clock, translated
+from clients.sdk.session import Session, Stubs, by_our_clock, error_of_call
 from clients.sdk.trust import NO_FURTHER, Trust
 from core.accounts import DeviceKind, MailMode, Role
 from core.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError
@@ -110,7 +110,7 @@ def _enter(
         try:
             answer = call(stubs)
         except grpc.RpcError as failure:
-            raise translated(failure) from None
+            raise error_of_call(failure) from None
         finally:
             stubs.close()
         account = account_file.StoredAccount(

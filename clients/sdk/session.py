@@ -202,7 +202,7 @@ class Session:
                 self.requests.add(grpc=1)
                 return begin(stubs)
             except (grpc.RpcError, SynclineError) as failure:  # the latter if it is a token that was not to be had
-                error = failure if isinstance(failure, SynclineError) else translated(failure)
+                error = failure if isinstance(failure, SynclineError) else error_of_call(failure)
             seconds = error.slow_down_seconds
             kind, patience = _patience(error)
             if isinstance(error, Unauthenticated) and not refreshed:
@@ -250,7 +250,7 @@ class Session:
         try:
             return stubs.auth.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=account.refresh_token)).tokens
         except grpc.RpcError as failure:
-            error = translated(failure)
+            error = error_of_call(failure)
             if isinstance(error, Unauthenticated):
                 # The refresh token was refused: only a new sign-in helps.
                 raise NotSignedIn(str(error)) from None
@@ -284,7 +284,7 @@ class Session:
             return True
 
 
-def translated(failure: grpc.RpcError) -> SynclineError:
+def error_of_call(failure: grpc.RpcError) -> SynclineError:
     """What a failed call means."""
     error = error_from_rpc(failure)
     if error is not None:

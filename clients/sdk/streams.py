@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import grpc
 
-from clients.sdk.session import Session, Stubs, translated
+from clients.sdk.session import Session, Stubs, error_of_call
 from core.errors import SynclineError, Unavailable
 
 T = TypeVar("T")
@@ -103,7 +103,7 @@ class Stream(Generic[T]):
             return Broken(Unavailable("the service ended its answer before it was complete; try again"))
         if isinstance(failure, SynclineError):
             return Broken(failure) if failure.passing else failure
-        error = translated(failure)
+        error = error_of_call(failure)
         code = failure.code() if isinstance(failure, grpc.Call) else None
         if code is grpc.StatusCode.CANCELLED:
             error = Unavailable("the service stopped in the midst of an answer; try again")

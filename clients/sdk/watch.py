@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from clients.sdk.session import Session
 from clients.sdk.streams import Broken, Stream
+from core.doorbell import Doorbell
 from core.errors import SynclineError
 from core.identifiers import SpaceId
 from syncline.notify.v1 import notify_pb2
@@ -27,14 +28,6 @@ _LONGEST_DELAY = 30.0
 @dataclass(frozen=True, slots=True)
 class Listening:
     """From now on no change goes unannounced; what happened before must be pulled. Comes after each reconnection."""
-
-
-@dataclass(frozen=True, slots=True)
-class Doorbell:
-    """The space is now at sequence `seq`."""
-
-    space: SpaceId
-    seq: int
 
 
 class Watch:

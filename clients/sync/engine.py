@@ -15,7 +15,7 @@ from clients.sync.folder import Folder
 from clients.sync.ports import AS_BEFORE, MassDelete, NoSyncProgress, SpacePort, SyncProgress, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.settled import still_settled
-from clients.sync.state import State, set_aside, translated
+from clients.sync.state import State, set_aside, state_errors
 from core.identifiers import RequestId, new_request_id
 from runtime import traces
 
@@ -79,7 +79,7 @@ class Engine:
         started, before = time.monotonic(), self._transfers.counts()
         self._folder.check_root()
         database = self._folder.database
-        with self._open_files(self._folder) as files, translated(database), State.in_memory(database) as state:
+        with self._open_files(self._folder) as files, state_errors(database), State.in_memory(database) as state:
             preview(self._folder, files, state, self._space, label=self._label(), report=report, wanted=wanted)
         _count(report, before, self._transfers.counts())
         report.seconds = time.monotonic() - started
@@ -87,7 +87,7 @@ class Engine:
 
     def _run(self, files: Files, report: Report, wanted: Wanted, mass_delete: MassDelete) -> None:
         database = self._folder.database
-        with translated(database), self._open_state(database) as state:
+        with state_errors(database), self._open_state(database) as state:
             with traces.span("look"):
                 settled = still_settled(files, state, self._space) if wanted == AS_BEFORE else None
             if settled is not None:
@@ -113,7 +113,7 @@ class Engine:
         """Note in a new state, in which nothing is excluded, that what is to be included is."""
         database = self._folder.database
         if wanted.include:
-            with translated(database), self._open_state(database) as state:
+            with state_errors(database), self._open_state(database) as state:
                 state.included = wanted.include
                 state.commit()
 

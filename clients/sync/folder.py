@@ -169,7 +169,7 @@ def open_folder(home: Path, directory: Path) -> Folder | None:
     return moved
 
 
-def link(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
+def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
     """Link a directory, which is made if only it itself is missing. FolderUnsuitable, LinkedElsewhere.
 
     Nothing is left of a link that cannot be made.

@@ -350,7 +350,7 @@ def _deleted_files(result: Plan, base: Base) -> Callable[[DeleteHere | DeleteThe
     return count
 
 
-def described(result: Plan, remote: Remote) -> Iterator[tuple[str, str]]:
+def described_steps(result: Plan, remote: Remote) -> Iterator[tuple[str, str]]:
     """The plan for people: what is done, and the path (two paths for a move). In the order in which it is done."""
     before_here = {node: (here.parent, here.local_name) for node, here in result.local.items()}
     before_there = {node: there.place for node, there in remote.items()}

@@ -24,7 +24,7 @@ from clients.sync.links import leading_out
 from clients.sync.mirror import Mirror
 from clients.sync.mounts import may_be_same
 from clients.sync.nested import nested
-from clients.sync.plan import MakeHere, Plan, deletions, described, plan, without_deletions
+from clients.sync.plan import MakeHere, Plan, deletions, described_steps, plan, without_deletions
 from clients.sync.ports import AS_BEFORE, MassDelete, SpacePort, SyncProgress, Transfers, Wanted
 from clients.sync.report import Report
 from clients.sync.scan import TOP, Scan, scan
@@ -76,7 +76,7 @@ def preview(
     choose(state, wanted)
     found = _look(folder, files, state, base, mirror, label, verify=wanted.verify)
     report.excluded = [exclusion.path for exclusion in state.excluded()]
-    report.planned = list(described(found.plan, found.remote))
+    report.planned = list(described_steps(found.plan, found.remote))
     report.problems = found.problems
     report.skipped = found.scan.skipped
 

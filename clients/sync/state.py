@@ -2,7 +2,7 @@
 
 That is the mirror of the space, the base, where blocks are, and the commit in flight. None of it is needed to keep data
 safe: without it a folder is adopted anew. Writes gather until `commit`, which is durable. Whoever uses a State does so
-in `translated`, as any access may find the file damaged. Names are of any form here: what comes from the space is
+in `state_errors`, as any access may find the file damaged. Names are of any form here: what comes from the space is
 checked when the trees are made.
 """
 
@@ -86,7 +86,7 @@ class State:
     def open(cls, path: Path) -> State:
         """Open, or make, the database. StateDamaged, StateUnusable."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with translated(path):
+        with state_errors(path):
             connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -102,7 +102,7 @@ class State:
         connection = sqlite3.connect(":memory:", isolation_level=None)
         try:
             if path is not None and path.exists():
-                with translated(path):
+                with state_errors(path):
                     original = sqlite3.connect(path, timeout=30.0)
                     try:
                         original.backup(connection)
@@ -498,7 +498,7 @@ def set_aside(path: Path, now: datetime) -> Path:
 
 
 @contextmanager
-def translated(path: Path | None) -> Iterator[None]:
+def state_errors(path: Path | None) -> Iterator[None]:
     """Errors of SQLite as ours."""
     try:
         yield

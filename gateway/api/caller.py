@@ -118,7 +118,7 @@ async def identified(request: Request) -> str:
     found = await _sender(request)
     # Any call proves a token; this one is open to everybody who may send a large body: people and their programs.
     asked = auth_pb2.ListSpacesRequest(page_size=1)
-    await ask(services(request).auth.ListSpaces, asked, token=found.token)
+    await ask(services_of(request).auth.ListSpaces, asked, token=found.token)
     return found.token
 
 
@@ -226,11 +226,11 @@ def _is_ours(request: Request, origin: str) -> bool:
         return False
 
 
-def services(request: Request) -> Services:
+def services_of(request: Request) -> Services:
     """The services."""
     found: Services = request.app.state.services
     return found
 
 
 Signed = Annotated[Caller, Depends(caller)]
-Behind = Annotated[Services, Depends(services)]
+Behind = Annotated[Services, Depends(services_of)]

@@ -8,7 +8,7 @@ from core.tree import Mutation, Node
 from gateway.api.caller import Caller
 from gateway.api.idempotency import RequestName
 from gateway.api.shapes import node_etag
-from gateway.changes import accepted, commit
+from gateway.changes import accepted, commit_mutations
 from gateway.services import Services, ask
 from syncline.metadata.v1 import metadata_pb2
 
@@ -22,7 +22,7 @@ class NodeChanged(SynclineError):
 
 async def commit_one(services: Services, caller: Caller, *, space: str, request: RequestId, mutation: Mutation) -> Node:
     """Apply one mutation, and return the node's new state; Refused."""
-    answer = await commit(services, caller.token, space=space, request=request, mutations=[mutation])
+    answer = await commit_mutations(services, caller.token, space=space, request=request, mutations=[mutation])
     return accepted(answer.results[0])
 
 

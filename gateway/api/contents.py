@@ -14,7 +14,7 @@ from core.tree import Content
 from gateway import paths  # noqa: F401 # registers `any_path`
 from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.history import Number
-from gateway.api.identifiers import Node, Space, node_of
+from gateway.api.identifiers import Node, Space, node_id_of
 from gateway.content import Contents
 from gateway.download import content_of, download
 from gateway.rights import right_check
@@ -66,7 +66,7 @@ async def node_content(
     disposition: Disposition = "attachment",
 ) -> Response:
     """A file's content, by its id."""
-    asked = metadata_pb2.GetNodeRequest(space_id=space, node=node_of(node))
+    asked = metadata_pb2.GetNodeRequest(space_id=space, node=node_id_of(node))
     return await _current(request, space, asked, caller, services, disposition)
 
 
@@ -86,7 +86,7 @@ async def version_content(
     disposition: Disposition = "attachment",
 ) -> Response:
     """The content that a file had."""
-    asked = metadata_pb2.GetVersionRequest(space_id=space, node=node_of(node), version=number)
+    asked = metadata_pb2.GetVersionRequest(space_id=space, node=node_id_of(node), version=number)
     answer = await ask(services.metadata.GetVersion, asked, token=caller.token)
     found = content_from_wire(answer.version.content)
     return await _answer(request, space, answer.node.name, found, caller, services, disposition)

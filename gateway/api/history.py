@@ -14,8 +14,8 @@ from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag
 from gateway.api.idempotency import Named, RequestName
-from gateway.api.identifiers import Node, Space, node_of
-from gateway.api.nodes import IfMatch, read
+from gateway.api.identifiers import Node, Space, node_id_of
+from gateway.api.nodes import IfMatch, read_node
 from gateway.api.pages import PageSize, PageToken
 from gateway.changes import accepted, derived
 from gateway.services import Services, ask, known_node
@@ -32,7 +32,7 @@ async def list_versions(
 ) -> models.Versions:
     """The versions of a file, newest first; also of a deleted file."""
     request = metadata_pb2.ListVersionsRequest(
-        space_id=space, node=node_of(node), page_size=page_size, page_token=page_token
+        space_id=space, node=node_id_of(node), page_size=page_size, page_token=page_token
     )
     answer = await ask(services.metadata.ListVersions, request, token=caller.token)
     return models.Versions(
@@ -55,7 +55,7 @@ async def restore_version(
     """Bring an older version's content back, as a new version. A file of the trash is taken out of it first."""
     before = await answered(services, caller, space=space, name=name)
     if before is None:
-        found = await _out_of_the_trash(services, caller, space, node_of(node), number, name=name, if_match=if_match)
+        found = await _out_of_the_trash(services, caller, space, node_id_of(node), number, name=name, if_match=if_match)
         answer = await ask(
             services.metadata.RestoreVersion,
             metadata_pb2.RestoreVersionRequest(
@@ -81,7 +81,7 @@ async def _out_of_the_trash(
 ) -> core.tree.Node:
     """The live file whose version is to come back."""
     try:
-        found, _ = await read(services, caller, space, node)
+        found, _ = await read_node(services, caller, space, node)
     except NoSuchNode:
         wanted = metadata_pb2.GetVersionRequest(space_id=space, node=node, version=number)
         found = known_node((await ask(services.metadata.GetVersion, wanted, token=caller.token)).node)
@@ -137,8 +137,8 @@ async def restore_node(
         metadata_pb2.RestoreNodeRequest(
             space_id=space,
             request_id=name.id,
-            node=node_of(node),
-            parent=node_of(body.parent) if body.parent is not None else b"",
+            node=node_id_of(node),
+            parent=node_id_of(body.parent) if body.parent is not None else b"",
             name=body.name or "",
             path="/".join(normalized_path(body.path)) if body.path is not None else None,
             make_way=True,

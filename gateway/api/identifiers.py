@@ -20,16 +20,16 @@ Space = Annotated[TextId, Path(description="The space.")]
 Node = Annotated[NodeText, Path(description="The node's id; `root` for the top of the space.")]
 
 
-def node_of(text: str) -> NodeId:
+def node_id_of(text: str) -> NodeId:
     """The id behind its text, which a model or path has checked."""
     return ROOT if text == "root" else NodeId(bytes.fromhex(text))
 
 
-def text_of(node: bytes) -> str:
+def node_text(node: bytes) -> str:
     """A node id as text."""
     return "root" if node == ROOT else node.hex()
 
 
-def digest_of(text: str) -> Digest:
+def digest_of_hex(text: str) -> Digest:
     """The digest behind its text, which a model has checked."""
     return Digest(bytes.fromhex(text))

@@ -19,8 +19,8 @@ from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed, peer
 from gateway.api.contents import RESPONSES, Disposition
 from gateway.api.idempotency import Named
-from gateway.api.identifiers import Node, Space, TextId, node_of, text_of
-from gateway.api.nodes import children, look
+from gateway.api.identifiers import Node, Space, TextId, node_id_of, node_text
+from gateway.api.nodes import children_page, look_at_node
 from gateway.api.pages import PageSize, PageToken
 from gateway.api.trees import ZIP, answer, below
 from gateway.content import Contents
@@ -54,9 +54,9 @@ async def create_link(
     space: Space, body: models.NewLink, request: Request, name: Named, caller: Signed, services: Behind
 ) -> models.CreatedLink:
     """Make a public link to a file or directory, or with `root` to the whole space. Its address is told this once."""
-    node = node_of(body.node)
+    node = node_id_of(body.node)
     if node != ROOT:  # a link to nothing would open nothing
-        await look(services, caller, space, node)
+        await look_at_node(services, caller, space, node)
     made = await ask(
         services.auth.CreateLink,
         auth_pb2.CreateLinkRequest(
@@ -95,7 +95,7 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
     )
     link, node = opened.link, None
     if link.node != ROOT:
-        found, _ = await look(services, Caller(opened.access_token), link.space_id, NodeId(link.node))
+        found, _ = await look_at_node(services, Caller(opened.access_token), link.space_id, NodeId(link.node))
         node = shapes.node(found)
     response.headers["cache-control"] = "no-store"
     response.set_cookie(
@@ -106,7 +106,7 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
         access_token=opened.access_token,
         access_expires_at_ms=opened.access_expires_at_ms,
         node=node,
-        top=text_of(link.node),
+        top=node_text(link.node),
         expires_at_ms=link.expires_at_ms or None,
         max_downloads=link.max_downloads or None,
         downloads=link.downloads,
@@ -138,7 +138,7 @@ Visiting = Annotated[Visitor, Depends(visitor)]
 @router.get("/links/{link_id}/nodes/{node}")
 async def get_linked_node(link_id: LinkId, node: Node, visitor: Visiting, services: Behind) -> models.Located:  # noqa: ARG001
     """A node that a link leads to; the path is told from the linked node on."""
-    return shapes.located(*await look(services, visitor.caller, visitor.space, node_of(node)))
+    return shapes.located(*await look_at_node(services, visitor.caller, visitor.space, node_id_of(node)))
 
 
 @router.get("/links/{link_id}/nodes/{node}/children")
@@ -151,8 +151,8 @@ async def list_linked_children(
     page_token: PageToken = "",
 ) -> models.Nodes:
     """What a directory holds that a link leads to, by name."""
-    return await children(
-        services, visitor.caller, visitor.space, node_of(node), page_size=page_size, page_token=page_token
+    return await children_page(
+        services, visitor.caller, visitor.space, node_id_of(node), page_size=page_size, page_token=page_token
     )
 
 
@@ -172,7 +172,7 @@ async def linked_content(
     Where the link allows only so many downloads, it counts when bytes go out: not for HEAD, 304 and 416. Several ranges
     are one download, and so is one that goes on after it broke off.
     """
-    found, _ = await look(services, visitor.caller, visitor.space, node_of(node))
+    found, _ = await look_at_node(services, visitor.caller, visitor.space, node_id_of(node))
     content = content_of(found)
     contents: Contents = request.app.state.contents
     return await download(
@@ -200,7 +200,7 @@ async def linked_archive(
 
     One that broke off may be begun once more.
     """
-    tops, name = await below(services, visitor.caller, visitor.space, node_of(node))
+    tops, name = await below(services, visitor.caller, visitor.space, node_id_of(node))
     begin = _begin(request, services, visitor, f"archive/{node}", size=None)
     return await answer(request, visitor.space, tops, services, visitor.caller, name=name, begin=begin)
 

@@ -16,7 +16,7 @@ from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag, commit_one
 from gateway.api.idempotency import Named
-from gateway.api.identifiers import Node, Space, node_of
+from gateway.api.identifiers import Node, Space, node_id_of
 from gateway.api.pages import PageSize, PageToken
 from gateway.changes import accepted
 from gateway.services import Services, ask, known_node
@@ -51,7 +51,7 @@ async def find_node(
 @router.get("/spaces/{space}/nodes/{node}")
 async def get_node(space: Space, node: Node, caller: Signed, services: Behind, response: Response) -> models.Located:
     """A node by its id."""
-    found, path = await read(services, caller, space, node_of(node))
+    found, path = await read_node(services, caller, space, node_id_of(node))
     response.headers["etag"] = shapes.node_etag(found)
     return shapes.located(found, path)
 
@@ -61,7 +61,7 @@ async def list_children(
     space: Space, node: Node, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Nodes:
     """What a directory holds, by name."""
-    return await children(services, caller, space, node_of(node), page_size=page_size, page_token=page_token)
+    return await children_page(services, caller, space, node_id_of(node), page_size=page_size, page_token=page_token)
 
 
 @router.get("/spaces/{space}/search")
@@ -87,7 +87,7 @@ async def create_folder(
     space: Space, body: models.NewFolder, name: Named, caller: Signed, services: Behind, response: Response
 ) -> models.Node:
     """Make a directory."""
-    mutation = CreateNode(node_of(body.parent), body.name, NodeKind.DIRECTORY)
+    mutation = CreateNode(node_id_of(body.parent), body.name, NodeKind.DIRECTORY)
     made = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
     return shapes.with_etag(response, made)
 
@@ -106,13 +106,13 @@ async def move_node(
     """Move or rename a node, with all that is below it."""
     before = await answered(services, caller, space=space, name=name)
     if before is None:
-        found, _ = await read(services, caller, space, node_of(node))
+        found, _ = await read_node(services, caller, space, node_id_of(node))
         check_etag(found, if_match)
         mutation = MoveNode(
             found.id,
             found.parent,
             found.name,
-            node_of(body.parent) if body.parent is not None else found.parent,
+            node_id_of(body.parent) if body.parent is not None else found.parent,
             body.name if body.name is not None else found.name,
         )
         moved = await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
@@ -128,29 +128,29 @@ async def delete_node(
     """Put a node into the trash, with all that is below it."""
     if await answered(services, caller, space=space, name=name) is not None:
         return
-    found, _ = await read(services, caller, space, node_of(node))
+    found, _ = await read_node(services, caller, space, node_id_of(node))
     check_etag(found, if_match)
     mutation = DeleteNode(found.id, found.version)
     await commit_one(services, caller, space=space, request=name.id, mutation=mutation)
 
 
-async def read(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
+async def read_node(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
     """A live node and its path; NoSuchNode, for the top of the space too, which is no node."""
     if node == ROOT:
         raise NoSuchNode("the top of a space is no node of its own: list its children")
-    return await look(services, caller, space, node)
+    return await look_at_node(services, caller, space, node)
 
 
-async def look(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
+async def look_at_node(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[CoreNode, str]:
     """A live node and its path, as metadata has it for this caller."""
     request = metadata_pb2.GetNodeRequest(space_id=space, node=node)
     answer = await ask(services.metadata.GetNode, request, token=caller.token)
     return known_node(answer.node), answer.path
 
 
-async def children(
+async def children_page(
     services: Services, caller: Caller, space: str, parent: NodeId, *, page_size: int, page_token: str = ""
 ) -> models.Nodes:
     """One page of what a directory holds, by name."""
     request = metadata_pb2.ListNodesRequest(space_id=space, parent=parent, page_size=page_size, page_token=page_token)
-    return shapes.page(await ask(services.metadata.ListNodes, request, token=caller.token))
+    return shapes.nodes_page(await ask(services.metadata.ListNodes, request, token=caller.token))

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from core.tree import Node, NodeKind
 from gateway.api import models
-from gateway.api.identifiers import text_of
+from gateway.api.identifiers import node_text
 from gateway.files import content_type
 from gateway.services import known_node
 from syncline.auth.v1 import auth_pb2
@@ -49,7 +49,7 @@ def with_etag(response: Response, found: Node) -> models.Node:
     return node(found)
 
 
-def page(answer: metadata_pb2.ListNodesResponse | metadata_pb2.ListTrashResponse) -> models.Nodes:
+def nodes_page(answer: metadata_pb2.ListNodesResponse | metadata_pb2.ListTrashResponse) -> models.Nodes:
     """One page of nodes."""
     return models.Nodes(nodes=[node_of(one) for one in answer.nodes], next_page_token=answer.next_page_token or None)
 
@@ -63,8 +63,8 @@ def _node_fields(found: Node) -> dict[str, object]:
     content = found.content
     is_file = found.kind is NodeKind.FILE
     return {
-        "id": text_of(found.id),
-        "parent": text_of(found.parent),
+        "id": node_text(found.id),
+        "parent": node_text(found.parent),
         "name": found.name,
         "kind": _KINDS[found.kind],
         "version": found.version,
@@ -103,7 +103,7 @@ def activity(pb: metadata_pb2.Activity) -> models.Activity:
         change=cast("models.ChangeName", journal_pb2.Change.Name(pb.change).removeprefix("CHANGE_").lower()),
         node=node_of(pb.node),
         from_name=pb.from_name if pb.from_parent else None,
-        from_parent=text_of(pb.from_parent) if pb.from_parent else None,
+        from_parent=node_text(pb.from_parent) if pb.from_parent else None,
         user_id=pb.user_id,
         device_id=pb.device_id,
         committed_at_ms=pb.committed_at_ms,
@@ -157,7 +157,7 @@ def link(pb: auth_pb2.Link) -> models.Link:
     """A public link."""
     return models.Link(
         link_id=pb.link_id,
-        node=text_of(pb.node),
+        node=node_text(pb.node),
         user_id=pb.user_id,
         created_at_ms=pb.created_at_ms,
         expires_at_ms=pb.expires_at_ms or None,

@@ -15,8 +15,8 @@ from gateway.api import models, shapes
 from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import commit_one
 from gateway.api.idempotency import Named
-from gateway.api.identifiers import Node, NodeText, Space, node_of
-from gateway.api.nodes import children, look, read
+from gateway.api.identifiers import Node, NodeText, Space, node_id_of
+from gateway.api.nodes import children_page, look_at_node, read_node
 from gateway.archive import Archives, walk
 from gateway.changes import derived, refused
 from gateway.download import Begin, Streamed, first_of
@@ -39,7 +39,7 @@ ZIP: Final[dict[int | str, dict[str, Any]]] = {
 @router.get("/spaces/{space}/nodes/{node}/archive", response_class=Response, responses=ZIP)
 async def node_archive(request: Request, space: Space, node: Node, caller: Signed, services: Behind) -> Response:
     """A directory with all that is in it, as a ZIP file; `root` is the whole space."""
-    tops, name = await below(services, caller, space, node_of(node))
+    tops, name = await below(services, caller, space, node_id_of(node))
     return await answer(request, space, tops, services, caller, name=name)
 
 
@@ -54,7 +54,7 @@ async def archive(
     ],
 ) -> Response:
     """Several files and directories as one ZIP file."""
-    found = [(await read(services, caller, space, node_of(one)))[0] for one in dict.fromkeys(node)]
+    found = [(await read_node(services, caller, space, node_id_of(one)))[0] for one in dict.fromkeys(node)]
     return await answer(request, space, _these(found), services, caller, name="files")
 
 
@@ -69,10 +69,10 @@ async def copy_node(
     response: Response,
 ) -> models.Node:
     """Copy a node with all that is below it. No content is moved: the copies name what is stored already."""
-    source, path = await read(services, caller, space, node_of(node))
-    parent = node_of(body.parent)
+    source, path = await read_node(services, caller, space, node_id_of(node))
+    parent = node_id_of(body.parent)
     if parent != ROOT and source.kind is NodeKind.DIRECTORY:
-        _, target = await read(services, caller, space, parent)
+        _, target = await read_node(services, caller, space, parent)
         if f"{target}/".startswith(f"{path}/"):
             raise refused(Verdict.CYCLE)
     first = CreateNode(parent, body.name, source.kind, source.content)
@@ -127,9 +127,9 @@ async def answer(
 async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:
     """What an archive of a node begins with, and its name; NoSuchSpace or NoSuchNode before anything is sent."""
     if node == ROOT:
-        await children(services, caller, space, ROOT, page_size=1)
+        await children_page(services, caller, space, ROOT, page_size=1)
         return children_of(services, caller.fresh, space, ROOT), "space"
-    found, _ = await look(services, caller, space, node)
+    found, _ = await look_at_node(services, caller, space, node)
     return _these([found]), found.name
 
 

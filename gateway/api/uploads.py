@@ -14,8 +14,8 @@ from core.tree import Content, CreateNode, Mutation, NodeKind, UpdateContent
 from gateway.api import models, shapes
 from gateway.api.caller import Behind, Signed
 from gateway.api.idempotency import Named
-from gateway.api.identifiers import Space, digest_of, node_of
-from gateway.changes import commit
+from gateway.api.identifiers import Space, digest_of_hex, node_id_of
+from gateway.changes import commit_mutations
 from gateway.ports import UploadAddresses, WriteCredentials
 from gateway.services import ask
 from syncline.auth.v1 import auth_pb2
@@ -35,7 +35,7 @@ async def create_uploads(
 
     An address takes exactly the bytes that have this SHA-256, within 15 minutes, and never overwrites anything.
     """
-    digests = [digest_of(wanted.sha256) for wanted in body.objects]
+    digests = [digest_of_hex(wanted.sha256) for wanted in body.objects]
     found = await ask(
         services.metadata.FindMissingObjects,
         metadata_pb2.FindMissingObjectsRequest(space_id=space, objects=b"".join(digests)),
@@ -96,7 +96,7 @@ async def commit_changes(
     Each change has its own verdict, and one that is refused keeps none of the others from being made.
     """
     mutations = list(_mutations(SpaceId(space), body.changes, name.id))
-    answer = await commit(services, caller.token, space=space, request=name.id, mutations=mutations)
+    answer = await commit_mutations(services, caller.token, space=space, request=name.id, mutations=mutations)
     return models.Results(
         seq=answer.seq,
         results=[
@@ -110,7 +110,7 @@ async def commit_changes(
 
 
 def _declaration(stored: models.StoredObject) -> metadata_pb2.ObjectDeclaration:
-    pb = metadata_pb2.ObjectDeclaration(sha256=digest_of(stored.sha256), size=stored.size)
+    pb = metadata_pb2.ObjectDeclaration(sha256=digest_of_hex(stored.sha256), size=stored.size)
     if stored.pack is not None and stored.manifest:
         raise InvalidArgument("an object is a pack or a manifest, not both")
     if stored.pack is not None:
@@ -134,14 +134,14 @@ def _mutations(space: SpaceId, changes: list[models.Change], request: RequestId)
                     _content(create.content) if create.content is not None else None,
                 )
             case None, models.Update() as update:
-                yield UpdateContent(node_of(update.node), update.base_version, _content(update.content))
+                yield UpdateContent(node_id_of(update.node), update.base_version, _content(update.content))
             case _:
                 raise InvalidArgument(f"changes[{i}] is either `create` or `update`")
 
 
 def _parent(space: SpaceId, parent: str | models.Made, request: RequestId, *, before: int) -> NodeId:
     if isinstance(parent, str):
-        return node_of(parent)
+        return node_id_of(parent)
     if parent.change >= before:
         raise InvalidArgument(f"changes[{before}] can only be put below what an earlier change makes")
     return created_node_id(space, request, parent.change)
@@ -150,16 +150,16 @@ def _parent(space: SpaceId, parent: str | models.Made, request: RequestId, *, be
 def _content(content: models.Content) -> Content:
     refs = []
     for row in content.blocks:
-        digest = digest_of(row[0])
+        digest = digest_of_hex(row[0])
         if len(row) == 2:
             refs.append(BlockRef(digest, row[1], digest, 0))
         else:
-            refs.append(BlockRef(digest, row[1], digest_of(row[2]), row[3]))
+            refs.append(BlockRef(digest, row[1], digest_of_hex(row[2]), row[3]))
     return Content(
-        digest=digest_of(content.digest),
+        digest=digest_of_hex(content.digest),
         size=content.size,
         mtime_ns=content.mtime_ms * _NANOSECONDS,
         executable=content.executable,
         manifest=Manifest.of(refs),
-        manifest_object=digest_of(content.manifest_object) if content.manifest_object is not None else b"",
+        manifest_object=digest_of_hex(content.manifest_object) if content.manifest_object is not None else b"",
     )

@@ -42,7 +42,7 @@ from gateway.dav.callers import Callers
 from gateway.dav.checks import check_headers, check_xml, readable_if
 from gateway.dav.protocol import Protocol, Upload, segments
 from gateway.dav.provider import parts_of
-from gateway.dav.refusals import DavRefused, of_error, page
+from gateway.dav.refusals import DavRefused, error_page, refused_by
 from gateway.dav.session import DavSession, Person
 from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, SpaceStorage, UploadCredentials, memory_of
 from gateway.download import download
@@ -411,9 +411,9 @@ def _refusal(error: SynclineError | DAVError | TooSlow) -> DAVError:
         return DavRefused(HTTPStatus.REQUEST_TIMEOUT, "the body of the request came too slowly", reason="BODY_TOO_SLOW")
     if isinstance(error, InvalidArgument):
         return DavRefused(HTTPStatus.BAD_REQUEST, str(error), reason=error.reason)
-    return of_error(error) if isinstance(error, SynclineError) else error
+    return refused_by(error) if isinstance(error, SynclineError) else error
 
 
 async def _refuse(error: DAVError, scope: Scope, receive: Receive, send: Send) -> None:
-    status, body, headers = page(error)
+    status, body, headers = error_page(error)
     await Response(body, status, headers=headers)(scope, receive, send)

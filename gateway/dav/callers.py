@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from core.errors import Kind, SynclineError
 from core.identifiers import UserId
 from gateway.api.caller import KEY_PREFIX, Caller, KeyTokens, bearer, claimed
-from gateway.dav.refusals import DavRefused, of_error
+from gateway.dav.refusals import DavRefused, refused_by
 from gateway.dav.session import DavSpace, Person, by_alias
 from gateway.services import Services, ask, ask_pages
 from runtime.operations import DAV, check_caller
@@ -72,7 +72,7 @@ class Callers:
         except SynclineError as error:
             if error.kind is Kind.UNAUTHENTICATED:
                 raise DavRefused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
-            raise of_error(error) from error
+            raise refused_by(error) from error
 
     async def _caller(self, authorization: str, peer: str) -> Caller:
         """In whose name the services are asked."""

@@ -10,7 +10,7 @@ from core.identifiers import NodeId
 from core.tree import MAX_MUTATIONS, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dav import properties
 from gateway.dav.refusals import DavRefused
-from gateway.dav.session import DavSession, DavSpace, accepted
+from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from wire.tree import mutation_to_wire
 
 _MOST_NODES: Final = 1000
@@ -50,8 +50,8 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
         return found
     pairs, looked = [(source, target)], 0
     for source_dir, target_dir in pairs:
-        source_children = children(session, space, source_dir, most=_MOST_NODES)
-        target_children = children(session, space, target_dir, most=_MOST_NODES)
+        source_children = few_children(session, space, source_dir, most=_MOST_NODES)
+        target_children = few_children(session, space, target_dir, most=_MOST_NODES)
         if source_children is None or target_children is None:
             return None
         looked += len(source_children) + len(target_children)
@@ -74,7 +74,7 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
     return found if found.pairs and _fits(session, space, found) else None
 
 
-def commit(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
+def commit_merge(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
     """Merge, and then do `more`. False if a file could not get its new content: then nothing else was changed. Refused.
 
     What is refused after that has lost nothing: it is in the trash, or still where it was.
@@ -83,11 +83,11 @@ def commit(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) 
         return False
     properties.copy(session, space, merge.pairs)
     for result in session.commit(space, [*merge.others, *more]):
-        accepted(result)
+        accepted_or_raise(result)
     return True
 
 
-def children(session: DavSession, space: DavSpace, directory: Node, *, most: int) -> Sequence[Node] | None:
+def few_children(session: DavSession, space: DavSpace, directory: Node, *, most: int) -> Sequence[Node] | None:
     """What a directory holds; None if that is more than `most`."""
     found = list[Node]()
     for page in session.pages(space, directory.id):

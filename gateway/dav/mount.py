@@ -23,11 +23,11 @@ def routes(behind: Behind) -> list[Route]:
     return [Route(MOUNT, mounted), Route(f"{MOUNT}/{{path:any_path}}", mounted)]
 
 
-def refusal(error: SynclineError) -> Response:
+def mount_refusal(error: SynclineError) -> Response:
     """An error as clients of WebDAV read it."""
-    from gateway.dav.refusals import of_error, page  # noqa: PLC0415 # see above
+    from gateway.dav.refusals import error_page, refused_by  # noqa: PLC0415 # see above
 
-    status, body, headers = page(of_error(error))
+    status, body, headers = error_page(refused_by(error))
     return Response(body, status, headers=headers)
 
 

@@ -20,7 +20,7 @@ _FEW: Final = 100
 _PREFIX: Final = "properties/"
 
 
-def read(session: DavSession, space: DavSpace, node: NodeId) -> Mapping[str, str]:
+def read_properties(session: DavSession, space: DavSpace, node: NodeId) -> Mapping[str, str]:
     """The properties of a node: names in Clark notation, values as XML."""
     properties: dict[str, str] = json.loads(session.record(space, _record(node)).data or b"{}")
     return properties
@@ -40,7 +40,7 @@ def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) ->
         session.hold(space, names, every)
 
 
-def forget(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
+def forget_properties(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
     """Let go of what was read ahead."""
     session.forget(space, [_record(node) for node in nodes])
 
@@ -48,7 +48,7 @@ def forget(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> Non
 def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence[tuple[str, str | None]]) -> None:
     """Set properties in order, or remove those whose value is None: all or none."""
     for _ in range(_ATTEMPTS):
-        known = dict(read(session, space, node))
+        known = dict(read_properties(session, space, node))
         changed = _changed(known, changes)
         if changed == known:
             return
@@ -69,7 +69,7 @@ def copy(session: DavSession, space: DavSpace, nodes: Sequence[tuple[NodeId, Nod
     """Give each second node the properties of the first."""
     read_ahead(session, space, [source for source, _ in nodes])
     for source, target in nodes:
-        if found := read(session, space, source):
+        if found := read_properties(session, space, source):
             change(session, space, target, list(found.items()))
 
 

@@ -32,7 +32,7 @@ from gateway.dav.checks import CheckedBody, expected_size
 from gateway.dav.locks import RECORD, Locks
 from gateway.dav.provider import DirectoryResource, File, Provider, Resource, checked_name, parts_of
 from gateway.dav.refusals import DavRefused
-from gateway.dav.session import DavSession, DavSpace, accepted
+from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from gateway.dav.upload import SpaceStorage, upload
 from gateway.files import etag_of
 
@@ -136,7 +136,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
                         properties.read_ahead(self._session, found.space, nodes)
                     yield b"".join(_described(some, mode, names))
                     if dead and found.space is not None:
-                        properties.forget(self._session, found.space, nodes)
+                        properties.forget_properties(self._session, found.space, nodes)
         yield b"</D:multistatus>\n"
 
     def do_PROPPATCH(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
@@ -335,10 +335,10 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         if there is None:
             return self._session.commit_one(space, change)
         deleted, changed = self._session.commit(space, [DeleteNode(there.id, there.version), change])
-        accepted(deleted)
+        accepted_or_raise(deleted)
         if isinstance(changed, DavRefused):
             self._session.restore(space, there.id)
-        return accepted(changed)
+        return accepted_or_raise(changed)
 
     # ---- what they have in common ----
 

@@ -144,7 +144,7 @@ class Resource:
         """See _DAVResource."""
         names: list[str] = super().get_property_names(is_allprop=is_allprop)  # type: ignore[misc]
         if self.space is not None and self.node is not None:
-            names += properties.read(self.provider.session, self.space, self.node.id)
+            names += properties.read_properties(self.provider.session, self.space, self.node.id)
         return names
 
     def get_property_value(self, name: str) -> Any:
@@ -171,7 +171,7 @@ class Resource:
     def _dead(self, name: str) -> Element:
         value = None
         if self.space is not None and self.node is not None and not name.startswith(_FOREIGN):
-            value = properties.read(self.provider.session, self.space, self.node.id).get(name)
+            value = properties.read_properties(self.provider.session, self.space, self.node.id).get(name)
         if value is None:
             raise DavRefused(HTTPStatus.NOT_FOUND, "there is no such property")
         found: Element = etree.XML(value)

@@ -45,13 +45,13 @@ class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types
         self.retry_after = retry_after
 
 
-def of_error(error: SynclineError) -> DavRefused:
+def refused_by(error: SynclineError) -> DavRefused:
     """An error of ours, or of a service behind us."""
     status = _STATUS.get(error.reason, http_status(error))
     return DavRefused(status, str(error), reason=error.reason, retry_after=error.retry_after_seconds)
 
 
-def page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
+def error_page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
     """Status, body and headers of the answer to a request that failed.
 
     `exception` and `message` are how ownCloud's servers tell what went wrong, so that clients show it.

@@ -22,7 +22,7 @@ from core.identifiers import NodeId
 from core.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 from gateway.dav import merge, properties, steps
 from gateway.dav.refusals import DavRefused
-from gateway.dav.session import DavSession, DavSpace, accepted
+from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from gateway.dav.steps import SAVE_SECONDS, StepKind
 
 _FOLDER_SECONDS: Final = 3600
@@ -45,7 +45,7 @@ def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) 
     if mutations is None:
         mutations = [_discarding(session, space, node)]
     result = session.commit(space, mutations)[-1]
-    accepted(result)
+    accepted_or_raise(result)
     if not isinstance(result, DavRefused) and result.change is Change.DELETED:
         steps.remember(session, space, StepKind.TAKEN_AWAY, names, {"node": node.id.hex(), "kind": node.kind.value})
 
@@ -54,7 +54,7 @@ def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Name
     """Remember that something was moved to where nothing was."""
     home = _home(session, space, was, node)
     if home == now:
-        steps.forget(session, space, StepKind.TAKEN_AWAY, home)
+        steps.forget_step(session, space, StepKind.TAKEN_AWAY, home)
         return
     if node.kind is NodeKind.FILE and not _is_blank(session, node):
         taken_away = {"node": node.id.hex(), "kind": node.kind.value, "version": node.version, "now": now}
@@ -78,7 +78,7 @@ def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: No
         raise updated
     properties.copy(session, space, [(source.id, target.id)])
     remember_holders(session, space, target.content, target.id)
-    accepted(removed)
+    accepted_or_raise(removed)
     if lasting:
         steps.remember(session, space, StepKind.TAKEN_AWAY, home, {"node": source.id.hex(), "kind": source.kind.value})
 
@@ -104,7 +104,7 @@ def bring_back(
         return None
     if "now" in taken_away:
         return _exchanged(session, space, parent, names, taken_away, written=written)
-    steps.forget(session, space, StepKind.TAKEN_AWAY, names)
+    steps.forget_step(session, space, StepKind.TAKEN_AWAY, names)
     return _restored(session, space, NodeId(bytes.fromhex(taken_away["node"])), parent, names[-1])
 
 
@@ -116,7 +116,7 @@ def bring_back_empty(session: DavSession, space: DavSpace, parent: NodeId, names
     directory = bring_back(session, space, parent, names, NodeKind.DIRECTORY, written=False)
     if directory is None:
         return False
-    children = merge.children(session, space, directory, most=_MOST_CHILDREN)
+    children = merge.few_children(session, space, directory, most=_MOST_CHILDREN)
     results = session.commit(space, [DeleteNode(one.id, one.version) for one in children or ()]) if children else []
     if children is None or any(isinstance(result, DavRefused) for result in results):
         session.commit(space, [DeleteNode(directory.id, directory.version)])
@@ -146,15 +146,15 @@ def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable:
     merged = merge.merging(session, space, source=new, target=old)
     if merged is None:
         return False
-    steps.forget(session, space, StepKind.MOVED_HERE if moved_here else StepKind.MOVED_INTO, names)
+    steps.forget_step(session, space, StepKind.MOVED_HERE if moved_here else StepKind.MOVED_INTO, names)
     back = MoveNode(old.id, old.parent, old.name, new.parent, new.name)
-    return merge.commit(session, space, merged, back) and moved_here is not None
+    return merge.commit_merge(session, space, merged, back) and moved_here is not None
 
 
 def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
     """Merge a directory into another that it replaces. False if the two cannot be merged. Refused."""
     found = merge.merging(session, space, source=source, target=target)
-    return found is not None and merge.commit(session, space, found)
+    return found is not None and merge.commit_merge(session, space, found)
 
 
 def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
@@ -162,7 +162,7 @@ def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:
         return was
-    steps.forget(session, space, StepKind.MOVED_HERE, was)
+    steps.forget_step(session, space, StepKind.MOVED_HERE, was)
     return tuple(moved_here["home"]) if moved_here["node"] == node.id.hex() else was
 
 
@@ -175,19 +175,19 @@ def _exchanged(
         return None
     if not (written or _is_lasting(session, space, node) or _is_backup(names, tuple(taken_away["now"]))):
         return None
-    steps.forget(session, space, StepKind.TAKEN_AWAY, names)
+    steps.forget_step(session, space, StepKind.TAKEN_AWAY, names)
     copy = CreateNode(node.parent, node.name, NodeKind.FILE, node.content)
     back, made = session.commit(space, [MoveNode(node.id, node.parent, node.name, parent, names[-1]), copy])
     if isinstance(back, DavRefused):
         if not isinstance(made, DavRefused):
-            session.commit(space, [DeleteNode(accepted(made).id, 1, discard=True, kept_in=node.id)])
+            session.commit(space, [DeleteNode(accepted_or_raise(made).id, 1, discard=True, kept_in=node.id)])
         return None
     if isinstance(made, DavRefused):  # there is no room for a copy: the file stays where it was moved to
         session.commit(space, [MoveNode(node.id, parent, names[-1], node.parent, node.name)])
         return None
-    properties.copy(session, space, [(node.id, accepted(made).id)])
+    properties.copy(session, space, [(node.id, accepted_or_raise(made).id)])
     remember_holders(session, space, node.content, node.id)
-    return accepted(back)
+    return accepted_or_raise(back)
 
 
 def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
@@ -221,7 +221,7 @@ def _dissolving(session: DavSession, space: DavSpace, directory: Node) -> list[M
     """The deletion of a directory and of the few things in it, of which nothing would be lost; else None."""
     found, directories = list[Mutation](), [directory]
     for one in directories:
-        children = merge.children(session, space, one, most=_FEW)
+        children = merge.few_children(session, space, one, most=_FEW)
         if children is None or len(found) + len(directories) + len(children) > _FEW:
             return None
         for child in children:

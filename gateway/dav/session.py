@@ -17,10 +17,10 @@ from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
 from core.tree import Content, Mutation, Node, NodeKind, Result
 from core.verdicts import Verdict
 from gateway.api.caller import Caller
-from gateway.changes import commit, refusal
+from gateway.changes import commit_mutations, refusal
 from gateway.dav.behind import MOUNT
 from gateway.dav.ports import NOTHING, Record, Records
-from gateway.dav.refusals import DavRefused, of_error
+from gateway.dav.refusals import DavRefused, refused_by
 from gateway.services import Services, ask, ask_pages, known_node
 from gateway.trees import copy_below, pages_of
 from gateway.waiting import wait
@@ -110,7 +110,7 @@ class DavSession:
         try:
             return wait(waited_for(), self._loop)
         except SynclineError as error:
-            raise of_error(error) from error
+            raise refused_by(error) from error
 
     async def _ask(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         return await ask(method, request, token=await self.person.caller.fresh())
@@ -202,16 +202,18 @@ class DavSession:
         results: list[Result | DavRefused] = []
         for pb in answer.results:
             error = refusal(pb)
-            results.append(result_from_wire(pb) if error is None else of_error(error))
+            results.append(result_from_wire(pb) if error is None else refused_by(error))
         return results
 
     async def _committed(self, space: DavSpace, mutations: Sequence[Mutation]) -> metadata_pb2.CommitChangesResponse:
         token = await self.person.caller.fresh()
-        return await commit(self._services, token, space=space.id, request=new_request_id(), mutations=mutations)
+        return await commit_mutations(
+            self._services, token, space=space.id, request=new_request_id(), mutations=mutations
+        )
 
     def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
         """Apply one mutation, and return the node's new state; Refused."""
-        return accepted(self.commit(space, [mutation])[0])
+        return accepted_or_raise(self.commit(space, [mutation])[0])
 
     def copy_below(self, space: DavSpace, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
         """See copy_below."""
@@ -230,7 +232,7 @@ class DavSession:
         answer = self.wait(self._ask(self._services.metadata.RestoreNode, request))
         error = refusal(answer.result)
         if error is not None:
-            raise of_error(error)
+            raise refused_by(error)
         return known_node(answer.result.node)
 
     # ---- records ----
@@ -268,7 +270,7 @@ class DavSession:
         self.wait(self._records.write(space.id, name, data, over=over, expires_at=expires_at))
 
 
-def accepted(result: Result | DavRefused) -> Node:
+def accepted_or_raise(result: Result | DavRefused) -> Node:
     """The node's new state; Refused."""
     if isinstance(result, DavRefused):
         raise result

@@ -68,7 +68,7 @@ def remember(session: DavSession, space: DavSpace, what: StepKind, key: Sequence
     _change(session, space, what, key, told)
 
 
-def forget(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> None:
+def forget_step(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> None:
     """Let go of what is over."""
     if remembered(session, space, what, key) is not None:
         _change(session, space, what, key, None)

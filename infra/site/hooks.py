@@ -33,8 +33,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are not in docs/: references, documents of other folders, and whatever a document links to."""
     _origin.clear()
     made = {
-        "reference/protos.md": protos.page(ROOT / "protos"),
-        "reference/rest.md": rest.page(rest.document()),
+        "reference/protos.md": protos.protos_page(ROOT / "protos"),
+        "reference/rest.md": rest.rest_page(rest.openapi_document()),
     }
     for address, content in made.items():
         files.append(File.generated(config, address, content=content))

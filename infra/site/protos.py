@@ -31,7 +31,7 @@ Comments = Mapping[tuple[int, ...], str]
 """The comment of a declaration by its path in the descriptor."""
 
 
-def page(protos: Path) -> str:
+def protos_page(protos: Path) -> str:
     """The reference of all protos below `protos` as markdown. RuntimeError if they do not compile."""
     parts = ["# gRPC\n", "Errors are written as status / reason. `protos/` has the sources.\n"]
     for file in _compiled(protos).file:

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from gateway import api
 from gateway.app import API
-from gateway.openapi import described
+from gateway.openapi import described_api
 from infra.site.text import cell, plain
 
 _ERRORS: Final = 400
@@ -18,14 +18,14 @@ _ERRORS: Final = 400
 _PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 
 
-def document() -> dict[str, Any]:
+def openapi_document() -> dict[str, Any]:
     """What a gateway answers to `/openapi.json`, without one that runs."""
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
     app.include_router(api.router(), prefix=API)
-    return described(app)
+    return described_api(app)
 
 
-def page(openapi: Mapping[str, Any]) -> str:
+def rest_page(openapi: Mapping[str, Any]) -> str:
     """The reference of `openapi` as markdown: operations by tag, then the schemas."""
     return "\n".join(_lines(openapi))
 

@@ -27,7 +27,7 @@ _UNUSUAL: Final = str.maketrans({"/": "\N{DIVISION SLASH}", ":": "_", "\\": "_"}
 """What ends a space's name in an address, in `SPACE:PATH`, and on Windows."""
 
 
-def fold(alias: str) -> str:
+def fold_alias(alias: str) -> str:
     """What tells aliases apart: two that fold alike look alike, or are one name to some file system."""
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", alias).casefold())
 
@@ -57,7 +57,7 @@ def _addressable(name: str) -> str:
     shown = "".join(character if character.isprintable() else "_" for character in name)
     shown = unicodedata.normalize("NFC", shown.translate(_UNUSUAL))
     shown = shown.encode()[:_MAX_BYTES].decode("utf-8", "ignore").strip(" .")
-    return "" if fold(shown) == PERSONAL or _is_id(fold(shown)) else shown
+    return "" if fold_alias(shown) == PERSONAL or _is_id(fold_alias(shown)) else shown
 
 
 def _is_id(text: str) -> bool:

@@ -51,7 +51,7 @@ from core.accounts import DeviceKind, Role
 from core.errors import AccountExists, Unavailable
 from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 from core.limits import ANSWER_DAYS
-from services.auth.aliases import PERSONAL, fold
+from services.auth.aliases import PERSONAL, fold_alias
 from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved
 from services.auth.records import (
     DAY,
@@ -648,7 +648,7 @@ def _membership_key(space: SpaceId, user: UserId) -> Item:
 
 def _alias_key(user: UserId, alias: str) -> Item:
     # Folding can make a name longer than a key may be.
-    return key_of(f"U#{user}", f"A#{hashlib.sha256(fold(alias).encode()).hexdigest()}")
+    return key_of(f"U#{user}", f"A#{hashlib.sha256(fold_alias(alias).encode()).hexdigest()}")
 
 
 def _device_key(device: DeviceId) -> Item:

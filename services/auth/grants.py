@@ -36,7 +36,7 @@ class CheckedAccess:
     """See Grant."""
 
 
-def decide(
+def decide_role(
     space: SpaceRecord, *, caller: GrantRecord | None, target: GrantRecord | None, to: Role | None, oneself: bool
 ) -> None:
     """Nothing if the caller may turn the target's role into `to` (None takes it away); else the reason, raised.
@@ -108,7 +108,7 @@ class Grants:
     async def set(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str, role: Role) -> GrantRecord:
         """Give the account with this address a role, or change it; a repeated request changes nothing again.
 
-        Raises as `decide`, NoSuchAccount, LimitReached, RequestIdReused, Contended.
+        Raises as `decide_role`, NoSuchAccount, LimitReached, RequestIdReused, Contended.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
         return GrantRecord(space, member.user, member.email, role, alias=None)  # which is the member's own business
@@ -145,7 +145,7 @@ class Grants:
         found, grants = standing
         target = grants.get(member.user) if member else None
         oneself = member is not None and member.user == caller
-        decide(found, caller=grants.get(caller), target=target, to=to, oneself=oneself)
+        decide_role(found, caller=grants.get(caller), target=target, to=to, oneself=oneself)
         if member is None:  # told only to those who may invite
             raise NoSuchAccount
         before = target.role if target else None

@@ -10,7 +10,7 @@ from dataclasses import replace
 from core.accounts import Role
 from core.errors import AccountExists
 from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
-from services.auth.aliases import PERSONAL, fold
+from services.auth.aliases import PERSONAL, fold_alias
 from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved
 from services.auth.records import (
     SECOND,
@@ -208,7 +208,7 @@ class InMemoryIdentityStore:
             self._grants[space, user] = replace(held, alias=alias)
 
     def _take_alias(self, user: UserId, alias: str, space: SpaceId) -> None:
-        if self._aliases.setdefault((user, fold(alias)), space) != space:
+        if self._aliases.setdefault((user, fold_alias(alias)), space) != space:
             raise AliasTaken
 
     async def access(

@@ -58,7 +58,7 @@ def parse_key(text: str) -> DeviceId:
     return DeviceId(match[1])
 
 
-def judge(text: str, device: DeviceRecord, *, now_ms: int) -> Standing:
+def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> Standing:
     """What the key `text` is to `device`, the device that it names."""
     if device.key is None or not hmac.compare_digest(key_digest(text), device.key.digest):
         return Standing.FORGED
@@ -152,7 +152,7 @@ class Keys:
         """
         device = await self._devices.device(parse_key(text))
         now = self._clock()
-        match Standing.FORGED if device is None else judge(text, device, now_ms=now):
+        match Standing.FORGED if device is None else judge_key(text, device, now_ms=now):
             case Standing.GOOD:
                 assert device is not None
                 await self._note(device, now)

@@ -112,7 +112,7 @@ class DeviceStore(Protocol):
 class SpaceStore(Protocol):
     """Spaces and grants. A space's `owners`, the grants and what is known of aliases change together or not at all.
 
-    Of one user's aliases no two fold alike (`aliases.fold`). One that was given stays that space's, also when the
+    Of one user's aliases no two fold alike (`aliases.fold_alias`). One that was given stays that space's, also when the
     grant has gone: given again for the same space it is accepted, for another AliasTaken is raised.
     """
 

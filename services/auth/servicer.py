@@ -97,7 +97,7 @@ class AuthServicer(AuthServiceServicer):
             password=check_password(request.password),
             device_name=check_label(request.device_name, what="device_name"),
             peer=peer,
-            kind=wire.kind_from_wire(request.kind),
+            kind=wire.device_kind_from_wire(request.kind),
         )
         return wire.signed_up_to_wire(signed_in)
 
@@ -109,7 +109,7 @@ class AuthServicer(AuthServiceServicer):
             password=request.password,
             device_name=check_label(request.device_name, what="device_name"),
             peer=peer,
-            kind=wire.kind_from_wire(request.kind),
+            kind=wire.device_kind_from_wire(request.kind),
         )
         return wire.signed_in_to_wire(signed_in)
 

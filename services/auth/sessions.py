@@ -85,7 +85,7 @@ class Tokens:
     refresh: str = field(default="", repr=False)
 
 
-def judge(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> Standing:
+def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> Standing:
     """What `token` is to `device`, the device that it names."""
     chain = device.chain
     if chain is None or not hmac.compare_digest(token.family_digest(), chain.family):
@@ -126,7 +126,7 @@ class Sessions:
         """
         device = await self._devices.device(token.device)
         now = self._clock()
-        match Standing.FORGED if device is None else judge(token, device, now_ms=now):
+        match Standing.FORGED if device is None else judge_token(token, device, now_ms=now):
             case Standing.CURRENT | Standing.PREDECESSOR:
                 assert device is not None
                 assert device.chain is not None

@@ -8,7 +8,7 @@ from core.accounts import Role
 from core.errors import InvalidArgument, NoSuchAccount, NoSuchSpace, RequestIdReused
 from core.identifiers import RequestId, SpaceId, UserId
 from runtime.logs import structlog
-from services.auth.aliases import PERSONAL, fold, with_alias
+from services.auth.aliases import PERSONAL, fold_alias, with_alias
 from services.auth.derived import derived_id
 from services.auth.holdings import HoldingLimits, decided_anew, is_own, limit_reached
 from services.auth.ports import AccountStore, GateStore, SpaceStore
@@ -40,7 +40,7 @@ class Spaces:
         Raises RequestIdReused if that one has another name, NoSuchSpace if the user has left it since, LimitReached,
         and Contended.
         """
-        if fold(name) == PERSONAL:
+        if fold_alias(name) == PERSONAL:
             raise InvalidArgument(f"{PERSONAL!r} is the name of your own space; choose another")
         account = await self._accounts.account(user)
         if account is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws.errors import translated
+from aws.errors import aws_errors
 from services.auth.records import SECOND, TemporaryCredentials
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class StsCredentialSource:
 
     async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
         """See CredentialSource."""
-        with translated("the source of S3 credentials"):
+        with aws_errors("the source of S3 credentials"):
             answer = await self._client.assume_role(
                 RoleArn=self._role_arn, RoleSessionName=session_name, Policy=policy, DurationSeconds=seconds
             )

@@ -68,7 +68,7 @@ def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
         raise InvalidArgument("access must be read or write") from None
 
 
-def kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
+def device_kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
     """What signs in; a program does not, it gets its key from somebody who did."""
     try:
         return _SIGNS_IN[pb]

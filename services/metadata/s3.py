@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from aws.errors import error_code, translated
+from aws.errors import aws_errors, error_code
 from core.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, object_key
 from core.identifiers import SpaceId
 from runtime.logs import structlog
@@ -46,7 +46,7 @@ class S3Storage:
         """See ObjectStorage."""
         prefix = key_prefix(space)
         beyond: dict[str, Any] = {"StartAfter": prefix + after} if after else {}
-        with translated("S3"):
+        with aws_errors("S3"):
             page = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **beyond)
         objects = page.get("Contents", [])
         last = objects[-1]["Key"].removeprefix(prefix) if objects and page["IsTruncated"] else ""
@@ -56,7 +56,7 @@ class S3Storage:
         """See ObjectStorage. `sha256` is None for what was not put in one piece with a SHA-256."""
         key = object_key(space, digest)
         try:
-            with translated("S3"):
+            with aws_errors("S3"):
                 answer = await self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
         except ClientError as error:
             if (locked := await self._locked(key, error)) is not None:
@@ -76,7 +76,7 @@ class S3Storage:
         not use, HEAD is forbidden as soon as it asks for the checksum.
         """
         where: Any = {"Bucket": self._bucket, "Key": key}
-        with contextlib.suppress(ClientError), translated("S3"):
+        with contextlib.suppress(ClientError), aws_errors("S3"):
             if _meaning(refusal) is S3Error.DENIED:
                 answer = await self._client.head_object(**where)
                 if answer.get("ServerSideEncryption", "").startswith("aws:kms"):
@@ -100,7 +100,7 @@ class S3Storage:
         """See ObjectStorage."""
         key = object_key(space, digest)
         try:
-            with translated("S3"):
+            with aws_errors("S3"):
                 answer = await self._client.get_object(Bucket=self._bucket, Key=key)
                 async with answer["Body"] as body:
                     if answer["ContentLength"] > MAX_OBJECT_BYTES:
@@ -124,7 +124,7 @@ class S3Storage:
     async def _delete(self, key: str, etag: str) -> tuple[bool, Mapping[str, Any]]:
         """Whether the object was removed, and the answer."""
         try:
-            with translated("S3"):
+            with aws_errors("S3"):
                 answer = await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)
         except ClientError as error:
             if _meaning(error) is S3Error.DENIED:

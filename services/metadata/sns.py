@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from aws.errors import translated
+from aws.errors import aws_errors
 from core.identifiers import SpaceId
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ class SnsTopic:
 
     async def publish(self, space: SpaceId, event: str) -> None:
         """See Topic."""
-        with translated("the topic of changes"):
+        with aws_errors("the topic of changes"):
             await self._client.publish(
                 TopicArn=self._topic_arn,
                 Message=event,

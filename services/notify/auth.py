@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from core.errors import DeviceRevoked, NoSuchSpace
 from core.identifiers import DeviceId, SpaceId, UserId
-from runtime.errors import translated
+from runtime.errors import rpc_errors
 from services.notify.records import Roster, RosterMember
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
@@ -40,7 +40,7 @@ class AuthDirectory:
         members: list[RosterMember] = []
         request = auth_pb2.ListMembersRequest(space_id=space)
         while True:
-            with translated():
+            with rpc_errors():
                 answer = await self._stub.ListMembers(request)
             members += [RosterMember(UserId(member.user_id), member.email, member.alias) for member in answer.members]
             if not answer.next_page_token:
@@ -52,7 +52,7 @@ class AuthDirectory:
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
         """See Directory."""
         request = auth_pb2.CheckAccessRequest(space_id=space, user_id=user, device_id=device)
-        with translated():
+        with rpc_errors():
             answer = await self._stub.CheckAccess(request)
         if answer.device_revoked:
             raise DeviceRevoked
@@ -61,6 +61,6 @@ class AuthDirectory:
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The keys that verify access tokens, by their id."""
-        with translated():
+        with rpc_errors():
             answer = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in answer.keys}

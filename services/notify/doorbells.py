@@ -10,17 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from core.doorbell import Doorbell
 from core.errors import Unavailable
 from core.identifiers import SpaceId
 from services.notify import metrics
-
-
-@dataclass(frozen=True, slots=True)
-class Doorbell:
-    """A space is at this sequence number now."""
-
-    space: SpaceId
-    seq: int
 
 
 class Watcher:

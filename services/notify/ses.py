@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from botocore.exceptions import ClientError
 
-from aws.errors import error_code, translated
+from aws.errors import aws_errors, error_code
 from core.errors import Unavailable
 from services.notify.ports import MailRefused
 from services.notify.records import Mail
@@ -34,7 +34,7 @@ class SesMailSender:
     async def send(self, mail: Mail) -> None:
         """See MailSender."""
         try:
-            with translated("mail"):
+            with aws_errors("mail"):
                 await self._client.send_email(
                     **self._fixed,
                     Destination={"ToAddresses": [mail.to]},

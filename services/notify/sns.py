@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from aws.errors import translated
+from aws.errors import aws_errors
 from services.notify.ports import MessageQueue
 from services.notify.sqs import SqsQueues
 
@@ -46,7 +46,7 @@ class SnsDoorbellQueues:
             },
         )
         await self._queues.set_policy(name, _only_from(self._topic, to=arn))
-        with translated("the topic"):
+        with aws_errors("the topic"):
             await self._sns.subscribe(
                 TopicArn=self._topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"}
             )
@@ -56,7 +56,7 @@ class SnsDoorbellQueues:
         """See DoorbellQueues."""
         # The queue goes last: as long as it is there, `names` tells of it.
         for subscription in (await self._subscriptions()).get(name, []):
-            with translated("the topic"):
+            with aws_errors("the topic"):
                 await self._sns.unsubscribe(SubscriptionArn=subscription)
         await self._queues.delete(name)
 
@@ -67,7 +67,7 @@ class SnsDoorbellQueues:
     async def _subscriptions(self) -> dict[str, list[str]]:
         """The ARNs of subscriptions by the name of the queue that they lead to."""
         found: dict[str, list[str]] = {}
-        with translated("the topic"):
+        with aws_errors("the topic"):
             pages = self._sns.get_paginator("list_subscriptions_by_topic").paginate(TopicArn=self._topic)
             async for page in pages:
                 for subscription in page["Subscriptions"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from botocore.exceptions import ClientError
 
-from aws.errors import error_code, translated
+from aws.errors import aws_errors, error_code
 from services.notify.ports import QueueGone
 from services.notify.records import QueueMessage
 
@@ -122,7 +122,7 @@ class SqsQueues:
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
-        with translated("the queue"):
+        with aws_errors("the queue"):
             yield
     except ClientError as error:
         if error_code(error) in _GONE:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.accounts import MailMode
+from core.doorbell import Doorbell
 from core.errors import InvalidArgument
 from core.identifiers import SpaceId
 from core.limits import MAX_WATCHED
-from services.notify.doorbells import Doorbell
 from syncline.notify.v1 import notify_pb2
 from wire.identifiers import space_id_from_wire
 

@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from prometheus_client import REGISTRY
 
 from aws.dynamodb import found_item
-from aws.errors import error_code, translated
+from aws.errors import aws_errors, error_code
 from aws.session import Clients, session
 from core.errors import Unavailable
 
@@ -116,7 +116,7 @@ async def test_lasting_faults_become_unavailable(environment):
         environment.setenv("AWS_ENDPOINT_URL", url)
         async with Clients() as clients:
             dynamodb = await clients.open("dynamodb", retries={"mode": "standard", "total_max_attempts": 2})
-            with pytest.raises(Unavailable, match="the table does not answer"), translated("the table"):
+            with pytest.raises(Unavailable, match="the table does not answer"), aws_errors("the table"):
                 await dynamodb.list_tables()
     assert len(seen) == 2
 
@@ -125,7 +125,7 @@ async def test_no_connection_becomes_unavailable(environment):
     environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     async with Clients() as clients:
         dynamodb = await clients.open("dynamodb", retries={"mode": "standard", "total_max_attempts": 1})
-        with pytest.raises(Unavailable), translated("the table"):
+        with pytest.raises(Unavailable), aws_errors("the table"):
             await dynamodb.list_tables()
 
 
@@ -135,7 +135,7 @@ async def test_other_errors_stay_what_they_are(environment):
         environment.setenv("AWS_ENDPOINT_URL", url)
         async with Clients() as clients:
             dynamodb = await clients.open("dynamodb")
-            with pytest.raises(ClientError) as caught, translated("the table"):
+            with pytest.raises(ClientError) as caught, aws_errors("the table"):
                 await dynamodb.put_item(TableName="t", Item={"pk": {"S": "x"}})
     assert error_code(caught.value) == "ConditionalCheckFailedException"
     assert found_item(caught.value) == {"seq": {"N": "7"}}

@@ -31,7 +31,7 @@ from core.identifiers import new_text_id
 from runtime.clock import ServerClock
 from stack.demo import REPOSITORY
 from stack.running import running_stack
-from stack.services import Wiring, services
+from stack.services import Wiring, service_children
 from stack.supervisor import Child
 
 DOMAIN = "syncline.test"
@@ -169,7 +169,7 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
             "SYNCLINE_PUBLIC_TLS": "true",
             "SYNCLINE_PUBLIC_S3_ENDPOINT": f"https://{at['storage']}",
         }
-        return [dataclasses.replace(child, env={**child.env, **told}) for child in services(wiring)]
+        return [dataclasses.replace(child, env={**child.env, **told}) for child in service_children(wiring)]
 
     proxy = Proxy()
     with running_stack(children=children):

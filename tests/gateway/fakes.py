@@ -22,7 +22,7 @@ from gateway.dav.in_memory import InMemoryRecords
 from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
 from gateway.ports import ObjectSource
 from gateway.s3 import S3Place, S3UploadAddresses
-from gateway.serving import running as serving
+from gateway.serving import running_gateway as serving
 from gateway.settings import GatewaySettings
 from runtime import context
 from runtime.identity import Identity

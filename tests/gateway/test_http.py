@@ -14,7 +14,7 @@ from core.tree import Content, NodeKind
 from gateway.bootstrap import bootstrap
 from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectUnreadable
-from gateway.serving import running as serving
+from gateway.serving import running_gateway as serving
 from runtime.logs import structlog
 from tests.gateway.fakes import SPACE, TOKEN, World, adapters, gateway, settings
 

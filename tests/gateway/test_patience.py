@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from core.errors import LimitReached, NoSuchNode, RateExceeded, SynclineError
 from core.tree import NodeKind
-from gateway.dav.refusals import of_error, page
+from gateway.dav.refusals import error_page, refused_by
 from gateway.services import PATIENCE_SECONDS, CallPatience, ask, set_patience
 from runtime.pool import TooMuchAtOnce
 from syncline.auth.v1 import auth_pb2
@@ -122,7 +122,7 @@ async def test_nobody_waits_for_a_limit_that_waiting_does_not_help_against() -> 
     ("error", "header"), [(late(1.2), "2"), (LimitReached(), None)], ids=["too fast", "as many as one may have"]
 )
 def test_webdav_says_when_to_come_again_if_that_helps(error: SynclineError, header: str | None) -> None:
-    status, body, headers = page(of_error(error))
+    status, body, headers = error_page(refused_by(error))
     assert status == 429
     assert headers.get("retry-after") == header
     assert f"<s:exception>{error.reason}</s:exception>".encode() in body

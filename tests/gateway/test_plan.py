@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from core.blocks import BlockRef, Digest, Manifest
 from gateway import plan as module
-from gateway.plan import ObjectRange, Piece, plan
+from gateway.plan import ObjectRange, Piece, plan_reads
 
 
 def digest(data: bytes) -> Digest:
@@ -31,13 +31,13 @@ def test_neighbours_in_a_pack_are_fetched_together():
     objects: dict[Digest, bytes] = {}
     pack = bytes(range(100))
     manifest = lying(objects, (pack, 10, 5), (pack, 15, 5), (pack, 20, 5), (pack, 40, 5))
-    assert [(fetch.offset, fetch.length) for fetch in plan(manifest, 0, 20)] == [(10, 15), (40, 5)]
+    assert [(fetch.offset, fetch.length) for fetch in plan_reads(manifest, 0, 20)] == [(10, 15), (40, 5)]
 
 
 def test_blocks_that_are_objects_are_fetched_one_by_one():
     objects: dict[Digest, bytes] = {}
     manifest = lying(objects, (b"aaa", 0, 3), (b"bb", 0, 2))
-    assert list(plan(manifest, 0, 5)) == [
+    assert list(plan_reads(manifest, 0, 5)) == [
         ObjectRange(digest(b"aaa"), 0, 3, (Piece(0, 3, digest(b"aaa")),)),
         ObjectRange(digest(b"bb"), 0, 2, (Piece(0, 2, digest(b"bb")),)),
     ]
@@ -46,14 +46,14 @@ def test_blocks_that_are_objects_are_fetched_one_by_one():
 def test_the_same_block_twice_is_fetched_twice():
     objects: dict[Digest, bytes] = {}
     manifest = lying(objects, (b"aaa", 0, 3), (b"aaa", 0, 3))
-    assert [fetch.length for fetch in plan(manifest, 0, 6)] == [3, 3]
+    assert [fetch.length for fetch in plan_reads(manifest, 0, 6)] == [3, 3]
 
 
 def test_only_whole_blocks_can_be_verified():
     objects: dict[Digest, bytes] = {}
     pack = bytes(range(100))
     manifest = lying(objects, (pack, 0, 10), (pack, 10, 10), (pack, 20, 10))
-    (fetch,) = plan(manifest, 5, 25)
+    (fetch,) = plan_reads(manifest, 5, 25)
     assert (fetch.offset, fetch.length) == (5, 20)
     assert fetch.pieces == (Piece(0, 5, None), Piece(5, 10, digest(pack[10:20])), Piece(15, 5, None))
 
@@ -64,7 +64,7 @@ def test_what_is_fetched_together_is_bounded():
     objects: dict[Digest, bytes] = {}
     count = len(pack) // small
     manifest = lying(objects, *((pack, index * small, small) for index in range(count)))
-    lengths = [fetch.length for fetch in plan(manifest, 0, count * small)]
+    lengths = [fetch.length for fetch in plan_reads(manifest, 0, count * small)]
     assert len(lengths) == 2
     assert max(lengths) <= module.MAX_FETCH
     assert sum(lengths) == count * small
@@ -93,7 +93,7 @@ def test_a_plan_makes_up_the_part(made, data):
     manifest, objects, content = made
     start = data.draw(st.integers(0, len(content)))
     stop = data.draw(st.integers(start, len(content)))
-    fetches = list(plan(manifest, start, stop))
+    fetches = list(plan_reads(manifest, start, stop))
     assert carried_out(fetches, objects) == content[start:stop]
     for fetch in fetches:
         assert fetch.length > 0

@@ -18,7 +18,7 @@ def root(tmp_path: Path) -> Path:
     write(tmp_path, "unreleased/new-thing.md", "New: `it` is\nthere.\n\nFixed: it was not.\n")
     write(tmp_path, "unreleased/a-change.md", "Changed: another way.\n")
     (tmp_path / "pyproject.toml").write_text('[project]\nversion = "1.10.0"\n')
-    (tmp_path / "CHANGELOG.md").write_text(changelog.document(tmp_path))
+    (tmp_path / "CHANGELOG.md").write_text(changelog.changelog_document(tmp_path))
     assert list(changelog.faults(tmp_path)) == []
     return tmp_path
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from stack.deploy import deploy
+from stack.deploy import deploy_embedded
 from stack.emulator import AwsCredentials
 from stack.errors import DeployFailed
 from stack.running import EmbeddedAws
@@ -14,20 +14,20 @@ from stack.running import EmbeddedAws
 async def test_deploying_again_changes_nothing(aws: EmbeddedAws) -> None:
     async with aws.client("cloudformation") as cloudformation:
         before = (await cloudformation.describe_stack_events(StackName="syncline-data"))["StackEvents"]
-        assert await deploy(aws) == aws.resources
+        assert await deploy_embedded(aws) == aws.resources
         after = (await cloudformation.describe_stack_events(StackName="syncline-data"))["StackEvents"]
     assert len(after) == len(before)
 
 
 async def test_several_systems_share_an_account(aws: EmbeddedAws) -> None:
-    other = await deploy(aws, prefix="other")
+    other = await deploy_embedded(aws, prefix="other")
     assert other.metadata_table_name == "other-metadata"
     assert other.bucket_name != aws.resources.bucket_name
 
 
 async def test_what_cloudformation_refuses_is_told(aws: EmbeddedAws) -> None:
     with pytest.raises(DeployFailed, match="Prefix"):
-        await deploy(aws, prefix="ab")  # too short
+        await deploy_embedded(aws, prefix="ab")  # too short
 
 
 async def test_the_bucket_is_private_encrypted_and_open_to_pages(aws: EmbeddedAws) -> None:

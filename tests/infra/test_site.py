@@ -56,7 +56,7 @@ def test_references_are_complete(site: Path) -> None:
     comments = [line.strip("/ ").replace("`", "") for line in protos.splitlines() if line.strip().startswith("//")]
     assert [line for line in comments if " ".join(line.split()) not in " ".join(services.split())] == []
     operations = shown(site / "reference/rest.html")
-    for path, methods in rest.document()["paths"].items():
+    for path, methods in rest.openapi_document()["paths"].items():
         assert [method for method in methods if method != "head" and f"{method.upper()} {path}" not in operations] == []
     sdk = shown(site / "reference/sdk.html")
     for name in (
@@ -72,7 +72,7 @@ def test_references_are_complete(site: Path) -> None:
 
 
 def test_the_api_is_described_as_a_gateway_describes_it(stack: Stack) -> None:
-    assert rest.document() == Api(stack.endpoint).done("GET", "/openapi.json")
+    assert rest.openapi_document() == Api(stack.endpoint).done("GET", "/openapi.json")
 
 
 def test_links_out_of_the_documents_lead_to_pages(site: Path) -> None:

@@ -28,8 +28,9 @@ import grpc
 
 from clients.sdk.account import sign_up
 from clients.sdk.space import Space
-from clients.sdk.watch import Doorbell, Listening, Watch
+from clients.sdk.watch import Listening, Watch
 from core.blocks import NO_DIGEST
+from core.doorbell import Doorbell
 from core.errors import SynclineError
 from core.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
 from core.tree import CreateNode, NodeKind

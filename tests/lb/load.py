@@ -23,12 +23,13 @@ from pathlib import Path
 from clients.sdk.account import Accounts, sign_up
 from clients.sdk.session import Session
 from clients.sdk.space import Space
-from clients.sdk.watch import Doorbell, Listening, Watch
+from clients.sdk.watch import Listening, Watch
 from clients.transfer.jobs import Uploaded, UploadJob
 from clients.transfer.objects import open_objects
 from clients.transfer.upload import Uploader
 from core.accounts import Access, Role
 from core.blocks import Digest
+from core.doorbell import Doorbell
 from core.identifiers import ROOT, RequestId, SpaceId, new_request_id, new_text_id
 from core.tree import Content, CreateNode, NodeKind
 from core.verdicts import Verdict

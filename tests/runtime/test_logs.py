@@ -28,7 +28,7 @@ def written(capsys) -> list[dict[str, Any]]:
 
 
 def test_events_carry_what_is_bound(capsys):
-    logs.configure(service="metadata")
+    logs.configure_logs(service="metadata")
     structlog.contextvars.bind_contextvars(request_id="abc")
     structlog.get_logger().info("commit", seq=7)
     structlog.get_logger().debug("not written")
@@ -39,7 +39,7 @@ def test_events_carry_what_is_bound(capsys):
 
 
 def test_secrets_are_blanked(capsys):
-    logs.configure()
+    logs.configure_logs()
     structlog.get_logger().info(
         "sign in",
         password="hunter2",
@@ -60,7 +60,7 @@ def test_secrets_are_blanked(capsys):
 
 
 def test_libraries_speak_the_same_way(capsys):
-    logs.configure(service="auth")
+    logs.configure_logs(service="auth")
     logging.getLogger("botocore.retries").warning("gave up after %d", 3, extra={"session_token": "abc"})
     logging.getLogger("botocore").info("chatter")
     (event,) = written(capsys)
@@ -70,7 +70,7 @@ def test_libraries_speak_the_same_way(capsys):
 
 
 def test_tracebacks_are_within_the_line(capsys):
-    logs.configure()
+    logs.configure_logs()
     try:
         raise ValueError("sent Bearer abc.def")
     except ValueError:
@@ -81,7 +81,7 @@ def test_tracebacks_are_within_the_line(capsys):
 
 
 def test_console_is_for_people(capsys):
-    logs.configure(fmt="console", level="warning")
+    logs.configure_logs(fmt="console", level="warning")
     structlog.get_logger().info("not written")
     structlog.get_logger().warning("slow", token="abc")
     out = capsys.readouterr().err
@@ -92,14 +92,14 @@ def test_console_is_for_people(capsys):
 
 @pytest.mark.parametrize("value", ["a\nforged line", "\x1b[31m", "a\u202eb", "\u200b\U000e0041"])
 def test_no_value_makes_a_line_or_steers_a_terminal(capsys, value: str):
-    logs.configure(fmt="console")
+    logs.configure_logs(fmt="console")
     structlog.get_logger().info("put", name=value)
     logging.getLogger("library").warning("about %s", value)
     shown = capsys.readouterr().err
     assert shown.count("\n") == 2
     assert value not in shown
     assert f"about {harmless(value)}" in shown
-    logs.configure()
+    logs.configure_logs()
     structlog.get_logger().info("put", name=value)
     line = capsys.readouterr().err
     assert json.loads(line)["name"] == value

@@ -29,7 +29,7 @@ def collector(unasked):
     with Collector() as collector:
         for name, value in collector.variables.items():
             unasked.setenv(name, value)
-        assert traces.configure("syncline-test") is None
+        assert traces.configure_traces("syncline-test") is None
         yield collector
         traces.stop()
 
@@ -49,7 +49,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 
 def test_off_means_that_nothing_of_it_is_imported():
     everything = "import sys, runtime.server, aws.session, gateway.serving, clients.cli.sync_commands"
-    off = "from runtime import traces; assert traces.configure('x') is None"
+    off = "from runtime import traces; assert traces.configure_traces('x') is None"
     # What FastAPI imports is the interface, which records nothing.
     of_it = "[name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))]"
     done = python(f"{everything}; {off}; print({of_it})")
@@ -72,7 +72,7 @@ def test_a_command_imports_nothing_of_the_servers():
 def test_nobody_asked(unasked, variables):
     for name, value in variables.items():
         unasked.setenv(name, value)
-    assert traces.configure("syncline-test") is None
+    assert traces.configure_traces("syncline-test") is None
     assert not traces.on()
     with traces.span("command", root=True) as span:
         assert span is traces.NOTHING
@@ -85,7 +85,7 @@ def test_what_cannot_be_is_said(unasked, variables):
     unasked.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     for name, value in variables.items():
         unasked.setenv(name, value)
-    problem = traces.configure("syncline-test")
+    problem = traces.configure_traces("syncline-test")
     assert problem is not None
     assert "http/protobuf only" in problem
     assert not traces.on()
@@ -94,7 +94,7 @@ def test_what_cannot_be_is_said(unasked, variables):
 def test_what_is_not_installed_is_said():
     done = python(
         "import os, sys; sys.modules['opentelemetry'] = None; os.environ['OTEL_TRACES_EXPORTER'] = 'otlp'; "
-        "from runtime import traces; print(traces.configure('x'))"
+        "from runtime import traces; print(traces.configure_traces('x'))"
     )
     assert done.stdout == (
         "traces are asked for (OTEL_*) but not installed (opentelemetry); pip install 'syncline[trace]'\n"

@@ -26,7 +26,7 @@ from stack.emulator import HOST, Aws, AwsCredentials
 from stack.errors import DataDirectoryInUse, PortInUse, StackError
 from stack.probe import http_ok
 from stack.running import running_stack
-from stack.services import Wiring, services
+from stack.services import Wiring, service_children
 from stack.supervisor import Child
 from stack.up import Stack, _reserved, stack
 
@@ -72,7 +72,7 @@ def stand_ins(wiring: Wiring) -> list[Child]:
         argv = (sys.executable, "-c", textwrap.dedent(STAND_IN))
         return Child(child.name, argv, child.env, partial(http_ok, HOST, port, "/readyz"))
 
-    return [stand_in(child) for child in services(wiring)]
+    return [stand_in(child) for child in service_children(wiring)]
 
 
 @contextmanager

@@ -20,7 +20,7 @@ import psutil
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 
-from stack.deploy import Resources, deploy
+from stack.deploy import Resources, deploy_embedded
 from stack.directory import new_root
 from stack.embedded import _durable
 from stack.emulator import HOST, Aws, emulator, listen
@@ -268,11 +268,11 @@ async def test_a_failed_deployment_leaves_nothing_in_the_way_of_the_next(aws: Em
     async with aws.client("s3") as s3:
         await s3.create_bucket(Bucket=taken)
         with pytest.raises(DeployFailed, match="ROLLBACK_COMPLETE"):
-            await deploy(aws, prefix="other")
+            await deploy_embedded(aws, prefix="other")
         await s3.delete_bucket(Bucket=taken)
-    made = await deploy(aws, prefix="other")
+    made = await deploy_embedded(aws, prefix="other")
     assert made.bucket_name == taken
-    assert (await deploy(aws, prefix="other")) == made
+    assert (await deploy_embedded(aws, prefix="other")) == made
 
 
 @pytest.mark.parametrize("after_seconds", [0.05, 0.4, 1.2])
@@ -280,7 +280,7 @@ async def test_a_deployment_that_is_killed_is_made_by_the_next(
     aws: EmbeddedAws, data: Path, after_seconds: float
 ) -> None:
     """And what others are told meanwhile is kept."""
-    deployment = asyncio.ensure_future(deploy(aws, prefix="other"))
+    deployment = asyncio.ensure_future(deploy_embedded(aws, prefix="other"))
     await asyncio.sleep(after_seconds)
     async with aws.client("dynamodb") as dynamodb:
         await dynamodb.put_item(TableName=aws.resources.identity_table_name, Item=ITEM)
@@ -291,7 +291,7 @@ async def test_a_deployment_that_is_killed_is_made_by_the_next(
         assert found["Item"] == ITEM
         await dynamodb.put_item(TableName=made.identity_table_name, Item=ITEM)
     await killed(data)
-    assert await deploy(aws, prefix="other") == made
+    assert await deploy_embedded(aws, prefix="other") == made
     async with aws.client("dynamodb") as dynamodb:
         assert (await dynamodb.scan(TableName=made.identity_table_name))["Items"] == [ITEM]
 
@@ -467,7 +467,7 @@ async def _earlier_version(data: Path) -> Resources:
         saving = {**child.env, "PERSIST_STATE": "1", "STATE_DIR": str(data / "state")}
         async with Supervisor(output) as supervisor:
             await supervisor.start(dataclasses.replace(child, env=saving), within=DEADLINE)
-            resources = await deploy(aws)
+            resources = await deploy_embedded(aws)
             async with aws.client("dynamodb") as dynamodb, aws.client("s3") as s3:
                 await dynamodb.put_item(TableName=resources.identity_table_name, Item=ITEM)
                 await s3.put_object(

@@ -15,8 +15,9 @@ from clients.sdk import watch as watch_module
 from clients.sdk.account import Accounts
 from clients.sdk.session import Session
 from clients.sdk.space import Space
-from clients.sdk.watch import Doorbell, Listening, Watch
+from clients.sdk.watch import Listening, Watch
 from core.accounts import MailMode
+from core.doorbell import Doorbell
 from core.errors import NoSuchSpace, RateExceeded, SynclineError, Unavailable
 from core.identifiers import SpaceId, new_text_id
 from syncline.notify.v1 import notify_pb2, notify_pb2_grpc

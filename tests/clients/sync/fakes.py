@@ -19,7 +19,7 @@ from clients.sdk.requests import Counts
 from clients.sdk.right import Right
 from clients.sync.engine import Engine
 from clients.sync.files import PRIVATE, TEMPORARY, Files
-from clients.sync.folder import Folder, link, open_folder
+from clients.sync.folder import Folder, link_folder, open_folder
 from clients.sync.mounts import Mounts, OpenDirectory
 from clients.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, Wanted
 from clients.sync.report import Report
@@ -648,7 +648,7 @@ class Device:
 
     @property
     def folder(self) -> Folder:
-        return open_folder(self.home, self.root) or link(self.home, self.root, self.space.id, "personal")
+        return open_folder(self.home, self.root) or link_folder(self.home, self.root, self.space.id, "personal")
 
     def engine(self, point: Point | None = None, **changes: Any) -> Engine:
         point = point or NeverCrash()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clients.sync.errors import LinkedElsewhere
-from clients.sync.folder import find_folder, link
+from clients.sync.folder import find_folder, link_folder
 from clients.sync.ports import Wanted
 from clients.sync.trees import new_local_id, transit_name
 from core.identifiers import SpaceId
@@ -208,10 +208,10 @@ def test_a_folder_that_is_gone_is_in_nobody_s_way(one: Device, other: MemorySpac
     inner.write("a", b"a")
     sync(inner)
     with pytest.raises(LinkedElsewhere, match=r"contains .*/inner, which is synced already; .* remove .*/inner/.sync"):
-        link(one.home, parent, one.space.id, "personal")
+        link_folder(one.home, parent, one.space.id, "personal")
     (inner.root / ".syncline").rename(one.home.parent / "aside")
     shutil.rmtree(inner.root)
-    assert link(one.home, parent, one.space.id, "personal").root == parent
+    assert link_folder(one.home, parent, one.space.id, "personal").root == parent
     # It comes back, as a disk does: both are synced.
     one.root = parent
     inner.root.mkdir()
@@ -226,9 +226,9 @@ def test_what_is_no_synced_folder_any_more_does_not_keep_its_directories(one: De
     one.write("child/a", b"a")
     sync(one)
     with pytest.raises(LinkedElsewhere, match=r"remove .* first"):
-        link(one.home, one.root / "child", one.space.id, "personal")
+        link_folder(one.home, one.root / "child", one.space.id, "personal")
     shutil.rmtree(one.root / ".syncline")
-    assert link(one.home, one.root / "child", one.space.id, "personal").root == one.root / "child"
+    assert link_folder(one.home, one.root / "child", one.space.id, "personal").root == one.root / "child"
 
 
 def test_what_was_spread_before_stays_in_the_space_only(one: Device, two: Device) -> None:
@@ -257,6 +257,6 @@ def test_a_directory_of_a_synced_folder_cannot_be_linked(one: Device, base: Path
     directory = one.root / "child" if through == "child" else base / "link"
     for home in (one.home, base / "another home"):
         with pytest.raises(LinkedElsewhere):
-            link(home, directory, one.space.id, "personal")
+            link_folder(home, directory, one.space.id, "personal")
     with pytest.raises(LinkedElsewhere, match="another SYNCLINE_HOME or device"):
         within(one, ".", one.space)

@@ -18,7 +18,7 @@ import pytest
 from clients.sdk.right import Right
 from clients.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
 from clients.sync.files import Files
-from clients.sync.folder import link
+from clients.sync.folder import link_folder
 from clients.sync.mirror import Mirror
 from clients.sync.ports import SpacePort
 from clients.sync.report import Report
@@ -1029,11 +1029,11 @@ def test_a_space_linked_at_two_paths(one: Device, base: Path) -> None:
     again = Device(base, "again", one.space)
     again.home = one.home
     again.root = base / "again"
-    assert link(one.home, again.root, one.space.id, "personal")
+    assert link_folder(one.home, again.root, one.space.id, "personal")
     again.write("b", b"b")
     assert settled(one, again) == {"a": b"a", "b": b"b"}
     with pytest.raises(LinkedElsewhere):
-        link(one.home, again.root / "inner", one.space.id, "personal")
+        link_folder(one.home, again.root / "inner", one.space.id, "personal")
 
 
 def test_large_files_and_many_small_ones(one: Device, two: Device) -> None:

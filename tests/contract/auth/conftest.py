@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 from moto.server import ThreadedMotoServer
 
-from services.auth.aliases import fold
+from services.auth.aliases import fold_alias
 from services.auth.dynamodb import DynamoIdentityStore, _alias_key
 from services.auth.in_memory import InMemoryIdentityStore
 from stack.deploy import Resources
@@ -96,7 +96,7 @@ def forget_alias(backend, store):
     async def forget(space, user, alias):
         if backend is None:
             store._grants[space, user] = replace(store._grants[space, user], alias=None)
-            del store._aliases[user, fold(alias)]
+            del store._aliases[user, fold_alias(alias)]
             return
         table = backend.resources.identity_table_name
         async with backend.aws.client("dynamodb", backend.auth) as client:

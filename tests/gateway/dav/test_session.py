@@ -17,7 +17,7 @@ from gateway.dav import properties
 from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.locks import Locks
 from gateway.dav.protocol import segments
-from gateway.dav.refusals import DavRefused, of_error, page
+from gateway.dav.refusals import DavRefused, error_page, refused_by
 from gateway.dav.session import DavSession, DavSpace, Person, by_alias
 from gateway.dav.upload import SpaceStorage, UploadCredentials
 from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
@@ -62,7 +62,7 @@ def test_a_space_is_addressed_by_its_alias_alone():
 def test_what_is_refused_has_a_status_of_webdav(verdict, status):
     error = refusal(journal_pb2.MutationResult(verdict=journal_pb2.Verdict.ValueType(verdict.value)))
     assert error is not None
-    told, body, headers = page(of_error(error))
+    told, body, headers = error_page(refused_by(error))
     assert told == status
     assert f"<s:exception>{verdict.name}</s:exception>".encode() in body
     assert headers["content-type"] == "application/xml; charset=utf-8"
@@ -219,7 +219,7 @@ async def test_properties_that_are_set_at_once_are_all_kept():
             for i, one in enumerate(sessions)
         )
     )
-    found = await asyncio.to_thread(properties.read, session(records), SPACE, ROOT)
+    found = await asyncio.to_thread(properties.read_properties, session(records), SPACE, ROOT)
     assert sorted(found) == [f"{{x}}{i}" for i in range(4)]
 
 

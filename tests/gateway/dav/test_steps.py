@@ -45,7 +45,7 @@ async def test_a_step_is_seen_by_the_next_request_of_the_client_alone():
         steps.remember(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b"), {"node": "2"})
         steps.remember(next_, SPACE, StepKind.MOVED_HERE, ("a", "b"), {"node": "3"})
         assert steps.remembered(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b")) == {"node": "2"}
-        steps.forget(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b"))
+        steps.forget_step(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b"))
         assert steps.remembered(next_, SPACE, StepKind.TAKEN_AWAY, ("a", "b")) is None
         assert steps.remembered(next_, SPACE, StepKind.MOVED_HERE, ("a", "b")) == {"node": "3"}
 

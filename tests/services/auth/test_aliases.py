@@ -6,7 +6,7 @@ import pytest
 
 from core.identifiers import SpaceId
 from core.names import name_problem, split_path
-from services.auth.aliases import candidates, fold
+from services.auth.aliases import candidates, fold_alias
 
 ID = SpaceId("abcdefghijklmnopqrstuvwxy2")
 
@@ -42,7 +42,7 @@ def test_the_first_choice_is_the_name_as_it_can_stand_in_an_address(name, alias)
 @pytest.mark.parametrize("name", ["Project", "x" * 5000, "\N{GRINNING FACE}" * 100, "../../etc", "", "a:b/c"])
 def test_each_choice_is_one_name_of_a_path(name):
     choices = list(islice(candidates(name, ID), 6))
-    assert len({fold(choice) for choice in choices}) == 6
+    assert len({fold_alias(choice) for choice in choices}) == 6
     assert choices[1:3] == [f"{choices[0]} (abcdef)", f"{choices[0]} ({ID})"]
     for choice in choices:
         assert name_problem(choice) is None

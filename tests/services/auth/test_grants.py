@@ -5,7 +5,7 @@ import pytest
 from core.accounts import Role
 from core.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
 from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
-from services.auth.grants import Grants, decide
+from services.auth.grants import Grants, decide_role
 from services.auth.holdings import HoldingLimits
 from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import GrantMoved
@@ -27,41 +27,41 @@ def grant(user: UserId, role: Role | None) -> GrantRecord | None:
 @pytest.mark.parametrize("before", [None, Role.VIEWER, Role.EDITOR])
 @pytest.mark.parametrize("to", [None, *Role])
 def test_an_owner_decides_about_others(before, to):
-    decide(space(), caller=grant(ANN, Role.OWNER), target=grant(BOB, before), to=to, oneself=False)
+    decide_role(space(), caller=grant(ANN, Role.OWNER), target=grant(BOB, before), to=to, oneself=False)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.EDITOR])
 @pytest.mark.parametrize("to", [None, *Role])
 def test_others_do_not(role, to):
     with pytest.raises(PermissionDenied):
-        decide(space(), caller=grant(ANN, role), target=grant(BOB, Role.VIEWER), to=to, oneself=False)
+        decide_role(space(), caller=grant(ANN, role), target=grant(BOB, Role.VIEWER), to=to, oneself=False)
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.EDITOR])
 def test_everybody_may_leave_but_not_rise(role):
     me = grant(ANN, role)
-    decide(space(), caller=me, target=me, to=None, oneself=True)
+    decide_role(space(), caller=me, target=me, to=None, oneself=True)
     with pytest.raises(PermissionDenied):
-        decide(space(), caller=me, target=me, to=Role.OWNER, oneself=True)
+        decide_role(space(), caller=me, target=me, to=Role.OWNER, oneself=True)
 
 
 @pytest.mark.parametrize("to", [None, Role.VIEWER, Role.EDITOR])
 def test_the_last_owner_stays(to):
     me = grant(ANN, Role.OWNER)
     with pytest.raises(LastOwner):
-        decide(space(owners=1), caller=me, target=me, to=to, oneself=True)
-    decide(space(owners=2), caller=me, target=me, to=to, oneself=True)
-    decide(space(owners=2), caller=me, target=grant(BOB, Role.OWNER), to=to, oneself=False)
+        decide_role(space(owners=1), caller=me, target=me, to=to, oneself=True)
+    decide_role(space(owners=2), caller=me, target=me, to=to, oneself=True)
+    decide_role(space(owners=2), caller=me, target=grant(BOB, Role.OWNER), to=to, oneself=False)
 
 
 def test_who_has_no_grant_learns_nothing():
     with pytest.raises(NoSuchSpace):
-        decide(space(personal=True), caller=None, target=grant(BOB, Role.OWNER), to=None, oneself=False)
+        decide_role(space(personal=True), caller=None, target=grant(BOB, Role.OWNER), to=None, oneself=False)
 
 
 def test_a_personal_space_is_not_shared():
     with pytest.raises(PermissionDenied, match="personal"):
-        decide(space(personal=True), caller=grant(ANN, Role.OWNER), target=None, to=Role.VIEWER, oneself=False)
+        decide_role(space(personal=True), caller=grant(ANN, Role.OWNER), target=None, to=Role.VIEWER, oneself=False)
 
 
 class Team:

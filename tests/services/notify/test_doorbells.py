@@ -6,9 +6,10 @@ import tracemalloc
 
 import pytest
 
+from core.doorbell import Doorbell
 from core.errors import Unavailable
 from core.identifiers import SpaceId
-from services.notify.doorbells import Doorbell, Doorbells
+from services.notify.doorbells import Doorbells
 
 A, B = SpaceId("a" * 26), SpaceId("b" * 26)
 

@@ -5,9 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from core.doorbell import Doorbell
 from core.errors import Unavailable
 from core.identifiers import SpaceId
-from services.notify.doorbells import Doorbell, Doorbells
+from services.notify.doorbells import Doorbells
 from services.notify.in_memory import InMemoryNotifyStore, InMemoryTopic
 from services.notify.listener import LEASE_MS, Listener
 from tests.services.notify.fakes import Person, commit, event, eventually

@@ -1,0 +1,96 @@
+"""`python -m infra.names`: fails if one public name stands for several things.
+
+A reader who meets a name looks for it in the tree, and must find one definition. So no two files define a public
+class of one name, and no two files define public functions of one name and different shapes (parameters and result).
+Commands and handlers of requests are left alone: they are called from outside, by what their decorators say.
+`REASONS` names what may nevertheless stand more than once, and why; an entry that is not needed fails the check too.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+FOLDERS: Final = ("core", "wire", "runtime", "aws", "services", "gateway", "clients", "stack", "infra", "benchmarks")
+_PLAIN: Final = frozenset({"contextmanager", "asynccontextmanager", "cache", "lru_cache"})
+"""Decorated by one of these, a function is still called by its name."""
+
+MODELS: Final = "gateway/api/models.py"
+"""Its classes are the schemas of the HTTP API, whose names are published in /openapi.json. The code always writes them
+with their module (`models.Node`), which the check holds, so that each is told apart from the value in core.
+"""
+
+REASONS: Final[Mapping[str, str]] = {
+    "main": "the entry point of a program",
+    "bootstrap": "each process puts its own application together; the module says which",
+    "on_aws": "each process puts its own adapters together; the module says which",
+}
+
+
+def problems(root: Path = ROOT, reasons: Mapping[str, str] = REASONS) -> list[str]:
+    """One line for each name that stands for several things, and for each reason that is not needed."""
+    classes: dict[str, list[str]] = defaultdict(list)
+    functions: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    found = []
+    for file in _files(root):
+        name = file.relative_to(root).as_posix()
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        found += [f"{name} imports {one} by itself: write `models.{one}`" for one in _taken_from_models(tree, name)]
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef) and name != MODELS:
+                classes[node.name].append(name)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _is_plain(node):
+                functions[node.name][_shape(node)].append(name)
+    several = {name: files for name, files in classes.items() if len(files) > 1}
+    several |= {
+        name: [file for files in shapes.values() for file in files]
+        for name, shapes in functions.items()
+        if len(shapes) > 1
+    }
+    several = {name: files for name, files in several.items() if not name.startswith("_")}
+    for name in sorted(several.keys() - reasons.keys()):
+        found.append(f"{name} stands for several things, in {', '.join(sorted(several[name]))}: say what differs")
+    found += [f"{name} stands once: take it out of REASONS" for name in sorted(reasons.keys() - several.keys())]
+    return found
+
+
+def _files(root: Path) -> Iterator[Path]:
+    for folder in FOLDERS:
+        for file in sorted((root / folder).rglob("*.py")):
+            if "node_modules" not in file.parts:
+                yield file
+
+
+def _taken_from_models(tree: ast.Module, name: str) -> list[str]:
+    module = MODELS.removesuffix(".py").replace("/", ".")
+    return [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == module and name != MODELS
+        for alias in node.names
+    ]
+
+
+def _is_plain(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return {ast.unparse(one).partition("(")[0] for one in function.decorator_list} <= _PLAIN
+
+
+def _shape(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    result = ast.unparse(function.returns) if function.returns else ""
+    return f"({ast.unparse(function.args)}) -> {result}"
+
+
+def main() -> int:
+    """Print what is wrong; 1 if anything is."""
+    found = problems()
+    sys.stderr.writelines(f"{line}\n" for line in found)
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

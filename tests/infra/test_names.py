@@ -1,0 +1,57 @@
+"""A public name stands for one thing, and what checks that sees where it does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.names import MODELS, problems
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_each_name_of_the_code_stands_for_one_thing() -> None:
+    assert problems() == []
+
+
+def test_a_class_that_stands_in_two_files_is_told(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "core/a.py": "class Space: ...",
+            "stack/b.py": "class Space: ...\nclass _Own: ...",
+            "wire/c.py": "class _Own: ...",
+        },
+    )
+    assert problems(tmp_path, {}) == ["Space stands for several things, in core/a.py, stack/b.py: say what differs"]
+    assert problems(tmp_path, {"Space": "they are the same"}) == []
+
+
+def test_functions_are_told_apart_by_their_shape(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "core/a.py": "def same(x: int) -> int: ...\ndef other(x: int) -> int: ...",
+            "stack/b.py": "def same(x: int) -> int: ...\n@contextmanager\ndef other() -> Iterator[None]: ...",
+            "clients/c.py": "@click.command()\ndef other(x: str) -> None: ...",
+        },
+    )
+    assert problems(tmp_path, {}) == ["other stands for several things, in core/a.py, stack/b.py: say what differs"]
+
+
+def test_models_of_the_api_are_written_with_their_module(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"core/a.py": "class Node: ...", MODELS: "class Node: ...", "gateway/b.py": "from gateway.api import models"},
+    )
+    assert problems(tmp_path, {}) == []
+    write(tmp_path, {"gateway/b.py": "from gateway.api.models import Node"})
+    assert problems(tmp_path, {}) == ["gateway/b.py imports Node by itself: write `models.Node`"]
+
+
+def test_a_reason_that_is_needed_no_more_is_told(tmp_path: Path) -> None:
+    write(tmp_path, {"core/a.py": "def main() -> None: ..."})
+    assert problems(tmp_path, {"main": "an entry point"}) == ["main stands once: take it out of REASONS"]
