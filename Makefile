@@ -97,17 +97,33 @@ $(CHECKOV): .ci/checkov.txt | $(SETUP_DONE)
 	$(BIN)/uv pip install --quiet --python .venv/checkov/bin/python -r $<
 	@touch $@
 
+# Two at a time, types first: these take longest. Each says what it has to say when it is done.
+CHECKS := check-types check-docs check-protos check-templates check-style check-layers check-names check-changelog check-installed
+
 check: setup $(CHECKOV) ## everything that can be said without running it: style, types, layers, contract
+	@$(MAKE) --jobs 2 --output-sync=target $(CHECKS)
+
+.PHONY: $(CHECKS)
+
+check-style:
 	$(call step,ruff check)
 	$(BIN)/ruff check
 	$(call step,ruff format --check)
 	$(BIN)/ruff format --check
+
+check-types:
 	$(call step,mypy)
 	$(BIN)/mypy
+
+check-layers:
 	$(call step,lint-imports)
 	$(BIN)/lint-imports --no-logo
+
+check-names:
 	$(call step,names)
 	$(BIN)/python -m infra.names
+
+check-protos:
 	$(call step,buf lint)
 	$(BIN)/buf lint
 	$(call step,buf format)
@@ -116,14 +132,22 @@ check: setup $(CHECKOV) ## everything that can be said without running it: style
 	@.ci/protos breaking
 	$(call step,generated code is up to date)
 	@.ci/protos fresh
+
+check-templates:
 	$(call step,cfn-lint)
 	$(BIN)/cfn-lint $(TEMPLATES)
 	$(call step,checkov)
 	$(CHECKOV) --framework cloudformation --file $(TEMPLATES) --skip-download --quiet --compact
+
+check-changelog:
 	$(call step,changelog)
 	$(BIN)/python -m infra.changelog check
+
+check-docs:
 	$(call step,documentation)
-	@$(MAKE) docs
+	$(BIN)/mkdocs build --strict
+
+check-installed:
 	$(call step,installed packages agree)
 	$(BIN)/uv pip check --python $(BIN)/python
 

@@ -61,7 +61,7 @@ def make(*arguments: str, within: float = 150) -> subprocess.CompletedProcess[st
 
 
 def verbs() -> list[str]:
-    (line,) = re.findall(r"^\.PHONY: (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^\.PHONY: (help .*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     return str(line).split()
 
 
