@@ -33,14 +33,14 @@ help: ## show this list
 
 setup: $(SETUP_DONE) ## make .venv and install everything; does nothing when up to date
 
-$(SETUP_DONE): pyproject.toml constraints.txt
+$(SETUP_DONE): pyproject.toml server/pyproject.toml constraints.txt
 	@if [[ -z "$(PYTHON)" ]]; then \
 		echo "Python 3.11 or newer is needed and was not found; name one: make setup PYTHON=/path/to/python" >&2; exit 1; fi
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "$(PYTHON) is older than Python 3.11; name a newer one: make setup PYTHON=/path/to/python" >&2; exit 1; }
 	[[ -x $(BIN)/python ]] || "$(PYTHON)" -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]'
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e '.[dev]' -e './server[stack]'
 	@touch $@
 
 demo: setup ## the whole story on this machine: two people, three devices, one shared folder
@@ -49,7 +49,7 @@ demo: setup ## the whole story on this machine: two people, three devices, one s
 up: setup ## run the whole system on this machine; ARGS='--port 8080 --data DIR'
 	$(BIN)/syncline up $(ARGS)
 
-test: setup ## run all tests, most of them side by side; ARGS='tests/core -x' for some
+test: setup ## run all tests, most of them side by side; ARGS='tests/model -x' for some
 ifneq ($(ARGS),)
 	$(BIN)/pytest $(ARGS)
 else
@@ -159,7 +159,7 @@ VERSION =
 changelog: setup ## what has changed since the last release; VERSION=1.2.3 makes that version of it
 	$(BIN)/python -m infra.changelog $(if $(VERSION),release $(VERSION),show)
 
-dist: setup ## build the sdist and the wheel into dist/, and use the wheel in an empty virtual environment
+dist: setup ## build sdists and wheels into dist/, and use each wheel in an empty virtual environment
 	$(BIN)/python -m infra.dist
 
 release: dist ## build what `make deploy` uploads, and throw it away: whether it can be built for the machines

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from botocore.exceptions import ClientError
 
 from aws.errors import aws_errors, error_code
-from core.errors import Unavailable
-from runtime.retry import RetryPolicy
 from runtime.workers import results_of
+from syncline.model.errors import Unavailable
+from syncline.rpc.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient

@@ -14,7 +14,7 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NoConnection
 
-from core.errors import Unavailable
+from syncline.model.errors import Unavailable
 
 THROTTLES: Final = frozenset(
     {

@@ -26,8 +26,9 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.loaders import JSONFileLoader, Loader
 
 from aws.errors import THROTTLES, error_code, is_passing
-from core.errors import Unavailable
-from runtime import metrics, traces
+from runtime import metrics
+from syncline.model.errors import Unavailable
+from syncline.rpc import traces
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -16,13 +16,13 @@ import psutil
 
 from benchmarks.report import ReportTable, mib
 from benchmarks.scale import sized
-from core.blocks import DIGEST_BYTES
-from core.identifiers import ROOT, RequestId, SpaceId, created_node_id, new_request_id
-from core.tree import MAX_CHECK_BATCH
-from runtime.channel import sync_channel
 from stack.running import embedded_aws
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.blocks import DIGEST_BYTES
+from syncline.model.identifiers import ROOT, RequestId, SpaceId, created_node_id, new_request_id
+from syncline.model.tree import MAX_CHECK_BATCH
+from syncline.rpc.channel import sync_channel
 from tests.e2e.processes import running, system
 
 FILES = sized(50_000, short=10_000)

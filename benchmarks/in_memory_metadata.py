@@ -12,8 +12,8 @@ from dataclasses import replace
 from runtime.server import App, serve
 from runtime.settings import load
 from services.metadata.bootstrap import bootstrap, on_aws
-from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.settings import MetadataSettings
+from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 
 
 def main() -> None:

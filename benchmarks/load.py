@@ -30,15 +30,15 @@ from benchmarks.check_versions import CommittedTree, commit_tree
 from benchmarks.generator import Load, Parties, Watched, Writer, pin
 from benchmarks.report import ReportTable, mib
 from benchmarks.scale import sized
-from core.blocks import KIB, object_key
-from core.identifiers import ROOT, SpaceId, UserId, new_request_id
-from core.tree import MAX_CHECK_BATCH
-from runtime.channel import sync_channel
 from stack.running import EmbeddedAws, embedded_aws
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.blocks import KIB, object_key
+from syncline.model.identifiers import ROOT, SpaceId, UserId, new_request_id
+from syncline.model.tree import MAX_CHECK_BATCH
+from syncline.rpc.channel import sync_channel
 from tests.e2e.processes import Process, System, running, system
 
 P = ParamSpec("P")

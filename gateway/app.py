@@ -14,30 +14,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from core.errors import SynclineError
 from gateway import api
-from gateway.address import OwnAddress
-from gateway.allowance import Allowance
-from gateway.api.caller import KeyTokens
-from gateway.archive import Archives
-from gateway.bodies import Bodies
-from gateway.content import Contents
+from gateway.api.openapi import described_api
+from gateway.content.allowance import Allowance
+from gateway.content.archive import Archives
+from gateway.content.assemble import Contents
 from gateway.dav import mount
 from gateway.dav.behind import MOUNT, Behind
-from gateway.dav.ports import Records
-from gateway.headers import ReadHeaders
-from gateway.openapi import described_api
-from gateway.pace import Paced
+from gateway.discovery import JWKS_SECONDS, Jwks
+from gateway.http.bodies import Bodies
+from gateway.http.headers import ReadHeaders
+from gateway.http.pace import Paced
+from gateway.http.problems import on_error, on_http_exception, on_invalid, problem
+from gateway.http.protection import Protected
+from gateway.http.requests import RequestMiddleware
+from gateway.identity.address import OwnAddress
+from gateway.identity.caller import KeyTokens
 from gateway.pages import pages
 from gateway.ports import ObjectSink, UploadAddresses
-from gateway.problems import on_error, on_http_exception, on_invalid, problem
-from gateway.protection import Protected
 from gateway.readiness import Readiness
-from gateway.requests import RequestMiddleware
-from gateway.services import Services
-from gateway.wellknown import JWKS_SECONDS, Jwks
+from gateway.records.ports import Records
+from gateway.services.calls import Services
 from runtime.drain import Drain
 from runtime.pool import Pool
+from syncline.model.errors import SynclineError
 
 API: Final = "/v1"
 

@@ -11,23 +11,23 @@ from typing import TYPE_CHECKING
 
 from aws.session import Clients, RoleCredentials, region, s3_endpoint
 from gateway import metrics
-from gateway.address import OwnAddress
-from gateway.allowance import Allowance
 from gateway.app import Parts, application
-from gateway.archive import Archives
-from gateway.content import Contents, Memory
-from gateway.dav.ports import Records
-from gateway.dynamodb import DynamoRecords
-from gateway.peers import AuthKeys, HealthyPeer
+from gateway.content.allowance import Allowance
+from gateway.content.archive import Archives
+from gateway.content.assemble import Contents, Memory
+from gateway.discovery import Jwks, endpoints
+from gateway.identity.address import OwnAddress
 from gateway.ports import ObjectSink, ObjectSource, UploadAddresses
 from gateway.readiness import Readiness
-from gateway.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
-from gateway.services import IDEMPOTENT, Services
+from gateway.records.dynamodb import DynamoRecords
+from gateway.records.ports import Records
+from gateway.services.calls import IDEMPOTENT, Services
+from gateway.services.peers import AuthKeys, HealthyPeer
 from gateway.settings import GatewaySettings
-from gateway.wellknown import Jwks, endpoints
-from runtime.channel import aio_channel
+from gateway.storage.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
 from runtime.drain import Drain
 from runtime.pool import Pool
+from syncline.rpc.channel import aio_channel
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp

@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from gateway import paths  # noqa: F401 # registers `any_path`
-from gateway.address import Authority, OwnAddress, SeenAddress
+from gateway.http import paths  # noqa: F401 # registers `any_path`
+from gateway.identity.address import Authority, OwnAddress, SeenAddress
 
 _FOLDER: Final = Path(__file__).with_name("web")
 _TYPES: Final = {

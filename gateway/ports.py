@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from core.blocks import Digest
-from core.identifiers import SpaceId
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import SpaceId
 
 
 class ObjectUnreadable(Exception):

@@ -12,7 +12,7 @@ from typing import Final
 import uvicorn
 
 from gateway.bootstrap import Gateway
-from gateway.connections import Connections, connections
+from gateway.http.connections import Connections, connections
 from gateway.settings import GatewaySettings
 from runtime import memory, metrics, process
 from runtime.logs import structlog

@@ -1,7 +1,8 @@
 """Build what people install, and try it where nothing else is: `make dist`.
 
-The sdist and the wheel, which is made from the sdist, go into dist/. The wheel is installed as on a device, with the
-versions of constraints.txt, in an empty virtual environment, and its command and its modules are used there.
+The sdists and the wheels, which are made from the sdists, go into dist/. Each wheel is installed with the versions of
+constraints.txt in an empty virtual environment, `syncline` as on a device and `syncline-server` as for `syncline up`,
+and used there from a directory in which somebody keeps packages of other names of ours.
 """
 
 from __future__ import annotations
@@ -12,53 +13,121 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Final
 
 from infra.errors import DeployError
-from infra.release import ROOT, build_wheel, uv
+from infra.release import ROOT, Wheels, build_wheels, uv
 
 EXTRA: Final = "client"
 """What people install: `pip install syncline[client]`."""
+TOP_LEVEL: Final = "syncline"
+"""All that it adds to what can be imported."""
 PROGRAM: Final = """
-from clients.sdk.account import Accounts, sign_in, sign_up
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from clients.sync.engine import Engine
-from clients.transfer.download import Downloader
-from clients.transfer.upload import Uploader
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.tree import Node
+from syncline.sdk.account import Accounts, sign_in, sign_up
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+from syncline.sync.engine import Engine
+from syncline.transfer.download import Downloader
+from syncline.transfer.upload import Uploader
+
+
+def size_of(space: Space, path: str) -> int:
+    node: Node = space.get_node(path).node
+    return node.content.size if node.content else 0
+
+
+def head_of(response: metadata_pb2.ListChangesResponse) -> int:
+    return response.seq
 """
-"""What programs import of us."""
+"""What a program of somebody else imports of us, and how it uses that."""
+WRONG: Final = PROGRAM.replace("-> int:", "-> bytes:")
+"""What a type checker refuses if it knows our types."""
+SERVER_PROGRAM: Final = """
+import gateway.bootstrap, services.auth.bootstrap, services.metadata.bootstrap, services.notify.bootstrap, stack.up
+"""
+OF_OTHERS: Final = ("core", "wire", "runtime", "aws", "services", "gateway", "clients", "stack", "lib")
+"""Packages that may lie beside a program of somebody else, and none of which is ours to take."""
 _TIMEOUT_SECONDS: Final = 120
 
 
-def build_distributions(directory: Path) -> Path:
-    """Put the sdist and the wheel of the work tree into `directory`, which is emptied first; the wheel. DeployError."""
+def build_distributions(directory: Path) -> Wheels:
+    """Put sdists and wheels of the work tree into `directory`, which is emptied first; the wheels. DeployError."""
     if directory.exists():
         shutil.rmtree(directory)
-    return build_wheel(directory, sdist=True)
+    return build_wheels(directory, sdist=True)
 
 
-def check_wheel(wheel: Path) -> None:
-    """Install `wheel` in an empty virtual environment and use it there. DeployError says what does not work."""
+def check_wheels(wheels: Wheels) -> None:
+    """Install and use each of `wheels` in an empty virtual environment. DeployError says what does not work."""
+    version = _version_of(ROOT)
+    if _version_of(ROOT / "server") != version or wheels.server.name.split("-")[1] != version:
+        raise DeployError(f"server/pyproject.toml does not have version {version}, which pyproject.toml has")
+    if (names := _top_level(wheels.client)) != {TOP_LEVEL}:
+        raise DeployError(f"the wheel would add {', '.join(sorted(names))} to site-packages, and not {TOP_LEVEL} alone")
     with tempfile.TemporaryDirectory(prefix="syncline-dist-") as scratch:
-        environment = Path(scratch) / "environment"
-        uv("venv", "--python", sys.executable, "--no-project", str(environment))
-        uv(
-            *("pip", "install", "--python", str(environment / "bin/python")),
-            *("--constraints", str(ROOT / "constraints.txt"), "--build-constraints", str(ROOT / "constraints.txt")),
-            f"syncline[{EXTRA}] @ {wheel.as_uri()}",
-        )
         elsewhere = Path(scratch) / "elsewhere"
-        elsewhere.mkdir()
-        version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        for package in OF_OTHERS:
+            (elsewhere / package).mkdir(parents=True)
+            (elsewhere / package / "__init__.py").write_text("raise ImportError('this is of somebody else')\n")
+        environment = _installed(Path(scratch) / "client", f"syncline[{EXTRA}] @ {wheels.client.as_uri()}")
         said = _run(environment, elsewhere, "syncline", "--version").strip()
         if said != f"syncline {version}":
             raise DeployError(f"the installed `syncline --version` says {said!r}, and pyproject.toml {version}")
         if "Commands:" not in _run(environment, elsewhere, "syncline", "--help"):
             raise DeployError("the installed `syncline --help` lists no commands")
         _run(environment, elsewhere, "python", "-W", "error", "-c", PROGRAM)
+        _check_types(environment, elsewhere)
+        client = f"syncline @ {wheels.client.as_uri()}"
+        environment = _installed(Path(scratch) / "server", client, f"syncline-server[stack] @ {wheels.server.as_uri()}")
+        _run(environment, Path(scratch), "python", "-c", SERVER_PROGRAM)
+        _run(environment, elsewhere, "syncline", "up", "--help")
+
+
+def _version_of(project: Path) -> str:
+    version: str = tomllib.loads((project / "pyproject.toml").read_text())["project"]["version"]
+    return version
+
+
+def _top_level(wheel: Path) -> set[str]:
+    """The names that a wheel adds to site-packages, besides what describes it."""
+    with zipfile.ZipFile(wheel) as packed:
+        names = {name.split("/")[0] for name in packed.namelist()}
+    return {name for name in names if not name.endswith(".dist-info")}
+
+
+def _installed(environment: Path, *requirements: str) -> Path:
+    """`environment`, made anew with these requirements in it."""
+    uv("venv", "--python", sys.executable, "--no-project", str(environment))
+    constraints = str(ROOT / "constraints.txt")
+    uv(
+        *("pip", "install", "--python", str(environment / "bin/python")),
+        *("--constraints", constraints, "--build-constraints", constraints),
+        *requirements,
+    )
+    return environment
+
+
+def _check_types(environment: Path, directory: Path) -> None:
+    """Whether mypy, in `directory`, finds the types of what is installed in `environment`."""
+    for text, right in ((PROGRAM, True), (WRONG, False)):
+        program = directory / "program.py"
+        program.write_text(text)
+        checker = (sys.executable, "-m", "mypy", "--strict", "--no-incremental")
+        done = subprocess.run(
+            [*checker, "--python-executable", str(environment / "bin/python"), program.name],
+            cwd=directory,
+            env={"PATH": os.defpath, "HOME": str(directory), "LANG": "C.UTF-8"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_TIMEOUT_SECONDS,
+        )
+        if (done.returncode == 0) != right:
+            raise DeployError(f"mypy does not find the types of the installed SDK:\n{done.stdout}{done.stderr}")
 
 
 def _run(environment: Path, directory: Path, program: str, *arguments: str) -> str:
@@ -79,13 +148,13 @@ def _run(environment: Path, directory: Path, program: str, *arguments: str) -> s
 
 def main() -> int:
     """Build and check."""
+    directory = ROOT / "dist"
     try:
-        wheel = build_distributions(ROOT / "dist")
-        check_wheel(wheel)
+        check_wheels(build_distributions(directory))
     except DeployError as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    for path in sorted(wheel.parent.glob("*.[wt]*")):
+    for path in sorted(directory.glob("*.[wt]*")):
         sys.stdout.write(f"{path.relative_to(ROOT)}, {path.stat().st_size / 1e6:.1f} MB\n")
     return 0
 

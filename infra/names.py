@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
-FOLDERS: Final = ("core", "wire", "runtime", "aws", "services", "gateway", "clients", "stack", "infra", "benchmarks")
+FOLDERS: Final = ("lib", "clients", "runtime", "aws", "services", "gateway", "stack", "server", "infra", "benchmarks")
 _PLAIN: Final = frozenset({"contextmanager", "asynccontextmanager", "cache", "lru_cache"})
 """Decorated by one of these, a function is still called by its name."""
 
 MODELS: Final = "gateway/api/models.py"
 """Its classes are the schemas of the HTTP API, whose names are published in /openapi.json. The code always writes them
-with their module (`models.Node`), which the check holds, so that each is told apart from the value in core.
+with their module (`models.Node`), which the check holds, so that each is told apart from the value in the model.
 """
 
 REASONS: Final[Mapping[str, str]] = {

@@ -1,6 +1,6 @@
 """Build a release: all that a machine runs, installed for it, in one file named by what it holds.
 
-    site/      the wheel and what it depends on, as constraints.txt pins them, for Python 3.11 on arm64
+    site/      our wheels and what they depend on, as constraints.txt pins them, for Python 3.11 on arm64
     machine/   what makes a machine of it
 
 So a machine that starts needs no package index, and two machines of one release never differ.
@@ -42,43 +42,58 @@ class Release:
     """Where it is kept in the artefact bucket."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wheels:
+    """What we distribute: `syncline`, which people install, and `syncline-server`, which needs it."""
+
+    client: Path
+    server: Path
+
+    def requirements(self, extra: str = "") -> tuple[str, str]:
+        """Both by their files, since a package index might know others of these names; the server with `extra`."""
+        chosen = f"[{extra}]" if extra else ""
+        return f"syncline @ {self.client.as_uri()}", f"syncline-server{chosen} @ {self.server.as_uri()}"
+
+
 @contextmanager
 def built() -> Iterator[Release]:
     """Build what is in the work tree; the file is gone afterwards. DeployError says what failed."""
     with tempfile.TemporaryDirectory(prefix="syncline-release-") as scratch:
         directory = Path(scratch)
-        wheel = build_wheel(directory / "wheel")
-        install_wheel(wheel, directory / "tree" / "site")
+        wheels = build_wheels(directory / "wheels")
+        install_wheels(wheels, directory / "tree" / "site")
         shutil.copytree(HERE / "machine", directory / "tree" / "machine", ignore=shutil.ignore_patterns("__pycache__"))
         file = directory / "release.tar.gz"
         pack(directory / "tree", file)
         with file.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-        version = wheel.name.split("-")[1]
+        version = wheels.server.name.split("-")[1]
         yield Release(file, f"releases/{version}-{digest[:_DIGITS]}.tar.gz")
 
 
-def build_wheel(directory: Path, *, sdist: bool = False) -> Path:
-    """Our wheel, made in `directory`; with `sdist`, from a source distribution that is made there first."""
+def build_wheels(directory: Path, *, sdist: bool = False) -> Wheels:
+    """Our wheels, made in `directory`; with `sdist`, each from a source distribution that is made there first."""
     python = ("--python", sys.executable, "--no-build-isolation")  # with the build backend that constraints.txt pins
     formats = () if sdist else ("--wheel",)  # without a format, uv makes both, the wheel from the sdist
-    uv("build", *formats, *python, "--out-dir", str(directory), str(ROOT), SOURCE_DATE_EPOCH=str(_EPOCH))
-    [wheel] = directory.glob("*.whl")
-    return wheel
+    for project in (ROOT, ROOT / "server"):
+        uv("build", *formats, *python, "--out-dir", str(directory), str(project), SOURCE_DATE_EPOCH=str(_EPOCH))
+    [client] = directory.glob("syncline-*.whl")
+    [server] = directory.glob("syncline_server-*.whl")
+    return Wheels(client, server)
 
 
-def install_wheel(wheel: Path, directory: Path) -> None:
-    """The wheel and what services need, in `directory`, as the machines would have installed it."""
+def install_wheels(wheels: Wheels, directory: Path) -> None:
+    """Our wheels and what services need, in `directory`, as the machines would have installed it."""
     constraints = str(ROOT / "constraints.txt")
     uv(
         *("pip", "install", "--target", str(directory), "--constraints", constraints),
         *("--python-platform", _PLATFORM, "--python-version", _PYTHON, "--only-binary", ":all:"),
         *("--no-binary", _FROM_SOURCE, "--build-constraints", constraints),
-        f"syncline[server] @ {wheel.as_uri()}",  # by its file: a package index might know another of that name
+        *wheels.requirements(),
     )
-    [information] = directory.glob("syncline-*.dist-info")
-    for name in ("RECORD", "direct_url.json", "uv_cache.json"):  # tell where and when it was built
-        (information / name).unlink(missing_ok=True)
+    for information in directory.glob("syncline*.dist-info"):
+        for name in ("RECORD", "direct_url.json", "uv_cache.json"):  # tell where and when it was built
+            (information / name).unlink(missing_ok=True)
 
 
 def pack(tree: Path, file: Path) -> None:

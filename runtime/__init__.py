@@ -1,7 +1,3 @@
-"""How a process runs: settings, logs, server, channels, interceptors. It knows no business."""
+"""How a server runs: settings, logs, metrics, identity, rates, interceptors and the process. It knows no business."""
 
-import os
-
-# gRPC's core logs beside Python's logging, in a form of its own; what fails there raises an error too. It reads this
-# when it is imported.
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+from syncline import rpc as rpc  # before gRPC is imported, which reads what this sets

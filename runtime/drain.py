@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from core.errors import Draining
 from runtime.interruption import Interruption
+from syncline.model.errors import Draining
 
 
 class Drain(Interruption):

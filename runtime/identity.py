@@ -5,9 +5,9 @@ from __future__ import annotations
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from core.errors import PermissionDenied, Unauthenticated
-from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from runtime.operations import BEYOND_LINK, CallerKind
+from syncline.model.errors import PermissionDenied, Unauthenticated
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,13 +18,14 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from typing_extensions import override
 
-from core.errors import DeadlineExceeded, InvalidArgument, SynclineError, Unauthenticated
-from runtime import metrics, traces
-from runtime.context import REQUEST_ID_KEY, request_id, take_request_id
-from runtime.errors import abort, error_from_rpc
+from runtime import metrics
 from runtime.identity import set_identity
 from runtime.logs import structlog
 from runtime.operations import CallerKind, check_caller
+from syncline.model.errors import DeadlineExceeded, InvalidArgument, SynclineError, Unauthenticated
+from syncline.rpc import traces
+from syncline.rpc.context import REQUEST_ID_KEY, request_id, take_request_id
+from syncline.rpc.errors import abort, error_from_rpc
 
 if TYPE_CHECKING:
     from typing import Never

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, I
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
-from core.errors import SynclineError, Unavailable
-from core.limits import REVOCATION_SECONDS
+from syncline.model.errors import SynclineError, Unavailable
+from syncline.model.limits import REVOCATION_SECONDS
 
 T = TypeVar("T")
 

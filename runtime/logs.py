@@ -17,9 +17,9 @@ import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.printable import harmless
-from runtime import traces
 from runtime.imports import absent
+from syncline.model.printable import harmless
+from syncline.rpc import traces
 
 with absent("rich"):  # for pretty tracebacks, which no service prints
     import structlog

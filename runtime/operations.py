@@ -21,7 +21,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Final
 
-from core.errors import PermissionDenied
+from syncline.model.errors import PermissionDenied
 
 CallerKind = Enum("CallerKind", "ANONYMOUS SESSION PROGRAM VISITOR SERVICE")
 """What sort of caller somebody is, see above."""

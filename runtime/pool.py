@@ -18,7 +18,7 @@ from typing import Final
 
 import prometheus_client
 
-from core.errors import Kind, SynclineError
+from syncline.model.errors import Kind, SynclineError
 
 NETWORK_FACTOR: Final = 4
 """One network alone gets 4/5: people behind one address are many."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Literal
 
-from core.errors import Unavailable
-from runtime import logs, memory, traces
+from runtime import logs, memory
 from runtime.logs import structlog
+from syncline.model.errors import Unavailable
+from syncline.rpc import traces
 
 _FILE_DESCRIPTORS: Final = 65_536
 

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import prometheus_client
 from typing_extensions import override
 
-from core.errors import RETRY_AFTER, RateExceeded
 from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.operations import CallerKind, Work
+from syncline.model.errors import RETRY_AFTER, RateExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import grpc
 
-from core.errors import InvalidArgument
 from runtime.operations import Work
 from runtime.pool import Pool, Share
 from runtime.rates import Rate, Rates
+from syncline.model.errors import InvalidArgument
 
 V1: Final = "grpc.reflection.v1.ServerReflection"
 V1_ALPHA: Final = "grpc.reflection.v1alpha.ServerReflection"

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import grpc
 from typing_extensions import override
 
-from core.errors import DeadlineExceeded, InvalidArgument
 from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.operations import CallerKind
 from runtime.pool import Pool, Share
+from syncline.model.errors import DeadlineExceeded, InvalidArgument
 
 if TYPE_CHECKING:
     import grpc.aio

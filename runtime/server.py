@@ -28,8 +28,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from pydantic import SecretStr
 from typing_extensions import override
 
-from core.errors import Draining
-from runtime import memory, metrics, process, traces
+from runtime import memory, metrics, process
 from runtime.answers import Answers
 from runtime.drain import Drain
 from runtime.interceptors import (
@@ -48,8 +47,10 @@ from runtime.pool import Pool, Share
 from runtime.rates import Pacing, Rates
 from runtime.reflection import Reflection
 from runtime.requests import WINDOW_BYTES, Arriving, Taking
-from runtime.retry import RetryPolicy
 from runtime.settings import ServiceSettings
+from syncline.model.errors import Draining
+from syncline.rpc import traces
+from syncline.rpc.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from runtime.operations import Callers, Work

@@ -10,11 +10,11 @@ from typing import Annotated, Literal, TypeAlias, TypeVar, cast
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
-from core.limits import DEADLINE_SECONDS, MESSAGE_BYTES, REQUEST_BYTES, UNREAD_BYTES
 from runtime import logs
 from runtime.logs import structlog
 from runtime.operations import Work
 from runtime.rates import Rate
+from syncline.model.limits import DEADLINE_SECONDS, MESSAGE_BYTES, REQUEST_BYTES, UNREAD_BYTES
 
 ENV_PREFIX = "SYNCLINE_"
 _TARGET = r"^\S+:\d+$"

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import jwt
 from cachetools import LRUCache
 
-from core.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
-from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
 from runtime.claims import INTERNAL_AUDIENCE, claimed_kind
 from runtime.identity import Identity, LinkScope
 from runtime.operations import CallerKind
+from syncline.model.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

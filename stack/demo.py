@@ -24,10 +24,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from core.identifiers import new_text_id
 from stack.directory import parsed_credentials
 from stack.emulator import Aws
 from stack.running import running_stack
+from syncline.model.identifiers import new_text_id
 
 MIB: Final = 1 << 20
 BIG_FILE_BYTES: Final = 64 * MIB
@@ -91,7 +91,7 @@ class DemoDevice:
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """A command that runs by itself; who starts it sees it to its end."""
         return subprocess.Popen(
-            [sys.executable, "-m", "clients.cli", *arguments],
+            [sys.executable, "-m", "syncline.cli", *arguments],
             env={**os.environ, "SYNCLINE_HOME": str(self.root / "home")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -9,7 +9,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Final, Self, TextIO
 
-from core.printable import harmless
+from syncline.model.printable import harmless
 
 _KEPT_LINES: Final = 12
 _NAME_WIDTH: Final = 8

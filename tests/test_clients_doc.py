@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core import limits
-from core.blocks import (
+from services.auth.attempts import AttemptLimits
+from services.notify.settings import NotifySettings
+from syncline.model import limits
+from syncline.model.blocks import (
     AVG_BLOCK,
     MAX_BLOCK,
     MAX_INLINE_BLOCKS,
@@ -15,11 +17,9 @@ from core.blocks import (
     MIN_BLOCK,
     PACK_BYTES,
 )
-from core.names import MAX_NAME_BYTES, MAX_PATH_BYTES
-from core.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
-from runtime.channel import MAX_RECEIVE_BYTES
-from services.auth.attempts import AttemptLimits
-from services.notify.settings import NotifySettings
+from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES
+from syncline.model.tree import MAX_CHECK_BATCH, MAX_MUTATIONS, MAX_REQUEST_BYTES
+from syncline.rpc.channel import MAX_RECEIVE_BYTES
 from tests import vectors
 
 TEXT = " ".join((Path(__file__).parents[1] / "docs" / "clients.md").read_text().split())

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from core import limits
 from gateway.settings import GatewaySettings
 from infra.site import rest
 from runtime.settings import ENV_PREFIX
 from services.auth.settings import AuthSettings
 from services.metadata.settings import MetadataSettings
 from services.notify.settings import NotifySettings
+from syncline.model import limits
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/limits.md").read_text()
@@ -38,19 +38,19 @@ A_BOUND = re.compile(r"_?(MAX|MOST|LARGEST|UNSIGNED)_[A-Z_]+")
 """How constants are called that bound what somebody else sends or takes."""
 INNER = {
     "gateway.dav.merge": "a directory that needs more is moved in another way",
-    "gateway.dav.ports.MAX_READ_BYTES": "how much is read at once of what is there",
+    "gateway.records.ports.MAX_READ_BYTES": "how much is read at once of what is there",
     "gateway.dav.saving": "a directory of more is not looked at as one that is saved anew",
-    "gateway.plan": "how reads of one content are put together",
-    "gateway.problems": "what an answer says of a request that is wrong in many places",
+    "gateway.content.plan": "how reads of one content are put together",
+    "gateway.http.problems": "what an answer says of a request that is wrong in many places",
     "services.auth.aliases": "a name of a space is cut where it becomes an address",
     "services.auth.credentials": "a bound of AWS on our own policies",
-    "services.metadata.announce": "how events are cut; clients are told to look",
-    "services.metadata.commit": "how often we try, and what an item of DynamoDB holds",
-    "services.metadata.decide": "how many versions are compared for a trace in the trash",
+    "services.metadata.journal.announce": "how events are cut; clients are told to look",
+    "services.metadata.journal.commit": "how often we try, and what an item of DynamoDB holds",
+    "services.metadata.tree.decide": "how many versions are compared for a trace in the trash",
     "services.metadata.ports": "what an item of DynamoDB holds",
-    "services.metadata.project": "how a background task waits",
-    "services.metadata.search": "what is kept in memory; more is read again",
-    "services.metadata.view": "writers wait for the projection",
+    "services.metadata.journal.project": "how a background task waits",
+    "services.metadata.tree.search": "what is kept in memory; more is read again",
+    "services.metadata.tree.view": "writers wait for the projection",
     "services.notify": "what one mail tells; the rest follows",
 }
 """Constants, or modules with all of theirs, that bound nothing that others feel, and why."""
@@ -121,7 +121,7 @@ def test_a_limit_is_what_the_code_has(row: Row) -> None:
 
 def test_every_limit_that_both_ends_know_is_there() -> None:
     named = {name for row in rows() for name in row.named}
-    constants = {f"core.limits.{name}" for name in vars(limits) if name.isupper()}
+    constants = {f"syncline.model.limits.{name}" for name in vars(limits) if name.isupper()}
     settings = {value(name) for name in named if name.startswith(ENV_PREFIX)}
     missing = {name for name in constants - named if value(name) not in settings}
     assert not missing

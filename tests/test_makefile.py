@@ -19,7 +19,7 @@ RUN: Final[Mapping[str, tuple[str, ...]]] = {
     "help": (),
     "setup": (),
     "changelog": (),
-    "test": ("ARGS=tests/core/test_names.py -q",),
+    "test": ("ARGS=tests/model/test_names.py -q",),
     "soak": ("N=2", "SEED=1"),
     "mutants": ("ARGS=--breed",),
     "fuzz": ("N=20", "SEED=1"),

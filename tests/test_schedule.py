@@ -21,10 +21,10 @@ def test_what_it_names_is_there() -> None:
 def test_the_first_worker_begins_with_the_slowest_and_the_others_with_the_quickest() -> None:
     slow, slower = sorted((name for name in SECONDS if name not in WAITING), key=SECONDS.__getitem__)[-2:]
     waiting = min(WAITING)
-    left = [slow, waiting, slower, "tests/core/test_names.py"]
+    left = [slow, waiting, slower, "tests/model/test_names.py"]
     assert choose(left, worker=0, workers=2) == slower
-    assert choose(left, worker=1, workers=2) == "tests/core/test_names.py"
-    assert choose(left, worker=1, workers=3) == "tests/core/test_names.py"
+    assert choose(left, worker=1, workers=2) == "tests/model/test_names.py"
+    assert choose(left, worker=1, workers=3) == "tests/model/test_names.py"
     assert choose(left, worker=2, workers=3) == waiting
     assert choose([slow], worker=2, workers=3) is None
     assert choose([waiting], worker=0, workers=3) == waiting, "whoever has nothing else to do helps with these"
@@ -38,8 +38,8 @@ FILES = {
     "tests/benchmarks/test_short.py": 3,
     "tests/e2e/test_rates.py": 2,
     "tests/e2e/test_kill.py": 1,
-    "tests/core/test_names.py": 1,
-    "tests/core/test_chunk.py": 20,
+    "tests/model/test_names.py": 1,
+    "tests/model/test_chunk.py": 20,
 }
 
 
@@ -64,5 +64,5 @@ def test_each_test_runs_once_and_with_those_that_it_stays_with(tmp_path: Path) -
     )
     workers = {name: {worker for worker, file, _ in ran if file == name} for name in FILES}
     assert workers["tests/e2e/test_rates.py"] == {"2"}
-    assert len(workers["tests/core/test_chunk.py"]) == 1
+    assert len(workers["tests/model/test_chunk.py"]) == 1
     assert len(workers["tests/gateway/api/test_a.py"] | workers["tests/gateway/api/test_b.py"]) == 1

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from core.blocks import MAX_INLINE_BLOCKS, NO_DIGEST, Manifest, object_key
-from core.chunk import digest_of
-from core.identifiers import ROOT, RequestId, SpaceId, created_node_id
-from core.names import MAX_NAME_BYTES, name_problem, normalize
+from syncline.model.blocks import MAX_INLINE_BLOCKS, NO_DIGEST, Manifest, object_key
+from syncline.model.chunk import digest_of
+from syncline.model.identifiers import ROOT, RequestId, SpaceId, created_node_id
+from syncline.model.names import MAX_NAME_BYTES, name_problem, normalize
+from syncline.wire.tree import manifest_to_wire
 from tests import vectors
-from wire.tree import manifest_to_wire
 
 MANIFESTS = vectors.load("manifests")
 IDENTIFIERS = vectors.load("identifiers")

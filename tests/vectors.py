@@ -17,9 +17,7 @@ from typing import Any, Final
 from pyfastcdc import FastCDC
 from pyfastcdc.py.constants import GEAR, MASKS
 
-from clients.sdk.space import PackEntries
-from clients.transfer.pack import ClosedPack, PackBuilder
-from core.blocks import (
+from syncline.model.blocks import (
     AVG_BLOCK,
     DIGEST_BYTES,
     KIB,
@@ -36,10 +34,12 @@ from core.blocks import (
     Manifest,
     object_key,
 )
-from core.chunk import Block, Chunker, digest_of
-from core.identifiers import RequestId, SpaceId, created_node_id
-from core.names import MAX_NAME_BYTES, name_problem, normalize
-from wire.tree import manifest_to_wire
+from syncline.model.chunk import Block, Chunker, digest_of
+from syncline.model.identifiers import RequestId, SpaceId, created_node_id
+from syncline.model.names import MAX_NAME_BYTES, name_problem, normalize
+from syncline.sdk.space import PackEntries
+from syncline.transfer.pack import ClosedPack, PackBuilder
+from syncline.wire.tree import manifest_to_wire
 
 DIRECTORY: Final = Path(__file__).parents[1] / "protos" / "vectors"
 

@@ -11,12 +11,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clients.sdk.account import Accounts
-from clients.sdk.home import default_home
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from core.errors import NoSuchNode, SynclineError
-from core.tree import Node, NodeKind
+from syncline.model.errors import NoSuchNode, SynclineError
+from syncline.model.tree import Node, NodeKind
+from syncline.sdk.account import Accounts
+from syncline.sdk.home import default_home
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
 
 
 def react(space: Space, node: Node) -> None:

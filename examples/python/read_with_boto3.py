@@ -20,16 +20,16 @@ import botocore.session
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, RefreshableCredentials
 
-from clients.sdk.credentials import issue
-from clients.sdk.home import default_home
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from core.accounts import Access
-from core.blocks import object_key
-from core.errors import SynclineError
-from core.identifiers import SpaceId
-from core.tree import Content
-from wire.tree import manifest_from_bytes
+from syncline.model.accounts import Access
+from syncline.model.blocks import object_key
+from syncline.model.errors import SynclineError
+from syncline.model.identifiers import SpaceId
+from syncline.model.tree import Content
+from syncline.sdk.credentials import issue
+from syncline.sdk.home import default_home
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+from syncline.wire.tree import manifest_from_bytes
 
 
 class CredentialsOfSpace(CredentialProvider):

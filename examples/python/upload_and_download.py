@@ -10,18 +10,18 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clients.sdk.home import default_home
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from clients.transfer.download import Downloader
-from clients.transfer.jobs import DownloadJob, Failed, UploadJob
-from clients.transfer.objects import open_objects
-from clients.transfer.upload import Uploader
-from core.accounts import Access
-from core.errors import NoSuchNode, SynclineError
-from core.identifiers import ROOT, SpaceId, new_request_id
-from core.tree import CreateNode, Mutation, NodeKind, UpdateContent
-from core.verdicts import Verdict
+from syncline.model.accounts import Access
+from syncline.model.errors import NoSuchNode, SynclineError
+from syncline.model.identifiers import ROOT, SpaceId, new_request_id
+from syncline.model.tree import CreateNode, Mutation, NodeKind, UpdateContent
+from syncline.model.verdicts import Verdict
+from syncline.sdk.home import default_home
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+from syncline.transfer.download import Downloader
+from syncline.transfer.jobs import DownloadJob, Failed, UploadJob
+from syncline.transfer.objects import open_objects
+from syncline.transfer.upload import Uploader
 
 
 def upload(space: Space, local: Path, path: str) -> int:

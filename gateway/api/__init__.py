@@ -7,7 +7,7 @@ from typing import Any, Final
 from fastapi import APIRouter
 
 from gateway.api import accounts, contents, events, history, links, nodes, spaces, trees, uploads
-from gateway.problems import MEDIA_TYPE
+from gateway.http.problems import MEDIA_TYPE
 
 _PROBLEM: Final = {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
 _PROBLEMS: Final[dict[int | str, dict[str, Any]]] = {

@@ -7,11 +7,11 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Request, Response
 
 from gateway.api import models, shapes
-from gateway.api.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token, peer
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import TextId
 from gateway.api.pages import PageSize, PageToken
-from gateway.services import ask
+from gateway.identity.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token, peer
+from gateway.services.calls import ask
 from syncline.auth.v1 import auth_pb2
 
 router: Final = APIRouter(tags=["accounts"])

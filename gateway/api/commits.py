@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from core.errors import Kind, NoSuchRequest, SynclineError
-from core.identifiers import RequestId
-from core.tree import Mutation, Node
-from gateway.api.caller import Caller
 from gateway.api.idempotency import RequestName
 from gateway.api.shapes import node_etag
-from gateway.changes import accepted, commit_mutations
-from gateway.services import Services, ask
+from gateway.identity.caller import Caller
+from gateway.services.calls import Services, ask
+from gateway.services.changes import accepted, commit_mutations
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import Kind, NoSuchRequest, SynclineError
+from syncline.model.identifiers import RequestId
+from syncline.model.tree import Mutation, Node
 
 
 class NodeChanged(SynclineError):

@@ -7,21 +7,21 @@ from urllib.parse import unquote
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from core.errors import InvalidArgument
-from core.identifiers import SpaceId
-from core.names import normalized_path
-from core.tree import Content
-from gateway import paths  # noqa: F401 # registers `any_path`
-from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.history import Number
 from gateway.api.identifiers import Node, Space, node_id_of
-from gateway.content import Contents
-from gateway.download import content_of, download
-from gateway.rights import right_check
-from gateway.services import Services, ask, known_node
-from gateway.shares import share_of
+from gateway.content.assemble import Contents
+from gateway.content.download import content_of, download
+from gateway.http import paths  # noqa: F401 # registers `any_path`
+from gateway.identity.caller import Behind, Caller, Signed
+from gateway.identity.rights import right_check
+from gateway.identity.shares import share_of
+from gateway.services.calls import Services, ask, known_node
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import content_from_wire
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import SpaceId
+from syncline.model.names import normalized_path
+from syncline.model.tree import Content
+from syncline.wire.tree import content_from_wire
 
 router: Final = APIRouter(tags=["contents"])
 

@@ -11,13 +11,13 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
-from core.errors import InvalidArgument, SynclineError
-from core.limits import MAX_WATCHED
-from gateway.api.caller import Behind, Signed
 from gateway.api.identifiers import TextId
-from gateway.services import ask, stream
+from gateway.identity.caller import Behind, Signed
+from gateway.services.calls import ask, stream
 from runtime.drain import Drain
 from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import InvalidArgument, SynclineError
+from syncline.model.limits import MAX_WATCHED
 from syncline.notify.v1 import notify_pb2
 
 router: Final = APIRouter(tags=["events"])

@@ -6,20 +6,20 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Response
 
-import core.tree
-from core.errors import NoSuchNode
-from core.identifiers import NodeId
-from core.names import normalized_path
+import syncline.model.tree
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag
 from gateway.api.idempotency import Named, RequestName
 from gateway.api.identifiers import Node, Space, node_id_of
 from gateway.api.nodes import IfMatch, read_node
 from gateway.api.pages import PageSize, PageToken
-from gateway.changes import accepted, derived
-from gateway.services import Services, ask, known_node
+from gateway.identity.caller import Behind, Caller, Signed
+from gateway.services.calls import Services, ask, known_node
+from gateway.services.changes import accepted, derived
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import NoSuchNode
+from syncline.model.identifiers import NodeId
+from syncline.model.names import normalized_path
 
 router: Final = APIRouter(tags=["history"])
 
@@ -78,7 +78,7 @@ async def _out_of_the_trash(
     *,
     name: RequestName,
     if_match: str | None,
-) -> core.tree.Node:
+) -> syncline.model.tree.Node:
     """The live file whose version is to come back."""
     try:
         found, _ = await read_node(services, caller, space, node)

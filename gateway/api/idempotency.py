@@ -9,8 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Header
 from starlette.requests import Request
 
-from core.identifiers import RequestId, new_request_id
-from gateway.api.caller import Signed, claimed
+from gateway.identity.caller import Signed, claimed
+from syncline.model.identifiers import RequestId, new_request_id
 
 MAX_CHARACTERS: int = 255
 IdempotencyKey = Annotated[

@@ -7,8 +7,8 @@ from typing import Annotated, Final
 from fastapi import Path
 from pydantic import StringConstraints
 
-from core.blocks import Digest
-from core.identifiers import ROOT, NodeId
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import ROOT, NodeId
 
 _NODE: Final = r"^(?:[0-9a-f]{32}|root)$"
 

@@ -12,23 +12,23 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
-from core.errors import Unauthenticated
-from core.identifiers import ROOT, NodeId, SpaceId
-from gateway.allowance import Allowance, LinkDownload
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed, peer
 from gateway.api.contents import RESPONSES, Disposition
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, TextId, node_id_of, node_text
 from gateway.api.nodes import children_page, look_at_node
 from gateway.api.pages import PageSize, PageToken
 from gateway.api.trees import ZIP, answer, below
-from gateway.content import Contents
-from gateway.download import Begin, content_of, download
-from gateway.rights import right_check
-from gateway.services import Services, ask
-from gateway.shares import share_of
+from gateway.content.allowance import Allowance, LinkDownload
+from gateway.content.assemble import Contents
+from gateway.content.download import Begin, content_of, download
+from gateway.identity.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed, peer
+from gateway.identity.rights import right_check
+from gateway.identity.shares import share_of
+from gateway.services.calls import Services, ask
 from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import Unauthenticated
+from syncline.model.identifiers import ROOT, NodeId, SpaceId
 
 router: Final = APIRouter(tags=["links"])
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Strict, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from core.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
-from core.names import MAX_PATH_BYTES, normalize
-from core.tree import MAX_MUTATIONS
 from gateway.api.identifiers import HexDigest, NodeText
+from syncline.model.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from syncline.model.names import MAX_PATH_BYTES, normalize
+from syncline.model.tree import MAX_MUTATIONS
 
 MAX_OBJECTS: int = 1000
 MAX_UPLOADS: int = 100

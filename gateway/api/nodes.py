@@ -7,20 +7,20 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Header, Query, Response
 from pydantic import StringConstraints
 
-from core.errors import NoSuchNode
-from core.identifiers import ROOT, NodeId
-from core.names import normalized_path
-from core.tree import CreateNode, DeleteNode, MoveNode, NodeKind
-from core.tree import Node as CoreNode
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import answered, check_etag, commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, Space, node_id_of
 from gateway.api.pages import PageSize, PageToken
-from gateway.changes import accepted
-from gateway.services import Services, ask, known_node
+from gateway.identity.caller import Behind, Caller, Signed
+from gateway.services.calls import Services, ask, known_node
+from gateway.services.changes import accepted
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import NoSuchNode
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.names import normalized_path
+from syncline.model.tree import CreateNode, DeleteNode, MoveNode, NodeKind
+from syncline.model.tree import Node as CoreNode
 
 router: Final = APIRouter(tags=["nodes"])
 

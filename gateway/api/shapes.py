@@ -6,13 +6,13 @@ from typing import Final, cast
 
 from starlette.responses import Response
 
-from core.tree import Node, NodeKind
 from gateway.api import models
 from gateway.api.identifiers import node_text
-from gateway.files import content_type
-from gateway.services import known_node
+from gateway.content.description import content_type
+from gateway.services.calls import known_node
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.tree import Node, NodeKind
 
 _KINDS: Final[dict[NodeKind, models.KindName]] = {
     NodeKind.FILE: "file",

@@ -6,15 +6,15 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Path
 
-from core.errors import NoSuchSpace
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Signed
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space
 from gateway.api.pages import PageSize, PageToken
-from gateway.services import ask, ask_pages
+from gateway.identity.caller import Behind, Signed
+from gateway.services.calls import ask, ask_pages
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import NoSuchSpace
 from syncline.notify.v1 import notify_pb2
 
 router: Final = APIRouter(tags=["spaces"])

@@ -7,24 +7,24 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from core.identifiers import ROOT, NodeId, SpaceId
-from core.tree import CreateNode, DeleteNode, NodeKind
-from core.tree import Node as CoreNode
-from core.verdicts import Verdict
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Caller, Signed
 from gateway.api.commits import commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, NodeText, Space, node_id_of
 from gateway.api.nodes import children_page, look_at_node, read_node
-from gateway.archive import Archives, walk
-from gateway.changes import derived, refused
-from gateway.download import Begin, Streamed, first_of
-from gateway.files import attachment
-from gateway.rights import right_check
-from gateway.services import Services
-from gateway.shares import share_of
-from gateway.trees import children_of, copy_below
+from gateway.content.archive import Archives, walk
+from gateway.content.description import attachment
+from gateway.content.download import Begin, Streamed, first_of
+from gateway.identity.caller import Behind, Caller, Signed
+from gateway.identity.rights import right_check
+from gateway.identity.shares import share_of
+from gateway.services.calls import Services
+from gateway.services.changes import derived, refused
+from gateway.services.trees import children_of, copy_below
+from syncline.model.identifiers import ROOT, NodeId, SpaceId
+from syncline.model.tree import CreateNode, DeleteNode, NodeKind
+from syncline.model.tree import Node as CoreNode
+from syncline.model.verdicts import Verdict
 
 router: Final = APIRouter(tags=["nodes"])
 

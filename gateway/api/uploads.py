@@ -7,19 +7,19 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 
-from core.blocks import BlockRef, Manifest
-from core.errors import InvalidArgument
-from core.identifiers import NodeId, RequestId, SpaceId, created_node_id
-from core.tree import Content, CreateNode, Mutation, NodeKind, UpdateContent
 from gateway.api import models, shapes
-from gateway.api.caller import Behind, Signed
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Space, digest_of_hex, node_id_of
-from gateway.changes import commit_mutations
+from gateway.identity.caller import Behind, Signed
 from gateway.ports import UploadAddresses, WriteCredentials
-from gateway.services import ask
+from gateway.services.calls import ask
+from gateway.services.changes import commit_mutations
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.blocks import BlockRef, Manifest
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import NodeId, RequestId, SpaceId, created_node_id
+from syncline.model.tree import Content, CreateNode, Mutation, NodeKind, UpdateContent
 
 router: Final = APIRouter(tags=["uploads"])
 

@@ -31,11 +31,7 @@ from starlette.types import Receive, Scope, Send
 from typing_extensions import override
 from wsgidav.dav_error import DAVError
 
-from core.errors import InvalidArgument, NoSuchNode, SynclineError
-from core.tree import NodeKind, fitting_time_ns
-from gateway.address import SeenAddress
-from gateway.api.caller import peer
-from gateway.dates import seconds_of
+from gateway.content.download import download
 from gateway.dav.behind import MOUNT, Behind
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.callers import Callers
@@ -45,13 +41,17 @@ from gateway.dav.provider import parts_of
 from gateway.dav.refusals import DavRefused, error_page, refused_by
 from gateway.dav.session import DavSession, Person
 from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, SpaceStorage, UploadCredentials, memory_of
-from gateway.download import download
-from gateway.pace import TooSlow
-from gateway.rights import right_check
-from gateway.services import CallPatience, ask, known_node, set_patience
+from gateway.http.dates import seconds_of
+from gateway.http.pace import TooSlow
+from gateway.identity.address import SeenAddress
+from gateway.identity.caller import peer
+from gateway.identity.rights import right_check
+from gateway.services.calls import CallPatience, ask, known_node, set_patience
 from runtime.interruption import asked_again
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import InvalidArgument, NoSuchNode, SynclineError
+from syncline.model.tree import NodeKind, fitting_time_ns
 
 T = TypeVar("T")
 

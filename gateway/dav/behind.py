@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from gateway.dav.ports import Records
+from gateway.records.ports import Records
 
 if TYPE_CHECKING:
-    from gateway.address import OwnAddress
-    from gateway.api.caller import KeyTokens
-    from gateway.content import Contents
+    from gateway.content.assemble import Contents
+    from gateway.identity.address import OwnAddress
+    from gateway.identity.caller import KeyTokens
     from gateway.ports import ObjectSink
-    from gateway.services import Services
+    from gateway.services.calls import Services
     from runtime.pool import Pool
 
 MOUNT: Final = "/dav"

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Receive
 
-from core.chunk import Cut
 from runtime.interruption import Interruption
+from syncline.model.chunk import Cut
 
 Step = Callable[[], Awaitable[None]]
 """What the event loop does for a request before a worker goes on with it."""

@@ -17,14 +17,14 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from core.errors import Kind, SynclineError
-from core.identifiers import UserId
-from gateway.api.caller import KEY_PREFIX, Caller, KeyTokens, bearer, claimed
 from gateway.dav.refusals import DavRefused, refused_by
 from gateway.dav.session import DavSpace, Person, by_alias
-from gateway.services import Services, ask, ask_pages
+from gateway.identity.caller import KEY_PREFIX, Caller, KeyTokens, bearer, claimed
+from gateway.services.calls import Services, ask, ask_pages
 from runtime.operations import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import Kind, SynclineError
+from syncline.model.identifiers import UserId
 
 _SPACES_SECONDS: Final = 5.0
 _REMEMBERED: Final = 2000

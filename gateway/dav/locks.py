@@ -18,9 +18,9 @@ from urllib.parse import quote, unquote
 from wsgidav.dav_error import DAVErrorCondition, PRECONDITION_CODE_MissingLockToken
 from wsgidav.lock_man.lock_manager import LockManager
 
-from gateway.dav.ports import MAX_RECORD_BYTES, RecordMoved
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace
+from gateway.records.ports import MAX_RECORD_BYTES, RecordMoved
 
 RECORD: Final = "locks"
 LONGEST_SECONDS: Final = 24 * 3600

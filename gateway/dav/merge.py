@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from core.identifiers import NodeId
-from core.tree import MAX_MUTATIONS, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 from gateway.dav import properties
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
-from wire.tree import mutation_to_wire
+from syncline.model.identifiers import NodeId
+from syncline.model.tree import MAX_MUTATIONS, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
+from syncline.wire.tree import mutation_to_wire
 
 _MOST_NODES: Final = 1000
 """Of both directories together."""

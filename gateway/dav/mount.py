@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from starlette.responses import Response
 from starlette.routing import Route
 
-from core.errors import SynclineError
-from gateway import paths  # noqa: F401 # registers `any_path`
 from gateway.dav.behind import MOUNT, Behind
+from gateway.http import paths  # noqa: F401 # registers `any_path`
+from syncline.model.errors import SynclineError
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send

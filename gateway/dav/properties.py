@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
-from core.identifiers import NodeId
-from gateway.dav.ports import RecordMoved
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace
+from gateway.records.ports import RecordMoved
+from syncline.model.identifiers import NodeId
 
 MAX_BYTES: Final = 32 * 1024
 """Of all properties of one node."""

@@ -23,8 +23,7 @@ from wsgidav.dav_error import DAVError, PRECONDITION_CODE_PropfindFiniteDepth
 from wsgidav.request_server import RequestServer
 from wsgidav.util import etree
 
-from core.errors import InvalidArgument
-from core.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
+from gateway.content.description import etag_of
 from gateway.dav import properties, saving, steps
 from gateway.dav.behind import MOUNT
 from gateway.dav.bodies import ClientGone, Incoming, Step
@@ -34,7 +33,8 @@ from gateway.dav.provider import DirectoryResource, File, Provider, Resource, ch
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from gateway.dav.upload import SpaceStorage, upload
-from gateway.files import etag_of
+from syncline.model.errors import InvalidArgument
+from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

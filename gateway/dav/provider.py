@@ -18,17 +18,17 @@ from urllib.parse import quote
 from wsgidav.dav_provider import DAVCollection, DAVNonCollection, DAVProvider
 from wsgidav.util import etree
 
-from core.blocks import EMPTY_MANIFEST, Digest
-from core.errors import InvalidArgument
-from core.names import name_problem, normalized_path
-from core.tree import Content, CreateNode, Mutation, Node, NodeKind, UpdateContent
-from gateway.dates import seconds_of
+from gateway.content.description import content_type, etag_of
 from gateway.dav import properties, saving
 from gateway.dav.behind import MOUNT
 from gateway.dav.locks import Locks
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace
-from gateway.files import content_type, etag_of
+from gateway.http.dates import seconds_of
+from syncline.model.blocks import EMPTY_MANIFEST, Digest
+from syncline.model.errors import InvalidArgument
+from syncline.model.names import name_problem, normalized_path
+from syncline.model.tree import Content, CreateNode, Mutation, Node, NodeKind, UpdateContent
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element

@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 
 from wsgidav.dav_error import DAVError
 
-from core.errors import SynclineError
-from runtime.errors import http_status
+from syncline.model.errors import SynclineError
+from syncline.rpc.errors import http_status
 
 MEDIA_TYPE: Final = "application/xml; charset=utf-8"
 CHALLENGE: Final = 'Basic realm="Syncline", charset="UTF-8"'

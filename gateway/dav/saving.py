@@ -18,12 +18,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from core.identifiers import NodeId
-from core.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 from gateway.dav import merge, properties, steps
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from gateway.dav.steps import SAVE_SECONDS, StepKind
+from syncline.model.identifiers import NodeId
+from syncline.model.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 
 _FOLDER_SECONDS: Final = 3600
 """How long a directory that a client made counts as one that it made for a save: filling it may take its time."""

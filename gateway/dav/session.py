@@ -12,21 +12,21 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from core.errors import NoSuchNode, SynclineError
-from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
-from core.tree import Content, Mutation, Node, NodeKind, Result
-from core.verdicts import Verdict
-from gateway.api.caller import Caller
-from gateway.changes import commit_mutations, refusal
 from gateway.dav.behind import MOUNT
-from gateway.dav.ports import NOTHING, Record, Records
 from gateway.dav.refusals import DavRefused, refused_by
-from gateway.services import Services, ask, ask_pages, known_node
-from gateway.trees import copy_below, pages_of
+from gateway.identity.caller import Caller
+from gateway.records.ports import NOTHING, Record, Records
+from gateway.services.calls import Services, ask, ask_pages, known_node
+from gateway.services.changes import commit_mutations, refusal
+from gateway.services.trees import copy_below, pages_of
 from gateway.waiting import wait
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import content_from_wire, result_from_wire
+from syncline.model.errors import NoSuchNode, SynclineError
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
+from syncline.model.tree import Content, Mutation, Node, NodeKind, Result
+from syncline.model.verdicts import Verdict
+from syncline.wire.tree import content_from_wire, result_from_wire
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Final
 
-from gateway.dav.ports import RecordMoved
 from gateway.dav.session import DavSession, DavSpace
+from gateway.records.ports import RecordMoved
 
 SAVE_SECONDS: Final = 60
 """A request that begins within this many seconds after a step of the same client may belong to the same save."""

@@ -17,7 +17,13 @@ from typing import Final, Protocol
 
 from cachetools import LRUCache
 
-from core.blocks import (
+from gateway.dav.bodies import Incoming, Step
+from gateway.identity.caller import Caller
+from gateway.ports import ObjectSink, WriteCredentials
+from gateway.services.calls import Services, ask
+from syncline.auth.v1 import auth_pb2
+from syncline.metadata.v1 import metadata_pb2
+from syncline.model.blocks import (
     EMPTY_MANIFEST,
     KIB,
     MAX_BLOCK,
@@ -29,16 +35,10 @@ from core.blocks import (
     Digest,
     Manifest,
 )
-from core.chunk import Block, Chunker, digest_of
-from core.errors import Kind, SynclineError
-from core.identifiers import SpaceId
-from gateway.api.caller import Caller
-from gateway.dav.bodies import Incoming, Step
-from gateway.ports import ObjectSink, WriteCredentials
-from gateway.services import Services, ask
-from syncline.auth.v1 import auth_pb2
-from syncline.metadata.v1 import metadata_pb2
-from wire.tree import PUT_AGAIN, manifest_to_wire
+from syncline.model.chunk import Block, Chunker, digest_of
+from syncline.model.errors import Kind, SynclineError
+from syncline.model.identifiers import SpaceId
+from syncline.wire.tree import PUT_AGAIN, manifest_to_wire
 
 _STORING: Final = 12 * MIB
 MEMORY: Final = 2 * MAX_BLOCK + _STORING

@@ -9,8 +9,8 @@ from typing import Any, Final
 from fastapi import FastAPI
 
 from gateway import api
+from gateway.api.openapi import described_api
 from gateway.app import API
-from gateway.openapi import described_api
 from infra.site.text import cell, plain
 
 _ERRORS: Final = 400

@@ -5,9 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from core.accounts import DeviceKind
-from core.errors import NoSuchAccount, TooManyAttempts, Unavailable, WrongPassword
-from core.identifiers import SpaceId, UserId, new_text_id
 from runtime.logs import structlog
 from runtime.pool import Share, TooMuchAtOnce
 from services.auth import metrics
@@ -18,6 +15,9 @@ from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccountStore, DeviceStore
 from services.auth.records import Account, Clock, DeviceRecord, Login
 from services.auth.sessions import Sessions, Tokens
+from syncline.model.accounts import DeviceKind
+from syncline.model.errors import NoSuchAccount, TooManyAttempts, Unavailable, WrongPassword
+from syncline.model.identifiers import SpaceId, UserId, new_text_id
 
 log = structlog.get_logger()
 

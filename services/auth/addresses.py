@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from email_validator import EmailNotValidError, validate_email
 
-from core.errors import InvalidArgument
+from syncline.model.errors import InvalidArgument
 
 MAX_CHARACTERS = 254
 """No mail is delivered to a longer address."""

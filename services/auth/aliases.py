@@ -11,9 +11,9 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, TypeVar
 
-from core.errors import InvalidArgument
-from core.identifiers import SpaceId, new_text_id, parse_text_id
 from services.auth.ports import AliasTaken
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import SpaceId, new_text_id, parse_text_id
 
 T = TypeVar("T")
 

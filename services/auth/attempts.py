@@ -8,9 +8,9 @@ import asyncio
 from dataclasses import dataclass
 from typing import Final
 
-from core.errors import RETRY_AFTER, TooManyAttempts
 from services.auth.ports import AttemptStore
 from services.auth.records import DAY, MINUTE, SECOND, Clock
+from syncline.model.errors import RETRY_AFTER, TooManyAttempts
 
 _ALL: Final = "all"
 """The subject that counts all attempts of a network. It is nobody's address, since an e-mail address has an @."""

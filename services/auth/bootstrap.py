@@ -12,11 +12,12 @@ from aws.session import Clients
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.auth.accounts import AccountRegistry
+from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.adapters.sts import StsCredentialSource
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.credentials import CredentialIssuer, TransferTarget
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists, Devices
-from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.grants import Grants
 from services.auth.keys import Keys
 from services.auth.links import Links
@@ -27,7 +28,6 @@ from services.auth.servicer import AuthServicer
 from services.auth.sessions import Sessions
 from services.auth.settings import AuthSettings
 from services.auth.spaces import Spaces
-from services.auth.sts import StsCredentialSource
 from services.auth.tokens import AccessTokens, SigningKeys
 from services.auth.uploads import Uploads
 from syncline.auth.v1.auth_pb2_grpc import add_AuthServiceServicer_to_server

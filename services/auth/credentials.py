@@ -10,16 +10,16 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from core.accounts import Access
-from core.blocks import DIGEST_BYTES, key_prefix
-from core.identifiers import DeviceId, SpaceId, UserId
-from core.limits import CREDENTIALS_LEAST_SECONDS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.grants import require
 from services.auth.ports import AccessStore, CredentialSource
 from services.auth.records import SECOND, Clock, TemporaryCredentials
 from services.auth.uploads import Uploads
+from syncline.model.accounts import Access
+from syncline.model.blocks import DIGEST_BYTES, key_prefix
+from syncline.model.identifiers import DeviceId, SpaceId, UserId
+from syncline.model.limits import CREDENTIALS_LEAST_SECONDS
 
 log = structlog.get_logger()
 

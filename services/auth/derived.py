@@ -10,7 +10,7 @@ import base64
 import hashlib
 import hmac
 
-from core.identifiers import ID_BYTES, RequestId, UserId
+from syncline.model.identifiers import ID_BYTES, RequestId, UserId
 
 
 def derived_id(kind: str, user: UserId, request: RequestId) -> str:

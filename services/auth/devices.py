@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from core.accounts import DeviceKind
-from core.errors import DeviceRevoked, NoSuchDevice
-from core.identifiers import DeviceId, UserId
-from core.limits import ANSWER_DAYS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.holdings import HoldingLimits
 from services.auth.ports import DeviceStore
 from services.auth.records import DAY, Clock, DeviceRecord
+from syncline.model.accounts import DeviceKind
+from syncline.model.errors import DeviceRevoked, NoSuchDevice
+from syncline.model.identifiers import DeviceId, UserId
+from syncline.model.limits import ANSWER_DAYS
 
 log = structlog.get_logger()
 

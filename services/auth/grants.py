@@ -6,8 +6,14 @@ import hashlib
 from collections.abc import Set
 from dataclasses import dataclass
 
-from core.accounts import Access, Role
-from core.errors import (
+from runtime.logs import structlog
+from services.auth.aliases import with_alias
+from services.auth.devices import is_signed_in
+from services.auth.holdings import KEPT_FOR_KNOWN, HoldingLimits, decided_anew, is_full, is_own, limit_reached
+from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
+from services.auth.records import Account, Clock, Done, Gate, GrantRecord, SpaceRecord
+from syncline.model.accounts import Access, Role
+from syncline.model.errors import (
     DeviceRevoked,
     LastOwner,
     NoSuchAccount,
@@ -15,13 +21,7 @@ from core.errors import (
     PermissionDenied,
     RequestIdReused,
 )
-from core.identifiers import DeviceId, RequestId, SpaceId, UserId
-from runtime.logs import structlog
-from services.auth.aliases import with_alias
-from services.auth.devices import is_signed_in
-from services.auth.holdings import KEPT_FOR_KNOWN, HoldingLimits, decided_anew, is_full, is_own, limit_reached
-from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
-from services.auth.records import Account, Clock, Done, Gate, GrantRecord, SpaceRecord
+from syncline.model.identifiers import DeviceId, RequestId, SpaceId, UserId
 
 log = structlog.get_logger()
 

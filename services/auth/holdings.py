@@ -15,13 +15,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from core.accounts import Role
-from core.errors import Contended, LimitReached
-from core.identifiers import UserId
-from runtime.retry import RetryPolicy
 from services.auth import metrics
 from services.auth.ports import GateMoved, GrantMoved
 from services.auth.records import Membership
+from syncline.model.accounts import Role
+from syncline.model.errors import Contended, LimitReached
+from syncline.model.identifiers import UserId
+from syncline.rpc.retry import RetryPolicy
 
 T = TypeVar("T")
 

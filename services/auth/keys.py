@@ -12,18 +12,6 @@ import re
 import secrets
 from enum import Enum
 
-from core.accounts import DeviceKind
-from core.errors import (
-    DeviceRevoked,
-    InvalidArgument,
-    PermissionDenied,
-    RequestIdReused,
-    TokenExpired,
-    TokenInvalid,
-    TokenMalformed,
-)
-from core.identifiers import DeviceId, RequestId, UserId, new_text_id
-from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists, is_signed_in
@@ -32,6 +20,18 @@ from services.auth.ports import DeviceStore, GateStore
 from services.auth.records import DAY, HOUR, Clock, DeviceRecord, Key
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessTokens
+from syncline.model.accounts import DeviceKind
+from syncline.model.errors import (
+    DeviceRevoked,
+    InvalidArgument,
+    PermissionDenied,
+    RequestIdReused,
+    TokenExpired,
+    TokenInvalid,
+    TokenMalformed,
+)
+from syncline.model.identifiers import DeviceId, RequestId, UserId, new_text_id
+from syncline.model.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 
 log = structlog.get_logger()
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.errors import InvalidArgument
-from core.limits import MAX_LABEL_CHARACTERS
+from syncline.model.errors import InvalidArgument
+from syncline.model.limits import MAX_LABEL_CHARACTERS
 
 
 def check_label(text: str, *, what: str) -> str:

@@ -14,19 +14,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
-from core.accounts import Access, Role
-from core.errors import (
-    InvalidArgument,
-    LimitReached,
-    LinkExhausted,
-    LinkPasswordNeeded,
-    NoSuchLink,
-    RequestIdReused,
-    TooManyAttempts,
-    WrongPassword,
-)
-from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
-from core.limits import MAX_PASSWORD_CHARACTERS
 from runtime.identity import LinkScope
 from runtime.logs import structlog
 from runtime.pool import Share
@@ -39,6 +26,19 @@ from services.auth.passwords import Passwords, Verdict
 from services.auth.ports import AccessStore, GateStore, LinkStore, SpaceStore
 from services.auth.records import DAY, Clock, Link
 from services.auth.tokens import AccessToken, AccessTokens
+from syncline.model.accounts import Access, Role
+from syncline.model.errors import (
+    InvalidArgument,
+    LimitReached,
+    LinkExhausted,
+    LinkPasswordNeeded,
+    NoSuchLink,
+    RequestIdReused,
+    TooManyAttempts,
+    WrongPassword,
+)
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
+from syncline.model.limits import MAX_PASSWORD_CHARACTERS
 
 log = structlog.get_logger()
 

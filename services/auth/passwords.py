@@ -14,9 +14,9 @@ from typing import Self, TypeVar
 
 import argon2
 
-from core.errors import InvalidArgument
-from core.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTERS
 from runtime.pool import Pool, Share
+from syncline.model.errors import InvalidArgument
+from syncline.model.limits import MAX_PASSWORD_CHARACTERS, MIN_PASSWORD_CHARACTERS
 
 T = TypeVar("T")
 

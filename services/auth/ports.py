@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from core.accounts import Role
-from core.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 from services.auth.records import (
     Account,
     Chain,
@@ -25,6 +23,8 @@ from services.auth.records import (
     SpaceUploads,
     TemporaryCredentials,
 )
+from syncline.model.accounts import Role
+from syncline.model.identifiers import DeviceId, LinkId, RequestId, SpaceId, UserId
 
 
 class ChainMoved(Exception):

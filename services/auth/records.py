@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from core.accounts import DeviceKind, Role
-from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
+from syncline.model.accounts import DeviceKind, Role
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId
 
 Clock: TypeAlias = Callable[[], int]
 """The time now, milliseconds since 1970."""

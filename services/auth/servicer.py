@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
-from core.errors import PermissionDenied, TokenMalformed
 from runtime.identity import Identity, current_identity, current_link, current_service, current_user
 from services.auth import wire
 from services.auth.accounts import AccountRegistry
@@ -30,7 +29,8 @@ from services.auth.tokens import SigningKeys
 from services.auth.uploads import Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
-from wire.identifiers import (
+from syncline.model.errors import PermissionDenied, TokenMalformed
+from syncline.wire.identifiers import (
     device_id_from_wire,
     link_id_from_wire,
     node_id_from_wire,
@@ -38,7 +38,7 @@ from wire.identifiers import (
     space_id_from_wire,
     user_id_from_wire,
 )
-from wire.pages import page_of, page_size_from_wire, page_token_to_wire, text_token_from_wire
+from syncline.wire.pages import page_of, page_size_from_wire, page_token_to_wire, text_token_from_wire
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network

@@ -15,14 +15,21 @@ import secrets
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from core.errors import DeviceRevoked, RefreshTokenReused, TokenExpired, TokenInvalid, TokenMalformed, Unavailable
-from core.identifiers import DeviceId, UserId, new_text_id
-from core.limits import REFRESH_TOKEN_IDLE_DAYS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import ChainMoved, DeviceStore
 from services.auth.records import DAY, Chain, Clock, DeviceRecord
 from services.auth.tokens import AccessToken, AccessTokens
+from syncline.model.errors import (
+    DeviceRevoked,
+    RefreshTokenReused,
+    TokenExpired,
+    TokenInvalid,
+    TokenMalformed,
+    Unavailable,
+)
+from syncline.model.identifiers import DeviceId, UserId, new_text_id
+from syncline.model.limits import REFRESH_TOKEN_IDLE_DAYS
 
 log = structlog.get_logger()
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from pydantic import Field
 
-from core.limits import CREDENTIALS_MOST_SECONDS, CREDENTIALS_SECONDS
 from runtime.rates import Rate
 from runtime.settings import Networks, ServiceSettings
 from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.holdings import HoldingLimits
+from syncline.model.limits import CREDENTIALS_MOST_SECONDS, CREDENTIALS_SECONDS
 
 
 class AuthSettings(ServiceSettings):

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from core.accounts import Role
-from core.errors import InvalidArgument, NoSuchAccount, NoSuchSpace, RequestIdReused
-from core.identifiers import RequestId, SpaceId, UserId
 from runtime.logs import structlog
 from services.auth.aliases import PERSONAL, fold_alias, with_alias
 from services.auth.derived import derived_id
 from services.auth.holdings import HoldingLimits, decided_anew, is_own, limit_reached
 from services.auth.ports import AccountStore, GateStore, SpaceStore
 from services.auth.records import Account, Clock, Membership, SpaceRecord
+from syncline.model.accounts import Role
+from syncline.model.errors import InvalidArgument, NoSuchAccount, NoSuchSpace, RequestIdReused
+from syncline.model.identifiers import RequestId, SpaceId, UserId
 
 log = structlog.get_logger()
 

@@ -13,12 +13,12 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from core.identifiers import DeviceId, UserId
-from core.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 from runtime.claims import PROGRAM
 from runtime.identity import LinkScope
 from runtime.tokens import AUDIENCE, ISSUER
 from services.auth.records import SECOND, Clock
+from syncline.model.identifiers import DeviceId, UserId
+from syncline.model.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS
 
 
 class UnusableKey(OSError):

@@ -10,13 +10,13 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from core.errors import InvalidPageToken, QuotaExceeded
-from core.identifiers import SpaceId
-from core.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.ports import UploadStore
 from services.auth.records import HOUR, SECOND, Clock, SpaceUploads
+from syncline.model.errors import InvalidPageToken, QuotaExceeded
+from syncline.model.identifiers import SpaceId
+from syncline.model.limits import LEAST_UNSEALED_BYTES, STORED_QUOTAS
 
 WRITTEN_HOURS: Final = 3
 """For so many hours, the present one included, a space counts as written to. Credentials last one hour at most, so what

@@ -8,10 +8,6 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-from core.accounts import Access, DeviceKind, Role
-from core.blocks import key_prefix
-from core.errors import InvalidArgument
-from core.identifiers import SpaceId
 from services.auth.accounts import SignedIn
 from services.auth.grants import CheckedAccess
 from services.auth.records import (
@@ -26,6 +22,10 @@ from services.auth.records import (
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessToken, SigningKeys, raw_public_key
 from syncline.auth.v1 import auth_pb2
+from syncline.model.accounts import Access, DeviceKind, Role
+from syncline.model.blocks import key_prefix
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import SpaceId
 
 _ROLES: Final = MappingProxyType(
     {

@@ -15,11 +15,11 @@ from typing import Final, Protocol, TypeAlias
 from cachetools import TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from core.accounts import Role
-from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
-from core.identifiers import LinkId, SpaceId
 from runtime.identity import Identity
 from runtime.interruption import REMEMBERED_SECONDS
+from syncline.model.accounts import Role
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
+from syncline.model.identifiers import LinkId, SpaceId
 
 _REMEMBERED: Final = 100_000
 _Key: TypeAlias = tuple[SpaceId, str, str, LinkId | None]

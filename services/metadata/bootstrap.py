@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from functools import partial
 
 from aws.session import Clients
-from runtime.channel import aio_channel
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App
 from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier, service_authorization
 from services.metadata import metrics
 from services.metadata.access import Auth, RoleCache
-from services.metadata.auth import IDEMPOTENT, AuthClient
-from services.metadata.depths import Depths
-from services.metadata.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
-from services.metadata.measure import Measuring, Writers
+from services.metadata.adapters.auth import IDEMPOTENT, AuthClient
+from services.metadata.adapters.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
+from services.metadata.adapters.s3 import S3Storage
+from services.metadata.adapters.sns import SnsTopic
+from services.metadata.journal.spaces import OpenSpaces
+from services.metadata.journal.sweep import Sweeper
 from services.metadata.objects import Objects
 from services.metadata.ports import Journal, MeasureTable, ObjectIndex, ObjectStorage, Topic, TreeTable
-from services.metadata.s3 import S3Storage
-from services.metadata.search import NameSearch
+from services.metadata.quota import Measuring, Writers
 from services.metadata.servicer import MetadataServicer
 from services.metadata.settings import MetadataSettings
-from services.metadata.sns import SnsTopic
-from services.metadata.spaces import OpenSpaces
-from services.metadata.sweep import Sweeper
+from services.metadata.tree.depths import Depths
+from services.metadata.tree.search import NameSearch
 from syncline.metadata.v1.metadata_pb2_grpc import add_MetadataServiceServicer_to_server
+from syncline.rpc.channel import aio_channel
 
 
 @dataclass(frozen=True, slots=True)

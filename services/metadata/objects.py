@@ -29,7 +29,13 @@ from typing import Final, TypeVar
 
 from cachetools import LRUCache
 
-from core.blocks import (
+from runtime.logs import structlog
+from runtime.pool import Pool, Share
+from runtime.workers import results_of
+from services.metadata import metrics
+from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
+from services.metadata.tree.decide import Unsealed, block_refused
+from syncline.model.blocks import (
     DIGEST_BYTES,
     MAX_OBJECT_BYTES,
     MAX_PACK_ENTRIES,
@@ -39,17 +45,11 @@ from core.blocks import (
     MalformedManifest,
     Manifest,
 )
-from core.errors import InvalidArgument, RequestTooLarge
-from core.identifiers import SpaceId
-from core.limits import SEAL_FORMS, SEAL_READ_BYTES
-from core.verdicts import SealVerdict
-from runtime.logs import structlog
-from runtime.pool import Pool, Share
-from runtime.workers import results_of
-from services.metadata import metrics
-from services.metadata.decide import Unsealed, block_refused
-from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
-from wire.tree import manifest_from_bytes
+from syncline.model.errors import InvalidArgument, RequestTooLarge
+from syncline.model.identifiers import SpaceId
+from syncline.model.limits import SEAL_FORMS, SEAL_READ_BYTES
+from syncline.model.verdicts import SealVerdict
+from syncline.wire.tree import manifest_from_bytes
 
 REMEMBERED_ENTRIES = 200_000
 """Block entries of sealed objects kept in memory: about 10 MB."""

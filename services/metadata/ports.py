@@ -9,10 +9,10 @@ from enum import Enum, auto
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, Digest
-from core.identifiers import NodeId, RequestId, SpaceId
-from core.tree import Node, Version
-from services.metadata.journal import NameKey, Projection
+from services.metadata.entry import NameKey, Projection
+from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, Digest
+from syncline.model.identifiers import NodeId, RequestId, SpaceId
+from syncline.model.tree import Node, Version
 
 BYTES_READ_BACK: Final = 1_000_000
 """Of entries, after which one call that reads the journal backwards ends; what DynamoDB reads at once."""

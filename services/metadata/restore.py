@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import count
 from typing import Final
 
-from core.errors import InvalidArgument
-from core.identifiers import ROOT, NodeId, RequestId, created_node_id
-from core.names import name_problem, with_mark
-from core.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeKind, RestoreNode, Result
-from core.verdicts import Verdict
-from services.metadata.commit import CommitOutcome
-from services.metadata.reads import ViewReader, settled
-from services.metadata.view import SpaceView
+from services.metadata.journal.commit import CommitOutcome
+from services.metadata.tree.reads import ViewReader, settled
+from services.metadata.tree.view import SpaceView
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import ROOT, NodeId, RequestId, created_node_id
+from syncline.model.names import name_problem, with_mark
+from syncline.model.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeKind, RestoreNode, Result
+from syncline.model.verdicts import Verdict
 
 _WAYS: Final = 5
 """How often a way is looked for that others change at the same time."""

@@ -7,8 +7,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from core.errors import SynclineError
 from runtime.logs import structlog
+from syncline.model.errors import SynclineError
 
 log = structlog.get_logger()
 

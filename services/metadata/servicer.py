@@ -10,20 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import override
 
-from core.accounts import Role
-from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
-from core.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
-from core.identifiers import ID_BYTES, NodeId, SpaceId
-from core.limits import MAX_FIND, MAX_SEAL
-from core.tree import MAX_CHECK_BATCH, Mutation, Node, RestoreNode, RestoreVersion
 from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
 from runtime.turns import slices
-from services.metadata import reads
 from services.metadata.access import RoleCache
-from services.metadata.activity import list_activity
-from services.metadata.commit import CommitOutcome, Request, check_size
-from services.metadata.links import scope, shown
+from services.metadata.journal.commit import CommitOutcome, Request, check_size
+from services.metadata.journal.spaces import LiveSpace, OpenSpaces
 from services.metadata.objects import (
     DeclaredObject,
     Objects,
@@ -33,8 +25,10 @@ from services.metadata.objects import (
 )
 from services.metadata.ports import Journal
 from services.metadata.restore import brought_back, way_back
-from services.metadata.search import NameSearch, words_of
-from services.metadata.spaces import LiveSpace, OpenSpaces
+from services.metadata.tree import reads
+from services.metadata.tree.activity import list_activity
+from services.metadata.tree.links import scope, shown
+from services.metadata.tree.search import NameSearch, words_of
 from services.metadata.wire import (
     activity_to_wire,
     cursor_from_wire,
@@ -44,8 +38,14 @@ from services.metadata.wire import (
 )
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer
-from wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
-from wire.pages import (
+from syncline.model.accounts import Role
+from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, NO_DIGEST, Digest
+from syncline.model.errors import InvalidArgument, InvalidPageToken, RequestTooLarge, RightChanged
+from syncline.model.identifiers import ID_BYTES, NodeId, SpaceId
+from syncline.model.limits import MAX_FIND, MAX_SEAL
+from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, RestoreNode, RestoreVersion
+from syncline.wire.identifiers import node_id_from_wire, request_id_from_wire, space_id_from_wire
+from syncline.wire.pages import (
     PAGE_BYTES,
     page_size_from_wire,
     page_token_from_wire,
@@ -53,14 +53,8 @@ from wire.pages import (
     text_token_from_wire,
     that_fit,
 )
-from wire.paths import path_from_wire, paths_from_wire
-from wire.tree import (
-    digest_from_wire,
-    mutations_from_wire,
-    node_to_wire,
-    result_to_wire,
-    version_to_wire,
-)
+from syncline.wire.paths import path_from_wire, paths_from_wire
+from syncline.wire.tree import digest_from_wire, mutations_from_wire, node_to_wire, result_to_wire, version_to_wire
 
 if TYPE_CHECKING:
     from grpc.aio import ServicerContext

@@ -1,4 +1,4 @@
-"""Journal entries, cursors and page tokens between bytes and values; the rest is in `wire.tree`."""
+"""Journal entries, cursors and page tokens between bytes and values; the rest is in `syncline.wire.tree`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import hashlib
 import struct
 from typing import Any
 
-from core.errors import InvalidCursor, InvalidPageToken
-from core.identifiers import RequestId, SpaceId
-from core.tree import Result
-from core.verdicts import Verdict
 from runtime.turns import slices
-from services.metadata.journal import BEGINNING, Activity, ChangePlace, Commit, JournalEntry, Position
+from services.metadata.entry import BEGINNING, Activity, ChangePlace, Commit, JournalEntry, Position
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from wire.pages import page_token_from_wire, page_token_to_wire
-from wire.tree import result_from_wire, result_to_wire
+from syncline.model.errors import InvalidCursor, InvalidPageToken
+from syncline.model.identifiers import RequestId, SpaceId
+from syncline.model.tree import Result
+from syncline.model.verdicts import Verdict
+from syncline.wire.pages import page_token_from_wire, page_token_to_wire
+from syncline.wire.tree import result_from_wire, result_to_wire
 
 
 def _without_results(commit: Commit) -> journal_pb2.Commit:

@@ -8,9 +8,9 @@ from typing import Final
 
 from cachetools import TTLCache
 
-from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.interruption import REMEMBERED_SECONDS
 from services.notify.ports import MemberDirectory
+from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 _CACHED: Final = 100_000
 

@@ -10,15 +10,17 @@ from functools import partial
 from typing import Final
 
 from aws.session import Clients
-from runtime.channel import aio_channel
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS
 from runtime.server import App, background
 from runtime.tokens import UserTokenVerifier, service_authorization
 from services.notify.access import GrantCache
-from services.notify.auth import SERVICE as AUTH
-from services.notify.auth import AuthDirectory
+from services.notify.adapters.auth import SERVICE as AUTH
+from services.notify.adapters.auth import AuthDirectory
+from services.notify.adapters.dynamodb import DynamoNotifyStore
+from services.notify.adapters.ses import SesMailSender
+from services.notify.adapters.sns import SnsDoorbellQueues
+from services.notify.adapters.sqs import READ_TIMEOUT_SECONDS, SqsQueue
 from services.notify.doorbells import Doorbells
-from services.notify.dynamodb import DynamoNotifyStore
 from services.notify.listener import Listener
 from services.notify.mailer import Mailer
 from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, NotifyStore
@@ -26,12 +28,10 @@ from services.notify.postman import Postman
 from services.notify.preferences import Preferences
 from services.notify.records import SECOND, Clock
 from services.notify.servicer import NotifyServicer
-from services.notify.ses import SesMailSender
 from services.notify.settings import NotifySettings
-from services.notify.sns import SnsDoorbellQueues
-from services.notify.sqs import READ_TIMEOUT_SECONDS, SqsQueue
 from services.notify.watch import Watches
 from syncline.notify.v1.notify_pb2_grpc import add_NotifyServiceServicer_to_server
+from syncline.rpc.channel import aio_channel
 
 _AUTH_SECONDS: Final = 10.0
 """How long auth may take to answer: a heartbeat must not come much later for it."""

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from core.doorbell import Doorbell
-from core.errors import Unavailable
-from core.identifiers import SpaceId
 from services.notify import metrics
+from syncline.model.doorbell import Doorbell
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import SpaceId
 
 
 class Watcher:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from core.errors import InvalidArgument
-from core.identifiers import SpaceId, UserId, parse_text_id
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import SpaceId, UserId, parse_text_id
 
 _VERSION: Final = 1
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import Final
 
-from core.identifiers import SpaceId, UserId
-from core.printable import spaced
 from services.notify.events import CommitSummary
 from services.notify.records import Mail, RosterMember
+from syncline.model.identifiers import SpaceId, UserId
+from syncline.model.printable import spaced
 
 _MAX_NAMES: Final = 10
 _SUBJECT_NAME: Final = 60

@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from core.errors import Unavailable
-from core.identifiers import new_text_id
 from runtime.logs import structlog
 from services.notify import metrics
 from services.notify.doorbells import Doorbells
 from services.notify.events import MalformedEvent, parse
 from services.notify.ports import DoorbellQueues, LeaseStore, MessageQueue, QueueGone
 from services.notify.records import MINUTE, Clock
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import new_text_id
 
 LEASE_MS: Final = 60 * MINUTE
 _RENEW_SECONDS: Final = 600.0

@@ -13,8 +13,6 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
-from core.accounts import MailMode
-from core.errors import NoSuchSpace
 from runtime.logs import structlog
 from services.notify import metrics
 from services.notify.events import CommitSummary, Event, waiting_from_text, waiting_to_text
@@ -30,6 +28,8 @@ from services.notify.ports import (
 )
 from services.notify.preferences import DEFAULT
 from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, Roster, RosterMember
+from syncline.model.accounts import MailMode
+from syncline.model.errors import NoSuchSpace
 
 LEASE_SECONDS: Final = 60
 """Longer than sending one mail can take, with all repetitions by the SDK."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from core.accounts import MailMode
-from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from services.notify.records import Choice, Claim, Claimant, Mail, QueueMessage, Roster
+from syncline.model.accounts import MailMode
+from syncline.model.identifiers import DeviceId, RequestId, SpaceId, UserId
 
 
 class QueueGone(Exception):

@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from core.errors import Unavailable
-from runtime import traces
 from runtime.logs import structlog
-from runtime.retry import RetryPolicy
 from services.notify.events import MalformedEvent, parse
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MessageQueue
 from services.notify.records import QueueMessage
+from syncline.model.errors import Unavailable
+from syncline.rpc import traces
+from syncline.rpc.retry import RetryPolicy
 
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60

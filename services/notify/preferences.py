@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from core.accounts import MailMode
-from core.errors import RequestIdReused
-from core.identifiers import DeviceId, RequestId, SpaceId, UserId
 from services.notify.access import GrantCache
 from services.notify.ports import PreferenceStore
 from services.notify.records import Choice, Clock
+from syncline.model.accounts import MailMode
+from syncline.model.errors import RequestIdReused
+from syncline.model.identifiers import DeviceId, RequestId, SpaceId, UserId
 
 DEFAULT: Final = MailMode.INSTANT
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
-from core.accounts import MailMode
-from core.identifiers import SpaceId, UserId
+from syncline.model.accounts import MailMode
+from syncline.model.identifiers import SpaceId, UserId
 
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND

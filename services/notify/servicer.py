@@ -14,7 +14,7 @@ from services.notify.preferences import Preferences
 from services.notify.watch import Watches
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceServicer
-from wire.identifiers import request_id_from_wire, space_id_from_wire
+from syncline.wire.identifiers import request_id_from_wire, space_id_from_wire
 
 if TYPE_CHECKING:
     import grpc.aio

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 
-from core.doorbell import Doorbell
-from core.errors import Unavailable
-from core.identifiers import DeviceId, SpaceId, UserId
 from services.notify.access import GrantCache
 from services.notify.doorbells import Doorbells
+from syncline.model.doorbell import Doorbell
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 
 class Watches:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.accounts import MailMode
-from core.doorbell import Doorbell
-from core.errors import InvalidArgument
-from core.identifiers import SpaceId
-from core.limits import MAX_WATCHED
+from syncline.model.accounts import MailMode
+from syncline.model.doorbell import Doorbell
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import SpaceId
+from syncline.model.limits import MAX_WATCHED
 from syncline.notify.v1 import notify_pb2
-from wire.identifiers import space_id_from_wire
+from syncline.wire.identifiers import space_id_from_wire
 
 
 def space_ids_from_wire(texts: Sequence[str]) -> tuple[SpaceId, ...]:

@@ -22,11 +22,11 @@ import grpc.aio
 from botocore.exceptions import ClientError
 from grpc_reflection.v1alpha import reflection_pb2
 
-from core.identifiers import ROOT, new_request_id, new_text_id
 from stack.emulator import Aws, AwsCredentials
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.identifiers import ROOT, new_request_id, new_text_id
 from syncline.notify.v1 import notify_pb2
 from tests.abuse.means import (
     BROKEN,

@@ -16,9 +16,9 @@ from typing import Final
 
 import grpc
 
-from core.identifiers import new_request_id
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.identifiers import new_request_id
 from tests.abuse.target import Scene
 from tests.gateway.client import PASSWORD, Person
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 
 import grpc
 
-from core.identifiers import new_request_id
-from core.tree import MAX_MUTATIONS
 from stack.up import Stack
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.identifiers import new_request_id
+from syncline.model.tree import MAX_MUTATIONS
 from tests.gateway.client import PASSWORD, Person, sign_up
 
 SERVICES: Final = ("auth", "metadata", "notify")

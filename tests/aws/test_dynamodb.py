@@ -19,7 +19,7 @@ from aws.dynamodb import (
     number_of,
     text_of,
 )
-from core.errors import Unavailable
+from syncline.model.errors import Unavailable
 
 ITEM = {**key_of("p", "s"), "n": attribute(7), "b": attribute(b"raw"), "yes": attribute(True)}
 

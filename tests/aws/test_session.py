@@ -15,7 +15,7 @@ from prometheus_client import REGISTRY
 from aws.dynamodb import found_item
 from aws.errors import aws_errors, error_code
 from aws.session import Clients, session
-from core.errors import Unavailable
+from syncline.model.errors import Unavailable
 
 
 @asynccontextmanager

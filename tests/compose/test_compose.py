@@ -159,7 +159,7 @@ class Client:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "clients.cli", *arguments],
+            [sys.executable, "-m", "syncline.cli", *arguments],
             env={**os.environ, "SYNCLINE_HOME": str(self.home / "state")},
             input=f"{PASSWORD}\n",
             capture_output=True,

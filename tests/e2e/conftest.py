@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.identifiers import new_text_id
 from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
+from syncline.model.identifiers import new_text_id
 
 PASSWORD = "a long password"
 RATES = {

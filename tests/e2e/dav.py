@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from core.identifiers import new_text_id
+from syncline.model.identifiers import new_text_id
 
 PASSWORD = "a long password"
 

@@ -13,11 +13,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.identifiers import new_request_id, new_text_id
-from runtime.channel import sync_channel
 from stack.running import EmbeddedAws
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.model.identifiers import new_request_id, new_text_id
+from syncline.rpc.channel import sync_channel
 
 SERVICES = ("auth", "metadata", "notify")
 SECRET = "a secret that all services of this test share"

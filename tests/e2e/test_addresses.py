@@ -145,7 +145,7 @@ def test_names_that_cannot_stand_in_an_address(ann: Person, ben: Person, device:
 def test_a_place_is_not_taken_for_a_file_that_is_called_like_it(device: DemoDevice, tmp_path: Path) -> None:
     def log(place: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-m", "clients.cli", "log", place],
+            [sys.executable, "-m", "syncline.cli", "log", place],
             env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
             cwd=device.folder,
             capture_output=True,

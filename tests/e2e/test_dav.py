@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
-from core.blocks import MIB
 from stack.demo import DemoDevice, contents
+from syncline.model.blocks import MIB
 from tests.clients.transfer.fakes import noise
 from tests.e2e.dav import PASSWORD, Person, Slowly, address, tree
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from core.blocks import MIB
+from syncline.model.blocks import MIB
 from tests.clients.transfer.fakes import noise
 from tests.e2e.dav import Person, Slowly, address
 

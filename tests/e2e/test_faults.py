@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.sync.folder import open_folder
 from stack.demo import DemoDevice, contents, same_trees
 from stack.up import Stack
+from syncline.sync.folder.link import open_folder
 from tests.e2e.conftest import PASSWORD
 from tests.e2e.proxy import behind_proxies, serving
 
@@ -27,7 +27,7 @@ NewDevice = Callable[..., DemoDevice]
 def failing(device: DemoDevice, *arguments: str, stdin: str = "", expect: int) -> str:
     """What a command that fails says: one line, without a traceback."""
     done = subprocess.run(
-        [sys.executable, "-m", "clients.cli", *arguments],
+        [sys.executable, "-m", "syncline.cli", *arguments],
         env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
         input=stdin,
         capture_output=True,
@@ -80,7 +80,7 @@ def test_storage_that_fails_now_and_then_loses_nothing(new_device: NewDevice, st
         for device in (one, two):
             for _ in range(10):
                 figures = subprocess.run(
-                    [sys.executable, "-m", "clients.cli", "sync", str(device.folder), "--json"],
+                    [sys.executable, "-m", "syncline.cli", "sync", str(device.folder), "--json"],
                     env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
                     capture_output=True,
                     text=True,

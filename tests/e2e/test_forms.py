@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from clients.sdk.session import Session
 from stack.demo import DemoDevice
 from stack.up import Stack
+from syncline.sdk.session import Session
 from tests.gateway.client import put, sign_up
 
 KIB = 1024

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from clients.cli.main import INTERRUPTED
-from clients.cli.scratch import PREFIX
 from stack.demo import REPOSITORY, DemoDevice, same_trees
 from stack.up import Stack
+from syncline.cli.main import INTERRUPTED
+from syncline.cli.scratch import PREFIX
 from tests.e2e.proxy import behind_proxies
 
 NewDevice = Callable[..., DemoDevice]
@@ -52,7 +52,7 @@ def is_locked(path: Path) -> bool:
 
 AT_THE_WORST_MOMENT = """
 import grpc._channel
-from clients.cli.main import main
+from syncline.cli.main import main
 
 def interrupt(state):
     raise KeyboardInterrupt
@@ -95,7 +95,7 @@ class Signalling:
                 raise
 
 sys.meta_path.insert(0, Signalling())
-from clients.cli.entry import main
+from syncline.cli.entry import main
 main()
 """
 """A signal arrives when a module is about to be imported, and what imports it may make another error of that."""
@@ -105,7 +105,7 @@ main()
     ("number", "becomes"),
     [(signal.SIGINT, ""), (signal.SIGTERM, ""), (signal.SIGINT, "ImportError"), (signal.SIGINT, "AttributeError")],
 )
-@pytest.mark.parametrize("module", ["clients.cli.main", "click", "grpc"])
+@pytest.mark.parametrize("module", ["syncline.cli.main", "click", "grpc"])
 def test_an_interruption_of_an_import(tmp_path: Path, number: signal.Signals, module: str, becomes: str) -> None:
     (tmp_path / "home").mkdir()
     (tmp_path / "home/account.json").write_text("{}")

@@ -10,15 +10,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from core.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, new_request_id
-from core.tree import Node
-from runtime.channel import aio_channel
-from services.metadata.dynamodb import DynamoJournal
-from services.metadata.journal import JournalEntry, replay
+from services.metadata.adapters.dynamodb import DynamoJournal
+from services.metadata.entry import JournalEntry, replay
 from services.metadata.wire import entry_from_bytes
 from stack.running import EmbeddedAws, embedded_aws
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id, new_request_id
+from syncline.model.tree import Node
+from syncline.rpc.channel import aio_channel
 from tests.e2e.items import scan
 from tests.e2e.processes import Person, System, system
 

@@ -15,11 +15,11 @@ import grpc
 import pytest
 
 from benchmarks.trace import Collector, render
-from core.identifiers import new_text_id
 from runtime.interruption import ASK_SECONDS
 from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
+from syncline.model.identifiers import new_text_id
 from tests.e2e.observing import Scrape, eventually, logged, scrape, texts
 from tests.runtime.echo import connect_sync
 

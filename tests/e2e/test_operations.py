@@ -13,17 +13,17 @@ from grpc_reflection.v1alpha import reflection_pb2
 from starlette.routing import Route
 
 import gateway.api
-from core.errors import TokenInvalid, TokenMalformed, Unauthenticated
-from core.identifiers import new_request_id, new_text_id
 from runtime import reflection
-from runtime.channel import sync_channel
 from runtime.operations import DAV, ROUTES, RPCS, CallerKind
 from runtime.tokens import mint_service_token
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import TokenInvalid, TokenMalformed, Unauthenticated
+from syncline.model.identifiers import new_request_id, new_text_id
 from syncline.notify.v1 import notify_pb2
+from syncline.rpc.channel import sync_channel
 from tests.gateway.client import Api, Person, sign_up
 from tests.gateway.fakes import gateway as serving_gateway
 from tests.services.refusals import methods_open_to

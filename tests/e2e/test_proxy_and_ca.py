@@ -26,13 +26,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from clients.transfer.signed import SignedRequests
-from core.identifiers import new_text_id
-from runtime.clock import ServerClock
 from stack.demo import REPOSITORY
 from stack.running import running_stack
 from stack.services import Wiring, service_children
 from stack.supervisor import Child
+from syncline.model.identifiers import new_text_id
+from syncline.s3.clock import ServerClock
+from syncline.transfer.signed import SignedRequests
 
 DOMAIN = "syncline.test"
 NAMES = {name: f"{name}.{DOMAIN}" for name in ("files", "auth", "metadata", "notify", "storage")}
@@ -134,7 +134,7 @@ class Installation:
         """A command of a device to which only these variables are told."""
         known = {name: value for name, value in os.environ.items() if name.lower() not in VARIABLES}
         return subprocess.run(
-            [sys.executable, "-m", "clients.cli", *arguments],
+            [sys.executable, "-m", "syncline.cli", *arguments],
             env={**known, "SYNCLINE_HOME": str(self.homes / home), **variables},
             input=stdin,
             capture_output=True,

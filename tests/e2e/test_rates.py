@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from clients.cli.main import INTERRUPTED
-from core.identifiers import new_text_id
 from stack.demo import DemoDevice, same_trees
 from stack.up import Stack
+from syncline.cli.main import INTERRUPTED
+from syncline.model.identifiers import new_text_id
 from tests.e2e import dav
 from tests.e2e.items import journal_length
 from tests.gateway.api.test_links import opened

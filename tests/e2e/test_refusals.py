@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from clients.sdk.session import Session
-from clients.sdk.space import Declaration, Form, PackEntries, Space
-from clients.transfer.objects import S3Objects, open_objects
-from core.accounts import Access
-from core.blocks import MIB, BlockRef, Digest, Manifest
-from core.identifiers import ROOT, SpaceId, new_request_id
-from core.tree import Content, CreateNode, NodeKind
-from core.verdicts import SealVerdict, Verdict
 from stack.demo import DemoDevice
+from syncline.model.accounts import Access
+from syncline.model.blocks import MIB, BlockRef, Digest, Manifest
+from syncline.model.identifiers import ROOT, SpaceId, new_request_id
+from syncline.model.tree import Content, CreateNode, NodeKind
+from syncline.model.verdicts import SealVerdict, Verdict
+from syncline.sdk.session import Session
+from syncline.sdk.space import Declaration, Form, PackEntries, Space
+from syncline.transfer.objects import S3Objects, open_objects
 
 
 def sha(data: bytes) -> Digest:

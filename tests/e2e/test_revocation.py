@@ -20,18 +20,18 @@ from urllib.parse import urlsplit
 import grpc
 import pytest
 
-from core.blocks import KIB, MIB
-from core.errors import SynclineError
-from core.limits import CREDENTIALS_SECONDS, REVOCATION_SECONDS
-from runtime.channel import sync_channel
-from runtime.errors import error_from_rpc
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.blocks import KIB, MIB
+from syncline.model.errors import SynclineError
+from syncline.model.limits import CREDENTIALS_SECONDS, REVOCATION_SECONDS
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
+from syncline.rpc.channel import sync_channel
+from syncline.rpc.errors import error_from_rpc
 from tests.gateway.client import Api, Person, sign_up
 
 SIZE = 64 * MIB

@@ -9,16 +9,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from clients.sdk.account import Accounts
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from core.accounts import Role
-from core.errors import SynclineError
-from core.identifiers import ROOT, SpaceId, new_request_id
-from core.tree import CreateNode, DeleteNode, NodeKind
-from core.verdicts import Verdict
 from stack.demo import DemoDevice
 from stack.up import Stack
+from syncline.model.accounts import Role
+from syncline.model.errors import SynclineError
+from syncline.model.identifiers import ROOT, SpaceId, new_request_id
+from syncline.model.tree import CreateNode, DeleteNode, NodeKind
+from syncline.model.verdicts import Verdict
+from syncline.sdk.account import Accounts
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
 from tests.e2e.dav import Person
 from tests.e2e.test_watch import watching
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from core.printable import harmless
 from stack.demo import REPOSITORY, DemoDevice
+from syncline.model.printable import harmless
 
 NewDevice = Callable[..., DemoDevice]
 
@@ -52,7 +52,7 @@ class Terminal:
         reader = threading.Thread(target=read)
         reader.start()
         child = subprocess.Popen(
-            [sys.executable, "-m", "clients.cli", *arguments],
+            [sys.executable, "-m", "syncline.cli", *arguments],
             env={**os.environ, "SYNCLINE_HOME": str(self.device.root / "home"), "TERM": self.kind},
             stdin=theirs,
             stdout=theirs,
@@ -174,7 +174,7 @@ def test_a_link_that_goes_into_a_pipe_is_exact(ann: Terminal) -> None:
 @pytest.mark.parametrize("locale", ["C", "POSIX", "en_US.ISO-8859-1"])
 def test_a_locale_that_lacks_characters_is_no_defect(ann: Terminal, locale: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "clients.cli", "ls", "Team:"],
+        [sys.executable, "-m", "syncline.cli", "ls", "Team:"],
         env={
             **os.environ,
             "SYNCLINE_HOME": str(ann.device.root / "home"),

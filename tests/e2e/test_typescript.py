@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from core.identifiers import SpaceId, new_text_id
 from stack.demo import DemoDevice
 from stack.running import running_stack
 from stack.up import Stack
+from syncline.model.identifiers import SpaceId, new_text_id
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
 
 MIB = 1 << 20
 PASSWORD = "a long password"

@@ -14,14 +14,14 @@ import grpc
 import pytest
 from botocore.exceptions import ClientError
 
-from core.errors import QuotaExceeded, SynclineError
-from runtime.channel import sync_channel
-from runtime.errors import error_from_rpc
 from stack.emulator import AwsCredentials
 from stack.running import running_stack
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.model.errors import QuotaExceeded, SynclineError
+from syncline.rpc.channel import sync_channel
+from syncline.rpc.errors import error_from_rpc
 from tests.gateway.client import Person, sign_up
 
 QUOTA = 1_000_000

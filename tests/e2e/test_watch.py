@@ -16,9 +16,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from clients.sync.folder import open_folder
 from stack.demo import REPOSITORY, DemoDevice
 from stack.up import Stack
+from syncline.sync.folder.link import open_folder
 from tests.clients.transfer.proxy import Proxy as StorageProxy
 from tests.e2e.conftest import PASSWORD
 from tests.e2e.proxy import behind_proxies, serving
@@ -37,7 +37,7 @@ class Watching:
         self.said: list[str] = []
         self.told: list[str] = []
         self.child = subprocess.Popen(
-            [*prefix, sys.executable, "-m", "clients.cli", "sync", str(device.folder), "--watch", *arguments],
+            [*prefix, sys.executable, "-m", "syncline.cli", "sync", str(device.folder), "--watch", *arguments],
             env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -265,7 +265,7 @@ def test_what_cannot_be_read_is_no_error_of_usage(new_device: NewDevice) -> None
     try:
         for command in UNREADABLE:
             done = subprocess.run(
-                [*prefix, sys.executable, "-m", "clients.cli", *command],
+                [*prefix, sys.executable, "-m", "syncline.cli", *command],
                 env={**os.environ, "SYNCLINE_HOME": str(one.root / "home"), "PYTHONPATH": str(REPOSITORY)},
                 cwd=one.root,
                 capture_output=True,

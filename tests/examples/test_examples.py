@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.account import sign_in
-from core.blocks import MIB
 from stack.up import Stack
+from syncline.model.blocks import MIB
+from syncline.sdk.account import sign_in
 from tests.e2e.dav import PASSWORD, Person
 
 ROOT = Path(__file__).parents[2]

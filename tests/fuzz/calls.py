@@ -20,14 +20,14 @@ from google.protobuf.message_factory import GetMessageClass
 # The package ships stubs but no py.typed marker.
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from core.identifiers import new_request_id
-from runtime.errors import DETAILS_KEY, DOMAIN
 from runtime.operations import RPCS, CallerKind
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import metadata_pb2
+from syncline.model.identifiers import new_request_id
 from syncline.notify.v1 import notify_pb2
+from syncline.rpc.errors import DETAILS_KEY, DOMAIN
 from tests.fuzz.messages import MAX_BYTES, Generator, readable, walk
 from tests.fuzz.world import World, build, commit, renew
 

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 import grpc.aio
 
-from core.identifiers import ROOT, new_request_id, new_text_id
 from runtime.tokens import service_authorization
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.identifiers import ROOT, new_request_id, new_text_id
 from tests.gateway.client import PASSWORD, Person
 
 VARIABLES: Final = {

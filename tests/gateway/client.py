@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
-from core.identifiers import new_text_id
+from syncline.model.identifiers import new_text_id
 
 PASSWORD: Final = "a long password"
 PROBLEM: Final = "application/problem+json"

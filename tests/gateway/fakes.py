@@ -13,18 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from core.blocks import BlockRef, Digest, Manifest
-from core.errors import NoSuchNode, NoSuchSpace, TokenExpired, Unauthenticated, Unavailable
-from core.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
-from core.tree import Content, Node, NodeKind
 from gateway.bootstrap import Gateway, GatewayAdapters, bootstrap
-from gateway.dav.in_memory import InMemoryRecords
-from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
 from gateway.ports import ObjectSource
-from gateway.s3 import S3Place, S3UploadAddresses
 from gateway.serving import running_gateway as serving
 from gateway.settings import GatewaySettings
-from runtime import context
+from gateway.storage.s3 import S3Place, S3UploadAddresses
 from runtime.identity import Identity
 from runtime.pool import Pool
 from runtime.server import App, running
@@ -32,7 +25,14 @@ from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
 from syncline.metadata.v1 import metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceServicer, add_MetadataServiceServicer_to_server
-from wire.tree import manifest_to_wire, node_to_wire
+from syncline.model.blocks import BlockRef, Digest, Manifest
+from syncline.model.errors import NoSuchNode, NoSuchSpace, TokenExpired, Unauthenticated, Unavailable
+from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
+from syncline.model.tree import Content, Node, NodeKind
+from syncline.rpc import context
+from syncline.wire.tree import manifest_to_wire, node_to_wire
+from tests.support.records import InMemoryRecords
+from tests.support.storage import InMemoryObjectSink, InMemoryObjectSource
 
 SPACE = SpaceId("a" * 26)
 TOKEN = "good.token-1"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from core.errors import DeviceRevoked
 from runtime.server import App, running
+from syncline.model.errors import DeviceRevoked
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceServicer, add_NotifyServiceServicer_to_server
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway

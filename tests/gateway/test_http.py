@@ -8,15 +8,15 @@ import json
 import pytest
 import pytest_asyncio
 
-from core.blocks import Digest
-from core.errors import Unavailable
-from core.tree import Content, NodeKind
 from gateway.bootstrap import bootstrap
-from gateway.in_memory import InMemoryObjectSource
 from gateway.ports import ObjectUnreadable
 from gateway.serving import running_gateway as serving
 from runtime.logs import structlog
+from syncline.model.blocks import Digest
+from syncline.model.errors import Unavailable
+from syncline.model.tree import Content, NodeKind
 from tests.gateway.fakes import SPACE, TOKEN, World, adapters, gateway, settings
+from tests.support.storage import InMemoryObjectSource
 
 SAVED = "Mon, 24 Nov 2025 16:00:00 GMT"
 

@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from gateway import pages
-from gateway.address import OwnAddress
+from gateway.identity.address import OwnAddress
 
 WEB = Path(pages.__file__).with_name("web")
 OWN = OwnAddress(public_url="", trusted_networks=())

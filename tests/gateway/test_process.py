@@ -12,8 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from core.blocks import MIB, Digest, object_key
-from core.tree import Content
+from syncline.model.blocks import MIB, Digest, object_key
+from syncline.model.tree import Content
 from tests.gateway.fakes import MTIME, SPACE, World, services, stored
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -18,14 +18,14 @@ import grpc
 import pytest
 import yaml
 
-from gateway.services import IDEMPOTENT
-from runtime.channel import aio_channel
+from gateway.services.calls import IDEMPOTENT
 from runtime.server import STREAMS_PER_CONNECTION, App, running
 from stack.balancer import DRAIN_SECONDS, command, free_ports, local_configuration
 from stack.deploy import template
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.notify.v1 import notify_pb2
+from syncline.rpc.channel import aio_channel
 from tests.runtime.http2 import http2
 
 FILE = Path(__file__).resolve().parents[2] / "infra" / "envoy.yaml"

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from gateway.settings import GatewaySettings
 from infra import templates
 from infra.machine.start import signing_key
-from infra.release import build_wheel, pack
+from infra.release import build_wheels, pack
 from services.auth.settings import AuthSettings
 from services.metadata.settings import MetadataSettings
 from services.notify.settings import NotifySettings
@@ -255,21 +255,28 @@ def test_a_machine_that_is_taken_away_stops_its_service_and_then_lets_go(
 
 
 def test_the_release_holds_what_a_machine_needs(tmp_path: Path) -> None:
-    wheel = build_wheel(tmp_path / "wheel")
-    with zipfile.ZipFile(wheel) as packed:
-        names = set(packed.namelist())
+    wheels = build_wheels(tmp_path / "wheels")
+    names: dict[Path, set[str]] = {}
+    for wheel in (wheels.client, wheels.server):
+        with zipfile.ZipFile(wheel) as packed:
+            names[wheel] = set(packed.namelist())
+    with zipfile.ZipFile(wheels.server) as packed:
         for page in ("app.html", "link.html", "reference.html"):
             assert packed.read(f"gateway/web/{page}") == (ROOT / "gateway" / "web" / page).read_bytes()
-    assert names >= {"syncline/auth/v1/auth_pb2.py", "stack/probe.py", "stack/data.yaml"}
+    assert "syncline/auth/v1/auth_pb2.py" in names[wheels.client]
+    assert names[wheels.server] >= {"stack/probe.py", "stack/data.yaml"}
     # Whatever is not Python too: pages and what they load, statements of SQL.
-    for package in ("core", "wire", "runtime", "aws", "services", "gateway", "clients", "stack"):
+    for wheel, source in (
+        *((wheels.client, ROOT / root / "syncline") for root in ("lib", "clients/python", "protos/gen")),
+        *((wheels.server, ROOT / package) for package in ("runtime", "aws", "services", "gateway", "stack")),
+    ):
         files = {
-            path.relative_to(ROOT).as_posix()
-            for path in (ROOT / package).rglob("*")
+            path.relative_to(source.parent).as_posix()
+            for path in source.rglob("*")
             if path.is_file() and path.parent.name != "__pycache__"
         }
         assert files
-        assert files <= names, sorted(files - names)
+        assert files <= names[wheel], sorted(files - names[wheel])
     for program in ("install", "start.py", "drain.py", "ready.py", "syncline.service", "syncline-drain.service"):
         assert (MACHINE / program).is_file()
     checked = subprocess.run(["bash", "-n", str(MACHINE / "install")], capture_output=True, check=False)

@@ -21,12 +21,14 @@ def test_a_class_that_stands_in_two_files_is_told(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
-            "core/a.py": "class Space: ...",
+            "lib/syncline/model/a.py": "class Space: ...",
             "stack/b.py": "class Space: ...\nclass _Own: ...",
-            "wire/c.py": "class _Own: ...",
+            "lib/syncline/wire/c.py": "class _Own: ...",
         },
     )
-    assert problems(tmp_path, {}) == ["Space stands for several things, in core/a.py, stack/b.py: say what differs"]
+    assert problems(tmp_path, {}) == [
+        "Space stands for several things, in lib/syncline/model/a.py, stack/b.py: say what differs"
+    ]
     assert problems(tmp_path, {"Space": "they are the same"}) == []
 
 
@@ -34,18 +36,24 @@ def test_functions_are_told_apart_by_their_shape(tmp_path: Path) -> None:
     write(
         tmp_path,
         {
-            "core/a.py": "def same(x: int) -> int: ...\ndef other(x: int) -> int: ...",
+            "lib/syncline/model/a.py": "def same(x: int) -> int: ...\ndef other(x: int) -> int: ...",
             "stack/b.py": "def same(x: int) -> int: ...\n@contextmanager\ndef other() -> Iterator[None]: ...",
             "clients/c.py": "@click.command()\ndef other(x: str) -> None: ...",
         },
     )
-    assert problems(tmp_path, {}) == ["other stands for several things, in core/a.py, stack/b.py: say what differs"]
+    assert problems(tmp_path, {}) == [
+        "other stands for several things, in lib/syncline/model/a.py, stack/b.py: say what differs"
+    ]
 
 
 def test_models_of_the_api_are_written_with_their_module(tmp_path: Path) -> None:
     write(
         tmp_path,
-        {"core/a.py": "class Node: ...", MODELS: "class Node: ...", "gateway/b.py": "from gateway.api import models"},
+        {
+            "lib/syncline/model/a.py": "class Node: ...",
+            MODELS: "class Node: ...",
+            "gateway/b.py": "from gateway.api import models",
+        },
     )
     assert problems(tmp_path, {}) == []
     write(tmp_path, {"gateway/b.py": "from gateway.api.models import Node"})
@@ -53,5 +61,5 @@ def test_models_of_the_api_are_written_with_their_module(tmp_path: Path) -> None
 
 
 def test_a_reason_that_is_needed_no_more_is_told(tmp_path: Path) -> None:
-    write(tmp_path, {"core/a.py": "def main() -> None: ..."})
+    write(tmp_path, {"lib/syncline/model/a.py": "def main() -> None: ..."})
     assert problems(tmp_path, {"main": "an entry point"}) == ["main stands once: take it out of REASONS"]

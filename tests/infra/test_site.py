@@ -90,7 +90,7 @@ def test_links_out_of_the_documents_lead_to_pages(site: Path) -> None:
 def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs/broken.md").write_text(
-        "# Broken\n\n[gone](../core/gone.py), [there](../core/names.py), [no](#no)\n"
+        "# Broken\n\n[gone](../lib/syncline/model/gone.py), [there](../lib/syncline/model/names.py), [no](#no)\n"
     )
     (tmp_path / "mkdocs.yml").write_text(
         f"INHERIT: {ROOT}/mkdocs.yml\nhooks: [{ROOT}/infra/site/hooks.py]\nplugins: []\nnav: [broken.md]\n"
@@ -122,7 +122,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
         ("docs/decisions", "decisions/index.md"),
         ("changelog", "changelog/README.md"),
         ("protos", "reference/protos.md"),
-        ("core/names.py", "source/core/names.py.md"),
+        ("lib/syncline/model/names.py", "source/core/names.py.md"),
     ],
 )
 def test_each_file_has_an_address(path: str, address: str) -> None:

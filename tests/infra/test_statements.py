@@ -161,7 +161,7 @@ USES: Mapping[tuple[str, str, str], Any] = {
     ): "the sweep of queues, in tests/contract/notify/test_doorbell_queues.py",
     ("data", "NotifyRole", "UnsubscribeDoorbells"): test_deploy.test_a_notify_instance_makes_and_removes_its_doorbell,
     ("data", "NotifyRole", "SendMail"): test_deploy.test_mail_is_sent_from_our_address,
-    ("data", "GatewayRole", "ReadObjects"): "downloads, in tests/gateway/test_objects.py",
+    ("data", "GatewayRole", "ReadObjects"): "downloads, in tests/gateway/storage/test_objects.py",
     ("data", "GatewayRole", "Records"): "locks and properties, in tests/contract/gateway/test_records.py",
     ("services", "AccessLogBucketPolicy", "LoadBalancersWrite"): EMULATOR_WITHOUT,
     ("services", "AccessLogBucketPolicy", "TlsOnly"): "the emulator has no TLS",

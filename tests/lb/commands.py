@@ -26,18 +26,18 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from clients.sdk.account import sign_up
-from clients.sdk.space import Space
-from clients.sdk.watch import Listening, Watch
-from core.blocks import NO_DIGEST
-from core.doorbell import Doorbell
-from core.errors import SynclineError
-from core.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
-from core.tree import CreateNode, NodeKind
-from runtime.channel import sync_channel
 from stack.demo import DemoDevice, contents
 from syncline.metadata.v1 import metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.blocks import NO_DIGEST
+from syncline.model.doorbell import Doorbell
+from syncline.model.errors import SynclineError
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id, new_text_id
+from syncline.model.tree import CreateNode, NodeKind
+from syncline.rpc.channel import sync_channel
+from syncline.sdk.account import sign_up
+from syncline.sdk.space import Space
+from syncline.sdk.watch import Listening, Watch
 
 PASSWORD = "a long password"
 COMMITS, DIRECTORIES = 12, 1000

@@ -20,19 +20,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clients.sdk.account import Accounts, sign_up
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from clients.sdk.watch import Listening, Watch
-from clients.transfer.jobs import Uploaded, UploadJob
-from clients.transfer.objects import open_objects
-from clients.transfer.upload import Uploader
-from core.accounts import Access, Role
-from core.blocks import Digest
-from core.doorbell import Doorbell
-from core.identifiers import ROOT, RequestId, SpaceId, new_request_id, new_text_id
-from core.tree import Content, CreateNode, NodeKind
-from core.verdicts import Verdict
+from syncline.model.accounts import Access, Role
+from syncline.model.blocks import Digest
+from syncline.model.doorbell import Doorbell
+from syncline.model.identifiers import ROOT, RequestId, SpaceId, new_request_id, new_text_id
+from syncline.model.tree import Content, CreateNode, NodeKind
+from syncline.model.verdicts import Verdict
+from syncline.sdk.account import Accounts, sign_up
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+from syncline.sdk.watch import Listening, Watch
+from syncline.transfer.jobs import Uploaded, UploadJob
+from syncline.transfer.objects import open_objects
+from syncline.transfer.upload import Uploader
 
 USERS = 50
 TEAM = 10

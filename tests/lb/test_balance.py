@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.identifiers import new_text_id
 from stack.demo import DemoDevice, DemoTeller, same_trees, story
+from syncline.model.identifiers import new_text_id
 from tests.lb.conftest import BalancedStack
 from tests.lb.load import people
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from core.identifiers import SpaceId
-from services.metadata.dynamodb import DynamoJournal
-from services.metadata.journal import JournalEntry
+from services.metadata.adapters.dynamodb import DynamoJournal
+from services.metadata.entry import JournalEntry
 from services.metadata.wire import entry_from_bytes
 from stack.up import Stack
+from syncline.model.identifiers import SpaceId
 from tests.lb.conftest import BalancedStack
 from tests.lb.load import Load, people
 

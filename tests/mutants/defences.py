@@ -8,104 +8,104 @@ MUTANTS = (
     # ---- paths, and how deep trees are ----
     Mutant(
         "a path of too many bytes is looked through before it is refused",
-        "core/names.py",
+        "lib/syncline/model/names.py",
         "    if len(path) > MAX_PATH_BYTES:  # before",
         "    if False:  # before",
         (
-            "tests/services/metadata/test_depth.py::"
+            "tests/services/metadata/tree/test_depth.py::"
             "test_how_long_a_path_may_be_is_known_before_any_work_is_done_with_it",
         ),
     ),
     Mutant(
         "a path may have any number of names",
-        "core/names.py",
+        "lib/syncline/model/names.py",
         '    if path.count("/") >= MAX_PATH_NAMES:\n',
         "    if False:\n",
         (
-            "tests/services/metadata/test_depth.py::test_a_path_of_too_many_names_is_refused_before_it_is_followed",
+            "tests/services/metadata/tree/test_depth.py::test_a_path_of_too_many_names_is_refused_before_it_is_followed",
             (
-                "tests/services/metadata/test_depth.py::"
+                "tests/services/metadata/tree/test_depth.py::"
                 "test_how_long_a_path_may_be_is_known_before_any_work_is_done_with_it"
             ),
         ),
     ),
     Mutant(
         "a path is normalised however long it is",
-        "core/names.py",
+        "lib/syncline/model/names.py",
         "    if len(path) > _DECOMPOSED * MAX_PATH_BYTES or any(len(name) > _DECOMPOSED * "
         "MAX_NAME_BYTES for name in names):",
         "    if False:",
-        ("tests/core/test_names.py::test_a_path_of_decomposed_names_is_composed",),
+        ("tests/model/test_names.py::test_a_path_of_decomposed_names_is_composed",),
     ),
     Mutant(
         "paths of a version check are not looked at before they are followed",
-        "wire/paths.py",
+        "lib/syncline/wire/paths.py",
         "        if path_problem(path):\n",
         "        if False:\n",
-        ("tests/services/metadata/test_depth.py::test_a_path_of_too_many_names_is_refused_before_it_is_followed",),
+        ("tests/services/metadata/tree/test_depth.py::test_a_path_of_too_many_names_is_refused_before_it_is_followed",),
     ),
     Mutant(
         "whether a node is live is asked by recursion",
-        "services/metadata/decide.py",
+        "services/metadata/tree/decide.py",
         "        node = tree.node(node.parent)\n    return False\n\n\ndef decide(",
         "        return is_live(tree, tree.node(node.parent))\n    return False\n\n\ndef decide(",
-        ("tests/services/metadata/test_depth.py::test_a_tree_that_is_deeper_than_any_path_can_be_used_and_left",),
+        ("tests/services/metadata/tree/test_depth.py::test_a_tree_that_is_deeper_than_any_path_can_be_used_and_left",),
     ),
     Mutant(
         "a node is made however long its path is",
-        "services/metadata/decide.py",
+        "services/metadata/tree/decide.py",
         "    if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(LONGEST):",
         "    if False:",
         (
-            "tests/services/metadata/test_depth.py::test_what_is_made_has_no_longer_path_than_a_path_can_have",
-            "tests/services/metadata/test_depth.py::test_bytes_of_a_path_are_counted",
+            "tests/services/metadata/tree/test_depth.py::test_what_is_made_has_no_longer_path_than_a_path_can_have",
+            "tests/services/metadata/tree/test_depth.py::test_bytes_of_a_path_are_counted",
         ),
     ),
     Mutant(
         "a directory moves whatever is below it",
-        "services/metadata/decide.py",
+        "services/metadata/tree/decide.py",
         "    return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)",
         "    return False",
         (
-            "tests/services/metadata/test_depth.py::test_a_directory_moves_with_all_that_is_below_it",
-            "tests/services/metadata/test_depth.py::test_what_comes_back_from_the_trash_may_have_become_too_deep",
+            "tests/services/metadata/tree/test_depth.py::test_a_directory_moves_with_all_that_is_below_it",
+            "tests/services/metadata/tree/test_depth.py::test_what_comes_back_from_the_trash_may_have_become_too_deep",
         ),
     ),
     Mutant(
         "what comes back from the trash may be as deep as it likes",
-        "services/metadata/decide.py",
+        "services/metadata/tree/decide.py",
         "    if _is_too_long(tree, node, path_length_of(tree, parent) + PathLength.of(name)):",
         "    if False:",
-        ("tests/services/metadata/test_depth.py::test_what_comes_back_from_the_trash_may_have_become_too_deep",),
+        ("tests/services/metadata/tree/test_depth.py::test_what_comes_back_from_the_trash_may_have_become_too_deep",),
     ),
     Mutant(
         "a large directory that moves is walked through node by node",
-        "services/metadata/depths.py",
+        "services/metadata/tree/depths.py",
         "                if left <= 0:\n",
         "                if False:\n",
         (
-            "tests/services/metadata/test_depth.py::"
+            "tests/services/metadata/tree/test_depth.py::"
             "test_the_space_waits_for_turns_that_a_move_takes_and_not_whoever_moved_something_before",
         ),
     ),
     # ---- answers ----
     Mutant(
         "a refusal tells the manifest of what stands in the way",
-        "services/metadata/decide.py",
+        "services/metadata/tree/decide.py",
         "dataclasses.replace(result, node=_in_brief(result.node))",
         "result",
         ("tests/services/metadata/test_servicer.py::test_many_refusals_fit_into_an_answer",),
     ),
     Mutant(
         "a page is as many bytes as its entries are",
-        "wire/pages.py",
+        "lib/syncline/wire/pages.py",
         "        if taken and size > PAGE_BYTES:\n",
         "        if False:\n",
         ("tests/services/metadata/test_servicer.py::test_pages_are_bounded_by_bytes_and_by_count",),
     ),
     Mutant(
         "a page has as many entries as are wished for",
-        "wire/pages.py",
+        "lib/syncline/wire/pages.py",
         "    return min(wanted or usual, MAX_PAGE)",
         "    return wanted or usual",
         (
@@ -122,10 +122,10 @@ MUTANTS = (
     ),
     Mutant(
         "nodes of a page are all loaded, whatever they weigh",
-        "services/metadata/reads.py",
+        "services/metadata/tree/reads.py",
         "        if weight > PAGE_BYTES and at + len(some) < len(nodes):\n",
         "        if False:\n",
-        ("tests/services/metadata/test_pages_cost.py::test_a_page_of_large_manifests_loads_what_it_returns",),
+        ("tests/services/metadata/tree/test_pages_cost.py::test_a_page_of_large_manifests_loads_what_it_returns",),
     ),
     Mutant(
         "answers wait for slow readers without a bound",
@@ -153,10 +153,10 @@ MUTANTS = (
     ),
     Mutant(
         "large answers of the gateway wait without a bound",
-        "gateway/pace.py",
+        "gateway/http/pace.py",
         '            if len(message.get("body", b"")) <= _SLICE or message.get(ACCOUNTED, False):\n',
         "            if True:\n",
-        ("tests/gateway/test_pace.py::test_large_answers_that_nobody_takes_are_bounded",),
+        ("tests/gateway/http/test_pace.py::test_large_answers_that_nobody_takes_are_bounded",),
     ),
     # ---- headers and bodies that libraries parse ----
     Mutant(
@@ -231,24 +231,24 @@ MUTANTS = (
     ),
     Mutant(
         "a request has any number of headers of any size",
-        "gateway/connections.py",
+        "gateway/http/connections.py",
         "if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:",
         "if False:",
-        ("tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",),
+        ("tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",),
     ),
     Mutant(
         "an address has any length",
-        "gateway/connections.py",
+        "gateway/http/connections.py",
         "        if self._address_bytes > _ADDRESS_BYTES:\n",
         "        if False:\n",
-        ("tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",),
+        ("tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",),
     ),
     Mutant(
         "a header without an end is read for ever",
-        "gateway/connections.py",
+        "gateway/http/connections.py",
         "            if self._fed > _LINES_BYTES:\n",
         "            if False:\n",
-        ("tests/gateway/test_connections.py::test_a_line_that_does_not_end_is_ended_wherever_it_begins",),
+        ("tests/gateway/http/test_connections.py::test_a_line_that_does_not_end_is_ended_wherever_it_begins",),
     ),
     Mutant(
         "what has come by a stream is counted no more when it is handed on",
@@ -279,21 +279,21 @@ MUTANTS = (
     ),
     Mutant(
         "the bytes of one request count to the head of the next",
-        "gateway/connections.py",
+        "gateway/http/connections.py",
         "in_lines and self._begun == begun and not",
         "in_lines and not",
-        ("tests/gateway/test_connections.py::test_a_head_may_be_as_large_as_it_may_in_whatever_pieces_it_comes",),
+        ("tests/gateway/http/test_connections.py::test_a_head_may_be_as_large_as_it_may_in_whatever_pieces_it_comes",),
     ),
     Mutant(
         "a connection asks ahead as much as it likes",
-        "gateway/connections.py",
+        "gateway/http/connections.py",
         "        if len(self.pipeline) > _PIPELINED:\n",
         "        if False:\n",
-        ("tests/gateway/test_connections.py::test_a_connection_asks_only_so_much_ahead",),
+        ("tests/gateway/http/test_connections.py::test_a_connection_asks_only_so_much_ahead",),
     ),
     Mutant(
         "a content has any time that somebody sends",
-        "core/tree.py",
+        "lib/syncline/model/tree.py",
         "        if not FIRST_TIME_NS <= self.mtime_ns <= LAST_TIME_NS:\n",
         "        if False:\n",
         (
@@ -310,12 +310,12 @@ MUTANTS = (
     ),
     Mutant(
         "cookies of others are parsed",
-        "gateway/headers.py",
+        "gateway/http/headers.py",
         "for one in every if _OWN_COOKIE.fullmatch(one))",
         "for one in every)",
         (
-            "tests/gateway/test_cookies.py::test_others_are_not",
-            "tests/gateway/test_cookies.py::test_our_cookies_are_seen",
+            "tests/gateway/http/test_cookies.py::test_others_are_not",
+            "tests/gateway/http/test_cookies.py::test_our_cookies_are_seen",
         ),
     ),
     # ---- seals ----
@@ -447,13 +447,13 @@ MUTANTS = (
     # ---- what is uploaded and not sealed ----
     Mutant(
         "no space is closed to uploads",
-        "services/metadata/measure.py",
+        "services/metadata/quota.py",
         "        refused = with_versions > self._quota_bytes or too_much_stored\n",
         "        refused = False\n",
         (
-            "tests/services/metadata/test_measure.py::test_what_is_unsealed_comes_on_top_of_what_versions_use",
+            "tests/services/metadata/test_quota.py::test_what_is_unsealed_comes_on_top_of_what_versions_use",
             (
-                "tests/services/metadata/test_measure.py::"
+                "tests/services/metadata/test_quota.py::"
                 "test_what_is_sealed_and_in_no_version_has_twice_the_quota_as_its_limit"
             ),
         ),
@@ -463,45 +463,45 @@ MUTANTS = (
         "services/metadata/objects.py",
         "if removal.until_ms >= now_ms}",
         "if False}",
-        ("tests/services/metadata/test_discarding.py::test_a_seal_at_any_moment_of_a_removal_loses_nothing",),
+        ("tests/services/metadata/journal/test_discarding.py::test_a_seal_at_any_moment_of_a_removal_loses_nothing",),
     ),
     Mutant(
         "a table that does not know the space removes what is in it",
-        "services/metadata/measure.py",
+        "services/metadata/quota.py",
         "        return before_ms if since_ms < before_ms else 0\n",
         "        return before_ms\n",
         (
-            "tests/services/metadata/test_discarding.py::"
+            "tests/services/metadata/journal/test_discarding.py::"
             "test_nothing_goes_by_a_table_that_has_not_known_the_space_for_long",
         ),
     ),
     Mutant(
         "a table from a backup removes what was sealed since",
-        "services/metadata/measure.py",
+        "services/metadata/quota.py",
         "        return before.since_ms if is_watched else now_ms\n",
         "        return before.since_ms or now_ms\n",
         (
-            "tests/services/metadata/test_discarding.py::"
+            "tests/services/metadata/journal/test_discarding.py::"
             "test_nothing_goes_by_a_table_that_has_not_measured_the_space_of_late",
         ),
     ),
     Mutant(
         "a process that has lost its lease keeps its measure of uploads",
-        "services/metadata/dynamodb.py",
+        "services/metadata/adapters/dynamodb.py",
         """            await self._items.put(item, "dirty_until = :lease", {":lease": attribute(lease_ms)})\n""",
         """            await self._items.put(item, ":lease = :lease", {":lease": attribute(lease_ms)})\n""",
         ("tests/contract/metadata/test_measures.py::test_who_has_lost_the_lease_saves_nothing",),
     ),
     Mutant(
         "a measure of uploads can have the time of an earlier one",
-        "services/metadata/measure.py",
+        "services/metadata/quota.py",
         "max(self._now_ms(), before.at_ms + 1)",
         "self._now_ms()",
-        ("tests/services/metadata/test_measure.py::test_each_measure_has_a_later_time_also_by_a_clock_that_is_behind",),
+        ("tests/services/metadata/test_quota.py::test_each_measure_has_a_later_time_also_by_a_clock_that_is_behind",),
     ),
     Mutant(
         "auth goes by what it is told last of the uploads of a space, not by what was measured last",
-        "services/auth/dynamodb.py",
+        "services/auth/adapters/dynamodb.py",
         '"attribute_not_exists(measured_at) OR measured_at <= :at"',
         '"attribute_not_exists(measured_at) OR measured_at <> :at OR measured_at = :at"',
         ("tests/contract/auth/test_store.py::test_what_was_said_last_of_the_uploads_of_a_space_is_kept",),
@@ -518,110 +518,118 @@ MUTANTS = (
     ),
     Mutant(
         "what has another name than a digest stays for ever",
-        "services/metadata/measure.py",
+        "services/metadata/quota.py",
         "                if one.modified_at_ms < remove_before_ms:\n",
         "                if one.digest is not None and one.modified_at_ms < remove_before_ms:\n",
-        ("tests/services/metadata/test_discarding.py::test_what_has_another_name_than_a_digest_goes_after_a_week_too",),
+        (
+            "tests/services/metadata/journal/test_discarding.py::test_what_has_another_name_than_a_digest_goes_after_a_week_too",
+        ),
     ),
     # ---- what a page costs ----
     Mutant(
         "a page of a directory in memory goes through all of it",
-        "services/metadata/children.py",
+        "services/metadata/tree/children.py",
         "        for name in self._ordered.irange(minimum=after, inclusive=(False, True)):\n",
         "        for name in [name for name in sorted(self._ordered) if name > after]:\n",
-        ("tests/services/metadata/test_pages_cost.py::test_of_a_directory_that_memory_knows",),
+        ("tests/services/metadata/tree/test_pages_cost.py::test_of_a_directory_that_memory_knows",),
     ),
     Mutant(
         "a page of the table goes through all that memory holds of a directory",
-        "services/metadata/view.py",
+        "services/metadata/tree/view.py",
         "        found.update(islice(within, limit + 1))\n",
         "        found.update(within)\n",
-        ("tests/services/metadata/test_pages_cost.py::test_of_a_directory_of_which_memory_knows_more_than_the_table",),
+        (
+            "tests/services/metadata/tree/test_pages_cost.py::test_of_a_directory_of_which_memory_knows_more_than_the_table",
+        ),
     ),
     Mutant(
         "a page of the trash goes through all of it that the table lacks",
-        "services/metadata/view.py",
+        "services/metadata/tree/view.py",
         "        found.update(islice(in_tail, limit + 1))\n",
         "        found.update(in_tail)\n",
-        ("tests/services/metadata/test_pages_cost.py::test_of_the_trash_while_the_table_lags",),
+        ("tests/services/metadata/tree/test_pages_cost.py::test_of_the_trash_while_the_table_lags",),
     ),
     Mutant(
         "a page of versions goes through all that the table lacks",
-        "services/metadata/view.py",
+        "services/metadata/tree/view.py",
         "        states = [result.node for result in self._tail_results.get(node, ())]\n",
         "        states = [r.node for e in self.tail for r in e.accepted() if r.node and r.node.id == node]\n",
-        ("tests/services/metadata/test_pages_cost.py::test_of_the_versions_of_a_file_while_the_table_lags",),
+        ("tests/services/metadata/tree/test_pages_cost.py::test_of_the_versions_of_a_file_while_the_table_lags",),
     ),
     # ---- contents and bodies of the gateway ----
     Mutant(
         "manifests that are objects take no memory of a pool",
-        "gateway/content.py",
+        "gateway/content/assemble.py",
         "        await pool.take(taken, share)\n",
         "        pool._grant(taken, share)\n",
         (
-            "tests/gateway/test_content.py::"
+            "tests/gateway/content/test_assemble.py::"
             "test_what_a_content_says_of_its_size_takes_memory_before_its_manifest_is_read",
         ),
     ),
     Mutant(
         "a manifest is read for each range",
-        "gateway/content.py",
+        "gateway/content/assemble.py",
         "        held = self._manifests.get(name)\n        if held is None:",
         "        held = None\n        if held is None:",
-        ("tests/gateway/test_content.py::test_a_large_manifest_is_read_once_for_all_who_want_it_at_the_same_time",),
+        (
+            "tests/gateway/content/test_assemble.py::test_a_large_manifest_is_read_once_for_all_who_want_it_at_the_same_time",
+        ),
     ),
     Mutant(
         "manifests larger than their contents suggest are read all at once",
-        "gateway/content.py",
+        "gateway/content/assemble.py",
         "        async with self._memory.large_manifests.lent(1, share):\n",
         "        if True:\n",
-        ("tests/gateway/test_content.py::test_manifests_take_memory_of_the_pool_and_large_ones_one_after_the_other",),
+        (
+            "tests/gateway/content/test_assemble.py::test_manifests_take_memory_of_the_pool_and_large_ones_one_after_the_other",
+        ),
     ),
     Mutant(
         "a large body of a stranger is read",
-        "gateway/bodies.py",
+        "gateway/http/bodies.py",
         "                share = share_of(request, await identified(request))\n",
         "                share = Share.alone(self._own.network(request))\n",
-        ("tests/gateway/test_bodies.py::test_a_large_body_of_a_stranger_is_refused_before_it_is_read",),
+        ("tests/gateway/http/test_bodies.py::test_a_large_body_of_a_stranger_is_refused_before_it_is_read",),
     ),
     Mutant(
         "a body may be as large as it likes",
-        "gateway/bodies.py",
+        "gateway/http/bodies.py",
         "        if length is not None and length > MAX_BODY_BYTES:\n",
         "        if False:\n",
         ("tests/gateway/api/test_bad_input.py::test_a_body_that_is_too_large",),
     ),
     Mutant(
         "a body that does not tell its length may be as large as it likes",
-        "gateway/bodies.py",
+        "gateway/http/bodies.py",
         "            if size > limit:\n",
         "            if False:\n",
-        ("tests/gateway/test_bodies.py::test_a_body_of_unknown_length_is_refused_once_it_is_too_large",),
+        ("tests/gateway/http/test_bodies.py::test_a_body_of_unknown_length_is_refused_once_it_is_too_large",),
     ),
     Mutant(
         "small bodies do not count",
-        "gateway/bodies.py",
+        "gateway/http/bodies.py",
         "            await taken.enter_async_context(self._memory.lent(reserved, unknown))\n",
         "            pass\n",
         (
-            "tests/gateway/test_bodies.py::"
+            "tests/gateway/http/test_bodies.py::"
             "test_bodies_that_never_end_hold_no_more_than_the_pool_and_a_small_one_gets_through",
         ),
     ),
     Mutant(
         "large bodies do not count",
-        "gateway/bodies.py",
+        "gateway/http/bodies.py",
         "                await taken.enter_async_context(self._memory.lent(limit - reserved, share))\n",
         "                pass\n",
-        ("tests/gateway/test_bodies.py::test_whoever_is_known_may_send_a_large_body",),
+        ("tests/gateway/http/test_bodies.py::test_whoever_is_known_may_send_a_large_body",),
     ),
     Mutant(
         "refused bodies are all taken to be thrown away",
-        "gateway/bodies.py",
+        "gateway/http/bodies.py",
         "            if not ended and self._discarding.try_take(1, share):\n",
         "            if not ended and (self._discarding.try_take(1, share) or not "
         "self._discarding._grant(1, share)):\n",
-        ("tests/gateway/test_bodies.py::test_of_many_refused_bodies_a_few_are_taken_to_be_thrown_away",),
+        ("tests/gateway/http/test_bodies.py::test_of_many_refused_bodies_a_few_are_taken_to_be_thrown_away",),
     ),
     # ---- shares ----
     Mutant(
@@ -631,7 +639,7 @@ MUTANTS = (
         "        if False:\n",
         (
             "tests/runtime/test_pool.py::test_one_alone_gets_half_and_whoever_comes_next_finds_something",
-            "tests/gateway/test_content.py::test_downloads_share_a_budget_and_all_get_on",
+            "tests/gateway/content/test_assemble.py::test_downloads_share_a_budget_and_all_get_on",
         ),
     ),
     Mutant(
@@ -641,7 +649,7 @@ MUTANTS = (
         "True",
         (
             "tests/runtime/test_pool.py::test_one_alone_gets_half_and_whoever_comes_next_finds_something",
-            "tests/gateway/test_content.py::test_slow_visitors_of_one_link_leave_memory_for_a_member_next_to_them",
+            "tests/gateway/content/test_assemble.py::test_slow_visitors_of_one_link_leave_memory_for_a_member_next_to_them",
             "tests/services/metadata/test_sealing_is_shared.py::test_calls_under_way_are_bounded_and_shared",
         ),
     ),
@@ -681,34 +689,36 @@ MUTANTS = (
     ),
     Mutant(
         "small reads wait behind large ones",
-        "gateway/content.py",
+        "gateway/content/assemble.py",
         "        return self._small if size <= self._most else self._large",
         "        return self._large",
-        ("tests/gateway/test_content.py::test_small_reads_have_a_reserve_that_large_ones_never_take",),
+        ("tests/gateway/content/test_assemble.py::test_small_reads_have_a_reserve_that_large_ones_never_take",),
     ),
     Mutant(
         "a download takes no memory of a pool",
-        "gateway/content.py",
+        "gateway/content/assemble.py",
         "await self._memory.pool(following.length).take(following.length, share, patience=patience)",
         "self._memory.pool(following.length)._grant(following.length, share)",
         (
-            "tests/gateway/test_content.py::test_downloads_share_a_budget_and_all_get_on",
-            "tests/gateway/test_content.py::test_a_download_that_cannot_begin_says_when_to_come_back",
+            "tests/gateway/content/test_assemble.py::test_downloads_share_a_budget_and_all_get_on",
+            "tests/gateway/content/test_assemble.py::test_a_download_that_cannot_begin_says_when_to_come_back",
         ),
     ),
     Mutant(
         "visitors of one link are many",
-        "gateway/shares.py",
+        "gateway/identity/shares.py",
         'Share(claimed(token, "sub"), own.network(request))',
         "Share(token, own.network(request))",
-        ("tests/gateway/test_shares.py::test_all_visitors_of_a_link_are_one_caller_and_all_tokens_of_a_person",),
+        (
+            "tests/gateway/identity/test_shares.py::test_all_visitors_of_a_link_are_one_caller_and_all_tokens_of_a_person",
+        ),
     ),
     Mutant(
         "a network is what the sender says",
-        "gateway/address.py",
+        "gateway/identity/address.py",
         "        while self.is_trusted(peer) and hops:\n",
         "        while hops:\n",
-        ("tests/gateway/test_shares.py::test_nobody_chooses_a_network_by_a_header",),
+        ("tests/gateway/identity/test_shares.py::test_nobody_chooses_a_network_by_a_header",),
     ),
     Mutant(
         "the network under which attempts are counted is what the sender says",
@@ -722,54 +732,54 @@ MUTANTS = (
     ),
     Mutant(
         "a body may come as slowly as it likes",
-        "gateway/pace.py",
+        "gateway/http/pace.py",
         "            async with incoming.waiting(0):\n",
         "            if True:\n",
         (
-            "tests/gateway/test_connections.py::test_a_body_that_never_comes_is_given_up",
-            "tests/gateway/test_connections.py::test_a_body_that_comes_a_byte_now_and_then_is_given_up",
+            "tests/gateway/http/test_connections.py::test_a_body_that_never_comes_is_given_up",
+            "tests/gateway/http/test_connections.py::test_a_body_that_comes_a_byte_now_and_then_is_given_up",
         ),
     ),
     Mutant(
         "a byte now and then keeps a body alive",
-        "gateway/pace.py",
+        "gateway/http/pace.py",
         "        self._seconds = min(self._seconds + size / self._rate, self._grace)",
         "        self._seconds = self._grace",
-        ("tests/gateway/test_connections.py::test_a_body_that_comes_a_byte_now_and_then_is_given_up",),
+        ("tests/gateway/http/test_connections.py::test_a_body_that_comes_a_byte_now_and_then_is_given_up",),
     ),
     Mutant(
         "an answer may be taken as slowly as its reader likes",
-        "gateway/pace.py",
+        "gateway/http/pace.py",
         "                async with outgoing.waiting(size):\n",
         "                if True:\n",
         (
-            "tests/gateway/test_connections.py::"
+            "tests/gateway/http/test_connections.py::"
             "test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memory_back",
         ),
     ),
     Mutant(
         "who is too slow keeps what the socket has not taken",
-        "gateway/pace.py",
+        "gateway/http/pace.py",
         "                scope.get(ABORT, lambda: None)()\n",
         "",
         (
-            "tests/gateway/test_connections.py::"
+            "tests/gateway/http/test_connections.py::"
             "test_whoever_takes_a_content_too_slowly_is_cut_off_and_gives_its_memory_back",
         ),
     ),
     Mutant(
         "a head may take as long as it likes",
-        "gateway/connections.py",
+        "gateway/http/connections.py",
         "        self._limit = self.loop.call_later(self.head_seconds, self.transport.close)\n",
         "",
-        ("tests/gateway/test_connections.py::test_a_head_that_never_ends_is_given_up",),
+        ("tests/gateway/http/test_connections.py::test_a_head_that_never_ends_is_given_up",),
     ),
     Mutant(
         "of a connection that was reset a timer is kept",
-        "gateway/connections.py",
+        "gateway/http/connections.py",
         "        self._unset_keepalive_if_required()\n",
         "",
-        ("tests/gateway/test_connections.py::test_nothing_is_kept_of_a_connection_that_was_reset",),
+        ("tests/gateway/http/test_connections.py::test_nothing_is_kept_of_a_connection_that_was_reset",),
     ),
     Mutant(
         "an upload by WebDAV has its memory from its first byte on",
@@ -817,24 +827,24 @@ MUTANTS = (
     ),
     Mutant(
         "a call of the gateway's own begins a request",
-        "gateway/services.py",
+        "gateway/services/calls.py",
         "    if patience is not None and token:\n",
         "    if patience is not None:\n",
-        ("tests/gateway/test_patience.py::test_a_call_of_the_gateway_s_own_begins_nothing",),
+        ("tests/gateway/http/test_patience.py::test_a_call_of_the_gateway_s_own_begins_nothing",),
     ),
     Mutant(
         "what may have been counted is counted again",
-        "gateway/services.py",
+        "gateway/services/calls.py",
         "undone = isinstance(error, RateExceeded) or not isinstance(request, _MAKES_ANEW)",
         "undone = True",
-        ("tests/gateway/test_patience.py::test_what_may_be_done_already_is_done_once",),
+        ("tests/gateway/http/test_patience.py::test_what_may_be_done_already_is_done_once",),
     ),
     Mutant(
         "archives under way are not bounded",
-        "gateway/archive.py",
+        "gateway/content/archive.py",
         "async with self._under_way.lent(1, share), aclosing",
         "async with aclosing",
-        ("tests/gateway/test_archive.py::test_archives_of_one_link_that_nobody_takes_leave_some_for_others",),
+        ("tests/gateway/content/test_archive.py::test_archives_of_one_link_that_nobody_takes_leave_some_for_others",),
     ),
     # ---- passwords ----
     Mutant(
@@ -902,8 +912,8 @@ MUTANTS = (
         "        if len(items) > size:\n",
         "        if False:\n",
         (
-            "tests/services/metadata/test_turns.py::test_a_large_commit_leaves_the_loop_to_others_many_times",
-            "tests/services/metadata/test_turns.py::test_changes_and_searches_are_told_in_slices",
+            "tests/services/metadata/journal/test_turns.py::test_a_large_commit_leaves_the_loop_to_others_many_times",
+            "tests/services/metadata/journal/test_turns.py::test_changes_and_searches_are_told_in_slices",
         ),
     ),
     Mutant(
@@ -926,31 +936,33 @@ MUTANTS = (
     ),
     Mutant(
         "a search looks at all names in one go",
-        "services/metadata/search.py",
+        "services/metadata/tree/search.py",
         "    while some := list(islice(waiting, SLICE)):\n",
         "    while some := list(waiting):\n",
-        ("tests/services/metadata/test_turns.py::test_a_search_over_many_names_is_done_in_slices",),
+        ("tests/services/metadata/journal/test_turns.py::test_a_search_over_many_names_is_done_in_slices",),
     ),
     Mutant(
         "an index of names is brought up to date in one go",
-        "services/metadata/search.py",
+        "services/metadata/tree/search.py",
         "            if waiting >= NODES_PER_TURN:\n",
         "            if False:\n",
-        ("tests/services/metadata/test_turns.py::test_the_first_search_of_a_large_space_is_done_in_slices",),
+        ("tests/services/metadata/journal/test_turns.py::test_the_first_search_of_a_large_space_is_done_in_slices",),
     ),
     Mutant(
         "a round of projection takes all that there is",
-        "services/metadata/project.py",
+        "services/metadata/journal/project.py",
         "        if changes >= ROUND_CHANGES:\n",
         "        if False:\n",
-        ("tests/services/metadata/test_turns.py::test_a_round_of_projection_ends_after_so_many_changes",),
+        ("tests/services/metadata/journal/test_turns.py::test_a_round_of_projection_ends_after_so_many_changes",),
     ),
     Mutant(
         "requests of a space are decided in the order in which they came",
-        "services/metadata/commit.py",
+        "services/metadata/journal/commit.py",
         "        self._of.setdefault(pending.request.user, deque()).append(pending)\n",
         '        self._of.setdefault("all", deque()).append(pending)\n',
-        ("tests/services/metadata/test_turns.py::test_the_requests_of_one_person_do_not_hold_up_those_of_another",),
+        (
+            "tests/services/metadata/journal/test_turns.py::test_the_requests_of_one_person_do_not_hold_up_those_of_another",
+        ),
     ),
     # ---- rights that end ----
     Mutant(
@@ -1040,17 +1052,17 @@ MUTANTS = (
     ),
     Mutant(
         "a download or an archive asks once",
-        "gateway/download.py",
+        "gateway/content/download.py",
         "async with aclosing(self._rest), asked_again(self._check_right) as ending:",
         "async with aclosing(self._rest), asked_again(self._check_right, seconds=3600) as ending:",
         ("tests/e2e/test_revocation.py::test_what_lasts_ends_with_the_right",),
     ),
     Mutant(
         "a download that had to wait begins with a right of before",
-        "gateway/download.py",
+        "gateway/content/download.py",
         "    if clock() > began + _WAITED_SECONDS:\n",
         "    if False:\n",
-        ("tests/gateway/test_content.py::test_a_download_that_had_to_wait_asks_for_the_right_again",),
+        ("tests/gateway/content/test_assemble.py::test_a_download_that_had_to_wait_asks_for_the_right_again",),
     ),
     Mutant(
         "an upload by WebDAV asks once",
@@ -1068,7 +1080,7 @@ MUTANTS = (
     ),
     Mutant(
         "credentials of S3 last an hour",
-        "core/limits.py",
+        "lib/syncline/model/limits.py",
         "CREDENTIALS_SECONDS: Final = 15 * 60",
         "CREDENTIALS_SECONDS: Final = 60 * 60",
         ("tests/e2e/test_revocation.py::test_credentials_last_no_longer_than_they_must",),
@@ -1093,24 +1105,24 @@ MUTANTS = (
     ),
     Mutant(
         "the table of routes is not looked at",
-        "gateway/api/caller.py",
+        "gateway/identity/caller.py",
         "    check_route(request, found)\n",
         "",
-        ("tests/gateway/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
+        ("tests/gateway/content/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
     ),
     Mutant(
         "the table of routes is not looked at for visitors",
         "gateway/api/links.py",
         "    check_route(request, caller)\n",
         "",
-        ("tests/gateway/test_kinds.py::test_only_who_opened_a_link_reads_by_its_routes",),
+        ("tests/gateway/content/test_kinds.py::test_only_who_opened_a_link_reads_by_its_routes",),
     ),
     Mutant(
         "the table of WebDAV is not looked at",
         "gateway/dav/callers.py",
         "            check_caller(caller.kind, callers)\n",
         "",
-        ("tests/gateway/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
+        ("tests/gateway/content/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
     ),
     Mutant(
         "downloads of a link are not counted",
@@ -1128,10 +1140,10 @@ MUTANTS = (
     ),
     Mutant(
         "many at once exceed the downloads of a link",
-        "gateway/allowance.py",
+        "gateway/content/allowance.py",
         "        except RecordMoved:\n            return False\n",
         "        except RecordMoved:\n            return True\n",
-        ("tests/gateway/test_allowance.py::test_of_many_who_go_on_at_once_one_does",),
+        ("tests/gateway/content/test_allowance.py::test_of_many_who_go_on_at_once_one_does",),
     ),
     Mutant(
         "a key of a program changes members",
@@ -1186,7 +1198,7 @@ MUTANTS = (
         "runtime/claims.py",
         '    if "spc" in claims or "nod" in claims:\n',
         "    if False:\n",
-        ("tests/gateway/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
+        ("tests/gateway/content/test_kinds.py::test_whoever_opened_a_link_and_services_get_nowhere_else",),
     ),
     # ---- objects ----
     Mutant(
@@ -1250,49 +1262,49 @@ MUTANTS = (
     # ---- devices ----
     Mutant(
         "a pattern tries each star again",
-        "clients/sync/patterns.py",
+        "clients/python/syncline/sync/scan/patterns.py",
         'found = "".join(f"(?>{_ANY}*?{piece})"',
         'found = "".join(f"(?:{_ANY}*?{piece})"',
         ("tests/clients/sync/test_patterns.py::test_no_pattern_hangs",),
     ),
     Mutant(
         "a pattern tries each place of its names again",
-        "clients/sync/patterns.py",
+        "clients/python/syncline/sync/scan/patterns.py",
         'regex += f"(?>(?:{_ANY}++/)*?',
         'regex += f"(?:(?:{_ANY}++/)*?',
         ("tests/clients/sync/test_patterns.py::test_no_pattern_hangs",),
     ),
     Mutant(
         "a pattern may have any length",
-        "clients/sync/patterns.py",
+        "clients/python/syncline/sync/scan/patterns.py",
         "    if len(line) > MAX_CHARACTERS:\n",
         "    if False:\n",
         ("tests/clients/sync/test_patterns.py::test_a_line_that_is_no_pattern",),
     ),
     Mutant(
         "any number of patterns apply to a directory",
-        "clients/sync/filters.py",
+        "clients/python/syncline/sync/scan/filters.py",
         "            if not here <= _MOST:\n",
         "            if False:\n",
         ("tests/clients/sync/test_filters.py::test_more_patterns_than_can_be_compared_are_refused_and_said",),
     ),
     Mutant(
         "any number of patterns apply to a folder",
-        "clients/sync/filters.py",
+        "clients/python/syncline/sync/scan/filters.py",
         "            elif not everywhere <= _MOST_OF_ALL:\n",
         "            elif False:\n",
         ("tests/clients/sync/test_filters.py::test_more_patterns_than_can_be_compared_are_refused_and_said",),
     ),
     Mutant(
         "an ignore file may have any size",
-        "clients/sync/filters.py",
+        "clients/python/syncline/sync/scan/filters.py",
         "            if len(raw) > _LONGEST:\n",
         "            if False:\n",
         ("tests/clients/sync/test_filters.py::test_an_ignore_file_that_is_too_large_is_refused_and_said",),
     ),
     Mutant(
         "a device follows a tree however deep it is",
-        "clients/sync/trees.py",
+        "clients/python/syncline/sync/trees.py",
         "                if len(way) >= MAX_PATH_NAMES or size + len(node.name.encode()) > MAX_PATH_BYTES:\n",
         "                if False:\n",
         (
@@ -1301,14 +1313,14 @@ MUTANTS = (
     ),
     Mutant(
         "what steers a terminal passes for text",
-        "core/printable.py",
+        "lib/syncline/model/printable.py",
         "    return category in _CATEGORIES or _BLANK.match(character) is not None",
         "    return False",
-        ("tests/core/test_printable.py::test_what_steers_is_shown",),
+        ("tests/model/test_printable.py::test_what_steers_is_shown",),
     ),
     Mutant(
         "text reaches the terminal as it is",
-        "clients/cli/terminal.py",
+        "clients/python/syncline/cli/terminal.py",
         "    click.echo(harmless(text), err=err)",
         "    click.echo(text, err=err)",
         (
@@ -1318,42 +1330,42 @@ MUTANTS = (
     ),
     Mutant(
         "errors of usage reach the terminal as they are",
-        "clients/cli/terminal.py",
+        "clients/python/syncline/cli/terminal.py",
         "        told = harmless(told)\n",
         "        pass\n",
         ("tests/e2e/test_terminal.py::test_errors_show_names_harmless",),
     ),
     Mutant(
         "JSON reaches the terminal as it is",
-        "clients/cli/terminal.py",
+        "clients/python/syncline/cli/terminal.py",
         "    click.echo(harmless_json(value))",
         "    click.echo(__import__('json').dumps(value, ensure_ascii=False))",
         ("tests/e2e/test_terminal.py::test_json_is_exact_and_harmless",),
     ),
     Mutant(
         "an endpoint is reached in clear",
-        "clients/sdk/trust.py",
+        "clients/python/syncline/sdk/trust.py",
         '    if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):',
         "    if False:",
         ("tests/clients/sdk/test_trust.py::test_http_is_for_this_machine_or_for_who_says_so",),
     ),
     Mutant(
         "whatever is said of TLS passes for yes",
-        "clients/sdk/discovery.py",
+        "clients/python/syncline/sdk/discovery.py",
         'document["tls"] is True',
         'bool(document["tls"])',
         ("tests/clients/sdk/test_trust.py::test_tls_is_only_what_says_true",),
     ),
     Mutant(
         "services of an https endpoint are reached in clear",
-        "clients/sdk/trust.py",
+        "clients/python/syncline/sdk/trust.py",
         '        if parts.scheme == "https":\n',
         "        if False:\n",
         ("tests/clients/sdk/test_trust.py::test_a_place_is_below_the_endpoint_and_as_safe",),
     ),
     Mutant(
         "discovery may name any host",
-        "clients/sdk/trust.py",
+        "clients/python/syncline/sdk/trust.py",
         "    if not known and not _same_domain(host, own):\n",
         "    if False:\n",
         (
@@ -1363,14 +1375,14 @@ MUTANTS = (
     ),
     Mutant(
         "redirects are followed wherever they lead",
-        "clients/sdk/discovery.py",
+        "clients/python/syncline/sdk/discovery.py",
         '            check_place("it", host, url, tls=newurl.startswith("https:"), trust=trust)\n',
         "",
         ("tests/clients/sdk/test_trust.py::test_a_redirect_to_somewhere_else_is_not_followed",),
     ),
     Mutant(
         "the address of storage is believed",
-        "clients/sdk/discovery.py",
+        "clients/python/syncline/sdk/discovery.py",
         '        check_place("storage", host_of_url(storage), endpoint, '
         'tls=storage.startswith("https:"), trust=trust)\n',
         "        pass\n",
@@ -1378,14 +1390,14 @@ MUTANTS = (
     ),
     Mutant(
         "a directory that became a link is followed",
-        "clients/transfer/below.py",
+        "clients/python/syncline/transfer/below.py",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC",
         "os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC",
         ("tests/clients/sync/test_links.py::test_no_directory_on_the_way_is_a_link",),
     ),
     Mutant(
         "no symlink leads out of a folder",
-        "clients/sync/links.py",
+        "clients/python/syncline/sync/apply/links.py",
         '    return up > path.count("/") or ".." in names[up:]',
         "    return False",
         (
@@ -1396,14 +1408,14 @@ MUTANTS = (
     ),
     Mutant(
         "a symlink that leads out is not told of",
-        "clients/sync/apply_here.py",
+        "clients/python/syncline/sync/apply/local.py",
         "            if path is not None and leads_out(path, content.target):\n",
         "            if False:\n",
         ("tests/clients/sync/test_links.py::test_a_link_that_leads_out_is_kept_and_said_once",),
     ),
     Mutant(
         "symlinks that lead out come, whatever the setting",
-        "clients/sync/rounds.py",
+        "clients/python/syncline/sync/rounds.py",
         "        outside = [] if state.outside_links else leading_out(state, live.nodes)\n",
         "        outside = []\n",
         ("tests/clients/sync/test_links.py::test_a_device_can_keep_them_out_and_take_them_in_again",),
@@ -1411,24 +1423,24 @@ MUTANTS = (
     # ---- browsers ----
     Mutant(
         "private answers are stored",
-        "gateway/protection.py",
+        "gateway/http/protection.py",
         'ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}',
         'ALWAYS: Final = {"x-content-type-options": "nosniff"}',
         (
             "tests/gateway/test_http.py::test_nothing_is_guessed_and_nothing_private_is_stored",
-            "tests/gateway/test_connections.py::test_what_is_no_http_is_a_problem_too",
+            "tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",
         ),
     ),
     Mutant(
         "types of answers are guessed",
-        "gateway/protection.py",
+        "gateway/http/protection.py",
         'ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}',
         'ALWAYS: Final = {"cache-control": "no-store"}',
         ("tests/gateway/test_http.py::test_nothing_is_guessed_and_nothing_private_is_stored",),
     ),
     Mutant(
         "browsers that came by TLS may come without",
-        "gateway/protection.py",
+        "gateway/http/protection.py",
         "if self._hsts_seconds and",
         "if False and",
         ("tests/gateway/test_http.py::test_browsers_that_come_by_tls_come_by_nothing_else",),
@@ -1449,7 +1461,7 @@ MUTANTS = (
     ),
     Mutant(
         "contents run within our origin",
-        "gateway/files.py",
+        "gateway/content/description.py",
         "_IN_A_VIEWER if shown and kind == _PDF else \"default-src 'none'; sandbox\"",
         '""',
         ("tests/gateway/api/test_nodes.py::test_only_what_cannot_run_is_shown",),

@@ -16,16 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clients.sdk.account import Accounts, sign_up
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from clients.transfer.jobs import Uploaded, UploadJob
-from clients.transfer.objects import open_objects
-from clients.transfer.upload import Uploader
-from core.accounts import Access, Role
-from core.identifiers import ROOT, SpaceId, new_request_id, new_text_id
-from core.tree import Content, CreateNode, NodeKind
-from core.verdicts import Verdict
+from syncline.model.accounts import Access, Role
+from syncline.model.identifiers import ROOT, SpaceId, new_request_id, new_text_id
+from syncline.model.tree import Content, CreateNode, NodeKind
+from syncline.model.verdicts import Verdict
+from syncline.sdk.account import Accounts, sign_up
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+from syncline.transfer.jobs import Uploaded, UploadJob
+from syncline.transfer.objects import open_objects
+from syncline.transfer.upload import Uploader
 
 PASSWORD = "a long password"
 COMMITTERS, UPLOADERS = 2, 2

@@ -20,7 +20,7 @@ SECONDS = 3.0
 
 def command(*arguments: str, home: Path) -> str:
     return subprocess.run(
-        [sys.executable, "-m", "clients.cli", *arguments],
+        [sys.executable, "-m", "syncline.cli", *arguments],
         env={**os.environ, "SYNCLINE_HOME": str(home)},
         capture_output=True,
         text=True,

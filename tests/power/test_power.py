@@ -21,11 +21,11 @@ import psutil
 import pytest
 
 from benchmarks.durability import cut_power
-from clients.sdk.account import Accounts, sign_in
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from core.errors import Unavailable
 from stack.up import _reserved
+from syncline.model.errors import Unavailable
+from syncline.sdk.account import Accounts, sign_in
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
 from tests.power.load import PASSWORD, Place, prepare
 
 CUTS = int(os.environ.get("SYNCLINE_TEST_CUTS", "5"))

@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from runtime.channel import aio_channel, sync_channel
 from runtime.server import Mount
+from syncline.rpc.channel import aio_channel, sync_channel
 
 SERVICE = "test.Echo"
 

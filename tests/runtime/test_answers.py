@@ -11,13 +11,13 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from core.identifiers import DeviceId, UserId
-from runtime.errors import error_from_rpc
 from runtime.identity import Identity
 from runtime.operations import PEOPLE
 from runtime.pool import TooMuchAtOnce
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
+from syncline.model.identifiers import DeviceId, UserId
+from syncline.rpc.errors import error_from_rpc
 from tests.runtime import echo
 from tests.runtime.http2 import http2
 

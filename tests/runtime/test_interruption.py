@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from core.errors import LimitReached, NoSuchSpace, RateExceeded, Unavailable
-from core.limits import REVOCATION_SECONDS
 from runtime.interruption import ASK_SECONDS, REMEMBERED_SECONDS, asked_again
+from syncline.model.errors import LimitReached, NoSuchSpace, RateExceeded, Unavailable
+from syncline.model.limits import REVOCATION_SECONDS
 
 OFTEN = 0.01
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.printable import harmless
 from runtime import logs
 from runtime.logs import REDACTED, structlog
+from syncline.model.printable import harmless
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ import pytest
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from pydantic import SecretStr
 
-from core.errors import NoSuchNode
 from runtime import metrics
 from runtime.logs import structlog
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
+from syncline.model.errors import NoSuchNode
 from tests.runtime import echo
 
 METHOD = "test.Echo/{}".format

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from core.errors import RateExceeded, SynclineError
-from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
-from runtime.errors import error_from_rpc
 from runtime.identity import Identity, LinkScope
 from runtime.operations import RPCS, WORK, CallerKind, Work
 from runtime.rates import BYTES_PER_CALL, Rate, Rates
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
+from syncline.model.errors import RateExceeded, SynclineError
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
+from syncline.rpc.errors import error_from_rpc
 from tests.runtime import echo
 
 

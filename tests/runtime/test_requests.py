@@ -15,14 +15,14 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
-from core.errors import Unauthenticated
-from core.identifiers import DeviceId, UserId
 from runtime import reflection
 from runtime.identity import Identity
 from runtime.operations import ANYBODY, PEOPLE, RPCS, CallerKind
 from runtime.requests import HEALTH_BYTES, MESSAGES_ARRIVING, WINDOW_BYTES
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
+from syncline.model.errors import Unauthenticated
+from syncline.model.identifiers import DeviceId, UserId
 from tests.runtime import echo
 from tests.runtime.http2 import http2
 

@@ -21,11 +21,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from pydantic import SecretStr
 
-from core.errors import Draining, InvalidArgument, Unauthenticated
-from core.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
-from runtime import context, reflection
+from runtime import reflection
 from runtime.drain import Drain
-from runtime.errors import DETAILS_KEY, error_from_rpc
 from runtime.identity import (
     Identity,
     LinkScope,
@@ -39,6 +36,10 @@ from runtime.logs import structlog
 from runtime.operations import ANYBODY, PEOPLE, READERS, RPCS, CallerKind
 from runtime.server import HEALTH_WATCHES, STREAMS_PER_CONNECTION, App, background, build, running
 from runtime.settings import ServiceSettings
+from syncline.model.errors import Draining, InvalidArgument, Unauthenticated
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
+from syncline.rpc import context
+from syncline.rpc.errors import DETAILS_KEY, error_from_rpc
 from tests.runtime import echo
 from tests.runtime.http2 import http2
 

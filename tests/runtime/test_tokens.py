@@ -7,8 +7,6 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.errors import TokenExpired, TokenInvalid, TokenMalformed, Unauthenticated, Unavailable
-from core.identifiers import LinkId, NodeId, SpaceId, new_text_id
 from runtime.identity import LinkScope
 from runtime.tokens import (
     AnyTokenVerifier,
@@ -17,6 +15,8 @@ from runtime.tokens import (
     mint_service_token,
     service_authorization,
 )
+from syncline.model.errors import TokenExpired, TokenInvalid, TokenMalformed, Unauthenticated, Unavailable
+from syncline.model.identifiers import LinkId, NodeId, SpaceId, new_text_id
 
 SECRET = "s" * 32
 KEY = Ed25519PrivateKey.generate()

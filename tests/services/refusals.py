@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
-from core.errors import PermissionDenied
-from runtime.errors import error_from_rpc
+from syncline.model.errors import PermissionDenied
+from syncline.rpc.errors import error_from_rpc
 
 
 async def methods_open_to(

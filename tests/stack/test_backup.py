@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from core.blocks import object_key
 from stack.archive import BackupFailed
 from stack.backup import back_up
 from stack.directory import RESTORING, data_directory
 from stack.errors import StackError
 from stack.restore import restore
 from stack.storage import OBJECT_ROWS, Storage
+from syncline.model.blocks import object_key
 
 BODIES = 30
 
@@ -270,7 +270,7 @@ def test_nothing_is_written_over(directory: Path, tmp_path: Path) -> None:
 def test_a_signal_ends_the_command_which_leaves_nothing(directory: Path, number: signal.Signals) -> None:
     """Its output is a pipe that nobody reads, so that it is amid the archive when it is interrupted."""
     before = files(directory)
-    command = [sys.executable, "-m", "clients.cli", "backup", str(directory), "-"]
+    command = [sys.executable, "-m", "syncline.cli", "backup", str(directory), "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.read(100)
@@ -282,7 +282,7 @@ def test_a_signal_ends_the_command_which_leaves_nothing(directory: Path, number:
 
 
 def test_the_command_says_in_a_line_what_is_wrong(directory: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "clients.cli", "backup", str(directory / "logs"), str(tmp_path / "backup.tar")]
+    command = [sys.executable, "-m", "syncline.cli", "backup", str(directory / "logs"), str(tmp_path / "backup.tar")]
     (directory / "logs").mkdir(exist_ok=True)
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
@@ -293,7 +293,7 @@ def test_the_command_says_in_a_line_what_is_wrong(directory: Path, tmp_path: Pat
 def test_bytes_that_the_disk_damaged_are_named_and_the_rest_is_backed_up(directory: Path, tmp_path: Path) -> None:
     damaged = next(iter((directory / "aws" / "objects").glob("*/*")))
     damaged.write_bytes(b"other bytes")
-    command = [sys.executable, "-m", "clients.cli", "backup", str(directory), str(tmp_path / "backup.tar"), "--json"]
+    command = [sys.executable, "-m", "syncline.cli", "backup", str(directory), str(tmp_path / "backup.tar"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 4
     assert json.loads(done.stdout)["damaged"] == [str(damaged)]

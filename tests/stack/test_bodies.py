@@ -13,10 +13,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from runtime.sigv4 import Signer
 from stack.bodies import BODY_BYTES, UNSIGNED_BYTES
 from stack.emulator import REGION
 from stack.running import EmbeddedAws, embedded_aws
+from syncline.s3.sigv4 import Signer
 
 SIZE = 20_000_000
 SOMETHING = "0" * 64

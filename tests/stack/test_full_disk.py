@@ -15,7 +15,7 @@ small, data = sys.argv[1:]
 shutil.copytree(data, f"{small}/data")
 
 def up():
-    command = [sys.executable, "-m", "clients.cli", "up", "--port", "0", "--data", f"{small}/data"]
+    command = [sys.executable, "-m", "syncline.cli", "up", "--port", "0", "--data", f"{small}/data"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 reading = up()
@@ -37,7 +37,7 @@ print(full.returncode, said.strip())
 
 def test_a_system_starts_for_reading_or_says_that_its_disk_is_full(tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
-    command = [sys.executable, "-m", "clients.cli", "up", "--port", "0", "--data", str(tmp_path / "data")]
+    command = [sys.executable, "-m", "syncline.cli", "up", "--port", "0", "--data", str(tmp_path / "data")]
     with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as first:
         assert first.stdout is not None
         assert first.stdout.readline().startswith(b"syncline is up")
@@ -51,8 +51,8 @@ def test_a_system_starts_for_reading_or_says_that_its_disk_is_full(tmp_path: Pat
 LINK = """
 import os, sys
 from pathlib import Path
-from clients.sync.errors import FolderUnsuitable
-from clients.sync.folder import folders, link
+from syncline.sync.errors import FolderUnsuitable
+from syncline.sync.folder.link import folders, link
 small, folder = map(Path, sys.argv[1:])
 (small / "home/folders").mkdir(parents=True)
 for n in range(100):

@@ -18,12 +18,12 @@ from typing import Any
 
 import pytest
 
-from core.blocks import object_key
 from stack.archive import BackupFailed
 from stack.backup import back_up
 from stack.directory import RESTORING, data_directory
 from stack.restore import restore
 from stack.storage import OBJECT_ROWS, Storage
+from syncline.model.blocks import object_key
 from tests.stack.small_disk import on_small_disk
 from tests.stack.test_backup import Silent, files, put_object
 
@@ -348,7 +348,7 @@ def test_a_row_of_another_form_is_refused(archive: Archive, tmp_path: Path, key:
 def test_what_is_refused_is_said_in_a_line(archive: Archive, tmp_path: Path) -> None:
     archive.members["secrets/\x1b[31m\nextra"] = b""
     path = archive.write(tmp_path / "other.tar")
-    command = [sys.executable, "-m", "clients.cli", "restore-backup", str(path), str(tmp_path / "restored")]
+    command = [sys.executable, "-m", "syncline.cli", "restore-backup", str(path), str(tmp_path / "restored")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: this is no backup of Syncline: it has a file ")

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.identifiers import new_text_id
+from syncline.model.identifiers import new_text_id
 
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, FilePayload, Locator, Page, Response

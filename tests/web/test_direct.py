@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from core.blocks import MIN_BLOCK, key_prefix
-from core.chunk import Chunker
-from core.identifiers import SpaceId
 from stack.demo import DemoDevice
 from stack.up import Stack
+from syncline.model.blocks import MIN_BLOCK, key_prefix
+from syncline.model.chunk import Chunker
+from syncline.model.identifiers import SpaceId
 from tests.e2e.proxy import Proxy
 from tests.web.people import PASSWORD, Person
 

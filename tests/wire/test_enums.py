@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from core.accounts import Access, DeviceKind, MailMode, Role
-from core.tree import Change, NodeKind
-from core.verdicts import Difference, SealVerdict, Verdict
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.accounts import Access, DeviceKind, MailMode, Role
+from syncline.model.tree import Change, NodeKind
+from syncline.model.verdicts import Difference, SealVerdict, Verdict
 from syncline.notify.v1 import notify_pb2
-from wire.tree import PUT_AGAIN
+from syncline.wire.tree import PUT_AGAIN
 
 
 @pytest.mark.parametrize(

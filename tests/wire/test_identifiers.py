@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from core.errors import InvalidArgument
-from core.identifiers import ROOT, new_request_id, new_text_id
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from wire import identifiers
-from wire.tree import mutation_from_wire
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import ROOT, new_request_id, new_text_id
+from syncline.wire import identifiers
+from syncline.wire.tree import mutation_from_wire
 
 TEXT = [
     identifiers.space_id_from_wire,

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import InvalidArgument
-from core.names import MAX_PATH_BYTES, name_problem, path_problem, split_path
-from wire.paths import path_from_wire, paths_from_wire
+from syncline.model.errors import InvalidArgument
+from syncline.model.names import MAX_PATH_BYTES, name_problem, path_problem, split_path
+from syncline.wire.paths import path_from_wire, paths_from_wire
 
 BAD = [
     "/",

@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from clients.cli.scratch import PREFIX, scratch
+from syncline.cli.scratch import PREFIX, scratch
 
 
 def test_none_is_removed_while_it_is_in_use(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 import pytest
 
-from clients.cli.places import split_place
-from clients.cli.sync_commands import RATE, _path_in
-from core.errors import InvalidArgument
+from syncline.cli.places import split_place
+from syncline.cli.sync_commands import RATE, _path_in
+from syncline.model.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.account import sign_up
-from clients.sdk.session import Session
+from syncline.sdk.account import sign_up
+from syncline.sdk.session import Session
 from tests.clients.sdk.servicers import PASSWORD, Running, running
 
 

@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 
 import grpc
 
-from clients.sdk.discovery import WELL_KNOWN
-from core.errors import (
+from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
+from syncline.metadata.v1 import metadata_pb2_grpc
+from syncline.model.errors import (
     AccountExists,
     DeviceRevoked,
     RefreshTokenReused,
@@ -25,11 +26,10 @@ from core.errors import (
     TokenExpired,
     WrongPassword,
 )
-from core.identifiers import new_text_id
-from runtime.errors import DETAILS_KEY, grpc_code, status_of
-from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
-from syncline.metadata.v1 import metadata_pb2_grpc
+from syncline.model.identifiers import new_text_id
 from syncline.notify.v1 import notify_pb2_grpc
+from syncline.rpc.errors import DETAILS_KEY, grpc_code, status_of
+from syncline.sdk.discovery import WELL_KNOWN
 
 PASSWORD = "correct horse"
 USER = new_text_id()

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.account import Accounts, sign_in, sign_up
-from clients.sdk.account_file import AccountFile
-from clients.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable
-from clients.sdk.session import Session
-from core.accounts import DeviceKind, MailMode, Role
-from core.errors import AccountExists, DeviceRevoked, InvalidArgument, NoSuchSpace, Unavailable, WrongPassword
-from core.identifiers import DeviceId, SpaceId, new_text_id
 from syncline.auth.v1 import auth_pb2
+from syncline.model.accounts import DeviceKind, MailMode, Role
+from syncline.model.errors import AccountExists, DeviceRevoked, InvalidArgument, NoSuchSpace, Unavailable, WrongPassword
+from syncline.model.identifiers import DeviceId, SpaceId, new_text_id
+from syncline.sdk.account import Accounts, sign_in, sign_up
+from syncline.sdk.account_file import AccountFile
+from syncline.sdk.errors import AlreadySignedIn, AmbiguousSpace, EndpointUnreachable
+from syncline.sdk.session import Session
 from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import PASSWORD, PERSONAL, USER, Running
 

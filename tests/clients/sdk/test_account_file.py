@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk import account_file
-from clients.sdk.account_file import AccountFile, StoredAccount
-from clients.sdk.discovery import Deployment, Service, StorageAddress
-from clients.sdk.errors import AccountUnreadable
+from syncline.sdk import account_file
+from syncline.sdk.account_file import AccountFile, StoredAccount
+from syncline.sdk.discovery import Deployment, Service, StorageAddress
+from syncline.sdk.errors import AccountUnreadable
 
 ACCOUNT = StoredAccount(
     endpoint="https://files.example.com",

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.account import Accounts
-from clients.sdk.credentials import SpaceCredentials, issue
-from clients.sdk.requests import Counts, RequestCounts
-from clients.sdk.session import Session
-from core.accounts import Access
-from core.identifiers import SpaceId, new_text_id
 from syncline.auth.v1 import auth_pb2
+from syncline.model.accounts import Access
+from syncline.model.identifiers import SpaceId, new_text_id
+from syncline.sdk.account import Accounts
+from syncline.sdk.credentials import SpaceCredentials, issue
+from syncline.sdk.requests import Counts, RequestCounts
+from syncline.sdk.session import Session
 from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import Running
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from clients.sdk.discovery import Deployment, Service, StorageAddress, deployment_to_json, discover
-from clients.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
+from syncline.sdk.discovery import Deployment, Service, StorageAddress, deployment_to_json, discover
+from syncline.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
 from tests.clients.sdk.servicers import http
 
 DOCUMENT: dict[str, Any] = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.network import CertificatesUnreadable, ProxyUnusable, own_certificates, proxy_for, roots, trusted
+from syncline.sdk.network import CertificatesUnreadable, ProxyUnusable, own_certificates, proxy_for, roots, trusted
 
 PROXY = "http://proxy.example.com:3128"
 OTHER = "http://other.example.com:3128"

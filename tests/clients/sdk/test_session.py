@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.account import Accounts
-from clients.sdk.account_file import AccountFile
-from clients.sdk.errors import NotSignedIn, UnexpectedAnswer
-from clients.sdk.session import Session
-from core.errors import (
+from syncline.auth.v1 import auth_pb2_grpc
+from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import (
     DeviceRevoked,
     RefreshTokenReused,
     SynclineError,
@@ -25,8 +23,10 @@ from core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from syncline.auth.v1 import auth_pb2_grpc
-from syncline.metadata.v1 import metadata_pb2
+from syncline.sdk.account import Accounts
+from syncline.sdk.account_file import AccountFile
+from syncline.sdk.errors import NotSignedIn, UnexpectedAnswer
+from syncline.sdk.session import Session
 from tests.clients.sdk.servicers import Running, serve
 
 
@@ -167,8 +167,8 @@ def test_threads_refresh_once(services: Running, session: Session, home: Path) -
 PROCESS = """
 import sys
 from pathlib import Path
-from clients.sdk.account import Accounts
-from clients.sdk.session import Session
+from syncline.sdk.account import Accounts
+from syncline.sdk.session import Session
 
 home, rounds = Path(sys.argv[1]), int(sys.argv[2])
 print("ready", flush=True)

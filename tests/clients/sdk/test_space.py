@@ -12,13 +12,9 @@ from typing import Any
 import grpc
 import pytest
 
-from clients.sdk import session as session_module
-from clients.sdk import space as space_module
-from clients.sdk.errors import UnexpectedAnswer
-from clients.sdk.right import Right
-from clients.sdk.space import MOST_EMPTY_PAGES, ChangesPage, Declaration, Form, Located, PackEntries, Space, SpaceState
-from core.blocks import MIB, NO_DIGEST, Digest, Manifest
-from core.errors import (
+from syncline.metadata.v1 import journal_pb2, metadata_pb2, metadata_pb2_grpc
+from syncline.model.blocks import MIB, NO_DIGEST, Digest, Manifest
+from syncline.model.errors import (
     Draining,
     InvalidCursor,
     Kind,
@@ -29,8 +25,8 @@ from core.errors import (
     SynclineError,
     Unavailable,
 )
-from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_text_id
-from core.tree import (
+from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, new_text_id
+from syncline.model.tree import (
     Change,
     Content,
     CreateNode,
@@ -43,11 +39,15 @@ from core.tree import (
     UpdateContent,
     Version,
 )
-from core.verdicts import Difference, SealVerdict, Verdict
-from syncline.metadata.v1 import journal_pb2, metadata_pb2, metadata_pb2_grpc
+from syncline.model.verdicts import Difference, SealVerdict, Verdict
+from syncline.sdk import session as session_module
+from syncline.sdk import space as space_module
+from syncline.sdk.errors import UnexpectedAnswer
+from syncline.sdk.right import Right
+from syncline.sdk.space import MOST_EMPTY_PAGES, ChangesPage, Declaration, Form, Located, PackEntries, Space, SpaceState
+from syncline.wire.tree import mutation_from_wire, node_to_wire, result_to_wire, version_to_wire
 from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import Auth, Running, refuse, running
-from wire.tree import mutation_from_wire, node_to_wire, result_to_wire, version_to_wire
 
 SPACE = SpaceId(new_text_id())
 REQUEST = RequestId(b"r" * 16)

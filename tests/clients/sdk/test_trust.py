@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from clients.sdk import account
-from clients.sdk.account_file import AccountFile, _account, _document
-from clients.sdk.discovery import deployment_from_json, discover
-from clients.sdk.errors import NotSyncline
-from clients.sdk.trust import NO_FURTHER, NotTrusted, Trust, check_endpoint, check_place, host_of_target
+from syncline.sdk import account
+from syncline.sdk.account_file import AccountFile, _account, _document
+from syncline.sdk.discovery import deployment_from_json, discover
+from syncline.sdk.errors import NotSyncline
+from syncline.sdk.trust import NO_FURTHER, NotTrusted, Trust, check_endpoint, check_place, host_of_target
 from tests.clients.sdk.servicers import http
 from tests.clients.sdk.test_account_file import ACCOUNT
 from tests.clients.sdk.test_discovery import DOCUMENT

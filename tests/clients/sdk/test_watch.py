@@ -10,17 +10,17 @@ from typing import Any
 import grpc
 import pytest
 
-from clients.sdk import session as session_module
-from clients.sdk import watch as watch_module
-from clients.sdk.account import Accounts
-from clients.sdk.session import Session
-from clients.sdk.space import Space
-from clients.sdk.watch import Listening, Watch
-from core.accounts import MailMode
-from core.doorbell import Doorbell
-from core.errors import NoSuchSpace, RateExceeded, SynclineError, Unavailable
-from core.identifiers import SpaceId, new_text_id
+from syncline.model.accounts import MailMode
+from syncline.model.doorbell import Doorbell
+from syncline.model.errors import NoSuchSpace, RateExceeded, SynclineError, Unavailable
+from syncline.model.identifiers import SpaceId, new_text_id
 from syncline.notify.v1 import notify_pb2, notify_pb2_grpc
+from syncline.sdk import session as session_module
+from syncline.sdk import watch as watch_module
+from syncline.sdk.account import Accounts
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+from syncline.sdk.watch import Listening, Watch
 from tests.clients.sdk.conftest import enter
 from tests.clients.sdk.servicers import refuse, running
 

@@ -15,20 +15,18 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from clients.sdk.requests import Counts
-from clients.sdk.right import Right
-from clients.sync.engine import Engine
-from clients.sync.files import PRIVATE, TEMPORARY, Files
-from clients.sync.folder import Folder, link_folder, open_folder
-from clients.sync.mounts import Mounts, OpenDirectory
-from clients.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, Wanted
-from clients.sync.report import Report
-from clients.sync.state import State
-from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
-from core.blocks import EMPTY_MANIFEST, BlockRef, Digest, Manifest
-from core.errors import PermissionDenied, RightChanged, Unavailable
-from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id
-from core.tree import (
+from services.metadata import objects as metadata_objects
+from services.metadata.entry import BEGINNING, JournalEntry, Position, replay
+from services.metadata.journal.commit import Request
+from services.metadata.journal.spaces import OpenSpaces
+from services.metadata.tree import reads
+from services.metadata.tree.depths import Depths
+from services.metadata.tree.search import NameSearch
+from services.metadata.wire import cursor_from_wire, cursor_to_wire, entry_from_bytes
+from syncline.model.blocks import EMPTY_MANIFEST, BlockRef, Digest, Manifest
+from syncline.model.errors import PermissionDenied, RightChanged, Unavailable
+from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id
+from syncline.model.tree import (
     Content,
     CreateNode,
     DeleteNode,
@@ -40,16 +38,18 @@ from core.tree import (
     UpdateContent,
     Version,
 )
-from core.verdicts import SealVerdict, Verdict
-from services.metadata import objects as metadata_objects
-from services.metadata import reads
-from services.metadata.commit import Request
-from services.metadata.depths import Depths
-from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
-from services.metadata.journal import BEGINNING, JournalEntry, Position, replay
-from services.metadata.search import NameSearch
-from services.metadata.spaces import OpenSpaces
-from services.metadata.wire import cursor_from_wire, cursor_to_wire, entry_from_bytes
+from syncline.model.verdicts import SealVerdict, Verdict
+from syncline.sdk.requests import Counts
+from syncline.sdk.right import Right
+from syncline.sync.engine import Engine
+from syncline.sync.folder.files import PRIVATE, TEMPORARY, Files
+from syncline.sync.folder.link import Folder, link_folder, open_folder
+from syncline.sync.folder.mounts import Mounts, OpenDirectory
+from syncline.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, Wanted
+from syncline.sync.report import Report
+from syncline.sync.state.database import State
+from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
+from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 
 SPACE = SpaceId("a" * 26)
 

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from clients.sdk.right import Right
-from clients.sync.identify import FINE_GRAIN_NS
-from clients.sync.state import State
-from clients.sync.trees import BaseNode, path_of
-from core.errors import SynclineError
-from core.identifiers import ROOT, NodeId, RequestId
-from core.tree import Node, NodeKind
-from services.metadata.journal import replay
+from services.metadata.entry import replay
+from syncline.model.errors import SynclineError
+from syncline.model.identifiers import ROOT, NodeId, RequestId
+from syncline.model.tree import Node, NodeKind
+from syncline.sdk.right import Right
+from syncline.sync.scan.identify import FINE_GRAIN_NS
+from syncline.sync.state.database import State
+from syncline.sync.trees import BaseNode, path_of
 from tests.clients.sync.fakes import POINTS, Crash, Device, Fault, MemorySpace, PretendedMounts, no_faults, sha256
 from tests.clients.sync.users import User
 

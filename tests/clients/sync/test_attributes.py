@@ -193,7 +193,7 @@ def test_new_items_get_the_group_of_a_setgid_directory(one: Device, two: Device)
 def test_where_any_directory_gives_its_group(one: Device, two: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS."""
     root_only()
-    monkeypatch.setattr("clients.transfer.attributes.GROUP_OF_DIRECTORY", True)
+    monkeypatch.setattr("syncline.transfer.attributes.GROUP_OF_DIRECTORY", True)
     agreed({"shared": None}, one, two)
     os.chown(two.root / "shared", -1, OTHER_GROUP)
     one.write("shared/file", b"x")

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from clients.sync.check import check
-from clients.sync.errors import NotExcluded
-from clients.sync.files import Files
-from clients.sync.filters import BUILT_IN, IGNORE_FILE, MAX_PATTERNS, Filters
-from clients.sync.ports import Wanted
-from clients.sync.report import Report
-from clients.sync.scan import scan
-from clients.sync.state import State
-from clients.sync.trees import Exclusion
-from core.blocks import MIB
-from core.errors import InvalidArgument, Unavailable
-from core.identifiers import NodeId
+from syncline.model.blocks import MIB
+from syncline.model.errors import InvalidArgument, Unavailable
+from syncline.model.identifiers import NodeId
+from syncline.sync.check import check
+from syncline.sync.errors import NotExcluded
+from syncline.sync.folder.files import Files
+from syncline.sync.ports import Wanted
+from syncline.sync.report import Report
+from syncline.sync.scan.filters import BUILT_IN, IGNORE_FILE, MAX_PATTERNS, Filters
+from syncline.sync.scan.walk import scan
+from syncline.sync.state.database import State
+from syncline.sync.trees import Exclusion
 from tests.clients.sync.fakes import Crash, CrashAt, Device, MemorySpace
 from tests.clients.sync.test_scenarios import Failing, agreed, is_busy, sync
 from tests.clients.sync.users import User

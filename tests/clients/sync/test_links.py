@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from clients.sync.links import leads_out
-from clients.sync.ports import Wanted
-from clients.transfer.below import open_below
-from clients.transfer.jobs import UploadJob
-from clients.transfer.read import FileReader, NotRead
+from syncline.sync.apply.links import leads_out
+from syncline.sync.ports import Wanted
+from syncline.transfer.below import open_below
+from syncline.transfer.jobs import UploadJob
+from syncline.transfer.read import FileReader, NotRead
 from tests.clients.sync.fakes import Device
 from tests.clients.sync.test_scenarios import settled, sync
 

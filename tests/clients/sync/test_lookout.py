@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.sync import lookout
-from clients.sync.lookout import Lookout
+from syncline.sync import lookout
+from syncline.sync.lookout import Lookout
 
 
 class ByWatchfiles(Lookout):

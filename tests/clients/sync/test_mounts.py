@@ -11,12 +11,12 @@ from typing import Protocol
 
 import pytest
 
-from clients.sync.errors import FolderMissing, LinkedElsewhere, MountsChanging
-from clients.sync.files import Files
-from clients.sync.folder import open_folder
-from clients.sync.mounts import SystemMounts
-from clients.sync.ports import Wanted
-from core.errors import Kind
+from syncline.model.errors import Kind
+from syncline.sync.errors import FolderMissing, LinkedElsewhere, MountsChanging
+from syncline.sync.folder.files import Files
+from syncline.sync.folder.link import open_folder
+from syncline.sync.folder.mounts import SystemMounts
+from syncline.sync.ports import Wanted
 from tests.clients.sync.fakes import Device, PretendedMounts
 from tests.clients.sync.test_scenarios import agreed, is_busy, settled, sync
 from tests.clients.sync.test_verify import checked

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.sync.files import Files
-from clients.sync.naming import Naming
-from clients.sync.report import Report
+from syncline.sync.folder.files import Files
+from syncline.sync.naming import Naming
+from syncline.sync.report import Report
 from tests.clients.sync.fakes import Crash, CrashAt, Device, NeverCrash, Point, PointedFiles
 from tests.clients.sync.test_scenarios import agreed, contents, is_busy, sync
 

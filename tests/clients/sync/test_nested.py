@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from clients.sync.errors import LinkedElsewhere
-from clients.sync.folder import find_folder, link_folder
-from clients.sync.ports import Wanted
-from clients.sync.trees import new_local_id, transit_name
-from core.identifiers import SpaceId
+from syncline.model.identifiers import SpaceId
+from syncline.sync.errors import LinkedElsewhere
+from syncline.sync.folder.link import find_folder, link_folder
+from syncline.sync.ports import Wanted
+from syncline.sync.trees import new_local_id, transit_name
 from tests.clients.sync.fakes import Device, MemorySpace
 from tests.clients.sync.test_scenarios import is_busy, settled, sync
 from tests.clients.sync.test_verify import checked

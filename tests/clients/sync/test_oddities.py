@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from clients.sync.files import Files
-from clients.sync.scan import scan
-from core.tree import FIRST_TIME_NS, LAST_TIME_NS, Content
+from syncline.model.tree import FIRST_TIME_NS, LAST_TIME_NS, Content
+from syncline.sync.folder.files import Files
+from syncline.sync.scan.walk import scan
 from tests.clients.sync.fakes import Device, sha256
 from tests.clients.sync.test_scenarios import agreed, is_busy, settled, sync
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from clients.sync.filters import MAX_PATTERN_CHARACTERS, MAX_PATTERNS
-from clients.sync.patterns import MAX_CHARACTERS, Rules, pattern_of
+from syncline.sync.scan.filters import MAX_PATTERN_CHARACTERS, MAX_PATTERNS
+from syncline.sync.scan.patterns import MAX_CHARACTERS, Rules, pattern_of
 
 NAMES = st.text("abc.", min_size=1, max_size=5).filter(lambda name: name not in {".", ".."})
 PATHS = st.lists(NAMES, min_size=1, max_size=5).map("/".join)
@@ -145,7 +145,7 @@ HOSTILE = [
 def test_no_pattern_hangs() -> None:
     """By backtracking each of these would take longer than the universe is old."""
     program = f"""
-from clients.sync.patterns import Rules, pattern_of
+from syncline.sync.scan.patterns import Rules, pattern_of
 lines = {HOSTILE!r}
 lines = [line[:{MAX_CHARACTERS}] for line in lines]
 rules = Rules([pattern_of(line) for line in lines])
@@ -157,7 +157,7 @@ for path in ["a" * 255, "/".join(["a" * 255] * 16), "/".join("a" * 2000), "/".jo
 
 def test_as_many_patterns_as_there_may_be_do_not_hang() -> None:
     program = f"""
-from clients.sync.patterns import Rules, pattern_of
+from syncline.sync.scan.patterns import Rules, pattern_of
 lines, size = [], 0
 while len(lines) < {MAX_PATTERNS}:
     line = "*a" * 3 + "aaaab" + str(len(lines)).rjust(17, "c")

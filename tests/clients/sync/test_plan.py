@@ -14,8 +14,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from clients.sync.disown import disown
-from clients.sync.plan import (
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.names import name_problem
+from syncline.model.tree import NodeKind
+from syncline.sync.plan.disown import disown
+from syncline.sync.plan.steps import (
     DeleteHere,
     DeleteThere,
     Fetch,
@@ -31,12 +35,8 @@ from clients.sync.plan import (
     deletions,
     plan,
 )
-from clients.sync.trees import BaseNode, LocalNode, Place, RemoteNode, new_local_id
-from clients.transfer.jobs import Signature
-from core.blocks import Digest
-from core.identifiers import ROOT, NodeId
-from core.names import name_problem
-from core.tree import NodeKind
+from syncline.sync.trees import BaseNode, LocalNode, Place, RemoteNode, new_local_id
+from syncline.transfer.jobs import Signature
 
 LABEL = "conflict laptop 2026-11-03 142501"
 NAMES = ("a", "b", "c", "d.txt")

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from clients.sdk.right import Right
-from core.errors import NoSuchSpace, PermissionDenied
-from core.identifiers import RequestId
-from core.tree import Mutation
+from syncline.model.errors import NoSuchSpace, PermissionDenied
+from syncline.model.identifiers import RequestId
+from syncline.model.tree import Mutation
+from syncline.sdk.right import Right
 from tests.clients.sync.fakes import Answer, Crash, CrashAt, Device, FakeSpace, NeverCrash, Page
 from tests.clients.sync.test_scenarios import Failing, agreed, contents, settled, sync
 

@@ -15,19 +15,19 @@ from typing import Any
 
 import pytest
 
-from clients.sdk.right import Right
-from clients.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
-from clients.sync.files import Files
-from clients.sync.folder import link_folder
-from clients.sync.mirror import Mirror
-from clients.sync.ports import SpacePort
-from clients.sync.report import Report
-from clients.sync.trees import new_local_id, transit_name
-from core.blocks import MIB
-from core.errors import NoSuchSpace, PermissionDenied, Unavailable
-from core.identifiers import ROOT, NodeId, RequestId
-from core.names import MAX_PATH_NAMES
-from core.tree import Mutation, Node, NodeKind
+from syncline.model.blocks import MIB
+from syncline.model.errors import NoSuchSpace, PermissionDenied, Unavailable
+from syncline.model.identifiers import ROOT, NodeId, RequestId
+from syncline.model.names import MAX_PATH_NAMES
+from syncline.model.tree import Mutation, Node, NodeKind
+from syncline.sdk.right import Right
+from syncline.sync.errors import FolderBusy, FolderMissing, LinkedElsewhere, TooManyDeletions
+from syncline.sync.folder.files import Files
+from syncline.sync.folder.link import link_folder
+from syncline.sync.ports import SpacePort
+from syncline.sync.report import Report
+from syncline.sync.state.mirror import Mirror
+from syncline.sync.trees import new_local_id, transit_name
 from tests.clients.sync.fakes import (
     Answer,
     Crash,

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from clients.sync.identify import FINE_GRAIN_NS
-from clients.sync.ports import Wanted
-from clients.sync.report import Report
-from clients.sync.state import Settled, State
-from core.errors import Unavailable
+from syncline.model.errors import Unavailable
+from syncline.sync.ports import Wanted
+from syncline.sync.report import Report
+from syncline.sync.scan.identify import FINE_GRAIN_NS
+from syncline.sync.state.database import Settled, State
 from tests.clients.sync.fakes import Device, Page
 
 FILES = {

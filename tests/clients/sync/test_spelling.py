@@ -15,9 +15,9 @@ from types import FrameType
 
 import pytest
 
-from clients.sync.files import Files
-from clients.sync.spelling import has_one_spelling
-from core.names import normalize
+from syncline.model.names import normalize
+from syncline.sync.folder.files import Files
+from syncline.sync.folder.spelling import has_one_spelling
 from tests.clients.sync.fakes import Device, Fault, Faults, NeverCrash, PointedFiles
 from tests.clients.sync.test_scenarios import NFC, NFD, agreed, contents, settled, sync
 

@@ -6,7 +6,11 @@ import json
 
 import pytest
 
-from clients.sync.trees import (
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.names import MAX_PATH_NAMES
+from syncline.model.tree import NodeKind
+from syncline.sync.trees import (
     BaseNode,
     RemoteNode,
     in_transit,
@@ -16,11 +20,7 @@ from clients.sync.trees import (
     printable,
     transit_name,
 )
-from clients.transfer.jobs import Signature
-from core.blocks import Digest
-from core.identifiers import ROOT, NodeId
-from core.names import MAX_PATH_NAMES
-from core.tree import NodeKind
+from syncline.transfer.jobs import Signature
 
 
 def node_id(number: int) -> NodeId:

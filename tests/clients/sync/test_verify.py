@@ -8,12 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from clients.sync.check import Verdicts, check
-from clients.sync.files import Files
-from clients.sync.ports import Wanted
-from clients.sync.state import State
-from clients.transfer.jobs import Signature
-from core.errors import Unavailable
+from syncline.model.errors import Unavailable
+from syncline.sync.check import Verdicts, check
+from syncline.sync.folder.files import Files
+from syncline.sync.ports import Wanted
+from syncline.sync.state.database import State
+from syncline.transfer.jobs import Signature
 from tests.clients.sync.fakes import Device, FakeSpace, MemorySpace, NeverCrash, PretendedMounts
 from tests.clients.sync.test_scenarios import NFC, NFD, agreed, settled
 

@@ -7,19 +7,19 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from clients.sdk.credentials import S3Credentials
-from clients.sdk.discovery import StorageAddress
-from clients.sdk.requests import RequestCounts
-from clients.transfer.objects import S3Objects
-from core.accounts import Access
-from core.blocks import Digest, key_prefix
-from core.identifiers import new_text_id
 from stack.running import EmbeddedAws
+from syncline.model.accounts import Access
+from syncline.model.blocks import Digest, key_prefix
+from syncline.model.identifiers import new_text_id
+from syncline.sdk.credentials import S3Credentials
+from syncline.sdk.discovery import StorageAddress
+from syncline.sdk.requests import RequestCounts
+from syncline.transfer.objects import S3Objects
 
 
 @dataclass
 class HeldCredentials:
-    """`clients.sdk.credentials.SpaceCredentials` without a service: gives what it is told to, and is counted."""
+    """`syncline.sdk.credentials.SpaceCredentials` without a service: gives what it is told to, and is counted."""
 
     issue: Callable[[], S3Credentials]
     issued: int = 0

@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from clients.sdk.space import Declaration, Form, PackEntries
-from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Uploaded, UploadJob
-from clients.transfer.objects import ObjectMissing
-from clients.transfer.upload import Uploader
-from core.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, MIB, MIN_BLOCK, PACK_BYTES, Digest
-from core.tree import Content
-from core.verdicts import SealVerdict
 from syncline.metadata.v1 import journal_pb2
-from wire.tree import manifest_from_wire
+from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, MIB, MIN_BLOCK, PACK_BYTES, Digest
+from syncline.model.tree import Content
+from syncline.model.verdicts import SealVerdict
+from syncline.sdk.space import Declaration, Form, PackEntries
+from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Uploaded, UploadJob
+from syncline.transfer.objects import ObjectMissing
+from syncline.transfer.upload import Uploader
+from syncline.wire.tree import manifest_from_wire
 
 SEED = 20261124
 

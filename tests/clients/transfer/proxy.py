@@ -17,8 +17,8 @@ from typing import Any
 
 from botocore.credentials import ReadOnlyCredentials
 
-from runtime.sigv4 import Signer
 from stack.emulator import REGION, AwsCredentials
+from syncline.s3.sigv4 import Signer
 
 
 class Fault(Enum):

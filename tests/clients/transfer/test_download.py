@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from clients.transfer import download, holes, upload
-from clients.transfer.download import Downloader
-from clients.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, Signature, Trouble
-from core.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK, Digest, Manifest
-from core.errors import PermissionDenied, Unavailable
-from core.tree import Content
+from syncline.model.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK, Digest, Manifest
+from syncline.model.errors import PermissionDenied, Unavailable
+from syncline.model.tree import Content
+from syncline.transfer import download, holes, upload
+from syncline.transfer.download import Downloader
+from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, LocalBlock, Signature, Trouble
 from tests.clients.transfer.fakes import (
     MemorySpace,
     MemoryStore,

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.credentials import S3Credentials
-from clients.sdk.discovery import StorageAddress
-from clients.sdk.requests import RequestCounts
-from clients.transfer.download import Downloader
-from clients.transfer.jobs import DownloadJob, Failed, Trouble
-from clients.transfer.objects import S3Objects
-from core.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MIB, BlockRef, Digest, MalformedManifest, Manifest
-from core.chunk import digest_of
-from core.tree import Content
+from syncline.model.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MIB, BlockRef, Digest, MalformedManifest, Manifest
+from syncline.model.chunk import digest_of
+from syncline.model.tree import Content
+from syncline.sdk.credentials import S3Credentials
+from syncline.sdk.discovery import StorageAddress
+from syncline.sdk.requests import RequestCounts
+from syncline.transfer.download import Downloader
+from syncline.transfer.jobs import DownloadJob, Failed, Trouble
+from syncline.transfer.objects import S3Objects
+from syncline.wire.tree import manifest_from_bytes, manifest_to_wire
 from tests.clients.transfer.bucket import HeldCredentials
 from tests.clients.transfer.fakes import MemoryStore
-from wire.tree import manifest_from_bytes, manifest_to_wire
 
 
 def digest(n: int) -> Digest:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.requests import RequestCounts
-from clients.transfer.download import Downloader
-from clients.transfer.jobs import Downloaded, DownloadJob, Uploaded, UploadJob
-from clients.transfer.limit import LIMITED_WORKERS, Limit
-from clients.transfer.objects import S3Objects
-from clients.transfer.upload import Uploader
-from core.accounts import Access
-from core.blocks import KIB, MIB, PACK_BYTES, Digest
+from syncline.model.accounts import Access
+from syncline.model.blocks import KIB, MIB, PACK_BYTES, Digest
+from syncline.sdk.requests import RequestCounts
+from syncline.transfer.download import Downloader
+from syncline.transfer.jobs import Downloaded, DownloadJob, Uploaded, UploadJob
+from syncline.transfer.limit import LIMITED_WORKERS, Limit
+from syncline.transfer.objects import S3Objects
+from syncline.transfer.upload import Uploader
 from tests.clients.transfer.bucket import Bucket, HeldCredentials
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, sha256
 

@@ -13,19 +13,19 @@ from typing import Any
 
 import pytest
 
-from clients.sdk.credentials import S3Credentials
-from clients.sdk.discovery import StorageAddress
-from clients.sdk.errors import UnexpectedAnswer
-from clients.sdk.requests import Counts, RequestCounts
-from clients.transfer import objects
-from clients.transfer.download import Downloader
-from clients.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
-from clients.transfer.limit import Limit
-from clients.transfer.objects import RETRIES, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
-from clients.transfer.upload import Uploader
-from core.accounts import Access
-from core.blocks import KIB, MIB, Digest
-from core.errors import NoSuchSpace, PermissionDenied, Unavailable
+from syncline.model.accounts import Access
+from syncline.model.blocks import KIB, MIB, Digest
+from syncline.model.errors import NoSuchSpace, PermissionDenied, Unavailable
+from syncline.sdk.credentials import S3Credentials
+from syncline.sdk.discovery import StorageAddress
+from syncline.sdk.errors import UnexpectedAnswer
+from syncline.sdk.requests import Counts, RequestCounts
+from syncline.transfer import objects
+from syncline.transfer.download import Downloader
+from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
+from syncline.transfer.limit import Limit
+from syncline.transfer.objects import RETRIES, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
+from syncline.transfer.upload import Uploader
 from tests.clients.transfer.bucket import Bucket, HeldCredentials
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, sha256
 from tests.clients.transfer.proxy import Fault, Proxy

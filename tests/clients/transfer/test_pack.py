@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients.sdk.space import Form, PackEntries
-from clients.transfer.pack import PackBuilder
-from core.blocks import DIGEST_BYTES, KIB, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES, MIN_BLOCK, PACK_BYTES
-from core.chunk import Block
+from syncline.model.blocks import DIGEST_BYTES, KIB, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES, MIN_BLOCK, PACK_BYTES
+from syncline.model.chunk import Block
+from syncline.sdk.space import Form, PackEntries
+from syncline.transfer.pack import PackBuilder
 from tests import vectors
 from tests.clients.transfer.fakes import noise, sha256
 

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from clients.sdk.space import Form, PackEntries
-from clients.transfer import upload
-from clients.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
-from clients.transfer.upload import ATTEMPTS, LEAST_MEMORY, Uploader
-from core.blocks import KIB, MIB, MIN_BLOCK, PACK_BYTES, BlockRef, Digest
-from core.chunk import Block
-from core.errors import PermissionDenied, Unavailable
-from core.verdicts import SealVerdict
+from syncline.model.blocks import KIB, MIB, MIN_BLOCK, PACK_BYTES, BlockRef, Digest
+from syncline.model.chunk import Block
+from syncline.model.errors import PermissionDenied, Unavailable
+from syncline.model.verdicts import SealVerdict
+from syncline.sdk.space import Form, PackEntries
+from syncline.transfer import upload
+from syncline.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
+from syncline.transfer.upload import ATTEMPTS, LEAST_MEMORY, Uploader
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, outcomes, sha256, uploaded
 
 pytestmark = pytest.mark.usefixtures("nothing_left_behind")

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import pytest
 from moto.server import ThreadedMotoServer
 
+from services.auth.adapters.dynamodb import DynamoIdentityStore, _alias_key
 from services.auth.aliases import fold_alias
-from services.auth.dynamodb import DynamoIdentityStore, _alias_key
-from services.auth.in_memory import InMemoryIdentityStore
 from stack.deploy import Resources
 from stack.emulator import Aws, AwsCredentials
 from stack.running import embedded_aws
+from tests.support.auth import InMemoryIdentityStore
 
 IN_MEMORY, MINISTACK, MOTO = "in_memory", "ministack", "moto"
 

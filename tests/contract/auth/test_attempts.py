@@ -2,10 +2,10 @@
 
 import pytest
 
-from core.errors import TooManyAttempts
-from core.identifiers import new_text_id
 from services.auth.attempts import KNOWN_DAYS, AttemptLimits, Attempts
 from services.auth.records import DAY
+from syncline.model.errors import TooManyAttempts
+from syncline.model.identifiers import new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 from tests.services.auth.support import Clock
 

@@ -7,20 +7,20 @@ from contextlib import AsyncExitStack
 import pytest
 from botocore.exceptions import ClientError
 
-from core.accounts import Access, Role
-from core.blocks import key_prefix, object_key
-from core.errors import NoSuchSpace
-from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
+from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.adapters.sts import StsCredentialSource
 from services.auth.bootstrap import system_clock
 from services.auth.credentials import CredentialIssuer, TransferTarget, session_name, session_policy
-from services.auth.dynamodb import DynamoIdentityStore
-from services.auth.in_memory import InMemoryCredentialSource
 from services.auth.records import SECOND
-from services.auth.sts import StsCredentialSource
 from services.auth.uploads import Uploads
 from stack.emulator import AwsCredentials
+from syncline.model.accounts import Access, Role
+from syncline.model.blocks import key_prefix, object_key
+from syncline.model.errors import NoSuchSpace
+from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 from tests.services.auth.support import new_device, new_login
+from tests.support.auth import InMemoryCredentialSource
 
 CONTENT = b"a block"
 DIGEST = hashlib.sha256(CONTENT).digest()

@@ -13,10 +13,10 @@ import grpc
 import psutil
 import pytest
 
-from core.identifiers import new_text_id
-from runtime.channel import aio_channel
-from runtime.errors import error_from_rpc
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
+from syncline.model.identifiers import new_text_id
+from syncline.rpc.channel import aio_channel
+from syncline.rpc.errors import error_from_rpc
 from tests.services.auth.support import PASSWORD, SECRET, write_key
 
 MEMORY_BUDGET = 90 * 1024 * 1024

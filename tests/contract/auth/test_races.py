@@ -7,14 +7,11 @@ from dataclasses import replace
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.accounts import Role
-from core.errors import AccountExists, Contended, LastOwner, LimitReached, NoSuchSpace, PermissionDenied, Unavailable
-from core.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, new_text_id
+from services.auth.adapters.dynamodb import DynamoIdentityStore
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.bootstrap import system_clock
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists
-from services.auth.dynamodb import DynamoIdentityStore
 from services.auth.grants import Grants
 from services.auth.holdings import HoldingLimits
 from services.auth.keys import Keys
@@ -25,6 +22,17 @@ from services.auth.records import DAY, Account, Chain, DeviceRecord, SpaceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import AccessTokens, SigningKeys
+from syncline.model.accounts import Role
+from syncline.model.errors import (
+    AccountExists,
+    Contended,
+    LastOwner,
+    LimitReached,
+    NoSuchSpace,
+    PermissionDenied,
+    Unavailable,
+)
+from syncline.model.identifiers import ROOT, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK
 from tests.services.auth.support import Clock, new_device, new_link, new_login
 

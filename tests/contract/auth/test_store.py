@@ -5,9 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from core.accounts import DeviceKind, Role
-from core.errors import AccountExists
-from core.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from services.auth.derived import derived_id
 from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
 from services.auth.records import (
@@ -22,6 +19,9 @@ from services.auth.records import (
     SpaceRecord,
     SpaceUploads,
 )
+from syncline.model.accounts import DeviceKind, Role
+from syncline.model.errors import AccountExists
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, RequestId, SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.auth.conftest import IN_MEMORY, MINISTACK, MOTO
 from tests.services.auth.support import new_device, new_key_device, new_link, new_login
 

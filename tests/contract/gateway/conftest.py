@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import pytest
 from moto.server import ThreadedMotoServer
 
-from gateway.dav.in_memory import InMemoryRecords
-from gateway.dynamodb import DynamoRecords
+from gateway.records.dynamodb import DynamoRecords
 from stack.emulator import Aws, AwsCredentials
 from stack.running import embedded_aws
+from tests.support.records import InMemoryRecords
 
 BACKENDS = ("in_memory", "ministack", "moto")
 

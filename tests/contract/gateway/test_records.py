@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from core.identifiers import SpaceId, new_text_id
-from gateway.dav.ports import MAX_RECORD_BYTES, NOTHING, Record, RecordMoved
+from gateway.records.ports import MAX_RECORD_BYTES, NOTHING, Record, RecordMoved
+from syncline.model.identifiers import SpaceId, new_text_id
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from core.identifiers import SpaceId, new_text_id
-from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
-from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable
+from services.metadata.adapters.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.ports import Journal, ObjectIndex, TreeTable
 from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws
+from syncline.model.identifiers import SpaceId, new_text_id
+from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable
 
 IN_MEMORY, EMBEDDED, MOTO = "in_memory", "embedded", "moto"
 everywhere = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED, MOTO], indirect=True)

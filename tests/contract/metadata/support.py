@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 
 from hypothesis import strategies as st
 
-from core.blocks import BlockRef, Digest, Manifest
-from core.identifiers import ROOT, NodeId, RequestId, new_request_id
-from core.tree import Change, Content, Node, NodeKind, Result, Version
-from core.verdicts import Verdict
-from services.metadata.journal import Commit, JournalEntry, NameKey, Projection, name_changes
-from services.metadata.view import version_of
+from services.metadata.entry import Commit, JournalEntry, NameKey, Projection, name_changes
+from services.metadata.tree.view import version_of
+from syncline.model.blocks import BlockRef, Digest, Manifest
+from syncline.model.identifiers import ROOT, NodeId, RequestId, new_request_id
+from syncline.model.tree import Change, Content, Node, NodeKind, Result, Version
+from syncline.model.verdicts import Verdict
 
 
 def digest(text: str) -> Digest:

@@ -6,23 +6,23 @@ from collections import Counter
 
 import pytest
 
-from core.blocks import Digest, object_key
-from core.identifiers import ROOT, created_node_id, new_request_id
-from core.tree import Content, CreateNode, MoveNode, NodeKind
-from core.verdicts import Verdict
-from services.metadata.commit import Request
-from services.metadata.depths import Depths
-from services.metadata.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
-from services.metadata.in_memory import MemoryObjects, MemoryTopic
-from services.metadata.measure import Measuring
+from services.metadata.adapters.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
+from services.metadata.adapters.s3 import S3Storage
+from services.metadata.journal.commit import Request
+from services.metadata.journal.spaces import OpenSpaces
 from services.metadata.objects import Objects
 from services.metadata.ports import Sealed
-from services.metadata.s3 import S3Storage
-from services.metadata.search import NameSearch
-from services.metadata.spaces import OpenSpaces
+from services.metadata.quota import Measuring
+from services.metadata.tree.depths import Depths
+from services.metadata.tree.search import NameSearch
+from syncline.model.blocks import Digest, object_key
+from syncline.model.identifiers import ROOT, created_node_id, new_request_id
+from syncline.model.tree import Content, CreateNode, MoveNode, NodeKind
+from syncline.model.verdicts import Verdict
 from tests.contract.metadata.interposed import Faults, interposed
 from tests.contract.metadata.support import creation, digest, file_node
 from tests.services.metadata.support import FakeAuth
+from tests.support.metadata import MemoryObjects, MemoryTopic
 
 EMPTY = Content(Digest(hashlib.sha256().digest()), 0)
 

@@ -6,12 +6,12 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 import aws.dynamodb
-import services.metadata.dynamodb
-from core.errors import Unavailable
-from core.identifiers import ROOT, new_request_id
-from services.metadata.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
-from services.metadata.journal import Projection
+import services.metadata.adapters.dynamodb
+from services.metadata.adapters.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.entry import Projection
 from services.metadata.ports import EntryTaken, ProjectionState, Sealed
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import ROOT, new_request_id
 from tests.contract.metadata.interposed import Faults, cancelled, interposed, refusal
 from tests.contract.metadata.support import creation, digest, file_node, updated
 
@@ -42,7 +42,7 @@ def journal(client, faults, embedded):
 def be_hasty(monkeypatch):
     """Let the pauses between attempts be short."""
     hasty = replace(aws.dynamodb.RETRIES, first_pause_seconds=0.0001)
-    for module in (aws.dynamodb, services.metadata.dynamodb):
+    for module in (aws.dynamodb, services.metadata.adapters.dynamodb):
         monkeypatch.setattr(module, "RETRIES", hasty)
 
 

@@ -5,8 +5,8 @@ import secrets
 
 import pytest
 
-from core.identifiers import SpaceId, new_text_id
 from services.metadata.ports import BYTES_READ_BACK, EntryTaken
+from syncline.model.identifiers import SpaceId, new_text_id
 from tests.contract.metadata.conftest import everywhere, where_concurrent
 
 LARGEST = 390_000

@@ -2,11 +2,11 @@
 
 import pytest
 
-from core.identifiers import SpaceId, new_text_id
-from services.metadata.dynamodb import DynamoMeasures, DynamoTable
-from services.metadata.in_memory import MemoryMeasures
+from services.metadata.adapters.dynamodb import DynamoMeasures, DynamoTable
 from services.metadata.ports import Measure, ProjectionState
+from syncline.model.identifiers import SpaceId, new_text_id
 from tests.contract.metadata.conftest import EMBEDDED, everywhere
+from tests.support.metadata import MemoryMeasures
 
 MEASURE = Measure(
     unsealed_bytes=1 << 40,

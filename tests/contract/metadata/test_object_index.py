@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from core.blocks import MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
-from core.identifiers import SpaceId, new_text_id
-from services.metadata.dynamodb import DynamoObjectIndex
+from services.metadata.adapters.dynamodb import DynamoObjectIndex
 from services.metadata.ports import MAX_SEALED_ENTRIES, Recorded, Removal, Sealed
+from syncline.model.blocks import MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from syncline.model.identifiers import SpaceId, new_text_id
 from tests.contract.metadata.conftest import EMBEDDED, everywhere, where_concurrent
 from tests.contract.metadata.support import digest
 

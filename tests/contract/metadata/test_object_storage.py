@@ -10,14 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
-from core.blocks import MAX_OBJECT_BYTES, Digest, key_prefix, object_key
-from core.errors import Unavailable
-from core.identifiers import SpaceId, new_text_id
-from services.metadata.in_memory import MemoryObjects
+from services.metadata.adapters.s3 import S3Storage
 from services.metadata.ports import Barrier, Deletion, Listing, StoredObject
-from services.metadata.s3 import S3Storage
 from stack.emulator import Aws, AwsCredentials
+from syncline.model.blocks import MAX_OBJECT_BYTES, Digest, key_prefix, object_key
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import SpaceId, new_text_id
 from tests.contract.metadata.conftest import EMBEDDED, IN_MEMORY, MOTO, everywhere
+from tests.support.metadata import MemoryObjects
 
 
 def sha256(data: bytes) -> Digest:

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from core.identifiers import SpaceId, new_text_id
 from services.metadata.ports import ProjectionState
+from syncline.model.identifiers import SpaceId, new_text_id
 from tests.contract.metadata.conftest import everywhere, where_concurrent
 
 

@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from core.errors import Unavailable
-from core.identifiers import new_text_id
-from services.metadata.in_memory import MemoryTopic
-from services.metadata.sns import SnsTopic
+from services.metadata.adapters.sns import SnsTopic
 from stack.emulator import Aws, AwsCredentials
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import new_text_id
 from tests.contract.metadata.conftest import where_concurrent
+from tests.support.metadata import MemoryTopic
 
 EVENT = json.dumps({"seq": 7, "by": "é😀"})
 LARGEST = json.dumps({"nodes": "x" * 199_900})

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id, new_text_id
-from services.metadata.journal import NameKey, Projection, fold
-from services.metadata.view import version_of
+from services.metadata.entry import NameKey, Projection, fold
+from services.metadata.tree.view import version_of
+from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, new_request_id, new_text_id
 from tests.contract.metadata.conftest import where_concurrent
 from tests.contract.metadata.support import (
     Expected,

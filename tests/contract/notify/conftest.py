@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from core.identifiers import new_text_id
-from services.notify.dynamodb import DynamoNotifyStore
-from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
+from services.notify.adapters.dynamodb import DynamoNotifyStore
+from services.notify.adapters.ses import SesMailSender
+from services.notify.adapters.sns import SnsDoorbellQueues
 from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, NotifyStore
-from services.notify.ses import SesMailSender
-from services.notify.sns import SnsDoorbellQueues
 from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws
+from syncline.model.identifiers import new_text_id
+from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
 
 
 class Outside:

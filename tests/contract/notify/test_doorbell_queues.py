@@ -2,8 +2,8 @@
 
 import pytest
 
-from core.identifiers import new_text_id
 from services.notify.ports import QueueGone
+from syncline.model.identifiers import new_text_id
 from tests.contract.notify.conftest import Outside
 from tests.contract.notify.test_queue import received
 

@@ -1,7 +1,7 @@
 """MailSender."""
 
-from core.identifiers import new_text_id
 from services.notify.records import Mail
+from syncline.model.identifiers import new_text_id
 
 
 async def test_a_mail_arrives_as_it_was_written(outside):

@@ -3,9 +3,9 @@
 import asyncio
 from collections import Counter
 
-from core.accounts import MailMode
-from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from services.notify.records import Choice, Claim, Claimant
+from syncline.model.accounts import MailMode
+from syncline.model.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from tests.contract.notify.conftest import Outside
 
 MINUTE = 60_000

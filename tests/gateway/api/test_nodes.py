@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 import pytest
 
-from core.identifiers import ROOT, new_request_id
 from stack.up import Stack
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.identifiers import ROOT, new_request_id
 from tests.gateway.client import Person, browser
 
 

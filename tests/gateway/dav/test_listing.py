@@ -10,22 +10,22 @@ from xml.etree import ElementTree
 import pytest
 from starlette.requests import Request
 
-from core.blocks import BlockRef, Digest, Manifest
-from core.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
-from core.tree import Content, Node, NodeKind
-from gateway.address import OwnAddress
-from gateway.api.caller import Caller
 from gateway.dav import properties
 from gateway.dav.app import Dav, _Answer, _left
 from gateway.dav.behind import Behind
 from gateway.dav.bodies import ClientGone
-from gateway.dav.in_memory import InMemoryRecords
-from gateway.dav.ports import MAX_READ_BYTES
 from gateway.dav.protocol import Protocol
 from gateway.dav.session import DavSession, DavSpace, Person
+from gateway.identity.address import OwnAddress
+from gateway.identity.caller import Caller
+from gateway.records.ports import MAX_READ_BYTES
 from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
-from wire.tree import node_to_wire
+from syncline.model.blocks import BlockRef, Digest, Manifest
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
+from syncline.model.tree import Content, Node, NodeKind
+from syncline.wire.tree import node_to_wire
+from tests.support.records import InMemoryRecords
 
 SPACE = DavSpace(SpaceId("a" * 26), "Space", True)
 PAGE = 1000

@@ -7,24 +7,24 @@ from typing import Any
 import pytest
 from wsgidav.dav_error import DAVError
 
-from core.chunk import Block, digest_of
-from core.identifiers import ROOT, NodeId, SpaceId, UserId
-from core.tree import DeleteNode, Node, NodeKind
-from core.verdicts import Verdict
-from gateway.api.caller import Caller, KeyTokens
-from gateway.changes import refusal
 from gateway.dav import properties
-from gateway.dav.in_memory import InMemoryRecords
 from gateway.dav.locks import Locks
 from gateway.dav.protocol import segments
 from gateway.dav.refusals import DavRefused, error_page, refused_by
 from gateway.dav.session import DavSession, DavSpace, Person, by_alias
 from gateway.dav.upload import SpaceStorage, UploadCredentials
-from gateway.in_memory import InMemoryObjectSink, InMemoryObjectSource
-from gateway.services import Services
+from gateway.identity.caller import Caller, KeyTokens
+from gateway.services.calls import Services
+from gateway.services.changes import refusal
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from wire.tree import node_to_wire
+from syncline.model.chunk import Block, digest_of
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, UserId
+from syncline.model.tree import DeleteNode, Node, NodeKind
+from syncline.model.verdicts import Verdict
+from syncline.wire.tree import node_to_wire
+from tests.support.records import InMemoryRecords
+from tests.support.storage import InMemoryObjectSink, InMemoryObjectSource
 
 SPACE = DavSpace(SpaceId("a" * 26), "Spaß", True)
 

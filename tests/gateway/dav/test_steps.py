@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-from core.identifiers import SpaceId, UserId
-from gateway.api.caller import Caller
 from gateway.dav import steps
-from gateway.dav.in_memory import InMemoryRecords
-from gateway.dav.ports import MAX_RECORD_BYTES
 from gateway.dav.session import DavSession, DavSpace, Person
 from gateway.dav.steps import StepKind
+from gateway.identity.caller import Caller
+from gateway.records.ports import MAX_RECORD_BYTES
+from syncline.model.identifiers import SpaceId, UserId
+from tests.support.records import InMemoryRecords
 
 SPACE = DavSpace(SpaceId("a" * 26), "Docs", True)
 

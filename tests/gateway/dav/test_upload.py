@@ -5,14 +5,14 @@ import hashlib
 
 import pytest
 
-from core.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK, MIB, Manifest
-from core.chunk import Chunker
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.upload import MEMORY, memory_of, upload
 from runtime.interruption import Interruption
 from syncline.metadata.v1 import journal_pb2
+from syncline.model.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK, MIB, Manifest
+from syncline.model.chunk import Chunker
+from syncline.wire.tree import manifest_from_wire
 from tests.clients.transfer.fakes import noise
-from wire.tree import manifest_from_wire
 
 
 class Stored:

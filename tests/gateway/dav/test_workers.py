@@ -6,13 +6,13 @@ import threading
 from ipaddress import ip_network
 from typing import Any
 
-from core.errors import RateExceeded
-from gateway.address import OwnAddress
 from gateway.dav.app import _PAUSED, _WORKERS, Dav, _Answer
 from gateway.dav.behind import Behind
-from gateway.services import ask as ask_service
+from gateway.identity.address import OwnAddress
+from gateway.services.calls import ask as ask_service
 from gateway.waiting import wait
 from runtime.pool import Pool, Share
+from syncline.model.errors import RateExceeded
 
 NOTHING: Any = None
 

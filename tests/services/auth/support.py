@@ -14,20 +14,20 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
-from core.accounts import DeviceKind
-from core.identifiers import ROOT, DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
-from runtime.channel import aio_channel
-from runtime.errors import error_from_rpc
 from runtime.server import running
 from runtime.tokens import mint_service_token
 from services.auth.bootstrap import AuthAdapters, bootstrap
-from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
 from services.auth.keys import key_digest
 from services.auth.links import token_digest
 from services.auth.records import DAY, Account, Chain, DeviceRecord, Key, Link, Login
 from services.auth.sessions import RefreshToken
 from services.auth.settings import AuthSettings
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
+from syncline.model.accounts import DeviceKind
+from syncline.model.identifiers import ROOT, DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
+from syncline.rpc.channel import aio_channel
+from syncline.rpc.errors import error_from_rpc
+from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore
 
 SECRET = "a secret that all services share"
 PASSWORD = "correct horse battery"

@@ -6,18 +6,18 @@ from collections import Counter
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.errors import TooManyAttempts, Unavailable, WrongPassword
 from services.auth.accounts import AccountRegistry, SignedIn
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
 from services.auth.holdings import HoldingLimits
-from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords
 from services.auth.sessions import Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
+from syncline.model.errors import TooManyAttempts, Unavailable, WrongPassword
 from tests.services.auth.support import PASSWORD, Clock
+from tests.support.auth import InMemoryIdentityStore
 
 EMAIL = "ann@example.com"
 KEYS = SigningKeys.of(Ed25519PrivateKey.generate())

@@ -2,8 +2,8 @@
 
 import pytest
 
-from core.errors import InvalidArgument
 from services.auth.addresses import normalize_address
+from syncline.model.errors import InvalidArgument
 
 
 @pytest.mark.parametrize(

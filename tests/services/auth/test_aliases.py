@@ -4,9 +4,9 @@ from itertools import islice
 
 import pytest
 
-from core.identifiers import SpaceId
-from core.names import name_problem, split_path
 from services.auth.aliases import candidates, fold_alias
+from syncline.model.identifiers import SpaceId
+from syncline.model.names import name_problem, split_path
 
 ID = SpaceId("abcdefghijklmnopqrstuvwxy2")
 

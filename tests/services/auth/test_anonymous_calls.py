@@ -10,9 +10,9 @@ import jwt
 import pytest
 from prometheus_client import REGISTRY
 
-from core.identifiers import new_request_id
 from services.auth.records import DAY
 from syncline.auth.v1 import auth_pb2
+from syncline.model.identifiers import new_request_id
 from tests.services.auth.support import PASSWORD, Person, Service, refused, serving
 
 PER_NETWORK, PER_SECRET = 20, 5

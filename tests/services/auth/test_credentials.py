@@ -6,9 +6,6 @@ import re
 
 import pytest
 
-from core.accounts import Access, Role
-from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
-from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from services.auth.credentials import (
     MAX_POLICY_CHARACTERS,
     CredentialIssuer,
@@ -16,10 +13,13 @@ from services.auth.credentials import (
     session_name,
     session_policy,
 )
-from services.auth.in_memory import InMemoryCredentialSource, InMemoryIdentityStore
 from services.auth.records import MINUTE, SECOND, Account, DeviceRecord
 from services.auth.uploads import Uploads
+from syncline.model.accounts import Access, Role
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
+from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from tests.services.auth.support import Clock, new_device, new_login
+from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore
 
 
 class SlowSource(InMemoryCredentialSource):

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, CredentialRetrievalError, EndpointConnectionError, ReadTimeoutError
 
-from core.accounts import Role
-from core.errors import Unavailable
-from core.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
-from services.auth.dynamodb import DynamoIdentityStore
+from services.auth.adapters.dynamodb import DynamoIdentityStore
+from services.auth.adapters.sts import StsCredentialSource
 from services.auth.ports import GrantMoved
 from services.auth.records import Chain, Done, SpaceRecord
-from services.auth.sts import StsCredentialSource
+from syncline.model.accounts import Role
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, new_text_id
 from tests.services.auth.support import new_account, new_device, new_link, new_login
 
 Answer = Exception | Callable[[dict[str, Any]], dict[str, Any]]

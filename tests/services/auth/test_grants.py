@@ -2,15 +2,15 @@
 
 import pytest
 
-from core.accounts import Role
-from core.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
-from core.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from services.auth.grants import Grants, decide_role
 from services.auth.holdings import HoldingLimits
-from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import GrantMoved
 from services.auth.records import Account, GrantRecord, SpaceRecord
+from syncline.model.accounts import Role
+from syncline.model.errors import Contended, LastOwner, NoSuchAccount, NoSuchSpace, PermissionDenied
+from syncline.model.identifiers import SpaceId, UserId, new_request_id, new_text_id
 from tests.services.auth.support import new_device, new_login
+from tests.support.auth import InMemoryIdentityStore
 
 ANN, BOB = UserId(new_text_id()), UserId(new_text_id())
 SPACE = SpaceId(new_text_id())

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from core.identifiers import DeviceId, SpaceId, UserId, new_request_id
 from services.auth.holdings import is_full
 from services.auth.records import DAY, MINUTE
 from syncline.auth.v1 import auth_pb2
+from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_request_id
 from tests.services.auth.support import Person, Service, new_device, refused, serving
 
 VIEWER, EDITOR, OWNER = auth_pb2.ROLE_VIEWER, auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER

@@ -3,18 +3,18 @@
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from core.identifiers import UserId, new_request_id, new_text_id
-from core.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
 from services.auth.holdings import HoldingLimits
-from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.keys import Keys, key_digest
 from services.auth.records import DAY, HOUR, MINUTE, SECOND, DeviceRecord
 from services.auth.tokens import AccessTokens, SigningKeys
 from syncline.auth.v1 import auth_pb2
+from syncline.model.identifiers import UserId, new_request_id, new_text_id
+from syncline.model.limits import BROWSER_KEY_IDLE_DAYS, PROGRAM_KEY_DAYS
 from tests.services.auth.support import PASSWORD, Clock, Person, bearer, refused, serving
+from tests.support.auth import InMemoryIdentityStore
 
 CLIENT, BROWSER, PROGRAM = auth_pb2.DEVICE_KIND_CLIENT, auth_pb2.DEVICE_KIND_BROWSER, auth_pb2.DEVICE_KIND_PROGRAM
 EMAIL = "ann@example.com"

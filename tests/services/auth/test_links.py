@@ -5,13 +5,13 @@ from typing import Any
 import jwt
 import pytest
 
-from core.identifiers import ROOT, new_request_id, new_text_id
-from runtime.channel import aio_channel
 from runtime.logs import structlog
 from runtime.operations import READERS, RPCS, CallerKind
 from services.auth.links import token_digest
 from services.auth.records import DAY, MINUTE, SECOND
 from syncline.auth.v1 import auth_pb2
+from syncline.model.identifiers import ROOT, new_request_id, new_text_id
+from syncline.rpc.channel import aio_channel
 from tests.services.auth.support import Person, bearer, refused, serving
 from tests.services.refusals import methods_open_to
 

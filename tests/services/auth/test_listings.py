@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from core.accounts import Role
-from core.identifiers import SpaceId, UserId, new_text_id
 from services.auth.records import SpaceRecord
 from syncline.auth.v1 import auth_pb2
+from syncline.model.accounts import Role
+from syncline.model.identifiers import SpaceId, UserId, new_text_id
 from tests.services.auth.support import new_account, new_device, new_link, refused, serving
 
 MANY = 1203

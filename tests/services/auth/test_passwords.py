@@ -5,9 +5,9 @@ import asyncio
 import argon2
 import pytest
 
-from core.errors import InvalidArgument
 from runtime.pool import Share, TooMuchAtOnce
 from services.auth.passwords import MEMORY_KIB, ROUNDS, Passwords, Verdict, check_password
+from syncline.model.errors import InvalidArgument
 
 ME = Share("me@example.com", "192.0.2.9")
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from core.identifiers import ROOT, UserId, new_request_id, new_text_id
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.records import DAY
 from syncline.auth.v1 import auth_pb2
+from syncline.model.identifiers import ROOT, UserId, new_request_id, new_text_id
 from tests.services.auth.support import PASSWORD, Person, Service, refused, serving
 
 VIEWER, EDITOR, OWNER = auth_pb2.ROLE_VIEWER, auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER

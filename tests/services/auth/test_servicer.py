@@ -6,12 +6,12 @@ import grpc
 import pytest
 from google.protobuf.message_factory import GetMessageClass
 
-from core.identifiers import new_request_id, new_text_id
-from runtime.channel import aio_channel
 from runtime.logs import structlog
 from runtime.tokens import UserTokenVerifier, mint_service_token
 from services.auth.records import DAY, MINUTE, SECOND
 from syncline.auth.v1 import auth_pb2, auth_pb2_grpc
+from syncline.model.identifiers import new_request_id, new_text_id
+from syncline.rpc.channel import aio_channel
 from tests.services.auth.support import PASSWORD, Person, bearer, refused, serving
 
 VIEWER, EDITOR, OWNER = auth_pb2.ROLE_VIEWER, auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER

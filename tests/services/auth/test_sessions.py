@@ -7,15 +7,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors import DeviceRevoked, RefreshTokenReused, SynclineError, Unauthenticated, Unavailable
-from core.identifiers import UserId, new_text_id
-from core.limits import REFRESH_TOKEN_IDLE_DAYS
-from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.ports import ChainMoved
 from services.auth.records import DAY, DeviceRecord
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.tokens import AccessTokens, SigningKeys
+from syncline.model.errors import DeviceRevoked, RefreshTokenReused, SynclineError, Unauthenticated, Unavailable
+from syncline.model.identifiers import UserId, new_text_id
+from syncline.model.limits import REFRESH_TOKEN_IDLE_DAYS
 from tests.services.auth.support import Clock
+from tests.support.auth import InMemoryIdentityStore
 
 KEYS = SigningKeys.of(Ed25519PrivateKey.generate())
 

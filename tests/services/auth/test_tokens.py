@@ -7,11 +7,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1
 from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as generate_ec_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from core.errors import Unauthenticated
-from core.identifiers import DeviceId, UserId, new_text_id
 from runtime.tokens import UserTokenVerifier
 from services.auth.records import MINUTE
 from services.auth.tokens import AccessTokens, SigningKeys, UnusableKey, key_id
+from syncline.model.errors import Unauthenticated
+from syncline.model.identifiers import DeviceId, UserId, new_text_id
 from tests.services.auth.support import Clock, write_key
 
 USER, DEVICE = UserId(new_text_id()), DeviceId(new_text_id())

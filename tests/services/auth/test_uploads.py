@@ -5,14 +5,14 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from core.errors import InvalidPageToken, QuotaExceeded
-from core.identifiers import SpaceId, new_text_id
-from runtime.errors import error_from_rpc
-from services.auth.in_memory import InMemoryIdentityStore
 from services.auth.records import HOUR, MINUTE, SECOND, SpaceUploads
 from services.auth.uploads import REFUSAL_SECONDS, WRITTEN_HOURS, Uploads
 from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import InvalidPageToken, QuotaExceeded
+from syncline.model.identifiers import SpaceId, new_text_id
+from syncline.rpc.errors import error_from_rpc
 from tests.services.auth.support import Clock, serving
+from tests.support.auth import InMemoryIdentityStore
 
 REFUSED = SpaceUploads(
     refused=True,

@@ -8,13 +8,13 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from core.identifiers import SpaceId
-from services.metadata.depths import Depths
-from services.metadata.in_memory import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
+from services.metadata.journal.spaces import OpenSpaces
+from services.metadata.journal.sweep import Sweeper
 from services.metadata.objects import Objects
-from services.metadata.search import MAX_NAMES, NameSearch
-from services.metadata.spaces import OpenSpaces
-from services.metadata.sweep import Sweeper
+from services.metadata.tree.depths import Depths
+from services.metadata.tree.search import MAX_NAMES, NameSearch
+from syncline.model.identifiers import SpaceId
+from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 
 T = TypeVar("T")
 SPACE = SpaceId("a" * 26)

@@ -15,12 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import SecretStr
 
-from core.accounts import Role
-from core.errors import DeviceRevoked
-from core.identifiers import ROOT, LinkId, NodeId, SpaceId, new_request_id, new_text_id
-from runtime.channel import aio_channel
 from runtime.drain import Drain
-from runtime.errors import error_from_rpc
 from runtime.identity import Identity, LinkScope
 from runtime.interruption import ASK_SECONDS
 from runtime.operations import Callers
@@ -28,11 +23,16 @@ from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import Standing
 from services.metadata.bootstrap import MetadataAdapters, bootstrap
-from services.metadata.in_memory import MemoryJournal, MemoryMeasures, MemoryObjects, MemoryTable, MemoryTopic
 from services.metadata.ports import Measure
 from services.metadata.settings import MetadataSettings
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.metadata.v1.metadata_pb2_grpc import MetadataServiceStub
+from syncline.model.accounts import Role
+from syncline.model.errors import DeviceRevoked
+from syncline.model.identifiers import ROOT, LinkId, NodeId, SpaceId, new_request_id, new_text_id
+from syncline.rpc.channel import aio_channel
+from syncline.rpc.errors import error_from_rpc
+from tests.support.metadata import MemoryJournal, MemoryMeasures, MemoryObjects, MemoryTable, MemoryTopic
 
 if TYPE_CHECKING:
     from grpc.aio import Channel

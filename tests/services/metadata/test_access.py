@@ -6,11 +6,11 @@ import asyncio
 
 import pytest
 
-from core.accounts import Role
-from core.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
-from core.identifiers import DeviceId, SpaceId, UserId
 from runtime.identity import Identity
 from services.metadata.access import RoleCache, Standing
+from syncline.model.accounts import Role
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, Unavailable
+from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 SPACE = SpaceId("s" * 26)
 BEN = Identity(user=UserId("b" * 26), device=DeviceId("d" * 26))

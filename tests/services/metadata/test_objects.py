@@ -7,16 +7,16 @@ import itertools
 
 import pytest
 
-from core.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
-from core.errors import InvalidArgument
-from core.identifiers import SpaceId
-from core.verdicts import SealVerdict
 from runtime.logs import structlog
-from services.metadata.decide import Unsealed
-from services.metadata.in_memory import MemoryObjects
 from services.metadata.objects import DeclaredObject, Objects, PackOfBlocks, SerializedManifest, SingleBlock
 from services.metadata.ports import Barrier, Sealed
-from wire.tree import manifest_to_wire
+from services.metadata.tree.decide import Unsealed
+from syncline.model.blocks import MAX_OBJECT_BYTES, BlockRef, Digest, Manifest
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import SpaceId
+from syncline.model.verdicts import SealVerdict
+from syncline.wire.tree import manifest_to_wire
+from tests.support.metadata import MemoryObjects
 
 A, B = SpaceId("a" * 26), SpaceId("b" * 26)
 

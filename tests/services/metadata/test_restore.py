@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from core.identifiers import ROOT, new_request_id
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.identifiers import ROOT, new_request_id
 from tests.services.metadata.support import Caller, Service, reason_of, service
 
 J, M = journal_pb2, metadata_pb2

@@ -14,13 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from typing_extensions import override
 
-from core.blocks import MAX_OBJECT_BYTES, MIB, BlockRef, Digest, Manifest
-from core.errors import InvalidArgument, RequestTooLarge
-from core.identifiers import SpaceId
-from core.limits import MAX_SEAL, SEAL_FORMS, SEAL_READ_BYTES
-from core.verdicts import SealVerdict
 from runtime.pool import TooMuchAtOnce
-from services.metadata.in_memory import MemoryObjects
 from services.metadata.objects import (
     CALLS_AT_ONCE,
     READ_BYTES_AT_ONCE,
@@ -31,7 +25,13 @@ from services.metadata.objects import (
     SingleBlock,
 )
 from services.metadata.ports import Sealed, StoredObject
-from wire.tree import manifest_to_wire
+from syncline.model.blocks import MAX_OBJECT_BYTES, MIB, BlockRef, Digest, Manifest
+from syncline.model.errors import InvalidArgument, RequestTooLarge
+from syncline.model.identifiers import SpaceId
+from syncline.model.limits import MAX_SEAL, SEAL_FORMS, SEAL_READ_BYTES
+from syncline.model.verdicts import SealVerdict
+from syncline.wire.tree import manifest_to_wire
+from tests.support.metadata import MemoryObjects
 
 SPACE = SpaceId("a" * 26)
 

@@ -12,10 +12,16 @@ from collections.abc import Awaitable
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from core.blocks import Digest
-from core.errors import NoSuchNode
-from core.identifiers import ROOT, NodeId, RequestId
-from core.tree import (
+from services.metadata.entry import JournalEntry, replay
+from services.metadata.journal.commit import CommitOutcome, Request
+from services.metadata.tree import reads
+from services.metadata.tree.activity import list_activity
+from services.metadata.tree.view import version_of
+from services.metadata.wire import entry_from_bytes
+from syncline.model.blocks import Digest
+from syncline.model.errors import NoSuchNode
+from syncline.model.identifiers import ROOT, NodeId, RequestId
+from syncline.model.tree import (
     Change,
     Content,
     CreateNode,
@@ -29,13 +35,7 @@ from core.tree import (
     Result,
     UpdateContent,
 )
-from core.verdicts import Verdict
-from services.metadata import reads
-from services.metadata.activity import list_activity
-from services.metadata.commit import CommitOutcome, Request
-from services.metadata.journal import JournalEntry, replay
-from services.metadata.view import version_of
-from services.metadata.wire import entry_from_bytes
+from syncline.model.verdicts import Verdict
 from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
 
 NAMES = ["a", "b", "c"]

@@ -13,18 +13,18 @@ import pytest
 from google.protobuf.message import Message
 from typing_extensions import override
 
-from core.accounts import Role
-from core.blocks import Digest
-from core.identifiers import ROOT, SpaceId, created_node_id, new_request_id, new_text_id
-from core.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
-from core.tree import MAX_CHECK_BATCH
-from runtime.errors import error_from_rpc
-from services.metadata.in_memory import MemoryJournal
-from services.metadata.journal import Position
+from services.metadata.entry import Position
 from services.metadata.ports import Sealed
 from services.metadata.wire import cursor_to_wire
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.accounts import Role
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import ROOT, SpaceId, created_node_id, new_request_id, new_text_id
+from syncline.model.limits import MAX_FIND, MAX_PAGE, MAX_SEAL
+from syncline.model.tree import MAX_CHECK_BATCH
+from syncline.rpc.errors import error_from_rpc
 from tests.services.metadata.support import EMPTY_DIGEST, Backend, Caller, Service, creating, projected, service
+from tests.support.metadata import MemoryJournal
 
 J, M = journal_pb2, metadata_pb2
 

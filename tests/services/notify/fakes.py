@@ -18,8 +18,6 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
-from core.errors import DeviceRevoked, NoSuchSpace, Unavailable
-from core.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from runtime.identity import LinkScope, current_service
 from runtime.server import App, running
 from runtime.tokens import AUDIENCE, ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
@@ -27,6 +25,8 @@ from services.notify.records import Roster, RosterMember
 from services.notify.settings import NotifySettings
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, Unavailable
+from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 
 SECRET = "for tests only " * 3
 

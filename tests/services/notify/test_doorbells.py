@@ -6,10 +6,10 @@ import tracemalloc
 
 import pytest
 
-from core.doorbell import Doorbell
-from core.errors import Unavailable
-from core.identifiers import SpaceId
 from services.notify.doorbells import Doorbells
+from syncline.model.doorbell import Doorbell
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import SpaceId
 
 A, B = SpaceId("a" * 26), SpaceId("b" * 26)
 

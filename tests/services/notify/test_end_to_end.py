@@ -15,21 +15,21 @@ import grpc.aio
 import psutil
 import pytest
 
-from core.accounts import MailMode
-from core.errors import Draining
-from core.identifiers import new_request_id, new_text_id
-from runtime.channel import aio_channel
-from runtime.errors import error_from_rpc
 from runtime.server import running
+from services.notify.adapters.dynamodb import DynamoNotifyStore
+from services.notify.adapters.ses import SesMailSender
+from services.notify.adapters.sns import SnsDoorbellQueues
+from services.notify.adapters.sqs import SqsQueue
 from services.notify.bootstrap import NotifyAdapters, bootstrap, system_clock
-from services.notify.dynamodb import DynamoNotifyStore
 from services.notify.mailer import LEASE_SECONDS
-from services.notify.ses import SesMailSender
-from services.notify.sns import SnsDoorbellQueues
-from services.notify.sqs import SqsQueue
 from stack.running import EmbeddedAws, embedded_aws
+from syncline.model.accounts import MailMode
+from syncline.model.errors import Draining
+from syncline.model.identifiers import new_request_id, new_text_id
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
+from syncline.rpc.channel import aio_channel
+from syncline.rpc.errors import error_from_rpc
 from tests.services.notify.fakes import SECRET, FakeAuth, Person, commit, event, fake_auth, settings
 
 ROOT = Path(__file__).resolve().parents[3]

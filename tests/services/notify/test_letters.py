@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.identifiers import SpaceId
 from services.notify.events import parse
 from services.notify.letters import compose, one_line
 from services.notify.records import Mail, RosterMember
+from syncline.model.identifiers import SpaceId
 from tests.services.notify.fakes import Person, commit, event
 
 ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")

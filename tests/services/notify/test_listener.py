@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from core.doorbell import Doorbell
-from core.errors import Unavailable
-from core.identifiers import SpaceId
 from services.notify.doorbells import Doorbells
-from services.notify.in_memory import InMemoryNotifyStore, InMemoryTopic
 from services.notify.listener import LEASE_MS, Listener
+from syncline.model.doorbell import Doorbell
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import SpaceId
 from tests.services.notify.fakes import Person, commit, event, eventually
+from tests.support.notify import InMemoryNotifyStore, InMemoryTopic
 
 ANN = Person("ann@example.com")
 A = SpaceId("a" * 26)

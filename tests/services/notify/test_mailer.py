@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from core.accounts import MailMode
-from core.errors import Unavailable
-from core.identifiers import new_request_id
 from services.notify.events import parse
-from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore
 from services.notify.mailer import HOUR_MS, LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MailRefused
 from services.notify.records import MINUTE, SECOND
+from syncline.model.accounts import MailMode
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import new_request_id
 from tests.services.notify.fakes import Person, commit, event, fake_auth
+from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore
 
 ANN, BOB, CAT = Person("ann@example.com"), Person("bob@example.com"), Person("cat@example.com")
 

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from core.errors import Unavailable
-from services.notify.in_memory import InMemoryQueue
 from services.notify.mailer import HeldElsewhere
 from services.notify.postman import Postman
+from syncline.model.errors import Unavailable
 from tests.services.notify.fakes import Person, commit, event, eventually
+from tests.support.notify import InMemoryQueue
 
 ANN = Person("ann@example.com")
 SPACE = "a" * 26

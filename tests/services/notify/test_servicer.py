@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import grpc
 import pytest
 
-from core.errors import (
+from runtime.identity import LinkScope
+from runtime.server import App, running
+from runtime.tokens import mint_service_token
+from services.notify.bootstrap import NotifyAdapters, bootstrap
+from syncline.model.errors import (
     DeviceRevoked,
     Draining,
     InvalidArgument,
@@ -17,18 +21,14 @@ from core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from core.identifiers import ROOT, LinkId, new_request_id, new_text_id
-from runtime.channel import aio_channel
-from runtime.errors import error_from_rpc
-from runtime.identity import LinkScope
-from runtime.server import App, running
-from runtime.tokens import mint_service_token
-from services.notify.bootstrap import NotifyAdapters, bootstrap
-from services.notify.in_memory import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
+from syncline.model.identifiers import ROOT, LinkId, new_request_id, new_text_id
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceStub
+from syncline.rpc.channel import aio_channel
+from syncline.rpc.errors import error_from_rpc
 from tests.services.notify.fakes import SECRET, FakeAuth, Person, commit, event, eventually, fake_auth, settings
 from tests.services.refusals import methods_open_to
+from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
 
 ANN, BOB, EVE = Person("ann@example.com"), Person("bob@example.com"), Person("eve@example.com")
 HEARTBEAT = notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())

@@ -16,11 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from core.blocks import MAX_BLOCK, MAX_INLINE_BLOCKS, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
-from core.names import name_problem
-from core.tree import MAX_MUTATIONS
 from syncline.metadata.v1 import journal_pb2
-from wire.tree import manifest_from_wire
+from syncline.model.blocks import MAX_BLOCK, MAX_INLINE_BLOCKS, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from syncline.model.names import name_problem
+from syncline.model.tree import MAX_MUTATIONS
+from syncline.wire.tree import manifest_from_wire
 
 WEB = Path(__file__).parents[3] / "gateway" / "web"
 PAGE = b"""<!doctype html><meta charset=utf-8><title>uploads</title>

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from core.chunk import digest_of
-from core.names import name_problem
+from syncline.model.chunk import digest_of
+from syncline.model.names import name_problem
 from tests import vectors
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core.blocks import KIB, MIB, MIN_BLOCK
-from core.chunk import Chunker
+from syncline.model.blocks import KIB, MIB, MIN_BLOCK
+from syncline.model.chunk import Chunker
 from tests.web.upload.cloud import ROOT, WEB, Cloud, Fault, Node, hexed
 from tests.web.upload.panel import Panel
 

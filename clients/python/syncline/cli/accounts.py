@@ -1,0 +1,198 @@
+"""Accounts and devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import sys
+from typing import Any
+
+import click
+
+from syncline.cli.output import json_option, moment, signed_in
+from syncline.cli.terminal import print_json, print_table, say
+from syncline.model.identifiers import DeviceId
+from syncline.sdk import account
+from syncline.sdk.account import Accounts, Device
+from syncline.sdk.home import default_home
+from syncline.sdk.session import Session
+from syncline.sdk.trust import Trust
+
+_SIGN_IN_OPTIONS = [
+    click.option("--endpoint", required=True, metavar="URL", help="Where Syncline serves."),
+    click.option("--email", required=True, metavar="E", help="Your e-mail address."),
+    click.option("--password-stdin", is_flag=True, help="Read the password from standard input, not the terminal."),
+    click.option("--device", metavar="NAME", default=platform.node() or "device", help="What to call this device."),
+    click.option(
+        "--allow-http",
+        is_flag=True,
+        help="Use an http:// address that is not this machine: everybody on the way reads.",
+    ),
+    click.option(
+        "--allow-host",
+        "allow_hosts",
+        metavar="HOST",
+        multiple=True,
+        help="Use services or storage at HOST, which is outside of the endpoint's domain. May be repeated.",
+    ),
+]
+
+
+def _sign_in_options(command: Any) -> Any:
+    for option in reversed(_SIGN_IN_OPTIONS):
+        command = option(command)
+    return command
+
+
+def _password(from_stdin: bool, *, confirm: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    password: str = click.prompt("Password", hide_input=True, confirmation_prompt=confirm, err=True)
+    return password
+
+
+@click.command()
+@_sign_in_options
+def signup(
+    *, endpoint: str, email: str, password_stdin: bool, device: str, allow_http: bool, allow_hosts: tuple[str, ...]
+) -> None:
+    """Make an account and sign this device in.
+
+    \b
+    Examples:
+      syncline signup --endpoint http://127.0.0.1:8080 --email ann@example.com
+      echo "$PASSWORD" | syncline signup --endpoint https://sync.example.com --email ann@example.com --password-stdin
+    """
+    password = _password(password_stdin, confirm=True)
+    with account.sign_up(
+        default_home(),
+        endpoint=endpoint,
+        email=email,
+        password=password,
+        device_name=device,
+        trust=_trust(allow_http, allow_hosts),
+    ) as session:
+        _welcome(session)
+
+
+@click.command()
+@_sign_in_options
+def login(
+    *, endpoint: str, email: str, password_stdin: bool, device: str, allow_http: bool, allow_hosts: tuple[str, ...]
+) -> None:
+    """Sign this device in.
+
+    \b
+    Examples:
+      syncline login --endpoint https://sync.example.com --email ann@example.com --device desktop
+    """
+    password = _password(password_stdin, confirm=False)
+    with account.sign_in(
+        default_home(),
+        endpoint=endpoint,
+        email=email,
+        password=password,
+        device_name=device,
+        trust=_trust(allow_http, allow_hosts),
+    ) as session:
+        _welcome(session)
+
+
+def _trust(allow_http: bool, allow_hosts: tuple[str, ...]) -> Trust:
+    return Trust(http=allow_http, hosts=frozenset(host.lower() for host in allow_hosts))
+
+
+def _welcome(session: Session) -> None:
+    say(f"signed in as {session.account.email} on {session.account.device_name}")
+
+
+@click.command()
+def logout() -> None:
+    """Sign this device out. Synced folders stay as they are.
+
+    \b
+    Examples:
+      syncline logout
+    """
+    with signed_in() as session:
+        Accounts(session).sign_out()
+    say("signed out")
+
+
+@click.command()
+@json_option
+def whoami(as_json: bool) -> None:
+    """Show who is signed in on this device.
+
+    \b
+    Examples:
+      syncline whoami --json
+    """
+    with signed_in() as session:
+        me = Accounts(session).who_am_i()
+        endpoint = session.account.endpoint
+    if as_json:
+        print_json({**dataclasses.asdict(me), "endpoint": endpoint})
+    else:
+        say(f"{me.email} on {me.device_name} at {endpoint}")
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def devices(context: click.Context, as_json: bool) -> None:
+    """List your devices, or revoke one.
+
+    \b
+    Examples:
+      syncline devices
+      syncline devices revoke ID
+    """
+    if context.invoked_subcommand is None:
+        _list_devices(as_json)
+
+
+@devices.command("list")
+@json_option
+def list_devices(as_json: bool) -> None:
+    """List your devices, newest first."""
+    _list_devices(as_json)
+
+
+def _list_devices(as_json: bool) -> None:
+    with signed_in() as session:
+        found = Accounts(session).devices()
+    if as_json:
+        print_json({"devices": [{**dataclasses.asdict(device), "kind": _kind(device)} for device in found]})
+        return
+    print_table(
+        (
+            device.id,
+            device.name,
+            _kind(device),
+            "this device" if device.current else "revoked" if device.revoked_at_ms else "",
+            f"last seen {moment(device.last_seen_at_ms)}",
+        )
+        for device in found
+    )
+
+
+def _kind(device: Device) -> str:
+    return device.kind.name.lower() if device.kind else ""
+
+
+@devices.command()
+@click.argument("device", metavar="ID")
+def revoke(device: str) -> None:
+    """Sign a device out for good. What it synced so far stays on it.
+
+    \b
+    Examples:
+      syncline devices revoke ID
+    """
+    with signed_in() as session:
+        Accounts(session).revoke(DeviceId(device))
+    say(f"revoked {device}")
+
+
+COMMANDS = [signup, login, logout, whoami, devices]

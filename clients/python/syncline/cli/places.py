@@ -1,0 +1,170 @@
+"""`[SPACE:]PATH`: what the words on the command line mean, and what stands in the way of a change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from syncline.cli.output import signed_in
+from syncline.model.errors import InvalidArgument, Kind, NoSuchNode, NoSuchSpace, SynclineError
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.names import name_problem, normalize, normalized_path
+from syncline.model.tree import Node, NodeKind, Result
+from syncline.model.verdicts import Verdict
+from syncline.sdk.account import PERSONAL, Accounts
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+
+LOCAL = click.Path(readable=False, path_type=Path)
+"""A path on this machine. What is wrong with it is no error of usage: the command that meets it says so, or waits."""
+
+
+class ChangeRefused(SynclineError):
+    """The service did not make the change."""
+
+    reason = "REFUSED"
+    kind = Kind.CONFLICT
+
+
+@dataclass(frozen=True, slots=True)
+class SpacePath:
+    """A path in a space; `text` is how it was written."""
+
+    space: Space
+    path: str
+    text: str
+
+    def node(self) -> Node | None:
+        """What is there now; None for the root. NoSuchNode."""
+        if not self.path:
+            return None
+        try:
+            return self.space.get_node(self.path).node
+        except NoSuchNode:
+            raise NoSuchNode(f"there is no {self.text}; see `syncline ls`") from None
+
+    def directory(self) -> NodeId:
+        """The directory that is there. NoSuchNode, InvalidArgument."""
+        node = self.node()
+        if node is None:
+            return ROOT
+        if node.kind is not NodeKind.DIRECTORY:
+            raise InvalidArgument(f"{self.text} is not a directory")
+        return node.id
+
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
+    @property
+    def parent(self) -> SpacePath:
+        """The directory above."""
+        return SpacePath(
+            self.space, self.path.rpartition("/")[0], self.text.rstrip("/").rpartition("/")[0] or "the root"
+        )
+
+    def below(self, name: str) -> SpacePath:
+        text = self.text.rstrip("/")
+        return SpacePath(
+            self.space, f"{self.path}/{name}".lstrip("/"), f"{text}{'/' if text and text[-1] != ':' else ''}{name}"
+        )
+
+
+@contextmanager
+def place(text: str) -> Iterator[SpacePath]:
+    """The place that a `[SPACE:]PATH` means."""
+    with signed_in() as session:
+        yield place_in(session, text)
+
+
+def place_in(session: Session, text: str) -> SpacePath:
+    """What stands before the first ':' is a space, unless it has a '/'; without one it is the personal space."""
+    space, path = split_place(text)
+    return SpacePath(Space(session, Accounts(session).resolve(space or PERSONAL)), path, text)
+
+
+def split_place(text: str) -> tuple[str | None, str]:
+    """The space, if one is named, and the path, without slashes around it and in the form in which names travel.
+
+    InvalidArgument if nothing stands before the first ':', as when a shell's variable is not set.
+    """
+    space = _space_in(text)
+    if space == "":
+        raise InvalidArgument(f"{text}: the name of the space before ':' is empty; a file of that name is ./{text}")
+    path = text if space is None else text.partition(":")[2]
+    return space, "/".join(normalized_path(path))
+
+
+def _space_in(text: str) -> str | None:
+    """What stands before the first ':', unless it has a '/'."""
+    head, colon, _ = text.partition(":")
+    return head if colon and "/" not in head else None
+
+
+@contextmanager
+def place_or_file(text: str) -> Iterator[SpacePath]:
+    """The place that `SPACE:PATH` or a path in a synced folder means.
+
+    `a:b` is a place in a space whatever files there are here, as for scp and rsync; a file of that name is `./a:b`.
+    """
+    if _space_in(text):
+        try:
+            with place(text) as found:
+                yield found
+        except NoSuchSpace as error:
+            if not Path(text).exists():
+                raise
+            raise NoSuchSpace(f"{error}; if you mean the file of that name here, write ./{text}") from None
+        return
+    from syncline.sdk.home import default_home  # noqa: PLC0415
+    from syncline.sync.folder.link import find_folder  # noqa: PLC0415 - only where a folder is meant
+
+    folder = find_folder(default_home(), Path(text))
+    with signed_in() as session:
+        yield SpacePath(Space(session, folder.space), normalize(folder.relative(Path(text))), text)
+
+
+def file_at(where: SpacePath) -> Node:
+    """The file or symlink that is there. NoSuchNode, InvalidArgument."""
+    node = where.node()
+    if node is None or node.content is None:
+        raise InvalidArgument(f"{where.text or 'the root'} is a directory, not a file")
+    return node
+
+
+def checked_name(name: str) -> str:
+    """`name` in the form in which it travels. InvalidArgument."""
+    name = normalize(name)
+    if problem := name_problem(name):
+        raise InvalidArgument(f"{name!r}: {problem}")
+    return name
+
+
+_REASONS = {
+    Verdict.NODE_NOT_FOUND: "it is gone",
+    Verdict.NODE_DELETED: "it was deleted meanwhile",
+    Verdict.WRONG_KIND: "it is of another kind",
+    Verdict.PARENT_NOT_FOUND: "there is no such directory; make it with `syncline mkdir`",
+    Verdict.NAME_TAKEN: "something of that name is there already; choose another name or remove it first",
+    Verdict.NAME_INVALID: "that name is not allowed",
+    Verdict.VERSION_CONFLICT: "somebody else changed it meanwhile; look again and repeat",
+    Verdict.MOVED: "it was moved meanwhile; look again and repeat",
+    Verdict.CYCLE: "a directory cannot go below itself",
+    Verdict.NOT_DELETED: "it is not in the trash",
+    Verdict.VERSION_NOT_FOUND: "there is no such version; see `syncline log`",
+    Verdict.PATH_TOO_LONG: "it, or something in it, would have a path of more than 128 names or 4,096 bytes; choose "
+    "another place",
+    Verdict.QUOTA_EXCEEDED: "the space is full; ask whoever runs the system for a larger quota",
+}
+
+
+def accepted_node(result: Result, text: str) -> Node:
+    """The node of an accepted mutation; else Refused, in words."""
+    if result.verdict is Verdict.ACCEPTED and result.node is not None:
+        return result.node
+    why = _REASONS.get(result.verdict, f"the service refused it ({result.verdict.name}); try again")
+    raise ChangeRefused(f"{text}: {why}")

@@ -1,0 +1,365 @@
+"""Synced folders: sync, check, status."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from syncline.cli.main import Interrupted, is_interruption
+from syncline.cli.output import json_option, signed_in
+from syncline.cli.places import LOCAL
+from syncline.cli.progress import CommandProgress, progress
+from syncline.cli.terminal import complain, print_json, print_table, say
+from syncline.model.accounts import Access
+from syncline.model.errors import InvalidArgument, SynclineError
+from syncline.model.names import normalized_path
+from syncline.rpc import traces
+from syncline.sdk.account import PERSONAL, Accounts
+from syncline.sdk.discovery import StorageAddress
+from syncline.sdk.home import default_home
+from syncline.sdk.session import Session
+from syncline.sdk.space import Space
+from syncline.sync.engine import Engine
+from syncline.sync.errors import FolderMissing, FolderUnreadable
+from syncline.sync.folder.files import PRIVATE, Files
+from syncline.sync.folder.link import Folder, find_folder, folders, link_folder, open_folder
+from syncline.sync.ports import (
+    AS_BEFORE,
+    DownloaderPort,
+    KnownBlocks,
+    MassDelete,
+    NoSyncProgress,
+    Transfers,
+    UploaderPort,
+    Wanted,
+)
+from syncline.sync.report import Report
+from syncline.sync.state.database import State, state_errors
+from syncline.sync.trees import live_nodes
+from syncline.transfer.limit import LEAST_RATE, LIMITED_WORKERS, MOST_RATE, Limit
+
+if TYPE_CHECKING:
+    from syncline.transfer.objects import ObjectStore
+
+SOME_NOT_SYNCED = 4
+
+
+class _Rate(click.ParamType[int]):
+    """Bytes a second: a number, with K, M or G for powers of 1,024."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG]?)", str(value), re.IGNORECASE)
+        rate = int(float(match[1]) * 1024 ** " KMG".index(match[2].upper() or " ")) if match else 0
+        if not LEAST_RATE <= rate <= MOST_RATE:
+            self.fail(f"{value!r} is no rate; write bytes a second, such as 500K or 2M, at least 1K", param, ctx)
+        return rate
+
+
+RATE = _Rate()
+
+directory = click.argument("directory", metavar="DIR", type=LOCAL)
+
+
+def _open(session: Session, path: Path, space: str | None) -> Folder:
+    """The folder, which is linked if it is not yet."""
+    folder = open_folder(default_home(), path)
+    accounts = Accounts(session)
+    if folder is None:
+        name = PERSONAL if space is None else space
+        return link_folder(default_home(), path, accounts.resolve(name), name)
+    if (
+        space is not None
+        and space not in {folder.space_name, folder.space}
+        and (accounts.resolve(space) != folder.space)
+    ):
+        raise InvalidArgument(f"{path} is linked to {folder.space_name!r}, not to {space!r}; use another directory")
+    return folder
+
+
+def _path_in(directory: Path, text: str) -> str:
+    """A path below the folder as one from its root. InvalidArgument."""
+    path = Path(text)
+    if path.is_absolute():
+        try:
+            path = path.relative_to(directory.absolute())
+        except ValueError:
+            raise InvalidArgument(f"{text} is not below {directory}") from None
+    names = normalized_path(path.as_posix())
+    if not names or names[0] == PRIVATE:
+        raise InvalidArgument(f"{text!r} names no path below {directory}")
+    return "/".join(names)
+
+
+def _engine(
+    session: Session,
+    folder: Folder,
+    display: CommandProgress,
+    *,
+    limit_up: int | None = None,
+    limit_down: int | None = None,
+) -> Engine:
+    space = Space(session, folder.space)
+    limits = {
+        Access.WRITE: Limit(limit_up) if limit_up else None,
+        Access.READ: Limit(limit_down) if limit_down else None,
+    }
+
+    # Most syncs have nothing to transfer, and need not wait for what does that to be imported.
+    @cache
+    def store_at(storage: StorageAddress, access: Access) -> ObjectStore:  # noqa: ARG001 - what it is kept for
+        from syncline.transfer.objects import open_objects  # noqa: PLC0415 - see above
+
+        return open_objects(space, access, limit=limits[access])
+
+    def store(access: Access) -> ObjectStore:
+        """One for all syncs of a watch, for as long as storage stays where it is: it keeps its connections."""
+        return store_at(session.deployment.s3, access)
+
+    def uploader(known: KnownBlocks) -> UploaderPort:
+        from syncline.transfer import upload  # noqa: PLC0415 - see above
+
+        workers = LIMITED_WORKERS if limit_up else upload.WORKERS
+        return upload.Uploader(space, store(Access.WRITE), known, workers, progress=display)
+
+    def downloader() -> DownloaderPort:
+        from syncline.transfer import download  # noqa: PLC0415 - see above
+
+        workers = LIMITED_WORKERS if limit_down else download.WORKERS
+        return download.Downloader(store(Access.READ), workers, progress=display)
+
+    return Engine(
+        folder=folder,
+        space=space,
+        transfers=Transfers(uploader, downloader, counts=session.requests.counts),
+        device=session.account.device_name,
+        progress=display,
+    )
+
+
+@click.command()
+@directory
+@click.option("--space", metavar="NAME", help="The space to link DIR to on first use; `personal` by default.")
+@click.option("--watch", is_flag=True, help="Go on syncing whenever something changes, until Ctrl-C.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--allow-mass-delete", is_flag=True, help="Go on even if most files would be deleted.")
+@click.option("--verify", is_flag=True, help="Read every file again, however much it looks like what it was.")
+@click.option(
+    "--exclude", metavar="PATH", multiple=True, help="Leave this path of DIR alone from now on, on this device."
+)
+@click.option("--include", metavar="PATH", multiple=True, help="Sync a path again that was excluded.")
+@click.option(
+    "--outside-links",
+    type=click.Choice(["keep", "leave"]),
+    help="From now on keep symlinks that lead out of DIR as they are (as before), or leave those of the space there.",
+)
+@click.option("--limit-up", type=RATE, metavar="RATE", help="Upload at most so many bytes a second: 500K, 2M.")
+@click.option("--limit-down", type=RATE, metavar="RATE", help="Download at most so many bytes a second.")
+@json_option
+def sync(  # noqa: PLR0917 - click passes them by name
+    directory: Path,
+    space: str | None,
+    watch: bool,
+    dry_run: bool,
+    allow_mass_delete: bool,
+    verify: bool,
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    outside_links: str | None,
+    limit_up: int | None,
+    limit_down: int | None,
+    as_json: bool,
+) -> int:
+    """Make DIR and its space the same: changes go both ways, and two edits of one file are both kept.
+
+    What a `.synclineignore` in DIR or below names, in the syntax of `.gitignore`, is not uploaded; nor are droppings
+    such as `.DS_Store`. What is in the space already goes on being synced. --exclude is for this device only, and
+    remembered: what is here of PATH stays here, what is in the space stays there, and neither follows the other.
+
+    Ends with 4 if some items could not be synced; each is listed with its reason.
+
+    \b
+    Examples:
+      syncline sync ~/Documents
+      syncline sync ~/Project --space Project
+      syncline sync ~/Project --watch
+      syncline sync ~/Project --dry-run
+      syncline sync ~/Project --exclude videos/raw
+      syncline sync ~/Project --include videos/raw
+      syncline sync ~/Project --outside-links leave
+      syncline sync ~/Project --limit-up 500K --limit-down 2M
+      syncline sync ~/Project --verify
+    """
+    mass_delete = MassDelete.DO if allow_mass_delete else MassDelete.HOLD if watch else MassDelete.REFUSE
+    with signed_in() as session, progress() as display:
+        paths = [_path_in(directory, path) for path in (*exclude, *include)]
+        links = None if outside_links is None else outside_links == "keep"
+        wanted = Wanted(tuple(paths[: len(exclude)]), tuple(paths[len(exclude) :]), verify, links)
+
+        def opened() -> tuple[Folder, Engine]:
+            folder = _open(session, directory, space)
+            return folder, _engine(session, folder, display, limit_up=limit_up, limit_down=limit_down)
+
+        if watch:
+            _sync_for_ever(session, opened, mass_delete, wanted, as_json=as_json)
+        _, engine = opened()
+        if dry_run:
+            report = engine.dry_run(wanted=wanted)
+            _print_plan(report, as_json)
+        else:
+            report = engine.sync(mass_delete=mass_delete, wanted=wanted)
+            _print(report, as_json)
+    return SOME_NOT_SYNCED if report.problems else 0
+
+
+def _print(report: Report, as_json: bool) -> None:
+    for notice in filter(None, (*report.notices, report.waiting)):
+        complain(notice)
+    if as_json:
+        print_json(report.document())
+        return
+    for problem in report.problems:
+        say(f"{problem.path}: {problem.reason}", err=True)
+    say(report.summary())
+
+
+def _print_plan(report: Report, as_json: bool) -> None:
+    if as_json:
+        planned = [{"step": step, "path": path} for step, path in report.planned]
+        print_json({**report.document(), "planned": planned, "excluded": report.excluded})
+        return
+    for problem in report.problems:
+        say(f"{problem.path}: {problem.reason}", err=True)
+    print_table(report.planned)
+    if not report.planned:
+        say("up to date")
+
+
+def _sync_for_ever(
+    session: Session,
+    opened: Callable[[], tuple[Folder, Engine]],
+    mass_delete: MassDelete,
+    wanted: Wanted,
+    *,
+    as_json: bool,
+) -> NoReturn:
+    """Sync at each sign of a change until interrupted, which is the usual end."""
+    from syncline.sync.watch import keep_syncing, patiently  # noqa: PLC0415 - `sync` does without otherwise
+
+    class Terminal:
+        def tell(self, report: Report) -> None:
+            _print(report, as_json)
+            sys.stdout.flush()
+
+        def remark(self, text: str) -> None:
+            complain(text)
+
+    def may_pass(error: Exception) -> bool:
+        """Whether the folder can be opened a little later, as when a machine starts before its network and disks."""
+        if is_interruption(error):
+            return False
+        passing = (FolderMissing, FolderUnreadable, OSError)
+        return isinstance(error, passing) or (isinstance(error, SynclineError) and error.passing)
+
+    terminal = Terminal()
+    try:
+        folder, engine = patiently(opened, terminal, passing=may_pass)
+
+        def sync() -> Report:
+            nonlocal wanted
+            try:
+                with traces.span("sync", root=True):
+                    report = engine.sync(mass_delete=mass_delete, wanted=wanted)
+            except Exception as error:
+                if is_interruption(error):
+                    raise KeyboardInterrupt from None  # not to be tried again
+                raise
+            wanted = AS_BEFORE  # it has been taken over
+            return report
+
+        with Space(session, folder.space).watch() as doorbells:
+            keep_syncing(folder.root, sync, doorbells, terminal)
+    except (Exception, KeyboardInterrupt) as error:
+        if not is_interruption(error):
+            raise
+        raise Interrupted(status=0) from None
+    raise AssertionError("a watch ends by an error or an interruption")
+
+
+@click.command()
+@directory
+@click.option("--verify", is_flag=True, help="Read every file, however much it looks like what it was.")
+@json_option
+def check(directory: Path, verify: bool, as_json: bool) -> int:
+    """Compare the files of DIR with its space by their checksums, and change nothing.
+
+    `stale`: newer in the space; `modified`: changed here; `unknown`: not in the space; `deleted`: deleted there.
+
+    \b
+    Examples:
+      syncline check ~/Project
+      syncline check ~/Project --verify
+      syncline check ~/Project --json
+    """
+    from syncline.sync.check import check as compare  # noqa: PLC0415 - `sync` does without
+    from syncline.sync.scan.filters import Excluded  # noqa: PLC0415 - as above
+
+    with signed_in() as session:
+        folder = find_folder(default_home(), directory)
+        folder.check_root()
+        database = folder.database
+        with Files(folder.root) as files, state_errors(database), State.in_memory(database) as state:
+            exclusions = state.excluded()
+            excluded = Excluded.of(exclusions, live_nodes(state.load_remote()).nodes if exclusions else {})
+            verdicts = compare(
+                folder, files, state.load_base(), Space(session, folder.space), excluded=excluded.paths, verify=verify
+            )
+    if as_json:
+        print_json(verdicts.document())
+    else:
+        for name in ("stale", "modified", "unknown", "deleted"):
+            for path in sorted(getattr(verdicts, name)):
+                say(f"{name:8}  {path}")
+        say(f"{verdicts.current} current")
+    for problem in verdicts.problems:
+        say(f"{problem.path}: {problem.reason}", err=True)
+    return SOME_NOT_SYNCED if verdicts.problems else 0
+
+
+@click.command()
+@click.argument("directory", metavar="[DIR]", type=LOCAL, required=False)
+@json_option
+def status(directory: Path | None, as_json: bool) -> None:
+    """Show the synced folders of this device, or one, and what a sync of it would do.
+
+    \b
+    Examples:
+      syncline status
+      syncline status ~/Project
+    """
+    if directory is None:
+        found = folders(default_home())
+        if as_json:
+            print_json({"folders": [{"directory": os.fspath(one.root), "space": one.space_name} for one in found]})
+        else:
+            print_table((os.fspath(one.root), one.space_name) for one in found)
+        return
+    with signed_in() as session:
+        folder = find_folder(default_home(), directory)
+        report = _engine(session, folder, NoSyncProgress()).dry_run()
+    if not as_json:
+        say(f"{folder.root} is linked to {folder.space_name}")
+        for path in report.excluded:
+            say(f"{path} is excluded on this device; `--include` takes that back")
+    _print_plan(report, as_json)
+
+
+COMMANDS = [sync, check, status]

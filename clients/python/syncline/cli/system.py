@@ -1,0 +1,152 @@
+"""Running the system itself."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from syncline.cli.main import Interrupted, is_interruption
+from syncline.cli.output import json_option, size
+from syncline.cli.places import LOCAL
+from syncline.cli.progress import progress
+from syncline.cli.terminal import print_json, say
+
+if TYPE_CHECKING:
+    from stack.archive import Summary
+
+SOME_DAMAGED = 4
+NOTHING_LEFT = "nothing is left of it"
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(0, 65531), default=8080, show_default=True, help="The first of five ports.")
+@click.option(
+    "--data",
+    type=LOCAL,
+    help="Where everything is kept; without it, all is gone afterwards.",
+)
+def up(port: int, data: Path | None) -> None:
+    """Run the whole system on this machine, in the foreground, over an embedded AWS.
+
+    Prints `syncline is up: URL` when it serves; Ctrl-C or SIGTERM stops it.
+
+    \b
+    Examples:
+      syncline up
+      syncline up --port 9000 --data ~/syncline-data
+    """
+    with _server_side():
+        from stack.up import main  # noqa: PLC0415 - a client install has no stack
+    raise SystemExit(main(port=port, data=data))
+
+
+@click.command()
+@click.argument("directory", type=LOCAL)
+@click.argument("file", type=LOCAL)
+@json_option
+def backup(directory: Path, file: Path, as_json: bool) -> None:
+    """Copy everything that `syncline up --data DIRECTORY` keeps into FILE, while it runs or not.
+
+    FILE is a tar archive with a manifest and checksums, and must not be there yet; `-` is stdout. It holds keys and
+    passwords' digests: only you can read it, keep it so. Ends with 4 if bytes were damaged before, which it names.
+
+    \b
+    Examples:
+      syncline backup ~/syncline-data /mnt/backups/syncline-2026-11-28.tar
+      syncline backup ~/syncline-data - | ssh nas 'cat > syncline.tar'
+    """
+    with _server_side():
+        from stack.backup import back_up  # noqa: PLC0415 - a client install has no stack
+    began = time.monotonic()
+    to_stdout = str(file) == "-"
+    left = "what was written is no whole backup" if to_stdout else NOTHING_LEFT
+    with _errors_in_one_line(interrupted=left), progress() as watched:
+        made = back_up(directory, sys.stdout.buffer if to_stdout else file, watched)
+    if not to_stdout:
+        _print(made, f"backed up to {file}", began, as_json)
+    _warn(made)
+
+
+@click.command("restore-backup")
+@click.argument("file", type=LOCAL)
+@click.argument("directory", type=LOCAL)
+@json_option
+def restore_backup(file: Path, directory: Path, as_json: bool) -> None:
+    """Make DIRECTORY, which must be empty or not there, of the backup FILE; `-` is stdin.
+
+    Everything is compared with the checksums of the backup. Devices that have seen newer changes than the backup has
+    keep what they have, and bring it back with their next sync.
+
+    \b
+    Examples:
+      syncline restore-backup /mnt/backups/syncline-2026-11-28.tar ~/syncline-restored
+      syncline up --data ~/syncline-restored
+    """
+    with _server_side():
+        from stack.restore import restore  # noqa: PLC0415 - a client install has no stack
+    began = time.monotonic()
+    with _errors_in_one_line(interrupted=NOTHING_LEFT), progress() as watched:
+        found = restore(sys.stdin.buffer if str(file) == "-" else file, directory, watched)
+    _print(found, f"restored to {directory}", began, as_json)
+    _warn(found)
+
+
+def _print(summary: Summary, what: str, began: float, as_json: bool) -> None:
+    seconds = round(time.monotonic() - began, 2)
+    if as_json:
+        print_json(
+            {
+                "made": summary.made,
+                "rows": summary.rows,
+                "objects": summary.objects,
+                "bytes": summary.size,
+                "damaged": summary.damaged,
+                "seconds": seconds,
+            }
+        )
+    else:
+        say(
+            f"{what}: {summary.objects:,} objects and {summary.rows:,} rows, {size(summary.size)}, "
+            f"as of {summary.made}, in {seconds:.1f} s"
+        )
+
+
+def _warn(summary: Summary) -> None:
+    for path in summary.damaged:
+        say(f"damaged before the backup was made: {path}; what it belongs to cannot be downloaded", err=True)
+    if summary.damaged:
+        raise click.exceptions.Exit(SOME_DAMAGED)
+
+
+@contextmanager
+def _server_side() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as missing:
+        raise click.ClickException(
+            f"the server side is not installed ({missing.name} is missing); pip install 'syncline-server[stack]'"
+        ) from None
+
+
+@contextmanager
+def _errors_in_one_line(*, interrupted: str) -> Iterator[None]:
+    """Say errors of the stack in one line, and of a command that is interrupted what is left of it."""
+    from stack.errors import StackError  # noqa: PLC0415 - a client install has no stack
+
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if is_interruption(error):
+            raise Interrupted(left=interrupted) from None
+        if isinstance(error, StackError):
+            raise click.ClickException(str(error)) from None
+        raise
+
+
+COMMANDS = [up, backup, restore_backup]

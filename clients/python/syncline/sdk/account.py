@@ -1,0 +1,285 @@
+"""Accounts, devices, spaces and members, and how a person is mailed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from syncline.auth.v1 import auth_pb2
+from syncline.model.accounts import DeviceKind, MailMode, Role
+from syncline.model.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError
+from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
+from syncline.model.names import normalize
+from syncline.notify.v1 import notify_pb2
+from syncline.sdk import account_file, discovery
+from syncline.sdk.account_file import AccountFile
+from syncline.sdk.errors import CANDIDATES, AlreadySignedIn, AmbiguousSpace
+from syncline.sdk.session import Session, Stubs, by_our_clock, error_of_call
+from syncline.sdk.trust import NO_FURTHER, Trust
+
+PERSONAL = "personal"
+"""The name of everyone's own space."""
+
+
+_KINDS = frozenset(kind.value for kind in DeviceKind)
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One installed client, browser or program.
+
+    Times are milliseconds since 1970; `revoked_at_ms` is 0 while it is signed in. `kind` is None if the service
+    does not say, or names one that is not known here.
+    """
+
+    id: DeviceId
+    name: str
+    created_at_ms: int
+    last_seen_at_ms: int
+    revoked_at_ms: int
+    current: bool
+    kind: DeviceKind | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A space and the caller's role in it. `alias` is the caller's own name for it, which addresses it for ever."""
+
+    space: SpaceId
+    name: str
+    role: Role
+    personal: bool
+    alias: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user's grant in a space."""
+
+    user: UserId
+    email: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class WhoAmI:
+    """The calling user and device, as the service knows them."""
+
+    user: UserId
+    email: str
+    personal_space: SpaceId
+    device: DeviceId
+    device_name: str
+
+
+def sign_up(
+    home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
+) -> Session:
+    """Make an account and sign this device in.
+
+    AlreadySignedIn, AccountExists, InvalidArgument, and what `discover` raises.
+    """
+    request = auth_pb2.SignUpRequest(email=email, password=password, device_name=device_name)
+    return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignUp(request))
+
+
+def sign_in(
+    home: Path, *, endpoint: str, email: str, password: str, device_name: str, trust: Trust = NO_FURTHER
+) -> Session:
+    """Sign this device in. AlreadySignedIn, WrongPassword, TooManyAttempts, and what `discover` raises."""
+    request = auth_pb2.SignInRequest(email=email, password=password, device_name=device_name)
+    return _enter(home, endpoint, trust, lambda stubs: stubs.auth.SignIn(request))
+
+
+def _enter(
+    home: Path,
+    endpoint: str,
+    trust: Trust,
+    call: Callable[[Stubs], auth_pb2.SignUpResponse | auth_pb2.SignInResponse],
+) -> Session:
+    file = AccountFile(home)
+    if _signed_in(file):
+        raise AlreadySignedIn
+    with file.locked():
+        deployment = discovery.discover(endpoint, trust=trust)
+        stubs = Stubs(deployment, None)
+        try:
+            answer = call(stubs)
+        except grpc.RpcError as failure:
+            raise error_of_call(failure) from None
+        finally:
+            stubs.close()
+        account = account_file.StoredAccount(
+            endpoint=discovery.normalize_endpoint(endpoint),
+            deployment=deployment,
+            trust=trust,
+            user=answer.account.user_id,
+            email=answer.account.email,
+            personal_space=answer.account.personal_space_id,
+            device=answer.device.device_id,
+            device_name=answer.device.name,
+            refresh_token=answer.tokens.refresh_token,
+            access_token=answer.tokens.access_token,
+            access_expires_at_ms=by_our_clock(answer.tokens.access_expires_at_ms, answer.tokens.access_expires_in_ms),
+        )
+        file.save(account)
+    session = Session(file, account)
+    session.requests.add(grpc=1)
+    return session
+
+
+def _signed_in(file: AccountFile) -> bool:
+    """Whether the file holds an account that the service still accepts: a revoked device may sign in again."""
+    account = file.load()
+    if account is None:
+        return False
+    with Session(file, account) as session:
+        try:
+            Accounts(session).who_am_i()
+        except SynclineError as error:
+            return error.kind is not Kind.UNAUTHENTICATED
+    return True
+
+
+class Accounts:
+    """What a signed-in person can do about accounts."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def who_am_i(self) -> WhoAmI:
+        answer = self._session.call(lambda stubs: stubs.auth.GetAccount, auth_pb2.GetAccountRequest())
+        return WhoAmI(
+            UserId(answer.account.user_id),
+            answer.account.email,
+            SpaceId(answer.account.personal_space_id),
+            DeviceId(answer.device.device_id),
+            answer.device.name,
+        )
+
+    def sign_out(self) -> None:
+        """Revoke this device and forget the account; forgotten also if the service had revoked it already.
+
+        Unavailable leaves everything as it was.
+        """
+        try:
+            self._session.call(lambda stubs: stubs.auth.SignOut, auth_pb2.SignOutRequest())
+        except SynclineError as error:
+            if error.kind is not Kind.UNAUTHENTICATED:
+                raise
+        with self._session.file.locked():
+            self._session.file.remove()
+
+    def devices(self) -> list[Device]:
+        """The user's devices, newest first."""
+        pages = self._pages(lambda stubs: stubs.auth.ListDevices, auth_pb2.ListDevicesRequest())
+        return [
+            Device(
+                DeviceId(pb.device_id),
+                pb.name,
+                pb.created_at_ms,
+                pb.last_seen_at_ms,
+                pb.revoked_at_ms,
+                pb.device_id == self._session.account.device,
+                DeviceKind(pb.kind) if pb.kind in _KINDS else None,
+            )
+            for page in pages
+            for pb in page.devices
+        ]
+
+    def revoke(self, device: DeviceId) -> None:
+        """Sign a device out for good. NoSuchDevice."""
+        self._session.call(lambda stubs: stubs.auth.RevokeDevice, auth_pb2.RevokeDeviceRequest(device_id=device))
+
+    def spaces(self) -> list[Grant]:
+        """The spaces that the user has a grant in, the personal one first."""
+        pages = self._pages(lambda stubs: stubs.auth.ListSpaces, auth_pb2.ListSpacesRequest())
+        return [_grant(pb) for page in pages for pb in page.spaces]
+
+    def create_space(self, name: str) -> Grant:
+        request = auth_pb2.CreateSpaceRequest(request_id=new_request_id(), name=name)
+        return _grant(self._session.call(lambda stubs: stubs.auth.CreateSpace, request).space)
+
+    def members(self, space: SpaceId) -> list[Member]:
+        """NoSuchSpace."""
+        request = auth_pb2.ListMembersRequest(space_id=space)
+        pages = self._pages(lambda stubs: stubs.auth.ListMembers, request)
+        return [_member(pb) for page in pages for pb in page.members]
+
+    def _pages(self, method: Callable[[Stubs], Any], request: Any) -> Iterator[Any]:
+        """The pages of a listing, to the last."""
+        while True:
+            page = self._session.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
+        """NoSuchSpace, NoSuchAccount, PermissionDenied, LastOwner."""
+        request = auth_pb2.SetMemberRequest(
+            request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
+        )
+        return _member(self._session.call(lambda stubs: stubs.auth.SetMember, request).member)
+
+    def remove_member(self, space: SpaceId, email: str) -> None:
+        """Errors as `set_member`."""
+        request = auth_pb2.RemoveMemberRequest(request_id=new_request_id(), space_id=space, email=email)
+        self._session.call(lambda stubs: stubs.auth.RemoveMember, request)
+
+    def resolve(self, space: str) -> SpaceId:
+        """The space with this id or alias. The personal one and an id are known without a call.
+
+        A name that is no alias means none, even if only one space has it: it may have meant another one before.
+        NoSuchSpace, AmbiguousSpace; both tell what may be meant. InvalidArgument for an empty name, such as a
+        shell makes of a variable that is not set.
+        """
+        if not space:
+            raise InvalidArgument("the name of the space is empty; see `syncline spaces`")
+        if space == PERSONAL:
+            return SpaceId(self._session.account.personal_space)
+        try:
+            return SpaceId(parse_text_id(space, what="space"))
+        except SynclineError:
+            pass
+        grants = self.spaces()
+        found = [grant for grant in grants if grant.alias == normalize(space)]
+        if len(found) == 1:
+            return found[0].space
+        alike = found or [grant for grant in grants if _letters(space) in {_letters(grant.alias), _letters(grant.name)}]
+        if not alike:
+            raise NoSuchSpace(f"there is no space {space!r}, or you are not a member of it; see `syncline spaces`")
+        meant = "; ".join(map(self._described, alike[:CANDIDATES]))
+        if len(alike) == 1:
+            raise NoSuchSpace(f"there is no space {space!r}; if you mean this one, write its name or id: {meant}")
+        raise AmbiguousSpace(f"{len(alike)} of your spaces are called {space!r}: {meant}; use the name or id of one")
+
+    def _described(self, grant: Grant) -> str:
+        owners = [member.email for member in self.members(grant.space) if member.role is Role.OWNER]
+        return f"{grant.alias!r} ({grant.space}, owned by {', '.join(owners[:CANDIDATES])})"
+
+    def mail_mode(self, space: SpaceId) -> MailMode:
+        request = notify_pb2.GetPreferenceRequest(space_id=space)
+        return MailMode(self._session.call(lambda stubs: stubs.notify.GetPreference, request).mode)
+
+    def set_mail_mode(self, space: SpaceId, mode: MailMode) -> MailMode:
+        request = notify_pb2.SetPreferenceRequest(
+            request_id=new_request_id(), space_id=space, mode=notify_pb2.MailMode.ValueType(mode.value)
+        )
+        return MailMode(self._session.call(lambda stubs: stubs.notify.SetPreference, request).mode)
+
+
+def _letters(name: str) -> str:
+    return normalize(name).casefold()
+
+
+def _grant(pb: auth_pb2.Space) -> Grant:
+    return Grant(SpaceId(pb.space_id), pb.name, Role(pb.role), pb.personal, pb.alias or pb.name)
+
+
+def _member(pb: auth_pb2.Member) -> Member:
+    return Member(UserId(pb.user_id), pb.email, Role(pb.role))

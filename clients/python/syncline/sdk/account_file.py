@@ -1,0 +1,155 @@
+"""`account.json`: who this device is signed in as, and with which tokens.
+
+It is replaced as a whole, so that a crash leaves the old or the new one. A refresh token is spent by its use:
+whoever is about to use the one in the file holds `locked()` until its successor is in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from syncline.sdk.discovery import Deployment, deployment_from_json, deployment_to_json
+from syncline.sdk.errors import AccountUnreadable, NotSyncline
+from syncline.sdk.trust import NO_FURTHER, Trust
+
+FILE_VERSION = 1
+LOCK_TIMEOUT_SECONDS = 90.0
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAccount:
+    """A signed-in device. Times are milliseconds since 1970, by the clock of this device."""
+
+    endpoint: str
+    deployment: Deployment
+    user: str
+    email: str
+    personal_space: str
+    device: str
+    device_name: str
+    refresh_token: str = field(repr=False)
+    access_token: str = field(repr=False)
+    access_expires_at_ms: int
+    trust: Trust = NO_FURTHER
+
+
+class AccountFile:
+    """The account file of one home."""
+
+    def __init__(self, home: Path) -> None:
+        self.path = home / "account.json"
+
+    def load(self) -> StoredAccount | None:
+        """The account; None if the device is not signed in. AccountUnreadable; the file is then left as it is."""
+        try:
+            text = self.path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise AccountUnreadable(f"{self.path} cannot be read ({error.strerror}); fix that and try again") from None
+        try:
+            return _account(json.loads(text))
+        except (ValueError, KeyError, TypeError, NotSyncline):
+            raise AccountUnreadable(
+                f"{self.path} is damaged and was left as it is; move it away and sign in again"
+            ) from None
+
+    def save(self, account: StoredAccount) -> None:
+        """Durable when this returns; readable by the user only. Whoever saves has the file `locked()`."""
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary = self.path.with_name("account.json.tmp")  # what a killed process left is written over
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(json.dumps(_document(account), indent=2).encode() + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._sync_directory()
+
+    def remove(self) -> None:
+        """Forget the account; harmless if there is none."""
+        self.path.unlink(missing_ok=True)
+        if self.path.parent.is_dir():
+            self._sync_directory()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """No other process is in here. AccountUnreadable if one does not come out."""
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed while the access token is good
+
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = FileLock(self.path.with_name("account.lock"), timeout=LOCK_TIMEOUT_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise AccountUnreadable(f"another process holds {lock.lock_file}; end it and try again") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _sync_directory(self) -> None:
+        directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _document(account: StoredAccount) -> dict[str, Any]:
+    return {
+        "version": FILE_VERSION,
+        "endpoint": account.endpoint,
+        "deployment": deployment_to_json(account.deployment),
+        "trust": {"http": account.trust.http, "hosts": sorted(account.trust.hosts)},
+        "user": account.user,
+        "email": account.email,
+        "personal_space": account.personal_space,
+        "device": account.device,
+        "device_name": account.device_name,
+        "refresh_token": account.refresh_token,
+        "access_token": account.access_token,
+        "access_expires_at_ms": account.access_expires_at_ms,
+    }
+
+
+def _account(document: Any) -> StoredAccount:
+    if document["version"] != FILE_VERSION:
+        raise ValueError(f"version {document['version']} of the file is not known")
+    texts = {
+        name: document[name]
+        for name in (
+            "endpoint",
+            "user",
+            "email",
+            "personal_space",
+            "device",
+            "device_name",
+            "refresh_token",
+            "access_token",
+        )
+    }
+    if not all(isinstance(text, str) for text in texts.values()):
+        raise TypeError("not text")
+    return StoredAccount(
+        deployment=deployment_from_json(document["deployment"], texts["endpoint"]),
+        access_expires_at_ms=int(document["access_expires_at_ms"]),
+        trust=_trust(document.get("trust"), texts["endpoint"]),
+        **texts,
+    )
+
+
+def _trust(document: Any, endpoint: str) -> Trust:
+    if document is None:  # a file of a version that did not ask: whoever named http:// then meant it
+        return Trust(http=endpoint.startswith("http:"))
+    return Trust(http=document["http"] is True, hosts=frozenset(map(str, document["hosts"])))

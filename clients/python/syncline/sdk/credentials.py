@@ -1,0 +1,69 @@
+"""Temporary S3 credentials of a space, renewed while a transfer lasts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from syncline.auth.v1 import auth_pb2
+from syncline.model.accounts import Access
+from syncline.model.identifiers import SpaceId
+from syncline.sdk.session import Session, by_our_clock
+
+RENEW_MS = 5 * 60_000
+"""Credentials that expire within this time are renewed."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Credentials:
+    """What opens the objects of one space. `expires_at_ms` is in milliseconds since 1970, `ours_until_ms` as well, but
+    by the clock of this device, which may be wrong.
+    """
+
+    access_key_id: str
+    secret_access_key: str = field(repr=False)
+    session_token: str = field(repr=False)
+    expires_at_ms: int
+    bucket: str
+    key_prefix: str
+    ours_until_ms: int = 0
+
+
+class SpaceCredentials:
+    """The current credentials of one space, for any thread."""
+
+    def __init__(self, session: Session, space: SpaceId, access: Access) -> None:
+        self._session = session
+        self._space = space
+        self._access = access
+        self._lock = threading.Lock()
+        self._held: S3Credentials | None = None
+
+    def get(self) -> S3Credentials:
+        """Credentials good for `RENEW_MS` more. NoSuchSpace, PermissionDenied, Unavailable."""
+        with self._lock:
+            held = self._held
+            if held is None or held.ours_until_ms - time.time() * 1000 < RENEW_MS:
+                held = self._held = issue(self._session, self._space, self._access)
+            return held
+
+    def forget(self) -> None:
+        """Storage refused what it was given: ask anew next time."""
+        with self._lock:
+            self._held = None
+
+
+def issue(session: Session, space: SpaceId, access: Access) -> S3Credentials:
+    """Have credentials issued."""
+    request = auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.Access.ValueType(access.value))
+    issued = session.call(lambda stubs: stubs.auth.IssueCredentials, request)
+    return S3Credentials(
+        issued.access_key_id,
+        issued.secret_access_key,
+        issued.session_token,
+        issued.expires_at_ms,
+        issued.bucket,
+        issued.key_prefix,
+        by_our_clock(issued.expires_at_ms, issued.expires_in_ms),
+    )

@@ -1,0 +1,195 @@
+"""Where an endpoint's services and storage are: GET {endpoint}/.well-known/syncline."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from syncline.rpc import traces
+from syncline.sdk.errors import EndpointUnreachable, NewerSyncline, NotSyncline
+from syncline.sdk.network import proxy_for, trusted
+from syncline.sdk.trust import NO_FURTHER, Trust, check_endpoint, check_place, host_of_target, host_of_url
+
+VERSION = 1
+"""What this client speaks."""
+
+WELL_KNOWN = "/.well-known/syncline"
+TIMEOUT_SECONDS = 10.0
+_MAX_BYTES = 64 * 1024
+_REGION = re.compile(r"[a-z0-9-]{1,32}")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """Where a gRPC service listens."""
+
+    target: str
+    tls: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StorageAddress:
+    """The S3 bucket. `endpoint` is None for AWS itself."""
+
+    endpoint: str | None
+    region: str
+    bucket: str
+    path_style: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """All that a client must know to reach one installation of Syncline."""
+
+    auth: Service
+    metadata: Service
+    notify: Service
+    s3: StorageAddress
+
+
+def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
+    """Ask `endpoint` (an http or https URL) where things are. All of it is where `trust` allows it to be.
+
+    EndpointUnreachable, NotSyncline, NewerSyncline, NotTrusted.
+    """
+    endpoint = normalize_endpoint(endpoint)
+    check_endpoint(endpoint, trust)
+    deployment = deployment_from_json(_document(endpoint, timeout, trust), endpoint)
+    services = {"auth": deployment.auth, "metadata": deployment.metadata, "notify": deployment.notify}
+    for name, service in services.items():
+        check_place(name, host_of_target(service.target), endpoint, tls=service.tls, trust=trust)
+    if (storage := deployment.s3.endpoint) is not None:
+        check_place("storage", host_of_url(storage), endpoint, tls=storage.startswith("https:"), trust=trust)
+    return deployment
+
+
+def normalize_endpoint(endpoint: str) -> str:
+    """The endpoint without a trailing slash; NotSyncline if it is no http or https URL."""
+    parts = urllib.parse.urlsplit(endpoint)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise NotSyncline(f"{endpoint!r} is not an address like https://files.example.com; check it")
+    return endpoint.rstrip("/")
+
+
+def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
+    # Only who signs in asks; what the standard library has for HTTP takes a command longer to load than a call.
+    import http.client  # noqa: PLC0415
+    import urllib.error  # noqa: PLC0415
+    import urllib.request  # noqa: PLC0415
+
+    url = endpoint + WELL_KNOWN
+    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 - checked by the caller
+    try:
+        with traces.span("http syncline", kind=traces.Kind.CLIENT) as span:
+            if parent := span.header():
+                request.add_header(traces.HEADER, parent)
+            with _opener(url, trust).open(request, timeout=timeout) as answer:
+                body: bytes = answer.read(_MAX_BYTES + 1)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code >= 500 or error.code in {408, 429}:
+                raise EndpointUnreachable(f"{endpoint} answers with an error ({error.code}); try again later") from None
+            raise NotSyncline(
+                f"{endpoint} answers but is not Syncline ({WELL_KNOWN}: {error.code}); check the address"
+            ) from None
+    except (OSError, http.client.HTTPException) as error:
+        if isinstance(error, http.client.HTTPException):
+            raise NotSyncline(f"{endpoint} answers but does not speak HTTP; check the address") from None
+        why = getattr(error, "reason", None) or error
+        raise EndpointUnreachable(
+            f"{endpoint} does not answer ({why}); check the address and your connection"
+        ) from None
+    if len(body) > _MAX_BYTES:
+        raise NotSyncline(f"{endpoint} answers but is not Syncline (too long an answer); check the address")
+    try:
+        return json.loads(body)
+    except ValueError:
+        raise NotSyncline(f"{endpoint} answers but is not Syncline (no JSON); check the address") from None
+
+
+def _opener(url: str, trust: Trust) -> Any:
+    """Opens `url`, through a proxy if there is one on the way, and trusting whom this device trusts."""
+    import urllib.request  # noqa: PLC0415 - as above
+
+    class Redirected(urllib.request.HTTPRedirectHandler):
+        """Goes only where the answer to be believed may come from."""
+
+        @override
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            try:
+                host = host_of_url(newurl)
+            except ValueError:
+                raise NotSyncline(f"{url} leads to what is no address; check the address") from None
+            check_place("it", host, url, tls=newurl.startswith("https:"), trust=trust)
+            return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+    proxy = proxy_for(url)
+    through = urllib.request.ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
+    return urllib.request.build_opener(through, Redirected, urllib.request.HTTPSHandler(context=trusted()))
+
+
+def deployment_from_json(document: Any, endpoint: str) -> Deployment:
+    """The document of an endpoint as a value; NotSyncline, NewerSyncline."""
+    version = document.get("syncline") if isinstance(document, Mapping) else None
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise NotSyncline(f"{endpoint} answers but is not Syncline; check the address")
+    if version > VERSION:
+        raise NewerSyncline(f"{endpoint} speaks version {version}, this client {VERSION}; update the client")
+    try:
+        s3 = document["s3"]
+        return Deployment(
+            auth=_service(document["auth"]),
+            metadata=_service(document["metadata"]),
+            notify=_service(document["notify"]),
+            s3=StorageAddress(
+                endpoint=None if s3["endpoint"] is None else _url(s3["endpoint"]),
+                region=_named(_REGION, s3["region"]),
+                bucket=_named(_BUCKET, s3["bucket"]),
+                path_style=bool(s3["path_style"]),
+            ),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotSyncline(f"{endpoint} describes itself incompletely ({error}); report this to who runs it") from None
+
+
+def deployment_to_json(deployment: Deployment) -> dict[str, Any]:
+    """The document as the endpoint gives it."""
+    services = {"auth": deployment.auth, "metadata": deployment.metadata, "notify": deployment.notify}
+    s3 = deployment.s3
+    return {
+        "syncline": VERSION,
+        **{name: {"target": service.target, "tls": service.tls} for name, service in services.items()},
+        "s3": {"endpoint": s3.endpoint, "region": s3.region, "bucket": s3.bucket, "path_style": s3.path_style},
+    }
+
+
+def _service(document: Mapping[str, Any]) -> Service:
+    target = _text(document["target"])
+    host_of_target(target)
+    return Service(target, document["tls"] is True)
+
+
+def _url(value: Any) -> str:
+    url = _text(value)
+    host_of_url(url)
+    return url
+
+
+def _named(pattern: re.Pattern[str], value: Any) -> str:
+    """What becomes a part of a host name, so that it must not be able to make another host of it."""
+    if pattern.fullmatch(_text(value)) is None:
+        raise ValueError(f"{value!r} is not a name")
+    return str(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is not a name")
+    return value

@@ -1,0 +1,66 @@
+"""What only a client can meet: errors about its endpoint and its account, as `syncline.model.errors` are."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from syncline.model.errors import Kind, SynclineError
+
+CANDIDATES: Final = 10
+"""How many of those that may be meant an error names."""
+
+
+class NotSignedIn(SynclineError):
+    """This device is not signed in; run `syncline login`."""
+
+    reason = "NOT_SIGNED_IN"
+    kind = Kind.UNAUTHENTICATED
+
+
+class AlreadySignedIn(SynclineError):
+    """This device is signed in already; run `syncline logout` first, or use another SYNCLINE_HOME."""
+
+    reason = "ALREADY_SIGNED_IN"
+    kind = Kind.PRECONDITION
+
+
+class AccountUnreadable(SynclineError):
+    """The account file cannot be used."""
+
+    reason = "ACCOUNT_UNREADABLE"
+    kind = Kind.PRECONDITION
+
+
+class EndpointUnreachable(SynclineError):
+    """The endpoint does not answer; check its address and your connection."""
+
+    reason = "ENDPOINT_UNREACHABLE"
+    kind = Kind.UNAVAILABLE
+
+
+class NotSyncline(SynclineError):
+    """Something answers at the endpoint, but it is not Syncline; check the address."""
+
+    reason = "NOT_SYNCLINE"
+    kind = Kind.INVALID
+
+
+class NewerSyncline(SynclineError):
+    """The endpoint speaks a newer version than this client; update the client."""
+
+    reason = "NEWER_SYNCLINE"
+    kind = Kind.PRECONDITION
+
+
+class AmbiguousSpace(SynclineError):
+    """More than one of your spaces has that name; use the id."""
+
+    reason = "AMBIGUOUS_SPACE"
+    kind = Kind.INVALID
+
+
+class UnexpectedAnswer(SynclineError):
+    """The service answered in a way that this client does not understand."""
+
+    reason = "UNEXPECTED_ANSWER"
+    kind = Kind.INTERNAL

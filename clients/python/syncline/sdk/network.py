@@ -1,0 +1,181 @@
+"""Proxies and certificate authorities: the same variables mean the same for gRPC, storage and HTTP.
+
+Each of the libraries below reads some of them by rules of its own, so that all are told what is decided here.
+
+| variable, in lower or upper case | is |
+|---|---|
+| `HTTPS_PROXY`, `HTTP_PROXY` | the proxy of connections with TLS, and of those without |
+| `ALL_PROXY` | the proxy of both, where there is none of their own |
+| `NO_PROXY` | hosts, domains, addresses or networks that are reached directly, with commas between; `*` for all |
+| `SSL_CERT_FILE`, `SSL_CERT_DIR` | certificates in PEM that are trusted beside those of the system |
+
+The lower case counts if both are set; an empty value is none. This machine itself is never reached by a proxy.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import os
+import ssl
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from syncline.model.errors import Kind, SynclineError
+from syncline.sdk.trust import is_this_machine
+
+Environment = Mapping[str, str]
+
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class ProxyUnusable(SynclineError):
+    """The proxy that a variable names cannot be used."""
+
+    reason = "PROXY_UNUSABLE"
+    kind = Kind.PRECONDITION
+
+
+class CertificatesUnreadable(SynclineError):
+    """The certificates that a variable names cannot be read."""
+
+    reason = "CERTIFICATES_UNREADABLE"
+    kind = Kind.PRECONDITION
+
+
+def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
+    """The proxy by which `url` is reached, as `http://host:port`; None if directly.
+
+    `url` has a scheme, `https` for whatever goes by TLS, and a host. ProxyUnusable.
+    """
+    parts = urllib.parse.urlsplit(url)
+    host = (parts.hostname or "").rstrip(".")
+    port = parts.port or _PORTS.get(parts.scheme, 0)
+    names = (f"{parts.scheme}_proxy", "all_proxy")
+    name, proxy = next(((name, value) for name in names if (value := _value(name, environment))), ("", ""))
+    if not proxy or is_this_machine(host) or _is_excluded(host, port, _value("no_proxy", environment)):
+        return None
+    return _usable(proxy, name.upper())
+
+
+def proxy_headers(proxy: str) -> dict[str, str]:
+    """What a proxy wants to be told: who asks, if its address says so."""
+    parts = urllib.parse.urlsplit(proxy)
+    if parts.username is None:
+        return {}
+    pair = f"{urllib.parse.unquote(parts.username)}:{urllib.parse.unquote(parts.password or '')}"
+    return {"Proxy-Authorization": f"Basic {base64.b64encode(pair.encode()).decode()}"}
+
+
+def own_certificates(environment: Environment = os.environ) -> bytes | None:
+    """The certificates that are trusted beside those of the system, in PEM; None if none are named.
+
+    CertificatesUnreadable.
+    """
+    file, directory = (_value(name, environment) for name in ("ssl_cert_file", "ssl_cert_dir"))
+    found = [_read(Path(file), "SSL_CERT_FILE")] if file else []
+    for folder in directory.split(os.pathsep) if directory else ():
+        try:
+            # Also those of which the folder has a second name, as OpenSSL wants them to have; twice does no harm.
+            found += [_read(path, "SSL_CERT_DIR") for path in sorted(Path(folder).iterdir()) if path.is_file()]
+        except OSError as error:
+            raise _unreadable("SSL_CERT_DIR", Path(folder), error) from None
+    pem = b"\n".join(data for data in found if b"-----BEGIN CERTIFICATE-----" in data)
+    if found and not pem:
+        raise CertificatesUnreadable(f"{file or directory} holds no certificate in PEM (-----BEGIN CERTIFICATE-----)")
+    return pem or None
+
+
+def trusted(environment: Environment = os.environ) -> ssl.SSLContext:
+    """What HTTP trusts."""
+    context = ssl.create_default_context()
+    if own := own_certificates(environment):
+        try:
+            context.load_verify_locations(cadata=own.decode("ascii", "ignore"))
+        except ssl.SSLError as error:
+            raise CertificatesUnreadable(
+                f"what SSL_CERT_FILE or SSL_CERT_DIR names is damaged ({error.reason})"
+            ) from None
+    return context
+
+
+def roots(environment: Environment = os.environ) -> bytes | None:
+    """What gRPC trusts, in PEM: the system's certificates and one's own. None for those that gRPC brings along."""
+    own = own_certificates(environment)
+    if _value("grpc_default_ssl_roots_file_path", environment) and not own:
+        return None  # somebody has told gRPC already
+    return b"\n".join([*_of_the_system(), *([own] if own else [])]) or None
+
+
+def _of_the_system() -> Iterator[bytes]:
+    """The one file that a system keeps for programs without OpenSSL, if there is one."""
+    compiled = ssl.get_default_verify_paths()
+    for candidate in (
+        compiled.openssl_cafile,
+        "/etc/ssl/certs/ca-certificates.crt",
+        "/etc/pki/tls/certs/ca-bundle.crt",
+    ):
+        try:
+            yield Path(candidate).read_bytes()
+        except OSError:
+            continue
+        return
+
+
+def _value(name: str, environment: Environment) -> str:
+    return (environment.get(name) or environment.get(name.upper()) or "").strip()
+
+
+def _is_excluded(host: str, port: int, excluded: str) -> bool:
+    return any(_excludes(part.strip().lower(), host, port) for part in excluded.split(","))
+
+
+def _excludes(entry: str, host: str, port: int) -> bool:
+    """Whether one entry of NO_PROXY is about that host: `*`, a network, an address or a domain, perhaps with a port."""
+    if entry == "*":
+        return True
+    name, _, only = entry.rpartition(":")
+    if name and only.isdecimal() and (name.endswith("]") or ":" not in name):
+        if int(only) != port:
+            return False
+        entry = name
+    entry = entry.strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        domain = entry.removeprefix("*").strip(".")
+        return bool(domain) and (host == domain or host.endswith(f".{domain}"))
+    try:
+        return address in ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        return False
+
+
+def _usable(proxy: str, name: str) -> str:
+    parts = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        port = parts.port or _PORTS["http"]
+    except ValueError:
+        port = 0
+    if parts.scheme != "http":
+        raise ProxyUnusable(f"{name} names a proxy of the kind {parts.scheme}; only http://host:port is understood")
+    if not parts.hostname or not port:
+        raise ProxyUnusable(f"{name} is not an address like http://proxy.example.com:3128; correct it or unset it")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    credentials = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
+    return f"http://{credentials}{host}:{port}"
+
+
+def _read(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(name, path, error) from None
+
+
+def _unreadable(name: str, path: Path, error: OSError) -> CertificatesUnreadable:
+    return CertificatesUnreadable(
+        f"{name} names {path}, which cannot be read ({error.strerror}); correct it or unset it"
+    )

@@ -1,0 +1,485 @@
+"""One space as a client sees it: its tree, its journal, its history, and the proof of what is uploaded."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from queue import SimpleQueue
+from typing import Any, NamedTuple, TypeVar
+
+from syncline.metadata.v1 import metadata_pb2
+from syncline.model.blocks import DIGEST_BYTES, Digest
+from syncline.model.errors import SynclineError, Unavailable
+from syncline.model.identifiers import ID_BYTES, ROOT, NodeId, RequestId, SpaceId
+from syncline.model.limits import MAX_FIND, MAX_SEAL, SEAL_READ_BYTES
+from syncline.model.tree import MAX_CHECK_BATCH, Mutation, Node, Result, Version
+from syncline.model.verdicts import Difference, SealVerdict
+from syncline.sdk.errors import UnexpectedAnswer
+from syncline.sdk.right import Right
+from syncline.sdk.session import PATIENCE_SECONDS, Session, Stubs
+from syncline.sdk.streams import Broken, Stream, StreamCall
+from syncline.sdk.watch import Watch
+from syncline.wire.tree import mutation_to_wire, node_from_wire, result_from_wire, version_from_wire
+
+T = TypeVar("T")
+
+MAX_SEAL_BYTES = 2 * 1024 * 1024
+"""Of declarations in one request; a server takes 4 MiB."""
+MOST_EMPTY_PAGES = 1000
+"""Empty pages in a row after which a client gives up: a hostile service could send them for ever."""
+SEAL_TIMEOUT_SECONDS = 120.0
+"""Packs are read by the service before it answers."""
+COMMIT_TIMEOUT_SECONDS = 60.0
+
+_RESUMES = 5
+"""How often in a row a stream that broke without any progress is opened again."""
+_FIRST_PAUSE_SECONDS = 0.1
+_SILENCE_SECONDS = 120.0
+"""A stream that is waited for and says nothing for this long is dead."""
+_CHECK_WINDOW = 4
+"""Batches of a version check that are under way at once."""
+
+
+class SpaceState(NamedTuple):
+    """The last sequence number, the sizes of all versions that are kept, and what they may grow to."""
+
+    head: int
+    used_bytes: int
+    quota_bytes: int
+
+
+class Committed(NamedTuple):
+    """The entry that holds what was accepted, and one result for each mutation."""
+
+    seq: int
+    results: tuple[Result, ...]
+
+
+class Restored(NamedTuple):
+    """The entry, and the result of a restore."""
+
+    seq: int
+    result: Result
+
+
+class BroughtBack(NamedTuple):
+    """What became of a node of the trash, and its path now."""
+
+    result: Result
+    path: str
+
+
+class Trashed(NamedTuple):
+    """A node of the trash, and the path of where it was."""
+
+    node: Node
+    path: str
+
+
+class Located(NamedTuple):
+    """A live node, its path from the root, and the sequence number at which it was so."""
+
+    node: Node
+    path: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesPage:
+    """Node states in order; of two states of one node the one with the higher seq holds.
+
+    With `reset`, whatever was known before this page is void. `cursor` is where to go on after this page; it is empty
+    while a listing is not complete. `seq` is what the cursor stands for. `right` is what the caller may do.
+    """
+
+    nodes: tuple[Node, ...]
+    cursor: bytes
+    reset: bool
+    seq: int
+    right: Right
+
+
+class Differing(NamedTuple):
+    """One file that differs: what was asked, how, and the node's current state (None, 0, None where there is none)."""
+
+    asked: str | NodeId
+    difference: Difference
+    node: NodeId | None
+    version: int
+    digest: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The answer to one batch: as of `seq`, all of the `count` files asked about are current but `differing`."""
+
+    seq: int
+    count: int
+    differing: tuple[Differing, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PackEntries:
+    """The blocks of a pack: packed digests, and ascending offsets and lengths."""
+
+    blocks: bytes
+    offsets: tuple[int, ...]
+    lengths: tuple[int, ...]
+
+
+class Form(Enum):
+    """What an object is, where it has no pack entries."""
+
+    BLOCK = "a single block"
+    MANIFEST = "a serialised manifest"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is said about an uploaded object for the service to prove."""
+
+    digest: Digest
+    size: int
+    form: Form | PackEntries = Form.BLOCK
+
+
+class Space:
+    """A space of a signed-in device. It may be used from any thread."""
+
+    def __init__(self, session: Session, space: SpaceId) -> None:
+        self.id = space
+        self.session = session
+
+    def get_space(self) -> SpaceState:
+        answer = self.session.call(
+            lambda stubs: stubs.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=self.id)
+        )
+        return SpaceState(answer.head, answer.used_bytes, answer.quota_bytes)
+
+    # ---- objects ----
+
+    def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
+        """Which of `objects` are not sealed in this space."""
+        missing: set[Digest] = set()
+        for at in range(0, len(objects), MAX_FIND):
+            batch = objects[at : at + MAX_FIND]
+            request = metadata_pb2.FindMissingObjectsRequest(space_id=self.id, objects=b"".join(batch))
+            answer = self.session.call(lambda stubs: stubs.metadata.FindMissingObjects, request)
+            missing.update(batch[index] for index in answer.missing)
+        return missing
+
+    def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
+        """Have uploaded objects proven: one verdict for each, in order. Safe to repeat."""
+        verdicts: list[SealVerdict] = []
+        for batch in _seal_batches(objects):
+            request = metadata_pb2.SealObjectsRequest(space_id=self.id, objects=batch)
+            answer = self.session.call(lambda stubs: stubs.metadata.SealObjects, request, timeout=SEAL_TIMEOUT_SECONDS)
+            verdicts.extend(map(SealVerdict, answer.verdicts))
+        return verdicts
+
+    # ---- changes ----
+
+    def commit(self, mutations: Sequence[Mutation], request_id: RequestId, *, right: Right | None = None) -> Committed:
+        """Apply mutations in order, in one entry, each with its own verdict. Safe to repeat with the same id and right.
+
+        `right` is the one by which the mutations were decided on; without it any right to write will do.
+        RequestTooLarge, RequestIdReused, PermissionDenied, RightChanged (nothing was applied), Contended.
+        """
+        request = metadata_pb2.CommitChangesRequest(
+            space_id=self.id,
+            request_id=request_id,
+            mutations=map(mutation_to_wire, mutations),
+            writes_since_ms=right.writes_since_ms if right is not None else None,
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.CommitChanges, request, timeout=COMMIT_TIMEOUT_SECONDS)
+        return Committed(answer.seq, tuple(map(result_from_wire, answer.results)))
+
+    def restore_version(self, node: NodeId, version: int, base_version: int, request_id: RequestId) -> Restored:
+        """Make an older version's content the newest again. Safe to repeat with the same id."""
+        request = metadata_pb2.RestoreVersionRequest(
+            space_id=self.id, request_id=request_id, node=node, version=version, base_version=base_version
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.RestoreVersion, request)
+        return Restored(answer.seq, result_from_wire(answer.result))
+
+    def restore_node(
+        self, node: NodeId, request_id: RequestId, *, name: str = "", path: str | None = None
+    ) -> BroughtBack:
+        """Take a node out of the trash, to where it was or to `path`, whatever became of the directories there.
+
+        Directories that are missing are made; a name that is not given gives way to a free one where it is taken.
+        Safe to repeat with the same id.
+        """
+        request = metadata_pb2.RestoreNodeRequest(
+            space_id=self.id, request_id=request_id, node=node, name=name, path=path, make_way=True
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.RestoreNode, request)
+        return BroughtBack(result_from_wire(answer.result), answer.path)
+
+    # ---- reads ----
+
+    def changes(self, cursor: bytes = b"", *, fresh_right: bool = False) -> Iterator[ChangesPage]:
+        """The changes after `cursor`, up to the head at the time of the call; one page at least. InvalidCursor.
+
+        The right that comes with them may be five seconds old unless it is to be fresh.
+        A stream that breaks is resumed; where that means to begin a listing again, its first page has `reset`.
+        """
+        again = False  # whether pages without a cursor were given out that are about to come again
+        breaks = 0
+        while True:
+            request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor, fresh_right=fresh_right)
+            stream: Stream[metadata_pb2.ListChangesResponse] = Stream(
+                self.session,
+                lambda stubs, request=request: stubs.metadata.ListChanges(request),  # type: ignore[misc]
+                silence=_SILENCE_SECONDS,
+                complete=lambda page: page.complete,
+            )
+            listing = False
+            empty = 0
+            try:
+                for page in stream:
+                    empty = 0 if page.nodes or page.cursor not in {cursor, b""} else empty + 1
+                    if empty > MOST_EMPTY_PAGES:
+                        raise UnexpectedAnswer(
+                            "the service goes on telling changes and does not get on; report this to who runs it"
+                        )
+                    yield ChangesPage(
+                        tuple(map(node_from_wire, page.nodes)),
+                        page.cursor,
+                        page.reset or again,
+                        page.seq,
+                        Right(page.read_only, page.writes_since_ms),
+                    )
+                    again = False
+                    listing = not page.cursor
+                    if page.cursor:
+                        cursor, breaks = page.cursor, 0
+            except Broken as broken:
+                if breaks >= _RESUMES:
+                    raise broken.error from None
+                error = broken.error
+            else:
+                return
+            finally:
+                stream.close()
+            _pause(breaks, error)
+            breaks += 1
+            again = again or listing
+
+    def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[Checked]:
+        """Compare local digests with the current versions, files named by path or by id.
+
+        `files` is read in the caller's thread, a few batches ahead of the answers. A directory has `NO_DIGEST`.
+        """
+        stream = _CheckStream(self)
+        try:
+            for batch in _check_batches(files):
+                stream.send(batch)
+                if len(stream) >= _CHECK_WINDOW:
+                    yield stream.answer()
+            while stream:
+                yield stream.answer()
+        finally:
+            stream.close()
+
+    def get_node(self, selector: NodeId | str) -> Located:
+        """The live node with this id or path. NoSuchNode."""
+        request = (
+            metadata_pb2.GetNodeRequest(space_id=self.id, path=selector)
+            if isinstance(selector, str)
+            else metadata_pb2.GetNodeRequest(space_id=self.id, node=selector)
+        )
+        answer = self.session.call(lambda stubs: stubs.metadata.GetNode, request)
+        return Located(node_from_wire(answer.node), answer.path, answer.seq)
+
+    def list_nodes(self, parent: NodeId = ROOT) -> Iterator[Node]:
+        """The live children of a directory by name. NoSuchNode."""
+
+        def page(token: str) -> tuple[Iterable[Node], str]:
+            request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)
+            answer = self.session.call(lambda stubs: stubs.metadata.ListNodes, request)
+            return map(node_from_wire, answer.nodes), answer.next_page_token
+
+        return _paged(page)
+
+    def versions(self, node: NodeId) -> Iterator[Version]:
+        """The versions of a file (deleted or not), newest first. NoSuchNode."""
+
+        def page(token: str) -> tuple[Iterable[Version], str]:
+            request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)
+            answer = self.session.call(lambda stubs: stubs.metadata.ListVersions, request)
+            return map(version_from_wire, answer.versions), answer.next_page_token
+
+        return _paged(page)
+
+    def trash(self, path: str = "") -> Iterator[Trashed]:
+        """The nodes that were deleted themselves, by id; with a path, only what was there, also what went with a
+        directory above it.
+        """
+
+        def page(token: str) -> tuple[Iterable[Trashed], str]:
+            request = metadata_pb2.ListTrashRequest(space_id=self.id, page_size=1000, page_token=token, path=path)
+            answer = self.session.call(lambda stubs: stubs.metadata.ListTrash, request)
+            # A service of the version before tells no paths.
+            paths = answer.paths or [node.name for node in answer.nodes]
+            return map(Trashed, map(node_from_wire, answer.nodes), paths), answer.next_page_token
+
+        return _paged(page)
+
+    def watch(self) -> Watch:
+        """Doorbells of this space."""
+        return Watch(self.session, [self.id])
+
+
+def _pause(breaks: int, error: SynclineError) -> None:
+    """Before a stream is opened again that broke off so often in a row: somebody else may have to take over.
+
+    A limit that ended the stream says itself when to come again.
+    """
+    time.sleep(max(_FIRST_PAUSE_SECONDS * 2**breaks, min(error.slow_down_seconds or 0, PATIENCE_SECONDS)))
+
+
+class _Batch(NamedTuple):
+    """Files of one message, named alike."""
+
+    names: list[str] | list[NodeId]
+    digests: list[Digest]
+
+    def message(self) -> metadata_pb2.CheckVersionsRequest:
+        batch = metadata_pb2.CheckVersionsBatch(digests=b"".join(self.digests))
+        if isinstance(self.names[0], str):
+            batch.paths.extend(self.names)
+        else:
+            batch.node_ids = b"".join(self.names)
+        return metadata_pb2.CheckVersionsRequest(batch=batch)
+
+
+def _check_batches(files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[_Batch]:
+    names: list[Any] = []
+    digests: list[Digest] = []
+    for name, digest in files:
+        if names and (len(names) == MAX_CHECK_BATCH or isinstance(name, str) is not isinstance(names[0], str)):
+            yield _Batch(names, digests)
+            names, digests = [], []
+        names.append(name)
+        digests.append(digest)
+    if names:
+        yield _Batch(names, digests)
+
+
+class _CheckStream:
+    """The CheckVersions call, opened when the first answer is wanted, and again with what was not answered."""
+
+    def __init__(self, space: Space) -> None:
+        self._space = space
+        self._sent: deque[_Batch] = deque()
+        """Batches that are not answered yet."""
+        self._requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
+        self._stream: Stream[metadata_pb2.CheckVersionsResponse] | None = None
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def send(self, batch: _Batch) -> None:
+        self._sent.append(batch)
+        if self._stream is not None:
+            self._requests.put(batch.message())
+
+    def answer(self) -> Checked:
+        """The answer to the first batch that is not answered."""
+        breaks = 0
+        while True:
+            if self._stream is None:
+                self._stream = Stream(self._space.session, self._begin, silence=_SILENCE_SECONDS)
+            try:
+                answer = next(self._stream)
+                if answer.complete:
+                    raise Broken(Unavailable("the service ended the check before every batch was answered; try again"))
+            except Broken as broken:
+                if breaks == _RESUMES:
+                    raise broken.error from None
+                self.close()
+                _pause(breaks, broken.error)
+                breaks += 1
+            else:
+                return _checked(self._sent.popleft(), answer)
+
+    def _begin(self, stubs: Stubs) -> StreamCall[metadata_pb2.CheckVersionsResponse]:
+        requests: SimpleQueue[metadata_pb2.CheckVersionsRequest | None] = SimpleQueue()
+        requests.put(metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=self._space.id)))
+        for batch in self._sent:
+            requests.put(batch.message())
+        self._requests.put(None)  # of a call that was refused
+        self._requests = requests
+        return stubs.metadata.CheckVersions(iter(requests.get, None))
+
+    def close(self) -> None:
+        self._requests.put(None)
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _checked(batch: _Batch, answer: metadata_pb2.CheckVersionsResponse) -> Checked:
+    differing = []
+    for i, (index, difference) in enumerate(zip(answer.indexes, answer.differences, strict=True)):
+        node = answer.node_ids[i * ID_BYTES : (i + 1) * ID_BYTES]
+        digest = answer.digests[i * DIGEST_BYTES : (i + 1) * DIGEST_BYTES]
+        differing.append(
+            Differing(
+                batch.names[index],
+                Difference(difference),
+                NodeId(node) if any(node) else None,
+                answer.versions[i],
+                Digest(digest) if any(digest) else None,
+            )
+        )
+    return Checked(answer.seq, len(batch.names), tuple(differing))
+
+
+def _seal_batches(objects: Sequence[Declaration]) -> Iterator[list[metadata_pb2.ObjectDeclaration]]:
+    batch: list[metadata_pb2.ObjectDeclaration] = []
+    size = to_read = 0
+    for declaration in objects:
+        pb = _declaration_to_wire(declaration)
+        weight = pb.ByteSize()
+        reads = 0 if declaration.form is Form.BLOCK else declaration.size
+        if batch and (len(batch) == MAX_SEAL or size + weight > MAX_SEAL_BYTES or to_read + reads > SEAL_READ_BYTES):
+            yield batch
+            batch, size, to_read = [], 0, 0
+        batch.append(pb)
+        size += weight
+        to_read += reads
+    if batch:
+        yield batch
+
+
+def _declaration_to_wire(declaration: Declaration) -> metadata_pb2.ObjectDeclaration:
+    pb = metadata_pb2.ObjectDeclaration(sha256=declaration.digest, size=declaration.size)
+    match declaration.form:
+        case PackEntries(blocks, offsets, lengths):
+            pb.pack.CopyFrom(metadata_pb2.PackEntries(blocks=blocks, offsets=offsets, lengths=lengths))
+        case Form.MANIFEST:
+            pb.manifest.SetInParent()
+        case Form.BLOCK:
+            pass
+    return pb
+
+
+def _paged(page: Callable[[str], tuple[Iterable[T], str]]) -> Iterator[T]:
+    token = ""
+    empty = 0
+    while True:
+        before = token
+        items, token = page(token)
+        at = -1
+        for at, item in enumerate(items):  # noqa: B007 - read below
+            yield item
+        if not token:
+            return
+        empty = 0 if at >= 0 else empty + 1
+        if token == before or empty > MOST_EMPTY_PAGES:
+            raise UnexpectedAnswer("the service goes on with a listing and does not get on; report this to who runs it")

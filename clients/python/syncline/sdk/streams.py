@@ -1,0 +1,118 @@
+"""Streaming calls: opened with a good token, never waited for without end, and broken in one recognisable way."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import grpc
+
+from syncline.model.errors import SynclineError, Unavailable
+from syncline.sdk.session import Session, Stubs, error_of_call
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class StreamCall(Protocol[T_co]):
+    """What a streaming call is to us: messages, and a way to end it early."""
+
+    def __next__(self) -> T_co: ...
+    def cancel(self) -> object: ...
+
+
+class Broken(Exception):
+    """The stream ended before its time; it may be opened again. `error` is what to raise otherwise."""
+
+    def __init__(self, error: SynclineError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def _never(message: object) -> bool:  # noqa: ARG001 # what a message says makes no difference
+    return False
+
+
+class Stream(Generic[T]):
+    """Messages of one streaming call, which is opened when the first one is asked for.
+
+    The stream is complete after a message of which `complete` says so, and in no other case: iterating then ends.
+    Otherwise it raises Broken, also where the service ended the call with OK, or the SynclineError with which the
+    service ended it. A stream that is waited for and says nothing for `silence` seconds is broken. `close` may be
+    called from any thread; iterating then ends.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        begin: Callable[[Stubs], StreamCall[T]],
+        *,
+        silence: float,
+        complete: Callable[[T], bool] = _never,
+    ) -> None:
+        self._session = session
+        self._begin = begin
+        self._silence = silence
+        self._says_complete = complete
+        self._complete = False
+        self._call: StreamCall[T] | None = None
+        self._closed = threading.Event()
+        self._waiting_since: float | None = None
+        self._silent = False
+        threading.Thread(target=self._watch, name="stream-watch", daemon=True).start()
+
+    def __iter__(self) -> Stream[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._closed.is_set():
+            raise StopIteration
+        self._waiting_since = time.monotonic()
+        try:
+            if self._call is None:
+                message = self._session.repeating(self._first, until=self._closed)
+            else:
+                message = next(self._call)
+        except (grpc.RpcError, SynclineError, StopIteration) as end:
+            raise self._meaning(end) from None
+        finally:
+            self._waiting_since = None
+        self._complete = self._says_complete(message)
+        return message
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._call is not None:
+            self._call.cancel()
+
+    def _first(self, stubs: Stubs) -> T:
+        self._waiting_since = time.monotonic()
+        self._call = self._begin(stubs)
+        if self._closed.is_set():  # by another thread, which saw no call to cancel
+            self._call.cancel()
+        return next(self._call)
+
+    def _meaning(self, failure: grpc.RpcError | SynclineError | StopIteration) -> Exception:
+        if self._closed.is_set() or self._complete:
+            return StopIteration()
+        if self._silent:
+            return Broken(Unavailable("the service went silent; try again later"))
+        if isinstance(failure, StopIteration):
+            return Broken(Unavailable("the service ended its answer before it was complete; try again"))
+        if isinstance(failure, SynclineError):
+            return Broken(failure) if failure.passing else failure
+        error = error_of_call(failure)
+        code = failure.code() if isinstance(failure, grpc.Call) else None
+        if code is grpc.StatusCode.CANCELLED:
+            error = Unavailable("the service stopped in the midst of an answer; try again")
+        return Broken(error) if error.passing else error
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(self._silence / 4, 5.0)):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self._silence and self._call is not None:
+                self._silent = True
+                self._call.cancel()
+                return

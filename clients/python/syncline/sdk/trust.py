@@ -1,0 +1,126 @@
+"""Where a device sends passwords, tokens and files: only where the endpoint that its user named is, and never in clear.
+
+A server tells its clients where services and storage are. A hostile or broken one could so turn an https address
+into connections without TLS, or have secrets sent to somebody else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.parse
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from syncline.model.errors import Kind, SynclineError
+
+
+class NotTrusted(SynclineError):
+    """The endpoint would have secrets sent where its user has not agreed to."""
+
+    reason = "ENDPOINT_NOT_TRUSTED"
+    kind = Kind.PRECONDITION
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a user has agreed to beside the endpoint's own address.
+
+    `http`: that an endpoint that is named with http://, and is not this machine, is reached without TLS. `hosts`: that
+    services and storage are at these, with all hosts below them.
+    """
+
+    http: bool = False
+    hosts: frozenset[str] = frozenset()
+
+
+NO_FURTHER: Final = Trust()
+
+_TARGET = re.compile(
+    r"(?P<host>[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\]):(?P<port>\d{1,5})"
+)
+
+
+def host_of_target(target: str) -> str:
+    """The host of `host:port`, as gRPC takes it; ValueError for anything else that gRPC would take too (`unix:...`)."""
+    match = _TARGET.fullmatch(target)
+    if match is None or int(match["port"]) > 65_535:
+        raise ValueError(f"{target!r} is not host:port")
+    return match["host"].strip("[]")
+
+
+def host_of_url(url: str) -> str:
+    """The host of an http or https address without a user, a query or a fragment; ValueError for anything else."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in {"http", "https"} or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not an address like https://storage.example.com")
+    return host
+
+
+def check_endpoint(endpoint: str, trust: Trust) -> None:
+    """NotTrusted if `endpoint` (an http or https URL) would be reached in clear, and nobody has agreed to that."""
+    parts = urllib.parse.urlsplit(endpoint)
+    if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):
+        raise NotTrusted(
+            f"{endpoint} is not encrypted: everybody on the way would see your password and files; "
+            "use https://, or --allow-http if you know the network"
+        )
+
+
+def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust) -> None:
+    """NotTrusted if `what`, which the endpoint says is at `host`, is somewhere else or reached with less than it is."""
+    parts = urllib.parse.urlsplit(endpoint)
+    own = (parts.hostname or "").lower()
+    host = host.lower()
+    if not tls:
+        if parts.scheme == "https":
+            raise NotTrusted(
+                f"{endpoint} says that {what} is reached without TLS; nothing was sent. Report this to who runs it"
+            )
+        if not trust.http and not is_this_machine(host):
+            raise NotTrusted(
+                f"{endpoint} says that {what} is reached without TLS at {host}; nothing was sent. "
+                "Use --allow-http if you know the network"
+            )
+    known = (is_this_machine(host) and is_this_machine(own)) or _is_below(host, {own, *trust.hosts})
+    if not known and not _same_domain(host, own):
+        raise NotTrusted(
+            f"{endpoint} says that {what} is at {host}, which is outside of its own domain; nothing was sent. "
+            f"Use --allow-host {host} if you trust it too"
+        )
+
+
+def is_this_machine(host: str) -> bool:
+    """Whether packets to `host` never leave this machine."""
+    host = host.lower().rstrip(".")
+    if _is_address(host):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def _same_domain(host: str, other: str) -> bool:
+    """Whether two names are below one that somebody has registered: not merely below `co.uk` or `github.io`."""
+    # A third of a second, for the few installations whose services are beside the endpoint and not below it.
+    from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
+
+    if _is_address(host) or _is_address(other):
+        return False
+    registered = PublicSuffixList().privatesuffix
+    return (domain := registered(host)) is not None and domain == registered(other)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_below(host: str, domains: Collection[str]) -> bool:
+    return any(host == domain or (host.endswith(f".{domain}") and not _is_address(domain)) for domain in domains)

@@ -1,0 +1,1 @@
+"""The steps of a plan, carried out: in the folder (`local`) and in the space (`remote`)."""

@@ -1,0 +1,171 @@
+"""What has been done of a plan: when all steps of a node are done, both sides agree on it, and the base says so.
+
+A node of which a step failed keeps its old base. Whatever was done of it is then seen by the next round.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+from collections import Counter
+
+from syncline.model.identifiers import NodeId
+from syncline.sync.folder.files import FileChanged
+from syncline.sync.plan.steps import DeleteThere, Plan
+from syncline.sync.report import Report
+from syncline.sync.state.database import State
+from syncline.sync.state.mirror import Mirror
+from syncline.sync.trees import BaseNode, LocalNode, Place, Problem, is_provisional, path_of, printable
+
+_PASSING = {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EISDIR, errno.ESTALE}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NAME_REFUSED = {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG}
+
+
+class Ledger:
+    """The state of one round. `here` is the local tree as it becomes; `base` is kept in step with the database."""
+
+    def __init__(
+        self, plan: Plan, *, base: dict[NodeId, BaseNode], mirror: Mirror, state: State, report: Report
+    ) -> None:
+        self.plan = plan
+        self.base = base
+        self.mirror = mirror
+        self.state = state
+        self.report = report
+        self.here: dict[NodeId, LocalNode] = dict(plan.local)
+        self.ids: dict[NodeId, NodeId] = {}
+        """What the space calls the nodes that had a provisional id."""
+        self.steps_done = 0
+        self.passing: dict[str, str] = {}
+        """What another round may do better, by path."""
+        self._problems: dict[str, str] = {}
+        self._open = Counter(step.node for steps in (plan.steps_here, plan.steps_there) for step in steps)
+        self.refused = False
+        """Whether a commit, or credentials to upload, were refused for want of the right."""
+        self._failed: set[NodeId] = set()
+        self._before: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in plan.local.items()}
+
+    def settle(self) -> None:
+        """Write down what needs no step."""
+        for node in self.plan.gone:
+            self.forget(node)
+        for node in self.plan.agreed:
+            self._agree(node)
+
+    # ---- ids ----
+
+    def real(self, node: NodeId) -> NodeId | None:
+        """What the space calls a node; None if it has not been made there."""
+        return self.ids.get(node) if is_provisional(node) else node
+
+    # ---- outcomes ----
+
+    def done(self, node: NodeId) -> None:
+        """A step of the node is done."""
+        self.steps_done += 1
+        self._open[node] -= 1
+        if not self._open[node] and node not in self._failed and node in self.plan.target:
+            self._agree(node)
+
+    def is_done(self, node: NodeId) -> bool:
+        """Whether no step of the node is left."""
+        return not self._open[node]
+
+    def is_failed(self, node: NodeId) -> bool:
+        return node in self._failed
+
+    def blocked(self, node: NodeId) -> None:
+        """A step cannot be done because another one, which said why, was not."""
+        self._failed.add(node)
+
+    def retry(self, node: NodeId, reason: str) -> None:
+        """A step was not done because something has changed; the next round looks again."""
+        self._failed.add(node)
+        self.passing[self.path(node)] = reason
+
+    def problem(self, node: NodeId, reason: str) -> None:
+        """A step was not done, and somebody has to do something about it."""
+        self._failed.add(node)
+        self._problems[self.path(node)] = reason
+
+    def failed_here(self, node: NodeId, error: OSError) -> None:
+        """A step in the folder was refused by the system."""
+        if error.errno == errno.ENOTEMPTY:
+            self.retry(node, "the directory holds things that are not synced; move them away, or delete it yourself")
+        elif isinstance(error, FileChanged) or error.errno in _PASSING:
+            self.retry(node, "changed while syncing; will be scanned again")
+        elif error.errno in _NO_ROOM:
+            self.problem(node, "does not fit on the disk; free some space and sync again")
+        elif error.errno in _NAME_REFUSED:
+            self.problem(node, "the filesystem of this folder does not accept the name; rename it in the space")
+        elif error.errno == errno.EXDEV:
+            self.problem(node, "belongs on another filesystem than the folder's, where nothing can be put safely")
+        else:
+            why = os.strerror(error.errno) if error.errno else str(error)
+            self.problem(node, f"cannot be changed here ({why}); fix that and sync again")
+
+    def path(self, node: NodeId) -> str:
+        """The path of a node for people: where it is to be, else where it was."""
+        places = self.plan.target if node in self.plan.target else self._before
+        if node not in places:
+            places = {known: there.place for known, there in self.mirror.nodes.items()}
+        return printable(path_of(node, places))
+
+    # ---- the base ----
+
+    def forget(self, node: NodeId) -> None:
+        """The node is on neither side any more."""
+        if self.base.pop(node, None) is not None:
+            self.state.remove_base(node)
+
+    def deleted_there(self, step: DeleteThere) -> None:
+        for node in (step.node, *step.below):
+            self.forget(node)
+        self.steps_done += 1
+        self._open[step.node] -= 1
+        self.report.deleted_remote += 1 + len(step.below)
+
+    def update_here(self, node: NodeId, **changes: object) -> None:
+        self.here[node] = dataclasses.replace(self.here[node], **changes)  # type: ignore[arg-type]
+
+    def _agree(self, node: NodeId) -> None:
+        parent, name = self.plan.target[node]
+        real = self.real(node)
+        there = self.mirror.nodes.get(real) if real is not None else None
+        here = self.here.get(node)
+        if there is None or here is None or there.deleted:
+            return
+        before, above = self.base.get(there.id), self.real(parent)
+        if above is None:
+            return
+        place = above, name
+        # What the space has moved to where it cannot be here, or just now, is agreed on but for its place.
+        if there.place != place and (before is None or before.place != place):
+            return
+        if (here.digest, here.executable) != (there.digest, there.executable):
+            return
+        if (here.parent, here.local_name) != self.plan.names[node]:
+            return
+        agreed = BaseNode(
+            id=there.id,
+            parent=above,
+            name=name,
+            kind=there.kind,
+            version=there.version,
+            digest=there.digest,
+            executable=there.executable,
+            signature=here.signature,
+            local_name=here.local_name,
+            trusted=here.trusted,
+            filesystem=here.filesystem,
+        )
+        self.base[there.id] = agreed
+        self.state.put_base(agreed)
+        if node in self.plan.conflicts and node in self._open:
+            self.report.conflicts += 1
+
+    def problems(self) -> list[Problem]:
+        """What needs somebody."""
+        return [Problem(path, reason) for path, reason in self._problems.items()]

@@ -1,0 +1,37 @@
+"""Symlinks that lead out of the folder: kept as what they are, and never followed; a device may keep them out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from syncline.model.identifiers import NodeId
+from syncline.model.tree import NodeKind
+from syncline.sync.state.database import State
+from syncline.sync.trees import Exclusion, RemoteNode, path_of
+
+
+def leads_out(path: str, target: str) -> bool:
+    """Whether a symlink at `path` (from the folder's root) may lead out of the folder.
+
+    Only `..` at the beginning is taken for what it says: after a name that is a symlink itself it leads from where
+    that one leads to.
+    """
+    if target.startswith("/"):
+        return True
+    names = [name for name in target.split("/") if name not in {"", "."}]
+    up = 0
+    while up < len(names) and names[up] == "..":
+        up += 1
+    return up > path.count("/") or ".." in names[up:]
+
+
+def leading_out(state: State, live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
+    """The symlinks of the space that lead out of the folder, as what this device leaves alone."""
+    links = [node.id for node in live.values() if node.kind is NodeKind.SYMLINK]
+    places = {node.id: node.place for node in live.values()} if links else {}
+    found = []
+    for node, content in state.contents(links).items() if links else ():
+        path = path_of(node, places)
+        if leads_out(path, content.target):
+            found.append(Exclusion(path, node))
+    return found

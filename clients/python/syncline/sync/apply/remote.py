@@ -1,0 +1,400 @@
+"""The steps of a plan in the space: mutations in few large commits, contents as soon as they are in storage.
+
+A commit is written down before it is sent. If its answer gets lost, the next run sends the same request again, which
+the service answers as it did, or would have done, the first time.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from syncline.model.errors import PermissionDenied, RightChanged, SynclineError
+from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId, created_node_id
+from syncline.model.tree import (
+    MAX_REQUEST_BYTES,
+    Content,
+    CreateNode,
+    DeleteNode,
+    MoveNode,
+    Mutation,
+    NodeKind,
+    Result,
+    UpdateContent,
+)
+from syncline.model.verdicts import Verdict
+from syncline.rpc import traces
+from syncline.sdk.right import Right
+from syncline.sync.apply.ledger import Ledger
+from syncline.sync.apply.local import LocalApplier
+from syncline.sync.folder.files import Files
+from syncline.sync.plan.steps import DeleteThere, MakeThere, MoveThere, Send, StepThere
+from syncline.sync.ports import SpacePort, SyncProgress, UploaderPort
+from syncline.sync.scan.identify import is_trusted, target_digest
+from syncline.sync.state.database import Evidence, InFlight, State
+from syncline.sync.state.mirror import Mirror
+from syncline.sync.trees import BaseNode, Place, is_provisional
+from syncline.transfer.jobs import Failed, Signature, Trouble, Uploaded, UploadJob
+
+MAX_TOGETHER = 1000
+"""Mutations in one commit."""
+_MAX_BYTES = MAX_REQUEST_BYTES - 10_000
+_LONGEST_WAIT_SECONDS = 10.0
+"""So long does what is in storage wait for company before it is committed."""
+
+_RETRYING_PASSING = {Trouble.VANISHED, Trouble.CHANGED, Trouble.NOT_A_FILE}
+_BLOCKS_GONE = {
+    Verdict.OBJECT_MISSING,
+    Verdict.OBJECT_NOT_SEALED,
+    Verdict.BLOCK_OUT_OF_BOUNDS,
+    Verdict.BLOCK_NOT_IN_PACK,
+}
+_FINAL = {
+    Verdict.QUOTA_EXCEEDED: "the space is full; ask whoever runs the system for a larger quota",
+    Verdict.PATH_TOO_LONG: "it is too deep, or the path of something in it too long, for the space; move it up",
+    Verdict.NAME_INVALID: "the space does not accept the name; rename it",
+    Verdict.MANIFEST_INVALID: "the space does not accept the content; update the client",
+    Verdict.WRONG_KIND: "the space has something of another kind in its place; rename it",
+}
+
+
+class RemoteApplier:
+    """The space's side of one round."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        here: LocalApplier,
+        *,
+        files: Files,
+        space: SpacePort,
+        space_id: SpaceId,
+        right: Right | None,
+        uploader: UploaderPort,
+        new_request: Callable[[], RequestId],
+        progress: SyncProgress,
+    ) -> None:
+        """`right` is the one by which the plan was made; every commit of the plan carries it."""
+        self._ledger = ledger
+        self._plan = ledger.plan
+        self._here = here
+        self._files = files
+        self._space = space
+        self._space_id = space_id
+        self._right = right
+        self._uploader = uploader
+        self._new_request = new_request
+        self._progress = progress
+        self._batch = _Batch(new_request())
+        self._refusal: PermissionDenied | RightChanged | None = None
+        self._moved: dict[NodeId, Place] = {}
+
+    # ---- stages ----
+
+    def arrange(self) -> None:
+        """Directories, moves, and deletions that free a name. They are sent with the first contents."""
+        self._while_permitted(self._plan.arrange_there, self._arrange)
+
+    def send(self) -> None:
+        """Contents, and what is waiting. SynclineError if that cannot go on; what was answered until then is kept."""
+        self._while_permitted((*self._plan.arrange_there, *self._plan.sends), self._send)
+
+    def delete(self) -> None:
+        """Deletions that can wait until the end."""
+        self._while_permitted(self._plan.delete_there, self._delete)
+
+    def _while_permitted(self, steps: tuple[StepThere, ...], stage: Callable[[], None]) -> None:
+        if self._refusal is None:
+            try:
+                stage()
+            except (PermissionDenied, RightChanged) as error:
+                # The changes stay here; what comes from the space still does.
+                self._batch = _Batch(self._new_request())
+                self._refusal = error
+        left = [step.node for step in steps if not self._ledger.is_done(step.node)]
+        match self._refusal:
+            case RightChanged():
+                for node in left:
+                    self._ledger.retry(node, "your right to change the space is a new one; will be looked at again")
+            case PermissionDenied():
+                self._ledger.refused = True
+                for node in left:
+                    self._ledger.problem(node, f"stays here only: {self._refusal}")
+
+    def _arrange(self) -> None:
+        for step in self._plan.arrange_there:
+            match step:
+                case MakeThere(node):
+                    self._create(node, None, None)
+                case MoveThere():
+                    self._move(step)
+                case DeleteThere():
+                    self._add_deletion(step)
+
+    def _delete(self) -> None:
+        steps = self._plan.delete_there
+        nodes = self._ledger.mirror.nodes
+        if any(nodes[step.node].kind is NodeKind.DIRECTORY for step in steps) and self._ledger.mirror.pull(self._space):
+            # A directory goes with all that is in it, and there may be something new that nobody here has seen.
+            for step in steps:
+                self._ledger.retry(step.node, "the space has changed meanwhile; will be looked at again")
+            return
+        for step in steps:
+            self._add_deletion(step)
+        self._flush()
+
+    # ---- mutations ----
+
+    def _parent(self, node: NodeId) -> NodeId | None:
+        """The id of the directory that a node is to be in; None if that has not been made."""
+        parent = self._plan.target[node][0]
+        return ROOT if parent == ROOT else self._ledger.real(parent)
+
+    def _create(self, node: NodeId, content: Content | None, evidence: Evidence | None) -> None:
+        parent = self._parent(node)
+        if parent is None or self._ledger.is_failed(node):
+            self._ledger.blocked(node)
+            return
+        here = self._ledger.here[node]
+        if content is None:
+            evidence = Evidence(here.signature, here.trusted, here.local_name)
+        mutation = CreateNode(parent, self._plan.target[node][1], here.kind, content)
+        self._reserve(mutation)
+        self._ledger.ids[node] = created_node_id(self._space_id, self._batch.request, len(self._batch.mutations))
+        self._batch.add(mutation, node, None, evidence)
+
+    def _update(self, node: NodeId, content: Content, evidence: Evidence) -> None:
+        mutation = UpdateContent(node, self._ledger.mirror.nodes[node].version, content)
+        self._reserve(mutation)
+        self._batch.add(mutation, node, None, evidence)
+
+    def _move(self, step: MoveThere) -> None:
+        node = step.node
+        parent = ROOT if step.to[0] == ROOT else self._ledger.real(step.to[0])
+        if parent is None or self._ledger.is_failed(node):
+            self._ledger.blocked(node)
+            return
+        before = self._moved.get(node) or self._ledger.mirror.nodes[node].place
+        mutation = MoveNode(node, *before, parent, step.to[1])
+        self._reserve(mutation)
+        self._moved[node] = (parent, step.to[1])
+        self._batch.add(mutation, node, step, None)
+
+    def _add_deletion(self, step: DeleteThere) -> None:
+        mutation = DeleteNode(step.node, self._ledger.mirror.nodes[step.node].version)
+        self._reserve(mutation)
+        self._batch.add(mutation, step.node, step, None)
+
+    # ---- contents ----
+
+    def _send(self) -> None:
+        here = self._ledger.here
+        steps, paths = [], {}
+        for step in self._plan.sends:
+            path = self._here.path(step.node)
+            if self._ledger.is_failed(step.node) or path is None:
+                self._ledger.blocked(step.node)
+            elif here[step.node].kind is NodeKind.SYMLINK:
+                self._send_link(step, path)
+            else:
+                steps.append(step)
+                paths[step.node] = path
+        self._progress.expect("uploading", files=len(steps), size=sum(here[step.node].signature.size for step in steps))
+        by_node = {step.node: step for step in steps}
+        started_ns = time.time_ns()
+        try:
+            jobs = (UploadJob(node, self._files.root / path, root=self._files.root) for node, path in paths.items())
+            for result in self._uploader.upload(jobs) if paths else ():
+                step = by_node[result.job.key]  # type: ignore[index]
+                if isinstance(result, Uploaded):
+                    trusted = is_trusted(result.signature, started_ns)
+                    self._sent(step, result.content, result.signature, trusted=trusted)
+                elif isinstance(result, Failed) and result.trouble in _RETRYING_PASSING:
+                    self._ledger.retry(step.node, result.reason)
+                else:
+                    self._ledger.problem(step.node, result.reason)
+                if self._batch.waits_too_long():
+                    self._flush()
+        except (PermissionDenied, RightChanged):
+            raise
+        except SynclineError:
+            self._flush()
+            raise
+        self._flush()
+
+    def _send_link(self, step: Send, path: str) -> None:
+        try:
+            target = self._files.read_link(path)
+            found = self._files.stat(path)
+            size = len(target.encode())
+        except (OSError, UnicodeEncodeError):
+            self._ledger.retry(step.node, "changed while syncing; will be scanned again")
+            return
+        content = Content(target_digest(target), size, found.st_mtime_ns, target=target)
+        self._sent(step, content, Signature.of(found), trusted=True)
+
+    def _sent(self, step: Send, content: Content, signature: Signature, *, trusted: bool) -> None:
+        """The content is in storage: have it committed, unless it is what the space has."""
+        node, ledger = step.node, self._ledger
+        ledger.update_here(
+            node, digest=content.digest, executable=content.executable, signature=signature, trusted=trusted
+        )
+        evidence = Evidence(signature, trusted, ledger.here[node].local_name)
+        if not step.replaces:
+            self._create(node, content, evidence)
+            return
+        there = ledger.mirror.nodes[node]
+        if (there.digest, there.executable) == (content.digest, content.executable):
+            ledger.done(node)
+        else:
+            self._update(node, content, evidence)
+
+    # ---- commits ----
+
+    def _reserve(self, mutation: Mutation) -> None:
+        """See to it that there is room for the mutation in the batch."""
+        size = _wire_size(mutation)
+        if self._batch.mutations and (
+            len(self._batch.mutations) >= MAX_TOGETHER or self._batch.size + size > _MAX_BYTES
+        ):
+            self._flush()
+        self._batch.size += size
+
+    def _flush(self) -> None:
+        batch, self._batch = self._batch, _Batch(self._new_request())
+        if not batch.mutations:
+            return
+        state = self._ledger.state
+        state.put_in_flight(InFlight(batch.request, tuple(batch.mutations), tuple(batch.evidence), self._right))
+        state.commit()
+        try:
+            with traces.span("commit", mutations=len(batch.mutations)):
+                answer = self._space.commit(batch.mutations, batch.request, right=self._right)
+        except SynclineError as error:
+            if not error.passing:
+                # It was not and will not be applied.
+                state.remove_in_flight(batch.request)
+                state.commit()
+            raise
+        for index, result in enumerate(answer.results):
+            self._absorb(batch, index, result)
+        state.remove_in_flight(batch.request)
+        state.commit()
+
+    def _absorb(self, batch: _Batch, index: int, result: Result) -> None:
+        node, mutation, step, ledger = batch.nodes[index], batch.mutations[index], batch.steps[index], self._ledger
+        if result.verdict is Verdict.ACCEPTED and result.node is not None:
+            ledger.mirror.absorb([result.node])
+            match mutation:
+                case DeleteNode():
+                    assert isinstance(step, DeleteThere)
+                    ledger.deleted_there(step)
+                    return
+                case MoveNode():
+                    if isinstance(step, MoveThere) and not step.aside and node not in self._plan.conflicts:
+                        ledger.report.moved += 1
+                case CreateNode(kind=kind) if kind is not NodeKind.DIRECTORY:
+                    ledger.report.uploaded += 1
+                case UpdateContent():
+                    ledger.report.uploaded += 1
+            ledger.done(node)
+            return
+        if is_provisional(node):
+            ledger.ids.pop(node, None)
+        if reason := _FINAL.get(result.verdict):
+            ledger.problem(node, reason)
+            return
+        if result.verdict in _BLOCKS_GONE:
+            ledger.state.forget_blocks()
+        ledger.retry(node, "the space has changed meanwhile; will be looked at again")
+
+
+def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: dict[NodeId, BaseNode]) -> None:
+    """Send again the commits of which no answer is known, and take over what they did."""
+    for commit in state.in_flight():
+        try:
+            results = space.commit(commit.mutations, commit.request, right=commit.right).results
+        except SynclineError as error:
+            if error.passing:
+                raise
+            results = ()  # It was not and will not be applied; what it was for is planned anew.
+        for result, evidence in zip(results, commit.evidence, strict=False):
+            if result.verdict is Verdict.ACCEPTED and result.node is not None:
+                mirror.absorb([result.node])
+                if evidence is not None:
+                    agreed = _agreed(result, evidence, base)
+                    if agreed is not None:
+                        base[agreed.id] = agreed
+                        state.put_base(agreed)
+        state.remove_in_flight(commit.request)
+        state.commit()
+
+
+def _agreed(result: Result, evidence: Evidence, base: dict[NodeId, BaseNode]) -> BaseNode | None:
+    """The base after a content was accepted. Where a node is may not have been agreed on yet."""
+    node = result.node
+    assert node is not None
+    digest = node.content.digest if node.content else None
+    executable = node.content.executable if node.content else False
+    before = base.get(node.id)
+    if before is not None:
+        return dataclasses.replace(
+            before,
+            version=node.version,
+            digest=digest,
+            executable=executable,
+            signature=evidence.signature,
+            trusted=evidence.trusted,
+        )
+    if node.version > 1:
+        return None
+    return BaseNode(
+        id=node.id,
+        parent=node.parent,
+        name=node.name,
+        kind=node.kind,
+        version=node.version,
+        digest=digest,
+        executable=executable,
+        signature=evidence.signature,
+        local_name=evidence.local_name,
+        trusted=evidence.trusted,
+    )
+
+
+def _wire_size(mutation: Mutation) -> int:
+    """About how many bytes a mutation takes in its request; never fewer than it does."""
+    content = getattr(mutation, "content", None)
+    size = 128 + 4 * len(getattr(mutation, "name", "")) + 4 * len(getattr(mutation, "from_name", ""))
+    if content is not None:
+        manifest = content.manifest
+        size += 100 + len(manifest.blocks) + len(manifest.objects) + 15 * len(manifest) + 4 * len(content.target)
+    return size
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A commit that is being gathered, column by column."""
+
+    request: RequestId
+    mutations: list[Mutation] = dataclasses.field(default_factory=list)
+    nodes: list[NodeId] = dataclasses.field(default_factory=list)
+    steps: list[MoveThere | DeleteThere | None] = dataclasses.field(default_factory=list)
+    evidence: list[Evidence | None] = dataclasses.field(default_factory=list)
+    size: int = 0
+    since: float = 0.0
+
+    def add(
+        self, mutation: Mutation, node: NodeId, step: MoveThere | DeleteThere | None, evidence: Evidence | None
+    ) -> None:
+        if not self.mutations:
+            self.since = time.monotonic()
+        self.mutations.append(mutation)
+        self.nodes.append(node)
+        self.steps.append(step)
+        self.evidence.append(evidence)
+
+    def waits_too_long(self) -> bool:
+        return bool(self.mutations) and time.monotonic() - self.since > _LONGEST_WAIT_SECONDS

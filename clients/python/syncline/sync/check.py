@@ -1,0 +1,180 @@
+"""Comparing local checksums with the space, without changing anything."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import NodeId
+from syncline.model.names import normalize
+from syncline.model.tree import NodeKind
+from syncline.sync.folder.files import Files
+from syncline.sync.folder.link import Folder
+from syncline.sync.ports import Checking
+from syncline.sync.scan.digests import hash_files
+from syncline.sync.scan.doubles import closest, double, doubles
+from syncline.sync.scan.filters import Filters
+from syncline.sync.scan.nested import nested
+from syncline.sync.scan.strange import Strange
+from syncline.sync.scan.walk import Scan, ScannedEntry, scan
+from syncline.sync.trees import BaseNode, Place, Problem, path_of
+
+
+@dataclass(slots=True)
+class Verdicts:
+    """How many files are current, and the paths of the others.
+
+    `stale`: the space has a newer version and the file was not changed here; `modified`: it was changed here;
+    `unknown`: the space has no such file; `deleted`: it was deleted there.
+    """
+
+    current: int = 0
+    stale: list[str] = field(default_factory=list)
+    modified: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    """What could not be looked at."""
+
+    def document(self) -> dict[str, Any]:
+        """As the command line's contract has it."""
+        return {
+            "current": self.current,
+            **{name: sorted(getattr(self, name)) for name in ("stale", "modified", "unknown", "deleted")},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Local:
+    """One file here: its digest, what folder and space last agreed on for its place, and whether a rule ignores it."""
+
+    path: str
+    digest: Digest
+    base: BaseNode | None
+    ignored: bool = False
+
+
+def check(
+    folder: Folder,
+    files: Files,
+    base: dict[NodeId, BaseNode],
+    space: Checking,
+    *,
+    excluded: frozenset[str] = frozenset(),
+    verify: bool = False,
+) -> Verdicts:
+    """Compare the files of a folder with the current versions, but those at or below `excluded` paths.
+
+    Files that look as they did are not read, unless with `verify`. What is ignored and unknown to the space is no
+    difference. What a sync leaves alone is not compared, and said as a sync says it.
+    """
+    scanned = scan(files)
+    within = nested(folder, files, scanned, excluded)
+    filters = Filters(scanned, files, excluded | {normalize(scanned.path(number)) for number in within})
+    if verify:
+        base = {id_: dataclasses.replace(node, trusted=False) for id_, node in base.items()}
+    verdicts = Verdicts(problems=list(scanned.problems))
+    places = {node.id: (node.parent, node.local_name) for node in base.values()}
+    base_by_path = {path_of(node.id, places): node for node in base.values() if node.kind is not NodeKind.DIRECTORY}
+    strange = _strange(scanned, base, places)
+    verdicts.problems += strange.problems()
+    verdicts.problems += [problem for number, problem in within.items() if not filters.is_ignored(number)]
+    left_out = strange.closed | _spelled_otherwise(scanned, base, places, verdicts)
+    asked: dict[NodeId | str, _Local] = {}
+
+    def questions() -> Iterator[tuple[NodeId | str, Digest]]:
+        for local in _locals(files, scanned, filters, base_by_path, verdicts, left_out):
+            key = local.base.id if local.base is not None else normalize(local.path)
+            asked[key] = local
+            yield key, local.digest
+
+    for answer in space.check_versions(questions()):
+        verdicts.current += answer.count - len(answer.differing)
+        for one in answer.differing:
+            _sort(verdicts, asked[one.asked], str(getattr(one.difference, "name", one.difference)))
+    verdicts.problems += filters.problems
+    return verdicts
+
+
+def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
+    match difference:
+        case "DELETED":
+            verdicts.deleted.append(local.path)
+        case "UNKNOWN":
+            if not local.ignored:
+                verdicts.unknown.append(local.path)
+        case _ if local.base is not None and local.digest == local.base.digest:
+            verdicts.stale.append(local.path)
+        case _:
+            verdicts.modified.append(local.path)
+
+
+def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
+    """Where another filesystem is than the one that was synced: what is there is not compared."""
+    # A check does not know the tree of the space: as if nothing was deleted there, everything strange is left out.
+    strange = Strange(scanned, base, base)
+    directories = {path_of(node.id, places): node for node in base.values() if node.kind is NodeKind.DIRECTORY}
+    for number, entry in enumerate(scanned.entries):
+        if entry.kind is NodeKind.DIRECTORY and (before := directories.get(scanned.path(number))) is not None:
+            strange.add(number, before)
+    return strange
+
+
+def _spelled_otherwise(
+    scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place], verdicts: Verdicts
+) -> set[int]:
+    """What differs in Unicode spelling only from what is compared in its place; that is said."""
+    if not (groups := doubles(scanned)):
+        return set()
+    known = {(path_of(node.parent, places), node.name): node for node in base.values()}
+    dropped: set[int] = set()
+    for (parent, name), group in groups.items():
+        before = known.get((scanned.path(parent), name))
+        inode = before.signature.inode if before is not None else None
+        same_inode = [n for n in group if scanned.entries[n].signature.inode == inode]
+        kept, *others = closest(group, scanned, before, same_inode)
+        dropped.update(others)
+        verdicts.problems += [double(scanned, other, kept) for other in others]
+    return dropped
+
+
+def _locals(  # noqa: PLR0917 - what a check is made of
+    files: Files,
+    scanned: Scan,
+    filters: Filters,
+    base_by_path: dict[str, BaseNode],
+    verdicts: Verdicts,
+    left_out: set[int],
+) -> Iterator[_Local]:
+    """Each file and symlink with its digest: as remembered where it looks as it did, else read."""
+    unread: dict[str, bool] = {}
+    within = set(left_out)
+    for number, entry in enumerate(scanned.entries):
+        if entry.parent in within or number in within:
+            within.add(number)
+            continue
+        if entry.kind is NodeKind.DIRECTORY or filters.is_excluded(number):
+            continue
+        path = scanned.path(number)
+        known = base_by_path.get(path)
+        ignored = known is None and filters.is_ignored(number)
+        if entry.kind is NodeKind.SYMLINK:
+            yield _Local(path, _target_digest(entry), known, ignored)
+        elif known is not None and known.trusted and known.signature == entry.signature and known.digest is not None:
+            yield _Local(path, known.digest, known)
+        else:
+            unread[path] = ignored
+    hashed = hash_files(files, list(unread))
+    for path, ignored in unread.items():
+        if path in hashed:
+            yield _Local(path, hashed[path].digest, base_by_path.get(path), ignored)
+        else:
+            verdicts.problems.append(Problem(path, "it cannot be read, or changed while it was read"))
+
+
+def _target_digest(entry: ScannedEntry) -> Digest:
+    return Digest(hashlib.sha256(entry.target.encode()).digest())

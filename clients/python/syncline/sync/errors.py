@@ -1,0 +1,79 @@
+"""Why a folder is not synced at all, each with what to do about it."""
+
+from __future__ import annotations
+
+from syncline.model.errors import InvalidArgument, Kind, SynclineError
+
+
+class FolderBusy(SynclineError):
+    """Another sync of this folder is running; wait for it or end it."""
+
+    reason = "FOLDER_BUSY"
+    kind = Kind.PRECONDITION
+
+
+class FolderMissing(SynclineError):
+    """The folder is not there, or is not the one that was synced."""
+
+    reason = "FOLDER_MISSING"
+    kind = Kind.PRECONDITION
+
+
+class FolderUnreadable(SynclineError):
+    """The folder cannot be read, so that nobody can tell what it is."""
+
+    reason = "FOLDER_UNREADABLE"
+    kind = Kind.PRECONDITION
+
+
+class FolderNotLinked(SynclineError):
+    """This folder is not linked to a space; `syncline sync DIR` links it."""
+
+    reason = "FOLDER_NOT_LINKED"
+    kind = Kind.NOT_FOUND
+
+
+class FolderUnsuitable(SynclineError):
+    """This directory cannot be a synced folder."""
+
+    reason = "FOLDER_UNSUITABLE"
+    kind = Kind.INVALID
+
+
+class MountsChanging(SynclineError):
+    """Something is mounted in the folder all the time, so that it cannot be told what is in it; try again later."""
+
+    reason = "MOUNTS_CHANGING"
+    kind = Kind.UNAVAILABLE
+
+
+class NotExcluded(InvalidArgument):
+    """What is to be included is not excluded."""
+
+
+class LinkedElsewhere(SynclineError):
+    """The folder is linked, but not like this."""
+
+    reason = "LINKED_ELSEWHERE"
+    kind = Kind.PRECONDITION
+
+
+class TooManyDeletions(SynclineError):
+    """The sync would delete most of the files."""
+
+    reason = "TOO_MANY_DELETIONS"
+    kind = Kind.PRECONDITION
+
+
+class StateDamaged(SynclineError):
+    """The folder's state database is damaged."""
+
+    reason = "STATE_DAMAGED"
+    kind = Kind.PRECONDITION
+
+
+class StateUnusable(SynclineError):
+    """The folder's state database cannot be used."""
+
+    reason = "STATE_UNUSABLE"
+    kind = Kind.PRECONDITION

@@ -1,0 +1,317 @@
+"""Which directory is linked to which space.
+
+`SYNCLINE_HOME/folders/<id>/link.json` says where the folder is and what it is linked to; `DIR/.syncline/folder` says
+which id the folder has. Both are needed: an unmounted disk leaves a directory without the second, and a moved or
+copied folder brings it along to another place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+from syncline.model.errors import InvalidArgument
+from syncline.model.identifiers import SpaceId, new_text_id, parse_text_id
+from syncline.sync.errors import (
+    FolderBusy,
+    FolderMissing,
+    FolderNotLinked,
+    FolderUnreadable,
+    FolderUnsuitable,
+    LinkedElsewhere,
+)
+from syncline.sync.folder.files import PRIVATE
+
+MARKER = f"{PRIVATE}/folder"
+_FOLDERS = "folders"
+_LINK = "link.json"
+_UNFINISHED = ".new"
+_PATIENCE_SECONDS = 5.0
+_FORMAT = 1
+_UNLINK = "if it is not to be synced any more, remove {} first (no other file is deleted then)"
+
+
+class Relation(Enum):
+    """What the directory of a marker is to a folder."""
+
+    NONE = auto()
+    SAME_SPACE = auto()
+    """Another one, of the same space."""
+    SAME_FOLDER = auto()
+    """The folder itself, or a copy of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """A synced folder: its real path, the space that it is linked to, and where its state is."""
+
+    id: str
+    root: Path
+    space: SpaceId
+    space_name: str
+    state: Path
+
+    @property
+    def database(self) -> Path:
+        return self.state / "state.db"
+
+    def relative(self, path: Path) -> str:
+        """A path below the folder as one from the space's root. InvalidArgument if it is not below it."""
+        absolute = Path(os.path.realpath(path.parent)) / path.name if path.name else Path(os.path.realpath(path))
+        try:
+            relative = absolute.relative_to(self.root)
+        except ValueError:
+            raise InvalidArgument(f"{path} is not in the synced folder {self.root}") from None
+        return "" if relative == Path() else relative.as_posix()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nobody else syncs this folder meanwhile. FolderBusy, after a wait for what may be a watch."""
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - `status` and others do without
+
+        lock = FileLock(self.root / PRIVATE / "lock", timeout=_PATIENCE_SECONDS)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise FolderBusy(f"another sync of {self.root} is running; wait for it or end it") from None
+        try:
+            for path in (self.root / MARKER, self.state / _LINK):  # of a process that was killed
+                path.with_name(f"{path.name}{_UNFINISHED}").unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def check_root(self) -> None:
+        """FolderMissing, FolderUnreadable unless the folder is there, and is this one.
+
+        FolderNotLinked if it was forgotten meanwhile.
+        """
+        if not (self.state / _LINK).exists():
+            raise FolderNotLinked(f"{self.root} is not linked any more; `syncline sync DIR` links it anew")
+        if _marked(self.root) == self.id:
+            return
+        if not self.root.is_dir():
+            raise FolderMissing(
+                f"{self.root} is not there; mount or restore it, or, if it is to be forgotten, remove {self.state}"
+            )
+        raise FolderMissing(
+            f"{self.root} has no {MARKER} of the folder that was synced here, as if another disk were mounted; "
+            f"nothing was changed. Mount the right one; or, to link the directory anew (nothing is deleted then), "
+            f"remove {self.state}"
+        )
+
+
+def folders(home: Path) -> list[Folder]:
+    """All linked folders by path. One whose link cannot be read is left out."""
+    try:
+        states = list((home / _FOLDERS).iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return sorted(filter(None, map(_linked, states)), key=lambda folder: folder.root)
+
+
+def find_folder(home: Path, path: Path) -> Folder:
+    """The innermost linked folder that `path` is, or is in, also if it was moved. FolderNotLinked, FolderUnreadable.
+
+    Where there is none any more, the one that was there, whose `check_root` says what is wrong.
+    """
+    real = Path(os.path.realpath(path))
+    known = folders(home)
+    above = (real, *real.parents)
+    for root in above:
+        marked = _marked(root)
+        for folder in known:
+            if marked == folder.id and (folder.root == root or _marked(folder.root) != marked):
+                return dataclasses.replace(folder, root=root)
+    for folder in reversed(known):
+        if folder.root in above:
+            return folder
+    raise FolderNotLinked(f"{path} is not in a synced folder; `syncline sync DIR` links one")
+
+
+def open_folder(home: Path, directory: Path) -> Folder | None:
+    """The folder that this directory is linked as; None if it is not.
+
+    A folder that was moved is recognised, wherever it is now. FolderMissing, FolderUnreadable, LinkedElsewhere.
+    """
+    root = Path(os.path.realpath(directory))
+    known = folders(home)
+    marked = _marked(root)
+    if marked is None:
+        for other in known:
+            if other.root == root:
+                other.check_root()
+        return None
+    folder = next((other for other in known if other.id == marked), None)
+    if folder is None:
+        raise LinkedElsewhere(
+            f"{root} is linked by another SYNCLINE_HOME or device; if that is no longer so, remove {root / MARKER} "
+            "to link it here (nothing is deleted then)"
+        )
+    if folder.root == root:
+        return folder
+    if _marked(folder.root) == marked:
+        if _is_same_directory(folder.root, root):
+            raise LinkedElsewhere(f"{root} is {folder.root}, mounted at another place; sync that one")
+        raise LinkedElsewhere(
+            f"{root} is a copy of {folder.root}, which is linked already; remove {root / MARKER} to link it by itself"
+        )
+    moved = dataclasses.replace(folder, root=root)
+    _save(moved)
+    return moved
+
+
+def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
+    """Link a directory, which is made if only it itself is missing. FolderUnsuitable, LinkedElsewhere.
+
+    Nothing is left of a link that cannot be made.
+    """
+    root = Path(os.path.realpath(directory))
+    check_suitable(home, directory)
+    identifier = new_text_id()
+    folder = Folder(identifier, root, space, space_name, home / _FOLDERS / identifier)
+    private = root / PRIVATE
+    missing = [place for place in (private, root) if not place.exists()]
+    try:
+        root.mkdir(exist_ok=True)
+        private.mkdir(exist_ok=True)
+        # The marker comes last: a link without it is refused with words that say what to do, the reverse is not.
+        folder.state.mkdir(mode=0o700, parents=True)
+        _save(folder)
+        _write(root / MARKER, json.dumps({"folder": identifier, "space": space}) + "\n")
+    except (OSError, KeyboardInterrupt) as error:
+        if not (root / MARKER).exists():
+            shutil.rmtree(folder.state, ignore_errors=True)
+            for place in missing:
+                with suppress(OSError):
+                    place.rmdir()
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        raise FolderUnsuitable(f"{directory} cannot be linked: {error.strerror} ({error.filename})") from None
+    return folder
+
+
+def check_suitable(home: Path, directory: Path) -> None:
+    """FolderUnsuitable, LinkedElsewhere if this directory cannot be linked."""
+    root = Path(os.path.realpath(directory))
+    real_home = Path(os.path.realpath(home))
+    if root == real_home or root in real_home.parents:
+        raise FolderUnsuitable(f"{root} holds this device's own state ({real_home}); choose another directory")
+    if root.exists() and not root.is_dir():
+        raise FolderUnsuitable(f"{root} is not a directory")
+    if not root.parent.is_dir():
+        raise FolderUnsuitable(f"{root.parent} is not there; make it first")
+    private = root / PRIVATE
+    if private.is_symlink() or (private.exists() and not private.is_dir()):
+        raise FolderUnsuitable(f"{private} is in the way; rename it")
+    _check_neighbours(root, folders(home))
+
+
+def _check_neighbours(root: Path, others: list[Folder]) -> None:
+    """LinkedElsewhere if a directory is in a synced folder, or one of `others` in it. What is gone is in no one's way.
+
+    A disk that is away counts as gone: when it is back, its folder is one in another one, which does no harm.
+    """
+    for above in root.parents:
+        if _is_marked(above):
+            way_out = _UNLINK.format(above / PRIVATE)
+            raise LinkedElsewhere(f"{root} is inside {above}, which is synced already; {way_out}")
+    for other in others:
+        if root in other.root.parents and _is_marked(other.root, other.id):
+            way_out = _UNLINK.format(other.root / PRIVATE)
+            raise LinkedElsewhere(f"{root} contains {other.root}, which is synced already; {way_out}")
+
+
+def relation(marker: bytes, folder: Folder) -> Relation:
+    """What a marker makes of the directory that has it, as seen from a folder."""
+    try:
+        document = json.loads(marker)
+        if document["folder"] == folder.id:
+            return Relation.SAME_FOLDER
+        return Relation.SAME_SPACE if document["space"] == folder.space else Relation.NONE
+    except (ValueError, KeyError, TypeError):
+        return Relation.NONE
+
+
+def _marked(root: Path) -> str | None:
+    """The id that a directory says it has; None if it says nothing sensible. FolderUnreadable."""
+    try:
+        document = json.loads((root / MARKER).read_bytes())
+        return parse_text_id(document["folder"], what="folder")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
+    except OSError as error:
+        raise FolderUnreadable(f"{root} cannot be read ({error.strerror}: {error.filename})") from None
+    except (ValueError, KeyError, TypeError, InvalidArgument):
+        return None
+
+
+def _is_marked(root: Path, identifier: str | None = None) -> bool:
+    """Whether a directory says that it is a synced folder, or this one. What cannot be read may be."""
+    try:
+        return (root / MARKER).is_file() if identifier is None else _marked(root) == identifier
+    except (OSError, FolderUnreadable):
+        return True
+
+
+def _is_same_directory(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+def _linked(state: Path) -> Folder | None:
+    try:
+        document: Any = json.loads((state / _LINK).read_bytes())
+        if document["format"] != _FORMAT:
+            return None
+        return Folder(
+            id=parse_text_id(state.name, what="folder"),
+            root=Path(document["root"]),
+            space=SpaceId(parse_text_id(document["space"], what="space")),
+            space_name=str(document["space_name"]),
+            state=state,
+        )
+    except (OSError, ValueError, KeyError, TypeError, InvalidArgument):
+        return None
+
+
+def _save(folder: Folder) -> None:
+    document = {
+        "format": _FORMAT,
+        "root": str(folder.root),
+        "space": folder.space,
+        "space_name": folder.space_name,
+    }
+    _write(folder.state / _LINK, json.dumps(document, indent=2) + "\n")
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace a file as a whole, durably."""
+    temporary = path.with_name(f"{path.name}{_UNFINISHED}")
+    try:
+        with temporary.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None  # that of a write names no file
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

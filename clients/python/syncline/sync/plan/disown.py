@@ -1,0 +1,72 @@
+"""What was done here while this device had no right to change the space is no wish for later.
+
+A plan on which the space would be changed so is made anew as if folder and space had never agreed on the nodes in
+question: what was deleted here comes back, what was moved goes back, an edit becomes a conflict copy beside what the
+space has. What is new here takes nothing from anybody: it stays, and is uploaded once that is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from syncline.model.identifiers import NodeId
+from syncline.sdk.right import Right
+from syncline.sync.plan.merge import Base, Local, Remote
+from syncline.sync.plan.steps import DeleteThere, MoveThere, Plan, Send, StepThere, plan
+from syncline.sync.state.database import State
+from syncline.sync.trees import Problem, path_of, printable
+
+READS_ONLY = "stays here only: your role in this space only lets you read"
+
+
+@dataclass(frozen=True, slots=True)
+class Disowned:
+    """A plan without wishes that nobody had the right to, and the nodes that those were about."""
+
+    plan: Plan
+    nodes: frozenset[NodeId]
+    forgotten: frozenset[NodeId]
+    """Those of which the base is to be dropped: of the others it still tells what they were."""
+
+
+def is_estranged(told: Right, state: State) -> bool:
+    """Whether what was changed here since the last sync may have been changed without the right to."""
+    return told.read_only or state.right not in {None, told} or state.refused
+
+
+def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool) -> Disowned:
+    """Plan without the moves and deletions, and the `edits`, that were made here."""
+    agreed = dict(base)
+    nodes: set[NodeId] = set()
+    forgotten: set[NodeId] = set()
+    while True:  # One step may only come up when another is no more. `agreed` gets smaller each time.
+        todo = plan(agreed, local, remote, label=label)
+        wishes = {node: step for step in todo.steps_there for node in _wished(step, edits=edits) if node in agreed}
+        if not wishes:
+            return Disowned(todo, frozenset(nodes), frozenset(forgotten))
+        nodes |= wishes.keys()
+        forgotten |= {node for node, step in wishes.items() if not isinstance(step, MoveThere)}
+        for node in wishes:
+            del agreed[node]
+
+
+def _wished(step: StepThere, *, edits: bool) -> Iterator[NodeId]:
+    match step:
+        case MoveThere(node):
+            yield node
+        case DeleteThere(node, below):
+            yield node
+            yield from below
+        case Send(node, replaces=True) if edits:
+            yield node
+
+
+def read_only(todo: Plan) -> tuple[Plan, list[Problem]]:
+    """The part of a plan that is about the folder, and what stays here only."""
+    kept = [
+        Problem(printable(path_of(node, todo.target)), READS_ONLY)
+        for node in dict.fromkeys(step.node for step in todo.steps_there)
+    ]
+    return dataclasses.replace(todo, arrange_there=(), sends=(), delete_there=()), kept

@@ -1,0 +1,338 @@
+"""The tree that folder and space are both to become: a three-way merge, node by node. Pure.
+
+- Changed on one side: that side holds. Parent and name are merged apart: one may come from here, one from there.
+- Content changed on both: equal contents are adopted; else the local one becomes a conflict copy, a node of its own.
+- Deleted on one side, changed or moved on the other: the change holds. Moving a directory counts for all that is below.
+  What was deleted in the space comes back as a new node.
+- Moved on both: the space's move holds, also where both together would make a cycle.
+- A directory is kept as long as anything in it is.
+- Two nodes of one name: the space's keeps it, the other gets a conflict name. Directories of one name become one, equal
+  files too, if that costs nobody a place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.tree import NodeKind
+from syncline.sync.plan.conflicts import conflict_name
+from syncline.sync.trees import BaseNode, LocalNode, Place, RemoteNode, copy_id, in_transit, original_id, recreated_id
+
+Base = Mapping[NodeId, BaseNode]
+Local = Mapping[NodeId, LocalNode]
+Remote = Mapping[NodeId, RemoteNode]
+
+
+class ContentFlow(Enum):
+    """Where the content of a node that is on both sides has to go."""
+
+    NOWHERE = "both sides have it"
+    UP = "what is here is newer"
+    DOWN = "what is there is newer"
+    MODE_DOWN = "only the executable bit is newer there"
+    CONFLICT = "both are new, and they differ"
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The common tree, and the local tree under its ids: what is recreated, copied or adopted gets another id."""
+
+    target: dict[NodeId, Place]
+    local: Local
+    conflicts: frozenset[NodeId]
+    """The nodes of the target that have a conflict name because of this merge."""
+
+
+def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) -> ContentFlow:
+    """Which way the content of a file or symlink goes; NOWHERE for a directory."""
+    here, there = (local.digest, local.executable), (remote.digest, remote.executable)
+    if remote.kind is NodeKind.DIRECTORY or here == there:
+        return ContentFlow.NOWHERE
+    if base is None:
+        return ContentFlow.MODE_DOWN if local.digest == remote.digest else ContentFlow.CONFLICT
+    before = (base.digest, base.executable)
+    if there == before:
+        return ContentFlow.UP
+    if local.digest == remote.digest:
+        return ContentFlow.UP if remote.executable == base.executable else ContentFlow.MODE_DOWN
+    if local.digest == base.digest:
+        return ContentFlow.DOWN
+    return ContentFlow.UP if remote.digest == base.digest else ContentFlow.CONFLICT
+
+
+def merge(base: Base, local: Local, remote: Remote, *, label: str) -> Merged:
+    """Merge. `label` goes into the names of conflict copies."""
+    return _Merge(base, local, remote, label).run()
+
+
+def remote_homes(base: Base, remote: Remote) -> dict[NodeId, Place]:
+    """Where those nodes of the space belong that are found on the way of an interrupted move: where they were."""
+    return {
+        node.id: before.place
+        for node in remote.values()
+        if in_transit(node.name) == node.id
+        and (before := base.get(node.id)) is not None
+        and (before.parent == ROOT or before.parent in remote)
+    }
+
+
+class _Merge:
+    def __init__(self, base: Base, local: Local, remote: Remote, label: str) -> None:
+        self._base = base
+        self._local = local
+        self._remote = remote
+        self._label = label
+        self._target: dict[NodeId, Place] = {}
+        self._renamed: dict[NodeId, NodeId] = {}  # ids of the local tree that have another id in the target
+        self._conflicts: set[NodeId] = set()
+        self._moved_above: dict[NodeId, bool] = {}
+        self._names: dict[NodeId, set[str]] | None = None
+        self._homes = remote_homes(base, remote)
+        self._grounded: set[NodeId] = set()
+
+    def run(self) -> Merged:
+        copies = self._keep()
+        self._settle_parents()
+        self._settle_names()
+        self._add_copies(copies)
+        return Merged(self._target, self._relabelled(), frozenset(self._conflicts & self._target.keys()))
+
+    # ---- which nodes there will be, and where ----
+
+    def _keep(self) -> list[NodeId]:
+        """Fill the target; returns the nodes whose local content becomes a conflict copy."""
+        base, remote, target = self._base, self._remote, self._target
+        copies = []
+        for node, here in self._local.items():
+            before, there = base.get(node), remote.get(node)
+            if there is not None:
+                target[node] = self._merged_place(before, here, there)
+                if content_flow(before, here, there) is ContentFlow.CONFLICT:
+                    copies.append(node)
+            elif before is None:
+                target[node] = self._place_here(here)
+            elif self._changed_here(before, here):
+                self._recreate(here)
+        for node, there in remote.items():
+            if node not in self._local and self._changed_there(base.get(node), there):
+                target[node] = self._place_there(there)
+        return sorted(copies)
+
+    def _place_there(self, there: RemoteNode) -> Place:
+        return self._homes.get(there.id) or there.place
+
+    def _place_here(self, here: LocalNode) -> Place:
+        parent, name = here.place
+        return self._parent_from_here(parent), name
+
+    def _parent_from_here(self, parent: NodeId) -> NodeId:
+        """The id that a local directory would have in the target."""
+        return recreated_id(parent) if parent in self._base and parent not in self._remote else parent
+
+    def _merged_place(self, before: BaseNode | None, here: LocalNode, there: RemoteNode) -> Place:
+        parent, name = self._place_there(there)
+        if before is None:
+            return parent, name
+        parent_here, name_here = self._place_here(here)
+        if parent == before.parent:
+            parent = parent_here
+        return parent, name_here if name == before.name else name
+
+    def _changed_here(self, before: BaseNode, here: LocalNode) -> bool:
+        """Whether what was deleted in the space has changed here since."""
+        if here.kind is not NodeKind.DIRECTORY and (here.digest, here.executable) != (before.digest, before.executable):
+            return True
+        return here.place != before.place or self._is_moved_above(here.parent, here=True)
+
+    def _changed_there(self, before: BaseNode | None, there: RemoteNode) -> bool:
+        """Whether what is not here is new in the space, or has changed there since it was."""
+        if before is None:
+            return True
+        if there.kind is not NodeKind.DIRECTORY and (there.digest, there.executable) != (
+            before.digest,
+            before.executable,
+        ):
+            return True
+        return self._place_there(there) != before.place or self._is_moved_above(there.parent, here=False)
+
+    def _is_moved_above(self, directory: NodeId, *, here: bool) -> bool:
+        """Whether a directory that is on this side only, or one above it that is, was moved."""
+        trail = []
+        moved = False
+        while directory in self._base and directory not in (self._remote if here else self._local):
+            if directory in self._moved_above:
+                moved = self._moved_above[directory]
+                break
+            if here:
+                mine = self._local.get(directory)
+                place = mine.place if mine else None
+            else:
+                theirs = self._remote.get(directory)
+                place = self._place_there(theirs) if theirs else None
+            if place is None:
+                break
+            trail.append(directory)
+            if place != self._base[directory].place:
+                moved = True
+                break
+            directory = place[0]
+        self._moved_above.update(dict.fromkeys(trail, moved))
+        return moved
+
+    def _recreate(self, here: LocalNode) -> None:
+        node = recreated_id(here.id)
+        self._renamed[here.id] = node
+        self._target[node] = self._place_here(here)
+
+    # ---- no node without a parent, no cycle ----
+
+    def _settle_parents(self) -> None:
+        while True:
+            self._keep_parents()
+            cycle = self._cycle()
+            if not cycle:
+                return
+            if not self._follow_space(cycle):
+                self._ground(cycle)
+
+    def _follow_space(self, cycle: list[NodeId]) -> bool:
+        """Put nodes where the space has them; whether that changed anything."""
+        places = {
+            node: self._place_there(there)
+            for node in cycle
+            if node not in self._grounded and (there := self._remote.get(node)) is not None
+        }
+        changed = any(self._target[node] != place for node, place in places.items())
+        self._target.update(places)
+        return changed
+
+    def _ground(self, cycle: list[NodeId]) -> None:
+        """Put nodes where they really are, on whichever side they are: interrupted moves alone made this cycle."""
+        for node in cycle:
+            there, here = self._remote.get(node), self._local.get(original_id(node))
+            if there is not None:
+                self._target[node] = there.place
+            elif here is not None:
+                self._target[node] = self._parent_from_here(here.parent), here.name
+        self._grounded.update(cycle)
+
+    def _keep_parents(self) -> None:
+        pending = list(self._target)
+        while pending:
+            node = pending.pop()
+            parent, name = self._target[node]
+            if parent == ROOT or parent in self._target:
+                continue
+            here, there = self._local.get(original_id(parent)), self._remote.get(parent)
+            if there is not None:
+                self._target[parent] = self._place_there(there)
+            elif here is not None:
+                self._recreate(here)
+            else:
+                self._target[node] = (ROOT, name)
+                continue
+            pending.append(parent)
+
+    def _cycle(self) -> list[NodeId]:
+        """The nodes of one cycle; empty if there is none."""
+        sound = {ROOT}
+        for start in self._target:
+            trail: dict[NodeId, None] = {}
+            node = start
+            while node not in sound and node not in trail:
+                trail[node] = None
+                node = self._target[node][0]
+            if node not in sound:
+                members = list(trail)
+                return members[members.index(node) :]
+            sound.update(trail)
+        return []
+
+    # ---- no name twice ----
+
+    def _settle_names(self) -> None:
+        while clashes := self._clashes():
+            for place, nodes in clashes:
+                if any(self._target.get(node) != place for node in nodes):
+                    continue  # Their directory has become one with another meanwhile; the next look tells.
+                winner, *losers = sorted(nodes, key=lambda node: self._claim(node, place))
+                for loser in losers:
+                    if not self._unite(loser, winner):
+                        self._target[loser] = (place[0], self._free_name(place))
+                        self._conflicts.add(loser)
+
+    def _clashes(self) -> list[tuple[Place, list[NodeId]]]:
+        holders: dict[Place, NodeId] = {}
+        clashes: dict[Place, list[NodeId]] = {}
+        for node, place in self._target.items():
+            holder = holders.setdefault(place, node)
+            if holder != node:
+                clashes.setdefault(place, [holder]).append(node)
+        return sorted(clashes.items())
+
+    def _claim(self, node: NodeId, place: Place) -> tuple[bool, bool, bool, NodeId]:
+        """Who has the least keeps its name: who has it in the space, then who has it here."""
+        there, here = self._remote.get(node), self._local.get(original_id(node))
+        return (
+            there is None or there.place != place,
+            here is None or self._place_here(here) != place,
+            there is None,
+            node,
+        )
+
+    def _unite(self, loser: NodeId, winner: NodeId) -> bool:
+        """Make one of two nodes of one name if they are the same thing; the loser must not be in the space."""
+        mine, theirs = self._local.get(original_id(loser)), self._remote.get(winner)
+        if loser in self._remote or mine is None or theirs is None or mine.kind is not theirs.kind:
+            return False
+        winner_is_here = winner in self._local or winner in self._renamed.values()
+        if mine.kind is NodeKind.DIRECTORY:
+            for node, (parent, name) in self._target.items():
+                if parent == loser:
+                    self._target[node] = (winner, name)
+        elif winner_is_here or mine.digest is None or mine.digest != theirs.digest:
+            return False
+        del self._target[loser]
+        if winner_is_here:
+            self._renamed.pop(mine.id, None)
+        else:
+            self._renamed[mine.id] = winner
+        return True
+
+    def _free_name(self, place: Place) -> str:
+        parent, name = place
+        if self._names is None:
+            self._names = {}
+            for directory, taken in self._target.values():
+                self._names.setdefault(directory, set()).add(taken)
+            for here in self._local.values():
+                directory = self._renamed.get(here.parent, here.parent)
+                self._names.setdefault(directory, set()).add(here.name)
+            for there in self._remote.values():
+                self._names.setdefault(there.parent, set()).add(there.name)
+        taken_names = self._names.setdefault(parent, set())
+        free = conflict_name(name, self._label, taken_names)
+        taken_names.add(free)
+        return free
+
+    def _add_copies(self, nodes: list[NodeId]) -> None:
+        for node in nodes:
+            copy = copy_id(node)
+            place = self._target[node]
+            self._renamed[node] = copy
+            self._target[copy] = (place[0], self._free_name(place))
+            self._conflicts.add(copy)
+
+    def _relabelled(self) -> Local:
+        if not self._renamed:
+            return self._local
+        relabelled: dict[NodeId, LocalNode] = {}
+        for node, here in self._local.items():
+            label, parent = self._renamed.get(node, node), self._renamed.get(here.parent, here.parent)
+            changed = label != node or parent != here.parent
+            relabelled[label] = dataclasses.replace(here, id=label, parent=parent) if changed else here
+        return relabelled

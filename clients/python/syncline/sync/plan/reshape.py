@@ -1,0 +1,198 @@
+"""The order of operations that turns one tree into another without ever needing what is not there yet.
+
+An operation waits until the directory that it goes to exists, the name is free and, for a directory, its new place is
+not below itself. Where operations wait for each other (two names swapped), one node is moved aside for a while. Nothing
+is moved twice otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.names import normalize
+from syncline.sync.trees import Place, transit_name
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Make a node at its place in the target."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Move a node; `aside` if this is not its place in the target yet."""
+
+    node: NodeId
+    to: Place
+    aside: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete a node. `below` are the nodes that go with it, nearest first; empty if each gets its own Delete."""
+
+    node: NodeId
+    below: tuple[NodeId, ...] = ()
+
+
+Operation = Create | Move | Delete
+
+
+def reshape(current: Mapping[NodeId, Place], target: Mapping[NodeId, Place], *, whole: bool) -> list[Operation]:
+    """What turns `current` into `target`, in order; deletions that free no name come last.
+
+    Both are trees: each parent is there and two nodes have no place in common; `target` has no cycle.
+    With `whole`, deleting a directory deletes what is below it; else what is below is deleted first.
+    """
+    pending = [node for node, place in target.items() if current.get(node) != place]
+    if not pending and len(current) == len(target):
+        return []
+    return _Reshaping(current, target, whole=whole).run(pending)
+
+
+class _Reshaping:
+    def __init__(self, current: Mapping[NodeId, Place], target: Mapping[NodeId, Place], *, whole: bool) -> None:
+        self._place = dict(current)
+        self._target = target
+        self._whole = whole
+        self._holder = {_claimed(place): node for node, place in current.items()}
+        self._children: dict[NodeId, set[NodeId]] = {}
+        for node, (parent, _) in current.items():
+            self._children.setdefault(parent, set()).add(node)
+        self._operations: list[Operation] = []
+        self._queue: deque[NodeId] = deque()
+        self._for_parent: dict[NodeId, list[NodeId]] = {}
+        self._for_name: dict[Place, NodeId] = {}
+        self._for_way_out: list[NodeId] = []
+
+    def run(self, pending: list[NodeId]) -> list[Operation]:
+        depths = _depths(pending, self._target)
+        waiting = dict.fromkeys(sorted(pending, key=lambda node: (depths[node], *self._target[node], node)))
+        self._queue.extend(waiting)
+        while True:
+            while self._queue:
+                node = self._queue.popleft()
+                if node in waiting and self._attempt(node):
+                    del waiting[node]
+            if not waiting:
+                break
+            self._move_aside(next(node for node in waiting if self._only_name_missing(node)))
+        self._delete_the_rest()
+        return self._operations
+
+    def _attempt(self, node: NodeId) -> bool:
+        """Put the node at its place if that is possible now, else note what it waits for."""
+        place = self._target[node]
+        parent = place[0]
+        if parent != ROOT and parent not in self._place:
+            self._for_parent.setdefault(parent, []).append(node)
+            return False
+        if self._is_below(parent, node):
+            self._for_way_out.append(node)
+            return False
+        holder = self._holder.get(_claimed(place))
+        if holder is not None and holder != node:
+            doomed = self._doomed(holder)
+            if doomed is None:
+                self._for_name[_claimed(place)] = node
+                return False
+            self._delete(holder, doomed)
+        if node in self._place:
+            self._operations.append(Move(node, place, aside=False))
+            self._put(node, place)
+        else:
+            self._operations.append(Create(node))
+            self._put(node, place)
+            self._queue.extend(self._for_parent.pop(node, ()))
+        return True
+
+    def _only_name_missing(self, node: NodeId) -> bool:
+        parent = self._target[node][0]
+        return (parent == ROOT or parent in self._place) and not self._is_below(parent, node)
+
+    def _move_aside(self, node: NodeId) -> None:
+        """Free the name that this node waits for."""
+        holder = self._holder[_claimed(self._target[node])]
+        aside = (self._place[holder][0], transit_name(holder))
+        self._operations.append(Move(holder, aside, aside=True))
+        self._put(holder, aside)
+
+    def _put(self, node: NodeId, place: Place) -> None:
+        before = self._place.get(node)
+        if before is not None:
+            self._vacate(node, before)
+            self._queue.extend(self._for_way_out)
+            self._for_way_out.clear()
+        self._place[node] = place
+        self._holder[_claimed(place)] = node
+        self._children.setdefault(place[0], set()).add(node)
+
+    def _vacate(self, node: NodeId, place: Place) -> None:
+        del self._holder[_claimed(place)]
+        self._children[place[0]].discard(node)
+        if waiter := self._for_name.pop(_claimed(place), None):
+            self._queue.append(waiter)
+
+    def _is_below(self, inner: NodeId, outer: NodeId) -> bool:
+        if not self._children.get(outer):
+            return inner == outer
+        while inner != ROOT:
+            if inner == outer:
+                return True
+            inner = self._place[inner][0]
+        return False
+
+    def _doomed(self, top: NodeId) -> list[NodeId] | None:
+        """The nodes below `top`, nearest first, if neither it nor any of them is in the target; else None."""
+        if top in self._target:
+            return None
+        below: list[NodeId] = []
+        level = [top]
+        while level:
+            level = [child for node in level for child in sorted(self._children.get(node, ()))]
+            if any(node in self._target for node in level):
+                return None
+            below += level
+        return below
+
+    def _delete(self, top: NodeId, below: list[NodeId]) -> None:
+        if self._whole:
+            self._operations.append(Delete(top, tuple(below)))
+        else:
+            self._operations += [Delete(node) for node in (*reversed(below), top)]
+        for node in (*reversed(below), top):
+            self._vacate(node, self._place.pop(node))
+
+    def _delete_the_rest(self) -> None:
+        """Nothing that is left over has anything of the target below it any more."""
+        leftover = [node for node in self._place if node not in self._target]
+        tops = [node for node in leftover if self._place[node][0] == ROOT or self._place[node][0] in self._target]
+        for top in sorted(tops, key=lambda node: (*self._place[node], node)):
+            below = self._doomed(top)
+            assert below is not None
+            self._delete(top, below)
+
+
+def _claimed(place: Place) -> Place:
+    """What nobody else may have: a name that is spelled in another Unicode form here is the same name."""
+    return place[0], normalize(place[1])
+
+
+def _depths(nodes: Iterable[NodeId], places: Mapping[NodeId, Place]) -> dict[NodeId, int]:
+    depths = {ROOT: 0}
+    for start in nodes:
+        chain = []
+        node = start
+        while node not in depths:
+            chain.append(node)
+            node = places[node][0]
+        depth = depths[node]
+        for inner in reversed(chain):
+            depth += 1
+            depths[inner] = depth
+    return depths

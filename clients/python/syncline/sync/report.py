@@ -1,0 +1,79 @@
+"""What a sync did, and what it could not do."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from syncline.sync.trees import Problem
+
+
+@dataclass(slots=True)
+class Report:
+    """Counts (transfers of files and symlinks, the rest of all items), problems by path, and notices for people."""
+
+    uploaded: int = 0
+    downloaded: int = 0
+    moved: int = 0
+    deleted_local: int = 0
+    deleted_remote: int = 0
+    conflicts: int = 0
+    skipped: int = 0
+    bytes_up: int = 0
+    bytes_down: int = 0
+    requests: dict[str, int] = field(default_factory=lambda: {"s3_put": 0, "s3_get": 0, "grpc": 0})
+    seconds: float = 0.0
+    waited_seconds: float = 0.0
+    """How long calls waited because a limit of the service asked them to; of all threads together."""
+    problems: list[Problem] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    waiting: str = ""
+    """What is not done until somebody confirms it, and how."""
+    planned: list[tuple[str, str]] = field(default_factory=list)
+    """With a dry run: what would be done, and where."""
+    excluded: list[str] = field(default_factory=list)
+    """With a dry run: what this device leaves out."""
+
+    @property
+    def did_anything(self) -> bool:
+        """Whether anything is other than before, here or in the space."""
+        return bool(
+            self.uploaded
+            or self.downloaded
+            or self.moved
+            or self.deleted_local
+            or self.deleted_remote
+            or self.conflicts
+        )
+
+    def document(self) -> dict[str, Any]:
+        """As the command line's contract has it."""
+        document = dataclasses.asdict(self)
+        del document["notices"], document["waiting"], document["planned"], document["excluded"]
+        document["seconds"] = round(self.seconds, 3)
+        document["waited_seconds"] = round(self.waited_seconds, 3)
+        return document
+
+    def summary(self) -> str:
+        """One line for people."""
+        done = [
+            f"{count} {word}"
+            for count, word in (
+                (self.uploaded, "uploaded"),
+                (self.downloaded, "downloaded"),
+                (self.moved, "moved"),
+                (self.deleted_local, "deleted here"),
+                (self.deleted_remote, "deleted in the space"),
+                (self.conflicts, "conflict copies" if self.conflicts > 1 else "conflict copy"),
+            )
+            if count
+        ]
+        left = [f"{self.skipped} skipped"] if self.skipped else []
+        if self.problems:
+            left.append(f"{len(self.problems)} not synced")
+        if self.waited_seconds >= 1:
+            left.append(
+                f"calls waited {self.waited_seconds:.0f} s in all, as the service asked them to go on more slowly"
+            )
+        return f"{', '.join(done or ['up to date'])}{''.join(f'; {text}' for text in left)} ({self.seconds:.1f} s)"

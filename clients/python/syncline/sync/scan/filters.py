@@ -1,0 +1,293 @@
+"""What stays out of a sync: ignored files that the space does not have, and what this device has excluded.
+
+Ignore rules are those of git: `.synclineignore` in any directory, patterns of a deeper one before those above, the last
+that matches decides, nothing below an ignored directory is looked at. They keep files from being uploaded; what is in
+the space goes on being synced. What is excluded is left alone on both sides, whatever becomes of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from typing_extensions import override
+
+from syncline.model.blocks import KIB, MIB
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.names import normalize
+from syncline.model.tree import NodeKind
+from syncline.sync.folder.files import PRIVATE, Files
+from syncline.sync.scan.patterns import Pattern, Rules, pattern_of
+from syncline.sync.scan.walk import TOP, Scan
+from syncline.sync.trees import Exclusion, Problem, RemoteNode, in_transit, path_of, printable
+
+IGNORE_FILE = ".synclineignore"
+_LONGEST = MIB
+MAX_PATTERNS = 2_000
+MAX_PATTERN_CHARACTERS = 64 * KIB
+"""Patterns that apply to one directory, and characters of their lines: each new name in it is matched against them."""
+MAX_ALL_PATTERNS = 20_000
+MAX_ALL_PATTERN_CHARACTERS = 512 * KIB
+"""Patterns of all ignore files of a folder, and the characters of their lines."""
+_MOST_TOLD = 5
+"""Lines of one ignore file that are reported as no patterns."""
+
+BUILT_IN = (
+    # What file managers leave in each directory that somebody looks at: a view, no content.
+    ".DS_Store",
+    "Thumbs.db",
+    "ehthumbs.db",
+    "[Dd]esktop.ini",
+    # What systems keep at the root of a disk.
+    "/.Spotlight-V100/",
+    "/.Trashes/",
+    "/.Trash-*/",
+    "/.fseventsd/",
+    "/$RECYCLE.BIN/",
+    "/System Volume Information/",
+    # Who has a document open: Office, LibreOffice, Emacs (a link to nowhere).
+    "~$*",
+    ".~lock.*#",
+    ".#*",
+    # Unsaved work, which is worth something only on this device and to that program: Vim, Kate, Emacs.
+    ".*.sw[nop]",
+    ".*.kate-swp",
+    r"\#*#",
+    # Halves of a file that is just being saved: Word, programs of GNOME.
+    "~WR[DLA]*.tmp",
+    ".goutputstream-*",
+    ".syncline-tmp-*/",  # of `syncline get`
+    # Deleted files that a program still has open.
+    ".nfs0*",
+    ".fuse_hidden*",
+)
+"""Droppings of systems and editors. A pattern with `!` in an ignore file takes one back.
+
+Not here, since people keep files of such names: `*.tmp`, `*~`, `*.bak`, `*.part`, and `._*` (a Mac's resource forks).
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """All that is left alone at one moment: nodes of the space with all below them, and paths in the folder.
+
+    Beside what is excluded that is what clients keep for themselves in synced folders within synced folders.
+    """
+
+    nodes: frozenset[NodeId]
+    paths: frozenset[str]
+
+    @classmethod
+    def of(cls, exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> Excluded:
+        """`live` has parents before children."""
+        exclusions = list(exclusions)
+        private = {node.id for node in live.values() if node.name == PRIVATE}
+        if not exclusions and not private:
+            return NOTHING_EXCLUDED
+        places = {node.id: node.place for node in live.values()}
+        tops = {one.node for one in exclusions} & live.keys()
+        paths = {one.path for one in exclusions} | {path_of(node, places) for node in tops if node is not None}
+        at = by_path(paths, live)
+        nodes = {*tops, *at.values(), *private}
+        for node in live.values():
+            if node.parent in nodes:
+                nodes.add(node.id)
+        return cls(frozenset(node for node in nodes if node is not None), frozenset(paths))
+
+
+NOTHING_EXCLUDED = Excluded(frozenset(), frozenset())
+
+
+def found_again(exclusions: Iterable[Exclusion], live: Mapping[NodeId, RemoteNode]) -> list[Exclusion]:
+    """The exclusions whose node has only now become known, or is another one now."""
+    open_ = [one for one in exclusions if one.node not in live]
+    at = by_path({one.path for one in open_}, live)
+    return [Exclusion(one.path, at[one.path]) for one in open_ if one.path in at]
+
+
+def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str, NodeId]:
+    """The nodes at these paths."""
+    prefixes: dict[str, None] = {}
+    for path in paths:
+        names = path.split("/")
+        prefixes.update(("/".join(names[:length]), None) for length in range(1, len(names) + 1))
+    wanted = set(prefixes)
+    at = {"": ROOT}
+    below = {prefix.rpartition("/")[0] for prefix in wanted}
+    above: dict[NodeId, str] = {ROOT: ""}
+    for node in live.values():
+        if (parent := above.get(node.parent)) is None:
+            continue
+        path = f"{parent}/{node.name}" if parent else node.name
+        if path in wanted:
+            at[path] = node.id
+            if path in below:
+                above[node.id] = path
+    return {path: at[path] for path in paths if path in at}
+
+
+@dataclass(frozen=True, slots=True)
+class _Amount:
+    """How many patterns, and characters of their lines."""
+
+    patterns: int
+    characters: int
+
+    def __add__(self, other: _Amount) -> _Amount:
+        return _Amount(self.patterns + other.patterns, self.characters + other.characters)
+
+    def __le__(self, most: _Amount) -> bool:
+        return self.patterns <= most.patterns and self.characters <= most.characters
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.patterns:,} patterns or {self.characters // KIB} KiB of them"
+
+
+_MOST = _Amount(MAX_PATTERNS, MAX_PATTERN_CHARACTERS)
+_MOST_OF_ALL = _Amount(MAX_ALL_PATTERNS, MAX_ALL_PATTERN_CHARACTERS)
+
+
+class Filters:
+    """The rules over one scan. Entries go by number; what nobody asks about costs nothing."""
+
+    def __init__(self, scan: Scan, files: Files, excluded: frozenset[str] = frozenset()) -> None:
+        self.problems: list[Problem] = []
+        self._scan = scan
+        self._files = files
+        self._excluded_paths = excluded
+        self._excluded: dict[int, bool] = {TOP: False}
+        self._ignored: dict[int, bool] = {TOP: False}
+
+    def is_left_out(self, number: int) -> bool:
+        """Whether an entry is left out, unless it is in the space."""
+        return self.is_excluded(number) or self.is_ignored(number)
+
+    def is_excluded(self, number: int) -> bool:
+        if not self._excluded_paths and not self._roots:
+            return False
+        for at in reversed(self._unknown(number, self._excluded)):
+            above = self._excluded[self._scan.entries[at].parent]
+            self._excluded[at] = above or self._is_anothers(at) or self.excludes_path(self._scan.path(at))
+        return self._excluded[number]
+
+    @cached_property
+    def _roots(self) -> set[int]:
+        """The directories in the folder that are synced folders by themselves."""
+        return {entry.parent for entry in self._scan.entries if entry.local_name == PRIVATE}
+
+    def _is_anothers(self, number: int) -> bool:
+        """Whether an entry is no file of the user's, but what the client of a synced folder within this one uses."""
+        entry = self._scan.entries[number]
+        if entry.local_name == PRIVATE:
+            return True
+        if in_transit(entry.local_name) is None:
+            return False
+        above = entry.parent
+        while above != TOP and above not in self._roots:
+            above = self._scan.entries[above].parent
+        return above != TOP
+
+    def excludes_path(self, path: str) -> bool:
+        """Whether exactly this path is excluded, however it is spelled."""
+        return normalize(path) in self._excluded_paths
+
+    def is_ignored(self, number: int) -> bool:
+        """Whether a rule says so, whatever the space has."""
+        for at in reversed(self._unknown(number, self._ignored)):
+            parent = self._scan.entries[at].parent
+            self._ignored[at] = self._ignored[parent] or self._matches(at)
+        return self._ignored[number]
+
+    def _unknown(self, number: int, known: Mapping[int, bool]) -> list[int]:
+        """The entry and those above it, nearest first, of which nothing is known."""
+        chain = []
+        while number not in known:
+            chain.append(number)
+            number = self._scan.entries[number].parent
+        return chain
+
+    def _matches(self, number: int) -> bool:
+        entry = self._scan.entries[number]
+        path, is_directory = entry.name, entry.kind is NodeKind.DIRECTORY
+        directory = entry.parent
+        while True:
+            rules = self._rules.get(directory)
+            if rules is not None and (verdict := rules.verdict(path, is_directory=is_directory)) is not None:
+                return verdict
+            if directory == TOP:
+                return _BUILT_IN.verdict(path, is_directory=is_directory) is True
+            above = self._scan.entries[directory]
+            path = f"{above.name}/{path}"
+            directory = above.parent
+
+    @cached_property
+    def _rules(self) -> dict[int, Rules]:
+        rules: dict[int, Rules] = {}
+        applying: dict[int, _Amount] = {}
+        """Patterns that apply to a directory, with those from above."""
+        everything = _Amount(0, 0)
+        for number, entry in enumerate(self._scan.entries):
+            if entry.name != IGNORE_FILE or entry.kind is not NodeKind.FILE:
+                continue
+            path = self._scan.path(number)
+            rules[entry.parent] = _EVERYTHING
+            if (read := self._read(path)) is None:
+                continue
+            patterns, own = read
+            here, everywhere = self._applying_above(entry.parent, applying) + own, everything + own
+            if not here <= _MOST:
+                self._refuse(path, f"with those above it has more than {_MOST}")
+            elif not everywhere <= _MOST_OF_ALL:
+                self._refuse(path, f"the ignore files of this folder have more than {_MOST_OF_ALL}")
+            else:
+                applying[entry.parent], everything = here, everywhere
+                rules[entry.parent] = Rules(patterns)
+        return rules
+
+    def _applying_above(self, directory: int, applying: Mapping[int, _Amount]) -> _Amount:
+        while directory != TOP:
+            directory = self._scan.entries[directory].parent
+            if (amount := applying.get(directory)) is not None:
+                return amount
+        return _Amount(0, 0)
+
+    def _read(self, path: str) -> tuple[list[Pattern], _Amount] | None:
+        """The patterns of an ignore file, and their amount; None if the file cannot be used."""
+        try:
+            with os.fdopen(self._files.open_file(path), "rb") as file:
+                raw = file.read(_LONGEST + 1)
+            if len(raw) > _LONGEST:
+                raise ValueError(f"it has more than {_LONGEST} bytes")
+            text = raw.decode("utf-8-sig")
+        except (OSError, ValueError) as error:
+            self._refuse(path, f"it cannot be read ({getattr(error, 'strerror', None) or error})")
+            return None
+        patterns: list[Pattern] = []
+        characters = told = 0
+        for number, line in enumerate(normalize(text).splitlines(), 1):
+            try:
+                pattern = pattern_of(line)
+            except ValueError as error:
+                told += 1
+                if told <= _MOST_TOLD:
+                    why = f"line {number} {error}, and was passed over"
+                    self.problems.append(Problem(printable(path), why))
+            else:
+                if pattern is not None:
+                    patterns.append(pattern)
+                    characters += len(line)
+        return patterns, _Amount(len(patterns), characters)
+
+    def _refuse(self, path: str, why: str) -> None:
+        self.problems.append(Problem(printable(path), f"{why}; nothing new beside it is uploaded until that is mended"))
+
+
+def _rules_of(lines: Iterable[str]) -> Rules:
+    return Rules(pattern for line in lines if (pattern := pattern_of(line)) is not None)
+
+
+_BUILT_IN = _rules_of(BUILT_IN)
+_EVERYTHING = _rules_of(["*"])

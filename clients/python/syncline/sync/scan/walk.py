@@ -1,0 +1,287 @@
+"""What is in the folder: one pass over it, without reading any file.
+
+What cannot be synced is said, never lost; where we could not look, nothing counts as deleted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import hashlib
+import marshal
+import os
+import stat
+import time
+from dataclasses import dataclass, field
+
+from syncline.model.names import MAX_PATH_BYTES, MAX_PATH_NAMES, name_problem, normalize
+from syncline.model.tree import NodeKind
+from syncline.sync.errors import MountsChanging
+from syncline.sync.folder.files import PRIVATE, Files
+from syncline.sync.folder.mounts import OpenDirectory
+from syncline.sync.trees import Problem, printable
+from syncline.transfer.jobs import Signature
+
+_KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
+
+_SCANS = 3
+"""What was mounted during a scan may have covered what the scan did not see any more, so it is made again; so often."""
+
+TOP = -1
+"""The folder itself, as a parent."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScannedEntry:
+    """One thing in the folder. `parent` is the number of its directory's entry. `target` is that of a symlink.
+
+    A directory's signature is its inode only; it is `hidden` if we could not look into it. Where another filesystem is
+    mounted than the one of the directory above, `filesystem` is its name (`mounts.Directory.name`); else it is empty.
+    """
+
+    parent: int
+    local_name: str
+    name: str
+    kind: NodeKind
+    signature: Signature
+    executable: bool = False
+    target: str = ""
+    filesystem: str = ""
+    hidden: bool = False
+
+
+@dataclass(slots=True)
+class Scan:
+    """All entries, parents before children, and what is not among them.
+
+    `hidden` names what is there but could not be looked at: parent's number and local name. `skipped` counts what is
+    never synced (sockets, pipes, devices). A `.syncline` of another synced folder below is one entry, without what is
+    in it. `started_ns` is the time before the first look. `filesystem` is the name of that of the folder.
+    """
+
+    started_ns: int
+    entries: list[ScannedEntry] = field(default_factory=list)
+    hidden: list[tuple[int, str]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    skipped: int = 0
+    unsettled: bool = False
+    """Whether something went away while we looked; another scan will tell what became of it."""
+    filesystem: str = ""
+    fingerprint: bytes = b""
+    """What `fingerprint` gives as long as nothing is touched, unless there were problems."""
+
+    def path(self, number: int) -> str:
+        """The path of an entry as it is spelled here; "" for the folder."""
+        names: list[str] = []
+        while number != TOP:
+            names.append(self.entries[number].local_name)
+            number = self.entries[number].parent
+        return "/".join(reversed(names))
+
+
+def scan(files: Files) -> Scan:
+    """Scan the folder. OSError if it cannot be read itself, MountsChanging if its mounts do not come to rest."""
+    for _ in range(_SCANS):
+        found = _Scanner(files)
+        if found.run():
+            return found.found
+    raise MountsChanging
+
+
+def fingerprint(files: Files) -> bytes:
+    """Everything that a scan looks at in one value: a third of its time, and of it nothing is kept. OSError."""
+    looked_at = _Fingerprint()
+    pending = [""]
+    while pending:
+        path = pending.pop()
+        prefix = f"{path}/" if path else ""
+        directories = []
+        descriptor = files.open_directory(path)
+        try:
+            for entry in _listed(descriptor, path):
+                if entry.name == PRIVATE:
+                    continue
+                found = entry.stat(follow_symlinks=False)
+                looked_at.add(entry, found, _target(entry, found, descriptor))
+                if stat.S_ISDIR(found.st_mode):
+                    directories.append(prefix + entry.name)
+        finally:
+            os.close(descriptor)
+        looked_at.directory_ends()
+        pending.extend(reversed(directories))
+    return looked_at.value()
+
+
+def _listed(descriptor: int, path: str) -> list[os.DirEntry[str]]:
+    """What is in a directory, by name, but for what is the client's own. What is another client's is there."""
+    with os.scandir(descriptor) as listing:
+        entries = sorted(listing, key=lambda entry: entry.name)
+    return entries if path else [entry for entry in entries if entry.name != PRIVATE]
+
+
+def _target(entry: os.DirEntry[str], found: os.stat_result, directory: int) -> str:
+    """That of a symlink; else nothing."""
+    return os.readlink(entry.name, dir_fd=directory) if stat.S_ISLNK(found.st_mode) else ""
+
+
+class _Fingerprint:
+    """Is told of every entry, directory by directory, in the order of a scan."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=32, usedforsecurity=False)
+        self._rows: list[tuple[str | int, ...]] = []
+
+    def add(self, entry: os.DirEntry[str], found: os.stat_result, target: str) -> None:
+        self._rows.append((
+            entry.name, found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev,
+            target,
+        ))  # fmt: skip
+
+    def directory_ends(self) -> None:
+        self._hash.update(marshal.dumps(self._rows, 0))  # of the later formats equal values have several forms
+        self._rows.clear()
+
+    def value(self) -> bytes:
+        return self._hash.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Top:
+    """The folder, or a directory at which another filesystem is mounted: where it is, and what is there."""
+
+    path: str
+    device: int
+    directory: OpenDirectory
+
+
+class _Scanner:
+    def __init__(self, files: Files) -> None:
+        self.found = Scan(started_ns=time.time_ns())
+        self._files = files
+        self._points = files.mounts.points()
+        self._fingerprint = _Fingerprint()
+        self._pending: list[tuple[int, str, _Top | None]] = []
+
+    def run(self) -> bool:
+        """Scan; False if something was mounted in the folder meanwhile."""
+        self._list(TOP, "", None)
+        while self._pending:
+            number, path, top = self._pending.pop()
+            try:
+                self._list(number, path, top)
+            except OSError as error:
+                self._hide(number, path, error)
+        self.found.fingerprint = self._fingerprint.value()
+        return self._files.mounts.points() <= self._points
+
+    def _list(self, number: int, path: str, top: _Top | None) -> None:
+        """Add what is in a directory that is below `top`. OSError before anything was added."""
+        descriptor = self._files.open_directory(path)
+        try:
+            top = self._top(number, path, descriptor, top)
+            entries = _listed(descriptor, path)
+            prefix = f"{path}/" if path else ""
+            first = len(self.found.entries)
+            for entry in entries:
+                self._add(entry, number, prefix, descriptor)
+        finally:
+            os.close(descriptor)
+        self._fingerprint.directory_ends()
+        directories = [
+            (at, prefix + self.found.entries[at].local_name, top)
+            for at in range(first, len(self.found.entries))
+            if self.found.entries[at].kind is NodeKind.DIRECTORY and self.found.entries[at].local_name != PRIVATE
+        ]
+        self._pending.extend(reversed(directories))
+
+    def _top(self, number: int, path: str, descriptor: int, above: _Top | None) -> _Top:
+        """What the open directory is, if another filesystem is mounted there; else the one above."""
+        device = os.fstat(descriptor).st_dev
+        if above is None:
+            directory = self._files.mounts.look(path, descriptor)
+            self.found.filesystem = directory.name
+            return _Top(path, device, directory)
+        if device == above.device and path not in self._points:
+            return above
+        directory = self._files.mounts.look(path, descriptor)
+        if directory.mount == above.directory.mount:
+            return above
+        if directory.name != above.directory.below(path[len(above.path) :].lstrip("/")).name:
+            self.found.entries[number] = dataclasses.replace(self.found.entries[number], filesystem=directory.name)
+        return _Top(path, device, directory)
+
+    def _add(self, entry: os.DirEntry[str], parent: int, prefix: str, directory: int) -> None:
+        path = prefix + entry.name
+        name = normalize(entry.name)
+        if problem := name_problem(name):
+            self._problem(path, f"{problem}; rename it to have it synced")
+            return
+        if path.count("/") >= MAX_PATH_NAMES:
+            self._problem(path, f"the path has more than {MAX_PATH_NAMES} names; move it up to have it synced")
+            self.found.hidden.append((parent, entry.name))
+            return
+        if len(path.encode()) > MAX_PATH_BYTES:
+            self._problem(path, f"the path has more than {MAX_PATH_BYTES} bytes; shorten it to have it synced")
+            self.found.hidden.append((parent, entry.name))
+            return
+        try:
+            found = entry.stat(follow_symlinks=False)
+            target = _target(entry, found, directory)
+        except FileNotFoundError:
+            self.found.unsettled = True
+            self.found.hidden.append((parent, entry.name))
+            return
+        except OSError as error:
+            self._problem(path, f"it cannot be looked at ({error.strerror})")
+            self.found.hidden.append((parent, entry.name))
+            return
+        if entry.name != PRIVATE:  # which changes with each sync of the folder that it belongs to
+            self._fingerprint.add(entry, found, target)
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+        if kind is None:
+            self.found.skipped += 1
+            return
+        if kind is not NodeKind.DIRECTORY and path in self._points:
+            self._problem(
+                path, "another file is mounted here, so what it covers is left as it is; unmount it to have this synced"
+            )
+            self.found.hidden.append((parent, entry.name))
+            return
+        if target and not _is_text(target):
+            self._problem(path, "the target of the link is not valid UTF-8")
+            return
+        self.found.entries.append(
+            ScannedEntry(
+                parent=parent,
+                local_name=entry.name,
+                name=entry.name if name == entry.name else name,  # the same object, to be told apart at a glance
+                kind=kind,
+                signature=directory_signature(found) if kind is NodeKind.DIRECTORY else Signature.of(found),
+                executable=kind is NodeKind.FILE and bool(found.st_mode & stat.S_IXUSR),
+                target=target,
+            )
+        )
+
+    def _hide(self, number: int, path: str, error: OSError) -> None:
+        entry = self.found.entries[number]
+        self.found.entries[number] = dataclasses.replace(entry, hidden=True)
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            self.found.unsettled = True
+        else:
+            self._problem(path, f"the directory cannot be read ({error.strerror}); what is in it was left as it is")
+
+    def _problem(self, path: str, reason: str) -> None:
+        self.found.problems.append(Problem(printable(path), reason))
+
+
+def directory_signature(found: os.stat_result) -> Signature:
+    """A directory changes its times with what is in it, and so it has an inode only."""
+    return Signature(0, 0, 0, found.st_ino)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

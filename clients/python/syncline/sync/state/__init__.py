@@ -1,0 +1,1 @@
+"""What a device remembers about a synced folder."""

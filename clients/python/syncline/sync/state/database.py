@@ -1,0 +1,570 @@
+"""What a device remembers about a synced folder, in SQLite.
+
+That is the mirror of the space, the base, where blocks are, and the commit in flight. None of it is needed to keep data
+safe: without it a folder is adopted anew. Writes gather until `commit`, which is durable. Whoever uses a State does so
+in `state_errors`, as any access may find the file damaged. Names are of any form here: what comes from the space is
+checked when the trees are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.blocks import EMPTY_MANIFEST, MIN_BLOCK, BlockRef, Digest, MalformedManifest, Manifest
+from syncline.model.identifiers import NodeId, RequestId
+from syncline.model.tree import Content, Mutation, Node, NodeKind
+from syncline.sdk.right import Right
+from syncline.sync.errors import StateDamaged, StateUnusable
+from syncline.sync.trees import BaseNode, Exclusion, RemoteNode
+from syncline.transfer.jobs import Signature
+from syncline.wire.tree import manifest_from_wire, manifest_to_wire, mutation_from_wire, mutation_to_wire
+
+_MIGRATIONS = files("syncline.sync") / "migrations"
+"""`NNNN-name.sql`: what makes format NNNN of the one before."""
+
+_GATHERED = 2000
+"""Nodes that are held in memory before they are written."""
+_LOOKED_UP = 500
+"""Nodes that one statement asks for; SQLite may be built to take no more than 999."""
+_REMOTE_COLUMNS = 17
+_BASE_COLUMNS = 14
+_DAMAGED = {11, 26}  # SQLITE_CORRUPT, SQLITE_NOTADB
+_SIGN = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What was read here for a mutation that brings a content: the file's signature, and how its name is spelled."""
+
+    signature: Signature
+    trusted: bool
+    local_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """A commit that was sent, or was about to be, and of which no answer is known."""
+
+    request: RequestId
+    mutations: tuple[Mutation, ...]
+    evidence: tuple[Evidence | None, ...]
+    right: Right | None = None
+    """The right by which the mutations were decided on; None if the service has told none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What the folder looked like when it and the space agreed in everything, and how much was skipped in it."""
+
+    fingerprint: bytes
+    skipped: int
+
+
+class State:
+    """The state of one folder. Used by one thread, but for `known_block`."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+        self._db = connection
+        self._path = path
+        self._lookups: sqlite3.Connection | None = None
+        self._lookup_lock = threading.Lock()
+        self._nodes: dict[NodeId, Node] = {}
+        self._base: dict[NodeId, BaseNode | None] = {}
+
+    @classmethod
+    def open(cls, path: Path) -> State:
+        """Open, or make, the database. StateDamaged, StateUnusable."""
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with state_errors(path):
+            connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA synchronous = FULL")
+                return cls(connection, path)._prepared()
+            except BaseException:
+                connection.close()
+                raise
+
+    @classmethod
+    def in_memory(cls, path: Path | None = None) -> State:
+        """A copy of the database at `path`, or an empty one, that nobody will ever see. StateDamaged, StateUnusable."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        try:
+            if path is not None and path.exists():
+                with state_errors(path):
+                    original = sqlite3.connect(path, timeout=30.0)
+                    try:
+                        original.backup(connection)
+                    finally:
+                        original.close()
+            return cls(connection, None)._prepared()
+        except BaseException:
+            connection.close()
+            raise
+
+    def _prepared(self) -> State:
+        _migrate(self._db, self._path)
+        return self
+
+    def close(self) -> None:
+        """What was not committed is forgotten, and no block is known any more."""
+        # A run that is interrupted leaves threads behind that still ask: SQLite must not be closed under one of them.
+        with self._lookup_lock:
+            if self._lookups is not None:
+                self._lookups.close()
+            self._lookups = self._path = None
+        if self._db.in_transaction:
+            self._db.rollback()
+        self._db.close()
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def commit(self) -> None:
+        """Everything that was put is durable when this returns."""
+        self._write()
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+    # ---- the mirror of the space ----
+
+    @property
+    def cursor(self) -> bytes:
+        """Where to go on in the journal; empty at the beginning."""
+        return bytes(self._meta("cursor") or b"")
+
+    @cursor.setter
+    def cursor(self, cursor: bytes) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('cursor', ?)", (cursor,))
+
+    @property
+    def told_seq(self) -> int:
+        """What the cursor stands for; nodes with a higher seq are known from answers to commits only."""
+        seq = self._meta("seq")
+        if seq is None and self.cursor:  # written by a client that did not note it
+            return _SIGN - 1
+        return int(seq or 0)
+
+    @told_seq.setter
+    def told_seq(self, seq: int) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('seq', ?)", (seq,))
+
+    def load_remote(self) -> dict[NodeId, RemoteNode]:
+        """All nodes that are known, deleted ones too."""
+        kinds = {kind.value: kind for kind in NodeKind}
+        return {
+            NodeId(row[0]): RemoteNode(
+                NodeId(row[0]),
+                NodeId(row[1]),
+                row[2],
+                kinds[row[3]],
+                row[4],
+                row[5],
+                row[6] == 1,
+                row[7],
+                row[8],
+                row[9] != 0,
+            )
+            for row in self._db.execute(
+                "SELECT id, parent, name, kind, version, digest, executable, size, seq, deleted_at_ms FROM remote"
+            )
+        }
+
+    def put_node(self, node: Node) -> None:
+        """Store a state of a node, whatever is known so far."""
+        self._nodes[node.id] = node
+        if len(self._nodes) >= _GATHERED:
+            self._write()
+
+    def clear_remote(self) -> None:
+        """Forget all nodes of the space."""
+        self._begin()
+        self._nodes.clear()
+        self._db.execute("DELETE FROM remote")
+
+    def drop_deleted(self) -> None:
+        """Forget the nodes that were deleted themselves: the cursor is beyond them, and a restore tells all again."""
+        self._begin()
+        self._write()
+        self._db.execute("DELETE FROM remote WHERE deleted_at_ms != 0")
+
+    def contents(self, nodes: Sequence[NodeId]) -> dict[NodeId, Content]:
+        """The current contents of nodes, with their manifests."""
+        self._write()
+        found = {}
+        for start in range(0, len(nodes), _LOOKED_UP):
+            some = nodes[start : start + _LOOKED_UP]
+            rows = self._db.execute(
+                "SELECT id, digest, size, mtime_ns, executable, target, manifest, manifest_object FROM remote "  # noqa: S608
+                f"WHERE digest IS NOT NULL AND id IN ({_marks(len(some))})",
+                some,
+            )
+            for node, digest, size, mtime_ns, executable, target, manifest, manifest_object in rows:
+                found[NodeId(node)] = Content(
+                    digest, size, mtime_ns, executable == 1, _manifest(manifest), manifest_object, target
+                )
+        return found
+
+    # ---- the base ----
+
+    def load_base(self) -> dict[NodeId, BaseNode]:
+        kinds = {kind.value: kind for kind in NodeKind}
+        return {
+            NodeId(row[0]): BaseNode(
+                NodeId(row[0]),
+                NodeId(row[1]),
+                row[2],
+                kinds[row[3]],
+                row[4],
+                row[5],
+                row[6] == 1,
+                Signature(row[7], row[8], row[9], row[10] % (2 * _SIGN)),
+                row[11] if row[11] is not None else row[2],
+                row[12] == 1,
+                row[13],
+            )
+            for row in self._db.execute(
+                "SELECT id, parent, name, kind, version, digest, executable, size, mtime_ns, ctime_ns, inode, "
+                "local_name, trusted, filesystem FROM base"
+            )
+        }
+
+    @property
+    def right(self) -> Right | None:
+        """What this device might do in the space when it was synced last; None if that was never told."""
+        since = self._meta("right")
+        return None if since is None else Right(read_only=since < 0, writes_since_ms=max(since, 0))
+
+    @right.setter
+    def right(self, right: Right) -> None:
+        self._begin()
+        since = -1 if right.read_only else right.writes_since_ms
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('right', ?)", (since,))
+
+    @property
+    def refused(self) -> bool:
+        """Whether the space has refused a commit of this device for want of the right since it was synced last."""
+        return bool(self._meta("refused"))
+
+    @refused.setter
+    def refused(self, refused: bool) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('refused', ?)", (refused,))
+
+    @property
+    def outside_links(self) -> bool:
+        """Whether symlinks that lead out of the folder come here."""
+        return bool(self._meta("outside_links") != 0)
+
+    @outside_links.setter
+    def outside_links(self, wanted: bool) -> None:
+        self._write()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('outside_links', ?)", (int(wanted),))
+
+    @property
+    def place(self) -> tuple[Path, str] | None:
+        """Where the folder was when it was synced last, and on which filesystem (`mounts.Directory.name`)."""
+        root, filesystem = self._meta("root"), self._meta("filesystem")
+        return None if root is None or filesystem is None else (Path(os.fsdecode(root)), str(filesystem))
+
+    @place.setter
+    def place(self, place: tuple[Path, str]) -> None:
+        self._begin()
+        rows = [("root", os.fsencode(place[0])), ("filesystem", place[1])]
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
+
+    def put_base(self, node: BaseNode) -> None:
+        self._base[node.id] = node
+
+    def remove_base(self, node: NodeId) -> None:
+        self._base[node] = None
+
+    def base_manifest(self, node: NodeId) -> Manifest:
+        """The blocks of the file that was agreed on last, if there are many; else none."""
+        row = self._db.execute("SELECT manifest FROM base WHERE id = ?", (node,)).fetchone()
+        return _manifest(row[0]) if row and row[0] else EMPTY_MANIFEST
+
+    # ---- where blocks are ----
+
+    def known_block(self, digest: Digest) -> BlockRef | None:
+        """Where a block lies in the space. May be called from any thread, at any time; sees what is committed."""
+        with self._lookup_lock:
+            if self._path is None:
+                return None
+            if self._lookups is None:
+                self._lookups = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+            row = self._lookups.execute(
+                "SELECT object, offset, length FROM block WHERE digest = ?", (digest,)
+            ).fetchone()
+        return BlockRef(digest, row[2], Digest(row[0]), row[1]) if row else None
+
+    def forget_blocks(self) -> None:
+        """The space does not have all of them any more."""
+        self._begin()
+        self._db.execute("DELETE FROM block")
+
+    # ---- the commit in flight ----
+
+    def put_in_flight(self, commit: InFlight) -> None:
+        self._begin()
+        request = metadata_pb2.CommitChangesRequest(
+            mutations=map(mutation_to_wire, commit.mutations),
+            writes_since_ms=commit.right.writes_since_ms if commit.right is not None else None,
+        )
+        evidence = [
+            [
+                seen.signature.size,
+                seen.signature.mtime_ns,
+                seen.signature.ctime_ns,
+                seen.signature.inode,
+                seen.trusted,
+                seen.local_name,
+            ]
+            if seen
+            else None
+            for seen in commit.evidence
+        ]
+        self._db.execute(
+            "INSERT OR REPLACE INTO in_flight VALUES (?, ?, ?)",
+            (commit.request, request.SerializeToString(), json.dumps(evidence)),
+        )
+
+    def in_flight(self) -> list[InFlight]:
+        """The commits of which no answer is known."""
+        rows = self._db.execute("SELECT request_id, mutations, evidence FROM in_flight").fetchall()
+        requests = [(RequestId(row[0]), metadata_pb2.CommitChangesRequest.FromString(row[1]), row[2]) for row in rows]
+        return [
+            InFlight(
+                id_,
+                tuple(map(mutation_from_wire, request.mutations)),
+                tuple(
+                    Evidence(Signature(*seen[:4]), seen[4], seen[5]) if seen else None for seen in json.loads(evidence)
+                ),
+                Right(writes_since_ms=request.writes_since_ms) if request.HasField("writes_since_ms") else None,
+            )
+            for id_, request, evidence in requests
+        ]
+
+    def remove_in_flight(self, request: RequestId) -> None:
+        self._begin()
+        self._db.execute("DELETE FROM in_flight WHERE request_id = ?", (request,))
+
+    # ---- what this device leaves out ----
+
+    def excluded(self) -> list[Exclusion]:
+        """By path."""
+        rows = self._db.execute("SELECT path, node FROM excluded ORDER BY path")
+        return [Exclusion(path, NodeId(node) if node is not None else None) for path, node in rows]
+
+    def put_excluded(self, exclusion: Exclusion) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO excluded VALUES (?, ?)", (exclusion.path, exclusion.node))
+
+    def remove_excluded(self, path: str) -> None:
+        self._begin()
+        self._db.execute("DELETE FROM excluded WHERE path = ?", (path,))
+
+    @property
+    def included(self) -> tuple[str, ...]:
+        """What was asked to be excluded no more, the last time that anything was."""
+        return tuple(json.loads(self._meta("included") or "[]"))
+
+    @included.setter
+    def included(self, paths: tuple[str, ...]) -> None:
+        self._begin()
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES ('included', ?)", (json.dumps(paths),))
+
+    # ---- whether anything is left to do ----
+
+    @property
+    def settled(self) -> Settled | None:
+        """None from the first write on that came after it."""
+        row = self._db.execute("SELECT fingerprint, skipped FROM settled").fetchone()
+        return Settled(*row) if row else None
+
+    @settled.setter
+    def settled(self, settled: Settled) -> None:
+        self._write()
+        self._begin()
+        self._db.execute("INSERT INTO settled VALUES (?, ?)", (settled.fingerprint, settled.skipped))
+
+    # ---- inside ----
+
+    def _meta(self, key: str) -> Any:
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return row[0] if row else None
+
+    def _begin(self) -> None:
+        """Before every write."""
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN IMMEDIATE")
+        self._db.execute("DELETE FROM settled")
+
+    def _write(self) -> None:
+        if not self._nodes and not self._base:
+            return
+        self._begin()
+        rows, blocks = [], []
+        for node in self._nodes.values():
+            rows.append(_remote_row(node))
+            if node.content is not None and not node.deleted_at_ms:
+                blocks += _block_rows(node.content.manifest)
+        self._db.executemany(f"INSERT OR REPLACE INTO remote VALUES ({_marks(_REMOTE_COLUMNS)})", rows)  # noqa: S608
+        self._db.executemany("INSERT OR REPLACE INTO block VALUES (?, ?, ?, ?)", blocks)
+        removed = [(node,) for node, base in self._base.items() if base is None]
+        self._db.executemany("DELETE FROM base WHERE id = ?", removed)
+        # A file of one block has nothing that a later download could take from it.
+        self._db.executemany(
+            f"INSERT OR REPLACE INTO base VALUES ({_marks(_BASE_COLUMNS)},"  # noqa: S608
+            f" (SELECT manifest FROM remote WHERE id = ?1 AND size > {MIN_BLOCK}))",
+            [_base_row(base) for base in self._base.values() if base is not None],
+        )
+        self._nodes.clear()
+        self._base.clear()
+
+
+def migrations() -> list[tuple[int, str]]:
+    """The formats and the scripts that lead to them, in order."""
+    found = [(int(one.name[:4]), one.read_text()) for one in _MIGRATIONS.iterdir() if one.name.endswith(".sql")]
+    return sorted(found)
+
+
+def _migrate(db: sqlite3.Connection, path: Path | None) -> None:
+    """Bring a database to the newest format, all or nothing. StateUnusable, before anything is changed."""
+    steps = migrations()
+    newest = steps[-1][0]
+    if _format_of(db) == newest:
+        return
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        found = _format_of(db)  # once more, now that nobody else migrates it
+        if found > newest:
+            raise StateUnusable(
+                f"{path} was written by a newer version of Syncline (format {found}, this one knows {newest}); "
+                "nothing was changed, update this client"
+            )
+        for number, script in steps:
+            if number > found:
+                for statement in _statements(script):
+                    db.execute(statement)
+        db.execute("INSERT OR REPLACE INTO meta VALUES ('format', ?)", (newest,))
+        db.execute("COMMIT")
+    except BaseException:
+        db.rollback()
+        raise
+
+
+def _format_of(db: sqlite3.Connection) -> int:
+    """Zero for an empty database."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
+        return 0
+    row = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _statements(script: str) -> Iterator[str]:
+    """One by one: SQLite's own way to run a script ends the transaction."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def set_aside(path: Path, now: datetime) -> Path:
+    """Move a damaged database out of the way, with what belongs to it; returns where to."""
+    aside = path.with_name(f"{path.name}.damaged-{now:%Y%m%d-%H%M%S}")
+    for suffix in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+@contextmanager
+def state_errors(path: Path | None) -> Iterator[None]:
+    """Errors of SQLite as ours."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise StateDamaged(f"the state database {path} is damaged ({error})") from None
+        raise StateUnusable(f"the state database {path} cannot be used ({error}); fix that and sync again") from None
+
+
+def _marks(count: int) -> str:
+    return ", ".join(f"?{number}" for number in range(1, count + 1))
+
+
+def _remote_row(node: Node) -> tuple[Any, ...]:
+    content = node.content
+    manifest = b""
+    if content is not None and content.manifest.lengths:
+        manifest = manifest_to_wire(content.manifest).SerializeToString()
+    return (
+        node.id,
+        node.parent,
+        node.name,
+        node.kind.value,
+        node.version,
+        content.digest if content else None,
+        content.size if content else 0,
+        content.mtime_ns if content else 0,
+        content.executable if content else False,
+        content.target if content else "",
+        manifest,
+        content.manifest_object if content else b"",
+        node.seq,
+        node.deleted_at_ms,
+        node.user,
+        node.device,
+        node.committed_at_ms,
+    )
+
+
+def _block_rows(manifest: Manifest) -> list[tuple[Any, ...]]:
+    try:
+        manifest.check()
+    except MalformedManifest:
+        return []
+    return [(ref.digest, ref.object, ref.offset, ref.length) for ref in manifest.refs()]
+
+
+def _base_row(node: BaseNode) -> tuple[Any, ...]:
+    signature = node.signature
+    return (
+        node.id,
+        node.parent,
+        node.name,
+        node.kind.value,
+        node.version,
+        node.digest,
+        node.executable,
+        signature.size,
+        signature.mtime_ns,
+        signature.ctime_ns,
+        (signature.inode + _SIGN) % (2 * _SIGN) - _SIGN,  # 64 bits with a sign are what SQLite has
+        node.local_name if node.local_name != node.name else None,
+        node.trusted,
+        node.filesystem,
+    )
+
+
+def _manifest(blob: bytes) -> Manifest:
+    return manifest_from_wire(journal_pb2.Manifest.FromString(blob)) if blob else EMPTY_MANIFEST

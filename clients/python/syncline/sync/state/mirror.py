@@ -1,0 +1,128 @@
+"""The space's nodes as far as this device has been told, kept in step with the state database."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from syncline.model.errors import InvalidCursor
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.tree import Node
+from syncline.sdk.right import Right
+from syncline.sync.ports import SpacePort
+from syncline.sync.state.database import State
+from syncline.sync.trees import BaseNode, RemoteNode
+
+
+class Mirror:
+    """Nodes by id, deleted ones too; and the base, as far as it rests on the space's history."""
+
+    def __init__(self, state: State, base: dict[NodeId, BaseNode]) -> None:
+        self.went_back = False
+        """Whether the space had lost what it had acknowledged, as after a restore from a backup."""
+        self.right: Right | None = None
+        """What this device may do in the space; None until that was told."""
+        self._state = state
+        self._base = base
+        self.nodes: dict[NodeId, RemoteNode] = state.load_remote()
+        told = state.told_seq
+        self._ahead = {node: known for node, known in self.nodes.items() if known.seq > told}
+        """What this device knows from answers to its own commits and the journal has not told yet."""
+
+    def pull(self, space: SpacePort) -> bool:
+        """Take over what has changed since the last time, durably; whether anything has. The right is told anew."""
+        try:
+            return self._pull(space, self._state.cursor)
+        except InvalidCursor:
+            self._clear()
+            self._ahead.clear()
+            self.went_back = True
+            return self._pull(space, b"", agreed_elsewhere=True)
+
+    def absorb(self, nodes: Iterable[Node]) -> None:
+        """Take over states of nodes that a commit was answered with, unless newer ones are known."""
+        told = self._state.told_seq
+        for node in nodes:
+            self._absorb([node])
+            if node.seq > told:
+                self._ahead[node.id] = self.nodes[node.id]
+
+    def _absorb(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            known = self.nodes.get(node.id)
+            if known is not None and known.seq > node.seq:
+                continue
+            new = RemoteNode.of(node)
+            if known != new:
+                self.nodes[node.id] = new
+                self._state.put_node(node)
+
+    def _pull(self, space: SpacePort, cursor: bytes, *, agreed_elsewhere: bool = False) -> bool:
+        before: dict[NodeId, RemoteNode | None] = {}
+        for page in space.changes(cursor, fresh_right=True):
+            self.right = page.right
+            if page.reset:
+                before = {**self.nodes, **before}
+                # A listing need not tell of what is deleted.
+                self._ahead = {node: known for node, known in self._ahead.items() if not known.deleted}
+                self._clear()
+            for node in page.nodes:
+                before.setdefault(node.id, self.nodes.get(node.id))
+            self._absorb(page.nodes)
+            for node in page.nodes if self._ahead else ():
+                if self._ahead.get(node.id) == RemoteNode.of(node):
+                    del self._ahead[node.id]
+            # Pages without a cursor are the beginning of a listing; together with its end they are all or nothing.
+            if page.cursor and page.cursor != cursor:
+                cursor = self._state.cursor = page.cursor
+                self._state.told_seq = page.seq
+        if self._ahead and not agreed_elsewhere:
+            # It went back to no earlier than our cursor, and what we had committed after that never happened.
+            raise InvalidCursor
+        # Two states of one entry look like a change each, also if the second one is what was known before.
+        changed = any(self.nodes.get(node) != known for node, known in before.items())
+        if changed:
+            self.nodes = {node: known for node, known in self.nodes.items() if not known.deleted}
+            self._state.drop_deleted()
+        if agreed_elsewhere:
+            self._agree_anew()
+        self._state.commit()
+        return changed or agreed_elsewhere
+
+    def _agree_anew(self) -> None:
+        """Make the base one of the space's present history, so that nothing counts as deleted that is merely forgotten.
+
+        What the space lacks is new here. What it has in an older version was changed here since. Where it has another
+        content, nobody knows which came first: without a base both are kept.
+        """
+        after: dict[NodeId, BaseNode] = {}
+        for node, before in self._base.items():
+            there = self.nodes.get(node)
+            if there is None or there.deleted:
+                continue
+            same = (there.digest, there.executable) == (before.digest, before.executable)
+            if same or there.version < before.version:
+                after[node] = dataclasses.replace(
+                    before,
+                    parent=there.parent,
+                    name=there.name,
+                    local_name=before.local_name if there.name == before.name else there.name,
+                    version=there.version,
+                    digest=there.digest,
+                    executable=there.executable,
+                    # The signature is that of what is here, which need not be what the space has.
+                    trusted=before.trusted and same,
+                )
+        while orphans := [node for node, one in after.items() if one.parent != ROOT and one.parent not in after]:
+            for node in orphans:
+                del after[node]
+        for node in self._base.keys() - after.keys():
+            self._state.remove_base(node)
+        for one in after.values():
+            self._state.put_base(one)
+        self._base.clear()
+        self._base.update(after)
+
+    def _clear(self) -> None:
+        self.nodes.clear()
+        self._state.clear_remote()

@@ -1,0 +1,319 @@
+"""The three trees that a plan is made from: what was agreed, what is here, what is there; all keyed by node id.
+
+A node that is only here has a provisional id, which is longer than an id that the space gave. Names are as they
+travel (NFC); how this device spells a name is kept beside it, so that a file is never renamed for its spelling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import ID_BYTES, ROOT, NodeId
+from syncline.model.names import MAX_PATH_BYTES, MAX_PATH_NAMES, RESERVED_AT_ROOT, name_problem
+from syncline.model.tree import Node, NodeKind
+from syncline.sync.naming import EVERY_NAME, Naming
+from syncline.transfer.jobs import Signature
+
+Place = tuple[NodeId, str]
+"""A directory and a name in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseNode:
+    """A node as folder and space last agreed on it, and the signature of the local file that had this content.
+
+    `trusted` is False if the file could have been changed after it was read without a change of its signature. A
+    directory's signature is its inode only; `filesystem` is the name of the filesystem that was mounted there, empty if
+    it was that of the directory above.
+    """
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    version: int
+    digest: Digest | None
+    executable: bool
+    signature: Signature
+    local_name: str
+    trusted: bool = True
+    filesystem: str = ""
+
+    @property
+    def place(self) -> Place:
+        return self.parent, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """A node as it is in the folder. `digest` is None for a file that equals nothing that it was compared with.
+
+    `home` is where the node belongs if the place where it is found is only a stop of an interrupted move. A node that
+    is not `seen` lies where we could not look, and is taken to be as it was.
+    """
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    digest: Digest | None
+    executable: bool
+    signature: Signature
+    local_name: str
+    trusted: bool = True
+    filesystem: str = ""
+    home: Place | None = None
+    seen: bool = True
+
+    @property
+    def place(self) -> Place:
+        return self.home or (self.parent, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteNode:
+    """A node as it is in the space, without what only a transfer needs."""
+
+    id: NodeId
+    parent: NodeId
+    name: str
+    kind: NodeKind
+    version: int
+    digest: Digest | None
+    executable: bool
+    size: int
+    seq: int
+    deleted: bool = False
+
+    @property
+    def place(self) -> Place:
+        return self.parent, self.name
+
+    @classmethod
+    def of(cls, node: Node) -> RemoteNode:
+        content = node.content
+        return cls(
+            id=node.id,
+            parent=node.parent,
+            name=node.name,
+            kind=node.kind,
+            version=node.version,
+            digest=content.digest if content else None,
+            executable=content.executable if content else False,
+            size=content.size if content else 0,
+            seq=node.seq,
+            deleted=node.deleted_at_ms != 0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Exclusion:
+    """A path that this device does not sync, and the node that the space has there, which it may rename."""
+
+    path: str
+    node: NodeId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that was not synced, and why."""
+
+    path: str
+    reason: str
+
+
+# ---- provisional ids ----
+
+_NEW, _RECREATED, _COPY = b"\1", b"\2", b"\3"
+
+
+def new_local_id(number: int) -> NodeId:
+    """The provisional id of the local entry with this number."""
+    return NodeId(_NEW + number.to_bytes(ID_BYTES, "big"))
+
+
+def recreated_id(node: NodeId) -> NodeId:
+    """What a node is called that was deleted in the space and is made anew from what is here."""
+    return NodeId(_RECREATED + node)
+
+
+def copy_id(node: NodeId) -> NodeId:
+    """What the conflict copy of a node is called."""
+    return NodeId(_COPY + node)
+
+
+def is_provisional(node: NodeId) -> bool:
+    return len(node) != ID_BYTES
+
+
+def original_id(node: NodeId) -> NodeId:
+    """The id by which the local tree knows a recreated node or a conflict copy; else the id itself."""
+    return NodeId(node[1:]) if node[:1] in {_RECREATED, _COPY} and is_provisional(node) else node
+
+
+# ---- names in transit ----
+
+RECOVERED = "recovered item"
+"""What is called so was moved aside by a run that was interrupted, and had no name that anybody remembers."""
+_TRANSIT = re.compile(r"\.syncline-((?:[0-9a-f]{2})+)")
+
+
+def transit_name(node: NodeId) -> str:
+    """What a node is called while something else takes its name. It tells the node, so that a crash is no puzzle."""
+    return f".syncline-{node.hex()}"
+
+
+def in_transit(name: str) -> NodeId | None:
+    """The node that bears this transit name, if it is one."""
+    match = _TRANSIT.fullmatch(name)
+    return NodeId(bytes.fromhex(match[1])) if match else None
+
+
+# ---- the remote tree ----
+
+_TOO_DEEP = (
+    f"it is so deep that what is in it ({{count}}) would have paths of more than {MAX_PATH_NAMES} names or "
+    f"{MAX_PATH_BYTES} bytes; that stays in the space only, move it up there"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The live nodes that can be in a folder, parents before children, and what is wrong with others, by path.
+
+    `withheld` are the nodes that cannot be where the space has them; what is below those is not in the tree either.
+    """
+
+    nodes: dict[NodeId, RemoteNode]
+    problems: list[Problem]
+    withheld: frozenset[NodeId]
+
+
+def live_nodes(
+    known: Mapping[NodeId, RemoteNode], base: Mapping[NodeId, BaseNode] | None = None, naming: Naming = EVERY_NAME
+) -> Live:
+    """The live nodes of the space.
+
+    What comes from the space is not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node
+    without a parent never gets into the tree. A node of the `base` that has got a name that cannot be here counts as
+    being where it was: it goes on being synced under its old name. What is deeper than a path can be is not followed.
+    """
+    base = base or {}
+    children: dict[NodeId, list[RemoteNode]] = {}
+    for node in known.values():
+        if not node.deleted and node.id != ROOT:
+            children.setdefault(node.parent, []).append(node)
+    live: dict[NodeId, RemoteNode] = {}
+    problems: list[Problem] = []
+    names: dict[NodeId, dict[str, str]] = {}
+    withheld: dict[NodeId, RemoteNode] = {}
+    pending = [ROOT]
+
+    def claim(node: RemoteNode) -> tuple[bool, str, int, NodeId]:
+        before = base.get(node.id) if naming.folds_case else None
+        return before is None or before.place != node.place, node.name, node.seq, node.id
+
+    def descend() -> None:
+        while pending:
+            parent = pending.pop()
+            taken = names.setdefault(parent, {})
+            way = _way(parent, live)
+            size = sum(len(name.encode()) + 1 for name in way)
+            too_deep = 0
+            for node in sorted(children.get(parent, ()), key=claim):
+                if problem := _unusable(node, taken, naming):
+                    problems.append(Problem(printable("/".join([*way, node.name])), problem))
+                    withheld[node.id] = node
+                    continue
+                if len(way) >= MAX_PATH_NAMES or size + len(node.name.encode()) > MAX_PATH_BYTES:
+                    before = base.get(node.id)
+                    if before is None or before.place != node.place:
+                        withheld[node.id] = node
+                        too_deep += 1
+                        continue
+                taken[naming.key(node.name)] = node.name
+                live[node.id] = node
+                if node.kind is NodeKind.DIRECTORY:
+                    pending.append(node.id)
+            if too_deep:
+                problems.append(Problem(printable("/".join(way)), _TOO_DEEP.format(count=too_deep)))
+
+    descend()
+    misplaced = set(withheld)
+    while returning := [node for node in withheld.values() if _was_usable(node, base, live, names, naming)]:
+        node = returning[0]
+        before = base[withheld.pop(node.id).id]
+        names.setdefault(before.parent, {})[naming.key(before.name)] = before.name
+        live[node.id] = dataclasses.replace(node, parent=before.parent, name=before.name)
+        if node.kind is NodeKind.DIRECTORY:
+            pending.append(node.id)
+            descend()
+            misplaced |= withheld.keys()
+    return Live(live, problems, frozenset(misplaced))
+
+
+def _way(directory: NodeId, live: Mapping[NodeId, RemoteNode]) -> list[str]:
+    """The names that lead to a live directory from the root."""
+    names: list[str] = []
+    while directory != ROOT:
+        node = live[directory]
+        names.append(node.name)
+        directory = node.parent
+    names.reverse()
+    return names
+
+
+def _was_usable(
+    node: RemoteNode,
+    base: Mapping[NodeId, BaseNode],
+    live: Mapping[NodeId, RemoteNode],
+    names: Mapping[NodeId, Mapping[str, str]],
+    naming: Naming,
+) -> bool:
+    """Whether the node can still be where it was."""
+    before = base.get(node.id)
+    return (
+        before is not None
+        and before.kind is node.kind
+        and (node.kind is NodeKind.DIRECTORY or node.digest is not None)
+        and (before.parent == ROOT or before.parent in live)
+        and naming.key(before.name) not in names.get(before.parent, {})
+    )
+
+
+def _unusable(node: RemoteNode, taken: Mapping[str, str], naming: Naming) -> str | None:
+    if problem := name_problem(node.name):
+        return f"{problem}; rename it in the space"
+    if node.parent == ROOT and naming.key(node.name) == RESERVED_AT_ROOT:
+        return f"{RESERVED_AT_ROOT!r} is reserved; rename it in the space"
+    if problem := naming.problem(node.name):
+        return f"{problem}; it stays in the space only, rename it there"
+    other = taken.get(naming.key(node.name))
+    if other == node.name:
+        return "another item of the space has the same name; rename one of them"
+    if other is not None:
+        return (
+            f"its name differs from {other!r} in upper and lower case only, which the filesystem of this folder "
+            "cannot tell apart; it stays in the space only, rename one of them"
+        )
+    if node.kind is not NodeKind.DIRECTORY and node.digest is None:
+        return "the space says nothing about its content"
+    return None
+
+
+def printable(path: str) -> str:
+    """A path that can be shown and put into JSON, whatever its bytes are."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def path_of(node: NodeId, places: Mapping[NodeId, Place]) -> str:
+    """The path of a node from the root. A parent that is not in `places` counts as the root."""
+    names: list[str] = []
+    while node != ROOT and (place := places.get(node)) is not None and len(names) < len(places):
+        names.append(place[1])
+        node = place[0]
+    return "/".join(reversed(names))

@@ -1,0 +1,301 @@
+"""Downloading contents: look at what is here -> group what is wanted by object -> get ranges -> verify -> write.
+
+Every block is verified by its SHA-256 when it arrives, every file by its own before it is reported. What is in memory
+at once is bounded by the number of workers, each of which holds one range.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from syncline.model.blocks import KIB, MIB, PACK_BYTES, BlockRef, Digest, MalformedManifest, Manifest
+from syncline.model.chunk import digest_of
+from syncline.model.tree import Content
+from syncline.transfer.below import unlink_below
+from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble
+from syncline.transfer.objects import ObjectMissing, ObjectStore
+from syncline.transfer.progress import NoTransferProgress, TransferProgress
+from syncline.transfer.run import GivenUp, Run
+from syncline.transfer.write import NotWritten, Target, write_small
+from syncline.wire.tree import manifest_from_bytes
+
+WORKERS: Final = 8
+"""GETs at once."""
+
+_WINDOW_FILES: Final = 8192
+_WINDOW_BYTES: Final = 512 * MIB
+"""Files are planned together, so that what they want from one pack is fetched in one go."""
+_GAP: Final = 256 * KIB
+"""What lies between two wanted blocks is fetched along if it is not more than this: a request costs as much."""
+_RANGE: Final = PACK_BYTES + MIB
+
+
+class Downloader:
+    """Downloads contents of one space. Each call of `download` has threads of its own, which end with it."""
+
+    def __init__(self, store: ObjectStore, workers: int = WORKERS, progress: TransferProgress | None = None) -> None:
+        self._store = store
+        self._workers = workers
+        self._progress = progress or NoTransferProgress()
+
+    def download(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
+        """Download each job; results come in any order.
+
+        `jobs` is read in the caller's thread, some ahead. When storage cannot be used at all, the SynclineError that
+        says why is raised after the results that there are. What was written of other files then stays, to be resumed.
+        """
+        return _Download(self._store, self._workers, self._progress).results(jobs)
+
+
+@dataclass(slots=True)
+class _Window:
+    """Files that are planned together, when the last of them has been prepared."""
+
+    unprepared: int = 0
+    wants: defaultdict[Digest, list[_Want]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, want: _Want) -> None:
+        self.wants[want.ref.object].append(want)
+
+
+@dataclass(frozen=True, slots=True)
+class _Want:
+    """One block for one file: a `Target` and the block's index, or a job whose whole content it is."""
+
+    ref: BlockRef
+    file: Target | DownloadJob
+    index: int = 0
+
+
+class _Download(Run[Downloaded | Failed]):
+    """One call of `download`."""
+
+    def __init__(self, store: ObjectStore, workers: int, progress: TransferProgress) -> None:
+        super().__init__()
+        self._store = store
+        self._progress = progress
+        self._workers = self.executor(workers, "get")
+        self._unreported_bytes = 0
+
+    # ---- the caller's thread ----
+
+    def results(self, jobs: Iterable[DownloadJob]) -> Iterator[Downloaded | Failed]:
+        try:
+            for jobs_together in _windows(jobs):
+                self._begin(jobs_together)
+                while self.ready() or self._enough_under_way():
+                    yield self._report()
+            while self.unreported:
+                yield self._report()
+        except GivenUp:
+            raise self.error() from None
+        finally:
+            self.stop()
+
+    def _enough_under_way(self) -> bool:
+        return self.unreported > _WINDOW_FILES // 2 or self._unreported_bytes > _WINDOW_BYTES // 2
+
+    def _report(self) -> Downloaded | Failed:
+        result = self.next()
+        assert isinstance(result.job, DownloadJob)
+        self._unreported_bytes -= result.job.content.size
+        return result
+
+    def _begin(self, jobs: list[DownloadJob]) -> None:
+        window = _Window()
+        empty: list[DownloadJob] = []
+        others: list[DownloadJob] = []
+        for job in jobs:
+            self.expect()
+            content = job.content
+            self._unreported_bytes += content.size
+            if not content.size:
+                empty.append(job)
+            elif len(content.manifest) != 1 or job.known:
+                others.append(job)
+            else:
+                # Most files: nothing to look at first, since they are had or not had as a whole.
+                try:
+                    (ref,) = _checked(content.manifest, content)
+                    window.add(_Want(ref, job))
+                except NotWritten as error:
+                    self._fail(job, error)
+        if empty:
+            self.start(self._workers, partial(self._write_empty, empty))
+        window.unprepared = len(others)
+        if not others:
+            self._plan(window)
+        for job in others:
+            self.start(self._workers, partial(self._prepare, window, job))
+
+    # ---- looking at what is here ----
+
+    def _prepare(self, window: _Window, job: DownloadJob) -> None:
+        try:
+            target = Target(job, self._refs(job))
+            wanted, written = target.prepare()
+            wants = [_Want(target.refs[index], target, index) for index in wanted]
+            self._progress.advance(size=job.content.size - sum(want.ref.length for want in wants))
+            if written is not None:
+                self._succeed(job, written)
+        except NotWritten as error:
+            wants = []
+            self._fail(job, error)
+        with self.lock:
+            for want in wants:
+                window.add(want)
+            window.unprepared -= 1
+            ready = not window.unprepared
+        if ready:
+            self._plan(window)
+
+    def _refs(self, job: DownloadJob) -> list[BlockRef]:
+        content = job.content
+        if not content.manifest_object:
+            return _checked(content.manifest, content)
+        digest = Digest(content.manifest_object)
+        try:
+            data = self._store.get(digest)
+            if digest_of(data) != digest:
+                data = self._store.get(digest)
+        except ObjectMissing:
+            raise _missing() from None
+        if digest_of(data) != digest:
+            raise _corrupt()
+        try:
+            return _checked(manifest_from_bytes(bytes(data)), content)
+        except MalformedManifest:
+            raise _corrupt() from None
+
+    # ---- fetching ----
+
+    def _plan(self, window: _Window) -> None:
+        for digest, wants in window.wants.items():
+            for together in _ranges(wants):
+                self.start(self._workers, partial(self._fetch, digest, together))
+
+    def _fetch(self, digest: Digest, wants: list[_Want]) -> None:
+        """Get one range of an object with all these blocks, and once more if some are not what they should be."""
+        wants = [want for want in wants if isinstance(want.file, DownloadJob) or not want.file.failed]
+        for _ in range(2):
+            if not wants:
+                return
+            start = wants[0].ref.offset
+            length = max(want.ref.offset + want.ref.length for want in wants) - start
+            try:
+                data = self._store.get_range(digest, start, length)
+            except ObjectMissing:
+                for want in wants:
+                    self._fail(want.file, _missing())
+                return
+            wants = self._take(wants, data, start)
+        for want in wants:
+            self._fail(want.file, _corrupt())
+
+    def _take(self, wants: list[_Want], data: memoryview, start: int) -> list[_Want]:
+        """Hand out the blocks of a range; which ones are wrong."""
+        wrong = []
+        verified: BlockRef | None = None
+        for want in wants:
+            ref = want.ref
+            block = data[ref.offset - start : ref.offset - start + ref.length]
+            if ref != verified:  # several files may want the same
+                if digest_of(block) != ref.digest:
+                    wrong.append(want)
+                    continue
+                verified = ref
+            self._put(want, block)
+        return wrong
+
+    def _put(self, want: _Want, block: memoryview) -> None:
+        written: Signature | None
+        try:
+            if isinstance(want.file, DownloadJob):
+                if want.file.content.digest != want.ref.digest:
+                    raise _corrupt()
+                written = write_small(want.file, block)
+            else:
+                written = None if want.file.failed else want.file.put(want.index, block)
+        except NotWritten as error:
+            self._fail(want.file, error)
+            return
+        self._progress.advance(size=len(block))
+        if written is not None:
+            self._succeed(want.file if isinstance(want.file, DownloadJob) else want.file.job, written)
+
+    def _write_empty(self, jobs: list[DownloadJob]) -> None:
+        for job in jobs:
+            try:
+                self._succeed(job, write_small(job, b""))
+            except NotWritten as error:
+                self._fail(job, error)
+
+    # ---- results ----
+
+    def _succeed(self, job: DownloadJob, written: Signature) -> None:
+        self._progress.advance(files=1)
+        self.finish(Downloaded(job, written))
+
+    def _fail(self, file: Target | DownloadJob, error: NotWritten) -> None:
+        """Report a file that cannot be had, once, and take away what there is of it."""
+        if isinstance(file, Target):
+            with self.lock:
+                if file.failed:
+                    return
+                file.failed = True
+            file = file.job
+        with suppress(OSError):
+            unlink_below(file.root, file.destination)
+        self.finish(Failed(file, error.reason, error.trouble))
+
+
+def _windows(jobs: Iterable[DownloadJob]) -> Iterator[list[DownloadJob]]:
+    window: list[DownloadJob] = []
+    size = 0
+    for job in jobs:
+        window.append(job)
+        size += job.content.size
+        if len(window) >= _WINDOW_FILES or size >= _WINDOW_BYTES:
+            yield window
+            window, size = [], 0
+    if window:
+        yield window
+
+
+def _ranges(wants: list[_Want]) -> Iterator[list[_Want]]:
+    """The wants of one object, in order of offset, those together that one request is to get."""
+    together: list[_Want] = []
+    start = end = 0
+    for want in sorted(wants, key=lambda want: want.ref.offset):
+        offset, length = want.ref.offset, want.ref.length
+        if together and (offset > end + _GAP or offset + length > start + _RANGE):
+            yield together
+            together = []
+        if not together:
+            start = end = offset
+        together.append(want)
+        end = max(end, offset + length)
+    yield together
+
+
+def _checked(manifest: Manifest, content: Content) -> list[BlockRef]:
+    try:
+        manifest.check()
+    except MalformedManifest:
+        raise _corrupt() from None
+    if manifest.size != content.size:
+        raise _corrupt()
+    return list(manifest.refs())
+
+
+def _missing() -> NotWritten:
+    return NotWritten(Trouble.MISSING, "is not in storage any more; it cannot be downloaded")
+
+
+def _corrupt() -> NotWritten:
+    return NotWritten(Trouble.CORRUPT, "is damaged in storage; it cannot be downloaded")

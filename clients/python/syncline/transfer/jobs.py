@@ -1,0 +1,111 @@
+"""What can be asked of an upload or a download, and what comes of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from syncline.model.blocks import Digest
+from syncline.model.tree import Content, fitting_time_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What tells a file from what it was before, without reading it. Times are such as can be stored."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> Signature:
+        return cls(stat.st_size, fitting_time_ns(stat.st_mtime_ns), fitting_time_ns(stat.st_ctime_ns), stat.st_ino)
+
+
+class Trouble(Enum):
+    """Why a job failed: what to branch on. The `reason` of Failed is its text for people."""
+
+    VANISHED = "the file is gone"
+    CHANGED = "the file is not, or no longer, what was to be uploaded"
+    NOT_A_FILE = "something else than a regular file has taken its place"
+    UNREADABLE = "the system does not let us read or write the file"
+    REFUSED = "the service did not accept what was uploaded"
+    CORRUPT = "storage did not give the bytes that the content names"
+    MISSING = "storage does not have an object that the content names"
+    NO_ROOM = "the disk is full, or a quota of it used up"
+
+
+@dataclass(frozen=True, slots=True)
+class UploadJob:
+    """One file to upload.
+
+    `key` is the caller's own; it comes back with the result. If the file's signature is not `expected` (where that is
+    given), nothing is uploaded. Between `root`, where that is given, and the file no symlink is followed.
+    """
+
+    key: Hashable
+    path: Path
+    expected: Signature | None = None
+    root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """All objects of `content` are sealed: it can be committed. `signature` is that of the file that was read."""
+
+    job: UploadJob
+    content: Content
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBlock:
+    """Where the bytes of a block may be found on this device; they are verified before they are used.
+
+    Between `root`, where that is given, and the file no symlink is followed.
+    """
+
+    path: Path
+    offset: int
+    root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DownloadJob:
+    """One content to be written to `destination`, a temporary file of the caller's choosing, with these permissions.
+
+    A destination that exists is what an interrupted run left: its blocks that are right are kept. `known` says where
+    blocks may be had without asking storage. Between `root`, where that is given, and the destination no symlink is
+    followed.
+    """
+
+    key: Hashable
+    content: Content
+    destination: Path
+    mode: int
+    known: Mapping[Digest, LocalBlock] = field(default_factory=dict)
+    root: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """`job.destination` is a file with exactly the content, verified, its time and the mode.
+
+    It is not flushed to the disk: the caller does that for many files at once, before any of them gets its name.
+    """
+
+    job: DownloadJob
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job did nothing that matters; the others go on. `reason` says what happened and what comes next."""
+
+    job: UploadJob | DownloadJob
+    reason: str
+    trouble: Trouble

@@ -1,0 +1,377 @@
+"""Objects in storage: the port, and its adapter for S3 by obstore."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
+
+import obstore
+from obstore import exceptions
+from obstore.store import S3Store
+
+from syncline.model.accounts import Access
+from syncline.model.blocks import MAX_OBJECT_BYTES, Digest
+from syncline.model.errors import Kind, PermissionDenied, SynclineError, Unavailable
+from syncline.rpc import traces
+from syncline.rpc.retry import RetryPolicy
+from syncline.s3.clock import ServerClock
+from syncline.s3.errors import PASSING, S3Error, s3_error
+from syncline.sdk.credentials import SpaceCredentials
+from syncline.sdk.discovery import StorageAddress
+from syncline.sdk.errors import UnexpectedAnswer
+from syncline.sdk.network import own_certificates, proxy_for
+from syncline.sdk.requests import RequestCounts
+from syncline.transfer.limit import Limit
+from syncline.transfer.signed import SignedRequests, StorageRefused
+
+if TYPE_CHECKING:
+    from obstore import GetResult
+    from obstore.store import ClientConfig, S3Credential
+
+    from syncline.sdk.space import Space
+
+T = TypeVar("T")
+
+RETRIES: Final = RetryPolicy(max_attempts=6, first_pause_seconds=0.1, max_pause_seconds=3.0)
+CONNECT_TIMEOUT: Final = timedelta(seconds=10)
+SILENCE_TIMEOUT: Final = timedelta(seconds=30)
+"""A GET that brings nothing for this long is dead."""
+GET_TIMEOUT: Final = timedelta(minutes=30)
+LIMITED_GET_TIMEOUT: Final = timedelta(days=1)
+"""A GET under a limit takes as long as it takes."""
+_CHUNK: Final = 64 * 1024
+PUT_TIMEOUT: Final = timedelta(minutes=2)
+"""A PUT that is not done after this time is dead, or the line is slow: then it gets twice the time from now on.
+Nothing else tells the one from the other."""
+LONGEST_PUT_TIMEOUT: Final = timedelta(minutes=32)
+
+
+class ObjectMissing(SynclineError):
+    """Storage does not have this object."""
+
+    reason = "OBJECT_MISSING"
+    kind = Kind.NOT_FOUND
+
+
+class ClockWrong(SynclineError):
+    """Storage refuses requests because this device's clock is wrong; set it and try again."""
+
+    reason = "CLOCK_WRONG"
+    kind = Kind.PRECONDITION
+
+
+class StorageFull(SynclineError):
+    """Storage has no room for more; whoever runs it has to make some."""
+
+    reason = "STORAGE_FULL"
+    kind = Kind.EXHAUSTED
+
+
+class ObjectStore(Protocol):
+    """The objects of one space. For any thread. An object never changes, so everything here is safe to repeat.
+
+    All raise Unavailable when retries are used up, PermissionDenied, and whatever issuing credentials raises.
+    """
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Store `data`, whose SHA-256 is `digest`; done if it is there. Bytes damaged on the way are refused."""
+
+    def get(self, digest: Digest) -> memoryview:
+        """The whole object. ObjectMissing. What comes is not verified."""
+
+    def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
+        """These bytes of the object, fewer if it ends before. ObjectMissing. What comes is not verified."""
+
+
+class _Stores(NamedTuple):
+    """The same storage with different patience; and `signed` by ourselves, once the system's clock was found wrong."""
+
+    put: S3Store
+    get: S3Store
+    signed: SignedRequests
+
+
+class S3Objects:
+    """ObjectStore on S3: one PUT for each object, with its checksum, and only where there is none yet.
+
+    With a `limit`, a GET is read no faster than that, in small chunks. A PUT is charged as a whole before it is sent,
+    since obstore takes the object as one piece: the average is right, and an object goes at the line's speed.
+    """
+
+    def __init__(
+        self,
+        storage: StorageAddress,
+        credentials: SpaceCredentials,
+        requests: RequestCounts,
+        limit: Limit | None = None,
+    ) -> None:
+        self._limit = limit
+        self._storage = storage
+        self._credentials = credentials
+        self.requests = requests
+        self._lock = threading.Lock()
+        self._opened: _Stores | None = None
+        self._put_timeout = PUT_TIMEOUT
+        self._clock = ServerClock()
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        def put(stores: _Stores, key: str) -> None:
+            if self._limit is not None:
+                self._limit.take(len(data))
+            self.requests.add(s3_put=1)
+            try:
+                # obstore sends the SHA-256 of what it is given; `bytes` cannot have changed since they were hashed.
+                with _span("PutObject") as span:
+                    span.note(http__request__body__size=len(data))
+                    if not self._clock.is_corrected:
+                        obstore.put(stores.put, key, data, mode="create", use_multipart=False)
+                    elif not stores.signed.put(key, digest, data):
+                        return
+            except exceptions.AlreadyExistsError as error:
+                if _meaning(error) is S3Error.CONFLICT:  # somebody is just putting it, and may fail: not there yet
+                    raise
+                return
+            self.requests.add(bytes_up=len(data))
+
+        self._retried(digest, put)
+
+    def get(self, digest: Digest) -> memoryview:
+        def get(stores: _Stores, key: str) -> memoryview:
+            if self._clock.is_corrected:
+                return stores.signed.get(key, most=MAX_OBJECT_BYTES, limit=self._limit)
+            return _read(obstore.get(stores.get, key), MAX_OBJECT_BYTES, self._limit)
+
+        return self._received(digest, get)
+
+    def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
+        def get_range(stores: _Stores, key: str) -> memoryview:
+            try:
+                if self._clock.is_corrected:
+                    return stores.signed.get(key, span=(offset, offset + length), most=length, limit=self._limit)
+                answer = obstore.get(stores.get, key, options={"range": (offset, offset + length)})
+                return _read(answer, length, self._limit)
+            except (exceptions.GenericError, StorageRefused) as error:
+                if _meaning(error) is S3Error.BAD_RANGE:
+                    return memoryview(b"")
+                raise
+
+        return self._received(digest, get_range)
+
+    def _received(self, digest: Digest, get: Callable[[_Stores, str], memoryview]) -> memoryview:
+        def counted(stores: _Stores, key: str) -> memoryview:
+            self.requests.add(s3_get=1)
+            try:
+                with _span("GetObject") as span:
+                    data = get(stores, key)
+                    span.note(http__response__body__size=len(data))
+            except FileNotFoundError:
+                raise ObjectMissing(f"storage does not have object {digest.hex()}") from None
+            self.requests.add(bytes_down=len(data))
+            return data
+
+        return self._retried(digest, counted)
+
+    def _retried(self, digest: Digest, request: Callable[[_Stores, str], T]) -> T:
+        """The one place where requests to storage are repeated: obstore is told not to."""
+        renewed = corrected = False
+        said = ""
+        for pause in RETRIES.pauses():
+            stores, prefix = self._stores()
+            try:
+                return request(stores, prefix + digest.hex())
+            except (exceptions.BaseError, StorageRefused, OSError) as error:
+                status, code = _answer(error)
+                meaning = s3_error(code, status)
+                said = _brief(error, status, code)
+                if meaning is S3Error.CLOCK_SKEWED and not corrected:
+                    corrected = True
+                    if self._correct_clock(stores):
+                        continue
+                if meaning is S3Error.CREDENTIALS_STALE and not renewed:
+                    renewed = True
+                    self._renew(stores)
+                    continue
+                if meaning is S3Error.STORAGE_FULL:
+                    raise StorageFull from None
+                if meaning not in PASSING:
+                    raise _lasting(said, status, code) from None
+                if not status and _TIMED_OUT in str(error):
+                    self._have_patience(stores)
+            time.sleep(pause)
+        raise Unavailable(f"storage does not answer ({said}); try again later")
+
+    def _stores(self) -> tuple[_Stores, str]:
+        # Asked first by ourselves: what the provider raises reaches us only as text.
+        prefix = self._credentials.get().key_prefix
+        with self._lock:
+            if self._opened is None:
+                get_timeout = GET_TIMEOUT if self._limit is None else LIMITED_GET_TIMEOUT
+                self._opened = _Stores(
+                    put=_open(self._storage, self._provide, {"timeout": self._put_timeout}),
+                    get=_open(self._storage, self._provide, {"timeout": get_timeout, "read_timeout": SILENCE_TIMEOUT}),
+                    signed=SignedRequests(
+                        _objects_url(self._storage),
+                        region=self._storage.region,
+                        provide=self._credentials.get,
+                        clock=self._clock,
+                        timeout=max(SILENCE_TIMEOUT, self._put_timeout).total_seconds(),
+                    ),
+                )
+            return self._opened, prefix
+
+    def _correct_clock(self, stores: _Stores) -> bool:
+        """Sign by the time of S3 from now on; whether S3 says what it is."""
+        try:
+            stores.signed.correct_clock()
+        except OSError:
+            return False
+        return True
+
+    def _renew(self, refused: _Stores) -> None:
+        """A store keeps the credentials that it was given: drop it and them."""
+        with self._lock:
+            if self._opened is refused:
+                self._opened = None
+                self._credentials.forget()
+
+    def _have_patience(self, hasty: _Stores) -> None:
+        with self._lock:
+            if self._opened is hasty:
+                self._opened = None
+                self._put_timeout = min(2 * self._put_timeout, LONGEST_PUT_TIMEOUT)
+
+    def _provide(self) -> S3Credential:
+        held = self._credentials.get()
+        return {
+            "access_key_id": held.access_key_id,
+            "secret_access_key": held.secret_access_key,
+            "token": held.session_token,
+            "expires_at": datetime.fromtimestamp((held.ours_until_ms or held.expires_at_ms) / 1000, UTC),
+        }
+
+
+def _span(operation: str) -> traces.Span:
+    return traces.span(f"S3.{operation}", kind=traces.Kind.CLIENT, rpc__system="aws-api", rpc__service="S3")
+
+
+def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
+    """All of an answer, no faster than the limit: what is not read waits in the network.
+
+    An answer may be longer than what was asked for; of such a one `most` + 1 bytes are enough to be found wrong.
+    """
+    chunks: list[memoryview] = []
+    size = 0
+    for chunk in answer.stream(min_chunk_size=most + 1 if limit is None else _CHUNK):
+        if limit is not None:
+            limit.take(len(chunk))
+        chunks.append(memoryview(chunk))
+        size += len(chunk)
+        if size > most:
+            break
+    return chunks[0] if len(chunks) == 1 else memoryview(b"".join(chunks))
+
+
+def open_objects(space: Space, access: Access, *, limit: Limit | None = None) -> S3Objects:
+    """The objects of a space of a signed-in device. Calls nobody yet."""
+    session = space.session
+    return S3Objects(session.deployment.s3, SpaceCredentials(session, space.id, access), session.requests, limit)
+
+
+def _open(storage: StorageAddress, provide: Callable[[], S3Credential], patience: ClientConfig) -> S3Store:
+    endpoint = _endpoint(storage)
+    # Everything is said here that obstore would else take from the user's AWS_* variables, which are not about us.
+    config: dict[str, Any] = {
+        "aws_endpoint_url_s3": endpoint,
+        "checksum_algorithm": "SHA256",
+        "conditional_put": "etag",
+        "request_payer": False,
+        "s3_express": False,
+        "skip_signature": False,
+        "unsigned_payload": False,
+    }
+    return S3Store(
+        storage.bucket,
+        endpoint=endpoint,
+        region=storage.region,
+        virtual_hosted_style_request=not storage.path_style,
+        credential_provider=provide,
+        client_options={
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": CONNECT_TIMEOUT,
+            "user_agent": "syncline",
+            **_on_the_way(endpoint),
+            **patience,
+        },
+        retry_config={"max_retries": 0, "retry_timeout": timedelta()},
+        **config,
+    )
+
+
+def _on_the_way(endpoint: str) -> ClientConfig:
+    """The proxy to storage and who is trusted: obstore would take a proxy from variables by rules of its own."""
+    proxy, own = proxy_for(endpoint), own_certificates()
+    through: ClientConfig = {"proxy_url": proxy or _NO_PROXY}
+    if proxy is None:
+        through["proxy_excludes"] = urllib.parse.urlsplit(endpoint).hostname or ""
+    return {**through, "root_certificate": own} if own else through
+
+
+def _endpoint(storage: StorageAddress) -> str:
+    """Where requests go: with path style the bucket is in the path, else in the host name."""
+    base = storage.endpoint
+    if base is None:
+        suffix = "amazonaws.com.cn" if storage.region.startswith("cn-") else "amazonaws.com"
+        base = f"https://s3.{storage.region}.{suffix}"
+    if storage.path_style:
+        return base
+    scheme, _, host = base.partition("://")
+    return f"{scheme}://{storage.bucket}.{host}"
+
+
+def _objects_url(storage: StorageAddress) -> str:
+    """What the addresses of objects begin with."""
+    base = _endpoint(storage).rstrip("/")
+    return f"{base}/{storage.bucket}/" if storage.path_style else f"{base}/"
+
+
+_NO_PROXY: Final = "http://none.invalid"
+"""With one that is never asked, obstore does not look for another."""
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+
+_TIMED_OUT = "kind: Timeout"
+
+
+def _answer(error: Exception) -> tuple[int, str]:
+    """The HTTP status and S3's error code, which obstore gives as text only; 0 and "" where there was no answer."""
+    text = str(error)
+    status, code = _STATUS.search(text), _CODE.search(text)
+    return int(status[1]) if status else 0, code[1] if code else ""
+
+
+def _meaning(error: Exception) -> S3Error:
+    status, code = _answer(error)
+    return s3_error(code, status)
+
+
+def _lasting(said: str, status: int, code: str) -> SynclineError:
+    """Return what to raise for an error that repeating the request does not mend."""
+    if s3_error(code, status) is S3Error.CLOCK_SKEWED:
+        return ClockWrong()
+    if status in {401, 403}:
+        return PermissionDenied(
+            f"storage refuses access to this space ({code or status}); your role or device may have changed, try again"
+        )
+    return UnexpectedAnswer(f"storage failed ({said}); report it if it stays")
+
+
+def _brief(error: Exception, status: int, code: str) -> str:
+    if status:
+        return f"{status} {code}".strip()
+    first_line = str(error).split("\n", 1)[0]
+    return first_line.rpartition(" - ")[2] or type(error).__name__

@@ -1,0 +1,57 @@
+"""Packs: many small blocks in one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncline.model.blocks import MAX_PACK_ENTRIES, PACK_BYTES, Digest
+from syncline.model.chunk import Block, digest_of
+from syncline.sdk.space import Declaration, Form, PackEntries
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedPack:
+    """A closed pack: its bytes, and what is to be declared about them."""
+
+    data: bytes
+    declaration: Declaration
+
+    @property
+    def digest(self) -> Digest:
+        return self.declaration.digest
+
+
+class PackBuilder:
+    """Collects small blocks, each of them once."""
+
+    def __init__(self) -> None:
+        self._offsets: dict[Digest, int] = {}
+        self._parts: list[bytes] = []
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @property
+    def full(self) -> bool:
+        return self.size >= PACK_BYTES or len(self._parts) >= MAX_PACK_ENTRIES
+
+    def add(self, block: Block) -> int:
+        """The offset at which the block lies in the pack. The pack must not be full."""
+        offset = self._offsets.get(block.digest)
+        if offset is None:
+            offset = self._offsets[block.digest] = self.size
+            self._parts.append(block.data)
+            self.size += len(block.data)
+        return offset
+
+    def close(self) -> ClosedPack:
+        """The pack of what was added, at least one block. The builder is then done with."""
+        data = b"".join(self._parts)
+        lengths = tuple(map(len, self._parts))
+        self._parts.clear()
+        if len(lengths) == 1:
+            # Proven by its checksum alone, where a pack must be read.
+            return ClosedPack(data, Declaration(next(iter(self._offsets)), len(data), Form.BLOCK))
+        entries = PackEntries(b"".join(self._offsets), tuple(self._offsets.values()), lengths)
+        return ClosedPack(data, Declaration(digest_of(data), len(data), entries))

@@ -1,0 +1,183 @@
+"""Requests to S3 of a device whose clock is wrong, signed by the time that S3 has.
+
+obstore signs by the clock of the system, and S3 refuses what is off by more than a quarter of an hour. The SDKs of AWS
+go by the time that S3 says it is then, and so do we.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import queue
+import urllib.parse
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Final, NamedTuple
+
+from syncline.model.blocks import Digest
+from syncline.s3.clock import ServerClock
+from syncline.s3.sigv4 import NO_BODY, Signer
+from syncline.sdk.credentials import S3Credentials
+from syncline.sdk.network import proxy_for, proxy_headers, trusted
+from syncline.transfer.limit import Limit
+
+_LONGEST_ERROR: Final = 64 * 1024
+_CHUNK: Final = 64 * 1024
+_IDLE_CONNECTIONS: Final = 8
+
+
+class StorageRefused(Exception):
+    """S3 answered with an error."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(f"status code: {status} {body.decode(errors='replace')}")
+
+
+class _Signing(NamedTuple):
+    access_key: str
+    secret_key: str
+    token: str
+
+
+class SignedRequests:
+    """Objects by requests of our own. For any thread. Raises Refused, FileNotFoundError, and other OSErrors."""
+
+    def __init__(
+        self, base: str, *, region: str, provide: Callable[[], S3Credentials], clock: ServerClock, timeout: float
+    ) -> None:
+        """`base` is what the addresses of objects begin with; `timeout` is how long S3 may be silent, in seconds."""
+        self._parts = urllib.parse.urlsplit(base)
+        self._signer = Signer(base, region=region)
+        self._provide = provide
+        self._clock = clock
+        self._timeout = timeout
+        self._idle: queue.LifoQueue[http.client.HTTPConnection] = queue.LifoQueue(_IDLE_CONNECTIONS)
+        weakref.finalize(self, _close, self._idle)
+        self._tls = trusted() if self._parts.scheme == "https" else None
+        proxy = proxy_for(base)
+        self._proxy = urllib.parse.urlsplit(proxy) if proxy else None
+        self._to_proxy = proxy_headers(proxy) if proxy else {}
+
+    def put(self, key: str, digest: Digest, data: bytes) -> bool:
+        """Store an object whose SHA-256 is `digest`; False if there is one."""
+        checksum = base64.b64encode(digest).decode()
+        try:
+            self._ask("PUT", key, {"if-none-match": "*", "x-amz-checksum-sha256": checksum}, data, digest.hex())
+        except _Present:
+            return False
+        return True
+
+    def get(
+        self, key: str, *, most: int, span: tuple[int, int] | None = None, limit: Limit | None = None
+    ) -> memoryview:
+        """An object, or the bytes of `span`, from the first to before the second number.
+
+        If there are more than `most` bytes, `most` + 1 are returned.
+        """
+        headers = {"range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
+        return memoryview(self._ask("GET", key, headers, most=most, limit=limit))
+
+    def correct_clock(self) -> None:
+        """Go by the time that S3 says it is. OSError if it says none."""
+        connection = self._connect()
+        try:
+            connection.request("HEAD", self._target(""), headers=self._plainly())
+            date = connection.getresponse().getheader("date")
+        except http.client.HTTPException as error:
+            raise OSError(str(error)) from None
+        finally:
+            connection.close()
+        if not self._clock.hear(date or ""):
+            raise OSError("S3 does not say what time it is")
+
+    def _ask(
+        self,
+        method: str,
+        key: str,
+        headers: dict[str, str],
+        body: bytes | None = None,
+        body_sha256: str = NO_BODY,
+        *,
+        most: int = _LONGEST_ERROR,
+        limit: Limit | None = None,
+    ) -> bytes:
+        held = self._provide()
+        signed = self._signer.headers(
+            key,
+            headers,
+            method=method,
+            body_sha256=body_sha256,
+            credentials=_Signing(held.access_key_id, held.secret_access_key, held.session_token),
+            now=self._clock.now(),
+        )
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        kept = False
+        try:
+            connection.request(method, self._target(key), body, {**signed, **self._plainly(), "user-agent": "syncline"})
+            answer = connection.getresponse()
+            if answer.status >= HTTPStatus.BAD_REQUEST:
+                data = answer.read(_LONGEST_ERROR)
+            else:
+                data = answer.read(most + 1) if limit is None else _read(answer, most, limit)
+                if len(data) <= most and answer.length:  # only a read of everything tells that by itself
+                    raise http.client.IncompleteRead(data, answer.length)
+            kept = not answer.will_close and answer.isclosed()
+        except http.client.HTTPException as error:
+            raise OSError(f"{type(error).__name__}: {error}") from None
+        finally:
+            if kept:
+                with suppress(queue.Full):
+                    self._idle.put_nowait(connection)
+                    connection = None  # type: ignore[assignment]
+            if connection is not None:
+                connection.close()
+        match answer.status:
+            case status if status < HTTPStatus.MULTIPLE_CHOICES:
+                return data
+            case HTTPStatus.NOT_FOUND:
+                raise FileNotFoundError(key)
+            case HTTPStatus.PRECONDITION_FAILED:
+                raise _Present
+            case status:
+                raise StorageRefused(status, data)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._parts.hostname or "", self._parts.port
+        at, at_port = (self._proxy.hostname or "", self._proxy.port) if self._proxy else (host, port)
+        if self._tls is None:
+            return http.client.HTTPConnection(at, at_port, timeout=self._timeout)
+        connection = http.client.HTTPSConnection(at, at_port, timeout=self._timeout, context=self._tls)
+        if self._proxy:
+            connection.set_tunnel(host, port, self._to_proxy)
+        return connection
+
+    def _plainly(self) -> dict[str, str]:
+        """What the proxy is told with each request: without TLS there is no tunnel, which was told once."""
+        return {} if self._tls else self._to_proxy
+
+    def _target(self, key: str) -> str:
+        path = f"{self._parts.path}{key}"
+        return f"http://{self._parts.netloc}{path}" if self._proxy and self._parts.scheme == "http" else path
+
+
+class _Present(Exception):
+    """There is an object of this key."""
+
+
+def _close(idle: queue.LifoQueue[http.client.HTTPConnection]) -> None:
+    with suppress(queue.Empty):
+        while True:
+            idle.get_nowait().close()
+
+
+def _read(answer: http.client.HTTPResponse, most: int, limit: Limit) -> bytes:
+    data = bytearray()
+    while chunk := answer.read(min(_CHUNK, most + 1 - len(data))):
+        limit.take(len(chunk))
+        data += chunk
+    return bytes(data)

@@ -1,0 +1,497 @@
+"""Uploading files: read and cut -> ask what is missing -> pack -> put -> seal.
+
+Two threads read, a few put objects, two call the service. What is in memory at once is bounded: blocks count from
+when they are cut until they are stored, an open pack counts as a full one.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from queue import SimpleQueue
+from typing import Final, Protocol
+
+from syncline.model.blocks import (
+    EMPTY_MANIFEST,
+    MAX_INLINE_BLOCKS,
+    MAX_OBJECT_BYTES,
+    MIB,
+    MIN_BLOCK,
+    PACK_BYTES,
+    BlockRef,
+    Digest,
+    Manifest,
+)
+from syncline.model.chunk import Block, digest_of
+from syncline.model.tree import Content
+from syncline.model.verdicts import SealVerdict
+from syncline.sdk.space import Declaration, Form
+from syncline.transfer.budget import Budget
+from syncline.transfer.jobs import Failed, Trouble, Uploaded, UploadJob
+from syncline.transfer.objects import ObjectStore
+from syncline.transfer.pack import PackBuilder
+from syncline.transfer.progress import NoTransferProgress, TransferProgress
+from syncline.transfer.read import FileReader, NotRead, Read
+from syncline.transfer.run import GivenUp, Run
+from syncline.wire.tree import manifest_to_wire
+
+WORKERS: Final = 8
+"""PUTs at once. More were slower in measurements."""
+MEMORY: Final = 64 * MIB
+LEAST_MEMORY: Final = 32 * MIB
+"""An open pack and the blocks to be asked for wait for company; beside them the largest block must find room."""
+ATTEMPTS: Final = 3
+"""How often a file is read and uploaded if storage had something else in the place of its objects."""
+_READERS: Final = 2
+_CALLERS: Final = 2
+
+_UNREAD_JOBS: Final = 1024
+_WAITING_FILES: Final = 16_384
+"""A pack is closed before more files than this wait for it: many small files may hold the same few blocks."""
+_PACK_KEPT: Final = PACK_BYTES + MIN_BLOCK
+_SEAL_BLOCKS: Final = 32
+_SEAL_SECONDS: Final = 0.5
+_REMEMBERED_BLOCKS: Final = 65_536
+
+KnownBlocks = Callable[[Digest], BlockRef | None]
+"""Where a block lies in this space, if that is known. Called from several threads, but never from two at once."""
+
+
+class Sealing(Protocol):
+    """What of a Space an upload needs."""
+
+    def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
+        """Which of `objects` are not sealed in this space."""
+
+    def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
+        """Have uploaded objects proven: one verdict for each, in order."""
+
+
+def nothing_known(digest: Digest) -> BlockRef | None:  # noqa: ARG001 - a KnownBlocks
+    """No block is known."""
+    return None
+
+
+class Uploader:
+    """Uploads files into one space. Each call of `upload` has threads of its own, which end with it."""
+
+    def __init__(
+        self,
+        space: Sealing,
+        store: ObjectStore,
+        known_blocks: KnownBlocks = nothing_known,
+        workers: int = WORKERS,
+        progress: TransferProgress | None = None,
+        *,
+        memory: int = MEMORY,
+    ) -> None:
+        if memory < LEAST_MEMORY:
+            raise ValueError(f"an upload needs {LEAST_MEMORY} bytes")
+        self._space = space
+        self._store = store
+        self._known_blocks = known_blocks
+        self._workers = workers
+        self._progress = progress or NoTransferProgress()
+        self._memory = memory
+
+    def upload(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
+        """Upload each job; results come in any order, each as soon as all objects of its content are sealed.
+
+        `jobs` is read in the caller's thread, some ahead. When the service or storage cannot be used at all, the
+        SynclineError that says why is raised after the results that there are.
+        """
+        run = _Upload(
+            space=self._space,
+            store=self._store,
+            known_blocks=self._known_blocks,
+            workers=self._workers,
+            progress=self._progress,
+            memory=self._memory,
+        )
+        return run.results(jobs)
+
+
+class _Object:
+    """An object on its way. A pack has a builder while it is open, and a declaration when it is closed.
+
+    `kept` is what it takes of the memory until it is stored. `refused` is the service's verdict if it was not sealed.
+    """
+
+    __slots__ = ("builder", "data", "declaration", "done", "kept", "refused", "waiting")
+
+    def __init__(
+        self,
+        *,
+        kept: int,
+        declaration: Declaration | None = None,
+        data: bytes = b"",
+        builder: PackBuilder | None = None,
+    ) -> None:
+        self.kept = kept
+        self.declaration = declaration
+        self.data = data
+        self.builder = builder
+        self.done = False
+        self.refused: SealVerdict | None = None
+        self.waiting: list[_File] = []
+
+    @property
+    def declared(self) -> Declaration:
+        assert self.declaration is not None, "a pack is declared when it is closed"
+        return self.declaration
+
+    def full(self) -> bool:
+        """Whether an open pack is to be closed."""
+        return self.builder is not None and self.builder.full
+
+
+_Placed = tuple[_Object, int]
+"""Where a block of this run lies, and at which offset."""
+
+
+class _File:
+    """A file on its way. `waits` counts what has to happen first: reading, and the sealing of each object.
+
+    `again` says that it failed because storage had something else than what was uploaded.
+    """
+
+    __slots__ = ("again", "attempt", "failed", "job", "manifest_object", "read", "refs", "waits")
+
+    def __init__(self, job: UploadJob, attempt: int = 1) -> None:
+        self.job = job
+        self.attempt = attempt
+        self.again = False
+        self.read: Read | None = None
+        self.refs: list[BlockRef | tuple[Digest, int, _Placed]] = []
+        self.waits = 1
+        self.failed: Failed | None = None
+        self.manifest_object: _Object | None = None
+
+    def manifest(self) -> Manifest:
+        """Of a file that waits for nothing: all packs are closed."""
+        return Manifest.of(
+            [
+                ref if isinstance(ref, BlockRef) else BlockRef(ref[0], ref[1], ref[2][0].declared.digest, ref[2][1])
+                for ref in self.refs
+            ]
+        )
+
+
+class _Upload(Run[Uploaded | Failed]):
+    """One call of `upload`."""
+
+    def __init__(
+        self,
+        *,
+        space: Sealing,
+        store: ObjectStore,
+        known_blocks: KnownBlocks,
+        workers: int,
+        progress: TransferProgress,
+        memory: int,
+    ) -> None:
+        super().__init__()
+        self._space = space
+        self._store = store
+        self._known_blocks = known_blocks
+        self._progress = progress
+        self._budget = Budget(memory)
+        self._ask_limit = memory // 4
+        self._puts = self.executor(workers, "put")
+        self._calls = self.executor(_CALLERS, "call")
+        self._unread: SimpleQueue[_File | None] = SimpleQueue()
+        self._known_lock = threading.Lock()
+        self._room = threading.Condition(self.lock)
+        self._input_ended = False
+        self._reading = 0
+        """Files that are not read yet."""
+        self._storing = 0
+        """Objects that are being asked for or stored."""
+        self._pack: _Object | None = None
+        self._to_ask: list[_Object] = []
+        self._ask_bytes = 0
+        self._to_seal: list[_Object] = []
+        self._oldest_to_seal = 0.0
+        self._remembered: OrderedDict[Digest, _Placed] = OrderedDict()
+
+    def results(self, jobs: Iterable[UploadJob]) -> Iterator[Uploaded | Failed]:
+        try:
+            for i in range(_READERS):
+                self.thread(self._read_files, f"read-{i}")
+            for job in jobs:
+                self._offer(job)
+                while self.ready():
+                    yield self.next()
+            with self.lock:
+                self._input_ended = True
+            self._go_on()
+            while self.unreported:
+                yield self.next()
+        finally:
+            self.stop()
+
+    def _offer(self, job: UploadJob) -> None:
+        with self._room:
+            while self._reading >= _UNREAD_JOBS and not self.stopping:
+                self._room.wait()
+            self._reading += 1
+        self.expect()
+        self._unread.put(_File(job))
+
+    def wake(self) -> None:
+        with self._room:
+            self._room.notify_all()
+        self._budget.close()
+        for _ in range(_READERS):
+            self._unread.put(None)
+
+    # ---- reading ----
+
+    def _read_files(self) -> None:
+        reader = FileReader()
+        while (file := self._unread.get()) is not None:
+            self._read_file(reader, file)
+
+    def _read_file(self, reader: FileReader, file: _File) -> None:
+        try:
+            file.read = reader.read(file.job, partial(self._place, file))
+        except NotRead as error:
+            file.failed, file.again = Failed(file.job, error.reason, error.trouble), False
+        with self._room:
+            self._reading -= 1
+            self._room.notify()
+            file.waits -= 1
+            ready = not file.waits
+        if ready:
+            self._complete(file)
+        if not self._reading:
+            self._go_on()
+
+    def _place(self, file: _File, block: Block) -> None:
+        """See to it that the block gets into storage, and note where it will lie."""
+        known = self._known(block)
+        if known is not None:
+            file.refs.append(known)
+        elif not self._place_again(file, block):
+            if len(block.data) < MIN_BLOCK:
+                self._place_in_pack(file, block)
+            else:
+                self._place_alone(file, block)
+            return
+        self._progress.advance(size=len(block.data))
+
+    def _known(self, block: Block) -> BlockRef | None:
+        with self._known_lock:
+            ref = self._known_blocks(block.digest)
+        return ref if ref is not None and ref.length == len(block.data) else None
+
+    def _place_again(self, file: _File, block: Block) -> bool:
+        """Whether the block was placed earlier in this run; if so it lies there."""
+        with self.lock:
+            if self.stopping:
+                raise GivenUp
+            placed = self._remembered.get(block.digest)
+            if placed is None or placed[0].refused is not None:
+                return False
+            self._refer(file, block, placed)
+            self._close_full_pack()
+            return True
+
+    def _place_in_pack(self, file: _File, block: Block) -> None:
+        while True:
+            with self.lock:
+                pack = self._pack
+                if pack is not None:
+                    assert pack.builder is not None
+                    placed = (pack, pack.builder.add(block))
+                    self._remember(block, placed)
+                    self._refer(file, block, placed)
+                    self._close_full_pack()
+                    return
+            self._budget.take(_PACK_KEPT)
+            with self.lock:
+                surplus = self._pack is not None
+                if not surplus:
+                    self._pack = _Object(kept=_PACK_KEPT, builder=PackBuilder())
+            if surplus:
+                self._budget.give_back(_PACK_KEPT)
+
+    def _close_full_pack(self) -> None:
+        pack = self._pack
+        if pack is not None and (pack.full() or len(pack.waiting) >= _WAITING_FILES):
+            self._pack = None
+            self._start_storing(pack)
+
+    def _place_alone(self, file: _File, block: Block) -> None:
+        size = len(block.data)
+        self._budget.take(size)
+        one = _Object(kept=size, declaration=Declaration(block.digest, size), data=block.data)
+        with self.lock:
+            # If the other reader has just placed it as well, it is stored twice, which does no harm.
+            self._remember(block, (one, 0))
+            self._refer(file, block, (one, 0))
+            self._to_ask.append(one)
+            self._ask_bytes += size
+            if self._ask_bytes >= self._ask_limit:
+                self._start_asking()
+
+    def _remember(self, block: Block, placed: _Placed) -> None:
+        self._remembered[block.digest] = placed
+        if len(self._remembered) > _REMEMBERED_BLOCKS:
+            self._remembered.popitem(last=False)
+
+    def _refer(self, file: _File, block: Block, placed: _Placed) -> None:
+        file.refs.append((block.digest, len(block.data), placed))
+        one = placed[0]
+        if not one.done:
+            one.waiting.append(file)
+            file.waits += 1
+
+    # ---- storing ----
+
+    def _ask(self, objects: list[_Object]) -> None:
+        missing = self._space.find_missing([one.declared.digest for one in objects])
+        for one in objects:
+            if one.declared.digest in missing:
+                with self.lock:
+                    self._start_storing(one)
+            else:
+                self._stored(one)
+                self._settle(one, None)
+
+    def _put(self, one: _Object) -> None:
+        if one.builder is not None:
+            pack = one.builder.close()
+            one.builder, one.data, one.declaration = None, pack.data, pack.declaration
+        self._store.put(one.declared.digest, one.data)
+        self._stored(one)
+        with self.lock:
+            if not self._to_seal:
+                self._oldest_to_seal = time.monotonic()
+            self._to_seal.append(one)
+
+    def _stored(self, one: _Object) -> None:
+        one.data = b""
+        self._budget.give_back(one.kept)
+        self._progress.advance(size=one.declared.size if one.kept else 0)
+
+    def _seal(self, objects: list[_Object]) -> None:
+        verdicts = self._space.seal([one.declared for one in objects])
+        for one, verdict in zip(objects, verdicts, strict=True):
+            self._settle(one, None if verdict is SealVerdict.SEALED else verdict)
+
+    def _settle(self, one: _Object, refused: SealVerdict | None) -> None:
+        """The object is proven, or never will be: tell the files that wait for it."""
+        with self.lock:
+            one.done, one.refused = True, refused
+            waiting, one.waiting = one.waiting, []
+            ready = []
+            for file in waiting:
+                if refused is not None and file.failed is None:
+                    file.failed, file.again = _refused(file.job, refused), refused.put_again
+                file.waits -= 1
+                if not file.waits:
+                    ready.append(file)
+        for file in ready:
+            self._complete(file)
+
+    def _complete(self, file: _File) -> None:
+        """The file waits for nothing, and nobody else touches it any more."""
+        if file.failed is not None:
+            if file.again and file.attempt < ATTEMPTS:
+                self._read_again(file)
+            else:
+                self.finish(file.failed)
+            return
+        assert file.read is not None
+        manifest, manifest_object = EMPTY_MANIFEST, b""
+        if file.manifest_object is not None:
+            manifest_object = file.manifest_object.declared.digest
+        elif len(file.refs) <= MAX_INLINE_BLOCKS:
+            manifest = file.manifest()
+        else:
+            self._store_manifest(file)
+            return
+        content = Content(
+            digest=file.read.digest,
+            size=file.read.signature.size,
+            mtime_ns=file.read.signature.mtime_ns,
+            executable=file.read.executable,
+            manifest=manifest,
+            manifest_object=manifest_object,
+        )
+        self._progress.advance(files=1)
+        self.finish(Uploaded(file.job, content, file.read.signature))
+
+    def _read_again(self, file: _File) -> None:
+        """Something else lay where an object of the file belongs, and is gone; its bytes are in memory no longer."""
+        assert file.read is not None, "what is refused has been read"
+        self._progress.advance(size=-file.read.signature.size)
+        with self._room:
+            self._reading += 1
+        self._unread.put(_File(file.job, file.attempt + 1))
+
+    def _store_manifest(self, file: _File) -> None:
+        """All blocks are sealed: now the manifest can be, in an object of its own."""
+        data = manifest_to_wire(file.manifest()).SerializeToString(deterministic=True)
+        if len(data) > MAX_OBJECT_BYTES:
+            self.finish(Failed(file.job, "is too large; it cannot be synced", Trouble.REFUSED))
+            return
+        one = _Object(kept=0, declaration=Declaration(digest_of(data), len(data), Form.MANIFEST), data=data)
+        one.waiting.append(file)
+        file.manifest_object, file.waits = one, 1
+        with self.lock:
+            self._start_storing(one)
+
+    # ---- tasks ----
+
+    def _go_on(self) -> None:
+        """Start what became due: at the end of the input nothing waits for company any more."""
+        with self.lock:
+            if self.stopping:
+                return
+            read = self._input_ended and not self._reading
+            if read and self._to_ask:
+                self._start_asking()
+            if read and self._pack is not None:
+                pack, self._pack = self._pack, None
+                self._start_storing(pack)
+            if self._to_seal and (self._seal_is_due() or (read and not self._storing)):
+                batch, self._to_seal = self._to_seal, []
+                self.start(self._calls, partial(self._seal, batch))
+
+    def _seal_is_due(self) -> bool:
+        # A pack holds up many files and is read by the service, which can begin at once.
+        return (
+            len(self._to_seal) >= _SEAL_BLOCKS
+            or any(one.declared.form is not Form.BLOCK for one in self._to_seal)
+            or time.monotonic() - self._oldest_to_seal >= _SEAL_SECONDS
+        )
+
+    # The rest is called with the lock held.
+
+    def _start_storing(self, one: _Object) -> None:
+        self._storing += 1
+        self.start(self._puts, partial(self._storing_task, partial(self._put, one)))
+
+    def _start_asking(self) -> None:
+        batch, self._to_ask, self._ask_bytes = self._to_ask, [], 0
+        self._storing += 1
+        self.start(self._calls, partial(self._storing_task, partial(self._ask, batch)))
+
+    # So much for the lock.
+
+    def _storing_task(self, work: Callable[[], None]) -> None:
+        work()
+        with self.lock:
+            self._storing -= 1
+        self._go_on()
+
+
+def _refused(job: UploadJob, verdict: SealVerdict) -> Failed:
+    return Failed(
+        job, f"the service did not accept what was uploaded ({verdict.name}); will be tried again", Trouble.REFUSED
+    )

@@ -1,0 +1,215 @@
+"""Writing contents into temporary files, block by block in any order, and knowing when one is whole and right."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from syncline.model.blocks import BlockRef, Digest
+from syncline.model.chunk import digest_of
+from syncline.transfer import holes
+from syncline.transfer.below import open_below, unlink_below
+from syncline.transfer.jobs import DownloadJob, LocalBlock, Signature, Trouble
+
+_FLAGS = os.O_NOCTTY
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+
+
+class NotWritten(Exception):
+    """The content could not be written, or what was written is not the content."""
+
+    def __init__(self, trouble: Trouble, reason: str) -> None:
+        super().__init__(reason)
+        self.trouble = trouble
+        self.reason = reason
+
+
+def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
+    """A content of one block, already verified, or of none. NotWritten."""
+    with _errors(), _open(job, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
+        holes.write(descriptor, data, 0, blank=True)
+        if len(data) >= holes.LEAST_HOLE:
+            os.ftruncate(descriptor, len(data))
+        return _finished(descriptor, job)
+
+
+class Target:
+    """The temporary file of a content of several blocks. For any thread."""
+
+    def __init__(self, job: DownloadJob, refs: list[BlockRef]) -> None:
+        self.job = job
+        self.refs = refs
+        self.failed = False
+        """For who reports it: nothing more is to be written."""
+        self._offsets: list[int] = []
+        end = 0
+        for ref in refs:
+            self._offsets.append(end)
+            end += ref.length
+        self._lock = threading.Lock()
+        self._present = bytearray(len(refs))
+        self._whole = hashlib.sha256(usedforsecurity=False)
+        self._hashed = 0
+        """Blocks that are part of `_whole`."""
+        self._hashing = False
+        self._blank = True
+        """Whether the file was empty, so that what was not written reads as zeros."""
+
+    def prepare(self) -> tuple[list[int], Signature | None]:
+        """Make the file; which blocks are still wanted, and what the file is if the content is complete. NotWritten.
+
+        What an interrupted run left in the file and what is found on this device is kept if it is right.
+        """
+        wanted = []
+        complete = None
+        with _errors(), _open(self.job, os.O_RDWR | os.O_CREAT) as descriptor:
+            there = os.fstat(descriptor).st_size
+            self._blank = not there
+            os.ftruncate(descriptor, self.job.content.size)
+            if not any(map(holes.is_zeros, self.refs)):
+                _reserve(descriptor, self.job.content.size)
+            with _Local() as local:
+                for index, ref in enumerate(self.refs):
+                    at = self._offsets[index]
+                    data = _verified(os.pread(descriptor, ref.length, at), ref.digest) if at < there else None
+                    if data is None:
+                        data = self._had(ref, local)
+                        if data is not None:
+                            holes.write(descriptor, data, at, blank=self._blank)
+                    if data is None:
+                        wanted.append(index)
+                    else:
+                        complete = self._arrived(index, data)
+        return wanted, complete
+
+    def _had(self, ref: BlockRef, local: _Local) -> bytes | None:
+        """The block, if it can be had without asking storage."""
+        if holes.is_zeros(ref):
+            return holes.zeros()
+        known = self.job.known.get(ref.digest)
+        return local.read(known, ref) if known is not None else None
+
+    def put(self, index: int, data: memoryview) -> Signature | None:
+        """Write a verified block; what the file is if the content is complete with it. NotWritten."""
+        with _errors():
+            with _open(self.job, os.O_WRONLY) as descriptor:
+                holes.write(descriptor, data, self._offsets[index], blank=self._blank)
+            return self._arrived(index, data)
+
+    def _arrived(self, index: int, data: bytes | memoryview) -> Signature | None:
+        """Hash the whole as far as it is there without a gap: one thread at a time, the others go on fetching."""
+        with self._lock:
+            self._present[index] = 1
+            if self._hashing or index != self._hashed:
+                return None
+            self._hashing = True
+        while True:
+            self._whole.update(data)
+            with self._lock:
+                self._hashed += 1
+                if self._hashed == len(self.refs):
+                    break
+                if not self._present[self._hashed]:
+                    self._hashing = False
+                    return None
+            with _open(self.job, os.O_RDONLY) as descriptor:
+                data = os.pread(descriptor, self.refs[self._hashed].length, self._offsets[self._hashed])
+        if self._whole.digest() != self.job.content.digest:
+            raise NotWritten(Trouble.CORRUPT, "is not what its blocks add up to; it cannot be downloaded")
+        with _open(self.job, os.O_RDONLY) as descriptor:
+            return _finished(descriptor, self.job)
+
+
+class _Local:
+    """Reads blocks from files of this device, which may have changed or gone."""
+
+    def __init__(self) -> None:
+        self._path: Path | None = None
+        self._descriptor = -1
+
+    def __enter__(self) -> _Local:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._close()
+
+    def read(self, known: LocalBlock, ref: BlockRef) -> bytes | None:
+        """The block, if it is still there."""
+        try:
+            if known.path != self._path:
+                self._close()
+                self._descriptor = open_below(known.root, known.path, _FLAGS | os.O_RDONLY | os.O_NONBLOCK)
+                self._path = known.path
+            return _verified(os.pread(self._descriptor, ref.length, known.offset), ref.digest)
+        except OSError:
+            return None
+
+    def _close(self) -> None:
+        if self._path is not None:
+            os.close(self._descriptor)
+            self._path = None
+
+
+def _verified(data: bytes, digest: Digest) -> bytes | None:
+    return data if digest_of(data) == digest else None
+
+
+def _finished(descriptor: int, job: DownloadJob) -> Signature:
+    """Give a complete file its mode and time; what it is then."""
+    try:
+        os.utime(descriptor, ns=(job.content.mtime_ns, job.content.mtime_ns))
+    except OverflowError:
+        pass  # a filesystem may not know such a time: it is not worth the file
+    except OSError as error:
+        if error.errno in {*_NO_ROOM, errno.EIO}:
+            raise
+    found = os.fstat(descriptor)
+    if stat.S_IMODE(found.st_mode) != job.mode:
+        os.fchmod(descriptor, job.mode)
+        found = os.fstat(descriptor)
+    return Signature.of(found)
+
+
+def _reserve(descriptor: int, size: int) -> None:
+    """Have room for the whole file where the filesystem can promise that: a full disk is known before all is fetched.
+
+    Only for what does not look sparse, as that would take room for its holes.
+    """
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise
+
+
+@contextmanager
+def _open(job: DownloadJob, flags: int, mode: int = 0o600) -> Iterator[int]:
+    try:
+        descriptor = open_below(job.root, job.destination, _FLAGS | flags, mode)
+    except PermissionError:
+        if not flags & os.O_CREAT:
+            raise
+        # A run that was killed had finished it for a file that is read-only.
+        unlink_below(job.root, job.destination)
+        descriptor = open_below(job.root, job.destination, _FLAGS | flags, mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise NotWritten(Trouble.NO_ROOM, "does not fit on the disk; free some space and sync again") from None
+        why = os.strerror(error.errno or 0)
+        raise NotWritten(Trouble.UNREADABLE, f"cannot be written ({why}); fix that and sync again") from None

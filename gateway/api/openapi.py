@@ -1,0 +1,44 @@
+"""The API's description, OpenAPI 3.1."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from gateway.api import models
+from gateway.http.problems import MEDIA_TYPE
+
+_ABOUT = """\
+Everything a person can do with Syncline. Errors are `application/problem+json`; programs branch on `reason`,
+which is the same in gRPC. Content goes straight to S3: see `uploads`.
+"""
+
+
+def described_api(app: FastAPI) -> dict[str, Any]:
+    """The description, made once."""
+    if app.openapi_schema is None:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Duplicate Operation ID")  # of GET and HEAD: told apart below
+            found = get_openapi(
+                title="Syncline", version="1", openapi_version="3.1.0", description=_ABOUT, routes=app.routes
+            )
+        for operations in found["paths"].values():
+            for method, operation in operations.items():
+                if method == "head":
+                    operation["operationId"] += "_head"
+                if "security" in operation:  # all three are looked at, but it takes one of these
+                    operation["security"] = [{"bearer": []}, {"browser": [], "csrf": []}]
+                responses = operation["responses"]
+                responses.pop("422", None)  # what does not validate is a 400, a problem like all others
+                for status, response in responses.items():
+                    if int(status) >= 400:
+                        response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        schemas = found["components"]["schemas"]
+        schemas["Problem"] = models.Problem.model_json_schema()
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        app.openapi_schema = found
+    return app.openapi_schema

@@ -1,0 +1,265 @@
+"""What is left of the downloads of a public link that allows only so many.
+
+A download is counted before its first byte goes out, and the count buys as many bytes as the content has. A request
+takes what it needs of them: all that is left, or the length of its range, so that a download in several ranges is one.
+What it does not spend goes back, and later requests for the same content by the same link use it and are not counted. A
+request that continues may take the whole content, so at most two copies go out for one count.
+
+What a request has taken is a lease in the record of the link and the content. The gateway renews it, with what is
+unspent, while bytes go out; that of a gateway which was killed runs out, and its bytes are there again.
+
+An archive has no ranges and no known size: one that broke off may be begun once more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import secrets
+import time
+import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from cachetools import LRUCache
+
+from gateway.records.ports import NOTHING, Record, RecordMoved, Records
+from runtime.logs import structlog
+from syncline.model.errors import LinkExhausted, Unavailable
+from syncline.model.identifiers import SpaceId
+
+LEASE_SECONDS: Final = 20.0
+"""How long what a request has taken is kept for it after its gateway was last heard of."""
+_RENEWALS: Final = 4
+"""So many times in that time a lease is renewed: clocks may differ, and a renewal may be late."""
+_KEPT_SECONDS: Final = 30 * 86_400
+"""How long what is left over can be used."""
+_PATIENCE_SECONDS: Final = 5.0
+"""How long a request waits for what another one, which seems to be under way, may leave over: a client that comes again
+at once is often there before its first connection is known to be broken."""
+_LOOK_SECONDS: Final = 0.2
+"""How often a waiting request looks."""
+_ROUNDS: Final = 20
+"""Attempts to write a record that others write too."""
+_PAUSE_SECONDS: Final = 0.02
+"""The pause after a lost write is random, up to this much for each attempt so far."""
+_MAX_LEASES: Final = 100
+"""Downloads of one content at a time that have a lease; the record has a maximum size, so further ones have none."""
+_SETTLING_SECONDS: Final = 5.0
+"""How long the end of a process waits for what is being put back."""
+_REMEMBERED: Final = 10_000
+
+Count = Callable[[], Awaitable[bool]]
+"""Counts a download of the link; returns whether the link limits downloads. LinkExhausted."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class LinkDownload:
+    """What is downloaded by which link: `what` is a content or a node."""
+
+    space: SpaceId
+    link: str
+    what: str
+
+    @property
+    def record(self) -> str:
+        """The name of the record of what is left over."""
+        return f"link/{self.link}/{self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What a record holds, in bytes; of an archive, in archives."""
+
+    left: int = 0
+    leases: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """What requests under way have taken and not spent, and when that is given up, in seconds since 1970."""
+
+    @classmethod
+    def of(cls, record: Record) -> _State:
+        """What is written there. Leases that ran out are left over."""
+        if not record.data:
+            return cls()
+        now, found = time.time(), json.loads(record.data)
+        if isinstance(found, int):  # as earlier versions wrote it
+            return cls(found)
+        leases = {ident: (taken, until) for ident, (taken, until) in found["leases"].items()}
+        over = [ident for ident, (_, until) in leases.items() if until < now]
+        return cls(found["left"] + sum(leases.pop(ident)[0] for ident in over), leases)
+
+    def encoded(self) -> bytes:
+        """Nothing if nothing is left and nobody is under way."""
+        return json.dumps({"left": self.left, "leases": self.leases}).encode() if self.left or self.leases else b""
+
+    def with_lease(self, ident: str, taken: int, seconds: float) -> _State:
+        return replace(self, leases=self.leases | {ident: (taken, round(time.time() + seconds, 3))})
+
+    def without_lease(self, ident: str) -> _State:
+        return replace(self, leases={other: lease for other, lease in self.leases.items() if other != ident})
+
+
+class Allowance:
+    """The downloads of all links, whichever process serves them."""
+
+    def __init__(self, records: Records, *, lease_seconds: float = LEASE_SECONDS) -> None:
+        self._records = records
+        self._lease_seconds = lease_seconds
+        self._unlimited: LRUCache[str, bool] = LRUCache(_REMEMBERED)
+        """Links that do not limit downloads: that never changes."""
+        self._renewing: set[asyncio.Task[Any]] = set()
+        self._settling: set[asyncio.Task[Any]] = set()
+
+    async def begin(
+        self, place: LinkDownload, count: Count, *, size: int | None, part: int | None = None
+    ) -> Download | None:
+        """Go on with a download that is not finished, else count one; None if the link does not limit them.
+
+        `size` in bytes is that of the content, None for an archive; `part` is the length of the range that is wanted,
+        None for all of it. Raises LinkExhausted.
+        """
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        attempt = 0
+        while True:
+            record = NOTHING if place.link in self._unlimited else await self._read(place)
+            state = _State.of(record)
+            if state.left:
+                download = Download(min(state.left, part or state.left), continued=True, by_bytes=size is not None)
+                if await self._lease(place, record, replace(state, left=state.left - download.taken), download):
+                    return download
+                attempt += 1  # somebody else wrote it
+                await _pause(attempt)
+                continue
+            try:
+                limited = await count()
+            except LinkExhausted:
+                if not state.leases or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_LOOK_SECONDS)
+                continue
+            if not limited:
+                self._unlimited[place.link] = True
+                return None
+            return await self._counted(place, 1 if size is None else size, part, by_bytes=size is not None)
+
+    async def _counted(self, place: LinkDownload, worth: int, part: int | None, *, by_bytes: bool) -> Download:
+        """Take what is needed of a download that was just counted, and leave the rest."""
+        download = Download(min(worth, part or worth), continued=False, by_bytes=by_bytes)
+        for attempt in range(_ROUNDS):
+            record = await self._read(place)
+            state = _State.of(record)
+            if await self._lease(place, record, replace(state, left=state.left + worth - download.taken), download):
+                return download
+            await _pause(attempt)
+        log.warning("a download has no lease", link=place.link, reason="others wrote the record each time")
+        download.taken = worth
+        download.on_end = lambda left: self._put_back(place, None, left)
+        return download
+
+    async def _lease(self, place: LinkDownload, record: Record, state: _State, download: Download) -> bool:
+        """Write what is left with a lease for the download; whether nobody else wrote meanwhile."""
+        ident = secrets.token_hex(4) if len(state.leases) < _MAX_LEASES else None
+        if ident is not None:
+            state = state.with_lease(ident, download.taken, self._lease_seconds)
+        if not await self._write(place, state, over=record):
+            return False
+        download.on_end = lambda left: self._put_back(place, ident, left)
+        if ident is not None:
+            download.renewing = asyncio.create_task(self._renew(place, ident, weakref.ref(download)))
+            self._renewing.add(download.renewing)
+            download.renewing.add_done_callback(self._renewing.discard)
+        return True
+
+    async def _renew(self, place: LinkDownload, ident: str, of: weakref.ref[Download]) -> None:
+        """Keep a lease as long as anybody has the download, and the record says that it is ours."""
+        while True:
+            await asyncio.sleep(self._lease_seconds / _RENEWALS)
+            try:
+                record = await self._read(place)
+                state = _State.of(record)
+                if (download := of()) is None or ident not in state.leases:
+                    return
+                await self._write(place, state.with_lease(ident, download.left, self._lease_seconds), over=record)
+            except Unavailable:  # the next one may be in time
+                continue
+            finally:
+                download = None  # or this task would keep the download alive, whose end gives the lease up
+
+    def _put_back(self, place: LinkDownload, ident: str | None, left: int) -> None:
+        """Keep what a download leaves over, in the background: whoever ends it may be about to be cancelled."""
+        task = asyncio.create_task(self._give_up(place, ident, left))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def settled(self) -> None:
+        """Return when everything is kept, or after a few seconds."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=_SETTLING_SECONDS)
+
+    async def _give_up(self, place: LinkDownload, ident: str | None, left: int) -> None:
+        try:
+            for attempt in range(_ROUNDS):
+                record = await self._read(place)
+                state = _State.of(record)
+                if ident is not None and ident not in state.leases:
+                    return  # it ran out, and what was left is somebody else's
+                state = state if ident is None else state.without_lease(ident)
+                if await self._write(place, replace(state, left=state.left + left), over=record):
+                    return
+                await _pause(attempt)
+            log.warning("unspent bytes are lost", link=place.link, reason="others wrote the record each time")
+        except Unavailable as error:
+            log.warning("unspent bytes are lost", link=place.link, reason=str(error))
+        except Exception:  # nobody awaits this task
+            log.exception("unspent bytes are lost", link=place.link)
+
+    async def _read(self, place: LinkDownload) -> Record:
+        return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)
+
+    async def _write(self, place: LinkDownload, state: _State, *, over: Record) -> bool:
+        """Whether it was written, and not by somebody else meanwhile."""
+        data = state.encoded()
+        if not data and not over.data:
+            return True
+        try:
+            expires_at = time.time() + _KEPT_SECONDS
+            await self._records.write(place.space, place.record, data, over=over, expires_at=expires_at)
+        except RecordMoved:
+            return False
+        return True
+
+
+class Download:
+    """A download that counts, while its bytes go out."""
+
+    def __init__(self, taken: int, *, continued: bool, by_bytes: bool) -> None:
+        self.continued = continued
+        """Whether it goes on with one that was counted before."""
+        self.taken = taken
+        self.left = taken
+        """What it has taken and not spent."""
+        self.on_end: Callable[[int], None] = lambda _left: None
+        """Called with what is left."""
+        self.renewing: asyncio.Task[None] | None = None
+        self._by_bytes = by_bytes
+
+    def spend(self, sent: int) -> None:
+        """So many bytes have gone out in all."""
+        if self._by_bytes:
+            self.left = max(self.taken - sent, 0)
+
+    def end(self, sent: int, *, complete: bool) -> None:
+        """Nothing more goes out: `sent` bytes did, to the end of the response if `complete`."""
+        self.spend(sent)
+        if not self._by_bytes and (complete or self.continued):
+            self.left = 0
+        if self.renewing is not None:
+            self.renewing.cancel()
+        self.on_end(self.left)
+
+
+async def _pause(attempt: int) -> None:
+    await asyncio.sleep(random.random() * _PAUSE_SECONDS * (attempt + 1))  # noqa: S311 - no secret

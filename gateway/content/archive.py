@@ -1,0 +1,309 @@
+"""A tree as a ZIP file, made while it goes out: in constant memory, whatever the size.
+
+What is read is what each directory held when its turn came, so that a tree that changes meanwhile still gives a sound
+archive: a content that was begun stays readable, since versions never change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import stat
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
+
+from anyio import CancelScope
+
+from gateway.content.assemble import Contents
+from gateway.waiting import LoopStopped, outcome
+from runtime.pool import Pool, Share
+from syncline.model.blocks import KIB, MIB
+from syncline.model.identifiers import SpaceId
+from syncline.model.tree import Content, Node, NodeKind
+
+T = TypeVar("T")
+
+_CHUNK: Final = 256 * KIB
+_SMALL: Final = 256 * KIB
+_FIRST_GROUP: Final = 8
+_GROUP: Final = 1024
+_GROUP_BYTES: Final = MIB
+"""Small files that are read together, while those before them go out: a few at first, so that something comes soon, and
+twice as many each time. Files of one directory lie together in packs, mostly."""
+_EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
+"""What the seconds of the extended time can say."""
+_BACKSLASH: Final = "%5C"
+
+Children = Callable[[Node], AsyncIterator[Node]]
+"""The live children of a directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveEntry:
+    """One file, link or directory of an archive, and where in it."""
+
+    path: str
+    node: Node
+
+
+_Group: TypeAlias = list[tuple[ArchiveEntry, bytes | AsyncGenerator[bytes, None]]]
+"""Entries with their contents: bytes that are there, or one that comes."""
+
+
+async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[ArchiveEntry, None]:
+    """Everything from `tops` on down, directories before what is in them."""
+    open_directories = [("", tops, _Names())]
+    while open_directories:
+        prefix, nodes, names = open_directories[-1]
+        node = await anext(nodes, None)
+        if node is None:
+            open_directories.pop()
+            continue
+        path = prefix + names.free(node.name)
+        if node.kind is NodeKind.DIRECTORY:
+            open_directories.append((f"{path}/", children(node), _Names()))
+        yield ArchiveEntry(path, node)
+
+
+class _Names:
+    """The names of one directory, as archives can hold them."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def free(self, name: str) -> str:
+        """Windows takes a backslash for a separator, by which a name could lead out of where it is unpacked."""
+        safe = name.replace("\\", _BACKSLASH)
+        if _BACKSLASH not in safe:
+            return name
+        number, unique = 1, safe
+        while unique in self._taken:
+            number += 1
+            unique = f"{safe} ({number})"
+        self._taken.add(unique)
+        return unique
+
+
+class Archives:
+    """Makes archives, of which a caller has its share of those under way.
+
+    Each has a thread while it computes and while it waits for contents, and none while it waits for its reader.
+    """
+
+    def __init__(self, contents: Contents, threads: ThreadPoolExecutor, under_way: Pool) -> None:
+        """`under_way` bounds the archives in progress.
+
+        `threads` has as many threads, so that no archive waits for the thread of another.
+        """
+        self._contents = contents
+        self._threads = threads
+        self._under_way = under_way
+
+    async def stream(
+        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, share: Share
+    ) -> AsyncGenerator[bytes, None]:
+        """The archive; close it if it is not read to its end. Fails on the way if a content cannot be read.
+
+        TooMuchAtOnce before the first part.
+        """
+        async with self._under_way.lent(1, share), aclosing(self._made(space, entries, share)) as made:
+            async for chunk in made:
+                yield chunk
+
+    async def _made(
+        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
+    ) -> AsyncGenerator[bytes, None]:
+        # It takes a while to import, and a gateway that makes no archive needs it not.
+        from stream_zip import stream_zip  # noqa: PLC0415
+
+        loop = asyncio.get_running_loop()
+        bridge = _Bridge(loop)
+        groups = self._read(space, entries, share)
+        chunks = stream_zip(
+            _members(bridge, groups),
+            chunk_size=_CHUNK,
+            # What people keep is mostly compressed already; a deflated stream without compression costs no time.
+            get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
+        )
+        context = contextvars.copy_context()  # what the thread has done on the event loop belongs to the request, too
+        pending = None
+        try:
+            while True:
+                pending = loop.run_in_executor(self._threads, partial(context.run, next, iter(chunks), None))
+                chunk = await asyncio.shield(pending)
+                if chunk is None:
+                    return
+                yield chunk
+        finally:
+            # Starlette cancels whoever's client is gone, again at each await that is not shielded.
+            with CancelScope(shield=True):
+                bridge.stop()
+                if pending is not None:
+                    await asyncio.gather(pending, return_exceptions=True)
+                await bridge.idle()
+                await groups.aclose()
+
+    async def _read(
+        self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
+    ) -> AsyncGenerator[_Group, None]:
+        """Entries with their contents, of which the next group is read ahead."""
+        async with aclosing(entries), aclosing(_groups(entries)) as groups:
+            ahead = asyncio.create_task(self._next(space, groups, share))
+            try:
+                while (group := await ahead) is not None:
+                    if isinstance(group, ArchiveEntry):
+                        async with aclosing(self._stream(space, group.node, share)) as content:
+                            yield [(group, content)]
+                        ahead = asyncio.create_task(self._next(space, groups, share))
+                    else:
+                        ahead = asyncio.create_task(self._next(space, groups, share))
+                        yield group
+            finally:
+                ahead.cancel()
+                await asyncio.gather(ahead, return_exceptions=True)
+
+    async def _next(
+        self, space: SpaceId, groups: AsyncGenerator[list[ArchiveEntry], None], share: Share
+    ) -> _Group | ArchiveEntry | None:
+        """Small entries with their contents, or a large file; None at the end."""
+        group = await anext(groups, None)
+        if group is None:
+            return None
+        if _is_large(group[0].node):
+            return group[0]
+        contents = [content for entry in group if (content := _file_content(entry.node)) is not None]
+        read = iter(await self._contents.read_together(space, contents, share=share))
+        return [(entry, next(read) if _file_content(entry.node) else _target(entry.node)) for entry in group]
+
+    async def _stream(self, space: SpaceId, node: Node, share: Share) -> AsyncGenerator[bytes, None]:
+        assert node.content is not None
+        async with aclosing(self._contents.stream(space, node.content, 0, node.content.size, share=share)) as parts:
+            async for part in parts:
+                yield bytes(part)
+
+
+async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[list[ArchiveEntry], None]:
+    """Small entries that are read together, and each large file by itself."""
+    group: list[ArchiveEntry] = []
+    size, most = 0, _FIRST_GROUP
+    async for entry in entries:
+        if _is_large(entry.node):
+            if group:
+                yield group
+            yield [entry]
+            group, size = [], 0
+            continue
+        group.append(entry)
+        size += _size(entry.node) + (len(entry.node.content.manifest.blocks) if entry.node.content is not None else 0)
+        if len(group) >= most or size >= _GROUP_BYTES:
+            yield group
+            group, size, most = [], 0, min(2 * most, _GROUP)
+    if group:
+        yield group
+
+
+def _is_large(node: Node) -> bool:
+    """True for a file that is not read together with others; a manifest of its own may be large for any file."""
+    content = _file_content(node)
+    return content is not None and (content.size > _SMALL or bool(content.manifest_object))
+
+
+def _file_content(node: Node) -> Content | None:
+    return node.content if node.kind is NodeKind.FILE else None
+
+
+def _target(node: Node) -> bytes:
+    """What an archive holds of a link; nothing of a directory."""
+    return node.content.target.encode() if node.content is not None else b""
+
+
+def _size(node: Node) -> int:
+    content = _file_content(node)
+    return content.size if content is not None else 0
+
+
+class CutShort(Exception):
+    """What an archive is made of is not read to its end."""
+
+
+class _Bridge:
+    """Lets a thread wait for what the event loop does, until it is stopped."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: Future[object] | None = None
+        self._working: set[asyncio.Task[Any]] = set()
+        self._stopped = False
+
+    def iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
+        """The items of `source`, in a thread. CutShort if they do not come to their end: never a quiet one, after
+        which the archive would be finished and look complete.
+        """
+        end = object()
+
+        async def following() -> T | object:
+            task = asyncio.current_task()
+            assert task is not None
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+            return await anext(source, end)
+
+        while not self._stopped:
+            self._waiting = asyncio.run_coroutine_threadsafe(following(), self._loop)
+            try:
+                item = outcome(self._waiting, self._loop)
+            except (CancelledError, LoopStopped):
+                raise CutShort from None
+            if item is end:
+                return
+            yield item  # type: ignore[misc]  # it is a T, since it is not the end
+        raise CutShort
+
+    def stop(self) -> None:
+        """Nobody wants more: what is waited for is given up."""
+        self._stopped = True
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    async def idle(self) -> None:
+        """Return when nothing is read any more."""
+        if self._working:
+            await asyncio.wait(self._working)
+
+
+def _members(bridge: _Bridge, groups: AsyncGenerator[_Group, None]) -> Iterator[Any]:
+    """Entries as stream_zip wants them."""
+    from stream_zip import ZIP_AUTO  # noqa: PLC0415 # as above
+
+    for group in bridge.iterate(groups):
+        for entry, content in group:
+            node = entry.node
+            path = f"{entry.path}/" if node.kind is NodeKind.DIRECTORY else entry.path
+            chunks = (content,) if isinstance(content, bytes) else bridge.iterate(content)
+            yield path, _modified(node), _mode(node), ZIP_AUTO(_size(node), level=0), chunks
+
+
+def _modified(node: Node) -> datetime:
+    milliseconds = node.content.mtime_ns // 1_000_000 if node.content is not None else node.committed_at_ms
+    try:
+        modified = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (OverflowError, OSError, ValueError):
+        return _EARLIEST
+    return min(max(modified, _EARLIEST), _LATEST)
+
+
+def _mode(node: Node) -> int:
+    match node.kind:
+        case NodeKind.DIRECTORY:
+            return stat.S_IFDIR | 0o755
+        case NodeKind.SYMLINK:
+            return stat.S_IFLNK | 0o777
+        case NodeKind.FILE:
+            return stat.S_IFREG | (0o755 if node.content is not None and node.content.executable else 0o644)

@@ -1,0 +1,95 @@
+"""How a file is described to browsers, which must neither guess what it is nor run it: pure."""
+
+from __future__ import annotations
+
+import time
+from email.utils import formatdate
+from mimetypes import MimeTypes
+from typing import Final
+from urllib.parse import quote
+
+from syncline.model.tree import Content
+
+_TYPES: Final = MimeTypes()
+"""Only what Python knows itself: the machine's own tables would make the answer depend on the machine."""
+_COMPRESSED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+_UNKNOWN: Final = "application/octet-stream"
+
+_PDF: Final = "application/pdf"
+_IN_A_VIEWER: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; object-src 'self'"
+_SHOWN: Final = frozenset(
+    {
+        *(f"audio/{name}" for name in ("aac", "flac", "mp4", "mpeg", "ogg", "opus", "wav", "webm", "x-wav", "x-aac")),
+        *(f"image/{name}" for name in ("avif", "bmp", "gif", "jpeg", "png", "webp", "vnd.microsoft.icon")),
+        *(f"video/{name}" for name in ("mp4", "ogg", "quicktime", "webm")),
+        # Within a sandbox an image of this type runs no script either.
+        "image/svg+xml",
+        _PDF,
+        "text/plain",
+    }
+)
+"""What browsers show without running anything in it."""
+
+_FALLBACK: Final = frozenset(map(chr, range(0x20, 0x7F))) - frozenset('"\\%/')
+_ATTR_CHARS: Final = "!#$&+-.^_`|~"
+_LAST_SECOND: Final = 253_402_300_799
+"""Of the year 9999, after which a date has no form in HTTP."""
+
+
+def etag_of(content: Content) -> str:
+    """A strong entity tag: the content's digest."""
+    return f'"{content.digest.hex()}"'
+
+
+def description(name: str, content: Content, *, inline: bool = False) -> dict[str, str]:
+    """The headers that go with a file's content, whole or in part, and with the news that it has not changed.
+
+    `inline`: it may be shown, where nothing in it can run.
+    """
+    kind = content_type(name)
+    shown = inline and kind in _SHOWN
+    headers = {
+        "accept-ranges": "bytes",
+        # The answer depends on who asks, and may change with every commit.
+        "cache-control": "private, no-cache",
+        "vary": "authorization, cookie",
+        "etag": etag_of(content),
+        "content-type": kind if not shown or not kind.startswith("text/") else "text/plain; charset=utf-8",
+        "content-disposition": disposition(name, inline=shown),
+        # Whatever the type says, nothing in it runs within our origin. The browser's own viewer of PDFs shows nothing
+        # in a sandbox, and runs nothing outside of its own.
+        "content-security-policy": _IN_A_VIEWER if shown and kind == _PDF else "default-src 'none'; sandbox",
+        "x-content-type-options": "nosniff",
+        "cross-origin-resource-policy": "same-origin",
+    }
+    modified = content.mtime_ns // 1_000_000_000
+    if 0 < modified <= _LAST_SECOND:
+        headers["last-modified"] = formatdate(min(modified, time.time()), usegmt=True)
+    return headers
+
+
+def attachment(name: str, kind: str) -> dict[str, str]:
+    """The headers of something that is made for the caller and saved under this name."""
+    return {
+        "cache-control": "no-store",
+        "content-type": kind,
+        "content-disposition": disposition(name),
+        "content-security-policy": "default-src 'none'; sandbox",
+        "x-content-type-options": "nosniff",
+        "cross-origin-resource-policy": "same-origin",
+    }
+
+
+def content_type(name: str) -> str:
+    """The media type that a file's name suggests."""
+    kind, compression = _TYPES.guess_type(f"file:{quote(name)}")
+    if compression is not None:  # the file is the archive, not what is in it
+        return _COMPRESSED.get(compression, _UNKNOWN)
+    return kind or _UNKNOWN
+
+
+def disposition(name: str, *, inline: bool = False) -> str:
+    """To be saved under this name, or shown: RFC 6266, in ASCII for old clients and as it is for all others."""
+    how = "inline" if inline else "attachment"
+    ascii_name = "".join(character if character in _FALLBACK else "_" for character in name)
+    return f"{how}; filename=\"{ascii_name}\"; filename*=UTF-8''{quote(name, safe=_ATTR_CHARS)}"

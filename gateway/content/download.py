@@ -1,0 +1,180 @@
+"""A content as a response: conditions, ranges, headers, and the bytes on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
+from http import HTTPStatus
+from typing import Final, Protocol, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
+
+from gateway.content.allowance import Download
+from gateway.content.assemble import Contents
+from gateway.content.description import description, etag_of
+from gateway.content.ranges import Part, RangeOutcome, wanted
+from gateway.http.pace import ACCOUNTED
+from gateway.http.problems import problem
+from gateway.identity.rights import CheckRight
+from runtime.interruption import asked_again
+from runtime.pool import Share
+from syncline.model.errors import Kind, SynclineError
+from syncline.model.identifiers import SpaceId
+from syncline.model.tree import Content, Node, NodeKind
+
+T = TypeVar("T")
+
+_WAITED_SECONDS: Final = 1.0
+"""Whatever had to wait for longer than this is asked about again before its first byte goes out."""
+
+
+class Begin(Protocol):
+    """Begins a download that counts; None if it does not. `part` is the length of the range that is asked for."""
+
+    def __call__(self, *, part: int | None = None) -> Awaitable[Download | None]:
+        """LinkExhausted if the link allows no more."""
+
+
+class NotAFile(SynclineError):
+    """There is no content at this path: it is a directory or a symbolic link."""
+
+    reason = "NOT_A_FILE"
+    kind = Kind.CONFLICT
+
+
+def content_of(node: Node) -> Content:
+    """The content of a file; NotAFile."""
+    if node.kind is not NodeKind.FILE or node.content is None:
+        raise NotAFile
+    return node.content
+
+
+async def download(
+    request: Request,
+    space: SpaceId,
+    name: str,
+    content: Content,
+    contents: Contents,
+    *,
+    share: Share,
+    check_right: CheckRight,
+    inline: bool = False,
+    begin: Begin | None = None,
+) -> Response:
+    """What a GET or HEAD of a content answers.
+
+    `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
+    nothing else; whatever it raises is the answer. The memory for it is taken on account of `share`. Bytes go out as
+    long as `check_right`, which is called every few seconds, raises nothing.
+    """
+    headers = description(name, content, inline=inline)
+    answer = wanted(request.headers, method=request.method, etag=etag_of(content), size=content.size)
+    counted = None
+    if begin is not None and request.method == "GET" and content.size and _is_part_or_whole(answer):
+        counted = await begin(part=answer.stop - answer.start if isinstance(answer, Part) else None)
+    match answer:
+        case RangeOutcome.NOT_MODIFIED:
+            kept = ("cache-control", "etag", "last-modified", "vary")
+            return Response(
+                status_code=HTTPStatus.NOT_MODIFIED, headers={key: headers[key] for key in kept if key in headers}
+            )
+        case RangeOutcome.CHANGED:
+            return problem(
+                status=HTTPStatus.PRECONDITION_FAILED,
+                reason="ETAG_MISMATCH",
+                detail="the file is not the one that If-Match names: look at it again",
+                headers={"etag": headers["etag"]},
+            )
+        case RangeOutcome.UNSATISFIABLE:
+            return problem(
+                status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE,
+                reason="RANGE_NOT_SATISFIABLE",
+                detail=f"the file has {content.size} bytes",
+                headers={"content-range": f"bytes */{content.size}"},
+            )
+        case Part(start, stop):
+            status = HTTPStatus.PARTIAL_CONTENT
+            headers["content-range"] = f"bytes {start}-{stop - 1}/{content.size}"
+        case RangeOutcome.WHOLE:
+            status, start, stop = HTTPStatus.OK, 0, content.size
+    headers["content-length"] = str(stop - start)
+    if request.method == "HEAD" or start == stop:
+        return Response(status_code=status, headers=headers)
+    try:
+        parts = contents.stream(space, content, start, stop, share=share)
+        first = await first_of(parts, check_right)
+    except BaseException:
+        if counted is not None:
+            counted.end(0, complete=False)
+        raise
+    return Streamed(first, parts, status_code=status, headers=headers, check_right=check_right, counted=counted)
+
+
+async def first_of(parts: AsyncGenerator[T, None], check_right: CheckRight) -> T:
+    """The first part: what fails at once still has a status to say so. `parts` are closed if anything does.
+
+    What had to wait for memory or for a place asks again for the right, which was known before it waited.
+    """
+    clock = asyncio.get_running_loop().time
+    began = clock()
+    first = await anext(parts)
+    if clock() > began + _WAITED_SECONDS:
+        try:
+            await check_right()
+        except BaseException:
+            await parts.aclose()
+            raise
+    return first
+
+
+def _is_part_or_whole(answer: Part | RangeOutcome) -> bool:
+    return isinstance(answer, Part) or answer is RangeOutcome.WHOLE
+
+
+class Streamed(StreamingResponse):
+    """Bytes on their way. Whatever goes wrong now can only be told by breaking the connection off."""
+
+    def __init__(
+        self,
+        first: memoryview | bytes,
+        rest: AsyncGenerator[memoryview, None] | AsyncGenerator[bytes, None],
+        *,
+        status_code: int,
+        headers: dict[str, str],
+        check_right: CheckRight,
+        counted: Download | None = None,
+    ) -> None:
+        super().__init__(rest, status_code, headers)
+        self._check_right = check_right
+        self._counted = counted
+        self._sent = 0
+        self._complete = False
+        self._first = first
+        self._rest = rest
+
+    async def stream_response(self, send: Send) -> None:
+        """See StreamingResponse."""
+        try:
+            await self._stream(send)
+        finally:
+            if self._counted is not None:
+                self._counted.end(self._sent, complete=self._complete)
+
+    async def _stream(self, send: Send) -> None:
+        async with aclosing(self._rest), asked_again(self._check_right) as ending:
+            with ending.interrupting():
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                await self._send(send, self._first)
+                async for part in self._rest:
+                    await self._send(send, part)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                self._complete = True  # here: whoever has all of it may be gone before the next await is over
+
+    async def _send(self, send: Send, part: memoryview | bytes) -> None:
+        await send({"type": "http.response.body", "body": part, "more_body": True, ACCOUNTED: True})
+        self._sent += len(part)
+        if self._counted is not None:
+            self._counted.spend(self._sent)

@@ -1,0 +1,118 @@
+"""From a part of a file to what must be fetched for it: pure.
+
+Neighbouring blocks of one object are fetched together. A block that is wanted only in part is fetched in part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from syncline.model.blocks import KIB, MIB, BlockRef, Digest, Manifest
+
+MAX_FETCH: Final = 4 * MIB
+"""What is fetched together; only a single block can be larger."""
+MAX_GAP: Final = 64 * KIB
+"""Gaps up to this size are fetched along: that is faster than another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What a fetch holds of one block, at [at, at + length) of what it fetches; with `digest` if it is all of it."""
+
+    at: int
+    length: int
+    digest: Digest | None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRange:
+    """The bytes [offset, offset + length) of an object. They are wanted as they are, in this order."""
+
+    object: Digest
+    offset: int
+    length: int
+    pieces: tuple[Piece, ...]
+
+
+def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRange]:
+    """What makes up the bytes [start, stop) of the content, in order. The manifest must have passed `check`."""
+    gathered: list[BlockRef] = []  # wanted parts of blocks that lie one after the other
+    whole: list[bool] = []
+    for ref, is_whole in _wanted(manifest, start, stop):
+        if gathered and not _joins(gathered, ref):
+            yield _fetch(gathered, whole)
+            gathered, whole = [], []
+        gathered.append(ref)
+        whole.append(is_whole)
+    if gathered:
+        yield _fetch(gathered, whole)
+
+
+def gather(refs: Iterable[BlockRef]) -> list[ObjectRange]:
+    """What holds all these whole blocks, whatever their order, in few fetches. What lies between two has no digest."""
+    fetches: list[ObjectRange] = []
+    gathered: list[BlockRef] = []
+    for ref in sorted(set(refs), key=lambda ref: (ref.object, ref.offset, ref.length)):
+        if gathered and not (
+            ref.object == gathered[0].object
+            and 0 <= ref.offset - _end(gathered[-1]) <= MAX_GAP
+            and _end(ref) - gathered[0].offset <= MAX_FETCH
+        ):
+            fetches.append(_with_gaps(gathered))
+            gathered = []
+        gathered.append(ref)
+    if gathered:
+        fetches.append(_with_gaps(gathered))
+    return fetches
+
+
+def _with_gaps(gathered: list[BlockRef]) -> ObjectRange:
+    first = gathered[0]
+    pieces: list[Piece] = []
+    end = first.offset
+    for ref in gathered:
+        if ref.offset > end:
+            pieces.append(Piece(end - first.offset, ref.offset - end, None))
+        pieces.append(Piece(ref.offset - first.offset, ref.length, ref.digest))
+        end = _end(ref)
+    return ObjectRange(first.object, first.offset, end - first.offset, tuple(pieces))
+
+
+def _end(ref: BlockRef) -> int:
+    return ref.offset + ref.length
+
+
+def _wanted(manifest: Manifest, start: int, stop: int) -> Iterator[tuple[BlockRef, bool]]:
+    """The wanted parts of blocks, and whether each is the whole block."""
+    if start == stop:
+        return
+    begin = 0
+    for index, length in enumerate(manifest.lengths):
+        end = begin + length
+        if begin >= stop:
+            return
+        if end > start:
+            ref = manifest.ref(index)
+            head, tail = max(start - begin, 0), max(end - stop, 0)
+            yield BlockRef(ref.digest, ref.length - head - tail, ref.object, ref.offset + head), not head and not tail
+        begin = end
+
+
+def _joins(gathered: list[BlockRef], ref: BlockRef) -> bool:
+    first, last = gathered[0], gathered[-1]
+    return (
+        ref.object == last.object
+        and ref.offset == last.offset + last.length
+        and ref.offset + ref.length - first.offset <= MAX_FETCH
+    )
+
+
+def _fetch(gathered: list[BlockRef], whole: list[bool]) -> ObjectRange:
+    first, last = gathered[0], gathered[-1]
+    pieces = tuple(
+        Piece(ref.offset - first.offset, ref.length, ref.digest if is_whole else None)
+        for ref, is_whole in zip(gathered, whole, strict=True)
+    )
+    return ObjectRange(first.object, first.offset, last.offset + last.length - first.offset, pieces)

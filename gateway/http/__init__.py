@@ -1,0 +1,1 @@
+"""Around every request: connections, headers, bodies, pace, and how errors are told."""

@@ -1,0 +1,191 @@
+"""Around every request of the API: how large its body may be, of which type, and who may send a large one.
+
+A body is read whole before the application sees the request. All bodies share a pool of memory, from which each has
+its size until the request is answered. Before anything of a large body is read, whoever sends it has to be known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import AsyncExitStack
+from http import HTTPStatus
+from typing import Final
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.http.problems import problem, problem_response
+from gateway.identity.address import OwnAddress
+from gateway.identity.caller import identified
+from gateway.identity.shares import share_of
+from runtime.pool import Pool, Share
+from syncline.model.blocks import KIB
+from syncline.model.errors import InvalidArgument, SynclineError
+
+MAX_BODY_BYTES: Final = 4 * 1024 * KIB
+"""As much as a commit of the most changes, or the packs of a large upload, need as JSON."""
+MAX_ANONYMOUS_BYTES: Final = 64 * KIB
+"""More than signing in, signing up or opening a link needs."""
+MAX_OBJECTS_AND_LISTS: Final = 25_000
+"""In a body. The largest commit that services take has fewer. When parsed, each takes 20 times its bytes."""
+MAX_SEPARATORS: Final = 250_000
+"""Commas in a body: more than elements of lists and fields of objects."""
+_DISCARDED_BYTES: Final = 4 * MAX_BODY_BYTES
+_DISCARDED_SECONDS: Final = 5.0
+_DISCARDING: Final = 8
+"""Refused bodies that are read and thrown away at the same time; the connections of further ones are closed."""
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+_JSON: Final = "application/json"
+
+
+class _TooLarge(Exception):
+    """More bytes came than may."""
+
+
+class Bodies:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, own: OwnAddress) -> None:
+        """Only what is below `prefix` is concerned."""
+        self._app = app
+        self._prefix = prefix
+        self._memory = memory
+        self._own = own
+        self._discarding = Pool("discards", _DISCARDING)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI; TooSlow and TooMuchAtOnce."""
+        if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        length, chunked = headers.get(b"content-length", b"0"), b"transfer-encoding" in headers
+        empty = not chunked and (not length.isdigit() or int(length) == 0)
+        untyped = empty and b"content-type" not in headers
+        if scope["method"] in _WITH_BODY and not untyped and not _is_json(headers):
+            await _wrong_type(scope, receive, send)
+            return
+        if empty:
+            await self._app(scope, receive, send)
+            return
+        ended = False
+
+        async def receiving() -> Message:
+            nonlocal ended
+            message = await receive()
+            ended = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async with AsyncExitStack() as taken:
+            try:
+                body = await self._read(Request(scope), receiving, None if chunked else int(length), taken)
+            except _TooLarge:
+                answer = problem(
+                    status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    reason="BODY_TOO_LARGE",
+                    detail=f"a body of a request has at most {MAX_BODY_BYTES} bytes; content goes to S3 (`uploads`)",
+                    headers={"connection": "close"},
+                )
+            except SynclineError as error:
+                answer = problem_response(error)
+                answer.headers["connection"] = "close"
+            else:
+                if body is not None:
+                    await (_too_dense if _is_dense(body) else self._app)(scope, _replaying(body, receive), send)
+                return
+            share = Share.alone(self._own.network(Request(scope)))
+            if not ended and self._discarding.try_take(1, share):
+                try:
+                    await _discard(receive)
+                finally:
+                    self._discarding.give(1, share)
+            await answer(scope, receive, send)
+
+    async def _read(
+        self, request: Request, receive: Receive, length: int | None, taken: AsyncExitStack
+    ) -> bytes | None:
+        """The whole body, whose memory `taken` gives back; None if the client has gone. `length` if it is told."""
+        if length is not None and length > MAX_BODY_BYTES:
+            raise _TooLarge
+        limit = MAX_BODY_BYTES if length is None else length
+        parts, size = [], 0
+        # Before its sender is known, nothing of a large body is read.
+        if length is None:
+            reserved = MAX_ANONYMOUS_BYTES
+        elif length <= MAX_ANONYMOUS_BYTES:
+            reserved = length
+        else:
+            reserved = 0
+        if reserved:
+            unknown = Share.alone(self._own.network(request))
+            await taken.enter_async_context(self._memory.lent(reserved, unknown))
+        ended = False
+        while not ended:
+            if reserved:
+                message = await receive()
+                if message["type"] != "http.request":
+                    return None
+                ended = not message.get("more_body", False)
+                size += len(message.get("body", b""))
+                parts.append(message.get("body", b""))
+            if size > limit:
+                raise _TooLarge
+            if size > reserved or not reserved:
+                share = share_of(request, await identified(request))
+                await taken.enter_async_context(self._memory.lent(limit - reserved, share))
+                reserved = limit
+        return b"".join(parts)
+
+
+async def _discard(receive: Receive) -> None:
+    """Take what still comes, for a while: who is cut off while sending does not read why."""
+    left = _DISCARDED_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DISCARDED_SECONDS):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    first = True
+
+    async def replay() -> Message:
+        nonlocal first
+        if first:
+            first = False
+            return {"type": "http.request", "body": body, "more_body": False}
+        return await receive()
+
+    return replay
+
+
+def _is_dense(body: bytes) -> bool:
+    """True if the body may have so many parts that parsing it would take long and much memory. Strings count too."""
+    containers = body.count(b"{") + body.count(b"[")
+    return containers > MAX_OBJECTS_AND_LISTS or body.count(b",") > MAX_SEPARATORS
+
+
+def _is_json(headers: dict[bytes, bytes]) -> bool:
+    return headers.get(b"content-type", b"").partition(b";")[0].strip().lower() == _JSON.encode()
+
+
+async def _too_dense(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = problem(
+        status=HTTPStatus.BAD_REQUEST,
+        reason=InvalidArgument.reason,
+        detail=f"a body has at most {MAX_OBJECTS_AND_LISTS} objects and lists and {MAX_SEPARATORS} commas; split it",
+    )
+    await answer(scope, receive, send)
+
+
+async def _wrong_type(scope: Scope, receive: Receive, send: Send) -> None:
+    answer = problem(
+        status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+        reason="WRONG_MEDIA_TYPE",
+        detail=f"the body must be {_JSON}, and `content-type` must say so",
+    )
+    await answer(scope, receive, send)

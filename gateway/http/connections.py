@@ -1,0 +1,202 @@
+"""Connections: how many there are, how long the head of a request may take to arrive, and how many bytes it has."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, ClassVar, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway import metrics
+from gateway.http.problems import MEDIA_TYPE
+from gateway.http.protection import ALWAYS
+from gateway.identity.address import OwnAddress, network_of
+from runtime.pool import Pool, Share, TooMuchAtOnce
+
+_SILENT_SECONDS: Final = 75.0
+"""For a new connection without a byte; browsers open some ahead of time."""
+_HEAD_BYTES: Final = 32 * 1024
+"""Of all headers of a request, with those that follow a chunked body."""
+_HEADERS: Final = 100
+_ADDRESS_BYTES: Final = 16 * 1024
+"""Of an address: more than the longest path encoded."""
+_LINES_BYTES: Final = _ADDRESS_BYTES + _HEAD_BYTES + 4 * _HEADERS + 64
+"""Of a head as it arrives, with what stands between its parts."""
+_FED_AT_ONCE: Final = 16 * 1024
+"""Bytes that are parsed at once. Those in which a head begins are not counted to it, since others end there."""
+_PIPELINED: Final = 16
+"""Requests of one connection that wait for the answers to those before them."""
+
+
+ABORT: Final = "syncline.abort"
+"""In the scope of a request: ends its connection at once, with what it has not taken."""
+
+
+class Connections:
+    """How many connections there may be, and how many of one network: as many as it leaves free (runtime/pool.py)."""
+
+    def __init__(self, total: int, own: OwnAddress) -> None:
+        self._pool = Pool("connections", total, counted=True)
+        metrics.CONNECTIONS.set_function(self._pool.taken)
+        self._own = own
+
+    def admit(self, peer: str, port: int) -> Share | None:
+        """Count a connection from there, until `leave`; None if it is one too many.
+
+        Behind a trusted proxy are many networks, so that each of its connections counts as if it came from another.
+        """
+        share = Share.alone(f"{peer} {port}" if self._own.is_trusted(peer) else network_of(peer))
+        return share if self._pool.try_take(1, share) else None
+
+    def refused(self) -> TooMuchAtOnce:
+        """What to answer who is not admitted; counted."""
+        return self._pool.refused("too many connections; close some, or try again in a few seconds")
+
+    def leave(self, share: Share) -> None:
+        """The connection has ended."""
+        self._pool.give(1, share)
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's, with limits where it has none."""
+
+    head_seconds: ClassVar[float]
+    """From the first byte of a request's head to its last."""
+    admission: ClassVar[Connections]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._limit: asyncio.TimerHandle | None = None
+        self._in_head = self._may_have_trailer = False
+        self._begun = 0
+        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
+        self._refusal: tuple[HTTPStatus, str] | None = None
+        self._share: Share | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """See asyncio.Protocol."""
+        super().connection_made(transport)
+        self._share = self.admission.admit(*(self.client or ("", 0)))
+        if self._share is None:
+            # Nothing of it is looked at: that it is there is too much.
+            transport.pause_reading()
+            error = self.admission.refused()
+            self._answer(
+                HTTPStatus.TOO_MANY_REQUESTS, error.reason, str(error), {"retry-after": f"{error.pause_seconds:.0f}"}
+            )
+            return
+        self._limit = self.loop.call_later(_SILENT_SECONDS, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._stop()
+        if self._share is not None:
+            self.admission.leave(self._share)
+        super().connection_lost(exc)
+        # Of a connection that was reset uvicorn would keep the timer for the next request, and by it all that follows.
+        self._unset_keepalive_if_required()
+        self.pipeline.clear()
+        self.scope = self.headers = self.cycle = None  # type: ignore[assignment]  # as before the first request
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        for at in range(0, len(data), _FED_AT_ONCE):
+            if self.transport.is_closing():
+                return
+            self._feed(data[at : at + _FED_AT_ONCE])
+
+    def _feed(self, data: bytes) -> None:
+        begun = self._begun
+        super().data_received(data)
+        in_lines = self._in_head or self._may_have_trailer
+        if in_lines and self._begun == begun and not self.transport.is_closing():
+            self._fed += len(data)  # a header that has no end is told to nobody
+            if self._fed > _LINES_BYTES:
+                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {_HEAD_BYTES} bytes")
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        super().on_message_begin()
+        self._stop()
+        self._in_head, self._may_have_trailer = True, False
+        self._begun += 1
+        self._fed = self._address_bytes = self._head_bytes = self._headers = 0
+        self._limit = self.loop.call_later(self.head_seconds, self.transport.close)
+        self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the address. A fragment means nothing here, and cut off it would leave another address."""
+        if b"#" in url:
+            raise ValueError("an address with a fragment")
+        self._address_bytes += len(url)
+        if self._address_bytes > _ADDRESS_BYTES:
+            self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {_ADDRESS_BYTES} bytes")
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One of the headers, or of those that follow a chunked body, which say nothing to us."""
+        self._headers += 1
+        self._head_bytes += len(name) + len(value)
+        if self._headers > _HEADERS or self._head_bytes > _HEAD_BYTES:
+            detail = f"a request has at most {_HEADERS} headers, of {_HEAD_BYTES} bytes together"
+            self._stop_at(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, detail)
+        if self._in_head:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The last byte of its head."""
+        self._stop()
+        self._in_head = False
+        super().on_headers_complete()
+        if len(self.pipeline) > _PIPELINED:
+            self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {_PIPELINED} requests wait on one connection")
+
+    def on_chunk_header(self) -> None:
+        """The size of a part of a chunked body. After the last one, which has no bytes, headers may follow."""
+        self._may_have_trailer = True
+        self._begun += 1
+        self._fed = 0
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._may_have_trailer = False
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The last byte of a request."""
+        self._may_have_trailer = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What is no HTTP is answered as everything else that is wrong."""
+        self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, msg)))
+
+    def _stop_at(self, status: HTTPStatus, detail: str) -> None:
+        """Called by the parser's callbacks: it stops, and the request is refused."""
+        self._refusal = status, detail
+        raise ValueError(detail)
+
+    def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        self._answer(status, "INVALID_REQUEST", detail, {})
+
+    def _answer(self, status: HTTPStatus, reason: str, detail: str, headers: Mapping[str, str]) -> None:
+        """The last answer of this connection."""
+        members = {"title": status.phrase, "status": status, "detail": detail, "reason": reason}
+        body = json.dumps(members | {"request_id": ""}).encode()
+        head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\nconnection: close\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in {**ALWAYS, **headers}.items())
+        self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+        self.transport.close()
+
+    def _stop(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+
+def connections(admission: Connections, *, head_seconds: float) -> type[Connection]:
+    """Connections of which there are so many, and on which the head of a request may take so long."""
+    return type("Connection", (Connection,), {"admission": admission, "head_seconds": head_seconds})

@@ -1,0 +1,139 @@
+"""Around every request: bodies move, in either direction, and what waits for slow readers is bounded.
+
+A side that is waited for has a credit of seconds, which is used up by waiting and earned by bytes: so a body that
+moves at the least rate goes on for ever, and one that does not is broken off when the credit is spent. Only the time
+in which the other side is waited for counts, never what we take ourselves.
+
+A part of an answer stays in our memory until the connection has taken it, large answers on account of the network
+that they go to. Contents have a pool of their own (`content/assemble.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.http.connections import ABORT
+from gateway.identity.address import OwnAddress
+from runtime.pool import Pool, Share
+from syncline.model.blocks import KIB
+
+ACCOUNTED: Final = "syncline.accounted"
+"""In a message with a part of a body: its memory belongs to a pool already."""
+_SLICE: Final = 64 * KIB
+"""What a connection may hold beside its answer: as much as the server queues before it says that it waits."""
+
+
+class TooSlow(Exception):
+    """The other side gives or takes less than the least rate."""
+
+
+class Paced:
+    """ASGI middleware. `receive` and `send` raise TooSlow, `send` TooMuchAtOnce."""
+
+    def __init__(self, app: ASGIApp, *, grace: float, rate: int, answers: Pool, own: OwnAddress) -> None:
+        """`grace` in seconds, `rate` in bytes a second; `answers` is the memory for large answers."""
+        self._app = app
+        self._grace = grace
+        self._rate = rate
+        self._answers = answers
+        self._own = own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        incoming, outgoing = Credit(self._grace, self._rate), Credit(self._grace, self._rate)
+        ended = False
+        start: Message | None = None
+
+        async def receiving() -> Message:
+            nonlocal ended
+            if ended:  # all that can come is the news that the client has gone
+                return await receive()
+            async with incoming.waiting(0):
+                message = await receive()
+            incoming.earn(len(message.get("body", b"")))
+            ended = message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def sending(message: Message) -> None:
+            nonlocal start
+            if message["type"] != "http.response.body":
+                start = message
+                return
+            if len(message.get("body", b"")) <= _SLICE or message.get(ACCOUNTED, False):
+                await forward(message)
+                return
+            share = Share.alone(self._own.network(Request(scope)))
+            async with self._answers.lent(len(message["body"]), share):
+                view = memoryview(message["body"])
+                for at in range(0, len(view), _SLICE):
+                    await forward({"type": message["type"], "body": view[at : at + _SLICE], "more_body": True})
+            if not message.get("more_body", False):
+                await forward({"type": message["type"], "body": b"", "more_body": False})
+
+        async def forward(message: Message) -> None:
+            nonlocal start
+            first, start = start, None
+            size = len(message.get("body", b""))
+            try:
+                async with outgoing.waiting(size):
+                    if first is not None:
+                        await send(first)
+                    await send(message)
+                    if size and message.get("more_body", False):
+                        # The server takes a part at once, and waits for the connection before the next one.
+                        await send({"type": "http.response.body", "body": b"", "more_body": True})
+            except TooSlow:
+                scope.get(ABORT, lambda: None)()
+                raise
+            outgoing.earn(size)
+
+        await self._app(scope, receiving, sending)
+
+
+class Credit:
+    """Seconds for which one side of a body may still be waited for."""
+
+    def __init__(self, grace: float, rate: int) -> None:
+        self._grace = grace
+        self._rate = rate
+        self._seconds = grace
+
+    def waiting(self, size: int) -> _Waiting:
+        """A context for waiting for `size` bytes that are earned afterwards. TooSlow when the credit is used up."""
+        return _Waiting(self, self._seconds + size / self._rate)
+
+    def charge(self, seconds: float) -> None:
+        """Take the seconds that were waited from the credit."""
+        self._seconds -= seconds
+
+    def earn(self, size: int) -> None:
+        """Give the seconds that `size` moved bytes are worth, up to the grace."""
+        self._seconds = min(self._seconds + size / self._rate, self._grace)
+
+
+class _Waiting:
+    """An asynchronous context: the time in it is charged to the credit."""
+
+    def __init__(self, credit: Credit, most: float) -> None:
+        self._credit = credit
+        self._timeout = asyncio.timeout(max(most, 0))
+        self._began = 0.0
+
+    async def __aenter__(self) -> None:
+        self._began = time.monotonic()
+        await self._timeout.__aenter__()
+
+    async def __aexit__(self, *raised: Any) -> None:
+        self._credit.charge(time.monotonic() - self._began)
+        try:
+            await self._timeout.__aexit__(*raised)
+        except TimeoutError:
+            raise TooSlow from None

@@ -1,0 +1,116 @@
+"""Errors as `application/problem+json` (RFC 9457), whoever raised them.
+
+| member | holds |
+|---|---|
+| `status`, `title` | the HTTP status and its name |
+| `detail` | what happened and what to do, for people |
+| `reason` | the stable name that programs branch on, the same as in gRPC |
+| `request_id` | finds the request in the logs |
+| `details` | short machine-readable strings, if the error has any |
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from syncline.model.errors import InvalidArgument, Kind, SynclineError
+from syncline.rpc.context import request_id
+from syncline.rpc.errors import http_status
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+_MOST_DETAILS: Final = 20
+
+_REASONS: Final = {
+    HTTPStatus.BAD_REQUEST: InvalidArgument.reason,
+    HTTPStatus.NOT_FOUND: "NO_SUCH_PAGE",
+    HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED",
+}
+"""Of what the router says; what the domain says has reasons of its own."""
+
+
+def problem(
+    *,
+    status: int,
+    reason: str,
+    detail: str,
+    details: Mapping[str, str] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem as a response."""
+    members: dict[str, Any] = {
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "reason": reason,
+        "request_id": request_id() or "",
+    }
+    if details:
+        members["details"] = dict(details)
+    fixed = {"cache-control": "no-store"}
+    return Response(json.dumps(members), status, headers=fixed | dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def problem_response(error: SynclineError) -> Response:
+    """An error of ours, or of a service behind us."""
+    headers = {}
+    if error.kind is Kind.UNAUTHENTICATED:
+        headers["www-authenticate"] = "Bearer"
+    if (seconds := error.retry_after_seconds) is not None:
+        headers["retry-after"] = str(math.ceil(seconds))
+    return problem(
+        status=http_status(error), reason=error.reason, detail=str(error), details=error.details, headers=headers
+    )
+
+
+def internal() -> Response:
+    """A defect, of which only the log tells more."""
+    return problem(
+        status=HTTPStatus.INTERNAL_SERVER_ERROR,
+        reason=SynclineError.reason,
+        detail=f"internal error; request id {request_id()}",
+    )
+
+
+def too_slow() -> Response:
+    """The body of a request came below the least rate, and is not waited for."""
+    return problem(
+        status=HTTPStatus.REQUEST_TIMEOUT,
+        reason="BODY_TOO_SLOW",
+        detail="the body of the request came too slowly; try again",
+        headers={"connection": "close"},
+    )
+
+
+async def on_error(_request: Request, error: Exception) -> Response:
+    """Handler of SynclineError."""
+    assert isinstance(error, SynclineError)
+    return problem_response(error)
+
+
+async def on_invalid(_request: Request, error: Exception) -> Response:
+    """Handler of what does not fit the API's description. What was sent is not repeated: it may be secret."""
+    assert isinstance(error, RequestValidationError)
+    details = {".".join(str(part) for part in one["loc"]): str(one["msg"]) for one in error.errors()[:_MOST_DETAILS]}
+    detail = "; ".join(f"{where}: {what}" for where, what in details.items())
+    return problem(status=HTTPStatus.BAD_REQUEST, reason=InvalidArgument.reason, detail=detail, details=details)
+
+
+async def on_http_exception(_request: Request, error: Exception) -> Response:
+    """Handler of what the router raises."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    detail = {
+        HTTPStatus.NOT_FOUND: "there is nothing at this address",
+        HTTPStatus.METHOD_NOT_ALLOWED: "this address does not know that method; the header `allow` names those it does",
+    }.get(status, error.detail)
+    return problem(status=status, reason=_REASONS.get(status, status.name), detail=detail, headers=error.headers)

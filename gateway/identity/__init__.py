@@ -1,0 +1,1 @@
+"""Who asks, from where, and whether they may still do so."""

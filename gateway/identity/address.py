@@ -1,0 +1,188 @@
+"""What our own address looks like: the one place that knows, for all that is sent here or given out.
+
+A request says it by Host. A proxy in front of us may have rewritten that, and then says what the client wrote by
+`Forwarded` (RFC 7239) or `X-Forwarded-Proto`, `-Host`, `-Port` and `-Prefix`: these are believed of trusted networks
+only, since anybody can say them. `public_url`, where it is configured, is ours always.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Final
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
+
+from syncline.model.errors import InvalidArgument
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_LONGEST: Final = 4096
+_HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([^\s\[\]:/?#@,;\"]{1,255}))(?::([0-9]{0,5}))?")
+_PORT: Final = re.compile("[0-9]{1,5}")
+_PREFIX: Final = re.compile(r"(?:/[A-Za-z0-9._~-]{1,100}){1,10}")
+_PAIR: Final = re.compile(r'(?<![A-Za-z-])([A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s";,]*))')
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A host, and the port if it is told. `scheme` is empty where it is not known."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+    def same_as(self, other: Authority) -> bool:
+        """Whether these are one address. A port that is not told is that of the scheme, of the other's if need be."""
+        scheme = self.scheme or other.scheme
+        return self.host == other.host and self._port(scheme) == other._port(other.scheme or scheme)
+
+    def _port(self, scheme: str) -> int | None:
+        return _DEFAULT_PORTS.get(scheme) if self.port is None else self.port
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        shown = self.port is not None and self.port != _DEFAULT_PORTS.get(self.scheme)
+        return f"{self.scheme}://{host}:{self.port}" if shown else f"{self.scheme}://{host}"
+
+
+def authority(scheme: str, text: str) -> Authority | None:
+    """What `text`, as in Host, says; None if it is no host with or without a port."""
+    found = _HOST.fullmatch(text.strip()) if len(text) <= _LONGEST else None
+    if found is None:
+        return None
+    literal, name, port = found.groups()
+    try:
+        host = str(ipaddress.IPv6Address(literal)) if literal else _name(name)
+    except ValueError:
+        return None
+    number = int(port) if port else None
+    return Authority(scheme.lower(), host, number) if number is None or 0 < number < 65536 else None
+
+
+def _name(text: str) -> str:
+    """A host's name as all write it: lower case, ASCII, without the dot that ends a full one."""
+    name = text.rstrip(".")
+    return (name if name.isascii() else name.encode("idna").decode()).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class SeenAddress:
+    """Our address as the sender of a request sees it."""
+
+    own: tuple[Authority, ...]
+    """All that is ours."""
+    shown: str | None
+    """What is given out; None if the request does not say it."""
+    prefix: str
+    """What comes before our paths at the sender's; empty or beginning with '/'."""
+
+    def is_ours(self, url: str) -> bool:
+        """Whether an absolute URL, or an origin, is one of ours. ValueError for what is no URL."""
+        parts = urlsplit(url)
+        told = authority(parts.scheme, parts.netloc.rpartition("@")[2])
+        if told is None:
+            raise ValueError("that is no host")
+        return told.scheme in {"", *_DEFAULT_PORTS} and any(one.same_as(told) for one in self.own)
+
+    @property
+    def url(self) -> str:
+        """What our addresses begin with; InvalidArgument if the request does not say it."""
+        if self.shown is None:
+            raise InvalidArgument("the header Host is no host")
+        return self.shown
+
+
+class OwnAddress:
+    """Finds out how we are addressed."""
+
+    def __init__(self, *, public_url: str, trusted_networks: Sequence[IPv4Network | IPv6Network]) -> None:
+        self._public: list[Authority] = []
+        if public_url:
+            parts = urlsplit(public_url)
+            public = authority(parts.scheme, parts.netloc)
+            if public is None:
+                raise ValueError(f"the public URL {public_url!r} has no host")
+            self._public.append(public)
+        self._trusted = trusted_networks
+
+    def of(self, request: Request) -> SeenAddress:
+        """Our address as the sender of this request sees it."""
+        told, prefix = list[Authority](), ""
+        if self.is_trusted(request.client.host if request.client else ""):
+            told += _forwarded(request)
+            prefix = _last(request, "x-forwarded-prefix").rstrip("/")
+            prefix = prefix if _PREFIX.fullmatch(prefix) else ""
+        # Which scheme the sender used is not known where TLS ends before us: any will do.
+        host = authority("", request.headers.get("host", ""))
+        own = [*self._public, *told, *([host] if host is not None else [])]
+        if self._public:
+            return SeenAddress(tuple(own), str(self._public[0]), prefix)
+        first = told[0] if told else authority(request.url.scheme, request.headers.get("host", ""))
+        return SeenAddress(tuple(own), f"{first}{prefix}" if first is not None else None, prefix)
+
+    def network(self, request: Request) -> str:
+        """The network that a request comes from: an IPv4 address, or 64 bits of an IPv6 address.
+
+        Trusted proxies name the sender in X-Forwarded-For, where the last address that is no trusted proxy's counts.
+        The header is ignored if it comes from anybody else, and so is `for=` of Forwarded.
+        """
+        peer = request.client.host if request.client else ""
+        hops = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:].split(",")
+        while self.is_trusted(peer) and hops:
+            told = _ip(hops.pop().strip())
+            if told is None:
+                break
+            peer = str(told)
+        return network_of(peer)
+
+    def is_trusted(self, peer: str) -> bool:
+        """True if only proxies of ours have addresses like this one."""
+        address = _ip(peer)
+        return address is not None and any(address in network for network in self._trusted)
+
+
+def network_of(peer: str) -> str:
+    """The network of an address: the address itself, or 64 bits of one of IPv6."""
+    found = _ip(peer)
+    return str(ipaddress.ip_network((found, 64), strict=False)) if found and found.version == 6 else str(found)
+
+
+def _ip(text: str) -> IPv4Address | IPv6Address | None:
+    """An address, an IPv4 one as such however it is written; None if it is none."""
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _forwarded(request: Request) -> Iterator[Authority]:
+    """What the proxy that sent this says of how it was addressed itself: the last word of each header is its own."""
+    standard = {key.lower(): value or plain for key, value, plain in _PAIR.findall(_last(request, "forwarded"))}
+    proto = standard.get("proto") or _last(request, "x-forwarded-proto")
+    scheme = proto or request.url.scheme
+    if scheme.lower() not in _DEFAULT_PORTS:
+        return
+    port = _last(request, "x-forwarded-port")
+    for text in (
+        standard.get("host"),
+        _last(request, "x-forwarded-host"),
+        request.headers.get("host", "") if proto else "",  # which the proxy has left as it was
+    ):
+        told = authority(scheme, text) if text else None
+        if told is None:
+            continue
+        if told.port is None and _PORT.fullmatch(port) and 0 < int(port) < 65536:
+            told = Authority(told.scheme, told.host, int(port))
+        yield told
+
+
+def _last(request: Request, name: str) -> str:
+    """The last element of a header that is a list; empty if there is none."""
+    lines = request.headers.getlist(name)
+    return lines[-1][-_LONGEST:].rpartition(",")[2].strip() if lines else ""

@@ -1,0 +1,236 @@
+"""Who sends a request: a program by its bearer token, or a browser by its cookie.
+
+| sent | is |
+|---|---|
+| `Authorization: Bearer <access token>` | what a signed-in device holds |
+| `Authorization: Bearer syk_...` | a key of a program |
+| cookie `__Host-syncline` | the key of a browser |
+
+A cookie is sent by the browser whoever caused the request, so a request that changes something must also carry
+`X-CSRF-Token`, which only a page of ours can have read, and may not come from another origin.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final
+
+from cachetools import LRUCache
+from fastapi import Depends
+from fastapi.security import APIKeyCookie, APIKeyHeader, HTTPBearer
+from starlette.requests import Request
+
+from gateway.identity.address import OwnAddress
+from gateway.services.calls import Services, ask
+from runtime.claims import claimed_kind
+from runtime.operations import ROUTES, CallerKind, check_caller
+from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import Kind, SynclineError, TokenMalformed, Unauthenticated
+
+COOKIE: Final = "__Host-syncline"
+KEY_PREFIX: Final = "syk_"
+CSRF_HEADER: Final = "x-csrf-token"
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_UNSENDABLE: Final = re.compile(r"[^ -~]")
+"""What a header may hold and the metadata of gRPC may not."""
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_RENEW_SECONDS: Final = 60.0
+_REMEMBERED: Final = 10_000
+
+
+class CrossSite(SynclineError):
+    """The request did not come from a page of ours; reload the page and try again."""
+
+    reason = "CSRF"
+    kind = Kind.DENIED
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who is asking: the access token in whose name the services are called, and the key that it was made from.
+
+    `peer` is where a key came from, see `ask`.
+    """
+
+    token: str = field(repr=False)
+    key: str = field(default="", repr=False)
+    browser: bool = False
+    keys: KeyTokens | None = field(default=None, repr=False)
+    peer: str = ""
+
+    @property
+    def kind(self) -> CallerKind:
+        """What the token claims. Each operation asks a service with the token, which proves it or refuses it."""
+        return claimed_kind(_claims(self.token))
+
+    async def fresh(self) -> str:
+        """An access token that is valid now, for what lasts longer than one."""
+        return await self.keys.token(self.key, peer=self.peer) if self.keys is not None and self.key else self.token
+
+
+class KeyTokens:
+    """Access tokens of keys, each asked for once until shortly before it expires."""
+
+    def __init__(self, services: Services, *, now: Callable[[], float] = time.time) -> None:
+        self._services = services
+        self._now = now
+        self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
+
+    async def caller(self, key: str, *, peer: str, browser: bool = False) -> Caller:
+        """The holder of a key that came from `peer`; Unauthenticated, DeviceRevoked, RateExceeded."""
+        return Caller(await self.token(key, peer=peer), key, browser=browser, keys=self, peer=peer)
+
+    async def token(self, key: str, *, peer: str) -> str:
+        """The access token of a key; raises as `caller`."""
+        name = hashlib.sha256(key.encode()).digest()
+        asking = self._tokens.get(name)
+        if asking is None or (asking.done() and self._stale(asking)):
+            asking = self._tokens[name] = asyncio.create_task(self._exchange(key, peer))
+        # Several requests wait for one exchange; that one of them is given up does not concern the others.
+        token, _ = await asyncio.shield(asking)
+        return token
+
+    def forget(self, key: str) -> None:
+        """The key is signed out."""
+        self._tokens.pop(hashlib.sha256(key.encode()).digest(), None)
+
+    def _stale(self, asked: asyncio.Task[tuple[str, float]]) -> bool:
+        return asked.cancelled() or asked.exception() is not None or asked.result()[1] <= self._now()
+
+    async def _exchange(self, key: str, peer: str) -> tuple[str, float]:
+        answer: auth_pb2.ExchangeKeyResponse = await ask(
+            self._services.auth.ExchangeKey, auth_pb2.ExchangeKeyRequest(key=key), peer=peer
+        )
+        return answer.tokens.access_token, answer.tokens.access_expires_at_ms / 1000 - _RENEW_SECONDS
+
+
+async def identified(request: Request) -> str:
+    """The access token of whoever sends a request, once auth has accepted it; Unauthenticated and the like."""
+    found = await _sender(request)
+    # Any call proves a token; this one is open to everybody who may send a large body: people and their programs.
+    asked = auth_pb2.ListSpacesRequest(page_size=1)
+    await ask(services_of(request).auth.ListSpaces, asked, token=found.token)
+    return found.token
+
+
+def csrf_token(key: str) -> str:
+    """What goes with the cookie of this key: follows from it, and tells nothing about it."""
+    digest = hmac.digest(key.encode(), b"syncline csrf", hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).decode().rstrip("=")
+
+
+_bearer = HTTPBearer(
+    scheme_name="bearer", auto_error=False, description="An access token, or a key made by `POST /v1/keys`."
+)
+_cookie = APIKeyCookie(name=COOKIE, scheme_name="browser", auto_error=False, description="Set by signing in.")
+_csrf = APIKeyHeader(
+    name=CSRF_HEADER, scheme_name="csrf", auto_error=False, description="With the cookie, for all but GET and HEAD."
+)
+
+
+async def caller(
+    request: Request,
+    _documented: Annotated[object, Depends(_bearer)],
+    _too: Annotated[object, Depends(_cookie)],
+    _also: Annotated[object, Depends(_csrf)],
+) -> Caller:
+    """The caller; Unauthenticated if nobody is signed in, CrossSite for a request forged by another page.
+
+    PermissionDenied if the operation does not take such callers.
+    """
+    found = await _sender(request)
+    check_route(request, found)
+    return found
+
+
+def check_route(request: Request, caller: Caller) -> None:
+    """PermissionDenied if the operation that is asked for does not take such callers."""
+    check_caller(caller.kind, ROUTES.get(request.scope["endpoint"].__name__))
+
+
+async def _sender(request: Request) -> Caller:
+    keys: KeyTokens = request.app.state.keys
+    authorization = request.headers.get("authorization")
+    if authorization is not None:
+        token = bearer(authorization)
+        if token.startswith(KEY_PREFIX):
+            return await keys.caller(token, peer=peer(request))
+        return Caller(token)
+    key = request.cookies.get(COOKIE, "")
+    if not _TOKEN.fullmatch(key):
+        raise Unauthenticated("nobody is signed in: send `Authorization: Bearer <access token>`, or sign in")
+    check_origin(request)
+    if request.method not in _SAFE and not hmac.compare_digest(
+        request.headers.get(CSRF_HEADER, "").encode(), csrf_token(key).encode()
+    ):
+        raise CrossSite
+    return await keys.caller(key, peer=peer(request), browser=True)
+
+
+def bearer(authorization: str) -> str:
+    """The token of an Authorization header; Unauthenticated, TokenMalformed."""
+    scheme, _, token = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise Unauthenticated("an access token is needed: `Authorization: Bearer <access token>`")
+    if not _TOKEN.fullmatch(token.strip()):
+        raise TokenMalformed("the header `authorization` holds something else than a token; send one as it was issued")
+    return token.strip()
+
+
+def claimed(token: str, name: str) -> str:
+    """What an access token says of itself, for what needs no proof; empty if it says nothing."""
+    return str(_claims(token).get(name, ""))
+
+
+def _claims(token: str) -> Mapping[str, Any]:
+    try:
+        payload = token.split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (IndexError, ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def peer(request: Request) -> str:
+    """The addresses on the way here, as a proxy would tell them, for what counts attempts."""
+    forwarded = request.headers.getlist("x-forwarded-for")  # all of its lines: a proxy's is not the first
+    here = request.client.host if request.client else ""
+    return _UNSENDABLE.sub("?", ", ".join(filter(None, (*forwarded, here))))
+
+
+def check_origin(request: Request) -> None:
+    """CrossSite if a browser says that another site's page caused the request."""
+    origin = request.headers.get("origin")
+    if request.method not in _SAFE and origin is not None and not _is_ours(request, origin):
+        raise CrossSite
+    if request.headers.get("sec-fetch-site", "same-origin") == "cross-site" and (
+        request.method not in _SAFE or request.headers.get("sec-fetch-mode") != "navigate"
+    ):
+        raise CrossSite
+
+
+def _is_ours(request: Request, origin: str) -> bool:
+    own: OwnAddress = request.app.state.own
+    try:
+        return own.of(request).is_ours(origin)
+    except ValueError:  # "null" among others
+        return False
+
+
+def services_of(request: Request) -> Services:
+    """The services."""
+    found: Services = request.app.state.services
+    return found
+
+
+Signed = Annotated[Caller, Depends(caller)]
+Behind = Annotated[Services, Depends(services_of)]

@@ -1,0 +1,35 @@
+"""Asks auth again whether the caller may still do what takes long: a download, an archive, an upload."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from gateway.services.calls import Services, ask
+from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
+
+CheckRight: TypeAlias = Callable[[], Awaitable[None]]
+"""Asks auth anew, and raises what keeps the caller from going on."""
+
+
+def right_check(
+    services: Services, token: Callable[[], Awaitable[str]], space: str, *, writes: bool = False
+) -> CheckRight:
+    """A check that raises DeviceRevoked, NoSuchSpace or, with `writes`, PermissionDenied; TokenExpired if `token` does.
+
+    `token` gives an access token of the caller: one with a key has a new one whenever it is needed.
+    """
+    least = auth_pb2.ROLE_EDITOR if writes else auth_pb2.ROLE_VIEWER
+
+    async def check() -> None:
+        request = auth_pb2.CheckAccessRequest(space_id=space)
+        answer: auth_pb2.CheckAccessResponse = await ask(services.auth.CheckAccess, request, token=await token())
+        if answer.device_revoked:
+            raise DeviceRevoked
+        if answer.role == auth_pb2.ROLE_UNSPECIFIED:
+            raise NoSuchSpace(space_id=space)
+        if answer.role < least:
+            raise PermissionDenied("you may only read in this space")
+
+    return check

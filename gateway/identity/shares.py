@@ -1,0 +1,15 @@
+"""On whose account a request takes what all share."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+
+from gateway.identity.address import OwnAddress
+from gateway.identity.caller import claimed
+from runtime.pool import Share
+
+
+def share_of(request: Request, token: str) -> Share:
+    """The person or public link that a token names, which the services have accepted, in the network of a request."""
+    own: OwnAddress = request.app.state.own
+    return Share(claimed(token, "sub"), own.network(request))

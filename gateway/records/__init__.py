@@ -1,0 +1,1 @@
+"""Small values that requests leave for later ones, whichever process serves these."""

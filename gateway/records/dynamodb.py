@@ -1,0 +1,90 @@
+"""The gateway's table in DynamoDB.
+
+| item | pk | sk | holds |
+|---|---|---|---|
+| RECORD | `S#{space}` | `{name}` | `data`, and the `tag` of the writing that made it |
+
+`expires_at` is in seconds since 1970: DynamoDB's time to live. An item whose time is over may be there for days yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from aws.dynamodb import NEW, ConditionFailed, Item, Table, attribute, bytes_of, key_of, text_of
+from gateway.records.ports import MAX_READ_BYTES, MAX_RECORD_BYTES, Record, RecordMoved
+from syncline.model.identifiers import SpaceId
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+
+_AS_READ: Final = "tag = :over"
+
+
+class DynamoRecords:
+    """Records on the gateway's table."""
+
+    def __init__(self, open_client: Callable[[], Awaitable[DynamoDBClient]], *, table: str) -> None:
+        """The client is opened when it is first needed: it takes more memory than all else that is here."""
+        self._open_client = open_client
+        self._opened: asyncio.Task[Table] | None = None
+        self._name = table
+
+    async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
+        """See Records."""
+        table = await self._table()
+        if len(names) == 1:
+            item = await table.get(_key(space, names[0]))
+            return _records([item]) if item else {}
+        return _records(await table.get_all(_key(space, name) for name in names))
+
+    async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
+        """See Records. One page of a query."""
+        table = await self._table()
+        items, more = await table.first_page(
+            KeyConditionExpression="pk = :space AND begins_with(sk, :prefix)",
+            ExpressionAttributeValues={":space": attribute(f"S#{space}"), ":prefix": attribute(prefix)},
+        )
+        if more:
+            return None
+        found = _records(items)
+        return found if sum(len(record.data) for record in found.values()) <= MAX_READ_BYTES else None
+
+    async def write(
+        self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None
+    ) -> None:
+        """See Records."""
+        if len(data) > MAX_RECORD_BYTES:
+            raise ValueError(f"a record has at most {MAX_RECORD_BYTES} bytes")
+        table = await self._table()
+        condition, values = (_AS_READ, {":over": attribute(over.tag)}) if over.tag else (NEW, None)
+        try:
+            if data:
+                item = _key(space, name) | {"data": attribute(data), "tag": attribute(secrets.token_hex(8))}
+                if expires_at is not None:
+                    item["expires_at"] = attribute(int(expires_at) + 1)
+                await table.put(item, condition, values)
+            else:
+                await table.delete(_key(space, name), condition, values)
+        except ConditionFailed:
+            raise RecordMoved from None
+
+    async def _table(self) -> Table:
+        """The table, whose client is opened once, and again if that failed."""
+        if self._opened is None or (self._opened.done() and (self._opened.cancelled() or self._opened.exception())):
+            self._opened = asyncio.ensure_future(self._open())
+        return await asyncio.shield(self._opened)
+
+    async def _open(self) -> Table:
+        return Table(await self._open_client(), self._name, called="DynamoDB")
+
+
+def _key(space: SpaceId, name: str) -> Item:
+    return key_of(f"S#{space}", name)
+
+
+def _records(items: Sequence[Item]) -> dict[str, Record]:
+    return {text_of(item, "sk"): Record(bytes_of(item, "data"), text_of(item, "tag")) for item in items}

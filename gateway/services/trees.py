@@ -1,0 +1,104 @@
+"""Trees of nodes: what a directory holds, and a copy of all that is below one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Final
+
+from gateway.services.calls import Services, ask, known_node
+from gateway.services.changes import accepted, commit_mutations, derived
+from syncline.metadata.v1 import metadata_pb2
+from syncline.model.errors import NoSuchNode
+from syncline.model.identifiers import NodeId, RequestId, SpaceId, created_node_id
+from syncline.model.tree import MAX_MUTATIONS, CreateNode, Node, NodeKind
+from syncline.wire.tree import mutation_to_wire
+
+Token = Callable[[], Awaitable[str]]
+"""Gives an access token that is still good: a large tree takes longer than one lasts."""
+
+_BATCH_BYTES: Final = 200_000
+"""Of the mutations of one commit."""
+
+
+async def pages_of(
+    services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
+) -> AsyncGenerator[list[Node], None]:
+    """The live children of a directory by name, `size` at a time or as many as metadata likes; NoSuchNode."""
+    page_token = ""
+    while True:
+        asked = metadata_pb2.ListNodesRequest(space_id=space, parent=directory, page_size=size, page_token=page_token)
+        page = await ask(services.metadata.ListNodes, asked, token=await token())
+        yield [known_node(child) for child in page.nodes]
+        page_token = page.next_page_token
+        if not page_token:
+            return
+
+
+async def children_of(services: Services, token: Token, space: str, directory: NodeId) -> AsyncGenerator[Node, None]:
+    """The live children of a directory; none if it is gone meanwhile."""
+    try:
+        async for page in pages_of(services, token, space, directory):
+            for child in page:
+                yield child
+    except NoSuchNode:
+        return
+
+
+async def copy_below(
+    services: Services, token: Token, *, space: SpaceId, request: RequestId, source: NodeId, target: NodeId
+) -> AsyncGenerator[list[tuple[NodeId, NodeId]], None]:
+    """Copy what is below a directory to below another; yields what each commit copied, and to which nodes.
+
+    Level by level, so that parents are there before their children, and as many nodes by one commit as it takes. The
+    commits' ids follow from `request`: repeated over the same tree they are done once. Refused.
+    """
+    number = 0
+    batch = _Batch(space, derived(request, number))
+
+    async def send() -> list[tuple[NodeId, NodeId]]:
+        nonlocal batch, number
+        answer = await commit_mutations(
+            services, await token(), space=space, request=batch.request, mutations=batch.mutations
+        )
+        for result in answer.results:
+            accepted(result)
+        number, copied = number + 1, batch.copied
+        batch = _Batch(space, derived(request, number))
+        return copied
+
+    level = [(source, target)]
+    while level:
+        below: list[tuple[NodeId, NodeId]] = []
+        for directory, copy in level:
+            async for child in children_of(services, token, space, directory):
+                if batch.full:
+                    yield await send()
+                made = batch.add(child, copy)
+                if child.kind is NodeKind.DIRECTORY:
+                    below.append((child.id, made))
+        if batch.mutations:
+            yield await send()
+        level = below
+
+
+class _Batch:
+    """Mutations of one request, and the ids of what they make."""
+
+    def __init__(self, space: SpaceId, request: RequestId) -> None:
+        self.request = request
+        self.mutations: list[CreateNode] = []
+        self.copied: list[tuple[NodeId, NodeId]] = []
+        self._space = space
+        self._bytes = 0
+
+    @property
+    def full(self) -> bool:
+        return len(self.mutations) >= MAX_MUTATIONS or self._bytes >= _BATCH_BYTES
+
+    def add(self, node: Node, parent: NodeId) -> NodeId:
+        mutation = CreateNode(parent, node.name, node.kind, node.content)
+        made = created_node_id(self._space, self.request, len(self.mutations))
+        self.mutations.append(mutation)
+        self.copied.append((node.id, made))
+        self._bytes += mutation_to_wire(mutation).ByteSize()
+        return made

@@ -1,0 +1,1 @@
+"""Objects in S3, read and written without a copy."""

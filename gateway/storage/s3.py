@@ -1,0 +1,224 @@
+"""Objects in S3."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import re
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials
+
+from aws.session import measured
+from gateway.ports import ObjectTooLarge, ObjectUnreadable, UploadAddress, WriteCredentials
+from gateway.storage.http1 import BodyTooLarge, Origin, RawResponse
+from gateway.storage.segments import Segments
+from syncline.model.blocks import MIB, Digest, object_key
+from syncline.model.errors import PermissionDenied, Unavailable
+from syncline.model.identifiers import SpaceId
+from syncline.rpc.retry import RetryPolicy
+from syncline.s3.clock import ServerClock
+from syncline.s3.errors import PASSING, S3Error, s3_error
+from syncline.s3.sigv4 import Signer
+
+_RETRIES = RetryPolicy(max_attempts=3, first_pause_seconds=0.1, max_pause_seconds=0.4)
+_GET_SILENCE_SECONDS: Final = 20
+_PUT_SECONDS: Final = 60
+_CONNECTIONS: Final = 64
+_MEMORY_KEPT: Final = 24 * MIB
+"""About two downloads at full speed."""
+_CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
+_NOT_THERE: Final = frozenset({S3Error.DENIED, S3Error.BAD_RANGE, S3Error.MISSING})
+"""Denied is what S3 says of a missing key to a role that may not list the bucket, as the gateway's."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """Where a bucket is: at AWS, or at an endpoint with the bucket in the path."""
+
+    bucket: str
+    region: str
+    endpoint: str | None
+
+    def url(self, key: str) -> str:
+        """The address of an object."""
+        if self.endpoint is not None:
+            return f"{self.endpoint.rstrip('/')}/{self.bucket}/{key}"
+        return f"https://{self.bucket}.s3.{self.region}.amazonaws.com/{key}"
+
+
+Signers = Callable[[], Awaitable[ReadOnlyCredentials]]
+"""Gives the credentials to sign with now."""
+
+
+class S3ObjectSource:
+    """ObjectSource on the content bucket, in the gateway's own role.
+
+    The SDK takes longer for the headers of a GET than the content takes to come, so it finds credentials and no more.
+    """
+
+    def __init__(self, origin: Origin, credentials: Signers, place: S3Place) -> None:
+        self._origin = origin
+        self._credentials = credentials
+        self._place = place
+        self._signer = Signer(place.url(""), region=place.region)
+        self._clock = ServerClock()
+
+    async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
+        """See ObjectSource."""
+        parts = await self._get(space, digest, offset=offset, length=length)
+        size = sum(map(len, parts))
+        if size != length:
+            raise ObjectUnreadable(f"object {digest.hex()} has {size} bytes from {offset}, not {length}")
+        return parts
+
+    async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
+        """See ObjectSource."""
+        # One byte more than there may be tells of an object that is too large.
+        data = b"".join(await self._get(space, digest, offset=0, length=most + 1))
+        if len(data) > most:
+            raise ObjectTooLarge(f"object {digest.hex()} has more than {most} bytes")
+        return data
+
+    async def _get(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
+        key = object_key(space, digest)
+        url = self._place.url(key)
+
+        async def send() -> RawResponse:
+            part = f"bytes={offset}-{offset + length - 1}"
+            headers = self._signer.headers(
+                key, {"range": part}, credentials=await self._credentials(), now=self._clock.now()
+            )
+            return await self._origin.request("GET", url, headers, most=length, silence=_GET_SILENCE_SECONDS)
+
+        try:
+            answer = await _asked("GetObject", send, self._clock)
+        except BodyTooLarge as error:
+            raise ObjectUnreadable(f"object {digest.hex()} comes as {error}") from None
+        if answer.status < HTTPStatus.BAD_REQUEST:
+            return answer.body
+        code = _code(answer)
+        if s3_error(code, answer.status) in _NOT_THERE or answer.status == HTTPStatus.NOT_FOUND:
+            raise ObjectUnreadable(f"S3 says {code or answer.status} of object {digest.hex()}")
+        raise RuntimeError(f"S3 answers {answer.status} {code} to a GET of object {digest.hex()}")
+
+
+class S3UploadAddresses:
+    """UploadAddresses by presigned requests of the bucket."""
+
+    def __init__(self, place: S3Place, *, now: Callable[[], float] = time.time) -> None:
+        self._place = place
+        self._now = now
+
+    @property
+    def origin(self) -> str:
+        """See UploadAddresses."""
+        parts = urlsplit(self._place.url(""))
+        return f"{parts.scheme}://{parts.netloc}"
+
+    def sign(
+        self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, size: int, seconds: int
+    ) -> UploadAddress:
+        """See UploadAddresses."""
+        headers = {"if-none-match": "*", "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
+        request = AWSRequest(
+            method="PUT",
+            url=self._place.url(object_key(space, digest)),
+            # The length is signed too; browsers send it by themselves.
+            headers={**headers, "content-length": str(size)},
+        )
+        signer = S3SigV4QueryAuth(
+            Credentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token),
+            "s3",
+            self._place.region,
+            expires=seconds,
+        )
+        signer.add_auth(request)
+        expires_at_ms = min(int((self._now() + seconds) * 1000), credentials.expires_at_ms)
+        return UploadAddress(str(request.url), headers, expires_at_ms)
+
+
+class S3ObjectSink:
+    """ObjectSink on the content bucket: one PUT for each object, with its checksum, only where there is none yet.
+
+    A client of the SDK for each caller's credentials would take more memory and time than signing the one request that
+    there is, so it is signed here and sent as it is.
+    """
+
+    def __init__(self, origin: Origin, place: S3Place) -> None:
+        """`place` is that of S3 as we see it."""
+        self._origin = origin
+        self._place = place
+        self._signer = Signer(place.url(""), region=place.region)
+        self._clock = ServerClock()
+
+    async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
+        """See ObjectSink."""
+
+        key = object_key(space, digest)
+        signed = {"if-none-match": "*", "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
+        signing = ReadOnlyCredentials(
+            credentials.access_key_id, credentials.secret_access_key, credentials.session_token
+        )
+
+        async def send() -> RawResponse:
+            headers = self._signer.headers(
+                key, signed, method="PUT", body_sha256=digest.hex(), credentials=signing, now=self._clock.now()
+            )
+            async with asyncio.timeout(_PUT_SECONDS):
+                return await self._origin.request(
+                    "PUT", self._place.url(key), headers, body=data, most=0, silence=_PUT_SECONDS
+                )
+
+        answer = await _asked("PutObject", send, self._clock)
+        if answer.status < HTTPStatus.BAD_REQUEST or answer.status == HTTPStatus.PRECONDITION_FAILED:
+            return
+        if answer.status == HTTPStatus.FORBIDDEN:
+            raise PermissionDenied("storage refuses access to this space; your role may have changed, try again")
+        raise RuntimeError(f"S3 answers {answer.status} {_code(answer)} to a PUT")
+
+
+async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clock: ServerClock) -> RawResponse:
+    """S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
+    for pause in _RETRIES.pauses():
+        with measured("s3", operation) as call:
+            try:
+                answer = await send()
+            except OSError:  # TimeoutError is one
+                pass
+            else:
+                status = answer.status
+                if status < HTTPStatus.BAD_REQUEST:
+                    call.outcome = "ok"
+                    return answer
+                code = _code(answer)
+                call.span.note(aws__error_code=code)
+                meaning = s3_error(code, status)
+                if meaning is S3Error.CLOCK_SKEWED and clock.hear(answer.date):
+                    call.outcome = "refused"
+                    continue
+                if meaning is S3Error.THROTTLED:
+                    call.outcome = "throttled"
+                elif meaning not in PASSING:
+                    call.outcome = "refused"
+                    return answer
+        await asyncio.sleep(pause)
+    raise Unavailable("S3 does not answer; try again")
+
+
+def _code(refusal: RawResponse) -> str:
+    """The code of an error of S3."""
+    found = _CODE.search(b"".join(refusal.body))
+    return found[1].decode() if found else ""
+
+
+def origin(place: S3Place) -> Origin:
+    """Where requests for the bucket go."""
+    return Origin(place.url(""), connections=_CONNECTIONS, memory=Segments(_MEMORY_KEPT))

@@ -1,0 +1,15 @@
+"""What a watching device is told when a space has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from syncline.model.identifiers import SpaceId
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """The space is now at sequence `seq`. What has changed is always pulled from the journal."""
+
+    space: SpaceId
+    seq: int

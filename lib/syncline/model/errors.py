@@ -1,0 +1,317 @@
+"""Errors that carry their wire identity.
+
+`reason` is the stable name that travels in google.rpc.ErrorInfo; callers branch on it, never on text.
+`kind` says what sort of failure it is; `syncline.rpc.errors` has the one table that maps a kind to a gRPC
+status and an HTTP status.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from enum import Enum
+from typing import ClassVar, Final
+
+
+class Kind(Enum):
+    """What sort of failure this is, and so what the caller can do about it."""
+
+    INVALID = "the request is wrong and must be changed"
+    UNAUTHENTICATED = "who is asking is not known; sign in again"
+    DENIED = "who is asking may not do this"
+    NOT_FOUND = "there is no such thing, or not for this caller"
+    ALREADY_EXISTS = "the thing to be made is there already"
+    CONFLICT = "the state moved on; look again and decide anew"
+    PRECONDITION = "the system's state must be changed first"
+    EXHAUSTED = "a limit is reached; wait or free something"
+    UNAVAILABLE = "a passing fault; the same call may be repeated"
+    DEADLINE = "it took longer than the service allows a call"
+    INTERNAL = "a defect on our side"
+
+
+RETRY_AFTER: Final = "retry_after_seconds"
+"""The detail of an error that says how long to wait before the same call is repeated."""
+
+
+_LEAST_PAUSES: Final = (0.02, 0.04, 0.08, 0.16, 0.25)
+"""In seconds; the last one holds from then on."""
+_SPREAD: Final = 0.2
+
+
+def jittered_pause_seconds(told: float, number: int) -> float:
+    """How long to wait, for the `number`th time (from 1), before a call is repeated that a limit refused.
+
+    `told` is in seconds. A limit tells all whom it refuses the same moment, at which it admits one of them. So whoever
+    waits is a little late, at random, and does not come again at once however often it was too late.
+    """
+    least = _LEAST_PAUSES[min(number, len(_LEAST_PAUSES)) - 1]
+    return max(told, least) * (1 + _SPREAD * random.random())  # noqa: S311 - spreads load, no secret
+
+
+class SynclineError(Exception):
+    """Base of all errors that a caller can meet.
+
+    The text is for people: what happened and what to do. `details` are short machine-readable
+    strings that go along in ErrorInfo.metadata; they must never hold a secret.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+    kind: ClassVar[Kind] = Kind.INTERNAL
+
+    pause_seconds: ClassVar[float | None] = None
+    """How long to wait before the same call is repeated, where an error of this class asks for that."""
+
+    def __init__(self, message: str = "", **details: str) -> None:
+        super().__init__(message or (type(self).__doc__ or self.reason).split("\n", 1)[0])
+        self.details: Mapping[str, str] = details
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """How long to wait before the same call is repeated; None if waiting alone does not help."""
+        try:
+            return float(self.details[RETRY_AFTER])
+        except (KeyError, ValueError):
+            return self.pause_seconds
+
+    @property
+    def slow_down_seconds(self) -> float | None:
+        """How long a limit asks to wait; None if this is no limit, or one that waiting does not help against."""
+        return self.retry_after_seconds if self.kind is Kind.EXHAUSTED else None
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same call may work later: after a passing fault, or when a limit says to come again.
+
+        Such a call may have been carried out nevertheless.
+        """
+        return self.kind is Kind.UNAVAILABLE or self.slow_down_seconds is not None
+
+
+class InvalidArgument(SynclineError):
+    """A field of the request is missing or malformed."""
+
+    reason = "INVALID_ARGUMENT"
+    kind = Kind.INVALID
+
+
+class InvalidCursor(SynclineError):
+    """The cursor was not issued for this space; start again without one."""
+
+    reason = "INVALID_CURSOR"
+    kind = Kind.INVALID
+
+
+class InvalidPageToken(SynclineError):
+    """The page token was not issued for this listing; start again without one."""
+
+    reason = "INVALID_PAGE_TOKEN"
+    kind = Kind.INVALID
+
+
+class RequestTooLarge(SynclineError):
+    """The request holds more than one journal entry can; split it."""
+
+    reason = "REQUEST_TOO_LARGE"
+    kind = Kind.INVALID
+
+
+class RequestIdReused(SynclineError):
+    """The request id was used before for a different request; use a fresh one."""
+
+    reason = "REQUEST_ID_REUSED"
+    kind = Kind.INVALID
+
+
+class Unauthenticated(SynclineError):
+    """Nobody is signed in here: a token is needed; sign in."""
+
+    reason = "UNAUTHENTICATED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class TokenExpired(Unauthenticated):
+    """The token has expired: get another one."""
+
+    reason = "TOKEN_EXPIRED"
+
+
+class TokenMalformed(Unauthenticated):
+    """What was sent is no token at all; send one as it was issued."""
+
+    reason = "TOKEN_MALFORMED"
+
+
+class TokenInvalid(Unauthenticated):
+    """The token looks like one, but was not issued here or does not count any more; sign in again."""
+
+    reason = "TOKEN_INVALID"
+
+
+class WrongPassword(SynclineError):
+    """The e-mail address or the password is wrong."""
+
+    reason = "WRONG_PASSWORD"
+    kind = Kind.UNAUTHENTICATED
+
+
+class LinkPasswordNeeded(SynclineError):
+    """This link has a password; ask whoever gave you the link."""
+
+    reason = "LINK_PASSWORD_NEEDED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class RefreshTokenReused(SynclineError):
+    """An already used refresh token was presented, so this device was signed out; sign in again."""
+
+    reason = "REFRESH_TOKEN_REUSED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class DeviceRevoked(SynclineError):
+    """This device was revoked; sign in again."""
+
+    reason = "DEVICE_REVOKED"
+    kind = Kind.UNAUTHENTICATED
+
+
+class PermissionDenied(SynclineError):
+    """Your role in this space does not allow that."""
+
+    reason = "PERMISSION_DENIED"
+    kind = Kind.DENIED
+
+
+class RightChanged(SynclineError):
+    """Your right to change this space is another one than these changes were decided on by; look and decide anew."""
+
+    reason = "RIGHT_CHANGED"
+    kind = Kind.CONFLICT
+
+
+class NoSuchSpace(SynclineError):
+    """There is no such space, or you are not a member of it."""
+
+    reason = "NO_SUCH_SPACE"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchAccount(SynclineError):
+    """There is no account with that e-mail address."""
+
+    reason = "NO_SUCH_ACCOUNT"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchDevice(SynclineError):
+    """There is no such device in your account."""
+
+    reason = "NO_SUCH_DEVICE"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchNode(SynclineError):
+    """There is no such file or directory."""
+
+    reason = "NO_SUCH_NODE"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchVersion(SynclineError):
+    """The file has no such version."""
+
+    reason = "NO_SUCH_VERSION"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchLink(SynclineError):
+    """There is no such link, or it does not open any more."""
+
+    reason = "NO_SUCH_LINK"
+    kind = Kind.NOT_FOUND
+
+
+class NoSuchRequest(SynclineError):
+    """There is no answer to that request: nothing of it was accepted, or it is too long ago."""
+
+    reason = "NO_SUCH_REQUEST"
+    kind = Kind.NOT_FOUND
+
+
+class AccountExists(SynclineError):
+    """There is an account with that e-mail address already; sign in instead."""
+
+    reason = "ACCOUNT_EXISTS"
+    kind = Kind.ALREADY_EXISTS
+
+
+class LastOwner(SynclineError):
+    """A space keeps at least one owner; make somebody else owner first."""
+
+    reason = "LAST_OWNER"
+    kind = Kind.PRECONDITION
+
+
+class TooManyAttempts(SynclineError):
+    """Too many attempts with a password; wait a while and try again."""
+
+    reason = "TOO_MANY_ATTEMPTS"
+    kind = Kind.EXHAUSTED
+
+
+class RateExceeded(SynclineError):
+    """You ask for this faster than one person may; go on more slowly."""
+
+    reason = "RATE_EXCEEDED"
+    kind = Kind.EXHAUSTED
+
+
+class LimitReached(SynclineError):
+    """You have as many of these as one person may have; remove some first."""
+
+    reason = "LIMIT_REACHED"
+    kind = Kind.EXHAUSTED
+
+
+class QuotaExceeded(SynclineError):
+    """The space is full; ask whoever runs the system for a larger quota."""
+
+    reason = "QUOTA_EXCEEDED"
+    kind = Kind.EXHAUSTED
+
+
+class LinkExhausted(SynclineError):
+    """This link was used for as many downloads as it allows; ask whoever gave you the link for another one."""
+
+    reason = "LINK_EXHAUSTED"
+    kind = Kind.EXHAUSTED
+
+
+class Contended(SynclineError):
+    """Too many writers at once in this space; the same request may be repeated."""
+
+    reason = "CONTENDED"
+    kind = Kind.UNAVAILABLE
+    pause_seconds = 0.2
+
+
+class Draining(SynclineError):
+    """This server is about to stop; open the stream again, and go on where it broke off."""
+
+    reason = "DRAINING"
+    kind = Kind.UNAVAILABLE
+
+
+class DeadlineExceeded(SynclineError):
+    """The call took longer than the service allows; ask for less at once, or repeat it."""
+
+    reason = "DEADLINE_EXCEEDED"
+    kind = Kind.DEADLINE
+
+
+class Unavailable(SynclineError):
+    """The service or something behind it does not answer; the same call may be repeated."""
+
+    reason = "UNAVAILABLE"
+    kind = Kind.UNAVAILABLE
+    pause_seconds = 1.0

@@ -1,0 +1,69 @@
+"""Identifiers: what they look like, and how a node's id follows from the request that made it.
+
+| id | form |
+|---|---|
+| node | 16 bytes; the root of every space is sixteen zero bytes |
+| request | 16 random bytes chosen by the client |
+| space, user, device, link | 26 lower-case base32 characters (128 random bits) |
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from typing import NewType
+
+from syncline.model.errors import InvalidArgument
+
+NodeId = NewType("NodeId", bytes)
+RequestId = NewType("RequestId", bytes)
+SpaceId = NewType("SpaceId", str)
+UserId = NewType("UserId", str)
+DeviceId = NewType("DeviceId", str)
+LinkId = NewType("LinkId", str)
+
+ID_BYTES = 16
+ROOT = NodeId(bytes(ID_BYTES))
+
+_TEXT_ID = re.compile(r"[a-z2-7]{26}")
+
+
+def new_text_id() -> str:
+    """128 random bits as 26 characters of lower-case base32: a space, user, device or link id."""
+    return base64.b32encode(secrets.token_bytes(ID_BYTES)).decode().rstrip("=").lower()
+
+
+def new_request_id() -> RequestId:
+    """16 random bytes that name one mutation request for ever."""
+    return RequestId(secrets.token_bytes(ID_BYTES))
+
+
+def created_node_id(space: SpaceId, request: RequestId, index: int) -> NodeId:
+    """The id of the node that mutation `index` of a request creates.
+
+    It follows from the request, so that later mutations of the same request can name it, a repeated
+    request names the same node, and nobody can choose the id of somebody else's node. Ids are spread
+    evenly over the first byte, which selects the table partition.
+    """
+    seed = b"syncline node\0" + space.encode() + b"\0" + request + index.to_bytes(4, "big")
+    return NodeId(hashlib.sha256(seed).digest()[:ID_BYTES])
+
+
+def parse_text_id(text: str, *, what: str) -> str:
+    """`text` if it has the form of a space, user, device or link id; else InvalidArgument naming `what`."""
+    if not text:
+        raise InvalidArgument(f"{what} is missing", field=what)
+    if not _TEXT_ID.fullmatch(text):
+        raise InvalidArgument(f"{what} is not a valid id: 26 characters of a-z and 2-7", field=what)
+    return text
+
+
+def parse_id(raw: bytes, *, what: str) -> bytes:
+    """`raw` if it has the form of a node or request id; else InvalidArgument naming `what`."""
+    if not raw:
+        raise InvalidArgument(f"{what} is missing: {ID_BYTES} bytes", field=what)
+    if len(raw) != ID_BYTES:
+        raise InvalidArgument(f"{what} must be {ID_BYTES} bytes, not {len(raw)}", field=what)
+    return raw

@@ -1,0 +1,113 @@
+"""Names of nodes and paths: the rules that every node's name keeps, whoever sends it.
+
+A name is NFC Unicode, 1 to 255 bytes of UTF-8, without '/' and NUL, and neither "." nor "..". A path is
+at most 128 names joined by '/', at most 4,096 bytes; the empty path is the root.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from syncline.model.errors import InvalidArgument
+
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 4096
+MAX_PATH_NAMES = 128
+"""How deep a tree can be: what is done to one node costs as many steps as there are directories above it."""
+
+_PLAIN = re.compile(r"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})*")
+"""An ASCII path that keeps all rules but that of its length: as most paths do, this is one step for all their names."""
+
+_LONGEST_SUFFIX_BYTES = 32
+"""A longer 'extension' is part of the name."""
+
+RESERVED_AT_ROOT = ".syncline"
+"""The directory in a synced folder that is the client's own; never synced."""
+
+
+_TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"
+_TOO_DEEP = f"the path has more than {MAX_PATH_NAMES} names"
+_DECOMPOSED = 4
+"""Characters that become one by normalisation, at most."""
+_SHOWN = 200
+"""Characters of a path that an error repeats."""
+
+
+def name_problem(name: str) -> str | None:
+    """Why `name` cannot be the name of a node, in words for people; None if it can."""
+    if not name:
+        return "a name cannot be empty"
+    if name in {".", ".."}:
+        return f"{name!r} cannot be a name"
+    if "/" in name or "\0" in name:
+        return "a name cannot contain '/' or NUL"
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        return "the name is not valid Unicode"
+    if size > MAX_NAME_BYTES:
+        return f"the name has {size} bytes; {MAX_NAME_BYTES} are allowed"
+    if not unicodedata.is_normalized("NFC", name):
+        return "the name is not in Unicode normal form C"
+    return None
+
+
+def normalize(name: str) -> str:
+    """The name as it travels: Unicode normal form C."""
+    return unicodedata.normalize("NFC", name)
+
+
+def path_problem(path: str) -> str | None:
+    """Why `path` is not names joined by '/', in words for people; None if it is. The empty path is the root."""
+    if len(path) > MAX_PATH_BYTES:  # before anything is done with it; no character has less than a byte
+        return _TOO_LONG
+    if path.count("/") >= MAX_PATH_NAMES:
+        return _TOO_DEEP
+    if not path or (path.isascii() and _PLAIN.fullmatch(path)):
+        return None
+    try:
+        if len(path.encode()) > MAX_PATH_BYTES:
+            return _TOO_LONG
+    except UnicodeEncodeError:
+        return "the path is not valid Unicode"
+    if path.startswith("/") or path.endswith("/") or "//" in path:
+        return "a path has no '/' at its beginning or end, and none after another"
+    return next(filter(None, map(name_problem, path.split("/"))), None)
+
+
+def parse_path(path: str, *, what: str = "path") -> tuple[str, ...]:
+    """The names of a path from the root, none for the root. InvalidArgument naming `what` if it breaks a rule."""
+    if problem := path_problem(path):
+        raise InvalidArgument(f"{what} {path[:_SHOWN]!r}: {problem}", field=what)
+    return tuple(path.split("/")) if path else ()
+
+
+def with_mark(name: str, mark: str) -> str:
+    """A name that tells a copy from `name` by a mark before its extension, shortened so that it keeps the rules."""
+    stem, dot, suffix = name.rpartition(".")
+    if not stem or len(suffix.encode()) > _LONGEST_SUFFIX_BYTES:
+        stem, dot, suffix = name, "", ""
+    tail = f" {mark}{dot}{suffix}"
+    return normalize(shortened(stem, MAX_NAME_BYTES - len(tail.encode())) + tail)
+
+
+def shortened(text: str, size: int) -> str:
+    """The beginning of `text` that has at most `size` bytes, not cut within a character."""
+    return text.encode()[:size].decode(errors="ignore")
+
+
+def split_path(path: str) -> tuple[str, ...]:
+    """As `parse_path`, of what a person typed or an address holds: slashes at its beginning and end mean nothing."""
+    return parse_path(path.strip("/"))
+
+
+def normalized_path(path: str) -> tuple[str, ...]:
+    """As `split_path`, of what some systems send decomposed.
+
+    Normalisation takes the square of a run of combining marks, so each name is known to be short before it.
+    """
+    names = path.strip("/").split("/")
+    if len(path) > _DECOMPOSED * MAX_PATH_BYTES or any(len(name) > _DECOMPOSED * MAX_NAME_BYTES for name in names):
+        raise InvalidArgument(f"path {path[:_SHOWN]!r}: {_TOO_LONG} or a name more than {MAX_NAME_BYTES}", field="path")
+    return parse_path("/".join(map(normalize, names)))

@@ -1,0 +1,302 @@
+"""Channels to a service: deadlines, retries, authorization, request ids and traces are added here, for all calls.
+
+Needs only grpc, since clients use it as well as services. Both flavours wrap the channel rather than use grpc's
+client interceptors, which make a task per call (aio) and leave out kinds of calls that an instance shares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+import grpc
+import grpc.aio
+
+from syncline.rpc import traces
+from syncline.rpc.context import REQUEST_ID_KEY, request_id
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+Authorization: TypeAlias = Callable[[], str | None]
+"""Gives the token for a call, or None to call without one. It must not block for long."""
+
+MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
+DEFAULT_TIMEOUT_SECONDS: Final = 30.0
+
+_CONNECTIONS: Final = 32
+"""Of one channel to one address at most. With a single one, calls beyond what a server allows on a connection would
+wait until another call ends, which a watch does after hours."""
+_RETRY_POLICY = {
+    "maxAttempts": 4,
+    "initialBackoff": "0.1s",
+    "maxBackoff": "2s",
+    "backoffMultiplier": 2,
+    # CANCELLED comes from a server whose grace ran out while it stopped; cancelling locally is never retried.
+    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+}
+
+
+def aio_channel(
+    target: str,
+    *,
+    authorization: Authorization | None = None,
+    idempotent: Iterable[str] = (),
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    tls: bool = False,
+    root_certificates: bytes | None = None,
+    max_receive_bytes: int = MAX_RECEIVE_BYTES,
+) -> grpc.aio.Channel:
+    """A channel for asyncio; `async with` it or close it.
+
+    `idempotent` holds full names of methods (`pkg.Service/Method`) or of whole services (`pkg.Service`); those are
+    repeated on passing faults. `timeout` (seconds) is the deadline of unary calls that give none themselves. It goes
+    through no proxy, since the services are neighbours.
+    """
+    options = [*_options(idempotent, max_receive_bytes), *_through(None)]
+    channel = (
+        grpc.aio.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
+        if tls
+        else grpc.aio.insecure_channel(target, options)
+    )
+    return _AioChannel(channel, authorization, timeout)
+
+
+def sync_channel(
+    target: str,
+    *,
+    authorization: Authorization | None = None,
+    idempotent: Iterable[str] = (),
+    timeout: float = DEFAULT_TIMEOUT_SECONDS,
+    tls: bool = False,
+    root_certificates: bytes | None = None,
+    proxy: str | None = None,
+    max_receive_bytes: int = MAX_RECEIVE_BYTES,
+) -> grpc.Channel:
+    """The same for threads; `with` it or close it. `proxy` is an HTTP proxy, `http://host:port`, to go through."""
+    options = [*_options(idempotent, max_receive_bytes), *_through(proxy)]
+    channel = (
+        grpc.secure_channel(target, grpc.ssl_channel_credentials(root_certificates), options)
+        if tls
+        else grpc.insecure_channel(target, options)
+    )
+    return _SyncChannel(channel, authorization, timeout)
+
+
+def service_config(idempotent: Iterable[str]) -> str:
+    """The gRPC service config, as JSON, that repeats the `idempotent` methods and opens connections as needed."""
+    names = []
+    for name in idempotent:
+        service, _, method = name.strip("/").partition("/")
+        names.append({"service": service, "method": method} if method else {"service": service})
+    config = {
+        "methodConfig": [{"name": names, "retryPolicy": _RETRY_POLICY}] if names else [],
+        # A service allows so many calls on a connection; the gateway has everybody's on one channel.
+        "connectionScaling": {"maxConnectionsPerSubchannel": _CONNECTIONS},
+    }
+    return json.dumps(config)
+
+
+def _options(idempotent: Iterable[str], max_receive_bytes: int) -> list[tuple[str, Any]]:
+    return [
+        ("grpc.max_receive_message_length", max_receive_bytes),
+        ("grpc.service_config", service_config(idempotent)),
+        ("grpc.enable_retries", 1),
+        ("grpc.max_connections_per_subchannel_cap", _CONNECTIONS),
+        # A server that does not expect pings answers 'Too many pings' to anything more frequent than 5 minutes.
+        ("grpc.keepalive_time_ms", 330_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 0),
+        # The default grows to two minutes, long after a restarted service is back.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5_000),
+    ]
+
+
+def _through(proxy: str | None) -> list[tuple[str, Any]]:
+    """gRPC would take a proxy from variables by rules of its own; whoever makes a channel decides instead."""
+    return [("grpc.enable_http_proxy", 0)] if proxy is None else [("grpc.http_proxy", proxy)]
+
+
+class _Calls:
+    """A multi-callable that adds what the channel promises, then calls `inner`; the same for all kinds and flavours."""
+
+    def __init__(self, inner: Any, authorization: Authorization | None, timeout: float | None) -> None:
+        self._inner = inner
+        self._authorization = authorization
+        self._timeout = timeout
+
+    def __call__(self, request: Any = None, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._start(self._inner, request, timeout, metadata, more)
+
+    def with_call(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._start(self._inner.with_call, request, timeout, metadata, more)
+
+    def future(self, request: Any, timeout: float | None = None, metadata: Any = None, **more: Any) -> Any:
+        return self._start(self._inner.future, request, timeout, metadata, more)
+
+    def _start(
+        self, start: Callable[..., Any], request: Any, timeout: float | None, metadata: Any, more: dict[str, Any]
+    ) -> Any:
+        return start(
+            request,
+            timeout=self._timeout if timeout is None else timeout,
+            metadata=self._metadata(metadata),
+            **more,
+        )
+
+    def traced(self, method: str) -> _Calls:
+        """The same, told as spans if this process traces."""
+        return _TracedCalls(self, method) if traces.on() else self
+
+    def _metadata(self, given: Any) -> Sequence[tuple[str, str | bytes]]:
+        metadata = list(given or ())
+        keys = {key for key, _ in metadata}
+        current = request_id()
+        if current is not None and REQUEST_ID_KEY not in keys:
+            metadata.append((REQUEST_ID_KEY, current))
+        if self._authorization is not None and "authorization" not in keys:
+            token = self._authorization()
+            if token:
+                metadata.append(("authorization", f"Bearer {token}"))
+        return tuple(metadata)
+
+
+class _TracedCalls(_Calls):
+    """Calls as spans. A span ends when its call does, which for streams may be much later."""
+
+    def __init__(self, calls: _Calls, method: str) -> None:
+        super().__init__(calls._inner, calls._authorization, calls._timeout)  # one more of its kind
+        self._service, self._method = method.strip("/").rsplit("/", 1)
+
+    def _start(
+        self, start: Callable[..., Any], request: Any, timeout: float | None, metadata: Any, more: dict[str, Any]
+    ) -> Any:
+        span = traces.span(
+            f"{self._service}/{self._method}",
+            kind=traces.Kind.CLIENT,
+            rpc__system="grpc",
+            rpc__service=self._service,
+            rpc__method=self._method,
+        )
+        if span is traces.NOTHING:
+            return super()._start(start, request, timeout, metadata, more)
+        sent = [*(metadata or ()), (traces.HEADER, span.header())]
+        try:
+            answer = super()._start(start, request, timeout, sent, more)
+        except grpc.RpcError as error:
+            _end(span, error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN)
+            raise
+        except BaseException as error:
+            span.fail(type(error).__name__)
+            span.end()
+            raise
+        _end_with(answer, span)
+        return answer
+
+
+def _end_with(answer: Any, span: traces.Span) -> None:
+    """End the span of a call when that ends; what is no call is the response itself."""
+    call: Any = answer[1] if isinstance(answer, tuple) else answer
+    if isinstance(call, grpc.aio.Call):
+        call.add_done_callback(lambda call: _end_soon(call, span))
+    elif isinstance(call, grpc.Future):
+        ended: Any = call  # a Call too, which has a code
+        call.add_done_callback(lambda _: _end(span, ended.code()))
+    else:
+        _end(span, grpc.StatusCode.OK)
+
+
+_ending: set[asyncio.Task[None]] = set()
+"""The event loop itself does not keep its tasks."""
+
+
+def _end_soon(call: grpc.aio.Call, span: traces.Span) -> None:
+    """Only a coroutine can ask for the code, even of a call that has ended."""
+
+    async def end() -> None:
+        _end(span, await call.code())
+
+    task = asyncio.ensure_future(end())
+    _ending.add(task)
+    task.add_done_callback(_ending.discard)
+
+
+def _end(span: traces.Span, code: grpc.StatusCode) -> None:
+    span.note(rpc__grpc__status_code=code.value[0])
+    if code is not grpc.StatusCode.OK:
+        span.fail(code.name)
+    span.end()
+
+
+class _Wrapped:
+    """What both flavours have in common: only unary calls get the default deadline, streams may last."""
+
+    def __init__(self, inner: Any, authorization: Authorization | None, timeout: float) -> None:
+        self._inner = inner
+        self._authorization = authorization
+        self._timeout = timeout
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.unary_unary(method, *args, **kwargs), self._authorization, self._timeout)
+        return calls.traced(method)
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.unary_stream(method, *args, **kwargs), self._authorization, None)
+        return calls.traced(method)
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.stream_unary(method, *args, **kwargs), self._authorization, None)
+        return calls.traced(method)
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        calls = _Calls(self._inner.stream_stream(method, *args, **kwargs), self._authorization, None)
+        return calls.traced(method)
+
+
+class _AioChannel(_Wrapped, grpc.aio.Channel):
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._inner.__aexit__(exc_type, exc, traceback)
+
+    async def close(self, grace: float | None = None) -> None:
+        await self._inner.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        return cast("grpc.ChannelConnectivity", self._inner.get_state(try_to_connect))
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        await self._inner.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        await self._inner.channel_ready()
+
+
+class _SyncChannel(_Wrapped, grpc.Channel):
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._inner.__exit__(exc_type, exc, traceback)
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def subscribe(
+        self, callback: Callable[[grpc.ChannelConnectivity], None], try_to_connect: bool | None = False
+    ) -> None:
+        self._inner.subscribe(callback, try_to_connect)
+
+    def unsubscribe(self, callback: Callable[[grpc.ChannelConnectivity], None]) -> None:
+        self._inner.unsubscribe(callback)

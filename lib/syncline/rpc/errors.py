@@ -1,0 +1,209 @@
+"""The one table from a kind of error to gRPC and HTTP, and the way of an error over the wire and back.
+
+Needs only grpc and the common protos, since clients use it as well as servers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import grpc
+
+# The package ships stubs but no py.typed marker.
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
+from syncline.model.errors import RETRY_AFTER, Kind, SynclineError, Unauthenticated, Unavailable
+from syncline.rpc.context import REQUEST_ID_KEY
+
+if TYPE_CHECKING:
+    from typing import Never
+
+DOMAIN = "syncline"
+DETAILS_KEY = "grpc-status-details-bin"
+
+
+class Wire(NamedTuple):
+    """How a kind of error looks on each wire."""
+
+    grpc: grpc.StatusCode
+    http: int
+
+
+TABLE: Final[Mapping[Kind, Wire]] = MappingProxyType(
+    {
+        Kind.INVALID: Wire(grpc.StatusCode.INVALID_ARGUMENT, 400),
+        Kind.UNAUTHENTICATED: Wire(grpc.StatusCode.UNAUTHENTICATED, 401),
+        Kind.DENIED: Wire(grpc.StatusCode.PERMISSION_DENIED, 403),
+        Kind.NOT_FOUND: Wire(grpc.StatusCode.NOT_FOUND, 404),
+        Kind.ALREADY_EXISTS: Wire(grpc.StatusCode.ALREADY_EXISTS, 409),
+        Kind.CONFLICT: Wire(grpc.StatusCode.ABORTED, 409),
+        Kind.PRECONDITION: Wire(grpc.StatusCode.FAILED_PRECONDITION, 412),
+        Kind.EXHAUSTED: Wire(grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        Kind.UNAVAILABLE: Wire(grpc.StatusCode.UNAVAILABLE, 503),
+        Kind.DEADLINE: Wire(grpc.StatusCode.DEADLINE_EXCEEDED, 504),
+        Kind.INTERNAL: Wire(grpc.StatusCode.INTERNAL, 500),
+    }
+)
+
+_KIND_OF_CODE = {wire.grpc: kind for kind, wire in TABLE.items()}
+
+
+def grpc_code(error: SynclineError) -> grpc.StatusCode:
+    """The gRPC status code of `error`."""
+    return TABLE[error.kind].grpc
+
+
+def http_status(error: SynclineError) -> int:
+    """The HTTP status of `error`."""
+    return TABLE[error.kind].http
+
+
+def status_of(error: SynclineError) -> status_pb2.Status:
+    """`error` as google.rpc.Status: one ErrorInfo (reason, domain, details), and RetryInfo if it asks to wait."""
+    status = status_pb2.Status(code=grpc_code(error).value[0], message=str(error))
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.details))
+    status.details.add().Pack(info)
+    if (seconds := error.retry_after_seconds) is not None:
+        retry = error_details_pb2.RetryInfo()
+        retry.retry_delay.FromMilliseconds(round(seconds * 1000))
+        status.details.add().Pack(retry)
+    return status
+
+
+async def abort(
+    context: grpc.aio.ServicerContext[Any, Any],
+    error: SynclineError,
+    *,
+    metadata: tuple[tuple[str, str | bytes], ...] = (),
+) -> Never:
+    """End the call with `error`; `metadata` goes along in the trailers."""
+    details = (DETAILS_KEY, status_of(error).SerializeToString())
+    try:
+        await context.abort(grpc_code(error), str(error), (*metadata, details))
+    except grpc.aio.AbortError as aborted:
+        _let_go_at_the_end(aborted)
+        raise
+
+
+def _let_go_at_the_end(aborted: grpc.aio.AbortError) -> None:
+    """Clear the traceback and the context of an exception when its call has ended.
+
+    grpc keeps the exception with the call, and its traceback has the frames that hold the call and its messages. Such
+    a circle lasts until Python's collector looks at old objects, and by then refused requests would fill the memory.
+    """
+
+    def let_go(_: object) -> None:
+        error: BaseException | None = aborted
+        while error is not None:
+            error.__traceback__ = None
+            error.__context__, error = None, error.__context__
+
+    task = asyncio.current_task()
+    assert task is not None
+    task.add_done_callback(let_go)
+
+
+def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
+    """The SynclineError that the other side raised, by its reason.
+
+    A reason that is not known here gives a SynclineError of that reason whose kind follows from the code.
+    DEADLINE_EXCEEDED gives Unavailable, whichever side's patience has ended. Failures that carry no reason: UNAVAILABLE
+    gives Unavailable, UNAUTHENTICATED gives Unauthenticated, anything else gives None, since it says nothing that a
+    caller could act on. INTERNAL gives Unavailable if no server of ours said it: a balancer resets a stream so when the
+    process behind it is gone.
+    """
+    if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        return None
+    code: grpc.StatusCode = error.code()
+    text: str = error.details() or ""
+    trailers = error.trailing_metadata() or ()
+    info = _error_info(trailers)
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return Unavailable(f"the service took too long, try again later ({text})")
+    if info is not None:
+        known = _class_for(info.reason) or _unknown_class(info.reason, _KIND_OF_CODE.get(code, Kind.INTERNAL))
+        revived = _revive(known, text, info.metadata)
+        if revived.retry_after_seconds is None and (pause := _retry_seconds(trailers)) is not None:
+            # A class that is not known here says nothing of how long to wait.
+            revived.details = {**revived.details, RETRY_AFTER: str(pause)}
+        return revived
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return Unavailable(f"the service does not answer, try again later ({text})")
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return Unauthenticated(text)
+    if code is grpc.StatusCode.INTERNAL and REQUEST_ID_KEY not in {key for key, _ in trailers}:
+        return Unavailable(f"the connection to the service broke off, try again ({text})")
+    return None
+
+
+@contextmanager
+def rpc_errors() -> Iterator[None]:
+    """Around a call: the other side's error as the SynclineError that it raised; what says nothing stays as it is."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        known = error_from_rpc(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def _details(trailers: Any) -> Iterator[Any]:
+    """The details of the google.rpc.Status in the trailers."""
+    for key, value in trailers:
+        if key == DETAILS_KEY:
+            yield from status_pb2.Status.FromString(value).details
+
+
+def _error_info(trailers: Any) -> error_details_pb2.ErrorInfo | None:
+    for detail in _details(trailers):
+        info = error_details_pb2.ErrorInfo()
+        if detail.Unpack(info) and info.domain == DOMAIN:
+            return info
+    return None
+
+
+def _retry_seconds(trailers: Any) -> float | None:
+    for detail in _details(trailers):
+        retry = error_details_pb2.RetryInfo()
+        if detail.Unpack(retry):
+            return float(retry.retry_delay.ToMilliseconds()) / 1000
+    return None
+
+
+def _revive(cls: type[SynclineError], text: str, details: Mapping[str, str]) -> SynclineError:
+    # Not through cls.__init__: a subclass may want other arguments than the wire carries.
+    error = cls.__new__(cls)
+    SynclineError.__init__(error, text, **dict(details))
+    return error
+
+
+def _subclasses(cls: type[SynclineError]) -> Iterator[type[SynclineError]]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+_by_reason: dict[str, type[SynclineError]] = {SynclineError.reason: SynclineError}
+
+
+def _class_for(reason: str) -> type[SynclineError] | None:
+    if reason not in _by_reason:
+        # Errors may be defined by modules that were imported after this one, so look again at each miss.
+        _by_reason.update(
+            (cls.reason, cls)
+            for cls in _subclasses(SynclineError)
+            if "reason" in vars(cls) and cls.__module__ != __name__
+        )
+    return _by_reason.get(reason)
+
+
+@lru_cache(maxsize=256)
+def _unknown_class(reason: str, kind: Kind) -> type[SynclineError]:
+    namespace = {"reason": reason, "kind": kind, "__module__": __name__, "__doc__": reason}
+    return type("UnknownReason", (SynclineError,), namespace)

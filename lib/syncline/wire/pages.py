@@ -1,0 +1,92 @@
+"""Pages of listings: bounded by entries and by bytes, with tokens that lead from one to the next."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
+
+from syncline.model.errors import InvalidPageToken
+from syncline.model.limits import MAX_PAGE
+
+PAGE_BYTES: Final = 1_000_000
+"""A page is closed before its entries take more, unless one alone does. A gRPC client takes 4 MiB if not told else."""
+
+_MAX_TOKEN_CHARACTERS: Final = 8192
+"""More than a token of the longest path has."""
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+
+def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE) -> int:
+    """How many entries a page may have; 0 is `usual`, and what is beyond MAX_PAGE is that."""
+    return min(wanted or usual, MAX_PAGE)
+
+
+def that_fit(messages: Iterable[M]) -> list[M]:
+    """The first of these messages, one at least, that one page can carry."""
+    taken: list[M] = []
+    size = 0
+    for message in messages:
+        size += message.ByteSize()
+        if taken and size > PAGE_BYTES:
+            break
+        taken.append(message)
+    return taken
+
+
+def page_of(
+    items: Iterable[T],
+    to_wire: Callable[[T], M],
+    *,
+    place: Callable[[T], str],
+    size: int,
+    token: str,
+    listing: str,
+) -> tuple[list[M], str]:
+    """One page of items in the order of their `place`, and the token of the next page, empty for the last one.
+
+    `size` and `token` are those of the request. InvalidPageToken.
+    """
+    after = text_token_from_wire(token, listing=listing)
+    rest = [item for item in items if place(item) > after]
+    page = that_fit(map(to_wire, rest[: page_size_from_wire(size)]))
+    if len(page) == len(rest):
+        return page, ""
+    return page, page_token_to_wire(place(rest[len(page) - 1]).encode(), listing=listing)
+
+
+def page_token_to_wire(last: bytes, *, listing: str) -> str:
+    """An opaque page token that goes on after `last`. `listing` names what is listed: it is good for nothing else."""
+    body = base64.urlsafe_b64encode(struct.pack(">I", _checksum(last, listing)) + last)
+    return body.decode().rstrip("=")
+
+
+def page_token_from_wire(token: str, *, listing: str) -> bytes:
+    """What `page_token_to_wire` was given. InvalidPageToken if it made no such token for this listing."""
+    if len(token) > _MAX_TOKEN_CHARACTERS:  # before anything is done with it
+        raise InvalidPageToken
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+    except (ValueError, UnicodeEncodeError):
+        raise InvalidPageToken from None
+    if len(raw) < 4 or struct.unpack(">I", raw[:4])[0] != _checksum(raw[4:], listing):
+        raise InvalidPageToken
+    return raw[4:]
+
+
+def text_token_from_wire(token: str, *, listing: str) -> str:
+    """After which text to go on; empty for the first page. InvalidPageToken."""
+    try:
+        return page_token_from_wire(token, listing=listing).decode() if token else ""
+    except UnicodeDecodeError:
+        raise InvalidPageToken from None
+
+
+def _checksum(last: bytes, listing: str) -> int:
+    return binascii.crc32(last, binascii.crc32(listing.encode()))

@@ -1,0 +1,20 @@
+"""Paths as they travel: names joined by '/', from the root or from the node that a public link opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from syncline.model.names import parse_path, path_problem
+
+
+def path_from_wire(path: str) -> tuple[str, ...]:
+    """The names of a path, none for an empty one. InvalidArgument if it breaks a rule of `syncline.model.names`."""
+    return parse_path(path)
+
+
+def paths_from_wire(paths: Sequence[str]) -> Sequence[str]:
+    """`paths`, each checked as by `path_from_wire`; InvalidArgument names the position of the first bad one."""
+    for position, path in enumerate(paths):
+        if path_problem(path):
+            parse_path(path, what=f"paths[{position}]")
+    return paths

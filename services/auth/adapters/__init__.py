@@ -1,0 +1,1 @@
+"""What auth's ports are in production."""

@@ -1,0 +1,1 @@
+"""What metadata's ports are in production."""

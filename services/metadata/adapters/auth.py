@@ -1,0 +1,71 @@
+"""Auth as metadata sees it: over gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from grpc.aio import AioRpcError, Channel
+
+from runtime.identity import Identity
+from services.metadata.access import Standing
+from services.metadata.ports import Measure
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
+from syncline.model.accounts import Role
+from syncline.model.errors import DeviceRevoked
+from syncline.model.identifiers import SpaceId
+from syncline.rpc.errors import error_from_rpc
+
+IDEMPOTENT = [
+    f"syncline.auth.v1.AuthService/{method}" for method in ("CheckAccess", "GetJwks", "ListWrittenSpaces", "SetUploads")
+]
+
+
+class AuthClient:
+    """Grants, keys and uploads, asked with this service's own token; about a public link, with the link's."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._stub = AuthServiceStub(channel)
+
+    async def keys(self) -> Mapping[str, Ed25519PublicKey]:
+        """The public keys that verify access tokens, by key id."""
+        response = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
+        return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in response.keys}
+
+    async def standing(self, space: SpaceId, caller: Identity) -> Standing:
+        """See Grants."""
+        request = auth_pb2.CheckAccessRequest(space_id=space, user_id=caller.user, device_id=caller.device)
+        own = (("authorization", f"Bearer {caller.token}"),) if caller.link is not None else None
+        try:
+            response = await self._stub.CheckAccess(request, metadata=own)
+        except AioRpcError as error:
+            raise error_from_rpc(error) or error from None
+        if response.device_revoked:
+            raise DeviceRevoked
+        return Standing(Role(response.role) if response.role else None, response.writes_since_ms)
+
+    async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
+        """See Writers."""
+        request = auth_pb2.ListWrittenSpacesRequest(page_token=page_token)
+        try:
+            page = await self._stub.ListWrittenSpaces(request)
+        except AioRpcError as error:
+            raise error_from_rpc(error) or error from None
+        return [SpaceId(space) for space in page.space_ids], page.next_page_token
+
+    async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
+        """See Writers."""
+        request = auth_pb2.SetUploadsRequest(
+            space_id=space,
+            refused=measure.refused,
+            unsealed_bytes=measure.unsealed_bytes,
+            unsealed_objects=measure.unsealed_objects,
+            stored_bytes=measure.stored_bytes,
+            quota_bytes=quota_bytes,
+            measured_at_ms=measure.at_ms,
+        )
+        try:
+            await self._stub.SetUploads(request)
+        except AioRpcError as error:
+            raise error_from_rpc(error) or error from None

@@ -1,0 +1,161 @@
+"""The bytes of objects in S3, under the keys of `syncline.model.blocks.object_key`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from aws.errors import aws_errors, error_code
+from runtime.logs import structlog
+from services.metadata.ports import Barrier, Deletion, ListedObject, Listing, StoredObject
+from syncline.model.blocks import DIGEST_BYTES, MAX_OBJECT_BYTES, Digest, key_prefix, object_key
+from syncline.model.identifiers import SpaceId
+from syncline.s3.errors import S3Error, s3_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from types_aiobotocore_s3.client import S3Client
+
+_ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+"""Storage classes whose objects cannot be read until somebody has them restored."""
+_OTHER_BYTES: Final = frozenset({S3Error.MISSING, S3Error.PRECONDITION_FAILED, S3Error.CONFLICT})
+"""What S3 says to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
+
+_NAME: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
+
+log = structlog.get_logger()
+
+
+class S3Storage:
+    """ObjectStorage on the content bucket.
+
+    Objects larger than MAX_OBJECT_BYTES are not read and count as missing: they are none of ours.
+    """
+
+    def __init__(self, client: S3Client, *, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def list(self, space: SpaceId, *, after: str = "") -> Listing:
+        """See ObjectStorage."""
+        prefix = key_prefix(space)
+        beyond: dict[str, Any] = {"StartAfter": prefix + after} if after else {}
+        with aws_errors("S3"):
+            page = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **beyond)
+        objects = page.get("Contents", [])
+        last = objects[-1]["Key"].removeprefix(prefix) if objects and page["IsTruncated"] else ""
+        return Listing([_listed(one, prefix) for one in objects], last)
+
+    async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+        """See ObjectStorage. `sha256` is None for what was not put in one piece with a SHA-256."""
+        key = object_key(space, digest)
+        try:
+            with aws_errors("S3"):
+                answer = await self._client.head_object(Bucket=self._bucket, Key=key, ChecksumMode="ENABLED")
+        except ClientError as error:
+            if (locked := await self._locked(key, error)) is not None:
+                return locked
+            if _is_missing(error, key):
+                return None
+            raise
+        is_archived = answer.get("StorageClass") in _ARCHIVED or "ArchiveStatus" in answer
+        barrier = Barrier.ARCHIVE if is_archived else None
+        return StoredObject(answer["ContentLength"], _checksum(answer), answer["ETag"], barrier)
+
+    async def _locked(self, key: str, refusal: ClientError) -> StoredObject | None:
+        """The object for which S3 refuses HEAD because of the key that encrypts it; None if there is no such object.
+
+        Two kinds. Of an object with a customer's key, HEAD is a bad request (as it is with expired credentials); the
+        error of a GET says why, and only a listing tells the size and etag. Of one with a key of KMS that this role may
+        not use, HEAD is forbidden as soon as it asks for the checksum.
+        """
+        where: Any = {"Bucket": self._bucket, "Key": key}
+        with contextlib.suppress(ClientError), aws_errors("S3"):
+            if _meaning(refusal) is S3Error.DENIED:
+                answer = await self._client.head_object(**where)
+                if answer.get("ServerSideEncryption", "").startswith("aws:kms"):
+                    return StoredObject(answer["ContentLength"], None, answer["ETag"], Barrier.KEY)
+            elif _meaning(refusal) is S3Error.BAD_REQUEST and await self._needs_a_key(where):
+                listing = await self._client.list_objects_v2(Bucket=self._bucket, Prefix=key, MaxKeys=1)
+                for found in listing.get("Contents", ()):
+                    if found["Key"] == key:
+                        return StoredObject(found["Size"], None, found["ETag"], Barrier.KEY)
+        return None
+
+    async def _needs_a_key(self, where: Any) -> bool:
+        try:
+            answer = await self._client.get_object(**where, Range="bytes=0-0")
+        except ClientError as error:
+            return _meaning(error) in {S3Error.BAD_REQUEST, S3Error.KEY_REFUSED}
+        answer["Body"].close()
+        return False
+
+    async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
+        """See ObjectStorage."""
+        key = object_key(space, digest)
+        try:
+            with aws_errors("S3"):
+                answer = await self._client.get_object(Bucket=self._bucket, Key=key)
+                async with answer["Body"] as body:
+                    if answer["ContentLength"] > MAX_OBJECT_BYTES:
+                        return None
+                    return bytes(await body.read())
+        except ClientError as error:
+            if _is_missing(error, key):
+                return None
+            raise
+
+    async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
+        """See ObjectStorage. An object that this role may not remove stays too."""
+        removed, _ = await self._delete(object_key(space, digest), etag)
+        return removed
+
+    async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
+        """See ObjectStorage. A request that the SDK has repeated may still be on its way."""
+        removed, answer = await self._delete(key_prefix(space) + name, etag)
+        return Deletion(removed, is_over=answer["ResponseMetadata"]["RetryAttempts"] == 0)
+
+    async def _delete(self, key: str, etag: str) -> tuple[bool, Mapping[str, Any]]:
+        """Whether the object was removed, and the answer."""
+        try:
+            with aws_errors("S3"):
+                answer = await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)
+        except ClientError as error:
+            if _meaning(error) is S3Error.DENIED:
+                log.warning("object_not_removed", key=key, hint="the role lacks s3:DeleteObject; deploy data.yaml")
+            elif _meaning(error) not in _OTHER_BYTES:
+                raise
+            return False, error.response
+        return True, answer
+
+
+def _is_missing(error: ClientError, key: str) -> bool:
+    meaning = _meaning(error)
+    if meaning is S3Error.DENIED:
+        log.warning("object_hidden", key=key, hint="the role lacks s3:GetObject or s3:ListBucket on the bucket")
+    return meaning in {S3Error.MISSING, S3Error.DENIED, S3Error.ARCHIVED}  # archived: nothing there could be read
+
+
+def _meaning(error: ClientError) -> S3Error:
+    return s3_error(error_code(error))
+
+
+def _listed(one: Mapping[str, Any], prefix: str) -> ListedObject:
+    name = one["Key"].removeprefix(prefix)
+    digest = Digest(bytes.fromhex(name)) if _NAME.fullmatch(name) else None
+    return ListedObject(name, digest, one["Size"], int(one["LastModified"].timestamp() * 1000), one["ETag"])
+
+
+def _checksum(answer: Mapping[str, Any]) -> Digest | None:
+    """The SHA-256 of the whole object; a composite one (of several parts) says nothing about the whole."""
+    try:
+        raw = base64.b64decode(answer.get("ChecksumSHA256", ""), validate=True)
+    except binascii.Error:
+        return None
+    return Digest(raw) if len(raw) == DIGEST_BYTES and answer.get("ChecksumType") != "COMPOSITE" else None

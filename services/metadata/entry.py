@@ -1,0 +1,145 @@
+"""What a journal entry says, and which changes of the table follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from syncline.model.identifiers import NodeId, RequestId
+from syncline.model.tree import Change, Node, Result
+from syncline.model.verdicts import Verdict
+
+NameKey = tuple[NodeId, str]
+"""A directory and a name in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One request of which something was accepted: who asked, when, and the result of each mutation in order."""
+
+    request: RequestId
+    fingerprint: bytes
+    user: str
+    device: str
+    at_ms: int
+    results: tuple[Result, ...]
+
+    def accepted(self) -> Iterator[Result]:
+        return (result for result in self.results if result.verdict is Verdict.ACCEPTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A point in one history of a journal: after entry `seq`, and 8 bytes that tell this entry from any other.
+
+    A table restored from a backup goes on with other entries under the same numbers.
+    """
+
+    seq: int
+    mark: bytes
+
+
+BEGINNING = Position(0, bytes(8))
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """One journal entry: the changes of one or many requests, at sequence number `seq`."""
+
+    seq: int
+    append_id: bytes
+    commits: tuple[Commit, ...]
+    used_bytes: int
+
+    @property
+    def position(self) -> Position:
+        """Right after this entry."""
+        return Position(self.seq, self.append_id[:8])
+
+    def accepted(self) -> Iterator[Result]:
+        for commit in self.commits:
+            yield from commit.accepted()
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePlace:
+    """Of one change in a journal: its entry, and which of the entry's changes it is, from 0."""
+
+    seq: int
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """One change to one node: the accepted result, who made it, and when (milliseconds since 1970)."""
+
+    place: ChangePlace
+    result: Result
+    user: str
+    device: str
+    at_ms: int
+
+
+def name_changes(result: Result) -> Iterator[tuple[NameKey, NodeId | None]]:
+    """What an accepted result says about names, in order: who has a name now, or that it is free."""
+    node = result.node
+    assert node is not None, "an accepted result carries its node"
+    if result.moved_from:
+        yield result.moved_from, None
+    yield (node.parent, node.name), None if node.deleted_at_ms else node.id
+
+
+@dataclass(slots=True)
+class Projection:
+    """The net effect of consecutive entries on the table: the last state of each item they touch, with its seq.
+
+    Folding before writing makes each item one write, however often the entries touched it.
+    """
+
+    last_seq: int
+    used_bytes: int = 0
+    nodes: dict[NodeId, Node] = field(default_factory=dict)
+    names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
+    superseded: list[Node] = field(default_factory=list)
+    """States whose version a later entry of the range replaced."""
+    updated: set[NodeId] = field(default_factory=set)
+    """Nodes whose stored version the range replaces; the table's own state of them becomes a VERSION."""
+    trash: dict[NodeId, tuple[bool, int]] = field(default_factory=dict)
+    requests: dict[RequestId, int] = field(default_factory=dict)
+
+
+def fold(entries: Sequence[JournalEntry]) -> Projection:
+    """The projection of consecutive entries. Pure."""
+    out = Projection(entries[-1].seq, entries[-1].used_bytes)
+    for entry in entries:
+        for commit in entry.commits:
+            out.requests[commit.request] = entry.seq
+            for result in commit.accepted():
+                _fold_result(out, result, entry.seq)
+    return out
+
+
+def _fold_result(out: Projection, result: Result, seq: int) -> None:
+    node = result.node
+    assert node is not None, "an accepted result carries its node"
+    for key, holder in name_changes(result):
+        out.names[key] = (holder, seq)
+    before = out.nodes.get(node.id)
+    if result.change is Change.UPDATED:
+        if before is None:
+            out.updated.add(node.id)
+        else:
+            out.superseded.append(before)
+    elif result.change in {Change.DELETED, Change.RESTORED}:
+        out.trash[node.id] = (result.change is Change.DELETED, seq)
+    out.nodes[node.id] = node
+
+
+def replay(entries: Iterable[JournalEntry]) -> dict[NodeId, Node]:
+    """All nodes after `entries`, from the beginning: the definition that every other read must agree with."""
+    nodes: dict[NodeId, Node] = {}
+    for entry in entries:
+        for result in entry.accepted():
+            assert result.node is not None
+            nodes[result.node.id] = result.node
+    return nodes

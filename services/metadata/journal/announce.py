@@ -1,0 +1,67 @@
+"""What is announced: that a space moved on, and who changed what, in a form small enough for SNS."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from services.metadata.entry import Commit, JournalEntry
+from syncline.model.identifiers import SpaceId
+from syncline.model.tree import Change
+
+MAX_COMMITS_PER_EVENT = 100
+MAX_NAMES = 10
+"""Per commit; 100 commits of 10 names of 255 bytes stay below SNS's limit of 256 KB even when JSON escapes them."""
+EVENT_BYTES = 200_000
+
+
+def events(space: SpaceId, entries: Sequence[JournalEntry], *, traceparent: str = "") -> Iterator[str]:
+    """The announcements of consecutive entries, in order, as JSON.
+
+    {"v": 1, "space", "from_seq", "to_seq", "commits": [{"seq", "user", "device", "at_ms", "created", "updated",
+    "moved", "deleted", "restored", "names"}]}; counts are of nodes, `names` are the first few. A `traceparent` goes
+    along if there is one.
+    """
+    commits = [(entry.seq, commit) for entry in entries for commit in entry.commits]
+    described: list[dict[str, Any]] = []
+    size = 0
+    for seq, commit in commits:
+        one = _describe(seq, commit)
+        size += len(json.dumps(one))
+        if described and (len(described) == MAX_COMMITS_PER_EVENT or size > EVENT_BYTES):
+            yield _event(space, described, traceparent)
+            described, size = [], 0
+        described.append(one)
+    if described:
+        yield _event(space, described, traceparent)
+
+
+def _event(space: SpaceId, described: list[dict[str, Any]], traceparent: str) -> str:
+    trace = {"traceparent": traceparent} if traceparent else {}
+    return json.dumps(
+        {
+            **trace,
+            "v": 1,
+            "space": space,
+            "from_seq": described[0]["seq"],
+            "to_seq": described[-1]["seq"],
+            "commits": described,
+        }
+    )
+
+
+def _describe(seq: int, commit: Commit) -> dict[str, Any]:
+    # What is discarded has its content elsewhere, of which another result tells.
+    told = [result for result in commit.accepted() if result.change is not Change.DISCARDED]
+    counts = Counter(result.change for result in told)
+    names = [result.node.name for result in told[:MAX_NAMES] if result.node]
+    return {
+        "seq": seq,
+        "user": commit.user,
+        "device": commit.device,
+        "at_ms": commit.at_ms,
+        **{change.name.lower(): counts[change] for change in Change if change is not Change.DISCARDED},
+        "names": names,
+    }

@@ -1,0 +1,512 @@
+"""Commits: requests that come together are decided together and appended as one journal entry.
+
+A commit is acknowledged when its entry is appended, and the append succeeds only at `head + 1`. So the decisions
+it carries were made on the head, whichever process made them, and a space is serialisable without a lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import Final
+
+from runtime.turns import slices
+from services.metadata import metrics
+from services.metadata.entry import Commit, JournalEntry
+from services.metadata.journal.draft import Draft, ListedNames, Looked
+from services.metadata.journal.project import Projector
+from services.metadata.objects import Objects
+from services.metadata.ports import EntryTaken, Journal
+from services.metadata.tree.decide import Circumstances
+from services.metadata.tree.depths import Depths
+from services.metadata.tree.view import MAX_LAG, Missing, SpaceView
+from services.metadata.wire import entry_from_bytes, entry_to_bytes
+from syncline.model.errors import Contended, NoSuchRequest, RequestIdReused, RequestTooLarge, Unavailable
+from syncline.model.identifiers import NodeId, RequestId, created_node_id
+from syncline.model.tree import (
+    MAX_MUTATIONS,
+    MAX_REQUEST_BYTES,
+    Change,
+    DeleteNode,
+    MoveNode,
+    Mutation,
+    Node,
+    NodeKind,
+    RestoreNode,
+    Result,
+)
+from syncline.model.verdicts import Verdict
+from syncline.rpc import traces
+
+MAX_ENTRY_BYTES = 380_000
+"""A DynamoDB item holds 400 KB, keys and the other attributes included."""
+MAX_ATTEMPTS = 40
+"""How often a lost race for the next entry is run again before the caller is told to come back."""
+LAG_PATIENCE_SECONDS = 20.0
+TRIES: Final = 40
+"""How often, for each mutation of a batch, one is tried before those before it are decided, to load what it needs."""
+LISTED_NAMES: Final = 20_000
+"""Names, tombstones included, that are listed to learn which directories of one batch are empty."""
+_LISTED_AT_ONCE: Final = 32
+_MANY: Final = 1 << 30
+"""More names than one batch can take away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one caller wants done in one space. `size` is the serialised size of the mutations in bytes."""
+
+    id: RequestId
+    fingerprint: bytes
+    user: str
+    device: str
+    mutations: tuple[Mutation, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOutcome:
+    """The entry that holds what was accepted (the head where nothing was), and the result of each mutation."""
+
+    seq: int
+    results: tuple[Result, ...]
+
+
+def check_size(mutations: int, size: int) -> None:
+    """RequestTooLarge for more mutations, or serialised bytes of them, than one request holds."""
+    if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
+        raise RequestTooLarge(
+            f"a request holds at most {MAX_MUTATIONS} mutations and {MAX_REQUEST_BYTES} bytes, not {mutations} and "
+            f"{size}; split it"
+        )
+
+
+@dataclass(slots=True)
+class _Pending:
+    request: Request
+    answer: asyncio.Future[CommitOutcome]
+    cause: traces.Cause
+
+
+class _Waiting:
+    """Requests that wait to be decided: each person's in order, and the persons in turn."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, deque[_Pending]] = OrderedDict()
+
+    def __bool__(self) -> bool:
+        return bool(self._of)
+
+    def add(self, pending: _Pending) -> None:
+        self._of.setdefault(pending.request.user, deque()).append(pending)
+
+    def first(self) -> _Pending:
+        """What `take` will return."""
+        return next(iter(self._of.values()))[0]
+
+    def take(self) -> _Pending:
+        user, waiting = self._of.popitem(last=False)
+        pending = waiting.popleft()
+        if waiting:
+            self._of[user] = waiting
+        return pending
+
+    def put_back(self, some: Sequence[_Pending]) -> None:
+        """Have these taken next, as if they had never been taken."""
+        for pending in reversed(some):
+            self._of.setdefault(pending.request.user, deque()).appendleft(pending)
+            self._of.move_to_end(pending.request.user, last=False)
+
+
+@dataclass(slots=True)
+class _Decided:
+    pending: _Pending
+    commit: Commit
+
+    @property
+    def accepted(self) -> bool:
+        return any(result.verdict is Verdict.ACCEPTED for result in self.commit.results)
+
+
+class _Decisions:
+    """The decisions on a batch, in order, as far as they could be made at the draft's sequence number."""
+
+    def __init__(
+        self, view: SpaceView, draft: Draft, batch: Sequence[_Pending], *, quota_bytes: int, now_ms: int
+    ) -> None:
+        self.draft = draft
+        self._view = view
+        self._batch = batch
+        self._quota_bytes = quota_bytes
+        self._now_ms = now_ms
+        self._mutations = [
+            (pending.request, index, mutation)
+            for pending in batch
+            for index, mutation in enumerate(pending.request.mutations)
+        ]
+        self._results: list[Result] = []
+
+    async def go_on(self) -> bool:
+        """Decide up to the first mutation that needs something loaded; whether all are decided.
+
+        Stops early if the view moves on.
+        """
+        self.draft.missing = Missing()
+        async for some in self._left():
+            for request, index, mutation in some:
+                result = self.draft.decide(mutation, self._circumstances(self.draft, request, index))
+                if result is None:
+                    return False
+                self._results.append(result)
+        return len(self._results) == len(self._mutations)
+
+    async def try_rest(self) -> int:
+        """Add what the mutations that are left seem to need to what is missing; how many mutations those are."""
+        fork = self.draft.fork()
+        async for some in self._left():
+            for request, index, mutation in some:
+                fork.decide(mutation, self._circumstances(fork, request, index))
+        return len(self._mutations) - len(self._results)
+
+    def of_requests(self) -> list[_Decided]:
+        """The decisions by request; all are made."""
+        results = iter(self._results)
+        decided = []
+        for pending in self._batch:
+            one = pending.request
+            own = tuple(islice(results, len(one.mutations)))
+            decided.append(_Decided(pending, Commit(one.id, one.fingerprint, one.user, one.device, self._now_ms, own)))
+        return decided
+
+    @cached_property
+    def moved(self) -> Mapping[NodeId, Node]:
+        """The nodes that mutations of the batch move, delete or restore, as the view has them."""
+        named = {
+            mutation.node
+            for _, _, mutation in self._mutations
+            if isinstance(mutation, MoveNode | DeleteNode | RestoreNode)
+        }
+        return {one: node for one in named if (node := self._view.known_nodes.get(one)) is not None}
+
+    @cached_property
+    def leaving(self) -> Counter[NodeId]:
+        """How many names of each directory the batch may free."""
+        return Counter(node.parent for node in self.moved.values())
+
+    async def _left(self) -> AsyncIterator[Sequence[tuple[Request, int, Mutation]]]:
+        """The mutations that are not decided yet, in slices on account of whoever sent them."""
+        for request, some in groupby(self._mutations[len(self._results) :], key=itemgetter(0)):
+            async for few in slices(list(some), request.user):
+                if self._view.seq != self.draft.seq:
+                    return
+                yield few
+
+    def _circumstances(self, draft: Draft, request: Request, index: int) -> Circumstances:
+        return Circumstances(
+            user=request.user,
+            device=request.device,
+            now_ms=self._now_ms,
+            seq=draft.seq + 1,
+            new_id=created_node_id(self._view.space, request.id, index),
+            free_bytes=self._quota_bytes - draft.used_bytes,
+        )
+
+
+class Committer:
+    """Commits of one space in this process."""
+
+    def __init__(
+        self,
+        view: SpaceView,
+        *,
+        journal: Journal,
+        objects: Objects,
+        projector: Projector,
+        depths: Depths,
+        quota_bytes: int,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._depths = depths
+        self._view = view
+        self._journal = journal
+        self._objects = objects
+        self._projector = projector
+        self._quota_bytes = quota_bytes
+        self._now_ms = now_ms
+        self._queue = _Waiting()
+        self._in_flight: dict[RequestId, _Pending] = {}
+        self._worker: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is waiting."""
+        return not self._in_flight
+
+    async def commit(self, request: Request) -> CommitOutcome:
+        """Decide and append. Repeating a request that was recorded returns its first answer.
+
+        Errors: RequestTooLarge, RequestIdReused, Contended, Unavailable; after the last two the request may or may
+        not have been recorded, and repeating it tells.
+        """
+        check_size(len(request.mutations), request.size)
+        pending = self._in_flight.get(request.id)
+        if pending is None:
+            pending = _Pending(request, asyncio.get_running_loop().create_future(), traces.current())
+            self._in_flight[request.id] = pending
+            pending.answer.add_done_callback(lambda _: self._in_flight.pop(request.id, None))
+            self._queue.add(pending)
+            if self._worker is None or self._worker.done():
+                self._worker = asyncio.create_task(self._work(), name=f"commit {self._view.space}")
+        elif (pending.request.fingerprint, pending.request.user) != (request.fingerprint, request.user):
+            raise RequestIdReused
+        # A caller that gives up must not take the answer from another that repeated the request.
+        return await asyncio.shield(pending.answer)
+
+    async def first_answer(self, request: Request) -> CommitOutcome | None:
+        """What `commit` returns for a request that was recorded before, or is being decided on here; else None.
+
+        RequestIdReused, and what `commit` raises.
+        """
+        if request.id not in self._in_flight:
+            await self._view.validate()
+            if request.id not in await self._view.answered([request.id]):
+                return None
+        return await self.commit(request)
+
+    async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
+        """What a recorded request of this user's was answered. NoSuchRequest, also for another user's."""
+        await self._view.validate()
+        seq = (await self._view.answered([request])).get(request)
+        if seq is not None:
+            commit = await self._recorded(request, seq)
+            if commit.user == user:
+                return CommitOutcome(seq, commit.results)
+        raise NoSuchRequest
+
+    async def stop(self) -> None:
+        """Let the worker finish what it has taken."""
+        if self._worker is not None:
+            await asyncio.gather(self._worker, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while self._queue:
+            batch = self._take_batch()
+            cause, *others = (pending.cause for pending in batch)
+            try:
+                with traces.span("append", parent=cause, links=others, syncline__requests=len(batch)):
+                    await self._commit(batch)
+            except Exception as error:
+                for pending in batch:
+                    _fail(pending, error)
+            except BaseException:
+                for pending in batch:
+                    _fail(pending, Unavailable("the service is stopping; repeat the request"))
+                raise
+
+    def _take_batch(self) -> list[_Pending]:
+        """As many waiting requests as share an entry, one of each person in turn."""
+        batch = [self._queue.take()]
+        mutations, size = len(batch[0].request.mutations), batch[0].request.size
+        while self._queue:
+            request = self._queue.first().request
+            mutations += len(request.mutations)
+            size += request.size
+            if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
+                break
+            batch.append(self._queue.take())
+        return batch
+
+    async def _commit(self, batch: list[_Pending]) -> None:
+        if self._view.seq == 0:
+            await self._view.validate()  # opens the view, if this is its first use
+        for attempt in range(MAX_ATTEMPTS):
+            batch[:] = await self._answer_repeated(batch)
+            if not batch:
+                return
+            decided = await self._decide(batch)
+            if decided is None:
+                continue
+            recorded = [one for one in decided if one.accepted]
+            if not recorded:
+                # A refusal is true only if it was made on the head.
+                seq = self._view.seq
+                await self._view.validate()
+                if self._view.seq == seq:
+                    self._resolve(decided, seq)
+                    return
+                continue
+            if (entry := await self._append(batch, recorded)) is not None:
+                self._resolve(decided, entry.seq)
+                return
+            if not batch:
+                return
+            # Full jitter; a loser has caught up already, so the wait only spreads the next try.
+            await asyncio.sleep(random.random() * 0.002 * min(attempt + 1, 10))  # noqa: S311 - not a secret
+        raise Contended
+
+    async def _answer_repeated(self, batch: list[_Pending]) -> list[_Pending]:
+        """Answer the requests that an entry has answered already; return the others."""
+        if not batch:
+            return batch
+        while True:
+            answered = await self._view.answered(pending.request.id for pending in batch)
+            floor = self._view.requests_floor
+            for pending in batch:
+                if (seq := answered.get(pending.request.id)) is not None and not pending.answer.done():
+                    await self._answer_from_journal(pending, seq)
+            if self._view.requests_floor == floor:
+                return [pending for pending in batch if pending.request.id not in answered]
+
+    async def _answer_from_journal(self, pending: _Pending, seq: int) -> None:
+        request = pending.request
+        commit = await self._recorded(request.id, seq)
+        if (commit.fingerprint, commit.user) != (request.fingerprint, request.user):
+            _fail(pending, RequestIdReused())
+        elif not pending.answer.done():
+            pending.answer.set_result(CommitOutcome(seq, commit.results))
+
+    async def _recorded(self, request: RequestId, seq: int) -> Commit:
+        """The commit of a request that entry `seq` is said to answer."""
+        for _, blob in await self._journal.read(self._view.space, seq - 1, 1):
+            for commit in entry_from_bytes(seq, blob).commits:
+                if commit.request == request:
+                    return commit
+        raise RuntimeError(f"entry {seq} of space {self._view.space} lacks a request that it is said to answer")
+
+    async def _decide(self, batch: list[_Pending]) -> list[_Decided] | None:
+        """Decide all of the batch at the view's seq; None if a request may turn out to be answered already.
+
+        In rounds: each goes on with the first mutation that could not be decided yet. What it lacked is loaded, and
+        with it, to save rounds, what the mutations after it seem to ask for. How many of them are tried for that in
+        all is bounded, since each may depend on the one before it.
+        """
+        floor = self._view.requests_floor
+        looked = Looked(names_left=LISTED_NAMES)
+        tries = TRIES * sum(len(pending.request.mutations) for pending in batch)
+        decisions: _Decisions | None = None
+        while True:
+            known = any(self._view.known_request(pending.request.id) for pending in batch)
+            if known or self._view.requests_floor != floor:
+                return None
+            if decisions is None or decisions.draft.seq != self._view.seq:
+                decisions = self._begin(batch, looked)  # at first, and when another process has appended meanwhile
+            complete = await decisions.go_on()
+            if decisions.draft.seq != self._view.seq:
+                continue
+            if complete:
+                return decisions.of_requests()
+            if tries > 0:
+                tries -= await decisions.try_rest()
+            await self._look(decisions, looked)
+
+    def _begin(self, batch: Sequence[_Pending], looked: Looked) -> _Decisions:
+        alone = sum(len(pending.request.mutations) for pending in batch) == 1
+        draft = Draft(self._view, objects=self._objects, looked=looked, alone=alone)
+        return _Decisions(self._view, draft, batch, quota_bytes=self._quota_bytes, now_ms=self._now_ms())
+
+    async def _look(self, decisions: _Decisions, looked: Looked) -> None:
+        """Load what the decisions lack."""
+        missing = decisions.draft.missing
+        await self._view.load(missing)
+        if missing.objects:
+            looked.add(await self._objects.look(self._view.space, missing.objects, beside=looked.entries))
+        for node, number in missing.versions:
+            looked.versions[node, number] = await self._view.version(node, number)
+        for directory, names in missing.directories.items():
+            enough = max(names, decisions.leaving[directory] + 1)
+            looked.directories[directory] = await self._listed(directory, enough, looked)
+        if missing.depths:
+            # Those of all directories that the batch moves: to measure many costs little more than to measure one.
+            moved = {one for one, node in decisions.moved.items() if node.kind is NodeKind.DIRECTORY}
+            looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
+
+    async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> ListedNames:
+        """How many names a directory holds, counted up to `enough`; _MANY if that takes too many of `looked`."""
+        seq, names, size = self._view.seq, 0, max(enough, _LISTED_AT_ONCE)
+        after: str | None = ""
+        while after is not None and names < enough:
+            if looked.names_left <= 0:
+                return ListedNames(seq, _MANY, complete=False)
+            page, after = await self._view.list_names(directory, after=after, limit=size)
+            names += len(page)
+            looked.names_left -= len(page) + 1 if after is None else size
+            size *= 2
+        return ListedNames(seq, names, complete=after is None)
+
+    async def _append(self, batch: list[_Pending], recorded: Sequence[_Decided]) -> JournalEntry | None:
+        """Append one entry at the view's seq + 1. None: the race was lost, or the batch was cut; decide again."""
+        entry = JournalEntry(
+            seq=self._view.seq + 1,
+            append_id=secrets.token_bytes(16),
+            commits=tuple(one.commit for one in recorded),
+            used_bytes=_used_after(self._view.used_bytes, recorded),
+        )
+        blob = await entry_to_bytes(entry)
+        if len(blob) > MAX_ENTRY_BYTES:
+            self._cut(batch)
+            return None
+        await self._wait_for_projection()
+        async with self._projector.dirty():
+            try:
+                await self._journal.append(self._view.space, entry.seq, blob)
+            except EntryTaken as taken:
+                other = entry_from_bytes(entry.seq, taken.blob)
+                if other.append_id != entry.append_id:
+                    metrics.RACES_LOST.inc()
+                    self._view.apply(other)
+                    await self._view.validate()
+                    return None
+            self._view.apply(entry)
+        metrics.COMMITS.inc(len(recorded))
+        metrics.ENTRIES.inc()
+        metrics.ENTRY_BYTES.inc(len(blob))
+        return entry
+
+    def _cut(self, batch: list[_Pending]) -> None:
+        """The entry would be too large: keep the first half of the batch, put the other back."""
+        if len(batch) == 1:
+            _fail(
+                batch.pop(), RequestTooLarge("what the request changes does not fit into one journal entry; split it")
+            )
+            return
+        half = (len(batch) + 1) // 2
+        self._queue.put_back(batch[half:])
+        del batch[half:]
+
+    async def _wait_for_projection(self) -> None:
+        """Backpressure: writers wait while the table is too far behind."""
+        if self._view.seq - self._view.floor >= MAX_LAG:
+            try:
+                async with asyncio.timeout(LAG_PATIENCE_SECONDS):
+                    await self._projector.caught_up_to(self._view.seq - MAX_LAG // 2)
+            except TimeoutError:
+                raise Unavailable("the table is too far behind the journal; repeat the request later") from None
+
+    def _resolve(self, decided: Sequence[_Decided], seq: int) -> None:
+        for one in decided:
+            for verdict, count in Counter(result.verdict for result in one.commit.results).items():
+                metrics.MUTATIONS.labels(verdict.name).inc(count)
+            if not one.pending.answer.done():
+                one.pending.answer.set_result(CommitOutcome(seq, one.commit.results))
+
+
+def _used_after(before: int, recorded: Sequence[_Decided]) -> int:
+    return before + sum(
+        result.node.content.size
+        for one in recorded
+        for result in one.commit.accepted()
+        if result.change in {Change.CREATED, Change.UPDATED} and result.node and result.node.content
+    )
+
+
+def _fail(pending: _Pending, error: Exception) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
+        pending.answer.exception()  # read once, so that asyncio does not complain where the caller has given up

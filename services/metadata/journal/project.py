@@ -1,0 +1,247 @@
+"""After the append: announce it, write it to the table, say how far that has come.
+
+Each process projects every entry that the table lacks, whoever wrote it. That is safe because each item is
+written only over an older seq, and it needs no leader. The dirty mark only makes sure that somebody does it:
+a process marks the space before it appends and unmarks it when table and topic have caught up; a mark whose
+lease has run out is what `sweep` looks for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import islice
+
+from runtime.logs import structlog
+from services.metadata import metrics
+from services.metadata.entry import JournalEntry, fold
+from services.metadata.journal.announce import events
+from services.metadata.ports import Journal, Topic, TreeTable
+from services.metadata.tree.view import SpaceView
+from services.metadata.wire import entry_from_bytes
+from syncline.model.errors import SynclineError
+from syncline.rpc import traces
+
+ROUND_ENTRIES = 16
+ROUND_CHANGES = 2000
+"""Entries projected at once, and changes after which no further entry is added to them."""
+QUIET_ROUNDS = 5
+"""The table is written when nobody has committed for so many times the coalescing time, or `ROUND_ENTRIES` entries
+wait: what changes often is then written once, and a burst of commits does not compete with its own projection."""
+MAX_PAUSE_SECONDS = 5.0
+MAX_CAUSES = 32
+"""Commits to which the trace of a projection is linked."""
+
+log = structlog.get_logger()
+
+
+def _at_once(entries: Iterable[JournalEntry]) -> list[JournalEntry]:
+    """The first of these entries: as many as one round projects."""
+    some: list[JournalEntry] = []
+    changes = 0
+    for entry in islice(entries, ROUND_ENTRIES):
+        some.append(entry)
+        changes += sum(len(commit.results) for commit in entry.commits)
+        if changes >= ROUND_CHANGES:
+            break
+    return some
+
+
+class Projector:
+    """Announcement and projection of one space in this process."""
+
+    def __init__(
+        self,
+        view: SpaceView,
+        *,
+        journal: Journal,
+        table: TreeTable,
+        topic: Topic,
+        process: str,
+        now_ms: Callable[[], int],
+        coalesce_seconds: float,
+        lease_ms: int,
+    ) -> None:
+        self._view = view
+        self._journal = journal
+        self._table = table
+        self._topic = topic
+        self._process = process
+        self._now_ms = now_ms
+        self._coalesce_seconds = coalesce_seconds
+        self._lease_ms = lease_ms
+        self._announced: int | None = None
+        """What is published for certain; None until this run has looked."""
+        self._lease_until_ms = 0
+        self._lease_lock = asyncio.Lock()
+        self._appending = 0
+        self._causes: list[traces.Cause] = []
+        """The commits that made this run necessary, the first few."""
+        self._busy_since_ms = 0
+        self._progress = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way and no mark stands."""
+        return self._lease_until_ms == 0 and (self._task is None or self._task.done())
+
+    @contextlib.asynccontextmanager
+    async def dirty(self) -> AsyncIterator[None]:
+        """While an entry is appended: a dirty mark stands, and afterwards what was appended gets projected."""
+        async with self._lease_lock:
+            now = self._now_ms()
+            if self._lease_until_ms - now < self._lease_ms // 2:
+                await self._table.mark_dirty(self._view.space, self._process, now + self._lease_ms)
+                self._lease_until_ms = now + self._lease_ms
+            self._appending += 1
+        try:
+            yield
+        finally:
+            # Also after a failure: the entry may have been stored all the same.
+            self._appending -= 1
+            if (cause := traces.current()) is not None and len(self._causes) < MAX_CAUSES:
+                self._causes.append(cause)
+            self.wake()
+
+    def wake(self) -> None:
+        """See to it that table and topic catch up."""
+        if self._task is None or self._task.done():
+            self._busy_since_ms = self._now_ms()
+            self._task = asyncio.create_task(self._run(), name=f"project {self._view.space}")
+
+    def waiting(self) -> int:
+        """Entries that are to be announced or projected from here."""
+        return 0 if self._task is None or self._task.done() else len(self._view.tail)
+
+    def waiting_since_ms(self) -> float:
+        """Since when the oldest of them has been waiting here; infinity if there is none."""
+        tail = list(self._view.tail)
+        if not tail or not self.waiting():
+            return math.inf
+        # What others wrote may be in the table for long; it is known when this run looks there.
+        return max(tail[0].commits[0].at_ms, self._busy_since_ms)
+
+    async def caught_up_to(self, seq: int) -> None:
+        """Wait until the table holds entry `seq`."""
+        while self._view.floor < seq:
+            self._hurried.set()
+            self.wake()
+            self._progress.clear()
+            await self._progress.wait()
+
+    async def drain(self) -> None:
+        """Wait until nothing is left to do."""
+        self._hurried.set()
+        self.wake()
+        assert self._task is not None
+        await self._task
+
+    async def stop(self) -> None:
+        """Finish what can be finished."""
+        self._hurried.set()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        pause = self._coalesce_seconds
+        while True:
+            await self._linger(pause)
+            try:
+                with self._span():
+                    await self._announce()
+                    await self._until_quiet()
+                    done = await self._round()
+                if done:
+                    self._hurried.clear()
+                    self._announced = None
+                    return
+                pause = 0.0
+            except Exception as error:
+                # The journal has it; the table must get it, however long that takes.
+                pause = min(max(pause, 0.05) * 2, MAX_PAUSE_SECONDS)
+                unexpected = not isinstance(error, SynclineError)
+                metrics.POSTPONED.inc()
+                log.warning("projection_postponed", space=self._view.space, pause_seconds=pause, exc_info=unexpected)
+                await asyncio.sleep(pause)
+
+    def _span(self) -> traces.Span:
+        """In the trace of the first commit that waits, and linked to others; else this goes on with what was begun."""
+        (cause, *others), self._causes = self._causes or [None], []
+        return traces.span("project", parent=cause, links=others)
+
+    async def _linger(self, seconds: float) -> None:
+        """Wait, unless somebody waits for the table."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+
+    async def _until_quiet(self) -> None:
+        """Let a burst of commits pass; what it says meanwhile is announced."""
+        quiet = 0
+        while quiet < QUIET_ROUNDS and not self._hurried.is_set():
+            seq = self._view.seq
+            if seq - self._view.floor >= ROUND_ENTRIES:
+                return
+            await self._linger(self._coalesce_seconds)
+            quiet = quiet + 1 if self._view.seq == seq else 0
+            await self._announce()
+
+    async def _round(self) -> bool:
+        """One step of projecting; True when nothing is left and the mark is gone."""
+        view = self._view
+        await view.validate()
+        state = await self._table.state(view.space)
+        entries = _at_once(entry for entry in view.tail if entry.seq > state.projected_seq)
+        head = view.seq
+        announced = await self._announce(state.announced_seq)
+        if entries:
+            await self._table.project(view.space, fold(entries))
+            metrics.PROJECTED.inc(len(entries))
+        projected = entries[-1].seq if entries else max(state.projected_seq, view.floor)
+        used_bytes = entries[-1].used_bytes if entries else state.used_bytes
+        async with self._lease_lock:
+            done = not self._appending and view.seq == projected == head == announced
+            unmark = {self._process: self._lease_until_ms} if done and self._lease_until_ms else {}
+            if done:
+                # Forget the lease before the mark goes, so that the next append marks again in any case.
+                self._lease_until_ms = 0
+            if entries or unmark or announced > state.announced_seq:
+                await self._table.save_progress(
+                    view.space,
+                    projected_seq=projected,
+                    announced_seq=announced,
+                    used_bytes=used_bytes,
+                    unmark=unmark,
+                )
+        view.raise_floor(projected)
+        self._progress.set()
+        return done
+
+    async def _announce(self, by_others: int = 0) -> int:
+        """Publish the entries that this process knows and that nobody has published; the last one published."""
+        if self._announced is None:
+            by_others = by_others or (await self._table.state(self._view.space)).announced_seq
+        announced, head = max(self._announced or 0, by_others), self._view.seq
+        if announced < head:
+            entries = await self._entries(announced, head)
+            for event in events(self._view.space, entries, traceparent=traces.header()):
+                await self._topic.publish(self._view.space, event)
+                metrics.ANNOUNCED.inc()
+            announced = head
+        self._announced = announced
+        return announced
+
+    async def _entries(self, after: int, head: int) -> list[JournalEntry]:
+        """Entries (after, head], from memory where they are there."""
+        if after >= head:
+            return []
+        entries = [entry for entry in self._view.tail if after < entry.seq <= head]
+        first = entries[0].seq if entries else head + 1
+        if first > after + 1:
+            older = await self._journal.read(self._view.space, after, first - after - 1)
+            entries[:0] = [entry_from_bytes(seq, blob) for seq, blob in older]
+        return entries

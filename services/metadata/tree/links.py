@@ -1,0 +1,21 @@
+"""What a public link shows of the nodes that it opens: nothing of what is above, and not who works on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runtime.identity import Identity
+from syncline.model.identifiers import ROOT, NodeId
+from syncline.model.tree import Node
+
+
+def scope(caller: Identity) -> NodeId:
+    """The node that the caller may read with all that is below it; ROOT for a member of the space."""
+    return ROOT if caller.link is None else caller.link.node
+
+
+def shown(node: Node, caller: Identity) -> Node:
+    """`node` as the caller may see it."""
+    if caller.link is None:
+        return node
+    return replace(node, parent=ROOT if node.id == caller.link.node else node.parent, user="", device="")

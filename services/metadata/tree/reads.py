@@ -1,0 +1,392 @@
+"""Reads of a space. Each is answered at one sequence number between its start and its end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from runtime.turns import turn
+from services.metadata.entry import Position
+from services.metadata.ports import Journal
+from services.metadata.tree.decide import NotLoaded, is_live
+from services.metadata.tree.view import BULK_BYTES, TAIL_PAGE, JournalBroken, Missing, SpaceView, version_of
+from services.metadata.wire import entry_from_bytes
+from syncline.model.blocks import DIGEST_BYTES, NO_DIGEST
+from syncline.model.errors import InvalidCursor, NoSuchNode, NoSuchVersion
+from syncline.model.identifiers import ID_BYTES, ROOT, NodeId
+from syncline.model.names import MAX_PATH_BYTES, MAX_PATH_NAMES
+from syncline.model.tree import Content, Node, NodeKind, Version
+from syncline.model.verdicts import Difference
+from syncline.wire.pages import PAGE_BYTES
+
+T = TypeVar("T")
+
+_SLICE = 100
+"""Nodes or versions of a page that are read at once: they may hold manifests of 80 KB each."""
+_FIRST_ENTRIES = 4
+"""Entries of the journal that are read at first; from their size follows how many then make a page."""
+
+
+class ViewReader:
+    """A view as a `decide.Tree`, as far as reads need one."""
+
+    def __init__(self, view: SpaceView) -> None:
+        self.view = view
+        self.missing = Missing()
+        self.known_live: set[NodeId] = set()
+
+    def node(self, node: NodeId) -> Node | None:
+        return self.view.node(node, self.missing)
+
+    def child(self, parent: NodeId, name: str) -> NodeId | None:
+        return self.view.child(parent, name, self.missing)
+
+    def live(self, node: Node | None) -> bool:
+        return is_live(self, node)  # type: ignore[arg-type]  # liveness asks for nodes only
+
+
+async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
+    """What `answer` says of the validated view, once nothing that it asks for is missing.
+
+    `answer` may raise NotLoaded, or go on after one and return with `missing` filled, so that one round of loading
+    serves many questions.
+    """
+    await view.validate()
+    return await _loaded(view, answer)
+
+
+async def _loaded(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
+    """As `settled`, of the view as it is, if it was validated."""
+    while True:
+        reader = ViewReader(view)
+        try:
+            result = answer(reader)
+        except NotLoaded:
+            pass
+        else:
+            if not reader.missing:
+                return result
+        await view.load(reader.missing)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A node, its path from where it was asked for, and the sequence number at which it was so."""
+
+    node: Node
+    path: str
+    seq: int
+
+
+async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
+    """The live node with this id or at this path, if it is `within` or below it; paths begin there. NoSuchNode."""
+
+    def answer(reader: ViewReader) -> Found:
+        node = reader.node(selector) if isinstance(selector, bytes) else _resolve(reader, selector, within)
+        if node is None or not reader.live(node):
+            raise NoSuchNode
+        return Found(node, _path(reader, node, within), view.seq)
+
+    return await settled(view, answer)
+
+
+async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
+    """Those of these nodes that are live, as of the view's `seq` at the end; the caller has validated the view."""
+
+    def answer(reader: ViewReader) -> list[Found]:
+        found = []
+        for one in nodes:
+            try:
+                node = reader.node(one)
+                if node is not None and reader.live(node):
+                    found.append(Found(node, _path(reader, node, ROOT), view.seq))
+            except NotLoaded:
+                continue
+        return found
+
+    return await _loaded(view, answer)
+
+
+def _resolve(reader: ViewReader, names: Sequence[str], start: NodeId) -> Node | None:
+    at = _walk(reader, start, names)
+    return reader.node(at) if at and at != ROOT else None
+
+
+def _walk(reader: ViewReader, start: NodeId, names: Iterable[str]) -> NodeId | None:
+    """The node, not deleted itself, to which these names lead from `start`; None if one of them leads nowhere."""
+    for name in names:
+        held = reader.child(start, name)
+        if held is None:
+            return None
+        start = held
+    return start
+
+
+def _path(reader: ViewReader, node: Node, start: NodeId) -> str:
+    """The path of a node from `start`, empty for that itself; NoSuchNode if it is not below it.
+
+    A path that is longer than a path can be is empty too: trees may be deeper than any path, and only who looks below a
+    node (`start`) has to know the whole way.
+    """
+    names: list[str] = []
+    size = 0
+    while node.id != start:
+        size += len(node.name.encode()) + 1
+        if size <= MAX_PATH_BYTES + 1 and len(names) < MAX_PATH_NAMES:
+            names.append(node.name)
+        elif start == ROOT:
+            return ""
+        else:
+            size = MAX_PATH_BYTES + 2  # too long to return; go on only to find out whether the node is below start
+        if node.parent == start:
+            break
+        parent = reader.node(node.parent) if node.parent != ROOT else None
+        if parent is None:
+            raise NoSuchNode
+        node = parent
+    return "/".join(reversed(names)) if size <= MAX_PATH_BYTES + 1 else ""
+
+
+async def list_nodes(
+    view: SpaceView, parent: NodeId, *, after: str, limit: int, within: NodeId = ROOT
+) -> tuple[list[Node], str | None]:
+    """Up to `limit` live children by name after `after`, and where the next page starts (None: nowhere).
+
+    NoSuchNode if `parent` is no live directory that is `within` or below it.
+    """
+
+    def directory(reader: ViewReader) -> None:
+        if parent != ROOT:
+            node = reader.node(parent)
+            if node is None or node.kind is not NodeKind.DIRECTORY or not reader.live(node):
+                raise NoSuchNode
+            if within != ROOT:
+                _path(reader, node, within)
+        elif within != ROOT:
+            raise NoSuchNode
+
+    await settled(view, directory)
+    while True:
+        page, end = await view.list_names(parent, after=after, limit=limit)
+        if loaded := await _load_some(view, [node for _, node in page]):
+            page, end = page[:loaded], page[loaded - 1][0]
+        reader = ViewReader(view)
+        nodes = []
+        try:
+            directory(reader)
+            for name, holder in page:
+                node = reader.node(holder)
+                # What changed while the page was read is seen as it is now.
+                if node and not node.deleted_at_ms and (node.parent, node.name) == (parent, name):
+                    nodes.append(node)
+        except NotLoaded:
+            await view.load(reader.missing)
+            continue
+        return nodes, end
+
+
+async def _load_some(view: SpaceView, nodes: Sequence[NodeId]) -> int:
+    """Load nodes of a page until they weigh what a page can carry: how many were loaded, 0 if it was all of them."""
+    weight = 0
+    for at in range(0, len(nodes), _SLICE):
+        some = nodes[at : at + _SLICE]
+        await view.load(Missing(nodes=set(some)))
+        weight += sum(_weight(node.content) for one in some if (node := view.known_nodes.get(one)))
+        if weight > PAGE_BYTES and at + len(some) < len(nodes):
+            return at + len(some)
+    return 0
+
+
+def _weight(content: Content | None) -> int:
+    """About how many bytes a content takes on the wire."""
+    if content is None:
+        return 0
+    manifest = content.manifest
+    return len(manifest.blocks) + len(manifest.objects) + 10 * len(manifest) + len(content.target)
+
+
+async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: int) -> tuple[list[Version], int | None]:
+    """Versions of a file (deleted or not) with a number below `before`, newest first, and where to go on."""
+
+    def current(reader: ViewReader) -> Node:
+        found = reader.node(node)
+        if found is None or found.content is None:
+            raise NoSuchNode
+        return found
+
+    newest = version_of(await settled(view, current))
+    versions: list[Version] = []
+    weight = 0
+    while len(versions) < limit and weight <= PAGE_BYTES:
+        some = await view.versions(node, before=before, limit=min(_SLICE, limit - len(versions)))
+        if newest.number < before and (not some or some[0].number < newest.number):
+            some = [newest, *some][: limit - len(versions)]
+        if not some:
+            break
+        versions += some
+        weight += sum(_weight(version.content) for version in some)
+        before = some[-1].number
+    return versions, before if versions and before > 1 and (len(versions) == limit or weight > PAGE_BYTES) else None
+
+
+async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
+    """One version of a file (deleted or not), and the file as it is. NoSuchNode, NoSuchVersion."""
+
+    def current(reader: ViewReader) -> Node:
+        found = reader.node(node)
+        if found is None or found.content is None:
+            raise NoSuchNode
+        return found
+
+    file = await settled(view, current)
+    if number == file.version:
+        return version_of(file), file
+    if 0 < number < file.version:
+        # What is superseded never changes, so this is right whatever happened to the file since.
+        for version in await view.versions(node, before=number + 1, limit=1):
+            if version.number == number:
+                return version, file
+    raise NoSuchVersion
+
+
+async def list_trash(
+    view: SpaceView, *, after: NodeId | None, limit: int, at: Sequence[str] = ()
+) -> tuple[list[Found], NodeId | None]:
+    """Up to `limit` deleted nodes by id after `after`, and where the next page starts (None: nowhere).
+
+    Each with the path of where it was, by what the directories above are called now, deleted or not. With `at`, the
+    names of a path, only what was there of these nodes and below them: what went with a directory that was deleted.
+    """
+    wanted = "/".join(at)
+    await view.validate()
+    ids, end = await view.trash(after=after, limit=limit)
+    if loaded := await _load_some(view, ids):
+        ids, end = ids[:loaded], ids[loaded - 1]
+
+    def answer(reader: ViewReader) -> list[Found]:
+        found = []
+        for one in ids:
+            try:
+                node = reader.node(one)
+                if node is None or not node.deleted_at_ms:
+                    continue
+                path = _path(reader, node, ROOT)
+                if at and path != wanted:
+                    if not path or not wanted.startswith(f"{path}/"):
+                        continue
+                    node, path = _resolve(reader, at[path.count("/") + 1 :], node.id), wanted
+                if node is not None:
+                    found.append(Found(node, path, view.seq))
+            except NotLoaded:
+                continue
+        return found
+
+    return await settled(view, answer), end
+
+
+async def changes(view: SpaceView, journal: Journal, *, after: Position) -> AsyncIterator[tuple[list[Node], Position]]:
+    """The nodes that entries after `after` changed, entry by entry, up to the head as it is when this starts.
+
+    At least one item, so that the caller learns the head. InvalidCursor if the journal has no such position: it is not
+    that long, or it was restored from a backup and has another history since.
+    """
+    await view.validate()
+    head = view.seq
+    if after.seq > head or await view.position(after.seq) != after:
+        raise InvalidCursor
+    if after.seq == head:
+        yield [], after
+    # A few entries at once: whoever reads slowly keeps no more than those in memory.
+    blobs: deque[tuple[int, bytes]] = deque()
+    seq, some = after.seq, _FIRST_ENTRIES
+    while seq < head:
+        entry = view.tail_entry(seq + 1)
+        if entry is None:
+            if not blobs:
+                blobs.extend(await journal.read(view.space, seq, min(some, view.floor - seq)))
+                if not blobs:
+                    raise JournalBroken(f"the journal of space {view.space} ends before entry {seq + 1}")
+                some = max(1, min(TAIL_PAGE, PAGE_BYTES * len(blobs) // sum(len(blob) for _, blob in blobs)))
+            number, blob = blobs.popleft()
+            if len(blob) > BULK_BYTES:
+                await turn(view.space)
+            entry = entry_from_bytes(number, blob)
+        yield [result.node for result in entry.accepted() if result.node], entry.position
+        seq = entry.seq
+
+
+@dataclass(slots=True)
+class Differences:
+    """Only the files of a batch that differ; one position in each list belongs to one file."""
+
+    seq: int = 0
+    indexes: list[int] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    nodes: list[Node | None] = field(default_factory=list)
+
+    def add(self, index: int, difference: Difference, node: Node | None) -> None:
+        self.indexes.append(index)
+        self.differences.append(difference)
+        self.nodes.append(node)
+
+
+async def check_paths(view: SpaceView, paths: Sequence[str], digests: bytes) -> Differences:
+    """Compare packed digests of local contents with the live nodes at these paths."""
+
+    def answer(reader: ViewReader) -> Differences:
+        found = Differences(view.seq)
+        directories: dict[str, NodeId | None] = {"": ROOT}
+        known = view.known_nodes
+        for i, path in enumerate(paths):
+            head, _, name = path.rpartition("/")
+            try:
+                if head not in directories:
+                    directories[head] = _walk(reader, ROOT, head.split("/"))
+                parent = directories[head]
+                held = reader.child(parent, name) if parent is not None else None
+                node = None if held is None else known[held] if held in known else reader.node(held)
+            except NotLoaded:
+                continue
+            if node is None:
+                found.add(i, Difference.UNKNOWN, None)
+            elif not _same(node, digests, i):
+                found.add(i, Difference.CONTENT, node)
+        return found
+
+    return await settled(view, answer)
+
+
+async def check_nodes(view: SpaceView, node_ids: bytes, digests: bytes) -> Differences:
+    """Compare packed digests of local contents with the nodes that have these packed ids."""
+
+    ids = [NodeId(node_ids[at : at + ID_BYTES]) for at in range(0, len(node_ids), ID_BYTES)]
+
+    def answer(reader: ViewReader) -> Differences:
+        found = Differences(view.seq)
+        live = {ROOT: True}
+        known = view.known_nodes
+        for i, one in enumerate(ids):
+            try:
+                node = known[one] if one in known else reader.node(one)
+                if node is None:
+                    found.add(i, Difference.UNKNOWN, None)
+                    continue
+                parent = node.parent
+                if parent not in live:
+                    live[parent] = reader.live(reader.node(parent))
+            except NotLoaded:
+                continue
+            if node.deleted_at_ms or not live[parent]:
+                found.add(i, Difference.DELETED, node)
+            elif not _same(node, digests, i):
+                found.add(i, Difference.CONTENT, node)
+        return found
+
+    return await settled(view, answer)
+
+
+def _same(node: Node, digests: bytes, i: int) -> bool:
+    content = node.content
+    return digests.startswith(content.digest if content else NO_DIGEST, i * DIGEST_BYTES)

@@ -1,0 +1,400 @@
+"""What this process knows of a space's tree, and the rules by which it may believe it.
+
+A view holds nodes and names as of journal entry `seq`. Two facts make it right although the table lags:
+
+* Entries after `floor` are pinned: what they touched stays in memory. The table holds all entries up to
+  `floor`. So what memory does not know, the table knows as of `seq`.
+* A row that the table returns with a seq beyond the view's says that others moved on: the view first catches
+  up with the journal, and what the caught-up entries touched outranks the row.
+
+A view is never answered from without `validate`, which asks the journal for entry `seq + 1`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
+from typing import TypeVar
+
+from sortedcontainers import SortedSet
+
+from runtime.turns import turn
+from services.metadata import metrics
+from services.metadata.entry import BEGINNING, JournalEntry, NameKey, Position, name_changes
+from services.metadata.ports import Journal, Rows, TreeTable
+from services.metadata.tree.children import Children
+from services.metadata.tree.decide import NotLoaded
+from services.metadata.wire import entry_from_bytes
+from syncline.model.blocks import Digest
+from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId
+from syncline.model.tree import Change, Content, Node, NodeKind, Result, Version
+
+MAX_LAG = 64
+"""Entries that may wait for projection before writers do."""
+TAIL_PAGE = 32
+"""Entries read at once: at most 12 MB."""
+
+BULK_BYTES = 20_000
+"""An entry that is larger waits for a turn before it is read."""
+
+RowsT = TypeVar("RowsT")
+
+
+class JournalBroken(RuntimeError):
+    """An entry is missing between others. Nothing of the space is answered until an operator has looked."""
+
+
+@dataclass(slots=True)
+class Missing:
+    """Keys that a tree was asked for and does not know."""
+
+    nodes: set[NodeId] = field(default_factory=set)
+    names: set[NameKey] = field(default_factory=set)
+    versions: set[tuple[NodeId, int]] = field(default_factory=set)
+    objects: set[Digest] = field(default_factory=set)
+    directories: dict[NodeId, int] = field(default_factory=dict)
+    """Directories, and of how many of their names it must be known whether they are held."""
+    depths: set[NodeId] = field(default_factory=set)
+    """Directories whose depth must be loaded."""
+
+    def __bool__(self) -> bool:
+        return any((self.nodes, self.names, self.versions, self.objects, self.directories, self.depths))
+
+
+class SpaceView:
+    """One space as this process knows it. Not thread-safe; all methods belong to one event loop."""
+
+    def __init__(self, space: SpaceId, *, journal: Journal, table: TreeTable, capacity: int) -> None:
+        self.space = space
+        self.seq = 0
+        self.floor = 0
+        self.used_bytes = 0
+        self.announced_seq = 0
+        self.tail: deque[JournalEntry] = deque()
+        """The entries after `floor`, in order."""
+        self._last = BEGINNING
+        self._journal = journal
+        self._table = table
+        self._capacity = capacity
+        self._nodes: dict[NodeId, Node | None] = {}
+        self._children: dict[NodeId, Children] = {}
+        self._complete: set[NodeId] = set()
+        self._tail_results: dict[NodeId, deque[Result]] = {}
+        """Results in `tail` by node, oldest first, so that a read of one node need not scan `tail`."""
+        self._tail_trash: SortedSet[NodeId] = SortedSet()
+        """Nodes whose last result in `tail` is a deletion, in the order of their ids."""
+        self._size = 0
+        self._requests: dict[RequestId, int] = {}
+        self._requests_floor = 0
+        self._opened = False
+        self._lock = asyncio.Lock()
+        self._started = 0
+        self._finished = 0
+
+    # -- what is known ------------------------------------------------------------------------------
+
+    def node(self, node: NodeId, missing: Missing) -> Node | None:
+        """The node's state at `seq`, or NotLoaded."""
+        try:
+            return self._nodes[node]
+        except KeyError:
+            missing.nodes.add(node)
+            raise NotLoaded from None
+
+    def child(self, parent: NodeId, name: str, missing: Missing) -> NodeId | None:
+        """Who has this name in this directory at `seq`, or NotLoaded."""
+        children = self._children.get(parent)
+        if children is not None and name in children:
+            return children[name]
+        if parent in self._complete:
+            return None
+        missing.names.add((parent, name))
+        raise NotLoaded
+
+    @property
+    def known_nodes(self) -> Mapping[NodeId, Node | None]:
+        """All nodes in memory; for reads of thousands, where a call for each would cost more than the look."""
+        return self._nodes
+
+    def tail_entry(self, seq: int) -> JournalEntry | None:
+        """Entry `seq`, at most the view's, if it is in memory, as all are that the table may lack."""
+        return self.tail[seq - self.floor - 1] if seq > self.floor else None
+
+    @property
+    def requests_floor(self) -> int:
+        """`known_request` knows the requests of all entries after this one."""
+        return self._requests_floor
+
+    def known_request(self, request: RequestId) -> int | None:
+        """The entry that answered a request, among those that this view has applied."""
+        return self._requests.get(request)
+
+    @property
+    def size(self) -> int:
+        """Nodes and names in memory."""
+        return self._size
+
+    # -- keeping up with the journal ------------------------------------------------------------------
+
+    async def validate(self) -> None:
+        """Bring the view to the journal's head as it is at some moment after this call began.
+
+        One consistent read when nothing changed. Callers that come together share it: each is served by a
+        validation that started after it asked.
+        """
+        wanted = self._started + 1
+        async with self._lock:
+            if self._finished >= wanted:
+                return
+            self._started += 1
+            mine = self._started
+            if not self._opened:
+                await self._open()
+            await self._catch_up()
+            self._finished = mine
+
+    async def _open(self) -> None:
+        state = await self._table.state(self.space)
+        self.seq = self.floor = self._requests_floor = state.projected_seq
+        self.announced_seq = state.announced_seq
+        self.used_bytes = state.used_bytes
+        if self.seq == 0:
+            self._complete.add(ROOT)
+        self._opened = True
+
+    async def _catch_up(self) -> None:
+        limit = 1  # a validation that finds nothing costs the smallest read there is
+        while True:
+            entries = await self._journal.read(self.space, self.seq, limit)
+            for seq, blob in entries:
+                if len(blob) > BULK_BYTES:
+                    await turn(self.space)
+                self.apply(entry_from_bytes(seq, blob))
+            if len(entries) < limit:
+                break
+            limit = TAIL_PAGE
+        if len(self.tail) > MAX_LAG // 2:
+            # Others project; without this look a view that only reads would pin every entry for ever.
+            self.raise_floor((await self._table.state(self.space)).projected_seq)
+        elif self._size > self._capacity:
+            self._forget()
+
+    def apply(self, entry: JournalEntry) -> None:
+        """Move the view on by one entry; one that it has seen already is ignored."""
+        if entry.seq <= self.seq:
+            return
+        if entry.seq != self.seq + 1:
+            raise JournalBroken(f"the journal of space {self.space} has a gap before entry {entry.seq}")
+        for result in entry.accepted():
+            node = result.node
+            assert node is not None
+            for key, holder in name_changes(result):
+                self._know_name(key, holder)
+            if node.id not in self._nodes:
+                self._size += 1
+            if node.kind is NodeKind.DIRECTORY and result.change is Change.CREATED:
+                self._complete.add(node.id)  # nothing can have been put into it before
+            self._nodes[node.id] = node
+            self._pin(node.id, result)
+        for commit in entry.commits:
+            self._requests[commit.request] = entry.seq
+            self._size += 1
+        self.tail.append(entry)
+        self.seq = entry.seq
+        self._last = entry.position
+        self.used_bytes = entry.used_bytes
+
+    async def position(self, seq: int) -> Position:
+        """The position after entry `seq`, which is at most the view's; read from the journal if it is not in memory."""
+        if seq == 0:
+            return BEGINNING
+        if self._last.seq != seq:
+            known = next((entry.position for entry in self.tail if entry.seq == seq), None)
+            if known is not None:
+                return known
+            ((_, blob),) = await self._journal.read(self.space, seq - 1, 1)
+            found = entry_from_bytes(seq, blob).position
+            if seq != self.seq:
+                return found
+            self._last = found
+        return self._last
+
+    def _pin(self, node: NodeId, result: Result) -> None:
+        self._tail_results.setdefault(node, deque()).append(result)
+        if result.change is Change.DELETED:
+            self._tail_trash.add(node)
+        else:
+            self._tail_trash.discard(node)
+
+    def _unpin(self, entry: JournalEntry) -> None:
+        """Forget what the oldest entry of the tail says, since the table says it now."""
+        for result in entry.accepted():
+            node = result.node
+            assert node is not None
+            said = self._tail_results[node.id]
+            said.popleft()
+            if not said:
+                del self._tail_results[node.id]
+                self._tail_trash.discard(node.id)
+
+    def _know_name(self, key: NameKey, holder: NodeId | None) -> None:
+        children = self._children.get(key[0])
+        if children is None:
+            children = self._children[key[0]] = Children()
+        if key[1] not in children:
+            self._size += 1
+        children[key[1]] = holder
+
+    def raise_floor(self, projected_seq: int) -> None:
+        """The table now holds all entries up to `projected_seq`; they need not stay pinned."""
+        projected_seq = min(projected_seq, self.seq)
+        if projected_seq <= self.floor:
+            return
+        self.floor = projected_seq
+        while self.tail and self.tail[0].seq <= projected_seq:
+            self._unpin(self.tail.popleft())
+        if self._size > self._capacity:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop all that is not pinned. Coarse, and so never wrong: no order of use has to be kept."""
+        self._nodes = {}
+        self._children = {}
+        self._complete = set()
+        self._tail_results = {}
+        self._tail_trash = SortedSet()
+        self._size = 0
+        self._requests = {}
+        self._requests_floor = self.floor
+        entries, self.tail = self.tail, deque()
+        seq, self.seq = self.seq, self.floor
+        used = self.used_bytes
+        for entry in entries:
+            self.apply(entry)
+        assert self.seq == seq
+        self.used_bytes = used
+
+    # -- reading through to the table -------------------------------------------------------------------
+
+    async def covered(self, read: Callable[[], Awaitable[RowsT]], newest: Callable[[RowsT], int]) -> RowsT:
+        """Rows that, together with what memory knows, are right at the view's `seq`."""
+        while True:
+            floor = self.floor
+            rows = await read()
+            if newest(rows) > self.seq:
+                await self.validate()
+            if self.floor == floor:
+                return rows
+
+    async def load(self, missing: Missing) -> None:
+        """Make nodes and names known. What the table does not hold is known to be absent."""
+        nodes = [node for node in missing.nodes if node not in self._nodes]
+        names = [key for key in missing.names if not self._knows_name(key)]
+        if not nodes and not names:
+            return
+        rows = await self.covered(
+            lambda: self._table.rows(self.space, nodes=nodes, names=names), lambda rows: rows.newest
+        )
+        self.learn(rows, nodes=nodes, names=names)
+        metrics.VIEW_LOADED.inc(len(nodes) + len(names))
+
+    def learn(self, rows: Rows, *, nodes: Iterable[NodeId] = (), names: Iterable[NameKey] = ()) -> None:
+        """Take covered rows in, where memory does not know better."""
+        for node in nodes:
+            if node not in self._nodes:
+                self._size += 1
+                self._nodes[node] = rows.nodes.get(node)
+        for key in names:
+            if not self._knows_name(key):
+                self._know_name(key, rows.names.get(key, (None, 0))[0])
+
+    def _knows_name(self, key: NameKey) -> bool:
+        children = self._children.get(key[0])
+        return children is not None and key[1] in children
+
+    async def answered(self, requests: Iterable[RequestId]) -> dict[RequestId, int]:
+        """Which of these requests an entry has answered, as of the view's `seq` when this returns."""
+        wanted = list(requests)
+        while True:
+            floor = self._requests_floor
+            rows = await self._table.rows(self.space, requests=wanted)
+            if rows.newest > self.seq:
+                await self.validate()
+            if self._requests_floor == floor:
+                known = {request: seq for request in wanted if (seq := self._requests.get(request)) is not None}
+                return {**rows.requests, **known}
+
+    async def list_names(
+        self, parent: NodeId, *, after: str, limit: int
+    ) -> tuple[list[tuple[str, NodeId]], str | None]:
+        """Up to `limit` held names of a directory after `after`, and where the next page starts (None: nowhere)."""
+        if parent in self._complete:
+            held = list(islice(self._held_after(parent, after), limit + 1))
+            page = held[:limit]
+            return page, page[-1][0] if len(held) > limit else None
+        rows = await self.covered(
+            lambda: self._table.list_names(self.space, parent, after=after, limit=limit), lambda rows: rows.newest
+        )
+        stored = {name: holder for (_, name), (holder, _) in rows.names.items()}
+        end = max(stored, default=after) if rows.more else None
+        known = self._children.get(parent, Children())
+        found = {name: known.get(name, holder) for name, holder in stored.items()}
+        within = takewhile(lambda item: end is None or item[0] <= end, self._held_after(parent, after))
+        found.update(islice(within, limit + 1))
+        held = sorted((name, node) for name, node in found.items() if node)
+        # Names that the table does not hold yet come on top of what it was asked for.
+        page = held[:limit]
+        return page, page[-1][0] if len(held) > limit else end
+
+    def _held_after(self, parent: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
+        children = self._children.get(parent)
+        return iter(()) if children is None else children.held_after(after)
+
+    async def version(self, node: NodeId, number: int) -> Content | None:
+        """The content of one version, current or superseded."""
+        for version in await self.versions(node, before=number + 1, limit=1):
+            if version.number == number:
+                return version.content
+        return None
+
+    async def versions(self, node: NodeId, *, before: int, limit: int) -> list[Version]:
+        """Versions with a number below `before`, newest first.
+
+        A superseded version is a VERSION row, or still the table's own NODE row, or the state in a pinned entry.
+        """
+
+        async def read() -> tuple[Rows, list[Version]]:
+            rows = await self._table.rows(self.space, nodes=[node])
+            return rows, list(await self._table.versions(self.space, node, before=before, limit=limit))
+
+        rows, stored = await self.covered(read, lambda read: read[0].newest)
+        found = {version.number: version for version in stored}
+        states = [result.node for result in self._tail_results.get(node, ())]
+        for state in (*rows.nodes.values(), *states):
+            if state is not None and state.content is not None and state.version < before:
+                found.setdefault(state.version, version_of(state))
+        return sorted(found.values(), key=lambda version: -version.number)[:limit]
+
+    async def trash(self, *, after: NodeId | None, limit: int) -> tuple[list[NodeId], NodeId | None]:
+        """Up to `limit` ids of deleted nodes by id after `after`, and where the next page starts (None: nowhere)."""
+        rows = await self.covered(
+            lambda: self._table.trash(self.space, after=after, limit=limit),
+            lambda rows: max((seq for _, _, seq in rows), default=0),
+        )
+        end = rows[-1][0] if len(rows) == limit else None
+        found = {node for node, is_deleted, _ in rows if is_deleted and node not in self._tail_results}
+        in_tail = self._tail_trash.irange(after, end, inclusive=(False, True))
+        found.update(islice(in_tail, limit + 1))
+        deleted = sorted(found)
+        # Nodes that the table does not hold yet come on top of what it was asked for.
+        page = deleted[:limit]
+        return page, page[-1] if len(deleted) > limit else end
+
+
+def version_of(node: Node) -> Version:
+    """The version that a node's state holds."""
+    assert node.content is not None, "only files and symlinks have versions"
+    return Version(node.version, node.content, node.user, node.device, node.committed_at_ms)

@@ -1,0 +1,1 @@
+"""What notify's ports are in production."""

@@ -1,0 +1,57 @@
+"""Mail by SES."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from botocore.exceptions import ClientError
+
+from aws.errors import aws_errors, error_code
+from services.notify.ports import MailRefused
+from services.notify.records import Mail
+from syncline.model.errors import Unavailable
+
+if TYPE_CHECKING:
+    from types_aiobotocore_sesv2.client import SESV2Client
+
+_LATER: Final = frozenset(
+    {"AccountSuspendedException", "LimitExceededException", "SendingPausedException", "TooManyRequestsException"}
+)
+"""What passes by itself or is set right by the operator; the mail is as good as it was."""
+_NEVER: Final = "BadRequestException"
+"""What SES says of an address that is none. (Of our own address or a sandbox it says MessageRejected.)"""
+
+
+class SesMailSender:
+    """MailSender on SES, version 2."""
+
+    def __init__(self, client: SESV2Client, *, sender: str, configuration_set: str | None) -> None:
+        self._client: Any = client  # optional arguments are left out, which the types of its calls do not tell
+        self._fixed = {"FromEmailAddress": sender}
+        if configuration_set is not None:
+            self._fixed["ConfigurationSetName"] = configuration_set
+
+    async def send(self, mail: Mail) -> None:
+        """See MailSender."""
+        try:
+            with aws_errors("mail"):
+                await self._client.send_email(
+                    **self._fixed,
+                    Destination={"ToAddresses": [mail.to]},
+                    Content={
+                        "Simple": {
+                            "Subject": _utf8(mail.subject),
+                            "Body": {"Text": _utf8(mail.text), "Html": _utf8(mail.html)},
+                        }
+                    },
+                )
+        except ClientError as error:
+            if error_code(error) in _LATER:
+                raise Unavailable(f"mail cannot be sent now ({error_code(error)}); it will be sent later") from error
+            if error_code(error) == _NEVER:
+                raise MailRefused(error.response.get("Error", {}).get("Message", "")) from None
+            raise
+
+
+def _utf8(text: str) -> dict[str, str]:
+    return {"Data": text, "Charset": "UTF-8"}

@@ -1,0 +1,315 @@
+"""Archives that are made while they go out."""
+
+import asyncio
+import hashlib
+import io
+import random
+import stat
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.content.archive import Archives, CutShort, walk
+from gateway.content.assemble import Contents, Memory
+from gateway.ports import ObjectUnreadable
+from runtime.pool import Pool, Share
+from syncline.model.blocks import MIB, Digest, Manifest
+from syncline.model.identifiers import ROOT, NodeId, new_request_id
+from syncline.model.tree import Content, Node, NodeKind
+from tests.gateway.fakes import SPACE, stored
+from tests.support.storage import InMemoryObjectSource
+
+MTIME = 1_764_000_000
+PLENTY = 100_000_000
+ANN = Share("ann", "192.0.2.1")
+
+
+class Tree:
+    """Nodes of a space, and their contents."""
+
+    objects: Any
+
+    def __init__(self, objects=None) -> None:
+        self.objects = objects or InMemoryObjectSource()
+        self.children: dict[NodeId, list[Node]] = {ROOT: []}
+
+    def add(self, parent: NodeId, name: str, kind: NodeKind, content: Content | None = None) -> Node:
+        node = Node(NodeId(new_request_id()), parent, name, kind, content=content, committed_at_ms=MTIME * 1000)
+        self.children[parent].append(node)
+        self.children[node.id] = []
+        return node
+
+    def folder(self, name: str, parent: NodeId = ROOT) -> NodeId:
+        return self.add(parent, name, NodeKind.DIRECTORY).id
+
+    def file(self, name: str, *blocks: bytes, parent: NodeId = ROOT, executable: bool = False) -> Node:
+        data = b"".join(blocks)
+        digest = Digest(hashlib.sha256(data).digest())
+        manifest = stored(self.objects, list(blocks))
+        content = Content(digest, len(data), MTIME * 10**9, executable=executable, manifest=manifest)
+        return self.add(parent, name, NodeKind.FILE, content)
+
+    async def of(self, directory: NodeId):
+        for node in list(self.children[directory]):
+            yield node
+
+    def entries(self):
+        return walk(self.of(ROOT), lambda directory: self.of(directory.id))
+
+
+async def archive(tree: Tree, *, budget: Memory | None = None, threads: int = 2) -> zipfile.ZipFile:
+    contents = Contents(tree.objects, budget or Memory(PLENTY))
+    with ThreadPoolExecutor(threads) as pool:
+        async with aclosing(
+            Archives(contents, pool, Pool("archives", 16)).stream(SPACE, tree.entries(), share=ANN)
+        ) as chunks:
+            whole = b"".join([chunk async for chunk in chunks])
+    made = zipfile.ZipFile(io.BytesIO(whole))
+    assert made.testzip() is None
+    return made
+
+
+@pytest.mark.parametrize("size", [1000, 300_000], ids=["read ahead", "streamed"])
+async def test_an_archive_that_is_cut_short_does_not_look_complete(size):
+    """As when the process gives up what is under way: the part that was made must not get an end of its own."""
+
+    class GivenUp(InMemoryObjectSource):
+        async def read(self, space, digest, *, offset, length):
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(0)
+            return []
+
+    tree = Tree(GivenUp())
+    tree.folder("before")
+    tree.file("given up", b"x" * size)
+    tree.folder("after")
+    with pytest.raises(CutShort):
+        await archive(tree)
+
+
+async def test_a_tree_as_it_is():
+    tree = Tree()
+    docs = tree.folder("docs")
+    tree.folder("empty")
+    tree.file("empty.txt")
+    tree.file("run.sh", b"#!", parent=docs, executable=True)
+    large = [bytes([index]) * 300_000 for index in range(5)]
+    tree.file("large", *large)
+    tree.add(ROOT, "link", NodeKind.SYMLINK, Content(Digest(bytes(32)), 4, target="docs"))
+    made = await archive(tree)
+    names = ["docs/", "docs/run.sh", "empty/", "empty.txt", "large", "link"]
+    assert made.namelist() == names
+    assert made.read("large") == b"".join(large)
+    modes = {name: made.getinfo(name).external_attr >> 16 for name in names}
+    assert stat.S_ISLNK(modes["link"])
+    assert made.read("link") == b"docs"
+    assert modes["docs/run.sh"] & 0o111
+    assert not modes["large"] & 0o111
+    assert made.getinfo("large").date_time[:3] == (2025, 11, 24)
+    assert {made.getinfo(name).compress_size <= made.getinfo(name).file_size + 1000 for name in names} == {True}
+
+
+async def test_many_small_files_are_read_ahead_and_in_order():
+    class Slow(InMemoryObjectSource):
+        under_way = most = 0
+
+        async def read(self, space, digest, *, offset, length):
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            await asyncio.sleep(0.005)
+            self.under_way -= 1
+            return await super().read(space, digest, offset=offset, length=length)
+
+    tree = Tree(Slow())
+    for index in range(100):
+        tree.file(f"{index:03}", f"content {index}".encode())
+    made = await archive(tree)
+    assert made.namelist() == [f"{index:03}" for index in range(100)]
+    assert made.read("042") == b"content 42"
+    assert 2 < tree.objects.most <= 8
+
+
+class Counted(InMemoryObjectSource):
+    """Knows what was read of it, and how much of that at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: list[int] = []
+        self.held = self.most_held = 0
+
+    async def read(self, space, digest, *, offset, length):
+        self.reads.append(length)
+        self.held += length
+        self.most_held = max(self.most_held, self.held)
+        await asyncio.sleep(0)
+        self.held -= length
+        return await super().read(space, digest, offset=offset, length=length)
+
+
+def packed(tree: Tree, parent: NodeId, count: int, size: int, *, order: list[int] | None = None) -> dict[str, bytes]:
+    """Files whose blocks lie in packs of 1,000, one after the other in this order of their names."""
+    files = {f"{index:05}": random.Random(index).randbytes(size) for index in range(count)}
+    names = sorted(files)
+    uploaded = [names[index] for index in order] if order else names
+    nodes = {}
+    for at in range(0, count, 1000):
+        together = uploaded[at : at + 1000]
+        manifest = stored(tree.objects, [files[name] for name in together], packed=True)
+        for name, ref in zip(together, manifest.refs(), strict=True):
+            content = Content(ref.digest, size, MTIME * 10**9, manifest=Manifest.of([ref]))
+            nodes[name] = Node(NodeId(new_request_id()), parent, name, NodeKind.FILE, content=content)
+    tree.children[parent] += [nodes[name] for name in names]
+    return files
+
+
+async def test_packs_are_read_once_and_not_a_file_at_a_time():
+    tree, budget = Tree(Counted()), Memory(PLENTY)
+    files = packed(tree, tree.folder("many"), 12_000, 300)
+    made = await archive(tree, budget=budget)
+    assert made.namelist() == ["many/", *(f"many/{name}" for name in sorted(files))]
+    assert all(made.read(f"many/{name}") == data for name, data in files.items())
+    assert len(tree.objects.reads) <= 40
+    assert sum(tree.objects.reads) == 12_000 * 300
+    assert budget.taken() == 0
+
+
+async def test_packs_that_were_filled_in_another_order_are_read_in_few_pieces():
+    """Two readers fill a pack by turns, and some files are not in the archive any more."""
+    tree = Tree(Counted())
+    order = list(range(4_000))
+    for at in range(0, 4_000, 8):
+        random.Random(at).shuffle(order_of_eight := order[at : at + 8])
+        order[at : at + 8] = order_of_eight
+    files = packed(tree, ROOT, 4_000, 500, order=order)
+    del tree.children[ROOT][1::7]
+    made = await archive(tree)
+    assert len(made.namelist()) == len(tree.children[ROOT])
+    assert all(made.read(name) == files[name] for name in made.namelist())
+    assert len(tree.objects.reads) <= 60
+    assert sum(tree.objects.reads) <= 1.3 * 4_000 * 500
+
+
+async def test_what_is_read_together_is_bounded():
+    tree = Tree(Counted())
+    packed(tree, ROOT, 3_000, 4_000)
+    await archive(tree)
+    assert max(tree.objects.reads) <= 1.2 * MIB
+    assert tree.objects.most_held <= 3 * MIB
+
+
+async def test_a_block_in_a_pack_that_holds_other_bytes_breaks_the_archive_off():
+    tree = Tree()
+    packed(tree, ROOT, 20, 100)
+    ((name, data),) = [item for item in tree.objects.objects.items() if len(item[1]) == 2_000]
+    tree.objects.objects[name] = data[:1_234] + b"?" + data[1_235:]
+    with pytest.raises(ObjectUnreadable, match="holds other bytes"):
+        await archive(tree)
+
+
+async def test_the_same_content_many_times_is_read_once_in_a_group():
+    tree = Tree(Counted())
+    for index in range(500):
+        tree.file(f"{index:03}", b"the same")
+    made = await archive(tree)
+    assert {made.read(name) for name in made.namelist()} == {b"the same"}
+    assert len(tree.objects.reads) <= 8
+
+
+async def test_names_that_windows_would_take_for_paths():
+    tree = Tree()
+    for name in ("..\\..\\evil", "..%5C..%5Cevil", "a\\b", "a%5Cb (2)", "plain"):
+        tree.file(name, name.encode())
+    made = await archive(tree)
+    assert len(set(made.namelist())) == 5
+    assert not any("\\" in name for name in made.namelist())
+    assert made.read("..%5C..%5Cevil (2)") == b"..%5C..%5Cevil"
+
+
+@pytest.mark.parametrize("mtime_ns", [-(10**30), 0, 10**12, 10**30, 2**63 - 1])
+async def test_times_that_archives_cannot_hold(mtime_ns):
+    tree = Tree()
+    node = tree.file("f", b"x")
+    assert node.content is not None
+    tree.children[ROOT] = [replace(node, content=replace(node.content, mtime_ns=mtime_ns))]
+    made = await archive(tree)
+    assert 1980 <= made.getinfo("f").date_time[0] <= 2038
+
+
+async def test_what_nobody_takes_any_more_is_not_read_any_more():
+    class Counted(InMemoryObjectSource):
+        reads = 0
+
+        async def read(self, space, digest, *, offset, length):
+            self.reads += 1
+            return await super().read(space, digest, offset=offset, length=length)
+
+    tree, budget = Tree(Counted()), Memory(PLENTY)
+    for index in range(200):
+        tree.file(f"{index:03}", *(bytes([index, n]) * 200_000 for n in range(3)))
+    contents = Contents(tree.objects, budget)
+    with ThreadPoolExecutor(2) as pool:
+        chunks = Archives(contents, pool, Pool("archives", 16)).stream(SPACE, tree.entries(), share=ANN)
+        for _ in range(5):
+            await anext(chunks)
+        await chunks.aclose()
+        reads = tree.objects.reads
+        await asyncio.sleep(0.1)
+        assert tree.objects.reads == reads < 30
+        assert budget.taken() == 0
+
+
+async def test_a_content_that_cannot_be_read_breaks_the_archive_off():
+    tree, budget = Tree(), Memory(PLENTY)
+    tree.file("good", b"good")
+    bad = tree.file("bad", b"b" * 400_000)
+    assert bad.content is not None
+    del tree.objects.objects[SPACE, bad.content.digest]
+    with pytest.raises(ObjectUnreadable):
+        await archive(tree, budget=budget)
+    assert budget.taken() == 0
+
+
+async def test_more_archives_than_threads_and_memory_all_get_done():
+    """None waits for what another one holds."""
+    trees = [Tree() for _ in range(12)]
+    for number, tree in enumerate(trees):
+        for index in range(10):
+            tree.file(f"small {index}", bytes([number, index]) * 1000)
+        tree.file("large", *(bytes([number, n]) * 400_000 for n in range(4)))
+    budget = Memory(1_700_000)
+    async with asyncio.timeout(30):
+        made = await asyncio.gather(*(archive(tree, budget=budget) for tree in trees))
+    assert all(len(one.namelist()) == 11 for one in made)
+    assert budget.taken() == 0
+
+
+async def test_archives_of_one_link_that_nobody_takes_leave_some_for_others():
+    tree, under_way = Tree(), Pool("archives", 8)
+    tree.file("small", b"small")
+    tree.file("large", *(bytes([n]) * 400_000 for n in range(4)))
+    contents = Contents(tree.objects, Memory(PLENTY))
+    with ThreadPoolExecutor(8) as threads:
+        archives = Archives(contents, threads, under_way)
+        link = Share("link", "net")
+        slow = [archives.stream(SPACE, tree.entries(), share=link) for _ in range(10)]
+        begun = [asyncio.create_task(anext(chunks)) for chunks in slow]
+        async with asyncio.timeout(30):
+            while under_way.taken() < 4:
+                await asyncio.sleep(0.01)
+        await asyncio.wait(begun, timeout=0.5)
+        assert under_way.taken() == 4
+        async with asyncio.timeout(30), aclosing(archives.stream(SPACE, tree.entries(), share=ANN)) as chunks:
+            made = b"".join([chunk async for chunk in chunks])
+        assert len(zipfile.ZipFile(io.BytesIO(made)).namelist()) == 2
+        for task in begun:
+            task.cancel()
+        await asyncio.gather(*begun, return_exceptions=True)
+        for chunks in slow:
+            await chunks.aclose()
+        assert under_way.taken() == 0

@@ -1,0 +1,39 @@
+"""On whose account a request takes what all share."""
+
+import base64
+import json
+from ipaddress import ip_network
+from types import SimpleNamespace
+
+from starlette.requests import Request
+
+from gateway.identity.address import OwnAddress
+from gateway.identity.caller import claimed
+from gateway.identity.shares import share_of
+
+
+def request(peer, forwarded=""):
+    own = OwnAddress(public_url="", trusted_networks=[ip_network("10.0.0.0/8")])
+    app = SimpleNamespace(state=SimpleNamespace(own=own))
+    headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
+    return Request({"type": "http", "headers": headers, "client": (peer, 1), "app": app})
+
+
+def token(number, **claims):
+    body = base64.urlsafe_b64encode(json.dumps(claims | {"jti": number}).encode()).decode().rstrip("=")
+    return f"e30.{body}.signature"
+
+
+def test_all_visitors_of_a_link_are_one_caller_and_all_tokens_of_a_person():
+    visitors = {share_of(request("192.0.2.1"), token(number, sub="link")) for number in range(5)}
+    assert {share.caller for share in visitors} == {claimed(token(0, sub="link"), "sub")} == {"link"}
+    assert len(visitors) == 1
+    people = {share_of(request("192.0.2.1"), token(number, sub=sub)) for number in range(2) for sub in ("ann", "ben")}
+    assert len(people) == 2
+
+
+def test_nobody_chooses_a_network_by_a_header():
+    ann = token(0, sub="ann")
+    assert share_of(request("192.0.2.1", "198.51.100.7"), ann).network == "192.0.2.1"
+    assert share_of(request("10.0.0.7", "203.0.113.9, 198.51.100.7"), ann).network == "198.51.100.7"
+    assert share_of(request("2001:db8::1"), ann).network == share_of(request("2001:db8::2:3"), ann).network

@@ -1,0 +1,170 @@
+"""Bulk work of one person yields to others: in slices, counted in calls of functions between two rounds of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from typing_extensions import override
+
+from services.metadata.entry import Projection
+from services.metadata.journal.commit import Request
+from services.metadata.journal.project import ROUND_CHANGES
+from services.metadata.tree.search import SLICE, NameIndex
+from syncline.metadata.v1 import journal_pb2, metadata_pb2
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
+from syncline.model.tree import CreateNode, Node, NodeKind
+from tests.services.metadata.simulation import SPACE, Process, World, run_virtually
+from tests.services.metadata.support import Backend, Service, creating, projected, service
+from tests.support.metadata import MemoryTable
+
+J, M = journal_pb2, metadata_pb2
+MANY = 2000
+
+
+@dataclass
+class Rounds:
+    """How many functions were called in each round of the event loop."""
+
+    calls: list[int] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return sum(self.calls)
+
+    @property
+    def longest(self) -> int:
+        return max(self.calls)
+
+
+@asynccontextmanager
+async def counted() -> AsyncIterator[Rounds]:
+    rounds, count, over = Rounds(), 0, False
+
+    def called(frame: object, event: str, arg: object) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    async def tick() -> None:
+        nonlocal count
+        while not over:
+            await asyncio.sleep(0)
+            rounds.calls.append(count)
+            count = 0
+
+    sys.setprofile(called)
+    ticking = asyncio.create_task(tick())
+    try:
+        yield rounds
+    finally:
+        over = True
+        await ticking
+        sys.setprofile(None)
+
+
+@pytest.fixture
+async def metadata() -> AsyncIterator[Service]:
+    async with service(coalesce_seconds=10) as running:
+        yield running
+
+
+async def test_a_large_commit_leaves_the_loop_to_others_many_times(metadata: Service) -> None:
+    async with metadata.caller() as editor:
+        await editor.create("docs")
+        request = [creating(f"{number}.txt") for number in range(MANY)]
+        async with counted() as rounds:
+            answer = await editor.commit(*request)
+        assert {one.verdict for one in answer.results} == {J.VERDICT_ACCEPTED}
+        assert rounds.longest < rounds.total / 6
+
+
+async def test_changes_and_searches_are_told_in_slices(metadata: Service) -> None:
+    async with metadata.caller() as editor:
+        for number in range(3):
+            directory = await editor.create(f"d{number}")
+            await editor.commit(*(creating(f"{number}.txt", parent=directory.id) for number in range(MANY)))
+        async with counted() as rounds:
+            request = M.ListChangesRequest(space_id=editor.space)
+            pages = [page async for page in editor.stub.ListChanges(request)]
+        assert sum(len(page.nodes) for page in pages) == 3 * MANY + 3
+        assert rounds.longest < rounds.total / 6
+        search = M.SearchNodesRequest(space_id=editor.space, query="txt", page_size=1)
+        await editor.stub.SearchNodes(search)
+        async with counted() as rounds:
+            found = (await editor.stub.SearchNodes(search)).found
+        assert [one.path for one in found] == ["d0/0.txt"]
+        assert rounds.longest < rounds.total / 3
+
+
+async def test_a_search_over_many_names_is_done_in_slices() -> None:
+    """What each slice does is no call of a function, so rounds of the loop are counted."""
+    index, many = NameIndex(), 10 * SLICE
+    index.apply(
+        Node(NodeId(number.to_bytes(16, "big")), ROOT, f"{number}", NodeKind.DIRECTORY) for number in range(1, many + 1)
+    )
+    for work in (
+        index.page(["nowhere"], after="", limit=1, account="ann"),
+        index.depths_below([ROOT], account="ann"),
+    ):
+        async with counted() as rounds:
+            await work
+        assert len(rounds.calls) >= 10
+
+
+async def test_the_first_search_of_a_large_space_is_done_in_slices(metadata: Service) -> None:
+    async with metadata.caller() as editor:
+        for number in range(8):
+            await editor.commit(*(creating(f"{number} {one}.txt") for one in range(1000)))
+        async with counted() as rounds:
+            found = await editor.stub.SearchNodes(M.SearchNodesRequest(space_id=editor.space, query="7 999"))
+    assert [one.path for one in found.found] == ["7 999.txt"]
+    assert rounds.longest < rounds.total / 4
+
+
+class Projected(MemoryTable):
+    """Tells how many nodes were written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once: list[int] = []
+
+    @override
+    async def project(self, space: SpaceId, projection: Projection) -> None:
+        self.at_once.append(len(projection.nodes))
+        await super().project(space, projection)
+
+
+async def test_a_round_of_projection_ends_after_so_many_changes() -> None:
+    table = Projected()
+    backend = Backend(table=table)
+    async with service(backend, coalesce_seconds=0.2) as metadata, metadata.caller() as editor:
+        for number in range(6):
+            await editor.commit(*(creating(f"{number} {one}.txt") for one in range(1500)))
+        await projected(backend, editor.space)
+    assert sum(table.at_once) == 9000
+    assert max(table.at_once) < ROUND_CHANGES + 1500
+
+
+def test_the_requests_of_one_person_do_not_hold_up_those_of_another() -> None:
+    def request(user: str, count: int) -> Request:
+        made = new_request_id()
+        names = (f"{made.hex()}-{number}" for number in range(count))
+        creates = tuple(CreateNode(ROOT, name, NodeKind.DIRECTORY) for name in names)
+        return Request(made, b"", user, "device", creates, 50 * count)
+
+    async def main() -> tuple[list[int], int]:
+        process = Process(World(random.Random(1)))
+        async with process.spaces.use(SPACE) as live:
+            many = [asyncio.create_task(live.committer.commit(request("mallory", 1500))) for _ in range(10)]
+            await asyncio.sleep(0)
+            one = await live.committer.commit(request("ann", 1))
+            return [answer.seq for answer in await asyncio.gather(*many)], one.seq
+
+    bulk, seq = run_virtually(main())
+    assert bulk == list(range(1, 11)), "each person's own requests stay in order"
+    assert seq <= 2
