@@ -27,9 +27,7 @@ TOP_LEVEL: Final = "syncline"
 PROGRAM: Final = """
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.tree import Node
-from syncline.sdk.account import Accounts, sign_in, sign_up
-from syncline.sdk.session import Session
-from syncline.sdk.space import Space
+from syncline.sdk import Accounts, Session, Space, default_home, sign_in, sign_up
 from syncline.sync.engine import Engine
 from syncline.transfer.download import Downloader
 from syncline.transfer.upload import Uploader

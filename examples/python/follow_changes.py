@@ -13,10 +13,7 @@ from pathlib import Path
 
 from syncline.model.errors import NoSuchNode, SynclineError
 from syncline.model.tree import Node, NodeKind
-from syncline.sdk.account import Accounts
-from syncline.sdk.home import default_home
-from syncline.sdk.session import Session
-from syncline.sdk.space import Space
+from syncline.sdk import Accounts, Session, Space, default_home
 
 
 def react(space: Space, node: Node) -> None:

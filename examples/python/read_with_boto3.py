@@ -25,10 +25,8 @@ from syncline.model.blocks import object_key
 from syncline.model.errors import SynclineError
 from syncline.model.identifiers import SpaceId
 from syncline.model.tree import Content
+from syncline.sdk import Session, Space, default_home
 from syncline.sdk.credentials import issue
-from syncline.sdk.home import default_home
-from syncline.sdk.session import Session
-from syncline.sdk.space import Space
 from syncline.wire.tree import manifest_from_bytes
 
 

@@ -15,9 +15,7 @@ from syncline.model.errors import NoSuchNode, SynclineError
 from syncline.model.identifiers import ROOT, SpaceId, new_request_id
 from syncline.model.tree import CreateNode, Mutation, NodeKind, UpdateContent
 from syncline.model.verdicts import Verdict
-from syncline.sdk.home import default_home
-from syncline.sdk.session import Session
-from syncline.sdk.space import Space
+from syncline.sdk import Session, Space, default_home
 from syncline.transfer.download import Downloader
 from syncline.transfer.jobs import DownloadJob, Failed, UploadJob
 from syncline.transfer.objects import open_objects
