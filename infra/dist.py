@@ -29,6 +29,7 @@ from syncline.metadata.v1 import metadata_pb2
 from syncline.model.tree import Node
 from syncline.sdk import Accounts, Session, Space, default_home, sign_in, sign_up
 from syncline.sync.engine import Engine
+from syncline.sync.state.database import State
 from syncline.transfer.download import Downloader
 from syncline.transfer.upload import Uploader
 
@@ -36,6 +37,9 @@ from syncline.transfer.upload import Uploader
 def size_of(space: Space, path: str) -> int:
     node: Node = space.get_node(path).node
     return node.content.size if node.content else 0
+
+
+State.in_memory().close()
 
 
 def head_of(response: metadata_pb2.ListChangesResponse) -> int:

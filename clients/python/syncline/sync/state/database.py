@@ -30,7 +30,7 @@ from syncline.sync.trees import BaseNode, Exclusion, RemoteNode
 from syncline.transfer.jobs import Signature
 from syncline.wire.tree import manifest_from_wire, manifest_to_wire, mutation_from_wire, mutation_to_wire
 
-_MIGRATIONS = files("syncline.sync") / "migrations"
+_MIGRATIONS = files("syncline.sync.state") / "migrations"
 """`NNNN-name.sql`: what makes format NNNN of the one before."""
 
 _GATHERED = 2000
