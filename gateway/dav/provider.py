@@ -28,6 +28,7 @@ from gateway.http.dates import seconds_of
 from syncline.model.blocks import EMPTY_MANIFEST, Digest
 from syncline.model.errors import InvalidArgument
 from syncline.model.names import name_problem, normalized_path
+from syncline.model.printable import spaced
 from syncline.model.tree import Content, CreateNode, Mutation, Node, NodeKind, UpdateContent
 
 if TYPE_CHECKING:
@@ -166,7 +167,9 @@ class Resource:
             return self._dead(name)
         elif not name.startswith("{DAV:}"):
             return self._dead(name)
-        return super().get_property_value(name)  # type: ignore[misc]
+        value = super().get_property_value(name)  # type: ignore[misc]
+        # A name may hold what XML cannot, and one such character would hide all that the directory holds.
+        return spaced(value) if isinstance(value, str) else value
 
     def _dead(self, name: str) -> Element:
         value = None

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 from xml.sax.saxutils import escape
 
 from wsgidav.dav_error import DAVError
 
 from syncline.model.errors import SynclineError
+from syncline.model.printable import spaced
 from syncline.rpc.errors import http_status
 
 MEDIA_TYPE: Final = "application/xml; charset=utf-8"
@@ -68,7 +69,7 @@ def error_page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
     body = (
         '<?xml version="1.0" encoding="utf-8"?>\n'
         '<D:error xmlns:D="DAV:" xmlns:s="http://sabredav.org/ns">'
-        f"{inner}<s:exception>{escape(reason)}</s:exception><s:message>{escape(_printable(text))}</s:message></D:error>\n"
+        f"{inner}<s:exception>{escape(reason)}</s:exception><s:message>{escape(spaced(str(text)))}</s:message></D:error>\n"
     )
     headers = {"content-type": MEDIA_TYPE, "cache-control": "no-store"}
     if status == HTTPStatus.UNAUTHORIZED:
@@ -76,8 +77,3 @@ def error_page(error: DAVError) -> tuple[int, bytes, dict[str, str]]:
     if isinstance(error, DavRefused) and error.retry_after is not None:
         headers["retry-after"] = str(math.ceil(error.retry_after))
     return status, body.encode(), headers
-
-
-def _printable(text: Any) -> str:
-    """What XML can hold."""
-    return "".join(character if character.isprintable() else " " for character in str(text))

@@ -69,8 +69,12 @@ class Person:
 
     def dav(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
         """A request below `/dav/`; `_` in names of headers means `-`."""
+        return self.at(method, address(path), body, **headers)
+
+    def at(self, method: str, told: str, body: Any = None, **headers: str) -> Answer:
+        """The same at an address that the server has told, which is sent as it is."""
         named = {"authorization": self.basic} | {name.replace("_", "-"): value for name, value in headers.items()}
-        return send(self.endpoint, method, address(path), body, named)
+        return send(self.endpoint, method, told, body, named)
 
     def put(self, path: str, data: bytes, **headers: str) -> Answer:
         return self.dav("PUT", path, data, **headers)

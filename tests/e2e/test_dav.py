@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import threading
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import psutil
 import pytest
@@ -26,6 +28,13 @@ LOCK = (
     b'<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope>'
     b"<D:locktype><D:write/></D:locktype></D:lockinfo>"
 )
+ALLPROP = b'<D:propfind xmlns:D="DAV:"><D:allprop/></D:propfind>'
+NAMED = b'<D:propfind xmlns:D="DAV:"><D:prop><D:getetag/><D:displayname/></D:prop></D:propfind>'
+PROPPATCH = (
+    b'<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop><x:tag xmlns:x="urn:x">VALUE</x:tag></D:prop></D:set>'
+    b"</D:propertyupdate>"
+)
+OWNER = "<D:owner>Ann &#13;&#x7f; \u202e \ufffd</D:owner>".encode()
 WINDOWS = "urn:schemas-microsoft-com:"
 
 
@@ -290,6 +299,105 @@ def test_a_copy_moves_no_bytes(ann: Person, stack, folder: str) -> None:
     # A directory that is replaced by a copy is not merged with it.
     assert ann.dav("COPY", f"{folder}/d", destination=address(f"{folder}/c")).status == 204
     assert ann.listing(f"{folder}/c") == []
+
+
+# -- names that XML cannot hold
+
+NAMES = [
+    "a\x01b.txt",
+    "\x1b[31m red \x1b]0;owned\x07",
+    "\x0b\x0c\x08 \x1f",
+    "not a character \ufffe \uffff",
+    "lines\nand\r\ttabs",
+    "\x7f\x85 ]]> &lt; <b> \"' %01",
+    "photo\u202egpj.exe",
+    "\U000effff \U0010ffff \ufdd0 \u2028",
+]
+
+
+def hrefs(answer: bytes) -> list[tuple[str, str]]:
+    """The address of each resource as it is told, and the name to be shown."""
+    return [
+        (one.findtext("{DAV:}href") or "", one.findtext(".//{DAV:}displayname") or "")
+        for one in ET.fromstring(answer).findall("{DAV:}response")
+    ]
+
+
+@pytest.mark.parametrize("body", [b"", ALLPROP, NAMED], ids=["", "allprop", "named"])
+def test_names_that_xml_cannot_hold_hide_nothing_of_their_directory(ann: Person, folder: str, body: bytes) -> None:
+    for name in NAMES:
+        assert ann.put(f"{folder}/{name}", name.encode()).status == 201
+        assert ann.dav("MKCOL", f"{folder}/{name} d").status == 201
+    assert ann.put(f"{folder}/ünschuldig 👨\u200d👩\u200d👧.txt", b"x").status == 201
+    answer = ann.dav("PROPFIND", folder, body, depth="1")
+    assert answer.status == 207
+    told = hrefs(answer.body)
+    found = {unquote(href).removeprefix(f"/dav/{folder}/").rstrip("/") for href, _ in told} - {""}
+    assert found == {*NAMES, *(f"{name} d" for name in NAMES), "ünschuldig 👨\u200d👩\u200d👧.txt"}
+    assert all(re.fullmatch(r"[!-~]+", href) for href, _ in told)
+    shown = dict(told)
+    assert shown[address(f"{folder}/ünschuldig 👨\u200d👩\u200d👧.txt")] == "ünschuldig 👨\u200d👩\u200d👧.txt"
+    assert shown[address(f"{folder}/a\x01b.txt")] == "a b.txt"
+    for steers in "\x1b\x07\x0b\n\r\u202e\u2028\ufffe":
+        assert not any(steers in name for name in shown.values())
+
+
+@pytest.mark.parametrize("name", NAMES, ids=map(str, range(len(NAMES))))
+def test_what_xml_cannot_hold_is_worked_with_by_its_address(ann: Person, folder: str, name: str) -> None:
+    assert ann.put(f"{folder}/{name}", b"one").status == 201
+    assert ann.dav("MKCOL", f"{folder}/{name} d").status == 201
+    told = [href for href, _ in hrefs(ann.dav("PROPFIND", folder, ALLPROP, depth="1").body)]
+    ((file,), (directory,)) = (
+        [href for href in told if unquote(href) == f"/dav/{folder}/{name}"],
+        [href for href in told if unquote(href) == f"/dav/{folder}/{name} d/"],
+    )
+    assert ann.at("GET", file).body == b"one"
+    assert ann.at("HEAD", file).status == 200
+    assert hrefs(ann.at("PROPFIND", file, ALLPROP, depth="0").body)[0][0] == file
+    set_one = PROPPATCH.replace(b"VALUE", b"kept \xef\xbf\xbd")
+    patched = ann.at("PROPPATCH", file, set_one)
+    assert patched.status == 207
+    assert hrefs(patched.body)[0][0] == file
+    locked = ann.at("LOCK", directory, LOCK.replace(b"</D:lockinfo>", OWNER + b"</D:lockinfo>"), depth="infinity")
+    assert locked.status == 200
+    token = locked.headers["lock-token"]
+    root = ET.fromstring(locked.body).findtext(".//{DAV:}lockroot/{DAV:}href") or ""
+    assert unquote(root) == f"/dav/{folder}/{name} d"
+    assert re.fullmatch(r"[!-~]+", root)
+    refused = ann.at("MOVE", file, destination=f"{directory}inner")
+    assert refused.problem()[0] == 423
+    assert unquote(ET.fromstring(refused.body).findtext(".//{DAV:}href") or "").rstrip("/") == unquote(root)
+    assert ann.at("UNLOCK", directory, lock_token=token).status == 204
+    moved = ann.at("MOVE", file, destination=f"{directory}inner {quote(name)}")
+    assert moved.status == 201
+    assert ann.at("COPY", directory, destination=f"/dav/{folder}/copy%01").status == 201
+    assert ann.dav("GET", f"{folder}/copy\x01/inner {name}").body == b"one"
+    assert b"kept" in ann.dav("PROPFIND", f"{folder}/copy\x01/inner {name}", ALLPROP, depth="0").body
+    assert ann.at("MOVE", directory, destination=file).status == 201
+    assert ann.at("DELETE", file).status == 204
+    assert ann.at("GET", f"{file}%01").problem()[0] == 404
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"&#1;", b"\x01", b"&#xfffe;", "\ufffe".encode(), b"\xed\xa0\x80", b"&#xd800;", b"&evil;", b"\xff"],
+    ids=ascii,
+)
+def test_no_property_and_no_owner_holds_what_xml_cannot(ann: Person, folder: str, value: bytes) -> None:
+    assert ann.put(f"{folder}/f", b"x").status == 201
+    for asked, body in {
+        "PROPPATCH": PROPPATCH.replace(b"VALUE", value),
+        "LOCK": LOCK.replace(b"</D:lockinfo>", b"<D:owner>" + value + b"</D:owner></D:lockinfo>"),
+    }.items():
+        assert ann.dav(asked, f"{folder}/f", body, depth="0").problem() == (400, "INVALID_ARGUMENT")
+    assert len(hrefs(ann.dav("PROPFIND", folder, ALLPROP, depth="1").body)) == 2
+
+
+def test_what_xml_cannot_hold_has_no_part_in_an_error(ann: Person, folder: str) -> None:
+    for method, path in (("PROPPATCH", "no\x01ne\ufffe"), ("PROPFIND", "a\x1b"), ("MKCOL", "a\x01/b\uffff")):
+        answer = ann.dav(method, f"{folder}/{path}", PROPPATCH if method == "PROPPATCH" else b"", depth="0")
+        assert answer.problem()[0] in {404, 409}
+        assert "\x01" not in answer.body.decode()
 
 
 # -- properties and locks

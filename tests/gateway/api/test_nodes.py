@@ -263,7 +263,10 @@ def test_only_what_cannot_run_is_shown(ann: Person, name, inline, kind):
     assert saved.headers["content-disposition"].startswith("attachment")
 
 
-NAMES = ["a\r\nset-cookie: x=1", 'quo"te', "semi;colon", "ü\u202eexe", "\u2028", "%0d%0a", "..%2f", " lead", "tab\t"]
+NAMES = [
+    *("a\r\nset-cookie: x=1", 'quo"te', "semi;colon", "ü\u202eexe", "\u2028", "%0d%0a", "..%2f", " lead", "tab\t"),
+    *("\x01", "\x1b]0;owned\x07", "\x0b\x1f\x7f\x85", "\ufffe\uffff\U0010ffff", "]]>&lt;"),
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -277,6 +280,9 @@ def test_no_name_gets_out_of_its_header(ann: Person, stack: Stack, name):
         assert answer.headers["set-cookie"] is None
         assert "\n" not in answer.headers["content-disposition"]
         assert answer.headers["content-disposition"].isascii()
+        assert answer.headers["content-disposition"].isprintable()
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert [(member.filename, archive.read(member)) for member in archive.infolist()] == [(name, b"x")]
 
 
 def renamed(ann: Person, stack: Stack, node: dict[str, Any], name: str) -> None:
