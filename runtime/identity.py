@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
@@ -26,7 +27,7 @@ class Identity:
     A person's device has `user` and `device`, and `program` if it is a program with a key; a service that acts on its
     own behalf has `service`, and whoever opened a public link has `link`, and both others are empty. Visitors who
     opened a link from one network have the same `visitor`. `token` is what was presented, so that a call can go on in
-    the caller's name.
+    the caller's name, until `expires_at`, seconds since 1970.
     """
 
     user: UserId
@@ -36,6 +37,7 @@ class Identity:
     program: bool = False
     visitor: str = ""
     token: str = field(default="", repr=False, compare=False)
+    expires_at: float = field(default=math.inf, compare=False)
 
     @property
     def kind(self) -> CallerKind:

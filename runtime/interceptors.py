@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import sys
 import time
 from abc import abstractmethod
@@ -19,7 +20,8 @@ from google.protobuf.message import DecodeError
 from typing_extensions import override
 
 from runtime import metrics
-from runtime.identity import set_identity
+from runtime.identity import find_identity, set_identity
+from runtime.interruption import expiring
 from runtime.logs import structlog
 from runtime.operations import CallerKind, check_caller
 from syncline.model.errors import DeadlineExceeded, InvalidArgument, SynclineError, Unauthenticated
@@ -109,7 +111,11 @@ def parts(handler: Handler) -> tuple[Any, Any]:
 
 
 class StreamsEnd(Wrapping):
-    """Passes the responses of async generators through `until`, which raises when the server drains."""
+    """Passes the responses of async generators through `until`, which raises when the server drains.
+
+    They end with TokenExpired when the access token by which they were opened does: what a token opens does not outlive
+    it, and so outlives no key of a program either.
+    """
 
     def __init__(self, until: Callable[[AsyncIterator[Any]], AsyncIterator[Any]]) -> None:
         super().__init__()
@@ -121,13 +127,16 @@ class StreamsEnd(Wrapping):
         if not inspect.isasyncgenfunction(inner):
             return handler
 
-        async def until_drained(request: Any, context: Context) -> AsyncIterator[Any]:
+        async def until_ended(request: Any, context: Context) -> AsyncIterator[Any]:
+            caller = find_identity()
+            expires_at = math.inf if caller is None else caller.expires_at
             async with aclosing(inner(request, context)) as responses:
-                async for response in self._until(responses):
-                    yield response
+                with expiring(expires_at) as expiry:
+                    async for response in self._until(expiry.until(responses)):
+                        yield response
 
         wrapped: Handler = make(
-            until_drained,
+            until_ended,
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )

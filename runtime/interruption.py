@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
 
-from syncline.model.errors import SynclineError, Unavailable
+from syncline.model.errors import SynclineError, TokenExpired, Unavailable
 from syncline.model.limits import REVOCATION_SECONDS
 
 T = TypeVar("T")
@@ -74,6 +76,21 @@ class Interruption:
                 if task.uncancel() <= before:  # else the client has cancelled the call as well
                     assert self._error is not None
                     raise self._error from None
+
+
+@contextmanager
+def expiring(expires_at: float) -> Iterator[Interruption]:
+    """An interruption by TokenExpired at `expires_at`, seconds since 1970; in this block."""
+    interruption = Interruption()
+    if math.isinf(expires_at):
+        yield interruption
+        return
+    error = TokenExpired("the access token by which this was opened has expired; get another one and open it again")
+    timer = asyncio.get_running_loop().call_later(expires_at - time.time(), interruption.interrupt, error)
+    try:
+        yield interruption
+    finally:
+        timer.cancel()
 
 
 @asynccontextmanager

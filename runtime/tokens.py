@@ -138,7 +138,11 @@ class ServiceTokenVerifier:
         if not subject.startswith(_SERVICE_PREFIX):
             raise TokenInvalid("the token names no service")
         identity = Identity(
-            user=UserId(""), device=DeviceId(""), service=subject.removeprefix(_SERVICE_PREFIX), token=token
+            user=UserId(""),
+            device=DeviceId(""),
+            service=subject.removeprefix(_SERVICE_PREFIX),
+            token=token,
+            expires_at=float(claims["exp"]),
         )
         self._verified[name] = (identity, float(claims["exp"]))
         return identity
@@ -232,12 +236,20 @@ def _identity(claims: Mapping[str, Any], token: str) -> Identity:
             device=DeviceId(_text_id(claims, "dev")),
             program=kind is CallerKind.PROGRAM,
             token=token,
+            expires_at=float(claims["exp"]),
         )
     if "dev" in claims:
         raise TokenInvalid("the access token is not valid; sign in again")
     scope = LinkScope(LinkId(_text_id(claims, "sub")), SpaceId(_text_id(claims, "spc")), _node_id(claims, "nod"))
     visitor = str(claims.get("vis", ""))
-    return Identity(user=UserId(""), device=DeviceId(""), link=scope, visitor=visitor, token=token)
+    return Identity(
+        user=UserId(""),
+        device=DeviceId(""),
+        link=scope,
+        visitor=visitor,
+        token=token,
+        expires_at=float(claims["exp"]),
+    )
 
 
 def _text_id(claims: Mapping[str, Any], name: str) -> str:

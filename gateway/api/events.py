@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Final
+from dataclasses import replace
+from typing import Annotated, Final, TypeAlias
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Send
 
 from gateway.api.identifiers import TextId
-from gateway.identity.caller import Behind, Signed
-from gateway.services.calls import ask, stream
+from gateway.identity.caller import Behind, Caller, Signed
+from gateway.services.calls import Services, ask, stream
 from runtime.drain import Drain
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import InvalidArgument, SynclineError
@@ -21,6 +25,13 @@ from syncline.model.limits import MAX_WATCHED
 from syncline.notify.v1 import notify_pb2
 
 router: Final = APIRouter(tags=["events"])
+
+Messages: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
+
+_OVERLAP_SECONDS: Final = 30.0
+"""How long before the token of a watch expires the next watch begins; after KeyTokens has another token to give."""
+_UNHEARD: Final = 16
+"""Messages that wait for a slow reader."""
 
 
 class Events(StreamingResponse):
@@ -31,9 +42,7 @@ class Events(StreamingResponse):
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, first: notify_pb2.WatchResponse, rest: AsyncGenerator[notify_pb2.WatchResponse, None], drain: Drain
-    ) -> None:
+    def __init__(self, first: notify_pb2.WatchResponse, rest: Messages, drain: Drain) -> None:
         super().__init__((), headers={"cache-control": "no-store", "x-accel-buffering": "no"})
         self._first = first
         self._rest = rest
@@ -58,6 +67,52 @@ class Events(StreamingResponse):
         else:
             body = _event("heartbeat", {})
         await send({"type": "http.response.body", "body": body, "more_body": True})
+
+
+async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller: Caller) -> Messages:
+    """What a watch says, for as long as the caller has an access token; then the error that ends it.
+
+    A watch does not outlive its token. For a key there is always another token, so the next watch begins before the one
+    at hand ends, and both are listened to meanwhile: some doorbells ring twice, and none is missed.
+    """
+    heard: asyncio.Queue[notify_pb2.WatchResponse | Exception] = asyncio.Queue(_UNHEARD)
+    latest = caller
+
+    async def listen(by: Caller) -> None:
+        try:
+            async with aclosing(stream(services.notify.Watch, request, token=by.token)) as messages:
+                async for message in messages:
+                    await heard.put(message)
+        except Exception as error:
+            if by is latest:
+                await heard.put(error)
+
+    async def follow() -> None:
+        nonlocal latest
+        async with asyncio.TaskGroup() as watches:
+            watches.create_task(listen(latest))
+            while not math.isinf(latest.expires_at):
+                await asyncio.sleep(latest.expires_at - _OVERLAP_SECONDS - time.time())
+                try:
+                    fresh = replace(latest, token=await latest.fresh())
+                except Exception as error:
+                    await heard.put(error)
+                    return
+                if fresh.expires_at <= latest.expires_at:  # the key of a program ends with its last token
+                    return
+                latest = fresh
+                watches.create_task(listen(latest))
+
+    following = asyncio.create_task(follow())
+    try:
+        while True:
+            message = await heard.get()
+            if isinstance(message, Exception):
+                raise message
+            yield message
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
 
 
 @router.get(
@@ -88,7 +143,7 @@ async def watch(
         space = [found.space_id for found in answer.spaces]
     if not space:
         raise InvalidArgument("there is no space to watch")
-    rest = stream(services.notify.Watch, notify_pb2.WatchRequest(space_ids=space), token=caller.token)
+    rest = doorbells(services, notify_pb2.WatchRequest(space_ids=space), caller)
     first = await anext(rest)  # what fails at once still has a status to say so
     return Events(first, rest, request.app.state.drain)
 

@@ -17,6 +17,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -71,6 +72,12 @@ class Caller:
     def kind(self) -> CallerKind:
         """What the token claims. Each operation asks a service with the token, which proves it or refuses it."""
         return claimed_kind(_claims(self.token))
+
+    @property
+    def expires_at(self) -> float:
+        """When the token expires, as it claims, in seconds since 1970; infinite if it does not say."""
+        expires_at = _claims(self.token).get("exp")
+        return float(expires_at) if isinstance(expires_at, int | float) else math.inf
 
     async def fresh(self) -> str:
         """An access token that is valid now, for what lasts longer than one."""

@@ -18,8 +18,8 @@ _CACHED: Final = 100_000
 class GrantCache:
     """A grant that was there is taken to be there for `seconds` more. That there was none is not remembered.
 
-    Auth is asked with this service's own token about a user whose token was verified when the call began: a watch
-    outlives the access token that opened it.
+    Auth is asked with this service's own token about a user whose token was verified when the call began. When that
+    token expires the server ends the watch, see `runtime.interceptors.StreamsEnd`.
     """
 
     def __init__(self, directory: MemberDirectory, *, seconds: float = REMEMBERED_SECONDS) -> None:

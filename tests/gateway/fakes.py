@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import http.client
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ from tests.support.storage import InMemoryObjectSink, InMemoryObjectSource
 
 SPACE = SpaceId("a" * 26)
 TOKEN = "good.token-1"
+KEY = f"syk_{'d' * 26}{'s' * 43}"
 MTIME = 1_764_000_000
 
 
@@ -45,6 +47,8 @@ class FakeAuth(AuthServiceServicer):
     def __init__(self) -> None:
         self.asked = 0
         self.down = False
+        self.tokens: list[str] = []
+        """The access tokens that KEY is traded for, one after the other."""
 
     async def GetJwks(self, request, _context):
         self.asked += 1
@@ -52,8 +56,13 @@ class FakeAuth(AuthServiceServicer):
             raise Unavailable
         return auth_pb2.GetJwksResponse(keys=[auth_pb2.Jwk(kid="k1", public_key=bytes(range(32)))])
 
-    async def ExchangeKey(self, _request, _context):
-        raise Unauthenticated("there is no such key")
+    async def ExchangeKey(self, request, _context):
+        if request.key != KEY or not self.tokens:
+            raise Unauthenticated("there is no such key")
+        expires_at_ms = int(time.time() * 1000)  # so that none is remembered
+        return auth_pb2.ExchangeKeyResponse(
+            tokens=auth_pb2.Tokens(access_token=self.tokens.pop(0), access_expires_at_ms=expires_at_ms)
+        )
 
     async def ListSpaces(self, _request, context):
         """Of whoever holds the token."""

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 
 from runtime.server import App, running
-from syncline.model.errors import DeviceRevoked
+from syncline.model.errors import DeviceRevoked, TokenExpired
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceServicer, add_NotifyServiceServicer_to_server
-from tests.gateway.fakes import SPACE, TOKEN, World, gateway
+from tests.gateway.fakes import KEY, SPACE, TOKEN, World, gateway
 
 HEARTBEAT = notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())
 BELL = notify_pb2.WatchResponse(doorbell=notify_pb2.Doorbell(space_id=SPACE, seq=7))
@@ -43,18 +45,18 @@ def notify(*messages: notify_pb2.WatchResponse, error: Exception | None = None, 
 
 
 @asynccontextmanager
-async def served(servicer: Notify) -> AsyncIterator[tuple[World, App]]:
+async def served(servicer: NotifyServiceServicer) -> AsyncIterator[tuple[World, App]]:
     app = App(name="notify", mounts=[partial(add_NotifyServiceServicer_to_server, servicer)])
     async with running(app) as target, gateway(notify_target=target) as world:
         yield world, app
 
 
-async def events(world: World) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+async def events(world: World, token: str = TOKEN) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
     """Events until the body is complete as HTTP has it; IncompleteReadError if it breaks off."""
     host, _, port = world.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        head = f"GET /v1/events?space={SPACE} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+        head = f"GET /v1/events?space={SPACE} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n"
         writer.write(head.encode())
         answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 200"), answer
@@ -107,3 +109,56 @@ async def test_a_watch_that_never_began_is_no_stream_of_events() -> None:
         answer = await world.ask(f"/v1/events?space={SPACE}", authorization=f"Bearer {TOKEN}")
     assert answer.status == 503
     assert json.loads(answer.body)["reason"] == "UNAVAILABLE"
+
+
+# -- the token by which it was opened
+
+
+def key_token(seconds: float) -> str:
+    """An access token that expires so many seconds from now, as far as the gateway reads it."""
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() + seconds}).encode()).decode().rstrip("=")
+    return f"header.{claims}.signature"
+
+
+class Successive(NotifyServiceServicer):
+    """The first watch expires once the second has begun, and the second rings."""
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.second = asyncio.Event()
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[notify_pb2.WatchResponse]:  # noqa: N802
+        self.tokens.append(dict(context.invocation_metadata())["authorization"])
+        yield HEARTBEAT
+        if len(self.tokens) == 1:
+            await self.second.wait()
+            raise TokenExpired
+        self.second.set()
+        yield BELL
+        await asyncio.Event().wait()
+
+
+async def test_events_of_a_key_outlive_its_access_tokens() -> None:
+    servicer = Successive()  # type: ignore[abstract]  # it has what a test needs
+    async with served(servicer) as (world, _):
+        # Renewed when less than half a minute is left, hence at once.
+        world.auth.tokens = [key_token(29), key_token(900)]
+        found = []
+        async with asyncio.timeout(30), aclosing(events(world, KEY)) as told:
+            async for event in told:
+                found.append(event[0])
+                if event[0] == "doorbell":
+                    break
+    assert found == ["heartbeat", "heartbeat", "doorbell"]
+    assert len(set(servicer.tokens)) == 2
+
+
+async def test_events_end_with_the_key() -> None:
+    """There is no later token: what ends the watch ends the events."""
+    async with served(notify(HEARTBEAT, error=TokenExpired())) as (world, _):
+        token = key_token(20)
+        world.auth.tokens = [token] * 3
+        async with asyncio.timeout(30):
+            found = [event async for event in events(world, KEY)]
+    assert [name for name, _ in found] == ["heartbeat", "problem"]
+    assert found[-1][1]["reason"] == "TOKEN_EXPIRED"

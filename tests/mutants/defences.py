@@ -1034,6 +1034,20 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "a stream outlives the access token by which it was opened",
+        "runtime/interceptors.py",
+        "self._until(expiry.until(responses))",
+        "self._until(responses)",
+        ("tests/runtime/test_server.py::test_a_stream_ends_with_the_token_that_opened_it",),
+    ),
+    Mutant(
+        "events of a key end with its first access token",
+        "gateway/api/events.py",
+        "                watches.create_task(listen(latest))\n",
+        "",
+        ("tests/gateway/test_events.py::test_events_of_a_key_outlive_its_access_tokens",),
+    ),
+    Mutant(
         "a watch asks no more often than it beats",
         "services/notify/watch.py",
         "asyncio.timeout_at(min(beat_at, ask_at))",

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -36,7 +37,7 @@ from runtime.logs import structlog
 from runtime.operations import ANYBODY, PEOPLE, READERS, RPCS, CallerKind
 from runtime.server import HEALTH_WATCHES, STREAMS_PER_CONNECTION, App, background, build, running
 from runtime.settings import ServiceSettings
-from syncline.model.errors import Draining, InvalidArgument, Unauthenticated
+from syncline.model.errors import Draining, InvalidArgument, TokenExpired, Unauthenticated
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 from syncline.rpc import context
 from syncline.rpc.errors import DETAILS_KEY, error_from_rpc
@@ -695,3 +696,50 @@ async def test_bytes_that_are_no_message_are_the_callers_error(kind: str):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await ask(channel, wrong)
             assert isinstance(error_from_rpc(caught.value), InvalidArgument)
+
+
+# -- the end of a token
+
+
+async def silent(_request, _context):
+    yield b"1"
+    await asyncio.Event().wait()
+
+
+async def talkative(_request, _context):
+    while True:
+        yield b"1"
+        await asyncio.sleep(0.01)
+
+
+async def answering(requests, _context):
+    async for request in requests:
+        yield request
+
+
+async def read_to_the_end(call):
+    async with asyncio.timeout(30):
+        while await call.read() is not grpc.aio.EOF:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("handler", "of_messages"), [(silent, False), (talkative, False), (silent, True), (answering, True)]
+)
+async def test_a_stream_ends_with_the_token_that_opened_it(handler, of_messages):
+    class Expiring:
+        async def verify(self, token: str) -> Identity:
+            return replace(ANN, token=token, expires_at=time.time() + 0.3)
+
+    kind = echo.chat if of_messages else echo.stream
+    app = App(name="test", mounts=[echo.mount(Count=kind(handler))], verifier=Expiring(), operations=ECHO, work={})
+    async with running(app) as target, echo.connect(target, authorization=lambda: "good") as channel:
+        if of_messages:
+            call = channel.stream_stream(echo.path("Count"))()
+            await call.write(b"1")
+        else:
+            call = channel.unary_stream(echo.path("Count"))(b"")
+        assert await call.read() == b"1"
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_to_the_end(call)
+    assert isinstance(error_from_rpc(caught.value), TokenExpired)

@@ -12,7 +12,7 @@ import pytest
 
 from syncline.model.accounts import MailMode
 from syncline.model.doorbell import Doorbell
-from syncline.model.errors import NoSuchSpace, RateExceeded, SynclineError, Unavailable
+from syncline.model.errors import NoSuchSpace, RateExceeded, SynclineError, TokenExpired, Unavailable
 from syncline.model.identifiers import SpaceId, new_text_id
 from syncline.notify.v1 import notify_pb2, notify_pb2_grpc
 from syncline.sdk import session as session_module
@@ -121,6 +121,12 @@ def test_after_each_reconnection_we_are_listening_anew(notify: Notify, session: 
         Listening(),
         Doorbell(SPACE, 2),
     ]
+
+
+def test_the_end_of_its_access_token_does_not_end_it(notify: Notify, session: Session) -> None:
+    notify.streams = [sends(HEARTBEAT, bell(1), TokenExpired()), sends(TokenExpired()), sends(HEARTBEAT, bell(2))]
+    told = events(Watch(session, [SPACE]), 4)
+    assert told == [Listening(), Doorbell(SPACE, 1), Listening(), Doorbell(SPACE, 2)]
 
 
 def test_it_goes_on_when_the_process_behind_a_balancer_is_killed(notify: Notify, session: Session) -> None:

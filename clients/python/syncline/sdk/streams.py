@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 
 import grpc
 
-from syncline.model.errors import SynclineError, Unavailable
+from syncline.model.errors import SynclineError, TokenExpired, Unavailable
 from syncline.sdk.session import Session, Stubs, error_of_call
 
 T = TypeVar("T")
@@ -40,8 +40,9 @@ class Stream(Generic[T]):
 
     The stream is complete after a message of which `complete` says so, and in no other case: iterating then ends.
     Otherwise it raises Broken, also where the service ended the call with OK, or the SynclineError with which the
-    service ended it. A stream that is waited for and says nothing for `silence` seconds is broken. `close` may be
-    called from any thread; iterating then ends.
+    service ended it. A stream that is waited for and says nothing for `silence` seconds is broken, and so is one that
+    went on until its access token expired: it is opened again with another. `close` may be called from any thread;
+    iterating then ends.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Stream(Generic[T]):
         self._says_complete = complete
         self._complete = False
         self._call: StreamCall[T] | None = None
+        self._begun = False
         self._closed = threading.Event()
         self._waiting_since: float | None = None
         self._silent = False
@@ -79,6 +81,7 @@ class Stream(Generic[T]):
             raise self._meaning(end) from None
         finally:
             self._waiting_since = None
+        self._begun = True
         self._complete = self._says_complete(message)
         return message
 
@@ -107,7 +110,8 @@ class Stream(Generic[T]):
         code = failure.code() if isinstance(failure, grpc.Call) else None
         if code is grpc.StatusCode.CANCELLED:
             error = Unavailable("the service stopped in the midst of an answer; try again")
-        return Broken(error) if error.passing else error
+        outlived = self._begun and isinstance(error, TokenExpired)
+        return Broken(error) if error.passing or outlived else error
 
     def _watch(self) -> None:
         while not self._closed.wait(min(self._silence / 4, 5.0)):
