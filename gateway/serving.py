@@ -41,7 +41,7 @@ def serve_gateway(settings: GatewaySettings, bootstrap: Callable[[], AbstractAsy
 async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:
     """Serve until SIGTERM or SIGINT, then drain. A second signal ends the process at once."""
     with process.told_to_stop() as stopping, metrics.exposed(settings.metrics_listen):
-        async with running_gateway(gateway, settings) as address:
+        async with running_gateway(gateway, settings) as address, memory.returning():
             memory.settle()
             host, _, port = address.rpartition(":")
             log.info("serving", host=host, port=int(port))

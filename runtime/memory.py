@@ -1,14 +1,29 @@
-"""Give back what starting up took and serving does not need."""
+"""Give back to the system what starting up took, and what a peak took, once serving does not need it any more."""
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
+import resource
 import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 _M_ARENA_MAX = -8
 _MADV_DONTNEED = 4
+_STATM: Final = Path("/proc/self/statm")
+
+GROWTH_BYTES: Final = 32 * 1024 * 1024
+"""By how much a process may grow from when it began to serve, until `returning` looks for what it can give back."""
+_CHANGE_BYTES: Final = 4 * 1024 * 1024
+"""A process whose size has changed by less since `returning` looked last has nothing new to give back."""
+_LOOK_SECONDS: Final = 5.0
+_REST: Final = 100
+"""So many times as long as it looked for memory, `returning` lets the process work before it looks again."""
 
 
 def limit_arenas(count: int = 2) -> None:
@@ -27,6 +42,46 @@ def settle() -> None:
         libc.malloc_trim(0)
     if sys.platform == "linux":
         _let_go_of_code(libc)
+
+
+@asynccontextmanager
+async def returning(growth_bytes: int = GROWTH_BYTES, look_seconds: float = _LOOK_SECONDS) -> AsyncIterator[None]:
+    """Give memory back, on Linux, while the block lasts, whenever the process has grown by `growth_bytes`.
+
+    gRPC leaves a cycle of objects behind with each call that passes interceptors, and its buffers hang on some of
+    them. Python looks for cycles once many objects have been made, which after a peak may take long. And glibc gives
+    back by itself only what lies above everything that is in use.
+    """
+    if not _STATM.exists():
+        yield
+        return
+    task = asyncio.create_task(_give_back(resident_bytes() + growth_bytes, look_seconds), name="memory")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+
+
+async def _give_back(large_bytes: int, look_seconds: float) -> None:
+    """Look whether the process is larger than `large_bytes`, and of another size than when that helped last."""
+    libc = ctypes.CDLL(None)
+    left, pause = 0, look_seconds
+    while True:
+        await asyncio.sleep(pause)
+        now, pause = resident_bytes(), look_seconds
+        if now > large_bytes and abs(now - left) > _CHANGE_BYTES:
+            began = time.monotonic()
+            gc.collect()
+            pause = max(look_seconds, _REST * (time.monotonic() - began))
+            if hasattr(libc, "malloc_trim"):
+                await asyncio.to_thread(libc.malloc_trim, 0)  # ctypes lets go of the interpreter meanwhile
+            left = resident_bytes()
+
+
+def resident_bytes() -> int:
+    """How much memory this process has, in bytes, on Linux."""
+    return int(_STATM.read_text().split()[1]) * resource.getpagesize()
 
 
 def _let_go_of_code(libc: ctypes.CDLL) -> None:

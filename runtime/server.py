@@ -219,7 +219,7 @@ async def run(app: App, settings: ServiceSettings) -> None:
     A second signal ends the process at once.
     """
     with process.told_to_stop() as stopping:
-        async with _serving(app, settings) as listening:
+        async with _serving(app, settings) as listening, memory.returning():
             host = settings.listen.rpartition(":")[0]
             memory.settle()
             log.info("serving", host=host, port=listening.port, services=sorted(listening.services))

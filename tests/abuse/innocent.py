@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import itertools
+import json
 import math
 import threading
 import time
@@ -133,9 +134,11 @@ class Innocent:
         self._ask("PUT", name, b"saved", expected=(201, 204), headers=self._basic)
 
     def sign_in(self) -> None:
-        """Sign in, at a new device."""
+        """Sign in at a new device, and end it: whoever signs in at too many devices loses the one used longest ago."""
         body = f'{{"email": "{self._person.email}", "password": "{PASSWORD}", "device_name": "laptop"}}'.encode()
-        self._ask("POST", "/v1/sessions", body, expected=201, headers={"content-type": "application/json"})
+        answer = self._ask("POST", "/v1/sessions", body, expected=201, headers={"content-type": "application/json"})
+        headers = {"authorization": f"Bearer {json.loads(answer)['tokens']['access_token']}"}
+        self._ask("DELETE", "/v1/session", None, expected=204, headers=headers)
 
     def _ask(
         self,
