@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Final
@@ -19,6 +20,7 @@ from gateway.api.openapi import described_api
 from gateway.content.allowance import Allowance
 from gateway.content.archive import Archives
 from gateway.content.assemble import Contents
+from gateway.content.fixed import FixedAnswer
 from gateway.dav import mount
 from gateway.dav.behind import MOUNT, Behind
 from gateway.discovery import JWKS_SECONDS, Jwks
@@ -40,6 +42,7 @@ from runtime.pool import Pool
 from syncline.model.errors import SynclineError
 
 API: Final = "/v1"
+_JSON: Final = "application/json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +125,11 @@ def application(parts: Parts) -> FastAPI:
 
 
 def _system(parts: Parts, app: FastAPI) -> list[Route]:
-    async def syncline(_request: Request) -> Response:
-        return JSONResponse(parts.endpoints, headers={"cache-control": "public, max-age=60"})
+    endpoints = FixedAnswer.of(json.dumps(parts.endpoints).encode(), _JSON)
+    described: FixedAnswer | None = None
+
+    async def syncline(request: Request) -> Response:
+        return endpoints.response(request, {"cache-control": "public, max-age=60"})
 
     async def keys(_request: Request) -> Response:
         return JSONResponse(await parts.jwks.current(), headers={"cache-control": f"public, max-age={JWKS_SECONDS}"})
@@ -141,8 +147,11 @@ def _system(parts: Parts, app: FastAPI) -> list[Route]:
             )
         return JSONResponse({"status": "ready"}, headers={"cache-control": "no-store"})
 
-    async def openapi(_request: Request) -> Response:
-        return JSONResponse(described_api(app), headers={"cache-control": "no-cache"})
+    async def openapi(request: Request) -> Response:
+        nonlocal described
+        if described is None:  # which takes long, and many gateways are never asked
+            described = FixedAnswer.of(json.dumps(described_api(app)).encode(), _JSON)
+        return described.response(request, {"cache-control": "no-cache"})
 
     return [
         Route("/.well-known/syncline", syncline),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -13,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from gateway.content.fixed import FixedAnswer
 from gateway.http import paths  # noqa: F401 # registers `any_path`
 from gateway.identity.address import Authority, OwnAddress, SeenAddress
 
@@ -41,13 +40,6 @@ _ENTRY: Final = re.compile(rb'<script type="module" src="/web/([^"]+)"></script>
 _IMPORTS: Final = re.compile(rb'^(?:import|export)\b[^;"]*?"(\.[^"]+)";$', re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
-    content: bytes
-    etag: str
-    media_type: str
-
-
 def pages(*, upload_origin: str, own: OwnAddress) -> list[BaseRoute]:
     """The routes of the pages and of what they load; uploads go to `upload_origin`."""
     files = dict(_files())
@@ -61,14 +53,13 @@ def pages(*, upload_origin: str, own: OwnAddress) -> list[BaseRoute]:
     ]
 
 
-def _files() -> Iterator[tuple[str, _File]]:
+def _files() -> Iterator[tuple[str, FixedAnswer]]:
     found = {path.relative_to(_FOLDER).as_posix(): path for path in sorted(_FOLDER.rglob("*")) if path.is_file()}
     contents = {name: path.read_bytes() for name, path in found.items() if path.suffix in _TYPES}
     for name, content in contents.items():
         suffix = found[name].suffix
         whole = _preloading(content, contents) if suffix == ".html" else content
-        etag = f'"{hashlib.sha256(whole).hexdigest()[:32]}"'
-        yield name, _File(whole, etag, _TYPES[suffix])
+        yield name, FixedAnswer.of(whole, _TYPES[suffix])
 
 
 def _preloading(page: bytes, contents: dict[str, bytes]) -> bytes:
@@ -139,23 +130,18 @@ def _host(authority: Authority) -> str | None:
     return authority.host if authority.port is None else f"{authority.host}:{authority.port}"
 
 
-def _serving(file: _File, policy: Callable[[Request], str], *, name: str) -> Callable[[Request], Awaitable[Response]]:
+def _serving(
+    file: FixedAnswer, policy: Callable[[Request], str], *, name: str
+) -> Callable[[Request], Awaitable[Response]]:
     async def serve(request: Request) -> Response:
-        return _answer(request, file, policy(request))
+        headers = {
+            "cache-control": "no-cache",
+            "content-security-policy": policy(request),
+            "referrer-policy": "no-referrer",
+            "cross-origin-opener-policy": "same-origin",
+            "permissions-policy": "camera=(), geolocation=(), microphone=()",
+        }
+        return file.response(request, headers)
 
     serve.__name__ = name  # by which the log and the figures know it
     return serve
-
-
-def _answer(request: Request, file: _File, policy: str) -> Response:
-    headers = {
-        "cache-control": "no-cache",
-        "etag": file.etag,
-        "content-security-policy": policy,
-        "referrer-policy": "no-referrer",
-        "cross-origin-opener-policy": "same-origin",
-        "permissions-policy": "camera=(), geolocation=(), microphone=()",
-    }
-    if request.headers.get("if-none-match") == file.etag:
-        return Response(status_code=304, headers=headers)
-    return Response(file.content, media_type=file.media_type, headers=headers)

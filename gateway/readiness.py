@@ -15,6 +15,7 @@ class Readiness:
         """`peers` by name."""
         self._peers = peers
         self._draining = False
+        self._asking: asyncio.Task[list[str]] | None = None
 
     @property
     def draining(self) -> bool:
@@ -26,8 +27,16 @@ class Readiness:
         self._draining = True
 
     async def missing(self) -> list[str]:
-        """The names of what does not serve; none means ready."""
+        """The names of what does not serve; none means ready.
+
+        Whoever asks while the peers are being asked gets the same answer: anybody may ask, as often as they like.
+        """
         if self._draining:
             return ["gateway"]
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask())
+        return await asyncio.shield(self._asking)
+
+    async def _ask(self) -> list[str]:
         serving = await asyncio.gather(*(peer.serves() for peer in self._peers.values()))
         return [name for name, serves in zip(self._peers, serving, strict=True) if not serves]

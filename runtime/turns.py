@@ -7,7 +7,8 @@ Work that takes long is done in slices of about a millisecond, and waits for a t
         ...
 
 In each round of the event loop one slice runs, beside all that is not bulk. The turns go round the callers that wait,
-so a caller with a hundred requests gets no more of them than one with a single request.
+so a caller with a hundred requests gets no more of them than one with a single request. The turns of one key go round
+those who share it.
 """
 
 from __future__ import annotations
@@ -34,26 +35,31 @@ async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIte
 
 async def turn(key: str) -> None:
     """Wait for a turn on the running event loop. `key` says on whose account: a person, or a space."""
+    await granted(key)
+
+
+def granted(key: str, member: str = "") -> asyncio.Future[None]:
+    """A future that is done when it is the turn of `key`, and in that of `member`; cancelling it gives the turn up."""
     loop = asyncio.get_running_loop()
     turns = _turns.get(loop)
     if turns is None:
         turns = _turns[loop] = _Turns()
-    await turns.turn(key)
+    return turns.granted(key, member)
 
 
 class _Turns:
     """The turns of one event loop."""
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
-        """By key; the key that is served next comes first."""
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
+        """By key and member; of both, what is served next comes first."""
         self._is_called = False
 
-    async def turn(self, key: str) -> None:
-        granted = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(key, deque()).append(granted)
+    def granted(self, key: str, member: str) -> asyncio.Future[None]:
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, OrderedDict()).setdefault(member, deque()).append(future)
         self._call()
-        await granted
+        return future
 
     def _call(self) -> None:
         if not self._is_called:
@@ -64,15 +70,23 @@ class _Turns:
         """Grant one turn; the next one is granted in the next round of the loop."""
         self._is_called = False
         while self._waiting:
-            key, queue = self._waiting.popitem(last=False)
-            granted = queue.popleft()
-            if queue:
-                self._waiting[key] = queue
-            if not granted.done():  # else whoever waited has given up
-                granted.set_result(None)
+            future = self._next()
+            if not future.done():  # else whoever waited has given up
+                future.set_result(None)
                 break
         if self._waiting:
             self._call()
+
+    def _next(self) -> asyncio.Future[None]:
+        """Take out who is served next; its key and member come last from now on."""
+        key, members = self._waiting.popitem(last=False)
+        member, queue = members.popitem(last=False)
+        future = queue.popleft()
+        if queue:
+            members[member] = queue
+        if members:
+            self._waiting[key] = members
+        return future
 
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()

@@ -1,20 +1,28 @@
-"""Connections: how many there are, how long the head of a request may take to arrive, and how many bytes it has."""
+"""Connections: how many there are, how long the head of a request may take to arrive, and how many bytes it has; and
+whose request is worked on next.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from cachetools import LRUCache
+from starlette.requests import Request
+from starlette.types import Scope
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from gateway import metrics
 from gateway.http.problems import MEDIA_TYPE
 from gateway.http.protection import ALWAYS
 from gateway.identity.address import OwnAddress, network_of
 from runtime.pool import Pool, Share, TooMuchAtOnce
+from runtime.turns import granted
 
 _SILENT_SECONDS: Final = 75.0
 """For a new connection without a byte; browsers open some ahead of time."""
@@ -31,8 +39,13 @@ _PIPELINED: Final = 16
 """Requests of one connection that wait for the answers to those before them."""
 
 
+_REMEMBERED: Final = 10_000
+"""Credentials that are known to have been accepted."""
+
 ABORT: Final = "syncline.abort"
 """In the scope of a request: ends its connection at once, with what it has not taken."""
+ACCEPTED: Final = "syncline.accepted"
+"""In the scope of a request: to be called with it once a service has accepted its sender."""
 
 
 class Connections:
@@ -42,6 +55,8 @@ class Connections:
         self._pool = Pool("connections", total, counted=True)
         metrics.CONNECTIONS.set_function(self._pool.taken)
         self._own = own
+        self._accepted: LRUCache[bytes, None] = LRUCache(_REMEMBERED)
+        """Digests of credentials."""
 
     def admit(self, peer: str, port: int) -> Share | None:
         """Count a connection from there, until `leave`; None if it is one too many.
@@ -59,6 +74,20 @@ class Connections:
         """The connection has ended."""
         self._pool.give(1, share)
 
+    def turn(self, scope: Scope) -> asyncio.Future[None]:
+        """A future that is done when it is the turn of this request; cancelling it gives the turn up.
+
+        In each round of the event loop one request begins. The turns go round the networks that have requests, and in
+        each network round those whose credentials were accepted here before. All others of a network count as one.
+        """
+        credentials = _credentials(scope)
+        member = credentials.hex() if credentials in self._accepted else ""
+        return granted(self._own.network(Request(scope)), member)
+
+    def accept(self, scope: Scope) -> None:
+        """A service has accepted the credentials of this request."""
+        self._accepted[_credentials(scope)] = None
+
 
 class Connection(HttpToolsProtocol):
     """uvicorn's, with limits where it has none."""
@@ -75,6 +104,7 @@ class Connection(HttpToolsProtocol):
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._share: Share | None = None
+        self._turn: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """See asyncio.Protocol."""
@@ -93,6 +123,8 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._stop()
+        if self._turn is not None:
+            self._turn.cancel()
         if self._share is not None:
             self.admission.leave(self._share)
         super().connection_lost(exc)
@@ -126,6 +158,7 @@ class Connection(HttpToolsProtocol):
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
         self._limit = self.loop.call_later(self.head_seconds, self.transport.close)
         self.scope[ABORT] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+        self.scope[ACCEPTED] = self.admission.accept  # type: ignore[typeddict-unknown-key]
 
     def on_url(self, url: bytes) -> None:
         """A part of the address. A fragment means nothing here, and cut off it would leave another address."""
@@ -153,6 +186,12 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if len(self.pipeline) > _PIPELINED:
             self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {_PIPELINED} requests wait on one connection")
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begin to work on a request, when it is its turn and its connection is still there."""
+        start = super()._start_asgi_task
+        self._turn = self.admission.turn(cycle.scope)  # type: ignore[arg-type]  # of starlette
+        self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
 
     def on_chunk_header(self) -> None:
         """The size of a part of a chunked body. After the last one, which has no bytes, headers may follow."""
@@ -200,3 +239,9 @@ class Connection(HttpToolsProtocol):
 def connections(admission: Connections, *, head_seconds: float) -> type[Connection]:
     """Connections of which there are so many, and on which the head of a request may take so long."""
     return type("Connection", (Connection,), {"admission": admission, "head_seconds": head_seconds})
+
+
+def _credentials(scope: Scope) -> bytes:
+    """The digest of all by which the sender of a request may be known."""
+    told = [value for name, value in scope["headers"] if name in {b"authorization", b"cookie"}]
+    return hashlib.sha256(b"\0".join(told)).digest()

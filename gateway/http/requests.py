@@ -8,10 +8,11 @@ from http import HTTPStatus
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics
+from gateway.http.connections import ACCEPTED
 from gateway.http.pace import TooSlow
 from gateway.http.problems import internal, problem_response, too_slow
 from gateway.readiness import Readiness
-from gateway.services.calls import CallPatience, set_patience
+from gateway.services.calls import CallPatience, is_accepted, set_patience
 from runtime.logs import structlog
 from runtime.pool import TooMuchAtOnce
 from syncline.model.errors import SynclineError
@@ -76,6 +77,8 @@ class RequestMiddleware:
                 else:
                     log.exception("response broken off")
             finally:
+                if is_accepted() and ACCEPTED in scope:
+                    scope[ACCEPTED](scope)
                 route = getattr(scope.get("endpoint"), "__name__", "none")
                 seconds = time.monotonic() - began
                 level = log.debug if route in _QUIET else log.info

@@ -82,6 +82,8 @@ class CallPatience:
     def __init__(self, *, begun: bool = False) -> None:
         """With `begun` the first call waits, too."""
         self.begun = begun
+        self.accepted = False
+        """True once a service has done what was asked in the caller's name."""
 
     async def pause(self, seconds: float, error: SynclineError) -> None:  # noqa: ARG002 - others may raise it
         """Wait so long; or raise `error`, which is what is waited for."""
@@ -94,6 +96,12 @@ _patience: ContextVar[CallPatience | None] = ContextVar("patience", default=None
 def set_patience(patience: CallPatience) -> None:
     """Bind the patience of all calls that are made from here on in this context; without one nothing waits."""
     _patience.set(patience)
+
+
+def is_accepted() -> bool:
+    """True once a service has done, in this context, what was asked in the caller's name."""
+    patience = _patience.get()
+    return patience is not None and patience.accepted
 
 
 async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "", peer: str = "") -> T:
@@ -122,6 +130,8 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
             await patience.pause(jittered_pause_seconds(seconds, pauses), error)
         else:
             _begun(patience, token)
+            if patience is not None and token:
+                patience.accepted = True
             return answer
 
 

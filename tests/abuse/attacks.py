@@ -39,6 +39,7 @@ from tests.abuse.means import (
     drip,
     finished,
     head,
+    keep_asking,
     many,
     sip,
     status,
@@ -240,6 +241,46 @@ async def headers_without_end(target: Target, until: float) -> Counter[str]:
 
 
 # ---- many requests
+
+
+def _of_nobody() -> list[bytes]:
+    """Requests of each kind that needs no account."""
+    posted = {"Content-Type": "application/json", "Content-Length": "60000"}
+    untyped = {"Content-Type": "text/plain", "Content-Length": "5"}
+    return [
+        *(head("GET", path, {}) for path in ("/", "/docs", "/web/app.js", "/openapi.json", "/l/abcdefgh")),
+        *(head("GET", path, {}) for path in ("/healthz", "/readyz", "/.well-known/syncline", "/.well-known/jwks.json")),
+        *(head("GET", path, {}) for path in ("/v1/spaces", "/nothing", "/v1/nothing", "/v1/links/x/nodes/root")),
+        *(head("GET", f"/v1/nothing?{'q=1&' * 4_000}", {}) for _ in range(1)),
+        head("HEAD", "/", {}),
+        head("GET", "/", {"If-None-Match": "*"}),
+        head("DELETE", "/v1/spaces", {}),
+        head("OPTIONS", "/v1/spaces", {"Origin": "http://elsewhere", "Access-Control-Request-Method": "GET"}),
+        head("GET", "/dav", {}),
+        head("OPTIONS", "/dav/", {}),
+        head("PROPFIND", "/dav/personal/", {"Depth": "1"}),
+        head("POST", "/v1/sessions", untyped) + b"hello",
+        head("POST", "/v1/sessions", posted) + b"[" * 60_000,
+        head("POST", "/v1/sessions", posted) + b'{"email":"' + b"\\u0041" * 9_998 + b'"}',
+    ]
+
+
+@attack
+async def requests_of_nobody(target: Target, until: float) -> Counter[str]:
+    """All that needs no account, asked on 64 kept connections as fast as it is answered."""
+    return await keep_asking(target, _of_nobody(), connections=64, until=until)
+
+
+@attack
+async def refusals_of_nobody(target: Target, until: float) -> Counter[str]:
+    """What needs an account, asked without one on 64 kept connections."""
+    return await keep_asking(target, [head("GET", "/v1/spaces", {})], connections=64, until=until)
+
+
+@attack
+async def description_of_the_api(target: Target, until: float) -> Counter[str]:
+    """The largest answer that anybody may have, asked on 64 kept connections."""
+    return await keep_asking(target, [head("GET", "/openapi.json", {})], connections=64, until=until)
 
 
 @attack

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import itertools
+import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
@@ -76,6 +78,31 @@ async def ask(target: Target, method: str, path: str, headers: Mapping[str, str]
             while await reader.read(1 << 16):
                 pass
         return answer
+
+
+async def keep_asking(target: Target, requests: Sequence[bytes], *, connections: int, until: float) -> Counter[str]:
+    """Send these requests one after the other, over and over, on connections that are kept as long as they are."""
+    answers: Counter[str] = Counter()
+
+    async def one() -> None:
+        async with connected(target) as (reader, writer):
+            for request in itertools.cycle(requests):
+                if time.monotonic() > until:
+                    return
+                writer.write(request)
+                told = (await reader.readuntil(b"\r\n\r\n")).lower()
+                answers[told.split()[1].decode()] += 1
+                length = re.search(rb"content-length: *(\d+)", told)
+                if length is not None and not request.startswith(b"HEAD "):
+                    await reader.readexactly(int(length[1]))
+                if b"connection: close" in told:
+                    return
+
+    async def again() -> str:
+        await one()
+        return "a connection"
+
+    return answers + await many(connections, until, again)
 
 
 async def status(reader: asyncio.StreamReader) -> str:

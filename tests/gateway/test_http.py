@@ -465,6 +465,15 @@ async def test_nothing_is_guessed_and_nothing_private_is_stored(world, target, s
     assert answer.headers["strict-transport-security"] is None
 
 
+@pytest.mark.parametrize("target", ["/", "/web/app.js", "/openapi.json", "/.well-known/syncline"])
+async def test_what_is_the_same_for_everybody_is_sent_once(world, target):
+    first, again = await world.ask(target), await world.ask(target)
+    assert first.status == again.status == 200
+    assert first.body == again.body
+    held = await world.ask(target, if_none_match=first.headers["etag"])
+    assert (held.status, held.body) == (304, b"")
+
+
 async def test_browsers_that_come_by_tls_come_by_nothing_else(world):
     answer = await world.ask("/", x_forwarded_proto="https")
     assert answer.headers["strict-transport-security"] == "max-age=31536000"

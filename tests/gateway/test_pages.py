@@ -102,3 +102,11 @@ async def test_an_unchanged_file_is_not_sent_again():
     first = await get("/web/app.js")
     again = await get("/web/app.js", if_none_match=first.headers["etag"])
     assert (again.status, again.body) == (304, b"")
+
+
+async def test_who_has_a_page_does_not_get_it_again():
+    etag = (await get("/")).headers["etag"]
+    for has in (etag, f'"other", W/{etag}', "*"):
+        answer = await get("/", if_none_match=has)
+        assert (answer.status, answer.body, answer.headers["etag"]) == (304, b"", etag)
+    assert (await get("/", if_none_match='"other"')).status == 200

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runtime.turns import turn
+from runtime.turns import granted, turn
 
 
 async def test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few() -> None:
@@ -19,6 +19,19 @@ async def test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few(
     assert order.count("mallory") == 1000
     first = order[:60]
     assert [first.count(key) for key in ("mallory", "ann", "ben")] == [20, 20, 20]
+
+
+async def test_who_share_a_key_share_its_turns() -> None:
+    order: list[str] = []
+
+    async def wait(key: str, member: str) -> None:
+        await granted(key, member)
+        order.append(member)
+
+    waiting = [("office", "mallory")] * 50 + [("office", "ann")] * 2 + [("home", "ben")] * 4
+    await asyncio.gather(*(wait(*one) for one in waiting))
+    assert order[:8] == ["mallory", "ben", "ann", "ben", "mallory", "ben", "ann", "ben"]
+    assert len(order) == 56
 
 
 async def test_what_is_not_bulk_runs_between_two_slices() -> None:

@@ -1,0 +1,34 @@
+"""Answers that are the same for everybody: bytes made once, which a client that has them does not get again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from gateway.content.ranges import RangeOutcome, wanted
+
+
+@dataclass(frozen=True, slots=True)
+class FixedAnswer:
+    """A body and what tells one from another."""
+
+    content: bytes
+    media_type: str
+    etag: str
+
+    @classmethod
+    def of(cls, content: bytes, media_type: str) -> FixedAnswer:
+        """The answer with this body."""
+        return cls(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+
+    def response(self, request: Request, headers: Mapping[str, str]) -> Response:
+        """What a GET or HEAD is answered, with these headers: 304 for who has it, else all of it."""
+        told = {**headers, "etag": self.etag}
+        asked = {name: value for name, value in request.headers.items() if name == "if-none-match"}
+        if wanted(asked, method=request.method, etag=self.etag, size=len(self.content)) is RangeOutcome.NOT_MODIFIED:
+            return Response(status_code=304, headers=told)
+        return Response(self.content, media_type=self.media_type, headers=told)
