@@ -98,7 +98,7 @@ $(CHECKOV): .ci/checkov.txt | $(SETUP_DONE)
 	@touch $@
 
 # Two at a time, types first: these take longest. Each says what it has to say when it is done.
-CHECKS := check-types check-docs check-protos check-templates check-style check-layers check-names check-changelog check-installed
+CHECKS := check-types check-docs check-protos check-templates check-style check-layers check-names check-prose check-changelog check-installed
 
 check: setup $(CHECKOV) ## everything that can be said without running it: style, types, layers, contract
 	@$(MAKE) --jobs 2 --output-sync=target $(CHECKS)
@@ -122,6 +122,10 @@ check-layers:
 check-names:
 	$(call step,names)
 	$(BIN)/python -m infra.names
+
+check-prose:
+	$(call step,prose)
+	$(BIN)/python -m infra.prose
 
 check-protos:
 	$(call step,buf lint)

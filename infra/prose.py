@@ -1,0 +1,247 @@
+"""`python -m infra.prose`: fails if a docstring or a comment breaks a rule of prose that a program can check.
+
+The rules are those of CONTRIBUTING.md. A docstring of one or two words says nothing that the name does not say. A
+docstring that only refers to another place is deleted instead. An opening such as "What", "Whether" or "It" begins a
+text without a subject or without the noun of its pronoun; `OPENINGS` lists these words, each with the reason.
+
+Text that was written before the check existed is counted for each room in `infra/prose_budget.toml`. A room must have
+exactly as many findings as its budget says: one more fails the check, and one less fails it until
+`python -m infra.prose shrink` has lowered the budget. So no budget can grow, and each goes towards zero.
+`python -m infra.prose list ROOM ...` prints the findings of some rooms.
+"""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import sys
+import tokenize
+import tomllib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).parents[1]
+BUDGET: Final = "infra/prose_budget.toml"
+
+ROOMS: Final = (
+    "lib/syncline",
+    "clients/python/syncline/sdk",
+    "clients/python/syncline/transfer",
+    "clients/python/syncline/sync",
+    "clients/python/syncline/cli",
+    "runtime",
+    "aws",
+    "services/auth",
+    "services/metadata",
+    "services/notify",
+    "gateway",
+    "stack",
+    "infra",
+    "benchmarks",
+    "examples",
+    "tests",
+)
+"""Folders with Python files. No room lies in another one."""
+
+MIN_WORDS: Final = 3
+"""Minimum number of words of a docstring."""
+
+_NOUN_CLAUSE: Final = "it opens a clause that stands for a noun, so that the text has no subject and verb of its own"
+_PRONOUN: Final = "a pronoun at the beginning has no noun that it stands for"
+_CONTINUES: Final = "it continues a sentence that is not there"
+
+OPENINGS: Final[Mapping[str, str]] = {
+    "what": f"{_NOUN_CLAUSE}: name the thing, as in `The ids that ...`",
+    "whatever": f"{_NOUN_CLAUSE}: name the thing",
+    "whether": f"{_NOUN_CLAUSE}: write `True if ...` or `Return True if ...`",
+    "how": f"{_NOUN_CLAUSE}: name the number or the way, as in `The number of ...`",
+    "where": f"{_NOUN_CLAUSE}: name the place, as in `The directory that ...`",
+    "who": f"{_NOUN_CLAUSE}: name the person or the program, as in `The account that ...`",
+    "whoever": f"{_NOUN_CLAUSE}: name the person or the program",
+    "whose": f"{_NOUN_CLAUSE}: name the owner",
+    "which": f"{_NOUN_CLAUSE}: name the thing that is chosen, as in `The spaces that ...`",
+    "why": f"{_NOUN_CLAUSE}: write `The reason that ...` or `The error that ...`",
+    "it": _PRONOUN,
+    "its": _PRONOUN,
+    "they": _PRONOUN,
+    "their": _PRONOUN,
+    "them": _PRONOUN,
+    "that": _PRONOUN,
+    "those": _PRONOUN,
+    "he": _PRONOUN,
+    "she": _PRONOUN,
+    "and": _CONTINUES,
+    "but": _CONTINUES,
+    "or": _CONTINUES,
+    "else": _CONTINUES,
+    "so": f"{_CONTINUES}: say first what the consequence follows from",
+    "of": f"{_CONTINUES}: name first what is counted or described",
+    "as": f"{_CONTINUES}: say first what is compared",
+}
+"""First words, in lower case, that no docstring and no comment begins with; the reason of each."""
+
+_ALONE: Final = re.compile(
+    r"(this|these|one|each|both|all|some|none|any|another|other|others)\s+"
+    r"(who|whom|that|which|whose|is|are|was|has|have|had|may|can|must|will|of (it|them|these|those))\b"
+)
+"""A word that stands for a noun which is nowhere: `one who`, `each is`, `all that`."""
+
+_PREPOSITION: Final = frozenset(
+    {
+        *("after", "around", "at", "because", "before", "beside", "between", "by", "for", "from", "if", "in", "on"),
+        *("since", "though", "under", "unless", "until", "when", "while", "with", "within", "without"),
+    }
+)
+"""Words that open a clause, which a comma or a colon has to separate from the sentence that it belongs to."""
+
+_NO_PROSE: Final = re.compile(r"#!|#:|#\s*(noqa|type:|fmt:|ruff:|mypy:|pragma|isort:|-\*-|-{2,})")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One text that breaks a rule: the file relative to the root, the line from 1 on, and the reason."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+def fault_of_docstring(text: str) -> str | None:
+    """Return the reason that a docstring breaks a rule, or None if it breaks none."""
+    words = text.split()
+    if re.match(r"See (?!to\b)", text.lstrip()):
+        return "a docstring that only refers to another place: delete it, or say what this one promises more"
+    if len(words) < MIN_WORDS:
+        return f"a docstring of fewer than {MIN_WORDS} words says no more than the name: write a sentence, or delete it"
+    return fault_of_opening(text)
+
+
+def fault_of_opening(text: str) -> str | None:
+    """Return the reason that a text must not begin as it does, or None if it may."""
+    plain = " ".join(text.split()).lower()
+    first = re.match(r"[a-z']*", plain)
+    word = first[0] if first else ""
+    if word in OPENINGS:
+        return f"begins with `{word}`: {OPENINGS[word]}"
+    if alone := _ALONE.match(plain):
+        return f"begins with `{alone[0]}`: {_PRONOUN}"
+    return None
+
+
+def fault_of_fragment(text: str) -> str | None:
+    """Return the reason that a docstring is no more than an adverbial clause, or None if it is more."""
+    sentence = re.split(r"[.;](?:\s|$)", " ".join(text.split()), maxsplit=1)[0]
+    word = sentence.partition(" ")[0].lower()
+    if word in _PREPOSITION and not re.search(r"[,:]\s", sentence):
+        return f"begins with `{word}` and has no main clause: say of what it is true"
+    return None
+
+
+def findings_of(source: str, file: str) -> list[Finding]:
+    """Return every finding of one Python file, in the order of its lines; `file` is the name to report."""
+    found = []
+    for line, text in _docstrings(ast.parse(source)):
+        if fault := fault_of_docstring(text) or fault_of_fragment(text):
+            found.append(Finding(file, line, fault))
+    for line, text in _comments(source):
+        if fault := fault_of_opening(text):
+            found.append(Finding(file, line, f"comment {fault}"))
+    return sorted(found, key=lambda one: one.line)
+
+
+def _docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield line and text of every docstring: of modules, classes, functions, and of the attribute above it."""
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for statement in body if isinstance(body, list) else []:
+            match statement:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield statement.lineno, text
+
+
+def _comments(source: str) -> Iterator[tuple[int, str]]:
+    """Yield line and text of the first line of every block of comments."""
+    last = -1
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            line = token.start[0]
+            if line != last + 1 and not _NO_PROSE.match(token.string):
+                yield line, token.string.lstrip("# ")
+            last = line
+
+
+def findings(room: str, root: Path = ROOT) -> list[Finding]:
+    """Return every finding of one room, a folder relative to `root`."""
+    return [
+        finding
+        for path in sorted((root / room).rglob("*.py"))
+        if "node_modules" not in path.parts
+        for finding in findings_of(path.read_text(encoding="utf-8"), path.relative_to(root).as_posix())
+    ]
+
+
+def breaches(root: Path = ROOT, rooms: Sequence[str] = ROOMS) -> list[str]:
+    """Return one line for each room whose budget differs from its findings, and these if its budget is zero."""
+    budget = _budget(root)
+    lines = [f"{BUDGET} names {room}, which is no room" for room in sorted(budget.keys() - set(rooms))]
+    for room in rooms:
+        found, allowed = findings(room, root), budget.get(room, 0)
+        if len(found) > allowed:
+            lines += [str(finding) for finding in found] if not allowed else []
+            lines.append(f"{room} has {len(found)} findings, its budget is {allowed}: {_COMMAND} list {room}")
+        elif len(found) < allowed:
+            lines.append(f"{room} has only {len(found)} of {allowed} findings left: {_COMMAND} shrink")
+    return lines
+
+
+def shrink(root: Path = ROOT, rooms: Sequence[str] = ROOMS) -> None:
+    """Lower every budget to what its room still has. No budget is raised."""
+    budget = _budget(root)
+    counts = Counter({room: min(budget.get(room, 0), len(findings(room, root))) for room in rooms})
+    lines = [f'"{room}" = {count}\n' for room, count in counts.items() if count]
+    (root / BUDGET).write_text(f"{_HEAD}{''.join(lines)}", encoding="utf-8")
+
+
+_COMMAND: Final = "python -m infra.prose"
+
+_HEAD: Final = """\
+# The number of texts in each room that break a rule of `infra/prose.py` and were written before the check existed.
+# `python -m infra.prose shrink` lowers the numbers; none is ever raised. A room that is not here has none.
+"""
+
+
+def _budget(root: Path) -> dict[str, int]:
+    file = root / BUDGET
+    return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the command that `arguments` names (`list`, `shrink`, none for the check); return the exit status."""
+    match arguments:
+        case ["shrink"]:
+            shrink()
+            return 0
+        case ["list", *rooms]:
+            for room in rooms or ROOMS:
+                found = findings(room)
+                sys.stdout.writelines(f"{finding}\n" for finding in found)
+                sys.stdout.write(f"{room}: {len(found)}\n")
+            return 0
+        case []:
+            broken = breaches()
+            sys.stderr.writelines(f"{line}\n" for line in broken)
+            return 1 if broken else 0
+        case _:
+            sys.stderr.write("usage: python -m infra.prose [list [ROOM ...] | shrink]\n")
+            return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
