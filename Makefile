@@ -49,11 +49,13 @@ demo: setup ## the whole story on this machine: two people, three devices, one s
 up: setup ## run the whole system on this machine; ARGS='--port 8080 --data DIR'
 	$(BIN)/syncline up $(ARGS)
 
-test: setup ## run all tests, most of them side by side; ARGS='tests/model -x' for some
+WORKERS ?= 3
+
+test: setup ## run all tests, most of them by WORKERS (3) side by side; ARGS='tests/model -x' for some
 ifneq ($(ARGS),)
 	$(BIN)/pytest $(ARGS)
 else
-	$(BIN)/pytest -n 3 --durations 10 --ignore tests/lb # two work and one waits: tests/schedule.py
+	$(BIN)/pytest -n $(WORKERS) --durations 10 --ignore tests/lb # the last takes what waits: tests/schedule.py
 	$(BIN)/pytest --durations 10 tests/lb # these put the machine under load
 endif
 

@@ -23,12 +23,13 @@ APART: Final = frozenset({"tests/benchmarks/test_short.py"})
 
 WAITING: Final = frozenset(
     {
+        "tests/clients/sync/test_lookout.py",
         "tests/e2e/test_limited_links.py",
         "tests/e2e/test_rates.py",
         "tests/e2e/test_unsealed.py",
     }
 )
-"""What mostly waits: for a rate, for a lease to end, for objects to grow old."""
+"""What mostly waits: for a rate, for a lease to end, for objects to grow old, for nothing to happen."""
 
 SECONDS: Final[Mapping[str, int]] = {
     "tests/web/": 200,
@@ -40,6 +41,8 @@ SECONDS: Final[Mapping[str, int]] = {
     "tests/gateway/test_fuzz.py": 60,
     "tests/e2e/test_sync.py": 60,
     "tests/e2e/test_unsealed.py": 50,
+    "tests/clients/sync/test_convergence.py": 45,
+    "tests/clients/sync/test_lookout.py": 45,
     "tests/benchmarks/test_short.py::test_a_benchmark_runs[load]": 45,
     "tests/power/test_benchmark.py": 35,
     "tests/e2e/test_kill.py": 30,
