@@ -71,6 +71,8 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
         RevokeLink=SESSIONS,
         CountLinkDownload=VISITORS,
         CheckAccess=READERS | {CallerKind.SERVICE},
+        BatchCheckAccess=SERVICES,
+        CheckWriters=PEOPLE,
     )
     | _rpcs(
         "syncline.metadata.v1.MetadataService",
@@ -114,7 +116,7 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         "syncline.auth.v1.AuthService",
         {
             Work.READ: "SignOut GetAccount CheckAccess CountLinkDownload",
-            Work.LIST: "ListDevices ListSpaces ListMembers ListLinks",
+            Work.LIST: "ListDevices ListSpaces ListMembers ListLinks CheckWriters",
             Work.CREDENTIAL: "IssueCredentials",
             Work.SHARE: "SetMember RemoveMember RevokeLink RevokeDevice",
             Work.MAKE: "CreateSpace CreateKey CreateLink",

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from gateway.services.calls import Services, ask
 from syncline.auth.v1 import auth_pb2
-from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
 
 CheckRight: TypeAlias = Callable[[], Awaitable[None]]
 """Asks auth anew, and raises what keeps the caller from going on."""
@@ -27,6 +27,8 @@ def right_check(
         answer: auth_pb2.CheckAccessResponse = await ask(services.auth.CheckAccess, request, token=await token())
         if answer.device_revoked:
             raise DeviceRevoked
+        if answer.device_expired:
+            raise TokenExpired
         if answer.role == auth_pb2.ROLE_UNSPECIFIED:
             raise NoSuchSpace(space_id=space)
         if answer.role < least:

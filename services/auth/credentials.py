@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from cachetools import LRUCache
@@ -14,7 +15,7 @@ from runtime.logs import structlog
 from services.auth import metrics
 from services.auth.grants import require
 from services.auth.ports import AccessStore, CredentialSource
-from services.auth.records import SECOND, Clock, TemporaryCredentials
+from services.auth.records import SECOND, Clock, DeviceRecord, TemporaryCredentials
 from services.auth.uploads import Uploads
 from syncline.model.accounts import Access
 from syncline.model.blocks import DIGEST_BYTES, key_prefix
@@ -43,13 +44,20 @@ class TransferTarget:
     partition: str = "aws"
 
 
-def session_policy(target: TransferTarget, space: SpaceId, access: Access) -> str:
-    """The inline policy that narrows the transfer role to one space and one access, as compact JSON."""
-    statement = {
+def session_policy(target: TransferTarget, space: SpaceId, access: Access, *, until_ms: int | None = None) -> str:
+    """The inline policy that narrows the transfer role to one space and one access, as compact JSON.
+
+    With `until_ms`, milliseconds since 1970, it allows nothing from then on: STS gives no credentials for less than a
+    quarter of an hour, and the key of a program may end before.
+    """
+    statement: dict[str, object] = {
         "Effect": "Allow",
         "Action": _ACTIONS[access],
         "Resource": f"arn:{target.partition}:s3:::{target.bucket}/{key_prefix(space)}{_DIGEST}",
     }
+    if until_ms is not None:
+        until = datetime.fromtimestamp(until_ms // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        statement["Condition"] = {"DateLessThan": {"aws:CurrentTime": until}}
     policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, separators=(",", ":"))
     assert len(policy) < MAX_POLICY_CHARACTERS, "a bucket's name has at most 63 characters and a space's id 26"
     return policy
@@ -83,20 +91,21 @@ class CredentialIssuer:
         self._under_way: dict[Key, asyncio.Task[TemporaryCredentials]] = {}
 
     async def issue(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
-        """Credentials for the space's objects that last at least five minutes.
+        """Credentials for the space's objects that last at least five minutes, or until the device's key expires.
 
-        Raises DeviceRevoked, NoSuchSpace without a grant, PermissionDenied if the role does not reach that far,
-        QuotaExceeded if the space is closed to uploads, and Unavailable when STS does not answer.
+        Raises DeviceRevoked, TokenExpired, NoSuchSpace without a grant, PermissionDenied if the role does not reach
+        that far, QuotaExceeded if the space is closed to uploads, and Unavailable when STS does not answer.
         """
-        await require(self._access, space, access, user=user, device=device)
+        caller = await require(self._access, space, access, user=user, device=device, now_ms=self._clock())
         if access is Access.WRITE:
             await self._uploads.begin(space)
         key = (device, space, access)
         known = self._issued.get(key)
-        if known is not None and known.expires_at_ms - self._clock() >= CREDENTIALS_LEAST_SECONDS * SECOND:
+        least = min(self._clock() + CREDENTIALS_LEAST_SECONDS * SECOND, caller.expires_at_ms)
+        if known is not None and known.expires_at_ms >= least:
             metrics.CREDENTIALS.labels(access.name.lower(), "memory").inc()
             return known
-        issued = await self._once(key, lambda: self._assume(space, access, user=user, device=device))
+        issued = await self._once(key, lambda: self._assume(space, access, caller=caller))
         metrics.CREDENTIALS.labels(access.name.lower(), "sts").inc()
         return issued
 
@@ -104,13 +113,15 @@ class CredentialIssuer:
         """How long credentials last from now on, in milliseconds."""
         return max(0, issued.expires_at_ms - self._clock())
 
-    async def _assume(self, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> TemporaryCredentials:
+    async def _assume(self, space: SpaceId, access: Access, *, caller: DeviceRecord) -> TemporaryCredentials:
+        ends = caller.expires_at_ms < self._clock() + self._lifetime_seconds * SECOND
         issued = await self._source.assume(
-            session_name=session_name(user, device),
-            policy=session_policy(self._target, space, access),
+            session_name=session_name(caller.user, caller.device),
+            policy=session_policy(self._target, space, access, until_ms=caller.expires_at_ms if ends else None),
             seconds=self._lifetime_seconds,
         )
-        self._issued[device, space, access] = issued
+        issued = replace(issued, expires_at_ms=min(issued.expires_at_ms, caller.expires_at_ms))
+        self._issued[caller.device, space, access] = issued
         log.info("transfer opened", space=space, access=access.name.lower(), expires_at_ms=issued.expires_at_ms)
         return issued
 

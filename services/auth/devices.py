@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from enum import Enum
 from typing import Final
 
 from runtime.logs import structlog
@@ -12,7 +13,7 @@ from services.auth.holdings import HoldingLimits
 from services.auth.ports import DeviceStore
 from services.auth.records import DAY, Clock, DeviceRecord
 from syncline.model.accounts import DeviceKind
-from syncline.model.errors import DeviceRevoked, NoSuchDevice
+from syncline.model.errors import DeviceRevoked, NoSuchDevice, TokenExpired
 from syncline.model.identifiers import DeviceId, UserId
 from syncline.model.limits import ANSWER_DAYS
 
@@ -22,9 +23,25 @@ _AT_ONCE: Final = 20
 """Devices that leave a list when one is added, so that a list that has become too long is short again after a while."""
 
 
-def is_signed_in(device: DeviceRecord | None, *, user: UserId) -> bool:
-    """Whether the device is there, belongs to the user, and was not revoked."""
-    return device is not None and device.user == user and device.revoked_at_ms is None
+DeviceStanding = Enum("DeviceStanding", "SIGNED_IN REVOKED EXPIRED")
+"""Whether a device may do what its user may. One that is not there, or not the user's, counts as revoked."""
+
+
+def device_standing(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceStanding:
+    """What a device is to a user now."""
+    if device is None or device.user != user or device.revoked_at_ms is not None:
+        return DeviceStanding.REVOKED
+    return DeviceStanding.EXPIRED if device.expires_at_ms <= now_ms else DeviceStanding.SIGNED_IN
+
+
+def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
+    """The device, which is signed in; DeviceRevoked, TokenExpired."""
+    standing = device_standing(device, user=user, now_ms=now_ms)
+    if standing is DeviceStanding.EXPIRED:
+        raise TokenExpired("the key of this device has expired; sign in again")
+    if device is None or standing is DeviceStanding.REVOKED:
+        raise DeviceRevoked
+    return device
 
 
 class DeviceLists:
@@ -91,11 +108,8 @@ class Devices:
         self._clock = clock
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
-        """The device that holds the presented access token; DeviceRevoked if it was signed out since."""
-        found = await self._store.device(device)
-        if found is None or not is_signed_in(found, user=user):
-            raise DeviceRevoked
-        return found
+        """The device that holds the presented access token; DeviceRevoked, TokenExpired if that ended since."""
+        return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 
     async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
         """All devices of a user that have not expired, newest first."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from runtime.logs import structlog
 from services.auth.aliases import with_alias
-from services.auth.devices import is_signed_in
+from services.auth.devices import DeviceStanding, check_signed_in, device_standing
 from services.auth.holdings import KEPT_FOR_KNOWN, HoldingLimits, decided_anew, is_full, is_own, limit_reached
 from services.auth.ports import AccessStore, AccountStore, GateStore, RequestStore, SpaceStore
-from services.auth.records import Account, Clock, Done, Gate, GrantRecord, SpaceRecord
+from services.auth.records import Account, Clock, DeviceRecord, Done, Gate, GrantRecord, SpaceRecord
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import (
-    DeviceRevoked,
     LastOwner,
     NoSuchAccount,
     NoSuchSpace,
@@ -31,9 +30,18 @@ class CheckedAccess:
     """What the other services want to know about a caller."""
 
     role: Role | None
-    device_revoked: bool
+    device: DeviceStanding = DeviceStanding.SIGNED_IN
+    """That of the device which was asked about, if one was."""
     writes_since_ms: int = 0
     """See Grant."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedMany:
+    """In which of many spaces a user has a role, and how the user's devices stand."""
+
+    spaces: Sequence[SpaceId]
+    devices: Mapping[DeviceId, DeviceStanding]
 
 
 def decide_role(
@@ -53,18 +61,20 @@ def decide_role(
         raise LastOwner
 
 
-async def require(store: AccessStore, space: SpaceId, access: Access, *, user: UserId, device: DeviceId) -> None:
-    """Nothing if the device is signed in and its user may do that in the space.
+async def require(
+    store: AccessStore, space: SpaceId, access: Access, *, user: UserId, device: DeviceId, now_ms: int
+) -> DeviceRecord:
+    """The device, if it is signed in and its user may do that in the space.
 
-    Else DeviceRevoked, NoSuchSpace (no grant at all) or PermissionDenied.
+    Else DeviceRevoked, TokenExpired, NoSuchSpace (no grant at all) or PermissionDenied.
     """
     grant, found = await store.access(space, user=user, device=device)
-    if not is_signed_in(found, user=user):
-        raise DeviceRevoked
+    signed_in = check_signed_in(found, user=user, now_ms=now_ms)
     if grant is None:
         raise NoSuchSpace(space_id=space)
     if not grant.role.allows(access):
         raise PermissionDenied("your role in this space only lets you read")
+    return signed_in
 
 
 class Grants:
@@ -90,13 +100,43 @@ class Grants:
         self._clock = clock
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId | None) -> CheckedAccess:
-        """The user's role in the space, and whether the device, if one is given, was signed out."""
+        """The user's role in the space, and how the device stands, if one is given."""
         grant, found = await self._access.access(space, user=user, device=device)
         return CheckedAccess(
             grant.role if grant is not None else None,
-            device is not None and not is_signed_in(found, user=user),
+            device_standing(found, user=user, now_ms=self._clock()) if device is not None else DeviceStanding.SIGNED_IN,
             grant.writes_since_ms if grant is not None else 0,
         )
+
+    async def check_many(
+        self, spaces: Collection[SpaceId], *, user: UserId, devices: Collection[DeviceId]
+    ) -> CheckedMany:
+        """What `check` says, of many spaces and devices of one user."""
+        grants, found = await self._access.accesses([(space, user) for space in spaces], devices)
+        now = self._clock()
+        return CheckedMany(
+            [space for space in spaces if (space, user) in grants],
+            {device: device_standing(found.get(device), user=user, now_ms=now) for device in devices},
+        )
+
+    async def writers(
+        self, space: SpaceId, devices: Collection[DeviceId], *, user: UserId, device: DeviceId
+    ) -> list[DeviceId]:
+        """Those of the devices that are signed in and whose users may write in the space.
+
+        Asked by `user` with `device`; raises as `require` for one who may read.
+        """
+        now = self._clock()
+        await require(self._access, space, Access.READ, user=user, device=device, now_ms=now)
+        _, found = await self._access.accesses([], devices)
+        signed_in = {
+            one.device: one.user
+            for one in found.values()
+            if device_standing(one, user=one.user, now_ms=now) is DeviceStanding.SIGNED_IN
+        }
+        grants, _ = await self._access.accesses([(space, holder) for holder in set(signed_in.values())], [])
+        writers = {holder for (_, holder), grant in grants.items() if _writes(grant.role)}
+        return [one for one, holder in signed_in.items() if holder in writers]
 
     async def members(self, space: SpaceId, *, asking: UserId | None) -> tuple[SpaceRecord, list[GrantRecord]]:
         """A space and its grants by address. NoSuchSpace, also if `asking` is a user without a grant in it."""

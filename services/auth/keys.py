@@ -14,7 +14,7 @@ from enum import Enum
 
 from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets, derived_id
-from services.auth.devices import DeviceLists, is_signed_in
+from services.auth.devices import DeviceLists, check_signed_in
 from services.auth.holdings import HoldingLimits, decided_anew, limit_reached
 from services.auth.ports import DeviceStore, GateStore
 from services.auth.records import DAY, HOUR, Clock, DeviceRecord, Key
@@ -108,15 +108,14 @@ class Keys:
         """Make a program's device and its key, or return those that this request made before.
 
         RequestIdReused if it made another one, or so long ago that the secret of the services was another one.
-        DeviceRevoked if the calling device was signed out, PermissionDenied if it is a program itself (what got hold of
-        a key could else stay for ever), InvalidArgument for a date that is not within a year, LimitReached, Contended.
+        DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is a program itself
+        (what got hold of a key could else stay for ever), InvalidArgument for a date that is not within a year,
+        LimitReached, Contended.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY:
             raise InvalidArgument("expires_at_ms must be later than now, and within a year")
-        calling = await self._devices.device(device)
-        if calling is None or not is_signed_in(calling, user=user):
-            raise DeviceRevoked
+        calling = check_signed_in(await self._devices.device(device), user=user, now_ms=now)
         if calling.kind is DeviceKind.PROGRAM:
             raise PermissionDenied("a program cannot make keys; sign in")
         program, key = self._new(

@@ -137,7 +137,7 @@ class Links:
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
             raise InvalidArgument("expires_at_ms must be later than now")
-        await require(self._access, space, Access.WRITE, user=user, device=device)
+        await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         share = Share(user, peer)
         token = self._secrets.secret("link", user, request, size=_TOKEN_BYTES)
         link = Link(
@@ -221,7 +221,7 @@ class Links:
 
     async def of_space(self, space: SpaceId, *, user: UserId, device: DeviceId) -> list[Link]:
         """The links that open now, newest first."""
-        await require(self._access, space, Access.WRITE, user=user, device=device)
+        await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.links(space)
         makers, now = await self._makers(found), self._clock()
         kept = [link for link in found if is_open(link, makers.get((link.space, link.user)), now_ms=now)]
@@ -229,7 +229,7 @@ class Links:
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
         """End a link; revoked already, it stays so. NoSuchLink."""
-        await require(self._access, space, Access.WRITE, user=user, device=device)
+        await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.link(space, link)
         if found is None:
             raise NoSuchLink

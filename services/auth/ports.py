@@ -6,7 +6,7 @@ Unavailable when the backend does not answer or throttles; a write may then have
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from services.auth.records import (
@@ -169,6 +169,11 @@ class AccessStore(Protocol):
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
         """The user's grant in the space and the device, in one round trip."""
+
+    async def accesses(
+        self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
+    ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
+        """Those of the grants and devices that there are, in one round trip for each hundred."""
 
 
 class AttemptStore(Protocol):

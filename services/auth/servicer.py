@@ -286,7 +286,7 @@ class AuthServicer(AuthServiceServicer):
         caller = current_identity()
         if caller.link is not None and user is None and device is None:
             role = await self._links.role(caller.link, space)
-            return wire.checked_to_wire(CheckedAccess(role, device_revoked=False))
+            return wire.checked_to_wire(CheckedAccess(role))
         if caller.service is not None:
             user = user_id_from_wire(request.user_id)
         elif user in (None, caller.user) and device in (None, caller.device):
@@ -295,6 +295,24 @@ class AuthServicer(AuthServiceServicer):
             raise PermissionDenied("only another service can ask about somebody else")
         checked = await self._grants.check(space, user=user, device=device)
         return wire.checked_to_wire(checked)
+
+    async def BatchCheckAccess(
+        self, request: auth_pb2.BatchCheckAccessRequest, context: Context
+    ) -> auth_pb2.BatchCheckAccessResponse:
+        current_service()
+        user = user_id_from_wire(request.user_id)
+        spaces = wire.ids_from_wire(request.space_ids, space_id_from_wire, what="space_ids")
+        devices = wire.ids_from_wire(request.device_ids, device_id_from_wire, what="device_ids")
+        return wire.checked_many_to_wire(await self._grants.check_many(spaces, user=user, devices=devices))
+
+    async def CheckWriters(
+        self, request: auth_pb2.CheckWritersRequest, context: Context
+    ) -> auth_pb2.CheckWritersResponse:
+        space = space_id_from_wire(request.space_id)
+        devices = wire.ids_from_wire(request.device_ids, device_id_from_wire, what="device_ids")
+        caller = current_user()
+        writers = await self._grants.writers(space, devices, user=caller.user, device=caller.device)
+        return auth_pb2.CheckWritersResponse(device_ids=writers)
 
     def network(self, context: Context) -> str:
         """The network that a call comes from."""

@@ -5,11 +5,13 @@ Functions named `*_from_wire` check what they read and raise InvalidArgument.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from services.auth.accounts import SignedIn
-from services.auth.grants import CheckedAccess
+from services.auth.devices import DeviceStanding
+from services.auth.grants import CheckedAccess, CheckedMany
 from services.auth.records import (
     Account,
     DeviceRecord,
@@ -26,6 +28,9 @@ from syncline.model.accounts import Access, DeviceKind, Role
 from syncline.model.blocks import key_prefix
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId
+from syncline.model.limits import MAX_CHECKED
+
+T = TypeVar("T")
 
 _ROLES: Final = MappingProxyType(
     {
@@ -174,9 +179,28 @@ def uploads_from_wire(request: auth_pb2.SetUploadsRequest) -> SpaceUploads:
 def checked_to_wire(checked: CheckedAccess) -> auth_pb2.CheckAccessResponse:
     return auth_pb2.CheckAccessResponse(
         role=role_to_wire(checked.role),
-        device_revoked=checked.device_revoked,
+        device_revoked=checked.device is DeviceStanding.REVOKED,
         writes_since_ms=checked.writes_since_ms,
+        device_expired=checked.device is DeviceStanding.EXPIRED,
     )
+
+
+def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessResponse:
+    by_standing = {
+        standing: [one for one, has in checked.devices.items() if has is standing] for standing in DeviceStanding
+    }
+    return auth_pb2.BatchCheckAccessResponse(
+        space_ids=checked.spaces,
+        revoked_device_ids=by_standing[DeviceStanding.REVOKED],
+        expired_device_ids=by_standing[DeviceStanding.EXPIRED],
+    )
+
+
+def ids_from_wire(texts: Sequence[str], parse: Callable[..., T], *, what: str) -> list[T]:
+    """Each of at most MAX_CHECKED ids once; InvalidArgument."""
+    if len(texts) > MAX_CHECKED:
+        raise InvalidArgument(f"{what} has at most {MAX_CHECKED}, not {len(texts)}", field=what)
+    return list(dict.fromkeys(parse(text, what=f"{what}[{position}]") for position, text in enumerate(texts)))
 
 
 def link_to_wire(link: Link) -> auth_pb2.Link:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from runtime.identity import Identity
 from runtime.interruption import REMEMBERED_SECONDS
 from syncline.model.accounts import Role
-from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, PermissionDenied, TokenExpired
 from syncline.model.identifiers import LinkId, SpaceId
 
 _REMEMBERED: Final = 100_000
@@ -42,7 +42,7 @@ class GrantSource(Protocol):
     async def standing(self, space: SpaceId, caller: Identity) -> Standing:
         """What a person or a public link may do, None without a grant.
 
-        DeviceRevoked, or Unavailable if auth does not answer.
+        DeviceRevoked, TokenExpired for the device's, or Unavailable if auth does not answer.
         """
 
 
@@ -113,7 +113,7 @@ class RoleCache:
         self._under_way[key] = self._waiting.pop(key)
         try:
             has = await self._grants.standing(key[0], caller)
-        except DeviceRevoked:
+        except (DeviceRevoked, TokenExpired):
             self._standings.pop(key, None)
             raise
         finally:

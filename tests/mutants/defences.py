@@ -1034,6 +1034,20 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "the device of an expired key counts as signed in",
+        "services/auth/devices.py",
+        "DeviceStanding.EXPIRED if device.expires_at_ms <= now_ms else DeviceStanding.SIGNED_IN",
+        "DeviceStanding.SIGNED_IN",
+        ("tests/services/auth/test_keys.py::test_the_device_of_an_expired_key_can_do_nothing_more",),
+    ),
+    Mutant(
+        "credentials outlive the key of the program that they were issued to",
+        "services/auth/credentials.py",
+        "until_ms=caller.expires_at_ms if ends else None",
+        "until_ms=None",
+        ("tests/services/auth/test_keys.py::test_credentials_of_a_key_end_with_it",),
+    ),
+    Mutant(
         "a stream outlives the access token by which it was opened",
         "runtime/interceptors.py",
         "self._until(expiry.until(responses))",

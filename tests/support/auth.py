@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from services.auth.aliases import PERSONAL, fold_alias
@@ -216,6 +216,15 @@ class InMemoryIdentityStore:
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
         """See AccessStore."""
         return self._grants.get((space, user)), self._devices.get(device) if device is not None else None
+
+    async def accesses(
+        self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
+    ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
+        """See AccessStore."""
+        return (
+            {key: self._grants[key] for key in grants if key in self._grants},
+            {device: self._devices[device] for device in devices if device in self._devices},
+        )
 
     async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
         """See AttemptStore."""

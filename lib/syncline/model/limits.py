@@ -32,6 +32,8 @@ MAX_PAGE: Final = 1_000
 """Items of one page of any listing."""
 MAX_WATCHED: Final = 100
 """Spaces of one Watch call."""
+MAX_CHECKED: Final = 100
+"""Spaces, and devices, of one question about rights."""
 MAX_QUERY_CHARACTERS: Final = 255
 """Characters of a search query."""
 MAX_LABEL_CHARACTERS: Final = 100

@@ -17,8 +17,8 @@ def user_id_from_wire(text: str) -> UserId:
     return UserId(parse_text_id(text, what="user_id"))
 
 
-def device_id_from_wire(text: str) -> DeviceId:
-    return DeviceId(parse_text_id(text, what="device_id"))
+def device_id_from_wire(text: str, *, what: str = "device_id") -> DeviceId:
+    return DeviceId(parse_text_id(text, what=what))
 
 
 def link_id_from_wire(text: str) -> LinkId:

@@ -26,7 +26,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
@@ -349,16 +350,24 @@ class DynamoIdentityStore:
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
         """See AccessStore."""
-        keys = [_grant_key(space, user)]
-        if device is not None:
-            keys.append(_device_key(device))
-        grant, found = None, None
+        grants, found = await self.accesses([(space, user)], [device] if device is not None else [])
+        return grants.get((space, user)), found.get(device) if device is not None else None
+
+    async def accesses(
+        self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
+    ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
+        """See AccessStore."""
+        keys = [*itertools.starmap(_grant_key, set(grants)), *map(_device_key, set(devices))]
+        granted: dict[tuple[SpaceId, UserId], GrantRecord] = {}
+        found: dict[DeviceId, DeviceRecord] = {}
         for item in await self._table.get_all(keys):
             if text_of(item, "sk") == "DEVICE":
-                found = _device(item)
+                device = _device(item)
+                found[device.device] = device
             else:
-                grant = _grant(space, item)
-        return grant, found
+                grant = _grant(SpaceId(text_of(item, "pk").removeprefix("S#")), item)
+                granted[grant.space, grant.user] = grant
+        return granted, found
 
     # ---- attempts
 

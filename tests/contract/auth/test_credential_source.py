@@ -126,13 +126,35 @@ async def test_they_open_one_space_as_far_as_the_access_reaches(source, backend,
 
 
 @enforced
+async def test_they_permit_nothing_once_the_key_of_a_program_has_ended(source, backend, holding):
+    """However long STS lets them live. An address that was signed with them is worth as much as they are."""
+    space, now = SpaceId(new_text_id()), system_clock()
+
+    async def held_until(until_ms: int) -> Device:
+        issued = await source.assume(
+            session_name=session_name(UserId(new_text_id()), DeviceId(new_text_id())),
+            policy=session_policy(target_of(backend), space, Access.WRITE, until_ms=until_ms),
+            seconds=900,
+        )
+        device: Device = await holding(issued)
+        return device
+
+    ended, lasting = await held_until(now - SECOND), await held_until(now + 600 * SECOND)
+    key = object_key(space, DIGEST)
+    assert await ended.put(key) == 403
+    assert await lasting.put(key) == 200
+    assert await ended.get(key) == 403
+    assert await lasting.get(key) == 200
+
+
+@enforced
 async def test_who_loses_the_grant_keeps_what_they_hold_until_it_expires_and_gets_nothing_new(
     source, backend, holding, store
 ):
     """The window of a revocation: metadata at once, S3 when the credentials run out."""
     assert isinstance(store, DynamoIdentityStore)
     owner, login = new_login(), new_login()
-    device = new_device(login.account.user)
+    device = new_device(login.account.user, now=system_clock())
     await store.create_account(owner, device=new_device(owner.account.user))
     await store.create_account(login, device=device)
     space = owner.account.personal_space

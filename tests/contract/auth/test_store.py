@@ -339,6 +339,19 @@ async def test_access_is_one_answer(store):
     assert await store.access(space.space, user=bob.user, device=other.device) == (None, other)
 
 
+async def test_many_accesses_are_one_answer(store):
+    ann, device = await sign_up(store)
+    bob, other = await sign_up(store)
+    spaces = [await make_space(store, ann, f"space {number}") for number in range(3)]
+    grants = [(space.space, user.user) for space in spaces for user in (ann, bob)]
+    unknown = DeviceId(new_text_id())
+    granted, devices = await store.accesses(grants, [device.device, other.device, unknown, device.device])
+    assert {*granted} == {(space.space, ann.user) for space in spaces}
+    assert all((grant.space, grant.user, grant.role) == (*key, Role.OWNER) for key, grant in granted.items())
+    assert devices == {device.device: device, other.device: other}
+    assert await store.accesses([], []) == ({}, {})
+
+
 # ---- links
 
 

@@ -21,6 +21,8 @@ from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
 from tests.services.auth.support import Clock, new_device, new_login
 from tests.support.auth import InMemoryCredentialSource, InMemoryIdentityStore
 
+NOW = Clock()()
+
 
 class SlowSource(InMemoryCredentialSource):
     """STS takes its time, and may be out of order."""
@@ -78,8 +80,8 @@ async def world():
     world = World()
     owner, login = new_login(), new_login()
     world.owner, world.account = owner.account, login.account
-    world.device = new_device(world.account.user)
-    await world.store.create_account(owner, device=new_device(owner.account.user))
+    world.device = new_device(world.account.user, now=NOW)
+    await world.store.create_account(owner, device=new_device(owner.account.user, now=NOW))
     await world.store.create_account(login, device=world.device)
     world.space = owner.account.personal_space
     await world.change_role(None, Role.EDITOR)
@@ -99,7 +101,7 @@ async def test_they_are_remembered_until_five_minutes_before_they_expire(world):
 
 
 async def test_each_device_and_access_has_its_own(world):
-    phone = new_device(world.account.user)
+    phone = new_device(world.account.user, now=NOW)
     await world.store.add_device(phone)
     issued = {
         (await world.issue(access, device)).access_key_id
@@ -167,7 +169,7 @@ async def test_what_is_remembered_is_never_given_to_a_revoked_device(world):
 
 
 async def test_a_device_of_somebody_else_is_as_good_as_revoked(world):
-    theirs = new_device(world.owner.user)
+    theirs = new_device(world.owner.user, now=NOW)
     await world.store.add_device(theirs)
     with pytest.raises(DeviceRevoked):
         await world.issue(device=theirs.device)

@@ -96,6 +96,7 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "standing": lambda store: store.standing(SPACE, USER),
     "change_grant": change_grant,
     "access": lambda store: store.access(SPACE, user=USER, device=DEVICE),
+    "accesses": lambda store: store.accesses([(SPACE, USER)], [DEVICE]),
     "count_attempt": lambda store: store.count_attempt(
         subject="ann@example.com", peer=None, limit=1, window_ms=1_000, now_ms=1_000
     ),

@@ -1,5 +1,8 @@
 """Keys of browsers and programs, as their holders meet them."""
 
+import json
+from datetime import datetime
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -121,6 +124,51 @@ async def test_a_programs_key_never_slides_and_its_tokens_do_not_outlive_it(auth
         await device_of(auth, tokens)
     again = await auth.sign_in(EMAIL)
     assert set(await devices(auth, again)) == {ann.device.device_id, again.device.device_id}
+
+
+async def test_the_device_of_an_expired_key_can_do_nothing_more(auth):
+    ann = await auth.sign_up(EMAIL)
+    made = await create(auth, ann, days=1)
+    space, device = ann.account.personal_space_id, made.device.device_id
+
+    async def standing():
+        service, user = auth.as_service(), ann.account.user_id
+        one = auth_pb2.CheckAccessRequest(space_id=space, user_id=user, device_id=device)
+        many = auth_pb2.BatchCheckAccessRequest(user_id=user, device_ids=[device])
+        found = await auth.stub.BatchCheckAccess(many, metadata=service)
+        again = await auth.sign_in(EMAIL)
+        writers = await auth.stub.CheckWriters(
+            auth_pb2.CheckWritersRequest(space_id=space, device_ids=[device]), metadata=again.credentials
+        )
+        return (
+            (await auth.stub.CheckAccess(one, metadata=service)).device_expired,
+            list(found.expired_device_ids),
+            list(writers.device_ids),
+        )
+
+    auth.clock.advance(DAY - 1)
+    assert await standing() == (False, [], [device])
+    auth.clock.advance(1)
+    assert await standing() == (True, [device], [])
+
+
+async def test_credentials_of_a_key_end_with_it(auth):
+    """STS gives none for less than a quarter of an hour, so they permit nothing from then on."""
+    ann = await auth.sign_up(EMAIL)
+    made = await create(auth, ann, days=1)
+    program = Person(ann.account, made.device, await exchange(auth, made.key))
+    issued = await auth.credentials(ann.account.personal_space_id, program)
+    assert issued.expires_at_ms < made.device.expires_at_ms
+    assert "Condition" not in auth.source.policies[-1]
+    auth.clock.advance(DAY - 4 * MINUTE)
+    program = Person(ann.account, made.device, await exchange(auth, made.key))
+    for _ in range(2):
+        issued = await auth.credentials(ann.account.personal_space_id, program)
+        assert issued.expires_at_ms == made.device.expires_at_ms
+    assert len(auth.source.policies) == 2
+    (statement,) = json.loads(auth.source.policies[-1])["Statement"]
+    until = datetime.fromisoformat(statement["Condition"]["DateLessThan"]["aws:CurrentTime"]).timestamp()
+    assert made.device.expires_at_ms - 1000 < until * 1000 <= made.device.expires_at_ms
 
 
 @pytest.mark.parametrize(

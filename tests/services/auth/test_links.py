@@ -372,6 +372,8 @@ async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
             "RemoveMember": auth_pb2.RemoveMemberRequest(**member),
             "IssueCredentials": auth_pb2.IssueCredentialsRequest(space_id=space, access=auth_pb2.ACCESS_READ),
             "ListWrittenSpaces": auth_pb2.ListWrittenSpacesRequest(),
+            "BatchCheckAccess": auth_pb2.BatchCheckAccessRequest(user_id=ann.account.user_id),
+            "CheckWriters": auth_pb2.CheckWritersRequest(space_id=space),
             "SetUploads": auth_pb2.SetUploadsRequest(space_id=space, refused=True),
             "CreateLink": auth_pb2.CreateLinkRequest(request_id=request_id, space_id=space, node=ROOT),
             "ListLinks": auth_pb2.ListLinksRequest(space_id=space),

@@ -343,6 +343,50 @@ async def test_access_is_checked_for_the_caller(auth):
             await check(auth, team, ann.credentials, **whom)
 
 
+async def test_services_check_many_at_once(auth):
+    ann, bob = await auth.sign_up("ann@example.com"), await auth.sign_up("bob@example.com")
+    phone = await auth.sign_in("ann@example.com")
+    team, theirs, service = await auth.create_space(ann), await auth.create_space(bob), auth.as_service("notify")
+    await auth.stub.SignOut(auth_pb2.SignOutRequest(), metadata=phone.credentials)
+    request = auth_pb2.BatchCheckAccessRequest(
+        user_id=ann.account.user_id,
+        space_ids=[team, theirs, ann.account.personal_space_id, team],
+        device_ids=[ann.device.device_id, phone.device.device_id, bob.device.device_id],
+    )
+    found = await auth.stub.BatchCheckAccess(request, metadata=service)
+    assert set(found.space_ids) == {team, ann.account.personal_space_id}
+    assert set(found.revoked_device_ids) == {phone.device.device_id, bob.device.device_id}
+    assert not found.expired_device_ids
+    for many in ({"space_ids": [team] * 101}, {"device_ids": [ann.device.device_id] * 101}):
+        with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT"):
+            await auth.stub.BatchCheckAccess(
+                auth_pb2.BatchCheckAccessRequest(user_id=ann.account.user_id, **many), metadata=service
+            )
+    with refused("PERMISSION_DENIED", "PERMISSION_DENIED"):
+        await auth.stub.BatchCheckAccess(request, metadata=ann.credentials)
+
+
+async def writers(auth, space, by, *devices):
+    request = auth_pb2.CheckWritersRequest(space_id=space, device_ids=devices)
+    return set((await auth.stub.CheckWriters(request, metadata=by.credentials)).device_ids)
+
+
+async def test_members_ask_by_which_devices_somebody_may_write(auth):
+    ann, bob = await auth.sign_up("ann@example.com"), await auth.sign_up("bob@example.com")
+    eve, phone = await auth.sign_up("eve@example.com"), await auth.sign_in("ann@example.com")
+    team = await auth.create_space(ann)
+    await auth.share(team, ann, "bob@example.com", auth_pb2.ROLE_VIEWER)
+    devices = [one.device.device_id for one in (ann, bob, eve, phone)]
+    assert await writers(auth, team, bob, *devices, new_text_id()) == {devices[0], devices[3]}
+    await auth.share(team, ann, "bob@example.com", auth_pb2.ROLE_EDITOR)
+    await auth.stub.SignOut(auth_pb2.SignOutRequest(), metadata=phone.credentials)
+    assert await writers(auth, team, bob, *devices) == {devices[0], devices[1]}
+    with refused("NOT_FOUND", "NO_SUCH_SPACE"):
+        await writers(auth, team, eve, *devices)
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT"):
+        await writers(auth, team, ann, *(devices * 26))
+
+
 async def test_services_check_access_for_anybody(auth):
     ann, bob = await auth.sign_up("ann@example.com"), await auth.sign_up("bob@example.com")
     team, service = await auth.create_space(ann), auth.as_service()

@@ -1650,25 +1650,151 @@ class CheckAccessResponse(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     DEVICE_REVOKED_FIELD_NUMBER: _builtins.int
     WRITES_SINCE_MS_FIELD_NUMBER: _builtins.int
+    DEVICE_EXPIRED_FIELD_NUMBER: _builtins.int
     role: Global___Role.ValueType
     """The user's role."""
     device_revoked: _builtins.bool
-    """Whether the device was revoked."""
+    """Whether the device was revoked, or is not the user's."""
     writes_since_ms: _builtins.int
     """When the user got the right to write that the role includes, milliseconds since 1970: it stays through changes between roles
     that write. Zero without that right, and if it came with the space.
     """
+    device_expired: _builtins.bool
+    """Whether the device's key or refresh token has expired."""
     def __init__(
         self,
         *,
         role: Global___Role.ValueType = ...,
         device_revoked: _builtins.bool = ...,
         writes_since_ms: _builtins.int = ...,
+        device_expired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_revoked", b"device_revoked", "role", b"role", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_expired", b"device_expired", "device_revoked", b"device_revoked", "role", b"role", "writes_since_ms", b"writes_since_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckAccessResponse: _TypeAlias = CheckAccessResponse  # noqa: Y015
+
+@_typing.final
+class BatchCheckAccessRequest(_message.Message):
+    """Request of BatchCheckAccess."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    SPACE_IDS_FIELD_NUMBER: _builtins.int
+    DEVICE_IDS_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """The user."""
+    @_builtins.property
+    def space_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Spaces, up to 100."""
+
+    @_builtins.property
+    def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Devices, up to 100."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        space_ids: _abc.Iterable[_builtins.str] | None = ...,
+        device_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_ids", b"device_ids", "space_ids", b"space_ids", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCheckAccessRequest: _TypeAlias = BatchCheckAccessRequest  # noqa: Y015
+
+@_typing.final
+class BatchCheckAccessResponse(_message.Message):
+    """Response of BatchCheckAccess."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_IDS_FIELD_NUMBER: _builtins.int
+    REVOKED_DEVICE_IDS_FIELD_NUMBER: _builtins.int
+    EXPIRED_DEVICE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def space_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the spaces in which the user has a role."""
+
+    @_builtins.property
+    def revoked_device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the devices that were revoked, or are not the user's."""
+
+    @_builtins.property
+    def expired_device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the devices whose key or refresh token has expired."""
+
+    def __init__(
+        self,
+        *,
+        space_ids: _abc.Iterable[_builtins.str] | None = ...,
+        revoked_device_ids: _abc.Iterable[_builtins.str] | None = ...,
+        expired_device_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expired_device_ids", b"expired_device_ids", "revoked_device_ids", b"revoked_device_ids", "space_ids", b"space_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCheckAccessResponse: _TypeAlias = BatchCheckAccessResponse  # noqa: Y015
+
+@_typing.final
+class CheckWritersRequest(_message.Message):
+    """Request of CheckWriters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPACE_ID_FIELD_NUMBER: _builtins.int
+    DEVICE_IDS_FIELD_NUMBER: _builtins.int
+    space_id: _builtins.str
+    """The space."""
+    @_builtins.property
+    def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Devices, of whomever; up to 100."""
+
+    def __init__(
+        self,
+        *,
+        space_id: _builtins.str = ...,
+        device_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_ids", b"device_ids", "space_id", b"space_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckWritersRequest: _TypeAlias = CheckWritersRequest  # noqa: Y015
+
+@_typing.final
+class CheckWritersResponse(_message.Message):
+    """Response of CheckWriters."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEVICE_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def device_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Those of the devices that are signed in and whose user is an editor or owner."""
+
+    def __init__(
+        self,
+        *,
+        device_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_ids", b"device_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckWritersResponse: _TypeAlias = CheckWritersResponse  # noqa: Y015

@@ -170,6 +170,16 @@ class AuthServiceStub:
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadRequest.SerializeToString,
                 response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadResponse.FromString,
                 _registered_method=True)
+        self.BatchCheckAccess = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/BatchCheckAccess',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.BatchCheckAccessRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.BatchCheckAccessResponse.FromString,
+                _registered_method=True)
+        self.CheckWriters = channel.unary_unary(
+                '/syncline.auth.v1.AuthService/CheckWriters',
+                request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CheckWritersRequest.SerializeToString,
+                response_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CheckWritersResponse.FromString,
+                _registered_method=True)
         self.CheckAccess = channel.unary_unary(
                 '/syncline.auth.v1.AuthService/CheckAccess',
                 request_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CheckAccessRequest.SerializeToString,
@@ -393,6 +403,21 @@ class AuthServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BatchCheckAccess(self, request, context):
+        """What CheckAccess says of one user's devices and spaces, for many at once. Only for other services.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckWriters(self, request, context):
+        """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+        the right since. For members of the space.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckAccess(self, request, context):
         """The role of a user in a space and whether the device is still signed in. Asked by services with the caller's
         token (user and device then come from it) or with a service token. Never fails for a missing grant: the role is
@@ -519,6 +544,16 @@ def add_AuthServiceServicer_to_server(servicer, server):
                     servicer.CountLinkDownload,
                     request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadRequest.FromString,
                     response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadResponse.SerializeToString,
+            ),
+            'BatchCheckAccess': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCheckAccess,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.BatchCheckAccessRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.BatchCheckAccessResponse.SerializeToString,
+            ),
+            'CheckWriters': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckWriters,
+                    request_deserializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CheckWritersRequest.FromString,
+                    response_serializer=syncline_dot_auth_dot_v1_dot_auth__pb2.CheckWritersResponse.SerializeToString,
             ),
             'CheckAccess': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckAccess,
@@ -1168,6 +1203,60 @@ class AuthService:
             '/syncline.auth.v1.AuthService/CountLinkDownload',
             syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadRequest.SerializeToString,
             syncline_dot_auth_dot_v1_dot_auth__pb2.CountLinkDownloadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCheckAccess(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/BatchCheckAccess',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.BatchCheckAccessRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.BatchCheckAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckWriters(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/syncline.auth.v1.AuthService/CheckWriters',
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CheckWritersRequest.SerializeToString,
+            syncline_dot_auth_dot_v1_dot_auth__pb2.CheckWritersResponse.FromString,
             options,
             channel_credentials,
             insecure,

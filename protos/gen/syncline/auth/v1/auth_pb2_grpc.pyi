@@ -148,6 +148,12 @@ class AuthServiceStub:
     """Counts one download against the limit of the link by whose access token it is called.
     RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
     """
+    BatchCheckAccess: _grpc.UnaryUnaryMultiCallable[_auth_pb2.BatchCheckAccessRequest, _auth_pb2.BatchCheckAccessResponse]
+    """What CheckAccess says of one user's devices and spaces, for many at once. Only for other services."""
+    CheckWriters: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CheckWritersRequest, _auth_pb2.CheckWritersResponse]
+    """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+    the right since. For members of the space.
+    """
     CheckAccess: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CheckAccessRequest, _auth_pb2.CheckAccessResponse]
     """The role of a user in a space and whether the device is still signed in. Asked by services with the caller's
     token (user and device then come from it) or with a service token. Never fails for a missing grant: the role is
@@ -273,6 +279,12 @@ class AuthServiceAsyncStub(AuthServiceStub):
     CountLinkDownload: _aio.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]  # type: ignore[assignment]
     """Counts one download against the limit of the link by whose access token it is called.
     RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
+    """
+    BatchCheckAccess: _aio.UnaryUnaryMultiCallable[_auth_pb2.BatchCheckAccessRequest, _auth_pb2.BatchCheckAccessResponse]  # type: ignore[assignment]
+    """What CheckAccess says of one user's devices and spaces, for many at once. Only for other services."""
+    CheckWriters: _aio.UnaryUnaryMultiCallable[_auth_pb2.CheckWritersRequest, _auth_pb2.CheckWritersResponse]  # type: ignore[assignment]
+    """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+    the right since. For members of the space.
     """
     CheckAccess: _aio.UnaryUnaryMultiCallable[_auth_pb2.CheckAccessRequest, _auth_pb2.CheckAccessResponse]  # type: ignore[assignment]
     """The role of a user in a space and whether the device is still signed in. Asked by services with the caller's
@@ -534,6 +546,24 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_auth_pb2.CountLinkDownloadResponse, _abc.Awaitable[_auth_pb2.CountLinkDownloadResponse]]:
         """Counts one download against the limit of the link by whose access token it is called.
         RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchCheckAccess(
+        self,
+        request: _auth_pb2.BatchCheckAccessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.BatchCheckAccessResponse, _abc.Awaitable[_auth_pb2.BatchCheckAccessResponse]]:
+        """What CheckAccess says of one user's devices and spaces, for many at once. Only for other services."""
+
+    @_abc_1.abstractmethod
+    def CheckWriters(
+        self,
+        request: _auth_pb2.CheckWritersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_auth_pb2.CheckWritersResponse, _abc.Awaitable[_auth_pb2.CheckWritersResponse]]:
+        """By which of these devices somebody may write in a space at this moment: who left a mark there, such as a lock, may have lost
+        the right since. For members of the space.
         """
 
     @_abc_1.abstractmethod

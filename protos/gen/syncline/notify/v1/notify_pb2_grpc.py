@@ -73,7 +73,9 @@ class NotifyServiceServicer:
     def Watch(self, request, context):
         """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
         change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
-        go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
+        go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop;
+        UNAUTHENTICATED / TOKEN_EXPIRED when the access token has expired by which it was opened; RESOURCE_EXHAUSTED / RATE_EXCEEDED when
+        one person watches too many spaces at once, counted once for each watch.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

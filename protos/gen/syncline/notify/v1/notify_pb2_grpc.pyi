@@ -44,7 +44,9 @@ class NotifyServiceStub:
     Watch: _grpc.UnaryStreamMultiCallable[_notify_pb2.WatchRequest, _notify_pb2.WatchResponse]
     """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
     change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
-    go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
+    go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop;
+    UNAUTHENTICATED / TOKEN_EXPIRED when the access token has expired by which it was opened; RESOURCE_EXHAUSTED / RATE_EXCEEDED when
+    one person watches too many spaces at once, counted once for each watch.
     """
     GetPreference: _grpc.UnaryUnaryMultiCallable[_notify_pb2.GetPreferenceRequest, _notify_pb2.GetPreferenceResponse]
     """How the caller is mailed about a space."""
@@ -67,7 +69,9 @@ class NotifyServiceAsyncStub(NotifyServiceStub):
     Watch: _aio.UnaryStreamMultiCallable[_notify_pb2.WatchRequest, _notify_pb2.WatchResponse]  # type: ignore[assignment]
     """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
     change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
-    go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
+    go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop;
+    UNAUTHENTICATED / TOKEN_EXPIRED when the access token has expired by which it was opened; RESOURCE_EXHAUSTED / RATE_EXCEEDED when
+    one person watches too many spaces at once, counted once for each watch.
     """
     GetPreference: _aio.UnaryUnaryMultiCallable[_notify_pb2.GetPreferenceRequest, _notify_pb2.GetPreferenceResponse]  # type: ignore[assignment]
     """How the caller is mailed about a space."""
@@ -93,7 +97,9 @@ class NotifyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_notify_pb2.WatchResponse], _abc.AsyncIterator[_notify_pb2.WatchResponse]]:
         """Streams doorbells of spaces, and a heartbeat every 25 s. The first message is a heartbeat: from then on no
         change goes unannounced, so a client that pulls after it misses nothing. It is never complete: however it ends, changes may
-        go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop.
+        go unannounced from then on, so open it again and pull. UNAVAILABLE / DRAINING when the server is about to stop;
+        UNAUTHENTICATED / TOKEN_EXPIRED when the access token has expired by which it was opened; RESOURCE_EXHAUSTED / RATE_EXCEEDED when
+        one person watches too many spaces at once, counted once for each watch.
         """
 
     @_abc_1.abstractmethod
