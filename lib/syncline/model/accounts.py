@@ -1,4 +1,4 @@
-"""What both ends say about people: their roles in spaces, their devices, their credentials and their mail."""
+"""Values about people that both ends share: roles in spaces, devices, credentials and mail."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from enum import Enum, IntEnum
 
 
 class Access(Enum):
-    """What the S3 credentials of a space are for. The values are those of the wire."""
+    """The purpose of the S3 credentials of a space. The values are those of the wire."""
 
     READ = 1
     WRITE = 2
 
 
 class Role(IntEnum):
-    """What a member may do in a space. Each role includes the ones below it; no grant at all is None.
+    """The rights of a member in a space. Each role includes the ones below it; no grant at all is None.
 
     The values are those of the wire.
     """
@@ -23,12 +23,12 @@ class Role(IntEnum):
     OWNER = 3
 
     def allows(self, access: Access) -> bool:
-        """Whether this role opens the space's objects for `access`."""
+        """Return True if this role opens the space's objects for `access`."""
         return self >= (Role.EDITOR if access is Access.WRITE else Role.VIEWER)
 
 
 class DeviceKind(Enum):
-    """What a device is. The values are those of the wire."""
+    """The kind of program that signed in as a device. The values are those of the wire."""
 
     CLIENT = 1
     BROWSER = 2
@@ -36,7 +36,7 @@ class DeviceKind(Enum):
 
 
 class MailMode(Enum):
-    """When mail about a space goes out to a member. The values are those of the wire."""
+    """The rule by which mail about a space is sent to a member. The values are those of the wire."""
 
     INSTANT = 1
     OFF = 2

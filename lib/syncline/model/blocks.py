@@ -126,5 +126,5 @@ def object_key(space: str, digest: bytes) -> str:
 
 
 def key_prefix(space: str) -> str:
-    """What the keys of all objects of a space begin with."""
+    """Return the prefix that the S3 keys of all objects of a space share, with a slash at its end."""
     return f"spaces/{space}/objects/"

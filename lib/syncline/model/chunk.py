@@ -33,7 +33,7 @@ class Block(NamedTuple):
 
 
 def digest_of(data: bytes | memoryview) -> Digest:
-    """SHA-256."""
+    """Return the SHA-256 of `data`."""
     return Digest(hashlib.sha256(data, usedforsecurity=False).digest())
 
 
@@ -83,16 +83,16 @@ class Cut:
 
     @property
     def room(self) -> memoryview:
-        """Where the next bytes go."""
+        """The free part of the buffer, into which the caller reads the next bytes of the file."""
         return self._buffer[self._filled :]
 
     @property
     def held(self) -> memoryview:
-        """What is not given out yet."""
+        """The bytes that were read and are not yet part of a block that was given out."""
         return self._buffer[: self._filled]
 
     def fill(self, count: int) -> None:
-        """So many bytes are in what was `room`; none at the end only."""
+        """Note that the caller has read `count` bytes into `room`. A count of 0 means the end of the file."""
         self._filled += count
         self.ended = not count
 
@@ -107,8 +107,8 @@ class Cut:
         """The blocks that are final, of what there is: all of them must be taken."""
         at, filled = 0, self._filled
         for chunk in self._cdc.cut_buf(self._buffer[:filled]):
-            # Where a cut lies depends only on the bytes before it. So each one is final, except the end of what
-            # was read so far, unless that is the end of the file or as far as a block may reach.
+            # The position of a cut depends only on the bytes before the cut. So every cut is final, except the end of
+            # what was read so far, unless that is the end of the file or as far as a block may reach.
             if chunk.offset + chunk.length == filled and not self.ended and chunk.length < MAX_BLOCK:
                 break
             at = chunk.offset + chunk.length

@@ -1,4 +1,4 @@
-"""What a watching device is told when a space has changed."""
+"""The doorbell: the message that tells a watching device that a space has changed."""
 
 from __future__ import annotations
 

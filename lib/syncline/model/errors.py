@@ -14,7 +14,7 @@ from typing import ClassVar, Final
 
 
 class Kind(Enum):
-    """What sort of failure this is, and so what the caller can do about it."""
+    """The class of a failure, which decides what the caller can do about it."""
 
     INVALID = "the request is wrong and must be changed"
     UNAUTHENTICATED = "who is asking is not known; sign in again"
@@ -34,12 +34,12 @@ RETRY_AFTER: Final = "retry_after_seconds"
 
 
 _LEAST_PAUSES: Final = (0.02, 0.04, 0.08, 0.16, 0.25)
-"""In seconds; the last one holds from then on."""
+"""The least pauses between attempts, in seconds; the last one holds for all further attempts."""
 _SPREAD: Final = 0.2
 
 
 def jittered_pause_seconds(told: float, number: int) -> float:
-    """How long to wait, for the `number`th time (from 1), before a call is repeated that a limit refused.
+    """Return the seconds to wait, for the `number`th time (from 1), before a call is repeated that a limit refused.
 
     `told` is in seconds. A limit tells all whom it refuses the same moment, at which it admits one of them. So whoever
     waits is a little late, at random, and does not come again at once however often it was too late.
@@ -59,7 +59,8 @@ class SynclineError(Exception):
     kind: ClassVar[Kind] = Kind.INTERNAL
 
     pause_seconds: ClassVar[float | None] = None
-    """How long to wait before the same call is repeated, where an error of this class asks for that."""
+    """The seconds to wait before the same call is repeated, where an error of this class asks for a pause; else None.
+    """
 
     def __init__(self, message: str = "", **details: str) -> None:
         super().__init__(message or (type(self).__doc__ or self.reason).split("\n", 1)[0])
@@ -67,7 +68,7 @@ class SynclineError(Exception):
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """How long to wait before the same call is repeated; None if waiting alone does not help."""
+        """The seconds to wait before the same call is repeated; None if waiting alone does not help."""
         try:
             return float(self.details[RETRY_AFTER])
         except (KeyError, ValueError):
@@ -75,12 +76,12 @@ class SynclineError(Exception):
 
     @property
     def slow_down_seconds(self) -> float | None:
-        """How long a limit asks to wait; None if this is no limit, or one that waiting does not help against."""
+        """The seconds to wait that a limit asks for; None if no limit refused the call, or if waiting does not help."""
         return self.retry_after_seconds if self.kind is Kind.EXHAUSTED else None
 
     @property
     def passing(self) -> bool:
-        """Whether the same call may work later: after a passing fault, or when a limit says to come again.
+        """True if the same call may work later, which is so after a passing fault, or when a limit says to come again.
 
         Such a call may have been carried out nevertheless.
         """
@@ -136,7 +137,7 @@ class TokenExpired(Unauthenticated):
 
 
 class TokenMalformed(Unauthenticated):
-    """What was sent is no token at all; send one as it was issued."""
+    """The text that was sent as a token is none; send a token as it was issued."""
 
     reason = "TOKEN_MALFORMED"
 

@@ -1,4 +1,4 @@
-"""What the services accept at most, and how long things last: the numbers that both ends must know.
+"""The limits of the services that both ends must know: the largest sizes and counts, and how long things last.
 
 `/.well-known/syncline` tells them to clients of others. Those of blocks, packs and names are in `blocks.py` and
 `names.py`, those of a request of mutations and of a version check in `tree.py`.
@@ -26,8 +26,9 @@ LEAST_UNSEALED_BYTES: Final = 64 * 1024
 """Bytes that an object that is uploaded and not sealed counts for at least, since many small ones cost as much as few
 large ones."""
 STORED_QUOTAS: Final = 2
-"""How many times its quota all objects of a space may have, sealed or not. Sealed objects that no version names, as of
-changes that were not made, so leave room for a space that is nearly full."""
+"""The number of quotas that all objects of a space, sealed or not, may have together. Sealed objects that no version
+names come from changes that were not made; so they leave room for a space that is nearly full.
+"""
 MAX_PAGE: Final = 1_000
 """Items of one page of any listing."""
 MAX_WATCHED: Final = 100
@@ -42,7 +43,7 @@ MIN_PASSWORD_CHARACTERS: Final = 8
 MAX_PASSWORD_CHARACTERS: Final = 1024
 
 DEADLINE_SECONDS: Final = 30
-"""After which a service ends a unary call that came without a deadline."""
+"""The seconds after which a service ends a unary call that came without a deadline."""
 ACCESS_TOKEN_SECONDS: Final = 15 * 60
 LINK_TOKEN_SECONDS: Final = 12 * 3600
 REFRESH_TOKEN_IDLE_DAYS: Final = 60
@@ -52,13 +53,14 @@ BROWSER_KEY_IDLE_DAYS: Final = 30
 PROGRAM_KEY_DAYS: Final = 366
 """The longest that the key of a program lasts."""
 ANSWER_DAYS: Final = 30
-"""How long the answer of a mutation request is kept, so that repeating the request is answered as the first time."""
+"""The days for which the answer of a mutation request is kept. A repeated request gets that answer again."""
 CREDENTIALS_LEAST_SECONDS: Final = 5 * 60
 """S3 credentials are handed out only while they last so much longer."""
 CREDENTIALS_SECONDS: Final = 15 * 60
-"""How long S3 credentials last unless an operator wants it otherwise, and so how long they outlive the right that they
-were given for: STS gives none for less, and takes none back."""
+"""The seconds for which S3 credentials last unless an operator sets another time. Credentials outlive the right that
+they were given for by at most this long: STS gives none for less time, and takes none back.
+"""
 CREDENTIALS_MOST_SECONDS: Final = 3600
 """The longest that S3 credentials last."""
 REVOCATION_SECONDS: Final = 10
-"""After which a removed member or a revoked device reads nothing more of the services."""
+"""The seconds after which a removed member or a revoked device reads nothing more from the services."""

@@ -14,7 +14,9 @@ from syncline.model.errors import InvalidArgument
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 4096
 MAX_PATH_NAMES = 128
-"""How deep a tree can be: what is done to one node costs as many steps as there are directories above it."""
+"""The maximum number of names in a path. What is done to one node costs as many steps as there are directories above
+the node.
+"""
 
 _PLAIN = re.compile(r"(?!\.{1,2}(?:/|\Z))[^/\0]{1,255}(?:/(?!\.{1,2}(?:/|\Z))[^/\0]{1,255})*")
 """An ASCII path that keeps all rules but that of its length: as most paths do, this is one step for all their names."""
@@ -35,7 +37,7 @@ _SHOWN = 200
 
 
 def name_problem(name: str) -> str | None:
-    """Why `name` cannot be the name of a node, in words for people; None if it can."""
+    """Return the reason that `name` cannot be the name of a node, in words for people; None if it can."""
     if not name:
         return "a name cannot be empty"
     if name in {".", ".."}:
@@ -59,7 +61,9 @@ def normalize(name: str) -> str:
 
 
 def path_problem(path: str) -> str | None:
-    """Why `path` is not names joined by '/', in words for people; None if it is. The empty path is the root."""
+    """Return the reason that `path` is not names joined by '/', in words for people; None if it is. The empty path is
+    the root.
+    """
     if len(path) > MAX_PATH_BYTES:  # before anything is done with it; no character has less than a byte
         return _TOO_LONG
     if path.count("/") >= MAX_PATH_NAMES:
@@ -98,12 +102,14 @@ def shortened(text: str, size: int) -> str:
 
 
 def split_path(path: str) -> tuple[str, ...]:
-    """As `parse_path`, of what a person typed or an address holds: slashes at its beginning and end mean nothing."""
+    """Parse a path that a person typed or that an address holds: as `parse_path`, but slashes at the beginning and the
+    end mean nothing.
+    """
     return parse_path(path.strip("/"))
 
 
 def normalized_path(path: str) -> tuple[str, ...]:
-    """As `split_path`, of what some systems send decomposed.
+    """Parse a path that some systems send decomposed: as `split_path`, after Unicode normalisation to NFC.
 
     Normalisation takes the square of a run of combining marks, so each name is known to be short before it.
     """

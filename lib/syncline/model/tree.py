@@ -1,4 +1,4 @@
-"""What a space consists of: nodes, their contents, and the changes that a client asks for."""
+"""The values that a space consists of: nodes, their contents, and the changes that a client asks for."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIRST_TIME_NS, LAST_TIME_NS = -(1 << 63), (1 << 63) - 1
 
 
 class NodeKind(Enum):
-    """What a node is; never changes. The values are those of the wire."""
+    """The kind of a node, which never changes. The values are those of the wire."""
 
     FILE = 1
     DIRECTORY = 2
@@ -154,7 +154,7 @@ Mutation = CreateNode | UpdateContent | MoveNode | DeleteNode | RestoreNode | Re
 
 
 class Change(Enum):
-    """What an accepted mutation did to its node. The values are those of the wire."""
+    """The effect that an accepted mutation had on its node. The values are those of the wire."""
 
     CREATED = 1
     UPDATED = 2

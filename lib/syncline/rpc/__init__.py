@@ -1,4 +1,4 @@
-"""How a call travels, for both ends of it: channels, errors, what is tried again, request ids and traces."""
+"""The transport of calls, for both ends: channels, errors, retries, request ids and traces."""
 
 import os
 

@@ -28,8 +28,9 @@ MAX_RECEIVE_BYTES: Final = 16 * 1024 * 1024
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 
 _CONNECTIONS: Final = 32
-"""Of one channel to one address at most. With a single one, calls beyond what a server allows on a connection would
-wait until another call ends, which a watch does after hours."""
+"""Maximum number of connections of one channel to one address. With a single connection, calls beyond what a server
+allows on a connection would wait until another call ends, which a watch does after hours.
+"""
 _RETRY_POLICY = {
     "maxAttempts": 4,
     "initialBackoff": "0.1s",
@@ -233,7 +234,7 @@ def _end(span: traces.Span, code: grpc.StatusCode) -> None:
 
 
 class _Wrapped:
-    """What both flavours have in common: only unary calls get the default deadline, streams may last."""
+    """The part that both flavours of channel have in common: unary calls get the default deadline, streams get none."""
 
     def __init__(self, inner: Any, authorization: Authorization | None, timeout: float) -> None:
         self._inner = inner

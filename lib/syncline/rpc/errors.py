@@ -28,7 +28,7 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 
 class Wire(NamedTuple):
-    """How a kind of error looks on each wire."""
+    """The status of a kind of error in gRPC and in HTTP."""
 
     grpc: grpc.StatusCode
     http: int

@@ -33,7 +33,7 @@ _TIMEOUTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIM
 
 
 class OtelSpan:
-    """See Span."""
+    """A span that OpenTelemetry records."""
 
     __slots__ = ("_span", "_token")
 
@@ -51,7 +51,7 @@ class OtelSpan:
         assert self._token is not None
         context.detach(self._token)
         if exc_type is not None:
-            self.fail(exc_type.__name__)  # what it says may name a file
+            self.fail(exc_type.__name__)  # The text of the exception may name a file, so only the class is recorded.
         self.end()
 
     def name(self, name: str) -> None:
@@ -72,7 +72,7 @@ class OtelSpan:
 
 
 class OtelTracer:
-    """See Tracer. Sampling, limits, headers and batches are as the SDK's variables say."""
+    """A tracer that exports by OpenTelemetry. The variables of its SDK set sampling, limits, headers and batches."""
 
     def __init__(self, service: str, *, command: bool) -> None:
         if command:
@@ -93,7 +93,7 @@ class OtelTracer:
         links: Iterable[Cause],
         attributes: Mapping[str, Attribute],
     ) -> OtelSpan:
-        inherited = context.Context() if root else None  # None is the current one
+        inherited = context.Context() if root else None  # None stands for the current context.
         span = self._tracer.start_span(
             name,
             context=inherited if parent is None else trace.set_span_in_context(trace.NonRecordingSpan(parent)),

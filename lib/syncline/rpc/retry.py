@@ -1,4 +1,4 @@
-"""How often, and after what pauses, something is tried again that may succeed later.
+"""The retry policy: the number of attempts and the pauses between them, for what may succeed later.
 
 This module is the one place that says so for S3, DynamoDB and mail. It decides nothing about which faults pass: whoever
 makes the call knows that. Decision 56 tells why no library does this.

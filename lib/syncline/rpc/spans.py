@@ -12,7 +12,7 @@ Cause: TypeAlias = Any
 Attribute: TypeAlias = str | int | float | bool
 
 Kind = Enum("Kind", "INTERNAL SERVER CLIENT")
-"""Whether a span is work of ours, the answer to a call, or a call to somebody else."""
+"""The kind of a span: work inside the process, the answer to a call, or a call to another process."""
 
 HEADER: Final = "traceparent"
 """The header and metadata key of W3C Trace Context; lower case, as gRPC wants it."""
@@ -28,13 +28,13 @@ class Span(AbstractContextManager["Span"], Protocol):
         """Add attributes; `__` in a key stands for a dot."""
 
     def fail(self, reason: str, /) -> None:
-        """It did not do what it was for; `reason` is a code."""
+        """Mark the span as failed; `reason` is a code."""
 
     def header(self) -> str:
-        """It as the value of `traceparent`."""
+        """Return the span as the value of the header `traceparent`."""
 
     def end(self) -> None:
-        """It is over. For spans that were begun and not entered."""
+        """End a span that was begun and not entered as a context."""
 
 
 class Tracer(Protocol):
@@ -62,7 +62,7 @@ class Tracer(Protocol):
         """The span that a `traceparent` names, None if it is malformed."""
 
     def ids(self) -> Mapping[str, str]:
-        """What goes into log lines."""
+        """Return the ids of trace and span that are added to log lines."""
 
     def stop(self) -> None:
         """Hand over what there is, and make no spans any more."""

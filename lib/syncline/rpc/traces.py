@@ -114,7 +114,7 @@ def stop() -> None:
 
 
 def on() -> bool:
-    """Whether this process traces."""
+    """Return True if this process traces."""
     return _tracer is not None
 
 

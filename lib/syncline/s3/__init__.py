@@ -1,1 +1,1 @@
-"""What both ends know of S3: how a request is signed, by which clock, and what errors mean."""
+"""Knowledge of S3 that both ends share: how a request is signed, by which clock, and what errors mean."""

@@ -18,7 +18,7 @@ class ServerClock:
 
     @property
     def is_corrected(self) -> bool:
-        """Whether the system's clock was found wrong."""
+        """True if the system's clock was found wrong."""
         return self._offset != 0.0
 
     def now(self) -> float:

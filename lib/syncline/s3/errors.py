@@ -1,7 +1,7 @@
-"""What S3's errors mean, by their codes and statuses: one table for clients, the gateway and the services.
+"""The meanings of S3's errors, by their codes and statuses: one table for clients, the gateway and the services.
 
-A code says more than a status and goes first. An answer to HEAD has no body and so no code; the SDK gives its status
-as the code. What a code that is not in the table means, only some statuses tell.
+A code says more than a status and goes first. An answer to HEAD has no body and so no code; the SDK gives its status as
+the code. Some statuses tell the meaning of a code that is not in the table.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class S3Error(Enum):
     STORAGE_FULL = auto()
     """The disk of the embedded AWS is full, until somebody makes room. S3 itself never says so."""
     OTHER = auto()
-    """None of these."""
+    """An error that has none of the meanings above."""
 
 
 PASSING: Final = frozenset(
@@ -90,7 +90,7 @@ _OF_STATUS_ALONE: Final[Mapping[int, S3Error]] = {
     403: S3Error.DENIED,
     404: S3Error.MISSING,
 }
-"""These statuses have many codes, so they mean this only in an answer without one."""
+"""Meanings of statuses that have many codes. The meaning holds only in an answer without a code."""
 _SERVER_FAULT: Final = 500
 
 

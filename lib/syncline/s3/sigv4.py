@@ -17,19 +17,19 @@ NO_BODY: Final = hashlib.sha256(b"").hexdigest()
 
 
 class SigningCredentials(Protocol):
-    """As the SDK has them."""
+    """The credentials that sign a request, in the shape that the AWS SDK has them."""
 
     @property
     def access_key(self) -> str | None:
-        """Its id."""
+        """The access key id, which is sent with the request."""
 
     @property
     def secret_key(self) -> str | None:
-        """What is signed with."""
+        """The secret access key, which signs the request and is not sent."""
 
     @property
     def token(self) -> str | None:
-        """Of temporary credentials."""
+        """The session token of temporary credentials; None for those of a user."""
 
 
 class Signer:
@@ -53,7 +53,8 @@ class Signer:
         body_sha256: str = NO_BODY,
         now: float | None = None,
     ) -> dict[str, str]:
-        """What a request for `key`, encoded, has besides `host`: the headers `signed`, in lower case, and ours.
+        """Return the headers of a request for `key` (percent-encoded) besides `host`: the headers `signed`, in lower
+        case, and those of the signature.
 
         `now` is in seconds since 1970, by default those of the system's clock.
         """

@@ -24,7 +24,9 @@ T = TypeVar("T")
 
 
 def page_size_from_wire(wanted: int, *, usual: int = MAX_PAGE) -> int:
-    """How many entries a page may have; 0 is `usual`, and what is beyond MAX_PAGE is that."""
+    """Return the number of entries of a page. A wanted size of 0 means `usual`; a larger size than MAX_PAGE means
+    MAX_PAGE.
+    """
     return min(wanted or usual, MAX_PAGE)
 
 
@@ -68,7 +70,9 @@ def page_token_to_wire(last: bytes, *, listing: str) -> str:
 
 
 def page_token_from_wire(token: str, *, listing: str) -> bytes:
-    """What `page_token_to_wire` was given. InvalidPageToken if it made no such token for this listing."""
+    """Return the position that `page_token_to_wire` was given. Raise InvalidPageToken if it made no such token for this
+    listing.
+    """
     if len(token) > _MAX_TOKEN_CHARACTERS:  # before anything is done with it
         raise InvalidPageToken
     try:
@@ -81,7 +85,9 @@ def page_token_from_wire(token: str, *, listing: str) -> bytes:
 
 
 def text_token_from_wire(token: str, *, listing: str) -> str:
-    """After which text to go on; empty for the first page. InvalidPageToken."""
+    """Return the text after which the listing goes on, empty for the first page. Raise InvalidPageToken as
+    `page_token_from_wire` does.
+    """
     try:
         return page_token_from_wire(token, listing=listing).decode() if token else ""
     except UnicodeDecodeError:

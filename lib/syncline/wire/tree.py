@@ -36,7 +36,9 @@ PUT_AGAIN: Final = frozenset(verdict.value for verdict in SealVerdict if verdict
 
 
 def digest_from_wire(raw: bytes, *, what: str) -> Digest:
-    """A SHA-256."""
+    """Return a SHA-256 from the wire. Raise InvalidArgument, with `what` as the field, if it is missing or not 32 bytes
+    long.
+    """
     if not raw:
         raise InvalidArgument(f"{what} is missing: {DIGEST_BYTES} bytes", field=what)
     if len(raw) != DIGEST_BYTES:

@@ -1,4 +1,6 @@
-"""Where `syncline` begins: what ends a command is handled before anything that takes its time is imported."""
+"""The entry point of `syncline`. Signals that end a command are handled before anything is imported that takes its
+time.
+"""
 
 from __future__ import annotations
 

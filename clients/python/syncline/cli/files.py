@@ -228,7 +228,7 @@ def put(local: Path, where: str) -> None:
 
 
 def _target(where: SpacePath, name: str) -> tuple[SpacePath, Node | None]:
-    """Where a file of this name goes that is put at `where`, and what is there now."""
+    """Return the path to which a file named `name` goes that is put at `where`, and the node that is there now."""
     try:
         node = where.node()
     except NoSuchNode:

@@ -115,7 +115,7 @@ def _file_or_trashed(where: SpacePath) -> _File:
 
 
 def _was_at(space: Space, path: str) -> list[Trashed]:
-    """What in the trash was at this path, by itself or in a directory that was deleted."""
+    """Return the items of the trash that were at this path, deleted by themselves or with a directory above."""
     # A service of the version before tells of all that was deleted.
     return [one for one in space.trash(path) if one.path == path]
 
@@ -227,7 +227,7 @@ def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
         return found.node.id, found.path
     if not is_id:
         raise InvalidArgument(f"nothing in the trash was {what!r}; see `syncline trash`")
-    return NodeId(bytes.fromhex(what)), None  # what was deleted with a directory above has an id too
+    return NodeId(bytes.fromhex(what)), None  # An item that was deleted with a directory above has an id too.
 
 
 COMMANDS = [log, restore, trash]

@@ -22,7 +22,7 @@ from syncline.rpc import traces
 FAILED: Final = 1
 NOT_ALLOWED: Final = 3
 INTERRUPTED: Final = 130
-"""By Ctrl-C."""
+"""Exit status after Ctrl-C."""
 
 NOTHING_CHANGED: Final = "nothing was changed"
 MAY_BE_DONE: Final = "it may be done already, so look before you run the same command again"
@@ -33,13 +33,15 @@ LEFT_BY: Final = {
     **dict.fromkeys(("signup", "login", "logout", "devices", "spaces", "share", "unshare", "notify"), MAY_BE_DONE),
     **dict.fromkeys(("put", "mkdir", "mv", "rm", "restore", "trash"), MAY_BE_DONE),
 }
-"""What is true after an interruption of a command. Of those that are not here: nothing was changed."""
+"""The text about what is true after an interruption of a command. Of a command that is missing here, nothing was
+changed.
+"""
 
 DEBUG: Final = "SYNCLINE_DEBUG"
 """The variable that lets tracebacks of defects through."""
 
 UNTRACED: Final = frozenset({"up"})
-"""What lasts is no trace. The services that `up` starts trace themselves."""
+"""The commands that are not traced, since they last. The services that `up` starts trace themselves."""
 
 # Families are imported only when one of their commands runs, so that `--help` and completion answer at once.
 FAMILIES: Final = {
@@ -144,14 +146,14 @@ def cli(ctx: click.Context) -> None:
 
 
 def is_interruption(error: BaseException) -> bool:
-    """Whether an error comes of a signal that is to end the command, whatever became of it on its way."""
+    """Return True if an error comes from a signal that is to end the command, as whatever class it arrives."""
     return isinstance(error, KeyboardInterrupt) or (
         signals.received() and isinstance(error, Exception) and not isinstance(error, click.exceptions.Exit)
     )
 
 
 def exit_code(error: SynclineError) -> int:
-    """What a script sees of an error."""
+    """Return the exit status that an error has in scripts."""
     return NOT_ALLOWED if error.kind in {Kind.UNAUTHENTICATED, Kind.DENIED} else FAILED
 
 
@@ -221,7 +223,7 @@ def _end(status: int) -> NoReturn:
     try:
         sys.stdout.flush()
         sys.stderr.flush()
-    except BrokenPipeError:  # whoever read our output has gone: not worth a word
+    except BrokenPipeError:  # The reader of our output has gone, which needs no message.
         status = status or FAILED
     os._exit(status)
 

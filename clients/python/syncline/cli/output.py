@@ -1,4 +1,4 @@
-"""What commands have in common: the signed-in session, and how results are told."""
+"""The part that commands have in common: the signed-in session, and the output of results."""
 
 from __future__ import annotations
 
@@ -39,7 +39,6 @@ class _Waits:
         self._silent_until = 0.0
 
     def tell(self, error: SynclineError, seconds: float) -> None:
-        """See `Session.on_wait`."""
         with self._lock:
             self._waited += seconds
             now = time.monotonic()

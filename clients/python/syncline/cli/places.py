@@ -39,7 +39,7 @@ class SpacePath:
     text: str
 
     def node(self) -> Node | None:
-        """What is there now; None for the root. NoSuchNode."""
+        """Return the node that is there now; None for the root. Raise NoSuchNode."""
         if not self.path:
             return None
         try:
@@ -82,7 +82,9 @@ def place(text: str) -> Iterator[SpacePath]:
 
 
 def place_in(session: Session, text: str) -> SpacePath:
-    """What stands before the first ':' is a space, unless it has a '/'; without one it is the personal space."""
+    """Return the place that a text names: `space:path`, or a path in the personal space if no ':' comes before the
+    first '/'.
+    """
     space, path = split_place(text)
     return SpacePath(Space(session, Accounts(session).resolve(space or PERSONAL)), path, text)
 
@@ -100,7 +102,7 @@ def split_place(text: str) -> tuple[str | None, str]:
 
 
 def _space_in(text: str) -> str | None:
-    """What stands before the first ':', unless it has a '/'."""
+    """Return the part before the first ':'; None if there is no ':', or if the part contains a '/'."""
     head, colon, _ = text.partition(":")
     return head if colon and "/" not in head else None
 

@@ -16,7 +16,7 @@ class CommandProgress(Protocol):
         """From now on this is done, for so many files of so many bytes in all."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """So much of it is done."""
+        """Note that `files` more files and `size` more bytes are done."""
 
 
 class _Silent:

@@ -20,7 +20,7 @@ from typing import Final
 PREFIX: Final = ".syncline-tmp-"
 _LOCK: Final = "lock"
 _NEW_LOCK: Final = "lock.new"
-"""What the lock file is called until it is locked, so that nobody finds it without its lock."""
+"""The name of the lock file until it is locked, so that no other process finds it without its lock."""
 _UNBORN_SECONDS: Final = 3600.0
 """A directory without a lock file is left alone for this long, as its process may be about to make it."""
 

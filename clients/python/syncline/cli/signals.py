@@ -1,10 +1,10 @@
-"""How a command is ended from outside: Ctrl-C, SIGTERM, or the loss of its terminal.
+"""Signals that end a command from outside: Ctrl-C, SIGTERM, or the loss of its terminal.
 
-All of them raise a KeyboardInterrupt in the main thread, so that what is open is closed and what is temporary removed,
-and end the process with 128 plus the number of the signal, as a shell has it. A
-`sync --watch` ends with 0, since a signal is its usual end.
+All of these signals raise a KeyboardInterrupt in the main thread, so that what is open is closed and what is temporary
+removed, and end the process with 128 plus the number of the signal, as a shell has it. A `sync --watch` ends with 0,
+since a signal is its usual end.
 
-Imported before anything else, and therefore without modules that take their time.
+The module is imported before anything else, and therefore imports no module that takes its time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_SECONDS = 10.0
-"""What has not come to its end this long after a signal is ended as it is."""
+"""Seconds after a signal at which the process ends, whatever has not come to its end."""
 
 _received: list[int] = []
 
@@ -29,7 +29,7 @@ def install_handlers() -> None:
 
 
 def received() -> bool:
-    """Whether a signal was received.
+    """Return True if a signal was received.
 
     From then on any error may be a result of it: a KeyboardInterrupt in the midst of foreign code, of an import above
     all, may come out of that code as any other error.

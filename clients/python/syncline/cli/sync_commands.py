@@ -263,7 +263,9 @@ def _sync_for_ever(
             complain(text)
 
     def may_pass(error: Exception) -> bool:
-        """Whether the folder can be opened a little later, as when a machine starts before its network and disks."""
+        """Return True if the folder may be opened a little later, as when a machine starts before its network and
+        disks.
+        """
         if is_interruption(error):
             return False
         passing = (FolderMissing, FolderUnreadable, OSError)
@@ -282,7 +284,7 @@ def _sync_for_ever(
                 if is_interruption(error):
                     raise KeyboardInterrupt from None  # not to be tried again
                 raise
-            wanted = AS_BEFORE  # it has been taken over
+            wanted = AS_BEFORE  # The options of the user have been taken over.
             return report
 
         with Space(session, folder.space).watch() as doorbells:

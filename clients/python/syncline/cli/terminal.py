@@ -16,7 +16,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def complain(text: str) -> None:
-    """What went wrong, or is to be known beside the result."""
+    """Print a problem, or another remark beside the result, to standard error."""
     say(f"syncline: {text}", err=True)
 
 
@@ -26,7 +26,7 @@ def print_json(value: Any) -> None:
 
 
 def print_table(rows: Iterable[Sequence[str]]) -> None:
-    """Left-aligned columns."""
+    """Print rows as a table with left-aligned columns."""
     rows = [[harmless(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     for row in rows:

@@ -133,7 +133,7 @@ def _enter(
 
 
 def _signed_in(file: AccountFile) -> bool:
-    """Whether the file holds an account that the service still accepts: a revoked device may sign in again."""
+    """Return True if the file holds an account that the service still accepts. A revoked device may sign in again."""
     account = file.load()
     if account is None:
         return False
@@ -146,7 +146,7 @@ def _signed_in(file: AccountFile) -> bool:
 
 
 class Accounts:
-    """What a signed-in person can do about accounts."""
+    """The operations of a signed-in person on accounts: devices, spaces' members, keys."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
@@ -205,7 +205,9 @@ class Accounts:
         return _grant(self._session.call(lambda stubs: stubs.auth.CreateSpace, request).space)
 
     def members(self, space: SpaceId) -> list[Member]:
-        """NoSuchSpace."""
+        """Return all members of a space, in the order of the service. Raise NoSuchSpace if the caller is no member of
+        it.
+        """
         request = auth_pb2.ListMembersRequest(space_id=space)
         pages = self._pages(lambda stubs: stubs.auth.ListMembers, request)
         return [_member(pb) for page in pages for pb in page.members]

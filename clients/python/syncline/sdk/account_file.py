@@ -63,7 +63,7 @@ class AccountFile:
     def save(self, account: StoredAccount) -> None:
         """Durable when this returns; readable by the user only. Whoever saves has the file `locked()`."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = self.path.with_name("account.json.tmp")  # what a killed process left is written over
+        temporary = self.path.with_name("account.json.tmp")  # A file that a killed process left is written over.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:

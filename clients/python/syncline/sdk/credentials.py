@@ -17,8 +17,10 @@ RENEW_MS = 5 * 60_000
 
 @dataclass(frozen=True, slots=True)
 class S3Credentials:
-    """What opens the objects of one space. `expires_at_ms` is in milliseconds since 1970, `ours_until_ms` as well, but
-    by the clock of this device, which may be wrong.
+    """Temporary S3 credentials that open the objects of one space.
+
+    `expires_at_ms` is in milliseconds since 1970 by the clock of the service, `ours_until_ms` by the clock of this
+    device, which may be wrong.
     """
 
     access_key_id: str

@@ -1,4 +1,4 @@
-"""Where an endpoint's services and storage are: GET {endpoint}/.well-known/syncline."""
+"""Discovery of the services and the storage of an endpoint: GET {endpoint}/.well-known/syncline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from syncline.sdk.network import proxy_for, trusted
 from syncline.sdk.trust import NO_FURTHER, Trust, check_endpoint, check_place, host_of_target, host_of_url
 
 VERSION = 1
-"""What this client speaks."""
+"""The version of the protocol that this client speaks."""
 
 WELL_KNOWN = "/.well-known/syncline"
 TIMEOUT_SECONDS = 10.0
@@ -28,7 +28,7 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """Where a gRPC service listens."""
+    """The address of a gRPC service: `target` as host and port, and `tls` if the connection is encrypted."""
 
     target: str
     tls: bool
@@ -46,7 +46,7 @@ class StorageAddress:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """All that a client must know to reach one installation of Syncline."""
+    """The addresses and names that a client must know to reach one installation of Syncline."""
 
     auth: Service
     metadata: Service
@@ -183,7 +183,7 @@ def _url(value: Any) -> str:
 
 
 def _named(pattern: re.Pattern[str], value: Any) -> str:
-    """What becomes a part of a host name, so that it must not be able to make another host of it."""
+    """Return a value that is to be a part of a host name. Raise ValueError if it could make another host of that name."""
     if pattern.fullmatch(_text(value)) is None:
         raise ValueError(f"{value!r} is not a name")
     return str(value)

@@ -1,4 +1,6 @@
-"""What only a client can meet: errors about its endpoint and its account, as `syncline.model.errors` are."""
+"""Errors that only a client can meet, about its endpoint and its account; those of services are in
+`syncline.model.errors`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Final
 from syncline.model.errors import Kind, SynclineError
 
 CANDIDATES: Final = 10
-"""How many of those that may be meant an error names."""
+"""Maximum number of candidates that an error about an ambiguous name lists."""
 
 
 class NotSignedIn(SynclineError):

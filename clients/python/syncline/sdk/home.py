@@ -1,4 +1,4 @@
-"""Where a device keeps its state. Each home is one device."""
+"""The directory in which a device keeps its state. Each such home is one device."""
 
 from __future__ import annotations
 

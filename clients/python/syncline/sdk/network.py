@@ -61,7 +61,7 @@ def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
 
 
 def proxy_headers(proxy: str) -> dict[str, str]:
-    """What a proxy wants to be told: who asks, if its address says so."""
+    """Return the headers that a proxy gets: the credentials in its address, if there are any."""
     parts = urllib.parse.urlsplit(proxy)
     if parts.username is None:
         return {}
@@ -89,7 +89,9 @@ def own_certificates(environment: Environment = os.environ) -> bytes | None:
 
 
 def trusted(environment: Environment = os.environ) -> ssl.SSLContext:
-    """What HTTP trusts."""
+    """Return the TLS context of HTTP: the system's certificates and the user's own. Raise CertificatesUnreadable if
+    those are damaged.
+    """
     context = ssl.create_default_context()
     if own := own_certificates(environment):
         try:
@@ -102,7 +104,9 @@ def trusted(environment: Environment = os.environ) -> ssl.SSLContext:
 
 
 def roots(environment: Environment = os.environ) -> bytes | None:
-    """What gRPC trusts, in PEM: the system's certificates and one's own. None for those that gRPC brings along."""
+    """Return the certificates that gRPC trusts, in PEM: the system's and the user's own. None means those that gRPC
+    brings along.
+    """
     own = own_certificates(environment)
     if _value("grpc_default_ssl_roots_file_path", environment) and not own:
         return None  # somebody has told gRPC already
@@ -133,7 +137,9 @@ def _is_excluded(host: str, port: int, excluded: str) -> bool:
 
 
 def _excludes(entry: str, host: str, port: int) -> bool:
-    """Whether one entry of NO_PROXY is about that host: `*`, a network, an address or a domain, perhaps with a port."""
+    """Return True if one entry of NO_PROXY (`*`, a network, an address or a domain, perhaps with a port) is about that
+    host.
+    """
     if entry == "*":
         return True
     name, _, only = entry.rpartition(":")

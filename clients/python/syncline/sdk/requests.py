@@ -1,4 +1,4 @@
-"""What a device has asked of the services and of storage, counted."""
+"""Counts of the requests that a device has sent to the services and to storage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Counts:
     bytes_up: int = 0
     bytes_down: int = 0
     waited_seconds: float = 0.0
-    """How long calls waited because a limit of the service asked them to; of all threads together."""
+    """The seconds that calls waited because a limit of the service asked them to, summed over all threads."""
 
 
 class RequestCounts:

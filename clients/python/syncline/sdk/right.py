@@ -1,4 +1,4 @@
-"""What a device may do in a space, as the service tells it with the changes."""
+"""The rights of a device in a space, as the service tells them with the changes."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ Response = TypeVar("Response")
 TOKEN_MARGIN_MS = 60_000
 """An access token that is good for less than this is not used any more."""
 PATIENCE_SECONDS = 60.0
-"""How long one call waits in all because a limit of the service asks it to."""
+"""Maximum number of seconds that one call waits in all because a limit of the service asks it to."""
 RATE_PATIENCE_SECONDS = 600.0
 """The same of the rate of a person. All devices of the person share that, and whoever is told to come again may find
 that another device was faster: so work that lasts waits for long."""
@@ -184,7 +184,8 @@ class Session:
         return self.repeating(lambda stubs: method(stubs)(request, timeout=timeout))
 
     def repeating(self, begin: Callable[[Stubs], Response], *, until: threading.Event | None = None) -> Response:
-        """What `begin` returns; begun again if the token was refused or the services have moved, once for each reason.
+        """Return the result of `begin`, which is called again if the token was refused or the services have moved, once
+        for each reason.
 
         For streams, `begin` opens the stream and reads its first message. A limit that says when to come back is waited
         for, up to a minute in all, and a rate for longer, besides; not any more once `until` is set.
@@ -259,7 +260,7 @@ class Session:
             stubs.close()
 
     def _moved(self, stubs: Stubs) -> bool:
-        """Whether services are elsewhere than `stubs` has them; if so, the new places are saved and used."""
+        """Return True if services are elsewhere than `stubs` has them. The new places are then saved and used."""
         with self._connection:
             if self._stubs is not stubs:
                 return True
@@ -285,7 +286,7 @@ class Session:
 
 
 def error_of_call(failure: grpc.RpcError) -> SynclineError:
-    """What a failed call means."""
+    """Return the error that a failed call stands for; UnexpectedAnswer if the service sent no reason."""
     error = error_from_rpc(failure)
     if error is not None:
         return error

@@ -27,7 +27,7 @@ from syncline.wire.tree import mutation_to_wire, node_from_wire, result_from_wir
 T = TypeVar("T")
 
 MAX_SEAL_BYTES = 2 * 1024 * 1024
-"""Of declarations in one request; a server takes 4 MiB."""
+"""Maximum serialised size of the declarations in one SealObjects call, in bytes. A server takes 4 MiB."""
 MOST_EMPTY_PAGES = 1000
 """Empty pages in a row after which a client gives up: a hostile service could send them for ever."""
 SEAL_TIMEOUT_SECONDS = 120.0
@@ -35,7 +35,7 @@ SEAL_TIMEOUT_SECONDS = 120.0
 COMMIT_TIMEOUT_SECONDS = 60.0
 
 _RESUMES = 5
-"""How often in a row a stream that broke without any progress is opened again."""
+"""Maximum number of times in a row that a stream which broke without any progress is opened again."""
 _FIRST_PAUSE_SECONDS = 0.1
 _SILENCE_SECONDS = 120.0
 """A stream that is waited for and says nothing for this long is dead."""
@@ -66,7 +66,7 @@ class Restored(NamedTuple):
 
 
 class BroughtBack(NamedTuple):
-    """What became of a node of the trash, and its path now."""
+    """The outcome for a node of the trash that was to be restored, and its path now."""
 
     result: Result
     path: str
@@ -131,7 +131,7 @@ class PackEntries:
 
 
 class Form(Enum):
-    """What an object is, where it has no pack entries."""
+    """The form of an uploaded object that has no pack entries."""
 
     BLOCK = "a single block"
     MANIFEST = "a serialised manifest"
@@ -139,7 +139,7 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What is said about an uploaded object for the service to prove."""
+    """A client's statement about an uploaded object, which the service proves before it seals the object."""
 
     digest: Digest
     size: int
@@ -162,7 +162,7 @@ class Space:
     # ---- objects ----
 
     def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
-        """Which of `objects` are not sealed in this space."""
+        """Return those of `objects` that are not sealed in this space."""
         missing: set[Digest] = set()
         for at in range(0, len(objects), MAX_FIND):
             batch = objects[at : at + MAX_FIND]
@@ -227,7 +227,7 @@ class Space:
         The right that comes with them may be five seconds old unless it is to be fresh.
         A stream that breaks is resumed; where that means to begin a listing again, its first page has `reset`.
         """
-        again = False  # whether pages without a cursor were given out that are about to come again
+        again = False  # Pages without a cursor were given out and are about to come again.
         breaks = 0
         while True:
             request = metadata_pb2.ListChangesRequest(space_id=self.id, cursor=cursor, fresh_right=fresh_right)
@@ -412,7 +412,7 @@ class _CheckStream:
         requests.put(metadata_pb2.CheckVersionsRequest(open=metadata_pb2.CheckVersionsOpen(space_id=self._space.id)))
         for batch in self._sent:
             requests.put(batch.message())
-        self._requests.put(None)  # of a call that was refused
+        self._requests.put(None)  # The queue ends the requests of a call that was refused.
         self._requests = requests
         return stubs.metadata.CheckVersions(iter(requests.get, None))
 

@@ -17,7 +17,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class StreamCall(Protocol[T_co]):
-    """What a streaming call is to us: messages, and a way to end it early."""
+    """A streaming call of gRPC, reduced to what the SDK uses: messages, and a way to end the call early."""
 
     def __next__(self) -> T_co: ...
     def cancel(self) -> object: ...

@@ -1,7 +1,8 @@
-"""Where a device sends passwords, tokens and files: only where the endpoint that its user named is, and never in clear.
+"""The rule for where a device sends passwords, tokens and files: only where the endpoint that its user named is, and
+never in clear.
 
-A server tells its clients where services and storage are. A hostile or broken one could so turn an https address
-into connections without TLS, or have secrets sent to somebody else.
+A server tells its clients where services and storage are. A hostile or broken one could so turn an https address into
+connections without TLS, or have secrets sent to somebody else.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ class NotTrusted(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a user has agreed to beside the endpoint's own address.
+    """Exceptions from the rule above that a user has agreed to.
 
-    `http`: that an endpoint that is named with http://, and is not this machine, is reached without TLS. `hosts`: that
-    services and storage are at these, with all hosts below them.
+    `http` allows an endpoint that is named with http:// and is not this machine to be reached without TLS. `hosts` are
+    names at which, or below which, services and storage may be.
     """
 
     http: bool = False
@@ -96,7 +97,7 @@ def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust)
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether packets to `host` never leave this machine."""
+    """Return True if packets to `host` never leave this machine."""
     host = host.lower().rstrip(".")
     if _is_address(host):
         return ipaddress.ip_address(host).is_loopback
@@ -104,7 +105,9 @@ def is_this_machine(host: str) -> bool:
 
 
 def _same_domain(host: str, other: str) -> bool:
-    """Whether two names are below one that somebody has registered: not merely below `co.uk` or `github.io`."""
+    """Return True if two names are below one name that somebody has registered, and not merely below `co.uk` or
+    `github.io`.
+    """
     # A third of a second, for the few installations whose services are beside the endpoint and not below it.
     from publicsuffixlist import PublicSuffixList  # noqa: PLC0415
 

@@ -27,7 +27,9 @@ _LONGEST_DELAY = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """From now on no change goes unannounced; what happened before must be pulled. Comes after each reconnection."""
+    """Event that tells: no change goes unannounced from now on. Changes before the event must be pulled. The event
+    comes after each reconnection.
+    """
 
 
 class Watch:
@@ -47,7 +49,9 @@ class Watch:
 
     @property
     def trouble(self) -> SynclineError | None:
-        """Why nothing is announced at the moment; None while it is, or before it was tried."""
+        """The reason that nothing is announced at the moment; None while changes are announced, and before the first
+        attempt.
+        """
         return self._trouble
 
     def __enter__(self) -> Self:

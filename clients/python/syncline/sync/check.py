@@ -26,7 +26,7 @@ from syncline.sync.trees import BaseNode, Place, Problem, path_of
 
 @dataclass(slots=True)
 class Verdicts:
-    """How many files are current, and the paths of the others.
+    """The result of a check: the number of current files, and the paths of the others.
 
     `stale`: the space has a newer version and the file was not changed here; `modified`: it was changed here;
     `unknown`: the space has no such file; `deleted`: it was deleted there.
@@ -38,10 +38,10 @@ class Verdicts:
     unknown: list[str] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    """What could not be looked at."""
+    """The items that could not be compared."""
 
     def document(self) -> dict[str, Any]:
-        """As the command line's contract has it."""
+        """Return the verdicts as the document that the command line prints with --json."""
         return {
             "current": self.current,
             **{name: sorted(getattr(self, name)) for name in ("stale", "modified", "unknown", "deleted")},
@@ -114,7 +114,9 @@ def _sort(verdicts: Verdicts, local: _Local, difference: str) -> None:
 
 
 def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place]) -> Strange:
-    """Where another filesystem is than the one that was synced: what is there is not compared."""
+    """Return the places where another filesystem is mounted than the one that was synced. Entries there are not
+    compared.
+    """
     # A check does not know the tree of the space: as if nothing was deleted there, everything strange is left out.
     strange = Strange(scanned, base, base)
     directories = {path_of(node.id, places): node for node in base.values() if node.kind is NodeKind.DIRECTORY}
@@ -127,7 +129,9 @@ def _strange(scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[Nod
 def _spelled_otherwise(
     scanned: Scan, base: Mapping[NodeId, BaseNode], places: Mapping[NodeId, Place], verdicts: Verdicts
 ) -> set[int]:
-    """What differs in Unicode spelling only from what is compared in its place; that is said."""
+    """Return the entries that differ in Unicode spelling only from the entry that is compared in their place. Each is
+    reported as a problem.
+    """
     if not (groups := doubles(scanned)):
         return set()
     known = {(path_of(node.parent, places), node.name): node for node in base.values()}

@@ -72,7 +72,7 @@ class Engine:
         return report
 
     def dry_run(self, *, wanted: Wanted = AS_BEFORE) -> Report:
-        """What a sync would do now. Nothing is changed, here, there or in the state."""
+        """Return the report of what a sync would do now. Nothing is changed: not the folder, the space or the state."""
         from syncline.sync.rounds import preview  # noqa: PLC0415 - as above
 
         report = Report()

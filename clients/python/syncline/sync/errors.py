@@ -1,4 +1,4 @@
-"""Why a folder is not synced at all, each with what to do about it."""
+"""Errors for which a folder is not synced at all, each with what the user can do about it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class MountsChanging(SynclineError):
 
 
 class NotExcluded(InvalidArgument):
-    """What is to be included is not excluded."""
+    """The path that is to be included is not excluded."""
 
 
 class LinkedElsewhere(SynclineError):

@@ -30,11 +30,11 @@ SETTLE_SECONDS: Final = 0.4
 LONGEST_SETTLE_SECONDS: Final = 1.6
 """A folder that is never quiet is told of after this long."""
 LOOK_SECONDS: Final = 5.0
-"""How often what cannot be watched is looked at, at most."""
+"""Minimum number of seconds between two looks at directories that cannot be watched."""
 _LOOKING_SHARE: Final = 20
 """Looking takes no more than one part of this of the time."""
 _AGAIN_SECONDS: Final = 60.0
-"""How often it is tried again to watch what could not be watched."""
+"""Seconds between attempts to watch directories that could not be watched."""
 
 _NO_MORE: Final = {errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
@@ -73,7 +73,7 @@ class Lookout:
     def _run(self) -> None:
         while not self._closed.is_set():
             self._renewed.clear()
-            if self._closed.is_set():  # which may have been between the two
+            if self._closed.is_set():  # The lookout may have been closed between the two events.
                 return
             try:
                 self._look()
@@ -168,7 +168,7 @@ class _Cover:
                 self.unwatched[path] = self._appearance(path)
 
     def has_changed(self) -> bool:
-        """Whether anything in the directories without a watch is not as it was."""
+        """Return True if anything in the directories without a watch has changed since the last look."""
         changed = False
         for path, before in self.unwatched.items():
             now = self._appearance(path)
@@ -178,7 +178,9 @@ class _Cover:
         return changed
 
     def remark(self) -> str | None:
-        """What the user should know of it."""
+        """Return a text that tells the user of a limit of the system which keeps directories from being watched; None
+        if all are.
+        """
         if self._inotify.refused is None or not self.unwatched:
             return None
         limit, enough = ("max_user_watches", 524_288) if self._inotify.is_open else ("max_user_instances", 1024)
@@ -198,7 +200,7 @@ class _Cover:
             ]
 
     def _appearance(self, path: str) -> object:
-        """What a look at a directory shows; equal as long as nothing in it changes."""
+        """Return a value that stays equal as long as nothing in a directory changes."""
         found = []
         try:
             with os.scandir(path) as entries:
@@ -275,7 +277,7 @@ class _Inotify:
         return False
 
     def wait(self, seconds: float) -> bool:
-        """Whether there is something to read within this time."""
+        """Return True if there is something to read within `seconds`."""
         if not self.is_open:
             time.sleep(seconds)
             return False

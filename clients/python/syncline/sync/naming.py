@@ -1,4 +1,4 @@
-"""Which names a folder's filesystem can hold, and which it takes for the same."""
+"""The rules of a folder's filesystem for names: those that it cannot hold, and those that it takes for the same."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Naming:
         return name.casefold() if self.folds_case else name
 
     def problem(self, name: str) -> str | None:
-        """Why the filesystem cannot hold this name, in words for people; None if it can."""
+        """Return the reason that the filesystem cannot hold this name, in words for people; None if it can."""
         if not self.like_windows:
             return None
         if found := _FORBIDDEN.search(name):

@@ -1,4 +1,6 @@
-"""What the engine needs from the rest of the client. `syncline.sdk.space.Space` and `syncline.transfer` provide it."""
+"""The ports that the engine needs from the rest of the client. `syncline.sdk.space.Space` and `syncline.transfer`
+provide them.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,19 @@ class ChangesAnswer(Protocol):
     def nodes(self) -> Sequence[Node]: ...
     @property
     def cursor(self) -> bytes:
-        """Where to go on after this page; empty while a listing is not complete."""
+        """The cursor from which the next page goes on; empty while a listing is not complete."""
 
     @property
     def reset(self) -> bool:
-        """Whether everything known before this page is void."""
+        """True if everything known before this page is void."""
 
     @property
     def seq(self) -> int:
-        """What the cursor stands for."""
+        """The sequence number of the journal that the cursor stands for."""
 
     @property
     def right(self) -> Right:
-        """What this device may do in the space."""
+        """The right of this device in the space."""
 
 
 class CommitAnswer(Protocol):
@@ -96,7 +98,7 @@ class CheckAnswer(Protocol):
 
 
 class Checking(Protocol):
-    """What a check needs of a space."""
+    """The part of a space that a check needs."""
 
     def check_versions(self, files: Iterable[tuple[str | NodeId, Digest]]) -> Iterator[CheckAnswer]:
         """Compare local digests with the current versions, files named by path or by id."""
@@ -109,7 +111,7 @@ class SyncProgress(Protocol):
         """From now on this is done, for so many files of so many bytes in all."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """So much of it is done."""
+        """Note that `files` more files and `size` more bytes of them are done."""
 
 
 class NoSyncProgress:
@@ -131,21 +133,23 @@ def _no_counts() -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Transfers:
-    """How bytes travel. Both are made when a sync has something to do; an uploader is told which blocks are known."""
+    """The makers of uploads and downloads. Both are called when a sync has something to do; an uploader is told which
+    blocks are known.
+    """
 
     uploader: Callable[[KnownBlocks], UploaderPort]
     downloader: Callable[[], DownloaderPort]
     counts: Callable[[], Counts] = field(default=_no_counts)
-    """What has been asked of services and storage so far."""
+    """Function that returns the number of requests to services and storage so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a sync is asked for beside the usual.
+    """The options of one sync.
 
-    Paths from the folder's root that this device syncs no more, or again. With `verify` every file is read, however
-    much it looks like what it was. `outside_links` says whether symlinks that lead out of the folder come here from
-    now on; None leaves that as it was.
+    `exclude` and `include` are paths from the folder's root that this device syncs no more, or again. With `verify`
+    every file is read, however much it looks like what it was. `outside_links` says whether symlinks that lead out of
+    the folder come here from now on; None leaves that as it was.
     """
 
     exclude: tuple[str, ...] = ()
@@ -158,7 +162,7 @@ AS_BEFORE = Wanted()
 
 
 class MassDelete(Enum):
-    """What a sync does with deletions that look like an accident, since they are of most files."""
+    """The treatment of deletions that look like an accident, since most files would be deleted."""
 
     REFUSE = "do nothing at all, and say so"
     HOLD = "do all the rest, and leave them for a sync that is told to do them"

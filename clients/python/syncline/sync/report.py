@@ -1,4 +1,4 @@
-"""What a sync did, and what it could not do."""
+"""The report of a sync: what was done, and what could not be done."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Report:
     requests: dict[str, int] = field(default_factory=lambda: {"s3_put": 0, "s3_get": 0, "grpc": 0})
     seconds: float = 0.0
     waited_seconds: float = 0.0
-    """How long calls waited because a limit of the service asked them to; of all threads together."""
+    """Seconds that calls waited because a limit of the service asked them to, summed over all threads."""
     problems: list[Problem] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     waiting: str = ""
-    """What is not done until somebody confirms it, and how."""
+    """The deletions that wait until somebody confirms them, and the way to confirm them, in words for people."""
     planned: list[tuple[str, str]] = field(default_factory=list)
     """With a dry run: what would be done, and where."""
     excluded: list[str] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Report:
 
     @property
     def did_anything(self) -> bool:
-        """Whether anything is other than before, here or in the space."""
+        """True if anything has changed, here or in the space."""
         return bool(
             self.uploaded
             or self.downloaded
@@ -48,7 +48,7 @@ class Report:
         )
 
     def document(self) -> dict[str, Any]:
-        """As the command line's contract has it."""
+        """Return the report as the document that the command line prints with --json."""
         document = dataclasses.asdict(self)
         del document["notices"], document["waiting"], document["planned"], document["excluded"]
         document["seconds"] = round(self.seconds, 3)

@@ -47,7 +47,7 @@ _TAKEN_BACK = (
 MAX_ROUNDS = 8
 """A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
 FEW_FILES = 20
-"""Of fewer files than this any number may be deleted."""
+"""Number of files below which any number of them may be deleted without a confirmation."""
 
 
 def preview(
@@ -79,12 +79,12 @@ class _Found:
     scan: Scan
     remote: dict[NodeId, RemoteNode]
     base: dict[NodeId, BaseNode]
-    """What the plan was made from: without what is left alone from now on."""
+    """The base that the plan was made from, without the nodes that are left alone from now on."""
     plan: Plan
     holding: frozenset[NodeId]
     problems: list[Problem]
     disowned: int
-    """How many nodes were changed here without the right to."""
+    """Number of nodes that were changed here without the right to change the space."""
     right: Right | None
     """The right by which the plan was made; None if the service has told none."""
 
@@ -155,7 +155,7 @@ def _look(  # noqa: PLR0917 - all that a round is about
         }
         agreed = {id_: node for id_, node in base.items() if id_ not in alone} if alone else base
         trees = _awake(agreed, identified.asleep), identified.local, _awake(remote, identified.asleep)
-        # Of what is ignored nothing would be synced anyway, unless the space has it.
+        # Ignored entries would not be synced anyway, unless the space has them.
         there = by_path(alone_within, live.nodes) if within else {}
         left_alone = [within[n] for path, n in alone_within.items() if path in there or not filters.is_ignored(n)]
         kept: list[Problem] = []

@@ -17,7 +17,9 @@ from syncline.sync.state.database import Settled, State
 
 
 def still_settled(files: Files, state: State, space: SpacePort) -> Settled | None:
-    """What was noted, if folder and space are still like that. Raises what `space.changes` does, but InvalidCursor."""
+    """Return what was noted at the last sync, if folder and space are still like that. Raise the errors of
+    `space.changes`, except InvalidCursor.
+    """
     settled = state.settled
     if settled is None:
         return None

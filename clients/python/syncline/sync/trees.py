@@ -137,12 +137,12 @@ def new_local_id(number: int) -> NodeId:
 
 
 def recreated_id(node: NodeId) -> NodeId:
-    """What a node is called that was deleted in the space and is made anew from what is here."""
+    """Return the provisional id of a node that was deleted in the space and is made anew from what is here."""
     return NodeId(_RECREATED + node)
 
 
 def copy_id(node: NodeId) -> NodeId:
-    """What the conflict copy of a node is called."""
+    """Return the provisional id of the conflict copy of a node."""
     return NodeId(_COPY + node)
 
 
@@ -158,12 +158,14 @@ def original_id(node: NodeId) -> NodeId:
 # ---- names in transit ----
 
 RECOVERED = "recovered item"
-"""What is called so was moved aside by a run that was interrupted, and had no name that anybody remembers."""
+"""Name of an item that an interrupted run had moved aside, and whose own name is not known any more."""
 _TRANSIT = re.compile(r"\.syncline-((?:[0-9a-f]{2})+)")
 
 
 def transit_name(node: NodeId) -> str:
-    """What a node is called while something else takes its name. It tells the node, so that a crash is no puzzle."""
+    """Return the name of a node while something else takes its own name. It contains the id, so that the next run after
+    a crash recognises the node.
+    """
     return f".syncline-{node.hex()}"
 
 
@@ -274,7 +276,7 @@ def _was_usable(
     names: Mapping[NodeId, Mapping[str, str]],
     naming: Naming,
 ) -> bool:
-    """Whether the node can still be where it was."""
+    """Return True if the node can still be at the place where it was at the last sync."""
     before = base.get(node.id)
     return (
         before is not None

@@ -24,12 +24,14 @@ from syncline.sync.trees import Problem
 T = TypeVar("T")
 
 LOOK_SECONDS: Final = 300.0
-"""How often to sync without having been told to, since a sign can be lost."""
+"""Seconds between syncs that no sign has asked for, since a sign can be lost."""
 DEAF_SECONDS: Final = 60.0
-"""How often while the service cannot tell us of changes."""
+"""Seconds between syncs while the service cannot tell us of changes."""
 FIRST_PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 60.0
-"""How long to wait when a sync failed, doubled each time; up to `LOOK_SECONDS` if only some items were not synced."""
+"""Maximum pause after a failed sync, in seconds; the pause doubles each time. If only some items were not synced, the
+maximum is `LOOK_SECONDS`.
+"""
 LEAST_PAUSE_SECONDS: Final = 2.0
 """A change may cut a pause short, but not below this."""
 _WORK_SHARE: Final = 5
@@ -47,17 +49,17 @@ class DoorbellSource(Protocol):
 
     @property
     def trouble(self) -> SynclineError | None:
-        """Why nothing is told at the moment."""
+        """The reason that nothing is told at the moment; None while everything is."""
 
 
 class Teller(Protocol):
     """Says things to the user."""
 
     def tell(self, report: Report) -> None:
-        """What a sync did; what was said of the one before is not in it."""
+        """Tell what a sync did, without what was told of the sync before."""
 
     def remark(self, text: str) -> None:
-        """What stands in the way."""
+        """Tell of a trouble that keeps syncs from working."""
 
 
 class Alarm:
@@ -78,14 +80,14 @@ class Alarm:
 
 
 class WatchPatience:
-    """How long to wait after trouble, and what of it has been said."""
+    """The pause after a trouble, and the texts that have been told of it."""
 
     def __init__(self) -> None:
         self._pause = FIRST_PAUSE_SECONDS
         self._said: frozenset[str] = frozenset()
 
     def news(self, texts: Iterable[str]) -> set[str]:
-        """Those of the texts that were not among the last ones. What is not among these is forgotten."""
+        """Return those of the texts that were not among the last ones, and remember only the new ones."""
         now = frozenset(texts)
         new = now - self._said
         self._said = now
@@ -93,7 +95,7 @@ class WatchPatience:
 
     @property
     def is_over(self) -> bool:
-        """Whether there was no trouble the last time."""
+        """True if there was no trouble the last time."""
         return not self._said
 
     def pause(self, *, longest: float, took: float = 0.0) -> float:
@@ -107,7 +109,7 @@ class WatchPatience:
 
 
 def patiently(begin: Callable[[], T], teller: Teller, *, passing: Callable[[Exception], bool]) -> T:
-    """What `begin` returns, begun again for as long as it raises what may pass."""
+    """Return the result of `begin`, which is called again for as long as it raises an error that `passing` accepts."""
     patience = WatchPatience()
     while True:
         try:
@@ -145,7 +147,7 @@ def keep_syncing(root: Path, sync: Callable[[], Report], doorbells: DoorbellSour
                 was_over = patience.is_over
                 new = patience.news(filter(None, troubles))
                 if new or was_over != patience.is_over:
-                    lookout.renew()  # What could not be watched, or was away, may be there now.
+                    lookout.renew()  # A directory that could not be watched, or was away, may be there now.
                 if failure:
                     if new:
                         teller.remark(f"{failure}; trying again")
@@ -178,7 +180,7 @@ def _line(problem: Problem) -> str:
 
 
 def _tell(teller: Teller, report: Report, new: set[str], *, always: bool) -> None:
-    """What is new in a report, if anything is."""
+    """Tell what is new in a report, if anything is."""
     if report.waiting not in new:
         report.waiting = ""
     if always or new or report.notices or report.did_anything:
@@ -187,7 +189,7 @@ def _tell(teller: Teller, report: Report, new: set[str], *, always: bool) -> Non
 
 
 class _Remarks:
-    """What other threads have to say, and the doorbells; said between syncs, each once while it lasts."""
+    """The remarks of other threads, and the doorbells. Each is told between syncs, once while it lasts."""
 
     def __init__(self, teller: Teller) -> None:
         self._teller = teller

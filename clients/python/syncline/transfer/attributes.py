@@ -1,4 +1,4 @@
-"""What a file has besides its bytes: owner, group, permissions, access control list and extended attributes.
+"""Attributes that a file has besides its bytes: owner, group, permissions, access control list and extended attributes.
 
 Contents come in as new files. What a replaced file had is carried over to the new one, and what a file inherits that is
 made in a directory, the new one is given: it was made elsewhere.
@@ -24,7 +24,7 @@ PRIVILEGES: Final = frozenset({"security.capability", "security.ima", "security.
 _ABSENT: Final = {errno.ENODATA, errno.EOPNOTSUPP, errno.ENOTSUP, getattr(errno, "ENOATTR", errno.ENODATA)}
 _HAS_ATTRIBUTES: Final = hasattr(os, "listxattr")
 GROUP_OF_DIRECTORY: Final = sys.platform == "darwin"
-"""Whether a new file has the group of its directory, setgid or not, instead of that of the process."""
+"""True if a new file has the group of its directory, setgid or not, instead of the group of the process."""
 
 
 def with_executable(mode: int, *, executable: bool) -> int:
@@ -35,14 +35,14 @@ def with_executable(mode: int, *, executable: bool) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Inheritance:
-    """What a directory gives to what is made in it: its group, and its default access control list."""
+    """The attributes that a directory gives to a file made in it: its group, and its default access control list."""
 
     group: int | None = None
     acl: bytes | None = None
 
     @classmethod
     def of(cls, directory: int) -> Inheritance:
-        """Of an open directory."""
+        """Return the attributes that an open directory gives; `directory` is its descriptor."""
         found = os.fstat(directory)
         gives_group = GROUP_OF_DIRECTORY or bool(found.st_mode & stat.S_ISGID)
         return cls(found.st_gid if gives_group else None, _attribute(directory, _DEFAULT))
@@ -66,7 +66,7 @@ def inherit(descriptor: int, directory: Inheritance, *, mode: int) -> Iterator[s
         os.fchmod(descriptor, mode)
         return
     try:
-        # As the kernel does: the list takes the place of the umask.
+        # The list takes the place of the umask, as the kernel does it.
         os.setxattr(descriptor, _ACCESS, _masked(directory.acl, 0o777 if mode & 0o111 else 0o666))
     except OSError:
         yield "the access control list of the directory"

@@ -1,4 +1,4 @@
-"""How many bytes may be in memory at once, for threads that fill and empty it."""
+"""A limit on the bytes in memory at once, for threads that fill and empty it."""
 
 from __future__ import annotations
 

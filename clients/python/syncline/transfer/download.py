@@ -31,7 +31,7 @@ _WINDOW_FILES: Final = 8192
 _WINDOW_BYTES: Final = 512 * MIB
 """Files are planned together, so that what they want from one pack is fetched in one go."""
 _GAP: Final = 256 * KIB
-"""What lies between two wanted blocks is fetched along if it is not more than this: a request costs as much."""
+"""Maximum gap between two wanted blocks, in bytes, that is fetched along with them: a request costs as much."""
 _RANGE: Final = PACK_BYTES + MIB
 
 

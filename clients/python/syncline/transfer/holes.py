@@ -45,7 +45,7 @@ def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) ->
 
 
 def is_zeros(ref: BlockRef) -> bool:
-    """Whether a block is one of those that a long run of zeros is cut into: it need not be fetched."""
+    """Return True if a block is one of those that a long run of zeros is cut into. Such a block need not be fetched."""
     return ref.length == MAX_BLOCK and ref.digest == _zeros()[0]
 
 

@@ -1,4 +1,4 @@
-"""What can be asked of an upload or a download, and what comes of it."""
+"""The jobs of an upload and a download, and their results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from syncline.model.tree import Content, fitting_time_ns
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What tells a file from what it was before, without reading it. Times are such as can be stored."""
+    """The attributes that tell a file from its earlier state without reading it. Times are rounded to what can be
+    stored.
+    """
 
     size: int
     mtime_ns: int
@@ -27,7 +29,7 @@ class Signature:
 
 
 class Trouble(Enum):
-    """Why a job failed: what to branch on. The `reason` of Failed is its text for people."""
+    """The cause of a failed job, for programs to branch on. The `reason` of Failed is its text for people."""
 
     VANISHED = "the file is gone"
     CHANGED = "the file is not, or no longer, what was to be uploaded"
@@ -64,7 +66,7 @@ class Uploaded:
 
 @dataclass(frozen=True, slots=True)
 class LocalBlock:
-    """Where the bytes of a block may be found on this device; they are verified before they are used.
+    """A place on this device that may hold the bytes of a block. The bytes are verified before they are used.
 
     Between `root`, where that is given, and the file no symlink is followed.
     """

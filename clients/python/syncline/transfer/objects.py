@@ -85,7 +85,9 @@ class ObjectStore(Protocol):
         """The whole object. ObjectMissing. What comes is not verified."""
 
     def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
-        """These bytes of the object, fewer if it ends before. ObjectMissing. What comes is not verified."""
+        """Return `length` bytes of the object from `offset` on, fewer if the object ends before. Raise ObjectMissing.
+        The bytes are not verified.
+        """
 
 
 class _Stores(NamedTuple):
@@ -322,7 +324,7 @@ def _on_the_way(endpoint: str) -> ClientConfig:
 
 
 def _endpoint(storage: StorageAddress) -> str:
-    """Where requests go: with path style the bucket is in the path, else in the host name."""
+    """Return the address to which requests go. With path style the bucket is in the path, else in the host name."""
     base = storage.endpoint
     if base is None:
         suffix = "amazonaws.com.cn" if storage.region.startswith("cn-") else "amazonaws.com"
@@ -334,7 +336,7 @@ def _endpoint(storage: StorageAddress) -> str:
 
 
 def _objects_url(storage: StorageAddress) -> str:
-    """What the addresses of objects begin with."""
+    """Return the beginning that the addresses of all objects share."""
     base = _endpoint(storage).rstrip("/")
     return f"{base}/{storage.bucket}/" if storage.path_style else f"{base}/"
 

@@ -9,7 +9,8 @@ class TransferProgress(Protocol):
     """Somebody who wants to know. Called from several threads, often: it must be quick and must not raise."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """So many files are done, and so many bytes of content are where they belong, uploaded or not.
+        """Note that `files` more files are done, and that `size` more bytes of content are where they belong, uploaded
+        or not.
 
         `size` is negative for bytes that turned out not to be there.
         """

@@ -30,7 +30,7 @@ class NotRead(Exception):
 
 
 class Read(NamedTuple):
-    """What was read: all blocks have been given out."""
+    """The summary of a file that was read to its end, when all blocks have been given out."""
 
     signature: Signature
     digest: Digest
@@ -72,7 +72,7 @@ class FileReader:
     def _read_large(self, descriptor: int, size: int, take: Callable[[Block], None]) -> Digest:
         cut = self._chunker.cut(lambda buffer: os.readv(descriptor, [buffer]))
         for block in cut:
-            if cut.size > size:  # it may be growing for as long as we read
+            if cut.size > size:  # The file may grow for as long as the loop reads.
                 raise _changed()
             take(block)
         if cut.size != size:

@@ -1,4 +1,5 @@
-"""What an upload and a download have in common: threads of their own, results for the caller, one way to give up.
+"""The part that an upload and a download have in common: threads of their own, results for the caller, one way to give
+up.
 
 What is done in a thread belongs to the trace of who asked for it.
 """
@@ -43,7 +44,7 @@ class Run(Generic[R]):
         self.unreported += 1
 
     def ready(self) -> bool:
-        """Whether `next` returns at once."""
+        """Return True if `next` returns at once."""
         return not self._finished.empty()
 
     def next(self) -> R:
@@ -55,7 +56,7 @@ class Run(Generic[R]):
         return result
 
     def error(self) -> BaseException:
-        """What made the run end."""
+        """The exception that made the run end."""
         assert self._error is not None
         return self._error
 
@@ -110,12 +111,12 @@ class Run(Generic[R]):
 
         try:
             executor.submit(copy_context().run, guarded)
-        except RuntimeError:  # it was shut down just now
+        except RuntimeError:  # The executor was shut down just now.
             raise GivenUp from None
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """What goes wrong in a thread of ours ends the run, and is raised in the caller's."""
+        """End the run if something goes wrong in one of its threads; the caller's thread then raises the error."""
         try:
             yield
         except GivenUp:

@@ -157,7 +157,9 @@ class SignedRequests:
         return connection
 
     def _plainly(self) -> dict[str, str]:
-        """What the proxy is told with each request: without TLS there is no tunnel, which was told once."""
+        """Return the headers for the proxy that go with each request. With TLS there is a tunnel, whose request had
+        them once.
+        """
         return {} if self._tls else self._to_proxy
 
     def _target(self, key: str) -> str:

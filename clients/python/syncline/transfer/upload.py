@@ -44,7 +44,8 @@ MEMORY: Final = 64 * MIB
 LEAST_MEMORY: Final = 32 * MIB
 """An open pack and the blocks to be asked for wait for company; beside them the largest block must find room."""
 ATTEMPTS: Final = 3
-"""How often a file is read and uploaded if storage had something else in the place of its objects."""
+"""Maximum number of times that a file is read and uploaded if storage had something else in the place of its objects.
+"""
 _READERS: Final = 2
 _CALLERS: Final = 2
 
@@ -57,14 +58,16 @@ _SEAL_SECONDS: Final = 0.5
 _REMEMBERED_BLOCKS: Final = 65_536
 
 KnownBlocks = Callable[[Digest], BlockRef | None]
-"""Where a block lies in this space, if that is known. Called from several threads, but never from two at once."""
+"""Function that returns the place of a block in this space, or None if it is not known. It is called from several
+threads, but never from two at once.
+"""
 
 
 class Sealing(Protocol):
-    """What of a Space an upload needs."""
+    """The part of a Space that an upload needs."""
 
     def find_missing(self, objects: Sequence[Digest]) -> set[Digest]:
-        """Which of `objects` are not sealed in this space."""
+        """Return those of `objects` that are not sealed in this space."""
 
     def seal(self, objects: Sequence[Declaration]) -> list[SealVerdict]:
         """Have uploaded objects proven: one verdict for each, in order."""
@@ -144,12 +147,12 @@ class _Object:
         return self.declaration
 
     def full(self) -> bool:
-        """Whether an open pack is to be closed."""
+        """True if the open pack has to be closed."""
         return self.builder is not None and self.builder.full
 
 
 _Placed = tuple[_Object, int]
-"""Where a block of this run lies, and at which offset."""
+"""The object in which a block of this run lies, and the offset in it, in bytes."""
 
 
 class _File:
@@ -171,7 +174,7 @@ class _File:
         self.manifest_object: _Object | None = None
 
     def manifest(self) -> Manifest:
-        """Of a file that waits for nothing: all packs are closed."""
+        """Return the manifest of a file that waits for nothing, because all packs are closed."""
         return Manifest.of(
             [
                 ref if isinstance(ref, BlockRef) else BlockRef(ref[0], ref[1], ref[2][0].declared.digest, ref[2][1])
@@ -289,7 +292,7 @@ class _Upload(Run[Uploaded | Failed]):
         return ref if ref is not None and ref.length == len(block.data) else None
 
     def _place_again(self, file: _File, block: Block) -> bool:
-        """Whether the block was placed earlier in this run; if so it lies there."""
+        """Place the block where this run has placed the same one before. Return False if there is no such block."""
         with self.lock:
             if self.stopping:
                 raise GivenUp
@@ -482,7 +485,7 @@ class _Upload(Run[Uploaded | Failed]):
         self._storing += 1
         self.start(self._calls, partial(self._storing_task, partial(self._ask, batch)))
 
-    # So much for the lock.
+    # The methods below run without the lock.
 
     def _storing_task(self, work: Callable[[], None]) -> None:
         work()

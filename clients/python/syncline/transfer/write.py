@@ -59,7 +59,7 @@ class Target:
         """Blocks that are part of `_whole`."""
         self._hashing = False
         self._blank = True
-        """Whether the file was empty, so that what was not written reads as zeros."""
+        """True if the file was empty, so that parts which were not written read as zeros."""
 
     def prepare(self) -> tuple[list[int], Signature | None]:
         """Make the file; which blocks are still wanted, and what the file is if the content is complete. NotWritten.

@@ -1,6 +1,7 @@
-"""What has been done of a plan: when all steps of a node are done, both sides agree on it, and the base says so.
+"""The steps of a plan that have been done. When all steps of a node are done, both sides agree on it, and the base says
+so.
 
-A node of which a step failed keeps its old base. Whatever was done of it is then seen by the next round.
+A node of which a step failed keeps its old base. The next round sees what was done of it.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ class Ledger:
         self.report = report
         self.here: dict[NodeId, LocalNode] = dict(plan.local)
         self.ids: dict[NodeId, NodeId] = {}
-        """What the space calls the nodes that had a provisional id."""
+        """The ids that the space has given to nodes with a provisional id, by that one."""
         self.steps_done = 0
         self.passing: dict[str, str] = {}
-        """What another round may do better, by path."""
+        """Reasons, by path, that something was not done now but may be done by another round."""
         self._problems: dict[str, str] = {}
         self._open = Counter(step.node for steps in (plan.steps_here, plan.steps_there) for step in steps)
         self.refused = False
-        """Whether a commit, or credentials to upload, were refused for want of the right."""
+        """True if a commit, or credentials to upload, were refused because this device lacks the right."""
         self._failed: set[NodeId] = set()
         self._before: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in plan.local.items()}
 
@@ -57,7 +58,7 @@ class Ledger:
     # ---- ids ----
 
     def real(self, node: NodeId) -> NodeId | None:
-        """What the space calls a node; None if it has not been made there."""
+        """Return the id of a node in the space; None if the node has not been made there."""
         return self.ids.get(node) if is_provisional(node) else node
 
     # ---- outcomes ----
@@ -70,7 +71,7 @@ class Ledger:
             self._agree(node)
 
     def is_done(self, node: NodeId) -> bool:
-        """Whether no step of the node is left."""
+        """Return True if no step of the node is left."""
         return not self._open[node]
 
     def is_failed(self, node: NodeId) -> bool:
@@ -141,7 +142,8 @@ class Ledger:
         if above is None:
             return
         place = above, name
-        # What the space has moved to where it cannot be here, or just now, is agreed on but for its place.
+        # A node that the space has moved just now, or to a place that it cannot have here, is agreed on but for its
+        # place.
         if there.place != place and (before is None or before.place != place):
             return
         if (here.digest, here.executable) != (there.digest, there.executable):
@@ -167,5 +169,5 @@ class Ledger:
             self.report.conflicts += 1
 
     def problems(self) -> list[Problem]:
-        """What needs somebody."""
+        """Return the items that somebody has to look at: paths, and reasons in words for people."""
         return [Problem(path, reason) for path, reason in self._problems.items()]

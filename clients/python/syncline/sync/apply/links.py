@@ -11,10 +11,10 @@ from syncline.sync.trees import Exclusion, RemoteNode, path_of
 
 
 def leads_out(path: str, target: str) -> bool:
-    """Whether a symlink at `path` (from the folder's root) may lead out of the folder.
+    """Return True if a symlink at `path` (from the folder's root) may lead out of the folder.
 
-    Only `..` at the beginning is taken for what it says: after a name that is a symlink itself it leads from where
-    that one leads to.
+    Only `..` at the beginning is taken for what it says: after a name that is a symlink itself it leads from where that
+    one leads to.
     """
     if target.startswith("/"):
         return True

@@ -28,9 +28,9 @@ from syncline.sync.trees import LocalNode, Place, copy_id, original_id, printabl
 from syncline.transfer.jobs import Downloaded, DownloadJob, LocalBlock, Signature, Trouble
 
 _TOGETHER = 2048
-"""Contents that are flushed and put in place together,"""
+"""Maximum number of files that are made durable and put in place together."""
 _TOGETHER_BYTES = 256 * MIB
-"""or so many bytes of them."""
+"""Maximum number of bytes of the files that are made durable together."""
 _LOOKED_UP = 500
 
 
@@ -57,12 +57,12 @@ class LocalApplier:
         self._paths: dict[NodeId, str] = {ROOT: ""}
         self._dirty: set[str] = set()
         self._lost: dict[str, list[str]] = {}
-        """What updated files had that could not be kept, and their paths."""
+        """Attributes of updated files that could not be kept, each with the paths of the files."""
         self._leading_out: list[str] = []
         """Paths of symlinks that came and lead out of the folder."""
 
     def path(self, node: NodeId) -> str | None:
-        """Where a node is now; None if it is not here, or not below the folder."""
+        """Return the path of a node now; None if the node is not here, or not below the folder."""
         place = self._at.get(node)
         return None if place is None else self._path_at(place)
 
@@ -86,7 +86,7 @@ class LocalApplier:
         return path
 
     def checkpoint(self) -> None:
-        """What was done so far is on the disk, and then in the state database."""
+        """Make everything that was done so far durable on the disk, and then in the state database."""
         if self._dirty:
             self._files.flush([], self._dirty)
             self._dirty.clear()
@@ -155,7 +155,7 @@ class LocalApplier:
         ledger.done(node)
 
     def _is_same_name(self, node: NodeId, to: Place) -> bool:
-        """Whether the filesystem takes another name of the same directory for the one that the node has."""
+        """Return True if the filesystem takes another name in the same directory for the one that the node has."""
         (parent, name), key = self._at[node], self._files.naming.key
         return parent == to[0] and name != to[1] and key(name) == key(to[1])
 
@@ -192,7 +192,7 @@ class LocalApplier:
             except OSError as error:
                 if error.errno != errno.ENOTEMPTY or node not in self._holding:
                     raise
-                # It stays with what is left out in it, and is no more than that: unknown to the space.
+                # The directory stays with the entries in it that are left out, and is unknown to the space from now on.
                 ledger.forget(node)
                 ledger.done(node)
                 return
@@ -274,7 +274,7 @@ class LocalApplier:
         )
 
     def _blocks_here(self, step: Fetch, content: Content) -> dict[Digest, LocalBlock]:
-        """Where the file that is replaced has blocks of the new content."""
+        """Return the places of those blocks of the new content that the file which is replaced has."""
         path = self.path(step.node)
         if not step.replaces or path is None or len(content.manifest) < 2:
             return {}
@@ -307,7 +307,7 @@ class LocalApplier:
         """Give what came in what it has besides its bytes: of the file that it replaces, else of its directory."""
         temporary, path = self._files.incoming(_token(step.node)), self._target_path(step)
         if path is None:
-            return  # It will not get there, which is said then.
+            return  # The file has no place here. The step that moves it reports the reason.
         # What was here of a file that was edited on both sides has become a copy.
         like = path if step.replaces else self.path(copy_id(step.node))
         try:
@@ -412,7 +412,7 @@ class LocalApplier:
 
 
 Known = Callable[[NodeId], Container[Digest | None]]
-"""Which contents of a node the space has."""
+"""Function that returns the contents of a node that the space has."""
 
 
 def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, discard: bool) -> list[str]:

@@ -42,7 +42,7 @@ MAX_TOGETHER = 1000
 """Mutations in one commit."""
 _MAX_BYTES = MAX_REQUEST_BYTES - 10_000
 _LONGEST_WAIT_SECONDS = 10.0
-"""So long does what is in storage wait for company before it is committed."""
+"""Maximum number of seconds that an uploaded file waits for others before it is committed with them."""
 
 _RETRYING_PASSING = {Trouble.VANISHED, Trouble.CHANGED, Trouble.NOT_A_FILE}
 _BLOCKS_GONE = {
@@ -274,7 +274,7 @@ class RemoteApplier:
                 answer = self._space.commit(batch.mutations, batch.request, right=self._right)
         except SynclineError as error:
             if not error.passing:
-                # It was not and will not be applied.
+                # The batch was not applied and will not be.
                 state.remove_in_flight(batch.request)
                 state.commit()
             raise
@@ -319,7 +319,7 @@ def repeat_in_flight(space: SpacePort, *, state: State, mirror: Mirror, base: di
         except SynclineError as error:
             if error.passing:
                 raise
-            results = ()  # It was not and will not be applied; what it was for is planned anew.
+            results = ()  # The commit was not applied and will not be; its changes are planned anew.
         for result, evidence in zip(results, commit.evidence, strict=False):
             if result.verdict is Verdict.ACCEPTED and result.node is not None:
                 mirror.absorb([result.node])

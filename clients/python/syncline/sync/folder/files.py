@@ -47,7 +47,7 @@ class FileChanged(OSError):
 
 
 def same_file(now: os.stat_result, expected: Signature) -> bool:
-    """Whether this is the expected file as far as a rename leaves that visible (it changes ctime)."""
+    """Return True if a file is the expected one, as far as a rename leaves that visible (a rename changes the ctime)."""
     found = Signature.of(now)
     return (found.size, found.mtime_ns, found.inode) == (expected.size, expected.mtime_ns, expected.inode)
 
@@ -79,10 +79,10 @@ class Files:
 
     @cached_property
     def naming(self) -> Naming:
-        """What the filesystem makes of names, seen at the client's own directory."""
+        """The rules of the filesystem for names, tried out on the client's own directory."""
         return Naming(
             folds_case=self._is_private(PRIVATE.upper()),
-            like_windows=self._is_private(f"{PRIVATE}."),  # it passes over dots at the end
+            like_windows=self._is_private(f"{PRIVATE}."),  # Such a filesystem ignores dots at the end of a name.
         )
 
     def _is_private(self, name: str) -> bool:
@@ -104,7 +104,7 @@ class Files:
         return os.open(name, _READ, dir_fd=parent)
 
     def stat(self, path: str) -> os.stat_result:
-        """What is at this path; a symlink as such."""
+        """Return the status of the entry at `path`, without following a symlink at its end."""
         parent, name = self._at(path)
         return os.stat(name or ".", dir_fd=parent, follow_symlinks=False)
 
@@ -116,7 +116,7 @@ class Files:
         return True
 
     def is_taken(self, path: str) -> bool:
-        """Whether anything is there, whatever the spelling of its name is."""
+        """Return True if the name of `path` is taken, in whichever spelling."""
         return self.exists(path) or self._is_spelled_otherwise(path)
 
     def read_link(self, path: str) -> str:
@@ -174,7 +174,7 @@ class Files:
         return any((directory, other) != _split(but) for other in spellings.others(name))
 
     def _note_name(self, path: str, *, before: str | None = None) -> None:
-        """What was found free has been taken, perhaps by what was at `before`."""
+        """Note that a name that was found free has been taken, perhaps by the entry that was at `before`."""
         directory, name = _split(path)
         above, gone = (directory, None) if before is None else _split(before)
         if above != directory:
@@ -321,11 +321,11 @@ class Files:
 
     @staticmethod
     def incoming(token: str) -> str:
-        """Where content that comes in is written."""
+        """Return the path of the temporary file into which incoming content is written."""
         return f"{TEMPORARY}/{_INCOMING}{token}"
 
     def temporaries(self) -> tuple[list[str], list[str]]:
-        """What an interrupted run left: tokens of incoming and of outgoing files."""
+        """Return the files that an interrupted run left, as tokens of incoming files and of outgoing files."""
         try:
             descriptor = self.open_directory(TEMPORARY)
         except (FileNotFoundError, NotADirectoryError):
@@ -351,7 +351,7 @@ class Files:
     # ---- durability ----
 
     def flush(self, files: Iterable[str], directories: Iterable[str]) -> None:
-        """What was written to these is on the disk when this returns. What is gone meanwhile is passed over."""
+        """Make durable what was written to these files and directories. Those that are gone meanwhile are passed over."""
         paths = [(path, self.open_file) for path in files]
         paths += [(path, self.open_directory) for path in directories]
         if len(paths) > _SYNC_ONE_BY_ONE and _syncfs is not None and _syncfs(self._root) == 0:

@@ -1,8 +1,8 @@
-"""Which directory is linked to which space.
+"""The link between a directory and a space.
 
 `SYNCLINE_HOME/folders/<id>/link.json` says where the folder is and what it is linked to; `DIR/.syncline/folder` says
-which id the folder has. Both are needed: an unmounted disk leaves a directory without the second, and a moved or
-copied folder brings it along to another place.
+which id the folder has. Both are needed: an unmounted disk leaves a directory without the second, and a moved or copied
+folder brings it along to another place.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _UNLINK = "if it is not to be synced any more, remove {} first (no other file is
 
 
 class Relation(Enum):
-    """What the directory of a marker is to a folder."""
+    """The relation of a directory with a marker to a folder."""
 
     NONE = auto()
     SAME_SPACE = auto()
@@ -83,7 +83,7 @@ class Folder:
         except Timeout:
             raise FolderBusy(f"another sync of {self.root} is running; wait for it or end it") from None
         try:
-            for path in (self.root / MARKER, self.state / _LINK):  # of a process that was killed
+            for path in (self.root / MARKER, self.state / _LINK):  # A process that was killed has left these.
                 path.with_name(f"{path.name}{_UNFINISHED}").unlink(missing_ok=True)
             yield
         finally:
@@ -231,7 +231,7 @@ def _check_neighbours(root: Path, others: list[Folder]) -> None:
 
 
 def relation(marker: bytes, folder: Folder) -> Relation:
-    """What a marker makes of the directory that has it, as seen from a folder."""
+    """Return the relation of the directory with this marker to `folder`."""
     try:
         document = json.loads(marker)
         if document["folder"] == folder.id:
@@ -255,7 +255,9 @@ def _marked(root: Path) -> str | None:
 
 
 def _is_marked(root: Path, identifier: str | None = None) -> bool:
-    """Whether a directory says that it is a synced folder, or this one. What cannot be read may be."""
+    """Return True if a directory has the marker of a synced folder, of the one with `identifier` if that is given. A
+    marker that cannot be read counts as one.
+    """
     try:
         return (root / MARKER).is_file() if identifier is None else _marked(root) == identifier
     except (OSError, FolderUnreadable):
@@ -306,7 +308,7 @@ def _write(path: Path, text: str) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None  # that of a write names no file
+        raise OSError(error.errno, error.strerror, str(path)) from None  # The error of a write names no file.
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

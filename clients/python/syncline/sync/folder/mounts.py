@@ -1,4 +1,4 @@
-"""Which filesystem a directory is on, named so that a reboot does not change it, and where others are mounted.
+"""Names of the filesystems that directories are on, which a reboot does not change, and the places of mounts.
 
 A device number is given anew at each boot to disks, network mounts and FUSE, and is the same on both sides of a bind
 mount. So a filesystem is known by the UUID of its disk, by what a network or FUSE mount is mounted from, else by the id
@@ -22,7 +22,7 @@ UNKNOWN = "?"
 _BY_UUID = Path("/dev/disk/by-uuid")
 _MOUNTINFO = "/proc/thread-self/mountinfo"
 _WITHOUT_SOURCE = {"tmpfs", "ramfs", "overlay", "devtmpfs", "aufs"}
-"""Their sources are words that say nothing."""
+"""Types of filesystems whose source in the mount table is a word that identifies nothing."""
 _WEAK = ("fsid=", "dev=")
 """Names that the same filesystem may change, as XFS and FUSE do when a device gets another number."""
 
@@ -36,27 +36,27 @@ class OpenDirectory:
     path: str
 
     def below(self, path: str) -> OpenDirectory:
-        """What is at a path below this directory, if nothing is mounted on the way."""
+        """Return the directory at a path below this one, if nothing is mounted on the way."""
         return OpenDirectory(self.mount, self.filesystem, f"{self.path.rstrip('/')}/{path}")
 
     @property
     def name(self) -> str:
-        """What is remembered of it."""
+        """The name under which the state database remembers the directory."""
         return printable(f"{self.filesystem} {self.path}")
 
 
 class Mounts(Protocol):
-    """What is mounted in one folder."""
+    """The mounts in one folder."""
 
     def points(self) -> frozenset[str]:
         """The paths below the folder at which something is mounted now."""
 
     def look(self, path: str, descriptor: int) -> OpenDirectory:
-        """What the open directory at a path below the folder is."""
+        """Return the mount, filesystem and path of the open directory at a path below the folder."""
 
 
 def may_be_same(before: str, now: str) -> bool:
-    """Whether two names could mean one directory of one filesystem, although they differ."""
+    """Return True if two names could mean one directory of one filesystem, although they differ."""
     (one, path), (other, other_path) = before.split(" ", 1), now.split(" ", 1)
     return path == other_path and (one.startswith(_WEAK) or other.startswith(_WEAK))
 

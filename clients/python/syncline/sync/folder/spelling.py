@@ -30,7 +30,7 @@ class Spellings:
             self._names.setdefault(normalize(name), set()).add(name)
 
     def hold(self, directory: int) -> bool:
-        """Whether these are the names of this directory still."""
+        """Return True if the directory has not changed since its names were read."""
         return _stamp(directory) == self._stamp
 
     def others(self, name: str) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""What has to be done so that folder and space agree: a three-way merge, and steps in an order. Pure."""
+"""Planning: a three-way merge of folder, space and base, and ordered steps that make the sides agree. Pure."""

@@ -1,4 +1,4 @@
-"""How a conflict copy is named: `report (conflict laptop 2026-11-03 142501).txt`."""
+"""The names of conflict copies: `report (conflict laptop 2026-11-03 142501).txt`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LONGEST_DEVICE_BYTES = 64
 
 
 def conflict_label(device: str, now: datetime) -> str:
-    """What tells the copies of one sync: the device and the local time."""
+    """Return the label that distinguishes the conflict copies of one sync: the device and the local time."""
     name = re.sub(r"[/\0\s]+", " ", normalize(device)).strip() or "device"
     return f"conflict {shortened(name, _LONGEST_DEVICE_BYTES)} {now:%Y-%m-%d %H%M%S}"
 

@@ -1,4 +1,4 @@
-"""What was done here while this device had no right to change the space is no wish for later.
+"""Changes made here while this device had no right to change the space are dropped, not kept for later.
 
 A plan on which the space would be changed so is made anew as if folder and space had never agreed on the nodes in
 question: what was deleted here comes back, what was moved goes back, an edit becomes a conflict copy beside what the
@@ -28,11 +28,11 @@ class Disowned:
     plan: Plan
     nodes: frozenset[NodeId]
     forgotten: frozenset[NodeId]
-    """Those of which the base is to be dropped: of the others it still tells what they were."""
+    """The nodes whose base is to be dropped. The base still tells what the other nodes were."""
 
 
 def is_estranged(told: Right, state: State) -> bool:
-    """Whether what was changed here since the last sync may have been changed without the right to."""
+    """Return True if changes here since the last sync may have been made without the right to change the space."""
     return told.read_only or state.right not in {None, told} or state.refused
 
 

@@ -28,7 +28,7 @@ Remote = Mapping[NodeId, RemoteNode]
 
 
 class ContentFlow(Enum):
-    """Where the content of a node that is on both sides has to go."""
+    """The direction in which the content of a node that is on both sides has to go."""
 
     NOWHERE = "both sides have it"
     UP = "what is here is newer"
@@ -48,7 +48,7 @@ class Merged:
 
 
 def content_flow(base: BaseNode | None, local: LocalNode, remote: RemoteNode) -> ContentFlow:
-    """Which way the content of a file or symlink goes; NOWHERE for a directory."""
+    """Return the direction in which the content of a file or symlink goes; NOWHERE for a directory."""
     here, there = (local.digest, local.executable), (remote.digest, remote.executable)
     if remote.kind is NodeKind.DIRECTORY or here == there:
         return ContentFlow.NOWHERE
@@ -70,7 +70,7 @@ def merge(base: Base, local: Local, remote: Remote, *, label: str) -> Merged:
 
 
 def remote_homes(base: Base, remote: Remote) -> dict[NodeId, Place]:
-    """Where those nodes of the space belong that are found on the way of an interrupted move: where they were."""
+    """Return the places of those nodes of the space whose move was interrupted: the places before the move."""
     return {
         node.id: before.place
         for node in remote.values()
@@ -143,13 +143,13 @@ class _Merge:
         return parent, name_here if name == before.name else name
 
     def _changed_here(self, before: BaseNode, here: LocalNode) -> bool:
-        """Whether what was deleted in the space has changed here since."""
+        """Return True if a node that was deleted in the space has changed here since the last sync."""
         if here.kind is not NodeKind.DIRECTORY and (here.digest, here.executable) != (before.digest, before.executable):
             return True
         return here.place != before.place or self._is_moved_above(here.parent, here=True)
 
     def _changed_there(self, before: BaseNode | None, there: RemoteNode) -> bool:
-        """Whether what is not here is new in the space, or has changed there since it was."""
+        """Return True if a node that is not here is new in the space, or has changed there since the last sync."""
         if before is None:
             return True
         if there.kind is not NodeKind.DIRECTORY and (there.digest, there.executable) != (
@@ -160,7 +160,9 @@ class _Merge:
         return self._place_there(there) != before.place or self._is_moved_above(there.parent, here=False)
 
     def _is_moved_above(self, directory: NodeId, *, here: bool) -> bool:
-        """Whether a directory that is on this side only, or one above it that is, was moved."""
+        """Return True if a directory that is on this side only was moved, or any directory above it that is on this
+        side only.
+        """
         trail = []
         moved = False
         while directory in self._base and directory not in (self._remote if here else self._local):
@@ -258,7 +260,8 @@ class _Merge:
         while clashes := self._clashes():
             for place, nodes in clashes:
                 if any(self._target.get(node) != place for node in nodes):
-                    continue  # Their directory has become one with another meanwhile; the next look tells.
+                    # The directories of these nodes have been united meanwhile; the next look finds the new place.
+                    continue
                 winner, *losers = sorted(nodes, key=lambda node: self._claim(node, place))
                 for loser in losers:
                     if not self._unite(loser, winner):
@@ -275,7 +278,9 @@ class _Merge:
         return sorted(clashes.items())
 
     def _claim(self, node: NodeId, place: Place) -> tuple[bool, bool, bool, NodeId]:
-        """Who has the least keeps its name: who has it in the space, then who has it here."""
+        """Return the sort key of a claim to a name. The node with the least key keeps the name: first the one that has
+        it in the space, then the one that has it here.
+        """
         there, here = self._remote.get(node), self._local.get(original_id(node))
         return (
             there is None or there.place != place,

@@ -44,10 +44,10 @@ Operation = Create | Move | Delete
 
 
 def reshape(current: Mapping[NodeId, Place], target: Mapping[NodeId, Place], *, whole: bool) -> list[Operation]:
-    """What turns `current` into `target`, in order; deletions that free no name come last.
+    """Return the operations that turn `current` into `target`, in order; deletions that free no name come last.
 
-    Both are trees: each parent is there and two nodes have no place in common; `target` has no cycle.
-    With `whole`, deleting a directory deletes what is below it; else what is below is deleted first.
+    Both are trees: each parent is there and two nodes have no place in common; `target` has no cycle. With `whole`,
+    deleting a directory deletes what is below it; else what is below is deleted first.
     """
     pending = [node for node, place in target.items() if current.get(node) != place]
     if not pending and len(current) == len(target):
@@ -179,7 +179,7 @@ class _Reshaping:
 
 
 def _claimed(place: Place) -> Place:
-    """What nobody else may have: a name that is spelled in another Unicode form here is the same name."""
+    """Return the place that no other node may have. A name that differs in its Unicode form only is the same name."""
     return place[0], normalize(place[1])
 
 

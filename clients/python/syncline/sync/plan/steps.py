@@ -1,4 +1,4 @@
-"""What has to be done here and there so that folder and space agree. Pure, total and deterministic."""
+"""The steps that have to be done in the folder and the space so that both agree. Pure, total and deterministic."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Plan:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is nothing to do in the folder or the space."""
+        """True if there is nothing to do in the folder or the space."""
         return next(self.steps_here, None) is None and next(self.steps_there, None) is None
 
 
@@ -190,7 +190,7 @@ def plan(base: Base, local: Local, remote: Remote, *, label: str) -> Plan:
 
 
 def is_agreed(base: BaseNode | None, here: LocalNode, there: RemoteNode) -> bool:
-    """Whether the base says what both sides are."""
+    """Return True if the base records exactly what both sides are."""
     return (
         base is not None
         and base.place == there.place
@@ -289,7 +289,7 @@ def _with_agreed(result: Plan, base: Base, remote: Remote) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Deletions:
-    """How many files of the base a plan deletes on each side, and how many there are."""
+    """The number of files of the base that a plan deletes on each side, and the number of files in the base."""
 
     here: int
     there: int
@@ -334,7 +334,7 @@ def without_deletions(result: Plan, base: Base, *, here: bool, there: bool) -> P
 
 
 def _deleted_files(result: Plan, base: Base) -> Callable[[DeleteHere | DeleteThere], int]:
-    """How many files of the base a step deletes that are not merely replaced."""
+    """Return a function that counts the files of the base which a step deletes and which are not merely replaced."""
     taken = set(result.target.values())
 
     def count(step: DeleteHere | DeleteThere) -> int:

@@ -1,1 +1,1 @@
-"""What is in the folder: one pass over it, what stays out, and which node each thing is."""
+"""The scan: one pass over the folder, the rules for what stays out, and the node that each entry is."""

@@ -36,7 +36,7 @@ def closest(group: Iterable[int], scan: Scan, before: BaseNode | None, same_inod
 
 
 def double(scan: Scan, dropped: int, kept: int) -> Problem:
-    """That an entry is not synced beside the one that is kept."""
+    """Return the problem that entry `dropped` is not synced beside the entry `kept`, whose name is the same in NFC."""
     return Problem(
         printable(scan.path(dropped)),
         f"its name differs from {scan.path(kept)!r} in Unicode spelling only; rename one of them",

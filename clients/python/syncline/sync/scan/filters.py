@@ -1,8 +1,8 @@
-"""What stays out of a sync: ignored files that the space does not have, and what this device has excluded.
+"""The filters of a sync: ignored files that the space does not have, and what this device has excluded.
 
 Ignore rules are those of git: `.synclineignore` in any directory, patterns of a deeper one before those above, the last
 that matches decides, nothing below an ignored directory is looked at. They keep files from being uploaded; what is in
-the space goes on being synced. What is excluded is left alone on both sides, whatever becomes of it.
+the space goes on being synced. Excluded paths are left alone on both sides, whatever happens to them.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _MOST_TOLD = 5
 """Lines of one ignore file that are reported as no patterns."""
 
 BUILT_IN = (
-    # What file managers leave in each directory that somebody looks at: a view, no content.
+    # File managers leave these in each directory that somebody looks at: they hold a view, no content.
     ".DS_Store",
     "Thumbs.db",
     "ehthumbs.db",
     "[Dd]esktop.ini",
-    # What systems keep at the root of a disk.
+    # Operating systems keep these at the root of a disk.
     "/.Spotlight-V100/",
     "/.Trashes/",
     "/.Trash-*/",
     "/.fseventsd/",
     "/$RECYCLE.BIN/",
     "/System Volume Information/",
-    # Who has a document open: Office, LibreOffice, Emacs (a link to nowhere).
+    # Lock files tell that somebody has a document open: Office, LibreOffice, Emacs (a link to nowhere).
     "~$*",
     ".~lock.*#",
     ".#*",
@@ -58,7 +58,7 @@ BUILT_IN = (
     # Halves of a file that is just being saved: Word, programs of GNOME.
     "~WR[DLA]*.tmp",
     ".goutputstream-*",
-    ".syncline-tmp-*/",  # of `syncline get`
+    ".syncline-tmp-*/",  # `syncline get` makes these.
     # Deleted files that a program still has open.
     ".nfs0*",
     ".fuse_hidden*",
@@ -71,9 +71,9 @@ Not here, since people keep files of such names: `*.tmp`, `*~`, `*.bak`, `*.part
 
 @dataclass(frozen=True, slots=True)
 class Excluded:
-    """All that is left alone at one moment: nodes of the space with all below them, and paths in the folder.
+    """Everything that a sync leaves alone: nodes of the space with all below them, and paths in the folder.
 
-    Beside what is excluded that is what clients keep for themselves in synced folders within synced folders.
+    Beside the user's exclusions these are the private files of clients in synced folders within this one.
     """
 
     nodes: frozenset[NodeId]
@@ -130,7 +130,7 @@ def by_path(paths: Iterable[str], live: Mapping[NodeId, RemoteNode]) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class _Amount:
-    """How many patterns, and characters of their lines."""
+    """The number of patterns of ignore files, and of the characters of their lines."""
 
     patterns: int
     characters: int
@@ -162,7 +162,7 @@ class Filters:
         self._ignored: dict[int, bool] = {TOP: False}
 
     def is_left_out(self, number: int) -> bool:
-        """Whether an entry is left out, unless it is in the space."""
+        """Return True if an entry is left out, unless it is in the space."""
         return self.is_excluded(number) or self.is_ignored(number)
 
     def is_excluded(self, number: int) -> bool:
@@ -179,7 +179,9 @@ class Filters:
         return {entry.parent for entry in self._scan.entries if entry.local_name == PRIVATE}
 
     def _is_anothers(self, number: int) -> bool:
-        """Whether an entry is no file of the user's, but what the client of a synced folder within this one uses."""
+        """Return True if an entry is no file of the user's, but one that the client of a synced folder within this one
+        uses.
+        """
         entry = self._scan.entries[number]
         if entry.local_name == PRIVATE:
             return True
@@ -191,11 +193,11 @@ class Filters:
         return above != TOP
 
     def excludes_path(self, path: str) -> bool:
-        """Whether exactly this path is excluded, however it is spelled."""
+        """Return True if exactly this path is excluded, in whichever Unicode form it is written."""
         return normalize(path) in self._excluded_paths
 
     def is_ignored(self, number: int) -> bool:
-        """Whether a rule says so, whatever the space has."""
+        """Return True if an ignore rule matches the entry or a directory above it, whatever the space has."""
         for at in reversed(self._unknown(number, self._ignored)):
             parent = self._scan.entries[at].parent
             self._ignored[at] = self._ignored[parent] or self._matches(at)

@@ -1,4 +1,5 @@
-"""Which node each thing in the folder is: the one that was here, one that has come from elsewhere, or a new one.
+"""Identification of the node that each entry of the folder is: the one that was here, one that has come from elsewhere,
+or a new one.
 
 A directory is known by its inode and something of what was in it, else by its path; a file by its path, unless its
 inode is that of another file; else by its inode, or by its content where that is beyond doubt. So a renamed directory
@@ -38,10 +39,10 @@ _SECOND_NS = 1_000_000_000
 
 
 def is_trusted(signature: Signature, read_at_ns: int) -> bool:
-    """Whether a file that was read at this time (or later) would show another signature if it was changed after that.
+    """Return True if a file that was read at `read_at_ns` (or later) would show another signature after a change.
 
-    It would not within the granularity of the filesystem's clock: a tick of the kernel, or two seconds where there are
-    whole seconds only.
+    The signature would stay the same within the granularity of the filesystem's clock: a tick of the kernel, or two
+    seconds where there are whole seconds only.
     """
     coarse = signature.ctime_ns % _SECOND_NS == 0 and signature.mtime_ns % _SECOND_NS == 0
     grain = COARSE_GRAIN_NS if coarse else FINE_GRAIN_NS
@@ -50,7 +51,9 @@ def is_trusted(signature: Signature, read_at_ns: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """What was read: the digest, the signature of the file that has it, and when reading began."""
+    """The result of reading a file: the digest, the signature of the file that has it, and the time when reading began,
+    in ns.
+    """
 
     digest: Digest
     signature: Signature
@@ -82,19 +85,19 @@ class Identified:
 
 
 class Filter(Protocol):
-    """What of a scan stays out of the tree; entries by number."""
+    """The rules for the entries of a scan that stay out of the tree. Entries are given by their number."""
 
     def is_excluded(self, number: int) -> bool:
-        """Whether an entry is left alone, whatever it is."""
+        """Return True if an entry is left alone, whatever it is."""
 
     def excludes_path(self, path: str) -> bool:
-        """Whether exactly this path is."""
+        """Return True if exactly this path is excluded."""
 
     def is_ignored(self, number: int) -> bool:
-        """Whether an entry is left out unless it is in the space."""
+        """Return True if an entry is left out unless it is in the space."""
 
     def is_left_out(self, number: int) -> bool:
-        """Whether it is either."""
+        """Return True if the entry is excluded or ignored."""
 
 
 class Everything:
@@ -297,7 +300,9 @@ class _Identification:
     # ---- files ----
 
     def _is_dropped(self, n: int) -> bool:
-        """Whether another entry with the same name in NFC is kept instead: the one that is known here, else any."""
+        """Return True if another entry with the same name in NFC is kept instead: the one that is known here, else any
+        one.
+        """
         entries = self._scan.entries
         group = self._doubles.pop((entries[n].parent, entries[n].name), None)
         if group is not None:
@@ -309,7 +314,7 @@ class _Identification:
         return n in self._dropped
 
     def _find_unseen(self, directories: Iterable[int]) -> None:
-        """What the base has where we could not look: it is as it was, unless it turns up elsewhere."""
+        """Keep the nodes of the base that lie in directories which could not be read, unless they turn up elsewhere."""
         inside: dict[NodeId, list[BaseNode]] | None = None
         pending: list[NodeId] = []
         for n in directories:
@@ -359,7 +364,7 @@ class _Identification:
             self._assign(n, here) if here else open_.append(n)
         files, open_ = open_, []
         self._hash([n for n in files if self._maybe_in_space(n)])
-        for n in files:  # what is in the space already, under this name
+        for n in files:  # These files are in the space already, under the same name.
             there = self._maybe_in_space(n)
             here = self._same_content(n, [there] if there else [])
             self._assign(n, here) if here else open_.append(n)
@@ -420,7 +425,7 @@ class _Identification:
             for n in files
             if entries[n].kind is NodeKind.FILE
             and entries[n].signature.size in sizes
-            and not self._filters.is_left_out(n)  # it may have been there all the time
+            and not self._filters.is_left_out(n)  # A file that was left out may have been there all the time.
         ]
         self._hash([n for n in candidates if n not in self._nodes])
         came: dict[Digest, list[int]] = {}
@@ -472,10 +477,10 @@ class _Identification:
 
     @staticmethod
     def _is_unchanged(entry: ScannedEntry, before: BaseNode) -> bool:
-        """Whether a file is the one that was agreed on.
+        """Return True if a file is the one that was agreed on.
 
-        A move changes its ctime, and so it is read again: size and time alone may be those of another content, as
-        after `cp -p` or `touch -r`.
+        A move changes the ctime of a file, so the file is read again: size and time alone may be those of another
+        content, as after `cp -p` or `touch -r`.
         """
         return before.trusted and entry.signature == before.signature
 
@@ -530,7 +535,7 @@ class _Identification:
             known = before or self._remote[node]
             home = known.place
         elif in_transit(entry.local_name) is not None:
-            # It was moved aside before it was anything in the space, and nobody knows any more what it was called.
+            # The entry was moved aside before it was anything in the space, and its name is not known any more.
             home = (self._nodes[entry.parent], RECOVERED)
         return LocalNode(
             id=node,
@@ -548,7 +553,7 @@ class _Identification:
 
 
 def target_digest(target: str) -> Digest:
-    """What names the content of a symlink."""
+    """Return the digest that names the content of a symlink: the SHA-256 of its target in UTF-8."""
     return Digest(hashlib.sha256(target.encode()).digest())
 
 

@@ -49,7 +49,7 @@ class Pattern:
         return re.compile(self.regex)
 
     def names(self, path: str, *, is_directory: bool) -> bool:
-        """Whether this is a pattern of exactly this path, not of something above it."""
+        """Return True if the pattern matches exactly this path, not only a directory above it."""
         return (is_directory or not self.directories_only) and self._compiled.fullmatch(path) is not None
 
 
@@ -62,7 +62,9 @@ class Rules:
         self._any = re.compile("|".join(pattern.regex for pattern in self._patterns) or _NOTHING)
 
     def verdict(self, path: str, *, is_directory: bool) -> bool | None:
-        """Whether what is at `path` is ignored; None if no pattern names it."""
+        """Return True if the pattern that decides ignores `path`, False if it includes `path`, None if no pattern
+        matches.
+        """
         if self._any.fullmatch(path) is None:
             return None
         for pattern in self._patterns:
@@ -93,7 +95,7 @@ def pattern_of(line: str) -> Pattern | None:
     try:
         return Pattern(ignores, directories_only, _path_regex(names, directories_only=directories_only))
     except _NeverClosed:
-        return None  # as in git, which discards it
+        return None  # git discards such a pattern, too.
 
 
 class _NeverClosed(Exception):

@@ -71,7 +71,7 @@ class Strange:
     # ---- what is strange ----
 
     def add(self, n: int, before: BaseNode) -> bool:
-        """Whether something strange is where this entry is and `before` was; if so, it is closed from now on."""
+        """Return True if another filesystem is where this entry is and `before` was. The place is closed then."""
         entry = self._scan.entries[n]
         if before.filesystem == entry.filesystem or entry.hidden:
             return False
@@ -102,7 +102,7 @@ class Strange:
             self._problems.append(Problem(printable(path_of(before.id, places)), _ABSENT))
 
     def problems(self) -> list[Problem]:
-        """What to say about them."""
+        """Return the problems that tell the user of the places that were closed."""
         return self._problems
 
     def asleep(self, local: Mapping[NodeId, LocalNode]) -> frozenset[NodeId]:
@@ -143,14 +143,14 @@ class Strange:
         return any(entry.parent == n for entry in self._scan.entries)
 
     def _shows_same(self, n: int, before: BaseNode) -> bool:
-        """Whether a filesystem of another name is the one that was synced, as its files show."""
+        """Return True if a filesystem of another name is the one that was synced, as its files show."""
         if not before.filesystem or not may_be_same(before.filesystem, self._scan.entries[n].filesystem):
             return False
         return shows_files(self._scan, n, (self._base[node] for node in self._subtree(before)))
 
 
 def shows_files(scan: Scan, top: int, known: Iterable[BaseNode]) -> bool:
-    """Whether any file below an entry has exactly the signature that a known one had. True if no file was known."""
+    """Return True if any file below an entry has exactly the signature of a known one, or if no file is known."""
     signatures: set[Signature] = {node.signature for node in known if node.kind is NodeKind.FILE}
     within = {top}
     for n, entry in enumerate(scan.entries):  # parents before children
@@ -162,7 +162,7 @@ def shows_files(scan: Scan, top: int, known: Iterable[BaseNode]) -> bool:
 
 
 def _mounts_of_entries(scan: Scan) -> list[str]:
-    """For each entry the name of the filesystem that it is on; nothing if all are on the folder's."""
+    """Return the name of the filesystem of each entry, by its number; an empty list if all are on the folder's."""
     if not any(entry.filesystem for entry in scan.entries):
         return []
     mounts: list[str] = []

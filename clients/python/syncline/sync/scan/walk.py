@@ -1,6 +1,6 @@
-"""What is in the folder: one pass over it, without reading any file.
+"""One pass over the folder, which reads no file.
 
-What cannot be synced is said, never lost; where we could not look, nothing counts as deleted.
+Entries that cannot be synced are reported, never lost. In a directory that cannot be read, nothing counts as deleted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ from syncline.transfer.jobs import Signature
 _KINDS = {stat.S_IFREG: NodeKind.FILE, stat.S_IFDIR: NodeKind.DIRECTORY, stat.S_IFLNK: NodeKind.SYMLINK}
 
 _SCANS = 3
-"""What was mounted during a scan may have covered what the scan did not see any more, so it is made again; so often."""
+"""Maximum number of scans in a row. A mount during a scan may have covered what the scan did not see any more, so the
+scan is repeated.
+"""
 
 TOP = -1
 """The folder itself, as a parent."""
@@ -65,10 +67,10 @@ class Scan:
     problems: list[Problem] = field(default_factory=list)
     skipped: int = 0
     unsettled: bool = False
-    """Whether something went away while we looked; another scan will tell what became of it."""
+    """True if an entry vanished during the scan; another scan will tell what became of it."""
     filesystem: str = ""
     fingerprint: bytes = b""
-    """What `fingerprint` gives as long as nothing is touched, unless there were problems."""
+    """The value that `fingerprint` returns as long as nothing is touched, unless there were problems."""
 
     def path(self, number: int) -> str:
         """The path of an entry as it is spelled here; "" for the folder."""
@@ -113,14 +115,16 @@ def fingerprint(files: Files) -> bytes:
 
 
 def _listed(descriptor: int, path: str) -> list[os.DirEntry[str]]:
-    """What is in a directory, by name, but for what is the client's own. What is another client's is there."""
+    """Return the entries of a directory, sorted by name, without the private ones of this client. Those of other
+    clients are included.
+    """
     with os.scandir(descriptor) as listing:
         entries = sorted(listing, key=lambda entry: entry.name)
     return entries if path else [entry for entry in entries if entry.name != PRIVATE]
 
 
 def _target(entry: os.DirEntry[str], found: os.stat_result, directory: int) -> str:
-    """That of a symlink; else nothing."""
+    """Return the target of a symlink; an empty text for anything else."""
     return os.readlink(entry.name, dir_fd=directory) if stat.S_ISLNK(found.st_mode) else ""
 
 
@@ -138,7 +142,8 @@ class _Fingerprint:
         ))  # fmt: skip
 
     def directory_ends(self) -> None:
-        self._hash.update(marshal.dumps(self._rows, 0))  # of the later formats equal values have several forms
+        # In the later formats of marshal, equal values have several forms.
+        self._hash.update(marshal.dumps(self._rows, 0))
         self._rows.clear()
 
     def value(self) -> bytes:
@@ -195,7 +200,7 @@ class _Scanner:
         self._pending.extend(reversed(directories))
 
     def _top(self, number: int, path: str, descriptor: int, above: _Top | None) -> _Top:
-        """What the open directory is, if another filesystem is mounted there; else the one above."""
+        """Return the open directory if another filesystem is mounted there, else the one above."""
         device = os.fstat(descriptor).st_dev
         if above is None:
             directory = self._files.mounts.look(path, descriptor)
@@ -235,7 +240,7 @@ class _Scanner:
             self._problem(path, f"it cannot be looked at ({error.strerror})")
             self.found.hidden.append((parent, entry.name))
             return
-        if entry.name != PRIVATE:  # which changes with each sync of the folder that it belongs to
+        if entry.name != PRIVATE:  # The private directory changes with each sync of the folder that it belongs to.
             self._fingerprint.add(entry, found, target)
         kind = _KINDS.get(stat.S_IFMT(found.st_mode))
         if kind is None:

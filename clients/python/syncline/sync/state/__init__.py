@@ -1,1 +1,1 @@
-"""What a device remembers about a synced folder."""
+"""The state that a device keeps about a synced folder."""

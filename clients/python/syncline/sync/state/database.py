@@ -1,9 +1,9 @@
-"""What a device remembers about a synced folder, in SQLite.
+"""The state that a device keeps about a synced folder, in SQLite.
 
-That is the mirror of the space, the base, where blocks are, and the commit in flight. None of it is needed to keep data
-safe: without it a folder is adopted anew. Writes gather until `commit`, which is durable. Whoever uses a State does so
-in `state_errors`, as any access may find the file damaged. Names are of any form here: what comes from the space is
-checked when the trees are made.
+The state is the mirror of the space, the base, where blocks are, and the commit in flight. None of it is needed to keep
+data safe: without it a folder is adopted anew. Writes gather until `commit`, which is durable. Callers use a State
+within `state_errors`, as any access may find the file damaged. The database takes names of any form: those from the
+space are checked when the trees are made.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ _SIGN = 1 << 63
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was read here for a mutation that brings a content: the file's signature, and how its name is spelled."""
+    """Evidence about the file that was read for a mutation which brings a content: its signature, and the spelling of
+    its name.
+    """
 
     signature: Signature
     trusted: bool
@@ -65,7 +67,9 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the folder looked like when it and the space agreed in everything, and how much was skipped in it."""
+    """The fingerprint of the folder when it and the space agreed in everything, and the number of entries that were
+    skipped.
+    """
 
     fingerprint: bytes
     skipped: int
@@ -118,7 +122,7 @@ class State:
         return self
 
     def close(self) -> None:
-        """What was not committed is forgotten, and no block is known any more."""
+        """Close the database. Changes that were not committed are dropped, and no block is known any more."""
         # A run that is interrupted leaves threads behind that still ask: SQLite must not be closed under one of them.
         with self._lookup_lock:
             if self._lookups is not None:
@@ -144,7 +148,7 @@ class State:
 
     @property
     def cursor(self) -> bytes:
-        """Where to go on in the journal; empty at the beginning."""
+        """The cursor of the journal from which the next listing goes on; empty at the beginning."""
         return bytes(self._meta("cursor") or b"")
 
     @cursor.setter
@@ -154,7 +158,9 @@ class State:
 
     @property
     def told_seq(self) -> int:
-        """What the cursor stands for; nodes with a higher seq are known from answers to commits only."""
+        """The sequence number that the cursor stands for. Nodes with a higher one are known from answers to commits
+        only.
+        """
         seq = self._meta("seq")
         if seq is None and self.cursor:  # written by a client that did not note it
             return _SIGN - 1
@@ -247,7 +253,7 @@ class State:
 
     @property
     def right(self) -> Right | None:
-        """What this device might do in the space when it was synced last; None if that was never told."""
+        """The right that this device had in the space at the last sync; None if it was never told."""
         since = self._meta("right")
         return None if since is None else Right(read_only=since < 0, writes_since_ms=max(since, 0))
 
@@ -259,7 +265,7 @@ class State:
 
     @property
     def refused(self) -> bool:
-        """Whether the space has refused a commit of this device for want of the right since it was synced last."""
+        """True if the space has refused a commit since the last sync, because this device lacked the right."""
         return bool(self._meta("refused"))
 
     @refused.setter
@@ -269,7 +275,7 @@ class State:
 
     @property
     def outside_links(self) -> bool:
-        """Whether symlinks that lead out of the folder come here."""
+        """True if symlinks that lead out of the folder are made here."""
         return bool(self._meta("outside_links") != 0)
 
     @outside_links.setter
@@ -279,7 +285,9 @@ class State:
 
     @property
     def place(self) -> tuple[Path, str] | None:
-        """Where the folder was when it was synced last, and on which filesystem (`mounts.Directory.name`)."""
+        """The path of the folder at the last sync, and the name of its filesystem (`mounts.OpenDirectory.name`); None
+        before that.
+        """
         root, filesystem = self._meta("root"), self._meta("filesystem")
         return None if root is None or filesystem is None else (Path(os.fsdecode(root)), str(filesystem))
 
@@ -303,7 +311,9 @@ class State:
     # ---- where blocks are ----
 
     def known_block(self, digest: Digest) -> BlockRef | None:
-        """Where a block lies in the space. May be called from any thread, at any time; sees what is committed."""
+        """Return the place of a block in the space. May be called from any thread, at any time; sees only what is
+        committed.
+        """
         with self._lookup_lock:
             if self._path is None:
                 return None
@@ -368,7 +378,7 @@ class State:
     # ---- what this device leaves out ----
 
     def excluded(self) -> list[Exclusion]:
-        """By path."""
+        """Return all exclusions, sorted by path."""
         rows = self._db.execute("SELECT path, node FROM excluded ORDER BY path")
         return [Exclusion(path, NodeId(node) if node is not None else None) for path, node in rows]
 
@@ -382,7 +392,7 @@ class State:
 
     @property
     def included(self) -> tuple[str, ...]:
-        """What was asked to be excluded no more, the last time that anything was."""
+        """The paths that the last change of exclusions included again."""
         return tuple(json.loads(self._meta("included") or "[]"))
 
     @included.setter
@@ -411,7 +421,7 @@ class State:
         return row[0] if row else None
 
     def _begin(self) -> None:
-        """Before every write."""
+        """Begin a transaction if none is open. Every write calls this first."""
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
         self._db.execute("DELETE FROM settled")

@@ -19,15 +19,15 @@ class Mirror:
 
     def __init__(self, state: State, base: dict[NodeId, BaseNode]) -> None:
         self.went_back = False
-        """Whether the space had lost what it had acknowledged, as after a restore from a backup."""
+        """True if the space had lost what it had acknowledged, as after a restore from a backup."""
         self.right: Right | None = None
-        """What this device may do in the space; None until that was told."""
+        """The right of this device in the space; None until the service has told it."""
         self._state = state
         self._base = base
         self.nodes: dict[NodeId, RemoteNode] = state.load_remote()
         told = state.told_seq
         self._ahead = {node: known for node, known in self.nodes.items() if known.seq > told}
-        """What this device knows from answers to its own commits and the journal has not told yet."""
+        """Nodes that this device knows from answers to its own commits, and that the journal has not told yet."""
 
     def pull(self, space: SpacePort) -> bool:
         """Take over what has changed since the last time, durably; whether anything has. The right is told anew."""
@@ -77,7 +77,7 @@ class Mirror:
                 cursor = self._state.cursor = page.cursor
                 self._state.told_seq = page.seq
         if self._ahead and not agreed_elsewhere:
-            # It went back to no earlier than our cursor, and what we had committed after that never happened.
+            # The space went back to no earlier than our cursor, and what we had committed after that never happened.
             raise InvalidCursor
         # Two states of one entry look like a change each, also if the second one is what was known before.
         changed = any(self.nodes.get(node) != known for node, known in before.items())
