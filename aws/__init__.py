@@ -1,1 +1,1 @@
-"""How services and the gateway use AWS: the session of the process, what errors mean, and items in DynamoDB."""
+"""AWS as services and the gateway use it: the session of the process, the meaning of errors, and items in DynamoDB."""

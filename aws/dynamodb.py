@@ -42,7 +42,9 @@ _MAX_KEYS_PER_READ: Final = 100
 _MAX_ITEMS_PER_WRITE: Final = 25
 _MAX_ITEMS_PER_TRANSACTION: Final = 100
 _MAX_BYTES_PER_CALL: Final = 700_000
-"""Of items in one write: below 1 MiB in transit, beyond which sending would hold up the event loop."""
+"""Maximum size of the items in one write, in bytes: below 1 MiB in transit, beyond which sending would hold up the
+event loop.
+"""
 _FEW: Final = 4
 """Up to so many items are cheaper to write one by one: half the price, and in parallel no slower."""
 _CALLS_AT_ONCE: Final = 4

@@ -1,4 +1,4 @@
-"""What AWS's errors mean: which of them pass, and which a caller of ours hears of as Unavailable."""
+"""The meaning of AWS's errors: which of them pass, and which reach a caller as Unavailable."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NO_ANSWER: Final = (NoConnection, HTTPClientError, CredentialRetrievalError, Me
 """The service, or what hands out the role's credentials, does not answer."""
 _SERVER_FAULT: Final = 500
 _STORAGE_FULL: Final = "InsufficientStorage"
-"""Of the embedded AWS, when its disk is full."""
+"""Error code of the embedded AWS when its disk is full."""
 
 
 def error_code(error: ClientError) -> str:
@@ -54,7 +54,9 @@ def error_code(error: ClientError) -> str:
 
 
 def is_passing(error: Exception) -> bool:
-    """Whether `error` is a fault that may be gone at the next attempt: throttling, no connection, their defect."""
+    """Return True if `error` is a fault that may be gone at the next attempt: throttling, no connection, a fault of
+    AWS.
+    """
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status >= _SERVER_FAULT or error_code(error) in _PASSING

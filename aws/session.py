@@ -49,7 +49,7 @@ _CONNECT_SECONDS: Final = 3
 _READ_SECONDS: Final = 20
 _CONNECTIONS: Final = 50
 _CREDENTIALS_SECONDS: Final = 5.0
-"""How long our own credentials are signed with before the SDK is asked again."""
+"""Seconds for which the process signs with its own credentials before it asks the SDK again."""
 
 _UNUSED_KEYS = frozenset({"documentation", "documentationUrl"})
 _ENDPOINT_PREFIXES = frozenset({"dynamodb", "s3", "email", "sns", "sqs", "sts"})
@@ -83,7 +83,7 @@ def session() -> AioSession:
 
 
 def config(**overrides: Any) -> AioConfig:
-    """How our clients behave; `overrides` are botocore Config arguments.
+    """Return the configuration of a client of AWS; `overrides` are botocore Config arguments.
 
     Retries are botocore's (standard mode), so nothing above may repeat a call for the same reason.
     """
@@ -138,8 +138,8 @@ class RoleCredentials:
         self._asked = 0.0
 
     async def current(self) -> ReadOnlyCredentials:
-        """What to sign with now. Unavailable if there are none at the moment."""
-        # Whether it is time to renew them takes the SDK as long to say as signing takes.
+        """Return the credentials to sign with now. Raise Unavailable if there are none at the moment."""
+        # Asking the SDK whether they have to be renewed takes as long as signing does.
         if self._held is not None and time.monotonic() - self._asked < _CREDENTIALS_SECONDS:
             return self._held
         try:
@@ -155,12 +155,12 @@ class RoleCredentials:
 
 
 def region() -> str:
-    """Where AWS's services are that we use."""
+    """Return the region of the AWS services that the process uses."""
     return str(session().get_config_variable("region"))
 
 
 def s3_endpoint() -> str | None:
-    """Where S3 is if it is not AWS's own, as every SDK is told."""
+    """Return the address of S3 if it is not AWS's own, from the variables that every SDK reads; None if it is."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 

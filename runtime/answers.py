@@ -1,4 +1,4 @@
-"""What waits for readers: bounded for each caller and for all of them together, whatever they read."""
+"""Answers that wait for readers, bounded for each caller and for all callers together."""
 
 from __future__ import annotations
 
@@ -81,6 +81,8 @@ class Answers(Wrapping):
 
 
 def _share() -> Share:
-    """On whose account an answer waits. Callers of services come by few networks, so those are not told apart."""
+    """Return the share of the pool that an answer counts for. Callers of services come by few networks, so networks are
+    not told apart.
+    """
     identity = find_identity()
     return Share.alone("nobody" if identity is None else identity.account)

@@ -1,4 +1,4 @@
-"""What a token claims, not what it proves: the gateway needs neither keys nor the libraries that prove."""
+"""The claims of a token, without their proof: the gateway needs neither keys nor the libraries that prove."""
 
 from __future__ import annotations
 

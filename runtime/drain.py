@@ -21,7 +21,7 @@ class Drain(Interruption):
 
     @property
     def draining(self) -> bool:
-        """Whether draining has begun."""
+        """True if draining has begun."""
         return self._event.is_set()
 
     def begin(self) -> None:

@@ -1,4 +1,4 @@
-"""Who is asking: known everywhere within one call, and passed on to the next service."""
+"""The identity of the caller: known everywhere within one call, and passed on to the next service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 
 @dataclass(frozen=True, slots=True)
 class LinkScope:
-    """All that a public link opens: a node of a space with what is below it, for reading."""
+    """The scope of a public link: a node of a space with all that is below it, for reading."""
 
     link: LinkId
     space: SpaceId
@@ -41,7 +41,7 @@ class Identity:
 
     @property
     def kind(self) -> CallerKind:
-        """What sort of caller this is, by which operations are open or not."""
+        """The kind of this caller, which decides the operations that are open to it."""
         if self.service is not None:
             return CallerKind.SERVICE
         if self.link is not None:
@@ -50,9 +50,9 @@ class Identity:
 
     @property
     def account(self) -> str:
-        """On whose account what is asked for goes.
+        """The account on which requests of this caller count.
 
-        That is the person, whichever the device; the visitors of a public link from one network; or the service.
+        The account is the person, whichever the device; the visitors of a public link from one network; or the service.
         """
         if self.link is not None:
             return f"link {self.link.link} {self.visitor}"
@@ -101,7 +101,9 @@ def current_reader() -> Identity:
 
 
 def current_link() -> LinkScope:
-    """What the calling public link opens; raises Unauthenticated, or PermissionDenied for any other caller."""
+    """Return the scope of the calling public link. Raise Unauthenticated without a caller, PermissionDenied for any
+    other caller.
+    """
     link = current_identity().link
     if link is None:
         raise PermissionDenied("only a public link can do this")

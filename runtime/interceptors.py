@@ -52,7 +52,7 @@ _OUR_FAULT = frozenset(
         grpc.StatusCode.UNKNOWN,
     }
 )
-"""What makes the span of a call a failed one; all else is an answer."""
+"""The status codes that mark the span of a call as failed; any other code is an answer."""
 
 log = structlog.get_logger()
 
@@ -79,14 +79,13 @@ class Wrapping(grpc.aio.ServerInterceptor):
 
     @abstractmethod
     def _wrap(self, method: str, handler: Handler) -> Handler:
-        """What to call instead of `handler`."""
+        """Return the handler that is called instead of `handler`."""
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """See grpc.aio.ServerInterceptor."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
@@ -151,7 +150,7 @@ class Around(Wrapping):
 
     @abstractmethod
     def around(self, rpc: Rpc, context: Context) -> AbstractAsyncContextManager[None]:
-        """What to do before and after the call."""
+        """Return a context manager that runs around the call."""
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
@@ -221,7 +220,6 @@ class RequestLog(Around):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        """See Around."""
         structlog.contextvars.bind_contextvars(
             request_id=take_request_id(_metadata(context, REQUEST_ID_KEY)), method=rpc.method
         )
@@ -239,7 +237,6 @@ class Trace(Around):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        """See Around."""
         if rpc.method.startswith(_QUIET):
             yield
             return
@@ -256,7 +253,7 @@ class Trace(Around):
             span.note(rpc__grpc__status_code=code.value[0])
             if code in _OUR_FAULT:
                 span.fail(code.name)
-            current.close()  # whatever was raised: the code has told what that means
+            current.close()  # The status code has told the meaning of whatever was raised.
 
 
 @dataclass(slots=True)
@@ -284,7 +281,6 @@ class Metrics(Around):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        """See Around."""
         if rpc.method.startswith(_QUIET):
             yield
             return
@@ -320,7 +316,6 @@ class DefaultDeadline(Around):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        """See Around."""
         remaining = context.time_remaining()
         if not rpc.is_unary or (remaining is not None and remaining < _NO_DEADLINE_SECONDS):
             yield
@@ -340,7 +335,6 @@ class Errors(Around):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        """See Around."""
         try:
             yield
         except (asyncio.CancelledError, grpc.aio.AbortError, GeneratorExit):
@@ -373,7 +367,6 @@ class Authentication(Around):
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        """See Around."""
         callers = self._operations.get(rpc.method.removeprefix("/"))
         if callers is None or CallerKind.ANONYMOUS not in callers:
             scheme, _, token = (_metadata(context, "authorization") or "").partition(" ")
@@ -397,7 +390,9 @@ async def _fail(context: Context, error: SynclineError) -> Never:
 
 
 def _code(context: Context) -> grpc.StatusCode:
-    """How a call ends, asked in a `finally`: no code is set while all is well, nor when the caller has given up."""
+    """Return the status with which a call ends, for use in a `finally`. No code is set while all is well, nor when the
+    caller has given up.
+    """
     if isinstance(sys.exception(), asyncio.CancelledError):
         return grpc.StatusCode.CANCELLED
     return context.code() or grpc.StatusCode.OK

@@ -15,11 +15,13 @@ from syncline.model.limits import REVOCATION_SECONDS
 T = TypeVar("T")
 
 ASK_SECONDS: Final = 4.0
-"""How often it is asked whether the right stands that a stream was opened with: so often that it may go unanswered once
-and the stream goes on, and what is seen to have ended has ended within REVOCATION_SECONDS."""
+"""Seconds between two questions whether the right stands with which a stream was opened. One question may go unanswered
+and the stream goes on; a right that is seen to have ended ends the stream within REVOCATION_SECONDS.
+"""
 REMEMBERED_SECONDS: Final = REVOCATION_SECONDS - ASK_SECONDS - 1.0
-"""How long a service may use a right that it remembers. A stream that such a right opens at the last moment is asked
-about ASK_SECONDS later: both together, and a second for the question, are REVOCATION_SECONDS."""
+"""Seconds for which a service may use a right that it remembers. A stream that such a right opens at the last moment is
+asked about ASK_SECONDS later: both together, and a second for the question, are REVOCATION_SECONDS.
+"""
 
 
 class Interruption:
@@ -30,11 +32,11 @@ class Interruption:
         self._waiting: set[asyncio.Task[Any]] = set()
         """Tasks that are in a block of `interrupting`."""
         self._interrupted: set[asyncio.Task[Any]] = set()
-        """Those of them that were cancelled by this."""
+        """The tasks that the interruption has cancelled."""
 
     @property
     def error(self) -> Exception | None:
-        """What is raised from now on."""
+        """The error that is raised from now on; None before the interruption."""
         return self._error
 
     def interrupt(self, error: Exception) -> None:
@@ -73,7 +75,7 @@ class Interruption:
             self._waiting.discard(task)
             if task in self._interrupted:
                 self._interrupted.discard(task)
-                if task.uncancel() <= before:  # else the client has cancelled the call as well
+                if task.uncancel() <= before:  # Otherwise the client has cancelled the call as well.
                     assert self._error is not None
                     raise self._error from None
 

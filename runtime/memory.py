@@ -23,7 +23,9 @@ _CHANGE_BYTES: Final = 4 * 1024 * 1024
 """A process whose size has changed by less since `returning` looked last has nothing new to give back."""
 _LOOK_SECONDS: Final = 5.0
 _REST: Final = 100
-"""So many times as long as it looked for memory, `returning` lets the process work before it looks again."""
+"""Factor of the time between two looks for memory to the time that one look takes, so that `returning` leaves the
+process to its work.
+"""
 
 
 def limit_arenas(count: int = 2) -> None:
@@ -80,7 +82,7 @@ async def _give_back(large_bytes: int, look_seconds: float) -> None:
 
 
 def resident_bytes() -> int:
-    """How much memory this process has, in bytes, on Linux."""
+    """Return the resident memory of this process, in bytes. Linux only."""
     return int(_STATM.read_text().split()[1]) * resource.getpagesize()
 
 

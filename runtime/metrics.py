@@ -1,6 +1,6 @@
-"""What a process counts of calls and of AWS, and the listener from which Prometheus fetches that and all else.
+"""Metrics of calls and of AWS, and the listener from which Prometheus fetches all metrics.
 
-Whoever has something to count defines its instruments in a `metrics.py` beside its code. Labels are of bounded kinds:
+A module that counts something defines its instruments in a `metrics.py` beside its code. Labels are of bounded kinds:
 methods, codes, verdicts. A user's path, name, address or id never is a label.
 """
 
@@ -15,7 +15,7 @@ from prometheus_client import Counter, Gauge, Histogram, disable_created_metrics
 from runtime.logs import structlog
 
 _disable: Callable[[], None] = disable_created_metrics
-_disable()  # they are a series beside each, which nobody asks for
+_disable()  # Creation times would be one more series for each metric, which nobody asks for.
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the buckets of durations."""

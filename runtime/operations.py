@@ -1,5 +1,5 @@
-"""Who may call what, and at what rate: one table of all operations and of the kinds of callers that each takes, and one
-of the kind of work that each is. What is missing in the first is open to nobody.
+"""The rights and rates of operations: one table of all operations and of the kinds of callers that each takes, and one
+of the kind of work that each is. An operation that the first lacks is open to nobody.
 
 | kind of caller | is known by |
 |---|---|
@@ -24,12 +24,12 @@ from typing import Final
 from syncline.model.errors import PermissionDenied
 
 CallerKind = Enum("CallerKind", "ANONYMOUS SESSION PROGRAM VISITOR SERVICE")
-"""What sort of caller somebody is, see above."""
+"""The kind of a caller, as in the table above."""
 
 Callers = frozenset[CallerKind]
 
 ANYBODY: Final = Callers(CallerKind)
-"""Those who are signed in, too: their token is not looked at."""
+"""All callers, signed in or not. The token of those who are signed in is not looked at."""
 SESSIONS: Final = Callers({CallerKind.SESSION})
 PEOPLE: Final = SESSIONS | {CallerKind.PROGRAM}
 READERS: Final = PEOPLE | {CallerKind.VISITOR}
@@ -95,10 +95,10 @@ RPCS: Final[Mapping[str, Callers]] = MappingProxyType(
     )
     | _rpcs("syncline.notify.v1.NotifyService", Watch=PEOPLE, GetPreference=PEOPLE, SetPreference=PEOPLE)
 )
-"""By the full name of the method."""
+"""The kinds of callers of each rpc, by the full name of the method."""
 
 Work = Enum("Work", "READ LIST SEARCH COMMIT SEAL STREAM CREDENTIAL SHARE MAKE ANONYMOUS")
-"""What an operation costs others. Each kind of work has a rate, see runtime.rates.
+"""The kind of work that an operation costs others. Each kind of work has a rate, see runtime.rates.
 
 READ looks a few rows up, LIST reads a page, SEARCH goes through up to 100,000 names; COMMIT writes into a journal;
 SEAL asks S3 for each object; STREAM stays open; CREDENTIAL may ask STS; SHARE changes who may do what; MAKE leaves
@@ -138,8 +138,9 @@ WORK: Final[Mapping[str, Work]] = MappingProxyType(
         {Work.STREAM: "Watch", Work.READ: "GetPreference", Work.SHARE: "SetPreference"},
     )
 )
-"""By the full name of the method. What anybody may call without signing in
-is limited by attempts, and by services.auth.anonymous_calls."""
+"""The work of each rpc, by the full name of the method. Calls without signing in are limited by attempts, and by
+services.auth.anonymous_calls.
+"""
 
 
 def _rows(callers: Callers, operations: str) -> dict[str, Callers]:
@@ -158,12 +159,14 @@ ROUTES: Final[Mapping[str, Callers]] = MappingProxyType(
     | _rows(PEOPLE, "create_uploads seal_objects commit_changes")
     | _rows(VISITORS, "get_linked_node list_linked_children linked_content linked_archive")
 )
-"""Of the gateway, by the name of the operation: its `operationId`, or what stands in logs and figures."""
+"""The kinds of callers of each operation of the gateway, by its name: the `operationId`, or the name in logs and
+metrics.
+"""
 
 DAV: Final[Mapping[str, Callers]] = MappingProxyType(
     _rows(PEOPLE, "OPTIONS GET HEAD PROPFIND PROPPATCH PUT MKCOL DELETE MOVE COPY LOCK UNLOCK")
 )
-"""Of WebDAV, by the HTTP method."""
+"""The kinds of callers of each method of WebDAV, by the HTTP method."""
 
 
 def check_caller(kind: CallerKind, callers: Callers | None) -> None:

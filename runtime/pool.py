@@ -81,19 +81,19 @@ class Pool:
         self._total = total
         self._free = total
         self._held: Counter[str] = Counter()
-        """What each caller and each network holds, by `_names`, whose prefixes tell the two apart."""
+        """The amount that each caller and each network holds, by `_names`, whose prefixes tell the two apart."""
         self._waiting: dict[str, deque[_Waiter]] = {}
-        """By caller."""
+        """The waiting requests of each caller, in order of arrival."""
         self._came = 0
         self._round = 0
         """The turn that is being served (start-time fair queueing): who waits with n requests waits for n turns."""
 
     def free(self) -> int:
-        """What is left."""
+        """The amount that is not in use."""
         return self._free
 
     def taken(self) -> int:
-        """What is in use."""
+        """The amount that is in use."""
         return self._total - self._free
 
     def try_take(self, size: int, share: Share) -> bool:

@@ -1,12 +1,12 @@
-"""How fast one person, or one public link, may do each kind of work in this process.
+"""Limits of the rate at which one person, or one public link, may do each kind of work in this process.
 
-A rate is a number of calls a second, and a burst that whoever asked for nothing before may use at once. A call counts
-once, and once more for each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one of a
-single change. What is too fast is refused before it is decoded, and told after what time it will be admitted; within
-an open stream it waits instead.
+A rate is a number of calls a second, and a burst that a caller who asked for nothing before may use at once. A call
+counts once, and once more for each BYTES_PER_CALL of its request, so that a commit of 2,000 changes costs more than one
+of a single change. A call that comes too fast is refused before it is decoded, with the time after which it will be
+admitted; within an open stream a message waits instead.
 
-Who keeps to a rate is told by the generic cell rate algorithm (ITU-T I.371): all that is kept of a caller is the time
-at which the burst will be whole again.
+The generic cell rate algorithm (ITU-T I.371) decides who keeps to a rate: all that is kept of a caller is the time at
+which the burst will be whole again.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 BYTES_PER_CALL: Final = 16_384
 """The part of a request that counts as one more call: some 100 changes, 500 digests, or 150 paths."""
 STREAM_PAUSE_SECONDS: Final = 5.0
-"""After which somebody who has too many streams open may try again."""
+"""Seconds after which a caller with too many open streams may try again."""
 _FEW: Final = 4096
-"""So many callers are kept without looking which of them have their burst whole again."""
+"""Number of callers up to which none is dropped whose burst is whole again."""
 _ROUNDING: Final = 1e-6
 """Seconds by which arithmetic may be wrong: whoever waited for what they were told is not refused again."""
 
@@ -54,7 +54,7 @@ REFUSED: Final = prometheus_client.Counter(
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many calls a second, `burst` of which may come at once."""
+    """A limit of `per_second` calls a second on average, `burst` of which may come at once."""
 
     per_second: float
     burst: float
@@ -68,11 +68,11 @@ class Rates:
         self._rates = rates
         self._clock = clock
         self._whole_at: dict[tuple[Work, str], float] = {}
-        """When the burst of a caller is whole again; whoever is missing has it whole."""
+        """The moments at which the burst of a caller is whole again. A caller who is missing has it whole."""
         self._next_look = _FEW
 
     def __len__(self) -> int:
-        """How many callers are remembered, once for each kind of work."""
+        """The number of callers that are remembered, counted once for each kind of work."""
         return len(self._whole_at)
 
     def admit(self, work: Work, caller: str, calls: float = 1) -> None:
@@ -207,6 +207,6 @@ def _calls(request: bytes) -> float:
 
 
 def _caller() -> str | None:
-    """On whose account a call goes; None for a service, and for what needs nobody."""
+    """Return the account on which a call counts; None for a service, and for calls that need no identity."""
     identity = find_identity()
     return None if identity is None or identity.kind is CallerKind.SERVICE else identity.account

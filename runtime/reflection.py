@@ -23,7 +23,7 @@ NAMES: Final = (V1, V1_ALPHA)
 
 STREAMS_AT_ONCE: Final = 8
 ANSWERS_PER_SECOND: Final = 50
-"""Of one process. A tool asks some dozens of times."""
+"""Maximum number of answers a second of one process. A tool asks some dozens of times."""
 _BURST: Final = 200
 REQUEST_BYTES: Final = 1_024
 """Maximum size of a request, in bytes. It names a file or a symbol, and a stream keeps it until the next one comes."""
@@ -38,7 +38,6 @@ class Reflection(grpc.GenericRpcHandler):
         self._handler: grpc.RpcMethodHandler[Any, Any] | None = None
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """See grpc.GenericRpcHandler."""
         if handler_call_details.method not in {f"/{name}/{_METHOD}" for name in NAMES}:
             return None
         if self._handler is None:

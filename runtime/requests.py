@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
 
 WINDOW_BYTES: Final = 65_535
-"""What arrives of a message before anybody asks for it; the window with which HTTP/2 begins."""
+"""Bytes of a message that arrive before anybody asks for them; the window with which HTTP/2 begins."""
 MESSAGES_ARRIVING: Final = 64
 """Messages of streams that are waited for at once, until they have come or need their share of the pool."""
 HEALTH_SECONDS: Final = 1.0
-"""How long a request of the health service may take to arrive. Such a request has nothing of the pool, so that nobody
-who takes all of that makes a process look ill. While it arrives, what can come within so short a time is the bound."""
+"""Seconds in which a request of the health service has to arrive. Such a request takes nothing from the pool, so that a
+caller who takes all of the pool does not make a process look ill. Until it arrives, the bound is what can come within
+so short a time.
+"""
 HEALTH_BYTES: Final = 1_024
 """Maximum size of a request of the health service, in bytes. It names one service, and a watch keeps it."""
 _HEALTH: Final = "/grpc.health.v1.Health/"
@@ -183,7 +185,7 @@ class Taking(Wrapping):
             self._arriving.give(places, share)
 
     def _share(self, context: Context) -> Share | None:
-        """On whose account a message arrives; None if other services, which are trusted, send it."""
+        """Return the share of the pool that a message counts for; None if it comes from a service, which is trusted."""
         identity = find_identity()
         if identity is None:
             return Share.alone(_NOBODY if self._network is None else self._network(context))

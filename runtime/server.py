@@ -64,16 +64,16 @@ STREAMS_PER_CONNECTION: Final = 256
 HANDSHAKE_SECONDS: Final = 10.0
 """For a new connection to begin HTTP/2, and then to acknowledge what the server says of its limits."""
 READ_BYTES: Final = 65_536
-"""What is read from one connection at once, before it is looked at."""
+"""Bytes that are read from one connection at once, before they are looked at."""
 IDLE_SECONDS: Final = 300.0
-"""After which a connection without a call is closed."""
+"""Seconds after which a connection without a call is closed."""
 METADATA_BYTES: Final = 16_384
-"""Of the metadata of a call."""
+"""Maximum size of the metadata of a call, in bytes."""
 HEALTH_WATCHES: Final = 256
 """Streams of the health service, which anybody may open. Each connection counts as a caller of its own."""
 
 _RESTARTS: Final = RetryPolicy(first_pause_seconds=0.5, max_pause_seconds=30)
-"""When background work that failed begins again."""
+"""The pauses before background work that failed begins again."""
 
 log = structlog.get_logger()
 
@@ -109,7 +109,9 @@ class Health(health.aio.HealthServicer):
 
     @override
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        """See grpc.health.v1: a status at once and with each change."""
+        """Send the status at once and with each change, as grpc.health.v1 has it. Raise an error if too many watch
+        already.
+        """
         share = Share.alone(context.peer())
         if not self._watches.try_take(1, share):
             raise self._watches.refused("too many watch the health; ask for it instead")
@@ -175,7 +177,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         options=[
             ("grpc.so_reuseport", 0),
             ("grpc.max_receive_message_length", settings.max_message_bytes),
-            # What comes of a call before its caller is known. Probing would let it grow to megabytes.
+            # These bound what arrives of a call before its caller is known. Probing would let that grow to megabytes.
             ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
             ("grpc.http2.bdp_probe", 0),
             # A bound of streams is no bound for one who has many connections, but keeps one connection from filling the
@@ -184,8 +186,8 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
             ("grpc.max_allowed_incoming_connections", process.most_connections(settings.connections)),
             # Left to itself grpc reads ever more at once from a connection on which much comes, and keeps such buffers.
             ("grpc.experimental.tcp_max_read_buffer_size", READ_BYTES),
-            # Whoever connects and does not speak HTTP/2 is gone soon, and so is whoever asks for nothing any more, or
-            # does not acknowledge the settings: until then metadata may have the 16 MiB that grpc begins with.
+            # A peer that connects and does not speak HTTP/2 is gone soon, and so is a peer that asks for nothing any
+            # more, or does not acknowledge the settings: until then metadata may have the 16 MiB that grpc begins with.
             ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_SECONDS * 1000)),
             ("grpc.http2.settings_timeout", int(HANDSHAKE_SECONDS * 1000)),
             ("grpc.max_connection_idle_ms", int(IDLE_SECONDS * 1000)),

@@ -40,7 +40,7 @@ class SettingsBase(BaseSettings):
 
 
 class Observed(SettingsBase):
-    """For every process that serves."""
+    """Settings of every process that serves."""
 
     metrics_listen: str = Field(
         default="",
@@ -57,7 +57,7 @@ class Observed(SettingsBase):
 
 
 class ServiceSettings(Observed):
-    """What every service needs. Each adds its own in a subclass, with the mixins below for its peers."""
+    """Settings of every service. Each adds its own in a subclass, with the mixins below for its peers."""
 
     listen: str = Field(
         default="127.0.0.1:0",
@@ -143,25 +143,25 @@ class ServiceSettings(Observed):
 
 
 class PeerSettings(SettingsBase):
-    """For services that call others."""
+    """Settings of services that call others."""
 
     peer_tls: bool = Field(default=False, description="Whether the other services are reached by TLS.")
 
 
 class AuthPeer(PeerSettings):
-    """For services that call auth."""
+    """Settings of services that call auth."""
 
     auth_target: str = Field(pattern=_TARGET, description="gRPC address of the auth service, host:port.")
 
 
 class MetadataPeer(PeerSettings):
-    """For services that call metadata."""
+    """Settings of services that call metadata."""
 
     metadata_target: str = Field(pattern=_TARGET, description="gRPC address of the metadata service, host:port.")
 
 
 class NotifyPeer(PeerSettings):
-    """For services that call notify."""
+    """Settings of services that call notify."""
 
     notify_target: str = Field(pattern=_TARGET, description="gRPC address of the notify service, host:port.")
 

@@ -1,4 +1,4 @@
-"""Who sent this token? People's access tokens (Ed25519) and the tokens by which services know each other (HS256).
+"""Verification of tokens: people's access tokens (Ed25519) and the tokens by which services know each other (HS256).
 
 | token | signed with | issuer | audience | subject | other |
 |---|---|---|---|---|---|
@@ -74,7 +74,6 @@ class UserTokenVerifier:
         self._verified: LRUCache[bytes, tuple[Identity, float, str]] = LRUCache(maxsize=_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Identity:
-        """See TokenVerifier."""
         name = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(name)
         if known is not None:
@@ -94,7 +93,7 @@ class UserTokenVerifier:
 
     async def _key(self, kid: str) -> Ed25519PublicKey:
         if kid not in self._keys or self._keys_are_old():
-            async with self._fetching:  # whoever waited here finds the answer of the one before
+            async with self._fetching:  # A caller who waited here finds the answer of the one before.
                 if self._keys_are_old() or (kid not in self._keys and self._may_refetch()):
                     await self._refetch(needed=kid not in self._keys)
         try:
@@ -128,7 +127,6 @@ class ServiceTokenVerifier:
         self._verified: LRUCache[bytes, tuple[Identity, float]] = LRUCache(maxsize=_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Identity:
-        """See TokenVerifier."""
         name = hashlib.sha256(token.encode()).digest()
         known = self._verified.get(name)
         if known is not None and known[1] > self._now():
@@ -156,7 +154,6 @@ class AnyTokenVerifier:
         self._services = services
 
     async def verify(self, token: str) -> Identity:
-        """See TokenVerifier."""
         chosen = self._services if _header(token).get("alg") == "HS256" else self._users
         return await chosen.verify(token)
 

@@ -52,7 +52,7 @@ class _Turns:
 
     def __init__(self) -> None:
         self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
-        """By key and member; of both, what is served next comes first."""
+        """The futures of waiting callers, by key and by member. In both mappings the next to be served comes first."""
         self._is_called = False
 
     def granted(self, key: str, member: str) -> asyncio.Future[None]:
@@ -71,7 +71,7 @@ class _Turns:
         self._is_called = False
         while self._waiting:
             future = self._next()
-            if not future.done():  # else whoever waited has given up
+            if not future.done():  # A future that is done belongs to a caller who has given up.
                 future.set_result(None)
                 break
         if self._waiting:

@@ -183,7 +183,7 @@ def _url(value: Any) -> str:
 
 
 def _named(pattern: re.Pattern[str], value: Any) -> str:
-    """Return a value that is to be a part of a host name. Raise ValueError if it could make another host of that name."""
+    """Return a value that is to be part of a host name. Raise ValueError if it could make another host of it."""
     if pattern.fullmatch(_text(value)) is None:
         raise ValueError(f"{value!r} is not a name")
     return str(value)

@@ -47,7 +47,7 @@ class FileChanged(OSError):
 
 
 def same_file(now: os.stat_result, expected: Signature) -> bool:
-    """Return True if a file is the expected one, as far as a rename leaves that visible (a rename changes the ctime)."""
+    """Return True if a file is the expected one, as far as a rename leaves it visible, since that changes the ctime."""
     found = Signature.of(now)
     return (found.size, found.mtime_ns, found.inode) == (expected.size, expected.mtime_ns, expected.inode)
 
@@ -351,7 +351,7 @@ class Files:
     # ---- durability ----
 
     def flush(self, files: Iterable[str], directories: Iterable[str]) -> None:
-        """Make durable what was written to these files and directories. Those that are gone meanwhile are passed over."""
+        """Make durable what was written to these files and directories. Those that have gone are passed over."""
         paths = [(path, self.open_file) for path in files]
         paths += [(path, self.open_directory) for path in directories]
         if len(paths) > _SYNC_ONE_BY_ONE and _syncfs is not None and _syncfs(self._root) == 0:
