@@ -49,7 +49,6 @@ class Events(StreamingResponse):
         self._drain = drain
 
     async def stream_response(self, send: Send) -> None:
-        """See StreamingResponse."""
         async with aclosing(self._rest):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self._tell(send, self._first)

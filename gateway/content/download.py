@@ -156,7 +156,6 @@ class Streamed(StreamingResponse):
         self._rest = rest
 
     async def stream_response(self, send: Send) -> None:
-        """See StreamingResponse."""
         try:
             await self._stream(send)
         finally:

@@ -87,7 +87,6 @@ class Dav:
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         request, answer = Request(scope, receive), _Answer(send)
         set_patience(CallPatience(begun=True))  # few programs that mount folders understand that they come too fast
         try:

@@ -80,11 +80,9 @@ class StoredLocks:
         self._read: dict[str, list[Lock]] = {}
         self._anew = False
 
-    def open(self) -> None:
-        """See LockStorageDict."""
+    def open(self) -> None: ...
 
-    def close(self) -> None:
-        """See LockStorageDict."""
+    def close(self) -> None: ...
 
     def forget(self) -> None:
         """What was read is not believed any more."""
@@ -101,7 +99,6 @@ class StoredLocks:
         return None
 
     def get_lock_list(self, path: str, *, include_root: bool, include_children: bool, token_only: bool) -> list[Any]:
-        """See LockStorageDict."""
         space = self._space(path)
         if space is None:
             return []
@@ -137,7 +134,6 @@ class StoredLocks:
         return lock
 
     def refresh(self, token: str, *, timeout: float) -> Lock:
-        """See LockStorageDict."""
         for space, locks in self._again(token):
             lock = next(lock for lock in locks if lock["token"] == token)
             lock["timeout"] = _seconds(timeout)
@@ -152,7 +148,6 @@ class StoredLocks:
         )
 
     def delete(self, token: str) -> bool:
-        """See LockStorageDict."""
         for space, locks in self._again(token):
             try:
                 self._save(space, [lock for lock in locks if lock["token"] != token])

@@ -41,7 +41,6 @@ class _Mounted:
         self._dav: Dav | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
         if self._dav is None:
             from gateway.dav.app import Dav  # noqa: PLC0415 # see above
 

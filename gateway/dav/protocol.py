@@ -108,7 +108,6 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     # ---- properties ----
 
     def do_PROPFIND(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer."""
         depth = environ.setdefault("HTTP_DEPTH", "infinity")
         if depth not in {"0", "1", "infinity"}:
             raise DavRefused(HTTPStatus.BAD_REQUEST, "Depth is 0 or 1")
@@ -217,7 +216,6 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     # ---- the tree ----
 
     def do_MKCOL(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer."""
         try:
             answer: Iterable[bytes] = super().do_MKCOL(environ, start_response)
         except DavRefused as error:

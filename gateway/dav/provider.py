@@ -85,7 +85,6 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
         self.set_lock_manager(locks)
 
     def get_resource_inst(self, path: str, environ: dict[str, Any]) -> Resource | None:
-        """See DAVProvider."""
         try:
             names = parts_of(path)
         except InvalidArgument as error:
@@ -99,7 +98,6 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
         return None if node is None else resource("/" + "/".join(names), environ, space, node)
 
     def is_readonly(self) -> bool:
-        """See DAVProvider."""
         return False
 
 
@@ -117,16 +115,13 @@ class Resource:
     node: Node | None = None
 
     def get_href(self) -> str:
-        """See _DAVResource."""
         path = self.path.rstrip("/") + "/" if self.is_collection else self.path
         return quote(self.provider.session.mount + path, safe=_SAFE)
 
     def get_content_type(self) -> str | None:
-        """See _DAVResource."""
         return None
 
     def get_last_modified(self) -> float | None:
-        """See _DAVResource."""
         return None
 
     def get_etag(self) -> str | None:
@@ -134,22 +129,18 @@ class Resource:
         return None
 
     def support_etag(self) -> bool:
-        """See _DAVResource."""
         return self.get_etag() is not None
 
     def prevent_locking(self) -> bool:
-        """See _DAVResource."""
         return self.space is None
 
     def get_property_names(self, *, is_allprop: bool) -> list[str]:
-        """See _DAVResource."""
         names: list[str] = super().get_property_names(is_allprop=is_allprop)  # type: ignore[misc]
         if self.space is not None and self.node is not None:
             names += properties.read_properties(self.provider.session, self.space, self.node.id)
         return names
 
     def get_property_value(self, name: str) -> Any:
-        """See _DAVResource."""
         if name == "{DAV:}getetag":
             etag = self.get_etag()
             if etag is not None:
@@ -236,20 +227,16 @@ class Collection(Resource, DAVCollection):  # type: ignore[misc]
         raise NotImplementedError
 
     def get_member(self, name: str) -> Resource | None:
-        """See DAVCollection."""
         return self.provider.get_resource_inst(f"{self.path.rstrip('/')}/{name}", self.environ)
 
     def get_member_names(self) -> list[str]:
-        """See DAVCollection."""
         return [member.name for page in self.members() for member in page]
 
     def create_collection(self, name: str) -> None:
-        """See DAVCollection."""
         del name
         raise _beside_spaces()
 
     def create_empty_resource(self, name: str) -> Resource:
-        """See DAVCollection."""
         del name
         raise _beside_spaces()
 
@@ -258,7 +245,6 @@ class Top(Collection):
     """What holds the spaces."""
 
     def members(self) -> Iterator[Sequence[Resource]]:
-        """See Collection."""
         yield [
             DirectoryResource(f"/{space.name}", self.environ, space, node)
             for space in self.provider.session.person.spaces.values()
@@ -266,7 +252,6 @@ class Top(Collection):
         ]
 
     def get_display_name(self) -> str:
-        """See _DAVResource."""
         return "Syncline"
 
 
@@ -282,7 +267,6 @@ class DirectoryResource(Collection):
         self.node = node
 
     def members(self) -> Iterator[Sequence[Resource]]:
-        """See Collection."""
         above = self.path.rstrip("/")
         for page in self.provider.session.pages(self.space, self.node.id):
             yield [
@@ -292,11 +276,9 @@ class DirectoryResource(Collection):
             ]
 
     def get_last_modified(self) -> float | None:
-        """See _DAVResource."""
         return self.node.committed_at_ms / 1000 or None
 
     def create_collection(self, name: str) -> None:
-        """See DAVCollection."""
         name = checked_name(name)
         if not saving.bring_back_empty(self.provider.session, self.space, self.node.id, self._names(name)):
             self.provider.session.commit_one(self.space, CreateNode(self.node.id, name, NodeKind.DIRECTORY))
@@ -332,23 +314,18 @@ class File(Resource, DAVNonCollection):  # type: ignore[misc]
         self.content = node.content
 
     def get_content_length(self) -> int:
-        """See _DAVResource."""
         return self.content.size
 
     def get_content_type(self) -> str:
-        """See _DAVResource."""
         return content_type(self.name)
 
     def get_etag(self) -> str:
-        """See _DAVResource."""
         return etag_of(self.content).strip('"')
 
     def get_last_modified(self) -> float:
-        """See _DAVResource."""
         return self.content.mtime_ns // _NANOSECONDS
 
     def support_ranges(self) -> bool:
-        """See DAVNonCollection."""
         return True
 
     def get_content(self) -> Any:

@@ -216,7 +216,6 @@ class DavSession:
         return accepted_or_raise(self.commit(space, [mutation])[0])
 
     def copy_below(self, space: DavSpace, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
-        """See copy_below."""
         self._nodes.clear()
         token, request = self.person.caller.fresh, new_request_id()
         return self._each(

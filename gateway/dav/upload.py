@@ -103,7 +103,6 @@ class SpaceStorage:
         self._caller = caller
 
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
-        """See Storing."""
         wanted, token = list(blocks), await self._caller.fresh()
         # A small one costs less to be put in vain than to be asked for; a manifest is to be sealed as such in any case.
         if not manifest and sum(len(block.data) for block in blocks) >= MIN_BLOCK:

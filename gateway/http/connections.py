@@ -107,7 +107,6 @@ class Connection(HttpToolsProtocol):
         self._turn: asyncio.Future[None] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """See asyncio.Protocol."""
         super().connection_made(transport)
         self._share = self.admission.admit(*(self.client or ("", 0)))
         if self._share is None:
@@ -121,7 +120,6 @@ class Connection(HttpToolsProtocol):
         self._limit = self.loop.call_later(_SILENT_SECONDS, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """See asyncio.Protocol."""
         self._stop()
         if self._turn is not None:
             self._turn.cancel()
@@ -134,7 +132,6 @@ class Connection(HttpToolsProtocol):
         self.scope = self.headers = self.cycle = None  # type: ignore[assignment]  # as before the first request
 
     def data_received(self, data: bytes) -> None:
-        """See asyncio.Protocol."""
         for at in range(0, len(data), _FED_AT_ONCE):
             if self.transport.is_closing():
                 return

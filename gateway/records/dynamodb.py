@@ -34,7 +34,6 @@ class DynamoRecords:
         self._name = table
 
     async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
-        """See Records."""
         table = await self._table()
         if len(names) == 1:
             item = await table.get(_key(space, names[0]))
@@ -56,7 +55,6 @@ class DynamoRecords:
     async def write(
         self, space: SpaceId, name: str, data: bytes, *, over: Record, expires_at: float | None = None
     ) -> None:
-        """See Records."""
         if len(data) > MAX_RECORD_BYTES:
             raise ValueError(f"a record has at most {MAX_RECORD_BYTES} bytes")
         table = await self._table()

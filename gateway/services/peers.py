@@ -27,7 +27,6 @@ class AuthKeys:
         self._stub = AuthServiceStub(channel)
 
     async def current(self) -> Mapping[str, bytes]:
-        """See Keys."""
         with rpc_errors():
             answer = await self._stub.GetJwks(auth_pb2.GetJwksRequest())
         return {key.kid: key.public_key for key in answer.keys}
@@ -41,7 +40,6 @@ class HealthyPeer:
         self._metadata = ((_HEALTH_OF, name),)
 
     async def serves(self) -> bool:
-        """See Peer."""
         try:
             answer = await self._stub.Check(
                 health_pb2.HealthCheckRequest(), timeout=_HEALTH_SECONDS, metadata=self._metadata

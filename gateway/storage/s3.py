@@ -72,7 +72,6 @@ class S3ObjectSource:
         self._clock = ServerClock()
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """See ObjectSource."""
         parts = await self._get(space, digest, offset=offset, length=length)
         size = sum(map(len, parts))
         if size != length:
@@ -80,7 +79,6 @@ class S3ObjectSource:
         return parts
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        """See ObjectSource."""
         # One byte more than there may be tells of an object that is too large.
         data = b"".join(await self._get(space, digest, offset=0, length=most + 1))
         if len(data) > most:
@@ -119,14 +117,12 @@ class S3UploadAddresses:
 
     @property
     def origin(self) -> str:
-        """See UploadAddresses."""
         parts = urlsplit(self._place.url(""))
         return f"{parts.scheme}://{parts.netloc}"
 
     def sign(
         self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, size: int, seconds: int
     ) -> UploadAddress:
-        """See UploadAddresses."""
         headers = {"if-none-match": "*", "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
         request = AWSRequest(
             method="PUT",
@@ -160,8 +156,6 @@ class S3ObjectSink:
         self._clock = ServerClock()
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
-        """See ObjectSink."""
-
         key = object_key(space, digest)
         signed = {"if-none-match": "*", "x-amz-checksum-sha256": base64.b64encode(digest).decode()}
         signing = ReadOnlyCredentials(

@@ -24,7 +24,6 @@ _REQUEST_SECONDS = 2
 
 
 def main() -> None:
-    """See above."""
     while metadata("autoscaling/target-lifecycle-state") != "Terminated":
         time.sleep(_POLL_SECONDS)
     subprocess.run(["systemctl", "stop", "syncline.service"], check=True)

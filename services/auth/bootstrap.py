@@ -52,7 +52,6 @@ async def on_aws(settings: AuthSettings) -> AsyncIterator[AuthAdapters]:
 
 
 def system_clock() -> int:
-    """See Clock."""
     return time.time_ns() // 1_000_000
 
 

@@ -70,7 +70,6 @@ async def on_aws(settings: NotifySettings) -> AsyncIterator[NotifyAdapters]:
 
 
 def system_clock() -> int:
-    """See Clock."""
     return time.time_ns() // 1_000_000
 
 

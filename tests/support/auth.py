@@ -52,7 +52,6 @@ class InMemoryIdentityStore:
         self._known: dict[tuple[str, str], int] = {}
 
     async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
-        """See AccountStore."""
         account = login.account
         if account.email in self._logins:
             raise AccountExists
@@ -62,21 +61,17 @@ class InMemoryIdentityStore:
         await self.create_space(personal_space(account), owner=account, alias=PERSONAL)
 
     async def login(self, email: str) -> Login | None:
-        """See AccountStore."""
         return self._logins.get(email)
 
     async def account(self, user: UserId) -> Account | None:
-        """See AccountStore."""
         return self._accounts.get(user)
 
     async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
-        """See AccountStore."""
         login = self._logins.get(email)
         if login is not None and login.password_hash == old:
             self._logins[email] = replace(login, password_hash=new)
 
     async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
-        """See DeviceStore."""
         if device.device in self._devices:
             return False
         self._pass(gates)
@@ -84,11 +79,9 @@ class InMemoryIdentityStore:
         return True
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
-        """See DeviceStore."""
         return self._devices.get(device)
 
     async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
-        """See DeviceStore."""
         return [
             device
             for device in self._devices.values()
@@ -96,7 +89,6 @@ class InMemoryIdentityStore:
         ]
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
-        """See DeviceStore."""
         found = self._devices.get(device)
         if (
             found is None
@@ -108,7 +100,6 @@ class InMemoryIdentityStore:
         self._devices[device] = replace(found, chain=to, last_seen_at_ms=seen_at_ms)
 
     async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
-        """See DeviceStore."""
         found = self._devices.get(device)
         if found is None or found.key is None or found.revoked_at_ms is not None or found.last_seen_at_ms > seen_at_ms:
             return
@@ -116,17 +107,14 @@ class InMemoryIdentityStore:
         self._devices[device] = replace(found, key=key, last_seen_at_ms=seen_at_ms)
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
-        """See DeviceStore."""
         found = self._devices.get(device)
         if found is not None and found.revoked_at_ms is None:
             self._devices[device] = replace(found, revoked_at_ms=at_ms)
 
     async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:  # nothing is dropped
-        """See DeviceStore."""
         self._forgotten.add(device)
 
     async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
-        """See SpaceStore."""
         if space.space in self._spaces:
             return False
         self._check(gates)
@@ -138,7 +126,6 @@ class InMemoryIdentityStore:
         return True
 
     async def memberships(self, user: UserId) -> list[Membership]:
-        """See SpaceStore."""
         held = [grant for grant in self._grants.values() if grant.user == user]
         return [
             Membership(
@@ -149,12 +136,10 @@ class InMemoryIdentityStore:
         ]
 
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
-        """See SpaceStore."""
         found = self._spaces.get(space)
         return (found, [grant for grant in self._grants.values() if grant.space == space]) if found else None
 
     async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
-        """See SpaceStore."""
         found = self._spaces.get(space)
         if found is None:
             return None
@@ -173,7 +158,6 @@ class InMemoryIdentityStore:
         done: Done | None = None,
         gates: Sequence[Gate] = (),
     ) -> None:
-        """See SpaceStore."""
         key = (space.space, member.user)
         found = self._spaces[space.space]
         held, decider = self._grants.get(key), self._grants.get((space.space, by))
@@ -201,7 +185,6 @@ class InMemoryIdentityStore:
             self._done[done.user, done.request] = done.fingerprint
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
-        """See SpaceStore."""
         held = self._grants.get((space, user))
         if held is not None and held.alias is None:
             self._take_alias(user, alias, space)
@@ -214,20 +197,17 @@ class InMemoryIdentityStore:
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
-        """See AccessStore."""
         return self._grants.get((space, user)), self._devices.get(device) if device is not None else None
 
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        """See AccessStore."""
         return (
             {key: self._grants[key] for key in grants if key in self._grants},
             {device: self._devices[device] for device in devices if device in self._devices},
         )
 
     async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
-        """See AttemptStore."""
         count, ends_at = self._attempts.get((subject, peer), (0, 0))
         if ends_at <= now_ms:
             count, ends_at = 0, now_ms + window_ms
@@ -237,26 +217,21 @@ class InMemoryIdentityStore:
         return 0
 
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
-        """See AttemptStore."""
         self._attempts.pop((subject, peer), None)
         self._attempts.pop((subject, None), None)
 
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
-        """See AttemptStore."""
         count, ends_at = self._attempts.get((subject, peer), (0, 0))
         if count:
             self._attempts[subject, peer] = (count - 1, ends_at)
 
     async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
-        """See AttemptStore."""
         self._known[subject, peer] = until_ms
 
     async def knows_network(self, *, subject: str, peer: str, now_ms: int) -> bool:
-        """See AttemptStore."""
         return self._known.get((subject, peer), 0) > now_ms
 
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
-        """See LinkStore."""
         if (link.space, link.link) in self._links or any(other.token == link.token for other in self._links.values()):
             return False
         self._pass(gates)
@@ -264,39 +239,31 @@ class InMemoryIdentityStore:
         return True
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
-        """See LinkStore."""
         return self._links.get((space, link))
 
     async def link_with_token(self, token: bytes) -> Link | None:
-        """See LinkStore."""
         found = (link for link in self._links.values() if link.token == token and link.revoked_at_ms is None)
         return next(found, None)
 
     async def links(self, space: SpaceId) -> list[Link]:
-        """See LinkStore."""
         return [link for link in self._links.values() if link.space == space]
 
     async def links_of(self, user: UserId) -> list[Link]:
-        """See LinkStore."""
         return [link for link in self._links.values() if link.user == user and link.revoked_at_ms is None]
 
     async def revoke_link(self, link: Link, *, at_ms: int) -> None:
-        """See LinkStore."""
         found = self._links.get((link.space, link.link))
         if found is not None and found.revoked_at_ms is None:
             self._links[link.space, link.link] = replace(found, revoked_at_ms=at_ms)
 
     async def without_ended(self, made: Sequence[Link]) -> list[Link]:
-        """See LinkStore."""
         found = ((one, self._links.get((one.space, one.link))) for one in made)
         return [one for one, link in found if link is not None and link.revoked_at_ms is None]
 
     async def drop_link(self, link: Link) -> None:
-        """See LinkStore."""
         self._links.pop((link.space, link.link), None)
 
     async def count_download(self, space: SpaceId, link: LinkId) -> bool:
-        """See LinkStore."""
         found = self._links.get((space, link))
         if found is None or found.revoked_at_ms is not None or found.downloads >= found.max_downloads:
             return False
@@ -304,27 +271,21 @@ class InMemoryIdentityStore:
         return True
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:
-        """See RequestStore."""
         return self._done.get((user, request))
 
     async def note(self, done: Done) -> None:
-        """See RequestStore."""
         self._done.setdefault((done.user, done.request), done.fingerprint)
 
     async def note_writing(self, space: SpaceId, *, hour: int) -> None:
-        """See UploadStore."""
         self._written.add((hour, space))
 
     async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
-        """See UploadStore."""
         return sorted(space for noted, space in self._written if noted == hour and space > after)[:limit]
 
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:
-        """See UploadStore."""
         return self._uploads.get(space)
 
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
-        """See UploadStore."""
         before = self._uploads.get(space)
         if before is not None and before.measured_at_ms > uploads.measured_at_ms:
             return False
@@ -332,7 +293,6 @@ class InMemoryIdentityStore:
         return True
 
     async def gates(self, *names: str) -> list[Gate]:
-        """See GateStore."""
         return [Gate(name, self._gates[name]) for name in names]
 
     def _check(self, gates: Sequence[Gate]) -> None:
@@ -353,7 +313,6 @@ class InMemoryCredentialSource:
         self.policies: list[str] = []
 
     async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
-        """See CredentialSource."""
         assert len(session_name) <= 64
         self.policies.append(policy)
         number = next(self._numbers)

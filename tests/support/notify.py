@@ -45,11 +45,9 @@ class InMemoryNotifyStore:
         self._queues: dict[str, int] = {}
 
     async def mode(self, space: SpaceId, user: UserId) -> MailMode | None:
-        """See PreferenceStore."""
         return self._modes.get(space, {}).get(user)
 
     async def modes(self, space: SpaceId) -> Mapping[UserId, MailMode]:
-        """See PreferenceStore."""
         return dict(self._modes.get(space, {}))
 
     async def set_mode(
@@ -61,14 +59,12 @@ class InMemoryNotifyStore:
         request: RequestId,
         now: int,  # nothing is forgotten here
     ) -> Choice:
-        """See PreferenceStore."""
         if (user, request) not in self._chosen:
             self._chosen[user, request] = Choice(space, mode)
             self._modes.setdefault(space, {})[user] = mode
         return self._chosen[user, request]
 
     async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
-        """See ClaimStore."""
         found = self._claims.get((claimant.space, claimant.user, seq))
         if found is not None and found.done:
             return Claim.DONE
@@ -78,19 +74,16 @@ class InMemoryNotifyStore:
         return Claim.CLAIMED
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
-        """See ClaimStore."""
         for seq in seqs:
             self._claims[claimant.space, claimant.user, seq] = _Claimed(claimant.attempt, now, done=True)
 
     async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
-        """See ClaimStore."""
         for seq in seqs:
             found = self._claims.get((claimant.space, claimant.user, seq))
             if found is not None and found.attempt == claimant.attempt and not found.done:
                 found.lease_until = 0
 
     async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
-        """See DigestStore."""
         window = self._windows[claimant.space, claimant.user]
         if window.quiet_until > now and window.attempt != claimant.attempt:
             return window.quiet_until
@@ -98,7 +91,6 @@ class InMemoryNotifyStore:
         return 0
 
     async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
-        """See DigestStore."""
         window = self._windows[claimant.space, claimant.user]
         if window.attempt == claimant.attempt:
             window.attempt, window.quiet_until = "", quiet_until
@@ -106,15 +98,12 @@ class InMemoryNotifyStore:
                 window.waiting.pop(seq, None)
 
     async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:
-        """See DigestStore."""
         self._windows[claimant.space, claimant.user].waiting |= waiting
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
-        """See DigestStore."""
         return dict(sorted(self._windows[space, user].waiting.items())[:MAX_POSTPONED])
 
     async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
-        """See MailCounts."""
         mails, ends_at = self._counts.get(subject, (0, 0))
         if ends_at <= now:
             mails, ends_at = 0, now + window_ms
@@ -124,15 +113,12 @@ class InMemoryNotifyStore:
         return 0
 
     async def hold_queue(self, name: str, *, until: int) -> None:
-        """See LeaseStore."""
         self._queues[name] = until
 
     async def drop_queue(self, name: str) -> None:
-        """See LeaseStore."""
         self._queues.pop(name, None)
 
     async def held_queues(self, *, now: int) -> Collection[str]:
-        """See LeaseStore."""
         return {name for name, until in self._queues.items() if until > now}
 
 
@@ -168,7 +154,6 @@ class InMemoryQueue:
         return len(self._messages)
 
     async def receive(self) -> Sequence[QueueMessage]:
-        """See Queue."""
         deadline = time.monotonic() + self._wait_seconds
         while True:
             self._check()
@@ -185,13 +170,11 @@ class InMemoryQueue:
                 continue
 
     async def delete(self, messages: Collection[QueueMessage]) -> None:
-        """See Queue."""
         self._check()
         receipts = {message.receipt for message in messages}
         self._messages = [queued for queued in self._messages if queued.receipt not in receipts]
 
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
-        """See Queue."""
         self._check()
         for queued in self._messages:
             if queued.receipt == message.receipt:
@@ -224,17 +207,14 @@ class InMemoryTopic:
             queue.put(body)
 
     async def open(self, name: str) -> MessageQueue:
-        """See DoorbellQueues."""
         return self.queues.setdefault(name, InMemoryQueue())
 
     async def close(self, name: str) -> None:
-        """See DoorbellQueues."""
         queue = self.queues.pop(name, None)
         if queue is not None:
             queue.remove()
 
     async def names(self) -> Collection[str]:
-        """See DoorbellQueues."""
         return set(self.queues)
 
 
@@ -245,5 +225,4 @@ class InMemoryMailSender:
         self.sent: list[Mail] = []
 
     async def send(self, mail: Mail) -> None:
-        """See MailSender."""
         self.sent.append(mail)

@@ -16,11 +16,9 @@ class InMemoryRecords:
         self._records: dict[tuple[SpaceId, str], Record] = {}
 
     async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
-        """See Records."""
         return {name: self._records[space, name] for name in names if (space, name) in self._records}
 
     async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
-        """See Records."""
         found = {
             name: record
             for (owner, name), record in self._records.items()
@@ -37,7 +35,6 @@ class InMemoryRecords:
         over: Record,
         expires_at: float | None = None,
     ) -> None:
-        """See Records."""
         if self._records.get((space, name), NOTHING).tag != over.tag:
             raise RecordMoved
         if data:

@@ -23,14 +23,12 @@ class InMemoryObjectSource:
         return digest
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> list[memoryview]:
-        """See ObjectSource."""
         data = self._object(space, digest)[offset : offset + length]
         if len(data) != length:
             raise ObjectUnreadable(f"object {digest.hex()} is too short")
         return [memoryview(data)[at : at + SEGMENT] for at in range(0, length, SEGMENT)]
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        """See ObjectSource."""
         data = self._object(space, digest)
         if len(data) > most:
             raise ObjectTooLarge(f"object {digest.hex()} has more than {most} bytes")
@@ -50,5 +48,4 @@ class InMemoryObjectSink:
         self._source = source
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
-        """See ObjectSink."""
         assert self._source.put(space, data) == digest

@@ -89,7 +89,6 @@ class DynamoIdentityStore:
     # ---- accounts
 
     async def create_account(self, login: Login, *, device: DeviceRecord) -> None:
-        """See AccountStore."""
         account = login.account
         try:
             await self._table.transact(
@@ -104,17 +103,14 @@ class DynamoIdentityStore:
             raise Unavailable("somebody else signs up with this address at this moment; try again") from None
 
     async def login(self, email: str) -> Login | None:
-        """See AccountStore."""
         item = await self._table.get(_login_key(email))
         return _login(email, item) if item else None
 
     async def account(self, user: UserId) -> Account | None:
-        """See AccountStore."""
         item = await self._table.get(_account_key(user))
         return _account(user, item) if item else None
 
     async def replace_password_hash(self, email: str, *, old: str, new: str) -> None:
-        """See AccountStore."""
         with suppress(ConditionFailed):
             await self._table.update(
                 _login_key(email),
@@ -126,7 +122,6 @@ class DynamoIdentityStore:
     # ---- devices
 
     async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
-        """See DeviceStore."""
         try:
             await self._table.transact(self._table.putting(_device_item(device), NEW), *self._passes(gates))
         except Cancelled as cancelled:
@@ -137,12 +132,10 @@ class DynamoIdentityStore:
         return True
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
-        """See DeviceStore."""
         item = await self._table.get(_device_key(device))
         return _device(item) if item else None
 
     async def devices(self, user: UserId, *, including: DeviceId | None = None) -> list[DeviceRecord]:
-        """See DeviceStore."""
         # The index lags, so it only tells which devices there are; how they are is read from the table itself.
         keys = [_device_key(including)] if including is not None else []
         async for item in self._table.query(
@@ -158,7 +151,6 @@ class DynamoIdentityStore:
         return [_device(item) for item in await self._table.get_all(keys)]
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
-        """See DeviceStore."""
         chain_unmoved, not_revoked = "refresh_current = :expected", "attribute_not_exists(revoked_at)"
         assert to.previous is not None, "a chain never goes back to its start"
         try:
@@ -184,7 +176,6 @@ class DynamoIdentityStore:
             raise ChainMoved from None
 
     async def key_used(self, device: DeviceId, *, seen_at_ms: int, expires_at_ms: int) -> None:
-        """See DeviceStore."""
         has_key, not_revoked = "attribute_exists(key_digest)", "attribute_not_exists(revoked_at)"
         not_seen_later = "last_seen_at <= :seen"
         with suppress(ConditionFailed):
@@ -200,7 +191,6 @@ class DynamoIdentityStore:
             )
 
     async def revoke_device(self, device: DeviceId, *, at_ms: int) -> None:
-        """See DeviceStore."""
         not_revoked = "attribute_not_exists(revoked_at)"
         with suppress(ConditionFailed):
             await self._table.update(
@@ -211,7 +201,6 @@ class DynamoIdentityStore:
             )
 
     async def forget_device(self, device: DeviceId, *, until_ms: int) -> None:
-        """See DeviceStore."""
         with suppress(ConditionFailed):
             await self._table.update(
                 _device_key(device),
@@ -223,7 +212,6 @@ class DynamoIdentityStore:
     # ---- spaces and grants
 
     async def create_space(self, space: SpaceRecord, *, owner: Account, alias: str, gates: Sequence[Gate] = ()) -> bool:
-        """See SpaceStore."""
         puts = self._puts_of_space(space, owner=owner, alias=alias)
         try:
             await self._table.transact(*puts, *self._passes(gates))
@@ -237,7 +225,6 @@ class DynamoIdentityStore:
         return True
 
     async def memberships(self, user: UserId) -> list[Membership]:
-        """See SpaceStore."""
         query = self._table.query(
             KeyConditionExpression="pk = :user AND begins_with(sk, :spaces)",
             ExpressionAttributeValues={":user": attribute(f"U#{user}"), ":spaces": attribute("S#")},
@@ -245,7 +232,6 @@ class DynamoIdentityStore:
         return [_membership(item) async for item in query]
 
     async def members(self, space: SpaceId) -> tuple[SpaceRecord, list[GrantRecord]] | None:
-        """See SpaceStore."""
         query = self._table.query(
             KeyConditionExpression="pk = :space",
             ExpressionAttributeValues={":space": attribute(f"S#{space}")},
@@ -253,7 +239,6 @@ class DynamoIdentityStore:
         return _space_with_grants(space, [item async for item in query])
 
     async def standing(self, space: SpaceId, *users: UserId) -> tuple[SpaceRecord, dict[UserId, GrantRecord]] | None:
-        """See SpaceStore."""
         keys = [_space_key(space), *(_grant_key(space, user) for user in dict.fromkeys(users))]
         found = _space_with_grants(space, await self._table.get_all(keys))
         return (found[0], {grant.user: grant for grant in found[1]}) if found else None
@@ -271,7 +256,6 @@ class DynamoIdentityStore:
         done: Done | None = None,
         gates: Sequence[Gate] = (),
     ) -> None:
-        """See SpaceStore."""
         keys = _grant_key(space.space, member.user), _membership_key(space.space, member.user)
         alias_at: int | None = None
         if before is None:
@@ -320,7 +304,6 @@ class DynamoIdentityStore:
             raise GrantMoved from None
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
-        """See SpaceStore."""
         has_none = f"{THERE} AND attribute_not_exists(#alias)"
         keys = _grant_key(space, user), _membership_key(space, user)
         try:
@@ -349,14 +332,12 @@ class DynamoIdentityStore:
     async def access(
         self, space: SpaceId, *, user: UserId, device: DeviceId | None
     ) -> tuple[GrantRecord | None, DeviceRecord | None]:
-        """See AccessStore."""
         grants, found = await self.accesses([(space, user)], [device] if device is not None else [])
         return grants.get((space, user)), found.get(device) if device is not None else None
 
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        """See AccessStore."""
         keys = [*itertools.starmap(_grant_key, set(grants)), *map(_device_key, set(devices))]
         granted: dict[tuple[SpaceId, UserId], GrantRecord] = {}
         found: dict[DeviceId, DeviceRecord] = {}
@@ -372,7 +353,6 @@ class DynamoIdentityStore:
     # ---- attempts
 
     async def count_attempt(self, *, subject: str, peer: str | None, limit: int, window_ms: int, now_ms: int) -> int:
-        """See AttemptStore."""
         running, below_limit = "ends_at > :now", "attempts < :limit"
         over = "ends_at <= :now"
         key, now, ends_at = _attempts_key(subject, peer), attribute(now_ms), now_ms + window_ms
@@ -397,12 +377,10 @@ class DynamoIdentityStore:
         raise Unavailable("too many attempts at once; try again")
 
     async def forget_attempts(self, *, subject: str, peer: str) -> None:
-        """See AttemptStore."""
         # Not deleted: of many who sign in at once, those who come to an absent counter would all try to begin it.
         await asyncio.gather(*(self._reset(_attempts_key(subject, whence)) for whence in (peer, None)))
 
     async def take_back_attempt(self, *, subject: str, peer: str) -> None:
-        """See AttemptStore."""
         with suppress(ConditionFailed):
             await self._table.update(
                 _attempts_key(subject, peer),
@@ -412,12 +390,10 @@ class DynamoIdentityStore:
             )
 
     async def know_network(self, *, subject: str, peer: str, until_ms: int) -> None:
-        """See AttemptStore."""
         item = {**_known_key(subject, peer), "until": attribute(until_ms), "expires_at": _expiry(until_ms)}
         await self._table.put(item)
 
     async def knows_network(self, *, subject: str, peer: str, now_ms: int) -> bool:
-        """See AttemptStore."""
         item = await self._table.get(_known_key(subject, peer))
         return item is not None and number_of(item, "until") > now_ms
 
@@ -433,7 +409,6 @@ class DynamoIdentityStore:
     # ---- links
 
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
-        """See LinkStore."""
         puts = self._table.putting(_link_item(link), NEW), self._table.putting(_token_item(link), NEW)
         try:
             await self._table.transact(*puts, self._table.putting(_made_item(link)), *self._passes(gates))
@@ -445,12 +420,10 @@ class DynamoIdentityStore:
         return True
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:
-        """See LinkStore."""
         item = await self._table.get(_link_key(space, link))
         return _link(item) if item else None
 
     async def link_with_token(self, token: bytes) -> Link | None:
-        """See LinkStore."""
         item = await self._table.get(_token_key(token))
         if item is None:
             return None
@@ -458,7 +431,6 @@ class DynamoIdentityStore:
         return found if found and found.revoked_at_ms is None else None
 
     async def links(self, space: SpaceId) -> list[Link]:
-        """See LinkStore."""
         query = self._table.query(
             KeyConditionExpression="pk = :links",
             ExpressionAttributeValues={":links": _link_key(space, LinkId(""))["pk"]},
@@ -466,7 +438,6 @@ class DynamoIdentityStore:
         return [_link(item) async for item in query]
 
     async def links_of(self, user: UserId) -> list[Link]:
-        """See LinkStore."""
         query = self._table.query(
             KeyConditionExpression="pk = :user AND begins_with(sk, :links)",
             ExpressionAttributeValues={":user": attribute(f"U#{user}"), ":links": attribute("L#")},
@@ -474,7 +445,6 @@ class DynamoIdentityStore:
         return [_made(item) async for item in query]
 
     async def revoke_link(self, link: Link, *, at_ms: int) -> None:
-        """See LinkStore."""
         revoked = self._table.updating(
             _link_key(link.space, link.link),
             update="SET revoked_at = if_not_exists(revoked_at, :at), expires_at = :expires_at",
@@ -489,19 +459,16 @@ class DynamoIdentityStore:
                 raise Unavailable("the link is used or ended at this moment; try again") from None
 
     async def without_ended(self, made: Sequence[Link]) -> list[Link]:
-        """See LinkStore."""
         found = map(_link, await self._table.get_all([_link_key(one.space, one.link) for one in made]))
         there = {link.link for link in found if link.revoked_at_ms is None}
         await self._delete(*(_made_key(one) for one in made if one.link not in there))
         return [one for one in made if one.link in there]
 
     async def drop_link(self, link: Link) -> None:
-        """See LinkStore."""
         # What leads to it goes last, so that what is left of an attempt can be dropped again.
         await self._delete(_token_key(link.token), _link_key(link.space, link.link), _made_key(link))
 
     async def count_download(self, space: SpaceId, link: LinkId) -> bool:
-        """See LinkStore."""
         one_more, not_revoked = "downloads < max_downloads", "attribute_not_exists(revoked_at)"
         try:
             await self._table.update(
@@ -517,24 +484,20 @@ class DynamoIdentityStore:
     # ---- requests
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:
-        """See RequestStore."""
         item = await self._table.get(_done_key(user, request))
         return bytes_of(item, "fingerprint") if item else None
 
     async def note(self, done: Done) -> None:
-        """See RequestStore."""
         with suppress(ConditionFailed):
             await self._table.put(_done_item(done), NEW)
 
     # ---- uploads
 
     async def note_writing(self, space: SpaceId, *, hour: int) -> None:
-        """See UploadStore."""
         item = {**_written_key(hour, space), "expires_at": _expiry((hour + 1) * HOUR)}
         await self._table.put(item)
 
     async def written(self, *, hour: int, after: str, limit: int) -> list[SpaceId]:
-        """See UploadStore."""
         beyond: Item = {":after": attribute(after)} if after else {}
         query = self._table.query(
             limit,
@@ -544,12 +507,10 @@ class DynamoIdentityStore:
         return [SpaceId(text_of(item, "sk")) async for item in query]
 
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:
-        """See UploadStore."""
         item = await self._table.get(_uploads_key(space))
         return _uploads(item) if item else None
 
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
-        """See UploadStore."""
         not_newer = "attribute_not_exists(measured_at) OR measured_at <= :at"
         try:
             await self._table.put(_uploads_item(space, uploads), not_newer, {":at": attribute(uploads.measured_at_ms)})
@@ -560,7 +521,6 @@ class DynamoIdentityStore:
     # ---- gates
 
     async def gates(self, *names: str) -> list[Gate]:
-        """See GateStore."""
         items = await self._table.get_all([_gate_key(name) for name in names])
         versions = {text_of(item, "pk").removeprefix("G#"): number_of(item, "passed") for item in items}
         return [Gate(name, versions.get(name, 0)) for name in names]

@@ -19,7 +19,6 @@ class StsCredentialSource:
         self._role_arn = role_arn
 
     async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
-        """See CredentialSource."""
         with aws_errors("the source of S3 credentials"):
             answer = await self._client.assume_role(
                 RoleArn=self._role_arn, RoleSessionName=session_name, Policy=policy, DurationSeconds=seconds

@@ -34,7 +34,6 @@ class AuthClient:
         return {key.kid: Ed25519PublicKey.from_public_bytes(key.public_key) for key in response.keys}
 
     async def standing(self, space: SpaceId, caller: Identity) -> Standing:
-        """See Grants."""
         request = auth_pb2.CheckAccessRequest(space_id=space, user_id=caller.user, device_id=caller.device)
         own = (("authorization", f"Bearer {caller.token}"),) if caller.link is not None else None
         try:
@@ -48,7 +47,6 @@ class AuthClient:
         return Standing(Role(response.role) if response.role else None, response.writes_since_ms)
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
-        """See Writers."""
         request = auth_pb2.ListWrittenSpacesRequest(page_token=page_token)
         try:
             page = await self._stub.ListWrittenSpaces(request)
@@ -57,7 +55,6 @@ class AuthClient:
         return [SpaceId(space) for space in page.space_ids], page.next_page_token
 
     async def set_uploads(self, space: SpaceId, measure: Measure, *, quota_bytes: int) -> None:
-        """See Writers."""
         request = auth_pb2.SetUploadsRequest(
             space_id=space,
             refused=measure.refused,

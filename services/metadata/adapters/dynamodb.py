@@ -101,7 +101,6 @@ class DynamoJournal:
         self._items = Table(client, table, called="the metadata table")
 
     async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
-        """See Journal."""
         try:
             await self._items.put({**_entry_key(space, seq), "entry": attribute(blob)}, NEW)
         except ConditionFailed as failed:
@@ -109,7 +108,6 @@ class DynamoJournal:
             raise EntryTaken(bytes_of(taken, "entry")) from None
 
     async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """See Journal."""
         if limit == 1:  # asked before every answer, and mostly in vain: the cheapest read there is
             item = await self._items.get(_entry_key(space, after + 1))
             return [(after + 1, bytes_of(item, "entry"))] if item else []
@@ -121,7 +119,6 @@ class DynamoJournal:
         return [(int(text_of(item, "sk")), bytes_of(item, "entry")) async for item in query]
 
     async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
-        """See Journal."""
         query = self._items.query(
             limit,
             KeyConditionExpression="pk = :journal AND sk < :before",
@@ -150,7 +147,6 @@ class DynamoTable:
     # ---- reads
 
     async def state(self, space: SpaceId) -> ProjectionState:
-        """See TreeTable."""
         return _state(await self._items.get(_state_key(space)))
 
     async def rows(
@@ -161,7 +157,6 @@ class DynamoTable:
         names: Collection[NameKey] = (),
         requests: Collection[RequestId] = (),
     ) -> Rows:
-        """See TreeTable."""
         rows = Rows()
         takers: dict[tuple[str, str], Callable[[Item], None]] = {
             **{_node_at(space, node): partial(_take_node, rows, node) for node in nodes},
@@ -173,7 +168,6 @@ class DynamoTable:
         return rows
 
     async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
-        """See TreeTable."""
         # DynamoDB orders strings by their UTF-8. A key is never empty, not even one to compare with.
         beyond: Item = {":after": attribute(after)} if after else {}
         query = self._items.query(
@@ -188,7 +182,6 @@ class DynamoTable:
         return rows
 
     async def versions(self, space: SpaceId, node: NodeId, *, before: int, limit: int) -> Sequence[Version]:
-        """See TreeTable."""
         query = self._items.query(
             limit,
             KeyConditionExpression="pk = :node AND sk < :before",
@@ -201,7 +194,6 @@ class DynamoTable:
         return [version_of(_node(item)) async for item in query]
 
     async def trash(self, space: SpaceId, *, after: NodeId | None, limit: int) -> Sequence[tuple[NodeId, bool, int]]:
-        """See TreeTable."""
         beyond: Item = {":after": attribute(after.hex())} if after else {}
         query = self._items.query(
             limit,
@@ -216,7 +208,6 @@ class DynamoTable:
     # ---- projection
 
     async def project(self, space: SpaceId, projection: Projection) -> None:
-        """See TreeTable."""
         now = int(self._clock())
         # Unconditional, since a version never changes; before the nodes, which may be all that tells of it now.
         await all_done(self._items.puts(await self._superseded(space, projection)), account=space)
@@ -245,8 +236,6 @@ class DynamoTable:
     async def save_progress(
         self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
     ) -> None:
-        """See TreeTable."""
-
         def progress(state: ProjectionState) -> ProjectionState:
             return ProjectionState(
                 projected_seq=max(state.projected_seq, projected_seq),
@@ -278,8 +267,6 @@ class DynamoTable:
         await self._change_state(space, progress, update=update, condition=condition, values=values, names=names)
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
-        """See TreeTable."""
-
         def marked(state: ProjectionState) -> ProjectionState:
             return replace(state, marks={**state.marks, process: lease_until_ms})
 
@@ -294,7 +281,6 @@ class DynamoTable:
         )
 
     async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:
-        """See TreeTable."""
         query = self._items.query(
             limit,
             consistent=False,
@@ -335,7 +321,6 @@ class DynamoObjectIndex:
         self._clock = clock
 
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
-        """See ObjectIndex."""
         sealed: dict[Digest, Sealed] = {}
         removals: dict[Digest, Removal] = {}
         for item in await self._items.get_all(_object_key(space, digest) for digest in set(objects)):
@@ -347,11 +332,9 @@ class DynamoObjectIndex:
         return Recorded(sealed, removals)
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
-        """See ObjectIndex."""
         return (await self.look(space, objects)).sealed
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
-        """See ObjectIndex."""
         keys = (_object_key(space, digest) for digest in set(objects))
         items = await self._items.get_all(keys, only=("sk", "size"))
         return {Digest(bytes.fromhex(text_of(item, "sk"))) for item in items if _is_sealed(item)}
@@ -359,7 +342,6 @@ class DynamoObjectIndex:
     async def seal(
         self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
     ) -> set[Digest]:
-        """See ObjectIndex."""
         now_ms = int(self._clock() * 1000)
         new = [_object_item(space, digest, sealed, now_ms) for digest, sealed in objects.items() if digest not in after]
         held = {Digest(bytes.fromhex(text_of(item, "sk"))) for item in await self._items.put_new(new)}
@@ -404,7 +386,6 @@ class DynamoObjectIndex:
         raise Unavailable("too many processes prove this object at this moment; try again")
 
     async def begin_removal(self, space: SpaceId, digest: Digest, *, now_ms: int, until_ms: int) -> int | None:
-        """See ObjectIndex."""
         is_over = f"attribute_not_exists({_SIZE}) AND (attribute_not_exists(removing_until) OR removing_until < :now)"
         try:
             after = await self._items.update(
@@ -427,7 +408,6 @@ class DynamoObjectIndex:
         return number_of(after, "removals")
 
     async def end_removal(self, space: SpaceId, digest: Digest, number: int) -> None:
-        """See ObjectIndex."""
         with suppress(ConditionFailed):
             await self._items.update(
                 _object_key(space, digest),
@@ -444,7 +424,6 @@ class DynamoMeasures:
         self._items = Table(client, table, called="the metadata table")
 
     async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
-        """See MeasureTable."""
         items = await self._items.get_all(_measure_key(space) for space in set(spaces))
         found = {SpaceId(text_of(item, "pk").removeprefix("S#")): item for item in items}
         await all_done(
@@ -463,7 +442,6 @@ class DynamoMeasures:
             )
 
     async def due(self, now_ms: int, limit: int) -> Sequence[tuple[SpaceId, int]]:
-        """See MeasureTable."""
         query = self._items.query(
             limit,
             consistent=False,
@@ -476,7 +454,6 @@ class DynamoMeasures:
         ]
 
     async def claim(self, space: SpaceId, *, since_ms: int, until_ms: int) -> bool:
-        """See MeasureTable."""
         try:
             await self._items.update(
                 _measure_key(space),
@@ -489,7 +466,6 @@ class DynamoMeasures:
         return True
 
     async def save(self, space: SpaceId, measure: Measure, *, lease_ms: int, due_ms: int | None) -> bool:
-        """See MeasureTable."""
         scheduled = {} if due_ms is None else {"dirty_pk": _TO_MEASURE, "dirty_until": attribute(due_ms)}
         item = {**_measure_item(space, measure), **scheduled}
         try:
@@ -499,7 +475,6 @@ class DynamoMeasures:
         return True
 
     async def measure(self, space: SpaceId) -> Measure:
-        """See MeasureTable."""
         return _measure(await self._items.get(_measure_key(space)))
 
 

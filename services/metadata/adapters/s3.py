@@ -43,7 +43,6 @@ class S3Storage:
         self._bucket = bucket
 
     async def list(self, space: SpaceId, *, after: str = "") -> Listing:
-        """See ObjectStorage."""
         prefix = key_prefix(space)
         beyond: dict[str, Any] = {"StartAfter": prefix + after} if after else {}
         with aws_errors("S3"):
@@ -97,7 +96,6 @@ class S3Storage:
         return False
 
     async def read(self, space: SpaceId, digest: Digest) -> bytes | None:
-        """See ObjectStorage."""
         key = object_key(space, digest)
         try:
             with aws_errors("S3"):

@@ -19,7 +19,6 @@ class SnsTopic:
         self._topic_arn = topic_arn
 
     async def publish(self, space: SpaceId, event: str) -> None:
-        """See Topic."""
         with aws_errors("the topic of changes"):
             await self._client.publish(
                 TopicArn=self._topic_arn,

@@ -33,7 +33,6 @@ class AuthDirectory:
         self._rosters: TTLCache[SpaceId, Roster] = TTLCache(_ROSTERS, _ROSTER_SECONDS)
 
     async def members(self, space: SpaceId) -> Roster:
-        """See Directory."""
         known = self._rosters.get(space)
         if known is not None:
             return known
@@ -50,7 +49,6 @@ class AuthDirectory:
         return roster
 
     async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
-        """See Directory."""
         request = auth_pb2.CheckAccessRequest(space_id=space, user_id=user, device_id=device)
         with rpc_errors():
             answer = await self._stub.CheckAccess(request)

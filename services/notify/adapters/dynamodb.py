@@ -44,16 +44,13 @@ class DynamoNotifyStore:
     # ---- preferences
 
     async def mode(self, space: SpaceId, user: UserId) -> MailMode | None:
-        """See PreferenceStore."""
         item = await self._table.get(_preference_key(space, user))
         return _mode(item) if item else None
 
     async def modes(self, space: SpaceId) -> Mapping[UserId, MailMode]:
-        """See PreferenceStore."""
         return {UserId(text_of(item, "sk")): _mode(item) async for item in self._all(f"S#{space}#P")}
 
     async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode, *, request: RequestId, now: int) -> Choice:
-        """See PreferenceStore."""
         preference = {**_preference_key(space, user), "mode": attribute(mode.name.lower())}
         chosen = {
             **_request_key(user, request),
@@ -77,7 +74,6 @@ class DynamoNotifyStore:
     # ---- claims
 
     async def claim(self, claimant: Claimant, seq: int, *, now: int, lease_until: int) -> Claim:
-        """See ClaimStore."""
         not_done, lease_over = "attribute_not_exists(done_at)", "lease_until <= :now"
         item = {
             **_claim_key(claimant, seq),
@@ -94,7 +90,6 @@ class DynamoNotifyStore:
         return Claim.CLAIMED if found.get("attempt") == attribute(claimant.attempt) else Claim.HELD
 
     async def finish(self, claimant: Claimant, seqs: Collection[int], *, now: int) -> None:
-        """See ClaimStore."""
         values = {":now": attribute(now), ":expiry": expiry(now + _CLAIMS_KEPT_MS)}
         await asyncio.gather(
             *(
@@ -104,7 +99,6 @@ class DynamoNotifyStore:
         )
 
     async def release(self, claimant: Claimant, seqs: Collection[int]) -> None:
-        """See ClaimStore."""
         ours = "attempt = :attempt AND attribute_not_exists(done_at)"
         values = {":attempt": attribute(claimant.attempt), ":over": attribute(0)}
         await asyncio.gather(
@@ -117,7 +111,6 @@ class DynamoNotifyStore:
     # ---- what waits for a mail
 
     async def begin_mail(self, claimant: Claimant, *, now: int, lease_until: int) -> int:
-        """See DigestStore."""
         over, ours = "quiet_until <= :now", "attempt = :attempt"
         item = {
             **_mail_key(claimant.space, claimant.user),
@@ -133,7 +126,6 @@ class DynamoNotifyStore:
         return number_of(found, "quiet_until") if "quiet_until" in found else lease_until
 
     async def end_mail(self, claimant: Claimant, *, told: Collection[int], quiet_until: int) -> None:
-        """See DigestStore."""
         # First of all what was told: if the rest is lost, the lease of the attempt runs out.
         space, user = claimant.space, claimant.user
         await asyncio.gather(*(self._table.delete(_waiting_key(space, user, seq)) for seq in told))
@@ -145,7 +137,6 @@ class DynamoNotifyStore:
         )
 
     async def postpone(self, claimant: Claimant, waiting: Mapping[int, str], *, now: int) -> None:
-        """See DigestStore."""
         expires_at = expiry(now + _MAILS_KEPT_MS)
         items = [
             {**_waiting_key(claimant.space, claimant.user, seq), "news": attribute(text), "expires_at": expires_at}
@@ -154,7 +145,6 @@ class DynamoNotifyStore:
         await asyncio.gather(*(self._table.put(item) for item in items))
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
-        """See DigestStore."""
         found: dict[int, str] = {}
         async with aclosing(self._all(f"W#{space}#{user}")) as items:
             async for item in items:
@@ -166,7 +156,6 @@ class DynamoNotifyStore:
     # ---- how many mails there were
 
     async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
-        """See MailCounts."""
         key = _count_key(subject)
         first = {
             **key,
@@ -195,16 +184,13 @@ class DynamoNotifyStore:
     # ---- doorbell queues
 
     async def hold_queue(self, name: str, *, until: int) -> None:
-        """See LeaseStore."""
         item = {**_queue_key(name), "lease_until": attribute(until), "expires_at": expiry(until + _LEASES_KEPT_MS)}
         await self._table.put(item)
 
     async def drop_queue(self, name: str) -> None:
-        """See LeaseStore."""
         await self._table.delete(_queue_key(name))
 
     async def held_queues(self, *, now: int) -> Collection[str]:
-        """See LeaseStore."""
         return {text_of(item, "sk") async for item in self._all("DOORBELLS") if number_of(item, "lease_until") > now}
 
     # ---- writes of more than one method

@@ -32,7 +32,6 @@ class SesMailSender:
             self._fixed["ConfigurationSetName"] = configuration_set
 
     async def send(self, mail: Mail) -> None:
-        """See MailSender."""
         try:
             with aws_errors("mail"):
                 await self._client.send_email(

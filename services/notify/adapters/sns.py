@@ -32,11 +32,9 @@ class SnsDoorbellQueues:
 
     @property
     def prefix(self) -> str:
-        """See DoorbellQueues."""
         return self._prefix
 
     async def open(self, name: str) -> MessageQueue:
-        """See DoorbellQueues."""
         queue, arn = await self._queues.create(
             name,
             attributes={
@@ -53,7 +51,6 @@ class SnsDoorbellQueues:
         return queue
 
     async def close(self, name: str) -> None:
-        """See DoorbellQueues."""
         # The queue goes last: as long as it is there, `names` tells of it.
         for subscription in (await self._subscriptions()).get(name, []):
             with aws_errors("the topic"):
@@ -61,7 +58,6 @@ class SnsDoorbellQueues:
         await self._queues.delete(name)
 
     async def names(self) -> Collection[str]:
-        """See DoorbellQueues."""
         return {*await self._queues.names(), *await self._subscriptions()}
 
     async def _subscriptions(self) -> dict[str, list[str]]:

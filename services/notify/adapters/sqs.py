@@ -41,7 +41,6 @@ class SqsQueue:
         self._url = url
 
     async def receive(self) -> Sequence[QueueMessage]:
-        """See Queue."""
         with _translated():
             answer = await self._client.receive_message(
                 QueueUrl=self._url,
@@ -57,7 +56,6 @@ class SqsQueue:
         ]
 
     async def delete(self, messages: Collection[QueueMessage]) -> None:
-        """See Queue."""
         # One by one: an emulator that enforces roles knows no action for a batch.
         await asyncio.gather(*(self._delete(message.receipt) for message in messages))
 
@@ -70,7 +68,6 @@ class SqsQueue:
                 raise
 
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
-        """See Queue."""
         try:
             with _translated():
                 await self._client.change_message_visibility(
