@@ -27,6 +27,7 @@ from gateway.discovery import JWKS_SECONDS, Jwks
 from gateway.http.bodies import Bodies
 from gateway.http.headers import ReadHeaders
 from gateway.http.pace import Paced
+from gateway.http.parsing import ParsingTime
 from gateway.http.problems import on_error, on_http_exception, on_invalid, problem
 from gateway.http.protection import Protected
 from gateway.http.requests import RequestMiddleware
@@ -61,6 +62,7 @@ class Parts:
     """Memory for bodies of requests."""
     answers: Pool
     """Memory for large answers."""
+    parsing: ParsingTime
     jwks: Jwks
     readiness: Readiness
     drain: Drain
@@ -89,7 +91,7 @@ def application(parts: Parts) -> FastAPI:
             Middleware(RequestMiddleware, readiness=parts.readiness),
             Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
             Middleware(ReadHeaders, refusals={MOUNT: mount.mount_refusal}),
-            Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, own=parts.own),
+            Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, parsing=parts.parsing, own=parts.own),
         ],
         exception_handlers={
             SynclineError: on_error,
@@ -118,6 +120,7 @@ def application(parts: Parts) -> FastAPI:
         parts.own,
         parts.upload_memory,
         parts.bodies,
+        parts.parsing,
     )
     app.router.routes.extend(mount.routes(behind))
     app.router.routes.extend(pages(upload_origin=parts.addresses.origin, own=parts.own))

@@ -16,6 +16,7 @@ from gateway.content.allowance import Allowance
 from gateway.content.archive import Archives
 from gateway.content.assemble import Contents, Memory
 from gateway.discovery import Jwks, endpoints
+from gateway.http.parsing import ParsingTime
 from gateway.identity.address import OwnAddress
 from gateway.ports import ObjectSink, ObjectSource, UploadAddresses
 from gateway.readiness import Readiness
@@ -101,6 +102,7 @@ async def bootstrap(
                 body_rate=settings.body_bytes_per_second,
                 bodies=bodies or Pool("bodies", settings.body_memory_bytes),
                 answers=Pool("answers", settings.answer_memory_bytes),
+                parsing=ParsingTime(settings.parsed_bytes_per_second),
                 jwks=Jwks(AuthKeys(auth)),
                 readiness=readiness,
                 drain=drain,

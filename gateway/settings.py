@@ -94,6 +94,12 @@ class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         ge=16 * _MIB,
         description="How much memory all bodies of requests may take, but uploads by WebDAV.",
     )
+    parsed_bytes_per_second: int = Field(
+        default=16 * _MIB,
+        ge=1024,
+        description="How much of JSON and XML may be parsed in a second, of all callers together; a comma, object, "
+        "list, tag or attribute counts as 20 bytes more.",
+    )
     answer_memory_bytes: int = Field(
         default=32 * _MIB,
         ge=8 * _MIB,

@@ -113,6 +113,8 @@ class Dav:
             async with self._behind.bodies.lent(min(length, _MAX_XML_BYTES), share):
                 body = await _xml(request)
                 if body and scope["method"] in _WITH_XML:
+                    parts = body.count(b"<") + body.count(b"=")
+                    await self._behind.parsing.take(share, size=len(body), parts=parts)
                     check_xml(body)
                 environ["CONTENT_LENGTH"] = str(len(body))
                 environ["wsgi.input"] = io.BytesIO(body)

@@ -9,6 +9,7 @@ from gateway.records.ports import Records
 
 if TYPE_CHECKING:
     from gateway.content.assemble import Contents
+    from gateway.http.parsing import ParsingTime
     from gateway.identity.address import OwnAddress
     from gateway.identity.caller import KeyTokens
     from gateway.ports import ObjectSink
@@ -32,3 +33,4 @@ class Behind:
     """What uploads may hold, in bytes."""
     bodies: Pool
     """Memory for all other bodies of requests."""
+    parsing: ParsingTime

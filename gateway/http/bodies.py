@@ -15,6 +15,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gateway.http.parsing import ParsingTime
 from gateway.http.problems import problem, problem_response
 from gateway.identity.address import OwnAddress
 from gateway.identity.caller import identified
@@ -46,11 +47,12 @@ class _TooLarge(Exception):
 class Bodies:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, own: OwnAddress) -> None:
+    def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, parsing: ParsingTime, own: OwnAddress) -> None:
         """Only what is below `prefix` is concerned."""
         self._app = app
         self._prefix = prefix
         self._memory = memory
+        self._parsing = parsing
         self._own = own
         self._discarding = Pool("discards", _DISCARDING)
 
@@ -79,7 +81,7 @@ class Bodies:
 
         async with AsyncExitStack() as taken:
             try:
-                body = await self._read(Request(scope), receiving, None if chunked else int(length), taken)
+                body, share = await self._read(Request(scope), receiving, None if chunked else int(length), taken)
             except _TooLarge:
                 answer = problem(
                     status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -92,7 +94,11 @@ class Bodies:
                 answer.headers["connection"] = "close"
             else:
                 if body is not None:
-                    await (_too_dense if _is_dense(body) else self._app)(scope, _replaying(body, receive), send)
+                    containers, separators = body.count(b"{") + body.count(b"["), body.count(b",")
+                    await self._parsing.take(share, size=len(body), parts=containers + separators)
+                    # Whatever takes long and much memory to parse has many of one of these. Those in strings count too.
+                    dense = containers > MAX_OBJECTS_AND_LISTS or separators > MAX_SEPARATORS
+                    await (_too_dense if dense else self._app)(scope, _replaying(body, receive), send)
                 return
             share = Share.alone(self._own.network(Request(scope)))
             if not ended and self._discarding.try_take(1, share):
@@ -104,8 +110,11 @@ class Bodies:
 
     async def _read(
         self, request: Request, receive: Receive, length: int | None, taken: AsyncExitStack
-    ) -> bytes | None:
-        """The whole body, whose memory `taken` gives back; None if the client has gone. `length` if it is told."""
+    ) -> tuple[bytes | None, Share]:
+        """The whole body, whose memory `taken` gives back, and whose it is: a network's, before its sender is known.
+
+        None if the client has gone. `length` if it is told.
+        """
         if length is not None and length > MAX_BODY_BYTES:
             raise _TooLarge
         limit = MAX_BODY_BYTES if length is None else length
@@ -117,15 +126,15 @@ class Bodies:
             reserved = length
         else:
             reserved = 0
+        share = Share.alone(self._own.network(request))
         if reserved:
-            unknown = Share.alone(self._own.network(request))
-            await taken.enter_async_context(self._memory.lent(reserved, unknown))
+            await taken.enter_async_context(self._memory.lent(reserved, share))
         ended = False
         while not ended:
             if reserved:
                 message = await receive()
                 if message["type"] != "http.request":
-                    return None
+                    return None, share
                 ended = not message.get("more_body", False)
                 size += len(message.get("body", b""))
                 parts.append(message.get("body", b""))
@@ -135,7 +144,7 @@ class Bodies:
                 share = share_of(request, await identified(request))
                 await taken.enter_async_context(self._memory.lent(limit - reserved, share))
                 reserved = limit
-        return b"".join(parts)
+        return b"".join(parts), share
 
 
 async def _discard(receive: Receive) -> None:
@@ -161,12 +170,6 @@ def _replaying(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return replay
-
-
-def _is_dense(body: bytes) -> bool:
-    """True if the body may have so many parts that parsing it would take long and much memory. Strings count too."""
-    containers = body.count(b"{") + body.count(b"[")
-    return containers > MAX_OBJECTS_AND_LISTS or body.count(b",") > MAX_SEPARATORS
 
 
 def _is_json(headers: dict[bytes, bytes]) -> bool:

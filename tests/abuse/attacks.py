@@ -214,6 +214,40 @@ async def json_that_is_deep(target: Target, until: float) -> Counter[str]:
 
 
 @attack
+async def bodies_that_are_refused_at_their_end(target: Target, until: float) -> Counter[str]:
+    """Bodies of JSON and XML near all limits, each with one fault at its end, on twelve kept connections."""
+    digest = "a" * 64
+    pack = {"blocks": [digest] * 10, "offsets": [1] * 110, "lengths": [1] * 110}
+    stored: list[dict[str, Any]] = [{"sha256": digest, "size": 100_000, "pack": pack} for _ in range(999)]
+    content = {"digest": digest, "size": 11, "blocks": [[digest, 1]] * 11}
+    creates = [{"create": {"parent": "root", "name": f"{n}", "kind": "file", "content": content}} for n in range(1_000)]
+    space = f"/v1/spaces/{target.space}"
+    properties = "".join(f"<p{n}/>" for n in range(4_900))
+    attributes = " ".join(f'a{n}=""' for n in range(25_000))
+    told = [
+        ("POST", f"{space}/objects", {"objects": [*stored, {"sha256": "x", "size": 1}]}),
+        ("POST", f"{space}/changes", {"changes": [*creates, {"create": {}}]}),
+        ("POST", f"{space}/uploads", {"objects": ["\\u0041" * 500_000]}),
+    ]
+    requests = [
+        _with_body(method, path, bearer(target) | {"Content-Type": "application/json"}, json.dumps(body).encode())
+        for method, path, body in told
+    ]
+    requests += [
+        _with_body("PROPFIND", "/dav/personal/", basic(target) | {"Depth": "0"}, body.encode())
+        for body in (
+            f'<propfind xmlns="DAV:"><prop>{properties}</prop></propfin>',
+            f'<propfind xmlns="DAV:" {attributes}></propfin>',
+        )
+    ]
+    return await keep_asking(target, requests, connections=12, until=until)
+
+
+def _with_body(method: str, path: str, headers: Mapping[str, str], body: bytes) -> bytes:
+    return head(method, path, {**headers, "Content-Length": str(len(body))}) + body
+
+
+@attack
 async def ranges_of_a_byte(target: Target, until: float) -> Counter[str]:
     """Thirty at once read single bytes of a file of many blocks."""
     rng, path = random.Random(1), f"/v1/spaces/{target.space}/nodes/{target.large}/content"

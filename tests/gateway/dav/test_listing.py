@@ -16,6 +16,7 @@ from gateway.dav.behind import Behind
 from gateway.dav.bodies import ClientGone
 from gateway.dav.protocol import Protocol
 from gateway.dav.session import DavSession, DavSpace, Person
+from gateway.http.parsing import ParsingTime
 from gateway.identity.address import OwnAddress
 from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_READ_BYTES
@@ -180,7 +181,9 @@ async def test_a_listing_ends_when_its_client_has_gone(goes):
     directory, client = Directory(12_000), Receiving()
     own = OwnAddress(public_url="", trusted_networks=[])
     nothing: Any = None
-    behind = Behind(services_of(directory), nothing, nothing, nothing, Counted(), own, 1, Pool("bodies", 1))
+    behind = Behind(
+        services_of(directory), nothing, nothing, nothing, Counted(), own, 1, Pool("bodies", 1), ParsingTime(1)
+    )
     request = Request({"type": "http", "method": "PROPFIND", "headers": []}, client.receive)
     environ = asking(LIVE) | {"syncline.here": SimpleNamespace(prefix="")}
     async with _left(request) as gone:
