@@ -24,7 +24,9 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What a device gets when its user has proved who they are; a browser gets a key."""
+    """The result of a sign-in, once the user has proved who they are. A browser gets a key instead of a refresh
+    token.
+    """
 
     account: Account
     device: DeviceRecord

@@ -21,14 +21,18 @@ PERSONAL: Final = "personal"
 """The name and the alias of everyone's personal space, which no shared space may take."""
 
 _MAX_BYTES: Final = 180
-"""Of what an alias takes of the space's name: a path's names have 255 bytes, and an id may follow."""
+"""Maximum number of bytes that an alias takes of the space's name: a name in a path has 255 bytes, and an id may
+follow.
+"""
 _SHOWN: Final = 6
 _UNUSUAL: Final = str.maketrans({"/": "\N{DIVISION SLASH}", ":": "_", "\\": "_"})
-"""What ends a space's name in an address, in `SPACE:PATH`, and on Windows."""
+"""Characters that end a space's name in an address, in `SPACE:PATH`, and on Windows, with their replacements."""
 
 
 def fold_alias(alias: str) -> str:
-    """What tells aliases apart: two that fold alike look alike, or are one name to some file system."""
+    """Return the form in which aliases are compared: two that fold alike look alike, or are one name to some file
+    system.
+    """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", alias).casefold())
 
 
@@ -43,7 +47,7 @@ def candidates(name: str, space: SpaceId) -> Iterator[str]:
 
 
 async def with_alias(name: str, space: SpaceId, give: Callable[[str], Awaitable[T]]) -> T:
-    """What `give` returns for the first candidate for which it does not raise AliasTaken."""
+    """Return the result of `give` for the first candidate for which it does not raise AliasTaken."""
     for alias in candidates(name, space):
         try:
             return await give(alias)

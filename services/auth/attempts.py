@@ -15,19 +15,19 @@ from syncline.model.errors import RETRY_AFTER, TooManyAttempts
 _ALL: Final = "all"
 """The subject that counts all attempts of a network. It is nobody's address, since an e-mail address has an @."""
 KNOWN_DAYS: Final = 30
-"""How long it is known of a network that a right password came from there."""
+"""Days for which a network is known as one from which a right password came."""
 _NEW: Final = "new"
 """The subject of accounts that are made from one network."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptLimits:
-    """How many attempts are allowed within `window_ms` of the first.
+    """Maximum numbers of attempts within `window_ms` of the first.
 
-    The limit for one address from one network is the smallest, so that somebody who guesses locks themselves out rather
-    than the owner. The one for a network is against one password that is tried at many addresses. The one for an
-    address from everywhere is against a guesser with many networks; one from which a right password came lately is
-    exempt from it, so that the guesser does not shut the owner out.
+    The limit for one address from one network is the smallest, so that somebody who guesses locks themselves out
+    rather than the owner. The one for a network is against one password that is tried at many addresses. The one for
+    an address from everywhere is against a guesser with many networks; one from which a right password came lately
+    is exempt from it, so that the guesser does not shut the owner out.
     """
 
     per_peer: int = 10

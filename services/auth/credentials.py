@@ -38,7 +38,7 @@ Key = tuple[DeviceId, SpaceId, Access]
 
 @dataclass(frozen=True, slots=True)
 class TransferTarget:
-    """Where content lies: the one bucket, in the partition (aws, aws-cn, ...) of the account."""
+    """The place of the objects: the one bucket, in the partition (aws, aws-cn, ...) of the account."""
 
     bucket: str
     partition: str = "aws"
@@ -64,7 +64,7 @@ def session_policy(target: TransferTarget, space: SpaceId, access: Access, *, un
 
 
 def session_name(user: UserId, device: DeviceId) -> str:
-    """Who appears in the audit log of S3: 53 characters that STS allows."""
+    """Return the session name that the audit log of S3 shows: 53 characters, all of which STS allows."""
     return f"{user}.{device}"
 
 
@@ -110,7 +110,7 @@ class CredentialIssuer:
         return issued
 
     def lifetime_ms(self, issued: TemporaryCredentials) -> int:
-        """How long credentials last from now on, in milliseconds."""
+        """Return the time for which credentials last from now on, in milliseconds."""
         return max(0, issued.expires_at_ms - self._clock())
 
     async def _assume(self, space: SpaceId, access: Access, *, caller: DeviceRecord) -> TemporaryCredentials:
@@ -139,4 +139,4 @@ class CredentialIssuer:
                     task.exception()  # looked at, in case that nobody waits any more
 
             task.add_done_callback(ended)
-        return await asyncio.shield(task)  # one who gives up does not take it away from the others
+        return await asyncio.shield(task)  # A caller that gives up does not take the answer away from the others.

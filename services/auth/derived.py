@@ -1,4 +1,4 @@
-"""What follows from a mutation request: done again, the request makes the same thing and is answered the same.
+"""Values derived from a mutation request: done again, the request makes the same thing and is answered the same.
 
 An id needs the request alone, so nobody can choose the id of what others make. A secret opens something, so it needs
 the secret of the services as well; what is stored of it is its digest.

@@ -24,11 +24,13 @@ _AT_ONCE: Final = 20
 
 
 DeviceStanding = Enum("DeviceStanding", "SIGNED_IN REVOKED EXPIRED")
-"""Whether a device may do what its user may. One that is not there, or not the user's, counts as revoked."""
+"""The state of a device, which decides whether it may do what its user may. A device that is not there, or not the
+user's, counts as revoked.
+"""
 
 
 def device_standing(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceStanding:
-    """What a device is to a user now."""
+    """Return the state of a device with respect to a user, at `now_ms` in milliseconds since 1970."""
     if device is None or device.user != user or device.revoked_at_ms is not None:
         return DeviceStanding.REVOKED
     return DeviceStanding.EXPIRED if device.expires_at_ms <= now_ms else DeviceStanding.SIGNED_IN
@@ -75,21 +77,22 @@ class DeviceLists:
         await self._forget([*ended, *leaving], beyond=most - (len(good) - len(leaving)))
 
     async def keys(self, user: UserId) -> int:
-        """How many keys of programs a user has that are good. Makes the list fit if one more comes."""
+        """Return the number of good keys of programs that a user has, after making room in the list for one more."""
         listed = await self._store.devices(user)
         good, ended = self._told_apart([one for one in listed if one.kind is DeviceKind.PROGRAM])
         await self._forget(ended, beyond=self._holdings.keys - len(good) - 1)
         return len(good)
 
     def _told_apart(self, devices: Sequence[DeviceRecord]) -> tuple[list[DeviceRecord], list[DeviceRecord]]:
-        """Those that are good, and those that were revoked or have expired, in the order in which they did."""
+        """Return the good devices, and those that were revoked or have expired, in the order in which they ended."""
         now = self._clock()
         ended = [one for one in devices if _ended_at_ms(one) <= now]
         return [one for one in devices if _ended_at_ms(one) > now], sorted(ended, key=_ended_at_ms)
 
     async def _forget(self, ended: Sequence[DeviceRecord], *, beyond: int) -> None:
         """Leave the first of those that ended out of the list, so that `beyond` stay; a few at a time."""
-        until = self._clock() + ANSWER_DAYS * DAY  # who repeats a request must find what it made
+        # A caller that repeats a request must find the device that the request made.
+        until = self._clock() + ANSWER_DAYS * DAY
         forgotten = ended[: min(_AT_ONCE, max(0, len(ended) - max(0, beyond)))]
         await asyncio.gather(
             *(self._store.forget_device(one.device, until_ms=min(until, one.expires_at_ms)) for one in forgotten)

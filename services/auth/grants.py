@@ -27,13 +27,13 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CheckedAccess:
-    """What the other services want to know about a caller."""
+    """The answer to another service that asks about a caller."""
 
     role: Role | None
     device: DeviceStanding = DeviceStanding.SIGNED_IN
-    """That of the device which was asked about, if one was."""
+    """The state of the device that was asked about; SIGNED_IN if none was."""
     writes_since_ms: int = 0
-    """See Grant."""
+    """The moment since which the member may write, as in GrantRecord; 0 if that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ class Grants:
     async def check_many(
         self, spaces: Collection[SpaceId], *, user: UserId, devices: Collection[DeviceId]
     ) -> CheckedMany:
-        """What `check` says, of many spaces and devices of one user."""
+        """Return the answer of `check` for many spaces and devices of one user."""
         grants, found = await self._access.accesses([(space, user) for space in spaces], devices)
         now = self._clock()
         return CheckedMany(
@@ -122,9 +122,9 @@ class Grants:
     async def writers(
         self, space: SpaceId, devices: Collection[DeviceId], *, user: UserId, device: DeviceId
     ) -> list[DeviceId]:
-        """Those of the devices that are signed in and whose users may write in the space.
+        """Return those of the devices that are signed in and whose users may write in the space.
 
-        Asked by `user` with `device`; raises as `require` for one who may read.
+        The caller is `user` with `device`, who must be allowed to read; raises as `require`.
         """
         now = self._clock()
         await require(self._access, space, Access.READ, user=user, device=device, now_ms=now)
@@ -151,7 +151,8 @@ class Grants:
         Raises as `decide_role`, NoSuchAccount, LimitReached, RequestIdReused, Contended.
         """
         member = await self._change(space, request=request, caller=caller, email=email, to=role)
-        return GrantRecord(space, member.user, member.email, role, alias=None)  # which is the member's own business
+        # The alias is the member's own business.
+        return GrantRecord(space, member.user, member.email, role, alias=None)
 
     async def remove(self, space: SpaceId, *, request: RequestId, caller: UserId, email: str) -> None:
         """Take the role of the account with this address away; if it has none, nothing happens. Raises as `set`."""

@@ -1,8 +1,9 @@
-"""How many things one person or one space may have, so that no list grows without bound, least of all by others' hands.
+"""Limits of the number of things that one person or one space may have, so that no list grows without bound, least
+of all by the doing of others.
 
 What is there is counted when something is added, by reading it, since lists are as long as their limits at most; no
-counter has to be kept true. Two that add at once do not both go by the same count: both pass a gate, and who comes
-second counts again.
+counter has to be kept true. Two that add at once do not both go by the same count: both pass a gate, and the second
+one counts again.
 
 What others can fill is shared as pools are (runtime.pool): one giver may have given somebody as many as that leaves
 free, so that whoever comes next finds something.
@@ -35,20 +36,20 @@ so that strangers are never too few to fill the rest."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HoldingLimits:
-    """How many of each there may be."""
+    """Maximum numbers of things of each kind."""
 
     spaces: int = 500
-    """That one person has made and is still a member of, besides their personal space."""
+    """Spaces that one person has made and is still a member of, besides their personal space."""
     memberships: int = 1000
-    """In spaces that others have added one person to."""
+    """Memberships of one person in spaces of others."""
     members: int = 2000
-    """Of one space."""
+    """Members of one space."""
     devices: int = 200
     """Clients and browsers that one person is signed in with."""
     keys: int = 100
-    """Of programs, that one person has made and that are good."""
+    """Good keys of programs that one person has made."""
     links: int = 1000
-    """Of one space, with those that were ended within a day."""
+    """Links of one space, with those that were ended within a day."""
     links_made: int = 2000
     """In all spaces, by one person."""
 

@@ -42,11 +42,11 @@ _KEY = re.compile(r"syk_([a-z2-7]{26})[A-Za-z0-9_-]{43}")
 _SECRET_BYTES = 32
 
 Standing = Enum("Standing", "GOOD FORGED REVOKED EXPIRED")
-"""What a presented key is to the device that it names."""
+"""The state of a presented key with respect to the device that it names."""
 
 
 def key_digest(text: str) -> bytes:
-    """What is stored of a key."""
+    """Return the digest that is stored instead of a key: SHA-256."""
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -59,7 +59,7 @@ def parse_key(text: str) -> DeviceId:
 
 
 def judge_key(text: str, device: DeviceRecord, *, now_ms: int) -> Standing:
-    """What the key `text` is to `device`, the device that it names."""
+    """Return the state of the key `text` with respect to `device`, the device that it names."""
     if device.key is None or not hmac.compare_digest(key_digest(text), device.key.digest):
         return Standing.FORGED
     if device.revoked_at_ms is not None:
@@ -136,7 +136,7 @@ class Keys:
         return made, key
 
     async def _try_to_add(self, program: DeviceRecord) -> bool:
-        """Whether this program is new. LimitReached."""
+        """Add the program and return True; False if it is there already. Raise LimitReached."""
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):
             return await self._devices.add_device(program, gates=gates)

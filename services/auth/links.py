@@ -46,7 +46,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9_-]{22}")
 _TOKEN_BYTES = 16
 
 Roles: TypeAlias = Mapping[tuple[SpaceId, UserId], Role]
-"""What people may do in spaces now; who has no role is missing."""
+"""The roles that people have in spaces now. A person without a role is missing."""
 _ENDED_KEPT_MS: Final = DAY
 """A link that was revoked is kept for so long, for who repeats the request that made it."""
 _DROPPED_AT_ONCE: Final = 50
@@ -65,7 +65,7 @@ def is_link_token(text: str) -> bool:
 
 
 def token_digest(text: str) -> bytes:
-    """What is stored of a link's token."""
+    """Return the digest that is stored instead of a link's token: SHA-256."""
     return hashlib.sha256(text.encode()).digest()
 
 
@@ -75,12 +75,12 @@ def attempts_at(link: Link) -> str:
 
 
 def _asked_for(link: Link) -> tuple[object, ...]:
-    """What the request that made a link has decided of it, and what was told of it once: its token."""
+    """Return the values that the request which made a link has decided, and the token, which was told only once."""
     return link.user, link.node, link.expires_at_ms, link.max_downloads, link.token
 
 
 def is_open(link: Link, maker: Role | None, *, now_ms: int) -> bool:
-    """Whether a link opens, by the role that its maker has now."""
+    """Return True if a link opens, given the role that its maker has now."""
     expired = link.expires_at_ms is not None and link.expires_at_ms <= now_ms
     may_write = maker is not None and maker.allows(Access.WRITE)
     return may_write and not expired and link.revoked_at_ms is None
@@ -160,7 +160,9 @@ class Links:
         return made, token
 
     async def _try_to_add(self, link: Link) -> bool:
-        """Whether this link is new. LimitReached if there are too many, also without those that can be dropped."""
+        """Add the link and return True; False if it is there already. Raise LimitReached if there are too many, also
+        without those that can be dropped.
+        """
         gates = await self._gates.gates(f"links {link.space}", f"links of {link.user}")
         here, made = await asyncio.gather(self._links.links(link.space), self._links.links_of(link.user))
         full = self._full(link, here, made)
@@ -270,7 +272,7 @@ class Links:
     # ---- for who has opened it
 
     async def role(self, opened: LinkScope, space: SpaceId) -> Role | None:
-        """What an opened link may do in a space: read its own as long as it opens, else nothing."""
+        """Return the role that an opened link gives in a space: to read its own one as long as it opens, else None."""
         if opened.space != space:
             return None
         link = await self._links.link(opened.space, opened.link)

@@ -1,4 +1,4 @@
-"""What auth counts."""
+"""Metrics of auth."""
 
 from __future__ import annotations
 

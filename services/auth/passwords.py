@@ -26,7 +26,7 @@ MEMORY_KIB = 32 * 1024
 ROUNDS = 2
 
 Verdict = Enum("Verdict", "WRONG RIGHT RIGHT_BUT_OUTDATED")
-"""What a password is against a hash; outdated means that the hash was made with other parameters."""
+"""The result of comparing a password with a hash. Outdated means that the hash was made with other parameters."""
 
 
 def check_password(text: str) -> str:
@@ -61,11 +61,11 @@ class Passwords:
         self._threads.shutdown(cancel_futures=True)
 
     async def hash(self, password: str, share: Share) -> str:
-        """What to store: the hash with its salt and parameters."""
+        """Return the text that is stored for a password: the hash with its salt and parameters."""
         return await self._beside(lambda: self._hasher.hash(_normalized(password)), share)
 
     async def verify(self, password: str, stored: str | None, share: Share) -> Verdict:
-        """Whether `password` belongs to the hash. None, for want of an account, takes as long and is wrong."""
+        """Compare `password` with the hash. None, which stands for a missing account, takes as long and is wrong."""
         return await self._beside(lambda: self._verify(_normalized(password), stored or self._nobody), share)
 
     def _verify(self, password: str, stored: str) -> Verdict:

@@ -1,4 +1,4 @@
-"""Who is at the other end of the wire, as far as counting sign-in attempts goes."""
+"""The peer of a connection, as far as it matters for counting sign-in attempts."""
 
 from __future__ import annotations
 

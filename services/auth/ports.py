@@ -1,7 +1,7 @@
-"""What auth asks of the outside. Each obligation stands here once; every adapter passes the same suite.
+"""The ports of auth. Each obligation stands here once; every adapter passes the same suite.
 
-All reads are consistent: they see every write that was acknowledged before they began. All methods raise
-Unavailable when the backend does not answer or throttles; a write may then have happened or not.
+All reads are consistent: they see every write that was acknowledged before they began. All methods raise Unavailable
+when the backend does not answer or throttles; a write may then have happened or not.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class AccessStore(Protocol):
     async def accesses(
         self, grants: Collection[tuple[SpaceId, UserId]], devices: Collection[DeviceId]
     ) -> tuple[Mapping[tuple[SpaceId, UserId], GrantRecord], Mapping[DeviceId, DeviceRecord]]:
-        """Those of the grants and devices that there are, in one round trip for each hundred."""
+        """Return those of the grants and devices that are there, in one round trip for each hundred."""
 
 
 class AttemptStore(Protocol):
@@ -204,7 +204,7 @@ class AttemptStore(Protocol):
 
 
 class LinkStore(Protocol):
-    """Public links."""
+    """Store of public links."""
 
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
         """Store a new link; False, and nothing is changed, if its id in this space or its token is there already.
@@ -234,7 +234,7 @@ class LinkStore(Protocol):
         """
 
     async def without_ended(self, made: Sequence[Link]) -> list[Link]:
-        """Those of links from `links_of` that are there and not revoked. The others leave that list.
+        """Return those of the links from `links_of` that are there and not revoked. The others leave that list.
 
         A process that ended while it revoked a link in several steps has left such ones.
         """
@@ -260,7 +260,7 @@ class RequestStore(Protocol):
 
 
 class UploadStore(Protocol):
-    """Which spaces are written to, hour by hour, and what was measured of their uploads."""
+    """Store of the spaces that are written to, hour by hour, and of what was measured of their uploads."""
 
     async def note_writing(self, space: SpaceId, *, hour: int) -> None:
         """Note that credentials to write were issued in this hour since 1970. Idempotent."""
@@ -269,7 +269,7 @@ class UploadStore(Protocol):
         """Up to `limit` spaces that were noted in an hour, in the order of their ids, greater than `after`."""
 
     async def uploads(self, space: SpaceId) -> SpaceUploads | None:
-        """What was said last of a space; None if nothing was."""
+        """Return the last measure of the uploads of a space; None if there is none."""
 
     async def set_uploads(self, space: SpaceId, uploads: SpaceUploads) -> bool:
         """Keep this in place of what was said before; False if what was said before was measured later."""
@@ -291,7 +291,7 @@ class IdentityStore(
 
 
 class CredentialSource(Protocol):
-    """Where temporary credentials come from."""
+    """Source of temporary credentials."""
 
     async def assume(self, *, session_name: str, policy: str, seconds: int) -> TemporaryCredentials:
         """Credentials of the transfer role, narrowed to `policy`, for `seconds`.

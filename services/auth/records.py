@@ -1,4 +1,4 @@
-"""What auth knows: accounts, devices, spaces and grants, as stores keep them and decisions see them."""
+"""The records of auth: accounts, devices, spaces and grants, as stores keep them and decisions see them."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """Where a device's refresh tokens have got to. Tokens are known by their SHA-256 only.
+    """The chain of a device's refresh tokens, up to the current one. Only the SHA-256 of a token is kept.
 
-    `family` is the digest of the part that all tokens of the device have in common: it tells a token that was
-    issued once from one that somebody made up. `previous` was traded for `current`, and is None at the start.
+    `family` is the digest of the part that all tokens of the device have in common: it tells a token that was issued
+    once from one that somebody made up. `previous` was traded for `current`, and is None at the start.
     """
 
     family: bytes = field(repr=False)
@@ -52,7 +52,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What is stored of a key: its SHA-256, and until when it is good."""
+    """The stored part of a key: its SHA-256, and the time until which it is good."""
 
     digest: bytes = field(repr=False)
     expires_at_ms: int
@@ -81,7 +81,7 @@ class DeviceRecord:
 
     @property
     def place(self) -> str:
-        """Where it stands in a listing."""
+        """The position of the device in a listing: a text that compares as the entries do, newest first."""
         return _newest_first(self.created_at_ms, self.device)
 
 
@@ -113,7 +113,7 @@ class GrantRecord:
 
     @property
     def place(self) -> str:
-        """Where it stands in a listing, by address: texts that compare as the entries do."""
+        """The position of the member in a listing, by address: a text that compares as the entries do."""
         return f"{self.email} {self.user}"
 
 
@@ -133,7 +133,9 @@ class Membership:
 
     @property
     def place(self) -> str:
-        """Where it stands in a listing, personal spaces first, then by name: texts that compare as the entries do."""
+        """The position of the space in a listing, personal spaces first, then by name: a text that compares as the
+        entries do.
+        """
         return f"{int(not self.personal)}{self.name.casefold()}\0{self.space}"
 
 
@@ -159,7 +161,7 @@ class Link:
 
     @property
     def place(self) -> str:
-        """Where it stands in a listing."""
+        """The position of the link in a listing: a text that compares as the entries do, newest first."""
         return _newest_first(self.created_at_ms, self.link)
 
 
@@ -186,7 +188,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class SpaceUploads:
-    """What was last measured of the objects of a space, in bytes and objects, and whether further ones are refused.
+    """The last measure of the objects of a space, in bytes and objects, and whether further ones are refused.
 
     `measured_at_ms` is greater with each measure, in milliseconds since 1970.
     """
@@ -201,7 +203,7 @@ class SpaceUploads:
 
 @dataclass(frozen=True, slots=True)
 class TemporaryCredentials:
-    """What opens one space's objects in S3 for a while."""
+    """Temporary credentials that open one space's objects in S3."""
 
     access_key_id: str
     secret_access_key: str = field(repr=False)
@@ -210,5 +212,5 @@ class TemporaryCredentials:
 
 
 def _newest_first(created_at_ms: int, ident: str) -> str:
-    """Where something stands in a listing, newest first: texts that compare as the entries do."""
+    """Return the position in a listing that has the newest first: a text that compares as the entries do."""
     return f"{10**18 - created_at_ms:019}{ident}"

@@ -54,7 +54,7 @@ _WRITTEN = "written spaces"
 
 
 class AuthServicer(AuthServiceServicer):
-    """See auth.proto for what each method promises."""
+    """The gRPC servicer of auth. auth.proto states what each method promises."""
 
     def __init__(
         self,
@@ -324,7 +324,9 @@ class AuthServicer(AuthServiceServicer):
         )
 
     def _parsed(self, parse: Callable[[str], _P], text: str, *, peer: str) -> _P:
-        """What a presented secret says of itself. TokenMalformed if that is nothing, which counts for the network."""
+        """Return what a presented secret says of itself. Raise TokenMalformed if it says nothing, which counts for
+        the network.
+        """
         try:
             return parse(text)
         except TokenMalformed:

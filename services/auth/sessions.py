@@ -40,7 +40,7 @@ _LONGEST = 128
 """More characters than a token has."""
 
 Standing = Enum("Standing", "CURRENT PREDECESSOR SPENT FORGED REVOKED EXPIRED")
-"""What a presented refresh token is to the device that it names."""
+"""The state of a presented refresh token with respect to the device that it names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +76,26 @@ class RefreshToken:
         return replace(self, secret=secrets.token_bytes(_SECRET_BYTES))
 
     def family_digest(self) -> bytes:
-        """What is stored of the family."""
+        """Return the digest that is stored of the family: the SHA-256 of the part that all tokens of the device
+        share.
+        """
         return hashlib.sha256(self.device.encode() + self.family).digest()
 
     def digest(self) -> bytes:
-        """What is stored of the token."""
+        """Return the digest that is stored of the token: SHA-256."""
         return hashlib.sha256(self.device.encode() + self.family + self.secret).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a signed-in device holds; what has a key gets no refresh token."""
+    """The tokens of a signed-in device. A device with a key gets no refresh token."""
 
     access: AccessToken
     refresh: str = field(default="", repr=False)
 
 
 def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> Standing:
-    """What `token` is to `device`, the device that it names."""
+    """Return the state of `token` with respect to `device`, the device that it names."""
     chain = device.chain
     if chain is None or not hmac.compare_digest(token.family_digest(), chain.family):
         return Standing.FORGED

@@ -1,4 +1,4 @@
-"""What auth reads from `SYNCLINE_*` variables."""
+"""Settings of auth, from `SYNCLINE_*` variables."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class AuthSettings(ServiceSettings):
     )
 
     def holdings(self) -> HoldingLimits:
-        """How many of each thing there may be."""
+        """Return the maximum numbers of things of each kind."""
         return HoldingLimits(
             spaces=self.spaces_per_person,
             memberships=self.memberships_per_person,

@@ -32,7 +32,7 @@ class AccessToken:
     text: str = field(repr=False)
     expires_at_ms: int
     lifetime_ms: int
-    """From when it was issued."""
+    """Lifetime from the moment of issue, in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)

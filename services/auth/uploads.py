@@ -63,7 +63,7 @@ class Uploads:
             raise InvalidPageToken
         hour = max(int(begin), now - WRITTEN_HOURS)  # the hour may have turned since the first page
         if hour != int(begin):
-            last = ""  # it is a place in the older hour
+            last = ""  # The name is a place in the older hour.
         found: list[SpaceId] = []
         while hour <= now:
             found += await self._store.written(hour=hour, after=last, limit=limit - len(found))

@@ -66,7 +66,7 @@ def role_from_wire(pb: auth_pb2.Role.ValueType) -> Role:
 
 
 def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
-    """What credentials are asked for."""
+    """Return the purpose of the credentials that are asked for. Raise InvalidArgument."""
     try:
         return _ACCESSES_FROM_WIRE[pb]
     except KeyError:
@@ -74,7 +74,9 @@ def access_from_wire(pb: auth_pb2.Access.ValueType) -> Access:
 
 
 def device_kind_from_wire(pb: auth_pb2.DeviceKind.ValueType) -> DeviceKind:
-    """What signs in; a program does not, it gets its key from somebody who did."""
+    """Return the kind of device that signs in. Raise InvalidArgument, also for a program: somebody who has signed in
+    gives it a key.
+    """
     try:
         return _SIGNS_IN[pb]
     except KeyError:

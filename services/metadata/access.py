@@ -1,7 +1,7 @@
-"""What a caller may do in a space: asked of auth, and for reads remembered for a few seconds.
+"""The right of a caller in a space: asked of auth, and for reads remembered for a few seconds.
 
-So a member who is removed, a device that is revoked, and whoever opened a link that has ended, read nothing more within
-ten seconds, and change nothing more from that moment on.
+So a member who is removed, a device that is revoked, and a visitor of a link that has ended, read nothing more
+within ten seconds, and change nothing more from that moment on.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Standing:
 
 
 class GrantSource(Protocol):
-    """Who has which grant."""
+    """Source of the grants of callers."""
 
     async def standing(self, space: SpaceId, caller: Identity) -> Standing:
-        """What a person or a public link may do, None without a grant.
+        """Return the standing of a person or a public link; its role is None without a grant.
 
-        DeviceRevoked, TokenExpired for the device's, or Unavailable if auth does not answer.
+        Raise DeviceRevoked, TokenExpired for an expired device, or Unavailable if auth does not answer.
         """
 
 
 class Auth(GrantSource, Protocol):
-    """All that metadata asks of auth."""
+    """The port by which metadata asks auth."""
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The public keys that verify access tokens, by key id."""
@@ -88,17 +88,19 @@ class RoleCache:
         return has
 
     async def writes_since_ms(self, space: SpaceId, caller: Identity, *, now: bool = False) -> int | None:
-        """Since when the caller may write (see CheckAccessResponse); None if not. NoSuchSpace; `now`: see above."""
+        """Return the time since which the caller may write (see CheckAccessResponse); None if they may not. Raise
+        NoSuchSpace. `now` is as in `require`.
+        """
         try:
             return (await self.require(space, caller, Role.EDITOR, now=now)).writes_since_ms
         except PermissionDenied:
             return None
 
     async def _ask(self, key: _Key, caller: Identity) -> Standing:
-        """What auth answers to a question that is sent from now on.
+        """Return the answer of auth to a question that is sent from now on.
 
-        The answer to a question that is under way may be from before this call. So calls that come meanwhile share the
-        next question.
+        The answer to a question that is under way may be from before this call. So calls that come meanwhile share
+        the next question.
         """
         question = self._waiting.get(key)
         if question is None:

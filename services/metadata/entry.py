@@ -1,4 +1,4 @@
-"""What a journal entry says, and which changes of the table follow from it."""
+"""The entries of a journal, and the changes of the table that follow from them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class JournalEntry:
 
 @dataclass(frozen=True, slots=True)
 class ChangePlace:
-    """Of one change in a journal: its entry, and which of the entry's changes it is, from 0."""
+    """The place of one change in a journal: its entry, and the index of the change in the entry, from 0."""
 
     seq: int
     index: int
@@ -81,7 +81,9 @@ class Activity:
 
 
 def name_changes(result: Result) -> Iterator[tuple[NameKey, NodeId | None]]:
-    """What an accepted result says about names, in order: who has a name now, or that it is free."""
+    """Yield the changes of names by an accepted result, in order: the node that has the name now, or None if the
+    name is free.
+    """
     node = result.node
     assert node is not None, "an accepted result carries its node"
     if result.moved_from:

@@ -1,4 +1,4 @@
-"""What metadata counts."""
+"""Metrics of metadata."""
 
 from __future__ import annotations
 

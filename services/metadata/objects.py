@@ -102,7 +102,7 @@ class SerializedManifest:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredObject:
-    """What a client says about an object that it uploaded."""
+    """A client's statement about an object that it uploaded."""
 
     digest: Digest
     size: int
@@ -110,7 +110,7 @@ class DeclaredObject:
 
 
 Proof = Sealed | SealVerdict
-"""What is proven of an object, or why a declaration of it is not true."""
+"""The proven facts about an object, or the reason that a declaration of it is not true."""
 
 
 @dataclass(slots=True)
@@ -171,23 +171,27 @@ class Objects:
         return found
 
     async def missing(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """Those of `digests` that are not sealed."""
+        """Return those of `digests` that are not sealed."""
         missing = set(digests)
         for some in _slices(digests, _RECORDS_AT_ONCE):
             missing.difference_update(await self.sealed(space, some))
         return missing
 
     async def unsealed(self, space: SpaceId, digests: Collection[Digest]) -> set[Digest]:
-        """As `missing`, for many objects that nobody asked for: what is recorded of them is not sent."""
+        """Return what `missing` does, for many objects that nobody asked for: the facts recorded of them are not
+        fetched.
+        """
         unknown = {digest for digest in digests if self.remembered(space, digest) is None}
         return unknown - await self._index.known(space, unknown) if unknown else set()
 
     async def look(
         self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0
     ) -> dict[Digest, Sealed | Unsealed]:
-        """All that is proven of each of `digests` now; for one that is not sealed, whether it is at least stored.
+        """Return everything that is proven of each of `digests` now; of one that is not sealed, whether it is at
+        least stored.
 
-        RequestTooLarge if more is proven of them than fits into memory `beside` the block entries that the caller has.
+        Raise RequestTooLarge if more is proven of them than fits into memory `beside` the block entries that the
+        caller has.
         """
         found: dict[Digest, Sealed | Unsealed] = {}
         entries = beside
@@ -285,7 +289,9 @@ class Objects:
     async def _prove(
         self, space: SpaceId, forms: Sequence[DeclaredObject], known: Sealed | None, removals: int, reading: _Reading
     ) -> dict[DeclaredObject, Proof]:
-        """What is proven of one object by `forms`, all that it is declared as. It was removed so often before."""
+        """Return the proof of one object for each of `forms`, which are all its declarations. The object was removed
+        `removals` times before.
+        """
         proofs = self._proven_before(space, forms, known)
         if len(proofs) == len(forms):
             return proofs
@@ -302,7 +308,7 @@ class Objects:
     def _proven_before(
         self, space: SpaceId, forms: Iterable[DeclaredObject], known: Sealed | None
     ) -> dict[DeclaredObject, Proof]:
-        """What needs no look at storage."""
+        """Return the proofs that need no look at storage."""
         proofs: dict[DeclaredObject, Proof] = {}
         for one in forms:
             if isinstance(one.form, PackOfBlocks) and (problem := _entries_refused(one.form, one.size)):
@@ -450,7 +456,7 @@ def _bytes_to_read(one: DeclaredObject) -> int:
 
 
 def _fingerprint(one: DeclaredObject) -> bytes:
-    """What tells a declaration from every other one, without keeping it."""
+    """Return a digest that distinguishes a declaration from every other one, without keeping it."""
     told = hashlib.sha256(one.digest + one.size.to_bytes(8, "big") + type(one.form).__name__.encode())
     if isinstance(one.form, PackOfBlocks):
         told.update(one.form.blocks)
@@ -468,7 +474,7 @@ def _holds(sealed: Sealed | None, ref: BlockRef) -> bool:
 
 
 def _claimed(one: DeclaredObject, known: Sealed) -> Sealed | None:
-    """What a declaration says of the object, as far as that can be told without reading it."""
+    """Return the facts that a declaration states of the object, as far as they can be told without reading it."""
     match one.form:
         case SingleBlock():
             return Sealed(one.size)

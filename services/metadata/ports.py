@@ -1,4 +1,4 @@
-"""What the domain needs from outside. Each docstring states what an adapter owes; `tests/contract` holds them to it."""
+"""The ports of the domain. Each docstring states what an adapter owes; `tests/contract` holds them to it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from syncline.model.identifiers import NodeId, RequestId, SpaceId
 from syncline.model.tree import Node, Version
 
 BYTES_READ_BACK: Final = 1_000_000
-"""Of entries, after which one call that reads the journal backwards ends; what DynamoDB reads at once."""
+"""Bytes of entries after which one call that reads the journal backwards ends: as many as DynamoDB reads at once."""
 MAX_SEALED_ENTRIES: Final = 9000
 """Blocks within one object that are kept as proven: what an item of DynamoDB holds, more than two full packs."""
 NO_REMOVALS: Final[Mapping[Digest, int]] = MappingProxyType({})
@@ -52,26 +52,26 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProjectionState:
-    """How far projection and announcement have come. All zero for a space without changes."""
+    """The progress of projection and announcement. All values are zero for a space without changes."""
 
     projected_seq: int = 0
     announced_seq: int = 0
     used_bytes: int = 0
-    """After entry `projected_seq`."""
+    """Bytes that the versions of the space use after entry `projected_seq`."""
     marks: Mapping[str, int] = field(default_factory=dict)
     """Dirty marks: process -> lease end, milliseconds since 1970."""
 
 
 @dataclass(slots=True)
 class Rows:
-    """What the table says about some keys. A key that the table does not hold is absent."""
+    """The values that the table holds for some keys. A key that the table does not hold is absent."""
 
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)
     """Holder (None: a tombstone) and the seq that said so."""
     requests: dict[RequestId, int] = field(default_factory=dict)
     more: bool = False
-    """Whether a listing goes on after its last name."""
+    """True if a listing goes on after its last name."""
 
     @property
     def newest(self) -> int:
@@ -96,7 +96,7 @@ class TreeTable(Protocol):
         names: Collection[NameKey] = (),
         requests: Collection[RequestId] = (),
     ) -> Rows:
-        """What is stored under these keys, read in batches; not a snapshot."""
+        """Return the values that are stored under these keys, read in batches; not a snapshot."""
 
     async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
         """Up to `limit` names of a directory greater than `after` in UTF-8 order, tombstones included."""
@@ -130,12 +130,12 @@ class TreeTable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """All that is proven of an object of `size` bytes. An object can be several things at once.
+    """The proven facts about an object of `size` bytes. An object can be several things at once.
 
-    Its bytes have the SHA-256 that it is named by, so the whole object is always a proven block. `offsets`, `lengths`
-    and `blocks` (packed digests) are the proven blocks within it, ascending by offset, then by length; those of
-    different packs over the same bytes may overlap. `content_size` is the size in bytes of the content that the object
-    describes if it is proven to be a serialised manifest.
+    Its bytes have the SHA-256 that it is named by, so the whole object is always a proven block. `offsets`,
+    `lengths` and `blocks` (packed digests) are the proven blocks within it, ascending by offset, then by length;
+    those of different packs over the same bytes may overlap. `content_size` is the size in bytes of the content that
+    the object describes if it is proven to be a serialised manifest.
     """
 
     size: int
@@ -153,7 +153,7 @@ class Sealed:
         return self.blocks[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]
 
     def proves(self, other: Sealed) -> bool:
-        """Whether this says everything of the object that `other` says."""
+        """Return True if this value states everything of the object that `other` states."""
         return (
             self.size == other.size
             and (other.content_size is None or other.content_size == self.content_size)
@@ -161,7 +161,9 @@ class Sealed:
         )
 
     def with_all_of(self, other: Sealed) -> Sealed:
-        """What this and `other` say together; of more than MAX_SEALED_ENTRIES blocks, all of `other`'s."""
+        """Return the facts of this value and of `other` together; of more than MAX_SEALED_ENTRIES blocks, all those
+        of `other`.
+        """
         if other.proves(self):
             return other
         entries = other._entries()
@@ -196,28 +198,28 @@ class Removal:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What an index has of some objects: those that are sealed, and those that are not and were removed before."""
+    """The records of an index about some objects: those that are sealed, and the removals of those that are not."""
 
     sealed: Mapping[Digest, Sealed]
     removals: Mapping[Digest, Removal]
 
 
 class ObjectIndex(Protocol):
-    """Which objects of a space are proven, and to be what.
+    """Index of the objects of a space that are proven, with the facts proven of each.
 
     An object that is not sealed may be removed, and no removal can hit what is sealed: it is recorded here before it
-    begins, which fails if the object is sealed. Sealing looks here before it looks at storage, and records what it has
-    proven only if no removal has begun since, and none was under way.
+    begins, which fails if the object is sealed. Sealing looks here before it looks at storage, and records what it
+    has proven only if no removal has begun since, and none was under way.
     """
 
     async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
-        """What there is of `objects`. Consistent."""
+        """Return the records about `objects`. Consistent."""
 
     async def sealed(self, space: SpaceId, objects: Collection[Digest]) -> Mapping[Digest, Sealed]:
         """The sealed ones among `objects`. Consistent."""
 
     async def known(self, space: SpaceId, objects: Collection[Digest]) -> set[Digest]:
-        """Those among `objects` that are sealed, without what is proven of them. Consistent."""
+        """Return those of `objects` that are sealed, without the facts proven of them. Consistent."""
 
     async def seal(
         self, space: SpaceId, objects: Mapping[Digest, Sealed], *, after: Mapping[Digest, int] = NO_REMOVALS
@@ -239,17 +241,18 @@ class ObjectIndex(Protocol):
 
 
 class Barrier(Enum):
-    """Why the services cannot read an object that is stored."""
+    """The reason that the services cannot read an object that is stored."""
 
     KEY = auto()
-    """It is encrypted by a key that they do not have. No bytes that they can read have its etag."""
+    """The object is encrypted by a key that the services do not have. No bytes that they can read have its etag."""
     ARCHIVE = auto()
-    """It is archived. The same bytes, stored to be read, have the same etag."""
+    """The object is archived. The same bytes, stored to be read, have the same etag."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What storage says about an object: bytes, and the SHA-256 that storage itself computed when it was put.
+    """The facts that storage tells about an object: its size in bytes, and the SHA-256 that storage itself computed
+    when it was put.
 
     `sha256` is None if storage computed none of the whole object. `etag` tells these bytes from any others that are
     stored under the same key, but for those of Barrier.ARCHIVE. `barrier` is None if the object can be read.
@@ -282,9 +285,9 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What became of removing an object.
+    """The outcome of removing an object.
 
-    `is_over` is whether storage has answered the only request for it, so that none can take effect any more.
+    `is_over` is True if storage has answered the only request for it, so that none can take effect any more.
     """
 
     removed: bool
@@ -307,15 +310,15 @@ class ObjectStorage(Protocol):
         """Remove the object if it has this etag; whatever else is there stays. True if the object was removed."""
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
-        """As `remove`, by any name that a listing told."""
+        """Remove an object as `remove` does, by any name that a listing told."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What the objects of a space were found to be, at `at_ms`, milliseconds since 1970.
+    """A measure of the objects of a space, taken at `at_ms`, in milliseconds since 1970.
 
-    `refused` is whether further uploads were refused then. `next_at_ms` is before which it is not measured again.
-    `since_ms` is since when the space has been measured without a gap of more than a day after a measure was due.
+    `refused` is True if further uploads were refused then. Before `next_at_ms` the space is not measured again.
+    Since `since_ms` the space has been measured without a gap of more than a day after a measure was due.
     """
 
     unsealed_bytes: int = 0
@@ -328,7 +331,9 @@ class Measure:
 
 
 class MeasureTable(Protocol):
-    """What was measured of the objects of spaces, and which spaces are to be measured, when."""
+    """Table of the measures of the objects of spaces, and of the spaces that are to be measured, with the time of
+    each.
+    """
 
     async def schedule(self, spaces: Collection[SpaceId], now_ms: int) -> None:
         """Have these measured: now, or when their last measure says. What is to be measured already stays so."""
@@ -350,7 +355,7 @@ class MeasureTable(Protocol):
 
 
 class Topic(Protocol):
-    """Where changes are announced."""
+    """The topic on which changes are announced."""
 
     async def publish(self, space: SpaceId, event: str) -> None:
         """Deliver `event` (JSON, at most 200,000 bytes) to all subscribers at least once."""

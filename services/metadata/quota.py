@@ -32,13 +32,17 @@ SPACES_AT_ONCE: Final = 25
 DUE_AT_ONCE: Final = 4 * SPACES_AT_ONCE
 """Spaces of which one hand takes some by chance, since all hands of all processes look for the same ones."""
 _LEASE_MS: Final = 600_000
-"""How long a space that a process measures is left alone by the others; renewed while that lasts."""
+"""Milliseconds for which the other processes leave a space alone that one process measures; renewed while that
+lasts.
+"""
 _REMOVAL_MS: Final = 86_400_000
 """After which a removal is over, whatever became of its process: S3 refuses what was signed fifteen minutes before."""
 _STALLED_MS: Final = 3_600_000
 """A removal that was recorded longer ago, by a process that was suspended since, is given up before its request."""
 _LONGEST_GAP_MS: Final = 86_400_000
-"""How long after a measure was due a table still counts as having measured the space all the time."""
+"""Maximum delay after a measure was due, in milliseconds, with which a table still counts as having measured the
+space all the time.
+"""
 _REMEMBERED: Final = 1_000
 _REMEMBERED_SECONDS: Final = 3_600
 """For a figure: what this process measured; another process may measure a space the next time."""
@@ -49,7 +53,7 @@ log = structlog.get_logger()
 
 
 class Writers(Protocol):
-    """Who gets credentials to write."""
+    """Source of the spaces for which credentials to write were issued."""
 
     async def written(self, page_token: str) -> tuple[Sequence[SpaceId], str]:
         """A page of the spaces that were written to of late, and the token of the next one, empty at the end."""
@@ -63,15 +67,15 @@ class Writers(Protocol):
 
 @dataclass(slots=True)
 class _Sum:
-    """What is known of a space while it is listed."""
+    """The sums over a space while it is listed."""
 
     stored_bytes: int = 0
     unsealed_bytes: int = 0
     unsealed_objects: int = 0
     counted_bytes: int = 0
-    """As unsealed_bytes, but each object counts for LEAST_UNSEALED_BYTES at least."""
+    """The sum as in `unsealed_bytes`, but with at least LEAST_UNSEALED_BYTES for each object."""
     lease_ms: int = 0
-    """Until when no other process measures the space."""
+    """The time until which no other process measures the space, in milliseconds since 1970."""
 
 
 class Measuring:
@@ -123,7 +127,8 @@ class Measuring:
         measured = 0
         while True:
             due = list(await self._measures.due(self._now_ms(), DUE_AT_ONCE))
-            some = random.sample(due, min(len(due), SPACES_AT_ONCE))  # so that hands seldom meet at one space
+            # A random choice makes processes seldom meet at one space.
+            some = random.sample(due, min(len(due), SPACES_AT_ONCE))
             claimed = 0
             for space, since_ms in some:
                 lease = await self._lease(space, since_ms)
@@ -134,7 +139,9 @@ class Measuring:
                 return measured
 
     async def _lease(self, space: SpaceId, since_ms: int) -> int | None:
-        """Until when no other process measures the space; None if another one does."""
+        """Return the time until which no other process measures the space, in ms since 1970; None if another one
+        measures it.
+        """
         until_ms = self._now_ms() + _LEASE_MS
         return until_ms if await self._measures.claim(space, since_ms=since_ms, until_ms=until_ms) else None
 
@@ -148,11 +155,11 @@ class Measuring:
             return False
         used = (await self._table.state(space)).used_bytes
         with_versions = used + found.counted_bytes if found.counted_bytes else 0
-        # What is sealed and named by no version is in neither sum; hence the limit of all objects.
+        # Sealed objects that no version names are in neither sum; hence the limit of all objects.
         too_much_stored = found.stored_bytes > STORED_QUOTAS * self._quota_bytes
         refused = with_versions > self._quota_bytes or too_much_stored
         took = time.monotonic() - begun
-        now = max(self._now_ms(), before.at_ms + 1)  # so that no clock makes a measure older than the one before it
+        now = max(self._now_ms(), before.at_ms + 1)  # No clock may make a measure older than the one before it.
         measure = Measure(
             unsealed_bytes=found.unsealed_bytes,
             unsealed_objects=found.unsealed_objects,

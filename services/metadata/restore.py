@@ -20,7 +20,7 @@ from syncline.model.tree import MAX_MUTATIONS, CreateNode, Mutation, Node, NodeK
 from syncline.model.verdicts import Verdict
 
 _WAYS: Final = 5
-"""How often a way is looked for that others change at the same time."""
+"""Maximum number of times that a way is looked for which others change at the same time."""
 _TRIED: Final = 100
 """Free names that are looked for; then a part of the node's id makes one."""
 
@@ -28,20 +28,21 @@ _TRIED: Final = 100
 async def way_back(
     view: SpaceView, want: RestoreNode, *, request: RequestId, path: Sequence[str] | None = None
 ) -> tuple[Mutation, ...]:
-    """What brings a node back: the directories that its way lacks, then itself; to be committed by `request`.
+    """Return the mutations that bring a node back: the directories that its way lacks, then itself; to be committed
+    by `request`.
 
     With `path`, the names of one, it goes there: into a directory that is there under its own name, else under the
-    last of the names. A name that is not asked for by `want.name` or `path` gives way to a free one where it is taken;
-    one that is asked for, also of a directory of `path`, does not, and is refused by the commit.
+    last of the names. A name that is not asked for by `want.name` or `path` gives way to a free one where it is
+    taken; one that is asked for, also of a directory of `path`, does not, and is refused by the commit. Raise
     InvalidArgument for a way that is too long.
     """
 
     def answer(reader: ViewReader) -> tuple[Mutation, ...]:
         node = reader.node(want.node)
         if node is None or reader.live(node):
-            return (want,)  # which is refused
+            return (want,)  # The commit refuses such a mutation.
         if want.name and name_problem(want.name):
-            return (RestoreNode(node.id, ROOT, want.name),)  # which is refused too, before anything is made
+            return (RestoreNode(node.id, ROOT, want.name),)  # The commit refuses this one too, before anything is made.
         way = _Way(reader, view, request)
         name = want.name
         if path is not None:
@@ -64,7 +65,7 @@ async def brought_back(
     plan: Callable[[], Awaitable[tuple[Mutation, ...]]],
     commit: Callable[[tuple[Mutation, ...]], Awaitable[CommitOutcome]],
 ) -> tuple[CommitOutcome, Result]:
-    """What became of a node that `plan` finds a way for, which others may change until it is committed."""
+    """Return the outcome for a node that `plan` finds a way for. Others may change that way until it is committed."""
     mutations = await plan()
     answer = await commit(mutations)
     for _ in range(_WAYS - 1):

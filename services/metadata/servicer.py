@@ -66,7 +66,7 @@ USUAL_PAGE = 100
 
 
 class MetadataServicer(MetadataServiceServicer):
-    """See metadata.proto for what each method promises."""
+    """The gRPC servicer of metadata. metadata.proto states what each method promises."""
 
     def __init__(
         self,
@@ -152,7 +152,7 @@ class MetadataServicer(MetadataServiceServicer):
             told += map(result_to_wire, part)
         results = that_fit(told)
         if len(results) < len(answer.results):
-            # What an entry holds fits, so nothing was accepted; the nodes that stand in the way may be large.
+            # The results of an entry fit, so nothing was accepted; the nodes that stand in the way may be large.
             raise RequestTooLarge("what stands in the way of these mutations does not fit into one answer; split them")
         return metadata_pb2.CommitChangesResponse(seq=answer.seq, results=results)
 
@@ -252,7 +252,7 @@ class MetadataServicer(MetadataServiceServicer):
         if opening is None or opening.WhichOneof("kind") != "open":
             raise InvalidArgument("the first message of a version check opens a space")
         space = opening.open.space_id
-        del opening  # which may be large, and lasts no longer than any other message
+        del opening  # The opening message may be large, and must not stay in memory for as long as the stream.
         async with self._open(space, Role.VIEWER) as live:
             seq = 0
             async with self._while_allowed(live.view.space) as ending:

@@ -1,4 +1,4 @@
-"""What metadata reads from `SYNCLINE_*` variables."""
+"""Settings of metadata, from `SYNCLINE_*` variables."""
 
 from __future__ import annotations
 

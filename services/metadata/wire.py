@@ -93,7 +93,9 @@ def cursor_to_wire(space: SpaceId, after: Position) -> bytes:
 
 
 def cursor_from_wire(space: SpaceId, raw: bytes) -> Position:
-    """Where a cursor stands; the beginning for an empty one. InvalidCursor if it is not one of this space."""
+    """Return the position of a cursor; the beginning for an empty one. Raise InvalidCursor if it is not one of this
+    space.
+    """
     if not raw:
         return BEGINNING
     if len(raw) != _CURSOR.size + 4:
@@ -127,7 +129,7 @@ def place_to_wire(place: ChangePlace, *, listing: str) -> str:
 
 
 def place_from_wire(token: str, *, listing: str) -> ChangePlace | None:
-    """After which change to go on; None for an empty token. InvalidPageToken."""
+    """Return the change after which to go on; None for an empty token. Raise InvalidPageToken."""
     if not token:
         return None
     raw = page_token_from_wire(token, listing=listing)

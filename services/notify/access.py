@@ -1,4 +1,4 @@
-"""Who may hear of a space: asked of auth, and remembered for a few seconds."""
+"""Access to the doorbells of a space: the right is asked of auth, and remembered for a few seconds."""
 
 from __future__ import annotations
 

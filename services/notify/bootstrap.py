@@ -34,7 +34,7 @@ from syncline.notify.v1.notify_pb2_grpc import add_NotifyServiceServicer_to_serv
 from syncline.rpc.channel import aio_channel
 
 _AUTH_SECONDS: Final = 10.0
-"""How long auth may take to answer: a heartbeat must not come much later for it."""
+"""Seconds within which auth has to answer, since a heartbeat must not come much later because of auth."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from syncline.model.identifiers import SpaceId
 
 
 class Watcher:
-    """What waits for one watcher; made by `Doorbells.watching`."""
+    """The doorbells that wait for one watcher; made by `Doorbells.watching`."""
 
     __slots__ = ("_ended", "_pending", "_waiter")
 

@@ -1,4 +1,4 @@
-"""What metadata announces on the topic of changes: at least once, in any order, ranges may overlap."""
+"""Events that metadata publishes on the topic of changes: at least once, in any order, with ranges that may overlap."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class MalformedEvent(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class CommitSummary:
-    """What one request changed: counts of nodes, and the names of the first few."""
+    """Summary of the changes of one request: counts of nodes, and the names of the first few."""
 
     seq: int
     user: UserId
@@ -33,7 +33,7 @@ class CommitSummary:
 
     @property
     def changes(self) -> int:
-        """How many changes these are."""
+        """The number of changes."""
         return self.created + self.updated + self.moved + self.deleted + self.restored
 
 
@@ -76,7 +76,7 @@ def waiting_to_text(commits: Sequence[CommitSummary], *, truncated: bool) -> str
 
 
 def waiting_from_text(text: str) -> tuple[tuple[CommitSummary, ...], bool]:
-    """What `waiting_to_text` made text of."""
+    """Return the summaries from a text of `waiting_to_text`, and whether some were left out."""
     kept = json.loads(text)
     return tuple(map(_commit, kept["commits"])), kept["truncated"]
 

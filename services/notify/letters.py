@@ -1,4 +1,4 @@
-"""What a mail says: pure, and safe whatever a name contains."""
+"""The text of a mail: pure, and safe whatever a name contains."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEEDS: Final = ("created", "updated", "moved", "deleted", "restored")
 
 @dataclass(slots=True)
 class _Share:
-    """What one author did."""
+    """The part of one author in the changes that a mail tells of."""
 
     author: str
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_DEEDS, 0))

@@ -25,7 +25,7 @@ from syncline.model.identifiers import new_text_id
 LEASE_MS: Final = 60 * MINUTE
 _RENEW_SECONDS: Final = 600.0
 _KEPT_SECONDS: Final = 300.0
-"""How long a queue keeps messages at least."""
+"""Minimum number of seconds for which a queue keeps messages."""
 _PAUSE_SECONDS: Final = 1.0
 
 log = structlog.get_logger()

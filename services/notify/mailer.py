@@ -99,7 +99,7 @@ class Mailer:
         try:
             roster = await self._directory.members(event.space)
         except NoSuchSpace:
-            return  # it was deleted meanwhile
+            return  # The space was deleted meanwhile.
         told = [commit for commit in event.commits if commit.changes]
         news = {member: [commit for commit in told if commit.user != member.user] for member in roster.members}
         if not any(news.values()):  # a personal space, mostly: nothing more to look up
@@ -155,10 +155,10 @@ class Mailer:
         return 0
 
     async def _wait(self, seqs: Sequence[int], claimant: Claimant) -> bool:
-        """Whether some of these may wait for the next mail.
+        """Return True if some of these sequence numbers may wait for the next mail.
 
-        What else waits brings its own events back. These would come again for ever in a space where something always
-        waits.
+        Other summaries that wait bring their own events back. The events of these numbers would come again for ever
+        in a space where something always waits.
         """
         waiting = await self._digests.postponed(claimant.space, claimant.user)
         return len(waiting) == MAX_POSTPONED or not waiting.keys().isdisjoint(seqs)  # a full list may lack them

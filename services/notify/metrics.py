@@ -1,4 +1,4 @@
-"""What notify counts."""
+"""Metrics of notify."""
 
 from __future__ import annotations
 

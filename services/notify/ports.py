@@ -1,7 +1,7 @@
-"""What notify asks of the outside. Each obligation stands here once; every adapter passes the same suite.
+"""The ports of notify. Each obligation stands here once; every adapter passes the same suite.
 
-All methods raise Unavailable when what is behind them does not answer or throttles; a write may then have
-happened or not.
+All methods raise Unavailable when what is behind them does not answer or throttles; a write may then have happened
+or not.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ class MailRefused(Exception):
 
 
 class PreferenceStore(Protocol):
-    """How people want to be mailed. Reads see every write that was acknowledged before they began."""
+    """Store of the mail modes that people chose. Reads see every write that was acknowledged before they began."""
 
     async def mode(self, space: SpaceId, user: UserId) -> MailMode | None:
-        """What the user chose for the space; None if nothing was."""
+        """Return the mode that the user chose for the space; None if they chose none."""
 
     async def modes(self, space: SpaceId) -> Mapping[UserId, MailMode]:
-        """What was chosen for the space, by everybody who chose."""
+        """Return the modes that were chosen for the space, by user."""
 
     async def set_mode(self, space: SpaceId, user: UserId, mode: MailMode, *, request: RequestId, now: int) -> Choice:
         """Choose; the last choice holds. Returns what this request of the user's has chosen.
@@ -40,7 +40,8 @@ class PreferenceStore(Protocol):
 
 
 class ClaimStore(Protocol):
-    """Who tells a user about a sequence number, so that nobody is told twice and nothing is forgotten.
+    """Store of the claims to tell a user about a sequence number, so that nobody is told twice and nothing is
+    forgotten.
 
     Times are milliseconds since 1970. A claim that is not done by its `lease_until` is free again.
     """
@@ -81,11 +82,13 @@ class DigestStore(Protocol):
         """These wait for the next mail. Safe to repeat."""
 
     async def postponed(self, space: SpaceId, user: UserId) -> Mapping[int, str]:
-        """What waits, the oldest first, at most a thousand. Sees every write that was acknowledged before."""
+        """Return the summaries that wait, the oldest first, at most a thousand. Sees every write that was
+        acknowledged before.
+        """
 
 
 class MailCounts(Protocol):
-    """How many mails somebody got within the present window. Exact over all processes."""
+    """Counts of the mails that somebody got within the present window. Exact over all processes."""
 
     async def count_mail(self, subject: str, *, limit: int, window_ms: int, now: int) -> int:
         """Count a mail. 0, or if there were `limit` in the window: when it ends, and nothing is counted.
@@ -95,7 +98,7 @@ class MailCounts(Protocol):
 
 
 class LeaseStore(Protocol):
-    """Which doorbell queues are in use. Reads see every write that was acknowledged before they began."""
+    """Store of the doorbell queues that are in use. Reads see every write that was acknowledged before they began."""
 
     async def hold_queue(self, name: str, *, until: int) -> None:
         """The queue is in use until then, milliseconds since 1970."""
@@ -121,7 +124,7 @@ class MessageQueue(Protocol):
         """Up to ten messages; waits for the first for a while, then returns none."""
 
     async def delete(self, messages: Collection[QueueMessage]) -> None:
-        """These are dealt with. A message whose time has run out may come again all the same."""
+        """Remove messages that are dealt with. A message whose time has run out may come again all the same."""
 
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
         """Nobody gets it again within the next `seconds`, at most 12 hours. Does nothing if its time has run out."""
@@ -148,14 +151,14 @@ class DoorbellQueues(Protocol):
 
 
 class MailSender(Protocol):
-    """Sends mail."""
+    """Port by which mail is sent."""
 
     async def send(self, mail: Mail) -> None:
         """Hand the mail over for delivery. Raises MailRefused if the address is none that mail can go to."""
 
 
 class MemberDirectory(Protocol):
-    """Who is who in a space, as auth knows it."""
+    """Directory of the members of spaces, as auth knows them."""
 
     async def members(self, space: SpaceId) -> Roster:
         """The space's name and members; NoSuchSpace."""

@@ -21,13 +21,15 @@ from syncline.rpc.retry import RetryPolicy
 
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60
-"""As the queue has it: how long a message is ours before we must ask for more time."""
+"""Seconds for which the queue hides a message that this process took, before the process must ask for more time."""
 _LONGEST_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 5.0
 _MAIL_RETRIES: Final = RetryPolicy(first_pause_seconds=60, max_pause_seconds=6 * 3600, factor=3)
-"""When a mail is tried again that could not be sent. The queue itself counts the attempts and ends them."""
+"""The pauses before a mail is tried again that could not be sent. The queue itself counts the attempts and ends
+them.
+"""
 _QUEUE_RETRIES: Final = RetryPolicy(first_pause_seconds=1, max_pause_seconds=60)
-"""When the queue is asked again while nothing works."""
+"""The pauses before the queue is asked again while nothing works."""
 
 log = structlog.get_logger()
 

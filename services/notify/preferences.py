@@ -1,4 +1,4 @@
-"""How people want to be mailed about a space."""
+"""Preferences of people about mail for a space."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class Preferences:
         self._clock = clock
 
     async def get(self, space: SpaceId, *, user: UserId, device: DeviceId) -> MailMode:
-        """What holds for the user."""
+        """Return the mode that holds for the user: the chosen one, else the default. Raise the errors of
+        `Access.require`.
+        """
         await self._access.require(space, user=user, device=device)
         return await self._store.mode(space, user) or DEFAULT
 

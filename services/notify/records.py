@@ -23,7 +23,7 @@ Clock: TypeAlias = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a user has chosen for a space."""
+    """The mail mode that a user has chosen for a space."""
 
     space: SpaceId
     mode: MailMode
@@ -58,7 +58,7 @@ class Mail:
 
 
 class Claim(Enum):
-    """Whose it is to tell a user about a sequence number."""
+    """The state of the claim to tell a user about a sequence number."""
 
     CLAIMED = auto()
     """Ours: tell, then say that it is done."""

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class NotifyServicer(NotifyServiceServicer):
-    """See notify.proto for what each method promises."""
+    """The gRPC servicer of notify. notify.proto states what each method promises."""
 
     def __init__(self, *, watches: Watches, preferences: Preferences) -> None:
         self._watches = watches

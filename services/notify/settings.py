@@ -1,4 +1,4 @@
-"""What notify reads from `SYNCLINE_*` variables."""
+"""Settings of notify, from `SYNCLINE_*` variables."""
 
 from __future__ import annotations
 

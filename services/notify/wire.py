@@ -1,4 +1,4 @@
-"""Between protobuf messages and notify's values."""
+"""Conversion between protobuf messages and notify's values."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def mode_to_wire(mode: MailMode) -> notify_pb2.MailMode.ValueType:
 
 
 def doorbell_to_wire(doorbell: Doorbell | None) -> notify_pb2.WatchResponse:
-    """None is a heartbeat."""
+    """Return the message for a doorbell, or a heartbeat for None."""
     if doorbell is None:
         return notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())
     return notify_pb2.WatchResponse(doorbell=notify_pb2.Doorbell(space_id=doorbell.space, seq=doorbell.seq))

@@ -1,1 +1,1 @@
-"""What auth's ports are in production."""
+"""Adapters of auth's ports, as they are in production."""

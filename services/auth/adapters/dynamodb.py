@@ -465,7 +465,7 @@ class DynamoIdentityStore:
         return [one for one in made if one.link in there]
 
     async def drop_link(self, link: Link) -> None:
-        # What leads to it goes last, so that what is left of an attempt can be dropped again.
+        # The items that lead to the link go last, so that the rest of a broken attempt can be dropped again.
         await self._delete(_token_key(link.token), _link_key(link.space, link.link), _made_key(link))
 
     async def count_download(self, space: SpaceId, link: LinkId) -> bool:

@@ -1,1 +1,1 @@
-"""What metadata's ports are in production."""
+"""Adapters of metadata's ports, as they are in production."""

@@ -88,7 +88,7 @@ _REQUEST_SECONDS: Final = ANSWER_DAYS * _DAY_SECONDS
 _DIRTY: Final = {"S": "DIRTY"}
 _TO_MEASURE: Final = {"S": "MEASURE"}
 _SIZE: Final = "#size"
-"""Of an object: a word of DynamoDB's, so expressions call it by this."""
+"""Expression name of the attribute `size`, which is a reserved word of DynamoDB."""
 
 # Conditions.
 _NEWER: Final = f"{NEW} OR seq < :seq"
@@ -601,7 +601,9 @@ def _state(item: Mapping[str, Any] | None) -> ProjectionState:
 
 
 def _replacing(before: ProjectionState | None, after: ProjectionState) -> _Update:
-    """What makes `after` of `before` (None: of nothing), as long as it is that."""
+    """Return the update that replaces the state `before` (None: no state) by `after`, on the condition that it is
+    still stored.
+    """
     update = "SET projected_seq = :projected, announced_seq = :announced, used_bytes = :used, marks = :marks"
     values = {
         ":projected": attribute(after.projected_seq),

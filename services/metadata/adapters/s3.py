@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 """Storage classes whose objects cannot be read until somebody has them restored."""
 _OTHER_BYTES: Final = frozenset({S3Error.MISSING, S3Error.PRECONDITION_FAILED, S3Error.CONFLICT})
-"""What S3 says to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
+"""Answers of S3 to a conditional DELETE if the bytes are gone, or others have taken or are just taking their place."""
 
 _NAME: Final = re.compile(rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
@@ -52,7 +52,9 @@ class S3Storage:
         return Listing([_listed(one, prefix) for one in objects], last)
 
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
-        """See ObjectStorage. `sha256` is None for what was not put in one piece with a SHA-256."""
+        """Return the object that is stored. `sha256` is None for an object that was not put in one piece with a
+        SHA-256.
+        """
         key = object_key(space, digest)
         try:
             with aws_errors("S3"):
@@ -110,17 +112,21 @@ class S3Storage:
             raise
 
     async def remove(self, space: SpaceId, digest: Digest, *, etag: str) -> bool:
-        """See ObjectStorage. An object that this role may not remove stays too."""
+        """Remove the object if it has this etag, and return True if it was removed. An object that this role may not
+        remove stays.
+        """
         removed, _ = await self._delete(object_key(space, digest), etag)
         return removed
 
     async def remove_once(self, space: SpaceId, name: str, *, etag: str) -> Deletion:
-        """See ObjectStorage. A request that the SDK has repeated may still be on its way."""
+        """Remove the object once if it has this etag. If the SDK has repeated the request, the first one may still
+        be on its way.
+        """
         removed, answer = await self._delete(key_prefix(space) + name, etag)
         return Deletion(removed, is_over=answer["ResponseMetadata"]["RetryAttempts"] == 0)
 
     async def _delete(self, key: str, etag: str) -> tuple[bool, Mapping[str, Any]]:
-        """Whether the object was removed, and the answer."""
+        """Delete the object if it has this etag; return True if it was removed, and the answer of S3."""
         try:
             with aws_errors("S3"):
                 answer = await self._client.delete_object(Bucket=self._bucket, Key=key, IfMatch=etag)

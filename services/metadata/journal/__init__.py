@@ -1,1 +1,1 @@
-"""How a space changes: commits are decided together, appended as one entry, projected and announced."""
+"""The way in which a space changes: commits are decided together, appended as one entry, projected and announced."""

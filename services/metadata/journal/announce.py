@@ -1,4 +1,4 @@
-"""What is announced: that a space moved on, and who changed what, in a form small enough for SNS."""
+"""Announcements: that a space moved on, and who changed what, in a form small enough for SNS."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _event(space: SpaceId, described: list[dict[str, Any]], traceparent: str) ->
 
 
 def _describe(seq: int, commit: Commit) -> dict[str, Any]:
-    # What is discarded has its content elsewhere, of which another result tells.
+    # A discarded node has its content elsewhere, of which another result tells.
     told = [result for result in commit.accepted() if result.change is not Change.DISCARDED]
     counts = Counter(result.change for result in told)
     names = [result.node.name for result in told[:MAX_NAMES] if result.node]

@@ -48,10 +48,12 @@ from syncline.rpc import traces
 MAX_ENTRY_BYTES = 380_000
 """A DynamoDB item holds 400 KB, keys and the other attributes included."""
 MAX_ATTEMPTS = 40
-"""How often a lost race for the next entry is run again before the caller is told to come back."""
+"""Maximum number of times that a lost race for the next entry is run again before the caller is told to come back."""
 LAG_PATIENCE_SECONDS = 20.0
 TRIES: Final = 40
-"""How often, for each mutation of a batch, one is tried before those before it are decided, to load what it needs."""
+"""Maximum number of times, for each mutation of a batch, that one is tried before those ahead of it are decided, in
+order to load what it needs.
+"""
 LISTED_NAMES: Final = 20_000
 """Names, tombstones included, that are listed to learn which directories of one batch are empty."""
 _LISTED_AT_ONCE: Final = 32
@@ -61,7 +63,7 @@ _MANY: Final = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What one caller wants done in one space. `size` is the serialised size of the mutations in bytes."""
+    """The changes that one caller wants in one space. `size` is the serialised size of the mutations in bytes."""
 
     id: RequestId
     fingerprint: bytes
@@ -108,7 +110,7 @@ class _Waiting:
         self._of.setdefault(pending.request.user, deque()).append(pending)
 
     def first(self) -> _Pending:
-        """What `take` will return."""
+        """Return the request that `take` will return next."""
         return next(iter(self._of.values()))[0]
 
     def take(self) -> _Pending:
@@ -197,7 +199,7 @@ class _Decisions:
 
     @cached_property
     def leaving(self) -> Counter[NodeId]:
-        """How many names of each directory the batch may free."""
+        """The number of names in each directory that the batch may free."""
         return Counter(node.parent for node in self.moved.values())
 
     async def _left(self) -> AsyncIterator[Sequence[tuple[Request, int, Mutation]]]:
@@ -246,7 +248,7 @@ class Committer:
 
     @property
     def idle(self) -> bool:
-        """Whether no request is waiting."""
+        """True if no request is waiting."""
         return not self._in_flight
 
     async def commit(self, request: Request) -> CommitOutcome:
@@ -270,9 +272,10 @@ class Committer:
         return await asyncio.shield(pending.answer)
 
     async def first_answer(self, request: Request) -> CommitOutcome | None:
-        """What `commit` returns for a request that was recorded before, or is being decided on here; else None.
+        """Return the result of `commit` for a request that was recorded before, or is being decided on here; else
+        None.
 
-        RequestIdReused, and what `commit` raises.
+        Raise RequestIdReused, and the errors of `commit`.
         """
         if request.id not in self._in_flight:
             await self._view.validate()
@@ -281,7 +284,9 @@ class Committer:
         return await self.commit(request)
 
     async def answer(self, request: RequestId, *, user: str) -> CommitOutcome:
-        """What a recorded request of this user's was answered. NoSuchRequest, also for another user's."""
+        """Return the recorded answer to a request of this user. Raise NoSuchRequest, also for another user's
+        request.
+        """
         await self._view.validate()
         seq = (await self._view.answered([request])).get(request)
         if seq is not None:
@@ -311,7 +316,7 @@ class Committer:
                 raise
 
     def _take_batch(self) -> list[_Pending]:
-        """As many waiting requests as share an entry, one of each person in turn."""
+        """Take as many waiting requests as share an entry, one of each person in turn."""
         batch = [self._queue.take()]
         mutations, size = len(batch[0].request.mutations), batch[0].request.size
         while self._queue:
@@ -423,12 +428,14 @@ class Committer:
             enough = max(names, decisions.leaving[directory] + 1)
             looked.directories[directory] = await self._listed(directory, enough, looked)
         if missing.depths:
-            # Those of all directories that the batch moves: to measure many costs little more than to measure one.
+            # The depths of all directories that the batch moves are measured: many cost little more than one.
             moved = {one for one, node in decisions.moved.items() if node.kind is NodeKind.DIRECTORY}
             looked.depths_seq, looked.depths = await self._depths.depths_below(self._view, missing.depths | moved)
 
     async def _listed(self, directory: NodeId, enough: int, looked: Looked) -> ListedNames:
-        """How many names a directory holds, counted up to `enough`; _MANY if that takes too many of `looked`."""
+        """Return the number of names in a directory, counted up to `enough`; _MANY if that takes too many of
+        `looked`.
+        """
         seq, names, size = self._view.seq, 0, max(enough, _LISTED_AT_ONCE)
         after: str | None = ""
         while after is not None and names < enough:

@@ -31,7 +31,7 @@ _OBJECTS_REFUSED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ListedNames:
-    """How many names a directory holds at a sequence number: at least `names`, and no more if `complete`."""
+    """The number of names in a directory at a sequence number: at least `names`, and no more if `complete`."""
 
     seq: int
     names: int
@@ -40,7 +40,7 @@ class ListedNames:
 
 @dataclass(slots=True)
 class Looked:
-    """What was looked up for the decisions of one batch, beside what the view knows."""
+    """The values that were looked up for the decisions of one batch, beside what the view knows."""
 
     names_left: int
     """Names that may still be listed."""
@@ -65,7 +65,9 @@ class Draft:
         """`alone`: the batch has one mutation, so no later one needs to know how deep directories have become."""
         self.missing = Missing()
         self.seq = view.seq
-        """Of the view that the decisions are made on: they are worth nothing once it has moved on."""
+        """The sequence number of the view that the decisions are made on. They are worth nothing once the view has
+        moved on.
+        """
         self.known_live: set[NodeId] = set()
         self.known_path_lengths: dict[NodeId, PathLength] = {}
         self.used_bytes = view.used_bytes

@@ -73,7 +73,7 @@ class Projector:
         self._coalesce_seconds = coalesce_seconds
         self._lease_ms = lease_ms
         self._announced: int | None = None
-        """What is published for certain; None until this run has looked."""
+        """The highest sequence number that is published for certain; None until this run has looked."""
         self._lease_until_ms = 0
         self._lease_lock = asyncio.Lock()
         self._appending = 0
@@ -86,7 +86,7 @@ class Projector:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way and no mark stands."""
+        """True if nothing is under way and no mark stands."""
         return self._lease_until_ms == 0 and (self._task is None or self._task.done())
 
     @contextlib.asynccontextmanager
@@ -118,11 +118,13 @@ class Projector:
         return 0 if self._task is None or self._task.done() else len(self._view.tail)
 
     def waiting_since_ms(self) -> float:
-        """Since when the oldest of them has been waiting here; infinity if there is none."""
+        """Return the time since which the oldest of the entries has been waiting here, in milliseconds since 1970;
+        infinity if none waits.
+        """
         tail = list(self._view.tail)
         if not tail or not self.waiting():
             return math.inf
-        # What others wrote may be in the table for long; it is known when this run looks there.
+        # Entries of other processes may be in the table for long, which is known when this run looks there.
         return max(tail[0].commits[0].at_ms, self._busy_since_ms)
 
     async def caught_up_to(self, seq: int) -> None:

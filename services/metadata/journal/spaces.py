@@ -126,7 +126,7 @@ class OpenSpaces:
         return sum(live.projector.waiting() for live in list(self._live.values()))
 
     def oldest_waiting_seconds(self) -> float:
-        """How long the oldest of them has been waiting; 0 if there is none."""
+        """Return the seconds for which the oldest of the entries has been waiting; 0 if none waits."""
         since = min((live.projector.waiting_since_ms() for live in list(self._live.values())), default=math.inf)
         return max(self._now_ms() - since, 0.0) / 1000
 

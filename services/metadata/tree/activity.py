@@ -1,4 +1,4 @@
-"""What happened in a space, newest first, as its journal tells it: whether or not the table holds it yet."""
+"""The activity in a space, newest first, as its journal tells it, whether or not the table holds it yet."""
 
 from __future__ import annotations
 
@@ -59,5 +59,5 @@ def _newest_first(entry: JournalEntry) -> list[Activity]:
     return [
         Activity(ChangePlace(entry.seq, index), result, commit.user, commit.device, commit.at_ms)
         for index, (commit, result) in reversed(list(enumerate(changes)))
-        if result.change is not Change.DISCARDED  # what became of its content is told already
+        if result.change is not Change.DISCARDED  # The fate of its content is told already.
     ]

@@ -10,11 +10,11 @@ from syncline.model.identifiers import NodeId
 
 
 class Children:
-    """Who has which name in a directory.
+    """The names in a directory, and the node that has each.
 
-    Pages of a directory of any size cost what they hold: the held names are kept in order once they were asked for in
-    order, so that directories which nobody lists cost no more than a dictionary. The order is that of code points,
-    which is that of UTF-8 bytes.
+    Pages of a directory of any size cost what they hold: the held names are kept in order once they were asked for
+    in order, so that directories which nobody lists cost no more than a dictionary. The order is that of code
+    points, which is that of UTF-8 bytes.
     """
 
     __slots__ = ("_holders", "_ordered")
@@ -24,15 +24,17 @@ class Children:
         self._ordered: SortedList[str] | None = None
 
     def __contains__(self, name: str) -> bool:
-        """Whether it is known who has the name, if anybody."""
+        """Return True if the holder of the name is known, or if it is known that there is none."""
         return name in self._holders
 
     def __getitem__(self, name: str) -> NodeId | None:
-        """Who has the name; None if it is known to be free. KeyError if that is not known."""
+        """Return the node that has the name; None if the name is known to be free. Raise KeyError if neither is
+        known.
+        """
         return self._holders[name]
 
     def get(self, name: str, otherwise: NodeId | None) -> NodeId | None:
-        """As `[name]`; `otherwise` where that is not known."""
+        """Return what `[name]` does; `otherwise` where that is not known."""
         return self._holders.get(name, otherwise)
 
     def __setitem__(self, name: str, holder: NodeId | None) -> None:

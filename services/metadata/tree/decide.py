@@ -33,7 +33,9 @@ from syncline.model.tree import (
 from syncline.model.verdicts import Verdict
 
 _MAX_COMPARED_VERSIONS = 4
-"""Of a file that is deleted without a trace in the trash, and of the file that keeps its contents."""
+"""Maximum number of versions of a file that is deleted without a trace in the trash, and of the file that keeps its
+contents.
+"""
 
 
 class NotLoaded(LookupError):
@@ -105,26 +107,28 @@ class Tree(Protocol):
     def object(self, digest: Digest) -> Sealed | Unsealed: ...
 
     def is_empty(self, directory: NodeId) -> bool:
-        """Whether a directory has no child that is not deleted itself."""
+        """Return True if a directory has no child that is not deleted itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """Who wants it, when (milliseconds since 1970), and what the decision must fit in."""
+    """The circumstances of a mutation: who wants it, when (in milliseconds since 1970), and the limits of the
+    decision.
+    """
 
     user: str
     device: str
     now_ms: int
     seq: int
-    """Of the entry that is being made."""
+    """The sequence number of the entry that is being made."""
     new_id: NodeId
-    """What a created node will be called."""
+    """The id that a created node will have."""
     free_bytes: int
-    """Quota left."""
+    """The bytes that are left of the quota."""
 
 
 def is_live(tree: Tree, node: Node | None) -> bool:
-    """Whether neither the node nor an ancestor is deleted."""
+    """Return True if neither the node nor an ancestor of it is deleted."""
     way: list[NodeId] = []
     while node is not None:
         if node.deleted_at_ms:
@@ -250,7 +254,7 @@ def _move(tree: Tree, want: MoveNode, at: Circumstances) -> Result:
     if refusal := _place_refused(tree, want.parent, want.name, mover=node.id):
         return refusal
     place = path_length_of(tree, want.parent) + PathLength.of(want.name)
-    # Whatever goes up, or stays where it is, makes no path longer, however long those are.
+    # A node that goes up, or stays where it is, makes no path longer, however long its paths are.
     was = path_length_of(tree, node.parent) + PathLength.of(node.name)
     if not place.fits_in(was) and _is_too_long(tree, node, place):
         return Result(Verdict.PATH_TOO_LONG, node)
@@ -275,7 +279,9 @@ def _delete(tree: Tree, want: DeleteNode, at: Circumstances) -> Result:
 
 
 def _is_kept(tree: Tree, node: Node, elsewhere: NodeId | None) -> bool:
-    """Whether nothing is lost without a node: an empty directory, or a file whose versions are empty or another's."""
+    """Return True if nothing is lost without a node: an empty directory, or a file whose versions are empty or
+    another's.
+    """
     if node.kind is NodeKind.DIRECTORY:
         return tree.is_empty(node.id)
     if node.kind is not NodeKind.FILE or node.version > _MAX_COMPARED_VERSIONS:
@@ -321,7 +327,7 @@ def _restore_node(tree: Tree, want: RestoreNode, at: Circumstances) -> Result:
         Verdict.ACCEPTED,
         dataclasses.replace(node, parent=parent, name=name, deleted_at_ms=0, seq=at.seq),
         Change.RESTORED,
-        # What was deleted only with a directory above still has its name in its own.
+        # A node that was deleted only with a directory above still has its name in its own directory.
         None if node.deleted_at_ms else (node.parent, node.name),
     )
 
@@ -344,14 +350,16 @@ def path_length_of(tree: Tree, directory: NodeId) -> PathLength:
 
 
 def _is_too_long(tree: Tree, node: Node, place: PathLength) -> bool:
-    """Whether a path would be too long if that of the node, which is not put there yet, was `place`."""
+    """Return True if a path would be too long if that of the node, which is not put there yet, was `place`."""
     if not place.fits_in(LONGEST):
         return True
     return node.kind is NodeKind.DIRECTORY and not (place + tree.depth_below(node.id)).fits_in(LONGEST)
 
 
 def _place_refused(tree: Tree, parent: NodeId, name: str, mover: NodeId | None = None) -> Result | None:
-    """Why a node cannot be put at this place; None if it can. A node that is there already may stay (`mover`)."""
+    """Return the refusal of a node at this place; None if it can be there. A node that is there already may stay
+    (`mover`).
+    """
     if name_problem(name) or (parent == ROOT and name == RESERVED_AT_ROOT):
         return Result(Verdict.NAME_INVALID)
     if parent != ROOT:
@@ -377,7 +385,7 @@ def _edit_refused(tree: Tree, node: Node | None, base_version: int) -> Result | 
 
 
 def _is_within(tree: Tree, inner: NodeId, outer: NodeId) -> bool:
-    """Whether `inner` is `outer` or below it."""
+    """Return True if `inner` is `outer` or below it."""
     while inner != ROOT:
         if inner == outer:
             return True
@@ -389,7 +397,7 @@ def _is_within(tree: Tree, inner: NodeId, outer: NodeId) -> bool:
 
 
 def _content_refused(tree: Tree, kind: NodeKind, content: Content | None, free_bytes: int) -> Verdict | None:
-    """Why a node of this kind cannot have this content; None if it can."""
+    """Return the verdict that refuses this content for a node of this kind; None if the node can have it."""
     if kind is NodeKind.DIRECTORY:
         return Verdict.MANIFEST_INVALID if content is not None else None
     if content is None:
@@ -460,7 +468,7 @@ def _unsealed(found: Unsealed) -> Verdict:
 
 
 def block_refused(ref: BlockRef, found: Sealed | Unsealed) -> Verdict | None:
-    """Why a block does not lie where the manifest says; None if it is proven to."""
+    """Return the verdict that a block does not lie where the manifest says; None if it is proven to."""
     if isinstance(found, Unsealed):
         return _unsealed(found)
     if ref.offset + ref.length > found.size:

@@ -1,4 +1,4 @@
-"""How deep directories are: what a move must know, so that no path becomes too long."""
+"""The depths of directories, which a move must know so that no path becomes too long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a public link shows of the nodes that it opens: nothing of what is above, and not who works on them."""
+"""The view of a visitor of a public link: nothing above the node that the link opens, and not who works on the
+nodes.
+"""
 
 from __future__ import annotations
 

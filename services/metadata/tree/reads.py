@@ -48,7 +48,7 @@ class ViewReader:
 
 
 async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
-    """What `answer` says of the validated view, once nothing that it asks for is missing.
+    """Return the result of `answer` on the validated view, once nothing that it asks for is missing.
 
     `answer` may raise NotLoaded, or go on after one and return with `missing` filled, so that one round of loading
     serves many questions.
@@ -58,7 +58,7 @@ async def settled(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
 
 
 async def _loaded(view: SpaceView, answer: Callable[[ViewReader], T]) -> T:
-    """As `settled`, of the view as it is, if it was validated."""
+    """Return what `settled` does, on the view as it is, which the caller has validated."""
     while True:
         reader = ViewReader(view)
         try:
@@ -93,7 +93,9 @@ async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within:
 
 
 async def look(view: SpaceView, nodes: Sequence[NodeId]) -> list[Found]:
-    """Those of these nodes that are live, as of the view's `seq` at the end; the caller has validated the view."""
+    """Return those of these nodes that are live, as of the view's `seq` at the end. The caller has validated the
+    view.
+    """
 
     def answer(reader: ViewReader) -> list[Found]:
         found = []
@@ -178,7 +180,7 @@ async def list_nodes(
             directory(reader)
             for name, holder in page:
                 node = reader.node(holder)
-                # What changed while the page was read is seen as it is now.
+                # A node that changed while the page was read is shown as it is now.
                 if node and not node.deleted_at_ms and (node.parent, node.name) == (parent, name):
                     nodes.append(node)
         except NotLoaded:
@@ -244,7 +246,7 @@ async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Versi
     if number == file.version:
         return version_of(file), file
     if 0 < number < file.version:
-        # What is superseded never changes, so this is right whatever happened to the file since.
+        # A superseded version never changes, so this one is right whatever happened to the file since.
         for version in await view.versions(node, before=number + 1, limit=1):
             if version.number == number:
                 return version, file

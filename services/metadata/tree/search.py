@@ -35,9 +35,9 @@ from syncline.model.tree import Node, NodeKind
 T = TypeVar("T")
 
 MAX_NAMES: Final = 500_000
-"""In memory for searches; about 400 bytes each."""
+"""Maximum number of names in memory for searches; a name takes about 400 bytes."""
 SPACE_WEIGHT: Final = 4
-"""What an index takes beside its names, in names."""
+"""Memory that an index takes beside its names, expressed in names."""
 STREAMS: Final = 2
 """Searches at once of spaces that are too large to be kept."""
 SLICE: Final = 5_000
@@ -61,7 +61,7 @@ def folded(text: str) -> str:
 
 
 def words_of(query: str) -> tuple[str, ...]:
-    """What a name must contain to be found. InvalidArgument."""
+    """Return the words that a name must contain to be found. Raise InvalidArgument."""
     if len(query) > MAX_QUERY_CHARACTERS:
         raise InvalidArgument(f"a query has at most {MAX_QUERY_CHARACTERS} characters")
     words = tuple(dict.fromkeys(folded(query).split()))
@@ -72,7 +72,7 @@ def words_of(query: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Name:
-    """What tells whether a node matches and where it is."""
+    """The values of a node that tell whether it matches and where it is."""
 
     id: NodeId
     parent: NodeId
@@ -194,12 +194,14 @@ class NameIndex:
                 levels.append((path, self._visits(node, after.removeprefix(path) if after.startswith(path) else "")))
 
     def _visits(self, directory: NodeId, after: str) -> Iterator[tuple[str, NodeId]]:
-        """What is in a directory, in order, from where `after` leads to, which is a path in this directory."""
+        """Yield the entries of a directory, in order, from the entry on to which `after` leads, a path in this
+        directory.
+        """
         children = self._children.get(directory)
         if children is None:
             return iter(())
         name, slash, _ = after.partition("/")
-        # Whatever is in the directory `name` comes after the entry `name/`, which is not greater than `after`.
+        # Every entry in the directory `name` comes after the entry `name/`, which is not greater than `after`.
         return children.irange((name + slash, NodeId(b"") if slash else _AFTER_ALL), inclusive=(True, True))
 
     async def depths_below(self, directories: Collection[NodeId], *, account: str) -> dict[NodeId, PathLength]:
@@ -288,7 +290,7 @@ class NameSearch:
             return index.position.seq, await index.depths_below(directories, account=account)
 
     def keeps(self, space: SpaceId) -> bool:
-        """Whether an index of this space is in memory."""
+        """Return True if an index of this space is in memory."""
         return space in self._kept
 
     async def search(
@@ -321,7 +323,7 @@ class NameSearch:
             wanted = kept.started + 1
             async with kept.lock:
                 if self._kept.get(view.space) is not kept:
-                    raise _NotKept  # it turned out to be too large while this waited
+                    raise _NotKept  # The index turned out to be too large while this search waited.
                 # Searches that come together share one look at the journal, which started after each of them asked.
                 if kept.finished < wanted:
                     kept.started += 1
@@ -388,7 +390,8 @@ class NameSearch:
         if self._size <= self._most:
             return
         if index.size > self._most:
-            self._too_large.add(space)  # it will hardly become smaller, and to try would push out all others
+            # The index will hardly become smaller, and to try again would push out all others.
+            self._too_large.add(space)
             raise _NotKept
         for other, kept in list(self._kept.items()):
             if kept.users == 0:

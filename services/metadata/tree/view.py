@@ -1,4 +1,4 @@
-"""What this process knows of a space's tree, and the rules by which it may believe it.
+"""The part of a space's tree that this process knows, and the rules by which it may rely on that.
 
 A view holds nodes and names as of journal entry `seq`. Two facts make it right although the table lags:
 
@@ -105,7 +105,9 @@ class SpaceView:
             raise NotLoaded from None
 
     def child(self, parent: NodeId, name: str, missing: Missing) -> NodeId | None:
-        """Who has this name in this directory at `seq`, or NotLoaded."""
+        """Return the node that has this name in this directory at `seq`; None if the name is free. Raise NotLoaded
+        if that is not known.
+        """
         children = self._children.get(parent)
         if children is not None and name in children:
             return children[name]
@@ -316,7 +318,9 @@ class SpaceView:
         return children is not None and key[1] in children
 
     async def answered(self, requests: Iterable[RequestId]) -> dict[RequestId, int]:
-        """Which of these requests an entry has answered, as of the view's `seq` when this returns."""
+        """Return those of these requests that an entry has answered, with its number, as of the view's `seq` at the
+        end.
+        """
         wanted = list(requests)
         while True:
             floor = self._requests_floor

@@ -1,1 +1,1 @@
-"""What notify's ports are in production."""
+"""Adapters of notify's ports, as they are in production."""

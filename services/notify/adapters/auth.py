@@ -1,4 +1,4 @@
-"""What auth knows, by gRPC."""
+"""Adapter that asks auth by gRPC for members and rights."""
 
 from __future__ import annotations
 

@@ -65,7 +65,9 @@ class DynamoNotifyStore:
         return Choice(space, mode)
 
     async def _chosen(self, user: UserId, request: RequestId) -> Choice:
-        """What a request has chosen; Unavailable if it did not, so that another writer must have been in its way."""
+        """Return the choice that a request has made. Raise Unavailable if it made none, so that another writer must
+        have been in its way.
+        """
         item = await self._table.get(_request_key(user, request))
         if item is None:
             raise Unavailable("this preference is being changed at this moment; try again")

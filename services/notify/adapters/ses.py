@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 _LATER: Final = frozenset(
     {"AccountSuspendedException", "LimitExceededException", "SendingPausedException", "TooManyRequestsException"}
 )
-"""What passes by itself or is set right by the operator; the mail is as good as it was."""
+"""Errors of SES that pass by themselves or that the operator sets right. The mail can be sent again."""
 _NEVER: Final = "BadRequestException"
-"""What SES says of an address that is none. (Of our own address or a sandbox it says MessageRejected.)"""
+"""Error of SES for an address that is none. (For our own address or a sandbox it says MessageRejected.)"""
 
 
 class SesMailSender:

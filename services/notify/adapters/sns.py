@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _KEPT_SECONDS: Final = 300
 _HIDDEN_SECONDS: Final = 30
 _NO_SUBSCRIPTION: Final = ("PendingConfirmation", "Deleted")
-"""What stands in for the ARN of a subscription that does not deliver."""
+"""Words that stand in place of the ARN of a subscription that does not deliver."""
 
 
 class SnsDoorbellQueues:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from types_aiobotocore_sqs.literals import QueueAttributeNameType
 
 WAIT_SECONDS: Final = 20
-"""How long `receive` waits; the client's read timeout must be longer."""
+"""Seconds for which `receive` waits. The client's read timeout must be longer."""
 READ_TIMEOUT_SECONDS: Final = WAIT_SECONDS + 10
 _BATCH: Final = 10
 
@@ -26,7 +26,7 @@ _GONE: Final = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExiste
 _TIME_RAN_OUT: Final = frozenset(
     {
         "AWS.SimpleQueueService.MessageNotInflight",
-        "InvalidParameterValue",  # so SQS says of a receipt that is no longer valid
+        "InvalidParameterValue",  # SQS says so of a receipt that is no longer valid.
         "MessageNotInflight",
         "ReceiptHandleIsInvalid",
     }
@@ -108,7 +108,7 @@ class SqsQueues:
             return
 
     async def names(self) -> list[str]:
-        """All of them."""
+        """Return the names of all queues with the prefix."""
         with _translated():
             pages = self._client.get_paginator("list_queues").paginate(
                 QueueNamePrefix=self._prefix, PaginationConfig={"PageSize": 1000}
