@@ -626,6 +626,9 @@ class PointedState(State):
         self.point("state committed")
 
 
+NOW = datetime(2026, 11, 3, 14, 25, 1)  # noqa: DTZ001 - local time, as in names of copies
+
+
 class Device:
     """A device with one synced folder."""
 
@@ -666,19 +669,20 @@ class Device:
         self.downloader = downloader = MemoryDownloader(self.space, point, self.calls, faults)
         downloader.full = self.full
         calls = self.calls
+        downloads = changes.pop("downloads", None) or downloader
         return Engine(
             folder=self.folder,
             space=changes.pop("space", port),
             transfers=Transfers(
                 lambda known: MemoryUploader(self.space, point, calls, known, faults),
-                lambda: downloader,
+                lambda: downloads,
                 lambda: Counts(grpc=calls.count("changes") + calls.count("commit"), s3_put=calls.count("put")),
             ),
             device=self.name,
             files=changes.pop("files", lambda folder: PointedFiles(folder.root, point, faults, self.mounts)),
             open_state=open_state,
             new_request=self.new_request,
-            now=lambda: datetime(2026, 11, 3, 14, 25, 1),  # noqa: DTZ001 - local time, as in names of copies
+            now=changes.pop("now", lambda: NOW),
             **changes,
         )
 

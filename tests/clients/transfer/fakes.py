@@ -38,6 +38,7 @@ class MemoryStore:
         self.objects: dict[Digest, bytes] = {}
         self.puts: list[Digest] = []
         self.gets: list[tuple[Digest, int, int]] = []
+        self.tags: list[Digest] = []
         self.on_put: Callable[[Digest, bytes], None] = lambda digest, data: None
         self.on_get: Callable[[Digest, bytes], bytes] = lambda digest, data: data
         self._lock = threading.Lock()
@@ -59,6 +60,13 @@ class MemoryStore:
         if digest not in self.objects:
             raise ObjectMissing
         return memoryview(self.on_get(digest, self.objects[digest][offset : offset + length]))
+
+    def tag(self, digest: Digest) -> str:
+        with self._lock:
+            self.tags.append(digest)
+        if digest not in self.objects:
+            raise ObjectMissing
+        return hashlib.md5(self.on_get(digest, self.objects[digest]), usedforsecurity=False).hexdigest()
 
 
 class MemorySpace:

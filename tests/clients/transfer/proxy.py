@@ -35,6 +35,8 @@ class Fault(Enum):
     SHORT_ANSWER = auto()  # the connection ends in the midst of the body
     CLOCK = auto()  # 403 RequestTimeTooSkewed
     EXPIRED = auto()  # 400 ExpiredToken
+    ARCHIVED = auto()  # 403 InvalidObjectState
+    ENCRYPTED = auto()  # 400 InvalidRequest, as without the customer's key
     FULL = auto()  # 507 InsufficientStorage, of the embedded AWS
     SLOW = auto()  # the answer takes a while
 
@@ -45,6 +47,8 @@ _ANSWERS = {
     Fault.CONFLICT: (409, "ConditionalRequestConflict"),
     Fault.CLOCK: (403, "RequestTimeTooSkewed"),
     Fault.EXPIRED: (400, "ExpiredToken"),
+    Fault.ARCHIVED: (403, "InvalidObjectState"),
+    Fault.ENCRYPTED: (400, "InvalidRequest"),
     Fault.FULL: (507, "InsufficientStorage"),
 }
 

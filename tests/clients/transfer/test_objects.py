@@ -24,7 +24,15 @@ from syncline.transfer import objects
 from syncline.transfer.download import Downloader
 from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Trouble, Uploaded, UploadJob
 from syncline.transfer.limit import Limit
-from syncline.transfer.objects import RETRIES, ClockWrong, ObjectMissing, ObjectStore, S3Objects, StorageFull
+from syncline.transfer.objects import (
+    RETRIES,
+    ClockWrong,
+    ObjectMissing,
+    ObjectStore,
+    ObjectWithheld,
+    S3Objects,
+    StorageFull,
+)
 from syncline.transfer.upload import Uploader
 from tests.clients.transfer.bucket import Bucket, HeldCredentials
 from tests.clients.transfer.fakes import MemorySpace, MemoryStore, files, noise, sha256
@@ -85,6 +93,35 @@ def test_a_missing_object_is_missing(bucket: Bucket) -> None:
         store.get(sha256(b"nothing"))
     with pytest.raises(ObjectMissing):
         store.get_range(sha256(b"nothing"), 0, 1)
+
+
+@pytest.mark.parametrize("ahead", [0, 3600], ids=["", "with a wrong clock"])
+def test_an_object_that_was_replaced_has_another_tag(bucket: Bucket, proxy: Proxy, ahead: int) -> None:
+    proxy.ahead, proxy.root = ahead, bucket.aws.root
+    store, digest = bucket.objects(endpoint=proxy.endpoint), sha256(b"content")
+    with pytest.raises(ObjectMissing):
+        store.tag(digest)
+    tags = []
+    for body in (b"damaged", b"content", b"", b"content"):
+        as_root(bucket, "put_object", digest, Body=body)
+        tags.append(store.tag(digest))
+        assert store.tag(digest) == tags[-1]
+    assert tags[1] == tags[3]
+    assert len(set(tags)) == 3
+    assert all(tags)
+
+
+@pytest.mark.parametrize("fault", [Fault.ARCHIVED, Fault.ENCRYPTED])
+def test_an_object_that_storage_does_not_give_is_the_trouble_of_that_object(
+    bucket: Bucket, proxy: Proxy, fault: Fault
+) -> None:
+    store, digest = bucket.objects(endpoint=proxy.endpoint), sha256(b"content")
+    store.put(digest, b"content")
+    for ask in (store.get, store.tag, lambda digest: store.get_range(digest, 0, 1)):
+        proxy.faults.append(fault)
+        with pytest.raises(ObjectWithheld):
+            ask(digest)
+    assert bytes(store.get(digest)) == b"content"
 
 
 def test_many_threads_share_one_store(bucket: Bucket) -> None:

@@ -106,6 +106,7 @@ class Engine:
                 label=self._label(),
                 report=report,
                 wanted=wanted,
+                now=int(self._now().timestamp()),
             )
             rounds.converge(mass_delete)
 

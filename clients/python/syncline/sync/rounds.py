@@ -257,7 +257,10 @@ class Rounds:
         label: str,
         report: Report,
         wanted: Wanted,
+        now: int,
     ) -> None:
+        """`now` is in seconds since 1970."""
+        self._now = now
         self._wanted = wanted
         self._folder = folder
         self._space = space
@@ -272,6 +275,8 @@ class Rounds:
         self._mirror = Mirror(state, self._base)
 
     def converge(self, mass_delete: MassDelete) -> None:
+        if self._wanted.verify:
+            self._state.forget_unobtainable()
         self._rescue(discard=False)
         repeat_in_flight(self._space, state=self._state, mirror=self._mirror, base=self._base)
         choose(self._state, self._wanted)
@@ -349,6 +354,7 @@ class Rounds:
             files=self._files,
             downloader=self._transfers.downloader,
             progress=self._progress,
+            now=self._now,
             holding=found.holding,
         )
         if not todo.is_empty:

@@ -17,11 +17,11 @@ from syncline.model.blocks import KIB, MIB, PACK_BYTES, BlockRef, Digest, Malfor
 from syncline.model.chunk import digest_of
 from syncline.model.tree import Content
 from syncline.transfer.below import unlink_below
-from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble
-from syncline.transfer.objects import ObjectMissing, ObjectStore
+from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Suspect, Trouble
+from syncline.transfer.objects import ObjectMissing, ObjectStore, ObjectWithheld
 from syncline.transfer.progress import NoTransferProgress, TransferProgress
 from syncline.transfer.run import GivenUp, Run
-from syncline.transfer.write import NotWritten, Target, write_small
+from syncline.transfer.write import NotWritten, Target, contradiction, write_small
 from syncline.wire.tree import manifest_from_bytes
 
 WORKERS: Final = 8
@@ -33,6 +33,17 @@ _WINDOW_BYTES: Final = 512 * MIB
 _GAP: Final = 256 * KIB
 """Maximum gap between two wanted blocks, in bytes, that is fetched along with them: a request costs as much."""
 _RANGE: Final = PACK_BYTES + MIB
+_ABSENT: Final = "absent"
+"""The tag of an object that is not in storage."""
+_KEPT_BACK: Final = "kept back"
+"""The tag of an object that storage does not give."""
+_UNAVAILABLE: Final = {
+    _ABSENT: (Trouble.MISSING, "is not in storage any more; it cannot be downloaded"),
+    _KEPT_BACK: (
+        Trouble.WITHHELD,
+        "is archived or encrypted in storage; it cannot be downloaded",
+    ),
+}
 
 
 class Downloader:
@@ -81,6 +92,8 @@ class _Download(Run[Downloaded | Failed]):
         self._progress = progress
         self._workers = self.executor(workers, "get")
         self._unreported_bytes = 0
+        self._tags: dict[Digest, str] = {}
+        """The tags of the suspects that were looked at."""
 
     # ---- the caller's thread ----
 
@@ -116,7 +129,7 @@ class _Download(Run[Downloaded | Failed]):
             self._unreported_bytes += content.size
             if not content.size:
                 empty.append(job)
-            elif len(content.manifest) != 1 or job.known:
+            elif len(content.manifest) != 1 or job.known or job.suspect:
                 others.append(job)
             else:
                 # Most files: nothing to look at first, since they are had or not had as a whole.
@@ -137,6 +150,7 @@ class _Download(Run[Downloaded | Failed]):
 
     def _prepare(self, window: _Window, job: DownloadJob) -> None:
         try:
+            self._look_again(job)
             target = Target(job, self._refs(job))
             wanted, written = target.prepare()
             wants = [_Want(target.refs[index], target, index) for index in wanted]
@@ -154,23 +168,43 @@ class _Download(Run[Downloaded | Failed]):
         if ready:
             self._plan(window)
 
+    def _look_again(self, job: DownloadJob) -> None:
+        """Fail the job while the object by which it failed before is as it was."""
+        suspect = job.suspect
+        if suspect is None:
+            return
+        if suspect.object not in self._tags:
+            self._tags[suspect.object] = self._tag(suspect.object)
+        if self._tags[suspect.object] == suspect.tag:
+            raise _unavailable(suspect)
+
+    def _tag(self, digest: Digest) -> str:
+        """Return the tag of an object, also of one that cannot be read."""
+        try:
+            return self._store.tag(digest)
+        except ObjectMissing:
+            return _ABSENT
+        except ObjectWithheld:
+            return _KEPT_BACK
+
     def _refs(self, job: DownloadJob) -> list[BlockRef]:
         content = job.content
         if not content.manifest_object:
             return _checked(content.manifest, content)
-        digest = Digest(content.manifest_object)
+        digest, tag = Digest(content.manifest_object), ""
         try:
             data = self._store.get(digest)
             if digest_of(data) != digest:
+                tag = self._tag(digest)
                 data = self._store.get(digest)
-        except ObjectMissing:
-            raise _missing() from None
+        except (ObjectMissing, ObjectWithheld) as error:
+            raise _unavailable(_suspect(digest, error)) from None
         if digest_of(data) != digest:
-            raise _corrupt()
+            raise _unavailable(Suspect(digest, tag))
         try:
             return _checked(manifest_from_bytes(bytes(data)), content)
         except MalformedManifest:
-            raise _corrupt() from None
+            raise contradiction() from None
 
     # ---- fetching ----
 
@@ -182,20 +216,22 @@ class _Download(Run[Downloaded | Failed]):
     def _fetch(self, digest: Digest, wants: list[_Want]) -> None:
         """Get one range of an object with all these blocks, and once more if some are not what they should be."""
         wants = [want for want in wants if isinstance(want.file, DownloadJob) or not want.file.failed]
-        for _ in range(2):
+        suspect = Suspect(digest, "")
+        for attempt in range(2):
             if not wants:
                 return
+            if attempt:  # asked before it is read: what is put into its place from then on is another one
+                suspect = Suspect(digest, self._tag(digest))
             start = wants[0].ref.offset
             length = max(want.ref.offset + want.ref.length for want in wants) - start
             try:
                 data = self._store.get_range(digest, start, length)
-            except ObjectMissing:
-                for want in wants:
-                    self._fail(want.file, _missing())
-                return
+            except (ObjectMissing, ObjectWithheld) as error:
+                suspect = _suspect(digest, error)
+                break
             wants = self._take(wants, data, start)
         for want in wants:
-            self._fail(want.file, _corrupt())
+            self._fail(want.file, _unavailable(suspect))
 
     def _take(self, wants: list[_Want], data: memoryview, start: int) -> list[_Want]:
         """Hand out the blocks of a range; which ones are wrong."""
@@ -216,8 +252,6 @@ class _Download(Run[Downloaded | Failed]):
         written: Signature | None
         try:
             if isinstance(want.file, DownloadJob):
-                if want.file.content.digest != want.ref.digest:
-                    raise _corrupt()
                 written = write_small(want.file, block)
             else:
                 written = None if want.file.failed else want.file.put(want.index, block)
@@ -251,7 +285,7 @@ class _Download(Run[Downloaded | Failed]):
             file = file.job
         with suppress(OSError):
             unlink_below(file.root, file.destination)
-        self.finish(Failed(file, error.reason, error.trouble))
+        self.finish(Failed(file, error.reason, error.trouble, error.suspect))
 
 
 def _windows(jobs: Iterable[DownloadJob]) -> Iterator[list[DownloadJob]]:
@@ -287,15 +321,16 @@ def _checked(manifest: Manifest, content: Content) -> list[BlockRef]:
     try:
         manifest.check()
     except MalformedManifest:
-        raise _corrupt() from None
-    if manifest.size != content.size:
-        raise _corrupt()
+        raise contradiction() from None
+    if manifest.size != content.size or (len(manifest) == 1 and manifest.blocks != content.digest):
+        raise contradiction()
     return list(manifest.refs())
 
 
-def _missing() -> NotWritten:
-    return NotWritten(Trouble.MISSING, "is not in storage any more; it cannot be downloaded")
+def _suspect(digest: Digest, error: ObjectMissing | ObjectWithheld) -> Suspect:
+    return Suspect(digest, _ABSENT if isinstance(error, ObjectMissing) else _KEPT_BACK)
 
 
-def _corrupt() -> NotWritten:
-    return NotWritten(Trouble.CORRUPT, "is damaged in storage; it cannot be downloaded")
+def _unavailable(suspect: Suspect) -> NotWritten:
+    trouble, text = _UNAVAILABLE.get(suspect.tag, (Trouble.CORRUPT, "is damaged in storage; it cannot be downloaded"))
+    return NotWritten(trouble, text, suspect)

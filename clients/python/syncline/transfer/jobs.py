@@ -38,6 +38,7 @@ class Trouble(Enum):
     REFUSED = "the service did not accept what was uploaded"
     CORRUPT = "storage did not give the bytes that the content names"
     MISSING = "storage does not have an object that the content names"
+    WITHHELD = "storage has an object that the content names, and does not give it"
     NO_ROOM = "the disk is full, or a quota of it used up"
 
 
@@ -77,12 +78,21 @@ class LocalBlock:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspect:
+    """An object by which a content could not be had, and how storage had it then: `tag` as of `ObjectStore.tag`."""
+
+    object: Digest
+    tag: str
+
+
+@dataclass(frozen=True, slots=True)
 class DownloadJob:
     """One content to be written to `destination`, a temporary file of the caller's choosing, with these permissions.
 
     A destination that exists is what an interrupted run left: its blocks that are right are kept. `known` says where
     blocks may be had without asking storage. Between `root`, where that is given, and the destination no symlink is
-    followed.
+    followed. With a `suspect` the job fails as it did before, and nothing is written, as long as storage has that
+    object as it had it then.
     """
 
     key: Hashable
@@ -91,6 +101,7 @@ class DownloadJob:
     mode: int
     known: Mapping[Digest, LocalBlock] = field(default_factory=dict)
     root: Path | None = None
+    suspect: Suspect | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +117,13 @@ class Downloaded:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job did nothing that matters; the others go on. `reason` says what happened and what comes next."""
+    """The job did nothing that matters; the others go on. `reason` says what happened and what comes next.
+
+    A content is CORRUPT, MISSING or WITHHELD by the `suspect`. CORRUPT without one, it contradicts itself, whatever
+    storage has.
+    """
 
     job: UploadJob | DownloadJob
     reason: str
     trouble: Trouble
+    suspect: Suspect | None = None

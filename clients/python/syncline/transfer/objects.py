@@ -6,7 +6,8 @@ import re
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -58,6 +59,13 @@ class ObjectMissing(SynclineError):
     kind = Kind.NOT_FOUND
 
 
+class ObjectWithheld(SynclineError):
+    """Storage has this object and does not give it: it is archived, or encrypted with a key that others have."""
+
+    reason = "OBJECT_WITHHELD"
+    kind = Kind.PRECONDITION
+
+
 class ClockWrong(SynclineError):
     """Storage refuses requests because this device's clock is wrong; set it and try again."""
 
@@ -75,7 +83,8 @@ class StorageFull(SynclineError):
 class ObjectStore(Protocol):
     """The objects of one space. For any thread. An object never changes, so everything here is safe to repeat.
 
-    All raise Unavailable when retries are used up, PermissionDenied, and whatever issuing credentials raises.
+    What reads raises ObjectWithheld if storage does not give this one object. All raise Unavailable when retries are
+    used up, PermissionDenied, and whatever issuing credentials raises.
     """
 
     def put(self, digest: Digest, data: bytes) -> None:
@@ -88,6 +97,9 @@ class ObjectStore(Protocol):
         """Return `length` bytes of the object from `offset` on, fewer if the object ends before. Raise ObjectMissing.
         The bytes are not verified.
         """
+
+    def tag(self, digest: Digest) -> str:
+        """Return a text that is another one once the object was replaced. ObjectMissing."""
 
 
 class _Stores(NamedTuple):
@@ -164,15 +176,28 @@ class S3Objects:
 
         return self._received(digest, get_range)
 
+    def tag(self, digest: Digest) -> str:
+        def tag(stores: _Stores, key: str) -> str:
+            self.requests.add(s3_get=1)
+            try:
+                with _reading(digest), _span("GetObject"):
+                    # GET and not HEAD, whose errors do not say what they are.
+                    if self._clock.is_corrected:
+                        return stores.signed.tag(key)
+                    return obstore.get(stores.get, key, options={"range": (0, 1)}).meta["e_tag"] or _UNTAGGED
+            except (exceptions.GenericError, StorageRefused) as error:
+                if _meaning(error) is S3Error.BAD_RANGE:  # an empty object
+                    return _UNTAGGED
+                raise
+
+        return self._retried(digest, tag)
+
     def _received(self, digest: Digest, get: Callable[[_Stores, str], memoryview]) -> memoryview:
         def counted(stores: _Stores, key: str) -> memoryview:
             self.requests.add(s3_get=1)
-            try:
-                with _span("GetObject") as span:
-                    data = get(stores, key)
-                    span.note(http__response__body__size=len(data))
-            except FileNotFoundError:
-                raise ObjectMissing(f"storage does not have object {digest.hex()}") from None
+            with _reading(digest), _span("GetObject") as span:
+                data = get(stores, key)
+                span.note(http__response__body__size=len(data))
             self.requests.add(bytes_down=len(data))
             return data
 
@@ -261,6 +286,20 @@ def _span(operation: str) -> traces.Span:
     return traces.span(f"S3.{operation}", kind=traces.Kind.CLIENT, rpc__system="aws-api", rpc__service="S3")
 
 
+@contextmanager
+def _reading(digest: Digest) -> Iterator[None]:
+    """Raise ObjectMissing or ObjectWithheld for errors of S3 that are about this one object."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise ObjectMissing(f"storage does not have object {digest.hex()}") from None
+    except (exceptions.BaseError, StorageRefused) as error:
+        status, code = _answer(error)
+        if code and s3_error(code, status) in _WITHHELD:
+            raise ObjectWithheld(f"storage does not give object {digest.hex()} ({code})") from None
+        raise
+
+
 def _read(answer: GetResult, most: int, limit: Limit | None) -> memoryview:
     """All of an answer, no faster than the limit: what is not read waits in the network.
 
@@ -347,6 +386,8 @@ _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 
 _TIMED_OUT = "kind: Timeout"
+_WITHHELD: Final = frozenset({S3Error.ARCHIVED, S3Error.BAD_REQUEST, S3Error.KEY_REFUSED})
+_UNTAGGED: Final = "untagged"
 
 
 def _answer(error: Exception) -> tuple[int, str]:

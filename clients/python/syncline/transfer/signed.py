@@ -79,6 +79,12 @@ class SignedRequests:
         headers = {"range": f"bytes={span[0]}-{span[1] - 1}"} if span else {}
         return memoryview(self._ask("GET", key, headers, most=most, limit=limit))
 
+    def tag(self, key: str) -> str:
+        """The ETag of an object."""
+        told: list[str] = []
+        self._ask("GET", key, {"range": "bytes=0-0"}, most=1, etag=told)
+        return told[0]
+
     def correct_clock(self) -> None:
         """Go by the time that S3 says it is. OSError if it says none."""
         connection = self._connect()
@@ -102,6 +108,7 @@ class SignedRequests:
         *,
         most: int = _LONGEST_ERROR,
         limit: Limit | None = None,
+        etag: list[str] | None = None,
     ) -> bytes:
         held = self._provide()
         signed = self._signer.headers(
@@ -138,6 +145,8 @@ class SignedRequests:
                 connection.close()
         match answer.status:
             case status if status < HTTPStatus.MULTIPLE_CHOICES:
+                if etag is not None:
+                    etag.append(answer.getheader("etag", "untagged"))
                 return data
             case HTTPStatus.NOT_FOUND:
                 raise FileNotFoundError(key)

@@ -15,7 +15,7 @@ from syncline.model.blocks import BlockRef, Digest
 from syncline.model.chunk import digest_of
 from syncline.transfer import holes
 from syncline.transfer.below import open_below, unlink_below
-from syncline.transfer.jobs import DownloadJob, LocalBlock, Signature, Trouble
+from syncline.transfer.jobs import DownloadJob, LocalBlock, Signature, Suspect, Trouble
 
 _FLAGS = os.O_NOCTTY
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
@@ -24,10 +24,20 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 class NotWritten(Exception):
     """The content could not be written, or what was written is not the content."""
 
-    def __init__(self, trouble: Trouble, reason: str) -> None:
+    def __init__(self, trouble: Trouble, reason: str, suspect: Suspect | None = None) -> None:
         super().__init__(reason)
         self.trouble = trouble
         self.reason = reason
+        self.suspect = suspect
+
+
+def contradiction() -> NotWritten:
+    """The error of a content that is not what it says, whatever storage has."""
+    return NotWritten(
+        Trouble.CORRUPT,
+        "is not what its blocks add up to; it cannot be downloaded until it has another version (`syncline restore` "
+        "brings back an earlier one)",
+    )
 
 
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
@@ -121,7 +131,7 @@ class Target:
             with _open(self.job, os.O_RDONLY) as descriptor:
                 data = os.pread(descriptor, self.refs[self._hashed].length, self._offsets[self._hashed])
         if self._whole.digest() != self.job.content.digest:
-            raise NotWritten(Trouble.CORRUPT, "is not what its blocks add up to; it cannot be downloaded")
+            raise contradiction()
         with _open(self.job, os.O_RDONLY) as descriptor:
             return _finished(descriptor, self.job)
 

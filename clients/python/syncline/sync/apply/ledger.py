@@ -21,7 +21,8 @@ from syncline.sync.trees import BaseNode, LocalNode, Place, Problem, is_provisio
 
 _PASSING = {errno.EEXIST, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EISDIR, errno.ESTALE}
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
-_NAME_REFUSED = {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG}
+NAME_REFUSED = {errno.EINVAL, errno.EILSEQ, errno.ENAMETOOLONG}
+NAME_REFUSED_REASON = "the filesystem of this folder does not accept the name; rename it in the space"
 
 
 class Ledger:
@@ -99,8 +100,8 @@ class Ledger:
             self.retry(node, "changed while syncing; will be scanned again")
         elif error.errno in _NO_ROOM:
             self.problem(node, "does not fit on the disk; free some space and sync again")
-        elif error.errno in _NAME_REFUSED:
-            self.problem(node, "the filesystem of this folder does not accept the name; rename it in the space")
+        elif error.errno in NAME_REFUSED:
+            self.problem(node, NAME_REFUSED_REASON)
         elif error.errno == errno.EXDEV:
             self.problem(node, "belongs on another filesystem than the folder's, where nothing can be put safely")
         else:

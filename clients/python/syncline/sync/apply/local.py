@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import hashlib
 import stat
 from collections.abc import Callable, Container, Iterator
 from itertools import islice
@@ -16,7 +17,7 @@ from syncline.model.blocks import EMPTY_MANIFEST, MIB, Digest
 from syncline.model.errors import SynclineError
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.tree import Content, NodeKind
-from syncline.sync.apply.ledger import Ledger
+from syncline.sync.apply.ledger import NAME_REFUSED, NAME_REFUSED_REASON, Ledger
 from syncline.sync.apply.links import leads_out
 from syncline.sync.folder.files import FileChanged, Files, same_file
 from syncline.sync.plan.steps import DeleteHere, Fetch, MakeHere, MoveHere, Plan
@@ -24,14 +25,21 @@ from syncline.sync.ports import DownloaderPort, SyncProgress
 from syncline.sync.scan.digests import hash_file
 from syncline.sync.scan.identify import target_digest
 from syncline.sync.scan.walk import directory_signature
+from syncline.sync.state.database import Unobtainable
 from syncline.sync.trees import LocalNode, Place, copy_id, original_id, printable, transit_name
-from syncline.transfer.jobs import Downloaded, DownloadJob, LocalBlock, Signature, Trouble
+from syncline.transfer.jobs import Downloaded, DownloadJob, LocalBlock, Signature, Suspect, Trouble
+from syncline.wire.tree import manifest_to_wire
 
 _TOGETHER = 2048
 """Maximum number of files that are made durable and put in place together."""
 _TOGETHER_BYTES = 256 * MIB
 """Maximum number of bytes of the files that are made durable together."""
 _LOOKED_UP = 500
+_LASTING = {Trouble.CORRUPT, Trouble.MISSING, Trouble.WITHHELD}
+"""Troubles with a content that another try does not mend."""
+_FIRST_PAUSE_SECONDS = 86_400
+_LONGEST_PAUSE_SECONDS = 32 * 86_400
+"""After so long it is tried nevertheless, since a device may err, too; twice as long after each time."""
 
 
 class LocalApplier:
@@ -44,9 +52,16 @@ class LocalApplier:
         files: Files,
         downloader: Callable[[], DownloaderPort],
         progress: SyncProgress,
+        now: int,
         holding: Container[NodeId] = frozenset(),
     ) -> None:
-        """`holding` are the directories that have something in them that is not synced and stays."""
+        """`holding` are the directories that have something in them that is not synced and stays.
+
+        `now` is in seconds since 1970.
+        """
+        self._now = now
+        self._tried: dict[NodeId, Unobtainable] = {}
+        """The memories of nodes whose contents are fetched now."""
         self._holding = holding
         self._ledger = ledger
         self._plan: Plan = ledger.plan
@@ -229,6 +244,9 @@ class LocalApplier:
             for result in self._downloader().download(self._jobs(steps)) if steps else ():
                 step = by_node[result.job.key]  # type: ignore[index]
                 if not isinstance(result, Downloaded):
+                    assert isinstance(result.job, DownloadJob)
+                    if result.trouble in _LASTING:
+                        self._remember(step, result.job.content, result.reason, result.suspect)
                     if result.trouble is Trouble.MISSING:
                         self._ledger.retry(step.node, result.reason)
                     else:
@@ -251,17 +269,49 @@ class LocalApplier:
         """A job for each file; links are made at once."""
         remaining = iter(steps)
         while batch := list(islice(remaining, _LOOKED_UP)):
-            contents = self._ledger.state.contents([step.node for step in batch])
+            nodes = [step.node for step in batch]
+            contents, known = self._ledger.state.contents(nodes), self._ledger.state.unobtainable(nodes)
+            self._tried.update(known)
             for step in batch:
                 content = contents.get(step.node)
+                before = known.get(step.node)
+                if before is not None and content is not None and not self._is_to_be_tried(step, content, before):
+                    if before.suspect is None:
+                        self._ledger.problem(step.node, before.reason)
+                        continue
+                    suspect: Suspect | None = before.suspect
+                else:
+                    suspect = None
                 if content is None:
                     self._ledger.retry(step.node, "changed in the space meanwhile; will be looked at again")
                 elif self._ledger.mirror.nodes[step.node].kind is NodeKind.SYMLINK:
                     self._place_link(step, content)
-                elif (job := self._job(step, content)) is not None:
+                elif (job := self._job(step, content, suspect)) is not None:
                     yield job
 
-    def _job(self, step: Fetch, content: Content) -> DownloadJob | None:
+    def _is_to_be_tried(self, step: Fetch, content: Content, before: Unobtainable) -> bool:
+        """Return False if the content is known to be one that cannot be had."""
+        return before.is_over(self._now) or before.content != self._identity(step, content)
+
+    def _identity(self, step: Fetch, content: Content) -> bytes:
+        """Return a hash that tells the content, under its name here, from all others of the node."""
+        manifest = manifest_to_wire(content.manifest).SerializeToString(deterministic=True)
+        name = self._plan.names[step.node][1].encode(errors="surrogateescape")
+        parts = (content.digest, content.size.to_bytes(8, "big"), content.manifest_object, manifest, name)
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
+
+    def _remember(self, step: Fetch, content: Content, reason: str, suspect: Suspect | None) -> None:
+        """Not to try at each sync what fails at each: that may be gigabytes, by a lie in one small commit."""
+        identity, before = self._identity(step, content), self._tried.get(step.node)
+        pause = _FIRST_PAUSE_SECONDS
+        if before is not None and before.content == identity:
+            if before.suspect == suspect and not before.is_over(self._now):
+                return
+            pause = min(2 * before.pause_seconds, _LONGEST_PAUSE_SECONDS)
+        self._tried[step.node] = tried = Unobtainable(identity, reason, suspect, self._now, pause)
+        self._ledger.state.put_unobtainable(step.node, tried)
+
+    def _job(self, step: Fetch, content: Content, suspect: Suspect | None) -> DownloadJob | None:
         try:
             like = self._target_path(step) if step.replaces else None
             mode = self._files.mode(executable=content.executable, like=like)
@@ -269,9 +319,8 @@ class LocalApplier:
             self._ledger.failed_here(step.node, error)
             return None
         destination = self._files.root / self._files.incoming(_token(step.node))
-        return DownloadJob(
-            step.node, content, destination, mode, self._blocks_here(step, content), root=self._files.root
-        )
+        known = self._blocks_here(step, content)
+        return DownloadJob(step.node, content, destination, mode, known, self._files.root, suspect)
 
     def _blocks_here(self, step: Fetch, content: Content) -> dict[Digest, LocalBlock]:
         """Return the places of those blocks of the new content that the file which is replaced has."""
@@ -301,6 +350,12 @@ class LocalApplier:
                 self._put(step, content, self._files.incoming(_token(step.node)), signature)
             except OSError as error:
                 self._ledger.failed_here(step.node, error)
+                if error.errno in NAME_REFUSED:
+                    whole = self._ledger.state.contents([step.node])[step.node]  # with its manifest
+                    self._remember(step, whole, NAME_REFUSED_REASON, None)
+            else:
+                if step.node in self._tried:
+                    self._ledger.state.forget_unobtainable(step.node)
         self.checkpoint()
 
     def _dress(self, step: Fetch, content: Content) -> None:

@@ -27,7 +27,7 @@ from syncline.model.tree import Content, Mutation, Node, NodeKind
 from syncline.sdk.right import Right
 from syncline.sync.errors import StateDamaged, StateUnusable
 from syncline.sync.trees import BaseNode, Exclusion, RemoteNode
-from syncline.transfer.jobs import Signature
+from syncline.transfer.jobs import Signature, Suspect
 from syncline.wire.tree import manifest_from_wire, manifest_to_wire, mutation_from_wire, mutation_to_wire
 
 _MIGRATIONS = files("syncline.sync.state") / "migrations"
@@ -73,6 +73,27 @@ class Settled:
 
     fingerprint: bytes
     skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unobtainable:
+    """A content that could not be had, and why.
+
+    It is tried again when it is another one than `content`, which tells contents of one node apart; when the `suspect`,
+    by which it could not be had, is another object; or when the pause after the last try is over. Without a suspect
+    the content contradicts itself, or cannot be here, and only another one helps.
+    """
+
+    content: bytes
+    reason: str
+    suspect: Suspect | None
+    tried_at: int
+    """Seconds since 1970."""
+    pause_seconds: int
+
+    def is_over(self, now: int) -> bool:
+        """Return True if the pause is over. A clock that was set back does not make it longer."""
+        return not 0 <= now - self.tried_at < self.pause_seconds
 
 
 class State:
@@ -328,6 +349,38 @@ class State:
         """The space does not have all of them any more."""
         self._begin()
         self._db.execute("DELETE FROM block")
+
+    # ---- contents that cannot be had ----
+
+    def unobtainable(self, nodes: Sequence[NodeId]) -> dict[NodeId, Unobtainable]:
+        """Return the memories of contents of these nodes."""
+        found = {}
+        for start in range(0, len(nodes), _LOOKED_UP):
+            some = nodes[start : start + _LOOKED_UP]
+            rows = self._db.execute(
+                "SELECT node, content, reason, object, tag, tried_at, pause FROM unobtainable "  # noqa: S608
+                f"WHERE node IN ({_marks(len(some))})",
+                some,
+            )
+            for node, content, reason, object_, tag, tried_at, pause in rows:
+                suspect = Suspect(Digest(object_), tag) if object_ is not None else None
+                found[NodeId(node)] = Unobtainable(content, reason, suspect, tried_at, pause)
+        return found
+
+    def put_unobtainable(self, node: NodeId, what: Unobtainable) -> None:
+        """Remember this of the node, and forget what is remembered of nodes that are no more."""
+        self._begin()
+        self._db.execute("DELETE FROM unobtainable WHERE node NOT IN (SELECT id FROM remote WHERE deleted_at_ms = 0)")
+        object_, tag = (what.suspect.object, what.suspect.tag) if what.suspect is not None else (None, "")
+        self._db.execute(
+            "INSERT OR REPLACE INTO unobtainable VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (node, what.content, what.reason, object_, tag, what.tried_at, what.pause_seconds),
+        )
+
+    def forget_unobtainable(self, node: NodeId | None = None) -> None:
+        """The content was had after all; or, without a node, all are to be tried again."""
+        self._begin()
+        self._db.execute("DELETE FROM unobtainable WHERE node = ?1 OR ?1 IS NULL", (node,))
 
     # ---- the commit in flight ----
 
