@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Final
 
 from cachetools import TTLCache
 
 from runtime.interruption import REMEMBERED_SECONDS
 from services.notify.ports import MemberDirectory
+from services.notify.records import CheckedAccess
+from syncline.model.errors import DeviceRevoked, NoSuchSpace, TokenExpired
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
+from syncline.model.limits import MAX_CHECKED
 
 _CACHED: Final = 100_000
 
 
+@dataclass(slots=True)
+class _Question:
+    """What several calls of one person want to know, gathered while the question before it is under way."""
+
+    spaces: set[SpaceId] = field(default_factory=set)
+    devices: set[DeviceId] = field(default_factory=set)
+    answer: asyncio.Task[CheckedAccess] | None = None
+
+
 class GrantCache:
-    """A grant that was there is taken to be there for `seconds` more. That there was none is not remembered.
+    """A grant, or a signed-in device, that was there is taken to be there for `seconds` more.
+
+    That there was none is not remembered.
+
+    A grant is the person's, whichever device asks, so all watches of one person share it. Auth has one question of each
+    person at a time: what the person's calls want to know meanwhile becomes the next one.
 
     Auth is asked with this service's own token about a user whose token was verified when the call began. When that
     token expires the server ends the watch, see `runtime.interceptors.StreamsEnd`.
@@ -24,24 +42,67 @@ class GrantCache:
 
     def __init__(self, directory: MemberDirectory, *, seconds: float = REMEMBERED_SECONDS) -> None:
         self._directory = directory
-        self._granted: TTLCache[tuple[SpaceId, UserId, DeviceId], bool] = TTLCache(_CACHED, seconds)
+        self._granted: TTLCache[tuple[SpaceId, UserId], bool] = TTLCache(_CACHED, seconds)
+        self._signed_in: TTLCache[DeviceId, UserId] = TTLCache(_CACHED, seconds)
+        self._waiting: dict[UserId, _Question] = {}
+        self._under_way: dict[UserId, asyncio.Task[CheckedAccess]] = {}
 
     async def require(self, *spaces: SpaceId, user: UserId, device: DeviceId) -> None:
-        """Nothing if the user may hear of all these spaces; else NoSuchSpace, DeviceRevoked or Unavailable."""
-        unknown = [space for space in spaces if (space, user, device) not in self._granted]
-        if len(unknown) == 1:
-            await self._ask(unknown[0], user=user, device=device)
-        elif unknown:
-            await self._ask_all(unknown, user=user, device=device)
+        """Nothing if the user may hear of all these spaces.
 
-    async def _ask(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
-        await self._directory.check(space, user=user, device=device)
-        self._granted[space, user, device] = True
+        Else NoSuchSpace about one of them, DeviceRevoked, TokenExpired if the device's key has, or Unavailable.
+        """
+        unknown = [space for space in spaces if (space, user) not in self._granted]
+        if not unknown and self._signed_in.get(device) == user:
+            return
+        answer = await self._ask(unknown, user=user, device=device)
+        if device in answer.revoked:
+            raise DeviceRevoked
+        if device in answer.expired:
+            raise TokenExpired
+        for space in unknown:
+            if space not in answer.spaces:
+                raise NoSuchSpace(f"there is no space {space}, or you are not a member of it", space_id=space)
 
-    async def _ask_all(self, spaces: Collection[SpaceId], *, user: UserId, device: DeviceId) -> None:
-        asking = [asyncio.ensure_future(self._ask(space, user=user, device=device)) for space in spaces]
+    async def _ask(self, spaces: Iterable[SpaceId], *, user: UserId, device: DeviceId) -> CheckedAccess:
+        question = self._waiting.setdefault(user, _Question())
+        question.spaces.update(spaces)
+        question.devices.add(device)
+        if question.answer is None:
+            question.answer = asyncio.create_task(self._answer(question, user, after=self._under_way.get(user)))
+            question.answer.add_done_callback(
+                lambda done: done.cancelled() or done.exception()
+            )  # all may have given up
+        return await asyncio.shield(question.answer)
+
+    async def _answer(
+        self, question: _Question, user: UserId, *, after: asyncio.Task[CheckedAccess] | None
+    ) -> CheckedAccess:
+        if after is not None:
+            await asyncio.wait([after])
+        del self._waiting[user]
+        assert question.answer is not None
+        self._under_way[user] = question.answer
         try:
-            await asyncio.gather(*asking)
+            return await self._checked(question, user)
         finally:
-            for task in asking:
-                task.cancel()
+            del self._under_way[user]
+
+    async def _checked(self, question: _Question, user: UserId) -> CheckedAccess:
+        """What auth says, and what it said about these within `seconds`."""
+        known = {space for space in question.spaces if (space, user) in self._granted}
+        spaces, devices = sorted(question.spaces - known), sorted(question.devices)
+        parts = [
+            await self._directory.check(
+                spaces[start : start + MAX_CHECKED], user=user, devices=devices[start : start + MAX_CHECKED]
+            )
+            for start in range(0, max(len(spaces), len(devices)), MAX_CHECKED)
+        ]
+        answer = CheckedAccess(
+            spaces=known.union(*(part.spaces for part in parts)),
+            revoked=frozenset().union(*(part.revoked for part in parts)),
+            expired=frozenset().union(*(part.expired for part in parts)),
+        )
+        self._granted.update(((space, user), True) for space in answer.spaces - known)
+        self._signed_in.update((device, user) for device in question.devices - answer.revoked - answer.expired)
+        return answer

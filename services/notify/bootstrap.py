@@ -112,7 +112,13 @@ async def bootstrap(
         )
         postman = Postman(adapters.mail_queue, mailer)
         servicer = NotifyServicer(
-            watches=Watches(doorbells, access, heartbeat_seconds=settings.heartbeat_seconds, ask_seconds=ask_seconds),
+            watches=Watches(
+                doorbells,
+                access,
+                heartbeat_seconds=settings.heartbeat_seconds,
+                ask_seconds=ask_seconds,
+                most=settings.watched_per_person,
+            ),
             preferences=Preferences(adapters.store, access, clock=clock),
         )
 

@@ -14,4 +14,7 @@ MAILS: Final = Counter(
 )
 EVENTS: Final = Counter("syncline_events_heard", "Announcements taken from this instance's own queue.")
 DOORBELLS: Final = Counter("syncline_doorbells", "Doorbells rung, one for each watcher.")
+WATCHES_REFUSED: Final = Counter(
+    "syncline_watches_refused", "Watches that were refused since their person watches too many spaces."
+)
 WATCHES: Final = Gauge("syncline_open_watches", "Watch streams under way.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from services.notify.records import Choice, Claim, Claimant, Mail, QueueMessage, Roster
+from services.notify.records import CheckedAccess, Choice, Claim, Claimant, Mail, QueueMessage, Roster
 from syncline.model.accounts import MailMode
 from syncline.model.identifiers import DeviceId, RequestId, SpaceId, UserId
 
@@ -163,5 +163,8 @@ class MemberDirectory(Protocol):
     async def members(self, space: SpaceId) -> Roster:
         """The space's name and members; NoSuchSpace."""
 
-    async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
-        """Nothing if the user has a grant in the space; else NoSuchSpace. DeviceRevoked if the device is signed out."""
+    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> CheckedAccess:
+        """In which of these spaces the user has a grant, and which of these devices have ended.
+
+        At most MAX_CHECKED of each.
+        """

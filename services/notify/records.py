@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final, TypeAlias
 
 from syncline.model.accounts import MailMode
-from syncline.model.identifiers import SpaceId, UserId
+from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 SECOND: Final = 1000
 MINUTE: Final = 60 * SECOND
@@ -19,6 +19,16 @@ MAX_POSTPONED: Final = 1000
 
 Clock: TypeAlias = Callable[[], int]
 """Milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedAccess:
+    """What auth says of one person: in which of the spaces there is a grant, and which of the devices have ended."""
+
+    spaces: Set[SpaceId]
+    revoked: Set[DeviceId]
+    """Also those that are not the person's."""
+    expired: Set[DeviceId]
 
 
 @dataclass(frozen=True, slots=True)

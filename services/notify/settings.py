@@ -36,6 +36,11 @@ class NotifySettings(ServiceSettings, AuthPeer):
         default=20, ge=1, description="Mails that one person gets in an hour about what one other person changed."
     )
     mails_per_person: int = Field(default=100, ge=1, description="Mails that one person gets in an hour.")
+    watched_per_person: int = Field(
+        default=2000,
+        ge=100,
+        description="Spaces that one person watches in one process, each counted once for each watch of any device.",
+    )
     public_url: str = Field(pattern=r"^https?://\S+$", description="Where people find Syncline; mails link to it.")
     heartbeat_seconds: float = Field(
         default=25.0, gt=0, le=50, description="How often a watcher hears something; a balancer gives up after 60 s."

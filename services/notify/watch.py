@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+import zlib
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 
+from runtime.rates import STREAM_PAUSE_SECONDS
+from services.notify import metrics
 from services.notify.access import GrantCache
 from services.notify.doorbells import Doorbells
 from syncline.model.doorbell import Doorbell
-from syncline.model.errors import Unavailable
+from syncline.model.errors import RETRY_AFTER, RateExceeded, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 
 
@@ -16,34 +21,40 @@ class Watches:
     """Opens watches. A heartbeat is None."""
 
     def __init__(
-        self, doorbells: Doorbells, access: GrantCache, *, heartbeat_seconds: float, ask_seconds: float
+        self, doorbells: Doorbells, access: GrantCache, *, heartbeat_seconds: float, ask_seconds: float, most: int
     ) -> None:
+        """One person may watch `most` spaces, each counted once for each watch."""
         self._doorbells = doorbells
         self._access = access
         self._heartbeat_seconds = heartbeat_seconds
         self._ask_seconds = ask_seconds
+        self._most = most
+        self._watched: Counter[UserId] = Counter()
 
     async def watch(
         self, spaces: Sequence[SpaceId], *, user: UserId, device: DeviceId
     ) -> AsyncGenerator[Doorbell | None, None]:
         """A heartbeat, from which on nothing goes unannounced, then doorbells and heartbeats without end.
 
-        Raises NoSuchSpace, DeviceRevoked or Unavailable: at once about any of the spaces, later about the one that a
-        doorbell is for and, every few seconds, about all of them. Unavailable also when announcements may have been
-        missed.
+        Raises NoSuchSpace, DeviceRevoked, TokenExpired or Unavailable: at once about any of the spaces, later about the
+        one that a doorbell is for and, every few seconds, about all of them. Unavailable also when announcements may
+        have been missed. RateExceeded for a person who watches too much already.
         """
-        with self._doorbells.watching(spaces) as watcher:  # before asking: what happens meanwhile is not missed
+        with (
+            self._counted(len(spaces), user),
+            self._doorbells.watching(spaces) as watcher,  # before asking: what happens meanwhile is not missed
+        ):
             await self._access.require(*spaces, user=user, device=device)
             yield None
             clock = asyncio.get_running_loop().time
-            beat_at, ask_at = clock() + self._heartbeat_seconds, clock() + self._ask_seconds
+            beat_at, ask_at = clock() + self._heartbeat_seconds, self._next_question(user, clock())
             while True:
                 try:
                     async with asyncio.timeout_at(min(beat_at, ask_at)):  # a timer, not a task
                         doorbell = await watcher.next()
                 except TimeoutError:
                     await self._still_a_member(spaces, user=user, device=device)
-                    ask_at = clock() + self._ask_seconds
+                    ask_at = self._next_question(user, clock())
                     if clock() >= beat_at:
                         yield None
                         beat_at = clock() + self._heartbeat_seconds
@@ -51,10 +62,31 @@ class Watches:
                     await self._access.require(doorbell.space, user=user, device=device)
                     yield doorbell
 
+    @contextmanager
+    def _counted(self, spaces: int, user: UserId) -> Iterator[None]:
+        if self._watched[user] + spaces > self._most:
+            metrics.WATCHES_REFUSED.inc()
+            text = f"you watch {self._watched[user]} spaces on all your devices together, of {self._most} at most"
+            raise RateExceeded(f"{text}; end some watches", **{RETRY_AFTER: f"{STREAM_PAUSE_SECONDS:.3f}"})
+        self._watched[user] += spaces
+        try:
+            yield
+        finally:
+            self._watched[user] -= spaces
+            if not self._watched[user]:
+                del self._watched[user]
+
+    def _next_question(self, user: UserId, now: float) -> float:
+        """When to ask again, `ask_seconds` from `now` at most.
+
+        All watches of one person ask at the same moment, so that they share a question; different people's do not.
+        """
+        phase = zlib.crc32(user.encode()) / 2**32 * self._ask_seconds
+        return now + self._ask_seconds - (now - phase) % self._ask_seconds
+
     async def _still_a_member(self, spaces: Sequence[SpaceId], *, user: UserId, device: DeviceId) -> None:
         try:
-            for space in spaces:
-                await self._access.require(space, user=user, device=device)
+            await self._access.require(*spaces, user=user, device=device)
         except Unavailable:
             # A heartbeat tells nothing, and ending all watches because auth restarts would not help it to.
             return

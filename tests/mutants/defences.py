@@ -1034,6 +1034,20 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "watches of one person do not share their questions",
+        "services/notify/access.py",
+        "        if after is not None:\n            await asyncio.wait([after])\n",
+        "",
+        ("tests/services/notify/test_servicer.py::test_watches_of_one_person_share_their_questions",),
+    ),
+    Mutant(
+        "one person watches as much as there is",
+        "services/notify/watch.py",
+        "if self._watched[user] + spaces > self._most:",
+        "if False:",
+        ("tests/services/notify/test_servicer.py::test_one_person_watches_so_many_spaces_in_all",),
+    ),
+    Mutant(
         "the device of an expired key counts as signed in",
         "services/auth/devices.py",
         "DeviceStanding.EXPIRED if device.expires_at_ms <= now_ms else DeviceStanding.SIGNED_IN",

@@ -168,6 +168,27 @@ async def test_a_broken_connection_is_told_from_a_defect():
         assert isinstance(error_from_rpc(await failure(target)), Unavailable)
 
 
+async def test_a_call_that_a_peer_breaks_off_is_no_defect():
+    """A server whose grace runs out cancels the calls under way, of which another service may wait for one."""
+
+    async def cancelled(_request, context):
+        await context.abort(grpc.StatusCode.CANCELLED, "")
+
+    async with (
+        running(App(name="behind", mounts=[echo.mount(Fail=echo.unary(cancelled))])) as behind,
+        echo.connect(behind) as channel,
+    ):
+
+        async def ask(request, _context):
+            return await channel.unary_unary(echo.path("Fail"))(request)
+
+        front = App(name="front", mounts=[echo.mount(Fail=echo.unary(ask))])
+        async with running(front) as target:
+            rpc_error = await failure(target)
+    assert rpc_error.code() is grpc.StatusCode.UNAVAILABLE
+    assert isinstance(error_from_rpc(rpc_error), Unavailable)
+
+
 async def test_error_of_a_peer_is_passed_on():
     async with running(raising(NoSuchSpace())) as behind, echo.connect(behind) as channel:
 

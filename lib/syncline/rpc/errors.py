@@ -113,9 +113,9 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
 
     A reason that is not known here gives a SynclineError of that reason whose kind follows from the code.
     DEADLINE_EXCEEDED gives Unavailable, whichever side's patience has ended. Failures that carry no reason: UNAVAILABLE
-    gives Unavailable, UNAUTHENTICATED gives Unauthenticated, anything else gives None, since it says nothing that a
-    caller could act on. INTERNAL gives Unavailable if no server of ours said it: a balancer resets a stream so when the
-    process behind it is gone.
+    and CANCELLED give Unavailable, UNAUTHENTICATED gives Unauthenticated, anything else gives None, since it says
+    nothing that a caller could act on. INTERNAL gives Unavailable if no server of ours said it: a balancer resets a
+    stream so when the process behind it is gone.
     """
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return None
@@ -134,6 +134,8 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
         return revived
     if code is grpc.StatusCode.UNAVAILABLE:
         return Unavailable(f"the service does not answer, try again later ({text})")
+    if code is grpc.StatusCode.CANCELLED:  # by the other side: whoever cancels a call of their own hears of no error
+        return Unavailable("the service stopped in the midst of an answer; try again")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(text)
     if code is grpc.StatusCode.INTERNAL and REQUEST_ID_KEY not in {key for key, _ in trailers}:

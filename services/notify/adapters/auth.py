@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import grpc
 from cachetools import TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.notify.records import Roster, RosterMember
+from services.notify.records import CheckedAccess, Roster, RosterMember
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
-from syncline.model.errors import DeviceRevoked, NoSuchSpace
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 from syncline.rpc.errors import rpc_errors
 
@@ -48,14 +47,15 @@ class AuthDirectory:
         roster = self._rosters[space] = Roster(answer.space_name, tuple(members))
         return roster
 
-    async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
-        request = auth_pb2.CheckAccessRequest(space_id=space, user_id=user, device_id=device)
+    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> CheckedAccess:
+        request = auth_pb2.BatchCheckAccessRequest(user_id=user, space_ids=spaces, device_ids=devices)
         with rpc_errors():
-            answer = await self._stub.CheckAccess(request)
-        if answer.device_revoked:
-            raise DeviceRevoked
-        if answer.role == auth_pb2.ROLE_UNSPECIFIED:
-            raise NoSuchSpace(f"there is no space {space}, or you are not a member of it", space_id=space)
+            answer = await self._stub.BatchCheckAccess(request)
+        return CheckedAccess(
+            frozenset(map(SpaceId, answer.space_ids)),
+            frozenset(map(DeviceId, answer.revoked_device_ids)),
+            frozenset(map(DeviceId, answer.expired_device_ids)),
+        )
 
     async def keys(self) -> Mapping[str, Ed25519PublicKey]:
         """The keys that verify access tokens, by their id."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,12 +21,13 @@ from pydantic import SecretStr
 from runtime.identity import LinkScope, current_service
 from runtime.server import App, running
 from runtime.tokens import AUDIENCE, ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
-from services.notify.records import Roster, RosterMember
+from services.notify.records import CheckedAccess, Roster, RosterMember
 from services.notify.settings import NotifySettings
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
-from syncline.model.errors import DeviceRevoked, NoSuchSpace, Unavailable
+from syncline.model.errors import NoSuchSpace, Unavailable
 from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_text_id
+from syncline.model.limits import MAX_CHECKED
 
 SECRET = "for tests only " * 3
 
@@ -47,8 +48,12 @@ class FakeAuth(AuthServiceServicer):
 
     members_of: dict[SpaceId, list[Person]] = field(default_factory=dict)
     revoked: set[DeviceId] = field(default_factory=set)
+    expired: set[DeviceId] = field(default_factory=set)
     down: bool = False
     asked: list[str] = field(default_factory=list)
+    questions: list[tuple[list[str], list[str]]] = field(default_factory=list)
+    """The spaces and devices of each question about rights."""
+    slow_seconds: float = 0.0
     target: str = ""
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
 
@@ -85,12 +90,13 @@ class FakeAuth(AuthServiceServicer):
             "Team", tuple(RosterMember(person.user, person.email, person.alias) for person in self.members_of[space])
         )
 
-    async def check(self, space: SpaceId, *, user: UserId, device: DeviceId) -> None:
+    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> CheckedAccess:
+        assert max(len(spaces), len(devices)) <= MAX_CHECKED
         self._answer("check")
-        if device in self.revoked:
-            raise DeviceRevoked
-        if all(person.user != user for person in self.members_of.get(space, [])):
-            raise NoSuchSpace
+        self.questions.append((list(spaces), list(devices)))
+        await asyncio.sleep(self.slow_seconds)
+        granted = {space for space in spaces if any(person.user == user for person in self.members_of.get(space, []))}
+        return CheckedAccess(granted, self.revoked.intersection(devices), self.expired.intersection(devices))
 
     # ---- AuthService
 
@@ -106,13 +112,11 @@ class FakeAuth(AuthServiceServicer):
             next_page_token=str(start + 1) if start + 1 < len(roster.members) else "",
         )
 
-    async def CheckAccess(self, request, context):
+    async def BatchCheckAccess(self, request, context):
         assert current_service() == "notify"
-        self._answer("check")
-        member = any(person.user == request.user_id for person in self.members_of.get(request.space_id, []))
-        return auth_pb2.CheckAccessResponse(
-            role=auth_pb2.ROLE_VIEWER if member else auth_pb2.ROLE_UNSPECIFIED,
-            device_revoked=request.device_id in self.revoked,
+        found = await self.check(request.space_ids, user=request.user_id, devices=request.device_ids)
+        return auth_pb2.BatchCheckAccessResponse(
+            space_ids=found.spaces, revoked_device_ids=found.revoked, expired_device_ids=found.expired
         )
 
     async def GetJwks(self, request, context):

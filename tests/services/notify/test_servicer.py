@@ -1,13 +1,14 @@
 """NotifyService over a real connection, in memory behind."""
 
 import asyncio
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import grpc
 import pytest
 
 from runtime.identity import LinkScope
+from runtime.interruption import ASK_SECONDS
 from runtime.server import App, running
 from runtime.tokens import mint_service_token
 from services.notify.bootstrap import NotifyAdapters, bootstrap
@@ -17,7 +18,9 @@ from syncline.model.errors import (
     InvalidArgument,
     NoSuchSpace,
     PermissionDenied,
+    RateExceeded,
     RequestIdReused,
+    TokenExpired,
     Unauthenticated,
     Unavailable,
 )
@@ -57,13 +60,16 @@ class World:
 
 
 @asynccontextmanager
-async def serving(access_seconds=10.0, **more):
+async def serving(access_seconds=10.0, ask_seconds=ASK_SECONDS, **more):
     auth, topic, sender, mail_queue = fake_auth(), InMemoryTopic(), InMemoryMailSender(), InMemoryQueue()
     topic.subscribed.append(mail_queue)
     async with auth.serving() as auth_target:
         used = settings(auth_target, **more)
         adapters = NotifyAdapters(InMemoryNotifyStore(), mail_queue, topic, sender)
-        async with bootstrap(used, adapters, access_seconds=access_seconds) as app, running(app, used) as target:
+        async with (
+            bootstrap(used, adapters, access_seconds=access_seconds, ask_seconds=ask_seconds) as app,
+            running(app, used) as target,
+        ):
             yield World(auth, topic, sender, app, target)
 
 
@@ -202,6 +208,73 @@ async def test_a_watch_that_is_over_ends_with_a_heartbeat(revoked, expected):
         else:
             del world.auth.members_of[spaces[1]]
         assert isinstance(await failure(call), expected)
+
+
+async def test_a_watch_ends_with_the_key_of_its_device():
+    async with serving(access_seconds=0.001, ask_seconds=0.02) as world, world.stub(ANN) as stub:
+        call = stub.Watch(notify_pb2.WatchRequest(space_ids=[world.auth.space(ANN)]))
+        assert await read(call) == HEARTBEAT
+        world.auth.expired.add(ANN.device)
+        assert isinstance(await failure(call), TokenExpired)
+
+
+async def test_watches_of_one_person_share_their_questions():
+    """Thirty devices and forty spaces: one question about all of them, not twelve hundred."""
+    devices = [Person("ann@example.com", user=ANN.user) for _ in range(30)]
+    async with serving(access_seconds=60, ask_seconds=0.5) as world, AsyncExitStack() as opened:
+        world.auth.slow_seconds = 0.5
+        spaces = [world.auth.space(ANN) for _ in range(40)]
+        stubs = [await opened.enter_async_context(world.stub(device)) for device in devices]
+        calls = [stub.Watch(notify_pb2.WatchRequest(space_ids=spaces)) for stub in stubs]
+        for call in calls:
+            assert await read(call) == HEARTBEAT
+        asked = [space for named, _ in world.auth.questions for space in named]
+        assert sorted(asked) == sorted(spaces)  # each once, whichever device it was asked for
+        assert {device for _, named in world.auth.questions for device in named} == {one.device for one in devices}
+        for call in calls:
+            call.cancel()
+
+
+async def test_a_question_that_nobody_waits_for_any_more_harms_nobody():
+    """One of many spaces is none of Ann's: her watch ends at once, and with nothing else than the reason."""
+    async with serving() as world, world.stub(ANN) as stub:
+        world.auth.slow_seconds = 0.2
+        spaces = [world.auth.space(ANN), world.auth.space(EVE)]
+        given_up = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+        lasting = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces[:1]))
+        wrong = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+        given_up.cancel()
+        assert isinstance(await failure(wrong), NoSuchSpace)
+        assert await read(lasting) == HEARTBEAT
+        lasting.cancel()
+
+
+async def test_one_person_watches_so_many_spaces_in_all():
+    async with serving(watched_per_person=100) as world, world.stub(ANN) as stub, world.stub(BOB) as other:
+        spaces = [world.auth.space(ANN, BOB) for _ in range(60)]
+        first = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+        assert await read(first) == HEARTBEAT
+        refused = await failure(stub.Watch(notify_pb2.WatchRequest(space_ids=spaces)))
+        assert isinstance(refused, RateExceeded)
+        assert refused.retry_after_seconds
+        theirs = other.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+        assert await read(theirs) == HEARTBEAT
+        first.cancel()
+        async with asyncio.timeout(30):
+            while isinstance(await failure_or_heartbeat(stub, spaces), RateExceeded):
+                await asyncio.sleep(0.05)
+        theirs.cancel()
+
+
+async def failure_or_heartbeat(stub, spaces):
+    """Why a watch could not be opened; None if it was."""
+    call = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
+    try:
+        assert await read(call) == HEARTBEAT
+    except grpc.aio.AioRpcError as error:
+        return error_from_rpc(error)
+    call.cancel()
+    return None
 
 
 async def test_a_watch_of_quiet_spaces_ends_with_the_right_before_its_next_heartbeat():

@@ -107,9 +107,6 @@ class Stream(Generic[T]):
         if isinstance(failure, SynclineError):
             return Broken(failure) if failure.passing else failure
         error = error_of_call(failure)
-        code = failure.code() if isinstance(failure, grpc.Call) else None
-        if code is grpc.StatusCode.CANCELLED:
-            error = Unavailable("the service stopped in the midst of an answer; try again")
         outlived = self._begun and isinstance(error, TokenExpired)
         return Broken(error) if error.passing or outlived else error
 
