@@ -23,10 +23,12 @@ APART: Final = frozenset({"tests/benchmarks/test_short.py"})
 
 WAITING: Final = frozenset(
     {
+        "tests/clients/sdk/test_space.py",
         "tests/clients/sync/test_lookout.py",
         "tests/e2e/test_limited_links.py",
         "tests/e2e/test_rates.py",
         "tests/e2e/test_unsealed.py",
+        "tests/runtime/test_server.py",
     }
 )
 """What mostly waits: for a rate, for a lease to end, for objects to grow old, for nothing to happen."""
@@ -43,6 +45,7 @@ SECONDS: Final[Mapping[str, int]] = {
     "tests/e2e/test_unsealed.py": 50,
     "tests/clients/sync/test_convergence.py": 45,
     "tests/clients/sync/test_lookout.py": 45,
+    "tests/clients/sdk/test_space.py": 45,
     "tests/benchmarks/test_short.py::test_a_benchmark_runs[load]": 45,
     "tests/power/test_benchmark.py": 35,
     "tests/e2e/test_kill.py": 30,
