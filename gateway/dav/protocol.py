@@ -35,6 +35,7 @@ from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from gateway.dav.upload import SpaceStorage, upload
 from syncline.model.errors import InvalidArgument
 from syncline.model.tree import Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind, UpdateContent
+from syncline.model.verdicts import Verdict
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -378,7 +379,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         if names == here:
             raise DavRefused(HTTPStatus.FORBIDDEN, "that is where it is already")
         if names[: len(here)] == here:
-            raise DavRefused(HTTPStatus.FORBIDDEN, "a directory cannot be put below itself", reason="CYCLE")
+            raise DavRefused(HTTPStatus.FORBIDDEN, Verdict.CYCLE.text, reason=Verdict.CYCLE.name)
         if here[: len(names)] == names:
             raise DavRefused(HTTPStatus.FORBIDDEN, "it cannot replace a directory that it is in")
         parent, name = self._parent(path, environ)

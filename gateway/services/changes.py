@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from gateway.services.calls import Services, ask, known_node
@@ -19,25 +19,25 @@ class MutationRefused(SynclineError):
     """A change was refused. Each verdict is a subclass of its own."""
 
 
-_TEXTS: Final[dict[Verdict, tuple[Kind, str]]] = {
-    Verdict.NODE_NOT_FOUND: (Kind.NOT_FOUND, "there is no such file or directory"),
-    Verdict.NODE_DELETED: (Kind.NOT_FOUND, "it is in the trash"),
-    Verdict.WRONG_KIND: (Kind.CONFLICT, "that cannot be done with a node of this kind"),
-    Verdict.PARENT_NOT_FOUND: (Kind.NOT_FOUND, "the directory does not exist, or is in the trash"),
-    Verdict.NAME_TAKEN: (Kind.ALREADY_EXISTS, "the directory holds something of that name already"),
-    Verdict.NAME_INVALID: (Kind.INVALID, "that cannot be a name"),
-    Verdict.VERSION_CONFLICT: (Kind.CONFLICT, "the file has a newer version; look at it and decide anew"),
-    Verdict.MOVED: (Kind.CONFLICT, "it was moved or renamed meanwhile; look at it and decide anew"),
-    Verdict.CYCLE: (Kind.CONFLICT, "a directory cannot be put below itself"),
-    Verdict.NOT_DELETED: (Kind.CONFLICT, "it is not in the trash"),
-    Verdict.VERSION_NOT_FOUND: (Kind.NOT_FOUND, "the file has no such version"),
-    Verdict.QUOTA_EXCEEDED: (Kind.EXHAUSTED, "the space is full; ask whoever runs the system for a larger quota"),
-    Verdict.OBJECT_MISSING: (Kind.CONFLICT, "an object of the content was not uploaded"),
-    Verdict.OBJECT_NOT_SEALED: (Kind.CONFLICT, "an object of the content was not sealed"),
-    Verdict.BLOCK_OUT_OF_BOUNDS: (Kind.INVALID, "a block reaches beyond its object"),
-    Verdict.BLOCK_NOT_IN_PACK: (Kind.INVALID, "a block is not one of its pack's"),
-    Verdict.PATH_TOO_LONG: (Kind.INVALID, "a path would have more than 128 names or 4,096 bytes"),
-    Verdict.MANIFEST_INVALID: (Kind.INVALID, "the content's blocks do not make up the file"),
+_KINDS: Final[Mapping[Verdict, Kind]] = {
+    Verdict.NODE_NOT_FOUND: Kind.NOT_FOUND,
+    Verdict.NODE_DELETED: Kind.NOT_FOUND,
+    Verdict.WRONG_KIND: Kind.CONFLICT,
+    Verdict.PARENT_NOT_FOUND: Kind.NOT_FOUND,
+    Verdict.NAME_TAKEN: Kind.ALREADY_EXISTS,
+    Verdict.NAME_INVALID: Kind.INVALID,
+    Verdict.VERSION_CONFLICT: Kind.CONFLICT,
+    Verdict.MOVED: Kind.CONFLICT,
+    Verdict.CYCLE: Kind.CONFLICT,
+    Verdict.NOT_DELETED: Kind.CONFLICT,
+    Verdict.VERSION_NOT_FOUND: Kind.NOT_FOUND,
+    Verdict.QUOTA_EXCEEDED: Kind.EXHAUSTED,
+    Verdict.OBJECT_MISSING: Kind.CONFLICT,
+    Verdict.OBJECT_NOT_SEALED: Kind.CONFLICT,
+    Verdict.BLOCK_OUT_OF_BOUNDS: Kind.INVALID,
+    Verdict.BLOCK_NOT_IN_PACK: Kind.INVALID,
+    Verdict.PATH_TOO_LONG: Kind.INVALID,
+    Verdict.MANIFEST_INVALID: Kind.INVALID,
 }
 _ALSO: Final[dict[Verdict, type[SynclineError]]] = {Verdict.QUOTA_EXCEEDED: QuotaExceeded}
 """The error of the same reason, by which services refuse other things than changes."""
@@ -45,19 +45,19 @@ _CLASSES: Final[dict[Verdict, type[SynclineError]]] = {
     verdict: type(
         f"Refused{verdict.name}",
         (MutationRefused, _ALSO[verdict]) if verdict in _ALSO else (MutationRefused,),
-        {"reason": verdict.name, "kind": kind, "__doc__": text},
+        {"reason": verdict.name, "kind": kind, "__doc__": verdict.text},
     )
-    for verdict, (kind, text) in _TEXTS.items()
+    for verdict, kind in _KINDS.items()
 }
 
 
 def refused(verdict: Verdict) -> SynclineError:
-    """The error that a verdict is."""
+    """Return the error for a verdict that refuses a change."""
     return _CLASSES[verdict]()
 
 
 def refusal(result: journal_pb2.MutationResult) -> SynclineError | None:
-    """Why a change was not accepted; None if it was. The node in the way is named in the details."""
+    """Return the error for a change that was not accepted; None if it was. The details name the node in the way."""
     verdict = Verdict(result.verdict)
     if verdict is Verdict.ACCEPTED:
         return None

@@ -2,23 +2,18 @@
 /** What went wrong, in plain words. */
 
 import { Problem } from "./api.js";
+import { VERDICTS } from "./verdicts.js";
 
-/** By the reason of a problem. @type {Record<string, string>} */
+/** By the reason of a problem that is no verdict. @type {Record<string, string>} */
 const WORDS = {
   ACCOUNT_EXISTS: "There is an account with that e-mail address already. Sign in instead.",
   CONTENDED: "Many people are changing this space right now. Try again in a moment.",
   CSRF: "This page is out of date. Reload it and try again.",
-  CYCLE: "A folder cannot be put into itself.",
   DEVICE_REVOKED: "This browser was signed out from another device. Sign in again.",
   ETAG_MISMATCH: "It was changed by somebody else meanwhile. Look at it again and repeat if you still want to.",
   INTERNAL: "Something went wrong on our side. Try again in a moment.",
   LAST_OWNER: "A space keeps at least one owner. Make somebody else an owner first.",
   LINK_EXHAUSTED: "This link has been used as often as it may be.",
-  MOVED: "It was moved or renamed meanwhile. Look again.",
-  NAME_INVALID: "That cannot be a name. A name has no “/” and is at most 255 bytes long.",
-  NAME_TAKEN: "There is something of that name already.",
-  NODE_DELETED: "It is in the trash.",
-  NODE_NOT_FOUND: "It is not there any more.",
   NO_SUCH_ACCOUNT: "Nobody has an account with that e-mail address yet. Ask them to sign up first.",
   NO_SUCH_DEVICE: "That device is not signed in any more.",
   NO_SUCH_LINK: "This link does not exist, or it does not open any more.",
@@ -26,10 +21,7 @@ const WORDS = {
   NO_SUCH_SPACE: "There is no such space, or you are not a member of it.",
   NO_SUCH_VERSION: "That version is not kept any more.",
   OFFLINE: "The server cannot be reached. Check your connection.",
-  PARENT_NOT_FOUND: "The folder is not there any more.",
-  PATH_TOO_LONG: "It would be too deep inside other folders, or the names of those are too long together. Choose another place.",
   PERMISSION_DENIED: "Your role in this space does not allow that.",
-  QUOTA_EXCEEDED: "The space is full. Ask whoever runs the system for a larger quota.",
   RATE_EXCEEDED: "You ask for this faster than one person may. Wait a moment, then try again.",
   TOKEN_EXPIRED: "You were away for a long time. Sign in again.",
   TOKEN_INVALID: "You are signed out. Sign in again.",
@@ -38,7 +30,6 @@ const WORDS = {
   TOO_MANY_ATTEMPTS: "Too many attempts. Wait a while, then try again.",
   UNAUTHENTICATED: "You are signed out. Sign in again.",
   UNAVAILABLE: "The server does not answer right now. Try again in a moment.",
-  VERSION_CONFLICT: "The file has a newer version. Look at it and decide again.",
   WRONG_PASSWORD: "The e-mail address or the password is wrong.",
 };
 
@@ -49,7 +40,7 @@ const WORDS = {
  */
 export function words(error) {
   if (error instanceof Problem) {
-    const known = WORDS[error.reason] ?? sentence(error.detail);
+    const known = WORDS[error.reason] ?? sentence(VERDICTS[error.reason] ?? error.detail);
     return error.retryAfter && error.status === 429 ? `${known} (${waiting(error.retryAfter / 1000)})` : known;
   }
   return error instanceof Error && error.message ? sentence(error.message) : "Something went wrong.";

@@ -2,6 +2,7 @@
 /** Committing what is stored: many files in one request, with the directories that they need. */
 
 import { ApiError } from "./api.js";
+import { VERDICTS } from "../verdicts.js";
 import { reasonOf } from "./storing.js";
 import { copyName } from "./names.js";
 
@@ -330,18 +331,7 @@ function sizeOf({ name, content }) {
 
 /** @param {string} verdict */
 function meaning(verdict) {
-  switch (verdict) {
-    case "QUOTA_EXCEEDED":
-      return "there is no room left in this space.";
-    case "NAME_INVALID":
-      return "its name is not allowed.";
-    case "PARENT_NOT_FOUND":
-      return "the folder to upload into is no longer there.";
-    case "WRONG_KIND":
-      return "something else than a file has this name.";
-    default:
-      return `the server did not accept it (${verdict}).`;
-  }
+  return `${VERDICTS[verdict] ?? `the server did not accept it (${verdict})`}.`;
 }
 
 /** @param {string} text */

@@ -1,15 +1,17 @@
-"""How the metadata service judges what a client sends: changes, uploaded objects, and files that it compares.
+"""Verdicts of the metadata service about what a client sends: changes, uploaded objects, and files to compare.
 
 The values of all three are those of the wire, where each is described.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
+from typing import Final
 
 
 class Verdict(Enum):
-    """What became of one mutation."""
+    """The outcome of one mutation."""
 
     ACCEPTED = 1
     NODE_NOT_FOUND = 2
@@ -31,9 +33,41 @@ class Verdict(Enum):
     MANIFEST_INVALID = 18
     PATH_TOO_LONG = 19
 
+    @property
+    def text(self) -> str:
+        """The meaning of the verdict in words for people: a clause without a capital and without a full stop.
+
+        The command line, the sync engine, the HTTP API and WebDAV tell a refusal by this text. The web app has a copy
+        in `gateway/web/verdicts.js`, which a test compares. Only the command line adds hints, which name its commands.
+        """
+        return _TEXTS[self]
+
+
+_TEXTS: Final[Mapping[Verdict, str]] = {
+    Verdict.ACCEPTED: "the change was made",
+    Verdict.NODE_NOT_FOUND: "there is no such file or directory any more",
+    Verdict.NODE_DELETED: "the file or directory is in the trash",
+    Verdict.WRONG_KIND: "the space has something of another kind in this place",
+    Verdict.PARENT_NOT_FOUND: "the directory to put it into is no longer there",
+    Verdict.NAME_TAKEN: "there is something of that name already",
+    Verdict.NAME_INVALID: "the space does not accept the name; a name has no '/' and at most 255 bytes",
+    Verdict.VERSION_CONFLICT: "the file has a newer version; look at that and decide again",
+    Verdict.MOVED: "the file or directory was moved or renamed meanwhile; look at it and decide again",
+    Verdict.CYCLE: "a directory cannot be put into itself",
+    Verdict.NOT_DELETED: "the file or directory is not in the trash",
+    Verdict.VERSION_NOT_FOUND: "the file has no such version",
+    Verdict.QUOTA_EXCEEDED: "the space is full; ask whoever runs the system for a larger quota",
+    Verdict.OBJECT_MISSING: "an object of the content was not uploaded",
+    Verdict.OBJECT_NOT_SEALED: "an object of the content was not sealed",
+    Verdict.BLOCK_OUT_OF_BOUNDS: "a block of the content reaches beyond its object",
+    Verdict.BLOCK_NOT_IN_PACK: "a block of the content is not one of its pack's",
+    Verdict.MANIFEST_INVALID: "the blocks of the content do not make up the file; update the client",
+    Verdict.PATH_TOO_LONG: "a path would have more than 128 names or 4,096 bytes; choose another place",
+}
+
 
 class SealVerdict(Enum):
-    """What became of sealing one object."""
+    """The outcome of sealing one object."""
 
     SEALED = 1
     OBJECT_MISSING = 2
@@ -51,7 +85,7 @@ class SealVerdict(Enum):
 
 
 class Difference(Enum):
-    """How a local file differs from the space."""
+    """The difference of a local file from the space."""
 
     CONTENT = 1
     UNKNOWN = 2

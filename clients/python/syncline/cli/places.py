@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -146,27 +147,17 @@ def checked_name(name: str) -> str:
     return name
 
 
-_REASONS = {
-    Verdict.NODE_NOT_FOUND: "it is gone",
-    Verdict.NODE_DELETED: "it was deleted meanwhile",
-    Verdict.WRONG_KIND: "it is of another kind",
-    Verdict.PARENT_NOT_FOUND: "there is no such directory; make it with `syncline mkdir`",
-    Verdict.NAME_TAKEN: "something of that name is there already; choose another name or remove it first",
-    Verdict.NAME_INVALID: "that name is not allowed",
-    Verdict.VERSION_CONFLICT: "somebody else changed it meanwhile; look again and repeat",
-    Verdict.MOVED: "it was moved meanwhile; look again and repeat",
-    Verdict.CYCLE: "a directory cannot go below itself",
-    Verdict.NOT_DELETED: "it is not in the trash",
-    Verdict.VERSION_NOT_FOUND: "there is no such version; see `syncline log`",
-    Verdict.PATH_TOO_LONG: "it, or something in it, would have a path of more than 128 names or 4,096 bytes; choose "
-    "another place",
-    Verdict.QUOTA_EXCEEDED: "the space is full; ask whoever runs the system for a larger quota",
+_HINTS: Final[Mapping[Verdict, str]] = {
+    Verdict.PARENT_NOT_FOUND: "make it with `syncline mkdir`",
+    Verdict.NAME_TAKEN: "choose another name or remove it first",
+    Verdict.VERSION_NOT_FOUND: "see `syncline log`",
 }
+"""Ways on from a refusal that name commands, added to the text of the verdict."""
 
 
 def accepted_node(result: Result, text: str) -> Node:
-    """The node of an accepted mutation; else Refused, in words."""
+    """Return the node of an accepted mutation. Raise ChangeRefused with the meaning of any other verdict."""
     if result.verdict is Verdict.ACCEPTED and result.node is not None:
         return result.node
-    why = _REASONS.get(result.verdict, f"the service refused it ({result.verdict.name}); try again")
-    raise ChangeRefused(f"{text}: {why}")
+    hint = _HINTS.get(result.verdict)
+    raise ChangeRefused(f"{text}: {result.verdict.text}{f'; {hint}' if hint else ''}")

@@ -52,12 +52,13 @@ _BLOCKS_GONE = {
     Verdict.BLOCK_NOT_IN_PACK,
 }
 _FINAL = {
-    Verdict.QUOTA_EXCEEDED: "the space is full; ask whoever runs the system for a larger quota",
-    Verdict.PATH_TOO_LONG: "it is too deep, or the path of something in it too long, for the space; move it up",
-    Verdict.NAME_INVALID: "the space does not accept the name; rename it",
-    Verdict.MANIFEST_INVALID: "the space does not accept the content; update the client",
-    Verdict.WRONG_KIND: "the space has something of another kind in its place; rename it",
+    Verdict.QUOTA_EXCEEDED,
+    Verdict.PATH_TOO_LONG,
+    Verdict.NAME_INVALID,
+    Verdict.MANIFEST_INVALID,
+    Verdict.WRONG_KIND,
 }
+"""Verdicts that planning anew does not change, so that the user has to do something."""
 
 
 class RemoteApplier:
@@ -303,8 +304,8 @@ class RemoteApplier:
             return
         if is_provisional(node):
             ledger.ids.pop(node, None)
-        if reason := _FINAL.get(result.verdict):
-            ledger.problem(node, reason)
+        if result.verdict in _FINAL:
+            ledger.problem(node, result.verdict.text)
             return
         if result.verdict in _BLOCKS_GONE:
             ledger.state.forget_blocks()
