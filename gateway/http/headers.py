@@ -64,7 +64,7 @@ _ONCE: Final = frozenset(
 """All else that decides about an answer. Of what proxies add the last is believed (`identity/address.py`)."""
 
 
-_OWN_COOKIE: Final = re.compile(rb"__Host-(?:syncline|link-[a-z0-9]+)=[A-Za-z0-9._~+/-]+=*")
+_OWN_COOKIE: Final = re.compile(rb"__Host-(?:syncline|link-[a-z0-9]+)=[A-Za-z0-9._~+/-]{1,4096}={0,2}")
 """A cookie that we have set, with a value that one of ours can have (see `api/caller.py` and `api/links.py`)."""
 
 

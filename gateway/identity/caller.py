@@ -40,7 +40,13 @@ COOKIE: Final = "__Host-syncline"
 KEY_PREFIX: Final = "syk_"
 CSRF_HEADER: Final = "x-csrf-token"
 
-_TOKEN: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+MAX_TOKEN_CHARACTERS: int = 4096
+"""Several times the longest that is issued. All metadata of a call to a service has four times that."""
+_HOPS: Final = 32
+"""Addresses on the way here that are passed on, the last of which are those that proxies of ours have added."""
+_HOP_CHARACTERS: Final = 64
+"""More than an address has."""
+_TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{1,{MAX_TOKEN_CHARACTERS}}}={{0,2}}")
 _UNSENDABLE: Final = re.compile(r"[^ -~]")
 """What a header may hold and the metadata of gRPC may not."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -189,7 +195,10 @@ def bearer(authorization: str) -> str:
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("an access token is needed: `Authorization: Bearer <access token>`")
     if not _TOKEN.fullmatch(token.strip()):
-        raise TokenMalformed("the header `authorization` holds something else than a token; send one as it was issued")
+        raise TokenMalformed(
+            "the header `authorization` holds something else than a token, or one that is longer than any of ours; "
+            "send one as it was issued"
+        )
     return token.strip()
 
 
@@ -208,10 +217,15 @@ def _claims(token: str) -> Mapping[str, Any]:
 
 
 def peer(request: Request) -> str:
-    """The addresses on the way here, as a proxy would tell them, for what counts attempts."""
+    """The addresses on the way here, as a proxy would tell them, for what counts attempts.
+
+    Only the last ones are told, since what stands before was written by who knows whom.
+    """
     forwarded = request.headers.getlist("x-forwarded-for")  # all of its lines: a proxy's is not the first
-    here = request.client.host if request.client else ""
-    return _UNSENDABLE.sub("?", ", ".join(filter(None, (*forwarded, here))))
+    hops = [hop.strip() for hop in ",".join(forwarded).split(",")] if forwarded else []
+    hops.append(request.client.host if request.client else "")
+    told = [hop if len(hop) <= _HOP_CHARACTERS else "?" for hop in hops[-_HOPS:] if hop]
+    return _UNSENDABLE.sub("?", ", ".join(told))
 
 
 def check_origin(request: Request) -> None:

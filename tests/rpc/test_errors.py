@@ -14,12 +14,13 @@ from syncline.model.errors import (
     Kind,
     LinkExhausted,
     NoSuchSpace,
+    RequestTooLarge,
     SynclineError,
     TooManyAttempts,
     Unauthenticated,
     Unavailable,
 )
-from syncline.rpc.errors import DETAILS_KEY, TABLE, error_from_rpc, grpc_code, http_status
+from syncline.rpc.errors import DETAILS_KEY, TABLE, error_from_rpc, grpc_code, http_status, rpc_errors
 from tests.runtime import echo
 
 
@@ -215,3 +216,22 @@ def test_status_without_reason():
     assert isinstance(error_from_rpc(bare(grpc.StatusCode.DEADLINE_EXCEEDED)), Unavailable)
     assert error_from_rpc(bare(grpc.StatusCode.UNIMPLEMENTED)) is None
     assert error_from_rpc(grpc.RpcError()) is None
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "metadata"),
+    [(5_000_000, ()), (1, (("authorization", "Bearer " + "a" * 17_000),)), (1, (("x-long", "a" * 40_000),))],
+    ids=["message", "metadata", "more metadata"],
+)
+async def test_what_is_larger_than_grpc_takes_has_a_reason(request_bytes: int, metadata: tuple[tuple[str, str], ...]):
+    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same))])
+    async with running(app) as target, echo.connect(target) as channel:
+        with pytest.raises(RequestTooLarge), rpc_errors():
+            await channel.unary_unary(echo.path("Same"))(bytes(request_bytes), metadata=metadata, timeout=30)
+
+
+async def test_an_error_with_a_long_text_arrives():
+    async with running(raising(InvalidArgument("ü" * 9_000))) as target:
+        back = error_from_rpc(await failure(target))
+    assert isinstance(back, InvalidArgument)
+    assert str(back).startswith("ü" * 500)

@@ -110,7 +110,7 @@ class InvalidPageToken(SynclineError):
 
 
 class RequestTooLarge(SynclineError):
-    """The request holds more than one journal entry can; split it."""
+    """The request holds more than one journal entry, or one message, can; split it."""
 
     reason = "REQUEST_TOO_LARGE"
     kind = Kind.INVALID

@@ -17,7 +17,7 @@ import grpc
 # The package ships stubs but no py.typed marker.
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from syncline.model.errors import RETRY_AFTER, Kind, SynclineError, Unauthenticated, Unavailable
+from syncline.model.errors import RETRY_AFTER, Kind, RequestTooLarge, SynclineError, Unauthenticated, Unavailable
 from syncline.rpc.context import REQUEST_ID_KEY
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ TABLE: Final[Mapping[Kind, Wire]] = MappingProxyType(
     }
 )
 
+MAX_TEXT_BYTES: Final = 1024
+"""Of the text of an error. Encoded in trailers it may have three times as many, and a call fails with trailers of more
+than 16 KiB."""
+_TOO_LARGE: Final = ("larger than max", "metadata size exceeds")
+"""By which grpc's own texts about limits are known: they carry no reason."""
 _KIND_OF_CODE = {wire.grpc: kind for kind, wire in TABLE.items()}
 
 
@@ -65,7 +70,7 @@ def http_status(error: SynclineError) -> int:
 
 def status_of(error: SynclineError) -> status_pb2.Status:
     """`error` as google.rpc.Status: one ErrorInfo (reason, domain, details), and RetryInfo if it asks to wait."""
-    status = status_pb2.Status(code=grpc_code(error).value[0], message=str(error))
+    status = status_pb2.Status(code=grpc_code(error).value[0], message=_text(error))
     info = error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=dict(error.details))
     status.details.add().Pack(info)
     if (seconds := error.retry_after_seconds) is not None:
@@ -73,6 +78,11 @@ def status_of(error: SynclineError) -> status_pb2.Status:
         retry.retry_delay.FromMilliseconds(round(seconds * 1000))
         status.details.add().Pack(retry)
     return status
+
+
+def _text(error: SynclineError) -> str:
+    """What is told of an error: as much as fits into the trailers, which have it twice."""
+    return str(error).encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
 async def abort(
@@ -84,7 +94,7 @@ async def abort(
     """End the call with `error`; `metadata` goes along in the trailers."""
     details = (DETAILS_KEY, status_of(error).SerializeToString())
     try:
-        await context.abort(grpc_code(error), str(error), (*metadata, details))
+        await context.abort(grpc_code(error), _text(error), (*metadata, details))
     except grpc.aio.AbortError as aborted:
         _let_go_at_the_end(aborted)
         raise
@@ -114,8 +124,9 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
     A reason that is not known here gives a SynclineError of that reason whose kind follows from the code.
     DEADLINE_EXCEEDED gives Unavailable, whichever side's patience has ended. Failures that carry no reason: UNAVAILABLE
     and CANCELLED give Unavailable, UNAUTHENTICATED gives Unauthenticated, anything else gives None, since it says
-    nothing that a caller could act on. INTERNAL gives Unavailable if no server of ours said it: a balancer resets a
-    stream so when the process behind it is gone.
+    nothing that a caller could act on. RESOURCE_EXHAUSTED without a reason is said by grpc: RequestTooLarge where a
+    message or the metadata has more bytes than it takes, whichever way it went, else Unavailable. INTERNAL gives
+    Unavailable if no server of ours said it: a balancer resets a stream so when the process behind it is gone.
     """
     if not isinstance(error, grpc.Call | grpc.aio.AioRpcError):
         return None
@@ -138,6 +149,10 @@ def error_from_rpc(error: grpc.RpcError) -> SynclineError | None:
         return Unavailable("the service stopped in the midst of an answer; try again")
     if code is grpc.StatusCode.UNAUTHENTICATED:
         return Unauthenticated(text)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if any(mark in text for mark in _TOO_LARGE):
+            return RequestTooLarge(f"what was sent or asked for is larger than one call takes, split it ({text})")
+        return Unavailable(f"the service takes no more at the moment, try again later ({text})")
     if code is grpc.StatusCode.INTERNAL and REQUEST_ID_KEY not in {key for key, _ in trailers}:
         return Unavailable(f"the connection to the service broke off, try again ({text})")
     return None
