@@ -24,7 +24,7 @@ from gateway.services.calls import Services, ask, ask_pages
 from runtime.operations import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Kind, SynclineError
-from syncline.model.identifiers import UserId
+from syncline.model.identifiers import DeviceId, UserId
 
 _SPACES_SECONDS: Final = 5.0
 _REMEMBERED: Final = 2000
@@ -67,7 +67,7 @@ class Callers:
         try:
             caller = await self._caller(authorization, peer)
             check_caller(caller.kind, callers)
-            user, device = UserId(claimed(caller.token, "sub")), claimed(caller.token, "dev")
+            user, device = UserId(claimed(caller.token, "sub")), DeviceId(claimed(caller.token, "dev"))
             return Person(user, device, caller, await self._spaces(caller.token, space))
         except SynclineError as error:
             if error.kind is Kind.UNAUTHENTICATED:

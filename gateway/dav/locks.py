@@ -21,6 +21,7 @@ from wsgidav.lock_man.lock_manager import LockManager
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace
 from gateway.records.ports import MAX_RECORD_BYTES, RecordMoved
+from syncline.model.identifiers import DeviceId
 
 RECORD: Final = "locks"
 LONGEST_SECONDS: Final = 24 * 3600
@@ -30,7 +31,8 @@ _ATTEMPTS: Final = 8
 _OWNER_BYTES: Final = 2048
 
 Lock = dict[str, Any]
-"""As WsgiDAV has it: token, root, type, scope, depth, owner, timeout, expire, principal."""
+"""As WsgiDAV has it: token, root, type, scope, depth, owner, timeout, expire, principal; and the `device` of who took
+it."""
 
 
 class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
@@ -118,6 +120,7 @@ class StoredLocks:
         if len(lock["owner"]) > _OWNER_BYTES:
             raise DavRefused(HTTPStatus.BAD_REQUEST, f"the owner of a lock has at most {_OWNER_BYTES} bytes")
         lock["root"] = path.rstrip("/")
+        lock["device"] = self._session.person.device
         lock["token"] = f"urn:uuid:{_uuid()}"
         lock["timeout"] = _seconds(lock["timeout"])
         lock["expire"] = time.time() + lock["timeout"]
@@ -180,10 +183,13 @@ class StoredLocks:
             self._anew = False
             now = time.time()
             stored = [lock for lock in json.loads(record.data or b"[]") if lock["expire"] > now]
-            if any(lock["principal"] != self._session.person.user for lock in stored):
-                # A lock ends with the right by which it was taken: those who come do not wait for who has left.
-                writers = self._session.writers(space)
-                stored = [lock for lock in stored if lock["principal"] in writers]
+            # One of the version before this names no device, and lasts for a day at most.
+            holders = {DeviceId(lock["device"]) for lock in stored if "device" in lock}
+            if holders - {self._session.person.device}:
+                # A lock ends with the right by which it was taken: those who come wait neither for who has left nor for
+                # a key that has ended.
+                writers = self._session.writers(space, holders)
+                stored = [lock for lock in stored if lock.get("device") in {None, *writers}]
             self._read[space.name] = [
                 {**lock, "root": f"/{quote(space.name)}{lock['root']}", "owner": lock["owner"].encode()}
                 for lock in stored

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
@@ -16,14 +26,15 @@ from gateway.dav.behind import MOUNT
 from gateway.dav.refusals import DavRefused, refused_by
 from gateway.identity.caller import Caller
 from gateway.records.ports import NOTHING, Record, Records
-from gateway.services.calls import Services, ask, ask_pages, known_node
+from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
 from gateway.services.trees import copy_below, pages_of
 from gateway.waiting import wait
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode, SynclineError
-from syncline.model.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
+from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
+from syncline.model.limits import MAX_CHECKED
 from syncline.model.tree import Content, Mutation, Node, NodeKind, Result
 from syncline.model.verdicts import Verdict
 from syncline.wire.tree import content_from_wire, result_from_wire
@@ -49,7 +60,7 @@ class Person:
     """Who is asking."""
 
     user: UserId
-    device: str
+    device: DeviceId
     """The key, or the device that a token was given to."""
     caller: Caller
     spaces: dict[str, DavSpace]
@@ -184,14 +195,16 @@ class DavSession:
             self._usage[space.id] = DavUsage(answer.used_bytes, answer.quota_bytes)
         return self._usage[space.id]
 
-    def writers(self, space: DavSpace) -> frozenset[str]:
-        """The user ids of those who may write in a space now."""
+    def writers(self, space: DavSpace, devices: Collection[DeviceId]) -> frozenset[DeviceId]:
+        """Those of the devices, or keys, by which somebody may write in a space now."""
 
-        async def found() -> frozenset[str]:
-            token = await self.person.caller.fresh()
-            request = auth_pb2.ListMembersRequest(space_id=space.id)
-            pages = ask_pages(self._services.auth.ListMembers, request, token=token)
-            return frozenset([one.user_id async for page in pages for one in page.members if one.role in WRITING])
+        async def found() -> frozenset[DeviceId]:
+            asked, writers = sorted(devices), set[DeviceId]()
+            for start in range(0, len(asked), MAX_CHECKED):
+                request = auth_pb2.CheckWritersRequest(space_id=space.id, device_ids=asked[start : start + MAX_CHECKED])
+                answer = await self._ask(self._services.auth.CheckWriters, request)
+                writers.update(map(DeviceId, answer.device_ids))
+            return frozenset(writers)
 
         return self.wait(found())
 

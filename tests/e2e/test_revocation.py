@@ -11,8 +11,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from copy import copy
 from datetime import datetime
 from functools import partial
 from urllib.parse import urlsplit
@@ -147,8 +148,10 @@ def events(room: Room, opened: Callable[[], None]) -> Ended:
     return time.monotonic(), json.loads(data.removeprefix(b"data: "))["reason"]
 
 
-def reading(room: Room, api: Api, path: str, opened: Callable[[], None]) -> Ended:
+def reading(room: Room, api: Api, path: str, opened: Callable[[], None], *, right: float = 0) -> Ended:
     """A download by who reads slowly for as long as is promised, and then as fast as it goes.
+
+    `right` is for how many seconds the right stands.
 
     The kernel holds some of it for who reads slowly, so the gateway's log says when, and why, no more was sent.
     """
@@ -159,11 +162,12 @@ def reading(room: Room, api: Api, path: str, opened: Callable[[], None]) -> Ende
     request = answer.headers["x-request-id"]
     opened()
     read, began, broken = 0, time.monotonic(), False
+    slowly = right + REVOCATION_SECONDS + 1
     try:
         while part := answer.read(SLOWLY):
             read += len(part)
-            if time.monotonic() < began + REVOCATION_SECONDS + 1:
-                time.sleep(0.1)
+            if time.monotonic() < began + slowly:
+                time.sleep(0.1 * slowly / (REVOCATION_SECONDS + 1))  # so that it is the same part of it in any case
     except (http.client.IncompleteRead, ConnectionError):
         broken = True
     connection.close()
@@ -248,6 +252,53 @@ def test_what_lasts_ends_with_the_right(room: Room):
     print("seconds from the end of the right to the end of what was begun with it:", windows)
     assert {name: why for name, (_, why) in ended.items()} == {name: why for name, (why, _) in kinds.items()}
     assert {name: seconds for name, seconds in windows.items() if seconds > REVOCATION_SECONDS} == {}
+
+
+def test_what_a_key_opened_ends_with_its_date(room: Room):
+    for seconds in (20, 90):  # the second for a machine that is too busy to open all of it before the first date
+        ended = _by_a_key(room, seconds)
+        if ended is not None:
+            break
+    assert ended is not None
+    windows = {name: round(after, 1) for name, (after, _) in ended.items()}
+    print("seconds from the date of a key to the end of what was begun with it:", windows)
+    assert {why for name, (_, why) in ended.items() if name != "lock"} == {"TOKEN_EXPIRED"}
+    assert {name: after for name, after in windows.items() if not -0.5 < after <= REVOCATION_SECONDS} == {}
+
+
+def _by_a_key(room: Room, seconds: int) -> dict[str, Ended] | None:
+    """How long after the date of a key each thing ended that was opened by it, and why; None if that took too long."""
+    expires_at = int(time.time()) + seconds  # tokens count whole seconds
+    made = room.ben.done("POST", "/v1/keys", {"name": "k", "expires_at_ms": expires_at * 1000}, status=201)
+    with room.channel("auth") as channel:
+        traded = AuthServiceStub(channel).ExchangeKey(auth_pb2.ExchangeKeyRequest(key=made["key"])).tokens.access_token
+    by_key, by_token = copy(room), copy(room)
+    by_key.ben, by_token.ben = copy(room.ben), copy(room.ben)
+    by_key.ben.headers = {"authorization": f"Bearer {made['key']}"}
+    by_token.ben.headers = {"authorization": f"Bearer {traded}"}
+    content = f"{room.top}/nodes/{room.large}/content"
+    kinds: dict[str, Callable[[Callable[[], None]], Ended]] = {
+        "version check": partial(version_check, by_token),
+        "watch": partial(watch, by_token),
+        "events by the key": partial(events, by_key),
+        "events by its token": partial(events, by_token),
+        "upload": partial(upload, by_key),
+        "lock": partial(lock, by_key),
+        "content by the key": partial(reading, by_key, by_key.ben, content, right=seconds),
+        "content by its token": partial(reading, by_token, by_token.ben, content, right=seconds),
+        "archive": partial(reading, by_key, by_key.ben, f"{room.top}/nodes/root/archive", right=seconds),
+    }
+    opened: set[str] = set()
+    with ThreadPoolExecutor(len(kinds)) as threads:
+        running = {name: threads.submit(begin, partial(opened.add, name)) for name, begin in kinds.items()}
+        while time.time() < expires_at and opened < set(kinds):
+            time.sleep(0.05)
+        in_time = opened == set(kinds)
+        over = time.monotonic() + expires_at - time.time()
+        wait(running.values())
+    if not in_time:
+        return None
+    return {name: (at - over, why) for name, (at, why) in ((name, one.result()) for name, one in running.items())}
 
 
 def test_what_a_remembered_right_opens_ends_in_time_too(room: Room):

@@ -23,7 +23,7 @@ from gateway.records.ports import MAX_READ_BYTES
 from runtime.pool import Pool, Share
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.blocks import BlockRef, Digest, Manifest
-from syncline.model.identifiers import ROOT, NodeId, SpaceId, UserId, new_request_id
+from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, new_request_id
 from syncline.model.tree import Content, Node, NodeKind
 from syncline.wire.tree import node_to_wire
 from tests.support.records import InMemoryRecords
@@ -72,7 +72,7 @@ class Directory:
         )
 
 
-PERSON = Person(UserId("ann"), "device", Caller("token"), {SPACE.name: SPACE})
+PERSON = Person(UserId("ann"), DeviceId("device"), Caller("token"), {SPACE.name: SPACE})
 
 
 def services_of(directory: Directory) -> Any:
@@ -118,7 +118,7 @@ async def listed(directory: Directory, records: Counted, body: bytes) -> dict[st
 async def test_properties_of_twelve_thousand_files_are_one_question(body):
     directory, records = Directory(12_000), Counted()
     loop = asyncio.get_running_loop()
-    person = Person(UserId("ann"), "device", Caller("token"), {SPACE.name: SPACE})
+    person = Person(UserId("ann"), DeviceId("device"), Caller("token"), {SPACE.name: SPACE})
     nobody: Any = None
     tagged = {3: "three", 700: "seven hundred", 11_999: "last"}
     for index, text in tagged.items():
@@ -145,7 +145,7 @@ async def test_what_is_asked_of_this_server_alone_asks_for_no_records():
 async def test_where_there_are_too_many_properties_each_file_is_asked_for():
     directory, records = Directory(500), Counted()
     loop = asyncio.get_running_loop()
-    person = Person(UserId("ann"), "device", Caller("token"), {SPACE.name: SPACE})
+    person = Person(UserId("ann"), DeviceId("device"), Caller("token"), {SPACE.name: SPACE})
     nobody: Any = None
     text = "x" * 30_000
     tagged = directory.nodes[:: 500 // (MAX_READ_BYTES // 30_000 + 2)]

@@ -19,7 +19,8 @@ from gateway.services.changes import refusal
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.chunk import Block, digest_of
-from syncline.model.identifiers import ROOT, NodeId, SpaceId, UserId
+from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId
+from syncline.model.limits import MAX_CHECKED
 from syncline.model.tree import DeleteNode, Node, NodeKind
 from syncline.model.verdicts import Verdict
 from syncline.wire.tree import node_to_wire
@@ -82,24 +83,20 @@ def test_an_address_that_is_none_of_ours_is_refused(raw):
         segments(raw)
 
 
-def session(records, user="ann", members=("ann", "ben")):
-    person = Person(UserId(user), "device", Caller("token"), {SPACE.name: SPACE})
-    return DavSession(auth_of(members), records, person, asyncio.get_running_loop())
+def session(records, user="ann", members=("ann", "ben"), *, device="laptop", ended=()):
+    person = Person(UserId(user), DeviceId(f"{device} of {user}"), Caller("token"), {SPACE.name: SPACE})
+    return DavSession(auth_of(members, ended), records, person, asyncio.get_running_loop())
 
 
-def auth_of(members) -> Any:
-    """Services of which only auth is asked, and for members only: these are editors, and all others viewers."""
+def auth_of(members, ended) -> Any:
+    """Services of which only auth is asked: by the devices of members somebody may write that have not ended."""
 
-    async def list_members(_request, **_more):
-        viewers = {"ann", "ben"} - set(members)
-        return auth_pb2.ListMembersResponse(
-            members=[
-                *(auth_pb2.Member(user_id=user, role=auth_pb2.ROLE_EDITOR) for user in members),
-                *(auth_pb2.Member(user_id=user, role=auth_pb2.ROLE_VIEWER) for user in viewers),
-            ]
-        )
+    async def check_writers(request, **_more):
+        assert len(request.device_ids) <= MAX_CHECKED
+        writers = [one for one in request.device_ids if one.partition(" of ")[2] in members and one not in ended]
+        return auth_pb2.CheckWritersResponse(device_ids=writers)
 
-    return SimpleNamespace(auth=SimpleNamespace(ListMembers=list_members))
+    return SimpleNamespace(auth=SimpleNamespace(CheckWriters=check_writers))
 
 
 def acquire(locks, url, user="ann", depth="infinity", owner=b""):
@@ -179,7 +176,7 @@ async def test_one_person_leaves_others_as_many_locks_as_they_have_themselves():
     ann = await asyncio.to_thread(take, session(records), "ann")
     ben = await asyncio.to_thread(take, session(records, "ben"), "ben")
     assert 50 < ann < 70  # of 256 KiB half, each with some 2,100 bytes
-    assert ann / 2 <= ben <= ann
+    assert ann // 2 <= ben <= ann
 
 
 async def test_the_root_of_a_space_can_be_locked_and_released():
@@ -208,6 +205,27 @@ async def test_a_lock_ends_with_the_right_to_write(members, locked):
     assert await asyncio.to_thread(acquire, Locks(session(records), home=url), url)
     other = Locks(session(records, "ben", members), home=url)
     assert (await asyncio.to_thread(acquire, other, url, "ben") is None) is locked
+
+
+@pytest.mark.parametrize("asking", ["ann", "ben"])
+@pytest.mark.parametrize(("ended", "locked"), [((), True), (("key of ann",), False)])
+async def test_a_lock_ends_with_the_key_that_took_it(asking, ended, locked):
+    """Ann ends a key of hers, or it expires: it keeps nobody out any more, on whichever device she or another comes."""
+    records, url = InMemoryRecords(), "/Spa%C3%9F/a"
+    assert await asyncio.to_thread(acquire, Locks(session(records, device="key"), home=url), url)
+    other = Locks(session(records, asking, ended=ended), home=url)
+    assert (await asyncio.to_thread(acquire, other, url, asking) is None) is locked
+
+
+async def test_locks_of_any_number_of_devices_are_looked_at():
+    records, root = InMemoryRecords(), "/Spa%C3%9F"
+    keys = [f"key {number}" for number in range(MAX_CHECKED + 5)]
+    for key in keys:
+        url = f"{root}/{key}"
+        assert await asyncio.to_thread(acquire, Locks(session(records, device=key), home=url), url)
+    for ended, locked in (keys[:-1], True), (keys, False):
+        other = Locks(session(records, "ben", ended=[f"{key} of ann" for key in ended]), home=root)
+        assert (await asyncio.to_thread(acquire, other, root, "ben") is None) is locked
 
 
 async def test_properties_that_are_set_at_once_are_all_kept():
@@ -279,7 +297,7 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
     source = InMemoryObjectSource()
     held = UploadCredentials(now_ms=lambda: int(clocked.now * 1000))
     storage = SpaceStorage(clocked.services, InMemoryObjectSink(source), held, space=SPACE.id, caller=caller)
-    person = Person(UserId("ann"), "device", caller, {SPACE.name: SPACE})
+    person = Person(UserId("ann"), DeviceId("device"), caller, {SPACE.name: SPACE})
     one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
     for i in range(4):
         block = Block(digest_of(bytes([i])), bytes([i]))
@@ -292,7 +310,7 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
 
 async def test_a_tree_whose_copy_takes_longer_than_a_token_lasts_is_copied():
     clocked = Clocked()
-    person = Person(UserId("ann"), "device", await holder(clocked), {SPACE.name: SPACE})
+    person = Person(UserId("ann"), DeviceId("device"), await holder(clocked), {SPACE.name: SPACE})
     one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
     copied = await asyncio.to_thread(lambda: list(one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16))))
     assert [len(pairs) for pairs in copied] == [1, 1, 1, 1]

@@ -8,7 +8,7 @@ from gateway.dav.session import DavSession, DavSpace, Person
 from gateway.dav.steps import StepKind
 from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_RECORD_BYTES
-from syncline.model.identifiers import SpaceId, UserId
+from syncline.model.identifiers import DeviceId, SpaceId, UserId
 from tests.support.records import InMemoryRecords
 
 SPACE = DavSpace(SpaceId("a" * 26), "Docs", True)
@@ -24,7 +24,7 @@ class Slow(InMemoryRecords):
 
 
 def session(records, device="key"):
-    person = Person(UserId("ann"), device, Caller("token"), {SPACE.name: SPACE})
+    person = Person(UserId("ann"), DeviceId(device), Caller("token"), {SPACE.name: SPACE})
     nobody: Any = None  # no service is asked
     return DavSession(nobody, records, person, asyncio.get_running_loop())
 
