@@ -5,6 +5,9 @@ counts once, and once more for each BYTES_PER_CALL of its request, so that a com
 of a single change. A call that comes too fast is refused before it is decoded, with the time after which it will be
 admitted; within an open stream a message waits instead.
 
+Some calls cost more than their bytes tell. `charge` counts that on top: it refuses nothing, but the next call waits
+until the debt is worked off.
+
 The generic cell rate algorithm (ITU-T I.371) decides who keeps to a rate: all that is kept of a caller is the time at
 which the burst will be whole again.
 """
@@ -18,7 +21,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import prometheus_client
@@ -46,6 +51,9 @@ _FEW: Final = 4096
 """Number of callers up to which none is dropped whose burst is whole again."""
 _ROUNDING: Final = 1e-6
 """Seconds by which arithmetic may be wrong: whoever waited for what they were told is not refused again."""
+
+_charging: ContextVar[Callable[[float], None] | None] = ContextVar("charging", default=None)
+"""Counts more calls on account of the call under way."""
 
 REFUSED: Final = prometheus_client.Counter(
     "syncline_rate_refused", "Calls that were refused since their caller makes too many of the kind.", ["work"]
@@ -81,7 +89,7 @@ class Rates:
         More calls than the burst has are admitted when all of it is there.
         """
         self.check(work, caller, calls)
-        self._count(work, caller, calls)
+        self.charge(work, caller, calls)
 
     def check(self, work: Work, caller: str, calls: float = 1) -> None:
         """Raise RateExceeded if `admit` would, and count nothing."""
@@ -99,7 +107,7 @@ class Rates:
         while (early := self._late(work, caller, calls) - most) > _ROUNDING:  # noqa: ASYNC110 # waits for time alone
             await asyncio.sleep(early)
         seconds = self._late(work, caller, calls)
-        self._count(work, caller, calls)
+        self.charge(work, caller, calls)
         if seconds > 0:
             try:
                 await asyncio.sleep(seconds)
@@ -115,7 +123,8 @@ class Rates:
         late = ahead + (calls - max(rate.burst, calls)) / rate.per_second
         return late if late > _ROUNDING else 0
 
-    def _count(self, work: Work, caller: str, calls: float) -> None:
+    def charge(self, work: Work, caller: str, calls: float) -> None:
+        """Count this, whatever is left of the burst."""
         now = self._clock()
         whole_at = max(now, self._whole_at.get((work, caller), now))
         self._whole_at[work, caller] = whole_at + calls / self._rates[work].per_second
@@ -159,14 +168,17 @@ class Pacing(Wrapping):
             caller = _caller()
             if caller is not None:
                 self._rates.admit(work, caller, _calls(request))
+                _charging.set(partial(self._rates.charge, work, caller))
             return await inner(request, context)
 
         async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
             caller = _caller()
             calls = 1 if handler.request_streaming else _calls(request)
             with self._opened(work, method, caller, calls):
-                if caller is not None and handler.request_streaming:
-                    request = self._paced(request, caller)
+                if caller is not None:
+                    _charging.set(partial(self._rates.charge, Work.READ if handler.request_streaming else work, caller))
+                    if handler.request_streaming:
+                        request = self._paced(request, caller)
                 async with aclosing(inner(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -200,6 +212,13 @@ class Pacing(Wrapping):
         async for request in requests:
             await self._rates.take(Work.READ, caller, _calls(request))
             yield request
+
+
+def charge(calls: float) -> None:
+    """Count so many calls more for what the call under way took. Nothing if its caller has no rate."""
+    count = _charging.get()
+    if count is not None and calls > 0:
+        count(calls)
 
 
 def _calls(request: bytes) -> float:

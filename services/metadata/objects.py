@@ -9,8 +9,9 @@ since nothing can be put over it. It is removed, by its etag: right bytes that c
 that is or will be sealed can go with it. Only right bytes that are archived have the same one, and stay.
 
 Proving costs the service far more than declaring costs a caller. So each object is read once, however many calls
-declare it at the same time; what its bytes were found not to be is remembered; a call reads a bounded number of bytes;
-a caller has a bounded number of calls under way; and callers take turns.
+declare it at the same time; what its bytes were found not to be is remembered; a call reads a bounded number of bytes,
+and looks for nothing more after a bounded number of objects that cannot be proven; a caller has a bounded number of
+calls and of HEAD requests under way; and callers take turns.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from cachetools import LRUCache
 
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
+from runtime.rates import charge
 from runtime.workers import results_of
 from services.metadata import metrics
 from services.metadata.ports import Barrier, ObjectIndex, ObjectStorage, Sealed, StoredObject
@@ -53,13 +55,24 @@ from syncline.wire.tree import manifest_from_bytes
 
 REMEMBERED_ENTRIES = 200_000
 """Block entries of sealed objects kept in memory: about 10 MB."""
-CALLS_AT_ONCE: Final = 32
-"""Calls that seal at the same time. Each holds its declarations, up to 4 MiB on the wire and some 16 in memory."""
+CALLS_AT_ONCE: Final = 16
+"""Calls that seal at the same time; more wait. Each holds its declarations, some 16 MiB in memory."""
 READ_BYTES_AT_ONCE: Final = 4 * MAX_OBJECT_BYTES
 """Bytes of objects in memory that are being proven; those of manifests beside it count for themselves, since comparing
 one with the object index takes long."""
-HEADS_AT_ONCE: Final = 32
-"""HEAD requests to S3 under way in one process."""
+HEADS_AT_ONCE: Final = 8
+"""HEAD requests to S3 under way in one process. Each takes two milliseconds of its event loop, so that these keep it
+busy; more of them would only make all that is not about objects wait for each in turn."""
+UNPROVEN_AT_MOST: Final = 8
+"""Objects of one call that storage is asked for in vain. A client has put what it declares, and one that has lost
+objects puts them again whatever their number."""
+OBJECTS_PER_CALL: Final = 20
+"""Objects of a SealObjects call that count, for its caller's rate, as one call more."""
+CALLS_PER_UNPROVEN: Final = 10
+"""Calls for which an object counts that storage was asked for in vain."""
+UNSEALED_LOOKED_FOR: Final = 8
+"""Objects that are not sealed of which one batch of commits tells whether they are stored. The others are refused as
+not sealed, which is as true, and clients put both kinds again."""
 _OBJECTS_AT_ONCE: Final = 8
 """Objects of one call that are proven at the same time."""
 _RECORDS_AT_ONCE: Final = 100
@@ -115,15 +128,24 @@ Proof = Sealed | SealVerdict
 
 @dataclass(slots=True)
 class _Reading:
-    """For whom one call reads, and how many bytes it may still read."""
+    """For whom one call reads, how many bytes it may still read, and what it asked for in vain."""
 
     share: Share
     left: int = SEAL_READ_BYTES
+    unproven: int = 0
+    """Objects for which storage was asked, and which could not be proven."""
+    removed: int = 0
+    """Wrong ones among these that are gone, so that nobody can ask for them again and again."""
 
     def take(self, size: int) -> None:
         self.left -= size
         if self.left < 0:
             raise _too_much_to_read()
+
+    @property
+    def is_over(self) -> bool:
+        """True if so much was not proven that nothing more is looked for."""
+        return self.unproven - self.removed >= UNPROVEN_AT_MOST
 
 
 @dataclass(slots=True)
@@ -152,10 +174,10 @@ class Objects:
             REMEMBERED_ENTRIES, getsizeof=lambda sealed: 1 + len(sealed.offsets)
         )
         self._refused: LRUCache[tuple[SpaceId, bytes], SealVerdict] = LRUCache(_REMEMBERED_REFUSALS)
-        self._calls = Pool("seals", CALLS_AT_ONCE)
+        self._calls = Pool("seals", CALLS_AT_ONCE, counted=True)
         self._reads = Pool("seal_reads", READ_BYTES_AT_ONCE)
         self._manifests = Pool("seal_manifests", READ_BYTES_AT_ONCE)
-        self._heads = Pool("heads", HEADS_AT_ONCE)
+        self._heads = Pool("heads", HEADS_AT_ONCE, counted=True)
         self._proof_locks: dict[tuple[SpaceId, Digest], _ProofLock] = {}
 
     def remembered(self, space: SpaceId, digest: Digest) -> Sealed | None:
@@ -185,11 +207,12 @@ class Objects:
         return unknown - await self._index.known(space, unknown) if unknown else set()
 
     async def look(
-        self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0
+        self, space: SpaceId, digests: Collection[Digest], *, beside: int = 0, unsealed_before: int = 0
     ) -> dict[Digest, Sealed | Unsealed]:
         """Return everything that is proven of each of `digests` now; of one that is not sealed, whether it is at
         least stored.
 
+        Storage is asked for UNSEALED_LOOKED_FOR of these, less `unsealed_before`; the others are said to be stored.
         Raise RequestTooLarge if more is proven of them than fits into memory `beside` the block entries that the
         caller has.
         """
@@ -202,19 +225,22 @@ class Objects:
                 raise RequestTooLarge("the request names too many packs of many blocks at once; split it")
             found.update(recorded)
         unsealed = [digest for digest in digests if digest not in found]
+        asked = unsealed[: max(0, UNSEALED_LOOKED_FOR - unsealed_before)]
         share = Share.alone(space)  # a commit decides requests of several callers together
         heads = await results_of(
-            (partial(self._head, space, digest, share=share) for digest in unsealed), at_once=_OBJECTS_AT_ONCE
+            (partial(self._head, space, digest, share=share) for digest in asked), at_once=_OBJECTS_AT_ONCE
         )
-        found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(unsealed, heads, strict=True))
+        found.update(dict.fromkeys(unsealed, Unsealed(stored=True)))
+        found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(asked, heads, strict=True))
         return found
 
     async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, caller: str) -> list[SealVerdict]:
         """Prove each declared object to be what it is declared as, and add that to what is recorded of it.
 
-        `caller` is whom the work is done for. InvalidArgument if an object is declared as more than SEAL_FORMS
-        different things; RequestTooLarge if what has to be read is more than SEAL_READ_BYTES; TooMuchAtOnce if the
-        caller, or all callers together, have too many calls under way.
+        Once UNPROVEN_AT_MOST of them could not be proven, all that is not looked for yet is said to be missing.
+        `caller` is whom the work is done for, which waits for its turn. InvalidArgument if an object is declared as
+        more than SEAL_FORMS different things; RequestTooLarge if what has to be read is more than SEAL_READ_BYTES;
+        TooMuchAtOnce if the caller, or all callers together, have too many calls under way for too long.
         """
         forms: dict[Digest, dict[DeclaredObject, None]] = {}
         for one in declared:
@@ -225,14 +251,15 @@ class Objects:
             raise _too_much_to_read()
         reading = _Reading(Share.alone(caller))
         verdicts: dict[DeclaredObject, SealVerdict] = {}
-        if not self._calls.try_take(1, reading.share):
-            raise self._calls.refused("too many SealObjects calls are under way; wait until some of them are answered")
         try:
-            for some in _slices(forms, _RECORDS_AT_ONCE):
-                verdicts |= await self._seal({digest: list(forms[digest]) for digest in some}, space, reading)
+            async with self._calls.lent(1, reading.share):
+                for some in _slices(forms, _RECORDS_AT_ONCE):
+                    if reading.is_over:
+                        break
+                    verdicts |= await self._seal({digest: list(forms[digest]) for digest in some}, space, reading)
         finally:
-            self._calls.give(1, reading.share)
-        answer = [verdicts[one] for one in declared]
+            charge(len(forms) // OBJECTS_PER_CALL + CALLS_PER_UNPROVEN * reading.unproven)
+        answer = [verdicts.get(one, SealVerdict.OBJECT_MISSING) for one in declared]
         for verdict, count in Counter(answer).items():
             metrics.SEALED.labels(verdict.name).inc(count)
         return answer
@@ -299,8 +326,12 @@ class Objects:
         async with self._proof_lock(space, digest) as mine:
             proofs |= {one: mine.proven[one, removals] for one in forms if (one, removals) in mine.proven}
             proofs |= self._proven_before(space, [one for one in forms if one not in proofs], known)
-            if left := [one for one in forms if one not in proofs]:
+            left = [one for one in forms if one not in proofs]
+            if left and reading.is_over:
+                proofs |= dict.fromkeys(left, SealVerdict.OBJECT_MISSING)
+            elif left:
                 found = await self._examined(space, digest, left, reading)
+                reading.unproven += not any(isinstance(proof, Sealed) for proof in found.values())
                 mine.proven |= {(one, removals): proof for one, proof in found.items() if isinstance(proof, Sealed)}
                 proofs |= found
             return proofs
@@ -340,7 +371,7 @@ class Objects:
         if stored is None:
             return dict.fromkeys(forms, SealVerdict.OBJECT_MISSING)
         if stored.barrier or stored.sha256 not in {digest, None} or stored.size > MAX_OBJECT_BYTES:
-            return await self._wrong(space, digest, forms, stored)
+            return await self._wrong(space, digest, forms, stored, reading)
         proofs: dict[DeclaredObject, Proof] = {}
         if stored.sha256 == digest:
             for one in forms:
@@ -369,7 +400,7 @@ class Objects:
             if await asyncio.to_thread(_sha256, data) != digest:
                 # Sealing never removes right bytes, so the bytes that HEAD saw (`stored`) were wrong too, and their
                 # etag may be used.
-                return await self._wrong(space, digest, forms, stored)
+                return await self._wrong(space, digest, forms, stored, reading)
             for one in forms:
                 if len(data) != one.size:
                     proofs[one] = SealVerdict.SIZE_MISMATCH
@@ -389,7 +420,7 @@ class Objects:
         return proofs
 
     async def _wrong(
-        self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], stored: StoredObject
+        self, space: SpaceId, digest: Digest, forms: Sequence[DeclaredObject], stored: StoredObject, reading: _Reading
     ) -> dict[DeclaredObject, Proof]:
         """The verdicts on an object whose bytes are not those that its key names, or cannot be read; it is removed."""
         if await self._index.sealed(space, [digest]):
@@ -400,6 +431,7 @@ class Objects:
                 "object_archived", space=space, object=digest.hex(), hint="remove it, so that it can be put again"
             )
         elif await self._storage.remove(space, digest, etag=stored.etag):
+            reading.removed += 1
             metrics.REMOVED.inc()
             log.warning("wrong_object_removed", space=space, object=digest.hex(), size=stored.size)
         return {

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from runtime.identity import Identity, LinkScope
 from runtime.operations import RPCS, WORK, CallerKind, Work
-from runtime.rates import BYTES_PER_CALL, Rate, Rates
+from runtime.rates import BYTES_PER_CALL, Rate, Rates, charge
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
 from syncline.model.errors import RateExceeded, SynclineError
@@ -196,6 +196,15 @@ class Echo:
         self.calls += 1
         return request
 
+    async def dear(self, request: bytes, _context: Any) -> bytes:
+        charge(int(request))
+        return request
+
+    async def dear_chat(self, requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            charge(int(request))
+            yield request
+
     async def stay(self, _request: bytes, _context: Any) -> AsyncIterator[bytes]:
         self.open += 1
         try:
@@ -216,15 +225,24 @@ def refuse_to_decode(_: bytes) -> bytes:
 
 @asynccontextmanager
 async def served(**more: Any) -> AsyncIterator[tuple[str, Echo]]:
-    """An Echo whose Same reads, whose Make makes, and whose Stay and Chat are streams."""
+    """An Echo whose Same and Dear read, whose Make makes, and whose Stay, Chat and DearChat are streams."""
     service = Echo()
     mount = echo.mount(
         Same=echo.unary(service.same),
         Make=echo.unary(service.same),
+        Dear=echo.unary(service.dear),
+        DearChat=echo.chat(service.dear_chat),
         Stay=echo.stream(service.stay),
         Chat=echo.chat(service.chat),
     )
-    work = {"Same": Work.READ, "Make": Work.MAKE, "Stay": Work.STREAM, "Chat": Work.STREAM}
+    work = {
+        "Same": Work.READ,
+        "Dear": Work.READ,
+        "Make": Work.MAKE,
+        "Stay": Work.STREAM,
+        "Chat": Work.STREAM,
+        "DearChat": Work.STREAM,
+    }
     app = App(
         name="test",
         mounts=[mount],
@@ -282,6 +300,34 @@ async def test_a_large_request_counts_as_many():
         refused = await ask(target, "ann@laptop")
         assert refused is not None
         assert service.calls == 2
+
+
+async def test_what_a_call_took_beside_its_bytes_is_paid_for_by_the_next_ones():
+    async with served(rate_reads=0.01, rate_burst_seconds=1000) as (target, service):
+        assert await ask(target, "ann@laptop", "Dear", b"9") is None
+        refused = await ask(target, "ann@laptop")
+        assert refused is not None
+        assert 0 < (refused.retry_after_seconds or 0) <= 100
+        assert await ask(target, "bob@laptop", "Dear", b"8") is None
+        assert await ask(target, "bob@laptop") is None
+        assert await ask(target, "service metadata", "Dear", b"9") is None  # a service owes nothing
+        assert await ask(target, "service metadata", "Dear", b"9") is None
+        assert service.calls == 1
+
+
+async def test_what_a_message_of_a_stream_took_slows_its_caller_down():
+    async with served(rate_reads=20, rate_burst_seconds=1) as (target, _), laptop(target) as channel:
+        call = channel.stream_stream(echo.path("DearChat"))(timeout=60)
+        began = asyncio.get_running_loop().time()
+        for _ in range(3):
+            await call.write(b"20")
+            assert await call.read() == b"20"
+        await call.done_writing()
+        assert asyncio.get_running_loop().time() - began >= 1.0
+
+
+def test_what_nobody_pays_for_may_be_charged_too():
+    charge(1000)
 
 
 async def test_what_is_refused_is_not_decoded():

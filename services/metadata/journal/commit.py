@@ -421,7 +421,10 @@ class Committer:
         missing = decisions.draft.missing
         await self._view.load(missing)
         if missing.objects:
-            looked.add(await self._objects.look(self._view.space, missing.objects, beside=looked.entries))
+            found = await self._objects.look(
+                self._view.space, missing.objects, beside=looked.entries, unsealed_before=looked.unsealed
+            )
+            looked.add(found)
         for node, number in missing.versions:
             looked.versions[node, number] = await self._view.version(node, number)
         for directory, names in missing.directories.items():

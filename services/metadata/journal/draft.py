@@ -52,10 +52,14 @@ class Looked:
     depths_seq: int = 0
     entries: int = 0
     """Block entries of `objects`."""
+    unsealed: int = 0
+    """Number of `objects` that are not sealed."""
 
     def add(self, objects: Mapping[Digest, Sealed | Unsealed]) -> None:
         self.objects |= objects
-        self.entries += sum(len(found.offsets) for found in objects.values() if isinstance(found, Sealed))
+        sealed = [found for found in objects.values() if isinstance(found, Sealed)]
+        self.entries += sum(len(found.offsets) for found in sealed)
+        self.unsealed += len(objects) - len(sealed)
 
 
 class Draft:

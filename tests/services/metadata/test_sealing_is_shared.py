@@ -14,17 +14,21 @@ import pytest
 from prometheus_client import REGISTRY
 from typing_extensions import override
 
-from runtime.pool import TooMuchAtOnce
+from runtime.pool import MAX_WAITING, TooMuchAtOnce
 from services.metadata.objects import (
     CALLS_AT_ONCE,
+    HEADS_AT_ONCE,
     READ_BYTES_AT_ONCE,
+    UNPROVEN_AT_MOST,
+    UNSEALED_LOOKED_FOR,
     DeclaredObject,
     Objects,
     PackOfBlocks,
     SerializedManifest,
     SingleBlock,
 )
-from services.metadata.ports import Sealed, StoredObject
+from services.metadata.ports import Recorded, Sealed, StoredObject
+from services.metadata.tree.decide import Unsealed
 from syncline.model.blocks import MAX_OBJECT_BYTES, MIB, BlockRef, Digest, Manifest
 from syncline.model.errors import InvalidArgument, RequestTooLarge
 from syncline.model.identifiers import SpaceId
@@ -50,6 +54,10 @@ class Counting(MemoryObjects):
         self.reads: Counter[Digest] = Counter()
         self.order: list[Digest] = []
         self.looked_up = 0
+        self.recorded = 0
+        self.heads = 0
+        self.heading = 0
+        self.heads_wait = False
         self.reading = 0
         self.sizes: dict[Digest, int] = {}
 
@@ -69,7 +77,17 @@ class Counting(MemoryObjects):
         return await super().sealed(space, objects)
 
     @override
+    async def look(self, space: SpaceId, objects: Collection[Digest]) -> Recorded:
+        self.recorded += len(objects)
+        return await super().look(space, objects)
+
+    @override
     async def head(self, space: SpaceId, digest: Digest) -> StoredObject | None:
+        self.heads += 1
+        self.heading += 1
+        if self.heads_wait:
+            await self.gate.wait()
+        self.heading -= 1
         if digest in self.sizes:
             return StoredObject(self.sizes[digest], None if (space, digest) in self.unchecked else digest)
         return await super().head(space, digest)
@@ -168,16 +186,23 @@ async def test_a_call_that_has_too_much_read_is_refused_unread(objects: Objects,
     assert not backend.reads
 
 
-@pytest.mark.parametrize("form", [SingleBlock(), SerializedManifest()], ids=["blocks", "manifests"])
-async def test_what_storage_has_no_checksum_of_counts_by_its_real_size(
-    objects: Objects, backend: Counting, form
-) -> None:
+async def test_what_storage_has_no_checksum_of_counts_by_its_real_size(objects: Objects, backend: Counting) -> None:
     """Such an object is read to be proven, or to be removed, whatever the caller says of its size."""
-    declared = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), 1, form) for i in range(MAX_SEAL)]
+    declared = [DeclaredObject(backend.put(b"%04d" % i), 4, SingleBlock()) for i in range(MAX_SEAL)]
+    backend.sizes.update((one.digest, MAX_OBJECT_BYTES) for one in declared)
     backend.unchecked.update((SPACE, one.digest) for one in declared)
     with pytest.raises(RequestTooLarge):
         await objects.seal(SPACE, declared, caller="mallory")
     assert backend.bytes_read <= SEAL_READ_BYTES
+
+
+async def test_of_what_storage_has_no_checksum_of_and_is_wrong_a_few_are_read(
+    objects: Objects, backend: Counting
+) -> None:
+    declared = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), 1, SerializedManifest()) for i in range(MAX_SEAL)]
+    backend.unchecked.update((SPACE, one.digest) for one in declared)
+    assert await objects.seal(SPACE, declared, caller="mallory") == [SealVerdict.OBJECT_MISSING] * MAX_SEAL
+    assert len(backend.reads) <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
 
 
 async def test_somebody_else_finds_room_at_once(objects: Objects, backend: Counting) -> None:
@@ -215,12 +240,42 @@ async def test_somebody_else_has_a_large_pack_read_beside_those_of_one_caller(
     await asyncio.gather(innocent, *calls)
 
 
-async def test_calls_under_way_are_bounded_and_shared(objects: Objects, backend: Counting) -> None:
+async def test_calls_wait_in_turn_and_those_of_one_caller_leave_room(objects: Objects, backend: Counting) -> None:
+    """Nothing is refused at once: somebody's many calls wait, and those of others go past."""
+    for name in (b"x", b"y"):
+        backend.put(name)
+    backend.gate.clear()
+    calls = [
+        asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="mallory")) for _ in range(CALLS_AT_ONCE + 8)
+    ]
+    await until(lambda: backend.reading)
+    calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"y")], caller="ann")))
+    await until(lambda: backend.reading == 2)
+    assert not any(call.done() for call in calls)
+    backend.gate.set()
+    assert await asyncio.gather(*calls) == [[SealVerdict.SEALED]] * (CALLS_AT_ONCE + 9)
+
+
+async def test_calls_of_many_callers_wait_for_each_other(objects: Objects, backend: Counting) -> None:
+    """Free accounts with one call each once took all there was, and whoever came then was refused."""
     backend.put(b"x")
     backend.gate.clear()
     calls = [
-        asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="mallory")) for _ in range(CALLS_AT_ONCE // 2)
+        asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller=f"mallory {n}"))
+        for n in range(CALLS_AT_ONCE + 4)
     ]
+    await until(lambda: backend.reading)
+    calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="ann")))
+    await asyncio.sleep(0)
+    backend.gate.set()
+    assert await asyncio.gather(*calls) == [[SealVerdict.SEALED]] * (CALLS_AT_ONCE + 5)
+
+
+async def test_calls_that_wait_are_bounded(objects: Objects, backend: Counting) -> None:
+    backend.put(b"x")
+    backend.gate.clear()
+    most = CALLS_AT_ONCE // 2 + MAX_WAITING
+    calls = [asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="mallory")) for _ in range(most)]
     await until(lambda: backend.reading)
     before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) or 0
     async with asyncio.timeout(30):
@@ -228,11 +283,81 @@ async def test_calls_under_way_are_bounded_and_shared(objects: Objects, backend:
             await objects.seal(SPACE, [a_pack(b"x")], caller="mallory")
     assert refused.value.retry_after_seconds
     assert REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) == before + 1
-    calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="ann")))
-    await asyncio.sleep(0)
     backend.gate.set()
-    assert await asyncio.gather(*calls) == [[SealVerdict.SEALED]] * (CALLS_AT_ONCE // 2 + 1)
-    assert await objects.seal(SPACE, [a_pack(b"x")], caller="mallory") == [SealVerdict.SEALED]
+    assert await asyncio.gather(*calls) == [[SealVerdict.SEALED]] * most
+
+
+async def test_a_call_ends_when_too_much_is_not_there(objects: Objects, backend: Counting) -> None:
+    """A thousand digests of nothing are 42 KB, and once cost a thousand requests to S3."""
+    declared = [DeclaredObject(sha(b"%d" % i), 1, SingleBlock()) for i in range(MAX_SEAL)]
+    verdicts = await objects.seal(SPACE, declared, caller="mallory")
+    assert verdicts == [SealVerdict.OBJECT_MISSING] * MAX_SEAL
+    assert backend.heads <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
+    assert backend.recorded <= 100
+
+
+async def test_a_call_ends_when_too_much_is_not_what_it_is_said_to_be(objects: Objects, backend: Counting) -> None:
+    """Objects that are there, and are never proven, can be asked for again and again."""
+    declared = [DeclaredObject(backend.pretend(i, 5), 6, SingleBlock()) for i in range(MAX_SEAL)]
+    for _ in range(2):
+        backend.heads = 0
+        verdicts = await objects.seal(SPACE, declared, caller="mallory")
+        assert set(verdicts) == {SealVerdict.SIZE_MISMATCH, SealVerdict.OBJECT_MISSING}
+        assert backend.heads <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
+
+
+async def test_all_that_is_wrong_is_removed_by_one_call(objects: Objects, backend: Counting) -> None:
+    """Somebody put wrong bytes under many names; others can put the right ones at once."""
+    digests = [sha(b"%d" % i) for i in range(100)]
+    backend.stored.update(((SPACE, digest), b"wrong") for digest in digests)
+    declared = [DeclaredObject(digest, 5, SingleBlock()) for digest in digests]
+    assert await objects.seal(SPACE, declared, caller="ann") == [SealVerdict.CHECKSUM_MISMATCH] * 100
+    assert not backend.stored
+
+
+async def test_what_is_stored_beside_a_few_objects_that_are_not_is_sealed(objects: Objects, backend: Counting) -> None:
+    data = [b"%d" % i for i in range(MAX_SEAL)]
+    for n, one in enumerate(data):
+        if n % 200:
+            backend.put(one)
+    declared = [DeclaredObject(sha(one), len(one), SingleBlock()) for one in data]
+    verdicts = await objects.seal(SPACE, declared, caller="ann")
+    assert [n for n, one in enumerate(verdicts) if one is not SealVerdict.SEALED] == [0, 200, 400, 600, 800]
+
+
+async def test_requests_to_storage_are_shared(objects: Objects, backend: Counting) -> None:
+    """One caller, with as many calls as it likes, leaves half of them to others."""
+    backend.gate.clear()
+    backend.heads_wait = True
+    calls = [
+        asyncio.create_task(
+            objects.seal(
+                SPACE, [DeclaredObject(sha(b"%d %d" % (n, i)), 1, SingleBlock()) for i in range(100)], caller="m"
+            )
+        )
+        for n in range(8)
+    ]
+    await until(lambda: backend.heading)
+    backend.put(b"y")
+    innocent = asyncio.create_task(objects.seal(SPACE, [a_pack(b"y")], caller="ann"))
+    await until(lambda: backend.heading > HEADS_AT_ONCE // 2)
+    assert backend.heading == HEADS_AT_ONCE // 2 + 1
+    backend.gate.set()
+    assert await innocent == [SealVerdict.SEALED]
+    await asyncio.gather(*calls)
+
+
+async def test_a_commit_looks_for_a_few_unsealed_objects_only(objects: Objects, backend: Counting) -> None:
+    """One commit can name nine thousand objects; whether what is not sealed is stored needs no answer for each."""
+    digests = [sha(b"%d" % i) for i in range(1000)]
+    found = await objects.look(SPACE, digests)
+    assert backend.heads == UNSEALED_LOOKED_FOR
+    assert Counter(found.values()) == {
+        Unsealed(stored=False): UNSEALED_LOOKED_FOR,
+        Unsealed(stored=True): 1000 - UNSEALED_LOOKED_FOR,
+    }
+    await objects.look(SPACE, digests, unsealed_before=3)
+    assert backend.heads == 2 * UNSEALED_LOOKED_FOR - 3
 
 
 async def test_a_manifest_ends_at_the_first_block_that_is_not_sealed(objects: Objects, backend: Counting) -> None:

@@ -84,7 +84,7 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_OBJECT_MISSING: _Verdict.ValueType  # 14
     """The manifest names an object that is not in this space's storage."""
     VERDICT_OBJECT_NOT_SEALED: _Verdict.ValueType  # 15
-    """The manifest names an object that is stored but was not sealed."""
+    """The manifest names an object that was not sealed. It is stored, or so many were not sealed that this was not looked for."""
     VERDICT_BLOCK_OUT_OF_BOUNDS: _Verdict.ValueType  # 16
     """A block is longer than the object it lies in, or is not the whole of its single-block object."""
     VERDICT_BLOCK_NOT_IN_PACK: _Verdict.ValueType  # 17
@@ -128,7 +128,7 @@ VERDICT_QUOTA_EXCEEDED: Verdict.ValueType  # 13
 VERDICT_OBJECT_MISSING: Verdict.ValueType  # 14
 """The manifest names an object that is not in this space's storage."""
 VERDICT_OBJECT_NOT_SEALED: Verdict.ValueType  # 15
-"""The manifest names an object that is stored but was not sealed."""
+"""The manifest names an object that was not sealed. It is stored, or so many were not sealed that this was not looked for."""
 VERDICT_BLOCK_OUT_OF_BOUNDS: Verdict.ValueType  # 16
 """A block is longer than the object it lies in, or is not the whole of its single-block object."""
 VERDICT_BLOCK_NOT_IN_PACK: Verdict.ValueType  # 17

@@ -31,7 +31,7 @@ class _SealVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SealVerdi
     SEAL_VERDICT_SEALED: _SealVerdict.ValueType  # 1
     """It is proven; versions may name it."""
     SEAL_VERDICT_OBJECT_MISSING: _SealVerdict.ValueType  # 2
-    """It is not in this space's storage."""
+    """It is not in this space's storage, or was not looked for, since eight others could not be proven."""
     SEAL_VERDICT_SIZE_MISMATCH: _SealVerdict.ValueType  # 3
     """It is shorter or longer than declared. If its bytes are wrong as well, it was removed."""
     SEAL_VERDICT_CHECKSUM_MISMATCH: _SealVerdict.ValueType  # 4
@@ -53,7 +53,7 @@ SEAL_VERDICT_UNSPECIFIED: SealVerdict.ValueType  # 0
 SEAL_VERDICT_SEALED: SealVerdict.ValueType  # 1
 """It is proven; versions may name it."""
 SEAL_VERDICT_OBJECT_MISSING: SealVerdict.ValueType  # 2
-"""It is not in this space's storage."""
+"""It is not in this space's storage, or was not looked for, since eight others could not be proven."""
 SEAL_VERDICT_SIZE_MISMATCH: SealVerdict.ValueType  # 3
 """It is shorter or longer than declared. If its bytes are wrong as well, it was removed."""
 SEAL_VERDICT_CHECKSUM_MISMATCH: SealVerdict.ValueType  # 4

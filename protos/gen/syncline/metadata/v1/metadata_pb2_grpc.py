@@ -177,7 +177,8 @@ class MetadataServiceServicer:
         of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
         removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
         and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-        together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
+        together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
+        is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

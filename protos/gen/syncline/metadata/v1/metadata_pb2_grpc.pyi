@@ -64,7 +64,8 @@ class MetadataServiceStub:
     of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
     removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
     and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-    together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
+    together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
+    is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
     """
     CommitChanges: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -150,7 +151,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
     removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
     and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-    together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
+    together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
+    is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
     """
     CommitChanges: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]  # type: ignore[assignment]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
@@ -251,7 +253,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         of one object those that were declared last are kept. What was uploaded and does not have the SHA-256 that its key names is
         removed, so that it can be uploaded again: do so on OBJECT_MISSING, SIZE_MISMATCH and CHECKSUM_MISMATCH. At most 1,000 objects,
         and 16 forms of one. INVALID_ARGUMENT / REQUEST_TOO_LARGE if packs, manifests and what S3 has no SHA-256 of have more than 512 MiB
-        together: split the request. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo while too many calls are under way.
+        together: split the request. Once eight objects were not there, or not what they are declared as, nothing more is looked for: what
+        is left is OBJECT_MISSING too. RESOURCE_EXHAUSTED / TOO_MUCH_AT_ONCE with RetryInfo if too many calls are under way for too long.
         """
 
     @_abc_1.abstractmethod
