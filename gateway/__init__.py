@@ -2,7 +2,7 @@
 
 from runtime.imports import absent
 
-# What they would import if it happens to be there: restarts while one develops, other kinds of threads, and checks of
+# FastAPI would import these if they are installed: restarts for development, another kind of threads, and checks of
 # addresses, which are auth's.
 with absent("watchfiles", "greenlet", "email_validator"):
     import fastapi as fastapi

@@ -48,7 +48,7 @@ _JSON: Final = "application/json"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the routes work with."""
+    """The parts that the routes work with."""
 
     endpoints: dict[str, Any]
     """The contents of `/.well-known/syncline`."""
@@ -56,7 +56,7 @@ class Parts:
     hsts_seconds: int
     """For how long browsers shall come by TLS only, where they have come by it."""
     request_seconds: float
-    """How long a body may fall behind `body_rate`, in bytes a second."""
+    """Seconds for which a body may fall behind `body_rate`, in bytes a second."""
     body_rate: int
     bodies: Pool
     """Memory for bodies of requests."""
@@ -75,11 +75,11 @@ class Parts:
     records: Records
     allowance: Allowance
     upload_memory: int
-    """What uploads by WebDAV may hold, in bytes."""
+    """Maximum number of bytes that uploads by WebDAV may hold together."""
 
 
 def application(parts: Parts) -> FastAPI:
-    """The application."""
+    """Put the application together: its routes, its middleware, and the pages of the web app."""
 
     app = FastAPI(
         openapi_url=None,
@@ -152,7 +152,7 @@ def _system(parts: Parts, app: FastAPI) -> list[Route]:
 
     async def openapi(request: Request) -> Response:
         nonlocal described
-        if described is None:  # which takes long, and many gateways are never asked
+        if described is None:  # The description takes long to make, and many gateways are never asked for it.
             described = FixedAnswer.of(json.dumps(described_api(app)).encode(), _JSON)
         return described.response(request, {"cache-control": "no-cache"})
 

@@ -43,7 +43,7 @@ class GatewayAdapters:
     sink: ObjectSink
     records: Records
     region: str
-    """Where clients find the bucket."""
+    """The region in which clients find the bucket."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where everything is, and the keys that verify access tokens."""
+"""Discovery: the addresses of services and storage, and the keys that verify access tokens."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FEATURES: Final = (
     "token_reasons",
     "webdav",
 )
-"""What a client can rely on here. What version 1 learns later gets a name, so that a client can tell."""
+"""Features that a client can rely on here. Additions to version 1 get a name each, so that a client can tell."""
 
 FORMAT: Final[dict[str, Any]] = {
     "chunking": {
@@ -87,7 +87,9 @@ FORMAT: Final[dict[str, Any]] = {
         "unary_deadline": limits.DEADLINE_SECONDS,
     },
 }
-"""How contents are cut, what the services accept at most, and how long things last: the constants of the code."""
+"""The constants of the code that clients need: how contents are cut, the limits of the services, and how long things
+last.
+"""
 
 
 def endpoints(settings: GatewaySettings, *, region: str) -> dict[str, Any]:
@@ -124,7 +126,7 @@ class Jwks:
 
     async def current(self) -> dict[str, Any]:
         """The contents of `/.well-known/jwks.json`; Unavailable if auth has never answered."""
-        async with self._fetching:  # whoever waited here finds the answer of the one before
+        async with self._fetching:  # A caller who waited here finds the answer of the one before.
             if self._known is not None and self._monotonic() < self._fetch_at:
                 return self._known
             try:

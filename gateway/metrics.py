@@ -1,4 +1,4 @@
-"""What the gateway counts. Routes are those it has, never what was asked for."""
+"""Metrics of the gateway. A route in a label is one that the gateway has, never the path that was asked for."""
 
 from __future__ import annotations
 

@@ -88,10 +88,11 @@ def _resolved(importing: str, relative: str) -> str:
 
 
 def _policy(upload_origin: str, here: SeenAddress) -> str:
-    """What a page may load: scripts and styles from where the app lies only, since contents lie on the same host.
+    """Return the policy of what a page may load: scripts and styles from where the app lies only, since contents lie
+    on the same host.
 
-    A policy cannot name the host of an IPv6 address with a path. There it says `self`, and what contents are sent with
-    keeps them from running.
+    A policy cannot name the host of an IPv6 address with a path. There it says `self`, and what contents are sent
+    with keeps them from running.
     """
     hosts = dict.fromkeys(_host(one) for one in here.own)
     named = bool(hosts) and None not in hosts

@@ -1,4 +1,4 @@
-"""What the gateway asks of the outside. All methods raise Unavailable when what is behind them does not answer."""
+"""The ports of the gateway. All methods raise Unavailable when what is behind them does not answer."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class RequiredPeer(Protocol):
     """A service that must be there for the gateway to be of use."""
 
     async def serves(self) -> bool:
-        """Whether it says so itself, within a second. Never raises."""
+        """Return True if the peer says within a second that it serves. Never raises."""
 
 
 class ObjectSource(Protocol):
@@ -54,7 +54,7 @@ class WriteCredentials:
 
 @dataclass(frozen=True, slots=True)
 class UploadAddress:
-    """Where to put one object, with exactly these headers, until then."""
+    """The address to put one object to, with exactly these headers, until `expires_at_ms`."""
 
     url: str = field(repr=False)
     headers: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""Whether requests should be sent here."""
+"""Readiness: whether requests should be sent to this process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Readiness:
 
     @property
     def draining(self) -> bool:
-        """Whether the process is about to stop."""
+        """True if the process is about to stop."""
         return self._draining
 
     def drain(self) -> None:

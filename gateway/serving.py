@@ -23,7 +23,7 @@ _UNSENT_MS: Final = 60_000
 """A client that takes nothing for so long is gone."""
 _BACKLOG: Final = 1024
 _CANCELLED_SECONDS: Final = 5.0
-"""For requests that were given up to put away what they had taken."""
+"""Seconds that requests which were given up have for putting away what they had taken."""
 
 log = structlog.get_logger()
 
@@ -109,6 +109,6 @@ def _listen(address: str) -> socket.socket:
         listener = socket.create_server((host, int(port)), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise OSError(f"cannot listen on {address}: {error.strerror}") from None
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # of Linux; accepted connections inherit it
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux has this option; accepted connections inherit it.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNSENT_MS)
     return listener

@@ -1,4 +1,4 @@
-"""What the gateway reads from `SYNCLINE_*` variables."""
+"""Settings of the gateway, from `SYNCLINE_*` variables."""
 
 from __future__ import annotations
 

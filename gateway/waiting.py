@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 _LOOK_SECONDS: Final = 0.5
-"""How often a thread that waits looks whether the event loop still runs."""
+"""Seconds between looks of a waiting thread whether the event loop still runs."""
 
 
 class LoopStopped(Exception):
@@ -18,15 +18,15 @@ class LoopStopped(Exception):
 
 
 def wait(work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop) -> T:
-    """What `work` gives, which runs on the event loop. For a thread. See `outcome`."""
+    """Return the result of `work`, which runs on the event loop. For a thread, with the errors of `outcome`."""
     return outcome(asyncio.run_coroutine_threadsafe(work, loop), loop)
 
 
 def outcome(work: Future[T], loop: asyncio.AbstractEventLoop) -> T:
-    """What work on the event loop gives, when it is done. For a thread.
+    """Return the result of work on the event loop, when it is done. For a thread.
 
-    LoopStopped if the loop does not run any more: a process does not end as long as a thread waits. All work must have
-    an end of its own.
+    Raise LoopStopped if the loop does not run any more: a process does not end as long as a thread waits. All work
+    must have an end of its own.
     """
     while True:
         try:

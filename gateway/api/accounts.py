@@ -17,7 +17,7 @@ from syncline.auth.v1 import auth_pb2
 router: Final = APIRouter(tags=["accounts"])
 
 _COOKIE_SECONDS: Final = 30 * 86_400
-"""As long as a browser's key lives unused."""
+"""Lifetime of the cookie in seconds: as long as a browser's key lives unused."""
 
 DeviceId = Annotated[TextId, Path(description="The device.")]
 
@@ -60,7 +60,7 @@ async def refresh(body: models.Refresh, request: Request, services: Behind) -> m
 
 @router.get("/session")
 async def session(caller: Signed, services: Behind) -> models.SignedIn:
-    """Who is signed in; for a browser with the token that its changes must carry."""
+    """Get the account and the device that are signed in; for a browser also the token that its changes must carry."""
     answer = await ask(services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)
     return models.SignedIn(
         account=shapes.account(answer.account),

@@ -14,7 +14,7 @@ from syncline.model.tree import Mutation, Node
 
 
 class NodeChanged(SynclineError):
-    """It was changed meanwhile: look at it again, then repeat with its new entity tag."""
+    """The node was changed meanwhile: look at it again, then repeat with its new entity tag."""
 
     reason = "ETAG_MISMATCH"
     kind = Kind.PRECONDITION
@@ -29,7 +29,7 @@ async def commit_one(services: Services, caller: Caller, *, space: str, request:
 async def answered(
     services: Services, caller: Caller, *, space: str, name: RequestName
 ) -> metadata_pb2.GetAnswerResponse | None:
-    """What the same request was answered before, if its sender gave it a name and repeats it."""
+    """Return the answer to the same request before, if its sender gave it a name and repeats it; else None."""
     if not name.given:
         return None
     try:

@@ -29,7 +29,9 @@ router: Final = APIRouter(tags=["events"])
 Messages: TypeAlias = AsyncGenerator[notify_pb2.WatchResponse, None]
 
 _OVERLAP_SECONDS: Final = 30.0
-"""How long before the token of a watch expires the next watch begins; after KeyTokens has another token to give."""
+"""Seconds before the token of a watch expires at which the next watch begins; KeyTokens has another token to give by
+then.
+"""
 _UNHEARD: Final = 16
 """Messages that wait for a slow reader."""
 
@@ -69,10 +71,11 @@ class Events(StreamingResponse):
 
 
 async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller: Caller) -> Messages:
-    """What a watch says, for as long as the caller has an access token; then the error that ends it.
+    """Yield the messages of a watch, for as long as the caller has an access token; then raise the error that ends
+    it.
 
-    A watch does not outlive its token. For a key there is always another token, so the next watch begins before the one
-    at hand ends, and both are listened to meanwhile: some doorbells ring twice, and none is missed.
+    A watch does not outlive its token. For a key there is always another token, so the next watch begins before the
+    one at hand ends, and both are listened to meanwhile: some doorbells ring twice, and none is missed.
     """
     heard: asyncio.Queue[notify_pb2.WatchResponse | Exception] = asyncio.Queue(_UNHEARD)
     latest = caller
@@ -143,7 +146,7 @@ async def watch(
     if not space:
         raise InvalidArgument("there is no space to watch")
     rest = doorbells(services, notify_pb2.WatchRequest(space_ids=space), caller)
-    first = await anext(rest)  # what fails at once still has a status to say so
+    first = await anext(rest)  # A watch that fails at once can still be answered with a status.
     return Events(first, rest, request.app.state.drain)
 
 

@@ -1,4 +1,4 @@
-"""What was: versions, trash, activity."""
+"""The history of a space: versions, trash, activity."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def list_trash(
     page_size: PageSize = 100,
     page_token: PageToken = "",
 ) -> models.FoundNodes:
-    """What was deleted and can be restored, with the paths of where it was."""
+    """List the nodes that were deleted and can be restored, with the paths at which they were."""
     request = metadata_pb2.ListTrashRequest(
         space_id=space, path="/".join(normalized_path(path)), page_size=page_size, page_token=page_token
     )
@@ -154,7 +154,7 @@ async def restore_node(
 async def list_activity(
     space: Space, caller: Signed, services: Behind, page_size: PageSize = 100, page_token: PageToken = ""
 ) -> models.Activities:
-    """What happened in a space, newest first."""
+    """List the activity in a space, newest first."""
     request = metadata_pb2.ListActivityRequest(space_id=space, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.ListActivity, request, token=caller.token)
     return models.Activities(

@@ -115,7 +115,7 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """Who has opened a link: whose token reads what it leads to, and the space in which that is."""
+    """The visitor of a link: the caller whose token reads what the link leads to, and the space in which that is."""
 
     caller: Caller
     space: SpaceId
@@ -125,7 +125,7 @@ async def visitor(request: Request, link_id: LinkId) -> Visitor:
     """The visitor; Unauthenticated if the link was not opened, PermissionDenied for whoever is none."""
     authorization = request.headers.get("authorization")
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
-    if claimed(token, "sub") != link_id:  # what the token claims is proven by the services
+    if claimed(token, "sub") != link_id:  # The services prove what the token claims.
         raise Unauthenticated("this link is not open: open it again")
     caller = Caller(token)
     check_route(request, caller)
@@ -150,7 +150,7 @@ async def list_linked_children(
     page_size: PageSize = 1000,
     page_token: PageToken = "",
 ) -> models.Nodes:
-    """What a directory holds that a link leads to, by name."""
+    """List the nodes in a directory that a link leads to, by name."""
     return await children_page(
         services, visitor.caller, visitor.space, node_id_of(node), page_size=page_size, page_token=page_token
     )

@@ -1,4 +1,6 @@
-"""What travels as JSON. Digests and node ids are lower-case hex, times milliseconds since 1970, sizes bytes."""
+"""The messages of the API as JSON. Digests and node ids are lower-case hex, times milliseconds since 1970, sizes
+bytes.
+"""
 
 from __future__ import annotations
 
@@ -37,10 +39,10 @@ Number = Annotated[int, Field(ge=1, le=_SIGNED_64)]
 
 
 class Given(BaseModel):
-    """What comes in: a field that does not exist is an error and not ignored.
+    """Base of messages that come in: a field that does not exist is an error and not ignored.
 
-    Only the first fault of a list (FailFast) and the first unknown field of an object are told. Else a body could have
-    as many faults as bytes, and each costs more than what is right.
+    Only the first fault of a list (FailFast) and the first unknown field of an object are told. Else a body could
+    have as many faults as bytes, and each costs more than what is right.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -55,7 +57,7 @@ class Given(BaseModel):
 
 
 class Told(BaseModel):
-    """What goes out."""
+    """Base of messages that go out."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -94,7 +96,7 @@ class Refresh(Given):
 
 
 class Tokens(Told):
-    """What a signed-in device holds; a browser holds a cookie instead."""
+    """The tokens of a signed-in device. A browser holds a cookie instead."""
 
     access_token: str
     access_expires_at_ms: int
@@ -102,7 +104,7 @@ class Tokens(Told):
 
 
 class Account(Told):
-    """A person."""
+    """A person with an account."""
 
     user_id: str
     email: str
@@ -132,7 +134,7 @@ class SignedIn(Told):
 
 
 class Devices(Told):
-    """Newest first."""
+    """Devices of a person, newest first."""
 
     devices: list[Device]
     next_page_token: str | None = None
@@ -184,7 +186,7 @@ class NewSpace(Given):
 
 
 class Usage(Told):
-    """How far a space is."""
+    """The fill of a space: its sequence number, and the bytes used of its quota."""
 
     head: int
     used_bytes: int
@@ -192,7 +194,7 @@ class Usage(Told):
 
 
 class Member(Told):
-    """A grant."""
+    """A person's grant in a space."""
 
     user_id: str
     email: str
@@ -200,7 +202,7 @@ class Member(Told):
 
 
 class Members(Told):
-    """By address."""
+    """Members of a space, in the order of their addresses."""
 
     space_name: str
     members: list[Member]
@@ -268,24 +270,24 @@ class NewFolder(Given):
 
 
 class Move(Given):
-    """Where a node goes and what it is called; what is left out stays."""
+    """The new place and name of a node. A field that is left out stays as it is."""
 
     parent: NodeText | None = None
     name: Name | None = None
 
 
 class Copy(Given):
-    """Where a copy goes and what it is called."""
+    """The place and the name of a copy."""
 
     parent: NodeText
     name: Name
 
 
 class Restore(Given):
-    """Where a node of the trash goes and what it is called; what is left out is as it was.
+    """The place and the name of a node that comes back from the trash. A field that is left out is as it was.
 
-    Directories that were deleted are made anew where they are missing. A name that is left out gives way to a free one
-    if it is taken.
+    Directories that were deleted are made anew where they are missing. A name that is left out gives way to a free
+    one if it is taken.
     """
 
     parent: NodeText | None = None
@@ -309,7 +311,7 @@ class Version(Told):
 
 
 class Versions(Told):
-    """Newest first."""
+    """Versions of a file, newest first."""
 
     versions: list[Version]
     next_page_token: str | None = None
@@ -332,7 +334,7 @@ class Activity(Told):
 
 
 class Activities(Told):
-    """Newest first."""
+    """Changes in a space, newest first."""
 
     activities: list[Activity]
     next_page_token: str | None = None
@@ -355,9 +357,10 @@ class WantedObjects(Given):
 
 
 class Upload(Told):
-    """How to upload an object, straight to S3 and with exactly these headers; nothing if it is stored already.
+    """The way to upload an object, straight to S3 and with exactly these headers; empty if the object is stored
+    already.
 
-    What is `stored` is sealed as a single block. Seal a pack or a manifest all the same.
+    An object that is `stored` is sealed as a single block. Seal a pack or a manifest all the same.
     """
 
     sha256: str
@@ -369,7 +372,7 @@ class Upload(Told):
 
 
 class Uploads(Told):
-    """In the order of the request."""
+    """The ways to upload the objects of a request, in its order."""
 
     uploads: list[Upload]
 
@@ -394,7 +397,7 @@ class StoredObject(Given):
 
 
 class StoredObjects(Given):
-    """What was uploaded."""
+    """The objects that were uploaded."""
 
     objects: Annotated[list[StoredObject], FailFast(), Field(min_length=1, max_length=MAX_OBJECTS)]
 
@@ -509,7 +512,7 @@ class CreatedLink(Link):
 
 
 class Links(Told):
-    """Newest first."""
+    """Links of a space, newest first."""
 
     links: list[Link]
     next_page_token: str | None = None
@@ -523,7 +526,7 @@ class OpenLink(Given):
 
 
 class OpenedLink(Told):
-    """What a link leads to: the node `top`, which is `root` for a whole space."""
+    """The node that a link leads to, `top`, which is `root` for a whole space, and a token that reads it."""
 
     link_id: str
     access_token: str
@@ -541,12 +544,12 @@ Mail = Literal["instant", "off"]
 
 
 class Preference(Given):
-    """When the caller is mailed about changes that others make in a space."""
+    """The wish of the caller for mail about changes that others make in a space."""
 
     mode: Mail
 
 
 class Preferred(Told):
-    """When the caller is mailed about changes that others make in a space."""
+    """The mail that the caller gets about changes that others make in a space."""
 
     mode: Mail

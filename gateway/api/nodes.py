@@ -60,7 +60,7 @@ async def get_node(space: Space, node: Node, caller: Signed, services: Behind, r
 async def list_children(
     space: Space, node: Node, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Nodes:
-    """What a directory holds, by name."""
+    """List the nodes in a directory, by name."""
     return await children_page(services, caller, space, node_id_of(node), page_size=page_size, page_token=page_token)
 
 

@@ -21,7 +21,8 @@ def described_api(app: FastAPI) -> dict[str, Any]:
     """The description, made once."""
     if app.openapi_schema is None:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Duplicate Operation ID")  # of GET and HEAD: told apart below
+            # GET and HEAD have the same id here and are told apart below.
+            warnings.filterwarnings("ignore", "Duplicate Operation ID")
             found = get_openapi(
                 title="Syncline", version="1", openapi_version="3.1.0", description=_ABOUT, routes=app.routes
             )
@@ -32,7 +33,8 @@ def described_api(app: FastAPI) -> dict[str, Any]:
                 if "security" in operation:  # all three are looked at, but it takes one of these
                     operation["security"] = [{"bearer": []}, {"browser": [], "csrf": []}]
                 responses = operation["responses"]
-                responses.pop("422", None)  # what does not validate is a 400, a problem like all others
+                # A request that does not validate is answered with 400, by a problem as any other.
+                responses.pop("422", None)
                 for status, response in responses.items():
                     if int(status) >= 400:
                         response["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -1,4 +1,4 @@
-"""How pages of listings are asked for."""
+"""Parameters by which pages of listings are asked for."""
 
 from __future__ import annotations
 

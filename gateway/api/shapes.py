@@ -1,4 +1,4 @@
-"""From what the services answer to what travels as JSON."""
+"""Conversion of the services' answers to messages of the API."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def node_etag(node: Node) -> str:
 
 
 def node(found: Node) -> models.Node:
-    """A node."""
+    """Return a node as the API tells it."""
     return models.Node.model_validate(_node_fields(found))
 
 
@@ -84,7 +84,7 @@ def _node_fields(found: Node) -> dict[str, object]:
 
 
 def version(pb: metadata_pb2.Version) -> models.Version:
-    """A version."""
+    """Return a version as the API tells it."""
     return models.Version(
         version=pb.version,
         size=pb.content.size,
@@ -97,7 +97,7 @@ def version(pb: metadata_pb2.Version) -> models.Version:
 
 
 def activity(pb: metadata_pb2.Activity) -> models.Activity:
-    """A change."""
+    """Return a change as the API tells it."""
     return models.Activity(
         seq=pb.seq,
         change=cast("models.ChangeName", journal_pb2.Change.Name(pb.change).removeprefix("CHANGE_").lower()),
@@ -111,7 +111,7 @@ def activity(pb: metadata_pb2.Activity) -> models.Activity:
 
 
 def account(pb: auth_pb2.Account) -> models.Account:
-    """An account."""
+    """Return an account as the API tells it."""
     return models.Account(user_id=pb.user_id, email=pb.email, personal_space_id=pb.personal_space_id)
 
 
@@ -131,14 +131,14 @@ def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
 
 
 def tokens(pb: auth_pb2.Tokens) -> models.Tokens:
-    """Tokens."""
+    """Return tokens as the API tells them."""
     return models.Tokens(
         access_token=pb.access_token, access_expires_at_ms=pb.access_expires_at_ms, refresh_token=pb.refresh_token
     )
 
 
 def space(pb: auth_pb2.Space) -> models.Space:
-    """A space."""
+    """Return a space as the API tells it."""
     return models.Space(
         space_id=pb.space_id,
         name=pb.name,
@@ -149,7 +149,7 @@ def space(pb: auth_pb2.Space) -> models.Space:
 
 
 def member(pb: auth_pb2.Member) -> models.Member:
-    """A member."""
+    """Return a member as the API tells them."""
     return models.Member(user_id=pb.user_id, email=pb.email, role=_ROLES[pb.role])
 
 

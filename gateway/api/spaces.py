@@ -47,7 +47,7 @@ async def create_space(body: models.NewSpace, name: Named, caller: Signed, servi
 
 @router.get("/spaces/{space}")
 async def get_space(space: Space, caller: Signed, services: Behind) -> models.Space:
-    """One space."""
+    """Get one of the caller's spaces."""
     async for page in ask_pages(services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=caller.token):
         for found in page.spaces:
             if found.space_id == space:
@@ -57,7 +57,7 @@ async def get_space(space: Space, caller: Signed, services: Behind) -> models.Sp
 
 @router.get("/spaces/{space}/usage")
 async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Usage:
-    """How much a space holds, all versions included, and its sequence number."""
+    """Get the bytes that a space uses, all versions included, its quota, and its sequence number."""
     answer = await ask(services.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=space), token=caller.token)
     return models.Usage(head=answer.head, used_bytes=answer.used_bytes, quota_bytes=answer.quota_bytes)
 
@@ -66,7 +66,7 @@ async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Us
 async def list_members(
     space: Space, caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Members:
-    """Who is a member of a space."""
+    """List the members of a space."""
     asked = auth_pb2.ListMembersRequest(space_id=space, page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListMembers, asked, token=caller.token)
     return models.Members(
@@ -101,7 +101,7 @@ async def remove_member(space: Space, email: Email, name: Named, caller: Signed,
 
 @router.get("/spaces/{space}/notifications")
 async def get_notifications(space: Space, caller: Signed, services: Behind) -> models.Preferred:
-    """When the caller is mailed about a space."""
+    """Get the mail mode of the caller for a space."""
     answer = await ask(
         services.notify.GetPreference, notify_pb2.GetPreferenceRequest(space_id=space), token=caller.token
     )
@@ -112,7 +112,7 @@ async def get_notifications(space: Space, caller: Signed, services: Behind) -> m
 async def set_notifications(
     space: Space, body: models.Preference, name: Named, caller: Signed, services: Behind
 ) -> models.Preferred:
-    """Change that."""
+    """Change the mail mode of the caller for a space."""
     mode = notify_pb2.MAIL_MODE_INSTANT if body.mode == "instant" else notify_pb2.MAIL_MODE_OFF
     answer = await ask(
         services.notify.SetPreference,

@@ -125,7 +125,9 @@ async def answer(
 
 
 async def below(services: Services, caller: Caller, space: str, node: NodeId) -> tuple[AsyncIterator[CoreNode], str]:
-    """What an archive of a node begins with, and its name; NoSuchSpace or NoSuchNode before anything is sent."""
+    """Return the nodes at the top of an archive of a node, and its name. Raise NoSuchSpace or NoSuchNode before
+    anything is sent.
+    """
     if node == ROOT:
         await children_page(services, caller, space, ROOT, page_size=1)
         return children_of(services, caller.fresh, space, ROOT), "space"

@@ -31,7 +31,7 @@ _NANOSECONDS: Final = 1_000_000
 async def create_uploads(
     space: Space, body: models.WantedObjects, request: Request, caller: Signed, services: Behind
 ) -> models.Uploads:
-    """Which objects are not stored yet, and for each of these an address to upload it to.
+    """Find the objects that are not stored yet, and get an address to upload each of them to.
 
     An address takes exactly the bytes that have this SHA-256, within 15 minutes, and never overwrites anything.
     """

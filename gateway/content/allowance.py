@@ -1,12 +1,12 @@
-"""What is left of the downloads of a public link that allows only so many.
+"""The downloads that are left of a public link with a limit of downloads.
 
 A download is counted before its first byte goes out, and the count buys as many bytes as the content has. A request
-takes what it needs of them: all that is left, or the length of its range, so that a download in several ranges is one.
-What it does not spend goes back, and later requests for the same content by the same link use it and are not counted. A
-request that continues may take the whole content, so at most two copies go out for one count.
+takes what it needs of them: all that is left, or the length of its range, so that a download in several ranges is
+one. A request gives back what it does not spend, and later requests for the same content by the same link use it and
+are not counted. A request that continues may take the whole content, so at most two copies go out for one count.
 
-What a request has taken is a lease in the record of the link and the content. The gateway renews it, with what is
-unspent, while bytes go out; that of a gateway which was killed runs out, and its bytes are there again.
+The bytes that a request has taken are a lease in the record of the link and the content. The gateway renews it, with
+what is unspent, while bytes go out; that of a gateway which was killed runs out, and its bytes are there again.
 
 An archive has no ranges and no known size: one that broke off may be begun once more.
 """
@@ -31,16 +31,17 @@ from syncline.model.errors import LinkExhausted, Unavailable
 from syncline.model.identifiers import SpaceId
 
 LEASE_SECONDS: Final = 20.0
-"""How long what a request has taken is kept for it after its gateway was last heard of."""
+"""Seconds for which the bytes that a request has taken are kept for it after its gateway was last heard of."""
 _RENEWALS: Final = 4
-"""So many times in that time a lease is renewed: clocks may differ, and a renewal may be late."""
+"""Number of renewals of a lease within LEASE_SECONDS: clocks may differ, and a renewal may be late."""
 _KEPT_SECONDS: Final = 30 * 86_400
-"""How long what is left over can be used."""
+"""Seconds for which bytes that are left over can be used."""
 _PATIENCE_SECONDS: Final = 5.0
-"""How long a request waits for what another one, which seems to be under way, may leave over: a client that comes again
-at once is often there before its first connection is known to be broken."""
+"""Maximum number of seconds for which a request waits for the bytes that another one, which seems to be under way,
+may leave over: a client that comes again at once is often there before its first connection is known to be broken.
+"""
 _LOOK_SECONDS: Final = 0.2
-"""How often a waiting request looks."""
+"""Seconds between two looks of a waiting request."""
 _ROUNDS: Final = 20
 """Attempts to write a record that others write too."""
 _PAUSE_SECONDS: Final = 0.02
@@ -48,7 +49,7 @@ _PAUSE_SECONDS: Final = 0.02
 _MAX_LEASES: Final = 100
 """Downloads of one content at a time that have a lease; the record has a maximum size, so further ones have none."""
 _SETTLING_SECONDS: Final = 5.0
-"""How long the end of a process waits for what is being put back."""
+"""Maximum number of seconds for which the end of a process waits until leftovers are put back."""
 _REMEMBERED: Final = 10_000
 
 Count = Callable[[], Awaitable[bool]]
@@ -59,7 +60,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class LinkDownload:
-    """What is downloaded by which link: `what` is a content or a node."""
+    """A download by a link: `what` is a content or a node."""
 
     space: SpaceId
     link: str
@@ -73,19 +74,21 @@ class LinkDownload:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """What a record holds, in bytes; of an archive, in archives."""
+    """The state in a record: amounts in bytes, or in archives for an archive."""
 
     left: int = 0
     leases: dict[str, tuple[int, float]] = field(default_factory=dict)
-    """What requests under way have taken and not spent, and when that is given up, in seconds since 1970."""
+    """The amount that each request under way has taken and not spent, and the time when its lease ends, in seconds
+    since 1970.
+    """
 
     @classmethod
     def of(cls, record: Record) -> _State:
-        """What is written there. Leases that ran out are left over."""
+        """Return the state that a record holds. Leases that ran out count as left over."""
         if not record.data:
             return cls()
         now, found = time.time(), json.loads(record.data)
-        if isinstance(found, int):  # as earlier versions wrote it
+        if isinstance(found, int):  # Earlier versions wrote a number.
             return cls(found)
         leases = {ident: (taken, until) for ident, (taken, until) in found["leases"].items()}
         over = [ident for ident, (_, until) in leases.items() if until < now]
@@ -186,7 +189,7 @@ class Allowance:
             except Unavailable:  # the next one may be in time
                 continue
             finally:
-                download = None  # or this task would keep the download alive, whose end gives the lease up
+                download = None  # A reference in this task would keep the download alive, whose end gives the lease up.
 
     def _put_back(self, place: LinkDownload, ident: str | None, left: int) -> None:
         """Keep what a download leaves over, in the background: whoever ends it may be about to be cancelled."""
@@ -205,7 +208,7 @@ class Allowance:
                 record = await self._read(place)
                 state = _State.of(record)
                 if ident is not None and ident not in state.leases:
-                    return  # it ran out, and what was left is somebody else's
+                    return  # The lease ran out, and what was left belongs to another request.
                 state = state if ident is None else state.without_lease(ident)
                 if await self._write(place, replace(state, left=state.left + left), over=record):
                     return
@@ -220,7 +223,7 @@ class Allowance:
         return (await self._records.read(place.space, [place.record])).get(place.record, NOTHING)
 
     async def _write(self, place: LinkDownload, state: _State, *, over: Record) -> bool:
-        """Whether it was written, and not by somebody else meanwhile."""
+        """Write the state and return True; False if another request wrote it meanwhile."""
         data = state.encoded()
         if not data and not over.data:
             return True
@@ -237,17 +240,17 @@ class Download:
 
     def __init__(self, taken: int, *, continued: bool, by_bytes: bool) -> None:
         self.continued = continued
-        """Whether it goes on with one that was counted before."""
+        """True if the download continues one that was counted before."""
         self.taken = taken
         self.left = taken
-        """What it has taken and not spent."""
+        """The amount that the download has taken and not spent."""
         self.on_end: Callable[[int], None] = lambda _left: None
         """Called with what is left."""
         self.renewing: asyncio.Task[None] | None = None
         self._by_bytes = by_bytes
 
     def spend(self, sent: int) -> None:
-        """So many bytes have gone out in all."""
+        """Note that `sent` bytes have gone out in all."""
         if self._by_bytes:
             self.left = max(self.taken - sent, 0)
 

@@ -38,7 +38,7 @@ _GROUP_BYTES: Final = MIB
 twice as many each time. Files of one directory lie together in packs, mostly."""
 _EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
-"""What the seconds of the extended time can say."""
+"""The latest time that the seconds of the extended timestamp can express."""
 _BACKSLASH: Final = "%5C"
 
 Children = Callable[[Node], AsyncIterator[Node]]
@@ -120,7 +120,7 @@ class Archives:
     async def _made(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share
     ) -> AsyncGenerator[bytes, None]:
-        # It takes a while to import, and a gateway that makes no archive needs it not.
+        # The library takes a while to import, and a gateway that makes no archive does not need it.
         from stream_zip import stream_zip  # noqa: PLC0415
 
         loop = asyncio.get_running_loop()
@@ -129,10 +129,10 @@ class Archives:
         chunks = stream_zip(
             _members(bridge, groups),
             chunk_size=_CHUNK,
-            # What people keep is mostly compressed already; a deflated stream without compression costs no time.
+            # People's files are mostly compressed already; a deflated stream without compression costs no time.
             get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
         )
-        context = contextvars.copy_context()  # what the thread has done on the event loop belongs to the request, too
+        context = contextvars.copy_context()  # Work of the thread on the event loop belongs to the request, too.
         pending = None
         try:
             while True:
@@ -220,7 +220,7 @@ def _file_content(node: Node) -> Content | None:
 
 
 def _target(node: Node) -> bytes:
-    """What an archive holds of a link; nothing of a directory."""
+    """Return the content of a symlink's entry in an archive; empty for a directory."""
     return node.content.target.encode() if node.content is not None else b""
 
 
@@ -230,7 +230,7 @@ def _size(node: Node) -> int:
 
 
 class CutShort(Exception):
-    """What an archive is made of is not read to its end."""
+    """The contents of an archive were not read to their end."""
 
 
 class _Bridge:

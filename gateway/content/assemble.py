@@ -24,7 +24,7 @@ from syncline.model.tree import Content
 from syncline.wire.tree import manifest_from_wire
 
 _AHEAD: Final = 4
-"""How many fetches are under way while the one before them goes out."""
+"""Number of fetches that are under way while the one before them goes out."""
 LARGE_MANIFESTS_AT_ONCE: Final = 1
 """Manifests larger than their content suggests that are read at the same time."""
 _HASH_INLINE: Final = 64 * KIB
@@ -54,7 +54,7 @@ class Memory:
         """The right to read a large manifest, which takes several times its size until it is in its shortest form."""
 
     def pool(self, size: int) -> Pool:
-        """From which a read of `size` bytes takes them."""
+        """Return the pool from which a read of `size` bytes takes them."""
         return self._small if size <= self._most else self._large
 
     def taken(self) -> int:
@@ -92,7 +92,7 @@ class Contents:
         finally:
             held.users -= 1
             if not held.users:
-                # What is read is read to its end: a thread that parses it cannot be stopped and holds what it has.
+                # A read is finished in any case: a thread that parses it cannot be stopped and holds what it has.
                 held.reading.add_done_callback(lambda _: self._drop_manifest(name, held))
 
     def _drop_manifest(self, name: tuple[SpaceId, Digest], held: _Held) -> None:
@@ -111,7 +111,7 @@ class Contents:
             try:
                 return await self._read_manifest_of(expected, space, digest, content, share)
             except ObjectTooLarge:
-                pass  # it is cut otherwise than we cut
+                pass  # Another client has cut the content in another way than ours do.
         async with self._memory.large_manifests.lent(1, share):
             return await self._read_manifest_of(MAX_OBJECT_BYTES, space, digest, content, share)
 
@@ -152,7 +152,7 @@ class Contents:
                     if following is not None and not under_way:
                         await self._memory.pool(following.length).take(following.length, share, patience=patience)
                         following = begin(following)
-                    patience = None  # it has begun, and nobody can be told any more to come again
+                    patience = None  # The answer has begun, so the client cannot be told any more to come again.
                     # What is fetched ahead takes only what nobody else waits for: so each download gets on.
                     while (
                         following is not None
@@ -163,7 +163,7 @@ class Contents:
                     first = under_way[0]
                     assert first.reading is not None
                     parts = deque(await first.reading)
-                    first.reading = None  # which would keep the parts
+                    first.reading = None  # The result of the read would keep the parts in memory.
                     pool = self._memory.pool(first.fetch.length)
                     while parts:
                         size = len(parts[0])
@@ -222,7 +222,7 @@ class _Held:
 
     reading: asyncio.Task[tuple[Manifest, int]]
     share: Share
-    """On whose account it is held."""
+    """The share on whose account the memory is held."""
     users: int = 0
 
 

@@ -1,4 +1,4 @@
-"""How a file is described to browsers, which must neither guess what it is nor run it: pure."""
+"""The headers that describe a file to browsers, which must neither guess its type nor run it: pure."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SHOWN: Final = frozenset(
         "text/plain",
     }
 )
-"""What browsers show without running anything in it."""
+"""Types that browsers show without running anything in them."""
 
 _FALLBACK: Final = frozenset(map(chr, range(0x20, 0x7F))) - frozenset('"\\%/')
 _ATTR_CHARS: Final = "!#$&+-.^_`|~"
 _LAST_SECOND: Final = 253_402_300_799
-"""Of the year 9999, after which a date has no form in HTTP."""
+"""The last second of the year 9999, after which a date has no form in HTTP."""
 
 
 def etag_of(content: Content) -> str:
@@ -56,8 +56,8 @@ def description(name: str, content: Content, *, inline: bool = False) -> dict[st
         "etag": etag_of(content),
         "content-type": kind if not shown or not kind.startswith("text/") else "text/plain; charset=utf-8",
         "content-disposition": disposition(name, inline=shown),
-        # Whatever the type says, nothing in it runs within our origin. The browser's own viewer of PDFs shows nothing
-        # in a sandbox, and runs nothing outside of its own.
+        # Nothing in the file runs within our origin, whatever its type is. The browser's own viewer of PDFs shows
+        # nothing in a sandbox, and runs nothing outside of its own.
         "content-security-policy": _IN_A_VIEWER if shown and kind == _PDF else "default-src 'none'; sandbox",
         "x-content-type-options": "nosniff",
         "cross-origin-resource-policy": "same-origin",

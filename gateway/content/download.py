@@ -28,7 +28,7 @@ from syncline.model.tree import Content, Node, NodeKind
 T = TypeVar("T")
 
 _WAITED_SECONDS: Final = 1.0
-"""Whatever had to wait for longer than this is asked about again before its first byte goes out."""
+"""Seconds of waiting after which the right is checked again before the first byte goes out."""
 
 
 class Begin(Protocol):
@@ -64,7 +64,7 @@ async def download(
     inline: bool = False,
     begin: Begin | None = None,
 ) -> Response:
-    """What a GET or HEAD of a content answers.
+    """Return the answer to a GET or HEAD of a content.
 
     `inline`: to be shown in a page, if that is safe, and not saved. `begin` is called before bytes go out, and for
     nothing else; whatever it raises is the answer. The memory for it is taken on account of `share`. Bytes go out as

@@ -26,7 +26,9 @@ class FixedAnswer:
         return cls(content, media_type, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
     def response(self, request: Request, headers: Mapping[str, str]) -> Response:
-        """What a GET or HEAD is answered, with these headers: 304 for who has it, else all of it."""
+        """Return the answer to a GET or HEAD, with these headers: 304 for a client that has the content, else all of
+        it.
+        """
         told = {**headers, "etag": self.etag}
         asked = {name: value for name, value in request.headers.items() if name == "if-none-match"}
         if wanted(asked, method=request.method, etag=self.etag, size=len(self.content)) is RangeOutcome.NOT_MODIFIED:

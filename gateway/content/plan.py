@@ -12,14 +12,16 @@ from typing import Final
 from syncline.model.blocks import KIB, MIB, BlockRef, Digest, Manifest
 
 MAX_FETCH: Final = 4 * MIB
-"""What is fetched together; only a single block can be larger."""
+"""Maximum number of bytes that are fetched together; only a single block can be larger."""
 MAX_GAP: Final = 64 * KIB
 """Gaps up to this size are fetched along: that is faster than another request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What a fetch holds of one block, at [at, at + length) of what it fetches; with `digest` if it is all of it."""
+    """The part of a fetch that belongs to one block, at [at, at + length) of the fetched bytes; with `digest` if it
+    is the whole block.
+    """
 
     at: int
     length: int
@@ -37,7 +39,9 @@ class ObjectRange:
 
 
 def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRange]:
-    """What makes up the bytes [start, stop) of the content, in order. The manifest must have passed `check`."""
+    """Yield the fetches that make up the bytes [start, stop) of the content, in order. The manifest must have passed
+    `check`.
+    """
     gathered: list[BlockRef] = []  # wanted parts of blocks that lie one after the other
     whole: list[bool] = []
     for ref, is_whole in _wanted(manifest, start, stop):
@@ -51,7 +55,9 @@ def plan_reads(manifest: Manifest, start: int, stop: int) -> Iterator[ObjectRang
 
 
 def gather(refs: Iterable[BlockRef]) -> list[ObjectRange]:
-    """What holds all these whole blocks, whatever their order, in few fetches. What lies between two has no digest."""
+    """Return few fetches that hold all these whole blocks, in whatever order. A piece between two blocks has no
+    digest.
+    """
     fetches: list[ObjectRange] = []
     gathered: list[BlockRef] = []
     for ref in sorted(set(refs), key=lambda ref: (ref.object, ref.offset, ref.length)):

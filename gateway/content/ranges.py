@@ -1,4 +1,4 @@
-"""Which part of a file a request wants, if any: conditions and ranges of RFC 9110, without I/O."""
+"""The part of a file that a request wants: conditions and ranges of RFC 9110, without I/O."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Part:
 
 
 class RangeOutcome(Enum):
-    """What else a request can want."""
+    """The outcome of a request that does not want a part of the file."""
 
     WHOLE = auto()
     CHANGED = auto()
@@ -33,7 +33,7 @@ class RangeOutcome(Enum):
 
 
 def wanted(headers: Mapping[str, str], *, method: str, etag: str, size: int) -> Part | RangeOutcome:
-    """What to answer to a GET or HEAD with these headers, for a file of `size` bytes."""
+    """Return the part or the outcome for a GET or HEAD with these headers, for a file of `size` bytes."""
     match = headers.get("if-match")
     if match is not None and not _matches(match, etag, weakly=False):
         return RangeOutcome.CHANGED
@@ -58,7 +58,7 @@ def _part(requested: str, size: int) -> Part | RangeOutcome:
     if suffix is not None:
         if int(suffix) == 0:
             return RangeOutcome.UNSATISFIABLE
-        # Of an empty file the last bytes are the whole, which no Content-Range can express.
+        # The last bytes of an empty file are the whole, which no Content-Range can express.
         return Part(max(size - int(suffix), 0), size) if size else RangeOutcome.WHOLE
     start = int(first)
     if last is not None and int(last) < start:

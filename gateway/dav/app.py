@@ -72,7 +72,7 @@ _HINT: Final = (
 
 
 class Dav:
-    """The application."""
+    """The ASGI application of WebDAV."""
 
     def __init__(self, behind: Behind) -> None:
         self._behind = behind
@@ -83,7 +83,7 @@ class Dav:
         self._turns = Pool("webdav", _WORKERS)
         self._paused = Pool("webdav_paused", _PAUSED)
         self._workers = ThreadPoolExecutor(_WORKERS + _PAUSED, thread_name_prefix="dav")
-        # What it logs tells paths, which are people's; what fails is logged here and in `RequestMiddleware`.
+        # WsgiDAV's log tells paths, which are private; failures are logged here and in `RequestMiddleware`.
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -133,7 +133,7 @@ class Dav:
             await _refuse(_refusal(error), scope, receive, send)
 
     async def _read(self, request: Request, person: Person, names: tuple[str, ...]) -> Response:
-        """What a GET or HEAD is answered."""
+        """Return the answer to a GET or HEAD."""
         space = person.spaces.get(names[0]) if names else None
         if names and space is None:
             raise NoSuchNode
@@ -245,11 +245,11 @@ class _WorkerSlot:
         self._paused = paused
         self._share = share
         self._has: Pool | None = turns
-        """Of which of the two one is taken."""
+        """The pool from which one is taken now; None if none is."""
 
     @asynccontextmanager
     async def waiting(self) -> AsyncIterator[None]:
-        """Around what the worker waits for and does nothing meanwhile."""
+        """Give the turn away while the worker waits and does nothing, and take one again after that."""
         patience = _WithoutTurn(self)
         set_patience(patience)
         try:
@@ -279,7 +279,7 @@ class _WorkerSlot:
 
 
 class _WithoutTurn(CallPatience):
-    """That of calls for which a worker waits."""
+    """The patience of calls for which a worker waits."""
 
     def __init__(self, slot: _WorkerSlot) -> None:
         super().__init__(begun=True)
@@ -295,7 +295,7 @@ class _WithoutTurn(CallPatience):
 
 
 class _Answer:
-    """What is told of a request. The last part is held back, so that an answer of one part tells its length."""
+    """The answer to a request. The last part is held back, so that an answer of one part tells its length."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -306,14 +306,14 @@ class _Answer:
         self.begun = False
         """True once something has been sent."""
         self.slot: _WorkerSlot
-        """That of the worker who is at work on a part of it."""
+        """The slot of the worker that is at work on a part of the answer."""
 
     def waiting(self) -> AbstractAsyncContextManager[None]:
-        """Around what that worker waits for."""
+        """Return the context in which that worker waits."""
         return self.slot.waiting()
 
     def told(self, line: str, headers: Iterable[tuple[str, str]], _: Any = None) -> None:
-        """See `start_response` of WSGI."""
+        """Note status and headers, as `start_response` of WSGI."""
         self._status, self._headers = int(line.partition(" ")[0]), list(headers)
 
     async def send(self, part: bytes) -> None:
@@ -384,7 +384,7 @@ async def _left(request: Request) -> AsyncIterator[Callable[[], bool]]:
 
 
 def _length(request: Request) -> int | None:
-    """How long the body of an upload says it is."""
+    """Return the length that the body of an upload says it has, in bytes; None if it says none."""
     raw = request.headers.get("content-length")
     return int(raw) if raw is not None and raw.isdecimal() else None
 

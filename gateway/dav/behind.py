@@ -1,4 +1,4 @@
-"""Where WebDAV is, and what it works with."""
+"""The place where WebDAV is mounted, and the parts that it works with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOUNT: Final = "/dav"
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What the application works with."""
+    """The parts that the application works with."""
 
     services: Services
     keys: KeyTokens
@@ -30,7 +30,7 @@ class Behind:
     records: Records
     own: OwnAddress
     upload_memory: int
-    """What uploads may hold, in bytes."""
+    """Maximum number of bytes that uploads may hold together."""
     bodies: Pool
     """Memory for all other bodies of requests."""
     parsing: ParsingTime

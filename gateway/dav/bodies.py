@@ -10,7 +10,7 @@ from runtime.interruption import Interruption
 from syncline.model.chunk import Cut
 
 Step = Callable[[], Awaitable[None]]
-"""What the event loop does for a request before a worker goes on with it."""
+"""Work that the event loop does for a request before a worker goes on with it."""
 
 
 class ClientGone(Exception):

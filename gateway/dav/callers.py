@@ -1,4 +1,5 @@
-"""Who sends a request: a program with a key as its password, or with a bearer token. Never a cookie.
+"""Identification of the sender of a request: a program with a key as its password, or with a bearer token. Never a
+cookie.
 
 Programs that mount folders send the same header with each request, so what is known of a caller is remembered: the
 spaces for as long as the services themselves remember who may see what.
@@ -37,7 +38,7 @@ NO_KEY: Final = (
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of the holder of an access token."""
+    """The knowledge about the holder of an access token."""
 
     spaces: dict[str, DavSpace]
     until: float
@@ -54,10 +55,11 @@ class Callers:
         self._emails: LRUCache[bytes, str] = LRUCache(_REMEMBERED)
 
     async def person(self, authorization: str | None, *, peer: str, method: str, space: str) -> Person:
-        """Who sent this header from `peer`, with the spaces that they are in; `space` is one that should be among them.
+        """Return the person who sent this header from `peer`, with their spaces; `space` is one that should be among
+        them.
 
-        Refused with 401 for whoever is not known, with 403 for callers of a kind that the method does not take, and
-        with 405 for a method that there is not.
+        Raise Refused with 401 for a sender who is not known, with 403 for callers of a kind that the method does not
+        take, and with 405 for a method that there is not.
         """
         callers = DAV.get(method)
         if callers is None:
@@ -75,7 +77,7 @@ class Callers:
             raise refused_by(error) from error
 
     async def _caller(self, authorization: str, peer: str) -> Caller:
-        """In whose name the services are asked."""
+        """Return the caller in whose name the services are asked."""
         if authorization[:6].lower() != "basic ":
             token = bearer(authorization)
             return await self._keys.caller(token, peer=peer) if token.startswith(KEY_PREFIX) else Caller(token)

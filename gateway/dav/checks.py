@@ -1,4 +1,4 @@
-"""What a request says, checked before a parser sees it: headers by their grammar, XML by its shape. Wrong is 400."""
+"""Checks of a request before a parser sees it: headers by their grammar, XML by its shape. Wrong is 400."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def check_xml(body: bytes) -> None:
 
 
 def expected_size(headers: Mapping[str, str]) -> int | None:
-    """How long the file is that a PUT brings, as its sender says beside Content-Length. Refused for two answers."""
+    """Return the length of the file that a PUT brings, as headers beside Content-Length tell it; None if none does.
+    Raise Refused if two lengths differ.
+    """
     said = {int(headers[name]) for name in ("x-expected-entity-length", "oc-total-length") if name in headers}
     if len(said) > 1:
         raise DavRefused(HTTPStatus.BAD_REQUEST, "the headers tell different lengths", reason="INVALID_ARGUMENT")

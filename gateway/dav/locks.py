@@ -31,8 +31,8 @@ _ATTEMPTS: Final = 8
 _OWNER_BYTES: Final = 2048
 
 Lock = dict[str, Any]
-"""As WsgiDAV has it: token, root, type, scope, depth, owner, timeout, expire, principal; and the `device` of who took
-it."""
+"""A lock in the form of WsgiDAV: token, root, type, scope, depth, owner, timeout, expire, principal; and the `device`
+that took the lock."""
 
 
 class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
@@ -45,7 +45,7 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
         super().__init__(self._stored)
 
     def acquire(self, **wanted: Any) -> Lock:
-        """See LockManager. What was decided on locks that moved is decided again."""
+        """Acquire a lock. A decision on locks that have changed meanwhile is made again."""
         for _ in range(_ATTEMPTS):
             try:
                 lock: Lock = super().acquire(**wanted)
@@ -57,7 +57,9 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
     def _get_write_conflicts(
         self, url: str, depth: str, token_list: Sequence[str], principal: str
     ) -> DAVErrorCondition:
-        """See LockManager, which lets nobody change a directory in which something is locked, even with the token."""
+        """Return the locks that keep `principal` from writing. WsgiDAV lets nobody change a directory in which
+        something is locked, even with the token.
+        """
         condition = DAVErrorCondition(PRECONDITION_CODE_MissingLockToken)
         locks = self.get_indirect_url_lock_list(url)
         if depth == "infinity":
@@ -69,7 +71,7 @@ class Locks(LockManager):  # type: ignore[misc]  # WsgiDAV has no types
         return condition
 
     def look_again(self) -> None:
-        """See the locks as they are now."""
+        """Read the locks again at the next question."""
         self._stored.forget()
 
 
@@ -87,12 +89,12 @@ class StoredLocks:
     def close(self) -> None: ...
 
     def forget(self) -> None:
-        """What was read is not believed any more."""
+        """Drop what was read, so that the next question reads again."""
         self._read.clear()
         self._anew = True
 
     def get(self, token: str) -> Lock | None:
-        """See LockStorageDict: of the spaces that this request has to do with."""
+        """Return the lock with this token in the spaces that this request touches; None if there is none."""
         self.get_lock_list(self._home, include_root=True, include_children=False, token_only=True)
         for locks in self._read.values():
             for lock in locks:
@@ -113,7 +115,7 @@ class StoredLocks:
         ]
 
     def create(self, path: str, lock: Lock) -> Lock:
-        """See LockStorageDict; RecordMoved."""
+        """Store a new lock and return it. Raise Refused, or RecordMoved if the locks have changed meanwhile."""
         space = self._space(path)
         if space is None:
             raise DavRefused(HTTPStatus.FORBIDDEN, "only what is in a space can be locked")
@@ -213,7 +215,7 @@ def _stored(locks: Sequence[Lock]) -> list[bytes]:
 
 
 def _record(stored: Sequence[bytes]) -> bytes:
-    """What is stored of the locks of one space: a list; nothing if there are none."""
+    """Return the record of the locks of one space: a list in JSON; empty if there are none."""
     return b"[" + b", ".join(stored) + b"]" if stored else b""
 
 

@@ -1,4 +1,6 @@
-"""What replaces a file or a directory, merged into it: each file goes on with the content that comes to its path."""
+"""The merge of a node into the file or directory that it replaces: each file goes on with the content that comes to
+its path.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from syncline.model.tree import MAX_MUTATIONS, DeleteNode, MoveNode, Mutation, N
 from syncline.wire.tree import mutation_to_wire
 
 _MOST_NODES: Final = 1000
-"""Of both directories together."""
+"""Maximum number of nodes in both directories together."""
 _MOST_BYTES: Final = 200_000
-"""Of the mutations of one commit."""
+"""Maximum size of the mutations of one commit, in bytes."""
 
 
 @dataclass(slots=True)
@@ -24,7 +26,7 @@ class Merge:
     """The changes that make what is at a place like what replaces it, and take that away."""
 
     updates: list[UpdateContent] = field(default_factory=list)
-    """What comes first: when a file has its new content, the one that brought it can go."""
+    """The mutations that come first: when a file has its new content, the one that brought the content can go."""
     others: list[Mutation] = field(default_factory=list)
     pairs: list[tuple[NodeId, NodeId]] = field(default_factory=list)
     """Files that replace, and files that are replaced."""
@@ -40,9 +42,11 @@ class Merge:
 
 
 def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> Merge | None:
-    """How a node is merged into another of its kind; None if no file of one is in the other, or if it is too much.
+    """Return the way to merge a node into another of its kind; None if no file of one is in the other, or if it is
+    too much.
 
-    It is too much for one commit, or for the quota: the versions are counted, and to move them would cost nothing.
+    The merge may be too much for one commit, or for the quota: the versions are counted, and to move them would cost
+    nothing.
     """
     found = Merge()
     if source.kind is NodeKind.FILE:
@@ -88,7 +92,7 @@ def commit_merge(session: DavSession, space: DavSpace, merge: Merge, *more: Muta
 
 
 def few_children(session: DavSession, space: DavSpace, directory: Node, *, most: int) -> Sequence[Node] | None:
-    """What a directory holds; None if that is more than `most`."""
+    """Return the nodes in a directory; None if there are more than `most`."""
     found = list[Node]()
     for page in session.pages(space, directory.id):
         found += page

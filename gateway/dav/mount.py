@@ -1,4 +1,4 @@
-"""Where WebDAV is mounted. What it needs is imported by its first request: many gateways never see one."""
+"""The mount of WebDAV. Its first request imports what it needs, since many gateways never see one."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from gateway.records.ports import RecordMoved
 from syncline.model.identifiers import NodeId
 
 MAX_BYTES: Final = 32 * 1024
-"""Of all properties of one node."""
+"""Maximum size of all properties of one node, in bytes."""
 _ATTEMPTS: Final = 8
 _FEW: Final = 100
 """Nodes that one call can ask for, each by itself."""

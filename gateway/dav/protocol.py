@@ -48,7 +48,7 @@ _ALL_AT_ONCE: Final = 200
 _MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
-"""What looks at the node, at its directory and at the locks anyway."""
+"""Methods that look at the node, at its directory and at the locks in any case."""
 _MOST_NAMED: Final = 64
 """Properties that a PROPFIND names: each is looked for at each member of a directory."""
 _MULTISTATUS: Final = b'<?xml version="1.0" encoding="utf-8"?>\n<D:multistatus xmlns:D="DAV:">\n'
@@ -70,7 +70,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    """Where a COPY or MOVE goes: a name in a directory, and what has it now."""
+    """The target of a COPY or MOVE: a name in a directory, and the node that has the name now."""
 
     parent: DirectoryResource
     name: str
@@ -89,7 +89,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         environ["wsgidav.provider"] = self._provider
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Generator[bytes | Step, None, None]:
-        """See RequestServer and `do_PUT`; Refused and DAVError until the first part comes."""
+        """Handle a request, as RequestServer does. Raise Refused and DAVError until the first part comes; between
+        parts there may be steps, see `do_PUT`.
+        """
         if environ["REQUEST_METHOD"] in _WRITING:
             self._check_writable(environ["PATH_INFO"])
         if environ["REQUEST_METHOD"] in _LOOKING_AHEAD:
@@ -140,7 +142,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         yield b"</D:multistatus>\n"
 
     def do_PROPPATCH(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer. All that is to be set is written together, and before the answer says that it was."""
+        """Set properties. All of them are written together, and before the answer says that they were."""
         answer: Iterable[bytes] = super().do_PROPPATCH(environ, start_response)
         found = self._existing(environ["PATH_INFO"], environ)
         if (mtime_ns := environ.get("syncline.mtime_ns")) is not None and isinstance(found, File):
@@ -157,7 +159,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def do_PUT(  # noqa: N802 - WsgiDAV's
         self, environ: Environ, start_response: StartResponse
     ) -> Iterator[bytes | Step]:
-        """See RequestServer. Between its parts are steps for the event loop: a body comes as slowly as it likes."""
+        """Store a file. Between the parts of the answer are steps for the event loop, since a body comes as slowly
+        as it likes.
+        """
         if "HTTP_CONTENT_ENCODING" in environ:
             raise DavRefused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "send the file as it is, without Content-Encoding")
         if "HTTP_CONTENT_RANGE" in environ:
@@ -226,7 +230,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return answer
 
     def do_DELETE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer: into the trash, with all that is below."""
+        """Move a node into the trash, with all that is below."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
@@ -250,13 +254,14 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             return True
 
         if not saving.finish_save(self._session, found.space, names, writable=writable):
-            there = self._session.find(found.space, names) or found.node  # its version, if something of that was done
+            # A step above may have changed the version of the node.
+            there = self._session.find(found.space, names) or found.node
             saving.delete_node(self._session, found.space, names, there)
         self._unlock(found)
         return _done(start_response, HTTPStatus.NO_CONTENT)
 
     def do_MOVE(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer: one change, whatever is below."""
+        """Move a node by one change, whatever is below."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         if found.is_collection and environ.setdefault("HTTP_DEPTH", "infinity") != "infinity":
@@ -289,7 +294,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return _done(start_response, HTTPStatus.CREATED if target.there is None else HTTPStatus.NO_CONTENT)
 
     def do_COPY(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
-        """See RequestServer: new nodes with the same contents; no byte is moved."""
+        """Copy a node: new nodes get the same contents, and no byte is moved."""
         found = self._existing(environ["PATH_INFO"], environ)
         self._check_movable(found)
         depth = environ.setdefault("HTTP_DEPTH", "infinity")
@@ -326,7 +331,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
     def _bring_back(
         self, parent: DirectoryResource, names: tuple[str, ...], kind: NodeKind, *, written: bool = False
     ) -> Node | None:
-        """See saving.bring_back; `names` are those of the whole path."""
+        """Bring back what was at a path, as `saving.bring_back` does; `names` are those of the whole path."""
         return saving.bring_back(self._session, parent.space, parent.node.id, names[1:], kind, written=written)
 
     def _replacing(self, space: DavSpace, there: Node | None, change: Mutation) -> Node:
@@ -365,7 +370,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             raise DavRefused(HTTPStatus.FORBIDDEN, "a space as a whole cannot be deleted, moved or copied here")
 
     def _target(self, found: Resource, environ: Environ) -> _Target:
-        """Where a COPY or MOVE goes, which may go there; Refused."""
+        """Return the target of a COPY or MOVE that may go there. Raise Refused."""
         if environ.setdefault("HTTP_OVERWRITE", "T") not in {"T", "F"}:
             raise DavRefused(HTTPStatus.BAD_REQUEST, "Overwrite is T or F")
         names = _destination(environ)
@@ -396,7 +401,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         return _Target(parent, name, path, there)
 
     def _unlock(self, gone: Resource) -> None:
-        """What is no more at an address is not locked there."""
+        """Remove the locks of an address whose node is gone."""
         self._locks.remove_all_locks_from_url(gone.get_ref_url(), recursive=True)  # type: ignore[attr-defined]
 
 
@@ -446,7 +451,7 @@ def _destination(environ: Environ) -> tuple[str, ...]:
 
 
 def _wanted(request: Element | None) -> tuple[str, list[str] | None]:
-    """What a PROPFIND asks for: WsgiDAV's name of it, and which properties, if it says."""
+    """Return the kind of a PROPFIND in WsgiDAV's terms, and the properties that it asks for, if it names any."""
     if request is None:
         return "allprop", None
     asked = [] if request.tag != "{DAV:}propfind" else [child for child in request if child.tag != "{DAV:}include"]

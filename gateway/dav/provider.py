@@ -102,7 +102,7 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
 
 
 class Resource:
-    """What all have in common: how properties are read and written."""
+    """The part that all resources have in common: reading and writing of properties."""
 
     if TYPE_CHECKING:
         path: str
@@ -125,7 +125,7 @@ class Resource:
         return None
 
     def get_etag(self) -> str | None:
-        """See _DAVResource: without its quotation marks."""
+        """Return the entity tag without its quotation marks; None if there is none."""
         return None
 
     def support_etag(self) -> bool:
@@ -172,7 +172,7 @@ class Resource:
         return found
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool = False) -> None:
-        """See _DAVResource. What is set is kept with the request, which writes all of it at its end."""
+        """Check a property, and keep it with the request, which writes all of them at its end."""
         if name in _MTIMES and isinstance(self, File):
             if value is None:
                 raise DavRefused(HTTPStatus.FORBIDDEN, "a file always has a time of change")
@@ -220,10 +220,10 @@ class Resource:
 
 
 class Collection(Resource, DAVCollection):  # type: ignore[misc]
-    """What has members."""
+    """A resource that has members."""
 
     def members(self) -> Iterator[Sequence[Resource]]:
-        """Its members, some at a time, so that a large directory is never in memory as a whole."""
+        """Yield the members, some at a time, so that a large directory is never in memory as a whole."""
         raise NotImplementedError
 
     def get_member(self, name: str) -> Resource | None:
@@ -242,7 +242,7 @@ class Collection(Resource, DAVCollection):  # type: ignore[misc]
 
 
 class Top(Collection):
-    """What holds the spaces."""
+    """The top of the mount, which holds the spaces."""
 
     def members(self) -> Iterator[Sequence[Resource]]:
         yield [
@@ -284,7 +284,7 @@ class DirectoryResource(Collection):
             self.provider.session.commit_one(self.space, CreateNode(self.node.id, name, NodeKind.DIRECTORY))
 
     def create_empty_resource(self, name: str) -> Resource:
-        """See DAVCollection: for a LOCK of what is not there."""
+        """Make an empty file, for a LOCK of a name that is free."""
         name, session = checked_name(name), self.provider.session
         content = replace(_EMPTY, mtime_ns=time.time_ns())
         over = saving.bring_back(session, self.space, self.node.id, self._names(name), NodeKind.FILE, written=False)
@@ -301,7 +301,7 @@ class DirectoryResource(Collection):
 
 
 class File(Resource, DAVNonCollection):  # type: ignore[misc]
-    """A file."""
+    """A file in a space."""
 
     space: DavSpace
     node: Node
@@ -329,7 +329,7 @@ class File(Resource, DAVNonCollection):  # type: ignore[misc]
         return True
 
     def get_content(self) -> Any:
-        """See DAVNonCollection. Never asked for: contents go out without a worker."""
+        """Raise NotImplementedError: contents go out without a worker, so nobody asks for them here."""
         raise NotImplementedError
 
 

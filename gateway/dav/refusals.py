@@ -22,7 +22,7 @@ _STATUS: Final = {
     "QUOTA_EXCEEDED": HTTPStatus.INSUFFICIENT_STORAGE,
     "CYCLE": HTTPStatus.FORBIDDEN,
 }
-"""Where the RFC has another status for it than our API."""
+"""Reasons for which the RFC has another status than our API."""
 
 
 class DavRefused(DAVError):  # type: ignore[misc]  # WsgiDAV has no types

@@ -26,13 +26,15 @@ from syncline.model.identifiers import NodeId
 from syncline.model.tree import Change, Content, CreateNode, DeleteNode, MoveNode, Mutation, Node, NodeKind
 
 _FOLDER_SECONDS: Final = 3600
-"""How long a directory that a client made counts as one that it made for a save: filling it may take its time."""
+"""Seconds for which a directory that a client made counts as one that it made for a save: filling it may take its
+time.
+"""
 _FEW: Final = 20
-"""What such a directory holds at most when it is looked through."""
+"""Maximum number of nodes in such a directory up to which it is looked through."""
 _MOST_CHILDREN: Final = 200
-"""Of a directory that is deleted and made anew."""
+"""Maximum number of children that are remembered of a directory that is deleted and made anew."""
 _BACKUP: Final = re.compile(r"[~#]|bak|back|copy|old|orig|prev|sav", re.IGNORECASE)
-"""What names of backups have."""
+"""Parts that names of backups have."""
 
 Names = tuple[str, ...]
 
@@ -158,7 +160,9 @@ def merge_directory(session: DavSession, space: DavSpace, *, source: Node, targe
 
 
 def _home(session: DavSession, space: DavSpace, was: Names, node: Node) -> Names:
-    """Where something was before the client began to move it about; what was remembered of its way is forgotten."""
+    """Return the place where a node was before the client began to move it about, and forget what was remembered of
+    its way.
+    """
     moved_here = steps.remembered(session, space, StepKind.MOVED_HERE, was)
     if moved_here is None:
         return was
@@ -171,7 +175,8 @@ def _exchanged(
 ) -> Node | None:
     """A file that was moved away, back; a copy of it stays where it was."""
     node = session.node(space, NodeId(bytes.fromhex(taken_away["node"])))
-    if node is None or node.content is None or node.version != taken_away["version"]:  # it is a document of its own
+    # The node is a document of its own.
+    if node is None or node.content is None or node.version != taken_away["version"]:
         return None
     if not (written or _is_lasting(session, space, node) or _is_backup(names, tuple(taken_away["now"]))):
         return None
@@ -191,7 +196,9 @@ def _exchanged(
 
 
 def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Names, kind: NodeKind) -> Node | None:
-    """What was at a path when the client deleted the directory that it has made anew since."""
+    """Return the restored node that was at a path when the client deleted the directory, which it has made anew
+    since; None if none was.
+    """
     children = steps.remembered(session, space, StepKind.EMPTIED, names[:-1])
     if children is None or names[-1] not in children:
         return None
@@ -205,7 +212,7 @@ def _taken_again(session: DavSession, space: DavSpace, parent: NodeId, names: Na
 def _restored(session: DavSession, space: DavSpace, node: NodeId, parent: NodeId, name: str) -> Node | None:
     try:
         return session.restore(space, node, parent=parent, name=name)
-    except DavRefused:  # others have done something about it
+    except DavRefused:  # Somebody else has changed the node meanwhile.
         return None
 
 
@@ -244,19 +251,21 @@ def _other_holder(session: DavSession, space: DavSpace, node: Node) -> NodeId | 
 
 
 def _is_own(session: DavSession, node: Node, seconds: float) -> bool:
-    """Whether this client has made a directory, or a file's current version, within so many seconds."""
+    """Return True if this client has made a directory, or a file's current version, within so many seconds."""
     person = session.person
     own = (node.user, node.device) == (person.user, person.device)
     return own and node.committed_at_ms > (session.began - seconds) * 1000
 
 
 def _is_blank(session: DavSession, node: Node) -> bool:
-    """Whether a file is one that the client has just made and not filled yet."""
+    """Return True if a file is one that the client has just made and not filled yet."""
     return node.content is not None and not node.content.size and _is_own(session, node, SAVE_SECONDS)
 
 
 def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
-    """Whether a file is a document, which is older or has been saved before, and not one just made to be moved."""
+    """Return True if a file is a document, which is older or has been saved before, and not one just made to be
+    moved.
+    """
     if not _is_own(session, node, SAVE_SECONDS):
         return True
     if node.version == 1:
@@ -265,7 +274,7 @@ def _is_lasting(session: DavSession, space: DavSpace, node: Node) -> bool:
 
 
 def _is_backup(was: Names, now: Names) -> bool:
-    """Whether a name looks like that of a backup of another."""
+    """Return True if a name looks like that of a backup of another file."""
     stem = was[-1].rpartition(".")[0] or was[-1]
     if stem not in now[-1] or _BACKUP.search(was[-1]):
         return False

@@ -57,19 +57,19 @@ class DavSpace:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who is asking."""
+    """The person who is asking, with their spaces."""
 
     user: UserId
     device: DeviceId
     """The key, or the device that a token was given to."""
     caller: Caller
     spaces: dict[str, DavSpace]
-    """By the name that each has in an address."""
+    """The spaces by the name that each has in an address."""
 
 
 @dataclass(frozen=True, slots=True)
 class DavUsage:
-    """How much a space holds and may hold, in bytes; a quota of 0 is none."""
+    """The bytes that a space uses and may use; a quota of 0 is none."""
 
     used: int
     quota: int
@@ -83,7 +83,7 @@ def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
 
 
 class DavSession:
-    """What one request asks and does."""
+    """The calls that one request makes to the services."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class DavSession:
         self._usage: dict[SpaceId, DavUsage] = {}
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """What `work` gives, which runs on the event loop; Refused for a SynclineError."""
+        """Return the result of `work`, which runs on the event loop. Raise Refused for a SynclineError."""
 
         async def waited_for() -> T:
             async with self._waiting():
@@ -127,7 +127,7 @@ class DavSession:
         return await ask(method, request, token=await self.person.caller.fresh())
 
     def _each(self, found: AsyncGenerator[T, None]) -> Iterator[T]:
-        """What comes of `found`, which runs on the event loop; Refused for a SynclineError."""
+        """Yield the items of `found`, which runs on the event loop. Raise Refused for a SynclineError."""
 
         async def following() -> T | None:
             return await anext(found, None)
@@ -184,11 +184,11 @@ class DavSession:
         return known_node(answer.node)
 
     def pages(self, space: DavSpace, parent: NodeId) -> Iterator[list[Node]]:
-        """What a directory holds, by name, a thousand at a time."""
+        """Yield the nodes in a directory, by name, a thousand at a time."""
         return self._each(pages_of(self._services, self.person.caller.fresh, space.id, parent, size=_PAGE))
 
     def usage(self, space: DavSpace) -> DavUsage:
-        """How full a space is."""
+        """Return the bytes that a space uses and may use."""
         if space.id not in self._usage:
             request = metadata_pb2.GetSpaceRequest(space_id=space.id)
             answer = self.wait(self._ask(self._services.metadata.GetSpace, request))

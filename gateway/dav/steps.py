@@ -1,8 +1,8 @@
-"""What a client did in a space a moment ago, for those who need to know of its earlier requests.
+"""The recent steps of a client in a space, for requests that need to know of earlier ones.
 
-The steps of a client are in records of the space, which all gateways read. There are SLOTS records for a client, of a
-few steps each, so that what is remembered has a bound whatever a client does, and requests at once seldom meet. What is
-forgotten before its time only makes two changes of what might have been one.
+The steps of a client are in records of the space, which all gateways read. There are SLOTS records for a client, of
+a few steps each, so that the memory has a bound whatever a client does, and concurrent requests seldom meet. A step
+that is forgotten before its time only makes two changes of what might have been one.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ SAVE_SECONDS: Final = 60
 """A request that begins within this many seconds after a step of the same client may belong to the same save."""
 SLOTS: Final = 64
 _STEPS: Final = 16
-"""In one slot."""
+"""Maximum number of steps in one slot."""
 _SLOT_BYTES: Final = 128 * 1024
 _ATTEMPTS: Final = 8
 _KEPT_SECONDS: Final = 3600
-"""How long steps are kept: a request looks at what was a moment ago when it began, and may take long."""
+"""Seconds for which steps are kept: a request looks at the steps a moment before it began, and may take long."""
 
 StepData = dict[str, Any]
-"""What is remembered of a step; `saving.py` knows what is in it."""
+"""The data that is remembered of a step; `saving.py` knows the keys."""
 
 
 class StepKind(StrEnum):
-    """What is remembered of a step, by a path or a digest."""
+    """The kind of a step that is remembered, by a path or a digest."""
 
     TAKEN_AWAY = "taken_away"
-    """What was at a path: the client deleted it, moved it over something, or moved it away."""
+    """The node that was at a path: the client deleted it, moved it over something, or moved it away."""
     MOVED_HERE = "moved_here"
-    """What the client moved to a path."""
+    """The node that the client moved to a path."""
     MOVED_INTO = "moved_into"
-    """What the client moved into the directory at a path."""
+    """The nodes that the client moved into the directory at a path."""
     EMPTIED = "emptied"
-    """What was in the directory at a path, which the client deleted and made anew."""
+    """The nodes that were in the directory at a path, which the client deleted and made anew."""
     CONTENT_HOLDERS = "content_holders"
     """The files that hold the content of a digest."""
 
@@ -54,7 +54,7 @@ def slot(session: DavSession, key: Sequence[str]) -> str:
 
 
 def remembered(session: DavSession, space: DavSpace, what: StepKind, key: Sequence[str]) -> StepData | None:
-    """What the client did there, if that was a moment before this request began."""
+    """Return the data of the client's step with this key, if that was a moment before this request began; else None."""
     name = _short(key)
     for step in _steps(session, space, key):
         if (step["what"], step["key"]) == (what, name) and step["at"] > session.began - SAVE_SECONDS:

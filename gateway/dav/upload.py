@@ -42,12 +42,13 @@ from syncline.wire.tree import PUT_AGAIN, manifest_to_wire
 
 _STORING: Final = 12 * MIB
 MEMORY: Final = 2 * MAX_BLOCK + _STORING
-"""What an upload holds at most: the window in which the next cut is looked for, what is cut from it, and what is being
-stored."""
+"""Maximum number of bytes that an upload holds: the window in which the next cut is looked for, the blocks cut from
+it, and those that are being stored.
+"""
 FIRST_MEMORY: Final = 256 * KIB
-"""What every upload has, however little has come of it."""
+"""Bytes that every upload gets, however few have come of it."""
 FIRST_BYTES: Final = 128 * KIB
-"""What comes of an upload before it needs more than that."""
+"""Bytes that may come of an upload before it needs more memory than that."""
 _GROUP: Final = 4 * MIB
 """Blocks are asked for, stored and sealed together until they are this much."""
 _RENEW_MS: Final = 5 * 60_000
@@ -79,12 +80,14 @@ class Stored:
 
 
 def memory_of(length: int | None) -> int:
-    """What an upload of this length needs, if it is known: the content as it is read and as it is stored."""
+    """Return the bytes that an upload of this length needs, for the content as it is read and as it is stored; None
+    stands for an unknown length.
+    """
     return MEMORY if length is None else min(2 * length + 256 * KIB, MEMORY)
 
 
 class Storing(Protocol):
-    """Takes objects."""
+    """Port by which objects are stored."""
 
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
         """See to it that these objects are stored and sealed; `manifest`: that they are serialised manifests."""
@@ -118,7 +121,7 @@ class SpaceStorage:
         raise NotSealed
 
     async def _put_and_seal(self, blocks: Sequence[Block], token: str, *, manifest: bool) -> list[Block]:
-        """Those in whose place something else lay, which is gone now. NotSealed."""
+        """Store and seal blocks. Return those in whose place other bytes lay, which are gone now. Raise NotSealed."""
         credentials = await self._held.get(self._services, self._space, token)
         async with asyncio.TaskGroup() as puts:
             for block in blocks:
@@ -146,7 +149,7 @@ class UploadCredentials:
         self._issued: LRUCache[tuple[bytes, SpaceId], WriteCredentials] = LRUCache(remembered)
 
     async def get(self, services: Services, space: SpaceId, token: str) -> WriteCredentials:
-        """Some that are good for minutes yet. PermissionDenied, NoSuchSpace."""
+        """Return credentials that are good for minutes yet. Raise PermissionDenied, NoSuchSpace."""
         name = (hashlib.sha256(token.encode()).digest(), space)
         held = self._issued.get(name)
         if held is None or held.expires_at_ms - _RENEW_MS < self._now_ms():

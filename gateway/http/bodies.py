@@ -25,11 +25,15 @@ from syncline.model.blocks import KIB
 from syncline.model.errors import InvalidArgument, SynclineError
 
 MAX_BODY_BYTES: Final = 4 * 1024 * KIB
-"""As much as a commit of the most changes, or the packs of a large upload, need as JSON."""
+"""Maximum size of a body, in bytes: as much as a commit of the most changes, or the packs of a large upload, need as
+JSON.
+"""
 MAX_ANONYMOUS_BYTES: Final = 64 * KIB
 """More than signing in, signing up or opening a link needs."""
 MAX_OBJECTS_AND_LISTS: Final = 25_000
-"""In a body. The largest commit that services take has fewer. When parsed, each takes 20 times its bytes."""
+"""Maximum number of objects and lists in a body. The largest commit that services take has fewer. When parsed, each
+takes 20 times its bytes.
+"""
 MAX_SEPARATORS: Final = 250_000
 """Commas in a body: more than elements of lists and fields of objects."""
 _DISCARDED_BYTES: Final = 4 * MAX_BODY_BYTES
@@ -45,7 +49,7 @@ class _TooLarge(Exception):
 
 
 class Bodies:
-    """ASGI middleware."""
+    """ASGI middleware that bounds bodies before they are parsed."""
 
     def __init__(self, app: ASGIApp, *, prefix: str, memory: Pool, parsing: ParsingTime, own: OwnAddress) -> None:
         """Only what is below `prefix` is concerned."""
@@ -57,7 +61,7 @@ class Bodies:
         self._discarding = Pool("discards", _DISCARDING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI; TooSlow and TooMuchAtOnce."""
+        """Handle a request as ASGI has it. Raise TooSlow and TooMuchAtOnce."""
         if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
             await self._app(scope, receive, send)
             return
@@ -96,7 +100,8 @@ class Bodies:
                 if body is not None:
                     containers, separators = body.count(b"{") + body.count(b"["), body.count(b",")
                     await self._parsing.take(share, size=len(body), parts=containers + separators)
-                    # Whatever takes long and much memory to parse has many of one of these. Those in strings count too.
+                    # A body that takes long and much memory to parse has many of one of these characters. Those in
+                    # strings count too.
                     dense = containers > MAX_OBJECTS_AND_LISTS or separators > MAX_SEPARATORS
                     await (_too_dense if dense else self._app)(scope, _replaying(body, receive), send)
                 return

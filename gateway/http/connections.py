@@ -25,14 +25,14 @@ from runtime.pool import Pool, Share, TooMuchAtOnce
 from runtime.turns import granted
 
 _SILENT_SECONDS: Final = 75.0
-"""For a new connection without a byte; browsers open some ahead of time."""
+"""Seconds for which a new connection may send nothing; browsers open some ahead of time."""
 _HEAD_BYTES: Final = 32 * 1024
-"""Of all headers of a request, with those that follow a chunked body."""
+"""Maximum size of all headers of a request, in bytes, with those that follow a chunked body."""
 _HEADERS: Final = 100
 _ADDRESS_BYTES: Final = 16 * 1024
-"""Of an address: more than the longest path encoded."""
+"""Maximum size of an address, in bytes: more than the longest path encoded."""
 _LINES_BYTES: Final = _ADDRESS_BYTES + _HEAD_BYTES + 4 * _HEADERS + 64
-"""Of a head as it arrives, with what stands between its parts."""
+"""Maximum size of a head as it arrives, in bytes, with the separators between its parts."""
 _FED_AT_ONCE: Final = 16 * 1024
 """Bytes that are parsed at once. Those in which a head begins are not counted to it, since others end there."""
 _PIPELINED: Final = 16
@@ -49,7 +49,9 @@ ACCEPTED: Final = "syncline.accepted"
 
 
 class Connections:
-    """How many connections there may be, and how many of one network: as many as it leaves free (runtime/pool.py)."""
+    """Maximum number of connections, and of those of one network, which may have as many as it leaves free
+    (runtime/pool.py).
+    """
 
     def __init__(self, total: int, own: OwnAddress) -> None:
         self._pool = Pool("connections", total, counted=True)
@@ -67,7 +69,7 @@ class Connections:
         return share if self._pool.try_take(1, share) else None
 
     def refused(self) -> TooMuchAtOnce:
-        """What to answer who is not admitted; counted."""
+        """Return the error for a connection that is not admitted, and count it."""
         return self._pool.refused("too many connections; close some, or try again in a few seconds")
 
     def leave(self, share: Share) -> None:
@@ -93,7 +95,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's, with limits where it has none."""
 
     head_seconds: ClassVar[float]
-    """From the first byte of a request's head to its last."""
+    """Seconds from the first byte of a request's head to its last."""
     admission: ClassVar[Connections]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -126,7 +128,7 @@ class Connection(HttpToolsProtocol):
         if self._share is not None:
             self.admission.leave(self._share)
         super().connection_lost(exc)
-        # Of a connection that was reset uvicorn would keep the timer for the next request, and by it all that follows.
+        # uvicorn would keep the timer for the next request of a connection that was reset, and by it all that follows.
         self._unset_keepalive_if_required()
         self.pipeline.clear()
         self.scope = self.headers = self.cycle = None  # type: ignore[assignment]  # as before the first request
@@ -207,7 +209,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """What is no HTTP is answered as everything else that is wrong."""
+        """Answer bytes that are no HTTP as everything else that is wrong."""
         self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, msg)))
 
     def _stop_at(self, status: HTTPStatus, detail: str) -> None:

@@ -24,7 +24,9 @@ _FORMS: Final = tuple(
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _CENTURY: Final = 100
 _FUTURE_YEARS: Final = 50
-"""How far ahead a year of two digits can be; one that would be farther is the last one with these digits."""
+"""Maximum number of years that a year of two digits can be ahead; one that would be farther is the last one with
+these digits.
+"""
 
 
 def seconds_of(text: str, *, now: datetime | None = None) -> int:

@@ -25,7 +25,9 @@ from syncline.model.blocks import KIB
 ACCOUNTED: Final = "syncline.accounted"
 """In a message with a part of a body: its memory belongs to a pool already."""
 _SLICE: Final = 64 * KIB
-"""What a connection may hold beside its answer: as much as the server queues before it says that it waits."""
+"""Maximum number of bytes that a connection may hold beside its answer: as much as the server queues before it says
+that it waits.
+"""
 
 
 class TooSlow(Exception):
@@ -53,7 +55,7 @@ class Paced:
 
         async def receiving() -> Message:
             nonlocal ended
-            if ended:  # all that can come is the news that the client has gone
+            if ended:  # Only the news that the client has gone can come.
                 return await receive()
             async with incoming.waiting(0):
                 message = await receive()

@@ -18,7 +18,7 @@ _FREE_BYTES: Final = 8 * KIB
 _SMALL_BYTES: Final = 64 * KIB
 """Bodies of up to so many bytes do not wait for larger ones."""
 _BYTES_PER_PART: Final = 20
-"""What each value of JSON, or tag or attribute of XML, counts for beside its bytes."""
+"""Bytes that each value of JSON, or tag or attribute of XML, counts for beside its own."""
 
 
 class ParsingTime:

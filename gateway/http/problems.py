@@ -35,7 +35,7 @@ _REASONS: Final = {
     HTTPStatus.NOT_FOUND: "NO_SUCH_PAGE",
     HTTPStatus.METHOD_NOT_ALLOWED: "METHOD_NOT_ALLOWED",
 }
-"""Of what the router says; what the domain says has reasons of its own."""
+"""Reasons of errors that the router raises. Errors of the domain have reasons of their own."""
 
 
 def problem(

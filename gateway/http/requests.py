@@ -49,7 +49,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 message["headers"] = [*message["headers"], (REQUEST_ID_KEY.encode(), ident.encode())]
-                if self._readiness.draining:  # so that the next request goes to somebody who stays
+                if self._readiness.draining:  # The next request should go to a process that stays.
                     message["headers"].append((b"connection", b"close"))
             elif message["type"] == "http.response.body":
                 sent += len(message.get("body", b""))

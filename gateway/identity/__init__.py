@@ -1,1 +1,1 @@
-"""Who asks, from where, and whether they may still do so."""
+"""The identity of the caller, the address of the caller, and the right of the caller as it stands."""

@@ -1,8 +1,8 @@
-"""What our own address looks like: the one place that knows, for all that is sent here or given out.
+"""The gateway's own address, as requests name it and as answers give it out.
 
-A request says it by Host. A proxy in front of us may have rewritten that, and then says what the client wrote by
-`Forwarded` (RFC 7239) or `X-Forwarded-Proto`, `-Host`, `-Port` and `-Prefix`: these are believed of trusted networks
-only, since anybody can say them. `public_url`, where it is configured, is ours always.
+A request names the address by Host. A proxy in front of the gateway may have rewritten Host, and then tells the
+original by `Forwarded` (RFC 7239) or `X-Forwarded-Proto`, `-Host`, `-Port` and `-Prefix`: these are believed of
+trusted networks only, since anybody can say them. `public_url`, where it is configured, is ours always.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Authority:
     port: int | None
 
     def same_as(self, other: Authority) -> bool:
-        """Whether these are one address. A port that is not told is that of the scheme, of the other's if need be."""
+        """Return True if both are one address. A port that is not told is that of the scheme, of the other's if need
+        be.
+        """
         scheme = self.scheme or other.scheme
         return self.host == other.host and self._port(scheme) == other._port(other.scheme or scheme)
 
@@ -50,7 +52,7 @@ class Authority:
 
 
 def authority(scheme: str, text: str) -> Authority | None:
-    """What `text`, as in Host, says; None if it is no host with or without a port."""
+    """Return the authority in `text`, which has the form of Host; None if it is no host with or without a port."""
     found = _HOST.fullmatch(text.strip()) if len(text) <= _LONGEST else None
     if found is None:
         return None
@@ -74,14 +76,14 @@ class SeenAddress:
     """Our address as the sender of a request sees it."""
 
     own: tuple[Authority, ...]
-    """All that is ours."""
+    """All authorities that are the gateway's."""
     shown: str | None
-    """What is given out; None if the request does not say it."""
+    """The address that is given out; None if the request does not tell one."""
     prefix: str
-    """What comes before our paths at the sender's; empty or beginning with '/'."""
+    """The prefix of our paths at the sender's; empty or beginning with '/'."""
 
     def is_ours(self, url: str) -> bool:
-        """Whether an absolute URL, or an origin, is one of ours. ValueError for what is no URL."""
+        """Return True if an absolute URL, or an origin, is one of ours. Raise ValueError for a text that is no URL."""
         parts = urlsplit(url)
         told = authority(parts.scheme, parts.netloc.rpartition("@")[2])
         if told is None:
@@ -90,7 +92,7 @@ class SeenAddress:
 
     @property
     def url(self) -> str:
-        """What our addresses begin with; InvalidArgument if the request does not say it."""
+        """The beginning of our addresses. Raise InvalidArgument if the request does not tell it."""
         if self.shown is None:
             raise InvalidArgument("the header Host is no host")
         return self.shown
@@ -116,7 +118,7 @@ class OwnAddress:
             told += _forwarded(request)
             prefix = _last(request, "x-forwarded-prefix").rstrip("/")
             prefix = prefix if _PREFIX.fullmatch(prefix) else ""
-        # Which scheme the sender used is not known where TLS ends before us: any will do.
+        # The scheme that the sender used is not known where TLS ends before us: any will do.
         host = authority("", request.headers.get("host", ""))
         own = [*self._public, *told, *([host] if host is not None else [])]
         if self._public:
@@ -162,7 +164,9 @@ def _ip(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def _forwarded(request: Request) -> Iterator[Authority]:
-    """What the proxy that sent this says of how it was addressed itself: the last word of each header is its own."""
+    """Yield the authorities by which the proxy that sent this was addressed: the last word of each header is its
+    own.
+    """
     standard = {key.lower(): value or plain for key, value, plain in _PAIR.findall(_last(request, "forwarded"))}
     proto = standard.get("proto") or _last(request, "x-forwarded-proto")
     scheme = proto or request.url.scheme
@@ -172,7 +176,7 @@ def _forwarded(request: Request) -> Iterator[Authority]:
     for text in (
         standard.get("host"),
         _last(request, "x-forwarded-host"),
-        request.headers.get("host", "") if proto else "",  # which the proxy has left as it was
+        request.headers.get("host", "") if proto else "",  # The proxy has left Host as it was.
     ):
         told = authority(scheme, text) if text else None
         if told is None:

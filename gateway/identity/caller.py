@@ -1,4 +1,4 @@
-"""Who sends a request: a program by its bearer token, or a browser by its cookie.
+"""Identification of the sender of a request: a program by its bearer token, or a browser by its cookie.
 
 | sent | is |
 |---|---|
@@ -48,7 +48,7 @@ _HOP_CHARACTERS: Final = 64
 """More than an address has."""
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{1,{MAX_TOKEN_CHARACTERS}}}={{0,2}}")
 _UNSENDABLE: Final = re.compile(r"[^ -~]")
-"""What a header may hold and the metadata of gRPC may not."""
+"""Characters that a header may hold and the metadata of gRPC may not."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _RENEW_SECONDS: Final = 60.0
 _REMEMBERED: Final = 10_000
@@ -63,7 +63,7 @@ class CrossSite(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who is asking: the access token in whose name the services are called, and the key that it was made from.
+    """The caller: the access token in whose name the services are called, and the key that it was made from.
 
     `peer` is where a key came from, see `ask`.
     """
@@ -76,7 +76,9 @@ class Caller:
 
     @property
     def kind(self) -> CallerKind:
-        """What the token claims. Each operation asks a service with the token, which proves it or refuses it."""
+        """The kind that the token claims. Each operation asks a service with the token, which proves it or refuses
+        it.
+        """
         return claimed_kind(_claims(self.token))
 
     @property
@@ -136,7 +138,7 @@ async def identified(request: Request) -> str:
 
 
 def csrf_token(key: str) -> str:
-    """What goes with the cookie of this key: follows from it, and tells nothing about it."""
+    """Return the token that goes with the cookie of this key. It follows from the key, and tells nothing about it."""
     digest = hmac.digest(key.encode(), b"syncline csrf", hashlib.sha256)
     return base64.urlsafe_b64encode(digest).decode().rstrip("=")
 
@@ -203,7 +205,7 @@ def bearer(authorization: str) -> str:
 
 
 def claimed(token: str, name: str) -> str:
-    """What an access token says of itself, for what needs no proof; empty if it says nothing."""
+    """Return a claim of an access token, for uses that need no proof; empty if the token lacks the claim."""
     return str(_claims(token).get(name, ""))
 
 
@@ -248,7 +250,7 @@ def _is_ours(request: Request, origin: str) -> bool:
 
 
 def services_of(request: Request) -> Services:
-    """The services."""
+    """Return the services that the application of this request calls."""
     found: Services = request.app.state.services
     return found
 

@@ -1,4 +1,4 @@
-"""On whose account a request takes what all share."""
+"""The account on which a request takes from the pools that all requests share."""
 
 from __future__ import annotations
 

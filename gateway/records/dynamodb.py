@@ -41,7 +41,7 @@ class DynamoRecords:
         return _records(await table.get_all(_key(space, name) for name in names))
 
     async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
-        """See Records. One page of a query."""
+        """Return all records whose name has the prefix, by one page of a query; None if they are too large for that."""
         table = await self._table()
         items, more = await table.first_page(
             KeyConditionExpression="pk = :space AND begins_with(sk, :prefix)",

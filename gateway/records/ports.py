@@ -1,4 +1,4 @@
-"""What WebDAV needs kept between requests, whichever process serves them: locks and dead properties."""
+"""Records that WebDAV keeps between requests, whichever process serves them: locks and dead properties."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from syncline.model.identifiers import SpaceId
 
 MAX_RECORD_BYTES: Final = 256 * 1024
 MAX_READ_BYTES: Final = 1_000_000
-"""What DynamoDB reads at once, and what one request may hold of records that it may not need."""
+"""Maximum number of bytes of records that one request may hold without needing them all; as many as DynamoDB reads
+at once.
+"""
 
 
 class RecordMoved(Exception):
@@ -35,7 +37,7 @@ class Records(Protocol):
     """
 
     async def read(self, space: SpaceId, names: Sequence[str]) -> Mapping[str, Record]:
-        """Those of the named records that exist, by name."""
+        """Return those of the named records that exist, by name."""
 
     async def read_all(self, space: SpaceId, prefix: str) -> Mapping[str, Record] | None:
         """All records whose names begin with `prefix`; None if they are more than MAX_READ_BYTES."""

@@ -73,11 +73,15 @@ class Services:
 
 
 PATIENCE_SECONDS: Final = 60.0
-"""How long one call waits in all because a limit of the service asks it to, in a request that has begun."""
+"""Maximum number of seconds that one call waits in all because a limit of the service asks it to, in a request that
+has begun.
+"""
 
 
 class CallPatience:
-    """Whether the calls of one request wait when a limit asks them to: once one in the caller's name was answered."""
+    """The patience of the calls of one request: they wait when a limit asks them to, once a call in the caller's
+    name was answered.
+    """
 
     def __init__(self, *, begun: bool = False) -> None:
         """With `begun` the first call waits, too."""

@@ -1,4 +1,4 @@
-"""What the gateway asks of the services, by gRPC."""
+"""Adapters that ask the services by gRPC."""
 
 from __future__ import annotations
 

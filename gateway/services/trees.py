@@ -17,7 +17,7 @@ Token = Callable[[], Awaitable[str]]
 """Gives an access token that is still good: a large tree takes longer than one lasts."""
 
 _BATCH_BYTES: Final = 200_000
-"""Of the mutations of one commit."""
+"""Maximum size of the mutations of one commit, in bytes."""
 
 
 async def pages_of(

@@ -22,11 +22,11 @@ from syncline.model.blocks import KIB
 
 _CONNECT_SECONDS: Final = 5
 _HEAD_BYTES: Final = 32 * KIB
-"""What comes before the body of an answer; of S3's it is less than one KiB."""
+"""Maximum size of the head of an answer, in bytes; S3's heads have less than one KiB."""
 _REFUSAL_BYTES: Final = 64 * KIB
-"""What the body of an answer that is no success may have."""
+"""Maximum size of the body of an answer that is no success, in bytes."""
 _SCRATCH_BYTES: Final = 4 * KIB
-"""Where heads come to. What of a body comes with them is copied."""
+"""Size of the buffer into which heads come, in bytes. Bytes of a body that come with a head are copied."""
 
 
 class BodyTooLarge(Exception):
@@ -34,7 +34,7 @@ class BodyTooLarge(Exception):
 
 
 class BadAnswer(ConnectionError):
-    """What comes is no HTTP."""
+    """The peer has sent bytes that are no HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Origin:
                     connection.abort()
                     if kept is None or connection.heard:
                         raise
-                    continue  # it was closed for its idleness just when it was used again
+                    continue  # The peer closed the idle connection just when it was used again.
                 except BaseException:
                     connection.abort()
                     raise
@@ -132,9 +132,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._watch: asyncio.TimerHandle
         self._silent = True
         self.heard = False
-        """Whether anything of the answer has come."""
+        """True if anything of the answer has come."""
         self.reusable = True
-        """Whether another request may be sent."""
+        """True if another request may be sent on this connection."""
 
     def abort(self) -> None:
         """Break it off."""
@@ -143,7 +143,7 @@ class _Connection(asyncio.BufferedProtocol):
     async def ask(self, head: bytes, body: bytes, incoming: _Incoming, silence: float) -> RawResponse:
         """Send a request; see Origin.request."""
         self.heard, self._silent = False, True
-        if self._transport.is_closing():  # and nobody has been told yet
+        if self._transport.is_closing():  # The transport has closed and has not told yet.
             raise ConnectionResetError("the connection was closed")
         self._incoming, self._answered = incoming, self._loop.create_future()
         self._watch = self._loop.call_later(silence, self._listen, silence)
@@ -175,21 +175,21 @@ class _Connection(asyncio.BufferedProtocol):
     # -- as asyncio.BufferedProtocol has them
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It is open."""
+        """Note that the connection is open."""
         self._transport = cast("asyncio.Transport", transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is closed."""
+        """Note that the connection is closed, and end the answer that was waited for."""
         self.reusable = False
         self._end(exc if isinstance(exc, OSError) else ConnectionResetError("the connection was closed"))
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 # asyncio's
-        """Where the next bytes go."""
+        """Return the memory into which the next bytes go."""
         rest = self._incoming.rest if self._incoming else None
         return rest or self._scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        """So many have come there."""
+        """Take note of `nbytes` bytes in the memory that `get_buffer` gave."""
         incoming = self._incoming
         if incoming is None or incoming.complete:  # nobody asked for more
             self.reusable = False
@@ -226,13 +226,13 @@ class _Incoming:
         self.date = ""
         self.parts: list[memoryview] = []
         self.rest: memoryview | None = None
-        """Where more of a body belongs whose length is known."""
+        """The memory for more of a body whose length is known; None for a head or a chunked body."""
         self.complete = False
         self.keeps = False
-        """Whether the other side keeps the connection."""
+        """True if the other side keeps the connection open."""
 
     def filled(self, size: int) -> None:
-        """So many bytes have come to `rest`."""
+        """Note that `size` bytes have come into `rest`."""
         assert self.rest is not None
         self._size += size
         self.rest = self.rest[size:] or self._next()
@@ -244,13 +244,14 @@ class _Incoming:
         left = self._length - self._size
         if left == 0:
             return None
-        # What does not fill a segment has memory of its own, so that nobody holds more than what there is of a body.
+        # A part that does not fill a segment has memory of its own, so that nobody holds more than what there is of a
+        # body.
         part = self._memory.take() if left >= SEGMENT else memoryview(bytearray(left))
         self.parts.append(part)
         return part
 
     def feed(self, data: memoryview) -> None:
-        """What comes as long as there is no `rest`. BadAnswer, BodyTooLarge."""
+        """Parse bytes that come as long as there is no `rest`. Raise BadAnswer, BodyTooLarge."""
         try:
             self._parser.feed_data(data)
         except HttpParserError as error:
@@ -303,7 +304,7 @@ class _Incoming:
             self._size += len(data)
 
     def on_message_complete(self) -> None:
-        """That was all."""
+        """Note the end of the answer, as the parser tells it."""
         self.complete = self.status != 0
 
     def _may_have(self, size: int) -> bool:

@@ -41,7 +41,7 @@ _NOT_THERE: Final = frozenset({S3Error.DENIED, S3Error.BAD_RANGE, S3Error.MISSIN
 
 @dataclass(frozen=True, slots=True)
 class S3Place:
-    """Where a bucket is: at AWS, or at an endpoint with the bucket in the path."""
+    """The place of a bucket: at AWS, or at an endpoint with the bucket in the path."""
 
     bucket: str
     region: str
@@ -214,5 +214,5 @@ def _code(refusal: RawResponse) -> str:
 
 
 def origin(place: S3Place) -> Origin:
-    """Where requests for the bucket go."""
+    """Return the origin to which requests for the bucket go."""
     return Origin(place.url(""), connections=_CONNECTIONS, memory=Segments(_MEMORY_KEPT))

@@ -21,7 +21,7 @@ _CACHED: Final = 100_000
 
 @dataclass(slots=True)
 class _Question:
-    """What several calls of one person want to know, gathered while the question before it is under way."""
+    """The questions of several calls of one person, gathered while the question before them is under way."""
 
     spaces: set[SpaceId] = field(default_factory=set)
     devices: set[DeviceId] = field(default_factory=set)
@@ -72,7 +72,7 @@ class GrantCache:
             question.answer = asyncio.create_task(self._answer(question, user, after=self._under_way.get(user)))
             question.answer.add_done_callback(
                 lambda done: done.cancelled() or done.exception()
-            )  # all may have given up
+            )  # All callers may have given up.
         return await asyncio.shield(question.answer)
 
     async def _answer(
@@ -89,7 +89,7 @@ class GrantCache:
             del self._under_way[user]
 
     async def _checked(self, question: _Question, user: UserId) -> CheckedAccess:
-        """What auth says, and what it said about these within `seconds`."""
+        """Return the answers of auth, and those that it gave within `seconds`."""
         known = {space for space in question.spaces if (space, user) in self._granted}
         spaces, devices = sorted(question.spaces - known), sorted(question.devices)
         parts = [

@@ -23,7 +23,7 @@ Clock: TypeAlias = Callable[[], int]
 
 @dataclass(frozen=True, slots=True)
 class CheckedAccess:
-    """What auth says of one person: in which of the spaces there is a grant, and which of the devices have ended."""
+    """The answer of auth about one person: the spaces in which there is a grant, and the devices that have ended."""
 
     spaces: Set[SpaceId]
     revoked: Set[DeviceId]
