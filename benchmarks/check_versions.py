@@ -1,4 +1,4 @@
-"""How many local checksums per second one core of the metadata service compares with the table.
+"""The rate at which one core of the metadata service compares local checksums with the table.
 
 One stream over `FILES` files in `DIRECTORIES` directories, by path and by node id: cold (nothing in the service's
 memory) and warm. The rate per core is files over the CPU seconds that the service spent.
@@ -35,7 +35,7 @@ Batches = Callable[[], Iterator[metadata_pb2.CheckVersionsBatch]]
 
 @dataclass
 class CommittedTree:
-    """What was committed: paths and node ids in the same order."""
+    """The files that were committed: paths and node ids in the same order."""
 
     space: str
     paths: list[str]

@@ -64,14 +64,14 @@ http {{
 
 @dataclass
 class Server:
-    """Who gives the file, and how fast."""
+    """A server of the file, and the speeds that were measured."""
 
     processes: list[psutil.Process]
     fetch: Callable[[], None]
     rates: list[float] = field(default_factory=list)
-    """In bytes a second."""
+    """Rates in bytes a second."""
     seconds: list[float] = field(default_factory=list)
-    """Of CPU for a GiB."""
+    """Seconds of CPU for a GiB."""
 
     @property
     def best(self) -> float:
@@ -142,7 +142,7 @@ def _memory(stack: Stack, gateway: psutil.Process, at_rest: int, target: str, he
 
 
 def _address(stack: Stack) -> tuple[str, dict[str, str]]:
-    """Where the file is, and what its owner sends along."""
+    """Return the address of the file, and the headers that its owner sends."""
     connection = http.client.HTTPConnection(urlsplit(stack.endpoint).netloc)
     body = f'{{"email": "{EMAIL}", "password": "a long password", "device_name": "bench"}}'
     connection.request("POST", "/v1/sessions", body, {"content-type": "application/json"})

@@ -1,7 +1,7 @@
-"""What it costs that nothing acknowledged is lost, and how long the system is away after a power cut.
+"""The cost of losing nothing that was acknowledged, and the time for which the system is away after a power cut.
 
-The same files go to two systems of the same run, one of which keeps all in memory but the bytes of objects. Then many
-files go to the durable one, every process of it is killed, and it is started again.
+The same files go to two systems of the same run, one of which keeps all in memory but the bytes of objects. Then
+many files go to the durable one, every process of it is killed, and it is started again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MANY_BYTES = 64
 ROUNDS = sized(3, short=1)
 SETTLE_SECONDS = sized(3.0, short=0.0)
 PROJECTED_SECONDS = 600.0
-"""By then all that was synced must be in the tables of the system."""
+"""Seconds by which everything that was synced must be in the tables of the system."""
 GONE_SECONDS = 30.0
 
 
@@ -66,7 +66,7 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
                 items, before = asyncio.run(_items(stack)), sum(process.cpu_times()[:2])
                 seconds[name].append(device.sync("files").seconds)
                 deadline = time.monotonic() + PROJECTED_SECONDS
-                while asyncio.run(_items(stack)) < items + files:  # it is projected in the background
+                while asyncio.run(_items(stack)) < items + files:  # The projection runs in the background.
                     if time.monotonic() > deadline:
                         raise TimeoutError(f"{files:,} files were not projected within {PROJECTED_SECONDS:.0f} s")
                     time.sleep(1.0)
@@ -90,7 +90,7 @@ def compare(scratch: Path, *, files: int, rounds: int) -> None:
 
 
 def after_a_kill(scratch: Path, *, files: int) -> None:
-    """How long it takes from the start to serving, with so many files."""
+    """Measure the seconds from the start to serving, with `files` files, after a kill of all processes."""
     source, data = scratch / "many", scratch / "killed"
     small_files(source, files, MANY_BYTES)
     with _up(data) as up:

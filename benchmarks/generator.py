@@ -38,7 +38,7 @@ _QUIET_SECONDS: Final = sized(0.5, short=0.2)
 _PATIENCE_SECONDS: Final = 30.0
 _OPENING_AT_ONCE: Final = 50
 _FIRST_STREAMS: Final = 200
-"""So many watches are there before memory is looked at: what the first ones take is not taken by each."""
+"""Number of watches before memory is looked at: the memory of the first ones is not what each one takes."""
 
 _Worker: TypeAlias = AsyncGenerator[None, None]
 """Carries out one operation each time it is asked for its next item; ends when it has no more."""
@@ -67,11 +67,11 @@ class Cpu:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What came of a load: how many operations in how many seconds, how long each took, and the CPU for all."""
+    """The result of a load: the number of operations and of seconds, the latency of each, and the CPU for all."""
 
     seconds: float
     latencies: Sequence[float]
-    """Seconds, ascending."""
+    """Latencies in seconds, ascending."""
     cpu: Cpu
 
     @property
@@ -85,7 +85,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Who commits, into which space, through which process."""
+    """A writer that commits into one space through one process."""
 
     target: str
     token: str
@@ -94,7 +94,7 @@ class Writer:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What watches took. Bytes and CPU are of all processes of the service together."""
+    """The resources that watches took. Bytes and CPU are of all processes of the service together."""
 
     streams: int
     base_bytes: int

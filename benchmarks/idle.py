@@ -1,6 +1,6 @@
-"""What it costs that nothing has changed: a sync of 100,000 files against a `find` that looks at all of them.
+"""The cost of a sync without changes: a sync of 100,000 files against a `find` that looks at all of them.
 
-And what a renamed directory of 10,000 files costs the other device: one rename.
+The second figure is the cost of a renamed directory of 10,000 files on the other device: one rename.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MB = 1_000_000
 
 
 def figures(device: BenchmarkDevice, *tracer: str) -> dict[str, Any]:
-    """What a sync says that it did."""
+    """Return the report of a sync."""
     done = subprocess.run(
         [*tracer, tool("syncline"), "sync", str(device.folder), "--json"],
         env={**os.environ, "SYNCLINE_HOME": str(device.home)},
@@ -40,7 +40,7 @@ def figures(device: BenchmarkDevice, *tracer: str) -> dict[str, Any]:
 def idle(device: BenchmarkDevice) -> None:
     small_files(device.folder, FILES, SIZE)
     device.sync("personal")
-    device.sync("personal")  # What was written a moment ago is read once more.
+    device.sync("personal")  # Files that were written a moment ago are read once more.
     find = ["find", str(device.folder), "-printf", r"%s %T@ %C@ %i %p\n"]
     # By turns, and the best of each: what else runs on the machine only ever adds.
     found, synced = zip(*((run_command(find), device.sync("personal")) for _ in range(TIMES)), strict=True)

@@ -49,7 +49,7 @@ PROCESSES: Final = (1, 2)
 WRITERS: Final = sized(16, short=4)
 FILES_PER_COMMIT: Final = 25
 MOST_COMMITS: Final = sized(100, short=20)
-"""Of each writer; what they commit has to be written to the emulator's table afterwards."""
+"""Maximum number of commits of each writer, all of which have to be written to the emulator's table afterwards."""
 MOST_COMMITS_IN_MEMORY: Final = sized(300, short=20)
 CHECKED_FILES: Final = sized(10_000, short=1_000)
 CHECKED_DIRECTORIES: Final = sized(100, short=10)
@@ -59,7 +59,7 @@ BLOCK_BYTES: Final = 4 * KIB
 RANGE_BYTES: Final = KIB
 WATCHES: Final = sized(4_000, short=400)
 WATCHES_PER_CONNECTION: Final = 100
-"""As behind a balancer, which sends the calls of many devices over a few connections."""
+"""Watches on one connection, as behind a balancer, which sends the calls of many devices over a few connections."""
 DEVICES: Final = sized(10, short=2)
 DOORBELLS: Final = sized(5, short=1)
 HEARTBEAT_SECONDS: Final = sized(5.0, short=1.0)
@@ -76,7 +76,7 @@ PROMISED_WATCHES_PER_GIB: Final = 20_000
 
 @dataclass
 class Machine:
-    """Which process runs where."""
+    """The machine, and the cores on which each process runs."""
 
     aws: int
     """Process id of the emulator."""
@@ -199,7 +199,7 @@ class Results:
 
 
 class Bench:
-    """What all measurements share."""
+    """The part that all measurements share."""
 
     def __init__(self, aws: EmbeddedAws, serving: System, machine: Machine) -> None:
         self._aws = aws
@@ -219,7 +219,9 @@ class Bench:
                 results.add(what, processes, load)
 
     def commits_in_memory(self, results: Results) -> None:
-        """What the service's own code carries. Processes share nothing then, so one space is of one process."""
+        """Measure the service's own code, over storage in memory. Processes share nothing then, so one space is of
+        one process.
+        """
         for what, spaces, counts in (
             ("the same in memory, a space each", WRITERS, PROCESSES),
             ("the same in memory, all into one", 1, PROCESSES[:1]),
@@ -498,7 +500,7 @@ def _get(path: str, *headers: str) -> bytes:
 
 
 def _announcement(space: SpaceId, seq: int, user: UserId) -> str:
-    """What metadata announces when a file was made."""
+    """Return the event that metadata publishes when a file was made."""
     counts = {"created": 1, "updated": 0, "moved": 0, "deleted": 0, "restored": 0}
     commit = {"seq": seq, "user": user, "device": "", "at_ms": 0, **counts, "names": ["file"]}
     return json.dumps({"v": 1, "space": space, "from_seq": seq, "to_seq": seq, "commits": [commit]})

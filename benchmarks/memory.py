@@ -1,4 +1,4 @@
-"""How much memory the services take at rest, and a client at its most."""
+"""The memory of the services at rest, and of a client at its most."""
 
 from __future__ import annotations
 

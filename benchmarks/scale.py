@@ -1,4 +1,4 @@
-"""How much is measured. The short form tells whether a benchmark runs, not how fast anything is."""
+"""The scale of the measurements. The short form tells whether a benchmark runs, not how fast anything is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Where the time of a sync goes: its trace through all processes, as a tree. Also a small collector, for tests."""
+"""The trace of a sync through all processes, as a tree that shows where its time goes. Also a small collector, for
+tests.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ class Collector:
         return self.until(lambda spans: _trace(spans, root, until))
 
     def until(self, found: Callable[[list[CollectedSpan]], list[CollectedSpan]]) -> list[CollectedSpan]:
-        """What is found among the spans, when something is; TimeoutError."""
+        """Return the spans that `found` finds, once it finds any. Raise TimeoutError."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (spans := found(list(self._spans))):
             if time.monotonic() > deadline:

@@ -44,7 +44,7 @@ class Peers:
     def rclone(self, source: str, target: str) -> Cost:
         remote = f":s3,provider=Other,env_auth=true,endpoint='{self._stack.aws.endpoint}':"
         source, target = (place.replace("s3://", remote) for place in (source, target))
-        # As many transfers at once as it needs to be at its best with small files; its defaults are slower.
+        # rclone is at its best with small files at this many transfers at once; its defaults are slower.
         return run_command(
             [tool("rclone"), "copy", "--transfers", "32", "--checkers", "32", source, target], self._environment
         )

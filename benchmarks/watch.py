@@ -1,7 +1,7 @@
-"""How long until a saved file is on the other device, both running `--watch`; and syncthing in the same run.
+"""The time until a saved file is on the other device, both running `--watch`; and syncthing's time in the same run.
 
-Syncthing runs twice on the loopback alone: no discovery, relays, NAT, reports or upgrades. It waits 10 s for a folder
-to be quiet by default; here it is told to wait 1 s, the least that it takes.
+Syncthing runs twice on the loopback alone: no discovery, relays, NAT, reports or upgrades. It waits 10 s for a
+folder to be quiet by default; here it is told to wait 1 s, the least that it takes.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def changelog_document(root: Path = ROOT) -> str:
 
 
 def versions(root: Path = ROOT) -> list[Released]:
-    """What has been released, oldest first. BadChangelog."""
+    """Return the versions that have been released, oldest first. Raise BadChangelog."""
     found = []
     for directory in (root / "changelog").iterdir():
         if directory.is_dir() and directory.name != "unreleased":
@@ -134,7 +134,7 @@ def release(version: str, day: date, root: Path = ROOT) -> None:
 
 
 def unreleased(root: Path = ROOT) -> str:
-    """What has changed since the last release, as the document would have it."""
+    """Return the changes since the last release, in the form of the document."""
     return _listed(root / "changelog/unreleased") or "Nothing has changed since the last release.\n"
 
 

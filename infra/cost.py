@@ -1,4 +1,4 @@
-"""What a deployment costs a month: an estimate from the table in prices.toml and the templates."""
+"""An estimate of the monthly cost of a deployment, from the table in prices.toml and the templates."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Item:
 
     @property
     def dollars(self) -> float:
-        """A month."""
+        """The cost of a month, in dollars."""
         return self.quantity * self.price
 
 
@@ -55,7 +55,8 @@ class Prices:
 
 
 def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
-    """What is paid while nobody does anything; `chosen` holds the values of parameters that are not the default.
+    """Yield the items that are paid while nobody does anything; `chosen` holds the values of parameters that are not
+    the default.
 
     DeployError if the table has no price for a type of machine.
     """

@@ -33,7 +33,7 @@ _FOR_EMULATOR: Final = frozenset({"MailSender"})
 
 @dataclass(frozen=True, slots=True)
 class DeployOptions:
-    """What was asked for."""
+    """The options of a deployment."""
 
     stage: str
     chosen: Mapping[str, str]
@@ -82,7 +82,9 @@ def deploy(
     say: Callable[[str], None] = lambda line: print(line, flush=True),  # noqa: T201 - the terminal is the interface
     poll_seconds: float = 3.0,
 ) -> Mapping[str, str]:
-    """See above; returns all outputs. DeployError tells what to do."""
+    """Deploy all stacks in their order, as the module says; return all outputs. Raise DeployError, which tells what
+    to do.
+    """
     s3 = session.client("s3")
     stacks = Stacks(session.client("cloudformation"), say=say, poll_seconds=poll_seconds)
     existing = {name: stacks.find(f"{plan.prefix}-{name}") for name in templates.ORDER}
@@ -124,7 +126,9 @@ def check_templates() -> None:
 
 
 def check_values(chosen: Mapping[str, str], existing: Mapping[str, Existing | None]) -> None:
-    """Whether every parameter has a value, and none is for nothing; DeployError names those that are wrong."""
+    """Check that every parameter has a value, and that no value is for nothing. Raise DeployError, which names the
+    wrong ones.
+    """
     declared = templates.parameters()
     known = {name for template in declared.values() for name in template} - _OURS
     unknown = sorted(chosen.keys() - known)
@@ -159,7 +163,9 @@ def _before(existing: Mapping[str, Existing | None]) -> dict[str, str]:
 def parameters_of(
     name: str, chosen: Mapping[str, str], outputs: Mapping[str, str], existing: Existing | None
 ) -> list[dict[str, Any]]:
-    """What the template `name` is given: what was chosen, what stacks before it made, else what it had before."""
+    """Return the parameters of the template `name`: chosen ones, outputs of stacks before it, else the values that
+    it had before.
+    """
     values: list[dict[str, Any]] = []
     for parameter in templates.parameters()[name]:
         if parameter in chosen:

@@ -21,9 +21,9 @@ from infra.errors import DeployError
 from infra.release import ROOT, Wheels, build_wheels, uv
 
 EXTRA: Final = "client"
-"""What people install: `pip install syncline[client]`."""
+"""The extra that people install: `pip install syncline[client]`."""
 TOP_LEVEL: Final = "syncline"
-"""All that it adds to what can be imported."""
+"""The only name that the client adds to the importable ones."""
 PROGRAM: Final = """
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.tree import Node
@@ -45,9 +45,9 @@ State.in_memory().close()
 def head_of(response: metadata_pb2.ListChangesResponse) -> int:
     return response.seq
 """
-"""What a program of somebody else imports of us, and how it uses that."""
+"""A program of a user, which imports the client and uses its types."""
 WRONG: Final = PROGRAM.replace("-> int:", "-> bytes:")
-"""What a type checker refuses if it knows our types."""
+"""The same program with a wrong type, which a type checker refuses if it knows the client's types."""
 SERVER_PROGRAM: Final = """
 import gateway.bootstrap, services.auth.bootstrap, services.metadata.bootstrap, services.notify.bootstrap, stack.up
 """
@@ -114,7 +114,7 @@ def _installed(environment: Path, *requirements: str) -> Path:
 
 
 def _check_types(environment: Path, directory: Path) -> None:
-    """Whether mypy, in `directory`, finds the types of what is installed in `environment`."""
+    """Check that mypy, in `directory`, finds the types of what is installed in `environment`."""
     for text, right in ((PROGRAM, True), (WRONG, False)):
         program = directory / "program.py"
         program.write_text(text)
@@ -133,7 +133,7 @@ def _check_types(environment: Path, directory: Path) -> None:
 
 
 def _run(environment: Path, directory: Path, program: str, *arguments: str) -> str:
-    """What an installed program prints, run in `directory` as by somebody who knows nothing of our work tree."""
+    """Return the output of an installed program, run in `directory` without any knowledge of the work tree."""
     done = subprocess.run(
         [environment / "bin" / program, *arguments],
         cwd=directory,

@@ -1,4 +1,4 @@
-"""Why a deployment cannot go on, in words for the person who started it."""
+"""Errors for which a deployment cannot go on, in words for the person who started it."""
 
 from __future__ import annotations
 

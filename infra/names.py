@@ -21,8 +21,9 @@ _PLAIN: Final = frozenset({"contextmanager", "asynccontextmanager", "cache", "lr
 """Decorated by one of these, a function is still called by its name."""
 
 MODELS: Final = "gateway/api/models.py"
-"""Its classes are the schemas of the HTTP API, whose names are published in /openapi.json. The code always writes them
-with their module (`models.Node`), which the check holds, so that each is told apart from the value in the model.
+"""The module whose classes are the schemas of the HTTP API, whose names are published in /openapi.json. The code
+always writes them with their module (`models.Node`), which the check holds, so that each is told apart from the
+value in the model.
 """
 
 REASONS: Final[Mapping[str, str]] = {

@@ -39,12 +39,12 @@ class Release:
 
     file: Path
     key: str
-    """Where it is kept in the artefact bucket."""
+    """The key of the wheel in the artefact bucket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wheels:
-    """What we distribute: `syncline`, which people install, and `syncline-server`, which needs it."""
+    """The wheels of a release: `syncline`, which people install, and `syncline-server`, which needs it."""
 
     client: Path
     server: Path

@@ -31,7 +31,7 @@ _Loader.add_multi_constructor("!", _intrinsic)
 
 
 def path(name: str) -> Path:
-    """Where the template `name` is."""
+    """Return the path of the template `name`."""
     return HERE / f"{name}.yaml"
 
 

@@ -1,9 +1,9 @@
-"""What a backup consists of: a tar archive whose members are a closed list.
+"""The form of a backup: a tar archive whose members are a closed list.
 
-aws/objects/...   the bytes of objects, or aws/s3/... where an earlier version of Syncline had stored them
-secrets/...       keys and secrets, readable by the owner only, like the archive itself
-aws/state.db      the database at one moment; it names no bytes that are not in the archive
-manifest.json     what is in the archive, with sizes and SHA-256; last, so that an archive without it is not whole
+aws/objects/... the bytes of objects, or aws/s3/... where an earlier version of Syncline had stored them secrets/...
+keys and secrets, readable by the owner only, like the archive itself aws/state.db the database at one moment; it
+names no bytes that are not in the archive manifest.json what is in the archive, with sizes and SHA-256; last, so
+that an archive without it is not whole
 
 `backup.py` makes one, `restore.py` makes a data directory of it.
 """
@@ -44,7 +44,7 @@ class ArchiveProgress(Protocol):
         """From now on this is done, for so many files of so many bytes in all."""
 
     def advance(self, *, files: int = 0, size: int = 0) -> None:
-        """So much of it is done."""
+        """Note that `files` more files and `size` more bytes are done."""
 
 
 class _Strict(BaseModel):
@@ -59,7 +59,7 @@ class ArchiveMember(_Strict):
 
 
 class ArchiveManifest(_Strict):
-    """What is in the archive."""
+    """The list of the contents of an archive."""
 
     format: int
     syncline: Annotated[str, Field(max_length=100)]
@@ -72,7 +72,7 @@ class ArchiveManifest(_Strict):
     """Members whose bytes were others than their object says when the backup was made. Any more were changed later."""
 
     def summary(self, directory: Path, damaged: list[str]) -> Summary:
-        """What to tell of a backup of `directory`, or restored into it."""
+        """Return the summary of a backup of `directory`, or of one restored into it."""
         return Summary(
             self.made.isoformat(timespec="seconds"),
             self.rows,
@@ -90,7 +90,7 @@ class _Format(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is in a backup."""
+    """The figures of a backup for people."""
 
     made: str
     """When, in ISO 8601."""
@@ -117,7 +117,7 @@ def parsed_manifest(text: bytes) -> ArchiveManifest:
 
 
 def is_member(name: str) -> bool:
-    """Whether a backup may have a file of this name: a path of plain parts that leads nowhere else."""
+    """Return True if a backup may have a file of this name: a path of plain parts that leads nowhere else."""
     if name in REQUIRED:
         return True
     top, *rest = name.split("/")
@@ -126,9 +126,9 @@ def is_member(name: str) -> bool:
 
 
 def read_rows(database: sqlite3.Connection, place: str) -> tuple[int, list[Body]]:
-    """How many rows there are, and the files of bytes that they name.
+    """Return the number of rows, and the files of bytes that they name.
 
-    Raises BackupFailed, which names `place`, if what is read is damaged, and sqlite3.Error if nothing can be read.
+    Raise BackupFailed, which names `place`, if what is read is damaged, and sqlite3.Error if nothing can be read.
     """
     rows, bodies = 0, []
     if not has_schema(database):

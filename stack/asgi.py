@@ -1,4 +1,4 @@
-"""What the process that emulates AWS says itself, in the terms of ASGI."""
+"""Answers that the process which emulates AWS gives itself, in the terms of ASGI."""
 
 from __future__ import annotations
 

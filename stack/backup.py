@@ -73,7 +73,7 @@ def _check_log(directory: Path) -> None:
     if is_in_use(directory):
         return
     unreadable = unreadable_transactions(directory / f"{STATE}-wal")
-    if unreadable > 1 and not is_in_use(directory):  # one that was started meanwhile writes to the log
+    if unreadable > 1 and not is_in_use(directory):  # A stack that was started meanwhile writes to the log.
         raise BackupFailed(f"{directory / STATE}-wal is damaged: {unreadable} transactions in it cannot be read")
 
 

@@ -35,7 +35,7 @@ DRAIN_SECONDS: Final = 3
 
 _CONFIGURATION: Final = Path(__file__).resolve().parent.parent / "infra" / "envoy.yaml"
 _STOP_SECONDS: Final = 20.0
-# What the services and their clients are told: everything is at the one endpoint.
+# Settings of services and clients that name the one endpoint, since everything is there.
 _TARGETS: Final = ("AUTH_TARGET", "METADATA_TARGET", "NOTIFY_TARGET", "PUBLIC_AUTH", "PUBLIC_METADATA", "PUBLIC_NOTIFY")
 
 
@@ -57,7 +57,7 @@ class Balanced:
         self._processes = {"auth": auth, "metadata": metadata, "notify": notify, "gateway": gateway}
         self._admin = 0
         self.ready: Mapping[str, Callable[[], Awaitable[bool]]] = {}
-        """Whether each process serves by its own account, whatever the balancer thinks."""
+        """Functions that ask each process whether it serves, by its name, whatever the balancer thinks."""
 
     @property
     def names(self) -> list[str]:
@@ -69,7 +69,9 @@ class Balanced:
         return [f"{service}-{number}" for number in range(1, self._processes[service] + 1)]
 
     def __call__(self, wiring: Wiring) -> list[Child]:
-        """See MakeChildren. The balancer comes first, so that it is stopped last."""
+        """Return the balancer and the instances of all services. The balancer comes first, so that it is stopped
+        last.
+        """
         self._admin, *ports = free_ports(1 + sum(self._processes.values()))
         at = dict(zip(self.names, ports, strict=True))
         edge = f"{HOST}:{wiring.ports.gateway}"
@@ -90,7 +92,7 @@ class Balanced:
         return [self._balancer(wiring, clusters), *children]
 
     def hosts(self) -> list[Host]:
-        """What the balancer knows about each instance; none while it does not answer."""
+        """Return the balancer's view of each instance; an empty list while it does not answer."""
         return list(_hosts(self._admin))
 
     def _balancer(self, wiring: Wiring, clusters: Mapping[str, list[int]]) -> Child:
@@ -110,13 +112,13 @@ class Balanced:
 
 
 def command(configuration: Mapping[str, Any]) -> tuple[str, ...]:
-    """What runs Envoy with this configuration."""
+    """Return the command that runs Envoy with this configuration."""
     return (
         *(sys.executable, "-P", "-m", "envoy._main"),
         *("--config-yaml", json.dumps(configuration)),
         *("--concurrency", "1"),
         *("--log-level", "warning"),
-        "--disable-hot-restart",  # it would keep other Envoys on this machine from running
+        "--disable-hot-restart",  # A hot restart would keep other Envoys on this machine from running.
     )
 
 
@@ -172,7 +174,7 @@ def _hosts(admin: int) -> Iterator[Host]:
 
 
 def free_ports(count: int) -> list[int]:
-    """So many ports on which nobody listens."""
+    """Return `count` ports on which nobody listens."""
     ports: list[int] = []
     with ExitStack() as taken:
         for port in random.sample(FREE_PORTS, 50):

@@ -20,11 +20,11 @@ from runtime.pool import Pool, Share, TooMuchAtOnce
 from stack.asgi import App, Receive, Scope, Send, announced_bytes, refuse, request_header
 
 BODY_BYTES: Final = 256 * 1024 * 1024
-"""Of all requests under way; one key alone has half."""
+"""Maximum size of the bodies of all requests under way together, in bytes; one key alone has half."""
 UNSIGNED_BYTES: Final = 64 * 1024
 """The largest body of a request that no key signs which exists here, or whose signature is wrong."""
 GRACE_SECONDS: Final = 30.0
-"""By which a body may come later than at BYTES_PER_SECOND."""
+"""Seconds by which a body may come later than at BYTES_PER_SECOND."""
 BYTES_PER_SECOND: Final = 16 * 1024
 """The least rate at which a body comes."""
 
@@ -71,7 +71,7 @@ async def _in_time(app: App, scope: Scope, receive: Receive, send: Send, seconds
 
     async def arriving() -> Any:
         nonlocal complete, late
-        if complete:  # what comes now is that the client goes, or nothing
+        if complete:  # The request is complete, so only the news can come that the client goes.
             return await receive()
         try:
             async with asyncio.timeout(deadline - time.monotonic()):

@@ -21,7 +21,7 @@ def main() -> None:
         libc = ctypes.CDLL(None, use_errno=True)
         if libc.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL)) != 0:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-        if os.getppid() != parent:  # it ended before the kernel was told
+        if os.getppid() != parent:  # The parent ended before the kernel was told.
             raise SystemExit(1)
     os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  # replacing this process is the purpose
 

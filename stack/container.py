@@ -118,7 +118,7 @@ async def _serving(
 
 
 def main() -> int:
-    """See the module's text."""
+    """Run the embedded AWS in a container until it is stopped; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m stack.container", description="The embedded AWS in a container.")
     parser.add_argument("--listen", required=True, help="host:port to serve at; the loopback interface among others")
     parser.add_argument("--name", required=True, help="the host name by which the services find this one")

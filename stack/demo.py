@@ -33,7 +33,7 @@ MIB: Final = 1 << 20
 BIG_FILE_BYTES: Final = 64 * MIB
 MAIL_PATIENCE_SECONDS: Final = 20
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
-# What a work tree holds beside its files: environments, caches and the history.
+# A work tree holds these beside its files: environments, caches and the history.
 NOT_COPIED: Final = shutil.ignore_patterns(
     ".git", ".venv", "__pycache__", ".*_cache", ".hypothesis", "*.egg-info", "build", "dist", "node_modules"
 )
@@ -107,7 +107,7 @@ class DemoDevice:
         return figures
 
     def check(self) -> dict[str, Any]:
-        """What the version check says."""
+        """Return the verdicts of the version check."""
         verdicts: dict[str, Any] = json.loads(self.run("check", str(self.folder), "--json"))
         return verdicts
 
@@ -137,7 +137,9 @@ def _contents(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def same_trees(*devices: DemoDevice) -> int:
-    """How many entries the devices' folders have, all the same byte for byte. StoryBroken if they differ."""
+    """Return the number of entries of the devices' folders, which are all the same byte for byte. Raise StoryBroken
+    if they differ.
+    """
     first, *others = (contents(device.folder) for device in devices)
     for device, other in zip(devices[1:], others, strict=True):
         different = sorted(name for name in first.keys() | other.keys() if first.get(name) != other.get(name))
@@ -260,7 +262,7 @@ def _conflict_copies(folder: Path) -> list[str]:
 
 
 def whole_story(tell: DemoTeller, scratch: Path) -> None:
-    """From nothing to nothing."""
+    """Tell the whole story, from the start of the system to its end."""
     tell.chapter("The whole system starts on this machine")
     with running_stack() as stack:
         tell.say(f"{stack.endpoint} serves after {time.monotonic() - tell.began:.1f} s: auth, metadata, notify, the")

@@ -25,7 +25,7 @@ _UNUSABLE: Final = frozenset({"CREATE_FAILED", "ROLLBACK_COMPLETE", "ROLLBACK_FA
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the template made: one field per output, in snake case."""
+    """The resources that the template made: one field for each output, in snake case."""
 
     bucket_name: str
     bucket_arn: str
@@ -66,7 +66,7 @@ class Resources:
 
 
 def template() -> Path:
-    """Where the template is: in a checkout beside this package, in an installed distribution within it."""
+    """Return the path of the template: in a checkout beside this package, in an installed distribution within it."""
     return next(path for path in (_HERE.parent / "infra" / "data.yaml", _HERE / "data.yaml") if path.is_file())
 
 

@@ -1,4 +1,4 @@
-"""Where a stack keeps its data: one directory, for one stack at a time, readable by its owner only.
+"""The data directory of a stack: one directory, for one stack at a time, readable by its owner only.
 
 lock       held while the stack runs
 secrets/   what was generated at the first start: the services' secret, auth's signing key, the root
@@ -99,7 +99,8 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
         except BlockingIOError:
             holder = os.read(lock, 20).decode().strip() or "unknown"
             raise DataDirectoryInUse(f"{path} is in use by another `syncline up` (process {holder})") from None
-        with contextlib.suppress(PermissionError):  # of somebody else, as a volume of containers may be
+        # Somebody else owns the directory, as may be with a volume of containers.
+        with contextlib.suppress(PermissionError):
             path.chmod(PRIVATE_DIRECTORY)
         os.truncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
@@ -127,7 +128,7 @@ def check_secrets(path: Path) -> None:
 
 
 def is_in_use(path: Path) -> bool:
-    """Whether a stack runs on the data directory, in which this changes nothing."""
+    """Return True if a stack runs on the data directory, in which the call changes nothing."""
     try:
         lock = os.open(path / "lock", os.O_RDONLY)
     except FileNotFoundError:
@@ -179,7 +180,7 @@ def _secret(text: str) -> None:
 
 
 def parsed_credentials(text: str) -> AwsCredentials:
-    """What is in an AWS shared credentials file. Raises KeyError or configparser.Error if it is none."""
+    """Return the credentials in an AWS shared credentials file. Raise KeyError or configparser.Error if it is none."""
     parser = configparser.RawConfigParser()
     parser.read_string(text)
     section = parser["default"]

@@ -50,7 +50,7 @@ log = structlog.get_logger()
 _OWN_PATHS: Final = ("/_ministack/", "/_localstack/", "/health")
 _READABLE: Final = frozenset({"/_ministack/health"})
 _READABLE_BY_ROOT: Final = frozenset({"/_ministack/ses/messages", "/_ministack/sqs/messages"})
-"""What people were mailed, and what the services tell each other."""
+"""Addresses that only the root credentials may read: mails to people, and messages between the services."""
 _CONDITIONS: Final = {
     "s3:PutObject": ("if-none-match", "x-amz-server-side-encryption-customer-algorithm", "x-amz-storage-class"),
     "s3:DeleteObject": ("if-match",),
@@ -121,7 +121,7 @@ def _say(text: str) -> None:
 
 
 def _complain(text: str) -> None:
-    """As `_say`, of what keeps the process from storing anything: an error for whoever filters by level."""
+    """Log a fault that keeps the process from storing anything, as an error, for readers who filter by level."""
     log.error(text)
 
 
@@ -140,7 +140,8 @@ def _end(storage: Storage | None, _number: int, _frame: FrameType | None) -> Non
 
 
 def _earlier_state(storage: Storage) -> Path | None:
-    """Where an earlier version of Syncline saved the emulator's state, if it is still to be taken over.
+    """Return the directory in which an earlier version of Syncline saved the emulator's state, if it is still to be
+    taken over.
 
     The emulator itself reads it, as its modules are imported. That version saved at a clean stop only: one that was
     killed before the first of these, or while it saved, left parts that do not fit together. They are put aside.
@@ -186,7 +187,7 @@ def _put_aside(directory: Path, *left: Path) -> Path:
 
 
 def _is_whole(state: Path) -> bool:
-    """Whether all that a deployed system had was saved."""
+    """Return True if the whole state of a deployed system was saved."""
     try:
         deployment = (state / "cloudformation.json").read_text()
         saved = [json.loads((state / f"{name}.json").read_text()) for name in ("dynamodb", "iam", "s3", "sns", "sqs")]
@@ -207,7 +208,7 @@ def _read_back(storage: Storage, emulator: Any, earlier: Path | None) -> None:
         shutil.rmtree(earlier)
         _say("took over the state that an earlier version of Syncline saved")
         return
-    gc.disable()  # it would look through all that is read, again and again, and find no rubbish
+    gc.disable()  # Garbage collection would look through all that is read, again and again, and find no garbage.
     found = emulation.read_back()
     gc.freeze()
     gc.enable()
@@ -266,7 +267,7 @@ def _durable(app: App, storage: Storage) -> App:
 
 
 def _needs_room(scope: Scope) -> bool:
-    """Whether it is a request that stores bytes of users: objects and items."""
+    """Return True if the request stores bytes of users: objects and items."""
     if scope["method"] == "PUT":
         return True
     return operation(scope) in _STORING_OPERATIONS

@@ -35,7 +35,7 @@ ACCOUNT: Final = "000000000000"
 NAME: Final = "aws"
 
 READY_SECONDS: Final = 600.0
-"""How long reading back may take: a million items take minutes on a slow machine."""
+"""Maximum number of seconds that reading back may take: a million items take minutes on a slow machine."""
 
 _STOP_SECONDS: Final = 20.0
 _USED_SERVICES: Final = ("cloudformation", "dynamodb", "iam", "s3", "ses", "sns", "sqs", "sts")
@@ -108,7 +108,7 @@ class Aws:
         return variables if key.session_token is None else variables | {"AWS_SESSION_TOKEN": key.session_token}
 
     def mails(self) -> list[dict[str, Any]]:
-        """What was mailed, oldest first: `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
+        """Return all mails, oldest first, each with `Source`, `To`, `Subject`, `BodyText`, `BodyHtml`."""
         address = urllib.parse.urlsplit(self.endpoint)
         root = base64.b64encode(f"{self.root.access_key_id}:{self.root.secret_access_key}".encode()).decode()
         connection = HTTPConnection(address.hostname or HOST, address.port, timeout=5)

@@ -1,4 +1,4 @@
-"""Why the stack cannot come up or stay up, in words for the person who started it."""
+"""Errors for which the stack cannot come up or stay up, in words for the person who started it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the children say: each line to the terminal behind its name, and to a file of that name."""
+"""The output of the children: each line goes to the terminal behind its name, and to a file of that name."""
 
 from __future__ import annotations
 

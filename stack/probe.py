@@ -1,4 +1,4 @@
-"""Whether something serves yet. No probe raises: what cannot be reached does not serve."""
+"""Probes that tell whether something serves yet. No probe raises: a peer that cannot be reached does not serve."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _OK: Final = 200
 
 
 async def http_ok(host: str, port: int, path: str) -> bool:
-    """Whether GET `path` is answered with 200."""
+    """Return True if GET `path` is answered with 200."""
     return await asyncio.to_thread(_http_ok, host, port, path)
 
 
 async def grpc_serving(target: str) -> bool:
-    """Whether the gRPC health service at `target` says SERVING."""
+    """Return True if the gRPC health service at `target` says SERVING."""
     # The synchronous API on a thread: grpc.aio disturbs event loops on other threads of the process, and tests
     # run the stack on one thread and their clients on another.
     return await asyncio.to_thread(_grpc_serving, target)

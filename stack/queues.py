@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class MessageChange:
-    """What became of the messages of a queue."""
+    """The changes of the messages of a queue."""
 
     written: Mapping[str, Mapping[str, Any]]
     """New ones and those that are otherwise than before, by id."""
@@ -34,7 +34,7 @@ class Queues(dict[Any, Any]):
 
 
 class StoredQueue(dict[str, Any]):
-    """A queue."""
+    """A queue that keeps track of its changes."""
 
     def __init__(self, queue: Mapping[str, Any]) -> None:
         super().__init__(queue)
@@ -50,7 +50,7 @@ class StoredQueue(dict[str, Any]):
         super().__setitem__(name, value)
 
     def change(self) -> MessageChange:
-        """What has changed since this was last called; costs as much as that, or as the removal of messages did."""
+        """Return the changes since the last call; costs as much as these, or as the removal of messages did."""
         changed, self._changed = self._changed, {}
         removed: set[str] = set()
         if self._replaced or len(self["messages"]) != len(self._known) + len(changed.keys() - self._known):
@@ -86,7 +86,7 @@ class Messages(list[Any]):
 
 
 class StoredMessage(dict[str, Any]):
-    """A message."""
+    """A message that tells its queue when it changes."""
 
     def __init__(self, message: Mapping[str, Any], queue: StoredQueue) -> None:
         super().__init__(message)

@@ -164,7 +164,7 @@ def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], direct
         raise BackupFailed(f"the backup is damaged: {error}") from None
     place = (directory / STATE).absolute()
     try:
-        # As it is: with no file beside it, and none made.
+        # The database is opened as it is: with no file beside it, and none made.
         with contextlib.closing(sqlite3.connect(f"{place.as_uri()}?mode=ro&immutable=1", uri=True)) as database:
             rows, bodies = read_rows(database, f"the backup is damaged: {STATE}")
     except sqlite3.Error as error:
@@ -183,7 +183,7 @@ def _verified(manifest: ArchiveManifest, found: dict[str, ArchiveMember], direct
             raise BackupFailed(f"the backup is damaged: {body.member} has not the bytes of the object that names it")
         if body.is_damaged(member.sha256):
             damaged.append(body.member)
-    # They were removed from the system while it was backed up.
+    # These objects were removed from the system while it was backed up.
     for name in objects.keys() - {body.member for body in bodies}:
         (directory / name).unlink()
     return manifest.summary(directory, damaged)

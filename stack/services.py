@@ -1,4 +1,6 @@
-"""What each service is told: its address, its peers, its resources. Only by environment, as in production."""
+"""The environment of each service: its address, its peers, its resources. As in production, nothing else configures
+it.
+"""
 
 from __future__ import annotations
 
@@ -47,21 +49,21 @@ class Ports:
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What there is to connect."""
+    """The parts that are to be connected."""
 
     ports: Ports
     aws: Aws
     resources: Resources
     role_environment: Callable[[str], Mapping[str, str]]
-    """What to add to a service's environment, by its name, so that it acts in its own role."""
+    """Function that returns the variables by which the service of a name acts in its own role."""
     service_secret: str
     signing_key_file: Path
     variables: Mapping[str, str]
-    """What to add to the environment of every service."""
+    """Variables that the environment of every service gets."""
 
     @property
     def endpoint(self) -> str:
-        """What the user sees."""
+        """The address that users open."""
         return f"http://{HOST}:{self.ports.gateway}"
 
 
@@ -142,7 +144,7 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
         "METRICS_LISTEN": _metrics_listen(shared.get(METRICS_LISTEN, ""), name),
         **variables,
     }
-    if name == "auth":  # where the gateway calls from, and tells for whom: attempts are counted by that
+    if name == "auth":  # The gateway calls from here and tells for whom, and auth counts attempts by that.
         own["TRUSTED_NETWORKS"] = ",".join(filter(None, (shared.get(_TRUSTED_NETWORKS), f"{HOST}/32")))
     return {
         "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
@@ -166,7 +168,8 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
 
 
 def _metrics_listen(asked: str, name: str) -> str:
-    """Where a service serves its metrics, if that is asked for: the port that was named is the first of four.
+    """Return the address at which a service serves its metrics, if that is asked for: the port that was named is the
+    first of four.
 
     With port 0 the system chooses, and the service logs what.
     """

@@ -1,11 +1,11 @@
-"""Where the embedded AWS keeps what it must not lose: one SQLite database, and the bytes of objects in files beside it.
+"""The durable storage of the embedded AWS: one SQLite database, and the bytes of objects in files beside it.
 
-state.db       rows: what a store holds under a key, as JSON; written with a write-ahead log (`state.db-wal`)
-objects/       the bytes of S3 objects, each in a file that is written once under a name of its own
+state.db rows: what a store holds under a key, as JSON; written with a write-ahead log (`state.db-wal`) objects/ the
+bytes of S3 objects, each in a file that is written once under a name of its own
 
-Changes are collected while a request runs, and one transaction makes all that is there durable at once, while the next
-ones are collected already (group commit). A row that names a file of bytes is in no transaction before the bytes are
-on disk, and a file is removed only after the transaction that no longer names it.
+Changes are collected while a request runs, and one transaction makes all that is there durable at once, while the
+next ones are collected already (group commit). A row that names a file of bytes is in no transaction before the
+bytes are on disk, and a file is removed only after the transaction that no longer names it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ DAMAGED: Final = 3
 DATABASE: Final = "state.db"
 OBJECTS: Final = "objects"
 OBJECT_DIRECTORIES: Final = (OBJECTS, "s3")
-"""Where files of bytes are: in the second are those that were taken over from an earlier version of Syncline."""
+"""Directories of the files of bytes. The second has those that were taken over from an earlier version of Syncline."""
 OBJECT_ROWS: Final = "s3.objects"
 """The store whose rows name files of bytes, as `record.body_file`."""
 FORMAT: Final = 1
 
 _NOT_WRITTEN: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 RESERVE_BYTES: Final = 32 * 1024 * 1024
-"""What must stay free on the disk for changes that make room, such as deletions, and for what is under way."""
+"""Bytes that must stay free on the disk for changes that make room, such as deletions, and for requests under way."""
 
 _PAGE_BYTES: Final = 8192
 _CHECKPOINT_PAGES: Final = 2048
@@ -70,7 +70,7 @@ _CLEAR: Final = "DELETE FROM rows WHERE store = ?"
 
 
 class StorageDamaged(Exception):
-    """What is on disk is not what was written there; the text says where and what to do."""
+    """The contents of the disk are not what was written there; the text says where and what to do."""
 
 
 class StorageFailed(Exception):
@@ -97,7 +97,7 @@ class Storage:
         self._objects = directory / OBJECTS
         self._objects.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._database, self.log_bytes = _open(directory / DATABASE)
-        """Of the log that was carried over; 0 after a clean stop."""
+        """Size of the log that was carried over, in bytes; 0 after a clean stop."""
         sync_directory(directory)
         self._lock = threading.Lock()
         self._pending = _Batch()
@@ -121,7 +121,7 @@ class Storage:
             raise StorageDamaged(f"{self._place} is damaged ({error}); {_ADVICE}") from None
 
     def has_rows(self, store: str | None = None) -> bool:
-        """Whether there is any durable row, in `store` if one is named. Raises StorageDamaged."""
+        """Return True if there is any durable row, in `store` if one is named. Raise StorageDamaged."""
         try:
             found = self._database.execute(_ANY) if store is None else self._database.execute(_ANY_OF, (store,))
             return found.fetchone() is not None
@@ -178,7 +178,7 @@ class Storage:
         return removed
 
     def room(self) -> int:
-        """How many bytes more may be stored, the reserve left aside."""
+        """Return the number of bytes that may still be stored, the reserve left aside."""
         return shutil.disk_usage(self.directory).free - RESERVE_BYTES
 
     async def durable(self) -> None:
@@ -291,7 +291,7 @@ class Body:
         return not {self.uploaded_sha256, self.named_sha256} <= {sha256, None}
 
     def is_damaged(self, sha256: str) -> bool:
-        """Whether bytes of this digest are not those that were uploaded, as far as that is known."""
+        """Return True if bytes of this digest are not those that were uploaded, as far as that is known."""
         return (self.uploaded_sha256 or self.named_sha256) not in {sha256, None}
 
 
@@ -315,7 +315,7 @@ def body_of(store: str, key: str, value: bytes) -> Body | None:
 
 
 def has_schema(database: sqlite3.Connection) -> bool:
-    """Whether a database consists of what this module makes, and of nothing else."""
+    """Return True if a database consists of what this module makes, and of nothing else."""
     query = "SELECT type, name, sql FROM sqlite_schema"
     with contextlib.closing(sqlite3.connect(":memory:")) as fresh:
         fresh.execute(_SCHEMA)

@@ -25,8 +25,9 @@ _CHILD: Final = Path(__file__).with_name("child.py")
 _POLL_SECONDS: Final = 0.05
 _SETTLED_SECONDS: Final = 60.0
 _STARTS: Final = 3
-"""How often a child is started that ends before it is ready, since what it asks of others may come late when all of
-them start on a busy machine."""
+"""Maximum number of starts of a child that ends before it is ready, since answers of others may come late when all
+of them start on a busy machine.
+"""
 _CHUNK: Final = 64 * 1024
 _LONGEST_LINE: Final = 1024 * 1024
 

@@ -39,7 +39,7 @@ class Stack:
     """A running stack."""
 
     endpoint: str
-    """Where the gateway serves: `http://127.0.0.1:PORT`."""
+    """The address at which the gateway serves: `http://127.0.0.1:PORT`."""
     ports: Ports
     data: Path
     aws: Aws

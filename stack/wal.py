@@ -1,9 +1,9 @@
-"""Whether a write-ahead log of SQLite is whole, torn at its end, or damaged before that.
+"""Examination of a write-ahead log of SQLite: whole, torn at its end, or damaged before that.
 
-SQLite takes a log as far as its checksums hold and says nothing of the rest. The last transaction may rightly be torn:
-it was being written when the machine stopped. One that another follows was on disk before, as the other began only
-after it was; so if two or more lie beyond the place where the checksums end, the log was damaged. The format is at
-sqlite.org/fileformat2.html#walformat.
+SQLite takes a log as far as its checksums hold and says nothing of the rest. The last transaction may rightly be
+torn: it was being written when the machine stopped. One that another follows was on disk before, as the other began
+only after it was; so if two or more lie beyond the place where the checksums end, the log was damaged. The format is
+at sqlite.org/fileformat2.html#walformat.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from typing import IO, Final
 
 _BIG_ENDIAN: Final = 1
 _MAGIC: Final = 0x377F0682
-"""Of logs whose checksums are of little-endian words; `_BIG_ENDIAN` is added for the others."""
+"""Magic number of logs whose checksums are of little-endian words; `_BIG_ENDIAN` is added for the others."""
 _HEADER: Final = struct.Struct(">8I")
 _FRAME: Final = struct.Struct(">6I")
 _SUMMED: Final = 8
-"""Of the head of a frame, so many bytes belong to the checksum."""
+"""Number of bytes of a frame's head that belong to the checksum."""
 _WORD: Final = 0xFFFFFFFF
 
 
 def unreadable_transactions(log: Path) -> int:
-    """How many transactions, whole or not, lie in `log` beyond the place up to which SQLite can read it."""
+    """Return the number of transactions, whole or not, that lie in `log` beyond the place up to which SQLite can
+    read it.
+    """
     if not log.exists():
         return 0
     with log.open("rb") as file:

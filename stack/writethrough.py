@@ -49,7 +49,7 @@ _LARGE: Final[Mapping[str, frozenset[str]]] = {
     "s3.buckets_meta": frozenset({"objects"}),
     "sqs.queues": frozenset({"messages"}),
 }
-"""What is not written with the records of a store, since rows have it or it follows from them."""
+"""Values that are not written with the records of a store, since rows have them or they follow from rows."""
 
 _ITEMS: Final = "dynamodb.items"
 _TOKENS: Final = "dynamodb.tokens"
@@ -60,7 +60,7 @@ _SESSIONS: Final = "sts.sessions"
 
 @dataclass(frozen=True, slots=True)
 class ReadBack:
-    """What was found in the storage."""
+    """Counts of what was found in the storage."""
 
     rows: int
     items: int
@@ -84,10 +84,11 @@ class WriteThrough:
         self._sqs, self._ses, self._sts = self._modules["sqs"], self._modules["ses"], self._modules["sts"]
         self._stores = {name: dict(self._small_stores(name)) for name in SERVICES}
         self._written: dict[tuple[str, str], bytes] = {}
-        """What the small stores hold on disk, by store and key."""
+        """The values that the small stores have on disk, by store and key."""
         self._messages: dict[str, set[str]] = {}
         """The messages that were written, by queue."""
-        self._sqs._queues._data = Queues(self._sqs._queues._data)  # some may have been read as it was imported
+        # Some queues may have been read when the module was imported.
+        self._sqs._queues._data = Queues(self._sqs._queues._data)
         self._sqs._queues._data.adopt()
         self._mails: dict[str, tuple[int, int]] = {}
         """By account and region, how many mails were ever written, and how many of them are in memory."""
@@ -204,7 +205,7 @@ class WriteThrough:
             queue["messages"].append(message)
             self._messages.setdefault(queue_key, set()).add(identifier)
         for queue in self._sqs._queues._data.values():
-            queue.change()  # as it is written
+            queue.change()  # The queue is as it is written, so this change is not written again.
 
     def _restore_mails(self, found: list[tuple[str, Any]]) -> None:
         for (scope, number), mail in sorted((json.loads(key), mail) for key, mail in found):
@@ -273,7 +274,7 @@ class WriteThrough:
             while now - self._tokens[0][0] >= dynamodb._TXN_TOKEN_TTL:
                 completed_at, old = self._tokens.popleft()
                 kept = dynamodb._txn_idempotency._data.get(ast.literal_eval(old))
-                if kept is None or kept["completed_at"] == completed_at:  # else it was used anew
+                if kept is None or kept["completed_at"] == completed_at:  # Otherwise the token was used anew.
                     storage.delete(_TOKENS, old)
 
         dynamodb._set_item, dynamodb._remove_item, dynamodb._items_replaced = put, delete, replace
@@ -302,7 +303,8 @@ class WriteThrough:
         s3._persist_object = self._write_object
         s3._persist_delete_marker = persist_delete_marker
         s3._delete_persisted_object = self._delete_object
-        s3._delete_persisted_bucket = lambda _name: None  # its record goes, and it has no objects
+        # The record of a bucket goes by itself, and the bucket has no objects.
+        s3._delete_persisted_bucket = lambda _name: None
 
     def _object_key(self, bucket: str, key: str) -> str:
         return json.dumps([self._responses.get_account_id(), bucket, key])

@@ -31,7 +31,7 @@ from syncline.wire.tree import manifest_from_bytes
 
 
 class CredentialsOfSpace(CredentialProvider):
-    """Where botocore gets the credentials of a space, and gets them anew before they expire."""
+    """Provider by which botocore gets the credentials of a space, and gets them anew before they expire."""
 
     METHOD = "syncline"
 

@@ -196,7 +196,7 @@ class DavSession:
         return self._usage[space.id]
 
     def writers(self, space: DavSpace, devices: Collection[DeviceId]) -> frozenset[DeviceId]:
-        """Those of the devices, or keys, by which somebody may write in a space now."""
+        """Return those of the devices, or keys, by which somebody may write in a space now."""
 
         async def found() -> frozenset[DeviceId]:
             asked, writers = sorted(devices), set[DeviceId]()

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 HOOK = "drain"
 _METADATA = os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254").rstrip("/")
 _POLL_SECONDS = float(os.environ.get("DRAIN_POLL_SECONDS", "5"))
-_PATIENCE_SECONDS = 300  # as long as the hook holds the machine
+_PATIENCE_SECONDS = 300  # The hook holds the machine for as long.
 _REQUEST_SECONDS = 2
 
 
@@ -51,7 +51,7 @@ def _let_go(instance: str) -> None:
 
 
 def metadata(path: str) -> str | None:
-    """What the machine's metadata says, or None while it says nothing."""
+    """Return a value of the machine's metadata, or None while there is none."""
     try:
         token = _answer("PUT", "api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"})
         return _answer("GET", f"meta-data/{path}", {"X-aws-ec2-metadata-token": token})

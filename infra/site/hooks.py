@@ -1,7 +1,8 @@
-"""What MkDocs calls: pages that are made of something else, and links that lead out of docs/.
+"""Hooks of MkDocs: pages that are made of something else, and links that lead out of docs/.
 
 A document of the repository links to files wherever they are, so that its links work there. In the site a link to a
-document leads to its page, a link to a source file to a page that shows it, a link to a folder to a list of its files.
+document leads to its page, a link to a source file to a page that shows it, a link to a folder to a list of its
+files.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from infra.site import protos, rest
 ROOT: Final = Path(__file__).parents[2]
 LINK: Final = re.compile(r"(\[[^\]]*\]\()(?![a-z]+:|#)([^)#\s]+)(#[^)\s]*)?\)")
 PAGES: Final[Mapping[str, str]] = {"README.md": "index.md", "protos": "reference/protos.md"}
-"""Where the site has what lies elsewhere in the repository, unless under the same name."""
+"""Places in the site of documents that lie elsewhere in the repository, unless the name is the same."""
 _LANGUAGES: Final = {".js": "js", ".json": "json", ".proto": "proto", ".py": "python", ".ts": "ts", ".yaml": "yaml"}
 
 _origin: dict[str, str] = {}

@@ -19,7 +19,7 @@ _PROBLEM: Final = {"$ref": "#/components/schemas/Problem"}
 
 
 def openapi_document() -> dict[str, Any]:
-    """What a gateway answers to `/openapi.json`, without one that runs."""
+    """Return the document that a gateway gives at `/openapi.json`, without a gateway that runs."""
     app = FastAPI(generate_unique_id_function=lambda route: route.name)
     app.include_router(api.router(), prefix=API)
     return described_api(app)
@@ -49,7 +49,7 @@ def _lines(openapi: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _statuses(openapi: Mapping[str, Any]) -> Iterator[str]:
-    """What each status of an error means, as far as all operations that have it say the same."""
+    """Yield a table of the meanings of each status of an error, over all operations that have it."""
     meanings: dict[str, set[str]] = defaultdict(set)
     for operations in openapi["paths"].values():
         for operation in operations.values():

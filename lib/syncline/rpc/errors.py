@@ -51,10 +51,11 @@ TABLE: Final[Mapping[Kind, Wire]] = MappingProxyType(
 )
 
 MAX_TEXT_BYTES: Final = 1024
-"""Of the text of an error. Encoded in trailers it may have three times as many, and a call fails with trailers of more
-than 16 KiB."""
+"""Maximum size of the text of an error, in bytes. Encoded in trailers it may have three times as many, and a call
+fails with trailers of more than 16 KiB.
+"""
 _TOO_LARGE: Final = ("larger than max", "metadata size exceeds")
-"""By which grpc's own texts about limits are known: they carry no reason."""
+"""Words by which grpc's own texts about limits are known: they carry no reason."""
 _KIND_OF_CODE = {wire.grpc: kind for kind, wire in TABLE.items()}
 
 
@@ -81,7 +82,7 @@ def status_of(error: SynclineError) -> status_pb2.Status:
 
 
 def _text(error: SynclineError) -> str:
-    """What is told of an error: as much as fits into the trailers, which have it twice."""
+    """Return the text of an error, as much of it as fits into the trailers, which have it twice."""
     return str(error).encode(errors="replace")[:MAX_TEXT_BYTES].decode(errors="ignore")
 
 
