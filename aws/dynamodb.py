@@ -194,7 +194,7 @@ class Table:
     # ---- single writes
 
     async def put(self, item: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Write an item, with a condition only if that holds. ConditionFailed, MetTransaction."""
+        """Write an item, with a condition only if that holds. Raise ConditionFailed, MetTransaction."""
         with self._conditional():
             await self._client.put_item(**self._put(item, condition, values), **_found_if(condition))
 
@@ -208,7 +208,7 @@ class Table:
         names: Mapping[str, str] | None = None,
         returned: bool = False,
     ) -> Item:
-        """Update an item, with a condition only if that holds. ConditionFailed, MetTransaction.
+        """Update an item, with a condition only if that holds. Raise ConditionFailed, MetTransaction.
 
         Return the attributes that were set, as they are now, if `returned`; else nothing.
         """
@@ -222,7 +222,7 @@ class Table:
         return attributes
 
     async def delete(self, key: Item, condition: str | None = None, values: Item | None = None) -> None:
-        """Delete the item of a key, with a condition only if that holds. ConditionFailed, MetTransaction."""
+        """Delete the item of a key, with a condition only if that holds. Raise ConditionFailed, MetTransaction."""
         with self._conditional():
             await self._client.delete_item(
                 TableName=self._name, Key=key, **_under(condition, values), **_found_if(condition)

@@ -74,7 +74,9 @@ class Collector:
         self._thread.join()
 
     def trace(self, root: str, *, until: Sequence[str]) -> list[CollectedSpan]:
-        """The latest trace that begins with `root`, when there are spans of all these names; TimeoutError."""
+        """Return the latest trace that begins with `root`, when there are spans of all these names. Raise
+        TimeoutError.
+        """
         return self.until(lambda spans: _trace(spans, root, until))
 
     def until(self, found: Callable[[list[CollectedSpan]], list[CollectedSpan]]) -> list[CollectedSpan]:

@@ -30,7 +30,7 @@ POLL_SECONDS = 0.002
 
 
 def appears(path: Path, data: bytes) -> None:
-    """Wait until the file is there with these bytes. TimeoutError."""
+    """Wait until the file is there with these bytes. Raise TimeoutError."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:

@@ -125,7 +125,7 @@ class Jwks:
         self._fetching = asyncio.Lock()
 
     async def current(self) -> dict[str, Any]:
-        """The contents of `/.well-known/jwks.json`; Unavailable if auth has never answered."""
+        """The contents of `/.well-known/jwks.json`. Raise Unavailable if auth has never answered."""
         async with self._fetching:  # A caller who waited here finds the answer of the one before.
             if self._known is not None and self._monotonic() < self._fetch_at:
                 return self._known

@@ -36,10 +36,10 @@ class ObjectSource(Protocol):
     """Objects of spaces."""
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """Exactly these bytes of the object, in parts of at most SEGMENT bytes; ObjectUnreadable."""
+        """Exactly these bytes of the object, in parts of at most SEGMENT bytes. Raise ObjectUnreadable."""
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
-        """The whole object, not verified; ObjectTooLarge if it has more than `most` bytes, ObjectUnreadable."""
+        """The whole object, not verified. Raise ObjectTooLarge if it has more than `most` bytes, ObjectUnreadable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,9 @@ class ObjectSink(Protocol):
     """Takes objects of spaces, in the name of whoever the credentials were issued to."""
 
     async def put(self, credentials: WriteCredentials, *, space: SpaceId, digest: Digest, data: bytes) -> None:
-        """Store `data`, whose SHA-256 is `digest`, where nothing is yet; done if it is there. PermissionDenied."""
+        """Store `data`, whose SHA-256 is `digest`, where nothing is yet; done if it is there. Raise
+        PermissionDenied.
+        """
 
 
 class UploadAddresses(Protocol):

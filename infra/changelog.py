@@ -51,7 +51,7 @@ class Released:
 
     @classmethod
     def of(cls, directory: Path) -> Released:
-        """The version whose fragments are in `directory`. ValueError if its name is not VERSION_DATE."""
+        """The version whose fragments are in `directory`. Raise ValueError if its name is not VERSION_DATE."""
         version, _, day = directory.name.partition("_")
         if not _VERSION.fullmatch(version):
             raise ValueError(version)
@@ -96,7 +96,7 @@ def _fragment_faults(path: Path) -> Iterator[str]:
 
 
 def changelog_document(root: Path = ROOT) -> str:
-    """The text of CHANGELOG.md. BadChangelog."""
+    """The text of CHANGELOG.md. Raise BadChangelog."""
     return "\n".join([_HEAD, *(_section(released) for released in reversed(versions(root)))])
 
 
@@ -113,7 +113,7 @@ def versions(root: Path = ROOT) -> list[Released]:
 
 
 def release(version: str, day: date, root: Path = ROOT) -> None:
-    """Move what is unreleased into `version`, released on `day`, and write CHANGELOG.md. BadChangelog."""
+    """Move what is unreleased into `version`, released on `day`, and write CHANGELOG.md. Raise BadChangelog."""
     if found := list(faults(root)):
         raise BadChangelog("\n".join(found))
     ours = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]

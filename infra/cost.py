@@ -58,7 +58,7 @@ def fixed(prices: Prices, chosen: Mapping[str, str]) -> Iterator[Item]:
     """Yield the items that are paid while nobody does anything; `chosen` holds the values of parameters that are not
     the default.
 
-    DeployError if the table has no price for a type of machine.
+    Raise DeployError if the table has no price for a type of machine.
     """
     value = {**_defaults(), **chosen}
     table = prices.table

@@ -57,7 +57,9 @@ _TIMEOUT_SECONDS: Final = 120
 
 
 def build_distributions(directory: Path) -> Wheels:
-    """Put sdists and wheels of the work tree into `directory`, which is emptied first; the wheels. DeployError."""
+    """Put sdists and wheels of the work tree into `directory`, which is emptied first; the wheels. Raise
+    DeployError.
+    """
     if directory.exists():
         shutil.rmtree(directory)
     return build_wheels(directory, sdist=True)

@@ -98,6 +98,12 @@ _PREPOSITION: Final = frozenset(
 )
 """Words that open a clause, which a comma or a colon has to separate from the sentence that it belongs to."""
 
+_ERROR: Final = r"(?:[A-Z][a-z]+){2,}"
+_ERRORS_ALONE: Final = re.compile(
+    rf"(?:^|[.;] )({_ERROR}(?:,? (?:or |and )?{_ERROR})*)(?=[.;]|$| if | for (?!the class))"
+)
+"""Names of errors, in CamelCase, that stand where a sentence should: `NoSuchSpace.`"""
+
 _NO_PROSE: Final = re.compile(r"#!|#:|#\s*(noqa|type:|fmt:|ruff:|mypy:|pragma|isort:|-\*-|-{2,})")
 
 
@@ -120,6 +126,8 @@ def fault_of_docstring(text: str) -> str | None:
         return "a docstring that only refers to another place: delete it, or say what this one promises more"
     if len(words) < MIN_WORDS:
         return f"a docstring of fewer than {MIN_WORDS} words says no more than the name: write a sentence, or delete it"
+    if alone := _ERRORS_ALONE.search(" ".join(words)):
+        return f"names {alone[1]} without a verb: write `Raise {alone[1]}`"
     return fault_of_opening(text)
 
 

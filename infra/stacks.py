@@ -35,7 +35,7 @@ class Stacks:
         self._poll_seconds = poll_seconds
 
     def find(self, name: str) -> Existing | None:
-        """The stack, or None if there is none; DeployError if it is in a state from which nothing can be done."""
+        """The stack, or None if there is none. Raise DeployError if it is in a state from which nothing can be done."""
         stack = self._described(name)
         if stack is None or stack["StackStatus"] == "REVIEW_IN_PROGRESS":  # a change set that nobody applied
             return None
@@ -53,8 +53,8 @@ class Stacks:
     ) -> Mapping[str, str]:
         """Show what would change, ask `confirm`, do it; returns the outputs.
 
-        `template` is TemplateBody or TemplateURL. DeployError if the answer was no, or with what CloudFormation says
-        about each resource that failed.
+        `template` is TemplateBody or TemplateURL. Raise DeployError if the answer was no, or with what
+        CloudFormation says about each resource that failed.
         """
         new = self.find(name) is None
         change_set = f"deploy-{dt.datetime.now(dt.UTC):%Y%m%d-%H%M%S-%f}"
@@ -82,7 +82,7 @@ class Stacks:
         return self._outcome(name, began)
 
     def _changes(self, arguments: Mapping[str, str]) -> list[str]:
-        """The changes of a change set, in words; DeployError if CloudFormation refuses it."""
+        """The changes of a change set, in words. Raise DeployError if CloudFormation refuses it."""
         deadline = time.monotonic() + _CHANGE_SET_SECONDS
         while True:
             answer = self._cloudformation.describe_change_set(**arguments)

@@ -69,7 +69,9 @@ def back_up(directory: Path, to: Path | IO[bytes], progress: ArchiveProgress) ->
 
 
 def _check_log(directory: Path) -> None:
-    """BackupFailed if no system runs and the log that the last one left is damaged, as a copy would lack a part."""
+    """Raise BackupFailed if no system runs and the log that the last one left is damaged, as a copy would lack a
+    part.
+    """
     if is_in_use(directory):
         return
     unreadable = unreadable_transactions(directory / f"{STATE}-wal")

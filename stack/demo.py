@@ -79,7 +79,7 @@ class DemoDevice:
         return self.root / "folder"
 
     def run(self, *arguments: str, stdin: str = "", expect: int = 0) -> str:
-        """One command; what it prints on stdout. StoryBroken if it ends with another status."""
+        """One command; what it prints on stdout. Raise StoryBroken if it ends with another status."""
         with self.start(*arguments) as child:
             output, errors = child.communicate(stdin)
         if child.returncode != expect:

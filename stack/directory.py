@@ -80,7 +80,8 @@ class DataDirectory:
 def data_directory(path: Path) -> Iterator[DataDirectory]:
     """Make `path` if need be, lock it and fill in what is missing.
 
-    DataDirectoryInUse if it is locked already, StackError if it cannot be used, or its disk has no room at all.
+    Raise DataDirectoryInUse if it is locked already, StackError if it cannot be used, or its disk has no room at
+    all.
     """
     try:
         check_restored(path)
@@ -110,13 +111,13 @@ def data_directory(path: Path) -> Iterator[DataDirectory]:
 
 
 def check_restored(path: Path) -> None:
-    """StackError if a backup was restored into `path` by half only."""
+    """Raise StackError if a backup was restored into `path` by half only."""
     if (path / RESTORING).exists():
         raise StackError(f"{path} holds half of a restored backup; empty it and restore that again")
 
 
 def check_secrets(path: Path) -> None:
-    """StackError if one of the secrets of a data directory is missing or cannot be one."""
+    """Raise StackError if one of the secrets of a data directory is missing or cannot be one."""
     for name, parse in ((_SIGNING_KEY, _signing_key), (_SERVICE_SECRET, _secret), (_CREDENTIALS, parsed_credentials)):
         try:
             with (path / "secrets" / name).open() as file:
@@ -165,7 +166,7 @@ def _new_signing_key() -> str:
 
 
 def _signing_key(text: str) -> None:
-    """ValueError if it is none. Its cryptography is auth's: here only damage is to be seen."""
+    """Raise ValueError if it is none. Its cryptography is auth's: here only damage is to be seen."""
     try:
         key = serialization.load_pem_private_key(text.encode(), password=None)
     except (TypeError, UnsupportedAlgorithm):

@@ -129,7 +129,7 @@ async def _answer(
 
 
 def _path(request: Request, path: str) -> str:
-    """The path as it travels; InvalidArgument if it breaks a rule. Names from some systems come decomposed."""
+    """The path as it travels. Raise InvalidArgument if it breaks a rule. Names from some systems come decomposed."""
     try:  # the server replaces bytes that are no UTF-8, which would name another file
         unquote(request.scope["raw_path"].decode("ascii"), errors="strict")
     except UnicodeDecodeError:

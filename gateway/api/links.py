@@ -122,7 +122,7 @@ class Visitor:
 
 
 async def visitor(request: Request, link_id: LinkId) -> Visitor:
-    """The visitor; Unauthenticated if the link was not opened, PermissionDenied for whoever is none."""
+    """The visitor. Raise Unauthenticated if the link was not opened, PermissionDenied for whoever is none."""
     authorization = request.headers.get("authorization")
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
     if claimed(token, "sub") != link_id:  # The services prove what the token claims.
@@ -206,7 +206,7 @@ async def linked_archive(
 
 
 def _begin(request: Request, services: Services, visitor: Visitor, what: str, *, size: int | None) -> Begin:
-    """Counts a download of `what`, unless it goes on with one that broke off. LinkExhausted."""
+    """Counts a download of `what`, unless it goes on with one that broke off. Raise LinkExhausted."""
     allowance: Allowance = request.app.state.allowance
     token = visitor.caller.token
 

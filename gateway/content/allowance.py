@@ -53,7 +53,9 @@ _SETTLING_SECONDS: Final = 5.0
 _REMEMBERED: Final = 10_000
 
 Count = Callable[[], Awaitable[bool]]
-"""Counts a download of the link; returns whether the link limits downloads. LinkExhausted."""
+"""Function that counts a download of the link, and returns True if the link limits downloads. It raises
+LinkExhausted.
+"""
 
 log = structlog.get_logger()
 

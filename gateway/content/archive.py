@@ -243,8 +243,8 @@ class _Bridge:
         self._stopped = False
 
     def iterate(self, source: AsyncGenerator[T, None]) -> Iterator[T]:
-        """The items of `source`, in a thread. CutShort if they do not come to their end: never a quiet one, after
-        which the archive would be finished and look complete.
+        """The items of `source`, in a thread. Raise CutShort if they do not come to their end: never a quiet one,
+        after which the archive would be finished and look complete.
         """
         end = object()
 

@@ -72,9 +72,10 @@ class Contents:
 
     @asynccontextmanager
     async def manifest(self, space: SpaceId, content: Content, share: Share) -> AsyncGenerator[Manifest, None]:
-        """The blocks of a content, whether they stand in it or in an object of their own. TooMuchAtOnce.
+        """The blocks of a content, whether they stand in it or in an object of their own. Raise TooMuchAtOnce.
 
-        The memory for an object is taken as long as the context lasts; who reads the same at the same time shares it.
+        The memory for an object is taken as long as the context lasts; who reads the same at the same time shares
+        it.
         """
         if not content.manifest_object:
             yield _checked(content.manifest, content)

@@ -35,7 +35,7 @@ class Begin(Protocol):
     """Begins a download that counts; None if it does not. `part` is the length of the range that is asked for."""
 
     def __call__(self, *, part: int | None = None) -> Awaitable[Download | None]:
-        """LinkExhausted if the link allows no more."""
+        """Raise LinkExhausted if the link allows no more."""
 
 
 class NotAFile(SynclineError):

@@ -33,7 +33,9 @@ class Incoming:
         self._last = False
 
     async def fill(self, cut: Cut) -> None:
-        """Fill all room, or what of it comes until the end. ClientGone if there is no end, or what `ending` raises."""
+        """Fill all room, or what of it comes until the end. Raise ClientGone if there is no end, or what `ending`
+        raises.
+        """
         while not cut.ended and len(cut.room):
             if not self._rest and not self._last:
                 with self._ending.interrupting():

@@ -79,7 +79,8 @@ def merging(session: DavSession, space: DavSpace, *, source: Node, target: Node)
 
 
 def commit_merge(session: DavSession, space: DavSpace, merge: Merge, *more: Mutation) -> bool:
-    """Merge, and then do `more`. False if a file could not get its new content: then nothing else was changed. Refused.
+    """Merge, and then do `more`. False if a file could not get its new content: then nothing else was changed. Raise
+    Refused.
 
     What is refused after that has lost nothing: it is in the trash, or still where it was.
     """

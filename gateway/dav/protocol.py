@@ -413,7 +413,7 @@ def _names(path: str) -> tuple[str, ...]:
 
 
 def segments(raw: str, *, prefix: str = "") -> str:
-    """The path that an address names, below where we are mounted; Refused if a name in it could not be one.
+    """The path that an address names, below where we are mounted. Raise Refused if a name in it could not be one.
 
     `prefix` is what a proxy has taken away from the paths of requests.
     """

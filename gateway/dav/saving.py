@@ -40,7 +40,7 @@ Names = tuple[str, ...]
 
 
 def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) -> None:
-    """Delete what is at a path, into the trash if something would be lost without it. Refused."""
+    """Delete what is at a path, into the trash if something would be lost without it. Raise Refused."""
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
         mutations = _dissolving(session, space, node)
@@ -68,7 +68,9 @@ def remember_move(session: DavSession, space: DavSpace, *, was: Names, now: Name
 
 
 def replace_file(session: DavSession, space: DavSpace, *, was: Names, source: Node, target: Node) -> None:
-    """Make the content of the file at `was` the newest version of `target`, and delete the file at `was`. Refused."""
+    """Make the content of the file at `was` the newest version of `target`, and delete the file at `was`. Raise
+    Refused.
+    """
     home = _home(session, space, was, source)
     lasting = _is_lasting(session, space, source)
     both = merge.Merge()
@@ -154,7 +156,7 @@ def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable:
 
 
 def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
-    """Merge a directory into another that it replaces. False if the two cannot be merged. Refused."""
+    """Merge a directory into another that it replaces. False if the two cannot be merged. Raise Refused."""
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit_merge(session, space, found)
 

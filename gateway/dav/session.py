@@ -225,7 +225,7 @@ class DavSession:
         )
 
     def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
-        """Apply one mutation, and return the node's new state; Refused."""
+        """Apply one mutation, and return the node's new state. Raise Refused."""
         return accepted_or_raise(self.commit(space, [mutation])[0])
 
     def copy_below(self, space: DavSpace, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
@@ -236,7 +236,7 @@ class DavSession:
         )
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
-        """Take a node out of the trash, to where it was or to another place; Refused."""
+        """Take a node out of the trash, to where it was or to another place. Raise Refused."""
         self._nodes.clear()
         request = metadata_pb2.RestoreNodeRequest(
             space_id=space.id, request_id=new_request_id(), node=node, parent=parent or b"", name=name
@@ -277,13 +277,13 @@ class DavSession:
             self._held.pop((space.id, name), None)
 
     def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
-        """Write a record over what this request has read of it; RecordMoved."""
+        """Write a record over what this request has read of it. Raise RecordMoved."""
         over = self._held.pop((space.id, name), NOTHING)
         self.wait(self._records.write(space.id, name, data, over=over, expires_at=expires_at))
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:
-    """The node's new state; Refused."""
+    """The node's new state. Raise Refused."""
     if isinstance(result, DavRefused):
         raise result
     assert result.verdict is Verdict.ACCEPTED

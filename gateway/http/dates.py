@@ -30,7 +30,7 @@ these digits.
 
 
 def seconds_of(text: str, *, now: datetime | None = None) -> int:
-    """Seconds since 1970 of a date, which is negative before; ValueError if it is none."""
+    """Seconds since 1970 of a date, which is negative before. Raise ValueError if it is none."""
     text = text.strip()
     found = None
     if len(text) <= _LONGEST:

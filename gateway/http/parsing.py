@@ -31,7 +31,7 @@ class ParsingTime:
         self._small = Pool("small_parsing", 1)
 
     async def take(self, share: Share, *, size: int, parts: int) -> None:
-        """Wait until a body of so many bytes and parts may be parsed. TooMuchAtOnce."""
+        """Wait until a body of so many bytes and parts may be parsed. Raise TooMuchAtOnce."""
         if size <= _FREE_BYTES:
             return
         pool = self._small if size <= _SMALL_BYTES else self._large

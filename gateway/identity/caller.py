@@ -101,7 +101,7 @@ class KeyTokens:
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
 
     async def caller(self, key: str, *, peer: str, browser: bool = False) -> Caller:
-        """The holder of a key that came from `peer`; Unauthenticated, DeviceRevoked, RateExceeded."""
+        """The holder of a key that came from `peer`. Raise Unauthenticated, DeviceRevoked, RateExceeded."""
         return Caller(await self.token(key, peer=peer), key, browser=browser, keys=self, peer=peer)
 
     async def token(self, key: str, *, peer: str) -> str:
@@ -158,9 +158,9 @@ async def caller(
     _too: Annotated[object, Depends(_cookie)],
     _also: Annotated[object, Depends(_csrf)],
 ) -> Caller:
-    """The caller; Unauthenticated if nobody is signed in, CrossSite for a request forged by another page.
+    """The caller. Raise Unauthenticated if nobody is signed in, CrossSite for a request forged by another page.
 
-    PermissionDenied if the operation does not take such callers.
+    Raise PermissionDenied if the operation does not take such callers.
     """
     found = await _sender(request)
     check_route(request, found)
@@ -168,7 +168,7 @@ async def caller(
 
 
 def check_route(request: Request, caller: Caller) -> None:
-    """PermissionDenied if the operation that is asked for does not take such callers."""
+    """Raise PermissionDenied if the operation that is asked for does not take such callers."""
     check_caller(caller.kind, ROUTES.get(request.scope["endpoint"].__name__))
 
 
@@ -192,7 +192,7 @@ async def _sender(request: Request) -> Caller:
 
 
 def bearer(authorization: str) -> str:
-    """The token of an Authorization header; Unauthenticated, TokenMalformed."""
+    """The token of an Authorization header. Raise Unauthenticated, TokenMalformed."""
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Unauthenticated("an access token is needed: `Authorization: Bearer <access token>`")
@@ -231,7 +231,7 @@ def peer(request: Request) -> str:
 
 
 def check_origin(request: Request) -> None:
-    """CrossSite if a browser says that another site's page caused the request."""
+    """Raise CrossSite if a browser says that another site's page caused the request."""
     origin = request.headers.get("origin")
     if request.method not in _SAFE and origin is not None and not _is_ours(request, origin):
         raise CrossSite

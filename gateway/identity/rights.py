@@ -16,7 +16,8 @@ CheckRight: TypeAlias = Callable[[], Awaitable[None]]
 def right_check(
     services: Services, token: Callable[[], Awaitable[str]], space: str, *, writes: bool = False
 ) -> CheckRight:
-    """A check that raises DeviceRevoked, NoSuchSpace or, with `writes`, PermissionDenied; TokenExpired if `token` does.
+    """A check that raises DeviceRevoked, NoSuchSpace or, with `writes`, PermissionDenied. Raise TokenExpired if
+    `token` does.
 
     `token` gives an access token of the caller: one with a key has a new one whenever it is needed.
     """

@@ -23,7 +23,7 @@ _BATCH_BYTES: Final = 200_000
 async def pages_of(
     services: Services, token: Token, space: str, directory: NodeId, *, size: int = 0
 ) -> AsyncGenerator[list[Node], None]:
-    """The live children of a directory by name, `size` at a time or as many as metadata likes; NoSuchNode."""
+    """The live children of a directory by name, `size` at a time or as many as metadata likes. Raise NoSuchNode."""
     page_token = ""
     while True:
         asked = metadata_pb2.ListNodesRequest(space_id=space, parent=directory, page_size=size, page_token=page_token)
@@ -50,7 +50,7 @@ async def copy_below(
     """Copy what is below a directory to below another; yields what each commit copied, and to which nodes.
 
     Level by level, so that parents are there before their children, and as many nodes by one commit as it takes. The
-    commits' ids follow from `request`: repeated over the same tree they are done once. Refused.
+    commits' ids follow from `request`: repeated over the same tree they are done once. Raise Refused.
     """
     number = 0
     batch = _Batch(space, derived(request, number))

@@ -180,7 +180,7 @@ class S3ObjectSink:
 
 
 async def _asked(operation: str, send: Callable[[], Awaitable[RawResponse]], clock: ServerClock) -> RawResponse:
-    """S3's answer, asked again while what is wrong may pass; Unavailable if it does not."""
+    """S3's answer, asked again while what is wrong may pass. Raise Unavailable if it does not."""
     for pause in _RETRIES.pauses():
         with measured("s3", operation) as call:
             try:

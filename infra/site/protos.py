@@ -32,7 +32,7 @@ Comments = Mapping[tuple[int, ...], str]
 
 
 def protos_page(protos: Path) -> str:
-    """The reference of all protos below `protos` as markdown. RuntimeError if they do not compile."""
+    """The reference of all protos below `protos` as markdown. Raise RuntimeError if they do not compile."""
     parts = ["# gRPC\n", "Errors are written as status / reason. `protos/` has the sources.\n"]
     for file in _compiled(protos).file:
         parts.extend(_file(file))

@@ -117,7 +117,7 @@ class AccountRegistry:
         return SignedIn(account, device, tokens)
 
     async def of_user(self, user: UserId) -> Account:
-        """The account of a user; NoSuchAccount if there is none."""
+        """The account of a user. Raise NoSuchAccount if there is none."""
         account = await self._accounts.account(user)
         if account is None:
             raise NoSuchAccount("this account is no longer there")

@@ -11,7 +11,7 @@ MAX_CHARACTERS = 254
 
 
 def normalize_address(text: str) -> str:
-    """The address in lower case with its domain in Unicode; InvalidArgument if it is malformed."""
+    """The address in lower case with its domain in Unicode. Raise InvalidArgument if it is malformed."""
     if len(text) > MAX_CHARACTERS:  # the library looks at every character more than once, in order to say what is wrong
         raise InvalidArgument(f"an e-mail address has at most {MAX_CHARACTERS} characters", field="email")
     try:

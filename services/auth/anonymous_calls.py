@@ -20,7 +20,8 @@ class AnonymousCalls:
         self._secrets = Rates({Work.ANONYMOUS: per_secret})
 
     def admit(self, *, peer: str, secret: bytes | None = None) -> None:
-        """Count a call from the network `peer` by who presents a secret, of which this is the digest; RateExceeded.
+        """Count a call from the network `peer` by who presents a secret, of which this is the digest. Raise
+        RateExceeded.
 
         A call that is refused counts neither for the network nor for the secret.
         """

@@ -37,7 +37,7 @@ def device_standing(device: DeviceRecord | None, *, user: UserId, now_ms: int) -
 
 
 def check_signed_in(device: DeviceRecord | None, *, user: UserId, now_ms: int) -> DeviceRecord:
-    """The device, which is signed in; DeviceRevoked, TokenExpired."""
+    """The device, which is signed in. Raise DeviceRevoked, TokenExpired."""
     standing = device_standing(device, user=user, now_ms=now_ms)
     if standing is DeviceStanding.EXPIRED:
         raise TokenExpired("the key of this device has expired; sign in again")
@@ -111,7 +111,7 @@ class Devices:
         self._clock = clock
 
     async def calling(self, *, user: UserId, device: DeviceId) -> DeviceRecord:
-        """The device that holds the presented access token; DeviceRevoked, TokenExpired if that ended since."""
+        """The device that holds the presented access token. Raise DeviceRevoked, TokenExpired if that ended since."""
         return check_signed_in(await self._store.device(device), user=user, now_ms=self._clock())
 
     async def of_user(self, user: UserId, *, calling: DeviceId) -> list[DeviceRecord]:
@@ -122,7 +122,9 @@ class Devices:
         return sorted(kept, key=lambda device: device.place)
 
     async def revoke(self, device: DeviceId, *, user: UserId) -> None:
-        """Sign out one of the user's devices; signed out already, it stays so. NoSuchDevice if it is not theirs."""
+        """Sign out one of the user's devices; signed out already, it stays so. Raise NoSuchDevice if it is not
+        theirs.
+        """
         found = await self._store.device(device)
         if found is None or found.user != user:
             raise NoSuchDevice

@@ -225,7 +225,7 @@ class Grants:
             await change("")
 
     async def _room(self, space: SpaceRecord, member: Account, *, by: UserId) -> list[Gate]:
-        """The gates to pass with a new grant; LimitReached if the space or the member has no room for it."""
+        """The gates to pass with a new grant. Raise LimitReached if the space or the member has no room for it."""
         gates = await self._gates.gates(f"members {space.space}", f"memberships {member.user}")
         found = await self._spaces.members(space.space)
         if found is not None and len(found[1]) >= (most := self._holdings.members):

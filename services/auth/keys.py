@@ -51,7 +51,7 @@ def key_digest(text: str) -> bytes:
 
 
 def parse_key(text: str) -> DeviceId:
-    """The device that a key names; TokenMalformed if it is none."""
+    """The device that a key names. Raise TokenMalformed if it is none."""
     match = _KEY.fullmatch(text)
     if match is None:
         raise TokenMalformed("that is not a key")
@@ -107,10 +107,10 @@ class Keys:
     ) -> tuple[DeviceRecord, str]:
         """Make a program's device and its key, or return those that this request made before.
 
-        RequestIdReused if it made another one, or so long ago that the secret of the services was another one.
-        DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is a program itself
-        (what got hold of a key could else stay for ever), InvalidArgument for a date that is not within a year,
-        LimitReached, Contended.
+        Raise RequestIdReused if it made another one, or so long ago that the secret of the services was another one.
+        Raise DeviceRevoked or TokenExpired if the calling device is not signed in, PermissionDenied if it is a
+        program itself (what got hold of a key could else stay for ever), InvalidArgument for a date that is not
+        within a year, LimitReached, Contended.
         """
         now = self._clock()
         if not now < expires_at_ms <= now + PROGRAM_KEY_DAYS * DAY:
@@ -147,7 +147,7 @@ class Keys:
     async def exchange(self, text: str) -> Tokens:
         """An access token of the key's device; a program's never outlives its key.
 
-        TokenMalformed, TokenInvalid for a key that was never made, TokenExpired, DeviceRevoked.
+        Raise TokenMalformed, TokenInvalid for a key that was never made, TokenExpired, DeviceRevoked.
         """
         device = await self._devices.device(parse_key(text))
         now = self._clock()

@@ -53,7 +53,7 @@ _DROPPED_AT_ONCE: Final = 50
 
 
 def check_link_password(text: str) -> str | None:
-    """A new link's password, None for an empty one; InvalidArgument if it is too long."""
+    """A new link's password, None for an empty one. Raise InvalidArgument if it is too long."""
     if len(text) > MAX_PASSWORD_CHARACTERS:
         raise InvalidArgument(f"the password of a link has at most {MAX_PASSWORD_CHARACTERS} characters")
     return text or None
@@ -131,8 +131,8 @@ class Links:
     ) -> tuple[Link, str]:
         """Make a link and its token, or return those that this request made before.
 
-        InvalidArgument if it would have expired already; RequestIdReused if the request made another one, or so long
-        ago that the secret of the services was another one; LimitReached, Contended.
+        Raise InvalidArgument if it would have expired already. Raise RequestIdReused if the request made another
+        one, or so long ago that the secret of the services was another one; LimitReached, Contended.
         """
         now = self._clock()
         if expires_at_ms is not None and expires_at_ms <= now:
@@ -230,7 +230,7 @@ class Links:
         return sorted(kept, key=lambda link: link.place)
 
     async def revoke(self, space: SpaceId, link: LinkId, *, user: UserId, device: DeviceId) -> None:
-        """End a link; revoked already, it stays so. NoSuchLink."""
+        """End a link; revoked already, it stays so. Raise NoSuchLink."""
         await require(self._access, space, Access.WRITE, user=user, device=device, now_ms=self._clock())
         found = await self._links.link(space, link)
         if found is None:
@@ -281,7 +281,7 @@ class Links:
     async def count_download(self, opened: LinkScope) -> bool:
         """Count one download where the link limits them; whether it does.
 
-        NoSuchLink if it does not open any more; LinkExhausted.
+        Raise NoSuchLink if it does not open any more. Raise LinkExhausted.
         """
         link = await self._links.link(opened.space, opened.link)
         if link is None or not await self._opens(link):

@@ -30,7 +30,7 @@ Verdict = Enum("Verdict", "WRONG RIGHT RIGHT_BUT_OUTDATED")
 
 
 def check_password(text: str) -> str:
-    """A new password if it can be one; InvalidArgument if not."""
+    """A new password if it can be one. Raise InvalidArgument if not."""
     if not MIN_PASSWORD_CHARACTERS <= len(text) <= MAX_PASSWORD_CHARACTERS:
         raise InvalidArgument(f"a password has {MIN_PASSWORD_CHARACTERS} to {MAX_PASSWORD_CHARACTERS} characters")
     return text

@@ -151,14 +151,14 @@ class SpaceStore(Protocol):
         `done`, the request that asks for it, is noted along; the role stays as it is if it was noted before.
 
         `alias` comes with a new grant (`before` is None); a grant that is changed keeps the one that it has.
-        `writes_since_ms` is that of the grant as it is afterwards. `gates`, of a new grant: see GateStore.
-        Raises GrantMoved if one of these does not hold, or another writer is at it at this moment; AliasTaken.
+        `writes_since_ms` is that of the grant as it is afterwards. `gates`, of a new grant: see GateStore. Raises
+        GrantMoved if one of these does not hold, or another writer is at it at this moment. Raise AliasTaken.
         """
 
     async def give_alias(self, space: SpaceId, user: UserId, alias: str) -> None:
         """Give a grant from the time before aliases one. Does nothing if it has one, or is not there.
 
-        Raises AliasTaken; Unavailable if another writer is at it at this moment.
+        Raises AliasTaken. Raise Unavailable if another writer is at it at this moment.
         """
 
 

@@ -350,7 +350,7 @@ M = TypeVar("M", bound=Message)
 
 
 def _page(request: Any, items: Iterable[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
-    """The page that a request asks for, and the token of the next one. InvalidPageToken."""
+    """The page that a request asks for, and the token of the next one. Raise InvalidPageToken."""
     return page_of(
         items,
         to_wire,

@@ -58,7 +58,7 @@ class RefreshToken:
 
     @classmethod
     def parse(cls, text: str) -> RefreshToken:
-        """The parts of a presented token; TokenMalformed."""
+        """The parts of a presented token. Raise TokenMalformed."""
         device, _, opaque = text[: _LONGEST + 1].partition(".")
         try:
             raw = base64.b64decode(opaque, altchars=b"-_", validate=True)

@@ -64,7 +64,7 @@ class Spaces:
         return Membership(made.space, made.name, made.personal, grants[user].role, grants[user].alias)
 
     async def _try_to_create(self, space: SpaceRecord, owner: Account) -> str | None:
-        """The alias by which the owner has the new space; None if it is there already. LimitReached."""
+        """The alias by which the owner has the new space; None if it is there already. Raise LimitReached."""
         gates = await self._gates.gates(f"spaces {owner.user}")
         found = await self._spaces.memberships(owner.user)
         own = sum(is_own(one, owner.user) and not one.personal for one in found)

@@ -38,7 +38,7 @@ class Uploads:
         self._noted: LRUCache[SpaceId, int] = LRUCache(_REMEMBERED)
 
     async def begin(self, space: SpaceId) -> None:
-        """Note that somebody is about to write; QuotaExceeded if the space is closed to uploads."""
+        """Note that somebody is about to write. Raise QuotaExceeded if the space is closed to uploads."""
         measured = await self._store.uploads(space)
         if (
             measured is not None

@@ -199,7 +199,7 @@ def checked_many_to_wire(checked: CheckedMany) -> auth_pb2.BatchCheckAccessRespo
 
 
 def ids_from_wire(texts: Sequence[str], parse: Callable[..., T], *, what: str) -> list[T]:
-    """Each of at most MAX_CHECKED ids once; InvalidArgument."""
+    """Each of at most MAX_CHECKED ids once. Raise InvalidArgument."""
     if len(texts) > MAX_CHECKED:
         raise InvalidArgument(f"{what} has at most {MAX_CHECKED}, not {len(texts)}", field=what)
     return list(dict.fromkeys(parse(text, what=f"{what}[{position}]") for position, text in enumerate(texts)))

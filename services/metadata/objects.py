@@ -238,9 +238,10 @@ class Objects:
         """Prove each declared object to be what it is declared as, and add that to what is recorded of it.
 
         Once UNPROVEN_AT_MOST of them could not be proven, all that is not looked for yet is said to be missing.
-        `caller` is whom the work is done for, which waits for its turn. InvalidArgument if an object is declared as
-        more than SEAL_FORMS different things; RequestTooLarge if what has to be read is more than SEAL_READ_BYTES;
-        TooMuchAtOnce if the caller, or all callers together, have too many calls under way for too long.
+        `caller` is whom the work is done for, which waits for its turn. Raise InvalidArgument if an object is
+        declared as more than SEAL_FORMS different things. Raise RequestTooLarge if what has to be read is more than
+        SEAL_READ_BYTES. Raise TooMuchAtOnce if the caller, or all callers together, have too many calls under way
+        for too long.
         """
         forms: dict[Digest, dict[DeclaredObject, None]] = {}
         for one in declared:

@@ -11,7 +11,7 @@ from cachetools import TTLCache
 
 from runtime.interruption import REMEMBERED_SECONDS
 from services.notify.ports import MemberDirectory
-from services.notify.records import CheckedAccess
+from services.notify.records import PersonAccess
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, TokenExpired
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 from syncline.model.limits import MAX_CHECKED
@@ -25,7 +25,7 @@ class _Question:
 
     spaces: set[SpaceId] = field(default_factory=set)
     devices: set[DeviceId] = field(default_factory=set)
-    answer: asyncio.Task[CheckedAccess] | None = None
+    answer: asyncio.Task[PersonAccess] | None = None
 
 
 class GrantCache:
@@ -45,7 +45,7 @@ class GrantCache:
         self._granted: TTLCache[tuple[SpaceId, UserId], bool] = TTLCache(_CACHED, seconds)
         self._signed_in: TTLCache[DeviceId, UserId] = TTLCache(_CACHED, seconds)
         self._waiting: dict[UserId, _Question] = {}
-        self._under_way: dict[UserId, asyncio.Task[CheckedAccess]] = {}
+        self._under_way: dict[UserId, asyncio.Task[PersonAccess]] = {}
 
     async def require(self, *spaces: SpaceId, user: UserId, device: DeviceId) -> None:
         """Nothing if the user may hear of all these spaces.
@@ -64,7 +64,7 @@ class GrantCache:
             if space not in answer.spaces:
                 raise NoSuchSpace(f"there is no space {space}, or you are not a member of it", space_id=space)
 
-    async def _ask(self, spaces: Iterable[SpaceId], *, user: UserId, device: DeviceId) -> CheckedAccess:
+    async def _ask(self, spaces: Iterable[SpaceId], *, user: UserId, device: DeviceId) -> PersonAccess:
         question = self._waiting.setdefault(user, _Question())
         question.spaces.update(spaces)
         question.devices.add(device)
@@ -76,8 +76,8 @@ class GrantCache:
         return await asyncio.shield(question.answer)
 
     async def _answer(
-        self, question: _Question, user: UserId, *, after: asyncio.Task[CheckedAccess] | None
-    ) -> CheckedAccess:
+        self, question: _Question, user: UserId, *, after: asyncio.Task[PersonAccess] | None
+    ) -> PersonAccess:
         if after is not None:
             await asyncio.wait([after])
         del self._waiting[user]
@@ -88,7 +88,7 @@ class GrantCache:
         finally:
             del self._under_way[user]
 
-    async def _checked(self, question: _Question, user: UserId) -> CheckedAccess:
+    async def _checked(self, question: _Question, user: UserId) -> PersonAccess:
         """Return the answers of auth, and those that it gave within `seconds`."""
         known = {space for space in question.spaces if (space, user) in self._granted}
         spaces, devices = sorted(question.spaces - known), sorted(question.devices)
@@ -98,7 +98,7 @@ class GrantCache:
             )
             for start in range(0, max(len(spaces), len(devices)), MAX_CHECKED)
         ]
-        answer = CheckedAccess(
+        answer = PersonAccess(
             spaces=known.union(*(part.spaces for part in parts)),
             revoked=frozenset().union(*(part.revoked for part in parts)),
             expired=frozenset().union(*(part.expired for part in parts)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from services.notify.records import CheckedAccess, Choice, Claim, Claimant, Mail, QueueMessage, Roster
+from services.notify.records import Choice, Claim, Claimant, Mail, PersonAccess, QueueMessage, Roster
 from syncline.model.accounts import MailMode
 from syncline.model.identifiers import DeviceId, RequestId, SpaceId, UserId
 
@@ -161,9 +161,9 @@ class MemberDirectory(Protocol):
     """Directory of the members of spaces, as auth knows them."""
 
     async def members(self, space: SpaceId) -> Roster:
-        """The space's name and members; NoSuchSpace."""
+        """The space's name and members. Raise NoSuchSpace."""
 
-    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> CheckedAccess:
+    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
         """In which of these spaces the user has a grant, and which of these devices have ended.
 
         At most MAX_CHECKED of each.

@@ -32,7 +32,7 @@ class Preferences:
     async def set(
         self, space: SpaceId, mode: MailMode, *, request: RequestId, user: UserId, device: DeviceId
     ) -> MailMode:
-        """Change it; returns what this request has chosen, which changes nothing again. RequestIdReused."""
+        """Change it; returns what this request has chosen, which changes nothing again. Raise RequestIdReused."""
         await self._access.require(space, user=user, device=device)
         chosen = await self._store.set_mode(space, user, mode, request=request, now=self._clock())
         if chosen != Choice(space, mode):

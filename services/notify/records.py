@@ -22,7 +22,7 @@ Clock: TypeAlias = Callable[[], int]
 
 
 @dataclass(frozen=True, slots=True)
-class CheckedAccess:
+class PersonAccess:
     """The answer of auth about one person: the spaces in which there is a grant, and the devices that have ended."""
 
     spaces: Set[SpaceId]

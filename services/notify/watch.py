@@ -36,9 +36,9 @@ class Watches:
     ) -> AsyncGenerator[Doorbell | None, None]:
         """A heartbeat, from which on nothing goes unannounced, then doorbells and heartbeats without end.
 
-        Raises NoSuchSpace, DeviceRevoked, TokenExpired or Unavailable: at once about any of the spaces, later about the
-        one that a doorbell is for and, every few seconds, about all of them. Unavailable also when announcements may
-        have been missed. RateExceeded for a person who watches too much already.
+        Raises NoSuchSpace, DeviceRevoked, TokenExpired or Unavailable: at once about any of the spaces, later about
+        the one that a doorbell is for and, every few seconds, about all of them. Unavailable also when announcements
+        may have been missed. Raise RateExceeded for a person who watches too much already.
         """
         with (
             self._counted(len(spaces), user),

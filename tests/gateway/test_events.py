@@ -52,7 +52,7 @@ async def served(servicer: NotifyServiceServicer) -> AsyncIterator[tuple[World, 
 
 
 async def events(world: World, token: str = TOKEN) -> AsyncGenerator[tuple[str, dict[str, Any]], None]:
-    """Events until the body is complete as HTTP has it; IncompleteReadError if it breaks off."""
+    """Events until the body is complete as HTTP has it. Raise IncompleteReadError if it breaks off."""
     host, _, port = world.address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:

@@ -66,6 +66,18 @@ def test_a_clause_without_a_sentence_is_found(docstring: str) -> None:
     assert [reason.partition(":")[0].partition(" and ")[2] for reason in reasons(docstring)] == ["has no main clause"]
 
 
+@pytest.mark.parametrize(
+    ("docstring", "errors"),
+    [
+        ("Return the members. NoSuchSpace.", "NoSuchSpace"),
+        ("Return the node with this id; NoSuchNode, InvalidArgument if there is none.", "NoSuchNode, InvalidArgument"),
+        ("NoSuchSpace if it is not there.", "NoSuchSpace"),
+    ],
+)
+def test_errors_without_a_verb_are_found(docstring: str, errors: str) -> None:
+    assert reasons(docstring) == [f"names {errors} without a verb: write `Raise {errors}`"]
+
+
 def test_docstrings_of_modules_classes_and_attributes_are_found() -> None:
     source = (
         '"""What is shared."""\nA = 3\n"""How many."""\nclass B:\n    """Its values."""\n    c: int\n    """Big."""\n'
@@ -87,6 +99,7 @@ def test_only_the_first_line_of_a_comment_is_judged() -> None:
         "When the token has ended, the stream ends.",
         "One entry of the journal.",
         "Hold the path of a file.",
+        "Return the members. Raise NoSuchSpace, or InvalidArgument if the id is none.",
         "Maximum size of one request, in bytes.",
     ],
 )

@@ -252,7 +252,7 @@ class Load:
                 thread.join()
 
     def listening(self, *, connections: int = 1) -> None:
-        """Return when everybody's watch has connected so often; AssertionError if that takes too long."""
+        """Return when everybody's watch has connected so often. Raise AssertionError if that takes too long."""
         _until(
             lambda: all(person.watcher.connections >= connections for person in self.people),
             lambda: f"watches connected {sorted(person.watcher.connections for person in self.people)} times",

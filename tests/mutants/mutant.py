@@ -25,14 +25,14 @@ class Mutant:
     """The tests of which each must fail; none stands for all of the engine, of which one must."""
 
     def text(self) -> str:
-        """The text of the file with the mutant in it. ValueError if the mutant does not apply."""
+        """The text of the file with the mutant in it. Raise ValueError if the mutant does not apply."""
         text = (REPOSITORY / self.file).read_text()
         if text.count(self.was) != 1:
             raise ValueError(f"{self.name!r} does not apply: {self.file} has its text {text.count(self.was)} times")
         return text.replace(self.was, self.now)
 
     def check_tests(self) -> None:
-        """ValueError if one of the tests is not there."""
+        """Raise ValueError if one of the tests is not there."""
         for test in self.tests:
             file, _, function = test.partition("::")
             if f"def {function}(" not in (REPOSITORY / file).read_text():
@@ -40,7 +40,7 @@ class Mutant:
 
 
 def breed(mutant: Mutant | None, folder: Path) -> None:
-    """A copy of the tree with the mutant in it, or a sound one. ValueError if the mutant does not apply."""
+    """A copy of the tree with the mutant in it, or a sound one. Raise ValueError if the mutant does not apply."""
     for name in COPIED:
         source = REPOSITORY / name
         if source.is_dir():

@@ -53,7 +53,7 @@ def page_of(
 ) -> tuple[list[M], str]:
     """One page of items in the order of their `place`, and the token of the next page, empty for the last one.
 
-    `size` and `token` are those of the request. InvalidPageToken.
+    `size` and `token` are those of the request. Raise InvalidPageToken.
     """
     after = text_token_from_wire(token, listing=listing)
     rest = [item for item in items if place(item) > after]

@@ -8,7 +8,9 @@ from syncline.model.names import parse_path, path_problem
 
 
 def path_from_wire(path: str) -> tuple[str, ...]:
-    """The names of a path, none for an empty one. InvalidArgument if it breaks a rule of `syncline.model.names`."""
+    """The names of a path, none for an empty one. Raise InvalidArgument if it breaks a rule of
+    `syncline.model.names`.
+    """
     return parse_path(path)
 
 

@@ -70,7 +70,7 @@ def manifest_from_wire(pb: journal_pb2.Manifest) -> Manifest:
 
 
 def manifest_from_bytes(data: bytes) -> Manifest:
-    """A serialised manifest, checked. MalformedManifest for anything else."""
+    """A serialised manifest, checked. Raise MalformedManifest for anything else."""
     try:
         pb = journal_pb2.Manifest.FromString(data)
     except DecodeError:

@@ -82,7 +82,7 @@ class CommitOutcome:
 
 
 def check_size(mutations: int, size: int) -> None:
-    """RequestTooLarge for more mutations, or serialised bytes of them, than one request holds."""
+    """Raise RequestTooLarge for more mutations, or serialised bytes of them, than one request holds."""
     if mutations > MAX_MUTATIONS or size > MAX_REQUEST_BYTES:
         raise RequestTooLarge(
             f"a request holds at most {MAX_MUTATIONS} mutations and {MAX_REQUEST_BYTES} bytes, not {mutations} and "

@@ -19,11 +19,11 @@ _END: Final = 1 << 63
 async def list_activity(
     journal: Journal, space: SpaceId, *, after: ChangePlace | None, limit: int
 ) -> tuple[list[Activity], ChangePlace | None]:
-    """Up to `limit` changes older than `after`, newest first, and the place to go on after; None if there are no more.
+    """Up to `limit` changes older than `after`, newest first, and the place to go on after; None if there are no
+    more.
 
-    No more is read than a page can carry. So there are fewer changes where entries are large, and none where all that
-    was read are changes that are not told.
-    InvalidPageToken if there is no change at `after`.
+    No more is read than a page can carry. So there are fewer changes where entries are large, and none where all
+    that was read are changes that are not told. Raise InvalidPageToken if there is no change at `after`.
     """
     found: list[Activity] = []
     below = _END

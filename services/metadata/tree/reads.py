@@ -81,7 +81,9 @@ class Found:
 
 
 async def get_node(view: SpaceView, selector: NodeId | Sequence[str], *, within: NodeId = ROOT) -> Found:
-    """The live node with this id or at this path, if it is `within` or below it; paths begin there. NoSuchNode."""
+    """The live node with this id or at this path, if it is `within` or below it; paths begin there. Raise
+    NoSuchNode.
+    """
 
     def answer(reader: ViewReader) -> Found:
         node = reader.node(selector) if isinstance(selector, bytes) else _resolve(reader, selector, within)
@@ -127,10 +129,10 @@ def _walk(reader: ViewReader, start: NodeId, names: Iterable[str]) -> NodeId | N
 
 
 def _path(reader: ViewReader, node: Node, start: NodeId) -> str:
-    """The path of a node from `start`, empty for that itself; NoSuchNode if it is not below it.
+    """The path of a node from `start`, empty for that itself. Raise NoSuchNode if it is not below it.
 
-    A path that is longer than a path can be is empty too: trees may be deeper than any path, and only who looks below a
-    node (`start`) has to know the whole way.
+    A path that is longer than a path can be is empty too: trees may be deeper than any path, and only who looks
+    below a node (`start`) has to know the whole way.
     """
     names: list[str] = []
     size = 0
@@ -156,7 +158,7 @@ async def list_nodes(
 ) -> tuple[list[Node], str | None]:
     """Up to `limit` live children by name after `after`, and where the next page starts (None: nowhere).
 
-    NoSuchNode if `parent` is no live directory that is `within` or below it.
+    Raise NoSuchNode if `parent` is no live directory that is `within` or below it.
     """
 
     def directory(reader: ViewReader) -> None:
@@ -234,7 +236,7 @@ async def list_versions(view: SpaceView, node: NodeId, *, before: int, limit: in
 
 
 async def get_version(view: SpaceView, node: NodeId, number: int) -> tuple[Version, Node]:
-    """One version of a file (deleted or not), and the file as it is. NoSuchNode, NoSuchVersion."""
+    """One version of a file (deleted or not), and the file as it is. Raise NoSuchNode, NoSuchVersion."""
 
     def current(reader: ViewReader) -> Node:
         found = reader.node(node)
@@ -291,8 +293,8 @@ async def list_trash(
 async def changes(view: SpaceView, journal: Journal, *, after: Position) -> AsyncIterator[tuple[list[Node], Position]]:
     """The nodes that entries after `after` changed, entry by entry, up to the head as it is when this starts.
 
-    At least one item, so that the caller learns the head. InvalidCursor if the journal has no such position: it is not
-    that long, or it was restored from a backup and has another history since.
+    At least one item, so that the caller learns the head. Raise InvalidCursor if the journal has no such position:
+    it is not that long, or it was restored from a backup and has another history since.
     """
     await view.validate()
     head = view.seq

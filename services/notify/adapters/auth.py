@@ -9,7 +9,7 @@ import grpc
 from cachetools import TTLCache
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from services.notify.records import CheckedAccess, Roster, RosterMember
+from services.notify.records import PersonAccess, Roster, RosterMember
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
@@ -47,11 +47,11 @@ class AuthDirectory:
         roster = self._rosters[space] = Roster(answer.space_name, tuple(members))
         return roster
 
-    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> CheckedAccess:
+    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
         request = auth_pb2.BatchCheckAccessRequest(user_id=user, space_ids=spaces, device_ids=devices)
         with rpc_errors():
             answer = await self._stub.BatchCheckAccess(request)
-        return CheckedAccess(
+        return PersonAccess(
             frozenset(map(SpaceId, answer.space_ids)),
             frozenset(map(DeviceId, answer.revoked_device_ids)),
             frozenset(map(DeviceId, answer.expired_device_ids)),

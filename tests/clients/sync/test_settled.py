@@ -57,7 +57,7 @@ def mark(device: Device) -> Settled | None:
 
 
 def glance(device: Device, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> Report:
-    """A sync that must not look further than that. LoadedTrees."""
+    """A sync that must not look further than that. Raise LoadedTrees."""
 
     def loaded(state: State) -> None:
         raise LoadedTrees

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 from runtime.identity import LinkScope, current_service
 from runtime.server import App, running
 from runtime.tokens import AUDIENCE, ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
-from services.notify.records import CheckedAccess, Roster, RosterMember
+from services.notify.records import PersonAccess, Roster, RosterMember
 from services.notify.settings import NotifySettings
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer, add_AuthServiceServicer_to_server
@@ -90,13 +90,13 @@ class FakeAuth(AuthServiceServicer):
             "Team", tuple(RosterMember(person.user, person.email, person.alias) for person in self.members_of[space])
         )
 
-    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> CheckedAccess:
+    async def check(self, spaces: Sequence[SpaceId], *, user: UserId, devices: Sequence[DeviceId]) -> PersonAccess:
         assert max(len(spaces), len(devices)) <= MAX_CHECKED
         self._answer("check")
         self.questions.append((list(spaces), list(devices)))
         await asyncio.sleep(self.slow_seconds)
         granted = {space for space in spaces if any(person.user == user for person in self.members_of.get(space, []))}
-        return CheckedAccess(granted, self.revoked.intersection(devices), self.expired.intersection(devices))
+        return PersonAccess(granted, self.revoked.intersection(devices), self.expired.intersection(devices))
 
     # ---- AuthService
 

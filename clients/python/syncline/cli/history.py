@@ -104,7 +104,7 @@ class _File(NamedTuple):
 
 
 def _file_or_trashed(where: SpacePath) -> _File:
-    """The file that is there, or that was there and is in the trash. NoSuchNode, InvalidArgument."""
+    """The file that is there, or that was there and is in the trash. Raise NoSuchNode, InvalidArgument."""
     try:
         return _File(file_at(where), deleted=False)
     except NoSuchNode:
@@ -216,7 +216,7 @@ def restore_from_trash(what: str, space: str, to: str | None, name: str) -> None
 
 
 def _in_trash(space: Space, what: str) -> tuple[NodeId, str | None]:
-    """The node that an id or a path in the trash means, and where it was, if it is there. InvalidArgument."""
+    """The node that an id or a path in the trash means, and where it was, if it is there. Raise InvalidArgument."""
     path = "/".join(normalized_path(what))
     is_id = re.fullmatch(f"[0-9a-f]{{{2 * ID_BYTES}}}", what) is not None
     trashed = _was_at(space, path) if path else []

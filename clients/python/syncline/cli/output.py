@@ -24,7 +24,7 @@ _AGAIN_SECONDS: Final = 30.0
 
 
 def signed_in() -> Session:
-    """The session of this device, which says why it waits; NotSignedIn if there is none."""
+    """The session of this device, which says why it waits. Raise NotSignedIn if there is none."""
     session = Session.open(default_home())
     session.on_wait = _Waits().tell
     return session

@@ -49,7 +49,7 @@ class SpacePath:
             raise NoSuchNode(f"there is no {self.text}; see `syncline ls`") from None
 
     def directory(self) -> NodeId:
-        """The directory that is there. NoSuchNode, InvalidArgument."""
+        """The directory that is there. Raise NoSuchNode, InvalidArgument."""
         node = self.node()
         if node is None:
             return ROOT
@@ -93,7 +93,7 @@ def place_in(session: Session, text: str) -> SpacePath:
 def split_place(text: str) -> tuple[str | None, str]:
     """The space, if one is named, and the path, without slashes around it and in the form in which names travel.
 
-    InvalidArgument if nothing stands before the first ':', as when a shell's variable is not set.
+    Raise InvalidArgument if nothing stands before the first ':', as when a shell's variable is not set.
     """
     space = _space_in(text)
     if space == "":
@@ -132,7 +132,7 @@ def place_or_file(text: str) -> Iterator[SpacePath]:
 
 
 def file_at(where: SpacePath) -> Node:
-    """The file or symlink that is there. NoSuchNode, InvalidArgument."""
+    """The file or symlink that is there. Raise NoSuchNode, InvalidArgument."""
     node = where.node()
     if node is None or node.content is None:
         raise InvalidArgument(f"{where.text or 'the root'} is a directory, not a file")
@@ -140,7 +140,7 @@ def file_at(where: SpacePath) -> Node:
 
 
 def checked_name(name: str) -> str:
-    """`name` in the form in which it travels. InvalidArgument."""
+    """`name` in the form in which it travels. Raise InvalidArgument."""
     name = normalize(name)
     if problem := name_problem(name):
         raise InvalidArgument(f"{name!r}: {problem}")

@@ -86,7 +86,7 @@ def _open(session: Session, path: Path, space: str | None) -> Folder:
 
 
 def _path_in(directory: Path, text: str) -> str:
-    """A path below the folder as one from its root. InvalidArgument."""
+    """A path below the folder as one from its root. Raise InvalidArgument."""
     path = Path(text)
     if path.is_absolute():
         try:

@@ -192,7 +192,7 @@ class Accounts:
         ]
 
     def revoke(self, device: DeviceId) -> None:
-        """Sign a device out for good. NoSuchDevice."""
+        """Sign a device out for good. Raise NoSuchDevice."""
         self._session.call(lambda stubs: stubs.auth.RevokeDevice, auth_pb2.RevokeDeviceRequest(device_id=device))
 
     def spaces(self) -> list[Grant]:
@@ -222,7 +222,7 @@ class Accounts:
             request.page_token = page.next_page_token
 
     def set_member(self, space: SpaceId, email: str, role: Role) -> Member:
-        """NoSuchSpace, NoSuchAccount, PermissionDenied, LastOwner."""
+        """Raise NoSuchSpace, NoSuchAccount, PermissionDenied, LastOwner."""
         request = auth_pb2.SetMemberRequest(
             request_id=new_request_id(), space_id=space, email=email, role=auth_pb2.Role.ValueType(role.value)
         )
@@ -237,8 +237,8 @@ class Accounts:
         """The space with this id or alias. The personal one and an id are known without a call.
 
         A name that is no alias means none, even if only one space has it: it may have meant another one before.
-        NoSuchSpace, AmbiguousSpace; both tell what may be meant. InvalidArgument for an empty name, such as a
-        shell makes of a variable that is not set.
+        Raise NoSuchSpace or AmbiguousSpace, which tell the spaces that may be meant. Raise InvalidArgument for an
+        empty name, such as a shell makes of a variable that is not set.
         """
         if not space:
             raise InvalidArgument("the name of the space is empty; see `syncline spaces`")

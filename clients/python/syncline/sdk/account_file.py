@@ -46,7 +46,9 @@ class AccountFile:
         self.path = home / "account.json"
 
     def load(self) -> StoredAccount | None:
-        """The account; None if the device is not signed in. AccountUnreadable; the file is then left as it is."""
+        """Return the account; None if the device is not signed in. Raise AccountUnreadable, and leave the file as it
+        is.
+        """
         try:
             text = self.path.read_bytes()
         except FileNotFoundError:
@@ -84,7 +86,7 @@ class AccountFile:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """No other process is in here. AccountUnreadable if one does not come out."""
+        """No other process is in here. Raise AccountUnreadable if one does not come out."""
         from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed while the access token is good
 
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

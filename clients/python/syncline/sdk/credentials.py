@@ -43,7 +43,7 @@ class SpaceCredentials:
         self._held: S3Credentials | None = None
 
     def get(self) -> S3Credentials:
-        """Credentials good for `RENEW_MS` more. NoSuchSpace, PermissionDenied, Unavailable."""
+        """Credentials good for `RENEW_MS` more. Raise NoSuchSpace, PermissionDenied, Unavailable."""
         with self._lock:
             held = self._held
             if held is None or held.ours_until_ms - time.time() * 1000 < RENEW_MS:

@@ -57,7 +57,7 @@ class Deployment:
 def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEOUT_SECONDS) -> Deployment:
     """Ask `endpoint` (an http or https URL) where things are. All of it is where `trust` allows it to be.
 
-    EndpointUnreachable, NotSyncline, NewerSyncline, NotTrusted.
+    Raise EndpointUnreachable, NotSyncline, NewerSyncline, NotTrusted.
     """
     endpoint = normalize_endpoint(endpoint)
     check_endpoint(endpoint, trust)
@@ -71,7 +71,7 @@ def discover(endpoint: str, *, trust: Trust = NO_FURTHER, timeout: float = TIMEO
 
 
 def normalize_endpoint(endpoint: str) -> str:
-    """The endpoint without a trailing slash; NotSyncline if it is no http or https URL."""
+    """The endpoint without a trailing slash. Raise NotSyncline if it is no http or https URL."""
     parts = urllib.parse.urlsplit(endpoint)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise NotSyncline(f"{endpoint!r} is not an address like https://files.example.com; check it")
@@ -136,7 +136,7 @@ def _opener(url: str, trust: Trust) -> Any:
 
 
 def deployment_from_json(document: Any, endpoint: str) -> Deployment:
-    """The document of an endpoint as a value; NotSyncline, NewerSyncline."""
+    """The document of an endpoint as a value. Raise NotSyncline, NewerSyncline."""
     version = document.get("syncline") if isinstance(document, Mapping) else None
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise NotSyncline(f"{endpoint} answers but is not Syncline; check the address")

@@ -48,7 +48,7 @@ class CertificatesUnreadable(SynclineError):
 def proxy_for(url: str, environment: Environment = os.environ) -> str | None:
     """The proxy by which `url` is reached, as `http://host:port`; None if directly.
 
-    `url` has a scheme, `https` for whatever goes by TLS, and a host. ProxyUnusable.
+    `url` has a scheme, `https` for whatever goes by TLS, and a host. Raise ProxyUnusable.
     """
     parts = urllib.parse.urlsplit(url)
     host = (parts.hostname or "").rstrip(".")
@@ -72,7 +72,7 @@ def proxy_headers(proxy: str) -> dict[str, str]:
 def own_certificates(environment: Environment = os.environ) -> bytes | None:
     """The certificates that are trusted beside those of the system, in PEM; None if none are named.
 
-    CertificatesUnreadable.
+    Raise CertificatesUnreadable.
     """
     file, directory = (_value(name, environment) for name in ("ssl_cert_file", "ssl_cert_dir"))
     found = [_read(Path(file), "SSL_CERT_FILE")] if file else []

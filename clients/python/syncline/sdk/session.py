@@ -149,7 +149,7 @@ class Session:
 
     @classmethod
     def open(cls, home: Path) -> Session:
-        """The device whose state is in `home`. NotSignedIn, AccountUnreadable. Calls nobody."""
+        """The device whose state is in `home`. Raise NotSignedIn, AccountUnreadable. Calls nobody."""
         file = AccountFile(home)
         account = file.load()
         if account is None:
@@ -286,7 +286,7 @@ class Session:
 
 
 def error_of_call(failure: grpc.RpcError) -> SynclineError:
-    """Return the error that a failed call stands for; UnexpectedAnswer if the service sent no reason."""
+    """Return the error that a failed call stands for. Raise UnexpectedAnswer if the service sent no reason."""
     error = error_from_rpc(failure)
     if error is not None:
         return error

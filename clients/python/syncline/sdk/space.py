@@ -222,10 +222,11 @@ class Space:
     # ---- reads ----
 
     def changes(self, cursor: bytes = b"", *, fresh_right: bool = False) -> Iterator[ChangesPage]:
-        """The changes after `cursor`, up to the head at the time of the call; one page at least. InvalidCursor.
+        """The changes after `cursor`, up to the head at the time of the call; one page at least. Raise
+        InvalidCursor.
 
-        The right that comes with them may be five seconds old unless it is to be fresh.
-        A stream that breaks is resumed; where that means to begin a listing again, its first page has `reset`.
+        The right that comes with them may be five seconds old unless it is to be fresh. A stream that breaks is
+        resumed; where that means to begin a listing again, its first page has `reset`.
         """
         again = False  # Pages without a cursor were given out and are about to come again.
         breaks = 0
@@ -286,7 +287,7 @@ class Space:
             stream.close()
 
     def get_node(self, selector: NodeId | str) -> Located:
-        """The live node with this id or path. NoSuchNode."""
+        """The live node with this id or path. Raise NoSuchNode."""
         request = (
             metadata_pb2.GetNodeRequest(space_id=self.id, path=selector)
             if isinstance(selector, str)
@@ -296,7 +297,7 @@ class Space:
         return Located(node_from_wire(answer.node), answer.path, answer.seq)
 
     def list_nodes(self, parent: NodeId = ROOT) -> Iterator[Node]:
-        """The live children of a directory by name. NoSuchNode."""
+        """The live children of a directory by name. Raise NoSuchNode."""
 
         def page(token: str) -> tuple[Iterable[Node], str]:
             request = metadata_pb2.ListNodesRequest(space_id=self.id, parent=parent, page_token=token)
@@ -306,7 +307,7 @@ class Space:
         return _paged(page)
 
     def versions(self, node: NodeId) -> Iterator[Version]:
-        """The versions of a file (deleted or not), newest first. NoSuchNode."""
+        """The versions of a file (deleted or not), newest first. Raise NoSuchNode."""
 
         def page(token: str) -> tuple[Iterable[Version], str]:
             request = metadata_pb2.ListVersionsRequest(space_id=self.id, node=node, page_token=token)

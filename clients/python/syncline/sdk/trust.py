@@ -44,7 +44,9 @@ _TARGET = re.compile(
 
 
 def host_of_target(target: str) -> str:
-    """The host of `host:port`, as gRPC takes it; ValueError for anything else that gRPC would take too (`unix:...`)."""
+    """Return the host of `host:port`, as gRPC takes it. Raise ValueError for anything else that gRPC would take
+    (`unix:...`).
+    """
     match = _TARGET.fullmatch(target)
     if match is None or int(match["port"]) > 65_535:
         raise ValueError(f"{target!r} is not host:port")
@@ -52,7 +54,9 @@ def host_of_target(target: str) -> str:
 
 
 def host_of_url(url: str) -> str:
-    """The host of an http or https address without a user, a query or a fragment; ValueError for anything else."""
+    """Return the host of an http or https address without a user, a query or a fragment. Raise ValueError for
+    anything else.
+    """
     try:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -64,7 +68,9 @@ def host_of_url(url: str) -> str:
 
 
 def check_endpoint(endpoint: str, trust: Trust) -> None:
-    """NotTrusted if `endpoint` (an http or https URL) would be reached in clear, and nobody has agreed to that."""
+    """Raise NotTrusted if `endpoint` (an http or https URL) would be reached in clear, and nobody has agreed to
+    that.
+    """
     parts = urllib.parse.urlsplit(endpoint)
     if parts.scheme == "http" and not trust.http and not is_this_machine(parts.hostname or ""):
         raise NotTrusted(
@@ -74,7 +80,9 @@ def check_endpoint(endpoint: str, trust: Trust) -> None:
 
 
 def check_place(what: str, host: str, endpoint: str, *, tls: bool, trust: Trust) -> None:
-    """NotTrusted if `what`, which the endpoint says is at `host`, is somewhere else or reached with less than it is."""
+    """Raise NotTrusted if `what`, which the endpoint says is at `host`, is somewhere else or reached with less than
+    it is.
+    """
     parts = urllib.parse.urlsplit(endpoint)
     own = (parts.hostname or "").lower()
     host = host.lower()

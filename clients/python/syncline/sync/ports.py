@@ -52,7 +52,7 @@ class SpacePort(Protocol):
     """A space's tree and journal. Errors are `syncline.model.errors.SynclineError`."""
 
     def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[ChangesAnswer]:
-        """The changes after `cursor` up to the head; one page at least. InvalidCursor.
+        """The changes after `cursor` up to the head; one page at least. Raise InvalidCursor.
 
         The right that comes with them may be seconds old unless it is to be fresh.
         """

@@ -92,8 +92,8 @@ class _Found:
 def choose(state: State, wanted: Wanted) -> None:
     """Take over what is excluded from now on, and what no more.
 
-    NotExcluded if the latter is not excluded; what was included the last time may be asked for again, as after a sync
-    that failed on the way.
+    Raise NotExcluded if the latter is not excluded; what was included the last time may be asked for again, as after
+    a sync that failed on the way.
     """
     if wanted.outside_links is not None and wanted.outside_links != state.outside_links:
         state.outside_links = wanted.outside_links
@@ -184,7 +184,7 @@ def _awake(nodes: dict[NodeId, _Node], asleep: frozenset[NodeId]) -> dict[NodeId
 
 
 def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: State, folder: Folder) -> None:
-    """FolderMissing if the folder is not on the filesystem that was synced; a folder that was moved may be."""
+    """Raise FolderMissing if the folder is not on the filesystem that was synced; a folder that was moved may be."""
     known = state.place
     if known == (folder.root, scanned.filesystem):
         return
@@ -387,7 +387,7 @@ class Rounds:
         there.delete()
 
     def _guarded(self, found: _Found, mass_delete: MassDelete) -> Plan:
-        """The plan, without deletions that look like an accident. TooManyDeletions if these are to be refused."""
+        """The plan, without deletions that look like an accident. Raise TooManyDeletions if these are to be refused."""
         self._report.waiting = ""
         count = deletions(found.plan, found.base)
         too_many = {"here": 2 * count.here > count.of, "there": 2 * count.there > count.of}

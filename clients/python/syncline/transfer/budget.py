@@ -17,7 +17,7 @@ class Budget:
         self._changed = threading.Condition()
 
     def take(self, size: int) -> None:
-        """Wait until `size` bytes are free, and take them. GivenUp if that will not be."""
+        """Wait until `size` bytes are free, and take them. Raise GivenUp if that will not be."""
         with self._changed:
             while not self._closed and self._used and self._used + size > self._limit:
                 self._changed.wait()

@@ -91,7 +91,7 @@ class ObjectStore(Protocol):
         """Store `data`, whose SHA-256 is `digest`; done if it is there. Bytes damaged on the way are refused."""
 
     def get(self, digest: Digest) -> memoryview:
-        """The whole object. ObjectMissing. What comes is not verified."""
+        """The whole object. Raise ObjectMissing. What comes is not verified."""
 
     def get_range(self, digest: Digest, offset: int, length: int) -> memoryview:
         """Return `length` bytes of the object from `offset` on, fewer if the object ends before. Raise ObjectMissing.
@@ -99,7 +99,7 @@ class ObjectStore(Protocol):
         """
 
     def tag(self, digest: Digest) -> str:
-        """Return a text that is another one once the object was replaced. ObjectMissing."""
+        """Return a text that is another one once the object was replaced. Raise ObjectMissing."""
 
 
 class _Stores(NamedTuple):

@@ -44,7 +44,7 @@ class FileReader:
         self._chunker = Chunker()
 
     def read(self, job: UploadJob, take: Callable[[Block], None]) -> Read:
-        """Hand each block to `take` in order. NotRead; blocks that were handed over until then mean nothing."""
+        """Hand each block to `take` in order. Raise NotRead; blocks that were handed over until then mean nothing."""
         try:
             descriptor = _open(job)
         except OSError as error:

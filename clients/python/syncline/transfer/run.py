@@ -100,7 +100,7 @@ class Run(Generic[R]):
         thread.start()
 
     def start(self, executor: Executor, work: Callable[[], None]) -> None:
-        """Have `work` done. The lock may be held. GivenUp."""
+        """Have `work` done. The lock may be held. Raise GivenUp."""
         if self.stopping:
             raise GivenUp
 

@@ -41,7 +41,7 @@ def contradiction() -> NotWritten:
 
 
 def write_small(job: DownloadJob, data: bytes | memoryview) -> Signature:
-    """A content of one block, already verified, or of none. NotWritten."""
+    """A content of one block, already verified, or of none. Raise NotWritten."""
     with _errors(), _open(job, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, job.mode) as descriptor:
         holes.write(descriptor, data, 0, blank=True)
         if len(data) >= holes.LEAST_HOLE:
@@ -72,7 +72,8 @@ class Target:
         """True if the file was empty, so that parts which were not written read as zeros."""
 
     def prepare(self) -> tuple[list[int], Signature | None]:
-        """Make the file; which blocks are still wanted, and what the file is if the content is complete. NotWritten.
+        """Make the file; which blocks are still wanted, and what the file is if the content is complete. Raise
+        NotWritten.
 
         What an interrupted run left in the file and what is found on this device is kept if it is right.
         """
@@ -106,7 +107,7 @@ class Target:
         return local.read(known, ref) if known is not None else None
 
     def put(self, index: int, data: memoryview) -> Signature | None:
-        """Write a verified block; what the file is if the content is complete with it. NotWritten."""
+        """Write a verified block; what the file is if the content is complete with it. Raise NotWritten."""
         with _errors():
             with _open(self.job, os.O_WRONLY) as descriptor:
                 holes.write(descriptor, data, self._offsets[index], blank=self._blank)

@@ -228,7 +228,9 @@ class LocalApplier:
     # ---- contents ----
 
     def fetch(self) -> None:
-        """Bring contents. SynclineError if storage cannot be used at all; what has come until then is in place."""
+        """Bring contents. Raise SynclineError if storage cannot be used at all; what has come until then is in
+        place.
+        """
         steps = []
         for step in self._plan.fetches:
             if self._ledger.is_failed(step.node) or self._target_path(step) is None:

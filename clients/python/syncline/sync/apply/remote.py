@@ -99,7 +99,9 @@ class RemoteApplier:
         self._while_permitted(self._plan.arrange_there, self._arrange)
 
     def send(self) -> None:
-        """Contents, and what is waiting. SynclineError if that cannot go on; what was answered until then is kept."""
+        """Contents, and what is waiting. Raise SynclineError if that cannot go on; what was answered until then is
+        kept.
+        """
         self._while_permitted((*self._plan.arrange_there, *self._plan.sends), self._send)
 
     def delete(self) -> None:

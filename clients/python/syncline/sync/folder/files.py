@@ -1,9 +1,10 @@
 """The synced folder as a place to act in: nothing is overwritten that was not expected, no symlink is followed.
 
-Paths are relative to the folder, '/' between names, "" for the folder itself. Every one is walked from a descriptor of
-the folder with O_NOFOLLOW, so that neither a symlink on the way nor a filesystem mounted over the folder meanwhile
-leads anywhere else. Errors are OSError; FileExistsError if something is in the way that must not be replaced, under its
-name or one that differs from that in Unicode spelling only, since to a space both are the same.
+Paths are relative to the folder, '/' between names, "" for the folder itself. Every one is walked from a descriptor
+of the folder with O_NOFOLLOW, so that neither a symlink on the way nor a filesystem mounted over the folder
+meanwhile leads anywhere else. Errors are OSError, in particular FileExistsError if something is in the way that must
+not be replaced, under its name or one that differs from that in Unicode spelling only, since to a space both are the
+same.
 """
 
 from __future__ import annotations
@@ -126,21 +127,22 @@ class Files:
     # ---- acting ----
 
     def make_directory(self, path: str) -> None:
-        """FileExistsError if anything is there."""
+        """Raise FileExistsError if anything is there."""
         self._expect_free(path)
         parent, name = self._at(path)
         os.mkdir(name, dir_fd=parent)
         self._note_name(path)
 
     def make_symlink(self, path: str, target: str) -> None:
-        """FileExistsError if anything is there."""
+        """Raise FileExistsError if anything is there."""
         self._expect_free(path)
         parent, name = self._at(path)
         os.symlink(target, name, dir_fd=parent)
         self._note_name(path)
 
     def move(self, path: str, to: str, *, directory: bool = False, back: bool = False) -> None:
-        """Rename. FileExistsError if anything is at `to`; with `back` only under exactly that name, which was its own.
+        """Rename. Raise FileExistsError if anything is at `to`; with `back` only under exactly that name, which was
+        its own.
 
         What a person has put beside it under another spelling is then no reason to leave it elsewhere.
         """
@@ -156,7 +158,7 @@ class Files:
             self._note_name(to, before=path)
 
     def _expect_free(self, path: str, *, but: str = "") -> None:
-        """FileExistsError if its name is there in another spelling, not counting what is at `but`."""
+        """Raise FileExistsError if its name is there in another spelling, not counting what is at `but`."""
         if self._is_spelled_otherwise(path, but=but):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 

@@ -64,7 +64,7 @@ class Folder:
         return self.state / "state.db"
 
     def relative(self, path: Path) -> str:
-        """A path below the folder as one from the space's root. InvalidArgument if it is not below it."""
+        """A path below the folder as one from the space's root. Raise InvalidArgument if it is not below it."""
         absolute = Path(os.path.realpath(path.parent)) / path.name if path.name else Path(os.path.realpath(path))
         try:
             relative = absolute.relative_to(self.root)
@@ -92,7 +92,7 @@ class Folder:
     def check_root(self) -> None:
         """FolderMissing, FolderUnreadable unless the folder is there, and is this one.
 
-        FolderNotLinked if it was forgotten meanwhile.
+        Raise FolderNotLinked if it was forgotten meanwhile.
         """
         if not (self.state / _LINK).exists():
             raise FolderNotLinked(f"{self.root} is not linked any more; `syncline sync DIR` links it anew")
@@ -119,7 +119,8 @@ def folders(home: Path) -> list[Folder]:
 
 
 def find_folder(home: Path, path: Path) -> Folder:
-    """The innermost linked folder that `path` is, or is in, also if it was moved. FolderNotLinked, FolderUnreadable.
+    """The innermost linked folder that `path` is, or is in, also if it was moved. Raise FolderNotLinked,
+    FolderUnreadable.
 
     Where there is none any more, the one that was there, whose `check_root` says what is wrong.
     """
@@ -140,7 +141,8 @@ def find_folder(home: Path, path: Path) -> Folder:
 def open_folder(home: Path, directory: Path) -> Folder | None:
     """The folder that this directory is linked as; None if it is not.
 
-    A folder that was moved is recognised, wherever it is now. FolderMissing, FolderUnreadable, LinkedElsewhere.
+    A folder that was moved is recognised, wherever it is now. Raise FolderMissing, FolderUnreadable,
+    LinkedElsewhere.
     """
     root = Path(os.path.realpath(directory))
     known = folders(home)
@@ -170,7 +172,7 @@ def open_folder(home: Path, directory: Path) -> Folder | None:
 
 
 def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) -> Folder:
-    """Link a directory, which is made if only it itself is missing. FolderUnsuitable, LinkedElsewhere.
+    """Link a directory, which is made if only it itself is missing. Raise FolderUnsuitable, LinkedElsewhere.
 
     Nothing is left of a link that cannot be made.
     """
@@ -200,7 +202,7 @@ def link_folder(home: Path, directory: Path, space: SpaceId, space_name: str) ->
 
 
 def check_suitable(home: Path, directory: Path) -> None:
-    """FolderUnsuitable, LinkedElsewhere if this directory cannot be linked."""
+    """Raise FolderUnsuitable, LinkedElsewhere if this directory cannot be linked."""
     root = Path(os.path.realpath(directory))
     real_home = Path(os.path.realpath(home))
     if root == real_home or root in real_home.parents:
@@ -216,7 +218,8 @@ def check_suitable(home: Path, directory: Path) -> None:
 
 
 def _check_neighbours(root: Path, others: list[Folder]) -> None:
-    """LinkedElsewhere if a directory is in a synced folder, or one of `others` in it. What is gone is in no one's way.
+    """Raise LinkedElsewhere if a directory is in a synced folder, or one of `others` in it. What is gone is in no
+    one's way.
 
     A disk that is away counts as gone: when it is back, its folder is one in another one, which does no harm.
     """
@@ -242,7 +245,7 @@ def relation(marker: bytes, folder: Folder) -> Relation:
 
 
 def _marked(root: Path) -> str | None:
-    """The id that a directory says it has; None if it says nothing sensible. FolderUnreadable."""
+    """The id that a directory says it has; None if it says nothing sensible. Raise FolderUnreadable."""
     try:
         document = json.loads((root / MARKER).read_bytes())
         return parse_text_id(document["folder"], what="folder")

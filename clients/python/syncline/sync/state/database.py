@@ -109,7 +109,7 @@ class State:
 
     @classmethod
     def open(cls, path: Path) -> State:
-        """Open, or make, the database. StateDamaged, StateUnusable."""
+        """Open, or make, the database. Raise StateDamaged, StateUnusable."""
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with state_errors(path):
             connection = sqlite3.connect(path, isolation_level=None, timeout=30.0)
@@ -123,7 +123,9 @@ class State:
 
     @classmethod
     def in_memory(cls, path: Path | None = None) -> State:
-        """A copy of the database at `path`, or an empty one, that nobody will ever see. StateDamaged, StateUnusable."""
+        """A copy of the database at `path`, or an empty one, that nobody will ever see. Raise StateDamaged,
+        StateUnusable.
+        """
         connection = sqlite3.connect(":memory:", isolation_level=None)
         try:
             if path is not None and path.exists():
