@@ -16,6 +16,7 @@ import contextvars
 import io
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -32,6 +33,7 @@ from typing_extensions import override
 from wsgidav.dav_error import DAVError
 
 from gateway.content.download import download
+from gateway.dav import properties
 from gateway.dav.behind import MOUNT, Behind
 from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.callers import Callers
@@ -48,7 +50,9 @@ from gateway.identity.caller import peer
 from gateway.identity.rights import right_check
 from gateway.services.calls import CallPatience, ask, known_node, set_patience
 from runtime.interruption import asked_again
+from runtime.operations import Work
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
+from runtime.rates import Rate, Rates
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import InvalidArgument, NoSuchNode, SynclineError
 from syncline.model.tree import NodeKind, fitting_time_ns
@@ -59,6 +63,9 @@ _WORKERS: Final = 8
 """Workers that have a turn at the same time."""
 _PAUSED: Final = 32
 """Further workers, which wait because their caller is held to a rate. Whoever finds none is told to come again."""
+_OWING: Final = 16
+"""Requests of one person that wait because of the properties that others of theirs have read or written."""
+_PAUSE_SECONDS: Final = 5.0
 _MAX_XML_BYTES: Final = 256 * 1024
 _NOT_PASSED: Final = frozenset({"authorization", "cookie", "content-length", "if-modified-since", "proxy"})
 """If-Modified-Since is for GET and HEAD, which do not come that way; with anything else it means nothing."""
@@ -82,6 +89,8 @@ class Dav:
         self._first_memory = Pool("small_uploads", behind.upload_memory // 8)
         self._turns = Pool("webdav", _WORKERS)
         self._paused = Pool("webdav_paused", _PAUSED)
+        self._owing = Counter[str]()
+        self._property_bytes = Rates({Work.READ: Rate(properties.READ_BYTES_PER_SECOND, properties.READ_BURST_BYTES)})
         self._workers = ThreadPoolExecutor(_WORKERS + _PAUSED, thread_name_prefix="dav")
         # WsgiDAV's log tells paths, which are private; failures are logged here and in `RequestMiddleware`.
         logging.getLogger("wsgidav").setLevel(logging.CRITICAL + 1)
@@ -202,6 +211,7 @@ class Dav:
             asyncio.get_running_loop(),
             mount=mount,
             waiting=answer.waiting,
+            pay=partial(self._pay, person.user),
         )
         parts = Protocol(session, environ)(environ, answer.told)
         context = contextvars.copy_context()
@@ -218,6 +228,19 @@ class Dav:
             with CancelScope(shield=True):
                 await self._worked(share, context, parts.close, answer)
             raise
+
+    async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
+        """Implement `Pay` for a person."""
+        if refusable and self._owing[user] >= _OWING:
+            text = "too many of your requests wait for the properties of others; go on in a few seconds"
+            raise self._property_bytes.refused(Work.READ, _PAUSE_SECONDS, text)
+        self._owing[user] += 1
+        try:
+            await self._property_bytes.take(Work.READ, user, size)
+        finally:
+            self._owing[user] -= 1
+            if not self._owing[user]:
+                del self._owing[user]
 
     async def _worked(self, share: Share, context: contextvars.Context, work: Callable[[], T], answer: _Answer) -> T:
         slot = _WorkerSlot(self._turns, self._paused, share)
@@ -295,7 +318,7 @@ class _WithoutTurn(CallPatience):
 
 
 class _Answer:
-    """The answer to a request. The last part is held back, so that an answer of one part tells its length."""
+    """The answer to a request. The first part is held back, so that an answer of one part tells its length."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -317,11 +340,15 @@ class _Answer:
         self._status, self._headers = int(line.partition(" ")[0]), list(headers)
 
     async def send(self, part: bytes) -> None:
-        """The next part of the body."""
-        if self._held is not None:
-            await self._start()
-            await self._send({"type": "http.response.body", "body": self._held, "more_body": True})
-        self._held = part
+        """The next part of the body. Of an answer of many parts none is held while the next one is waited for."""
+        if not self.begun and self._held is None:
+            self._held = part
+            return
+        await self._start()
+        held, self._held = self._held, None
+        if held is not None:
+            await self._send({"type": "http.response.body", "body": held, "more_body": True})
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
 
     async def end(self) -> None:
         """There is no more."""

@@ -3,41 +3,77 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace
 from gateway.records.ports import RecordMoved
 from syncline.model.identifiers import NodeId
 
+T = TypeVar("T")
+
 MAX_BYTES: Final = 32 * 1024
 """Maximum size of all properties of one node, in bytes."""
+READ_BYTES_PER_SECOND: Final = 2 * 1024 * 1024
+"""Bytes of properties that requests of one person may read and write in a second,"""
+READ_BURST_BYTES: Final = 8 * READ_BYTES_PER_SECOND
+"""Bytes of these that may be read and written at once."""
+_SLICE_BYTES: Final = 512 * 1024
+"""Bytes of properties that are read together, as far as can be told from those before."""
+_FIRST_NODES: Final = 64
+"""Nodes whose properties are read together first, when nothing is known of their size."""
+_NODES_TOGETHER: Final = 200
+"""Nodes that go out together, however small their properties are."""
 _ATTEMPTS: Final = 8
-_FEW: Final = 100
-"""Nodes that one call can ask for, each by itself."""
+_FEW: Final = _FIRST_NODES
+"""Nodes of a directory that are as well asked for one by one as by a query for all of the space."""
 _PREFIX: Final = "properties/"
 
 
 def read_properties(session: DavSession, space: DavSpace, node: NodeId) -> Mapping[str, str]:
     """The properties of a node: names in Clark notation, values as XML."""
-    properties: dict[str, str] = json.loads(session.record(space, _record(node)).data or b"{}")
+    data = session.record(space, _record(node)).data
+    session.owe(len(data))
+    properties: dict[str, str] = json.loads(data or b"{}")
     return properties
 
 
-def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
-    """Read those of many nodes together.
+class Slices:
+    """Sizes the slices in which nodes are worked on whose properties are read: few nodes if these are large."""
+
+    def __init__(self) -> None:
+        self._nodes = _FIRST_NODES
+
+    def cut(self, items: Sequence[T]) -> Iterator[Sequence[T]]:
+        """Yield the items in order. The size of each slice is that which is known when it is asked for."""
+        at = 0
+        while at < len(items):
+            some = items[at : at + self._nodes]
+            at += len(some)
+            yield some
+
+    def learn(self, nodes: int, size: int) -> None:
+        """Take note that the properties of so many nodes have so many bytes."""
+        if nodes:
+            self._nodes = min(_NODES_TOGETHER, max(1, _SLICE_BYTES * nodes // max(size, 1)))
+
+
+def read_ahead(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> int:
+    """Read those of many nodes together; returns how many bytes they have.
 
     Few nodes have properties, so one query for all of the space is faster than asking for each node, unless there are
     too many.
     """
     names = [_record(node) for node in nodes]
-    every = session.read_all(space, _PREFIX) if len(nodes) > _FEW else None
+    many = len(nodes) >= _FEW or session.has_asked_for_all(space, _PREFIX)
+    every = session.read_all(space, _PREFIX) if many else None
     if every is None:
         session.records(space, names)
     else:
         session.hold(space, names, every)
+    return sum(len(session.record(space, name).data) for name in names)
 
 
 def forget_properties(session: DavSession, space: DavSpace, nodes: Sequence[NodeId]) -> None:
@@ -57,6 +93,7 @@ def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence
             raise DavRefused(
                 HTTPStatus.INSUFFICIENT_STORAGE, f"the properties of a file have at most {MAX_BYTES} bytes together"
             )
+        session.owe(len(data))
         try:
             session.write(space, _record(node), data)
         except RecordMoved:
@@ -67,10 +104,15 @@ def change(session: DavSession, space: DavSpace, node: NodeId, changes: Sequence
 
 def copy(session: DavSession, space: DavSpace, nodes: Sequence[tuple[NodeId, NodeId]]) -> None:
     """Give each second node the properties of the first."""
-    read_ahead(session, space, [source for source, _ in nodes])
-    for source, target in nodes:
-        if found := read_properties(session, space, source):
-            change(session, space, target, list(found.items()))
+    slices = Slices()
+    for some in slices.cut(nodes):
+        sources = [source for source, _ in some]
+        slices.learn(len(some), read_ahead(session, space, sources))
+        for source, target in some:
+            if found := read_properties(session, space, source):
+                change(session, space, target, list(found.items()))
+        forget_properties(session, space, sources)
+        session.wait(session.settle())
 
 
 def _changed(known: Mapping[str, str], changes: Sequence[tuple[str, str | None]]) -> dict[str, str]:

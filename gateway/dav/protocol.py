@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import secrets
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -29,7 +30,7 @@ from gateway.dav.behind import MOUNT
 from gateway.dav.bodies import ClientGone, Incoming, Step
 from gateway.dav.checks import CheckedBody, expected_size
 from gateway.dav.locks import RECORD, Locks
-from gateway.dav.provider import DirectoryResource, File, Provider, Resource, checked_name, parts_of
+from gateway.dav.provider import DirectoryResource, File, Provider, Resource, StoredProperty, checked_name, parts_of
 from gateway.dav.refusals import DavRefused
 from gateway.dav.session import DavSession, DavSpace, accepted_or_raise
 from gateway.dav.upload import SpaceStorage, upload
@@ -43,8 +44,9 @@ if TYPE_CHECKING:
 Environ = dict[str, Any]
 StartResponse = Any
 
-_ALL_AT_ONCE: Final = 200
-"""Resources whose properties go out together."""
+_MARK: Final = f"{{DAV:}}x{secrets.token_hex(16)}"
+"""The element in whose place the dead properties of a resource are put; nobody else can know its name."""
+_MARKED: Final = f"<D:{_MARK.removeprefix('{DAV:}')} />".encode()
 _MTIME: Final = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _WRITING: Final = frozenset({"COPY", "DELETE", "LOCK", "MKCOL", "MOVE", "PROPPATCH", "PUT", "UNLOCK"})
 _LOOKING_AHEAD: Final = frozenset({"DELETE", "LOCK", "MOVE", "PUT"})
@@ -110,7 +112,9 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
 
     # ---- properties ----
 
-    def do_PROPFIND(self, environ: Environ, start_response: StartResponse) -> Iterator[bytes]:  # noqa: N802 - WsgiDAV's
+    def do_PROPFIND(  # noqa: N802 - WsgiDAV's
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterator[bytes | Step]:
         depth = environ.setdefault("HTTP_DEPTH", "infinity")
         if depth not in {"0", "1", "infinity"}:
             raise DavRefused(HTTPStatus.BAD_REQUEST, "Depth is 0 or 1")
@@ -126,23 +130,31 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         start_response("207 Multi-Status", [("Content-Type", "application/xml; charset=utf-8")])
         return self._listing(found, depth, mode, names)
 
-    def _listing(self, found: Resource, depth: str, mode: str, names: list[str] | None) -> Iterator[bytes]:
-        dead = names is None or any(not name.startswith("{DAV:}") for name in names)
+    def _listing(self, found: Resource, depth: str, mode: str, names: list[str] | None) -> Iterator[bytes | Step]:
+        """Yield the answer in slices. After each is a step that waits until its dead properties are paid for."""
+        space = found.space if names is None or any(not name.startswith("{DAV:}") for name in names) else None
+        if space is not None:
+            yield self._session.admit
         yield _MULTISTATUS + b"".join(_described([found], mode, names))
         if depth == "1" and found.is_collection:
+            slices = properties.Slices()
             for page in found.members():  # type: ignore[attr-defined]
-                for at in range(0, len(page), _ALL_AT_ONCE):
-                    some = page[at : at + _ALL_AT_ONCE]
+                for some in slices.cut(page):
                     nodes = [one.node.id for one in some if one.node is not None]
-                    if dead and found.space is not None:
-                        properties.read_ahead(self._session, found.space, nodes)
+                    size = properties.read_ahead(self._session, space, nodes) if space is not None else 0
+                    slices.learn(len(some), size)
                     yield b"".join(_described(some, mode, names))
-                    if dead and found.space is not None:
-                        properties.forget_properties(self._session, found.space, nodes)
+                    if space is not None:
+                        properties.forget_properties(self._session, space, nodes)
+                        yield self._session.settle
         yield b"</D:multistatus>\n"
+        yield self._session.settle
 
-    def do_PROPPATCH(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:  # noqa: N802 - WsgiDAV's
+    def do_PROPPATCH(  # noqa: N802 - WsgiDAV's
+        self, environ: Environ, start_response: StartResponse
+    ) -> Iterator[bytes | Step]:
         """Set properties. All of them are written together, and before the answer says that they were."""
+        yield self._session.admit
         answer: Iterable[bytes] = super().do_PROPPATCH(environ, start_response)
         found = self._existing(environ["PATH_INFO"], environ)
         if (mtime_ns := environ.get("syncline.mtime_ns")) is not None and isinstance(found, File):
@@ -152,7 +164,8 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         changes = environ.get("syncline.properties", [])
         if changes and found.space is not None and found.node is not None:
             properties.change(self._session, found.space, found.node.id, changes)
-        return answer
+        yield self._session.settle
+        yield from answer
 
     # ---- contents ----
 
@@ -475,8 +488,11 @@ def _described(some: Iterable[Resource], mode: str, names: list[str] | None) -> 
     for one in some:
         gathered = etree.Element("{DAV:}multistatus")
         values = one.get_properties(mode, name_list=names)  # type: ignore[attr-defined]
-        util.add_property_response(gathered, one.get_href(), values)
-        yield etree.tostring(gathered[0], encoding="utf-8", xml_declaration=False)
+        stored = [value for _, value in values if isinstance(value, StoredProperty)]
+        live = [(name, value) for name, value in values if not isinstance(value, StoredProperty)]
+        util.add_property_response(gathered, one.get_href(), [*live, (_MARK, None)] if stored else live)
+        told: bytes = etree.tostring(gathered[0], encoding="utf-8", xml_declaration=False)
+        yield told.replace(_MARKED, "".join(stored).encode(), 1) if stored else told
 
 
 def _mtime_ns(environ: Environ) -> int | None:

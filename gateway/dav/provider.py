@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from email.utils import formatdate
 from http import HTTPStatus
@@ -101,6 +101,12 @@ class Provider(DAVProvider):  # type: ignore[misc]  # WsgiDAV has no types
         return False
 
 
+class StoredProperty(str):
+    """The XML of a dead property as it was stored: well-formed, ASCII, and never parsed for being told."""
+
+    __slots__ = ()
+
+
 class Resource:
     """The part that all resources have in common: reading and writing of properties."""
 
@@ -113,6 +119,7 @@ class Resource:
 
     space: DavSpace | None = None
     node: Node | None = None
+    _dead_properties: Mapping[str, str] | None = None
 
     def get_href(self) -> str:
         path = self.path.rstrip("/") + "/" if self.is_collection else self.path
@@ -137,8 +144,16 @@ class Resource:
     def get_property_names(self, *, is_allprop: bool) -> list[str]:
         names: list[str] = super().get_property_names(is_allprop=is_allprop)  # type: ignore[misc]
         if self.space is not None and self.node is not None:
-            names += properties.read_properties(self.provider.session, self.space, self.node.id)
+            names += self._stored()
         return names
+
+    def _stored(self) -> Mapping[str, str]:
+        """The dead properties by name, read once."""
+        if self._dead_properties is None:
+            assert self.space is not None
+            assert self.node is not None
+            self._dead_properties = properties.read_properties(self.provider.session, self.space, self.node.id)
+        return self._dead_properties
 
     def get_property_value(self, name: str) -> Any:
         if name == "{DAV:}getetag":
@@ -162,14 +177,13 @@ class Resource:
         # A name may hold what XML cannot, and one such character would hide all that the directory holds.
         return spaced(value) if isinstance(value, str) else value
 
-    def _dead(self, name: str) -> Element:
+    def _dead(self, name: str) -> StoredProperty:
         value = None
         if self.space is not None and self.node is not None and not name.startswith(_FOREIGN):
-            value = properties.read_properties(self.provider.session, self.space, self.node.id).get(name)
+            value = self._stored().get(name)
         if value is None:
             raise DavRefused(HTTPStatus.NOT_FOUND, "there is no such property")
-        found: Element = etree.XML(value)
-        return found
+        return StoredProperty(value)
 
     def set_property_value(self, name: str, value: Element | None, *, dry_run: bool = False) -> None:
         """Check a property, and keep it with the request, which writes all of them at its end."""

