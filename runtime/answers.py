@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import override
 
-from runtime.identity import find_identity
+from runtime.hanging_up import HangingUp
 from runtime.interceptors import Wrapping, parts
+from runtime.network import current_share, own_connection
 from runtime.pool import Pool, Share
 
 if TYPE_CHECKING:
@@ -27,14 +29,22 @@ class Answers(Wrapping):
 
     gRPC keeps an answer until its reader has room for it, for as long as the reader likes. A caller who leaves so much
     unread that nothing is left for the next answer gets TooMuchAtOnce: a unary call instead of its answer, a stream at
-    its end. An answer of at most 1/1024 of what is free is kept whatever its
-    caller left unread.
+    its end. An answer of at most 1/1024 of what is free is kept whatever its caller left unread. The connection of a
+    caller who takes answers too slowly is ended, whatever deadline its calls have.
     """
 
-    def __init__(self, total: int) -> None:
-        """`total` is in bytes, of all callers of this process."""
+    def __init__(self, total: int, hanging_up: HangingUp, *, seconds: float, rate: float) -> None:
+        """`total` is in bytes, of all callers of this process.
+
+        What is unread on a connection may fall `seconds` behind a rate of `rate` bytes in a second.
+        """
         super().__init__()
         self._pool = Pool("answers", total)
+        self._hanging_up = hanging_up
+        self._seconds = seconds
+        self._rate = rate
+        self._unread: Counter[str] = Counter()
+        """Bytes by connection."""
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:  # the same for all
@@ -48,23 +58,21 @@ class Answers(Wrapping):
             response = await inner(request, context)
             if response is None:
                 return None
-            raw, share = serialize(response), _share()
-            self._take(len(raw), share)
-            # Called when the answer was sent, or will never be.
-            done: Any = partial(self._sent, len(raw), share)
-            context.add_done_callback(done)
+            raw = serialize(response)
+            taken: Any = self._kept(len(raw), current_share())
+            context.add_done_callback(taken)
             return raw
 
         async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
-            share = _share()
+            share = current_share()
             async with aclosing(inner(request, context)) as responses:
                 async for response in responses:
                     raw = serialize(response)
-                    self._take(len(raw), share)
+                    taken = self._kept(len(raw), share)
                     try:
                         yield raw  # comes back when the connection has taken it
                     finally:
-                        self._pool.give(len(raw), share)
+                        taken(None)
 
         wrapped: Handler = make(
             generated if is_generator else plain,
@@ -72,17 +80,23 @@ class Answers(Wrapping):
         )
         return wrapped
 
-    def _sent(self, size: int, share: Share, _: object) -> None:
-        self._pool.give(size, share)
-
-    def _take(self, size: int, share: Share) -> None:
+    def _kept(self, size: int, share: Share) -> Callable[[Any], None]:
+        """Count an answer until what is returned is called: when the answer was sent, or will never be."""
         if not self._pool.try_take(size, share):
             raise self._pool.refused("too many answers are waiting to be read; read them, then repeat the request")
+        connection = own_connection()
+        timer: asyncio.TimerHandle | None = None
+        if connection is not None:
+            self._unread[connection] += size
+            patience = self._seconds + self._unread[connection] / self._rate
+            timer = asyncio.get_running_loop().call_later(patience, self._hanging_up.end, connection, "unread")
 
+        def taken(_: object) -> None:
+            self._pool.give(size, share)
+            if connection is not None and timer is not None:
+                timer.cancel()
+                self._unread[connection] -= size
+                if self._unread[connection] <= 0:
+                    del self._unread[connection]
 
-def _share() -> Share:
-    """Return the share of the pool that an answer counts for. Callers of services come by few networks, so networks are
-    not told apart.
-    """
-    identity = find_identity()
-    return Share.alone("nobody" if identity is None else identity.account)
+        return taken

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import Counter, Gauge, Histogram
 
+    from runtime.identity import Identity
     from runtime.operations import Callers
     from runtime.tokens import TokenVerifier
 
@@ -360,19 +361,24 @@ class Authentication(Around):
     to anybody needs no token. Here, since a method that forgets to ask must not be open to all.
     """
 
-    def __init__(self, verifier: TokenVerifier, operations: Mapping[str, Callers]) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, operations: Mapping[str, Callers], *, refused: Callable[[], None] = lambda: None
+    ) -> None:
+        """`refused` is called when somebody comes without a token that is good."""
         super().__init__()
         self._verifier = verifier
         self._operations = operations
+        self._refused = refused
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
         callers = self._operations.get(rpc.method.removeprefix("/"))
         if callers is None or CallerKind.ANONYMOUS not in callers:
-            scheme, _, token = (_metadata(context, "authorization") or "").partition(" ")
-            if scheme.lower() != "bearer" or not token:
-                raise Unauthenticated("an access token is needed; sign in")
-            identity = await self._verifier.verify(token.strip())
+            try:
+                identity = await self._verified(context)
+            except Unauthenticated:
+                self._refused()
+                raise
             set_identity(identity)
             if identity.service is not None:
                 structlog.contextvars.bind_contextvars(caller=identity.service)
@@ -382,6 +388,12 @@ class Authentication(Around):
                 structlog.contextvars.bind_contextvars(user=identity.user, device=identity.device)
             check_caller(identity.kind, callers)
         yield
+
+    async def _verified(self, context: Context) -> Identity:
+        scheme, _, token = (_metadata(context, "authorization") or "").partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            raise Unauthenticated("an access token is needed; sign in")
+        return await self._verifier.verify(token.strip())
 
 
 async def _fail(context: Context, error: SynclineError) -> Never:

@@ -2,7 +2,8 @@
 
 A holder may have as much as it leaves free for others (the dynamic thresholds of shared-memory switches, Choudhury and
 Hahne 1998): one caller alone gets half, two get a third each, and n get 1/(n+1) each, so that whoever comes next finds
-something. All callers of one network together may have NETWORK_FACTOR times as much as they leave free. A request
+something. All callers of one network together may have NETWORK_FACTOR times as much as they leave free, and of
+these who hold something already HOLDERS_FACTOR times as much, since colleagues share a network. A request
 of at most 1/1024 of what is free is granted whatever its caller holds, unless somebody waits. In a pool of counted
 things no request is that small.
 """
@@ -22,6 +23,8 @@ from syncline.model.errors import Kind, SynclineError
 
 NETWORK_FACTOR: Final = 4
 """One network alone gets 4/5: people behind one address are many."""
+HOLDERS_FACTOR: Final = 3
+"""Of these, the callers who hold something already get 3/4, so that a colleague who comes next finds something."""
 _TINY: Final = 1024
 """A request of at most 1/1024 of what is free counts as tiny."""
 _KEPT_FREE: Final = 6
@@ -29,6 +32,8 @@ _KEPT_FREE: Final = 6
 so that nobody stops all others by waiting for very much."""
 MAX_WAITING: Final = 128
 """Requests of one caller that wait for one pool; more are refused at once."""
+MAX_WAITING_OF_NETWORK: Final = 1024
+"""The same of all callers of one network."""
 PATIENCE_SECONDS: Final = 20.0
 
 REFUSED: Final = prometheus_client.Counter(
@@ -71,7 +76,8 @@ class _Waiter:
 class Pool:
     """A shared quantity, for one event loop (not thread-safe).
 
-    The caller who holds least is served first; those who hold the same take turns.
+    The caller who holds least is served first, where what the whole network holds counts, too, for a part of
+    1/NETWORK_FACTOR; those who hold the same take turns.
     """
 
     def __init__(self, name: str, total: int, *, counted: bool = False) -> None:
@@ -84,6 +90,7 @@ class Pool:
         """The amount that each caller and each network holds, by `_names`, whose prefixes tell the two apart."""
         self._waiting: dict[str, deque[_Waiter]] = {}
         """The waiting requests of each caller, in order of arrival."""
+        self._waiting_of_network: Counter[str] = Counter()
         self._came = 0
         self._round = 0
         """The turn that is being served (start-time fair queueing): who waits with n requests waits for n turns."""
@@ -106,13 +113,16 @@ class Pool:
     async def take(self, size: int, share: Share, *, patience: float | None = PATIENCE_SECONDS) -> None:
         """Take `size`, waiting until it is free. A size above the total waits until nothing else is taken.
 
-        TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING requests of the caller wait already.
+        TooMuchAtOnce after `patience` seconds (None: never), or if MAX_WAITING requests of the caller wait already, or
+        MAX_WAITING_OF_NETWORK of its network.
         """
         if self.try_take(size, share):
             return
-        queue = self._waiting.setdefault(share.caller, deque())
-        if len(queue) >= MAX_WAITING:
+        queue = self._waiting.get(share.caller, deque())
+        if len(queue) >= MAX_WAITING or self._waiting_of_network[share.network] >= MAX_WAITING_OF_NETWORK:
             raise self.refused()
+        self._waiting[share.caller] = queue
+        self._waiting_of_network[share.network] += 1
         self._came += 1
         turn = max(self._round, queue[-1].round + 1) if queue else self._round
         waiter = _Waiter(size, share, turn, self._came, asyncio.get_running_loop().create_future())
@@ -157,7 +167,8 @@ class Pool:
             return True
         left = self._free - size
         caller, network = (self._held[name] for name in _names(share))
-        return (not caller or caller + size <= left) and (not network or network + size <= NETWORK_FACTOR * left)
+        factor = HOLDERS_FACTOR if caller else NETWORK_FACTOR
+        return (not caller or caller + size <= left) and (not network or network + size <= factor * left)
 
     def _first(self) -> _Waiter | None:
         """The next waiter of those that may have what they wait for, which may not be free yet."""
@@ -166,7 +177,11 @@ class Pool:
             for head in (queue[0] for queue in self._waiting.values())
             if self._may(head.size, head.share) and (self._fits(head.size) or head.size * _KEPT_FREE <= self._total)
         ]
-        return min(heads, key=lambda one: (self._held[_names(one.share)[0]], one.round, one.number), default=None)
+        return min(heads, key=self._rank, default=None)
+
+    def _rank(self, waiter: _Waiter) -> tuple[float, int, int, int]:
+        caller, network = (self._held[name] for name in _names(waiter.share))
+        return max(caller, network / NETWORK_FACTOR), caller, waiter.round, waiter.number
 
     def _serve(self) -> None:
         while (first := self._first()) is not None and self._fits(first.size):
@@ -181,6 +196,9 @@ class Pool:
         if queue is None or waiter not in queue:
             return  # cancelled, and passed over before its own task heard of that
         queue.remove(waiter)
+        self._waiting_of_network[waiter.share.network] -= 1
+        if not self._waiting_of_network[waiter.share.network]:
+            del self._waiting_of_network[waiter.share.network]
         if not queue:
             del self._waiting[waiter.share.caller]
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+import math
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -19,6 +20,7 @@ from typing_extensions import override
 
 from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
+from runtime.network import current_share
 from runtime.operations import CallerKind
 from runtime.pool import Pool, Share
 from syncline.model.errors import DeadlineExceeded, InvalidArgument
@@ -31,8 +33,13 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES: Final = 65_535
 """Bytes of a message that arrive before anybody asks for them; the window with which HTTP/2 begins."""
+ARRIVING_SECONDS: Final = 1.0
+"""How long a message is waited for before it counts as one that may be large. What can come within so short a time is
+then the bound."""
 MESSAGES_ARRIVING: Final = 64
-"""Messages of streams that are waited for at once, until they have come or need their share of the pool."""
+"""Messages that are waited for at once for so long."""
+SILENT_STREAMS: Final = 64
+"""Streams whose next message is waited for at once for longer."""
 HEALTH_SECONDS: Final = 1.0
 """Seconds in which a request of the health service has to arrive. Such a request takes nothing from the pool, so that a
 caller who takes all of the pool does not make a process look ill. Until it arrives, the bound is what can come within
@@ -41,8 +48,7 @@ so short a time.
 HEALTH_BYTES: Final = 1_024
 """Maximum size of a request of the health service, in bytes. It names one service, and a watch keeps it."""
 _HEALTH: Final = "/grpc.health.v1.Health/"
-_NOBODY: Final = "nobody"
-"""On whose account requests without a token arrive, where networks are not told apart."""
+_NO_REQUEST: Final = "the call ended without a request"
 
 
 class Arriving(Wrapping):
@@ -64,28 +70,28 @@ class Arriving(Wrapping):
 
 
 class Taking(Wrapping):
-    """Takes in the messages of calls, each within a time and a share of a pool.
+    """Takes in the messages of calls, each within a time and as a share of what there is room for.
 
-    A unary request has MESSAGE_BYTES of the pool while it arrives and its own size until the call has been answered;
-    it waits if there is nothing left for its caller. The next message of a stream has one of MESSAGES_ARRIVING places
-    at first, and nothing of the pool, as streams may be silent. Once it has been waited for for `seconds`, it needs
-    MESSAGE_BYTES of the pool instead, and if nothing is left the stream ends. A message that has come has its own size
-    until the next one has, since whoever handles it keeps it so long.
+    Nobody sees how much of a message has come until it is there. So a message is given one of MESSAGES_ARRIVING places,
+    but only for ARRIVING_SECONDS: nearly all are there by then, and silent calls are gone. One that takes longer may be
+    as large as messages can be, and many of these could come bit by bit. It needs one of the places for late messages
+    of calls, of which there are as many as fit into half of the room, or for streams, which may be silent, one of
+    SILENT_STREAMS. Without one the call ends. What has come has its own size of the other half of the room: the request
+    of a call until it has been answered, the message of a stream until the next one has come, since whoever
+    handles it keeps it so long. It waits if there is nothing left for its caller.
     """
 
-    def __init__(
-        self, total: int, *, message_bytes: int, seconds: float, network: Callable[[Context], str] | None = None
-    ) -> None:
-        """`total` is in bytes, of all callers of this process, `message_bytes` the size of the largest message.
+    def __init__(self, total: int, *, message_bytes: int, seconds: float) -> None:
+        """`total` is the room in bytes, for all callers of this process, `message_bytes` the largest size of a message.
 
-        A message may take `seconds` to arrive. `network` tells where a caller comes from who has no token.
+        The request of a call may take `seconds` to arrive.
         """
         super().__init__()
-        self._pool = Pool("requests", total)
+        self._pool = Pool("requests", total - total // 2)
         self._arriving = Pool("arriving", MESSAGES_ARRIVING, counted=True)
-        self._message_bytes = message_bytes
+        self._late = Pool("late", total // 2 // message_bytes, counted=True)
+        self._silent = Pool("silent", SILENT_STREAMS, counted=True)
         self._seconds = seconds
-        self._network = network
 
     @override
     def _wrap(self, method: str, handler: Handler) -> Handler:
@@ -110,21 +116,19 @@ class Taking(Wrapping):
         return wrapped
 
     @asynccontextmanager
-    async def _unary(self, arriving: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
+    async def _unary(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
         """The one message of a call."""
-        share = self._share(context)
+        share = _share()
         if share is None:
             yield await _next(arriving, self._seconds)
             return
-        held = self._message_bytes
-        await self._pool.take(held, share)
+        request = await self._message(arriving, share, self._late, seconds=self._seconds)
+        if request is None:
+            raise InvalidArgument(_NO_REQUEST)
         try:
-            request = await _next(arriving, self._seconds)
-            self._pool.give(held - len(request), share)
-            held = len(request)
             yield request
         finally:
-            self._pool.give(held, share)
+            self._pool.give(len(request), share)
 
     @asynccontextmanager
     async def _small(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[bytes]:
@@ -135,9 +139,9 @@ class Taking(Wrapping):
         yield request
 
     @asynccontextmanager
-    async def _stream(self, arriving: AsyncIterator[bytes], context: Context) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _stream(self, arriving: AsyncIterator[bytes], _context: Context) -> AsyncIterator[AsyncIterator[bytes]]:
         """The messages of a stream, as they come."""
-        share = self._share(context)
+        share = _share()
         if share is None:
             yield arriving
             return
@@ -148,7 +152,7 @@ class Taking(Wrapping):
         held = 0
         try:
             while True:
-                message = await self._message(arriving, share)
+                message = await self._message(arriving, share, self._silent, seconds=math.inf)
                 self._pool.give(held, share)
                 held = len(message or b"")
                 if message is None:
@@ -157,39 +161,48 @@ class Taking(Wrapping):
         finally:
             self._pool.give(held, share)
 
-    async def _message(self, arriving: AsyncIterator[bytes], share: Share) -> bytes | None:
-        """The next message, for which its size of the pool is taken; None when there is none any more."""
-        await self._arriving.take(1, share)
-        places, held = 1, 0
+    async def _message(
+        self, arriving: AsyncIterator[bytes], share: Share, later: Pool, *, seconds: float
+    ) -> bytes | None:
+        """The next message, whose size is taken of the pool; None when there is none any more.
+
+        One that takes long has a place of `later`. DeadlineExceeded after `seconds`.
+        """
+        at_first = min(ARRIVING_SECONDS, seconds)
+        place = self._arriving
+        await place.take(1, share)
         coming = asyncio.ensure_future(_or_end(arriving))
         try:
-            await asyncio.wait((coming,), timeout=self._seconds)
+            await asyncio.wait((coming,), timeout=at_first)
+            if not coming.done() and seconds > at_first:
+                place = _moved(place, later, share)
+                await asyncio.wait((coming,), timeout=None if seconds == math.inf else seconds - at_first)
             if not coming.done():
-                if not self._pool.try_take(self._message_bytes, share):
-                    raise self._pool.refused("too many streams wait for their next message; go on with a new one")
-                held = self._message_bytes
-                self._arriving.give(places, share)
-                places = 0
-                await asyncio.wait((coming,))
+                raise _late(seconds)
             message = coming.result()
             size = len(message or b"")
-            if size > held:
-                await self._pool.take(size - held, share)
-                held = size
-            self._pool.give(held - size, share)
-            held = 0  # from here on it is the caller's
+            if not self._pool.try_take(size, share):
+                if place is not later:  # what waits for room is not in the way of what arrives
+                    place = _moved(place, later, share)
+                await self._pool.take(size, share)
             return message
         finally:
             coming.cancel()
-            self._pool.give(held, share)
-            self._arriving.give(places, share)
+            place.give(1, share)
 
-    def _share(self, context: Context) -> Share | None:
-        """Return the share of the pool that a message counts for; None if it comes from a service, which is trusted."""
-        identity = find_identity()
-        if identity is None:
-            return Share.alone(_NOBODY if self._network is None else self._network(context))
-        return None if identity.kind is CallerKind.SERVICE else Share.alone(identity.account)
+
+def _share() -> Share | None:
+    """On whose account a message arrives; None if other services, which are trusted, send it."""
+    identity = find_identity()
+    return None if identity is not None and identity.kind is CallerKind.SERVICE else current_share()
+
+
+def _moved(place: Pool, later: Pool, share: Share) -> Pool:
+    """Give a place back for one of `later`, at once."""
+    if not later.try_take(1, share):
+        raise later.refused("too many messages are late or wait for room; send this again, without a pause in it")
+    place.give(1, share)
+    return later
 
 
 async def _or_end(arriving: AsyncIterator[bytes]) -> bytes | None:
@@ -203,8 +216,12 @@ async def _next(arriving: AsyncIterator[bytes], seconds: float) -> bytes:
         async with limit:
             return await anext(arriving)
     except StopAsyncIteration:
-        raise InvalidArgument("the call ended without a request") from None
+        raise InvalidArgument(_NO_REQUEST) from None
     except TimeoutError:
         if not limit.expired():
             raise
-        raise DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds") from None
+        raise _late(seconds) from None
+
+
+def _late(seconds: float) -> DeadlineExceeded:
+    return DeadlineExceeded(f"the request did not arrive within {seconds:g} seconds")

@@ -31,6 +31,7 @@ from typing_extensions import override
 from runtime import memory, metrics, process
 from runtime.answers import Answers
 from runtime.drain import Drain
+from runtime.hanging_up import HangingUp
 from runtime.interceptors import (
     Authentication,
     Decoding,
@@ -42,12 +43,14 @@ from runtime.interceptors import (
     Trace,
 )
 from runtime.logs import structlog
+from runtime.network import CallNetwork
 from runtime.operations import RPCS, WORK
 from runtime.pool import Pool, Share
 from runtime.rates import Pacing, Rates
 from runtime.reflection import Reflection
 from runtime.requests import WINDOW_BYTES, Arriving, Taking
 from runtime.settings import ServiceSettings
+from runtime.strangers import Strangers
 from syncline.model.errors import Draining
 from syncline.rpc import traces
 from syncline.rpc.retry import RetryPolicy
@@ -84,9 +87,8 @@ class App:
 
     `verifier` None means that nobody is asked who they are. `operations` tells, by the full name of a method
     (`pkg.Service/Method`), which kinds of callers it takes; one that is missing takes nobody. `work` tells, by the same
-    name, to which rate a caller is held. `network` tells where a caller without a token comes from; None takes all of
-    them for one. `background` is entered in order before serving and left in reverse order when the last call has
-    ended. `drain` ends the streams.
+    name, to which rate a caller is held. `background` is entered in order before serving and left in reverse order when
+    the last call has ended. `drain` ends the streams.
     """
 
     name: str
@@ -94,7 +96,6 @@ class App:
     verifier: TokenVerifier | None = None
     operations: Mapping[str, Callers] = field(default_factory=lambda: RPCS)
     work: Mapping[str, Work] = field(default_factory=lambda: WORK)
-    network: Callable[[grpc.aio.ServicerContext[Any, Any]], str] | None = None
     background: Sequence[AbstractAsyncContextManager[Any]] = ()
     drain: Drain = field(default_factory=Drain)
 
@@ -149,8 +150,10 @@ class BoundServer:
 
 def build(app: App, settings: ServiceSettings) -> BoundServer:
     """Bind a server for `app`: interceptors, health, reflection, limits. Raises OSError if the address is taken."""
+    hanging_up = HangingUp()
     interceptors: list[grpc.aio.ServerInterceptor] = [
         Arriving(),
+        CallNetwork(trusted_proxies=settings.trusted_proxies, trusted_networks=settings.trusted_networks),
         *([Trace()] if traces.on() else ()),
         RequestLog(),
         *([Metrics()] if settings.metrics_listen else ()),
@@ -161,17 +164,19 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         settings.request_bytes,
         message_bytes=settings.max_message_bytes,
         seconds=settings.request_seconds,
-        network=app.network,
     )
     if app.verifier is None:
         interceptors.append(taking)
     else:
         interceptors += [
-            Authentication(app.verifier, app.operations),
+            Authentication(app.verifier, app.operations, refused=Strangers(hanging_up).refused),
             taking,
             Pacing(Rates(settings.rates()), app.work, streams=settings.streams_open),
         ]
-    interceptors += [Answers(settings.unread_bytes), StreamsEnd(app.drain.until), Decoding()]
+    answers = Answers(
+        settings.unread_bytes, hanging_up, seconds=settings.request_seconds, rate=settings.body_bytes_per_second
+    )
+    interceptors += [answers, StreamsEnd(app.drain.until), Decoding()]
     server = grpc.aio.server(
         interceptors=interceptors,
         options=[
@@ -212,6 +217,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         port = server.add_insecure_port(settings.listen)
     except RuntimeError as error:
         raise OSError(f"cannot listen on {settings.listen}: {error}") from None
+    hanging_up.port = port
     return BoundServer(server, port, checks, tuple(registrar.services))
 
 

@@ -84,18 +84,40 @@ class ServiceSettings(Observed):
     request_bytes: int = Field(
         default=REQUEST_BYTES,
         ge=8 * MESSAGE_BYTES,
-        description="How many bytes of requests are taken in at once, for all callers; one alone may have half of it.",
+        description="How many bytes of requests are taken in at once, for all callers, half of it for those that take "
+        "long to arrive; one caller alone may have half of each.",
     )
     request_seconds: float = Field(
         default=30.0,
         gt=0,
-        description="How long a request may take to arrive. A stream that says nothing for so long has its share of "
-        "request_bytes or ends.",
+        description="How long a request may take to arrive, and how long answers may be behind the least rate of "
+        "being read.",
     )
     unread_bytes: int = Field(
         default=UNREAD_BYTES,
         ge=MESSAGE_BYTES,
         description="How many bytes of answers are kept for slow readers; one caller alone may have half of it.",
+    )
+    body_bytes_per_second: int = Field(
+        default=16_384,
+        ge=1,
+        description="The least rate at which answers are read. A connection on which they are unread for "
+        "request_seconds longer than they take at this rate is ended, if it is the caller's own and no balancer's.",
+    )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        description=(
+            "How many proxies stand between a client and this service, each adding the address it saw to "
+            "x-forwarded-for. Only where nobody can reach the service but through them."
+        ),
+    )
+    trusted_networks: Networks = Field(
+        default=(),
+        description=(
+            "Where only those are who tell truly, by x-forwarded-for, for whom they call: load balancers and the "
+            "gateway. CIDRs, separated by commas. What comes from there is counted by the address told before it."
+        ),
     )
     default_deadline_seconds: float = Field(
         default=float(DEADLINE_SECONDS), gt=0, description="Limit for unary calls that come without a deadline."

@@ -144,7 +144,7 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
         "METRICS_LISTEN": _metrics_listen(shared.get(METRICS_LISTEN, ""), name),
         **variables,
     }
-    if name == "auth":  # The gateway calls from here and tells for whom, and auth counts attempts by that.
+    if name != "gateway":  # The gateway calls from here and tells for whom, and services count by network by that.
         own["TRUSTED_NETWORKS"] = ",".join(filter(None, (shared.get(_TRUSTED_NETWORKS), f"{HOST}/32")))
     return {
         "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice

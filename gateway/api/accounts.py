@@ -10,7 +10,7 @@ from gateway.api import models, shapes
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import TextId
 from gateway.api.pages import PageSize, PageToken
-from gateway.identity.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token, peer
+from gateway.identity.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token
 from gateway.services.calls import ask
 from syncline.auth.v1 import auth_pb2
 
@@ -31,7 +31,6 @@ async def sign_up(body: models.SignUp, request: Request, response: Response, ser
         auth_pb2.SignUpRequest(
             email=body.email, password=body.password, device_name=body.device_name, kind=_kind(body.browser)
         ),
-        peer=peer(request),
     )
     return _signed_in(answer, response)
 
@@ -45,16 +44,15 @@ async def sign_in(body: models.SignIn, request: Request, response: Response, ser
         auth_pb2.SignInRequest(
             email=body.email, password=body.password, device_name=body.device_name, kind=_kind(body.browser)
         ),
-        peer=peer(request),
     )
     return _signed_in(answer, response)
 
 
 @router.post("/sessions/refresh")
-async def refresh(body: models.Refresh, request: Request, services: Behind) -> models.Tokens:
+async def refresh(body: models.Refresh, services: Behind) -> models.Tokens:
     """Trade a refresh token for new tokens; it is spent by that."""
     asked = auth_pb2.RefreshTokenRequest(refresh_token=body.refresh_token)
-    answer = await ask(services.auth.RefreshToken, asked, peer=peer(request))
+    answer = await ask(services.auth.RefreshToken, asked)
     return shapes.tokens(answer.tokens)
 
 

@@ -22,7 +22,7 @@ from gateway.api.trees import ZIP, answer, below
 from gateway.content.allowance import Allowance, LinkDownload
 from gateway.content.assemble import Contents
 from gateway.content.download import Begin, content_of, download
-from gateway.identity.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed, peer
+from gateway.identity.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed
 from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask
@@ -91,7 +91,6 @@ async def open_link(body: models.OpenLink, request: Request, response: Response,
     opened = await ask(
         services.auth.OpenLink,
         auth_pb2.OpenLinkRequest(token=body.token, password=body.password),
-        peer=peer(request),
     )
     link, node = opened.link, None
     if link.node != ROOT:

@@ -46,7 +46,6 @@ from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, SpaceStorage, UploadCr
 from gateway.http.dates import seconds_of
 from gateway.http.pace import TooSlow
 from gateway.identity.address import SeenAddress
-from gateway.identity.caller import peer
 from gateway.identity.rights import right_check
 from gateway.services.calls import CallPatience, ask, known_node, set_patience
 from runtime.interruption import asked_again
@@ -103,7 +102,6 @@ class Dav:
             names = parts_of(path)
             person = await self._callers.person(
                 request.headers.get("authorization"),
-                peer=peer(request),
                 method=scope["method"],
                 space=names[0] if names else "",
             )

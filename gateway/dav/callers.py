@@ -54,9 +54,8 @@ class Callers:
         self._known: LRUCache[bytes, _Known] = LRUCache(_REMEMBERED)
         self._emails: LRUCache[bytes, str] = LRUCache(_REMEMBERED)
 
-    async def person(self, authorization: str | None, *, peer: str, method: str, space: str) -> Person:
-        """Return the person who sent this header from `peer`, with their spaces; `space` is one that should be among
-        them.
+    async def person(self, authorization: str | None, *, method: str, space: str) -> Person:
+        """Return the person who sent this header, with their spaces; `space` is one that should be among them.
 
         Raise Refused with 401 for a sender who is not known, with 403 for callers of a kind that the method does not
         take, and with 405 for a method that there is not.
@@ -67,7 +66,7 @@ class Callers:
         if authorization is None:
             raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
         try:
-            caller = await self._caller(authorization, peer)
+            caller = await self._caller(authorization)
             check_caller(caller.kind, callers)
             user, device = UserId(claimed(caller.token, "sub")), DeviceId(claimed(caller.token, "dev"))
             return Person(user, device, caller, await self._spaces(caller.token, space))
@@ -76,11 +75,11 @@ class Callers:
                 raise DavRefused(HTTPStatus.UNAUTHORIZED, f"{error}. {NO_KEY}", reason=error.reason) from error
             raise refused_by(error) from error
 
-    async def _caller(self, authorization: str, peer: str) -> Caller:
+    async def _caller(self, authorization: str) -> Caller:
         """Return the caller in whose name the services are asked."""
         if authorization[:6].lower() != "basic ":
             token = bearer(authorization)
-            return await self._keys.caller(token, peer=peer) if token.startswith(KEY_PREFIX) else Caller(token)
+            return await self._keys.caller(token) if token.startswith(KEY_PREFIX) else Caller(token)
         try:
             pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
@@ -88,7 +87,7 @@ class Callers:
         email, _, key = pair.partition(":")
         if not key.startswith(KEY_PREFIX):
             raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED")
-        caller = await self._keys.caller(bearer(f"Bearer {key}"), peer=peer)
+        caller = await self._keys.caller(bearer(f"Bearer {key}"))
         name = hashlib.sha256(key.encode()).digest()
         if name not in self._emails:
             answer = await ask(self._services.auth.GetAccount, auth_pb2.GetAccountRequest(), token=caller.token)

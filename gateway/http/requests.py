@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from http import HTTPStatus
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway import metrics
 from gateway.http.connections import ACCEPTED
 from gateway.http.pace import TooSlow
 from gateway.http.problems import internal, problem_response, too_slow
+from gateway.identity.caller import peer
 from gateway.readiness import Readiness
-from gateway.services.calls import CallPatience, is_accepted, set_patience
+from gateway.services.calls import CallPatience, is_accepted, set_patience, set_peer
 from runtime.logs import structlog
 from runtime.pool import TooMuchAtOnce
 from syncline.model.errors import SynclineError
@@ -43,6 +45,7 @@ class RequestMiddleware:
         ident = take_request_id(_header(scope, REQUEST_ID_KEY))
         structlog.contextvars.bind_contextvars(request_id=ident)
         set_patience(CallPatience())
+        set_peer(peer(Request(scope)))
 
         async def sending(message: Message) -> None:
             nonlocal status, sent, complete

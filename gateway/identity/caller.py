@@ -63,16 +63,12 @@ class CrossSite(SynclineError):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The caller: the access token in whose name the services are called, and the key that it was made from.
-
-    `peer` is where a key came from, see `ask`.
-    """
+    """The caller: the access token in whose name the services are called, and the key that it was made from."""
 
     token: str = field(repr=False)
     key: str = field(default="", repr=False)
     browser: bool = False
     keys: KeyTokens | None = field(default=None, repr=False)
-    peer: str = ""
 
     @property
     def kind(self) -> CallerKind:
@@ -89,7 +85,7 @@ class Caller:
 
     async def fresh(self) -> str:
         """An access token that is valid now, for what lasts longer than one."""
-        return await self.keys.token(self.key, peer=self.peer) if self.keys is not None and self.key else self.token
+        return await self.keys.token(self.key) if self.keys is not None and self.key else self.token
 
 
 class KeyTokens:
@@ -100,16 +96,16 @@ class KeyTokens:
         self._now = now
         self._tokens: LRUCache[bytes, asyncio.Task[tuple[str, float]]] = LRUCache(_REMEMBERED)
 
-    async def caller(self, key: str, *, peer: str, browser: bool = False) -> Caller:
-        """The holder of a key that came from `peer`. Raise Unauthenticated, DeviceRevoked, RateExceeded."""
-        return Caller(await self.token(key, peer=peer), key, browser=browser, keys=self, peer=peer)
+    async def caller(self, key: str, *, browser: bool = False) -> Caller:
+        """The holder of a key. Raise Unauthenticated, DeviceRevoked, RateExceeded."""
+        return Caller(await self.token(key), key, browser=browser, keys=self)
 
-    async def token(self, key: str, *, peer: str) -> str:
+    async def token(self, key: str) -> str:
         """The access token of a key; raises as `caller`."""
         name = hashlib.sha256(key.encode()).digest()
         asking = self._tokens.get(name)
         if asking is None or (asking.done() and self._stale(asking)):
-            asking = self._tokens[name] = asyncio.create_task(self._exchange(key, peer))
+            asking = self._tokens[name] = asyncio.create_task(self._exchange(key))
         # Several requests wait for one exchange; that one of them is given up does not concern the others.
         token, _ = await asyncio.shield(asking)
         return token
@@ -121,9 +117,9 @@ class KeyTokens:
     def _stale(self, asked: asyncio.Task[tuple[str, float]]) -> bool:
         return asked.cancelled() or asked.exception() is not None or asked.result()[1] <= self._now()
 
-    async def _exchange(self, key: str, peer: str) -> tuple[str, float]:
+    async def _exchange(self, key: str) -> tuple[str, float]:
         answer: auth_pb2.ExchangeKeyResponse = await ask(
-            self._services.auth.ExchangeKey, auth_pb2.ExchangeKeyRequest(key=key), peer=peer
+            self._services.auth.ExchangeKey, auth_pb2.ExchangeKeyRequest(key=key)
         )
         return answer.tokens.access_token, answer.tokens.access_expires_at_ms / 1000 - _RENEW_SECONDS
 
@@ -178,7 +174,7 @@ async def _sender(request: Request) -> Caller:
     if authorization is not None:
         token = bearer(authorization)
         if token.startswith(KEY_PREFIX):
-            return await keys.caller(token, peer=peer(request))
+            return await keys.caller(token)
         return Caller(token)
     key = request.cookies.get(COOKIE, "")
     if not _TOKEN.fullmatch(key):
@@ -188,7 +184,7 @@ async def _sender(request: Request) -> Caller:
         request.headers.get(CSRF_HEADER, "").encode(), csrf_token(key).encode()
     ):
         raise CrossSite
-    return await keys.caller(key, peer=peer(request), browser=True)
+    return await keys.caller(key, browser=True)
 
 
 def bearer(authorization: str) -> str:
@@ -219,7 +215,7 @@ def _claims(token: str) -> Mapping[str, Any]:
 
 
 def peer(request: Request) -> str:
-    """The addresses on the way here, as a proxy would tell them, for what counts attempts.
+    """The addresses on the way here, as a proxy would tell them, for services, which count by network.
 
     Only the last ones are told, since what stands before was written by who knows whom.
     """

@@ -108,12 +108,23 @@ def is_accepted() -> bool:
     return patience is not None and patience.accepted
 
 
-async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "", peer: str = "") -> T:
+_peer: ContextVar[str] = ContextVar("peer", default="")
+
+
+def set_peer(peer: str) -> None:
+    """Bind where the caller is, for all calls that are made from here on in this context.
+
+    Services count by it what one network takes and tries.
+    """
+    _peer.set(peer)
+
+
+async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "") -> T:
     """The answer of a unary rpc; a SynclineError if the service says one.
 
-    `token` is the caller's access token. `peer` is where the caller is, for what counts attempts by address. A call of
-    a request that has begun is repeated as a limit asks it to, unless it has no token: a limit of attempts is told at
-    once. What is not the same when it is done twice is repeated only if a rate refused it, before anything was done.
+    `token` is the caller's access token. A call of a request that has begun is repeated as a limit asks it to, unless
+    it has no token: a limit of attempts is told at once. What is not the same when it is done twice is repeated only if
+    a rate refused it, before anything was done.
     """
     patience = _patience.get()
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -121,7 +132,7 @@ async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str =
     while True:
         try:
             with rpc_errors():
-                answer = await method(request, metadata=_metadata(token, peer))
+                answer = await method(request, metadata=_metadata(token))
         except SynclineError as error:
             seconds = error.slow_down_seconds
             if seconds is None:
@@ -157,7 +168,7 @@ async def ask_pages(method: Callable[..., Awaitable[T]], request: Any, *, token:
 
 async def stream(method: Callable[..., Any], request: Any, *, token: str) -> AsyncGenerator[Any, None]:
     """The answers of an rpc whose stream is never complete, so that its end is an error; closing ends the call."""
-    call = method(request, metadata=_metadata(token, ""), timeout=None)
+    call = method(request, metadata=_metadata(token), timeout=None)
     try:
         with rpc_errors():
             async for answer in call:
@@ -167,11 +178,11 @@ async def stream(method: Callable[..., Any], request: Any, *, token: str) -> Asy
         call.cancel()
 
 
-def _metadata(token: str, peer: str) -> Sequence[tuple[str, str]]:
+def _metadata(token: str) -> Sequence[tuple[str, str]]:
     metadata = []
     if token:
         metadata.append(("authorization", f"Bearer {token}"))
-    if peer:
+    if peer := _peer.get():
         metadata.append(("x-forwarded-for", peer))
     return metadata
 

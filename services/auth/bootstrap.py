@@ -115,8 +115,6 @@ async def bootstrap(
             signing_keys=keys,
             anonymous_calls=settings.anonymous_calls(),
             bucket=settings.bucket,
-            trusted_proxies=settings.trusted_proxies,
-            trusted_networks=settings.trusted_networks,
         )
 
         def seconds() -> float:
@@ -127,4 +125,4 @@ async def bootstrap(
             services=ServiceTokenVerifier(settings.service_secret.get_secret_value(), now=seconds),
         )
         mount = partial(add_AuthServiceServicer_to_server, servicer)
-        yield App(name="auth", mounts=[mount], verifier=verifier, network=servicer.network)
+        yield App(name="auth", mounts=[mount], verifier=verifier)

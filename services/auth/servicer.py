@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from runtime.identity import Identity, current_identity, current_link, current_service, current_user
+from runtime.network import current_network
 from services.auth import wire
 from services.auth.accounts import AccountRegistry
 from services.auth.addresses import normalize_address
@@ -22,7 +23,6 @@ from services.auth.keys import Keys, key_digest, parse_key
 from services.auth.labels import check_label
 from services.auth.links import Links, check_link_password, is_link_token, token_digest
 from services.auth.passwords import check_password
-from services.auth.peers import peer_address
 from services.auth.sessions import RefreshToken, Sessions
 from services.auth.spaces import Spaces
 from services.auth.tokens import SigningKeys
@@ -41,8 +41,6 @@ from syncline.wire.identifiers import (
 from syncline.wire.pages import page_of, page_size_from_wire, page_token_to_wire, text_token_from_wire
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
-
     import grpc.aio
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
@@ -71,8 +69,6 @@ class AuthServicer(AuthServiceServicer):
         signing_keys: SigningKeys,
         anonymous_calls: AnonymousCalls,
         bucket: str,
-        trusted_proxies: int,
-        trusted_networks: Sequence[IPv4Network | IPv6Network],
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
@@ -86,11 +82,9 @@ class AuthServicer(AuthServiceServicer):
         self._signing_keys = signing_keys
         self._anonymous_calls = anonymous_calls
         self._bucket = bucket
-        self._trusted_proxies = trusted_proxies
-        self._trusted_networks = trusted_networks
 
     async def SignUp(self, request: auth_pb2.SignUpRequest, context: Context) -> auth_pb2.SignUpResponse:
-        peer = self.network(context)
+        peer = current_network()
         self._anonymous_calls.admit(peer=peer)
         signed_in = await self._accounts.sign_up(
             email=normalize_address(request.email),
@@ -102,7 +96,7 @@ class AuthServicer(AuthServiceServicer):
         return wire.signed_up_to_wire(signed_in)
 
     async def SignIn(self, request: auth_pb2.SignInRequest, context: Context) -> auth_pb2.SignInResponse:
-        peer = self.network(context)
+        peer = current_network()
         self._anonymous_calls.admit(peer=peer)
         signed_in = await self._accounts.sign_in(
             email=normalize_address(request.email),
@@ -116,7 +110,7 @@ class AuthServicer(AuthServiceServicer):
     async def RefreshToken(
         self, request: auth_pb2.RefreshTokenRequest, context: Context
     ) -> auth_pb2.RefreshTokenResponse:
-        peer = self.network(context)
+        peer = current_network()
         token = self._parsed(RefreshToken.parse, request.refresh_token, peer=peer)
         self._anonymous_calls.admit(peer=peer, secret=token.family_digest())
         tokens = await self._sessions.refresh(token)
@@ -132,7 +126,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.CreateKeyResponse(device=wire.device_to_wire(device), key=key)
 
     async def ExchangeKey(self, request: auth_pb2.ExchangeKeyRequest, context: Context) -> auth_pb2.ExchangeKeyResponse:
-        peer = self.network(context)
+        peer = current_network()
         self._parsed(parse_key, request.key, peer=peer)  # before its digest is made
         self._anonymous_calls.admit(peer=peer, secret=key_digest(request.key))
         tokens = await self._keys.exchange(request.key)
@@ -204,7 +198,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RemoveMemberResponse()
 
     async def GetJwks(self, request: auth_pb2.GetJwksRequest, context: Context) -> auth_pb2.GetJwksResponse:
-        self._anonymous_calls.admit(peer=self.network(context))
+        self._anonymous_calls.admit(peer=current_network())
         return wire.jwks_to_wire(self._signing_keys)
 
     async def IssueCredentials(
@@ -243,7 +237,7 @@ class AuthServicer(AuthServiceServicer):
             request=request_id,
             user=caller.user,
             device=caller.device,
-            peer=self.network(context),
+            peer=current_network(),
             password=password,
             expires_at_ms=request.expires_at_ms or None,
             max_downloads=request.max_downloads,
@@ -266,7 +260,7 @@ class AuthServicer(AuthServiceServicer):
         return auth_pb2.RevokeLinkResponse()
 
     async def OpenLink(self, request: auth_pb2.OpenLinkRequest, context: Context) -> auth_pb2.OpenLinkResponse:
-        peer = self.network(context)
+        peer = current_network()
         # With a password it is an attempt, of which there are fewer.
         is_counted = not request.password and is_link_token(request.token)
         visitors = token_digest(f"{peer} {request.token}") if is_counted else None
@@ -314,15 +308,6 @@ class AuthServicer(AuthServiceServicer):
         writers = await self._grants.writers(space, devices, user=caller.user, device=caller.device)
         return auth_pb2.CheckWritersResponse(device_ids=writers)
 
-    def network(self, context: Context) -> str:
-        """The network that a call comes from."""
-        return peer_address(
-            context.peer(),
-            _forwarded(context),
-            trusted_proxies=self._trusted_proxies,
-            trusted_networks=self._trusted_networks,
-        )
-
     def _parsed(self, parse: Callable[[str], _P], text: str, *, peer: str) -> _P:
         """Return what a presented secret says of itself. Raise TokenMalformed if it says nothing, which counts for
         the network.
@@ -359,8 +344,3 @@ def _page(request: Any, items: Iterable[P], to_wire: Callable[[P], M], *, listin
         token=request.page_token,
         listing=listing,
     )
-
-
-def _forwarded(context: Context) -> Sequence[str]:
-    metadata = context.invocation_metadata() or ()
-    return [value for key, value in metadata if key == "x-forwarded-for" and isinstance(value, str)]

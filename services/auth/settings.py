@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 
 from runtime.rates import Rate
-from runtime.settings import Networks, ServiceSettings
+from runtime.settings import ServiceSettings
 from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.holdings import HoldingLimits
 from syncline.model.limits import CREDENTIALS_MOST_SECONDS, CREDENTIALS_SECONDS
@@ -86,21 +86,6 @@ class AuthSettings(ServiceSettings):
         "counts for a day.",
     )
     links_per_person: int = Field(default=2000, ge=1, description="Public links in all spaces that one person made.")
-    trusted_proxies: int = Field(
-        default=0,
-        ge=0,
-        description=(
-            "How many proxies stand between a client and this service, each adding the address it saw to "
-            "x-forwarded-for. Only where nobody can reach the service but through them."
-        ),
-    )
-    trusted_networks: Networks = Field(
-        default=(),
-        description=(
-            "Where only those are who tell truly, by x-forwarded-for, for whom they call: load balancers and the "
-            "gateway. CIDRs, separated by commas. An attempt from there is counted by the address told before it."
-        ),
-    )
     password_workers: int = Field(
         default=2, ge=1, description="How many passwords are hashed at the same time; each takes 32 MiB meanwhile."
     )

@@ -234,11 +234,11 @@ class Objects:
         found.update((digest, Unsealed(stored=head is not None)) for digest, head in zip(asked, heads, strict=True))
         return found
 
-    async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, caller: str) -> list[SealVerdict]:
+    async def seal(self, space: SpaceId, declared: Sequence[DeclaredObject], *, share: Share) -> list[SealVerdict]:
         """Prove each declared object to be what it is declared as, and add that to what is recorded of it.
 
         Once UNPROVEN_AT_MOST of them could not be proven, all that is not looked for yet is said to be missing.
-        `caller` is whom the work is done for, which waits for its turn. Raise InvalidArgument if an object is
+        The work waits for a turn of `share`, on whose account it is done. Raise InvalidArgument if an object is
         declared as more than SEAL_FORMS different things. Raise RequestTooLarge if what has to be read is more than
         SEAL_READ_BYTES. Raise TooMuchAtOnce if the caller, or all callers together, have too many calls under way
         for too long.
@@ -250,7 +250,7 @@ class Objects:
             raise InvalidArgument(f"an object can be declared as at most {SEAL_FORMS} things at once")
         if sum(max(map(_bytes_to_read, each)) for each in forms.values()) > SEAL_READ_BYTES:
             raise _too_much_to_read()
-        reading = _Reading(Share.alone(caller))
+        reading = _Reading(share)
         verdicts: dict[DeclaredObject, SealVerdict] = {}
         try:
             async with self._calls.lent(1, reading.share):

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from runtime.identity import Identity, current_reader, current_user
 from runtime.interruption import Interruption, asked_again
+from runtime.network import current_share
 from runtime.turns import slices
 from services.metadata.access import RoleCache
 from services.metadata.journal.commit import CommitOutcome, Request, check_size
@@ -131,7 +132,7 @@ class MetadataServicer(MetadataServiceServicer):
         space = await self._allowed(request.space_id, Role.EDITOR)
         if len(request.objects) > MAX_SEAL:
             raise InvalidArgument(f"at most {MAX_SEAL} objects can be sealed at once")
-        verdicts = await self._objects.seal(space, _declarations(request.objects), caller=current_user().user)
+        verdicts = await self._objects.seal(space, _declarations(request.objects), share=current_share())
         return metadata_pb2.SealObjectsResponse(
             verdicts=[metadata_pb2.SealVerdict.ValueType(verdict.value) for verdict in verdicts]
         )

@@ -722,7 +722,7 @@ MUTANTS = (
     ),
     Mutant(
         "the network under which attempts are counted is what the sender says",
-        "services/auth/peers.py",
+        "runtime/network.py",
         "    while at > 0 and _within(_address(way[at]), trusted_networks):\n",
         "    while at > 0:\n",
         (

@@ -45,8 +45,13 @@ class Http2:
         """How many the server allows."""
         self._flush()
 
-    def begin(self, path: str, *, token: str = "", message_bytes: int = 0, finished: bool = False) -> int:
-        """Begin a call, of whose one message the last byte comes only if it is `finished`; its stream."""
+    def begin(
+        self, path: str, *, token: str = "", message_bytes: int = 0, finished: bool = False, forwarded: str = ""
+    ) -> int:
+        """Begin a call, of whose one message the last byte comes only if it is `finished`; its stream.
+
+        `forwarded` is where a proxy says that it comes from.
+        """
         stream = self._http.get_next_available_stream_id()
         headers = [
             (":method", "POST"),
@@ -56,6 +61,7 @@ class Http2:
             ("te", "trailers"),
             ("content-type", "application/grpc"),
             *([("authorization", f"Bearer {token}")] if token else []),
+            *([("x-forwarded-for", forwarded)] if forwarded else []),
         ]
         self._http.send_headers(stream, headers)
         message = memoryview(_message(message_bytes))

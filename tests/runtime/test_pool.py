@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import pool as pool_module
-from runtime.pool import MAX_WAITING, Pool, Share, TooMuchAtOnce
+from runtime.pool import MAX_WAITING, MAX_WAITING_OF_NETWORK, Pool, Share, TooMuchAtOnce
 
 
 def share(caller: str, network: str | None = None) -> Share:
@@ -35,6 +35,64 @@ def test_a_network_of_many_callers_does_not_get_all():
     held = sum(fill(pool, share(f"caller {number}", "one"), 200) for number in range(100))
     assert held <= 8000
     assert fill(pool, share("somebody"), 200) >= 800
+
+
+def test_whoever_comes_next_from_a_network_that_holds_much_finds_something():
+    pool = Pool("test", 10_000)
+    assert sum(fill(pool, share(f"caller {number}", "one"), 500) for number in range(2)) == 7500
+    assert pool.try_take(500, share("colleague", "one"))
+    assert not pool.try_take(500, share("colleague", "one")), "they are one of those who hold something now"
+    assert not pool.try_take(500, share("another colleague", "one")), "others are left a fifth"
+    assert pool.try_take(500, share("somebody", "another"))
+
+
+async def test_many_callers_of_one_network_wait_behind_one_of_another():
+    pool, served = Pool("test", 4, counted=True), []
+    holders = [share(f"holder {number}", "one") for number in range(4)]
+    for number in range(3):
+        await pool.take(1, holders[number])
+    await pool.take(1, share("first", "two"))
+
+    async def use(who: Share) -> None:
+        async with pool.lent(1, who):
+            served.append(who.caller)
+
+    waiting = [asyncio.create_task(use(share(f"caller {number}", "one"))) for number in range(100)]
+    await asyncio.sleep(0)
+    waiting.append(asyncio.create_task(use(share("ann", "three"))))
+    await asyncio.sleep(0)
+    pool.give(1, holders[0])
+    pool.give(1, holders[1])
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert served[0] == "ann"
+    pool.give(1, holders[2])
+    pool.give(1, share("first", "two"))
+    await asyncio.gather(*waiting)
+    assert len(served) == 101
+
+
+async def test_too_many_of_one_network_that_wait_are_refused():
+    pool = Pool("test", 4, counted=True)
+    for number in range(3):
+        await pool.take(1, share(f"holder {number}", "one"))
+    await pool.take(1, share("first", "two"))
+    waiting = [
+        asyncio.create_task(pool.take(1, share(f"caller {number}", "one"), patience=None))
+        for number in range(MAX_WAITING_OF_NETWORK)
+    ]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        with pytest.raises(TooMuchAtOnce):
+            await pool.take(1, share("one more", "one"), patience=None)
+    other = asyncio.create_task(pool.take(1, share("ann", "three"), patience=None))
+    await asyncio.sleep(0)
+    pool.give(1, share("first", "two"))
+    await other
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert not pool._waiting_of_network
 
 
 def test_what_is_tiny_beside_what_is_free_is_always_had():

@@ -18,9 +18,11 @@ from pydantic import SecretStr
 from runtime import reflection
 from runtime.identity import Identity
 from runtime.operations import ANYBODY, PEOPLE, RPCS, CallerKind
-from runtime.requests import HEALTH_BYTES, MESSAGES_ARRIVING, WINDOW_BYTES
+from runtime.pool import MAX_WAITING
+from runtime.requests import HEALTH_BYTES, MESSAGES_ARRIVING, SILENT_STREAMS, WINDOW_BYTES
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
+from runtime.strangers import REFUSALS_AT_ONCE
 from syncline.model.errors import Unauthenticated
 from syncline.model.identifiers import DeviceId, UserId
 from tests.runtime import echo
@@ -29,7 +31,7 @@ from tests.runtime.http2 import http2
 MIB = 1024 * 1024
 LARGE = 3_900_000
 PLACES = 8
-"""Messages of the largest size for which there is room."""
+"""Messages of the largest size for which there is room, and late calls."""
 
 
 class Doorkeeper:
@@ -60,7 +62,7 @@ async def service(*, request_seconds: float = 30) -> AsyncIterator[str]:
         listen="127.0.0.1:0",
         drain_seconds=0,
         grace_seconds=0,
-        request_bytes=PLACES * 4 * MIB,
+        request_bytes=2 * PLACES * 4 * MIB,
         request_seconds=request_seconds,
         service_secret=SecretStr("s" * 32),
     )
@@ -77,6 +79,11 @@ async def service(*, request_seconds: float = 30) -> AsyncIterator[str]:
         yield target
 
 
+def refused(pool: str) -> float:
+    """How often somebody was refused by a pool so far."""
+    return REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": pool}) or 0
+
+
 def code(status: grpc.StatusCode) -> str:
     return str(status.value[0])
 
@@ -91,14 +98,26 @@ async def test_whoever_does_not_get_in_is_refused_before_the_request_has_come(to
         assert max(stranger.sent.values()) <= WINDOW_BYTES
 
 
+async def test_a_connection_on_which_very_many_calls_are_refused_is_ended_and_others_are_not() -> None:
+    async with service() as target, http2(target) as client, http2(target) as stranger:
+        for _ in range(20):  # a device whose token has expired
+            client.begin(echo.path("Size"), token="bad", finished=True)
+        await client.until(lambda: len(client.codes) == 20)
+        for _ in range(REFUSALS_AT_ONCE + 10):
+            stranger.begin(echo.path("Size"), token="bad", finished=True)
+        await stranger.until(lambda: stranger.closed)
+        client.begin(echo.path("Size"), token="ann", finished=True)
+        await client.until(lambda: len(client.codes) == 21)
+        assert client.codes.popitem()[1] == code(grpc.StatusCode.OK)
+
+
 @pytest.mark.parametrize(("method", "token"), [("Size", "mallory"), ("Open", "")])
 async def test_one_caller_holds_half_of_the_room_by_requests_that_do_not_end(method: str, token: str) -> None:
     async with service() as target, http2(target) as slow:
-        for _ in range(20):
+        for _ in range(MESSAGES_ARRIVING // 2 + 10):
             slow.begin(echo.path(method), token=token, message_bytes=LARGE)
-        await slow.settled()
-        assert sorted(slow.sent.values())[-PLACES // 2 :] == [LARGE + 5 - 1] * (PLACES // 2)
-        assert sorted(slow.sent.values())[: -PLACES // 2][-1] <= WINDOW_BYTES
+        await slow.until(lambda: len(slow.codes) == MESSAGES_ARRIVING // 2 + 10 - PLACES // 2)
+        assert set(slow.codes.values()) == {code(grpc.StatusCode.RESOURCE_EXHAUSTED)}
         async with echo.connect(target, authorization=lambda: "ann") as channel:
             for _ in range(5):
                 assert await channel.unary_unary(echo.path("Size"))(bytes(LARGE)) == str(LARGE).encode()
@@ -108,11 +127,32 @@ async def test_one_caller_holds_half_of_the_room_by_requests_that_do_not_end(met
 
 
 async def test_of_many_requests_that_wait_for_room_further_ones_are_refused() -> None:
+    before = refused("arriving")
     async with service() as target, http2(target) as slow:
-        for _ in range(PLACES // 2 + 128 + 10):
+        for _ in range(MESSAGES_ARRIVING // 2 + MAX_WAITING + 10):
             slow.begin(echo.path("Size"), token="mallory", message_bytes=10)
-        await slow.until(lambda: len(slow.codes) == 10)
+        await slow.until(lambda: len(slow.codes) >= 10)
         assert set(slow.codes.values()) == {code(grpc.StatusCode.RESOURCE_EXHAUSTED)}
+    assert refused("arriving") == before + 10
+
+
+async def test_many_accounts_of_one_network_that_say_nothing_stop_nobody() -> None:
+    async with service() as target, http2(target, source="127.0.0.2") as silent:
+        for number in range(200):
+            silent.begin(echo.path("Size"), token=f"mallory-{number % 50}", message_bytes=10)
+        before = refused("late")
+        async with echo.connect(target, authorization=lambda: "ann") as channel:
+            for _ in range(3):
+                for size in (100, 300_000, LARGE):
+                    assert await channel.unary_unary(echo.path("Size"))(bytes(size)) == str(size).encode()
+        # Some of those who say nothing are waited for, in a part of the room that nobody needs who says something.
+        await silent.until(lambda: len(silent.codes) >= 200 - PLACES)
+        assert refused("late") >= before + 200 - PLACES
+        async with http2(target, source="127.0.0.2") as colleague:
+            for _ in range(3):
+                colleague.begin(echo.path("Size"), token="ben", message_bytes=300_000, finished=True)
+            await colleague.until(lambda: len(colleague.codes) == 3)
+            assert set(colleague.codes.values()) == {code(grpc.StatusCode.OK)}
 
 
 async def test_a_request_that_does_not_arrive_in_time_gives_its_room_back() -> None:
@@ -135,19 +175,17 @@ async def test_a_call_without_a_request_is_an_error_of_its_caller() -> None:
 
 
 async def test_streams_may_be_silent_while_there_is_room_and_others_go_on() -> None:
-    before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "requests"}) or 0
-    async with service(request_seconds=0.2) as target, echo.connect(target, authorization=lambda: "ann") as channel:
+    before, most = refused("silent"), SILENT_STREAMS // 2 - 1  # another one is silent, too
+    async with service() as target, echo.connect(target, authorization=lambda: "ann") as channel:
         calm = channel.stream_stream(echo.path("Sizes"))()
         await calm.write(b"one")
         assert await calm.read() == b"3"
         async with http2(target) as slow:
-            for _ in range(20):
+            for _ in range(most + 10):
                 slow.begin(echo.path("Sizes"), token="mallory", message_bytes=LARGE)
-            await slow.until(lambda: len(slow.codes) >= 20 - PLACES // 2)
-            await slow.settled()
-            assert [*slow.codes.values()] == [code(grpc.StatusCode.RESOURCE_EXHAUSTED)] * (20 - PLACES // 2 + 1)
-            refused = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "requests"})
-            assert refused == before + len(slow.codes)
+            await slow.until(lambda: len(slow.codes) == 10)
+            assert set(slow.codes.values()) == {code(grpc.StatusCode.RESOURCE_EXHAUSTED)}
+            assert refused("silent") == before + 10
             await calm.write(b"four")
             assert await calm.read() == b"4"
         await calm.done_writing()
@@ -155,21 +193,17 @@ async def test_streams_may_be_silent_while_there_is_room_and_others_go_on() -> N
 
 
 async def test_messages_of_streams_that_arrive_are_bounded_in_total_and_for_one_caller() -> None:
-    """Also for as long as a stream may be silent without a part of the pool."""
-    most = MESSAGES_ARRIVING // 2
+    most = SILENT_STREAMS // 2
     async with service() as target, http2(target) as slow:
         for _ in range(most + 10):
             slow.begin(echo.path("Sizes"), token="mallory", message_bytes=LARGE)
-        await slow.settled()
-        assert sum(size > WINDOW_BYTES for size in slow.sent.values()) == most
+        await slow.until(lambda: len(slow.codes) == 10)
         async with AsyncExitStack() as stack:
-            more = [await stack.enter_async_context(http2(target)) for _ in range(4)]
-            for number, one in enumerate(more):
+            for number, left in enumerate((most // 2, most // 4, most // 8)):
+                one = await stack.enter_async_context(http2(target, source=f"127.0.0.{10 + number}"))
                 for _ in range(most):
                     one.begin(echo.path("Sizes"), token=f"eve-{number}", message_bytes=LARGE)
-                await one.settled()
-            taken = [size for one in (slow, *more) for size in one.sent.values() if size > WINDOW_BYTES]
-            assert most < len(taken) < MESSAGES_ARRIVING
+                await one.until(lambda one=one, left=left: len(one.codes) == most - left)  # type: ignore[misc]
             async with echo.connect(target, authorization=lambda: "ann") as channel:
                 calm = channel.stream_stream(echo.path("Sizes"))()
                 await calm.write(b"one")

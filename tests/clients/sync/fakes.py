@@ -15,6 +15,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from runtime.pool import Share
 from services.metadata import objects as metadata_objects
 from services.metadata.entry import BEGINNING, JournalEntry, Position, replay
 from services.metadata.journal.commit import Request
@@ -222,7 +223,7 @@ class MemorySpace:
     def seal(self, digest: Digest, data: bytes) -> None:
         self._backend.stored[self.id, digest] = data
         declaration = metadata_objects.DeclaredObject(digest, len(data), metadata_objects.SingleBlock())
-        (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration], caller="ann"))
+        (verdict,) = self._loop.run_until_complete(self._proofs.seal(self.id, [declaration], share=Share.alone("ann")))
         assert verdict is SealVerdict.SEALED
         self._sealed_after.setdefault(digest, len(self.journal))
 

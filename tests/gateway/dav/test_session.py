@@ -288,7 +288,7 @@ class Clocked:
 
 
 async def holder(clocked):
-    return await KeyTokens(clocked.services, now=lambda: clocked.now).caller("key", peer="192.0.2.1")
+    return await KeyTokens(clocked.services, now=lambda: clocked.now).caller("key")
 
 
 async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runtime.network import UNKNOWN, peer_address
 from runtime.settings import load
-from services.auth.peers import UNKNOWN, peer_address
 from services.auth.settings import AuthSettings
 from tests.services.auth.support import make_settings, refused, serving
 

@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from runtime.logs import structlog
+from runtime.pool import Share
 from services.metadata.objects import DeclaredObject, Objects, PackOfBlocks, SerializedManifest, SingleBlock
 from services.metadata.ports import Barrier, Sealed
 from services.metadata.tree.decide import Unsealed
@@ -17,6 +18,8 @@ from syncline.model.identifiers import SpaceId
 from syncline.model.verdicts import SealVerdict
 from syncline.wire.tree import manifest_to_wire
 from tests.support.metadata import MemoryObjects
+
+ANN = Share.alone("ann")
 
 A, B = SpaceId("a" * 26), SpaceId("b" * 26)
 
@@ -42,7 +45,7 @@ def objects(backend: MemoryObjects) -> Objects:
 
 
 async def seal(objects: Objects, form, *, space: SpaceId = A, digest: Digest | None = None, size: int = 10):
-    return (await objects.seal(space, [DeclaredObject(digest or sha(DATA), size, form)], caller="ann"))[0]
+    return (await objects.seal(space, [DeclaredObject(digest or sha(DATA), size, form)], share=ANN))[0]
 
 
 @pytest.mark.parametrize(
@@ -110,10 +113,10 @@ async def test_an_object_can_be_sealed_as_everything_that_it_is(backend: MemoryO
     await seal(first, ENTRIES)
     declared = [DeclaredObject(sha(MANIFEST), len(MANIFEST), FORMS[name]) for name in order]
     if how == "one request":
-        assert await first.seal(A, declared, caller="ann") == [SealVerdict.SEALED] * 4
+        assert await first.seal(A, declared, share=ANN) == [SealVerdict.SEALED] * 4
     for one in declared:
         process = first if how == "one process" else Objects(index=backend, storage=backend)
-        assert await process.seal(A, [one], caller="ann") == [SealVerdict.SEALED]
+        assert await process.seal(A, [one], share=ANN) == [SealVerdict.SEALED]
     for process in (first, Objects(index=backend, storage=backend)):
         (sealed,) = (await process.look(A, [sha(MANIFEST)])).values()
         assert isinstance(sealed, Sealed)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from typing_extensions import override
 
+from runtime.pool import Share
 from services.metadata.objects import DeclaredObject, Objects, SingleBlock
 from services.metadata.ports import Listing, Measure, ProjectionState, Sealed
 from services.metadata.quota import Measuring
@@ -21,6 +22,8 @@ from syncline.model.limits import LEAST_UNSEALED_BYTES
 from syncline.model.verdicts import SealVerdict
 from tests.services.metadata.support import FakeAuth
 from tests.support.metadata import MemoryMeasures, MemoryObjects, MemoryTable
+
+ANN = Share.alone("ann")
 
 QUOTA = 1_000 * KIB
 
@@ -80,7 +83,7 @@ class World:
 
     async def seal(self, space: SpaceId, *digests: Digest) -> None:
         declared = [DeclaredObject(one, len(self.storage.stored[space, one]), SingleBlock()) for one in digests]
-        assert await self.objects[0].seal(space, declared, caller="ann") == [SealVerdict.SEALED] * len(digests)
+        assert await self.objects[0].seal(space, declared, share=ANN) == [SealVerdict.SEALED] * len(digests)
 
     async def round(self, measuring: Measuring) -> int:
         """How many spaces it measured."""

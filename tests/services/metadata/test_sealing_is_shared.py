@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 from typing_extensions import override
 
-from runtime.pool import MAX_WAITING, TooMuchAtOnce
+from runtime.pool import MAX_WAITING, Share, TooMuchAtOnce
 from services.metadata.objects import (
     CALLS_AT_ONCE,
     HEADS_AT_ONCE,
@@ -36,6 +36,9 @@ from syncline.model.limits import MAX_SEAL, SEAL_FORMS, SEAL_READ_BYTES
 from syncline.model.verdicts import SealVerdict
 from syncline.wire.tree import manifest_to_wire
 from tests.support.metadata import MemoryObjects
+
+ANN = Share.alone("ann")
+MALLORY = Share.alone("mallory")
 
 SPACE = SpaceId("a" * 26)
 
@@ -135,7 +138,7 @@ async def until(condition) -> None:
 async def test_an_object_is_read_once_however_often_one_call_declares_it(objects: Objects, backend: Counting) -> None:
     digest = backend.put(b"0123456789")
     same = [a_pack(b"0123456789"), a_lie(b"0123456789")] * (MAX_SEAL // 2)
-    assert await objects.seal(SPACE, same, caller="mallory") == [
+    assert await objects.seal(SPACE, same, share=MALLORY) == [
         SealVerdict.SEALED,
         SealVerdict.ENTRY_DIGEST_MISMATCH,
     ] * (MAX_SEAL // 2)
@@ -148,7 +151,7 @@ async def test_an_object_is_read_once_however_many_calls_declare_it_at_once(
     digest = backend.put(b"0123456789")
     backend.gate.clear()
     declared = [a_pack(b"0123456789"), a_lie(b"0123456789")]
-    calls = [asyncio.create_task(objects.seal(SPACE, declared, caller=f"caller {i}")) for i in range(20)]
+    calls = [asyncio.create_task(objects.seal(SPACE, declared, share=Share.alone(f"caller {i}"))) for i in range(20)]
     await until(lambda: backend.reading)
     backend.gate.set()
     assert await asyncio.gather(*calls) == [[SealVerdict.SEALED, SealVerdict.ENTRY_DIGEST_MISMATCH]] * 20
@@ -159,10 +162,8 @@ async def test_what_bytes_were_found_not_to_be_is_not_looked_at_again(objects: O
     digest = backend.put(b"0123456789")
     raw = backend.put(b"no manifest")
     for _ in range(10):
-        assert await objects.seal(SPACE, [a_lie(b"0123456789")], caller="mallory") == [
-            SealVerdict.ENTRY_DIGEST_MISMATCH
-        ]
-        assert await objects.seal(SPACE, [DeclaredObject(raw, 11, SerializedManifest())], caller="mallory") == [
+        assert await objects.seal(SPACE, [a_lie(b"0123456789")], share=MALLORY) == [SealVerdict.ENTRY_DIGEST_MISMATCH]
+        assert await objects.seal(SPACE, [DeclaredObject(raw, 11, SerializedManifest())], share=MALLORY) == [
             SealVerdict.MANIFEST_INVALID
         ]
     assert backend.reads == {digest: 1, raw: 1}
@@ -171,7 +172,7 @@ async def test_what_bytes_were_found_not_to_be_is_not_looked_at_again(objects: O
 async def test_too_many_forms_of_one_object_are_refused_unread(objects: Objects, backend: Counting) -> None:
     backend.put(b"0123456789")
     with pytest.raises(InvalidArgument):
-        await objects.seal(SPACE, [a_lie(b"0123456789", n) for n in range(SEAL_FORMS + 1)], caller="mallory")
+        await objects.seal(SPACE, [a_lie(b"0123456789", n) for n in range(SEAL_FORMS + 1)], share=MALLORY)
     assert not backend.reads
 
 
@@ -182,7 +183,7 @@ async def test_a_call_that_has_too_much_read_is_refused_unread(objects: Objects,
     """A thousand declarations are 83 KB, and would have 16 GB read."""
     huge = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(MAX_SEAL)]
     with pytest.raises(RequestTooLarge):
-        await objects.seal(SPACE, huge, caller="mallory")
+        await objects.seal(SPACE, huge, share=MALLORY)
     assert not backend.reads
 
 
@@ -192,7 +193,7 @@ async def test_what_storage_has_no_checksum_of_counts_by_its_real_size(objects: 
     backend.sizes.update((one.digest, MAX_OBJECT_BYTES) for one in declared)
     backend.unchecked.update((SPACE, one.digest) for one in declared)
     with pytest.raises(RequestTooLarge):
-        await objects.seal(SPACE, declared, caller="mallory")
+        await objects.seal(SPACE, declared, share=MALLORY)
     assert backend.bytes_read <= SEAL_READ_BYTES
 
 
@@ -201,7 +202,7 @@ async def test_of_what_storage_has_no_checksum_of_and_is_wrong_a_few_are_read(
 ) -> None:
     declared = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), 1, SerializedManifest()) for i in range(MAX_SEAL)]
     backend.unchecked.update((SPACE, one.digest) for one in declared)
-    assert await objects.seal(SPACE, declared, caller="mallory") == [SealVerdict.OBJECT_MISSING] * MAX_SEAL
+    assert await objects.seal(SPACE, declared, share=MALLORY) == [SealVerdict.OBJECT_MISSING] * MAX_SEAL
     assert len(backend.reads) <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
 
 
@@ -211,11 +212,11 @@ async def test_somebody_else_finds_room_at_once(objects: Objects, backend: Count
     greedy = [
         DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, SerializedManifest()) for i in range(64)
     ]
-    calls = [asyncio.create_task(objects.seal(SPACE, greedy[i::8], caller="mallory")) for i in range(8)]
+    calls = [asyncio.create_task(objects.seal(SPACE, greedy[i::8], share=MALLORY)) for i in range(8)]
     await until(lambda: backend.reading * MAX_OBJECT_BYTES == READ_BYTES_AT_ONCE // 2)
     modest = a_pack(b"modest")
     backend.put(b"modest")
-    innocent = asyncio.create_task(objects.seal(SPACE, [modest], caller="ann"))
+    innocent = asyncio.create_task(objects.seal(SPACE, [modest], share=ANN))
     await until(lambda: modest.digest in backend.order)
     assert backend.reading * MAX_OBJECT_BYTES <= READ_BYTES_AT_ONCE
     assert backend.order.index(modest.digest) == READ_BYTES_AT_ONCE // 2 // MAX_OBJECT_BYTES
@@ -231,9 +232,9 @@ async def test_somebody_else_has_a_large_pack_read_beside_those_of_one_caller(
     backend.gate.clear()
     form = PackOfBlocks(sha(b"lie"), (0,), (1,))
     packs = [DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, form) for i in range(33)]
-    calls = [asyncio.create_task(objects.seal(SPACE, packs[i:32:8], caller="mallory")) for i in range(8)]
+    calls = [asyncio.create_task(objects.seal(SPACE, packs[i:32:8], share=MALLORY)) for i in range(8)]
     await until(lambda: backend.reading * MAX_OBJECT_BYTES == READ_BYTES_AT_ONCE // 2)
-    innocent = asyncio.create_task(objects.seal(SPACE, packs[32:], caller="ann"))
+    innocent = asyncio.create_task(objects.seal(SPACE, packs[32:], share=ANN))
     await until(lambda: packs[32].digest in backend.order)
     assert backend.reading * MAX_OBJECT_BYTES <= READ_BYTES_AT_ONCE
     backend.gate.set()
@@ -245,11 +246,9 @@ async def test_calls_wait_in_turn_and_those_of_one_caller_leave_room(objects: Ob
     for name in (b"x", b"y"):
         backend.put(name)
     backend.gate.clear()
-    calls = [
-        asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="mallory")) for _ in range(CALLS_AT_ONCE + 8)
-    ]
+    calls = [asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], share=MALLORY)) for _ in range(CALLS_AT_ONCE + 8)]
     await until(lambda: backend.reading)
-    calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"y")], caller="ann")))
+    calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"y")], share=ANN)))
     await until(lambda: backend.reading == 2)
     assert not any(call.done() for call in calls)
     backend.gate.set()
@@ -261,11 +260,11 @@ async def test_calls_of_many_callers_wait_for_each_other(objects: Objects, backe
     backend.put(b"x")
     backend.gate.clear()
     calls = [
-        asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller=f"mallory {n}"))
+        asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], share=Share.alone(f"mallory {n}")))
         for n in range(CALLS_AT_ONCE + 4)
     ]
     await until(lambda: backend.reading)
-    calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="ann")))
+    calls.append(asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], share=ANN)))
     await asyncio.sleep(0)
     backend.gate.set()
     assert await asyncio.gather(*calls) == [[SealVerdict.SEALED]] * (CALLS_AT_ONCE + 5)
@@ -275,12 +274,12 @@ async def test_calls_that_wait_are_bounded(objects: Objects, backend: Counting) 
     backend.put(b"x")
     backend.gate.clear()
     most = CALLS_AT_ONCE // 2 + MAX_WAITING
-    calls = [asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], caller="mallory")) for _ in range(most)]
+    calls = [asyncio.create_task(objects.seal(SPACE, [a_pack(b"x")], share=MALLORY)) for _ in range(most)]
     await until(lambda: backend.reading)
     before = REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) or 0
     async with asyncio.timeout(30):
         with pytest.raises(TooMuchAtOnce) as refused:
-            await objects.seal(SPACE, [a_pack(b"x")], caller="mallory")
+            await objects.seal(SPACE, [a_pack(b"x")], share=MALLORY)
     assert refused.value.retry_after_seconds
     assert REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": "seals"}) == before + 1
     backend.gate.set()
@@ -290,7 +289,7 @@ async def test_calls_that_wait_are_bounded(objects: Objects, backend: Counting) 
 async def test_a_call_ends_when_too_much_is_not_there(objects: Objects, backend: Counting) -> None:
     """A thousand digests of nothing are 42 KB, and once cost a thousand requests to S3."""
     declared = [DeclaredObject(sha(b"%d" % i), 1, SingleBlock()) for i in range(MAX_SEAL)]
-    verdicts = await objects.seal(SPACE, declared, caller="mallory")
+    verdicts = await objects.seal(SPACE, declared, share=MALLORY)
     assert verdicts == [SealVerdict.OBJECT_MISSING] * MAX_SEAL
     assert backend.heads <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
     assert backend.recorded <= 100
@@ -301,7 +300,7 @@ async def test_a_call_ends_when_too_much_is_not_what_it_is_said_to_be(objects: O
     declared = [DeclaredObject(backend.pretend(i, 5), 6, SingleBlock()) for i in range(MAX_SEAL)]
     for _ in range(2):
         backend.heads = 0
-        verdicts = await objects.seal(SPACE, declared, caller="mallory")
+        verdicts = await objects.seal(SPACE, declared, share=MALLORY)
         assert set(verdicts) == {SealVerdict.SIZE_MISMATCH, SealVerdict.OBJECT_MISSING}
         assert backend.heads <= UNPROVEN_AT_MOST + HEADS_AT_ONCE
 
@@ -311,7 +310,7 @@ async def test_all_that_is_wrong_is_removed_by_one_call(objects: Objects, backen
     digests = [sha(b"%d" % i) for i in range(100)]
     backend.stored.update(((SPACE, digest), b"wrong") for digest in digests)
     declared = [DeclaredObject(digest, 5, SingleBlock()) for digest in digests]
-    assert await objects.seal(SPACE, declared, caller="ann") == [SealVerdict.CHECKSUM_MISMATCH] * 100
+    assert await objects.seal(SPACE, declared, share=ANN) == [SealVerdict.CHECKSUM_MISMATCH] * 100
     assert not backend.stored
 
 
@@ -321,7 +320,7 @@ async def test_what_is_stored_beside_a_few_objects_that_are_not_is_sealed(object
         if n % 200:
             backend.put(one)
     declared = [DeclaredObject(sha(one), len(one), SingleBlock()) for one in data]
-    verdicts = await objects.seal(SPACE, declared, caller="ann")
+    verdicts = await objects.seal(SPACE, declared, share=ANN)
     assert [n for n, one in enumerate(verdicts) if one is not SealVerdict.SEALED] == [0, 200, 400, 600, 800]
 
 
@@ -332,14 +331,14 @@ async def test_requests_to_storage_are_shared(objects: Objects, backend: Countin
     calls = [
         asyncio.create_task(
             objects.seal(
-                SPACE, [DeclaredObject(sha(b"%d %d" % (n, i)), 1, SingleBlock()) for i in range(100)], caller="m"
+                SPACE, [DeclaredObject(sha(b"%d %d" % (n, i)), 1, SingleBlock()) for i in range(100)], share=MALLORY
             )
         )
         for n in range(8)
     ]
     await until(lambda: backend.heading)
     backend.put(b"y")
-    innocent = asyncio.create_task(objects.seal(SPACE, [a_pack(b"y")], caller="ann"))
+    innocent = asyncio.create_task(objects.seal(SPACE, [a_pack(b"y")], share=ANN))
     await until(lambda: backend.heading > HEADS_AT_ONCE // 2)
     assert backend.heading == HEADS_AT_ONCE // 2 + 1
     backend.gate.set()
@@ -364,7 +363,7 @@ async def test_a_manifest_ends_at_the_first_block_that_is_not_sealed(objects: Ob
     refs = [BlockRef(sha(b"%d" % i), 1, sha(b"%d" % i), 0) for i in range(50_000)]
     raw = manifest_to_wire(Manifest.of(refs)).SerializeToString()
     backend.put(raw)
-    verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], caller="mallory")
+    verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], share=MALLORY)
     assert verdicts == [SealVerdict.MANIFEST_INVALID]
     assert backend.looked_up < 500
 
@@ -395,7 +394,7 @@ async def test_a_manifest_of_many_blocks_is_proven_outside_the_loop(objects: Obj
     other = asyncio.create_task(beside())
     sys.setprofile(called)  # of this thread, which is the loop's
     try:
-        verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], caller="ann")
+        verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], share=ANN)
     finally:
         sys.setprofile(None)
     other.cancel()
@@ -419,7 +418,7 @@ async def test_bytes_are_hashed_outside_the_loop(objects: Objects, backend: Coun
     sys.setprofile(called)  # of this thread, which is the loop's
     try:
         declared = [DeclaredObject(sha(data), MIB, form), DeclaredObject(sha(data), MIB, SingleBlock())]
-        verdicts = await objects.seal(SPACE, declared, caller="ann")
+        verdicts = await objects.seal(SPACE, declared, share=ANN)
     finally:
         sys.setprofile(None)
     assert verdicts == [SealVerdict.SEALED] * 2
@@ -430,7 +429,7 @@ async def test_columns_of_numbers_without_digests_are_no_manifest(objects: Objec
     """Sixteen megabytes can be sixteen million lengths; they are counted before they are copied."""
     raw = b"\x12\x80\x80\x80\x04" + b"\x01" * (8 * MIB)
     backend.put(raw)
-    assert await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], caller="m") == [
+    assert await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], share=MALLORY) == [
         SealVerdict.MANIFEST_INVALID
     ]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 import pytest
 from typing_extensions import override
 
+from runtime.pool import Share
 from services.metadata.metrics import DISCARDED
 from services.metadata.objects import DeclaredObject, Objects, SingleBlock
 from services.metadata.ports import NO_REMOVALS, Deletion, Recorded, Sealed, StoredObject
@@ -21,6 +22,8 @@ from syncline.model.identifiers import SpaceId, new_text_id
 from syncline.model.verdicts import SealVerdict
 from tests.services.metadata.support import FakeAuth
 from tests.support.metadata import MemoryMeasures, MemoryObjects, MemoryTable
+
+ANN = Share.alone("ann")
 
 DAY_MS = 86_400_000
 KEEP_DAYS = 7
@@ -132,7 +135,7 @@ class World:
         await measuring.measure()
 
     async def seal(self, objects: Objects | None = None) -> SealVerdict:
-        (verdict,) = await (objects or self.objects()).seal(SPACE, [BLOCK], caller="ann")
+        (verdict,) = await (objects or self.objects()).seal(SPACE, [BLOCK], share=ANN)
         return verdict
 
     def later(self, days: float) -> None:

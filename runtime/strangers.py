@@ -1,0 +1,34 @@
+"""Callers whose tokens are not good: few are refused on one connection, then it is ended."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.hanging_up import HangingUp
+from runtime.network import own_connection
+from runtime.operations import Work
+from runtime.rates import Rate, Rates
+from syncline.model.errors import RateExceeded
+
+REFUSALS_PER_SECOND: Final = 1.0
+"""Calls of one connection that are refused because of their token. A client whose token has expired has some under way
+at the same moment, and then a new token."""
+REFUSALS_AT_ONCE: Final = 64
+
+
+class Strangers:
+    """Counts calls that were refused because of their token."""
+
+    def __init__(self, hanging_up: HangingUp) -> None:
+        self._hanging_up = hanging_up
+        self._refusals = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)})
+
+    def refused(self) -> None:
+        """Count the call under way, and end its connection if it is one too many there."""
+        connection = own_connection()
+        if connection is None:
+            return
+        try:
+            self._refusals.admit(Work.ANONYMOUS, connection)
+        except RateExceeded:
+            self._hanging_up.end(connection, "refused")
