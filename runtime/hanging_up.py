@@ -35,7 +35,7 @@ class HangingUp:
 
     def __init__(self) -> None:
         self.port = 0
-        """On which the server listens; nothing is ended before it is known."""
+        """The port is that of the server; nothing is ended before it is known."""
         self._peers: set[str] = set()
         self._ending: asyncio.Task[None] | None = None
 

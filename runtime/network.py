@@ -91,7 +91,6 @@ class CallNetwork(Around):
     @override
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        """See Around."""
         transport = context.peer()
         forwarded = _forwarded(context)
         _network.set(peer_address(transport, forwarded, trusted_proxies=self._proxies, trusted_networks=self._networks))
@@ -116,7 +115,7 @@ def own_connection() -> str | None:
 
 
 def current_share() -> Share:
-    """On whose account the call under way takes what all share; its network is the caller while nobody is known."""
+    """Return whose share the call under way takes from; its network is the caller while nobody is known."""
     identity, network = find_identity(), _network.get()
     if identity is None:
         return Share.alone(network)

@@ -24,7 +24,7 @@ from syncline.model.errors import Kind, SynclineError
 NETWORK_FACTOR: Final = 4
 """One network alone gets 4/5: people behind one address are many."""
 HOLDERS_FACTOR: Final = 3
-"""Of these, the callers who hold something already get 3/4, so that a colleague who comes next finds something."""
+"""The callers of one network who hold something already get 3/4, so that a colleague who comes next finds something."""
 _TINY: Final = 1024
 """A request of at most 1/1024 of what is free counts as tiny."""
 _KEPT_FREE: Final = 6

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 WINDOW_BYTES: Final = 65_535
 """Bytes of a message that arrive before anybody asks for them; the window with which HTTP/2 begins."""
 ARRIVING_SECONDS: Final = 1.0
-"""How long a message is waited for before it counts as one that may be large. What can come within so short a time is
-then the bound."""
+"""A message is waited for so long before it counts as one that may be large. The bytes that can come within so short a
+time are then the bound."""
 MESSAGES_ARRIVING: Final = 64
 """Messages that are waited for at once for so long."""
 SILENT_STREAMS: Final = 64
@@ -192,7 +192,7 @@ class Taking(Wrapping):
 
 
 def _share() -> Share | None:
-    """On whose account a message arrives; None if other services, which are trusted, send it."""
+    """Return whose share a message takes from; None if other services, which are trusted, send it."""
     identity = find_identity()
     return None if identity is not None and identity.kind is CallerKind.SERVICE else current_share()
 

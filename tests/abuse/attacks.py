@@ -31,6 +31,8 @@ from syncline.notify.v1 import notify_pb2
 from tests.abuse.means import (
     BROKEN,
     NETWORK,
+    PATIENCE_SECONDS,
+    UNANSWERED,
     Calls,
     ask,
     basic,
@@ -46,7 +48,7 @@ from tests.abuse.means import (
     unread,
 )
 from tests.abuse.target import LARGE_BYTES, SERVICES, Target
-from tests.runtime.frames import FLOODS, UNACKNOWLEDGED, flood
+from tests.runtime.frames import CALLS_AT_ONCE, FLOODS, UNACKNOWLEDGED, flood, refused_calls
 from tests.runtime.http2 import http2
 
 Attack = Callable[[Target, float], Coroutine[Any, Any, Counter[str]]]
@@ -828,3 +830,117 @@ async def connections_that_are_reset(target: Target, until: float) -> Counter[st
             writer.close()
 
     return await many(16, until, one)
+
+
+# ---- many accounts, which cost nothing
+
+
+async def _accounts(target: Target, count: int) -> dict[str, str]:
+    """The tokens of new accounts, by their addresses."""
+    tokens: dict[str, str] = {}
+    forwarded = [("x-forwarded-for", NETWORK)]
+    async with grpc.aio.insecure_channel(f"{target.host}:{target.ports['auth']}") as channel:
+        sign_up = AuthServiceStub(channel).SignUp
+        while len(tokens) < count:
+            email = f"{new_text_id()}@example.com"
+            request = auth_pb2.SignUpRequest(email=email, password="a long password", device_name="x")
+            try:
+                answer = await sign_up(request, metadata=forwarded, timeout=PATIENCE_SECONDS)
+            except grpc.aio.AioRpcError:
+                await asyncio.sleep(0.2)
+            else:
+                tokens[email] = answer.tokens.access_token
+    return tokens
+
+
+@attack
+async def silence_of_many_accounts(target: Target, until: float) -> Counter[str]:
+    """Forty accounts, each with calls whose request never comes."""
+    began = time.monotonic()
+    tokens = await _accounts(target, 40)
+    until += time.monotonic() - began
+    answers: Counter[str] = Counter()
+    path = "/syncline.metadata.v1.MetadataService/GetSpace"
+
+    async def one(some: list[str]) -> None:
+        while time.monotonic() < until:
+            async with http2(f"{target.host}:{target.ports['metadata']}", source=NETWORK) as raw:
+                for token in some:
+                    raw.begin(path, token=token, message_bytes=100)
+                with suppress(TimeoutError):
+                    left = max(0.0, until - time.monotonic())
+                    await raw.until(lambda: len(raw.codes) >= len(some) or raw.closed, seconds=left)
+                answers.update(f"code {code}" for code in raw.codes.values())
+                answers[UNANSWERED] += len(some) - len(raw.codes)
+
+    await asyncio.gather(*(one([*tokens.values()][at::8] * 4) for at in range(8)))
+    return answers
+
+
+@attack
+async def unread_answers_of_many_accounts(target: Target, until: float) -> Counter[str]:
+    """Forty accounts that list a large directory again and again, and read nothing, for ten minutes."""
+    began = time.monotonic()
+    tokens = await _accounts(target, 40)
+    request = metadata_pb2.CommitChangesRequest(space_id=target.lure, request_id=new_request_id())
+    for number in range(1_500):
+        request.mutations.add().create.CopyFrom(
+            metadata_pb2.CreateNode(
+                parent=ROOT, name=f"{new_text_id()}{number}".ljust(120, "x"), kind=journal_pb2.NODE_KIND_DIRECTORY
+            )
+        )
+    async with Calls(target) as calls:
+        await calls.unary("metadata", "CommitChanges", request)
+        for email in tokens:
+            share = auth_pb2.SetMemberRequest(
+                space_id=target.lure, request_id=new_request_id(), email=email, role=auth_pb2.ROLE_VIEWER
+            )
+            await calls.unary("auth", "SetMember", share)
+    until += time.monotonic() - began
+    wanted = metadata_pb2.ListNodesRequest(space_id=target.lure, parent=ROOT).SerializeToString()
+    answers: Counter[str] = Counter()
+
+    async def one(token: str) -> None:
+        while time.monotonic() < until:
+            async with http2(f"{target.host}:{target.ports['metadata']}", window_bytes=0, source=NETWORK) as raw:
+                for _ in range(8):
+                    raw.begin("/syncline.metadata.v1.MetadataService/ListNodes", token=token, message=wanted)
+                with suppress(TimeoutError):
+                    await raw.until(lambda: raw.closed, seconds=max(0.0, until - time.monotonic()))
+                answers.update(f"code {code}" for code in raw.codes.values())
+                answers["unread"] += 8 - len(raw.codes)
+
+    await asyncio.gather(*(one(token) for token in tokens.values()))
+    return answers
+
+
+@attack
+async def false_tokens_without_end(target: Target, until: float) -> Counter[str]:
+    """Calls with a token that nobody made, over sixteen connections, as fast as they are taken."""
+    answers: Counter[str] = Counter()
+    place = target.host, target.ports["metadata"]
+    path = b"/syncline.metadata.v1.MetadataService/GetSpace"
+
+    async def one() -> None:
+        while time.monotonic() < until:
+            with suppress(OSError, TimeoutError):
+                reader, writer = await asyncio.open_connection(*place, local_addr=(NETWORK, 0))
+                reading = asyncio.ensure_future(_discarded(reader))
+                try:
+                    async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                        for calls in refused_calls(path, token=b"x" * 20):
+                            writer.write(calls)
+                            await writer.drain()
+                            answers["sent"] += CALLS_AT_ONCE
+                finally:
+                    reading.cancel()
+                    writer.transport.abort()
+            answers["connections"] += 1
+
+    await asyncio.gather(*(one() for _ in range(16)))
+    return answers
+
+
+async def _discarded(reader: asyncio.StreamReader) -> None:
+    while await reader.read(1 << 16):
+        pass

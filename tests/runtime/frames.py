@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -58,6 +58,18 @@ FLOODS: Final[Mapping[str, tuple[bytes, bytes]]] = {
 
 UNACKNOWLEDGED: Final = (_HEAD + frame(_HEADERS, 0, 1, _CALL), _MORE_FIELDS)
 """The same of headers, where the settings of the server are not acknowledged, which say how long headers may be."""
+
+
+CALLS_AT_ONCE: Final = 200
+
+
+def refused_calls(path: bytes, *, token: bytes) -> Iterator[bytes]:
+    """Make what a connection sends that has call after call, so many at once, each complete and without a request."""
+    fields = _FIELDS | {b":path": path, b"authorization": b"Bearer " + token}
+    block = b"".join(_field(name, value) for name, value in fields.items())
+    yield _ACKNOWLEDGED
+    for first in range(1, 1 << 30, 2 * CALLS_AT_ONCE):
+        yield b"".join(frame(_HEADERS, 5, first + 2 * number, block) for number in range(CALLS_AT_ONCE))
 
 
 async def flood(

@@ -46,11 +46,18 @@ class Http2:
         self._flush()
 
     def begin(
-        self, path: str, *, token: str = "", message_bytes: int = 0, finished: bool = False, forwarded: str = ""
+        self,
+        path: str,
+        *,
+        token: str = "",
+        message_bytes: int = 0,
+        finished: bool = False,
+        forwarded: str = "",
+        message: bytes = b"",
     ) -> int:
         """Begin a call, of whose one message the last byte comes only if it is `finished`; its stream.
 
-        `forwarded` is where a proxy says that it comes from.
+        `forwarded` is where a proxy says that it comes from. A `message` is sent as a whole.
         """
         stream = self._http.get_next_available_stream_id()
         headers = [
@@ -64,8 +71,9 @@ class Http2:
             *([("x-forwarded-for", forwarded)] if forwarded else []),
         ]
         self._http.send_headers(stream, headers)
-        message = memoryview(_message(message_bytes))
-        self._left[stream] = message if finished else message[:-1]
+        whole = memoryview(struct.pack(">BI", 0, len(message)) + message if message else _message(message_bytes))
+        finished = finished or bool(message)
+        self._left[stream] = whole if finished else whole[:-1]
         if finished:
             self._finished.add(stream)
         self._pump()

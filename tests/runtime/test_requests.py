@@ -80,7 +80,7 @@ async def service(*, request_seconds: float = 30) -> AsyncIterator[str]:
 
 
 def refused(pool: str) -> float:
-    """How often somebody was refused by a pool so far."""
+    """Count the refusals of a pool so far."""
     return REGISTRY.get_sample_value("syncline_pool_refused_total", {"pool": pool}) or 0
 
 
@@ -145,7 +145,7 @@ async def test_many_accounts_of_one_network_that_say_nothing_stop_nobody() -> No
             for _ in range(3):
                 for size in (100, 300_000, LARGE):
                     assert await channel.unary_unary(echo.path("Size"))(bytes(size)) == str(size).encode()
-        # Some of those who say nothing are waited for, in a part of the room that nobody needs who says something.
+        # A few silent calls are waited for, in a part of the room that nobody needs who says something.
         await silent.until(lambda: len(silent.codes) >= 200 - PLACES)
         assert refused("late") >= before + 200 - PLACES
         async with http2(target, source="127.0.0.2") as colleague:
