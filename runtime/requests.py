@@ -182,7 +182,7 @@ class Taking(Wrapping):
             message = coming.result()
             size = len(message or b"")
             if not self._pool.try_take(size, share):
-                if place is not later:  # so that a message that waits for room leaves its place to others
+                if place is not later:  # a message that waits for room is not in the way of those that arrive
                     place = _moved(place, later, share)
                 await self._pool.take(size, share)
             return message
