@@ -21,7 +21,7 @@ class NodeChanged(SynclineError):
 
 
 async def commit_one(services: Services, caller: Caller, *, space: str, request: RequestId, mutation: Mutation) -> Node:
-    """Apply one mutation, and return the node's new state. Raise Refused."""
+    """Apply one mutation, and return the node's new state. Raise MutationRefused."""
     answer = await commit_mutations(services, caller.token, space=space, request=request, mutations=[mutation])
     return accepted(answer.results[0])
 

@@ -57,7 +57,7 @@ class Callers:
     async def person(self, authorization: str | None, *, method: str, space: str) -> Person:
         """Return the person who sent this header, with their spaces; `space` is one that should be among them.
 
-        Raise Refused with 401 for a sender who is not known, with 403 for callers of a kind that the method does not
+        Raise DavRefused with 401 for a sender who is not known, with 403 for callers of a kind that the method does not
         take, and with 405 for a method that there is not.
         """
         callers = DAV.get(method)

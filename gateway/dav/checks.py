@@ -63,7 +63,7 @@ _SUMS: Final[dict[str, Callable[[], hashlib._Hash | _Adler32]]] = {
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Raise Refused for a header that says nothing that it could say."""
+    """Raise DavRefused for a header that says nothing that it could say."""
     for name, (form, grammar) in _PARSED.items():
         value = headers.get(name)
         if value is not None and (len(value) > MAX_HEADER_BYTES or not grammar.fullmatch(value.strip())):
@@ -75,7 +75,7 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
 
 def readable_if(value: str) -> str:
-    """The lists of conditions of an If header. Raise Refused if there is none.
+    """The lists of conditions of an If header. Raise DavRefused if there is none.
 
     One that holds is enough, so one that cannot be read, like the last one of a client that cuts its headers off, is
     one that does not hold: it is left out with all that follows.
@@ -88,7 +88,7 @@ def readable_if(value: str) -> str:
 
 
 def check_xml(body: bytes) -> None:
-    """Raise Refused for XML that is malformed, deeper or of more elements than any request needs, or defines
+    """Raise DavRefused for XML that is malformed, deeper or of more elements than any request needs, or defines
     entities.
     """
     parser = expat.ParserCreate()
@@ -120,7 +120,7 @@ def check_xml(body: bytes) -> None:
 
 def expected_size(headers: Mapping[str, str]) -> int | None:
     """Return the length of the file that a PUT brings, as headers beside Content-Length tell it; None if none does.
-    Raise Refused if two lengths differ.
+    Raise DavRefused if two lengths differ.
     """
     said = {int(headers[name]) for name in ("x-expected-entity-length", "oc-total-length") if name in headers}
     if len(said) > 1:
@@ -132,7 +132,7 @@ class CheckedBody:
     """A body on its way, against the checksums that its sender tells of it."""
 
     def __init__(self, headers: Mapping[str, str]) -> None:
-        """Raise Refused for a checksum of an unknown kind, or one that cannot be read."""
+        """Raise DavRefused for a checksum of an unknown kind, or one that cannot be read."""
         self._sums = [(name, _SUMS[kind](), wanted) for name, kind, wanted in _told(headers)]
 
     def update(self, data: memoryview) -> None:
@@ -141,7 +141,7 @@ class CheckedBody:
             found.update(data)
 
     def check(self) -> None:
-        """Raise Refused if what was read is not what its sender meant."""
+        """Raise DavRefused if what was read is not what its sender meant."""
         for name, found, wanted in self._sums:
             if found.digest() != wanted:
                 raise DavRefused(

@@ -115,7 +115,7 @@ class StoredLocks:
         ]
 
     def create(self, path: str, lock: Lock) -> Lock:
-        """Store a new lock and return it. Raise Refused, or RecordMoved if the locks have changed meanwhile."""
+        """Store a new lock and return it. Raise DavRefused, or RecordMoved if the locks have changed meanwhile."""
         space = self._space(path)
         if space is None:
             raise DavRefused(HTTPStatus.FORBIDDEN, "only what is in a space can be locked")

@@ -91,7 +91,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
         environ["wsgidav.provider"] = self._provider
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Generator[bytes | Step, None, None]:
-        """Handle a request, as RequestServer does. Raise Refused and DAVError until the first part comes; between
+        """Handle a request, as RequestServer does. Raise DavRefused and DAVError until the first part comes; between
         parts there may be steps, see `do_PUT`.
         """
         if environ["REQUEST_METHOD"] in _WRITING:
@@ -383,7 +383,7 @@ class Protocol(RequestServer):  # type: ignore[misc]  # WsgiDAV has no types
             raise DavRefused(HTTPStatus.FORBIDDEN, "a space as a whole cannot be deleted, moved or copied here")
 
     def _target(self, found: Resource, environ: Environ) -> _Target:
-        """Return the target of a COPY or MOVE that may go there. Raise Refused."""
+        """Return the target of a COPY or MOVE that may go there. Raise DavRefused."""
         if environ.setdefault("HTTP_OVERWRITE", "T") not in {"T", "F"}:
             raise DavRefused(HTTPStatus.BAD_REQUEST, "Overwrite is T or F")
         names = _destination(environ)
@@ -426,7 +426,7 @@ def _names(path: str) -> tuple[str, ...]:
 
 
 def segments(raw: str, *, prefix: str = "") -> str:
-    """The path that an address names, below where we are mounted. Raise Refused if a name in it could not be one.
+    """The path that an address names, below where we are mounted. Raise DavRefused if a name in it could not be one.
 
     `prefix` is what a proxy has taken away from the paths of requests.
     """

@@ -56,7 +56,7 @@ def parts_of(path: str) -> tuple[str, ...]:
 
 
 def _of_date(text: str) -> int:
-    """Nanoseconds since 1970 of a date of HTTP. Raise Refused."""
+    """Nanoseconds since 1970 of a date of HTTP. Raise DavRefused."""
     try:
         return seconds_of(text) * _NANOSECONDS
     except (ValueError, OverflowError):
@@ -64,7 +64,7 @@ def _of_date(text: str) -> int:
 
 
 def _of_seconds(text: str) -> int:
-    """Nanoseconds since 1970 of seconds. Raise Refused."""
+    """Nanoseconds since 1970 of seconds. Raise DavRefused."""
     if not _SECONDS.fullmatch(text):
         raise DavRefused(HTTPStatus.CONFLICT, "that is no number of seconds since 1970")
     return int(text) * _NANOSECONDS
@@ -359,7 +359,7 @@ def resource(path: str, environ: dict[str, Any], space: DavSpace, node: Node) ->
 
 
 def checked_name(name: str) -> str:
-    """A name as it travels. Raise Refused if it cannot be one."""
+    """A name as it travels. Raise DavRefused if it cannot be one."""
     name = unicodedata.normalize("NFC", name)
     if problem := name_problem(name):
         raise DavRefused(HTTPStatus.BAD_REQUEST, problem, reason="NAME_INVALID")

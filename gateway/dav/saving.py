@@ -40,7 +40,7 @@ Names = tuple[str, ...]
 
 
 def delete_node(session: DavSession, space: DavSpace, names: Names, node: Node) -> None:
-    """Delete what is at a path, into the trash if something would be lost without it. Raise Refused."""
+    """Delete what is at a path, into the trash if something would be lost without it. Raise DavRefused."""
     mutations: Sequence[Mutation] | None = None
     if node.kind is NodeKind.DIRECTORY and _is_own(session, node, _FOLDER_SECONDS):
         mutations = _dissolving(session, space, node)
@@ -156,7 +156,7 @@ def finish_save(session: DavSession, space: DavSpace, names: Names, *, writable:
 
 
 def merge_directory(session: DavSession, space: DavSpace, *, source: Node, target: Node) -> bool:
-    """Merge a directory into another that it replaces. False if the two cannot be merged. Raise Refused."""
+    """Merge a directory into another that it replaces. False if the two cannot be merged. Raise DavRefused."""
     found = merge.merging(session, space, source=source, target=target)
     return found is not None and merge.commit_merge(session, space, found)
 

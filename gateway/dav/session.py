@@ -122,7 +122,7 @@ class DavSession:
         self._owed = 0
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of `work`, which runs on the event loop. Raise Refused for a SynclineError."""
+        """Return the result of `work`, which runs on the event loop. Raise DavRefused for a SynclineError."""
 
         async def waited_for() -> T:
             async with self._waiting():
@@ -137,7 +137,7 @@ class DavSession:
         return await ask(method, request, token=await self.person.caller.fresh())
 
     def _each(self, found: AsyncGenerator[T, None]) -> Iterator[T]:
-        """Yield the items of `found`, which runs on the event loop. Raise Refused for a SynclineError."""
+        """Yield the items of `found`, which runs on the event loop. Raise DavRefused for a SynclineError."""
 
         async def following() -> T | None:
             return await anext(found, None)
@@ -253,7 +253,7 @@ class DavSession:
         )
 
     def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
-        """Apply one mutation, and return the node's new state. Raise Refused."""
+        """Apply one mutation, and return the node's new state. Raise DavRefused."""
         return accepted_or_raise(self.commit(space, [mutation])[0])
 
     def copy_below(self, space: DavSpace, source: NodeId, target: NodeId) -> Iterator[list[tuple[NodeId, NodeId]]]:
@@ -264,7 +264,7 @@ class DavSession:
         )
 
     def restore(self, space: DavSpace, node: NodeId, *, parent: NodeId | None = None, name: str = "") -> Node:
-        """Take a node out of the trash, to where it was or to another place. Raise Refused."""
+        """Take a node out of the trash, to where it was or to another place. Raise DavRefused."""
         self._nodes.clear()
         request = metadata_pb2.RestoreNodeRequest(
             space_id=space.id, request_id=new_request_id(), node=node, parent=parent or b"", name=name
@@ -316,7 +316,7 @@ class DavSession:
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:
-    """The node's new state. Raise Refused."""
+    """The node's new state. Raise DavRefused."""
     if isinstance(result, DavRefused):
         raise result
     assert result.verdict is Verdict.ACCEPTED

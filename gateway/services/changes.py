@@ -79,7 +79,7 @@ async def commit_mutations(
 
 
 def accepted(result: journal_pb2.MutationResult) -> Node:
-    """The node's new state. Raise Refused."""
+    """The node's new state. Raise MutationRefused."""
     if (error := refusal(result)) is not None:
         raise error
     return known_node(result.node)

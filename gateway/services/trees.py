@@ -50,7 +50,7 @@ async def copy_below(
     """Copy what is below a directory to below another; yields what each commit copied, and to which nodes.
 
     Level by level, so that parents are there before their children, and as many nodes by one commit as it takes. The
-    commits' ids follow from `request`: repeated over the same tree they are done once. Raise Refused.
+    commits' ids follow from `request`: repeated over the same tree they are done once. Raise MutationRefused.
     """
     number = 0
     batch = _Batch(space, derived(request, number))

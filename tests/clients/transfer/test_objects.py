@@ -172,7 +172,7 @@ def test_credentials_open_one_space_only(bucket: Bucket) -> None:
 
 
 def test_a_transfer_outlives_its_credentials(bucket: Bucket) -> None:
-    """Raise Refused for stale credentials, it has others issued, once, and goes on."""
+    """A transfer that is refused for stale credentials has others issued, once, and goes on."""
     lifetimes = iter([0, 3600, 3600])
     held = HeldCredentials(lambda: bucket.credentials(Access.WRITE, seconds=next(lifetimes)))
     store = bucket.objects_with(held)

@@ -42,7 +42,7 @@ class _Signing(NamedTuple):
 
 
 class SignedRequests:
-    """Objects by requests of our own. For any thread. Raises Refused, FileNotFoundError, and other OSErrors."""
+    """Objects by requests of our own. For any thread. Raises StorageRefused, FileNotFoundError, and other OSErrors."""
 
     def __init__(
         self, base: str, *, region: str, provide: Callable[[], S3Credentials], clock: ServerClock, timeout: float
