@@ -1,4 +1,4 @@
-"""What is tried, by name: an attack does one thing until its time is over, and tells how it was answered."""
+"""Attacks, by name: each does one thing until its time is over, and tells how it was answered."""
 
 from __future__ import annotations
 
@@ -303,13 +303,13 @@ def _of_nobody() -> list[bytes]:
 
 @attack
 async def requests_of_nobody(target: Target, until: float) -> Counter[str]:
-    """All that needs no account, asked on 64 kept connections as fast as it is answered."""
+    """Ask all operations that need no account on 64 kept connections, as fast as they are answered."""
     return await keep_asking(target, _of_nobody(), connections=64, until=until)
 
 
 @attack
 async def refusals_of_nobody(target: Target, until: float) -> Counter[str]:
-    """What needs an account, asked without one on 64 kept connections."""
+    """Ask operations that need an account, without one, on 64 kept connections."""
     return await keep_asking(target, [head("GET", "/v1/spaces", {})], connections=64, until=until)
 
 
@@ -443,7 +443,7 @@ async def checks_without_end(target: Target, until: float) -> Counter[str]:
 
 @attack
 async def questions_of_objects(target: Target, until: float) -> Counter[str]:
-    """Which of ten thousand objects are missing, over and over."""
+    """Ask which of ten thousand objects are missing, over and over."""
     request = metadata_pb2.FindMissingObjectsRequest(space_id=target.space, objects=os.urandom(32 * 10_000))
     async with Calls(target) as calls:
         return await many(10, until, lambda: calls.unary("metadata", "FindMissingObjects", request))

@@ -35,7 +35,7 @@ NETWORK: Final = "127.0.0.3"
 
 @dataclass
 class Samples:
-    """How long each thing took, in seconds, and what went wrong."""
+    """The seconds that each action took, and the errors."""
 
     seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     errors: list[str] = field(default_factory=list)
@@ -48,7 +48,7 @@ class Samples:
 
 
 def p99(seconds: Sequence[float]) -> float:
-    """What 99 of 100 took at most; of less than 100 the longest."""
+    """The seconds that 99 of 100 actions took at most; of fewer than 100 the longest."""
     return sorted(seconds)[max(0, math.ceil(len(seconds) * 0.99) - 1)]
 
 

@@ -1,4 +1,4 @@
-"""What an attacker has: many connections, raw HTTP at any pace, raw gRPC, and patience."""
+"""The means of an attacker: many connections, raw HTTP at any pace, raw gRPC, and patience."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ class Calls:
     """gRPC by raw bytes, each call on the next one of some connections."""
 
     def __init__(self, target: Target, *, connections: int = 4) -> None:
-        options = [("grpc.use_local_subchannel_pool", 1)]  # or all would be one connection
+        options = [("grpc.use_local_subchannel_pool", 1)]  # Without the option all channels would share one connection.
         self._target = target
         self._channels = {
             name: [

@@ -35,16 +35,16 @@ VARIABLES: Final = {
     # The gateway's own address alone: who attacks and who is attacked have others of this machine's, as if far away.
     "SYNCLINE_TRUSTED_NETWORKS": "127.0.0.1/32",
 }
-"""What the system under attack is told."""
+"""The settings of the system under attack."""
 
 
 @dataclass
 class Result:
-    """What an attack did."""
+    """The result of an attack."""
 
     name: str
     answers: dict[str, int] = field(default_factory=dict)
-    """How the attacker was answered, and how often."""
+    """The answers that the attacker got, with the number of each."""
     ratios: dict[str, float] = field(default_factory=dict)
     """The p99 of each kind of the innocent person's work, to the quiet one."""
     errors: list[str] = field(default_factory=list)
@@ -55,13 +55,13 @@ class Result:
 
     @property
     def faults(self) -> list[str]:
-        """What must not be."""
+        """The harm that the attack did, and the ratios of slowness that are too large."""
         slow = [f"{kind} takes {ratio:.1f}x" for kind, ratio in self.ratios.items() if ratio > MOST_RATIO]
         return self.harm + slow
 
     @property
     def harm(self) -> list[str]:
-        """What must not be, however busy the machine is with other things."""
+        """The harm that the attack did, which no other work on the machine explains."""
         found = [f"an innocent error: {error}" for error in self.errors[:3]]
         found += [f"{name} keeps {size / 1e6:.0f} MB" for name, size in self.kept.items() if size > MOST_GROWTH]
         if not self.answers:

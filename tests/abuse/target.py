@@ -1,4 +1,4 @@
-"""What there is to attack: what an innocent person has, and an attacker with an account and a link to visit."""
+"""The target of attacks: the things of an innocent person, and an attacker with an account and a link to visit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CROWD: Final = 6_000
 
 @dataclass(frozen=True)
 class Target:
-    """What an attacker knows. It goes to the process that attacks as JSON."""
+    """The knowledge of an attacker. It goes to the attacking process as JSON."""
 
     host: str
     ports: Mapping[str, int]

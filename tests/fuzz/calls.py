@@ -44,7 +44,7 @@ HASHING: Final = frozenset({"SignUp", "SignIn"})
 """Methods that work for a tenth of a second by design; every call of the others would wait for them."""
 
 SECONDS: Final = 5.0
-"""What a call may take."""
+"""Maximum number of seconds that a call may take."""
 GROWTH: Final = 50_000_000
 """Bytes by which the memory of a process may grow."""
 WARM_UP: Final = 300
@@ -71,7 +71,7 @@ class Asked:
 
 @dataclass
 class Outcome:
-    """How a call ended, and what it answered before."""
+    """The end of a call, and its answers before that."""
 
     code: str
     reason: str = ""
@@ -81,7 +81,7 @@ class Outcome:
 
     @property
     def fault(self) -> str:
-        """What is wrong with it; empty if nothing is."""
+        """The fault of the call; empty if there is none."""
         if self.code == "OK":
             return ""
         if self.code in DEFECTS:
@@ -93,10 +93,10 @@ class Outcome:
 
 @dataclass
 class Report:
-    """What came of a run."""
+    """The results of a run."""
 
     codes: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By method and code."""
+    """Number of calls by method and code."""
     faults: list[str] = field(default_factory=list)
     growth: dict[str, int] = field(default_factory=dict)
     """Bytes, by process."""

@@ -196,7 +196,7 @@ def _messages(at: Message, field: FieldDescriptor) -> list[Any]:
 
 
 def _fits(field: FieldDescriptor, value: Any) -> bool:
-    """Whether a value that is known by a field's name is of its type too."""
+    """Return True if a value that is known by a field's name has the type of the field, too."""
     match field.type:
         case FieldDescriptor.TYPE_STRING:
             return isinstance(value, str)

@@ -34,7 +34,7 @@ KEPT: Final = 60
 
 @dataclass
 class World:
-    """Who calls, and what there is, by names of fields."""
+    """The callers, and the values that there are, by names of fields."""
 
     tokens: dict[str, str]
     known: dict[str, list[Any]]

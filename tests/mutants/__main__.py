@@ -45,7 +45,7 @@ def hunted(folder: Path) -> str | None:
 
 
 def not_failed(folder: Path, tests: Collection[str]) -> set[str]:
-    """Those of these tests that do not fail. One that cannot be run, or does not end, has noticed nothing."""
+    """Return those of these tests that do not fail. A test that cannot be run, or does not end, has noticed nothing."""
     done = _tested(folder, [*sorted(tests), "-vv"], limited=False)
     # As each ends: what is left open when many have failed may keep pytest from its summary.
     found = re.findall(r"^(\S+::\w+)(?:\[.*)? FAILED", done.stdout, re.MULTILINE) if done else []
@@ -53,7 +53,7 @@ def not_failed(folder: Path, tests: Collection[str]) -> set[str]:
 
 
 def unsound(tests: Collection[str]) -> str:
-    """What these tests say of the tree as it is; nothing if they pass."""
+    """Return the output of these tests on the tree as it is; an empty text if they pass."""
     with tempfile.TemporaryDirectory() as temporary:
         breed(None, Path(temporary))
         done = _tested(Path(temporary), sorted(tests), limited=False)
@@ -84,7 +84,7 @@ def _limit_memory() -> None:
 
 
 def hunt_engine(chosen: Sequence[Mutant]) -> bool:
-    """Whether enough mutants of the engine are noticed by its tests."""
+    """Return True if enough mutants of the engine are noticed by its tests."""
     with tempfile.TemporaryDirectory() as temporary:
         breed(None, Path(temporary))
         if noticed := hunted(Path(temporary)):
@@ -103,7 +103,7 @@ def hunt_engine(chosen: Sequence[Mutant]) -> bool:
 
 
 def hunt_defences(chosen: Sequence[Mutant]) -> bool:
-    """Whether each mutant makes all tests fail that are named with it."""
+    """Return True if each mutant makes all tests fail that are named with it."""
     if said := unsound({test for mutant in chosen for test in mutant.tests}):
         print(f"the tests do not pass without a mutant, so they say nothing: {said}")
         return False

@@ -1,4 +1,4 @@
-"""What a mutant is, and the copy of the tree that has it in it."""
+"""Mutants, and the copy of the tree that has one in it."""
 
 from __future__ import annotations
 

@@ -76,7 +76,9 @@ class MemoryJournal:
 
 
 class MemoryTable:
-    """As MemoryJournal. `project` pauses between items, since the real one writes them independently."""
+    """Tables in memory, as MemoryJournal is a journal. `project` pauses between items, since the real one writes
+    them independently.
+    """
 
     def __init__(self, pause: Callable[[], Awaitable[None]] = _no_pause) -> None:
         self.nodes: dict[tuple[SpaceId, NodeId], Node] = {}
@@ -206,7 +208,7 @@ class MemoryTable:
 
 
 class MemoryMeasures:
-    """MeasureTable."""
+    """A measure table in memory."""
 
     def __init__(self) -> None:
         self.measures: dict[SpaceId, Measure] = {}
@@ -250,7 +252,7 @@ class MemoryObjects:
         self.unchecked: set[tuple[SpaceId, Digest]] = set()
         self.barriers: dict[tuple[SpaceId, Digest], Barrier] = {}
         self.modified_at_ms: dict[tuple[SpaceId, Digest], int] = {}
-        """When something was put; 0 for what is missing here."""
+        """Return the time when something was put, in ms since 1970; 0 for an object that is missing here."""
         self.misnamed: dict[tuple[SpaceId, str], bytes] = {}
         """Objects of which the name is no digest, all put at `misnamed_at_ms`."""
         self.misnamed_at_ms = 0

@@ -202,7 +202,7 @@ class InMemoryTopic:
     """Other queues that are there for good."""
 
     def publish(self, body: str) -> None:
-        """Announce."""
+        """Put an event into the queues of all subscribers."""
         for queue in [*self.queues.values(), *self.subscribed]:
             queue.put(body)
 
