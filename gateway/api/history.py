@@ -36,7 +36,7 @@ async def list_versions(
     )
     answer = await ask(services.metadata.ListVersions, request, token=caller.token)
     return models.Versions(
-        versions=[shapes.version(version) for version in answer.versions],
+        versions=await shapes.each(answer.versions, shapes.version, token=caller.token),
         next_page_token=answer.next_page_token or None,
     )
 
@@ -116,7 +116,11 @@ async def list_trash(
     # A service of the version before tells no paths.
     places = answer.paths or [node.name for node in answer.nodes]
     return models.FoundNodes(
-        nodes=[shapes.located(known_node(node), path) for node, path in zip(answer.nodes, places, strict=True)],
+        nodes=await shapes.each(
+            list(zip(answer.nodes, places, strict=True)),
+            lambda found: shapes.located(known_node(found[0]), found[1]),
+            token=caller.token,
+        ),
         next_page_token=answer.next_page_token or None,
     )
 
@@ -158,6 +162,6 @@ async def list_activity(
     request = metadata_pb2.ListActivityRequest(space_id=space, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.ListActivity, request, token=caller.token)
     return models.Activities(
-        activities=[shapes.activity(one) for one in answer.activities],
+        activities=await shapes.each(answer.activities, shapes.activity, token=caller.token),
         next_page_token=answer.next_page_token or None,
     )

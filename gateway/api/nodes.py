@@ -77,7 +77,9 @@ async def search(
     request = metadata_pb2.SearchNodesRequest(space_id=space, query=q, page_size=page_size, page_token=page_token)
     answer = await ask(services.metadata.SearchNodes, request, token=caller.token)
     return models.FoundNodes(
-        nodes=[shapes.located(known_node(found.node), found.path) for found in answer.found],
+        nodes=await shapes.each(
+            answer.found, lambda found: shapes.located(known_node(found.node), found.path), token=caller.token
+        ),
         next_page_token=answer.next_page_token or None,
     )
 
@@ -153,4 +155,5 @@ async def children_page(
 ) -> models.Nodes:
     """One page of what a directory holds, by name."""
     request = metadata_pb2.ListNodesRequest(space_id=space, parent=parent, page_size=page_size, page_token=page_token)
-    return shapes.nodes_page(await ask(services.metadata.ListNodes, request, token=caller.token))
+    answer = await ask(services.metadata.ListNodes, request, token=caller.token)
+    return await shapes.nodes_page(answer, token=caller.token)

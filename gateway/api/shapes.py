@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, cast
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar, cast
 
 from starlette.responses import Response
 
 from gateway.api import models
 from gateway.api.identifiers import node_text
 from gateway.content.description import content_type
+from gateway.identity.caller import claimed
 from gateway.services.calls import known_node
+from runtime.turns import slices
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
 from syncline.model.tree import Node, NodeKind
@@ -26,6 +29,9 @@ _ROLES: Final[dict[int, models.RoleName]] = {
 }
 ROLES: Final = {name: auth_pb2.Role.ValueType(role) for role, name in _ROLES.items()}
 _NANOSECONDS: Final = 1_000_000
+
+Item = TypeVar("Item")
+Shape = TypeVar("Shape")
 
 
 def node_etag(node: Node) -> str:
@@ -49,9 +55,16 @@ def with_etag(response: Response, found: Node) -> models.Node:
     return node(found)
 
 
-def nodes_page(answer: metadata_pb2.ListNodesResponse | metadata_pb2.ListTrashResponse) -> models.Nodes:
+async def each(items: Sequence[Item], shape: Callable[[Item], Shape], *, token: str) -> list[Shape]:
+    """The shapes of what a long answer holds, in order. A slice at a time, for which whose `token` it is has turns."""
+    return [shape(one) async for some in slices(items, claimed(token, "sub")) for one in some]
+
+
+async def nodes_page(answer: metadata_pb2.ListNodesResponse, *, token: str) -> models.Nodes:
     """One page of nodes."""
-    return models.Nodes(nodes=[node_of(one) for one in answer.nodes], next_page_token=answer.next_page_token or None)
+    return models.Nodes(
+        nodes=await each(answer.nodes, node_of, token=token), next_page_token=answer.next_page_token or None
+    )
 
 
 def node_of(pb: journal_pb2.Node) -> models.Node:

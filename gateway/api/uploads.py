@@ -99,13 +99,14 @@ async def commit_changes(
     answer = await commit_mutations(services, caller.token, space=space, request=name.id, mutations=mutations)
     return models.Results(
         seq=answer.seq,
-        results=[
-            models.Result(
-                verdict=journal_pb2.Verdict.Name(result.verdict).removeprefix("VERDICT_"),
-                node=shapes.node_of(result.node) if result.HasField("node") else None,
-            )
-            for result in answer.results
-        ],
+        results=await shapes.each(answer.results, _result, token=caller.token),
+    )
+
+
+def _result(result: journal_pb2.MutationResult) -> models.Result:
+    return models.Result(
+        verdict=journal_pb2.Verdict.Name(result.verdict).removeprefix("VERDICT_"),
+        node=shapes.node_of(result.node) if result.HasField("node") else None,
     )
 
 

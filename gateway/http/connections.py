@@ -31,6 +31,8 @@ _HEAD_BYTES: Final = 32 * 1024
 _HEADERS: Final = 100
 _ADDRESS_BYTES: Final = 16 * 1024
 """Maximum size of an address, in bytes: more than the longest path encoded."""
+_PARAMETERS: Final = 200
+"""Maximum number of parameters of an address: no request has more, and to parse thousands takes milliseconds."""
 _LINES_BYTES: Final = _ADDRESS_BYTES + _HEAD_BYTES + 4 * _HEADERS + 64
 """Maximum size of a head as it arrives, in bytes, with the separators between its parts."""
 _FED_AT_ONCE: Final = 16 * 1024
@@ -182,6 +184,8 @@ class Connection(HttpToolsProtocol):
         """The last byte of its head."""
         self._stop()
         self._in_head = False
+        if self.url.partition(b"?")[2].count(b"&") >= _PARAMETERS:
+            self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {_PARAMETERS} parameters")
         super().on_headers_complete()
         if len(self.pipeline) > _PIPELINED:
             self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {_PIPELINED} requests wait on one connection")

@@ -368,3 +368,14 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize(("parameters", "status"), [(200, b"404"), (201, b"400"), (5_000, b"400")])
+async def test_an_address_has_so_many_parameters(parameters, status):
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        writer.write(
+            b"GET /nothing?%s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % b"&".join([b"q="] * parameters)
+        )
+        assert (await ended(reader)).split()[1] == status
+        await closed(writer)

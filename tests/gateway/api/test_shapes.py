@@ -1,0 +1,30 @@
+"""Long answers are shaped in slices, so that a round of the event loop has one of them, whoever asks for how many."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.api import shapes
+from runtime.turns import SLICE
+
+
+async def test_a_round_of_the_loop_shapes_one_slice() -> None:
+    shaped, most, before = 0, 0, 0
+
+    def shape(item: int) -> str:
+        nonlocal shaped
+        shaped += 1
+        return str(item)
+
+    pages = [asyncio.create_task(shapes.each(range(10 * SLICE), shape, token=f"made.up-{n}")) for n in range(5)]
+    while not all(page.done() for page in pages):
+        before = shaped
+        await asyncio.sleep(0)
+        most = max(most, shaped - before)
+    assert most == SLICE
+    assert [await page for page in pages] == [[str(item) for item in range(10 * SLICE)]] * 5
+
+
+async def test_a_short_answer_waits_for_no_turn() -> None:
+    coroutine = shapes.each(range(SLICE), str, token="made.up-1")
+    assert await asyncio.wait_for(coroutine, 30) == [str(item) for item in range(SLICE)]
