@@ -1,4 +1,4 @@
-"""What the metadata table holds of a space."""
+"""The items of a space in the metadata table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def journal_length(stack: Stack, space: str) -> int:
 
 
 def items_of(stack: Stack, space: str) -> dict[str, dict[str, Any]]:
-    """What `scan` finds by key, once projection and announcement have caught up."""
+    """Return the items that `scan` finds, by key, once projection and announcement have caught up."""
 
     async def settled() -> list[dict[str, Any]]:
         async with asyncio.timeout(60):

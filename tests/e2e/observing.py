@@ -36,7 +36,7 @@ class Scrape:
 
 
 def addresses(stack: Stack) -> dict[str, str]:
-    """Where each process serves its metrics, as its log tells."""
+    """Return the address at which each process serves its metrics, as its log tells."""
     return dict(_addresses(stack))
 
 
@@ -60,7 +60,7 @@ def logged(stack: Stack, name: str, wanted: Callable[[Mapping[str, Any]], bool])
 
 
 def texts(stack: Stack) -> dict[str, str]:
-    """What each process says, as it says it."""
+    """Return the metrics of each process, in the text format."""
     found = {}
     for name, address in addresses(stack).items():
         with urllib.request.urlopen(address, timeout=60) as answer:

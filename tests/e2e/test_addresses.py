@@ -63,7 +63,7 @@ def until_gone(person: Person, address: str) -> None:
 
 
 def refused(device: DemoDevice, *arguments: str, status: int = 1) -> str:
-    """What a command that fails says."""
+    """Return the error text of a command that fails."""
     with device.start(*arguments) as child:
         _, errors = child.communicate()
     assert child.returncode == status, errors

@@ -35,7 +35,7 @@ def proppatch(ann: Person, path: str, *properties: str, remove: bool = False) ->
 
 
 def statuses(answer: Answer) -> dict[str, int]:
-    """What became of each property."""
+    """Return the outcome of each property."""
     import xml.etree.ElementTree as ET
 
     assert answer.status == 207, answer.body

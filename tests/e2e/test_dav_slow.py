@@ -44,7 +44,7 @@ def many(mallory: Person) -> str:
 
 
 def waiting(connection: socket.socket) -> bool:
-    """Whether the other side has not given this connection up."""
+    """Return True if the other side has not given this connection up."""
     established = 1
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == established
 

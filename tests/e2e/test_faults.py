@@ -25,7 +25,7 @@ NewDevice = Callable[..., DemoDevice]
 
 
 def failing(device: DemoDevice, *arguments: str, stdin: str = "", expect: int) -> str:
-    """What a command that fails says: one line, without a traceback."""
+    """Return the error text of a command that fails: one line, without a traceback."""
     done = subprocess.run(
         [sys.executable, "-m", "syncline.cli", *arguments],
         env={**os.environ, "SYNCLINE_HOME": str(device.root / "home")},
@@ -41,7 +41,7 @@ def failing(device: DemoDevice, *arguments: str, stdin: str = "", expect: int) -
 
 
 def problems(device: DemoDevice, *arguments: str) -> list[dict[str, str]]:
-    """What a sync could not do; it ends with 4."""
+    """Return the items that a sync could not do; the sync ends with 4."""
     found: list[dict[str, str]] = json.loads(device.run("sync", str(device.folder), "--json", *arguments, expect=4))[
         "problems"
     ]

@@ -43,7 +43,7 @@ def interrupted_sync(device: DemoDevice, after: float, *arguments: str) -> tuple
 
 
 def is_locked(path: Path) -> bool:
-    """Whether the sync has the folder, by the system's own list."""
+    """Return True if the sync holds the folder, by the system's own list."""
     if not path.exists():
         return False
     inode = path.stat().st_ino

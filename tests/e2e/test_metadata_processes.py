@@ -46,7 +46,7 @@ async def journal_of(aws: EmbeddedAws, space: str) -> list[JournalEntry]:
 
 
 async def projected(aws: EmbeddedAws, space: str) -> dict[NodeId, tuple[NodeId, str]]:
-    """Where each node is according to the table, once it has caught up and no mark is left."""
+    """Return the place of each node according to the table, once it has caught up and no mark is left."""
     head = len(await journal_of(aws, space))
     async with asyncio.timeout(PATIENCE_SECONDS):
         while True:

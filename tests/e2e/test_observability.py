@@ -261,7 +261,7 @@ def test_a_sync_is_one_tree_through_every_process(stack: Stack, collector: Colle
         paths[span.name].append(" < ".join(path))
 
     def has(*steps: str) -> bool:
-        """Whether some span has these among its ancestors, in this order, itself first."""
+        """Return True if some span has these among its ancestors, in this order, itself first."""
         inside = re.compile(".* < .*".join(re.escape(step) for step in steps))
         return any(inside.search(path) for found in paths.values() for path in found)
 

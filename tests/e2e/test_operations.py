@@ -96,12 +96,12 @@ class Everybody:
 
     @property
     def auth(self) -> str:
-        """Where auth listens."""
+        """Return the address at which auth listens."""
         return target(self.person, "auth")
 
 
 def target(person: Person, service: str) -> str:
-    """Where a service listens, as clients find it."""
+    """Return the address at which a service listens, as clients find it."""
     found: str = person.done("GET", "/.well-known/syncline")[service]["target"]
     return found
 

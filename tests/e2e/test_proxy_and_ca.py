@@ -122,7 +122,7 @@ class Proxy(Server):
 
 @dataclass
 class Installation:
-    """What a device is told."""
+    """Return the environment of a device."""
 
     endpoint: str
     storage: str

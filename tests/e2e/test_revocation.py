@@ -38,7 +38,7 @@ from tests.gateway.client import Api, Person, sign_up
 SIZE = 64 * MIB
 """Far more than what the kernel holds for a reader that is slow."""
 SLOWLY = 256 * KIB
-"""What is read of a download in a tenth of a second."""
+"""Return the bytes that are read of a download in a tenth of a second."""
 
 
 Ended = tuple[float, str]
@@ -135,7 +135,7 @@ def watch(room: Room, opened: Callable[[], None]) -> Ended:
 
 
 def events(room: Room, opened: Callable[[], None]) -> Ended:
-    """Server-sent events."""
+    """Open a stream of server-sent events, call `opened`, and return how the stream ended."""
     connection = http.client.HTTPConnection(urlsplit(room.ben.endpoint).netloc, timeout=3 * REVOCATION_SECONDS)
     connection.request("GET", "/v1/events", headers=room.ben.headers)
     answer = connection.getresponse()

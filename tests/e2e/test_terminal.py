@@ -32,7 +32,7 @@ class Terminal:
         self.kind = kind
 
     def run(self, *arguments: str, fails: bool = False) -> str:
-        """What the terminal gets of a command, which is harmless, with its line ends as they were written."""
+        """Return the output of a command on a terminal, which is harmless, with its line ends as they were written."""
         text = self.raw(*arguments, fails=fails)
         for raw in RAW:
             assert raw not in text, f"{arguments} wrote {raw!r}: {text!r}"

@@ -26,7 +26,7 @@ from tests.e2e.proxy import behind_proxies, serving
 NewDevice = Callable[..., DemoDevice]
 
 SECONDS = 120.0
-"""What a busy machine may take for anything here; pauses of the watch included."""
+"""Maximum number of seconds that anything here may take on a busy machine, pauses of the watch included."""
 
 
 class Watching:
@@ -60,7 +60,7 @@ class Watching:
             time.sleep(0.05)
 
     def says(self, *words: str) -> int:
-        """How often it has said something with all these words."""
+        """Return the number of lines with all these words."""
         return sum(all(word in line for word in words) for line in [*self.said])
 
     def brings(self, name: str) -> None:
@@ -70,7 +70,7 @@ class Watching:
         self.until(lambda: self.has(name))
 
     def has(self, path: str) -> bool:
-        """Whether the space has a file at this path."""
+        """Return True if the space has a file at this path."""
         directory, _, name = path.rpartition("/")
         try:
             listed = json.loads(self.device.run("ls", directory, "--json"))
@@ -141,7 +141,7 @@ LIMITED = "echo {number} > /proc/sys/user/{limit} && exec "
 
 
 def limited(limit: str, number: int) -> list[str]:
-    """What runs a command with this limit of inotify."""
+    """Return the command that runs another one with this limit of inotify."""
     prefix = [
         "unshare",
         "--user",
@@ -188,7 +188,7 @@ def test_directories_that_come_after_the_limit_are_looked_at_too(new_device: New
 
 
 def nobody() -> list[str]:
-    """What runs a command as somebody who may not read everything: root has to give up what lets it."""
+    """Return the command that runs another one without the right to read everything, which root has to give up."""
     if os.geteuid() or not shutil.which("setpriv"):
         return []
     given_up = "-dac_override,-dac_read_search"

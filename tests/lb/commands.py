@@ -52,7 +52,7 @@ COMMAND_SECONDS = 300.0
 """A command that takes longer hangs: it gives up a silent service after 120 s."""
 
 PASSING = (SynclineError, grpc.RpcError, OSError, http.client.HTTPException)
-"""What says that something went wrong."""
+"""Texts that tell of an error."""
 
 
 class Failed(Exception):
@@ -61,12 +61,12 @@ class Failed(Exception):
 
 @dataclass
 class Notes:
-    """What all workers together saw."""
+    """The observations of all workers together."""
 
     done: Counter[str] = field(default_factory=Counter)
     failed: Counter[str] = field(default_factory=Counter)
     broken_off: Counter[str] = field(default_factory=Counter)
-    """What had begun to be answered when it failed."""
+    """Numbers of requests, by kind, that failed after their answer had begun."""
     faults: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 

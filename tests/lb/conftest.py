@@ -67,7 +67,7 @@ class BalancedStack:
 
 
 def last_words(stack: Stack, names: Sequence[str]) -> str:
-    """What these processes and the supervisor said last."""
+    """Return the last lines of these processes and of the supervisor."""
     logs = {name: (stack.data / "logs" / f"{name}.log").read_text().splitlines()[-15:] for name in (*names, "stack")}
     return "\n".join(f"{name}: {line[:300]}" for name, lines in logs.items() for line in lines)
 

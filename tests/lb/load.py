@@ -55,7 +55,7 @@ class Acknowledged:
 
 @dataclass
 class Notes:
-    """What all people together were told."""
+    """The answers that all people got together."""
 
     operations: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -183,7 +183,7 @@ class Person:
         self._files[self._create(NodeKind.FILE, result.content)] = result.content.digest
 
     def download(self) -> None:
-        """As any HTTP client may, it begins again what broke off: there is no other way once bytes have arrived."""
+        """Begin again what broke off, as any HTTP client may: there is no other way once bytes have arrived."""
         if not self._files:
             return
         name = self._random.choice(list(self._files))

@@ -1,4 +1,4 @@
-"""What a balancer is for: the load spreads, and the system looks like one."""
+"""The purpose of a balancer: the load spreads, and the system looks like one."""
 
 from __future__ import annotations
 

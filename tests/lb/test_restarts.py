@@ -50,7 +50,7 @@ async def every_commit_is_there_once(stack: Stack, load: Load) -> None:
 
 
 def rounds(system: BalancedStack, *, one_by_one: bool) -> list[list[str]]:
-    """Which processes to end together: one at a time, or, to be quicker, one of each service."""
+    """Return the groups of processes to end together: one at a time, or, to be quicker, one of each service."""
     if one_by_one:
         return [[name] for name in system.balanced.names]
     by_service = [system.balanced.instances(service) for service in SERVICES]

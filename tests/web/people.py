@@ -194,7 +194,7 @@ class Person:
         session.detach()
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """What the page itself could ask: with its cookie and token."""
+        """Return the answer to a request that the page itself could make, with its cookie and token."""
         script = """async ([method, path, body]) => {
             const { call } = await import("/web/api.js");
             return call(method, path, body === null ? {} : { body });

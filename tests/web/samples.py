@@ -43,7 +43,7 @@ def pdf(text: str) -> bytes:
 
 
 def wav(seconds: float = 1.0) -> bytes:
-    """Silence."""
+    """Return a WAV file with silence of this many seconds."""
     held = BytesIO()
     with wave.open(held, "wb") as file:
         file.setnchannels(1)

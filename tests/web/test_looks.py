@@ -27,7 +27,7 @@ SEVERE = ("serious", "critical")
 
 
 def severe(person: Person, *rules: str) -> list[dict[str, Any]]:
-    """What axe finds wrong with what is shown, if it is serious; by all of its rules, or by these."""
+    """Return the serious faults that axe finds in the page, by all of its rules or by these."""
     options = {"resultTypes": ["violations"]} | ({"runOnly": list(rules)} if rules else {})
     found = Axe().run(person.page, options=options).response["violations"]
     return [

@@ -34,7 +34,7 @@ ROOT = "root"
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What goes wrong with one request. Without a status the connection ends in the middle."""
+    """The fault of one request. Without a status the connection ends in the middle."""
 
     status: int = 0
     code: str = ""
@@ -101,7 +101,7 @@ class Cloud:
         self.storage = ""
         self.url_lifetime = 3600.0
         self.refused: list[str] = []
-        """What a correct client does not do."""
+        """Requests that a correct client does not make."""
         self._ids = 0
 
     # ---- what tests look at ----
@@ -450,6 +450,6 @@ def serving(cloud: Cloud) -> Iterator[str]:
 
 
 def find_chromium() -> str | None:
-    """Where the browser is, if there is one."""
+    """Return the path of the browser; None if there is none."""
     path = os.environ.get("SYNCLINE_TEST_CHROMIUM", "/usr/bin/chromium")
     return path if Path(path).is_file() else None

@@ -1,4 +1,4 @@
-"""What a person does and sees in a page that uploads."""
+"""The actions of a person in a page that uploads, and the things that the person sees."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ START = """async (options) => {
 
 
 class Panel:
-    """What a person does and sees in a page."""
+    """The actions of a person in a page, and the things that the person sees."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -57,7 +57,7 @@ class Panel:
         return next(item for item in self.items() if item["path"] == path)
 
     def wait(self, condition: str, argument: Any = None, seconds: float = 40) -> None:
-        """Until the expression over `items` and `batches` holds."""
+        """Wait until the expression over `items` and `batches` holds."""
         script = f"""(argument) => {{
             const batches = uploads.batches();
             const items = batches.flatMap(({{ id }}) => uploads.items(id));
@@ -73,7 +73,7 @@ class Panel:
         self.wait("batches.length && !uploads.busy", seconds=seconds)
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = 40) -> None:
-        """Until it holds on this side; the page goes on meanwhile."""
+        """Wait until the condition holds on this side; the page goes on meanwhile."""
         for _ in range(int(seconds / 0.02)):
             if condition():
                 return
