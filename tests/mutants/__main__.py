@@ -21,6 +21,8 @@ from tests.mutants.engine import MUTANTS as ENGINE
 from tests.mutants.mutant import Mutant, breed
 
 TESTS = "tests/clients/sync"
+ROOTS = (".", "lib", "clients/python", "protos/gen")
+"""Where packages are found in the tree."""
 SLOW_TO_TELL = "test_convergence.py"
 TENTHS_NOTICED = 9
 """Of the mutants of the engine; of all others, whose tests are named, each has to be noticed."""
@@ -62,7 +64,7 @@ def unsound(tests: Collection[str]) -> str:
 
 def _tested(folder: Path, asked: Sequence[str], *, limited: bool) -> subprocess.CompletedProcess[str] | None:
     """Pytest in a copy of the tree; None if it does not end."""
-    paths = os.pathsep.join(map(str, (folder, folder / "protos" / "gen")))
+    paths = os.pathsep.join(str(folder / root) for root in ROOTS)
     try:
         return subprocess.run(
             [sys.executable, "-m", "pytest", *asked, "-q", "--tb=no", "-p", "no:cacheprovider"],

@@ -8,8 +8,8 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 COPIED = (
-    *("aws", "clients", "core", "docs", "examples", "gateway", "infra", "protos", "runtime", "services", "stack"),
-    *("tests", "wire", "pyproject.toml"),
+    *("aws", "clients", "docs", "examples", "gateway", "infra", "lib", "protos", "runtime", "server", "services"),
+    *("stack", "tests", "pyproject.toml"),
 )
 
 
