@@ -117,7 +117,7 @@ class RequestTooLarge(SynclineError):
 
 
 class RequestIdReused(SynclineError):
-    """The request id was used before for a different request; use a fresh one."""
+    """The request id was used before for a different request, or longer ago than answers are kept; use a fresh one."""
 
     reason = "REQUEST_ID_REUSED"
     kind = Kind.INVALID

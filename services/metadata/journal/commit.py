@@ -34,6 +34,7 @@ from syncline.model.tree import (
     MAX_MUTATIONS,
     MAX_REQUEST_BYTES,
     Change,
+    CreateNode,
     DeleteNode,
     MoveNode,
     Mutation,
@@ -333,6 +334,13 @@ class Committer:
             await self._view.validate()  # opens the view, if this is its first use
         for attempt in range(MAX_ATTEMPTS):
             batch[:] = await self._answer_repeated(batch)
+            floor = self._view.requests_floor
+            if reused := await self._reused(batch):
+                if self._view.requests_floor != floor:
+                    continue  # a request may have been answered meanwhile
+                for pending in reused:
+                    _fail(pending, RequestIdReused())
+                    batch.remove(pending)
             if not batch:
                 return
             decided = await self._decide(batch)
@@ -368,6 +376,27 @@ class Committer:
                     await self._answer_from_journal(pending, seq)
             if self._view.requests_floor == floor:
                 return [pending for pending in batch if pending.request.id not in answered]
+
+    async def _reused(self, batch: Sequence[_Pending]) -> list[_Pending]:
+        """Return the requests whose id was used by another one, of which no answer is kept any more.
+
+        A node exists then whose id follows from the request's. No node may take its place, even one of its kind.
+        """
+        made: list[set[NodeId]] = []
+        for pending in batch:
+            request = pending.request
+            numbers = [index for index, one in enumerate(request.mutations) if isinstance(one, CreateNode)]
+            ids: set[NodeId] = set()
+            async for some in slices(numbers, request.user):
+                ids.update(created_node_id(self._view.space, request.id, index) for index in some)
+            made.append(ids)
+        await self._view.load(Missing(nodes=set().union(*made)))
+        known = self._view.known_nodes
+        return [
+            pending
+            for pending, ids in zip(batch, made, strict=True)
+            if self._view.known_request(pending.request.id) is None and any(known.get(one) for one in ids)
+        ]
 
     async def _answer_from_journal(self, pending: _Pending, seq: int) -> None:
         request = pending.request

@@ -160,6 +160,7 @@ class Draft:
 
     def decide(self, mutation: Mutation, at: Circumstances) -> Result | None:
         """The result, taken into the draft; None if something must be loaded first."""
+        self._undecided.discard(at.new_id)  # a node that names itself as its parent does not wait for itself
         result: Result | None = None
         depths: dict[NodeId, PathLength] = {}
         try:
@@ -177,7 +178,6 @@ class Draft:
             if isinstance(mutation, CreateNode):
                 self._undecided.add(at.new_id)
             return None
-        self._undecided.discard(at.new_id)
         if result.verdict is Verdict.ACCEPTED:
             self._take(result)
             self._added_depths |= depths

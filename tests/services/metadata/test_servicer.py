@@ -80,6 +80,47 @@ async def test_a_repeated_request_gets_the_first_answer(editor: Caller) -> None:
     assert await reason(editor.commit(creating("another"), request_id=request)) == "REQUEST_ID_REUSED"
 
 
+@pytest.mark.parametrize("forgotten", [True, False], ids=["projected", "in the journal only"])
+async def test_a_request_id_makes_each_node_once(forgotten: bool) -> None:
+    """The ids of new nodes follow from the request's, whose answer is kept for a time; nodes are kept for ever."""
+    async with service(coalesce_seconds=0 if forgotten else 10) as here, here.caller() as editor:
+        request = new_request_id()
+        first = await editor.commit(creating("docs"), creating("docs"), creating("a.txt"), request_id=request)
+        docs, _, file = (one.node for one in first.results)
+        await editor.commit(
+            M.Mutation(move=M.MoveNode(node=docs.id, from_parent=ROOT, from_name="docs", parent=ROOT, name="b"))
+        )
+        if forgotten:
+            await projected(here.backend, editor.space)
+            here.backend.table.requests.clear()  # DynamoDB does so after 30 days
+        async with service(here.backend) as there, there.caller(space=editor.space, user=editor.user) as later:
+            for others in (
+                (creating("c.txt"),),  # a file in the place of a directory
+                (creating("docs"), creating("docs"), creating("a.txt")),  # the same, after a move by somebody
+                (creating("c"), creating("d"), creating("e")),
+                (creating("a.txt"), creating("a.txt"), creating("f.txt")),
+            ):
+                if others[0] == creating("docs") and not forgotten:
+                    assert await later.commit(*others, request_id=request) == first
+                else:
+                    assert await reason(later.commit(*others, request_id=request)) == "REQUEST_ID_REUSED"
+            listed = await later.stub.ListNodes(M.ListNodesRequest(space_id=later.space, parent=ROOT))
+            assert {one.id: (one.name, one.kind) for one in listed.nodes} == {
+                docs.id: ("b", docs.kind),
+                file.id: ("a.txt", file.kind),
+            }
+
+
+async def test_a_node_cannot_be_made_in_itself(editor: Caller) -> None:
+    """Such a mutation was decided on again and again, and its space took no other commit."""
+    request = new_request_id()
+    inside = creating("in itself", parent=created_node_id(editor.space, request, 0))
+    async with asyncio.timeout(60):
+        answer = await editor.commit(inside, request_id=request)
+        assert [one.verdict for one in answer.results] == [J.VERDICT_PARENT_NOT_FOUND]
+        await editor.create("docs")
+
+
 async def test_a_refused_request_is_let_go_of_with_its_call(editor: Caller) -> None:
     """Not only when Python's collector comes to it: by then many large ones would fill the memory."""
     large = M.CheckVersionsBatch(paths=["a/" * 100_000 + "a"], digests=bytes(32))

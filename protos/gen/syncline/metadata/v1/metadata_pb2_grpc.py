@@ -186,7 +186,8 @@ class MetadataServiceServicer:
 
     def CommitChanges(self, request, context):
         """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-        Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+        Repeating a request_id within 30 days returns the first answer; after that it is REQUEST_ID_REUSED if a node exists that
+        it would create, since ids of new nodes follow from the request's. A request of which nothing is accepted changes nothing, is not recorded, and
         is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
         an entry or answer would be too large),
         REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.

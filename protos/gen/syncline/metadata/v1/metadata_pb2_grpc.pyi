@@ -69,7 +69,8 @@ class MetadataServiceStub:
     """
     CommitChanges: _grpc.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-    Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+    Repeating a request_id within 30 days returns the first answer; after that it is REQUEST_ID_REUSED if a node exists that
+    it would create, since ids of new nodes follow from the request's. A request of which nothing is accepted changes nothing, is not recorded, and
     is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
     an entry or answer would be too large),
     REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.
@@ -156,7 +157,8 @@ class MetadataServiceAsyncStub(MetadataServiceStub):
     """
     CommitChanges: _aio.UnaryUnaryMultiCallable[_metadata_pb2.CommitChangesRequest, _metadata_pb2.CommitChangesResponse]  # type: ignore[assignment]
     """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-    Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+    Repeating a request_id within 30 days returns the first answer; after that it is REQUEST_ID_REUSED if a node exists that
+    it would create, since ids of new nodes follow from the request's. A request of which nothing is accepted changes nothing, is not recorded, and
     is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
     an entry or answer would be too large),
     REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.
@@ -264,7 +266,8 @@ class MetadataServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_metadata_pb2.CommitChangesResponse, _abc.Awaitable[_metadata_pb2.CommitChangesResponse]]:
         """Applies mutations in order, all in one journal entry, each with its own verdict: a conflict refuses its mutation only.
-        Repeating a request_id within 30 days returns the first answer. A request of which nothing is accepted changes nothing, is not recorded, and
+        Repeating a request_id within 30 days returns the first answer; after that it is REQUEST_ID_REUSED if a node exists that
+        it would create, since ids of new nodes follow from the request's. A request of which nothing is accepted changes nothing, is not recorded, and
         is decided anew when repeated. INVALID_ARGUMENT / REQUEST_TOO_LARGE (more than 2,000 mutations or 300,000 bytes, or
         an entry or answer would be too large),
         REQUEST_ID_REUSED; ABORTED / RIGHT_CHANGED (see writes_since_ms); UNAVAILABLE / CONTENDED.
