@@ -99,7 +99,7 @@ def test_a_link_that_leads_nowhere_fails_the_build(tmp_path: Path) -> None:
     assert done.returncode == 1
     told = [line for line in done.stderr.splitlines() if "'broken.md'" in line]
     assert len(told) == 2, done.stderr
-    assert "'source/core/gone.py.md', but the target is not found" in told[0]
+    assert "'source/lib/syncline/model/gone.py.md', but the target is not found" in told[0]
     assert "'#no', but there is no such anchor" in told[1]
 
 
@@ -122,7 +122,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
         ("docs/decisions", "decisions/index.md"),
         ("changelog", "changelog/README.md"),
         ("protos", "reference/protos.md"),
-        ("lib/syncline/model/names.py", "source/core/names.py.md"),
+        ("lib/syncline/model/names.py", "source/lib/syncline/model/names.py.md"),
     ],
 )
 def test_each_file_has_an_address(path: str, address: str) -> None:

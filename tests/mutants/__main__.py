@@ -22,7 +22,7 @@ from tests.mutants.mutant import Mutant, breed
 
 TESTS = "tests/clients/sync"
 ROOTS = (".", "lib", "clients/python", "protos/gen")
-"""Where packages are found in the tree."""
+"""Folders of the tree in which packages are found."""
 SLOW_TO_TELL = "test_convergence.py"
 TENTHS_NOTICED = 9
 """Of the mutants of the engine; of all others, whose tests are named, each has to be noticed."""
