@@ -140,15 +140,15 @@ MUTANTS = (
     Mutant(
         "answers that wait are nobody's in particular",
         "runtime/answers.py",
-        "share = serialize(response), _share()",
-        "share = serialize(response), Share.alone(str(id(response)))",
+        "self._kept(len(raw), current_share())",
+        "self._kept(len(raw), Share.alone(str(id(raw))))",
         ("tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
     ),
     Mutant(
         "messages of a stream wait without a bound",
         "runtime/answers.py",
-        "                    self._take(len(raw), share)\n                    try:",
-        "                    self._pool._grant(len(raw), share)\n                    try:",
+        "                    taken = self._kept(len(raw), share)\n",
+        "                    taken = self._kept(0, share)\n",
         ("tests/runtime/test_answers.py::test_one_caller_leaves_half_unread_and_others_are_answered",),
     ),
     Mutant(
@@ -376,9 +376,11 @@ MUTANTS = (
     Mutant(
         "a caller has as many seals under way as are asked for",
         "services/metadata/objects.py",
-        "        if not self._calls.try_take(1, reading.share):\n",
-        "        if not self._calls.try_take(1, reading.share) and self._calls._grant(1, reading.share):\n",
-        ("tests/services/metadata/test_sealing_is_shared.py::test_calls_under_way_are_bounded_and_shared",),
+        "            async with self._calls.lent(1, reading.share):\n",
+        "            async with self._calls.lent(0, reading.share):\n",
+        (
+            "tests/services/metadata/test_sealing_is_shared.py::test_calls_wait_in_turn_and_those_of_one_caller_leave_room",
+        ),
     ),
     Mutant(
         "bytes that are being proven are not shared out",
@@ -650,13 +652,13 @@ MUTANTS = (
         (
             "tests/runtime/test_pool.py::test_one_alone_gets_half_and_whoever_comes_next_finds_something",
             "tests/gateway/content/test_assemble.py::test_slow_visitors_of_one_link_leave_memory_for_a_member_next_to_them",
-            "tests/services/metadata/test_sealing_is_shared.py::test_calls_under_way_are_bounded_and_shared",
+            "tests/services/metadata/test_sealing_is_shared.py::test_calls_wait_in_turn_and_those_of_one_caller_leave_room",
         ),
     ),
     Mutant(
         "many callers of one network may hold all of a pool",
         "runtime/pool.py",
-        "(not network or network + size <= NETWORK_FACTOR * left)",
+        "(not network or network + size <= factor * left)",
         "True",
         (
             "tests/runtime/test_pool.py::test_a_network_of_many_callers_does_not_get_all",
@@ -666,17 +668,27 @@ MUTANTS = (
     Mutant(
         "whoever came first to a pool is served first",
         "runtime/pool.py",
-        "key=lambda one: (self._held[_names(one.share)[0]], one.round, one.number)",
-        "key=lambda one: one.number",
+        "key=self._rank, default=None)",
+        "key=lambda one: one.number, default=None)",
         (
             "tests/runtime/test_pool.py::test_of_those_who_may_have_what_is_free_whoever_holds_least_is_served_first",
             "tests/runtime/test_pool.py::test_whoever_comes_once_waits_one_turn_behind_one_who_comes_often",
         ),
     ),
     Mutant(
+        "a connection on which nothing is read is kept",
+        "runtime/answers.py",
+        "call_later(patience, ",
+        "call_later(10**6, ",
+        (
+            "tests/runtime/test_answers.py::"
+            "test_the_connection_of_one_who_does_not_read_ends_whatever_deadline_a_call_has",
+        ),
+    ),
+    Mutant(
         "any number of requests wait for a pool",
         "runtime/pool.py",
-        "        if len(queue) >= MAX_WAITING:\n",
+        "        if len(queue) >= MAX_WAITING or self._waiting_of_network[share.network] >= MAX_WAITING_OF_NETWORK:\n",
         "        if False:\n",
         ("tests/runtime/test_pool.py::test_too_many_that_wait_are_refused_and_say_when_to_come_back",),
     ),
