@@ -378,9 +378,7 @@ MUTANTS = (
         "services/metadata/objects.py",
         "            async with self._calls.lent(1, reading.share):\n",
         "            async with self._calls.lent(0, reading.share):\n",
-        (
-            "tests/services/metadata/test_sealing_is_shared.py::test_calls_wait_in_turn_and_those_of_one_caller_leave_room",
-        ),
+        ("tests/services/metadata/test_sealing_is_shared.py::test_calls_that_wait_are_bounded",),
     ),
     Mutant(
         "bytes that are being proven are not shared out",
@@ -652,7 +650,7 @@ MUTANTS = (
         (
             "tests/runtime/test_pool.py::test_one_alone_gets_half_and_whoever_comes_next_finds_something",
             "tests/gateway/content/test_assemble.py::test_slow_visitors_of_one_link_leave_memory_for_a_member_next_to_them",
-            "tests/services/metadata/test_sealing_is_shared.py::test_calls_wait_in_turn_and_those_of_one_caller_leave_room",
+            "tests/services/metadata/test_sealing_is_shared.py::test_requests_to_storage_are_shared",
         ),
     ),
     Mutant(
