@@ -609,7 +609,7 @@ MUTANTS = (
     Mutant(
         "small bodies do not count",
         "gateway/http/bodies.py",
-        "            await taken.enter_async_context(self._memory.lent(reserved, unknown))\n",
+        "            await taken.enter_async_context(self._memory.lent(reserved, share))\n",
         "            pass\n",
         (
             "tests/gateway/http/test_bodies.py::"
@@ -838,8 +838,8 @@ MUTANTS = (
     Mutant(
         "a call of the gateway's own begins a request",
         "gateway/services/calls.py",
-        "    if patience is not None and token:\n",
-        "    if patience is not None:\n",
+        "    if patience is not None and token:\n        patience.begun = True\n",
+        "    if patience is not None:\n        patience.begun = True\n",
         ("tests/gateway/http/test_patience.py::test_a_call_of_the_gateway_s_own_begins_nothing",),
     ),
     Mutant(
@@ -929,19 +929,15 @@ MUTANTS = (
     Mutant(
         "turns go to whoever came first",
         "runtime/turns.py",
-        "            key, queue = self._waiting.popitem(last=False)\n"
-        "            granted = queue.popleft()\n            if queue:\n"
-        "                self._waiting[key] = queue\n",
-        "            key, queue = next(iter(self._waiting.items()))\n"
-        "            granted = queue.popleft()\n            if not queue:\n"
-        "                del self._waiting[key]\n",
+        "            self._waiting[key] = members\n",
+        "            self._waiting[key] = members\n            self._waiting.move_to_end(key, last=False)\n",
         ("tests/runtime/test_turns.py::test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few",),
     ),
     Mutant(
         "all turns are granted at once",
         "runtime/turns.py",
-        "                granted.set_result(None)\n                break\n",
-        "                granted.set_result(None)\n",
+        "                future.set_result(None)\n                break\n",
+        "                future.set_result(None)\n",
         ("tests/runtime/test_turns.py::test_what_is_not_bulk_runs_between_two_slices",),
     ),
     Mutant(
