@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from aws.errors import aws_errors, error_code
 from runtime.workers import results_of
 from syncline.model.errors import Unavailable
-from syncline.rpc.retry import RetryPolicy
+from syncline.model.retry_policy import RetryPolicy
 
 if TYPE_CHECKING:
     from types_aiobotocore_dynamodb.client import DynamoDBClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from runtime.operations import CallerKind
+from runtime.permissions import CallerKind
 
 INTERNAL_AUDIENCE: Final = "syncline-internal"
 """The claim `aud` of the token of a service."""

@@ -6,7 +6,7 @@ import math
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
-from runtime.operations import BEYOND_LINK, CallerKind
+from runtime.permissions import BEYOND_LINK, CallerKind
 from syncline.model.errors import PermissionDenied, Unauthenticated
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId
 

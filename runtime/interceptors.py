@@ -23,7 +23,7 @@ from runtime import metrics
 from runtime.identity import find_identity, set_identity
 from runtime.interruption import expiring
 from runtime.logs import structlog
-from runtime.operations import CallerKind, check_caller
+from runtime.permissions import CallerKind, check_caller
 from syncline.model.errors import DeadlineExceeded, InvalidArgument, SynclineError, Unauthenticated
 from syncline.rpc import traces
 from syncline.rpc.context import REQUEST_ID_KEY, request_id, take_request_id
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from prometheus_client import Counter, Gauge, Histogram
 
     from runtime.identity import Identity
-    from runtime.operations import Callers
+    from runtime.permissions import Callers
     from runtime.tokens import TokenVerifier
 
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]

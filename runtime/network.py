@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from runtime.identity import find_identity
 from runtime.interceptors import Around, Rpc
-from runtime.operations import CallerKind
+from runtime.permissions import CallerKind
 from runtime.pool import Share
 
 if TYPE_CHECKING:

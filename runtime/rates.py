@@ -31,7 +31,7 @@ from typing_extensions import override
 
 from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
-from runtime.operations import CallerKind, Work
+from runtime.permissions import CallerKind, Work
 from syncline.model.errors import RETRY_AFTER, RateExceeded
 
 if TYPE_CHECKING:

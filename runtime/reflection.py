@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import grpc
 
-from runtime.operations import Work
+from runtime.permissions import Work
 from runtime.pool import Pool, Share
 from runtime.rates import Rate, Rates
 from syncline.model.errors import InvalidArgument

@@ -21,7 +21,7 @@ from typing_extensions import override
 from runtime.identity import find_identity
 from runtime.interceptors import Wrapping, parts
 from runtime.network import current_share
-from runtime.operations import CallerKind
+from runtime.permissions import CallerKind
 from runtime.pool import Pool, Share
 from syncline.model.errors import DeadlineExceeded, InvalidArgument
 

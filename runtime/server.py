@@ -44,7 +44,7 @@ from runtime.interceptors import (
 )
 from runtime.logs import structlog
 from runtime.network import CallNetwork
-from runtime.operations import RPCS, WORK
+from runtime.permissions import RPCS, WORK
 from runtime.pool import Pool, Share
 from runtime.rates import Pacing, Rates
 from runtime.reflection import Reflection
@@ -52,11 +52,11 @@ from runtime.requests import WINDOW_BYTES, Arriving, Taking
 from runtime.settings import ServiceSettings
 from runtime.strangers import Strangers
 from syncline.model.errors import Draining
+from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
-from syncline.rpc.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from runtime.operations import Callers, Work
+    from runtime.permissions import Callers, Work
     from runtime.tokens import TokenVerifier
 
 Mount: TypeAlias = Callable[[grpc.aio.Server], None]

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, Settin
 
 from runtime import logs
 from runtime.logs import structlog
-from runtime.operations import Work
+from runtime.permissions import Work
 from runtime.rates import Rate
 from syncline.model.limits import DEADLINE_SECONDS, MESSAGE_BYTES, REQUEST_BYTES, UNREAD_BYTES
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from runtime.hanging_up import HangingUp
 from runtime.network import own_connection
-from runtime.operations import Work
+from runtime.permissions import Work
 from runtime.rates import Rate, Rates
 from syncline.model.errors import RateExceeded
 

@@ -20,7 +20,7 @@ from cachetools import LRUCache
 
 from runtime.claims import INTERNAL_AUDIENCE, claimed_kind
 from runtime.identity import Identity, LinkScope
-from runtime.operations import CallerKind
+from runtime.permissions import CallerKind
 from syncline.model.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
 from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
 

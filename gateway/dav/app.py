@@ -49,7 +49,7 @@ from gateway.identity.address import SeenAddress
 from gateway.identity.rights import right_check
 from gateway.services.calls import CallPatience, ask, known_node, set_patience
 from runtime.interruption import asked_again
-from runtime.operations import Work
+from runtime.permissions import Work
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from runtime.rates import Rate, Rates
 from syncline.metadata.v1 import metadata_pb2

@@ -22,7 +22,7 @@ from gateway.dav.refusals import DavRefused, refused_by
 from gateway.dav.session import DavSpace, Person, by_alias
 from gateway.identity.caller import KEY_PREFIX, Caller, KeyTokens, bearer, claimed
 from gateway.services.calls import Services, ask, ask_pages
-from runtime.operations import DAV, check_caller
+from runtime.permissions import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import DeviceId, UserId

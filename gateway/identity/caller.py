@@ -32,7 +32,7 @@ from starlette.requests import Request
 from gateway.identity.address import OwnAddress
 from gateway.services.calls import Services, ask
 from runtime.claims import claimed_kind
-from runtime.operations import ROUTES, CallerKind, check_caller
+from runtime.permissions import ROUTES, CallerKind, check_caller
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Kind, SynclineError, TokenMalformed, Unauthenticated
 

@@ -23,7 +23,7 @@ from gateway.storage.segments import Segments
 from syncline.model.blocks import MIB, Digest, object_key
 from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.identifiers import SpaceId
-from syncline.rpc.retry import RetryPolicy
+from syncline.model.retry_policy import RetryPolicy
 from syncline.s3.clock import ServerClock
 from syncline.s3.errors import PASSING, S3Error, s3_error
 from syncline.s3.sigv4 import Signer

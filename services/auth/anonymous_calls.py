@@ -8,7 +8,7 @@ the network counts as well.
 
 from __future__ import annotations
 
-from runtime.operations import Work
+from runtime.permissions import Work
 from runtime.rates import Rate, Rates
 
 

@@ -22,7 +22,7 @@ from services.auth.records import Membership
 from syncline.model.accounts import Role
 from syncline.model.errors import Contended, LimitReached
 from syncline.model.identifiers import UserId
-from syncline.rpc.retry import RetryPolicy
+from syncline.model.retry_policy import RetryPolicy
 
 T = TypeVar("T")
 

@@ -16,8 +16,8 @@ from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postpon
 from services.notify.ports import MessageQueue
 from services.notify.records import QueueMessage
 from syncline.model.errors import Unavailable
+from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
-from syncline.rpc.retry import RetryPolicy
 
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60

@@ -20,7 +20,7 @@ from google.protobuf.message_factory import GetMessageClass
 # The package ships stubs but no py.typed marker.
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 
-from runtime.operations import RPCS, CallerKind
+from runtime.permissions import RPCS, CallerKind
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub

@@ -1149,7 +1149,7 @@ MUTANTS = (
     ),
     Mutant(
         "what is missing in the table is open to all",
-        "runtime/operations.py",
+        "runtime/permissions.py",
         "    if callers is None:\n        raise",
         "    if callers is None:\n        return\n        raise",
         ("tests/runtime/test_server.py::test_what_is_missing_in_the_table_is_open_to_nobody",),
@@ -1198,41 +1198,43 @@ MUTANTS = (
     ),
     Mutant(
         "a key of a program changes members",
-        "runtime/operations.py",
+        "runtime/permissions.py",
         "        SetMember=SESSIONS,\n",
         "        SetMember=PEOPLE,\n",
-        ("tests/runtime/test_operations.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
+        ("tests/runtime/test_permissions.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
     ),
     Mutant(
         "visitors get to the routes of people",
-        "runtime/operations.py",
+        "runtime/permissions.py",
         '_rows(PEOPLE, "content node_content version_content node_archive archive")',
         '_rows(READERS, "content node_content version_content node_archive archive")',
         (
-            "tests/runtime/test_operations.py::test_a_visitor_reads_what_a_link_opens_and_nothing_else",
-            "tests/e2e/test_operations.py::test_a_visitor_reads_nothing_where_downloads_are_not_counted",
+            "tests/runtime/test_permissions.py::test_a_visitor_reads_what_a_link_opens_and_nothing_else",
+            "tests/e2e/test_permissions.py::test_a_visitor_reads_nothing_where_downloads_are_not_counted",
         ),
     ),
     Mutant(
         "the token of a service works over REST",
-        "runtime/operations.py",
+        "runtime/permissions.py",
         '_rows(PEOPLE, "session sign_out list_devices list_keys list_members list_links watch")',
         '_rows(PEOPLE | {CallerKind.SERVICE}, "session sign_out list_devices list_keys list_members list_links watch")',
-        ("tests/runtime/test_operations.py::test_a_service_asks_who_may_what_tells_what_it_measured_and_nothing_else",),
+        (
+            "tests/runtime/test_permissions.py::test_a_service_asks_who_may_what_tells_what_it_measured_and_nothing_else",
+        ),
     ),
     Mutant(
         "a key of a program makes and ends links, devices and keys over REST",
-        "runtime/operations.py",
+        "runtime/permissions.py",
         '_rows(SESSIONS, "create_key revoke_device set_member remove_member create_link revoke_link")',
         '_rows(PEOPLE, "create_key revoke_device set_member remove_member create_link revoke_link")',
-        ("tests/runtime/test_operations.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
+        ("tests/runtime/test_permissions.py::test_a_key_of_a_program_changes_no_rights_wherever_it_asks",),
     ),
     Mutant(
         "the token of a program passes for one of a session at the gateway",
         "runtime/claims.py",
         '    return CallerKind.PROGRAM if claims.get("knd") == PROGRAM else CallerKind.SESSION',
         "    return CallerKind.SESSION",
-        ("tests/e2e/test_operations.py::test_routes_take_those_whom_the_table_has",),
+        ("tests/e2e/test_permissions.py::test_routes_take_those_whom_the_table_has",),
     ),
     Mutant(
         "the token of a program passes for one of a session at the services",
@@ -1241,7 +1243,7 @@ MUTANTS = (
         "        return CallerKind.SESSION",
         (
             "tests/runtime/test_server.py::test_each_identity_is_of_one_kind",
-            "tests/e2e/test_operations.py::test_rpcs_take_those_whom_the_table_has",
+            "tests/e2e/test_permissions.py::test_rpcs_take_those_whom_the_table_has",
         ),
     ),
     Mutant(

@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from runtime.identity import Identity
-from runtime.operations import PEOPLE
+from runtime.permissions import PEOPLE
 from runtime.pool import TooMuchAtOnce
 from runtime.server import App, running
 from runtime.settings import ServiceSettings

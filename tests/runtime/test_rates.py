@@ -16,7 +16,7 @@ from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
 from runtime.identity import Identity, LinkScope
-from runtime.operations import RPCS, WORK, CallerKind, Work
+from runtime.permissions import RPCS, WORK, CallerKind, Work
 from runtime.rates import BYTES_PER_CALL, Rate, Rates, charge
 from runtime.server import App, running
 from runtime.settings import ServiceSettings

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from runtime import reflection
 from runtime.identity import Identity
-from runtime.operations import ANYBODY, PEOPLE, RPCS, CallerKind
+from runtime.permissions import ANYBODY, PEOPLE, RPCS, CallerKind
 from runtime.pool import MAX_WAITING
 from runtime.requests import HEALTH_BYTES, MESSAGES_ARRIVING, SILENT_STREAMS, WINDOW_BYTES
 from runtime.server import App, running

@@ -34,7 +34,7 @@ from runtime.identity import (
     forwarded_token,
 )
 from runtime.logs import structlog
-from runtime.operations import ANYBODY, PEOPLE, READERS, RPCS, CallerKind
+from runtime.permissions import ANYBODY, PEOPLE, READERS, RPCS, CallerKind
 from runtime.server import HEALTH_WATCHES, STREAMS_PER_CONNECTION, App, background, build, running
 from runtime.settings import ServiceSettings
 from syncline.model.errors import Draining, InvalidArgument, TokenExpired, Unauthenticated

@@ -6,7 +6,7 @@ import jwt
 import pytest
 
 from runtime.logs import structlog
-from runtime.operations import READERS, RPCS, CallerKind
+from runtime.permissions import READERS, RPCS, CallerKind
 from services.auth.links import token_digest
 from services.auth.records import DAY, MINUTE, SECOND
 from syncline.auth.v1 import auth_pb2

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from runtime.drain import Drain
 from runtime.identity import Identity, LinkScope
 from runtime.interruption import ASK_SECONDS
-from runtime.operations import Callers
+from runtime.permissions import Callers
 from runtime.server import running
 from runtime.tokens import AUDIENCE, ISSUER
 from services.metadata.access import Standing

@@ -13,7 +13,7 @@ from syncline.sdk.requests import Counts
 from syncline.sync.errors import StateDamaged
 from syncline.sync.folder.files import Files
 from syncline.sync.folder.link import Folder
-from syncline.sync.plan.conflicts import conflict_label
+from syncline.sync.plan.conflict_names import conflict_label
 from syncline.sync.ports import AS_BEFORE, MassDelete, NoSyncProgress, SpacePort, SyncProgress, Transfers, Wanted
 from syncline.sync.report import Report
 from syncline.sync.settled import still_settled

@@ -22,7 +22,7 @@ from syncline.sync.errors import FolderMissing, NotExcluded, TooManyDeletions
 from syncline.sync.folder.files import Files
 from syncline.sync.folder.link import MARKER, Folder
 from syncline.sync.folder.mounts import may_be_same
-from syncline.sync.plan.conflicts import conflict_name
+from syncline.sync.plan.conflict_names import conflict_name
 from syncline.sync.plan.disown import disown, is_estranged, read_only
 from syncline.sync.plan.steps import MakeHere, Plan, deletions, described_steps, plan, without_deletions
 from syncline.sync.ports import AS_BEFORE, MassDelete, SpacePort, SyncProgress, Transfers, Wanted

@@ -15,7 +15,7 @@ from syncline.model.blocks import Digest
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId
 from syncline.model.names import MAX_PATH_BYTES, MAX_PATH_NAMES, RESERVED_AT_ROOT, name_problem
 from syncline.model.tree import Node, NodeKind
-from syncline.sync.naming import EVERY_NAME, Naming
+from syncline.sync.filesystem_names import EVERY_NAME, Naming
 from syncline.transfer.jobs import Signature
 
 Place = tuple[NodeId, str]

@@ -18,8 +18,8 @@ from obstore.store import S3Store
 from syncline.model.accounts import Access
 from syncline.model.blocks import MAX_OBJECT_BYTES, Digest
 from syncline.model.errors import Kind, PermissionDenied, SynclineError, Unavailable
+from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
-from syncline.rpc.retry import RetryPolicy
 from syncline.s3.clock import ServerClock
 from syncline.s3.errors import PASSING, S3Error, s3_error
 from syncline.sdk.credentials import SpaceCredentials

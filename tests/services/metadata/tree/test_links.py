@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from runtime.identity import Identity, LinkScope
 from runtime.interruption import REMEMBERED_SECONDS
-from runtime.operations import READERS
+from runtime.permissions import READERS
 from runtime.tokens import UserTokenVerifier, service_authorization
 from services.metadata.access import RoleCache
 from services.metadata.adapters.auth import AuthClient

@@ -21,9 +21,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 
+from syncline.sync.filesystem_names import Naming
 from syncline.sync.folder.mounts import Mounts, SystemMounts
 from syncline.sync.folder.spelling import Spellings, has_one_spelling
-from syncline.sync.naming import Naming
 from syncline.transfer.attributes import Inheritance, carry_over, inherit, with_executable
 from syncline.transfer.jobs import Signature
 

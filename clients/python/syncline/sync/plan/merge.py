@@ -19,7 +19,7 @@ from enum import Enum
 
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.tree import NodeKind
-from syncline.sync.plan.conflicts import conflict_name
+from syncline.sync.plan.conflict_names import conflict_name
 from syncline.sync.trees import BaseNode, LocalNode, Place, RemoteNode, copy_id, in_transit, original_id, recreated_id
 
 Base = Mapping[NodeId, BaseNode]

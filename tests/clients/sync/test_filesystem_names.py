@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from syncline.sync.filesystem_names import Naming
 from syncline.sync.folder.files import Files
-from syncline.sync.naming import Naming
 from syncline.sync.report import Report
 from tests.clients.sync.fakes import Crash, CrashAt, Device, NeverCrash, Point, PointedFiles
 from tests.clients.sync.test_scenarios import agreed, contents, is_busy, sync

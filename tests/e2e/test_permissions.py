@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 import gateway.api
 from runtime import reflection
-from runtime.operations import DAV, ROUTES, RPCS, CallerKind
+from runtime.permissions import DAV, ROUTES, RPCS, CallerKind
 from runtime.tokens import mint_service_token
 from stack.up import Stack
 from syncline.auth.v1 import auth_pb2

@@ -1,6 +1,6 @@
 """One back-off for all: pauses grow to a longest one, differ for each, and end with the attempts."""
 
-from syncline.rpc.retry import RetryPolicy
+from syncline.model.retry_policy import RetryPolicy
 
 POLICY = RetryPolicy(max_attempts=6, first_pause_seconds=0.1, max_pause_seconds=0.5)
 

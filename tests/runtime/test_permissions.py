@@ -1,9 +1,9 @@
 """What each kind of caller must not reach, said once more and apart from the table, so that neither changes alone.
 
-That the table is what happens is shown by `tests/e2e/test_operations.py`.
+That the table is what happens is shown by `tests/e2e/test_permissions.py`.
 """
 
-from runtime.operations import DAV, PEOPLE, ROUTES, RPCS, CallerKind
+from runtime.permissions import DAV, PEOPLE, ROUTES, RPCS, CallerKind
 
 AUTH = "syncline.auth.v1.AuthService"
 METADATA = "syncline.metadata.v1.MetadataService"
