@@ -247,4 +247,4 @@ def connections(admission: Connections, *, head_seconds: float) -> type[Connecti
 def _credentials(scope: Scope) -> bytes:
     """The digest of all by which the sender of a request may be known."""
     told = [value for name, value in scope["headers"] if name in {b"authorization", b"cookie"}]
-    return hashlib.sha256(b"\0".join(told)).digest()
+    return hashlib.sha256(b"\0".join(told)).digest() if told else b""
