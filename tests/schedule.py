@@ -16,7 +16,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 TOGETHER: Final = ("tests/gateway/api/", "tests/web/")
-"""Folders whose files stay together: their fixtures count over all of them, or hold one browser for all."""
+"""Folders whose files stay together: their fixtures count over all of them, or hold one system for all."""
 
 APART: Final = frozenset({"tests/benchmarks/test_short.py"})
 """Files whose tests share nothing: each of these tests may go to another worker."""

@@ -28,22 +28,34 @@ ARGUMENTS = [
 NewPerson = Callable[..., Person]
 
 
-@pytest.fixture(scope="package")
-def chromium() -> Iterator[Browser]:
-    """One browser. Not for longer than this package: an event loop of playwright's runs in the meantime."""
-    executable = find_chromium()
-    if executable is None:
+@pytest.fixture(scope="session")
+def executable() -> str:
+    """The program of the browser; whoever asks for it is skipped where there is none."""
+    found = find_chromium()
+    if found is None:
         pytest.skip("there is no Chromium at /usr/bin/chromium")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="Chromium is driven by playwright, which is missing")
-    sync_api.expect.set_options(timeout=PATIENCE_MS)
-    with sync_api.sync_playwright() as playwright:
+    pytest.importorskip("playwright.sync_api", reason="Chromium is driven by playwright, which is missing")
+    return found
+
+
+@pytest.fixture(scope="module")
+def chromium(executable: str) -> Iterator[Browser]:
+    """One browser for the tests of a file.
+
+    It ends with them: Playwright's event loop runs in this thread in the meantime, so that no test may have one of its
+    own, and other tests may follow in this process.
+    """
+    from playwright.sync_api import expect, sync_playwright
+
+    expect.set_options(timeout=PATIENCE_MS)
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser
         browser.close()
 
 
-@pytest.fixture(scope="package")
-def stack(chromium: Browser) -> Iterator[Stack]:
+@pytest.fixture(scope="session")
+def stack(executable: str) -> Iterator[Stack]:
     """The system; only where there is a browser to use it with."""
     with running_stack() as stack:
         yield stack
