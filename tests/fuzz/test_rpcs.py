@@ -42,7 +42,8 @@ async def test_generated_calls_of_all_rpcs(stack: Stack, seed: int) -> None:
     assert report.calls >= CALLS
     assert {method for method, _ in report.codes} == {method.name for _, method in METHODS}
     done = {method for method, code in report.codes if code == "OK"}
-    assert len(done) > len(METHODS) * 0.8, f"never done, and so hardly tested: {len(METHODS) - len(done)} methods"
+    never = sorted({method.name for _, method in METHODS} - done)
+    assert len(never) < len(METHODS) * 0.2, f"never done, and so hardly tested: {never}"
 
 
 def test_the_same_seed_makes_the_same_messages() -> None:
