@@ -132,7 +132,7 @@ async def process(aws: EmbeddedAws, auth: FakeAuth, **more: str):
     """The service as a process; yields it and the port that it serves on."""
     used = configured(aws, auth)
     role = await aws.assume(aws.resources.notify_role_arn)
-    fields = used.model_dump(mode="json", exclude={"service_secret", "listen"}, exclude_none=True)
+    fields = used.model_dump(mode="json", exclude={"service_secret", "listen", "trusted_networks"}, exclude_none=True)
     env = {
         **os.environ,
         **aws.environment(role),
