@@ -49,7 +49,7 @@ from syncline.sync.folder.mounts import Mounts, OpenDirectory
 from syncline.sync.ports import AS_BEFORE, KnownBlocks, MassDelete, Transfers, Wanted
 from syncline.sync.report import Report
 from syncline.sync.state.database import State
-from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Trouble, Uploaded, UploadJob
+from syncline.transfer.jobs import Downloaded, DownloadJob, Failed, Signature, Suspect, Trouble, Uploaded, UploadJob
 from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 
 SPACE = SpaceId("a" * 26)
@@ -477,7 +477,8 @@ class MemoryDownloader:
             if fault is Fault.DOWN:
                 raise Unavailable("the storage does not answer; try again later")
             if fault is Fault.REFUSED:
-                yield Failed(job, "storage gave other bytes; will be tried again", Trouble.CORRUPT)
+                passing = Suspect(job.content.digest, "damaged for a moment")
+                yield Failed(job, "storage gave other bytes; will be tried again", Trouble.CORRUPT, passing)
                 continue
             if self.full or fault is Fault.FULL:
                 yield Failed(job, "does not fit on the disk; free some space and sync again", Trouble.NO_ROOM)
