@@ -56,7 +56,7 @@ def aliases(person: Person) -> dict[str, str]:
 
 def until_gone(person: Person, address: str) -> None:
     """WebDAV remembers for some seconds who is a member of what; then the address is nobody's."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while person.dav("PROPFIND", address, depth="0").status != 404:
         assert time.monotonic() < deadline, f"{address} is still there"
         time.sleep(0.2)

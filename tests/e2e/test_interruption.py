@@ -38,7 +38,7 @@ def interrupted_sync(device: Device, after: float, *arguments: str) -> tuple[int
         child.wait(after)
     except subprocess.TimeoutExpired:
         child.send_signal(signal.SIGINT)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     return child.returncode, said
 
 
@@ -133,7 +133,7 @@ def test_an_interrupted_signup_may_be_done(tmp_path: Path) -> None:
         waiting, _ = listener.accept()
         with waiting:
             child.send_signal(signal.SIGINT)
-            _, said = child.communicate(timeout=20)
+            _, said = child.communicate(timeout=60)
     assert (child.returncode, said) == (
         INTERRUPTED,
         "syncline: interrupted; it may be done already, so look before you run the same command again\n",
@@ -146,7 +146,7 @@ def test_of_an_interrupted_restore_nothing_is_left(tmp_path: Path) -> None:
     while not (tmp_path / "restored").exists() and time.monotonic() < deadline:
         time.sleep(0.005)
     child.send_signal(signal.SIGTERM)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert (child.returncode, said) == (143, "syncline: interrupted; nothing is left of it\n")
     assert not (tmp_path / "restored").exists()
 
@@ -217,7 +217,7 @@ def test_an_interrupted_get_leaves_nothing(
     monkeypatch.setenv("TMPDIR", str(place))
     child, _ = getting(slow, place, "-" if to_stdout else str(place / "large"))
     child.send_signal(number)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert child.returncode == 128 + number, said
     assert said == SAID_BY_GET
     assert not list(place.iterdir())
@@ -247,7 +247,7 @@ def test_any_command_ends_with_the_status_of_its_signal(slow: Device, number: si
     while not is_locked(slow.folder / ".syncline" / "lock") and time.monotonic() < deadline:
         time.sleep(0.005)
     child.send_signal(number)
-    _, said = child.communicate(timeout=20)
+    _, said = child.communicate(timeout=60)
     assert child.returncode == 128 + number, said
     assert said == SAID
 

@@ -24,7 +24,7 @@ from tests.e2e.processes import Person, System, system
 
 WRITERS = 8
 COMMITS = 1000
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 @pytest.fixture(scope="module")

@@ -207,7 +207,7 @@ def interrupted_while_it_waits(device: Device) -> tuple[int, str]:
     said = child.stderr.readline()
     assert said.startswith(WAITING), said
     child.send_signal(signal.SIGINT)
-    _, rest = child.communicate(timeout=20)
+    _, rest = child.communicate(timeout=60)
     return child.returncode, said + rest
 
 

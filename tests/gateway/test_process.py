@@ -44,7 +44,7 @@ async def process(aws, world, **more):
         )
         assert started.stderr
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (line := json.loads(await started.stderr.readline()))["event"] != "serving":
                     pass
             world.address = f"127.0.0.1:{line['port']}"
@@ -79,7 +79,7 @@ async def test_a_process_serves_is_small_and_stops_cleanly(aws):
             "path_style": False,
         }
         gateway.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await gateway.wait() == 0
 
 

@@ -30,7 +30,7 @@ from stack.services import Wiring, services
 from stack.supervisor import Child
 from stack.up import Stack, _reserved, stack
 
-DEADLINE = 30.0
+DEADLINE = 120.0
 
 STAND_IN = """
     import json, os

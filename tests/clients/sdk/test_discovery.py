@@ -79,10 +79,11 @@ def test_what_is_not_syncline_is_told_from_what_does_not_answer(body: Any, statu
 
 
 def test_an_endpoint_that_is_not_there_does_not_answer() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with pytest.raises(EndpointUnreachable, match=f"http://127.0.0.1:{port} does not answer"):
-        discover(f"http://127.0.0.1:{port}")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # it does not listen, and nobody else can
+        port = taken.getsockname()[1]
+        with pytest.raises(EndpointUnreachable, match=f"http://127.0.0.1:{port} does not answer"):
+            discover(f"http://127.0.0.1:{port}")
 
 
 def test_a_name_that_does_not_exist_does_not_answer() -> None:

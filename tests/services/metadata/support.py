@@ -169,7 +169,7 @@ async def reason_of(call) -> str:
 
 async def projected(backend: Backend, space: SpaceId) -> None:
     """Wait until the table holds all entries."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await backend.table.state(space)).projected_seq < len(backend.journal.entries[space]):
             await asyncio.sleep(0.001)
 

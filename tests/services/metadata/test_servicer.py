@@ -103,7 +103,7 @@ def _held(kinds: tuple[type[Message], ...]) -> int:
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not holds():
             await asyncio.sleep(0.05)
 
@@ -627,11 +627,11 @@ async def test_who_is_removed_is_answered_no_more_in_an_open_check() -> None:
         answers = aiter(checking)
         assert list((await anext(answers)).differences) == [M.DIFFERENCE_UNKNOWN]
         asked = metadata.backend.auth.asked
-        async with asyncio.timeout(10):  # what is remembered would do for half of it
+        async with asyncio.timeout(30):  # what is remembered would do for half of it
             while metadata.backend.auth.asked < asked + 5:
                 await asyncio.sleep(0.01)
         metadata.backend.auth.roles.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert await reason(anext(answers)) == "NO_SUCH_SPACE"
 
 
@@ -659,7 +659,7 @@ async def test_who_is_removed_is_told_no_more_of_changes_under_way() -> None:
             await editor.create(f"{number}.txt")
         await projected(backend, editor.space)
         told = asyncio.create_task(reason(editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not journal.waiting:
                 await asyncio.sleep(0.001)
             metadata.backend.auth.roles.clear()

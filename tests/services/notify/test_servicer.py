@@ -74,7 +74,7 @@ async def world():
 
 
 async def read(call):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return await call.read()
 
 
