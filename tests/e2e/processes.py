@@ -38,7 +38,7 @@ class Process:
     def stop(self) -> None:
         if self.child.poll() is None:
             self.child.send_signal(signal.SIGTERM)
-            self.child.wait(20)
+            self.child.wait(60)
 
 
 @contextmanager

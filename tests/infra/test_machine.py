@@ -156,7 +156,7 @@ async def test_a_machine_becomes_its_service_with_its_own_role_and_secrets(
 ) -> None:
     environment = environment_in(user_data(service))
     with started(production, environment, service, tmp_path) as (process, port):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not await grpc_serving(f"127.0.0.1:{port}"):
             assert time.monotonic() < deadline
         process.send_signal(signal.SIGTERM)

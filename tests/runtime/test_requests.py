@@ -152,7 +152,7 @@ async def test_a_process_looks_well_whatever_does_not_arrive() -> None:
         async with grpc.aio.insecure_channel(target) as channel:
             health: Any = health_pb2_grpc.HealthStub(channel)
             for _ in range(10):
-                answer = await health.Check(HealthCheckRequest(), timeout=5)
+                answer = await health.Check(HealthCheckRequest(), timeout=30)
                 assert answer.status == HealthCheckResponse.SERVING
 
 

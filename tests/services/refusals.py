@@ -29,7 +29,7 @@ async def methods_open_to(
         call = getattr(channel, shape)(f"/{name}")
         # Nothing is streamed: grpc.aio tells a failure of its own if the server refuses before that is sent.
         request = iter([]) if method.client_streaming else b""
-        if await _reason(call(request, metadata=metadata, timeout=10), streams=method.server_streaming) not in reasons:
+        if await _reason(call(request, metadata=metadata, timeout=60), streams=method.server_streaming) not in reasons:
             found.add(name)
     return found
 

@@ -276,7 +276,7 @@ def test_a_signal_ends_the_command_which_leaves_nothing(directory: Path, number:
         assert process.stdout.read(100)
         assert list((directory / "aws" / "tmp").glob(".syncline-backup-*"))
         process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=60)
     assert (process.returncode, said) == (128 + number, b"syncline: interrupted; what was written is no whole backup\n")
     assert files(directory) == before
 
@@ -284,7 +284,7 @@ def test_a_signal_ends_the_command_which_leaves_nothing(directory: Path, number:
 def test_the_command_says_in_a_line_what_is_wrong(directory: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clients.cli", "backup", str(directory / "logs"), str(tmp_path / "backup.tar")]
     (directory / "logs").mkdir(exist_ok=True)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: ")
     assert "holds no system" in done.stderr
@@ -294,7 +294,7 @@ def test_bytes_that_the_disk_damaged_are_named_and_the_rest_is_backed_up(directo
     damaged = next(iter((directory / "aws" / "objects").glob("*/*")))
     damaged.write_bytes(b"other bytes")
     command = [sys.executable, "-m", "clients.cli", "backup", str(directory), str(tmp_path / "backup.tar"), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 4
     assert json.loads(done.stdout)["damaged"] == [str(damaged)]
     assert f"damaged before the backup was made: {damaged}" in done.stderr

@@ -118,7 +118,7 @@ def test_the_same_block_for_many_files_is_fetched_once(space: MemorySpace, here:
 
 def test_large_blocks_are_fetched_at_the_same_time(space: MemorySpace, here: Path, there: Path) -> None:
     contents = uploaded(space, files(here, [noise(40 * MIB)]))
-    meeting = threading.Barrier(4, timeout=20)
+    meeting = threading.Barrier(4, timeout=60)
     met = threading.Event()
 
     def on_get(digest: Digest, data: bytes) -> bytes:

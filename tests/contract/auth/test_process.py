@@ -61,7 +61,7 @@ async def serving(env: dict[str, str]):
     stderr = process.stderr
     assert stderr is not None
     try:
-        first = json.loads(await asyncio.wait_for(stderr.readline(), 30))
+        first = json.loads(await asyncio.wait_for(stderr.readline(), 60))
         assert first["event"] == "serving", first
         async with aio_channel(f"127.0.0.1:{first['port']}") as channel:
             running = Process(process, auth_pb2_grpc.AuthServiceStub(channel))
@@ -73,7 +73,7 @@ async def serving(env: dict[str, str]):
             reading = asyncio.create_task(read())
             yield running
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
         await reading
     finally:
         if process.returncode is None:

@@ -16,7 +16,7 @@ def test_a_body_that_is_too_large(ann: Person):
     answer = ann.ask("POST", f"{ann.top}/folders", raw=body, content_type="application/json")
     answer.refused(413, "BODY_TOO_LARGE")
     # Told chunk by chunk it is no smaller.
-    connection = http.client.HTTPConnection(urlsplit(ann.endpoint).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(ann.endpoint).netloc, timeout=60)
     chunks = iter([body[at : at + 65536] for at in range(0, len(body), 65536)])
     headers = ann.headers | {"content-type": "application/json", "transfer-encoding": "chunked"}
     try:

@@ -8,7 +8,7 @@ from tests.gateway.client import ASKED, Person
 
 
 def test_a_change_rings(ann: Person, ben: Person):
-    connection = http.client.HTTPConnection(urlsplit(ann.endpoint).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(ann.endpoint).netloc, timeout=60)
     try:
         connection.request("GET", "/v1/events", headers=ann.headers)
         answer = connection.getresponse()

@@ -289,7 +289,7 @@ def renamed(ann: Person, stack: Stack, node: dict[str, Any], name: str) -> None:
     )
     authorization = ("authorization", ann.headers["authorization"])
     with grpc.insecure_channel(f"127.0.0.1:{stack.ports.metadata}") as channel:
-        answer = MetadataServiceStub(channel).CommitChanges(asked, metadata=(authorization,), timeout=10)
+        answer = MetadataServiceStub(channel).CommitChanges(asked, metadata=(authorization,), timeout=60)
     assert answer.results[0].verdict == journal_pb2.VERDICT_ACCEPTED
 
 

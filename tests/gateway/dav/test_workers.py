@@ -78,7 +78,7 @@ async def test_workers_whose_callers_all_wait_come_to_their_end() -> None:
         return await dav._worked(share, contextvars.copy_context(), lambda: wait(asking(), loop), answer)
 
     asked = [asyncio.create_task(one(f"{number}")) for number in range(callers)]
-    done, waiting = await asyncio.wait(asked, timeout=20)
+    done, waiting = await asyncio.wait(asked, timeout=60)
     for _ in waiting:  # so that they end at all
         dav._workers._max_workers += 1
         dav._workers.submit(int)
