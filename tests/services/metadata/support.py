@@ -209,6 +209,10 @@ class Service:
             yield LinkReader(MetadataServiceStub(channel), scope, channel)
 
 
+REMEMBERED_SECONDS = 600.0
+"""A grant is remembered for longer than any test takes on a busy machine, so that what is asked for can be counted."""
+
+
 @asynccontextmanager
 async def service(
     backend: Backend | None = None,
@@ -244,7 +248,7 @@ async def service(
         writers=backend.auth,
     )
     async with (
-        bootstrap(settings, adapters, ask_seconds=ask_seconds) as app,
+        bootstrap(settings, adapters, access_seconds=REMEMBERED_SECONDS, ask_seconds=ask_seconds) as app,
         running(app if operations is None else replace(app, operations=operations), settings) as target,
     ):
         yield Service(target, backend, app.drain)
