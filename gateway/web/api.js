@@ -50,6 +50,8 @@ export const signedIn = {
   lost: () => {},
   /** Called when our token is not that of the cookie any more; whether it is again. @type {() => Promise<boolean>} */
   renew: async () => false,
+  /** Aborted when the person signs out: what is asked in their name is given up, and nothing more is asked. */
+  end: new AbortController(),
 };
 
 /**
@@ -67,7 +69,7 @@ export function at(texts, ...values) {
  * @property {string} [etag] the state that was seen: else nothing is changed
  * @property {AbortSignal} [signal]
  * @property {string} [key] the request's name, for those who repeat it themselves
- * @property {boolean} [quiet] that nobody is signed in is an answer here, and not news
+ * @property {boolean} [quiet] that nobody is signed in is an answer here, and not news; goes on while somebody signs out
  */
 
 /**
@@ -86,17 +88,20 @@ export async function call(method, path, asked = {}) {
   }
   if (asked.body !== undefined) headers["content-type"] = "application/json";
   if (asked.etag) headers["if-match"] = asked.etag;
+  const ends = asked.quiet ? [] : [signedIn.end.signal];
+  if (asked.signal) ends.push(asked.signal);
+  const signal = AbortSignal.any(ends);
   const request = {
     method,
     headers,
     body: asked.body === undefined ? undefined : JSON.stringify(asked.body),
-    signal: asked.signal,
+    signal,
     credentials: /** @type {const} */ ("same-origin"),
   };
   const patience = { leftMs: LONGEST_WAIT_MS };
   for (let attempt = 1; ; attempt += 1) {
     try {
-      return await slowly(() => answerOf(path, request), asked.signal, patience);
+      return await slowly(() => answerOf(path, request), signal, patience);
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       if (SIGNED_OUT.has(error.reason) && !asked.quiet) signedIn.lost();
@@ -105,7 +110,7 @@ export async function call(method, path, asked = {}) {
         continue;
       }
       if (!PASSING.has(error.status) || attempt === ATTEMPTS) throw error;
-      await wait(FIRST_WAIT_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), asked.signal);
+      await wait(FIRST_WAIT_MS * 2 ** (attempt - 1) * (0.5 + Math.random()), signal);
     }
   }
 }

@@ -52,8 +52,11 @@ class Session extends EventTarget {
   }
 
   async signOut() {
+    signedIn.end.abort();
     await call("DELETE", "/v1/session", { quiet: true }).catch((error) => {
-      if (!(error instanceof Problem && error.status === 401)) throw error;
+      if (error instanceof Problem && error.status === 401) return;
+      signedIn.end = new AbortController();
+      throw error;
     });
     this.#leave();
   }
@@ -142,6 +145,7 @@ class Session extends EventTarget {
   /** @param {{account: Account, device: Device, csrf_token: string | null}} answer */
   async #enter({ account, device, csrf_token }) {
     signedIn.csrf = csrf_token ?? "";
+    signedIn.end = new AbortController();
     this.account = account;
     this.device = device;
     await this.loadSpaces();

@@ -65,7 +65,7 @@ class Api:
     ) -> Answer:
         """One request; `_` in names of headers means `-`. `body` goes as JSON, `raw` as it is."""
         parts = urlsplit(self.endpoint)
-        connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+        connection = http.client.HTTPConnection(parts.netloc, timeout=120)
         sent = self.headers | {name.replace("_", "-"): value for name, value in headers.items()}
         if body is not None:
             raw = json.dumps(body).encode()
@@ -156,7 +156,7 @@ class Person(Api):
 def put(upload: Mapping[str, Any], data: bytes) -> int:
     """Upload to S3 as a browser does; the status."""
     parts = urlsplit(upload["url"])
-    connection = http.client.HTTPConnection(parts.netloc, timeout=30)
+    connection = http.client.HTTPConnection(parts.netloc, timeout=120)
     try:
         connection.request(upload["method"], f"{parts.path}?{parts.query}", data, dict(upload["headers"]))
         return connection.getresponse().status

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.web.conftest import NewPerson
 from tests.web.people import PASSWORD, Person
@@ -21,6 +21,24 @@ def test_sign_up_out_and_in(new_person: NewPerson):
     ann.fill_credentials()
     ann.button("Sign in").click()
 
+    ann.see(ann.row("Plans"))
+
+
+def test_what_is_under_way_is_given_up_by_signing_out(ann: Person):
+    asked: list[Route] = []
+    ann.page.route("**/usage", lambda route: asked.append(route))  # goes on when the session has ended
+    ann.make_folder("Plans")
+    for _ in range(300):
+        if asked:
+            break
+        ann.page.wait_for_timeout(100)
+    ann.sign_out()
+
+    for route in asked:
+        route.continue_()
+    ann.page.unroute("**/usage")
+    ann.fill_credentials()
+    ann.button("Sign in").click()
     ann.see(ann.row("Plans"))
 
 
