@@ -144,7 +144,7 @@ class Answer:
 
 
 def _ask(address: str, method: str, target: str, headers: Mapping[str, str]) -> Answer:
-    connection = http.client.HTTPConnection(address, timeout=10)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.putrequest(method, target, skip_accept_encoding=True)
         for name, value in headers.items():

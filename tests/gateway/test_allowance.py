@@ -19,6 +19,8 @@ CONTENT = Place(SPACE, "l" * 26, "d" * 64)
 OTHER = Place(SPACE, "l" * 26, "e" * 64)
 ARCHIVE = Place(SPACE, "l" * 26, "archive/root")
 SIZE = 1000
+LEASE = 2.0
+"""Seconds, longer than a busy machine keeps a gateway waiting for its turn, and shorter than a request waits."""
 
 
 class Link:
@@ -237,7 +239,7 @@ async def until(visitors: Visitors, *, part: int | None = None) -> Download:
 
 
 async def test_what_a_killed_gateway_had_taken_is_there_again() -> None:
-    visitors = Visitors(1, lease_seconds=0.4)
+    visitors = Visitors(1, lease_seconds=LEASE)
     killed = await visitors.begin()
     assert killed is not None
     killed.spend(300)
@@ -253,11 +255,11 @@ async def test_what_a_killed_gateway_had_taken_is_there_again() -> None:
 
 
 async def test_a_slow_download_keeps_what_it_has_taken() -> None:
-    visitors = Visitors(1, lease_seconds=0.2)
+    visitors = Visitors(1, lease_seconds=LEASE)
     slow = await visitors.begin()
     assert slow is not None
     slow.spend(SIZE // 2)
-    with pytest.raises(LinkExhausted):  # after a patience many times as long as a lease
+    with pytest.raises(LinkExhausted):  # after a patience that is longer than two leases
         await visitors.begin()
     slow.end(SIZE, complete=True)
     await visitors.settled()
@@ -267,7 +269,7 @@ async def test_a_slow_download_keeps_what_it_has_taken() -> None:
 
 async def test_who_comes_back_after_the_lease_was_given_away_puts_nothing_back() -> None:
     """As a gateway that hung: there is no second credit for one count."""
-    visitors = Visitors(1, lease_seconds=0.3)
+    visitors = Visitors(1, lease_seconds=LEASE)
     hung = await visitors.begin()
     assert hung is not None
     assert hung.renewing is not None
@@ -281,7 +283,7 @@ async def test_who_comes_back_after_the_lease_was_given_away_puts_nothing_back()
 
 
 async def test_an_archive_of_a_killed_gateway_is_begun_again() -> None:
-    visitors = Visitors(1, lease_seconds=0.3)
+    visitors = Visitors(1, lease_seconds=LEASE)
     assert await visitors.begin(ARCHIVE, size=None) is not None
     async with asyncio.timeout(30):
         while True:

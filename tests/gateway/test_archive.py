@@ -299,9 +299,12 @@ async def test_archives_of_one_link_that_nobody_takes_leave_some_for_others():
         link = Share("link", "net")
         slow = [archives.stream(SPACE, tree.entries(), share=link) for _ in range(10)]
         begun = [asyncio.create_task(anext(chunks)) for chunks in slow]
+        async with asyncio.timeout(30):
+            while under_way.taken() < 4:
+                await asyncio.sleep(0.01)
         await asyncio.wait(begun, timeout=0.5)
         assert under_way.taken() == 4
-        async with asyncio.timeout(10), aclosing(archives.stream(SPACE, tree.entries(), share=ANN)) as chunks:
+        async with asyncio.timeout(30), aclosing(archives.stream(SPACE, tree.entries(), share=ANN)) as chunks:
             made = b"".join([chunk async for chunk in chunks])
         assert len(zipfile.ZipFile(io.BytesIO(made)).namelist()) == 2
         for task in begun:

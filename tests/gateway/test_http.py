@@ -386,9 +386,10 @@ async def test_alive_but_not_ready_without_services():
 
 async def test_when_the_process_stops_it_is_not_ready_first_and_requests_in_flight_finish():
     class Gated(InMemoryObjectSource):
-        gate = asyncio.Event()
+        asked, gate = asyncio.Event(), asyncio.Event()
 
         async def read(self, space, digest, *, offset, length):
+            self.asked.set()
             await self.gate.wait()
             return await super().read(space, digest, offset=offset, length=length)
 
@@ -396,7 +397,7 @@ async def test_when_the_process_stops_it_is_not_ready_first_and_requests_in_flig
     leaving = asyncio.Event()
 
     async def live(world, started):
-        async with gateway(world, drain_seconds=0.3):
+        async with gateway(world, drain_seconds=3):
             started.set()
             await leaving.wait()
 
@@ -405,10 +406,11 @@ async def test_when_the_process_stops_it_is_not_ready_first_and_requests_in_flig
     await started.wait()
     data = world.file("f", [b"abc"])
     in_flight = asyncio.create_task(world.get("f"))
-    await asyncio.sleep(0.05)
-    leaving.set()
-    await asyncio.sleep(0.05)
-    answer = await world.ask("/readyz")
+    async with asyncio.timeout(30):
+        await objects.asked.wait()
+        leaving.set()
+        while (answer := await world.ask("/readyz")).status == 200:  # until it has heard of it
+            await asyncio.sleep(0.01)
     problem(answer, 503, "NOT_READY")
     assert answer.headers["connection"] == "close"
     objects.gate.set()

@@ -79,14 +79,14 @@ def answering(data: bytes, *, status: str = "206 Partial Content", more: str = "
     return serve
 
 
-def saying(*pieces: bytes, close: bool = False) -> Serve:
-    """Exactly this, piece by piece."""
+def saying(*pieces: bytes, pause: float = 0.002, close: bool = False) -> Serve:
+    """Exactly this, piece by piece, with so many seconds in between."""
 
     async def serve(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(pause)
         if close:
             writer.close()
 
@@ -312,8 +312,12 @@ async def test_silence_is_not_waited_for(sent):
 
 
 async def test_what_comes_slowly_but_comes_is_waited_for():
-    async with origin(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n", *[b"x"] * 300)) as (opened, url, _):
-        assert body(await get(opened, url, silence=0.25)) == b"x" * 300
+    """For longer in all than it may be silent."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"
+    async with origin(saying(head, *[b"x"] * 300, pause=0.01)) as (opened, url, _):
+        began = asyncio.get_running_loop().time()
+        assert body(await get(opened, url, silence=2.0)) == b"x" * 300
+        assert asyncio.get_running_loop().time() - began > 2.0
 
 
 async def test_whoever_gives_up_breaks_the_connection_off():
@@ -321,10 +325,14 @@ async def test_whoever_gives_up_breaks_the_connection_off():
         await reader.read()
 
     async with origin(serve, connections=1) as (opened, url, server):
-        for _ in range(3):
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.02):
-                    await get(opened, url)
+        for number in range(1, 4):
+            asked = asyncio.create_task(get(opened, url))
+            async with asyncio.timeout(SILENCE):
+                while server.connections < number:  # it has come that far
+                    await asyncio.sleep(0.001)
+            asked.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await asked
         server.serve = answering(b"abc")
         assert body(await get(opened, url)) == b"abc"
         assert server.connections == 4

@@ -46,7 +46,7 @@ class Readers:
 
 
 async def settled(condition):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while not condition():
             await asyncio.sleep(0.001)
 
