@@ -8,13 +8,14 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack.services import NAMES
 from stack.up import Stack
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 Labels = frozenset[tuple[str, str]]
 
@@ -41,16 +42,28 @@ def addresses(stack: Stack) -> dict[str, str]:
 
 def _addresses(stack: Stack) -> Iterator[tuple[str, str]]:
     for name in NAMES:
-        lines = (stack.data / "logs" / f"{name}.log").read_text().splitlines()
-        (told,) = [event for event in map(json.loads, lines) if event["event"] == "metrics"]
+        (told,) = logged(stack, name, lambda event: event["event"] == "metrics")
         yield name, f"http://{told['host']}:{told['port']}/metrics"
+
+
+def logged(stack: Stack, name: str, wanted: Callable[[Mapping[str, Any]], bool]) -> list[dict[str, Any]]:
+    """The events in the log of a process that are wanted, once there is one: its lines reach the file a little later
+    than what they tell happens.
+    """
+    log, deadline = stack.data / "logs" / f"{name}.log", time.monotonic() + PATIENCE_SECONDS
+    while True:
+        lines = log.read_text().splitlines(keepends=True)
+        found = [event for event in (json.loads(line) for line in lines if line.endswith("\n")) if wanted(event)]
+        if found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.1)
 
 
 def texts(stack: Stack) -> dict[str, str]:
     """What each process says, as it says it."""
     found = {}
     for name, address in addresses(stack).items():
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=60) as answer:
             found[name] = answer.read().decode()
     return found
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -15,10 +16,11 @@ import pytest
 
 from benchmarks.trace import Collector, render
 from core.identifiers import new_text_id
+from runtime.interruption import ASK_SECONDS
 from stack.demo import Device
 from stack.running import running_stack
 from stack.up import Stack
-from tests.e2e.observing import Scrape, eventually, scrape, texts
+from tests.e2e.observing import Scrape, eventually, logged, scrape, texts
 from tests.runtime.echo import connect_sync
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,7 +116,8 @@ def test_a_sync_moves_the_figures_that_it_should(stack: Stack, ann: Device) -> N
     assert moved("syncline_aws_calls_total", after, service="dynamodb", operation="PutItem", outcome="ok") >= 1
     assert moved("syncline_aws_calls_total", after, service="sns", operation="Publish", outcome="ok") == 1
     assert moved("syncline_aws_calls_total", after, service="sesv2", operation="SendEmail", outcome="ok") == 1
-    assert moved("syncline_aws_calls_total", after, service="s3", outcome="ok") == 2
+    listed = moved("syncline_aws_calls_total", after, service="s3", operation="ListObjectsV2")  # to measure uploads
+    assert moved("syncline_aws_calls_total", after, service="s3", outcome="ok") - listed == 2
     assert moved("syncline_aws_seconds_count", after, service="sts", operation="AssumeRole") == 1
     assert moved("syncline_dynamodb_units_total", after, operation="PutItem") > 0
     assert after.total("process_resident_memory_bytes") > 0
@@ -130,12 +133,13 @@ def test_a_right_is_asked_for_once_a_plan_and_once_a_commit(stack: Stack, ann: D
     ann.sync("--space", SPACE)
     for number in range(2_000):
         (ann.folder / f"{number}").write_text(f"{number}")
-    before = scrape(stack)
+    before, began = scrape(stack), time.monotonic()
     ann.sync()
-    now = scrape(stack)
+    now, seconds = scrape(stack), time.monotonic() - began
     assert 2 <= calls(f"{service}/CommitChanges") <= 3
     asked, known = calls("syncline.auth.v1.AuthService/CheckAccess"), calls(f"{service}/CommitChanges")
-    assert known < asked <= known + 3
+    # What lasts longer, as on a busy machine, asks again: streams by themselves, and calls for what is forgotten.
+    assert known < asked <= known + 3 + 2 * (seconds // ASK_SECONDS)
 
     ann.sync()
     before = scrape(stack)
@@ -156,10 +160,14 @@ def test_refusals_downloads_and_strangers_are_counted_too(stack: Stack, ann: Dev
     space = next(one for one in json.loads(ann.run("spaces", "list", "--json"))["spaces"] if one["name"] == SPACE)
     url = f"{stack.endpoint}/v1/spaces/{space['space']}/content/{urllib.parse.quote(FILE)}"
     request = urllib.request.Request(url, headers={"authorization": f"Bearer {token}"})
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         assert len(answer.read()) == 70_000
 
-    after = eventually(stack, lambda now: now.total("syncline_http_bytes_sent_total", route="content") >= 70_000)
+    def downloaded(now: Scrape) -> float:
+        """Bytes of contents in answers that have ended."""
+        return now.total("syncline_http_bytes_sent_total", route="content")
+
+    after = eventually(stack, lambda now: downloaded(now) >= downloaded(before) + 70_000)
     assert after.total("syncline_mutations_total", verdict="NAME_TAKEN") == (
         before.total("syncline_mutations_total", verdict="NAME_TAKEN") + 1
     )
@@ -169,9 +177,7 @@ def test_refusals_downloads_and_strangers_are_counted_too(stack: Stack, ann: Dev
     assert after.total("syncline_http_requests_total", route="content", status="200") == (
         before.total("syncline_http_requests_total", route="content", status="200") + 1
     )
-    assert after.total("syncline_http_bytes_sent_total", route="content") == (
-        before.total("syncline_http_bytes_sent_total", route="content") + 70_000
-    )
+    assert downloaded(after) == downloaded(before) + 70_000
 
 
 def test_no_label_says_anything_about_a_user_and_nobody_can_make_series_up(stack: Stack, ann: Device) -> None:
@@ -183,7 +189,7 @@ def test_no_label_says_anything_about_a_user_and_nobody_can_make_series_up(stack
             urllib.request.urlopen(urllib.request.Request(f"{stack.endpoint}{urllib.parse.quote(path)}", method=verb))
         refused.value.close()
     with connect_sync(f"127.0.0.1:{stack.ports.metadata}") as channel, pytest.raises(grpc.RpcError):
-        channel.unary_unary("/made.up.Service/Method")(b"", timeout=10)
+        channel.unary_unary("/made.up.Service/Method")(b"", timeout=60)
 
     known = {"ann-", "ben-", "@", "Mallorca", "txt", "Miller", "laptop", "such", "BREW", "made", "a b", "a%20b"}
     for process, text in texts(stack).items():
@@ -278,12 +284,7 @@ def test_a_sync_is_one_tree_through_every_process(stack: Stack, collector: Colle
     told = json.dumps([(span.name, span.attributes) for span in spans])
     assert not any(secret in told for secret in ("Mallorca", "Miller", "@example.com", ann.owner))
 
-    (logged,) = [
-        line
-        for line in (stack.data / "logs" / "metadata.log").read_text().splitlines()
-        if spans[0].trace in line and commit in line
-    ]
-    event = json.loads(logged)
+    (event,) = logged(stack, "metadata", lambda event: spans[0].trace in str(event) and commit in str(event))
     assert by_id[event["span_id"]].name == commit
 
 
@@ -294,7 +295,7 @@ def test_downloads_through_the_gateway_are_traced_when_the_caller_traces(
     request = urllib.request.Request(
         f"{stack.endpoint}/.well-known/jwks.json", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"}
     )
-    with urllib.request.urlopen(request, timeout=10) as answer:
+    with urllib.request.urlopen(request, timeout=60) as answer:
         answer.read()
     # Each process sends its spans when it likes: the gateway's, which ends last, may come after those below it.
     (keys,) = collector.until(
