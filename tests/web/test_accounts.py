@@ -26,7 +26,11 @@ def test_sign_up_out_and_in(new_person: NewPerson):
 
 def test_what_is_under_way_is_given_up_by_signing_out(ann: Person):
     asked: list[Route] = []
-    ann.page.route("**/usage", lambda route: asked.append(route))  # goes on when the session has ended
+
+    def hold(route: Route) -> None:
+        asked.append(route)  # goes on when the session has ended
+
+    ann.page.route("**/usage", hold)
     ann.make_folder("Plans")
     for _ in range(300):
         if asked:
