@@ -43,18 +43,11 @@ def many(mallory: Person) -> str:
     return "personal/many"
 
 
-def waiting(connection: socket.socket) -> bool:
-    """Whether the other side has not given this connection up."""
-    established = 1
-    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == established
-
-
 @contextlib.contextmanager
-def listings(person: Person, path: str, count: int) -> Iterator[list[socket.socket]]:
+def listings(person: Person, path: str, count: int) -> Iterator[None]:
     """Listings that have begun, and of which nothing more is taken."""
     host, _, port = urlsplit(person.endpoint).netloc.partition(":")
     with contextlib.ExitStack() as opened:
-        begun = []
         for _ in range(count):
             connection = opened.enter_context(socket.socket())
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -64,8 +57,7 @@ def listings(person: Person, path: str, count: int) -> Iterator[list[socket.sock
             connection.sendall(f"{head}depth: 1\r\n\r\n".encode())
             opened.callback(connection.close)
             connection.recv(1)
-            begun.append(connection)
-        yield begun
+        yield
 
 
 @contextlib.contextmanager
@@ -93,11 +85,10 @@ def work(person: Person) -> float:
 
 def test_listings_that_nobody_takes_hold_no_workers(ann: Person, mallory: Person, many: str) -> None:
     quiet = work(ann)
-    with listings(mallory, many, 24) as slow:
+    with listings(mallory, many, 24):
         beside = work(ann)
-        # A busy machine takes longer; but who waits for a worker gets one only when a slow one is given up.
-        assert beside < max(10 * quiet, 5) or all(map(waiting, slow))
         assert len(mallory.listing(many)) == ENTRIES  # nor are the others of the same person kept waiting
+    assert beside < max(10 * quiet, 5)
 
 
 @pytest.mark.parametrize("framing", ["content-length: 50000000", "transfer-encoding: chunked"])
@@ -107,10 +98,10 @@ def test_uploads_that_hardly_move_hold_no_workers_and_little_memory(ann: Person,
         for one in slow:
             one.socket.sendall(b"1\r\nx\r\n")
         beside = work(ann)
-        assert beside < max(10 * quiet, 5) or all(waiting(one.socket) for one in slow)  # as above
         large = noise(9 * MIB, 1)
         assert ann.put("personal/large", large).status in {201, 204}
         assert ann.dav("GET", "personal/large").body == large
+    assert beside < max(10 * quiet, 5)
 
 
 def test_uploads_that_stop_half_way_leave_memory_for_others(ann: Person, mallory: Person) -> None:
