@@ -31,11 +31,8 @@ def test_what_is_under_way_is_given_up_by_signing_out(ann: Person):
         asked.append(route)  # goes on when the session has ended
 
     ann.page.route("**/usage", hold)
-    ann.make_folder("Plans")
-    for _ in range(300):
-        if asked:
-            break
-        ann.page.wait_for_timeout(100)
+    with ann.page.expect_request("**/usage", timeout=60_000):
+        ann.make_folder("Plans")
     ann.sign_out()
 
     for route in asked:
