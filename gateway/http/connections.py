@@ -37,6 +37,9 @@ _LINES_BYTES: Final = _ADDRESS_BYTES + _HEAD_BYTES + 4 * _HEADERS + 64
 """Maximum size of a head as it arrives, in bytes, with the separators between its parts."""
 _FED_AT_ONCE: Final = 16 * 1024
 """Bytes that are parsed at once. Those in which a head begins are not counted to it, since others end there."""
+_DISCARDED_BYTES: Final = 256 * 1024
+_DISCARDED_SECONDS: Final = 2.0
+"""What is still taken of a connection whose last answer has been given."""
 _PIPELINED: Final = 16
 """Requests of one connection that wait for the answers to those before them."""
 
@@ -106,9 +109,13 @@ class Connection(HttpToolsProtocol):
         self._in_head = self._may_have_trailer = False
         self._begun = 0
         self._fed = self._address_bytes = self._head_bytes = self._headers = 0
+        self._discarded: int | None = None
+        """Bytes that came after the last answer; None before it."""
         self._refusal: tuple[HTTPStatus, str] | None = None
         self._share: Share | None = None
         self._turn: asyncio.Future[None] | None = None
+        self._working: RequestResponseCycle | None = None
+        """The request that is worked on, or was last."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -120,6 +127,7 @@ class Connection(HttpToolsProtocol):
             self._answer(
                 HTTPStatus.TOO_MANY_REQUESTS, error.reason, str(error), {"retry-after": f"{error.pause_seconds:.0f}"}
             )
+            transport.close()
             return
         self._limit = self.loop.call_later(_SILENT_SECONDS, transport.close)
 
@@ -133,11 +141,16 @@ class Connection(HttpToolsProtocol):
         # uvicorn would keep the timer for the next request of a connection that was reset, and by it all that follows.
         self._unset_keepalive_if_required()
         self.pipeline.clear()
-        self.scope = self.headers = self.cycle = None  # type: ignore[assignment]  # as before the first request
+        self.scope = self.headers = self.cycle = self._working = None  # type: ignore[assignment]  # as before the first request
 
     def data_received(self, data: bytes) -> None:
+        if self._discarded is not None:
+            self._discarded += len(data)
+            if self._discarded > _DISCARDED_BYTES:
+                self.transport.close()
+            return
         for at in range(0, len(data), _FED_AT_ONCE):
-            if self.transport.is_closing():
+            if self._discarded is not None or self.transport.is_closing():
                 return
             self._feed(data[at : at + _FED_AT_ONCE])
 
@@ -145,7 +158,7 @@ class Connection(HttpToolsProtocol):
         begun = self._begun
         super().data_received(data)
         in_lines = self._in_head or self._may_have_trailer
-        if in_lines and self._begun == begun and not self.transport.is_closing():
+        if in_lines and self._begun == begun and self._discarded is None:
             self._fed += len(data)  # a header that has no end is told to nobody
             if self._fed > _LINES_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {_HEAD_BYTES} bytes")
@@ -192,6 +205,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begin to work on a request, when it is its turn and its connection is still there."""
+        self._working = cycle
         start = super()._start_asgi_task
         self._turn = self.admission.turn(cycle.scope)  # type: ignore[arg-type]  # of starlette
         self._turn.add_done_callback(lambda turn: None if turn.cancelled() else start(cycle, app))
@@ -222,16 +236,32 @@ class Connection(HttpToolsProtocol):
         raise ValueError(detail)
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
+        """Give the last answer of this connection. What still comes is thrown away for a while: who is cut off while
+        sending does not read why.
+        """
+        self._stop()
+        self._unset_keepalive_if_required()
+        if self._turn is not None:
+            self._turn.cancel()
+        self.pipeline.clear()
+        if self._working is not None and not self._working.response_complete:
+            self._working.disconnected = True  # The request before is given up, and writes nothing after this answer.
+            self._working.message_event.set()
+        self._discarded = 0
         self._answer(status, "INVALID_REQUEST", detail, {})
+        if self.transport.is_closing():
+            return
+        self.transport.write_eof()
+        self.flow.resume_reading()
+        self._limit = self.loop.call_later(_DISCARDED_SECONDS, self.transport.close)
 
     def _answer(self, status: HTTPStatus, reason: str, detail: str, headers: Mapping[str, str]) -> None:
-        """The last answer of this connection."""
+        """Write what is the last answer of this connection."""
         members = {"title": status.phrase, "status": status, "detail": detail, "reason": reason}
         body = json.dumps(members | {"request_id": ""}).encode()
         head = f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\nconnection: close\r\n"
         head += "".join(f"{name}: {value}\r\n" for name, value in {**ALWAYS, **headers}.items())
         self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-        self.transport.close()
 
     def _stop(self) -> None:
         if self._limit is not None:

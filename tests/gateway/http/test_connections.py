@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from gateway.http.connections import Connection, Connections
 from gateway.identity.address import OwnAddress
+from syncline.model.blocks import MIB
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 
 Connected = tuple[bytes, asyncio.StreamWriter]
@@ -190,6 +191,46 @@ async def test_a_line_that_does_not_end_is_ended_wherever_it_begins(begin):
         writer.write(b"x: " + b"y" * 100_000)
         assert b"HTTP/1.1 431" in await ended(reader)
         await closed(writer)
+
+
+async def sent_for_ever(writer: asyncio.StreamWriter) -> None:
+    """Send until the other side does not take it any more."""
+    async with asyncio.timeout(60):
+        while True:
+            writer.write(b"z" * 10_000)
+            await writer.drain()
+            await asyncio.sleep(0.01)
+
+
+async def test_who_sends_too_much_reads_why_and_is_not_listened_to_for_ever():
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\n" + b"x: " + b"y" * 100_000)
+        assert b"HTTP/1.1 431" in await ended(reader)
+        writer.write(b"z" * 100_000)  # still on its way when the answer came, so nothing is reset
+        await writer.drain()
+        assert reader.exception() is None
+        with pytest.raises(ConnectionError):
+            await sent_for_ever(writer)
+        await closed(writer)
+
+
+async def test_an_answer_under_way_ends_where_its_connection_is_refused(caplog):
+    async with gateway() as world:
+        size = len(world.file("f", [bytes([65 + at]) * MIB for at in range(24)]))
+        reader, writer = await connect(world.address)
+        head = f"GET /v1/spaces/{SPACE}/content/f HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {TOKEN}\r\n\r\n"
+        writer.write(head.encode())
+        begun = await reader.readuntil(b"AAAA")
+        assert begun.startswith(b"HTTP/1.1 200")
+        writer.write(head.encode() + b"nonsense\r\n\r\n")
+        rest = await ended(reader)
+        assert rest.endswith(b"}")
+        assert rest.count(b"HTTP/1.1 400") == 1
+        assert b"HTTP/1.1 200" not in rest, "the request that waited is not answered any more"
+        assert len(rest) < size
+        await closed(writer)
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 async def test_a_connection_asks_only_so_much_ahead():
