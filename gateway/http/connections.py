@@ -39,7 +39,7 @@ _FED_AT_ONCE: Final = 16 * 1024
 """Bytes that are parsed at once. Those in which a head begins are not counted to it, since others end there."""
 _DISCARDED_BYTES: Final = 256 * 1024
 _DISCARDED_SECONDS: Final = 2.0
-"""Maximum size, in bytes, and duration of what is still read, and thrown away, after the last answer of a connection."""
+"""Maximum bytes that are read and thrown away, and for how many seconds, after the last answer of a connection."""
 _PIPELINED: Final = 16
 """Requests of one connection that wait for the answers to those before them."""
 
