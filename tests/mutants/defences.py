@@ -280,8 +280,8 @@ MUTANTS = (
     Mutant(
         "the bytes of one request count to the head of the next",
         "gateway/http/connections.py",
-        "in_lines and self._begun == begun and not",
-        "in_lines and not",
+        "in_lines and self._begun == begun and self._discarded is None",
+        "in_lines and self._discarded is None",
         ("tests/gateway/http/test_connections.py::test_a_head_may_be_as_large_as_it_may_in_whatever_pieces_it_comes",),
     ),
     Mutant(
@@ -815,8 +815,8 @@ MUTANTS = (
     Mutant(
         "of a connection that was reset a timer is kept",
         "gateway/http/connections.py",
-        "        self._unset_keepalive_if_required()\n",
-        "",
+        "        self._unset_keepalive_if_required()\n        self.pipeline.clear()\n        self.scope",
+        "        self.pipeline.clear()\n        self.scope",
         ("tests/gateway/http/test_connections.py::test_nothing_is_kept_of_a_connection_that_was_reset",),
     ),
     Mutant(
