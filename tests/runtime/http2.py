@@ -113,7 +113,10 @@ class Http2:
                 case RemoteSettingsChanged() if SettingCodes.MAX_CONCURRENT_STREAMS in event.changed_settings:
                     self.most_streams = event.changed_settings[SettingCodes.MAX_CONCURRENT_STREAMS].new_value
         self._pump()
-        await self._writer.drain()
+        try:
+            await self._writer.drain()
+        except ConnectionError:  # The server has ended the connection.
+            self.closed = True
 
     def _end(self, stream: int | None, code: str) -> None:
         assert stream is not None
