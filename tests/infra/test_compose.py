@@ -3,6 +3,7 @@
 `make test-compose` runs them.
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -92,10 +93,21 @@ def test_the_image_runs_as_nobody_in_particular_and_tells_its_health() -> None:
     assert [line for line in last_stage if line.startswith("HEALTHCHECK ") and '["serve", "healthy"]' in line]
 
 
-def test_the_image_is_made_of_all_that_the_wheel_is_made_of() -> None:
+def server_parts() -> list[str]:
+    """The paths that server/hatch_build.py puts into the wheel of the server; the module needs hatchling to load."""
+    module = ast.parse((ROOT / "server" / "hatch_build.py").read_text())
+    told = {
+        ast.unparse(node.targets[0]): ast.literal_eval(node.value)
+        for node in module.body
+        if isinstance(node, ast.Assign)
+    }
+    return [*told["PACKAGES"], told["TEMPLATE"]]
+
+
+def test_the_image_is_made_of_all_that_both_wheels_are_made_of() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
-    parts = {*wheel["packages"], *wheel["force-include"], project["project"]["readme"], "constraints.txt"}
+    parts = {*project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"], project["project"]["readme"]}
+    parts |= {*server_parts(), "server", "pyproject.toml", "constraints.txt"}
     everything, *exceptions = [
         line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
     ]

@@ -52,7 +52,7 @@ LINK = """
 import os, sys
 from pathlib import Path
 from syncline.sync.errors import FolderUnsuitable
-from syncline.sync.folder.link import folders, link
+from syncline.sync.folder.link import folders, link_folder
 small, folder = map(Path, sys.argv[1:])
 (small / "home/folders").mkdir(parents=True)
 for n in range(100):
@@ -62,7 +62,7 @@ for n in range(100):
         break
 for home, directory in ((small / "home", folder), (folder.parent / "home", small / "new")):
     try:
-        link(home, directory, "a" * 26, "personal")
+        link_folder(home, directory, "a" * 26, "personal")
     except FolderUnsuitable as error:
         print(error)
     print(folders(home), folder.exists() and os.listdir(folder), (small / "new").exists())

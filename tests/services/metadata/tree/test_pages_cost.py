@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import tracemalloc
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 import pytest
@@ -54,8 +54,21 @@ async def view_of(*entries: Sequence[Result]) -> SpaceView:
     return view
 
 
-async def calls_of(work: Awaitable[Any]) -> tuple[Any, int]:
-    """The result of `work`, and how many functions it called and lines it ran."""
+async def calls_of(work: Callable[..., Awaitable[Any]], *arguments: Any, **named: Any) -> tuple[Any, int]:
+    """Call `work`; return its result and the number of its function calls and lines.
+
+    Memory is counted for the whole process. What threads of other tests take meanwhile is no fault of this work, so
+    it is done again, up to three times in all, if too much was taken.
+    """
+    for _ in range(3):
+        result, count, peak = await _measured(work(*arguments, **named))
+        if peak < BYTES:
+            return result, count
+    raise AssertionError(f"{peak} bytes were taken, and {BYTES} are allowed")
+
+
+async def _measured(work: Awaitable[Any]) -> tuple[Any, int, int]:
+    """Run `work`; return its result, the number of its function calls and lines, and the peak of memory in bytes."""
     count = 0
 
     def called(frame: object, event: str, arg: object) -> None:
@@ -77,8 +90,7 @@ async def calls_of(work: Awaitable[Any]) -> tuple[Any, int]:
         sys.setprofile(None)
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-    assert peak < BYTES
-    return result, count
+    return result, count, peak
 
 
 MANY = 20_000
@@ -93,13 +105,13 @@ async def test_of_a_directory_that_memory_knows(names: list[str]) -> None:
     view = await view_of([accepted(file(name), Change.CREATED) for name in names])
     await reads.list_nodes(view, ROOT, after="", limit=1)
     for after, found in (("", "00000.txt"), ("10000.txt", "10001.txt"), (names[-2], names[-1])):
-        (nodes, end), calls = await calls_of(reads.list_nodes(view, ROOT, after=after, limit=1))
+        (nodes, end), calls = await calls_of(reads.list_nodes, view, ROOT, after=after, limit=1)
         assert [node.name for node in nodes] == [found]
         assert end == (None if found == names[-1] else found)
         assert calls < CALLS
     # What changes between two pages does not make the next one costly.
     view.apply(JournalEntry(2, bytes(16), (commit_of(accepted(file("00000a.txt"), Change.CREATED)),), 0))
-    (page, end), calls = await calls_of(view.list_names(ROOT, after="00000.txt", limit=1))
+    (page, end), calls = await calls_of(view.list_names, ROOT, after="00000.txt", limit=1)
     assert ([name for name, _ in page], end) == (["00000a.txt"], "00000a.txt")
     assert calls < CALLS
 
@@ -115,7 +127,7 @@ async def test_of_a_directory_of_which_memory_knows_many_names_but_not_all(names
     held = file("10000.txt", parent=directory, seq=2)
     view.apply(JournalEntry(2, bytes(16), (commit_of(accepted(held, Change.CREATED)),), 0))
     await view.list_names(directory, after="", limit=1)
-    (page, end), calls = await calls_of(view.list_names(directory, after="", limit=1))
+    (page, end), calls = await calls_of(view.list_names, directory, after="", limit=1)
     assert (page, end) == ([("10000.txt", held.id)], None)
     assert calls < CALLS
 
@@ -127,7 +139,7 @@ async def test_of_a_directory_of_which_memory_knows_more_than_the_table(names: l
     view.apply(JournalEntry(2, bytes(16), (Commit(new_request_id(), bytes(32), "ann", "laptop", 1, tuple(made)),), 0))
     await view.list_names(directory, after="", limit=1)
     for after, found in (("", names[0]), (names[9_999], names[10_000])):
-        (page, end), calls = await calls_of(view.list_names(directory, after=after, limit=1))
+        (page, end), calls = await calls_of(view.list_names, directory, after=after, limit=1)
         assert ([name for name, _ in page], end) == ([found], found)
         assert calls < CALLS
 
@@ -170,10 +182,10 @@ async def test_of_the_versions_of_a_file_while_the_table_lags(names: list[str]) 
     others = [accepted(file(name), Change.CREATED) for name in names]
     second = file("busy.txt", ident=busy.id, version=2, seq=2)
     view = await view_of([accepted(busy, Change.CREATED), *others], [accepted(second, Change.UPDATED)])
-    (versions, end), calls = await calls_of(reads.list_versions(view, busy.id, before=3, limit=1))
+    (versions, end), calls = await calls_of(reads.list_versions, view, busy.id, before=3, limit=1)
     assert ([version.number for version in versions], end) == ([2], 2)
     assert calls < CALLS
-    (versions, _), calls = await calls_of(reads.list_versions(view, busy.id, before=2, limit=1))
+    (versions, _), calls = await calls_of(reads.list_versions, view, busy.id, before=2, limit=1)
     assert [version.number for version in versions] == [1]
     assert calls < CALLS
 
@@ -188,7 +200,7 @@ async def test_of_the_trash_while_the_table_lags(names: list[str]) -> None:
         [accepted(one, Change.CREATED) for one in made], [accepted(one, Change.DELETED) for one in gone]
     )
     for after, expected in ((None, gone[0]), (gone[5000].id, gone[5001])):
-        (found, end), calls = await calls_of(reads.list_trash(view, after=after, limit=1))
+        (found, end), calls = await calls_of(reads.list_trash, view, after=after, limit=1)
         assert ([one.node.id for one in found], end) == ([expected.id], expected.id)
         assert calls < CALLS
     back = Node(gone[0].id, ROOT, gone[0].name, NodeKind.FILE, 1, gone[0].content, 3)
@@ -215,7 +227,7 @@ async def test_of_a_search(names: list[str]) -> None:
     made = [file(name) for name in names]
     index = index_of(made)
     for after, expected in (("", made[0]), ("10000.txt", made[10_001]), (names[-2], made[-1])):
-        page, calls = await calls_of(found(index, "txt", after=after))
+        page, calls = await calls_of(found, index, "txt", after=after)
         assert page.nodes == [expected.id]
         assert page.end == (None if expected is made[-1] else expected.name)
         assert calls < CALLS
@@ -226,7 +238,7 @@ async def test_of_a_search_below_directories_in_the_middle(names: list[str]) -> 
     inner = Node(new_node_id(), top.id, "more", NodeKind.DIRECTORY, seq=1)
     made = [file(name, parent=where.id) for where in (top, inner) for name in names]
     index = index_of([top, inner, *made])
-    page, calls = await calls_of(found(index, "txt", after="docs/more/10000.txt"))
+    page, calls = await calls_of(found, index, "txt", after="docs/more/10000.txt")
     assert page.nodes == [made[MANY + 10_001].id]
     assert page.above == {top.id, inner.id}
     assert calls < CALLS
@@ -236,11 +248,11 @@ async def test_a_search_that_finds_little_looks_at_each_name_once_and_at_a_bound
     count = LOOKED_AT + 60
     rare = {7: "a needle", 50: "another needle", LOOKED_AT + 59: "needle"}
     index = index_of([file(f"{n:06} {rare.get(n, 'hay')}") for n in range(count)])
-    once = await calls_of(found(index_of([file(f"{n:06} hay") for n in range(MANY)]), "needle"))
+    once = await calls_of(found, index_of([file(f"{n:06} hay") for n in range(MANY)]), "needle")
     after: str | None = ""
     pages, total = [], 0
     while after is not None:
-        page, calls = await calls_of(found(index, "needle", after=after))
+        page, calls = await calls_of(found, index, "needle", after=after)
         pages.append((len(page.nodes), page.end))
         total += calls
         assert page.end != after
@@ -248,6 +260,6 @@ async def test_a_search_that_finds_little_looks_at_each_name_once_and_at_a_bound
     # What comes before the second needle is passed for the first page, which thereby knows that others follow.
     assert pages == [(1, "000049 hay"), (1, f"{LOOKED_AT + 49:06} hay"), (1, None)]
     assert total < 1.1 * once[1] * count / MANY
-    page, calls = await calls_of(found(index, "nothing"))
+    page, calls = await calls_of(found, index, "nothing")
     assert (page.nodes, page.end) == ([], f"{LOOKED_AT - 1:06} hay")
     assert calls < 1.1 * once[1] * LOOKED_AT / MANY
