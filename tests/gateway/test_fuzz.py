@@ -54,7 +54,11 @@ ENDS_SESSIONS: Final = {"sign_out"}
 
 @dataclass
 class World:
-    """Somebody who has one of everything, and what was answered."""
+    """A person who has one of everything that the API names, and the statuses that were answered.
+
+    The first value of each name is one with which most operations are done: the first case that Hypothesis makes of an
+    operation takes these, whatever the others are.
+    """
 
     person: Person
     values: dict[str, list[Any]] = field(default_factory=dict)

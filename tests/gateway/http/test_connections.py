@@ -215,7 +215,7 @@ async def test_who_sends_too_much_reads_why_and_is_not_listened_to_for_ever():
         await closed(writer)
 
 
-async def test_an_answer_under_way_ends_where_its_connection_is_refused(caplog):
+async def test_an_answer_under_way_ends_where_its_connection_is_refused(caplog, capsys):
     async with gateway() as world:
         size = len(world.file("f", [bytes([65 + at]) * MIB for at in range(24)]))
         reader, writer = await connect(world.address)
@@ -231,6 +231,8 @@ async def test_an_answer_under_way_ends_where_its_connection_is_refused(caplog):
         assert len(rest) < size
         await closed(writer)
     assert not [record for record in caplog.records if record.exc_info]
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err
 
 
 async def test_a_connection_asks_only_so_much_ahead():
