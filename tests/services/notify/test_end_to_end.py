@@ -49,6 +49,14 @@ async def impatient(aws: EmbeddedAws) -> None:
         await sqs.set_queue_attributes(QueueUrl=aws.resources.mail_queue_url, Attributes={"VisibilityTimeout": "3"})
 
 
+@pytest.fixture(autouse=True)
+async def empty_mail_queue(aws):
+    """What one test leaves in the mail queue, by design or by failing, is not in the next one's way."""
+    yield
+    async with aws.client("sqs") as sqs:
+        await sqs.purge_queue(QueueUrl=aws.resources.mail_queue_url)
+
+
 @pytest.fixture
 async def auth():
     fake = fake_auth()
@@ -209,10 +217,14 @@ async def test_twenty_saves_in_a_row_are_two_mails(aws, auth):
         return [mail["Subject"] for mail in aws.mails() if mail["To"] == [BOB.email] and "saved-" in mail["BodyText"]]
 
     async with notify(aws, auth, mail_window_seconds=3600) as (_, adapters):
-        for number, name in enumerate(about):
-            await announce(aws, event(space, commit(1 + number, ANN, name)))
+        await announce(aws, event(space, commit(1, ANN, about[0])))
         async with asyncio.timeout(60):
-            while not to_bob(aws) or len(await adapters.store.postponed(space, BOB.user)) < 19:
+            while not to_bob(aws):  # saves that are received together are told together
+                await asyncio.sleep(0.05)
+        for number, name in enumerate(about[1:]):
+            await announce(aws, event(space, commit(2 + number, ANN, name)))
+        async with asyncio.timeout(60):
+            while len(await adapters.store.postponed(space, BOB.user)) < 19:
                 await asyncio.sleep(0.05)
     assert len(to_bob(aws)) == 1
 
@@ -228,8 +240,6 @@ async def test_twenty_saves_in_a_row_are_two_mails(aws, auth):
         "ann@example.com changed 1 item",
         "ann@example.com changed 20 items",
     ]
-    async with aws.client("sqs") as sqs:  # those that come again when the window is over
-        await sqs.purge_queue(QueueUrl=aws.resources.mail_queue_url)
 
 
 async def test_from_the_topic_to_mail_and_doorbell(aws, auth):
