@@ -18,7 +18,7 @@ import pytest
 from stack.demo import REPOSITORY, DemoDevice, same_trees
 from stack.up import Stack
 from syncline.cli.main import INTERRUPTED
-from syncline.cli.scratch import PREFIX
+from syncline.model.names import SCRATCH_PREFIX
 from tests.e2e.proxy import behind_proxies
 
 NewDevice = Callable[..., DemoDevice]
@@ -196,11 +196,11 @@ def slow(new_device: NewDevice, stack: Stack) -> Iterator[DemoDevice]:
 
 def getting(device: DemoDevice, place: Path, *arguments: str) -> tuple[subprocess.Popen[str], Path]:
     """A `get` of the large file that has begun to write in `place`, and where it writes."""
-    before = set(place.glob(f"{PREFIX}*"))
+    before = set(place.glob(f"{SCRATCH_PREFIX}*"))
     child = device.start("get", "large", *arguments)
     deadline = time.monotonic() + 60
     while child.poll() is None and time.monotonic() < deadline:
-        for directory in set(place.glob(f"{PREFIX}*")) - before:
+        for directory in set(place.glob(f"{SCRATCH_PREFIX}*")) - before:
             if (directory / "content").exists():
                 return child, directory
         time.sleep(0.002)

@@ -1363,6 +1363,29 @@ MUTANTS = (
         ("tests/clients/sync/test_patterns.py::test_a_line_that_is_no_pattern",),
     ),
     Mutant(
+        "a line of an ignore file is normalised whatever its length",
+        "clients/python/syncline/sync/scan/filters.py",
+        "normalize(line) if len(line) <= _MAX_DECOMPOSED_CHARACTERS else line",
+        "normalize(line)",
+        ("tests/clients/sync/test_filters.py::test_no_line_takes_the_square_of_its_length",),
+    ),
+    Mutant(
+        "any number of bytes of ignore files are read",
+        "clients/python/syncline/sync/scan/filters.py",
+        "            if self._bytes_read + len(raw) > MAX_ALL_BYTES:\n",
+        "            if False:\n",
+        ("tests/clients/sync/test_filters.py::test_ignore_files_are_read_up_to_a_size_in_all",),
+    ),
+    Mutant(
+        "a name in transit from the space is taken for the client's own",
+        "clients/python/syncline/sync/trees.py",
+        "    if _is_clients_own(naming.key(node.name), node.id):\n",
+        "    if False:\n",
+        (
+            "tests/clients/sync/test_hostile_names.py::test_a_name_in_transit_of_another_node_changes_nothing_of_that_node",
+        ),
+    ),
+    Mutant(
         "any number of patterns apply to a directory",
         "clients/python/syncline/sync/scan/filters.py",
         "            if not here <= _MOST:\n",

@@ -26,6 +26,8 @@ _LONGEST_SUFFIX_BYTES = 32
 
 RESERVED_AT_ROOT = ".syncline"
 """The directory in a synced folder that is the client's own; never synced."""
+SCRATCH_PREFIX = ".syncline-tmp-"
+"""The beginning of the names of directories in which commands write what is not whole yet; never synced."""
 
 
 _TOO_LONG = f"the path has more than {MAX_PATH_BYTES} bytes"

@@ -8,7 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-from syncline.cli.scratch import PREFIX, scratch
+from syncline.cli.scratch import scratch
+from syncline.model.names import SCRATCH_PREFIX
 
 
 def test_none_is_removed_while_it_is_in_use(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_none_is_removed_while_it_is_in_use(tmp_path: Path) -> None:
 
 def test_a_lock_has_its_name_only_once_it_is_locked(tmp_path: Path) -> None:
     """What another command may meet while one begins: no lock yet, or a lock that is held."""
-    beginning = tmp_path / f"{PREFIX}beginning"
+    beginning = tmp_path / f"{SCRATCH_PREFIX}beginning"
     beginning.mkdir()
     (beginning / "lock.new").touch()
     with scratch(tmp_path) as mine:
@@ -52,10 +53,10 @@ def test_a_lock_has_its_name_only_once_it_is_locked(tmp_path: Path) -> None:
 
 
 def test_what_was_left_is_removed(tmp_path: Path) -> None:
-    left = tmp_path / f"{PREFIX}left"
+    left = tmp_path / f"{SCRATCH_PREFIX}left"
     left.mkdir()
     (left / "lock").touch()
-    unborn = tmp_path / f"{PREFIX}unborn"
+    unborn = tmp_path / f"{SCRATCH_PREFIX}unborn"
     unborn.mkdir()
     (unborn / "lock.new").touch()
     long_ago = time.time() - 86400

@@ -55,6 +55,8 @@ def test_a_slash_at_the_end_does_not_matter() -> None:
     [
         (b"<html>", 200, NotSyncline),
         (b"\xff\xfe", 200, NotSyncline),
+        (b"[" * 60_000, 200, NotSyncline),
+        (b'{"syncline": ' + b"1" * 60_000 + b"}", 200, NotSyncline),
         (b"", 200, NotSyncline),
         ([], 200, NotSyncline),
         ({}, 200, NotSyncline),

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from syncline.sync.errors import NotExcluded
 from syncline.sync.folder.files import Files
 from syncline.sync.ports import Wanted
 from syncline.sync.report import Report
-from syncline.sync.scan.filters import BUILT_IN, IGNORE_FILE, MAX_PATTERNS, Filters
+from syncline.sync.scan.filters import BUILT_IN, IGNORE_FILE, MAX_ALL_BYTES, MAX_PATTERNS, Filters
 from syncline.sync.scan.walk import scan
 from syncline.sync.state.database import State
 from syncline.sync.trees import Exclusion
@@ -114,6 +115,55 @@ def test_a_pattern_of_somebody_else_hangs_nobody(one: Device, two: Device) -> No
     at_rest(one, two)
     two.write("a" * 200, b"two's")
     assert at_rest(one, two).keys() == {IGNORE_FILE, "a" * 200}
+
+
+@pytest.mark.parametrize("beginning", [b"", b"#", b"x" * 5000])
+def test_no_line_takes_the_square_of_its_length(tmp_path: Path, beginning: bytes) -> None:
+    """Normalisation would sort half a million combining marks by exchanging neighbours, which takes many minutes."""
+    marks = "\u0301\u0316".encode()
+    (tmp_path / IGNORE_FILE).write_bytes(beginning + marks * ((MIB - len(beginning)) // len(marks)))
+    program = f"""
+from pathlib import Path
+from syncline.sync.folder.files import Files
+from syncline.sync.scan.filters import Filters
+from syncline.sync.scan.walk import scan
+files = Files(Path({str(tmp_path)!r}))
+scanned = scan(files)
+filters = Filters(scanned, files)
+assert not filters.is_ignored(0)
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+def test_a_line_of_a_pattern_is_compared_in_normal_form(one: Device) -> None:
+    one.write(IGNORE_FILE, "*e\u0301\n".encode())
+    one.write("caf\u00e9", b"")
+    assert one.sync().problems == []
+    assert one.space.tree().keys() == {IGNORE_FILE}
+
+
+def test_ignore_files_are_read_up_to_a_size_in_all(one: Device) -> None:
+    """One block can be thousands of ignore files, which would be read at each sync."""
+    number = MAX_ALL_BYTES // MIB
+    for n in range(number + 2):
+        one.write(f"{n:02}/{IGNORE_FILE}", b"#" * (MIB - 1) + b"\n")
+        one.write(f"{n:02}/new", b"new")
+    problems = one.sync().problems
+    assert [problem.path for problem in problems] == [f"{n:02}/{IGNORE_FILE}" for n in (number, number + 1)]
+    assert f"{number - 1:02}/new" in one.space.tree()
+    assert f"{number:02}/new" not in one.space.tree()
+
+
+def test_patterns_are_compiled_once_for_all_scans(one: Device) -> None:
+    one.write(IGNORE_FILE, b"*.only-here\n")
+    made: set[int] = set()
+    for n in range(3):
+        one.write(f"{n}", b"new")
+        files = Files(one.root)
+        filters = Filters(scan(files), files)
+        filters.is_ignored(0)
+        made.update(map(id, filters._rules.values()))
+    assert len(made) == 1
 
 
 def test_characters_of_lines_count_and_not_those_of_their_expressions(one: Device) -> None:

@@ -10,6 +10,7 @@ from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.names import MAX_PATH_NAMES
 from syncline.model.tree import NodeKind
+from syncline.sync.filesystem_names import Naming
 from syncline.sync.trees import (
     BaseNode,
     RemoteNode,
@@ -117,3 +118,44 @@ def test_paths_can_be_printed_and_end() -> None:
     places = {node_id(1): (node_id(2), "a"), node_id(2): (node_id(1), "b")}
     assert path_of(node_id(1), places)
     assert path_of(ROOT, places) == ""
+
+
+class CountingBase(dict[NodeId, BaseNode]):
+    """Counts how often a node is looked up."""
+
+    lookups = 0
+
+    def get(self, *arguments: object) -> object:  # type: ignore[override]
+        self.lookups += 1
+        return super().get(*arguments)  # type: ignore[call-overload]
+
+    def __getitem__(self, node: NodeId) -> BaseNode:
+        self.lookups += 1
+        return super().__getitem__(node)
+
+
+@pytest.mark.parametrize("count", [300, 600])
+def test_thousands_of_names_that_cannot_be_here_cost_a_few_steps_each(count: int) -> None:
+    """Somebody renames all files of a space to what Windows keeps for devices; they stay under their old names."""
+    renamed = [remote(n, f"con.{n}", seq=n) for n in range(1, count + 1)]
+    base = CountingBase(
+        {
+            node.id: BaseNode(node.id, ROOT, f"{n}", node.kind, 1, None, False, Signature(0, 0, 0, 0), f"{n}")
+            for n, node in enumerate(renamed)
+        }
+    )
+    tree = live_nodes({node.id: node for node in renamed}, base, Naming(folds_case=True, like_windows=True))
+    assert sorted(node.name for node in tree.nodes.values()) == sorted(f"{n}" for n in range(count))
+    assert len(tree.withheld) == count
+    assert base.lookups <= 8 * count
+
+
+def test_a_name_of_the_clients_own_is_a_problem_and_no_file() -> None:
+    own = [remote(1, transit_name(node_id(2))), remote(2, transit_name(new_local_id(1)))]
+    scratch = remote(3, ".syncline-tmp-0123", kind=NodeKind.DIRECTORY)
+    moved_aside = remote(4, transit_name(node_id(4)))
+    names, problems = live(*own, scratch, remote(5, "inner", parent=3), moved_aside, remote(6, ".syncline-x"))
+    assert sorted(names) == sorted([".syncline-x", moved_aside.name])
+    assert sorted(problems) == sorted(node.name for node in (*own, scratch))
+    upper = remote(1, transit_name(node_id(0xABC)).upper())
+    assert not live_nodes({upper.id: upper}, naming=Naming(folds_case=True)).nodes

@@ -100,7 +100,7 @@ def get(where: str, local: Path, force: bool) -> None:
             with scratch(Path(tempfile.gettempdir())) as directory:
                 _print_file(_downloaded(found, node, directory))
             return
-        target = local / node.name if local.is_dir() else local
+        target = local / found.name if local.is_dir() else local  # never by a name that the service says
         if os.path.lexists(target) and not force:
             raise InvalidArgument(f"{target} exists; --force replaces it")
         with scratch(target.absolute().parent) as directory:

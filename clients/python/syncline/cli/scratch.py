@@ -17,7 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-PREFIX: Final = ".syncline-tmp-"
+from syncline.model.names import SCRATCH_PREFIX
+
 _LOCK: Final = "lock"
 _NEW_LOCK: Final = "lock.new"
 """The name of the lock file until it is locked, so that no other process finds it without its lock."""
@@ -29,7 +30,7 @@ _UNBORN_SECONDS: Final = 3600.0
 def scratch(beside: Path) -> Iterator[Path]:
     """A new directory in `beside`, for the user alone, that is gone afterwards, however that comes about. OSError."""
     _remove_abandoned(beside)
-    directory = beside / f"{PREFIX}{secrets.token_hex(8)}"
+    directory = beside / f"{SCRATCH_PREFIX}{secrets.token_hex(8)}"
     directory.mkdir(mode=0o700)
     lock = -1
     try:
@@ -47,7 +48,7 @@ def scratch(beside: Path) -> Iterator[Path]:
 def _remove_abandoned(place: Path) -> None:
     """Remove what killed processes of this user left."""
     with suppress(OSError):
-        for path in place.glob(f"{PREFIX}*"):
+        for path in place.glob(f"{SCRATCH_PREFIX}*"):
             found = path.lstat()
             if stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and _is_abandoned(path, found):
                 _remove(path)

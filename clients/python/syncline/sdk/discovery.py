@@ -110,7 +110,7 @@ def _document(endpoint: str, timeout: float, trust: Trust) -> Any:
         raise NotSyncline(f"{endpoint} answers but is not Syncline (too long an answer); check the address")
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):  # the latter for arrays in arrays
         raise NotSyncline(f"{endpoint} answers but is not Syncline (no JSON); check the address") from None
 
 

@@ -7,13 +7,14 @@ travel (NFC); how this device spells a name is kept beside it, so that a file is
 from __future__ import annotations
 
 import dataclasses
+import heapq
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import ID_BYTES, ROOT, NodeId
-from syncline.model.names import MAX_PATH_BYTES, MAX_PATH_NAMES, RESERVED_AT_ROOT, name_problem
+from syncline.model.names import MAX_PATH_BYTES, MAX_PATH_NAMES, RESERVED_AT_ROOT, SCRATCH_PREFIX, name_problem
 from syncline.model.tree import Node, NodeKind
 from syncline.sync.filesystem_names import EVERY_NAME, Naming
 from syncline.transfer.jobs import Signature
@@ -203,6 +204,7 @@ def live_nodes(
     What comes from the space is not trusted: a name that leads elsewhere, a second node of one name, a cycle or a node
     without a parent never gets into the tree. A node of the `base` that has got a name that cannot be here counts as
     being where it was: it goes on being synced under its old name. What is deeper than a path can be is not followed.
+    The time is that of sorting the nodes, however many of them have got names that cannot be here.
     """
     base = base or {}
     children: dict[NodeId, list[RemoteNode]] = {}
@@ -213,11 +215,33 @@ def live_nodes(
     problems: list[Problem] = []
     names: dict[NodeId, dict[str, str]] = {}
     withheld: dict[NodeId, RemoteNode] = {}
+    waiting: dict[NodeId, list[tuple[int, NodeId]]] = {}
+    """Withheld nodes, in their order, by the directory of the base that has to be in the tree before they can be."""
+    returning: list[tuple[int, NodeId]] = []
     pending = [ROOT]
 
     def claim(node: RemoteNode) -> tuple[bool, str, int, NodeId]:
         before = base.get(node.id) if naming.folds_case else None
         return before is None or before.place != node.place, node.name, node.seq, node.id
+
+    def withhold(node: RemoteNode) -> None:
+        withheld[node.id] = node
+        before = base.get(node.id)
+        if before is None or before.kind is not node.kind:
+            return
+        if node.kind is NodeKind.DIRECTORY or node.digest is not None:
+            turn = (len(withheld), node.id)
+            if before.parent == ROOT or before.parent in live:
+                heapq.heappush(returning, turn)
+            else:
+                waiting.setdefault(before.parent, []).append(turn)
+
+    def admit(node: RemoteNode) -> None:
+        live[node.id] = node
+        for turn in waiting.pop(node.id, ()):
+            heapq.heappush(returning, turn)
+        if node.kind is NodeKind.DIRECTORY:
+            pending.append(node.id)
 
     def descend() -> None:
         while pending:
@@ -229,33 +253,29 @@ def live_nodes(
             for node in sorted(children.get(parent, ()), key=claim):
                 if problem := _unusable(node, taken, naming):
                     problems.append(Problem(printable("/".join([*way, node.name])), problem))
-                    withheld[node.id] = node
+                    withhold(node)
                     continue
                 if len(way) >= MAX_PATH_NAMES or size + len(node.name.encode()) > MAX_PATH_BYTES:
                     before = base.get(node.id)
                     if before is None or before.place != node.place:
-                        withheld[node.id] = node
+                        withhold(node)
                         too_deep += 1
                         continue
                 taken[naming.key(node.name)] = node.name
-                live[node.id] = node
-                if node.kind is NodeKind.DIRECTORY:
-                    pending.append(node.id)
+                admit(node)
             if too_deep:
                 problems.append(Problem(printable("/".join(way)), _TOO_DEEP.format(count=too_deep)))
 
     descend()
-    misplaced = set(withheld)
-    while returning := [node for node in withheld.values() if _was_usable(node, base, live, names, naming)]:
-        node = returning[0]
-        before = base[withheld.pop(node.id).id]
-        names.setdefault(before.parent, {})[naming.key(before.name)] = before.name
-        live[node.id] = dataclasses.replace(node, parent=before.parent, name=before.name)
-        if node.kind is NodeKind.DIRECTORY:
-            pending.append(node.id)
+    while returning:
+        _, returned = heapq.heappop(returning)
+        before = base[returned]
+        taken = names.setdefault(before.parent, {})
+        if naming.key(before.name) not in taken:
+            taken[naming.key(before.name)] = before.name
+            admit(dataclasses.replace(withheld[returned], parent=before.parent, name=before.name))
             descend()
-            misplaced |= withheld.keys()
-    return Live(live, problems, frozenset(misplaced))
+    return Live(live, problems, frozenset(withheld))
 
 
 def _way(directory: NodeId, live: Mapping[NodeId, RemoteNode]) -> list[str]:
@@ -269,29 +289,13 @@ def _way(directory: NodeId, live: Mapping[NodeId, RemoteNode]) -> list[str]:
     return names
 
 
-def _was_usable(
-    node: RemoteNode,
-    base: Mapping[NodeId, BaseNode],
-    live: Mapping[NodeId, RemoteNode],
-    names: Mapping[NodeId, Mapping[str, str]],
-    naming: Naming,
-) -> bool:
-    """Return True if the node can still be at the place where it was at the last sync."""
-    before = base.get(node.id)
-    return (
-        before is not None
-        and before.kind is node.kind
-        and (node.kind is NodeKind.DIRECTORY or node.digest is not None)
-        and (before.parent == ROOT or before.parent in live)
-        and naming.key(before.name) not in names.get(before.parent, {})
-    )
-
-
 def _unusable(node: RemoteNode, taken: Mapping[str, str], naming: Naming) -> str | None:
     if problem := name_problem(node.name):
         return f"{problem}; rename it in the space"
     if node.parent == ROOT and naming.key(node.name) == RESERVED_AT_ROOT:
         return f"{RESERVED_AT_ROOT!r} is reserved; rename it in the space"
+    if _is_clients_own(naming.key(node.name), node.id):
+        return "names like this one are given by clients to what they move or write; rename it in the space"
     if problem := naming.problem(node.name):
         return f"{problem}; it stays in the space only, rename it there"
     other = taken.get(naming.key(node.name))
@@ -305,6 +309,13 @@ def _unusable(node: RemoteNode, taken: Mapping[str, str], naming: Naming) -> str
     if node.kind is not NodeKind.DIRECTORY and node.digest is None:
         return "the space says nothing about its content"
     return None
+
+
+def _is_clients_own(name: str, node: NodeId) -> bool:
+    """Return True for the name of a scratch directory, and for a transit name, but for that of the node itself: it was
+    moved aside in the space and has to come back. By any other transit name the node would be taken for another one.
+    """
+    return name.startswith(SCRATCH_PREFIX) or in_transit(name) not in {None, node}
 
 
 def printable(path: str) -> str:

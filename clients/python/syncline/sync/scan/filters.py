@@ -10,16 +10,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from typing_extensions import override
 
 from syncline.model.blocks import KIB, MIB
 from syncline.model.identifiers import ROOT, NodeId
-from syncline.model.names import normalize
+from syncline.model.names import SCRATCH_PREFIX, normalize
 from syncline.model.tree import NodeKind
 from syncline.sync.folder.files import PRIVATE, Files
-from syncline.sync.scan.patterns import Pattern, Rules, pattern_of
+from syncline.sync.scan.patterns import MAX_CHARACTERS, Pattern, Rules, pattern_of
 from syncline.sync.scan.walk import TOP, Scan
 from syncline.sync.trees import Exclusion, Problem, RemoteNode, in_transit, path_of, printable
 
@@ -31,6 +31,13 @@ MAX_PATTERN_CHARACTERS = 64 * KIB
 MAX_ALL_PATTERNS = 20_000
 MAX_ALL_PATTERN_CHARACTERS = 512 * KIB
 """Patterns of all ignore files of a folder, and the characters of their lines."""
+MAX_ALL_BYTES = 16 * MIB
+"""All ignore files of a folder that are read, with what is no pattern in them."""
+_MAX_DECOMPOSED_CHARACTERS = 4 * MAX_CHARACTERS
+"""Normalisation makes at most four characters one. It takes the square of a run of combining marks, so each line is
+known to be short before it."""
+_REMEMBERED = 64
+"""Ignore files whose rules are kept from one scan of a process to the next: to compile them takes much of a scan."""
 _MOST_TOLD = 5
 """Lines of one ignore file that are reported as no patterns."""
 
@@ -58,7 +65,7 @@ BUILT_IN = (
     # Halves of a file that is just being saved: Word, programs of GNOME.
     "~WR[DLA]*.tmp",
     ".goutputstream-*",
-    ".syncline-tmp-*/",  # `syncline get` makes these.
+    f"{SCRATCH_PREFIX}*/",  # `syncline get` makes these.
     # Deleted files that a program still has open.
     ".nfs0*",
     ".fuse_hidden*",
@@ -160,6 +167,7 @@ class Filters:
         self._excluded_paths = excluded
         self._excluded: dict[int, bool] = {TOP: False}
         self._ignored: dict[int, bool] = {TOP: False}
+        self._bytes_read = 0
 
     def is_left_out(self, number: int) -> bool:
         """Return True if an entry is left out, unless it is in the space."""
@@ -246,7 +254,7 @@ class Filters:
                 self._refuse(path, f"the ignore files of this folder have more than {_MOST_OF_ALL}")
             else:
                 applying[entry.parent], everything = here, everywhere
-                rules[entry.parent] = Rules(patterns)
+                rules[entry.parent] = _compiled(tuple(patterns))
         return rules
 
     def _applying_above(self, directory: int, applying: Mapping[int, _Amount]) -> _Amount:
@@ -260,18 +268,21 @@ class Filters:
         """The patterns of an ignore file, and their amount; None if the file cannot be used."""
         try:
             with os.fdopen(self._files.open_file(path), "rb") as file:
-                raw = file.read(_LONGEST + 1)
+                raw = file.read(min(_LONGEST, MAX_ALL_BYTES - self._bytes_read) + 1)
             if len(raw) > _LONGEST:
                 raise ValueError(f"it has more than {_LONGEST} bytes")
+            if self._bytes_read + len(raw) > MAX_ALL_BYTES:
+                raise ValueError(f"the ignore files of this folder have more than {MAX_ALL_BYTES} bytes")
+            self._bytes_read += len(raw)
             text = raw.decode("utf-8-sig")
         except (OSError, ValueError) as error:
             self._refuse(path, f"it cannot be read ({getattr(error, 'strerror', None) or error})")
             return None
         patterns: list[Pattern] = []
         characters = told = 0
-        for number, line in enumerate(normalize(text).splitlines(), 1):
+        for number, line in enumerate(text.splitlines(), 1):
             try:
-                pattern = pattern_of(line)
+                pattern = pattern_of(normalize(line) if len(line) <= _MAX_DECOMPOSED_CHARACTERS else line)
             except ValueError as error:
                 told += 1
                 if told <= _MOST_TOLD:
@@ -289,6 +300,11 @@ class Filters:
 
 def _rules_of(lines: Iterable[str]) -> Rules:
     return Rules(pattern for line in lines if (pattern := pattern_of(line)) is not None)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _compiled(patterns: tuple[Pattern, ...]) -> Rules:
+    return Rules(patterns)
 
 
 _BUILT_IN = _rules_of(BUILT_IN)
