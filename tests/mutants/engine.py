@@ -7,9 +7,9 @@ from tests.mutants.mutant import Mutant
 MUTANTS = (
     Mutant(
         "a mass deletion that is held back is done",
-        "clients/python/syncline/sync/rounds.py",
-        "return without_deletions(found.plan, found.base, **too_many)",
-        "return found.plan",
+        "clients/python/syncline/sync/plan/mass_deletion.py",
+        "return without_deletions(todo, base, sides), waiting",
+        "return todo, waiting",
     ),
     Mutant(
         "two edits of one file: ours wins",

@@ -1,7 +1,7 @@
-"""The planner by properties: over any three trees, its steps can be done in their order and make both sides the same.
+"""The planner by properties: over any three trees, its operations can be done in their order and make both sides equal.
 
-The steps are carried out on two small models that refuse what a file system and a space refuse: a parent that is not
-there, a name that is taken, a directory that is not empty, a cycle.
+The operations are carried out on two small models that refuse what a file system and a space refuse: a parent that is
+not there, a name that is taken, a directory that is not empty, a cycle.
 """
 
 from __future__ import annotations
@@ -19,22 +19,9 @@ from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.names import name_problem
 from syncline.model.tree import NodeKind
 from syncline.sync.plan.disown import disown
-from syncline.sync.plan.steps import (
-    DeleteHere,
-    DeleteThere,
-    Fetch,
-    MakeHere,
-    MakeThere,
-    MoveHere,
-    MoveThere,
-    Plan,
-    Send,
-    SetMode,
-    StepHere,
-    StepThere,
-    deletions,
-    plan,
-)
+from syncline.sync.plan.mass_deletion import deletions
+from syncline.sync.plan.operations import Delete, Make, Move, Operation, SetMode, Side, Write
+from syncline.sync.plan.plan import Plan, plan
 from syncline.sync.trees import BaseNode, LocalNode, Place, RemoteNode, new_local_id
 from syncline.transfer.jobs import Signature
 
@@ -63,7 +50,7 @@ class Item:
     version: int = 1
 
 
-class Side:
+class ChangingTree:
     """A tree that is changed at random, by a user or by other devices; always a tree."""
 
     def __init__(self, items: Mapping[NodeId, Item], rng: random.Random, *, local: bool) -> None:
@@ -195,7 +182,7 @@ class Model:
 
 
 class Outcome:
-    """Both sides after all steps of a plan were done in the order that `Plan` promises."""
+    """Both sides after all operations of a plan were done in the order that `Plan` promises."""
 
     def __init__(self, todo: Plan, remote: Mapping[NodeId, RemoteNode]) -> None:
         self.plan = todo
@@ -207,47 +194,41 @@ class Outcome:
         self.contents_here: dict[NodeId, Contents] = {node: (n.digest, n.executable) for node, n in local.items()}
         self.contents_there: dict[NodeId, Contents] = {node: (n.digest, n.executable) for node, n in remote.items()}
 
-        self._do_all_here(todo.arrange_here)
-        for there in (*todo.arrange_there, *todo.sends):
-            self._do_there(there)
-        for stage in (todo.fetches, todo.modes, todo.delete_here):
-            self._do_all_here(stage)
-        for deletion in todo.delete_there:
-            self._do_there(deletion)
+        self._do(Side.LOCAL, todo.arrange_local)
+        self._do(Side.REMOTE, todo.arrange_remote)
+        self._do(Side.REMOTE, todo.sends)
+        for stage in (todo.fetches, todo.modes, todo.delete_local):
+            self._do(Side.LOCAL, stage)
+        self._do(Side.REMOTE, todo.delete_remote)
 
-    def _do_all_here(self, steps: Iterable[StepHere]) -> None:
-        for step in steps:
-            self._do_here(step)
+    def _do(self, side: Side, operations: Iterable[Operation]) -> None:
+        for operation in operations:
+            assert operation.side is side
+            self._do_one(operation)
 
-    def _do_here(self, step: StepHere) -> None:
-        match step:
-            case MakeHere(node):
-                self.here.make(node, self.plan.names[node], NodeKind.DIRECTORY)
-                self.contents_here[node] = (None, False)
-            case MoveHere(node, to):
-                self.here.move(node, to)
-            case Fetch(node, replaces):
+    def _do_one(self, operation: Operation) -> None:
+        if operation.side is Side.LOCAL:
+            model, other, places = self.here, self.there, self.plan.names
+            contents, contents_of_other = self.contents_here, self.contents_there
+        else:
+            model, other, places = self.there, self.here, self.plan.target
+            contents, contents_of_other = self.contents_there, self.contents_here
+        match operation:
+            case Make(_, node):
+                model.make(node, places[node], NodeKind.DIRECTORY)
+                contents[node] = (None, False)
+            case Move(_, node, to):
+                model.move(node, to)
+            case Write(_, node, replaces):
                 if not replaces:
-                    self.here.make(node, self.plan.names[node], self.there.kinds[node])
-                self.contents_here[node] = self.contents_there[node]
-            case SetMode(node):
-                self.contents_here[node] = (self.contents_here[node][0], self.contents_there[node][1])
-            case DeleteHere(node):
-                self.here.delete(node)
-
-    def _do_there(self, step: StepThere) -> None:
-        match step:
-            case MakeThere(node):
-                self.there.make(node, self.plan.target[node], NodeKind.DIRECTORY)
-                self.contents_there[node] = (None, False)
-            case MoveThere(node, to):
-                self.there.move(node, to)
-            case Send(node, replaces):
-                if not replaces:
-                    self.there.make(node, self.plan.target[node], self.here.kinds[node])
-                self.contents_there[node] = self.contents_here[node]
-            case DeleteThere(node, below):
-                self.there.delete(node, below)
+                    model.make(node, places[node], other.kinds[node])
+                contents[node] = contents_of_other[node]
+            case SetMode(side, node):
+                assert side is Side.LOCAL
+                contents[node] = (contents[node][0], contents_of_other[node][1])
+            case Delete(side, node, below):
+                assert side is Side.REMOTE or not below
+                model.delete(node, below)
 
     def digests(self) -> set[Digest | None]:
         return {self.contents_here[node][0] for node in self.here.places}
@@ -263,10 +244,10 @@ class Outcome:
 
 def three_trees(seed: int) -> tuple[dict[NodeId, Item], dict[NodeId, Item], dict[NodeId, Item]]:
     rng = random.Random(seed)
-    agreed = Side({}, rng, local=False)
+    agreed = ChangingTree({}, rng, local=False)
     for _ in range(rng.randrange(10)):
         agreed.create()
-    local, remote = Side(agreed.items, rng, local=True), Side(agreed.items, rng, local=False)
+    local, remote = ChangingTree(agreed.items, rng, local=True), ChangingTree(agreed.items, rng, local=False)
     remote.made = agreed.made
     for side in (local, remote):
         for _ in range(rng.randrange(8)):
@@ -346,13 +327,13 @@ def test_without_the_right_nothing_in_the_space_is_touched(seed: int) -> None:
 
 def vars_of(todo: Plan) -> dict[str, object]:
     return {
-        "arrange_here": todo.arrange_here,
-        "arrange_there": todo.arrange_there,
+        "arrange_local": todo.arrange_local,
+        "arrange_remote": todo.arrange_remote,
         "fetches": todo.fetches,
         "sends": todo.sends,
         "modes": todo.modes,
-        "delete_here": todo.delete_here,
-        "delete_there": todo.delete_there,
+        "delete_local": todo.delete_local,
+        "delete_remote": todo.delete_remote,
         "conflicts": todo.conflicts,
     }
 
@@ -403,8 +384,8 @@ def test_a_renamed_directory_is_one_step_whatever_it_holds() -> None:
     before = {top: Item(ROOT, "a", NodeKind.DIRECTORY), **inside}
     after = {top: Item(ROOT, "b", NodeKind.DIRECTORY), **inside}
     todo = plan(base_tree(before), local_tree(after), remote_tree(before), label=LABEL)
-    assert list(todo.steps_there) == [MoveThere(top, (ROOT, "b"))]
-    assert list(todo.steps_here) == []
+    assert list(todo.operations(Side.REMOTE)) == [Move(Side.REMOTE, top, (ROOT, "b"))]
+    assert list(todo.operations(Side.LOCAL)) == []
 
 
 def test_a_swap_moves_one_file_aside_and_no_content() -> None:
@@ -412,7 +393,7 @@ def test_a_swap_moves_one_file_aside_and_no_content() -> None:
     before = {one: Item(ROOT, "a", NodeKind.FILE, digest(1)), two: Item(ROOT, "b", NodeKind.FILE, digest(2))}
     after = {one: Item(ROOT, "b", NodeKind.FILE, digest(1)), two: Item(ROOT, "a", NodeKind.FILE, digest(2))}
     todo = plan(base_tree(before), local_tree(before), remote_tree(after), label=LABEL)
-    assert [step.aside for step in todo.arrange_here if isinstance(step, MoveHere)] == [True, False, False]
+    assert [move.aside for move in todo.arrange_local if isinstance(move, Move)] == [True, False, False]
     assert not todo.fetches
     assert not todo.sends
 
@@ -423,4 +404,4 @@ def test_deletions_are_counted_by_side_and_without_what_is_replaced() -> None:
     here[new_local_id(1)] = Item(ROOT, "5", NodeKind.FILE, digest(99))
     todo = plan(base_tree(before), local_tree(here), remote_tree(before), label=LABEL)
     count = deletions(todo, base_tree(before))
-    assert (count.here, count.there, count.of) == (0, 5, 10)
+    assert (count.local, count.remote, count.of) == (0, 5, 10)

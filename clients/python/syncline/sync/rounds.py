@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,13 +17,16 @@ from syncline.sync.apply.ledger import Ledger
 from syncline.sync.apply.links import leading_out
 from syncline.sync.apply.local import LocalApplier, rescue
 from syncline.sync.apply.remote import RemoteApplier, repeat_in_flight
-from syncline.sync.errors import FolderMissing, NotExcluded, TooManyDeletions
+from syncline.sync.errors import FolderMissing, NotExcluded
 from syncline.sync.folder.files import Files
 from syncline.sync.folder.link import MARKER, Folder
 from syncline.sync.folder.mounts import may_be_same
 from syncline.sync.plan.conflict_names import conflict_name
+from syncline.sync.plan.description import described
 from syncline.sync.plan.disown import disown, is_estranged, read_only
-from syncline.sync.plan.steps import MakeHere, Plan, deletions, described_steps, plan, without_deletions
+from syncline.sync.plan.mass_deletion import guarded
+from syncline.sync.plan.operations import Make
+from syncline.sync.plan.plan import Plan, plan
 from syncline.sync.ports import AS_BEFORE, MassDelete, SpacePort, SyncProgress, Transfers, Wanted
 from syncline.sync.report import Report
 from syncline.sync.scan.digests import hash_files
@@ -46,8 +48,6 @@ _TAKEN_BACK = (
 
 MAX_ROUNDS = 8
 """A folder that is changed all the time is left after so many, to be gone on with by the next sync."""
-FEW_FILES = 20
-"""Number of files below which any number of them may be deleted without a confirmation."""
 
 
 def preview(
@@ -67,7 +67,7 @@ def preview(
     choose(state, wanted)
     found = _look(folder, files, state, base, mirror, label, verify=wanted.verify)
     report.excluded = [exclusion.path for exclusion in state.excluded()]
-    report.planned = list(described_steps(found.plan, found.remote))
+    report.planned = list(described(found.plan, found.remote))
     report.problems = found.problems
     report.skipped = found.scan.skipped
 
@@ -229,16 +229,16 @@ def _distrust_changed(local: Mapping[NodeId, LocalNode], base: dict[NodeId, Base
 
 def _rules_first(todo: Plan) -> Plan | None:
     """The part of a plan that brings ignore files, where something would be uploaded without asking them."""
-    fetches = tuple(step for step in todo.fetches if todo.target[step.node][1] == IGNORE_FILE)
-    if not fetches or not (todo.sends or todo.arrange_there):
+    fetches = tuple(fetch for fetch in todo.fetches if todo.target[fetch.node][1] == IGNORE_FILE)
+    if not fetches or not (todo.sends or todo.arrange_remote):
         return None
     above: set[NodeId] = set()
-    for step in fetches:
-        node = step.node
+    for fetch in fetches:
+        node = fetch.node
         while (node := todo.target[node][0]) != ROOT:
             above.add(node)
-    directories = tuple(step for step in todo.arrange_here if isinstance(step, MakeHere) and step.node in above)
-    return Plan(target=todo.target, local=todo.local, names=todo.names, arrange_here=directories, fetches=fetches)
+    directories = tuple(make for make in todo.arrange_local if isinstance(make, Make) and make.node in above)
+    return Plan(target=todo.target, local=todo.local, names=todo.names, arrange_local=directories, fetches=fetches)
 
 
 class Rounds:
@@ -292,14 +292,14 @@ class Rounds:
                 told = True
                 self._apply(rules, found)
                 found = self._look()
-            todo = found.plan if mass_delete is MassDelete.DO else self._guarded(found, mass_delete)
+            todo, self._report.waiting = guarded(found.plan, found.base, mass_delete, root=self._folder.root)
             for node in self._base.keys() - found.base.keys():
                 del self._base[node]
                 self._state.remove_base(node)
             ledger = self._apply(todo, found)
             self._report.skipped = found.scan.skipped
             self._report.problems = [*found.problems, *ledger.problems()]
-            disowning = found.disowned and ledger.steps_done
+            disowning = found.disowned and ledger.operations_done
             if not found.disowned:
                 self._note_right(found.right, refused=ledger.refused)
             elif number == 0:
@@ -307,7 +307,7 @@ class Rounds:
             if not ledger.passing and not found.scan.unsettled and not disowning:
                 self._note_settled(found)
                 return
-            if number and not ledger.steps_done:
+            if number and not ledger.operations_done:
                 break
         self._report.problems += [Problem(path, reason) for path, reason in ledger.passing.items()]
 
@@ -385,26 +385,6 @@ class Rounds:
         here.delete()
         here.checkpoint()
         there.delete()
-
-    def _guarded(self, found: _Found, mass_delete: MassDelete) -> Plan:
-        """The plan, without deletions that look like an accident. Raise TooManyDeletions if these are to be refused."""
-        self._report.waiting = ""
-        count = deletions(found.plan, found.base)
-        too_many = {"here": 2 * count.here > count.of, "there": 2 * count.there > count.of}
-        if count.of < FEW_FILES or not any(too_many.values()):
-            return found.plan
-        where, number = ("here", count.here) if count.here >= count.there else ("in the space", count.there)
-        if mass_delete is MassDelete.REFUSE:
-            raise TooManyDeletions(
-                f"this sync would delete {number} of {count.of} files {where}, so nothing was changed; "
-                "if that is what you want, add --allow-mass-delete"
-            )
-        self._report.waiting = (
-            f"{number} of {count.of} files would be deleted {where}; that waits, everything else goes on. "
-            f"If it is what you want: `syncline sync --allow-mass-delete {shlex.quote(str(self._folder.root))}`; "
-            f"else restore them {'from the trash of the space' if where == 'here' else 'here'}"
-        )
-        return without_deletions(found.plan, found.base, **too_many)
 
     def _rescue(self, *, discard: bool) -> None:
         """Give back what an interrupted run had moved aside."""

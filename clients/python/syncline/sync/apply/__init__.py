@@ -1,1 +1,1 @@
-"""The steps of a plan, carried out: in the folder (`local`) and in the space (`remote`)."""
+"""The operations of a plan, carried out: in the folder (`local`) and in the space (`remote`)."""

@@ -1,7 +1,7 @@
-"""The steps of a plan that have been done. When all steps of a node are done, both sides agree on it, and the base says
-so.
+"""The operations of a plan that have been done. When all operations of a node are done, both sides agree on it, and the
+base says so.
 
-A node of which a step failed keeps its old base. The next round sees what was done of it.
+A node of which an operation failed keeps its old base. The next round sees what was done of it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from collections import Counter
 
 from syncline.model.identifiers import NodeId
 from syncline.sync.folder.files import FileChanged
-from syncline.sync.plan.steps import DeleteThere, Plan
+from syncline.sync.plan.operations import Delete, Side
+from syncline.sync.plan.plan import Plan
 from syncline.sync.report import Report
 from syncline.sync.state.database import State
 from syncline.sync.state.mirror import Mirror
@@ -39,18 +40,18 @@ class Ledger:
         self.here: dict[NodeId, LocalNode] = dict(plan.local)
         self.ids: dict[NodeId, NodeId] = {}
         """The ids that the space has given to nodes with a provisional id, by that one."""
-        self.steps_done = 0
+        self.operations_done = 0
         self.passing: dict[str, str] = {}
         """Reasons, by path, that something was not done now but may be done by another round."""
         self._problems: dict[str, str] = {}
-        self._open = Counter(step.node for steps in (plan.steps_here, plan.steps_there) for step in steps)
+        self._open = Counter(operation.node for side in Side for operation in plan.operations(side))
         self.refused = False
         """True if a commit, or credentials to upload, were refused because this device lacks the right."""
         self._failed: set[NodeId] = set()
         self._before: dict[NodeId, Place] = {node: (here.parent, here.local_name) for node, here in plan.local.items()}
 
     def settle(self) -> None:
-        """Write down what needs no step."""
+        """Write down what needs no operation."""
         for node in self.plan.gone:
             self.forget(node)
         for node in self.plan.agreed:
@@ -65,35 +66,35 @@ class Ledger:
     # ---- outcomes ----
 
     def done(self, node: NodeId) -> None:
-        """A step of the node is done."""
-        self.steps_done += 1
+        """An operation of the node is done."""
+        self.operations_done += 1
         self._open[node] -= 1
         if not self._open[node] and node not in self._failed and node in self.plan.target:
             self._agree(node)
 
     def is_done(self, node: NodeId) -> bool:
-        """Return True if no step of the node is left."""
+        """Return True if no operation of the node is left."""
         return not self._open[node]
 
     def is_failed(self, node: NodeId) -> bool:
         return node in self._failed
 
     def blocked(self, node: NodeId) -> None:
-        """A step cannot be done because another one, which said why, was not."""
+        """An operation cannot be done because another one, which said why, was not."""
         self._failed.add(node)
 
     def retry(self, node: NodeId, reason: str) -> None:
-        """A step was not done because something has changed; the next round looks again."""
+        """An operation was not done because something has changed; the next round looks again."""
         self._failed.add(node)
         self.passing[self.path(node)] = reason
 
     def problem(self, node: NodeId, reason: str) -> None:
-        """A step was not done, and somebody has to do something about it."""
+        """An operation was not done, and somebody has to do something about it."""
         self._failed.add(node)
         self._problems[self.path(node)] = reason
 
     def failed_here(self, node: NodeId, error: OSError) -> None:
-        """A step in the folder was refused by the system."""
+        """An operation in the folder was refused by the system."""
         if error.errno == errno.ENOTEMPTY:
             self.retry(node, "the directory holds things that are not synced; move them away, or delete it yourself")
         elif isinstance(error, FileChanged) or error.errno in _PASSING:
@@ -122,12 +123,12 @@ class Ledger:
         if self.base.pop(node, None) is not None:
             self.state.remove_base(node)
 
-    def deleted_there(self, step: DeleteThere) -> None:
-        for node in (step.node, *step.below):
+    def deleted_there(self, deletion: Delete) -> None:
+        for node in (deletion.node, *deletion.below):
             self.forget(node)
-        self.steps_done += 1
-        self._open[step.node] -= 1
-        self.report.deleted_remote += 1 + len(step.below)
+        self.operations_done += 1
+        self._open[deletion.node] -= 1
+        self.report.deleted_remote += 1 + len(deletion.below)
 
     def update_here(self, node: NodeId, **changes: object) -> None:
         self.here[node] = dataclasses.replace(self.here[node], **changes)  # type: ignore[arg-type]

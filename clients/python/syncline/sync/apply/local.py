@@ -1,4 +1,4 @@
-"""The steps of a plan in the folder. Each looks again at what it relies on, just before it acts.
+"""The operations of a plan in the folder. Each looks again at what it relies on, just before it acts.
 
 The base says what was done here only after that is on the disk: contents are flushed before they get their names,
 directories before the state database is.
@@ -20,7 +20,8 @@ from syncline.model.tree import Content, NodeKind
 from syncline.sync.apply.ledger import NAME_REFUSED, NAME_REFUSED_REASON, Ledger
 from syncline.sync.apply.links import leads_out
 from syncline.sync.folder.files import FileChanged, Files, same_file
-from syncline.sync.plan.steps import DeleteHere, Fetch, MakeHere, MoveHere, Plan
+from syncline.sync.plan.operations import Delete, Make, Move, Write
+from syncline.sync.plan.plan import Plan
 from syncline.sync.ports import DownloaderPort, SyncProgress
 from syncline.sync.scan.digests import hash_file
 from syncline.sync.scan.identify import target_digest
@@ -110,62 +111,62 @@ class LocalApplier:
     # ---- the shape ----
 
     def arrange(self) -> None:
-        for step in self._plan.arrange_here:
+        for operation in self._plan.arrange_local:
             try:
-                match step:
-                    case MakeHere():
-                        self._make(step)
-                    case MoveHere():
-                        self._move(step)
-                    case DeleteHere():
-                        self._delete(step)
+                match operation:
+                    case Make():
+                        self._make(operation)
+                    case Move():
+                        self._move(operation)
+                    case Delete():
+                        self._delete(operation)
             except OSError as error:
-                self._ledger.failed_here(step.node, error)
+                self._ledger.failed_here(operation.node, error)
 
-    def _make(self, step: MakeHere) -> None:
-        place = self._plan.names[step.node]
+    def _make(self, operation: Make) -> None:
+        place = self._plan.names[operation.node]
         path = self._path_at(place)
         if path is None:
-            self._ledger.blocked(step.node)
+            self._ledger.blocked(operation.node)
             return
         self._files.make_directory(path)
-        self._at[step.node] = place
+        self._at[operation.node] = place
         self._touched(path)
-        self._ledger.here[step.node] = LocalNode(
-            id=step.node,
+        self._ledger.here[operation.node] = LocalNode(
+            id=operation.node,
             parent=place[0],
-            name=self._plan.target[step.node][1],
+            name=self._plan.target[operation.node][1],
             kind=NodeKind.DIRECTORY,
             digest=None,
             executable=False,
             signature=directory_signature(self._files.stat(path)),
             local_name=place[1],
         )
-        self._ledger.done(step.node)
+        self._ledger.done(operation.node)
 
-    def _move(self, step: MoveHere) -> None:
-        node, ledger = step.node, self._ledger
-        path, to = self.path(node), self._path_at(step.to)
+    def _move(self, operation: Move) -> None:
+        node, ledger = operation.node, self._ledger
+        path, to = self.path(node), self._path_at(operation.to)
         if path is None or to is None or ledger.is_failed(node):
             ledger.blocked(node)
             return
         here = ledger.here[node]
         self._expect(path, here)
         is_directory = here.kind is NodeKind.DIRECTORY
-        if self._is_same_name(node, step.to):
+        if self._is_same_name(node, operation.to):
             # For the filesystem it is there already; under its transit name it is found again after a crash.
-            aside = self._path_at((step.to[0], transit_name(original_id(node)))) or ""
+            aside = self._path_at((operation.to[0], transit_name(original_id(node)))) or ""
             self._files.move(path, aside, directory=is_directory)
             path = aside
         self._files.move(path, to, directory=is_directory)
-        self._at[node] = step.to
+        self._at[node] = operation.to
         if is_directory:
             self._paths = {ROOT: ""}
         self._touched(path)
         self._touched(to)
         signature = self._expect(to, here)
-        ledger.update_here(node, parent=step.to[0], local_name=step.to[1], signature=signature)
-        if not step.aside and node not in self._plan.conflicts:
+        ledger.update_here(node, parent=operation.to[0], local_name=operation.to[1], signature=signature)
+        if not operation.aside and node not in self._plan.conflicts:
             ledger.report.moved += 1
         ledger.done(node)
 
@@ -188,14 +189,14 @@ class LocalApplier:
         return signature
 
     def delete(self) -> None:
-        for step in self._plan.delete_here:
+        for operation in self._plan.delete_local:
             try:
-                self._delete(step)
+                self._delete(operation)
             except OSError as error:
-                self._ledger.failed_here(step.node, error)
+                self._ledger.failed_here(operation.node, error)
 
-    def _delete(self, step: DeleteHere) -> None:
-        node, ledger = step.node, self._ledger
+    def _delete(self, operation: Delete) -> None:
+        node, ledger = operation.node, self._ledger
         path = self.path(node)
         if path is None or ledger.is_failed(node):
             ledger.blocked(node)
@@ -231,31 +232,33 @@ class LocalApplier:
         """Bring contents. Raise SynclineError if storage cannot be used at all; what has come until then is in
         place.
         """
-        steps = []
-        for step in self._plan.fetches:
-            if self._ledger.is_failed(step.node) or self._target_path(step) is None:
-                self._ledger.blocked(step.node)
+        operations = []
+        for operation in self._plan.fetches:
+            if self._ledger.is_failed(operation.node) or self._target_path(operation) is None:
+                self._ledger.blocked(operation.node)
             else:
-                steps.append(step)
+                operations.append(operation)
         sizes = self._ledger.mirror.nodes
-        self._progress.expect("downloading", files=len(steps), size=sum(sizes[step.node].size for step in steps))
-        by_node = {step.node: step for step in steps}
-        ready: list[tuple[Fetch, Content, Signature]] = []
+        self._progress.expect(
+            "downloading", files=len(operations), size=sum(sizes[operation.node].size for operation in operations)
+        )
+        by_node = {operation.node: operation for operation in operations}
+        ready: list[tuple[Write, Content, Signature]] = []
         size = 0
         try:
-            for result in self._downloader().download(self._jobs(steps)) if steps else ():
-                step = by_node[result.job.key]  # type: ignore[index]
+            for result in self._downloader().download(self._jobs(operations)) if operations else ():
+                operation = by_node[result.job.key]  # type: ignore[index]
                 if not isinstance(result, Downloaded):
                     assert isinstance(result.job, DownloadJob)
                     if result.trouble in _LASTING:
-                        self._remember(step, result.job.content, result.reason, result.suspect)
+                        self._remember(operation, result.job.content, result.reason, result.suspect)
                     if result.trouble is Trouble.MISSING:
-                        self._ledger.retry(step.node, result.reason)
+                        self._ledger.retry(operation.node, result.reason)
                     else:
-                        self._ledger.problem(step.node, result.reason)
+                        self._ledger.problem(operation.node, result.reason)
                     continue
                 content = result.job.content
-                ready.append((step, dataclasses.replace(content, manifest=EMPTY_MANIFEST), result.signature))
+                ready.append((operation, dataclasses.replace(content, manifest=EMPTY_MANIFEST), result.signature))
                 size += content.size
                 if len(ready) >= _TOGETHER or size >= _TOGETHER_BYTES:
                     self._place(ready)
@@ -267,106 +270,106 @@ class LocalApplier:
         self._place(ready)
         self._say_what_is_lost()
 
-    def _jobs(self, steps: list[Fetch]) -> Iterator[DownloadJob]:
+    def _jobs(self, operations: list[Write]) -> Iterator[DownloadJob]:
         """A job for each file; links are made at once."""
-        remaining = iter(steps)
+        remaining = iter(operations)
         while batch := list(islice(remaining, _LOOKED_UP)):
-            nodes = [step.node for step in batch]
+            nodes = [operation.node for operation in batch]
             contents, known = self._ledger.state.contents(nodes), self._ledger.state.unobtainable(nodes)
             self._tried.update(known)
-            for step in batch:
-                content = contents.get(step.node)
-                before = known.get(step.node)
-                if before is not None and content is not None and not self._is_to_be_tried(step, content, before):
+            for operation in batch:
+                content = contents.get(operation.node)
+                before = known.get(operation.node)
+                if before is not None and content is not None and not self._is_to_be_tried(operation, content, before):
                     if before.suspect is None:
-                        self._ledger.problem(step.node, before.reason)
+                        self._ledger.problem(operation.node, before.reason)
                         continue
                     suspect: Suspect | None = before.suspect
                 else:
                     suspect = None
                 if content is None:
-                    self._ledger.retry(step.node, "changed in the space meanwhile; will be looked at again")
-                elif self._ledger.mirror.nodes[step.node].kind is NodeKind.SYMLINK:
-                    self._place_link(step, content)
-                elif (job := self._job(step, content, suspect)) is not None:
+                    self._ledger.retry(operation.node, "changed in the space meanwhile; will be looked at again")
+                elif self._ledger.mirror.nodes[operation.node].kind is NodeKind.SYMLINK:
+                    self._place_link(operation, content)
+                elif (job := self._job(operation, content, suspect)) is not None:
                     yield job
 
-    def _is_to_be_tried(self, step: Fetch, content: Content, before: Unobtainable) -> bool:
+    def _is_to_be_tried(self, operation: Write, content: Content, before: Unobtainable) -> bool:
         """Return False if the content is known to be one that cannot be had."""
-        return before.is_over(self._now) or before.content != self._identity(step, content)
+        return before.is_over(self._now) or before.content != self._identity(operation, content)
 
-    def _identity(self, step: Fetch, content: Content) -> bytes:
+    def _identity(self, operation: Write, content: Content) -> bytes:
         """Return a hash that tells the content, under its name here, from all others of the node."""
         manifest = manifest_to_wire(content.manifest).SerializeToString(deterministic=True)
-        name = self._plan.names[step.node][1].encode(errors="surrogateescape")
+        name = self._plan.names[operation.node][1].encode(errors="surrogateescape")
         parts = (content.digest, content.size.to_bytes(8, "big"), content.manifest_object, manifest, name)
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).digest()
 
-    def _remember(self, step: Fetch, content: Content, reason: str, suspect: Suspect | None) -> None:
+    def _remember(self, operation: Write, content: Content, reason: str, suspect: Suspect | None) -> None:
         """Not to try at each sync what fails at each: that may be gigabytes, by a lie in one small commit."""
-        identity, before = self._identity(step, content), self._tried.get(step.node)
+        identity, before = self._identity(operation, content), self._tried.get(operation.node)
         pause = _FIRST_PAUSE_SECONDS
         if before is not None and before.content == identity:
             if before.suspect == suspect and not before.is_over(self._now):
                 return
             pause = min(2 * before.pause_seconds, _LONGEST_PAUSE_SECONDS)
-        self._tried[step.node] = tried = Unobtainable(identity, reason, suspect, self._now, pause)
-        self._ledger.state.put_unobtainable(step.node, tried)
+        self._tried[operation.node] = tried = Unobtainable(identity, reason, suspect, self._now, pause)
+        self._ledger.state.put_unobtainable(operation.node, tried)
 
-    def _job(self, step: Fetch, content: Content, suspect: Suspect | None) -> DownloadJob | None:
+    def _job(self, operation: Write, content: Content, suspect: Suspect | None) -> DownloadJob | None:
         try:
-            like = self._target_path(step) if step.replaces else None
+            like = self._target_path(operation) if operation.replaces else None
             mode = self._files.mode(executable=content.executable, like=like)
         except OSError as error:
-            self._ledger.failed_here(step.node, error)
+            self._ledger.failed_here(operation.node, error)
             return None
-        destination = self._files.root / self._files.incoming(_token(step.node))
-        known = self._blocks_here(step, content)
-        return DownloadJob(step.node, content, destination, mode, known, self._files.root, suspect)
+        destination = self._files.root / self._files.incoming(_token(operation.node))
+        known = self._blocks_here(operation, content)
+        return DownloadJob(operation.node, content, destination, mode, known, self._files.root, suspect)
 
-    def _blocks_here(self, step: Fetch, content: Content) -> dict[Digest, LocalBlock]:
+    def _blocks_here(self, operation: Write, content: Content) -> dict[Digest, LocalBlock]:
         """Return the places of those blocks of the new content that the file which is replaced has."""
-        path = self.path(step.node)
-        if not step.replaces or path is None or len(content.manifest) < 2:
+        path = self.path(operation.node)
+        if not operation.replaces or path is None or len(content.manifest) < 2:
             return {}
         wanted = {ref.digest for ref in content.manifest.refs()}
         known = {}
         offset = 0
-        for ref in self._ledger.state.base_manifest(step.node).refs():
+        for ref in self._ledger.state.base_manifest(operation.node).refs():
             if ref.digest in wanted:
                 known[ref.digest] = LocalBlock(self._files.root / path, offset, self._files.root)
             offset += ref.length
         return known
 
-    def _target_path(self, step: Fetch) -> str | None:
-        return self.path(step.node) if step.replaces else self._path_at(self._plan.names[step.node])
+    def _target_path(self, operation: Write) -> str | None:
+        return self.path(operation.node) if operation.replaces else self._path_at(self._plan.names[operation.node])
 
-    def _place(self, ready: list[tuple[Fetch, Content, Signature]]) -> None:
+    def _place(self, ready: list[tuple[Write, Content, Signature]]) -> None:
         """Put downloaded contents in place."""
-        for step, content, _ in ready:
-            self._dress(step, content)
-        if not self._on_the_disk([step.node for step, _, _ in ready]):
+        for operation, content, _ in ready:
+            self._dress(operation, content)
+        if not self._on_the_disk([operation.node for operation, _, _ in ready]):
             ready = []
-        for step, content, signature in ready:
+        for operation, content, signature in ready:
             try:
-                self._put(step, content, self._files.incoming(_token(step.node)), signature)
+                self._put(operation, content, self._files.incoming(_token(operation.node)), signature)
             except OSError as error:
-                self._ledger.failed_here(step.node, error)
+                self._ledger.failed_here(operation.node, error)
                 if error.errno in NAME_REFUSED:
-                    whole = self._ledger.state.contents([step.node])[step.node]  # with its manifest
-                    self._remember(step, whole, NAME_REFUSED_REASON, None)
+                    whole = self._ledger.state.contents([operation.node])[operation.node]  # with its manifest
+                    self._remember(operation, whole, NAME_REFUSED_REASON, None)
             else:
-                if step.node in self._tried:
-                    self._ledger.state.forget_unobtainable(step.node)
+                if operation.node in self._tried:
+                    self._ledger.state.forget_unobtainable(operation.node)
         self.checkpoint()
 
-    def _dress(self, step: Fetch, content: Content) -> None:
+    def _dress(self, operation: Write, content: Content) -> None:
         """Give what came in what it has besides its bytes: of the file that it replaces, else of its directory."""
-        temporary, path = self._files.incoming(_token(step.node)), self._target_path(step)
+        temporary, path = self._files.incoming(_token(operation.node)), self._target_path(operation)
         if path is None:
-            return  # The file has no place here. The step that moves it reports the reason.
+            return  # The file has no place here. The operation that moves it reports the reason.
         # What was here of a file that was edited on both sides has become a copy.
-        like = path if step.replaces else self.path(copy_id(step.node))
+        like = path if operation.replaces else self.path(copy_id(operation.node))
         try:
             if like is not None:
                 lost = self._files.carry_over(like, temporary, executable=content.executable)
@@ -403,30 +406,30 @@ class LocalApplier:
             return False
         return True
 
-    def _place_link(self, step: Fetch, content: Content) -> None:
-        temporary = self._files.incoming(_token(step.node))
+    def _place_link(self, operation: Write, content: Content) -> None:
+        temporary = self._files.incoming(_token(operation.node))
         try:
             self._files.discard(temporary)
             self._files.make_symlink(temporary, content.target)
-            self._dress(step, content)
-            self._put(step, content, temporary, Signature.of(self._files.stat(temporary)))
-            path = self.path(step.node)
+            self._dress(operation, content)
+            self._put(operation, content, temporary, Signature.of(self._files.stat(temporary)))
+            path = self.path(operation.node)
             if path is not None and leads_out(path, content.target):
                 self._leading_out.append(path)
         except OSError as error:
-            self._ledger.failed_here(step.node, error)
+            self._ledger.failed_here(operation.node, error)
         except ValueError:
-            self._ledger.problem(step.node, "the target of the link is not possible here; change it in the space")
+            self._ledger.problem(operation.node, "the target of the link is not possible here; change it in the space")
         self._progress.advance(files=1)
 
-    def _put(self, step: Fetch, content: Content, temporary: str, placed: Signature) -> None:
-        node, ledger = step.node, self._ledger
-        path = self._target_path(step)
+    def _put(self, operation: Write, content: Content, temporary: str, placed: Signature) -> None:
+        node, ledger = operation.node, self._ledger
+        path = self._target_path(operation)
         if path is None:
             ledger.blocked(node)
             return
         there = ledger.mirror.nodes[node]
-        if step.replaces:
+        if operation.replaces:
             here = ledger.here[node]
             self._files.replace(temporary, path, here.signature, token=_token(node))
             place = self._at[node]
@@ -451,8 +454,8 @@ class LocalApplier:
         ledger.done(node)
 
     def set_modes(self) -> None:
-        for step in self._plan.modes:
-            node, ledger = step.node, self._ledger
+        for operation in self._plan.modes:
+            node, ledger = operation.node, self._ledger
             path = self.path(node)
             if path is None or ledger.is_failed(node):
                 ledger.blocked(node)
@@ -473,7 +476,7 @@ Known = Callable[[NodeId], Container[Digest | None]]
 
 
 def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, discard: bool) -> list[str]:
-    """Give back what an interrupted step had moved aside, unless the space has that content.
+    """Give back what an interrupted operation had moved aside, unless the space has that content.
 
     What the space has goes, with `discard`, or stays aside. `path_for` is where the file of a node goes. Returns the
     paths of what was given back.

@@ -1,4 +1,4 @@
-"""The steps of a plan in the space: mutations in few large commits, contents as soon as they are in storage.
+"""The operations of a plan in the space: mutations in few large commits, contents as soon as they are in storage.
 
 A commit is written down before it is sent. If its answer gets lost, the next run sends the same request again, which
 the service answers as it did, or would have done, the first time.
@@ -30,7 +30,7 @@ from syncline.sdk.right import Right
 from syncline.sync.apply.ledger import Ledger
 from syncline.sync.apply.local import LocalApplier
 from syncline.sync.folder.files import Files
-from syncline.sync.plan.steps import DeleteThere, MakeThere, MoveThere, Send, StepThere
+from syncline.sync.plan.operations import Delete, Make, Move, Operation, Write
 from syncline.sync.ports import SpacePort, SyncProgress, UploaderPort
 from syncline.sync.scan.identify import is_trusted, target_digest
 from syncline.sync.state.database import Evidence, InFlight, State
@@ -96,19 +96,19 @@ class RemoteApplier:
 
     def arrange(self) -> None:
         """Directories, moves, and deletions that free a name. They are sent with the first contents."""
-        self._while_permitted(self._plan.arrange_there, self._arrange)
+        self._while_permitted(self._plan.arrange_remote, self._arrange)
 
     def send(self) -> None:
         """Contents, and what is waiting. Raise SynclineError if that cannot go on; what was answered until then is
         kept.
         """
-        self._while_permitted((*self._plan.arrange_there, *self._plan.sends), self._send)
+        self._while_permitted((*self._plan.arrange_remote, *self._plan.sends), self._send)
 
     def delete(self) -> None:
         """Deletions that can wait until the end."""
-        self._while_permitted(self._plan.delete_there, self._delete)
+        self._while_permitted(self._plan.delete_remote, self._delete)
 
-    def _while_permitted(self, steps: tuple[StepThere, ...], stage: Callable[[], None]) -> None:
+    def _while_permitted(self, operations: tuple[Operation, ...], stage: Callable[[], None]) -> None:
         if self._refusal is None:
             try:
                 stage()
@@ -116,7 +116,7 @@ class RemoteApplier:
                 # The changes stay here; what comes from the space still does.
                 self._batch = _Batch(self._new_request())
                 self._refusal = error
-        left = [step.node for step in steps if not self._ledger.is_done(step.node)]
+        left = [operation.node for operation in operations if not self._ledger.is_done(operation.node)]
         match self._refusal:
             case RightChanged():
                 for node in left:
@@ -127,25 +127,27 @@ class RemoteApplier:
                     self._ledger.problem(node, f"stays here only: {self._refusal}")
 
     def _arrange(self) -> None:
-        for step in self._plan.arrange_there:
-            match step:
-                case MakeThere(node):
+        for operation in self._plan.arrange_remote:
+            match operation:
+                case Make(node=node):
                     self._create(node, None, None)
-                case MoveThere():
-                    self._move(step)
-                case DeleteThere():
-                    self._add_deletion(step)
+                case Move():
+                    self._move(operation)
+                case Delete():
+                    self._add_deletion(operation)
 
     def _delete(self) -> None:
-        steps = self._plan.delete_there
+        operations = self._plan.delete_remote
         nodes = self._ledger.mirror.nodes
-        if any(nodes[step.node].kind is NodeKind.DIRECTORY for step in steps) and self._ledger.mirror.pull(self._space):
+        if any(
+            nodes[operation.node].kind is NodeKind.DIRECTORY for operation in operations
+        ) and self._ledger.mirror.pull(self._space):
             # A directory goes with all that is in it, and there may be something new that nobody here has seen.
-            for step in steps:
-                self._ledger.retry(step.node, "the space has changed meanwhile; will be looked at again")
+            for operation in operations:
+                self._ledger.retry(operation.node, "the space has changed meanwhile; will be looked at again")
             return
-        for step in steps:
-            self._add_deletion(step)
+        for operation in operations:
+            self._add_deletion(operation)
         self._flush()
 
     # ---- mutations ----
@@ -173,51 +175,55 @@ class RemoteApplier:
         self._reserve(mutation)
         self._batch.add(mutation, node, None, evidence)
 
-    def _move(self, step: MoveThere) -> None:
-        node = step.node
-        parent = ROOT if step.to[0] == ROOT else self._ledger.real(step.to[0])
+    def _move(self, operation: Move) -> None:
+        node = operation.node
+        parent = ROOT if operation.to[0] == ROOT else self._ledger.real(operation.to[0])
         if parent is None or self._ledger.is_failed(node):
             self._ledger.blocked(node)
             return
         before = self._moved.get(node) or self._ledger.mirror.nodes[node].place
-        mutation = MoveNode(node, *before, parent, step.to[1])
+        mutation = MoveNode(node, *before, parent, operation.to[1])
         self._reserve(mutation)
-        self._moved[node] = (parent, step.to[1])
-        self._batch.add(mutation, node, step, None)
+        self._moved[node] = (parent, operation.to[1])
+        self._batch.add(mutation, node, operation, None)
 
-    def _add_deletion(self, step: DeleteThere) -> None:
-        mutation = DeleteNode(step.node, self._ledger.mirror.nodes[step.node].version)
+    def _add_deletion(self, operation: Delete) -> None:
+        mutation = DeleteNode(operation.node, self._ledger.mirror.nodes[operation.node].version)
         self._reserve(mutation)
-        self._batch.add(mutation, step.node, step, None)
+        self._batch.add(mutation, operation.node, operation, None)
 
     # ---- contents ----
 
     def _send(self) -> None:
         here = self._ledger.here
-        steps, paths = [], {}
-        for step in self._plan.sends:
-            path = self._here.path(step.node)
-            if self._ledger.is_failed(step.node) or path is None:
-                self._ledger.blocked(step.node)
-            elif here[step.node].kind is NodeKind.SYMLINK:
-                self._send_link(step, path)
+        operations, paths = [], {}
+        for operation in self._plan.sends:
+            path = self._here.path(operation.node)
+            if self._ledger.is_failed(operation.node) or path is None:
+                self._ledger.blocked(operation.node)
+            elif here[operation.node].kind is NodeKind.SYMLINK:
+                self._send_link(operation, path)
             else:
-                steps.append(step)
-                paths[step.node] = path
-        self._progress.expect("uploading", files=len(steps), size=sum(here[step.node].signature.size for step in steps))
-        by_node = {step.node: step for step in steps}
+                operations.append(operation)
+                paths[operation.node] = path
+        self._progress.expect(
+            "uploading",
+            files=len(operations),
+            size=sum(here[operation.node].signature.size for operation in operations),
+        )
+        by_node = {operation.node: operation for operation in operations}
         started_ns = time.time_ns()
         try:
             jobs = (UploadJob(node, self._files.root / path, root=self._files.root) for node, path in paths.items())
             for result in self._uploader.upload(jobs) if paths else ():
-                step = by_node[result.job.key]  # type: ignore[index]
+                operation = by_node[result.job.key]  # type: ignore[index]
                 if isinstance(result, Uploaded):
                     trusted = is_trusted(result.signature, started_ns)
-                    self._sent(step, result.content, result.signature, trusted=trusted)
+                    self._sent(operation, result.content, result.signature, trusted=trusted)
                 elif isinstance(result, Failed) and result.trouble in _RETRYING_PASSING:
-                    self._ledger.retry(step.node, result.reason)
+                    self._ledger.retry(operation.node, result.reason)
                 else:
-                    self._ledger.problem(step.node, result.reason)
+                    self._ledger.problem(operation.node, result.reason)
                 if self._batch.waits_too_long():
                     self._flush()
         except (PermissionDenied, RightChanged):
@@ -227,25 +233,25 @@ class RemoteApplier:
             raise
         self._flush()
 
-    def _send_link(self, step: Send, path: str) -> None:
+    def _send_link(self, operation: Write, path: str) -> None:
         try:
             target = self._files.read_link(path)
             found = self._files.stat(path)
             size = len(target.encode())
         except (OSError, UnicodeEncodeError):
-            self._ledger.retry(step.node, "changed while syncing; will be scanned again")
+            self._ledger.retry(operation.node, "changed while syncing; will be scanned again")
             return
         content = Content(target_digest(target), size, found.st_mtime_ns, target=target)
-        self._sent(step, content, Signature.of(found), trusted=True)
+        self._sent(operation, content, Signature.of(found), trusted=True)
 
-    def _sent(self, step: Send, content: Content, signature: Signature, *, trusted: bool) -> None:
+    def _sent(self, operation: Write, content: Content, signature: Signature, *, trusted: bool) -> None:
         """The content is in storage: have it committed, unless it is what the space has."""
-        node, ledger = step.node, self._ledger
+        node, ledger = operation.node, self._ledger
         ledger.update_here(
             node, digest=content.digest, executable=content.executable, signature=signature, trusted=trusted
         )
         evidence = Evidence(signature, trusted, ledger.here[node].local_name)
-        if not step.replaces:
+        if not operation.replaces:
             self._create(node, content, evidence)
             return
         there = ledger.mirror.nodes[node]
@@ -287,16 +293,21 @@ class RemoteApplier:
         state.commit()
 
     def _absorb(self, batch: _Batch, index: int, result: Result) -> None:
-        node, mutation, step, ledger = batch.nodes[index], batch.mutations[index], batch.steps[index], self._ledger
+        node, mutation, operation, ledger = (
+            batch.nodes[index],
+            batch.mutations[index],
+            batch.operations[index],
+            self._ledger,
+        )
         if result.verdict is Verdict.ACCEPTED and result.node is not None:
             ledger.mirror.absorb([result.node])
             match mutation:
                 case DeleteNode():
-                    assert isinstance(step, DeleteThere)
-                    ledger.deleted_there(step)
+                    assert isinstance(operation, Delete)
+                    ledger.deleted_there(operation)
                     return
                 case MoveNode():
-                    if isinstance(step, MoveThere) and not step.aside and node not in self._plan.conflicts:
+                    if isinstance(operation, Move) and not operation.aside and node not in self._plan.conflicts:
                         ledger.report.moved += 1
                 case CreateNode(kind=kind) if kind is not NodeKind.DIRECTORY:
                     ledger.report.uploaded += 1
@@ -384,19 +395,17 @@ class _Batch:
     request: RequestId
     mutations: list[Mutation] = dataclasses.field(default_factory=list)
     nodes: list[NodeId] = dataclasses.field(default_factory=list)
-    steps: list[MoveThere | DeleteThere | None] = dataclasses.field(default_factory=list)
+    operations: list[Move | Delete | None] = dataclasses.field(default_factory=list)
     evidence: list[Evidence | None] = dataclasses.field(default_factory=list)
     size: int = 0
     since: float = 0.0
 
-    def add(
-        self, mutation: Mutation, node: NodeId, step: MoveThere | DeleteThere | None, evidence: Evidence | None
-    ) -> None:
+    def add(self, mutation: Mutation, node: NodeId, operation: Move | Delete | None, evidence: Evidence | None) -> None:
         if not self.mutations:
             self.since = time.monotonic()
         self.mutations.append(mutation)
         self.nodes.append(node)
-        self.steps.append(step)
+        self.operations.append(operation)
         self.evidence.append(evidence)
 
     def waits_too_long(self) -> bool:

@@ -1,1 +1,1 @@
-"""Planning: a three-way merge of folder, space and base, and ordered steps that make the sides agree. Pure."""
+"""Planning: a three-way merge of folder, space and base, and ordered operations that make the sides agree. Pure."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from syncline.model.identifiers import NodeId
 from syncline.sdk.right import Right
 from syncline.sync.plan.merge import Base, Local, Remote
-from syncline.sync.plan.steps import DeleteThere, MoveThere, Plan, Send, StepThere, plan
+from syncline.sync.plan.operations import Delete, Move, Operation, Side, Write
+from syncline.sync.plan.plan import Plan, plan
 from syncline.sync.state.database import State
 from syncline.sync.trees import Problem, path_of, printable
 
@@ -41,25 +42,30 @@ def disown(base: Base, local: Local, remote: Remote, *, label: str, edits: bool)
     agreed = dict(base)
     nodes: set[NodeId] = set()
     forgotten: set[NodeId] = set()
-    while True:  # One step may only come up when another is no more. `agreed` gets smaller each time.
+    while True:  # One operation may only come up when another is no more. `agreed` gets smaller each time.
         todo = plan(agreed, local, remote, label=label)
-        wishes = {node: step for step in todo.steps_there for node in _wished(step, edits=edits) if node in agreed}
+        wishes = {
+            node: operation
+            for operation in todo.operations(Side.REMOTE)
+            for node in _wished(operation, edits=edits)
+            if node in agreed
+        }
         if not wishes:
             return Disowned(todo, frozenset(nodes), frozenset(forgotten))
         nodes |= wishes.keys()
-        forgotten |= {node for node, step in wishes.items() if not isinstance(step, MoveThere)}
+        forgotten |= {node for node, operation in wishes.items() if not isinstance(operation, Move)}
         for node in wishes:
             del agreed[node]
 
 
-def _wished(step: StepThere, *, edits: bool) -> Iterator[NodeId]:
-    match step:
-        case MoveThere(node):
+def _wished(operation: Operation, *, edits: bool) -> Iterator[NodeId]:
+    match operation:
+        case Move(node=node):
             yield node
-        case DeleteThere(node, below):
+        case Delete(node=node, below=below):
             yield node
             yield from below
-        case Send(node, replaces=True) if edits:
+        case Write(node=node, replaces=True) if edits:
             yield node
 
 
@@ -67,6 +73,6 @@ def read_only(todo: Plan) -> tuple[Plan, list[Problem]]:
     """The part of a plan that is about the folder, and what stays here only."""
     kept = [
         Problem(printable(path_of(node, todo.target)), READS_ONLY)
-        for node in dict.fromkeys(step.node for step in todo.steps_there)
+        for node in dict.fromkeys(operation.node for operation in todo.operations(Side.REMOTE))
     ]
-    return dataclasses.replace(todo, arrange_there=(), sends=(), delete_there=()), kept
+    return dataclasses.replace(todo, arrange_remote=(), sends=(), delete_remote=()), kept

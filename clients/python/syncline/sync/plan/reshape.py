@@ -8,69 +8,56 @@ is moved twice otherwise.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 
 from syncline.model.identifiers import ROOT, NodeId
 from syncline.model.names import normalize
+from syncline.sync.plan.operations import Delete, Make, Move, ShapeOperation, Side, Write
 from syncline.sync.trees import Place, transit_name
 
 
-@dataclass(frozen=True, slots=True)
-class Create:
-    """Make a node at its place in the target."""
+def reshape(
+    current: Mapping[NodeId, Place],
+    target: Mapping[NodeId, Place],
+    *,
+    side: Side,
+    is_directory: Callable[[NodeId], bool],
+) -> list[ShapeOperation | Write]:
+    """Return the operations on one side that turn `current` into `target`, in order; deletions that free no name come
+    last.
 
-    node: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Move a node; `aside` if this is not its place in the target yet."""
-
-    node: NodeId
-    to: Place
-    aside: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Delete a node. `below` are the nodes that go with it, nearest first; empty if each gets its own Delete."""
-
-    node: NodeId
-    below: tuple[NodeId, ...] = ()
-
-
-Operation = Create | Move | Delete
-
-
-def reshape(current: Mapping[NodeId, Place], target: Mapping[NodeId, Place], *, whole: bool) -> list[Operation]:
-    """Return the operations that turn `current` into `target`, in order; deletions that free no name come last.
-
-    Both are trees: each parent is there and two nodes have no place in common; `target` has no cycle. With `whole`,
-    deleting a directory deletes what is below it; else what is below is deleted first.
+    A node that is not in `current` is made, if `is_directory` says so, or else written. Both are trees: each parent is
+    there and two nodes have no place in common; `target` has no cycle.
     """
     pending = [node for node, place in target.items() if current.get(node) != place]
     if not pending and len(current) == len(target):
         return []
-    return _Reshaping(current, target, whole=whole).run(pending)
+    return _Reshaping(current, target, side, is_directory).run(pending)
 
 
 class _Reshaping:
-    def __init__(self, current: Mapping[NodeId, Place], target: Mapping[NodeId, Place], *, whole: bool) -> None:
+    def __init__(
+        self,
+        current: Mapping[NodeId, Place],
+        target: Mapping[NodeId, Place],
+        side: Side,
+        is_directory: Callable[[NodeId], bool],
+    ) -> None:
         self._place = dict(current)
         self._target = target
-        self._whole = whole
+        self._side = side
+        self._is_directory = is_directory
         self._holder = {_claimed(place): node for node, place in current.items()}
         self._children: dict[NodeId, set[NodeId]] = {}
         for node, (parent, _) in current.items():
             self._children.setdefault(parent, set()).add(node)
-        self._operations: list[Operation] = []
+        self._operations: list[ShapeOperation | Write] = []
         self._queue: deque[NodeId] = deque()
         self._for_parent: dict[NodeId, list[NodeId]] = {}
         self._for_name: dict[Place, NodeId] = {}
         self._for_way_out: list[NodeId] = []
 
-    def run(self, pending: list[NodeId]) -> list[Operation]:
+    def run(self, pending: list[NodeId]) -> list[ShapeOperation | Write]:
         depths = _depths(pending, self._target)
         waiting = dict.fromkeys(sorted(pending, key=lambda node: (depths[node], *self._target[node], node)))
         self._queue.extend(waiting)
@@ -103,10 +90,12 @@ class _Reshaping:
                 return False
             self._delete(holder, doomed)
         if node in self._place:
-            self._operations.append(Move(node, place, aside=False))
+            self._operations.append(Move(self._side, node, place))
             self._put(node, place)
         else:
-            self._operations.append(Create(node))
+            self._operations.append(
+                Make(self._side, node) if self._is_directory(node) else Write(self._side, node, replaces=False)
+            )
             self._put(node, place)
             self._queue.extend(self._for_parent.pop(node, ()))
         return True
@@ -119,7 +108,7 @@ class _Reshaping:
         """Free the name that this node waits for."""
         holder = self._holder[_claimed(self._target[node])]
         aside = (self._place[holder][0], transit_name(holder))
-        self._operations.append(Move(holder, aside, aside=True))
+        self._operations.append(Move(self._side, holder, aside, aside=True))
         self._put(holder, aside)
 
     def _put(self, node: NodeId, place: Place) -> None:
@@ -161,10 +150,10 @@ class _Reshaping:
         return below
 
     def _delete(self, top: NodeId, below: list[NodeId]) -> None:
-        if self._whole:
-            self._operations.append(Delete(top, tuple(below)))
+        if self._side is Side.REMOTE:
+            self._operations.append(Delete(self._side, top, tuple(below)))
         else:
-            self._operations += [Delete(node) for node in (*reversed(below), top)]
+            self._operations += [Delete(self._side, node) for node in (*reversed(below), top)]
         for node in (*reversed(below), top):
             self._vacate(node, self._place.pop(node))
 
