@@ -1,25 +1,132 @@
-"""The claims of a token, without their proof: the gateway needs neither keys nor the libraries that prove."""
+"""The claims of a token: read and checked here alone, whether they are proven or not.
+
+The gateway goes by claims that a service proves later, and so needs neither keys nor the libraries that prove. Services
+read a token here before they look at its signature. Nothing else parses a token, so that no claim of a wrong type gets
+any further.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import re
 from collections.abc import Mapping
-from typing import Any, Final
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, NoReturn
 
+from runtime.identity import LinkScope
 from runtime.permissions import CallerKind
+from syncline.model.errors import InvalidArgument, TokenInvalid, TokenMalformed
+from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, parse_id, parse_text_id
 
+AUDIENCE: Final = "syncline"
+"""The claim `aud` of the access token of a person or of a public link."""
 INTERNAL_AUDIENCE: Final = "syncline-internal"
 """The claim `aud` of the token of a service."""
 PROGRAM: Final = "program"
 """The claim `knd` of the access token of a program's key."""
+SERVICE_PREFIX: Final = "service:"
+"""The beginning of the claim `sub` of the token of a service."""
+MAX_TOKEN_CHARACTERS: Final = 4096
+"""Several times the longest that is issued. All metadata of a call to a service has four times that."""
+MAX_EXPIRY_SECONDS: Final = 1 << 40
+"""Maximum of the claim `exp`, in seconds since 1970: far beyond every date, and an exact number as a float."""
+
+_TOKEN: Final = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]*")
+_NO_DEVICE: Final = DeviceId("")
+_KEY_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_SERVICE: Final = re.compile(rf"{SERVICE_PREFIX}[a-z]{{1,32}}")
+_NODE: Final = re.compile(r"[0-9a-f]{32}")
+_VISITOR: Final = re.compile(r"[0-9A-Za-z]{0,64}")
 
 
-def claimed_kind(claims: Mapping[str, Any]) -> CallerKind:
-    """The kind of caller whose token has these claims; whether they are true is for others to prove.
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """The claims of one token, each of the right type and form. Whether they are true is for a signature to prove.
 
-    A token that claims nothing more is a session's.
+    `subject` is the id of a user or public link, or `service:` and the name of a service. `device` is empty, and `link`
+    None, where the `kind` of caller has none. `algorithm` and `key_id` say how the token claims to be signed; `key_id`
+    is empty for a token that names no key.
     """
-    if claims.get("aud") == INTERNAL_AUDIENCE:
-        return CallerKind.SERVICE
+
+    kind: CallerKind
+    subject: str
+    expires_at: float
+    """The moment at which the token expires, in seconds since 1970."""
+    algorithm: str
+    key_id: str = ""
+    device: DeviceId = _NO_DEVICE
+    link: LinkScope | None = None
+    visitor: str = field(default="", repr=False)
+
+
+def read_claims(token: str) -> Claims:
+    """Return what a token claims, in time that is linear in its length.
+
+    Raise TokenMalformed for a text that is no token, or longer than any, and TokenInvalid for a token with claims that
+    none of ours has.
+    """
+    found = _TOKEN.fullmatch(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
+    if found is None:
+        raise TokenMalformed("the access token is malformed; sign in again")
+    header, claims = _object(found[1]), _object(found[2])
+    algorithm, key_id = header.get("alg"), header.get("kid", "")
+    if not isinstance(algorithm, str) or not isinstance(key_id, str) or not (key_id == "" or _KEY_ID.fullmatch(key_id)):
+        raise TokenMalformed("the access token is malformed; sign in again")
+    expires_at = claims.get("exp")
+    if type(expires_at) is not int or not 0 <= expires_at <= MAX_EXPIRY_SECONDS:
+        _refuse()
+    claimed = partial(Claims, expires_at=float(expires_at), algorithm=algorithm, key_id=key_id)
+    match claims.get("aud"):
+        case str(audience) if audience == INTERNAL_AUDIENCE:
+            return claimed(CallerKind.SERVICE, _text(claims, "sub", _SERVICE))
+        case str(audience) if audience == AUDIENCE:
+            pass
+        case _:
+            _refuse()
     if "spc" in claims or "nod" in claims:
-        return CallerKind.VISITOR
-    return CallerKind.PROGRAM if claims.get("knd") == PROGRAM else CallerKind.SESSION
+        if "dev" in claims or "knd" in claims:  # a device or a public link, and never both
+            _refuse()
+        scope = LinkScope(LinkId(_id(claims, "sub")), SpaceId(_id(claims, "spc")), _node_id(claims))
+        visitor = _text(claims, "vis", _VISITOR) if "vis" in claims else ""
+        return claimed(CallerKind.VISITOR, scope.link, link=scope, visitor=visitor)
+    if claims.get("knd", PROGRAM) != PROGRAM:
+        _refuse()
+    kind = CallerKind.PROGRAM if "knd" in claims else CallerKind.SESSION
+    return claimed(kind, _id(claims, "sub"), device=DeviceId(_id(claims, "dev")))
+
+
+def _object(segment: str) -> Mapping[str, Any]:
+    """The JSON object of a part of a token. Raise TokenMalformed."""
+    try:
+        raw = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+        # Texts and numbers are all that a token of ours holds. What nests is refused before it is parsed.
+        if raw.count(b"{") + raw.count(b"[") == 1 and isinstance(found := json.loads(raw.decode()), dict):
+            return found
+    except ValueError:  # base64, UTF-8, JSON or a number of too many digits is wrong
+        pass
+    raise TokenMalformed("the access token is malformed; sign in again")
+
+
+def _text(claims: Mapping[str, Any], name: str, form: re.Pattern[str]) -> str:
+    value = claims.get(name)
+    if not isinstance(value, str) or not form.fullmatch(value):
+        _refuse()
+    return value
+
+
+def _id(claims: Mapping[str, Any], name: str) -> str:
+    value = claims.get(name)
+    try:
+        return parse_text_id(value if isinstance(value, str) else "", what=name)
+    except InvalidArgument:
+        _refuse()
+
+
+def _node_id(claims: Mapping[str, Any]) -> NodeId:
+    return NodeId(parse_id(bytes.fromhex(_text(claims, "nod", _NODE)), what="nod"))
+
+
+def _refuse() -> NoReturn:
+    raise TokenInvalid("the access token is not valid; sign in again") from None

@@ -13,16 +13,16 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import jwt
 from cachetools import LRUCache
 
-from runtime.claims import INTERNAL_AUDIENCE, claimed_kind
-from runtime.identity import Identity, LinkScope
+from runtime.claims import AUDIENCE, INTERNAL_AUDIENCE, SERVICE_PREFIX, Claims, read_claims
+from runtime.identity import Identity
 from runtime.permissions import CallerKind
-from syncline.model.errors import InvalidArgument, TokenExpired, TokenInvalid, TokenMalformed
-from syncline.model.identifiers import DeviceId, LinkId, NodeId, SpaceId, UserId, parse_id, parse_text_id
+from syncline.model.errors import TokenExpired, TokenInvalid, TokenMalformed
+from syncline.model.identifiers import UserId
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -30,10 +30,8 @@ if TYPE_CHECKING:
     FetchKeys = Callable[[], Awaitable[Mapping[str, Ed25519PublicKey]]]
 
 ISSUER: Final = "syncline"
-AUDIENCE: Final = "syncline"
 SERVICE_TOKEN_SECONDS: Final = 300
 
-_SERVICE_PREFIX = "service:"
 _REFETCH_SECONDS = 10.0
 _KEYS_MAX_AGE_SECONDS = 3600.0
 _CACHED_TOKENS = 10_000
@@ -83,12 +81,12 @@ class UserTokenVerifier:
                 raise TokenExpired("the access token has expired; refresh it or sign in again")
             if signer in self._keys and not self._keys_are_old():
                 return identity
-        kid = _header(token).get("kid")
-        if not isinstance(kid, str):
+        claims = read_claims(token)
+        if not claims.key_id:
             raise TokenMalformed("the access token names no key; sign in again")
-        claims = _claims(token, await self._key(kid), algorithm="EdDSA", audience=AUDIENCE, now=self._now())
+        _prove(token, claims, await self._key(claims.key_id), algorithm="EdDSA", audience=AUDIENCE, now=self._now())
         identity = _identity(claims, token)
-        self._verified[name] = (identity, float(claims["exp"]), kid)
+        self._verified[name] = (identity, claims.expires_at, claims.key_id)
         return identity
 
     async def _key(self, kid: str) -> Ed25519PublicKey:
@@ -131,18 +129,10 @@ class ServiceTokenVerifier:
         known = self._verified.get(name)
         if known is not None and known[1] > self._now():
             return known[0]
-        claims = _claims(token, self._secret, algorithm="HS256", audience=INTERNAL_AUDIENCE, now=self._now())
-        subject = str(claims["sub"])
-        if not subject.startswith(_SERVICE_PREFIX):
-            raise TokenInvalid("the token names no service")
-        identity = Identity(
-            user=UserId(""),
-            device=DeviceId(""),
-            service=subject.removeprefix(_SERVICE_PREFIX),
-            token=token,
-            expires_at=float(claims["exp"]),
-        )
-        self._verified[name] = (identity, float(claims["exp"]))
+        claims = read_claims(token)
+        _prove(token, claims, self._secret, algorithm="HS256", audience=INTERNAL_AUDIENCE, now=self._now())
+        identity = _identity(claims, token)
+        self._verified[name] = (identity, claims.expires_at)
         return identity
 
 
@@ -154,7 +144,7 @@ class AnyTokenVerifier:
         self._services = services
 
     async def verify(self, token: str) -> Identity:
-        chosen = self._services if _header(token).get("alg") == "HS256" else self._users
+        chosen = self._services if read_claims(token).algorithm == "HS256" else self._users
         return await chosen.verify(token)
 
 
@@ -164,7 +154,7 @@ def mint_service_token(name: str, secret: str, *, now: float | None = None) -> s
     claims = {
         "iss": ISSUER,
         "aud": INTERNAL_AUDIENCE,
-        "sub": f"{_SERVICE_PREFIX}{name}",
+        "sub": f"{SERVICE_PREFIX}{name}",
         "iat": issued,
         "exp": issued + SERVICE_TOKEN_SECONDS,
     }
@@ -185,79 +175,39 @@ def service_authorization(name: str, secret: str, *, now: Callable[[], float] = 
     return current
 
 
-def _header(token: str) -> dict[str, Any]:
-    try:
-        return jwt.get_unverified_header(token)
-    except jwt.InvalidTokenError:
-        raise TokenMalformed("the access token is malformed; sign in again") from None
+def _prove(
+    token: str, claims: Claims, key: Ed25519PublicKey | str, *, algorithm: str, audience: str, now: float
+) -> None:
+    """Raise TokenInvalid unless `key` has signed the token for `audience`, TokenExpired from its end on.
 
-
-def _claims(
-    token: str,
-    key: Ed25519PublicKey | str,
-    *,
-    algorithm: str,
-    audience: str,
-    now: float,
-) -> dict[str, Any]:
+    `claims` are those of the token. What is not proven says nothing about its end either.
+    """
     try:
-        claims: dict[str, Any] = jwt.decode(
+        jwt.decode(
             token,
             key,
             algorithms=[algorithm],
             issuer=ISSUER,
             audience=audience,
             # Expiry is checked below against our clock; `iat` is not, since the clocks of two servers differ.
-            options={
-                "require": ["exp", "sub"],
-                "verify_exp": False,
-                "verify_iat": False,
-            },
+            options={"require": ["exp", "sub"], "verify_exp": False, "verify_iat": False},
         )
-        expires_at = float(claims["exp"])
-    except (jwt.InvalidTokenError, TypeError, ValueError):
+    except jwt.InvalidTokenError:
         raise TokenInvalid("the access token is not valid; sign in again") from None
-    if expires_at <= now:
+    if claims.expires_at <= now:
         raise TokenExpired("the access token has expired; refresh it or sign in again")
-    return claims
 
 
-def _identity(claims: Mapping[str, Any], token: str) -> Identity:
-    """Whom the claims of an access token name: a device or a public link, and never both."""
-    kind = claimed_kind(claims)
-    if "knd" in claims and kind is not CallerKind.PROGRAM:
-        raise TokenInvalid("the access token is not valid; sign in again")
-    if kind is not CallerKind.VISITOR:
-        return Identity(
-            user=UserId(_text_id(claims, "sub")),
-            device=DeviceId(_text_id(claims, "dev")),
-            program=kind is CallerKind.PROGRAM,
-            token=token,
-            expires_at=float(claims["exp"]),
-        )
-    if "dev" in claims:
-        raise TokenInvalid("the access token is not valid; sign in again")
-    scope = LinkScope(LinkId(_text_id(claims, "sub")), SpaceId(_text_id(claims, "spc")), _node_id(claims, "nod"))
-    visitor = str(claims.get("vis", ""))
+def _identity(claims: Claims, token: str) -> Identity:
+    """Whom proven claims name: a device, a public link or a service."""
+    is_person = claims.link is None and claims.kind is not CallerKind.SERVICE
     return Identity(
-        user=UserId(""),
-        device=DeviceId(""),
-        link=scope,
-        visitor=visitor,
+        user=UserId(claims.subject if is_person else ""),
+        device=claims.device,
+        service=claims.subject.removeprefix(SERVICE_PREFIX) if claims.kind is CallerKind.SERVICE else None,
+        link=claims.link,
+        program=claims.kind is CallerKind.PROGRAM,
+        visitor=claims.visitor,
         token=token,
-        expires_at=float(claims["exp"]),
+        expires_at=claims.expires_at,
     )
-
-
-def _text_id(claims: Mapping[str, Any], name: str) -> str:
-    try:
-        return parse_text_id(str(claims.get(name, "")), what=name)
-    except InvalidArgument:
-        raise TokenInvalid("the access token is not valid; sign in again") from None
-
-
-def _node_id(claims: Mapping[str, Any], name: str) -> NodeId:
-    try:
-        return NodeId(parse_id(bytes.fromhex(str(claims.get(name, ""))), what=name))
-    except (InvalidArgument, ValueError):
-        raise TokenInvalid("the access token is not valid; sign in again") from None

@@ -10,7 +10,7 @@ from gateway.api import models, shapes
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import TextId
 from gateway.api.pages import PageSize, PageToken
-from gateway.identity.caller import COOKIE, Behind, Signed, check_origin, claimed, csrf_token
+from gateway.identity.caller import COOKIE, Behind, Signed, check_origin, csrf_token
 from gateway.services.calls import ask
 from syncline.auth.v1 import auth_pb2
 
@@ -82,7 +82,7 @@ async def list_devices(
     caller: Signed, services: Behind, page_size: PageSize = 1000, page_token: PageToken = ""
 ) -> models.Devices:
     """The caller's devices, browsers and programs, newest first."""
-    here = claimed(caller.token, "dev")
+    here = caller.claims.device
     asked = auth_pb2.ListDevicesRequest(page_size=page_size, page_token=page_token)
     answer = await ask(services.auth.ListDevices, asked, token=caller.token)
     return models.Devices(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -93,7 +92,7 @@ async def doorbells(services: Services, request: notify_pb2.WatchRequest, caller
         nonlocal latest
         async with asyncio.TaskGroup() as watches:
             watches.create_task(listen(latest))
-            while not math.isinf(latest.expires_at):
+            while True:
                 await asyncio.sleep(latest.expires_at - _OVERLAP_SECONDS - time.time())
                 try:
                     fresh = replace(latest, token=await latest.fresh())

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Header
 from starlette.requests import Request
 
-from gateway.identity.caller import Signed, claimed
+from gateway.identity.caller import Signed
 from syncline.model.identifiers import RequestId, new_request_id
 
 MAX_CHARACTERS: int = 255
@@ -38,7 +38,7 @@ async def request_name(request: Request, caller: Signed, idempotency_key: Idempo
     seen = hashlib.sha256(b"syncline request\0")
     # A key stands for a request of one person: with another body or address it names another request.
     for part in (
-        claimed(caller.token, "sub").encode(),
+        caller.claims.subject.encode(),
         idempotency_key.encode(),
         request.method.encode(),
         request.url.path.encode(),

@@ -22,7 +22,7 @@ from gateway.api.trees import ZIP, answer, below
 from gateway.content.allowance import Allowance, LinkDownload
 from gateway.content.assemble import Contents
 from gateway.content.download import Begin, content_of, download
-from gateway.identity.caller import Behind, Caller, Signed, bearer, check_origin, check_route, claimed
+from gateway.identity.caller import Behind, Caller, Signed, bearer, check_origin, check_route
 from gateway.identity.rights import right_check
 from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask
@@ -124,11 +124,15 @@ async def visitor(request: Request, link_id: LinkId) -> Visitor:
     """The visitor. Raise Unauthenticated if the link was not opened, PermissionDenied for whoever is none."""
     authorization = request.headers.get("authorization")
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
-    if claimed(token, "sub") != link_id:  # The services prove what the token claims.
-        raise Unauthenticated("this link is not open: open it again")
     caller = Caller(token)
+    try:
+        link = caller.claims.link  # The services prove what the token claims.
+    except Unauthenticated:  # There is no cookie, or what is sent is no token.
+        link = None
+    if link is None or link.link != link_id:
+        raise Unauthenticated("this link is not open: open it again")
     check_route(request, caller)
-    return Visitor(caller, SpaceId(claimed(token, "spc")))
+    return Visitor(caller, link.space)
 
 
 Visiting = Annotated[Visitor, Depends(visitor)]
@@ -213,5 +217,5 @@ def _begin(request: Request, services: Services, visitor: Visitor, what: str, *,
         counted = await ask(services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=token)
         return counted.limited
 
-    place = LinkDownload(visitor.space, claimed(token, "sub"), what)
+    place = LinkDownload(visitor.space, visitor.caller.claims.subject, what)
     return partial(allowance.begin, place, count, size=size)

@@ -10,8 +10,8 @@ from starlette.responses import Response
 from gateway.api import models
 from gateway.api.identifiers import node_text
 from gateway.content.description import content_type
-from gateway.identity.caller import claimed
 from gateway.services.calls import known_node
+from runtime.claims import read_claims
 from runtime.turns import slices
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -57,7 +57,7 @@ def with_etag(response: Response, found: Node) -> models.Node:
 
 async def each(items: Sequence[Item], shape: Callable[[Item], Shape], *, token: str) -> list[Shape]:
     """The shapes of what a long answer holds, in order. A slice at a time, for which whose `token` it is has turns."""
-    return [shape(one) async for some in slices(items, claimed(token, "sub")) for one in some]
+    return [shape(one) async for some in slices(items, read_claims(token).subject) for one in some]
 
 
 async def nodes_page(answer: metadata_pb2.ListNodesResponse, *, token: str) -> models.Nodes:

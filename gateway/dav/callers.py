@@ -8,7 +8,6 @@ spaces for as long as the services themselves remember who may see what.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import time
 from collections.abc import Callable
@@ -20,12 +19,12 @@ from cachetools import LRUCache
 
 from gateway.dav.refusals import DavRefused, refused_by
 from gateway.dav.session import DavSpace, Person, by_alias
-from gateway.identity.caller import KEY_PREFIX, Caller, KeyTokens, bearer, claimed
+from gateway.identity.caller import KEY_PREFIX, Caller, KeyTokens, bearer
 from gateway.services.calls import Services, ask, ask_pages
 from runtime.permissions import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Kind, SynclineError
-from syncline.model.identifiers import DeviceId, UserId
+from syncline.model.identifiers import UserId
 
 _SPACES_SECONDS: Final = 5.0
 _REMEMBERED: Final = 2000
@@ -68,7 +67,7 @@ class Callers:
         try:
             caller = await self._caller(authorization)
             check_caller(caller.kind, callers)
-            user, device = UserId(claimed(caller.token, "sub")), DeviceId(claimed(caller.token, "dev"))
+            user, device = UserId(caller.claims.subject), caller.claims.device
             return Person(user, device, caller, await self._spaces(caller.token, space))
         except SynclineError as error:
             if error.kind is Kind.UNAUTHENTICATED:
@@ -82,7 +81,7 @@ class Callers:
             return await self._keys.caller(token) if token.startswith(KEY_PREFIX) else Caller(token)
         try:
             pair = base64.b64decode(authorization[6:].strip(), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # base64 or UTF-8 is wrong, or the text is not ASCII
             raise DavRefused(HTTPStatus.UNAUTHORIZED, NO_KEY, reason="UNAUTHENTICATED") from None
         email, _, key = pair.partition(":")
         if not key.startswith(KEY_PREFIX):

@@ -16,13 +16,11 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import json
-import math
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from cachetools import LRUCache
 from fastapi import Depends
@@ -31,7 +29,7 @@ from starlette.requests import Request
 
 from gateway.identity.address import OwnAddress
 from gateway.services.calls import Services, ask
-from runtime.claims import claimed_kind
+from runtime.claims import MAX_TOKEN_CHARACTERS, Claims, read_claims
 from runtime.permissions import ROUTES, CallerKind, check_caller
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Kind, SynclineError, TokenMalformed, Unauthenticated
@@ -40,8 +38,6 @@ COOKIE: Final = "__Host-syncline"
 KEY_PREFIX: Final = "syk_"
 CSRF_HEADER: Final = "x-csrf-token"
 
-MAX_TOKEN_CHARACTERS: int = 4096
-"""Several times the longest that is issued. All metadata of a call to a service has four times that."""
 _HOPS: Final = 32
 """Addresses on the way here that are passed on, the last of which are those that proxies of ours have added."""
 _HOP_CHARACTERS: Final = 64
@@ -71,17 +67,22 @@ class Caller:
     keys: KeyTokens | None = field(default=None, repr=False)
 
     @property
-    def kind(self) -> CallerKind:
-        """The kind that the token claims. Each operation asks a service with the token, which proves it or refuses
-        it.
+    def claims(self) -> Claims:
+        """The claims of the token. Each operation asks a service with the token, which proves it or refuses it.
+
+        Raise TokenMalformed, TokenInvalid.
         """
-        return claimed_kind(_claims(self.token))
+        return read_claims(self.token)
+
+    @property
+    def kind(self) -> CallerKind:
+        """The kind that the token claims; raises as `claims`."""
+        return self.claims.kind
 
     @property
     def expires_at(self) -> float:
-        """When the token expires, as it claims, in seconds since 1970; infinite if it does not say."""
-        expires_at = _claims(self.token).get("exp")
-        return float(expires_at) if isinstance(expires_at, int | float) else math.inf
+        """The moment at which the token expires, as it claims, in seconds since 1970; raises as `claims`."""
+        return self.claims.expires_at
 
     async def fresh(self) -> str:
         """An access token that is valid now, for what lasts longer than one."""
@@ -198,20 +199,6 @@ def bearer(authorization: str) -> str:
             "send one as it was issued"
         )
     return token.strip()
-
-
-def claimed(token: str, name: str) -> str:
-    """Return a claim of an access token, for uses that need no proof; empty if the token lacks the claim."""
-    return str(_claims(token).get(name, ""))
-
-
-def _claims(token: str) -> Mapping[str, Any]:
-    try:
-        payload = token.split(".")[1]
-        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-    except (IndexError, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}
 
 
 def peer(request: Request) -> str:

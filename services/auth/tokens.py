@@ -13,9 +13,9 @@ import jwt
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from runtime.claims import PROGRAM
+from runtime.claims import AUDIENCE, PROGRAM
 from runtime.identity import LinkScope
-from runtime.tokens import AUDIENCE, ISSUER
+from runtime.tokens import ISSUER
 from services.auth.records import SECOND, Clock
 from syncline.model.identifiers import DeviceId, UserId
 from syncline.model.limits import ACCESS_TOKEN_SECONDS, LINK_TOKEN_SECONDS

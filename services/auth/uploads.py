@@ -5,6 +5,7 @@ What lies in S3 is measured by the metadata service, which asks here where that 
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Final
 
@@ -25,6 +26,7 @@ REFUSAL_SECONDS: Final = 86_400
 """A refusal that no measure has renewed for so long ends: whoever measures does not know of it. A space that is refused
 is measured all the time, and one that is written to again is measured within a minute."""
 _REMEMBERED: Final = 10_000
+_HOUR: Final = re.compile("[0-9]{1,9}")
 
 log = structlog.get_logger()
 
@@ -59,7 +61,7 @@ class Uploads:
         """
         now = self._hour()
         begin, _, last = (after or f"{now - WRITTEN_HOURS + 1} ").partition(" ")
-        if not begin.isdecimal():
+        if not _HOUR.fullmatch(begin):
             raise InvalidPageToken
         hour = max(int(begin), now - WRITTEN_HOURS)  # the hour may have turned since the first page
         if hour != int(begin):

@@ -34,9 +34,11 @@ from syncline.rpc import context
 from syncline.wire.tree import manifest_to_wire, node_to_wire
 from tests.support.records import InMemoryRecords
 from tests.support.storage import InMemoryObjectSink, InMemoryObjectSource
+from tests.support.tokens import unproven_token
 
 SPACE = SpaceId("a" * 26)
-TOKEN = "good.token-1"
+TOKEN = unproven_token(sub="u" * 26, dev="d" * 26)
+"""The token that the fakes take."""
 KEY = f"syk_{'d' * 26}{'s' * 43}"
 MTIME = 1_764_000_000
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
+import itertools
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -18,7 +18,9 @@ from syncline.model.errors import DeviceRevoked, TokenExpired
 from syncline.notify.v1 import notify_pb2
 from syncline.notify.v1.notify_pb2_grpc import NotifyServiceServicer, add_NotifyServiceServicer_to_server
 from tests.gateway.fakes import KEY, SPACE, TOKEN, World, gateway
+from tests.support.tokens import unproven_token
 
+NUMBERS = itertools.count()
 HEARTBEAT = notify_pb2.WatchResponse(heartbeat=notify_pb2.Heartbeat())
 BELL = notify_pb2.WatchResponse(doorbell=notify_pb2.Doorbell(space_id=SPACE, seq=7))
 
@@ -116,8 +118,7 @@ async def test_a_watch_that_never_began_is_no_stream_of_events() -> None:
 
 def key_token(seconds: float) -> str:
     """An access token that expires so many seconds from now, as far as the gateway reads it."""
-    claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() + seconds}).encode()).decode().rstrip("=")
-    return f"header.{claims}.signature"
+    return unproven_token(exp=int(time.time() + seconds), jti=next(NUMBERS))
 
 
 class Successive(NotifyServiceServicer):

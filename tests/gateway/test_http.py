@@ -17,6 +17,7 @@ from syncline.model.errors import Unavailable
 from syncline.model.tree import Content, NodeKind
 from tests.gateway.fakes import SPACE, TOKEN, World, adapters, gateway, settings
 from tests.support.storage import InMemoryObjectSource
+from tests.support.tokens import unproven_token
 
 SAVED = "Mon, 24 Nov 2025 16:00:00 GMT"
 
@@ -151,7 +152,7 @@ async def test_nothing_without_a_token(world):
 
 async def test_what_metadata_says_of_a_token_goes_on(world):
     world.file("f", [b"abc"])
-    answer = await world.ask(f"/v1/spaces/{SPACE}/content/f", authorization="Bearer expired")
+    answer = await world.ask(f"/v1/spaces/{SPACE}/content/f", authorization=f"Bearer {unproven_token(jti=1)}")
     members = problem(answer, 401, "TOKEN_EXPIRED")
     assert members["detail"] == "the access token has expired; sign in again"
     assert answer.headers["www-authenticate"] == "Bearer"

@@ -745,7 +745,7 @@ MUTANTS = (
     Mutant(
         "visitors of one link are many",
         "gateway/identity/shares.py",
-        'Share(claimed(token, "sub"), own.network(request))',
+        "Share(read_claims(token).subject, own.network(request))",
         "Share(token, own.network(request))",
         (
             "tests/gateway/identity/test_shares.py::test_all_visitors_of_a_link_are_one_caller_and_all_tokens_of_a_person",

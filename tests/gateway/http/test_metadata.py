@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.identity.caller import MAX_TOKEN_CHARACTERS
+from runtime.claims import MAX_TOKEN_CHARACTERS
 from stack.up import Stack
 from tests.gateway.client import Api
 

@@ -92,9 +92,10 @@ async def test_spaces_of_several_hours_are_told_page_by_page(world: World, limit
     assert await world.written(limit) == [space for spaces in hours for space in sorted(spaces)]
 
 
-async def test_what_is_no_place_in_the_listing_is_refused(world: World) -> None:
+@pytest.mark.parametrize("after", ["x y", "-1 y", "\u0661 y", f"{'9' * 5000} y"])
+async def test_what_is_no_place_in_the_listing_is_refused(world: World, after: str) -> None:
     with pytest.raises(InvalidPageToken):
-        await world.uploads.written(after="x y", limit=10)
+        await world.uploads.written(after=after, limit=10)
 
 
 async def test_a_space_without_room_is_refused_until_it_has_some(world: World) -> None:

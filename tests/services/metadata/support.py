@@ -15,12 +15,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import SecretStr
 
+from runtime.claims import AUDIENCE
 from runtime.drain import Drain
 from runtime.identity import Identity, LinkScope
 from runtime.interruption import ASK_SECONDS
 from runtime.permissions import Callers
 from runtime.server import running
-from runtime.tokens import AUDIENCE, ISSUER
+from runtime.tokens import ISSUER
 from services.metadata.access import Standing
 from services.metadata.bootstrap import MetadataAdapters, bootstrap
 from services.metadata.ports import Measure

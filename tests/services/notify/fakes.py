@@ -18,9 +18,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import SecretStr
 
+from runtime.claims import AUDIENCE
 from runtime.identity import LinkScope, current_service
 from runtime.server import App, running
-from runtime.tokens import AUDIENCE, ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
+from runtime.tokens import ISSUER, AnyTokenVerifier, ServiceTokenVerifier, UserTokenVerifier
 from services.notify.records import PersonAccess, Roster, RosterMember
 from services.notify.settings import NotifySettings
 from syncline.auth.v1 import auth_pb2
