@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from typing_extensions import override
 
-from runtime.hanging_up import HangingUp
+from runtime.intake import Intake
 from runtime.interceptors import Wrapping, parts
 from runtime.network import current_share, own_connection
 from runtime.pool import Pool, Share
@@ -33,14 +33,14 @@ class Answers(Wrapping):
     caller who takes answers too slowly is ended, whatever deadline its calls have.
     """
 
-    def __init__(self, total: int, hanging_up: HangingUp, *, seconds: float, rate: float) -> None:
+    def __init__(self, total: int, intake: Intake | None, *, seconds: float, rate: float) -> None:
         """`total` is in bytes, of all callers of this process.
 
         What is unread on a connection may fall `seconds` behind a rate of `rate` bytes in a second.
         """
         super().__init__()
         self._pool = Pool("answers", total)
-        self._hanging_up = hanging_up
+        self._intake = intake
         self._seconds = seconds
         self._rate = rate
         self._unread: Counter[str] = Counter()
@@ -86,10 +86,10 @@ class Answers(Wrapping):
             raise self._pool.refused("too many answers are waiting to be read; read them, then repeat the request")
         connection = own_connection()
         timer: asyncio.TimerHandle | None = None
-        if connection is not None:
+        if connection is not None and self._intake is not None:
             self._unread[connection] += size
             patience = self._seconds + self._unread[connection] / self._rate
-            timer = asyncio.get_running_loop().call_later(patience, self._hanging_up.end, connection, "unread")
+            timer = asyncio.get_running_loop().call_later(patience, self._intake.end, connection, "unread")
 
         def taken(_: object) -> None:
             self._pool.give(size, share)

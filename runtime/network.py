@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -68,6 +68,16 @@ def _within(address: IPv4Address | IPv6Address | None, networks: Sequence[IPv4Ne
     return address is not None and any(address in network for network in networks)
 
 
+def is_within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+    """True if one of `networks` has this address; a text that is no address is in no network."""
+    return _within(_address(address), networks)
+
+
+def network_of(address: str) -> str:
+    """The network by which an address is counted; UNKNOWN if the text is no address."""
+    return _counted(_address(address))
+
+
 def _counted(address: IPv4Address | IPv6Address | None) -> str:
     if isinstance(address, IPv6Address):
         return str(ipaddress.ip_network((address, _V6_NETWORK_BITS), strict=False).network_address)
@@ -82,16 +92,26 @@ _connection: ContextVar[str | None] = ContextVar("connection", default=None)
 class CallNetwork(Around):
     """Binds, for the rest of a call, from which network it comes and whether its connection is its caller's own."""
 
-    def __init__(self, *, trusted_proxies: int, trusted_networks: Sequence[IPv4Network | IPv6Network]) -> None:
-        """The arguments are those of `peer_address`."""
+    def __init__(
+        self,
+        *,
+        trusted_proxies: int,
+        trusted_networks: Sequence[IPv4Network | IPv6Network],
+        peer: Callable[[str], str] = str,
+    ) -> None:
+        """`peer` makes of grpc's name for a peer that of the caller's own connection.
+
+        The other arguments are those of `peer_address`.
+        """
         super().__init__()
+        self._peer = peer
         self._proxies = trusted_proxies
         self._networks = trusted_networks
 
     @override
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
-        transport = context.peer()
+        transport = self._peer(context.peer())
         forwarded = _forwarded(context)
         _network.set(peer_address(transport, forwarded, trusted_proxies=self._proxies, trusted_networks=self._networks))
         if not self._proxies and not (forwarded and self._is_trusted(transport)):

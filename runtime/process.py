@@ -50,13 +50,13 @@ def live(
         traces.stop()
 
 
-def most_connections(wanted: int) -> int:
-    """The number of connections to accept: `wanted`, but at most half of the open-file limit.
+def most_connections(wanted: int, *, files: int = 1) -> int:
+    """The number of connections to accept: `wanted`, but no more than take half of the open-file limit.
 
-    The other half is for files and outgoing connections.
+    Each takes `files` of these. The other half is for files and outgoing connections.
     """
     most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return wanted if most == resource.RLIM_INFINITY else min(wanted, most // 2)
+    return wanted if most == resource.RLIM_INFINITY else min(wanted, most // 2 // files)
 
 
 def _open_many() -> None:

@@ -30,8 +30,9 @@ from typing_extensions import override
 
 from runtime import memory, metrics, process
 from runtime.answers import Answers
+from runtime.connections import ConnectionPool
 from runtime.drain import Drain
-from runtime.hanging_up import HangingUp
+from runtime.intake import FILES_PER_CONNECTION, HANDSHAKE_SECONDS, Intake
 from runtime.interceptors import (
     Authentication,
     Decoding,
@@ -64,8 +65,6 @@ Mount: TypeAlias = Callable[[grpc.aio.Server], None]
 
 STREAMS_PER_CONNECTION: Final = 256
 """Calls under way on one connection; more wait at the client."""
-HANDSHAKE_SECONDS: Final = 10.0
-"""For a new connection to begin HTTP/2, and then to acknowledge what the server says of its limits."""
 READ_BYTES: Final = 65_536
 """Bytes that are read from one connection at once, before they are looked at."""
 IDLE_SECONDS: Final = 300.0
@@ -146,14 +145,22 @@ class BoundServer:
     health: Health
     services: Sequence[str]
     """Full names of the services that were mounted."""
+    intake: Intake | None
+    """The intake accepts connections; None behind a balancer, whose connections grpc accepts itself."""
 
 
 def build(app: App, settings: ServiceSettings) -> BoundServer:
     """Bind a server for `app`: interceptors, health, reflection, limits. Raises OSError if the address is taken."""
-    hanging_up = HangingUp()
+    is_direct = not settings.trusted_proxies
+    most = process.most_connections(settings.connections, files=FILES_PER_CONNECTION if is_direct else 1)
+    intake = Intake(ConnectionPool(most, settings.trusted_networks)) if is_direct else None
     interceptors: list[grpc.aio.ServerInterceptor] = [
         Arriving(),
-        CallNetwork(trusted_proxies=settings.trusted_proxies, trusted_networks=settings.trusted_networks),
+        CallNetwork(
+            trusted_proxies=settings.trusted_proxies,
+            trusted_networks=settings.trusted_networks,
+            peer=str if intake is None else intake.peer,
+        ),
         *([Trace()] if traces.on() else ()),
         RequestLog(),
         *([Metrics()] if settings.metrics_listen else ()),
@@ -169,12 +176,12 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         interceptors.append(taking)
     else:
         interceptors += [
-            Authentication(app.verifier, app.operations, refused=Strangers(hanging_up).refused),
+            Authentication(app.verifier, app.operations, refused=Strangers(intake).refused),
             taking,
             Pacing(Rates(settings.rates()), app.work, streams=settings.streams_open),
         ]
     answers = Answers(
-        settings.unread_bytes, hanging_up, seconds=settings.request_seconds, rate=settings.body_bytes_per_second
+        settings.unread_bytes, intake, seconds=settings.request_seconds, rate=settings.body_bytes_per_second
     )
     interceptors += [answers, StreamsEnd(app.drain.until), Decoding()]
     server = grpc.aio.server(
@@ -188,7 +195,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
             # A bound of streams is no bound for one who has many connections, but keeps one connection from filling the
             # queue of calls that nobody has looked at yet. Channels of ours and the balancer open further connections.
             ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION),
-            ("grpc.max_allowed_incoming_connections", process.most_connections(settings.connections)),
+            ("grpc.max_allowed_incoming_connections", most),
             # Left to itself grpc reads ever more at once from a connection on which much comes, and keeps such buffers.
             ("grpc.experimental.tcp_max_read_buffer_size", READ_BYTES),
             # A peer that connects and does not speak HTTP/2 is gone soon, and so is a peer that asks for nothing any
@@ -214,11 +221,13 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
     health_pb2_grpc.add_HealthServicer_to_server(checks, cast("grpc.aio.Server", registrar))
     server.add_generic_rpc_handlers((Reflection(registrar.services),))
     try:
-        port = server.add_insecure_port(settings.listen)
-    except RuntimeError as error:
+        port = intake.bind(settings.listen) if intake is not None else 0
+        bound = server.add_insecure_port(settings.listen if intake is None else intake.address)
+    except (OSError, RuntimeError) as error:
+        if intake is not None:
+            intake.discard()
         raise OSError(f"cannot listen on {settings.listen}: {error}") from None
-    hanging_up.port = port
-    return BoundServer(server, port, checks, tuple(registrar.services))
+    return BoundServer(server, port or bound, checks, tuple(registrar.services), intake)
 
 
 async def run(app: App, settings: ServiceSettings) -> None:
@@ -288,6 +297,9 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[BoundSe
             await stack.enter_async_context(work)
         listening = build(app, settings)
         await listening.server.start()
+        if listening.intake is not None:
+            listening.intake.start()
+            stack.push_async_callback(listening.intake.close)
         for service in listening.services:
             await listening.health.set(service, health_pb2.HealthCheckResponse.SERVING)
         try:
@@ -298,6 +310,8 @@ async def _serving(app: App, settings: ServiceSettings) -> AsyncIterator[BoundSe
             await listening.health.enter_graceful_shutdown()
             await asyncio.sleep(settings.drain_seconds)
             app.drain.begin()
+            if listening.intake is not None:
+                listening.intake.stop()
             await listening.server.stop(settings.grace_seconds)
 
 

@@ -52,7 +52,7 @@ class Observed(SettingsBase):
         default=4096,
         ge=16,
         description="How many connections there may be at once; at most half of the files that the process may open. "
-        "One network may have as many as it leaves free, at the gateway.",
+        "One network may have as many as it leaves free; of a service, where no balancer is in front.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from runtime.hanging_up import HangingUp
+from runtime.intake import Intake
 from runtime.network import own_connection
 from runtime.permissions import Work
 from runtime.rates import Rate, Rates
@@ -19,16 +19,16 @@ REFUSALS_AT_ONCE: Final = 64
 class Strangers:
     """Counts calls that were refused because of their token."""
 
-    def __init__(self, hanging_up: HangingUp) -> None:
-        self._hanging_up = hanging_up
+    def __init__(self, intake: Intake | None) -> None:
+        self._intake = intake
         self._refusals = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)})
 
     def refused(self) -> None:
         """Count the call under way, and end its connection if it is one too many there."""
         connection = own_connection()
-        if connection is None:
+        if connection is None or self._intake is None:
             return
         try:
             self._refusals.admit(Work.ANONYMOUS, connection)
         except RateExceeded:
-            self._hanging_up.end(connection, "refused")
+            self._intake.end(connection, "refused")

@@ -20,8 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from gateway import metrics
 from gateway.http.problems import MEDIA_TYPE
 from gateway.http.protection import ALWAYS
-from gateway.identity.address import OwnAddress, network_of
-from runtime.pool import Pool, Share, TooMuchAtOnce
+from gateway.identity.address import OwnAddress
+from runtime.connections import ConnectionPool
+from runtime.pool import Share
 from runtime.turns import granted
 
 _SILENT_SECONDS: Final = 75.0
@@ -53,33 +54,15 @@ ACCEPTED: Final = "syncline.accepted"
 """In the scope of a request: to be called with it once a service has accepted its sender."""
 
 
-class Connections:
-    """Maximum number of connections, and of those of one network, which may have as many as it leaves free
-    (runtime/pool.py).
-    """
+class Connections(ConnectionPool):
+    """The pool of connections, and whose request is worked on next."""
 
     def __init__(self, total: int, own: OwnAddress) -> None:
-        self._pool = Pool("connections", total, counted=True)
-        metrics.CONNECTIONS.set_function(self._pool.taken)
+        super().__init__(total, own.trusted_networks)
+        metrics.CONNECTIONS.set_function(self.taken)
         self._own = own
         self._accepted: LRUCache[bytes, None] = LRUCache(_REMEMBERED)
         """Digests of credentials."""
-
-    def admit(self, peer: str, port: int) -> Share | None:
-        """Count a connection from there, until `leave`; None if it is one too many.
-
-        Behind a trusted proxy are many networks, so that each of its connections counts as if it came from another.
-        """
-        share = Share.alone(f"{peer} {port}" if self._own.is_trusted(peer) else network_of(peer))
-        return share if self._pool.try_take(1, share) else None
-
-    def refused(self) -> TooMuchAtOnce:
-        """Return the error for a connection that is not admitted, and count it."""
-        return self._pool.refused("too many connections; close some, or try again in a few seconds")
-
-    def leave(self, share: Share) -> None:
-        """The connection has ended."""
-        self._pool.give(1, share)
 
     def turn(self, scope: Scope) -> asyncio.Future[None]:
         """A future that is done when it is the turn of this request; cancelling it gives the turn up.

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
+from runtime.network import network_of
 from syncline.model.errors import InvalidArgument
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -109,7 +110,7 @@ class OwnAddress:
             if public is None:
                 raise ValueError(f"the public URL {public_url!r} has no host")
             self._public.append(public)
-        self._trusted = trusted_networks
+        self.trusted_networks = trusted_networks
 
     def of(self, request: Request) -> SeenAddress:
         """Our address as the sender of this request sees it."""
@@ -144,13 +145,7 @@ class OwnAddress:
     def is_trusted(self, peer: str) -> bool:
         """True if only proxies of ours have addresses like this one."""
         address = _ip(peer)
-        return address is not None and any(address in network for network in self._trusted)
-
-
-def network_of(peer: str) -> str:
-    """The network of an address: the address itself, or 64 bits of one of IPv6."""
-    found = _ip(peer)
-    return str(ipaddress.ip_network((found, 64), strict=False)) if found and found.version == 6 else str(found)
+        return address is not None and any(address in network for network in self.trusted_networks)
 
 
 def _ip(text: str) -> IPv4Address | IPv6Address | None:

@@ -10,7 +10,8 @@ from contextlib import asynccontextmanager
 import psutil
 import pytest
 
-from runtime.server import HANDSHAKE_SECONDS, READ_BYTES
+from runtime.intake import HANDSHAKE_SECONDS
+from runtime.server import READ_BYTES
 from tests.runtime import echo
 from tests.runtime.frames import FLOODS, UNACKNOWLEDGED, flood
 from tests.runtime.test_server import process, until_closed

@@ -1,0 +1,334 @@
+"""Accept the connections of a service that is reached without a balancer, and hand what they say on to grpc.
+
+grpc does not tell how many connections a network has, nor what comes on a connection before that is a call, and cannot
+close the connection of a caller. So the port of such a service is that of an `Intake`, which copies bytes between each
+connection and one to the Unix socket on which grpc listens. A service behind a balancer has none: the balancer bounds
+what its clients do, and all of its connections come from one address.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import socket
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, cast
+
+import prometheus_client
+
+from runtime.connections import ConnectionPool
+from runtime.logs import structlog
+from runtime.pool import Share
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""For a new connection to begin HTTP/2, and then to acknowledge what the server says of its limits."""
+FILES_PER_CONNECTION: Final = 3
+"""Files that a connection takes: its own, and both ends of the one to grpc."""
+_CLOSING_SECONDS: Final = 5.0
+"""For a caller to take what was sent last, before the connection is cut."""
+_ACCEPTED_AT_ONCE: Final = 64
+"""Connections that are accepted before other work gets its turn."""
+_NO_ROOM_SECONDS: Final = 0.5
+"""Pause before connections are accepted again when the process may not open more files."""
+_NO_ROOM: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_BACKLOG: Final = 1024
+_GRPC: Final = "grpc"
+
+HUNG_UP: Final = prometheus_client.Counter(
+    "syncline_connections_ended", "Connections that the server ended since their callers misuse them.", ["why"]
+)
+
+log = structlog.get_logger()
+
+
+class Intake:
+    """The port of one service, for one event loop (not thread-safe)."""
+
+    def __init__(self, admission: ConnectionPool) -> None:
+        self.admission = admission
+        self._directory: Path | None = None
+        """Only this user may open what is in it, so that nobody gets to grpc but through here."""
+        self._listener: socket.socket | None = None
+        self._connections: dict[str, CallerConnection] = {}
+        """The connections by the names that grpc has for their other ends."""
+        self._by_peer: dict[str, CallerConnection] = {}
+        self._arriving: set[asyncio.Task[Any]] = set()
+        self._came = 0
+
+    def bind(self, listen: str) -> int:
+        """Take `listen`, host:port, and return the port. OSError if that address is taken."""
+        host, _, port = listen.rpartition(":")
+        host = host.strip("[]")
+        family, _, _, _, address = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)[0]
+        dual = host == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(
+            (str(address[0]), int(address[1])), family=family, backlog=_BACKLOG, dualstack_ipv6=dual
+        )
+        listener.setblocking(False)
+        self._listener = listener
+        self._directory = Path(tempfile.mkdtemp(prefix="syncline-"))
+        bound: int = listener.getsockname()[1]
+        return bound
+
+    @property
+    def address(self) -> str:
+        """The address on which grpc has to listen, once this is bound."""
+        return f"unix:{self._socket()}"
+
+    def start(self) -> None:
+        """Begin to accept connections; grpc listens by now."""
+        assert self._listener is not None
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
+
+    def stop(self) -> None:
+        """Accept no more connections; those that there are go on."""
+        if self._listener is not None:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+
+    async def close(self) -> None:
+        """Cut all connections, and remove what belongs to them."""
+        self.stop()
+        for connection in list(self._connections.values()):
+            connection.abort()
+        for task in list(self._arriving):
+            task.cancel()
+        if self._arriving:
+            await asyncio.wait(self._arriving)
+        self.discard()
+
+    def discard(self) -> None:
+        """Let go of the port, and remove the socket and its directory, which nothing else is in."""
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._directory is not None:
+            with suppress(OSError):
+                self._socket().unlink(missing_ok=True)
+                self._directory.rmdir()
+            self._directory = None
+
+    def peer(self, name: str) -> str:
+        """Return the peer of a connection as grpc would name it without an intake; `name` is what grpc says."""
+        connection = self._connections.get(name)
+        return name if connection is None else connection.peer
+
+    def end(self, peer: str, why: str) -> None:
+        """Cut the connection of `peer`, if there is one. `why` is a word for the log and the metric."""
+        connection = self._by_peer.get(peer)
+        if connection is not None:
+            HUNG_UP.labels(why).inc()
+            log.info("connection ended", why=why)
+            connection.abort()
+
+    def _socket(self) -> Path:
+        assert self._directory is not None
+        return self._directory / _GRPC
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        loop = asyncio.get_running_loop()
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                accepted, address = self._listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                log.warning("no room for connections", reason=str(error))
+                loop.remove_reader(self._listener)
+                loop.call_later(_NO_ROOM_SECONDS, self._accept_again)
+                return
+            share = self.admission.admit(address[0], address[1])
+            if share is None:
+                self.admission.refused()
+                accepted.close()
+                continue
+            accepted.setblocking(False)
+            connection = CallerConnection(self, share, _name(address[0], address[1]))
+            task = loop.create_task(self._arrived(connection, accepted))
+            self._arriving.add(task)
+            task.add_done_callback(self._arriving.discard)
+
+    def _accept_again(self) -> None:
+        if self._listener is not None:
+            self.start()
+
+    async def _arrived(self, connection: CallerConnection, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(lambda: connection, accepted)
+        except BaseException:
+            accepted.close()
+            connection.forget()
+            raise
+
+    def open(self, connection: CallerConnection) -> socket.socket:
+        """Connect to grpc on behalf of `connection`, under a name of its own; OSError if grpc takes no more."""
+        at = self._socket()
+        self._came += 1
+        name = at.with_name(str(self._came))
+        inner = socket.socket(socket.AF_UNIX)
+        try:
+            inner.setblocking(False)
+            inner.bind(str(name))
+            name.unlink()  # grpc tells connections apart by the name; nobody has to find it
+            inner.connect(str(at))
+        except OSError:
+            inner.close()
+            raise
+        connection.name = f"unix:{name}"
+        self._connections[connection.name] = connection
+        self._by_peer[connection.peer] = connection
+        return inner
+
+    def forget(self, connection: CallerConnection, share: Share) -> None:
+        """Count a connection no more, which has ended."""
+        self.admission.leave(share)
+        self._connections.pop(connection.name, None)
+        self._by_peer.pop(connection.peer, None)
+
+
+class CallerConnection(asyncio.Protocol):
+    """The connection of a caller: copies between it and one to grpc, which is opened when the caller says something."""
+
+    def __init__(self, intake: Intake, share: Share, peer: str) -> None:
+        self.name = ""
+        self.peer = peer
+        self._intake = intake
+        self._share: Share | None = share
+        self._loop = asyncio.get_running_loop()
+        self._outer: asyncio.Transport | None = None
+        self._inner: asyncio.Transport | None = None
+        self._opening: asyncio.Task[Any] | None = None
+        self._early = bytearray()
+        """Bytes that came before grpc was connected."""
+        self._at_end = False
+        self._limit = self._loop.call_later(HANDSHAKE_SECONDS, self.abort)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with a caller."""
+        self._outer = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of the caller."""
+        if self._inner is not None:
+            self._inner.write(data)
+            return
+        self._early += data
+        if self._opening is None and self._outer is not None:
+            self._outer.pause_reading()
+            self._limit.cancel()  # from here on grpc has the same patience
+            self._opening = self._loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        try:
+            opened = self._intake.open(self)
+        except OSError as error:
+            log.warning("grpc takes no connection", reason=str(error))
+            self.abort()
+            return
+        try:
+            await self._loop.create_unix_connection(lambda: _Inner(self), sock=opened)
+        except BaseException:
+            opened.close()
+            raise
+
+    def opened(self, inner: asyncio.Transport) -> None:
+        """Begin with grpc, which is connected."""
+        self._inner = inner
+        if self._outer is None or self._outer.is_closing():
+            inner.abort()
+            return
+        inner.write(bytes(self._early))
+        self._early.clear()
+        if self._at_end:
+            inner.write_eof()
+        self._outer.resume_reading()
+
+    def answered(self, data: bytes) -> None:
+        """Take bytes of grpc."""
+        if self._outer is not None:
+            self._outer.write(data)
+
+    def hung_up(self) -> None:
+        """Close the connection, as grpc did: the caller gets what was sent before."""
+        if self._outer is not None and not self._outer.is_closing():
+            self._outer.close()
+            self._limit.cancel()
+            self._limit = self._loop.call_later(_CLOSING_SECONDS, self.abort)
+
+    def pause_writing(self) -> None:
+        """Read no answers while the caller does not take them."""
+        if self._inner is not None:
+            self._inner.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read answers again."""
+        if self._inner is not None and not self._inner.is_closing():
+            self._inner.resume_reading()
+
+    def pause(self) -> None:
+        """Read nothing from the caller while grpc does not take it."""
+        if self._outer is not None:
+            self._outer.pause_reading()
+
+    def resume(self) -> None:
+        """Read from the caller again."""
+        if self._outer is not None and not self._outer.is_closing():
+            self._outer.resume_reading()
+
+    def eof_received(self) -> bool:
+        """Tell grpc that the caller sends nothing more; it may still read."""
+        self._at_end = True
+        if self._inner is not None and not self._inner.is_closing():
+            self._inner.write_eof()
+        return self._inner is not None or self._opening is not None
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        """End with the caller."""
+        if self._inner is not None:
+            self._inner.abort()
+        self.forget()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._outer is not None:
+            self._outer.abort()
+
+    def forget(self) -> None:
+        """Free the place of the connection."""
+        self._limit.cancel()
+        if self._share is not None:
+            share, self._share = self._share, None
+            self._intake.forget(self, share)
+
+
+class _Inner(asyncio.Protocol):
+    """The connection to grpc that belongs to the connection of a caller."""
+
+    def __init__(self, connection: CallerConnection) -> None:
+        self._connection = connection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._connection.opened(cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        self._connection.answered(data)
+
+    def pause_writing(self) -> None:
+        self._connection.pause()
+
+    def resume_writing(self) -> None:
+        self._connection.resume()
+
+    def connection_lost(self, _exc: Exception | None) -> None:
+        self._connection.hung_up()
+
+
+def _name(host: str, port: int) -> str:
+    """Return a peer as grpc names it."""
+    return f"ipv6:[{host}]:{port}" if ":" in host else f"ipv4:{host}:{port}"
