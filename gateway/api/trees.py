@@ -12,7 +12,7 @@ from gateway.api.commits import commit_one
 from gateway.api.idempotency import Named
 from gateway.api.identifiers import Node, NodeText, Space, node_id_of
 from gateway.api.nodes import children_page, look_at_node, read_node
-from gateway.content.archive import Archives, walk
+from gateway.content.archive import Archives, distinct, walk
 from gateway.content.description import attachment
 from gateway.content.download import Begin, Streamed, first_of
 from gateway.identity.caller import Behind, Caller, Signed
@@ -53,9 +53,9 @@ async def archive(
         list[NodeText], Query(min_length=1, max_length=models.MAX_ARCHIVED, description="What to put into it.")
     ],
 ) -> Response:
-    """Several files and directories as one ZIP file."""
+    """Several files and directories as one ZIP file. Of those that have one name, all but the first get a number."""
     found = [(await read_node(services, caller, space, node_id_of(one)))[0] for one in dict.fromkeys(node)]
-    return await answer(request, space, _these(found), services, caller, name="files")
+    return await answer(request, space, _these(distinct(found)), services, caller, name="files")
 
 
 @router.post("/spaces/{space}/nodes/{node}/copy", status_code=201)

@@ -10,10 +10,10 @@ import asyncio
 import contextvars
 import stat
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, TypeAlias, TypeVar
@@ -25,6 +25,7 @@ from gateway.waiting import LoopStopped, outcome
 from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB, MIB
 from syncline.model.identifiers import SpaceId
+from syncline.model.names import with_mark
 from syncline.model.tree import Content, Node, NodeKind
 
 T = TypeVar("T")
@@ -70,6 +71,24 @@ async def walk(tops: AsyncIterator[Node], children: Children) -> AsyncGenerator[
         if node.kind is NodeKind.DIRECTORY:
             open_directories.append((f"{path}/", children(node), _Names()))
         yield ArchiveEntry(path, node)
+
+
+def distinct(nodes: Iterable[Node]) -> list[Node]:
+    """Nodes of several directories as they can lie side by side: one that has the name of a node before gets another.
+
+    Names that differ in upper and lower case only are the same where many people unpack. A directory that had the name
+    of a link would be unpacked to where the link leads.
+    """
+    taken: set[str] = set()
+    found = []
+    for node in nodes:
+        name, number = node.name, 1
+        while name.casefold() in taken:
+            number += 1
+            name = with_mark(node.name, f"({number})")
+        taken.add(name.casefold())
+        found.append(replace(node, name=name))
+    return found
 
 
 class _Names:

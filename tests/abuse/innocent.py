@@ -47,9 +47,26 @@ class Samples:
         self.errors += other.errors
 
 
-def p99(seconds: Sequence[float]) -> float:
-    """The seconds that 99 of 100 actions took at most; of fewer than 100 the longest."""
-    return sorted(seconds)[max(0, math.ceil(len(seconds) * 0.99) - 1)]
+def p99(seconds: Sequence[float], *, pause: float) -> float:
+    """The seconds that 99 of 100 moments at which the person might have begun would have had to wait at most.
+
+    A person who waits begins nothing else meanwhile, so that a stop of seconds would be one sample among a hundred
+    short ones, and nobody would see it. So each sample stands also for those that would have begun every `pause` while
+    it lasted, as HdrHistogram does for "coordinated omission". Of fewer than 100 it is the longest.
+    """
+    moments = sorted(waited for one in seconds for waited in _moments(one, pause))
+    return moments[max(0, math.ceil(len(moments) * 0.99) - 1)]
+
+
+def _moments(seconds: float, pause: float) -> Iterator[float]:
+    yield seconds
+    for number in range(1, int(seconds / pause)):
+        yield seconds - number * pause
+
+
+def pause_of(kind: str) -> float:
+    """The seconds between two things of this kind."""
+    return SIGN_IN_PAUSE_SECONDS if kind == "sign_in" else PAUSE_SECONDS
 
 
 class Innocent:
@@ -91,7 +108,7 @@ class Innocent:
                 thread.join()
 
     def _repeat(self, kind: Callable[[], None], samples: Samples, stop: threading.Event) -> None:
-        pause = SIGN_IN_PAUSE_SECONDS if kind.__name__ == "sign_in" else PAUSE_SECONDS
+        pause = pause_of(kind.__name__)
         while True:
             began = time.monotonic()
             try:

@@ -9,23 +9,25 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
 from stack.up import Stack
-from tests.abuse.innocent import Innocent, Samples, p99
+from tests.abuse.innocent import Innocent, Samples, p99, pause_of
 from tests.abuse.target import Scene, build
 
 MOST_RATIO: Final = 5.0
 """The innocent person's p99 under an attack, to that of all quiet times."""
 MOST_GROWTH: Final = 150_000_000
 """Bytes by which a process may have grown when an attack has been over for a while."""
+MOST_TOTAL_GROWTH: Final = 2 * MOST_GROWTH
+"""Bytes by which a process may have grown after all attacks so far: a leak may be small each time."""
 CALM_SECONDS: Final = 30.0
 AFTERWARDS_SECONDS: Final = 1.0
 ATTEMPTS: Final = 3
-"""An attack with too high a figure is made again: what the machine does besides hits a time, an attack that works hits
-each."""
+"""An attack with too high a figure is made again, and fails if most attempts have one: other work on the machine hits
+one time, an attack that works hits most."""
 WITHIN_SECONDS: Final = 60.0
 """An attack that does not end by itself so long after its time is killed."""
 PROCESSES: Final = ("auth", "metadata", "notify", "gateway")
@@ -52,6 +54,12 @@ class Result:
     """Bytes that each process grew by at most while the attack lasted."""
     kept: dict[str, int] = field(default_factory=dict)
     """Bytes that it had not given back when it had been over for a while."""
+    grown: dict[str, int] = field(default_factory=dict)
+    """Bytes by which it had grown by then since before the first attack."""
+    samples: dict[str, int] = field(default_factory=dict)
+    """The number of times that the innocent person did each kind of work."""
+    attempts: int = 1
+    """The number of times that the attack was made."""
 
     @property
     def faults(self) -> list[str]:
@@ -64,15 +72,41 @@ class Result:
         """The harm that the attack did, which no other work on the machine explains."""
         found = [f"an innocent error: {error}" for error in self.errors[:3]]
         found += [f"{name} keeps {size / 1e6:.0f} MB" for name, size in self.kept.items() if size > MOST_GROWTH]
+        found += [
+            f"{name} has grown by {size / 1e6:.0f} MB since the first attack"
+            for name, size in self.grown.items()
+            if size > MOST_TOTAL_GROWTH
+        ]
         if not self.answers:
             found.append("the attacker was never answered, so that nothing was tried")
         return found
 
     def __str__(self) -> str:
         ratios = " ".join(f"{kind} {ratio:.1f}x" for kind, ratio in self.ratios.items())
-        grown = " ".join(f"{name} {size / 1e6:+.0f}" for name, size in self.peak.items() if abs(size) >= 5e6)
+        memory = " ".join(
+            f"{name} {self.peak[name] / 1e6:+.0f}/{self.kept[name] / 1e6:+.0f}/{self.grown[name] / 1e6:+.0f}"
+            for name in self.peak
+        )
         told = " ".join(f"{answer}:{count}" for answer, count in sorted(self.answers.items(), key=lambda one: -one[1]))
-        return f"{self.name}\n    {ratios}; MB {grown or 'none'}; answered {told[:200]}"
+        return (
+            f"{self.name}\n    {ratios}; {len(self.errors)} errors; MB {memory}; answered {told[:200]}"
+            f"{f'; in {self.attempts} attempts' if self.attempts > 1 else ''}"
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The result as `--json` prints it: ratios, and bytes by process."""
+        return {
+            "name": self.name,
+            "ratios": {kind: round(ratio, 2) for kind, ratio in self.ratios.items()},
+            "samples": self.samples,
+            "errors": self.errors,
+            "peak_bytes": self.peak,
+            "kept_bytes": self.kept,
+            "grown_bytes": self.grown,
+            "answers": self.answers,
+            "attempts": self.attempts,
+            "faults": self.faults,
+        }
 
 
 class NoCalm(Exception):
@@ -92,6 +126,7 @@ class Siege:
         self._quiet = Samples()
         self.quiet()  # what is loaded at first is no measure
         self._quiet = Samples()
+        self._first = self._memory()
 
     def close(self) -> None:
         """Send the innocent person home."""
@@ -110,13 +145,18 @@ class Siege:
                 raise NoCalm(samples.errors[0])
 
     def attack(self, name: str) -> Result:
-        """Make an attack; again, if its figures are too high by what may have been chance."""
-        for attempt in range(1, self._attempts + 1):
+        """Make an attack. Figures that are too high, maybe by chance, are a fault if most attempts have them."""
+        results: list[Result] = []
+        while True:
             self.quiet()
             result = self._attack(name)
-            if not result.faults or result.harm or attempt == self._attempts:
-                break
-        return result
+            results.append(result)
+            result.attempts = len(results)
+            slow = [one for one in results if one.faults]
+            if result.harm or 2 * len(slow) >= self._attempts:
+                return result if result.faults else slow[-1]
+            if not slow or 2 * (len(results) - len(slow)) > self._attempts:
+                return result
 
     def _attack(self, name: str) -> Result:
         before, result = self._memory(), Result(name)
@@ -140,8 +180,10 @@ class Siege:
             time.sleep(AFTERWARDS_SECONDS)  # what was begun may still be in the way
         result.answers = json.loads(said) if one.returncode == 0 else {}
         result.errors = samples.errors
+        result.samples = {kind: len(seconds) for kind, seconds in samples.seconds.items()}
         result.ratios = {
-            kind: p99(seconds) / p99(self._quiet.seconds[kind]) for kind, seconds in samples.seconds.items()
+            kind: p99(seconds, pause=pause_of(kind)) / p99(self._quiet.seconds[kind], pause=pause_of(kind))
+            for kind, seconds in samples.seconds.items()
         }
         self._calm(before, result)
         return result
@@ -150,6 +192,7 @@ class Siege:
         deadline = time.monotonic() + CALM_SECONDS
         while True:
             self._note(result.kept, before, lambda _, now: now)
+            self._note(result.grown, self._first, lambda _, now: now)
             if max(result.kept.values()) <= MOST_GROWTH or time.monotonic() > deadline:
                 return
             time.sleep(0.5)

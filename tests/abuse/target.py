@@ -34,11 +34,11 @@ class Target:
 
     host: str
     ports: Mapping[str, int]
-    """Of the three services and of `gateway`."""
+    """The ports of the three services and of `gateway`."""
     storage: str
     """The address of S3."""
     token: str
-    """The attacker's."""
+    """The access token of the attacker."""
     email: str
     key: str
     """The attacker's, for WebDAV."""

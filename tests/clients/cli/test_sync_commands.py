@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
 from syncline.cli.places import split_place
-from syncline.cli.sync_commands import RATE, _path_in
+from syncline.cli.sync_commands import MAX_PROBLEMS_SHOWN, RATE, _path_in, _print, _print_plan
 from syncline.model.errors import InvalidArgument
+from syncline.sync.report import Report
+from syncline.sync.trees import Problem
 
 
 @pytest.mark.parametrize(
@@ -42,3 +46,16 @@ def test_an_empty_name_of_a_space_is_not_the_personal_one() -> None:
     with pytest.raises(InvalidArgument, match="empty"):
         split_place(":file")
     assert split_place("a:file") == ("a", "file")
+
+
+@pytest.mark.parametrize("show", [_print, _print_plan])
+def test_thousands_of_problems_are_counted_and_not_printed(
+    show: Callable[[Report, bool], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = Report(problems=[Problem(f"{n}", "it cannot be here") for n in range(50_000)])
+    show(report, False)
+    told = capsys.readouterr().err.splitlines()
+    assert told[:-1] == [f"{n}: it cannot be here" for n in range(MAX_PROBLEMS_SHOWN)]
+    assert told[-1] == f"syncline: {50_000 - MAX_PROBLEMS_SHOWN:,} more are not synced; --json tells all"
+    show(report, True)
+    assert len(json.loads(capsys.readouterr().out)["problems"]) == 50_000

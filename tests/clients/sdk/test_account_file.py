@@ -107,6 +107,15 @@ def test_a_crash_while_saving_leaves_the_old_one(home: Path, monkeypatch: pytest
     assert [path.name for path in home.iterdir()] == ["account.json"]
 
 
+def test_nobody_else_of_the_machine_can_hold_the_lock(home: Path) -> None:
+    """A lock is taken by whoever may open the file, for reading too: devices could not refresh their tokens then."""
+    home.mkdir(mode=0o755)
+    lock = home / "account.lock"
+    lock.touch(mode=0o644)
+    with AccountFile(home).locked():
+        assert lock.stat().st_mode & 0o077 == 0
+
+
 def test_one_at_a_time(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(account_file, "LOCK_TIMEOUT_SECONDS", 0.1)
     inside = threading.Event()

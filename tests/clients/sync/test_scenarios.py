@@ -1016,6 +1016,14 @@ def test_file_changed_between_plan_and_its_replacement(one: Device, two: Device)
     assert contents(settled(one, two)) == {b"one's", b"two's"}
 
 
+def test_nobody_else_of_the_machine_can_hold_the_lock_of_a_folder(one: Device) -> None:
+    """Others may read a folder, and whoever may open a file can take its lock: nothing would be synced any more."""
+    lock = one.root / ".syncline" / "lock"
+    lock.touch(mode=0o644)
+    one.sync()
+    assert lock.stat().st_mode & 0o077 == 0
+
+
 def test_two_processes_on_a_root(one: Device) -> None:
     one.write("a", b"a")
     with one.folder.locked(), pytest.raises(FolderBusy):

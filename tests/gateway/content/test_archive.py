@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gateway.content.archive import Archives, CutShort, walk
+from gateway.content.archive import Archives, CutShort, distinct, walk
 from gateway.content.assemble import Contents, Memory
 from gateway.ports import ObjectUnreadable
 from runtime.pool import Pool, Share
@@ -229,6 +229,24 @@ async def test_names_that_windows_would_take_for_paths():
     assert len(set(made.namelist())) == 5
     assert not any("\\" in name for name in made.namelist())
     assert made.read("..%5C..%5Cevil (2)") == b"..%5C..%5Cevil"
+
+
+async def test_nodes_of_several_directories_never_share_a_path():
+    """A link and a directory of one name would be unpacked to where the link leads; of two files, one would be lost."""
+    tree = Tree()
+    link = Content(Digest(hashlib.sha256(b"/etc").digest()), 4, 0, target="/etc")
+    one, two, three = (tree.folder(name) for name in ("one", "two", "three"))
+    nodes = [tree.add(one, "x", NodeKind.SYMLINK, link), tree.add(two, "X", NodeKind.DIRECTORY)]
+    tree.file("passwd", b"evil", parent=nodes[1].id)
+    nodes += [
+        tree.file("a.txt", name.encode(), parent=parent) for name, parent in (("1", one), ("2", two), ("3", three))
+    ]
+    nodes.append(tree.file("a (2).txt", b"4", parent=one))
+    tree.children[ROOT] = distinct(nodes)
+    made = await archive(tree)
+    names = ["x", "X (2)/", "X (2)/passwd", "a.txt", "a (2).txt", "a (3).txt", "a (2) (2).txt"]
+    assert made.namelist() == names
+    assert [made.read(name) for name in names[3:]] == [b"1", b"2", b"3", b"4"]
 
 
 @pytest.mark.parametrize("mtime_ns", [-(10**30), 0, 10**12, 10**30, 2**63 - 1])

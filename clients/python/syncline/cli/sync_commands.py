@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from syncline.transfer.objects import ObjectStore
 
 SOME_NOT_SYNCED = 4
+MAX_PROBLEMS_SHOWN = 100
 
 
 class _Rate(click.ParamType[int]):
@@ -226,9 +227,16 @@ def _print(report: Report, as_json: bool) -> None:
     if as_json:
         print_json(report.document())
         return
-    for problem in report.problems:
-        say(f"{problem.path}: {problem.reason}", err=True)
+    _print_problems(report)
     say(report.summary())
+
+
+def _print_problems(report: Report) -> None:
+    """Print the first ones: a member can give thousands of files names that cannot be here, which each sync finds."""
+    for problem in report.problems[:MAX_PROBLEMS_SHOWN]:
+        say(f"{problem.path}: {problem.reason}", err=True)
+    if (more := len(report.problems) - MAX_PROBLEMS_SHOWN) > 0:
+        complain(f"{more:,} more are not synced; --json tells all")
 
 
 def _print_plan(report: Report, as_json: bool) -> None:
@@ -236,8 +244,7 @@ def _print_plan(report: Report, as_json: bool) -> None:
         planned = [{"step": step, "path": path} for step, path in report.planned]
         print_json({**report.document(), "planned": planned, "excluded": report.excluded})
         return
-    for problem in report.problems:
-        say(f"{problem.path}: {problem.reason}", err=True)
+    _print_problems(report)
     print_table(report.planned)
     if not report.planned:
         say("up to date")

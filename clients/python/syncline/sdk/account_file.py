@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,10 @@ class AccountFile:
         from filelock import FileLock, Timeout  # noqa: PLC0415 - not needed while the access token is good
 
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = FileLock(self.path.with_name("account.lock"), timeout=LOCK_TIMEOUT_SECONDS)
+        path = self.path.with_name("account.lock")
+        with suppress(OSError):  # Earlier versions let other users of the machine open it, and so hold the lock.
+            path.chmod(0o600)
+        lock = FileLock(path, timeout=LOCK_TIMEOUT_SECONDS, mode=0o600)
         try:
             lock.acquire()
         except Timeout:

@@ -77,7 +77,10 @@ class Folder:
         """Nobody else syncs this folder meanwhile. FolderBusy, after a wait for what may be a watch."""
         from filelock import FileLock, Timeout  # noqa: PLC0415 - `status` and others do without
 
-        lock = FileLock(self.root / PRIVATE / "lock", timeout=_PATIENCE_SECONDS)
+        path = self.root / PRIVATE / "lock"
+        with suppress(OSError):  # Earlier versions let other users of the machine open it, and so hold the lock.
+            path.chmod(0o600)
+        lock = FileLock(path, timeout=_PATIENCE_SECONDS, mode=0o600)
         try:
             lock.acquire()
         except Timeout:
