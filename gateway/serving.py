@@ -12,7 +12,7 @@ from typing import Final
 import uvicorn
 
 from gateway.bootstrap import Gateway
-from gateway.http.connections import Connections, connections
+from gateway.http.connections import Connections
 from gateway.settings import GatewaySettings
 from runtime import memory, metrics, process
 from runtime.logs import structlog
@@ -53,10 +53,12 @@ async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:
 async def running_gateway(gateway: Gateway, settings: GatewaySettings) -> AsyncIterator[str]:
     """Serve, and yield the address. At the end: not ready, wait, end events, then let requests in flight finish."""
     listener = _listen(settings.listen)
-    admission = Connections(process.most_connections(settings.connections), gateway.own)
+    reception = Connections(
+        process.most_connections(settings.connections), gateway.own, head_seconds=settings.request_seconds
+    )
     config = uvicorn.Config(
         gateway.app,
-        http=connections(admission, head_seconds=settings.request_seconds),
+        http=reception.protocol,  # type: ignore[arg-type]  # uvicorn calls it, whatever it is
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -30,8 +30,12 @@ class ConnectionPool:
 
     def admit(self, address: str, port: int) -> Share | None:
         """Count a connection from there, until `leave`; None if it is one too many."""
-        share = Share.alone(f"{address} {port}" if self.is_trusted(address) else network_of(address))
+        share = self.share_of(address, port)
         return share if self._pool.try_take(1, share) else None
+
+    def share_of(self, address: str, port: int) -> Share:
+        """Return the account that a connection from there is counted on."""
+        return Share.alone(f"{address} {port}" if self.is_trusted(address) else network_of(address))
 
     def refused(self) -> TooMuchAtOnce:
         """Return the error for a connection that is not admitted, and count it."""

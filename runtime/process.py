@@ -35,7 +35,7 @@ def live(
     import uvloop  # noqa: PLC0415 # only a process of its own needs it; tests run on the plain loop
 
     memory.limit_arenas()
-    _open_many()
+    open_many()
     logs.configure_logs(fmt=log_format, level=log_level, service=name)
     logs.take_uncaught()
     if problem := traces.configure_traces(f"syncline-{name}"):
@@ -59,7 +59,7 @@ def most_connections(wanted: int, *, files: int = 1) -> int:
     return wanted if most == resource.RLIM_INFINITY else min(wanted, most // 2 // files)
 
 
-def _open_many() -> None:
+def open_many() -> None:
     """Have as many files and connections as the system allows; what it begins with is often 1,024."""
     most, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILE_DESCRIPTORS if allowed == resource.RLIM_INFINITY else min(allowed, _FILE_DESCRIPTORS)

@@ -1,12 +1,13 @@
 """The process that emulates AWS: `python -m stack.embedded DESCRIPTOR`, serving on an inherited listening socket.
 
-It is ministack, which enforces signatures, roles, session and resource policies, with five additions without
+It is ministack, which enforces signatures, roles, session and resource policies, with six additions without
 which our guarantees would not hold here as they do on AWS:
 
 - What is acknowledged is on disk (`storage`, `writethrough`). A change for which there is no room is refused.
 - S3 knows the condition keys by which the bucket's policy refuses to overwrite objects and to store what others could
   not read, and by which metadata's role removes nothing but the bytes that it names.
 - Bodies share a bound, and one that no valid signature covers is refused before it is read, unless it is small.
+- Connections are counted, heads of requests have to arrive in time, and input takes turns, as at the gateway.
 - Only the configured root credentials are root, and their signature is checked like any other. (Out of the box
   `test` and every number of twelve digits are root with any secret.)
 - Of its own HTTP interface only what reads is left, and only for programs, not for pages in a browser: a page
@@ -38,10 +39,11 @@ from typing import Any, Final
 
 import uvicorn
 
-from runtime import logs
+from runtime import logs, process
 from runtime.logs import structlog
 from stack.asgi import App, Receive, Scope, Send, announced_bytes, operation, refuse
 from stack.bodies import bounded
+from stack.reception import CONNECTIONS, AwsReception
 from stack.storage import DAMAGED, STORAGE, Storage, StorageDamaged, StorageFailed
 from stack.writethrough import TAKEN_OVER, WriteThrough
 
@@ -88,9 +90,11 @@ def main() -> int:
     except (StorageDamaged, StorageFailed) as error:
         _complain(str(error))
         return DAMAGED if isinstance(error, StorageDamaged) else 1
+    process.open_many()
+    reception = AwsReception(process.most_connections(CONNECTIONS))
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=reception.protocol,  # type: ignore[arg-type]  # uvicorn calls it, whatever it is
         ws="none",
         lifespan="on",
         log_config=None,

@@ -17,8 +17,8 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from gateway.http.connections import ABORT
 from gateway.identity.address import OwnAddress
+from runtime.http1 import ABORT
 from runtime.pool import Pool, Share
 from syncline.model.blocks import KIB
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from gateway.http.connections import Connection, Connections
+from gateway.http.connections import Connections
 from gateway.identity.address import OwnAddress
+from runtime.http1 import Connection
 from syncline.model.blocks import MIB
 from tests.gateway.fakes import SPACE, TOKEN, World, gateway
 
@@ -283,10 +284,10 @@ async def test_a_network_has_as_many_connections_as_it_leaves_free():
 
 
 def test_however_many_there_are_a_network_leaves_half():
-    admission = Connections(4096, OwnAddress(public_url="", trusted_networks=()))
-    greedy = [admission.admit("192.0.2.1", port) for port in range(4096)]
+    reception = Connections(4096, OwnAddress(public_url="", trusted_networks=()), head_seconds=30.0)
+    greedy = [reception.pool.admit("192.0.2.1", port) for port in range(4096)]
     assert [share is not None for share in greedy].count(True) == 2048
-    assert admission.admit("192.0.2.2", 1) is not None
+    assert reception.pool.admit("192.0.2.2", 1) is not None
 
 
 async def test_of_a_trusted_proxy_all_connections_are_taken_up_to_the_total():

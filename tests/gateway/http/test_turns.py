@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.bootstrap import bootstrap
 from gateway.serving import running_gateway
@@ -25,11 +25,19 @@ class Begun:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self.order: list[tuple[str, str]] = []
+        self.read: list[str] = []
+        """From whom a part of a body was read, in order."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         number = dict(scope["headers"]).get(b"x-number", b"").decode()
         self.order.append((scope["client"][0], number))
-        await self._app(scope, receive, send)
+
+        async def reading() -> Message:
+            message = await receive()
+            self.read.append(scope["client"][0])
+            return message
+
+        await self._app(scope, reading, send)
 
 
 @asynccontextmanager
@@ -62,6 +70,10 @@ class Connection:
         """A request, in one piece."""
         known = f"authorization: Bearer {token}\r\n" if token else ""
         self._writer.write(f"GET {target} HTTP/1.1\r\nhost: x\r\nx-number: {number}\r\n{known}\r\n".encode())
+
+    def send_part(self, part: bytes) -> None:
+        """A part of a request, in one piece."""
+        self._writer.write(part)
 
     async def answer(self) -> int:
         """The status of the next answer, which is read whole."""
@@ -143,3 +155,27 @@ async def test_who_has_gone_takes_no_turn():
         ann.send(100)
         assert await ann.answer() == 200
         assert len(begun.order) < 2 + 30, "40 were sent, and nearly all had gone before their turn"
+
+
+async def test_parts_of_bodies_are_read_in_turns_too():
+    head = (
+        b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    async with noting() as (world, begun), AsyncExitStack() as opened:
+        attackers = [await Connection.of(opened, world, _MALLORY) for _ in range(40)]
+        ann = await Connection.of(opened, world, _ANN)
+        for connection in [*attackers, ann]:
+            connection.send_part(head)
+        async with asyncio.timeout(_SECONDS):
+            while len(begun.order) < 41:
+                await asyncio.sleep(0.01)
+        for connection in [*attackers, ann]:
+            connection.send_part(b"1\r\n \r\n")
+        most = 0
+        async with asyncio.timeout(_SECONDS):
+            while len(begun.read) < 41:
+                before = len(begun.read)
+                await asyncio.sleep(0)
+                most = max(most, len(begun.read) - before)
+        assert begun.read.index(_ANN) <= 2, "one network has one piece read where another has one"
+        assert most == 1
