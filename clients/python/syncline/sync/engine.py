@@ -65,7 +65,8 @@ class Engine:
                 )
                 self._include_all(wanted)
                 self._run(files, report, wanted, mass_delete)
-            for token in files.temporaries()[0]:
+            incoming, _ = files.temporaries()
+            for token in incoming:
                 files.discard(files.incoming(token))
         _count(report, before, self._transfers.counts())
         report.seconds = time.monotonic() - started

@@ -185,13 +185,12 @@ def _awake(nodes: dict[NodeId, _Node], asleep: frozenset[NodeId]) -> dict[NodeId
 
 def _check_filesystem(scanned: Scan, base: Mapping[NodeId, BaseNode], state: State, folder: Folder) -> None:
     """Raise FolderMissing if the folder is not on the filesystem that was synced; a folder that was moved may be."""
-    known = state.place
-    if known == (folder.root, scanned.filesystem):
+    root, filesystem = state.place or (None, "")
+    if (root, filesystem) == (folder.root, scanned.filesystem):
         return
     if (
-        known is not None
-        and known[0] == folder.root
-        and not (may_be_same(known[1], scanned.filesystem) and shows_files(scanned, TOP, base.values()))
+        root == folder.root
+        and not (may_be_same(filesystem, scanned.filesystem) and shows_files(scanned, TOP, base.values()))
         and any(node.kind is NodeKind.FILE for node in base.values())
     ):
         raise FolderMissing(

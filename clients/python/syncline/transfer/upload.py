@@ -2,6 +2,8 @@
 
 Two threads read, a few put objects, two call the service. What is in memory at once is bounded: blocks count from
 when they are cut until they are stored, an open pack counts as a full one.
+
+A method whose name ends in `_locked` is called with the lock of the run held.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from syncline.model.blocks import (
     EMPTY_MANIFEST,
@@ -151,8 +153,23 @@ class _Object:
         return self.builder is not None and self.builder.full
 
 
-_Placed = tuple[_Object, int]
-"""The object in which a block of this run lies, and the offset in it, in bytes."""
+class _Placed(NamedTuple):
+    """The object in which a block of this run lies, and the offset in it, in bytes."""
+
+    object: _Object
+    offset: int
+
+
+class _PlacedBlock(NamedTuple):
+    """A block that this run stores: its digest, its length in bytes, and where it lies."""
+
+    digest: Digest
+    length: int
+    placed: _Placed
+
+    def ref(self) -> BlockRef:
+        """Return the place of the block. Its pack must be closed."""
+        return BlockRef(self.digest, self.length, self.placed.object.declared.digest, self.placed.offset)
 
 
 class _File:
@@ -168,19 +185,14 @@ class _File:
         self.attempt = attempt
         self.again = False
         self.read: Read | None = None
-        self.refs: list[BlockRef | tuple[Digest, int, _Placed]] = []
+        self.refs: list[BlockRef | _PlacedBlock] = []
         self.waits = 1
         self.failed: Failed | None = None
         self.manifest_object: _Object | None = None
 
     def manifest(self) -> Manifest:
         """Return the manifest of a file that waits for nothing, because all packs are closed."""
-        return Manifest.of(
-            [
-                ref if isinstance(ref, BlockRef) else BlockRef(ref[0], ref[1], ref[2][0].declared.digest, ref[2][1])
-                for ref in self.refs
-            ]
-        )
+        return Manifest.of([ref if isinstance(ref, BlockRef) else ref.ref() for ref in self.refs])
 
 
 class _Upload(Run[Uploaded | Failed]):
@@ -297,10 +309,10 @@ class _Upload(Run[Uploaded | Failed]):
             if self.stopping:
                 raise GivenUp
             placed = self._remembered.get(block.digest)
-            if placed is None or placed[0].refused is not None:
+            if placed is None or placed.object.refused is not None:
                 return False
-            self._refer(file, block, placed)
-            self._close_full_pack()
+            self._refer_locked(file, block, placed)
+            self._close_full_pack_locked()
             return True
 
     def _place_in_pack(self, file: _File, block: Block) -> None:
@@ -309,10 +321,10 @@ class _Upload(Run[Uploaded | Failed]):
                 pack = self._pack
                 if pack is not None:
                     assert pack.builder is not None
-                    placed = (pack, pack.builder.add(block))
-                    self._remember(block, placed)
-                    self._refer(file, block, placed)
-                    self._close_full_pack()
+                    placed = _Placed(pack, pack.builder.add(block))
+                    self._remember_locked(block, placed)
+                    self._refer_locked(file, block, placed)
+                    self._close_full_pack_locked()
                     return
             self._budget.take(_PACK_KEPT)
             with self.lock:
@@ -322,11 +334,11 @@ class _Upload(Run[Uploaded | Failed]):
             if surplus:
                 self._budget.give_back(_PACK_KEPT)
 
-    def _close_full_pack(self) -> None:
+    def _close_full_pack_locked(self) -> None:
         pack = self._pack
         if pack is not None and (pack.full() or len(pack.waiting) >= _WAITING_FILES):
             self._pack = None
-            self._start_storing(pack)
+            self._start_storing_locked(pack)
 
     def _place_alone(self, file: _File, block: Block) -> None:
         size = len(block.data)
@@ -334,21 +346,22 @@ class _Upload(Run[Uploaded | Failed]):
         one = _Object(kept=size, declaration=Declaration(block.digest, size), data=block.data)
         with self.lock:
             # If the other reader has just placed it as well, it is stored twice, which does no harm.
-            self._remember(block, (one, 0))
-            self._refer(file, block, (one, 0))
+            placed = _Placed(one, 0)
+            self._remember_locked(block, placed)
+            self._refer_locked(file, block, placed)
             self._to_ask.append(one)
             self._ask_bytes += size
             if self._ask_bytes >= self._ask_limit:
-                self._start_asking()
+                self._start_asking_locked()
 
-    def _remember(self, block: Block, placed: _Placed) -> None:
+    def _remember_locked(self, block: Block, placed: _Placed) -> None:
         self._remembered[block.digest] = placed
         if len(self._remembered) > _REMEMBERED_BLOCKS:
             self._remembered.popitem(last=False)
 
-    def _refer(self, file: _File, block: Block, placed: _Placed) -> None:
-        file.refs.append((block.digest, len(block.data), placed))
-        one = placed[0]
+    def _refer_locked(self, file: _File, block: Block, placed: _Placed) -> None:
+        file.refs.append(_PlacedBlock(block.digest, len(block.data), placed))
+        one = placed.object
         if not one.done:
             one.waiting.append(file)
             file.waits += 1
@@ -360,7 +373,7 @@ class _Upload(Run[Uploaded | Failed]):
         for one in objects:
             if one.declared.digest in missing:
                 with self.lock:
-                    self._start_storing(one)
+                    self._start_storing_locked(one)
             else:
                 self._stored(one)
                 self._settle(one, None)
@@ -447,7 +460,7 @@ class _Upload(Run[Uploaded | Failed]):
         one.waiting.append(file)
         file.manifest_object, file.waits = one, 1
         with self.lock:
-            self._start_storing(one)
+            self._start_storing_locked(one)
 
     # ---- tasks ----
 
@@ -458,15 +471,15 @@ class _Upload(Run[Uploaded | Failed]):
                 return
             read = self._input_ended and not self._reading
             if read and self._to_ask:
-                self._start_asking()
+                self._start_asking_locked()
             if read and self._pack is not None:
                 pack, self._pack = self._pack, None
-                self._start_storing(pack)
-            if self._to_seal and (self._seal_is_due() or (read and not self._storing)):
+                self._start_storing_locked(pack)
+            if self._to_seal and (self._seal_is_due_locked() or (read and not self._storing)):
                 batch, self._to_seal = self._to_seal, []
                 self.start(self._calls, partial(self._seal, batch))
 
-    def _seal_is_due(self) -> bool:
+    def _seal_is_due_locked(self) -> bool:
         # A pack holds up many files and is read by the service, which can begin at once.
         return (
             len(self._to_seal) >= _SEAL_BLOCKS
@@ -474,18 +487,14 @@ class _Upload(Run[Uploaded | Failed]):
             or time.monotonic() - self._oldest_to_seal >= _SEAL_SECONDS
         )
 
-    # The rest is called with the lock held.
-
-    def _start_storing(self, one: _Object) -> None:
+    def _start_storing_locked(self, one: _Object) -> None:
         self._storing += 1
         self.start(self._puts, partial(self._storing_task, partial(self._put, one)))
 
-    def _start_asking(self) -> None:
+    def _start_asking_locked(self) -> None:
         batch, self._to_ask, self._ask_bytes = self._to_ask, [], 0
         self._storing += 1
         self.start(self._calls, partial(self._storing_task, partial(self._ask, batch)))
-
-    # The methods below run without the lock.
 
     def _storing_task(self, work: Callable[[], None]) -> None:
         work()

@@ -482,7 +482,8 @@ def rescue(files: Files, known: Known, path_for: Callable[[NodeId], str], *, dis
     paths of what was given back.
     """
     rescued = []
-    for token in files.temporaries()[1]:
+    _, outgoing = files.temporaries()
+    for token in outgoing:
         path = files.outgoing(token)
         try:
             found = files.stat(path)

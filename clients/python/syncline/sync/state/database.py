@@ -198,19 +198,19 @@ class State:
         """All nodes that are known, deleted ones too."""
         kinds = {kind.value: kind for kind in NodeKind}
         return {
-            NodeId(row[0]): RemoteNode(
-                NodeId(row[0]),
-                NodeId(row[1]),
-                row[2],
-                kinds[row[3]],
-                row[4],
-                row[5],
-                row[6] == 1,
-                row[7],
-                row[8],
-                row[9] != 0,
+            NodeId(id_): RemoteNode(
+                id=NodeId(id_),
+                parent=NodeId(parent),
+                name=name,
+                kind=kinds[kind],
+                version=version,
+                digest=digest,
+                executable=executable == 1,
+                size=size,
+                seq=seq,
+                deleted=deleted_at_ms != 0,
             )
-            for row in self._db.execute(
+            for id_, parent, name, kind, version, digest, executable, size, seq, deleted_at_ms in self._db.execute(
                 "SELECT id, parent, name, kind, version, digest, executable, size, seq, deleted_at_ms FROM remote"
             )
         }
@@ -255,20 +255,35 @@ class State:
     def load_base(self) -> dict[NodeId, BaseNode]:
         kinds = {kind.value: kind for kind in NodeKind}
         return {
-            NodeId(row[0]): BaseNode(
-                NodeId(row[0]),
-                NodeId(row[1]),
-                row[2],
-                kinds[row[3]],
-                row[4],
-                row[5],
-                row[6] == 1,
-                Signature(row[7], row[8], row[9], row[10] % (2 * _SIGN)),
-                row[11] if row[11] is not None else row[2],
-                row[12] == 1,
-                row[13],
+            NodeId(id_): BaseNode(
+                id=NodeId(id_),
+                parent=NodeId(parent),
+                name=name,
+                kind=kinds[kind],
+                version=version,
+                digest=digest,
+                executable=executable == 1,
+                signature=Signature(size, mtime_ns, ctime_ns, inode % (2 * _SIGN)),
+                local_name=local_name if local_name is not None else name,
+                trusted=trusted == 1,
+                filesystem=filesystem,
             )
-            for row in self._db.execute(
+            for (
+                id_,
+                parent,
+                name,
+                kind,
+                version,
+                digest,
+                executable,
+                size,
+                mtime_ns,
+                ctime_ns,
+                inode,
+                local_name,
+                trusted,
+                filesystem,
+            ) in self._db.execute(
                 "SELECT id, parent, name, kind, version, digest, executable, size, mtime_ns, ctime_ns, inode, "
                 "local_name, trusted, filesystem FROM base"
             )
@@ -317,7 +332,8 @@ class State:
     @place.setter
     def place(self, place: tuple[Path, str]) -> None:
         self._begin()
-        rows = [("root", os.fsencode(place[0])), ("filesystem", place[1])]
+        root, filesystem = place
+        rows = [("root", os.fsencode(root)), ("filesystem", filesystem)]
         self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", rows)
 
     def put_base(self, node: BaseNode) -> None:
@@ -328,8 +344,8 @@ class State:
 
     def base_manifest(self, node: NodeId) -> Manifest:
         """The blocks of the file that was agreed on last, if there are many; else none."""
-        row = self._db.execute("SELECT manifest FROM base WHERE id = ?", (node,)).fetchone()
-        return _manifest(row[0]) if row and row[0] else EMPTY_MANIFEST
+        manifest = self._value("SELECT manifest FROM base WHERE id = ?", node)
+        return _manifest(manifest) if manifest else EMPTY_MANIFEST
 
     # ---- where blocks are ----
 
@@ -345,7 +361,10 @@ class State:
             row = self._lookups.execute(
                 "SELECT object, offset, length FROM block WHERE digest = ?", (digest,)
             ).fetchone()
-        return BlockRef(digest, row[2], Digest(row[0]), row[1]) if row else None
+        if row is None:
+            return None
+        object_, offset, length = row
+        return BlockRef(digest=digest, length=length, object=Digest(object_), offset=offset)
 
     def forget_blocks(self) -> None:
         """The space does not have all of them any more."""
@@ -413,14 +432,15 @@ class State:
     def in_flight(self) -> list[InFlight]:
         """The commits of which no answer is known."""
         rows = self._db.execute("SELECT request_id, mutations, evidence FROM in_flight").fetchall()
-        requests = [(RequestId(row[0]), metadata_pb2.CommitChangesRequest.FromString(row[1]), row[2]) for row in rows]
+        requests = [
+            (RequestId(request_id), metadata_pb2.CommitChangesRequest.FromString(mutations), evidence)
+            for request_id, mutations, evidence in rows
+        ]
         return [
             InFlight(
                 id_,
                 tuple(map(mutation_from_wire, request.mutations)),
-                tuple(
-                    Evidence(Signature(*seen[:4]), seen[4], seen[5]) if seen else None for seen in json.loads(evidence)
-                ),
+                tuple(_evidence(seen) if seen else None for seen in json.loads(evidence)),
                 Right(writes_since_ms=request.writes_since_ms) if request.HasField("writes_since_ms") else None,
             )
             for id_, request, evidence in requests
@@ -472,8 +492,12 @@ class State:
     # ---- inside ----
 
     def _meta(self, key: str) -> Any:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
+        return self._value("SELECT value FROM meta WHERE key = ?", key)
+
+    def _value(self, query: str, key: str | bytes) -> Any:
+        """Return the one value that a query for one column finds by a key; None if there is no such row."""
+        (value,) = self._db.execute(query, (key,)).fetchone() or (None,)
+        return value
 
     def _begin(self) -> None:
         """Begin a transaction if none is open. Every write calls this first."""
@@ -513,7 +537,7 @@ def migrations() -> list[tuple[int, str]]:
 def _migrate(db: sqlite3.Connection, path: Path | None) -> None:
     """Bring a database to the newest format, all or nothing. StateUnusable, before anything is changed."""
     steps = migrations()
-    newest = steps[-1][0]
+    newest, _ = steps[-1]
     if _format_of(db) == newest:
         return
     db.execute("BEGIN IMMEDIATE")
@@ -539,8 +563,8 @@ def _format_of(db: sqlite3.Connection) -> int:
     """Zero for an empty database."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone() is None:
         return 0
-    row = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
-    return int(row[0]) if row else 0
+    (number,) = db.execute("SELECT value FROM meta WHERE key = 'format'").fetchone() or (0,)
+    return int(number)
 
 
 def _statements(script: str) -> Iterator[str]:
@@ -629,6 +653,12 @@ def _base_row(node: BaseNode) -> tuple[Any, ...]:
         node.trusted,
         node.filesystem,
     )
+
+
+def _evidence(columns: Sequence[Any]) -> Evidence:
+    """Return the evidence that `put_in_flight` wrote as these columns."""
+    size, mtime_ns, ctime_ns, inode, trusted, local_name = columns
+    return Evidence(Signature(size, mtime_ns, ctime_ns, inode), trusted, local_name)
 
 
 def _manifest(blob: bytes) -> Manifest:
