@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from gateway.api import models, shapes
 from gateway.api.idempotency import Named
@@ -91,10 +91,20 @@ async def list_devices(
     )
 
 
-@router.delete("/devices/{device_id}", status_code=204)
-async def revoke_device(device_id: DeviceId, caller: Signed, services: Behind) -> None:
-    """Sign a device out, or revoke a key."""
-    await ask(services.auth.RevokeDevice, auth_pb2.RevokeDeviceRequest(device_id=device_id), token=caller.token)
+@router.delete("/devices/{device_id}")
+async def revoke_device(
+    device_id: DeviceId,
+    caller: Signed,
+    services: Behind,
+    end_links: Annotated[bool, Query(description="End the public links that the device has made, too.")] = False,
+) -> models.DeviceEnd:
+    """Sign a device out, or revoke a key. The keys that the device has made end with it.
+
+    What it has made ends now also if it was signed out before.
+    """
+    here = caller.claims.device
+    asked = auth_pb2.RevokeDeviceRequest(device_id=device_id, end_links=end_links)
+    return shapes.device_end(await ask(services.auth.RevokeDevice, asked, token=caller.token), current=here)
 
 
 @router.get("/keys")

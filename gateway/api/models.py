@@ -122,6 +122,7 @@ class Device(Told):
     expires_at_ms: int | None
     revoked_at_ms: int | None
     current: bool
+    made_by: str | None = Field(description="The device by which a program's key was made, where that is known.")
 
 
 class SignedIn(Told):
@@ -495,6 +496,7 @@ class Link(Told):
     """A public link."""
 
     link_id: str
+    space_id: str
     node: str
     user_id: str
     created_at_ms: int
@@ -502,6 +504,21 @@ class Link(Told):
     has_password: bool
     max_downloads: int | None
     downloads: int
+    made_by: str | None = Field(description="The device by which the link was made, where that is known.")
+
+
+class DeviceEnd(Told):
+    """The fate of the things that a device had made.
+
+    A list that would be too long for one answer is cut; the counts are those of everything.
+    """
+
+    ended_keys: list[Device]
+    ended_links: list[Link]
+    remaining_links: list[Link] = Field(description="Public links that the device had made and that still open.")
+    ended_key_count: int
+    ended_link_count: int
+    remaining_link_count: int
 
 
 class CreatedLink(Link):

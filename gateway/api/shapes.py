@@ -140,6 +140,19 @@ def device(pb: auth_pb2.Device, *, current: str) -> models.Device:
         expires_at_ms=pb.expires_at_ms or None,
         revoked_at_ms=pb.revoked_at_ms or None,
         current=pb.device_id == current,
+        made_by=pb.made_by or None,
+    )
+
+
+def device_end(pb: auth_pb2.RevokeDeviceResponse, *, current: str) -> models.DeviceEnd:
+    """The fate of the things that a device had made; `current` is the id of the calling device."""
+    return models.DeviceEnd(
+        ended_keys=[device(key, current=current) for key in pb.ended_keys],
+        ended_links=[link(one) for one in pb.ended_links],
+        remaining_links=[link(one) for one in pb.remaining_links],
+        ended_key_count=pb.ended_key_count,
+        ended_link_count=pb.ended_link_count,
+        remaining_link_count=pb.remaining_link_count,
     )
 
 
@@ -170,6 +183,7 @@ def link(pb: auth_pb2.Link) -> models.Link:
     """A public link."""
     return models.Link(
         link_id=pb.link_id,
+        space_id=pb.space_id,
         node=node_text(pb.node),
         user_id=pb.user_id,
         created_at_ms=pb.created_at_ms,
@@ -177,4 +191,5 @@ def link(pb: auth_pb2.Link) -> models.Link:
         has_password=pb.has_password,
         max_downloads=pb.max_downloads or None,
         downloads=pb.downloads,
+        made_by=pb.made_by or None,
     )

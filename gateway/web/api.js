@@ -11,7 +11,8 @@ import { retryAfter } from "./upload/retry.js";
  * @typedef {Node & {path: string}} Located
  * @typedef {{user_id: string, email: string, personal_space_id: string}} Account
  * @typedef {{device_id: string, name: string, kind: "client" | "browser" | "program", created_at_ms: number,
- *   last_seen_at_ms: number, expires_at_ms: number | null, revoked_at_ms: number | null, current: boolean}} Device
+ *   last_seen_at_ms: number, expires_at_ms: number | null, revoked_at_ms: number | null, current: boolean,
+ *   made_by: string | null}} Device
  * @typedef {"owner" | "editor" | "viewer"} Role
  * @typedef {{space_id: string, name: string, role: Role, personal: boolean, alias: string}} Space
  * @typedef {{user_id: string, email: string, role: Role}} Member
@@ -19,8 +20,10 @@ import { retryAfter } from "./upload/retry.js";
  *   committed_at_ms: number}} Version
  * @typedef {{seq: number, change: "created" | "updated" | "moved" | "deleted" | "restored", node: Node,
  *   from_name: string | null, from_parent: string | null, user_id: string, device_id: string, committed_at_ms: number}} Activity
- * @typedef {{link_id: string, node: string, user_id: string, created_at_ms: number, expires_at_ms: number | null,
- *   has_password: boolean, max_downloads: number | null, downloads: number}} Link
+ * @typedef {{link_id: string, space_id: string, node: string, user_id: string, created_at_ms: number, expires_at_ms: number | null,
+ *   has_password: boolean, max_downloads: number | null, downloads: number, made_by: string | null}} Link
+ * @typedef {{ended_keys: Device[], ended_links: Link[], remaining_links: Link[], ended_key_count: number, ended_link_count: number,
+ *   remaining_link_count: number}} DeviceEnd
  */
 
 const ATTEMPTS = 4;

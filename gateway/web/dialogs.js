@@ -124,12 +124,12 @@ export function askText({ title, label, action, run, value = "", hint, stem = fa
 
 /**
  * Ask whether something that cannot be undone is meant.
- * @param {{title: string, text: string, action: string, run: () => Promise<unknown>}} what
+ * @param {{title: string, text: string, action: string, run: () => Promise<unknown>, more?: Child}} what
  */
-export function confirm({ title, text, action, run }) {
+export function confirm({ title, text, action, run, more = false }) {
   const dialog = openDialog({
     title,
-    body: h("p", null, text),
+    body: [h("p", null, text), more],
     buttons: [
       h("button", { type: "button", class: "button", autofocus: true, on: { click: () => dialog.close() } }, "Cancel"),
       h("button", { type: "submit", class: "button danger" }, action),

@@ -18,6 +18,7 @@ from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.credentials import CredentialIssuer, TransferTarget
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists, Devices
+from services.auth.endings import Endings
 from services.auth.grants import Grants
 from services.auth.keys import Keys
 from services.auth.links import Links
@@ -74,7 +75,8 @@ async def bootstrap(
     with Passwords(workers=settings.password_workers, places=settings.password_places) as passwords:
         access_tokens = AccessTokens(keys, clock=clock)
         attempts = Attempts(store, limits, clock=clock)
-        sessions = Sessions(store, access_tokens, clock=clock)
+        endings = Endings(store, store, store, clock=clock)
+        sessions = Sessions(store, access_tokens, endings=endings, clock=clock)
         derived = DerivedSecrets(settings.service_secret.get_secret_value())
         uploads = Uploads(store, clock=clock)
         holdings = settings.holdings()
@@ -93,6 +95,7 @@ async def bootstrap(
             ),
             sessions=sessions,
             devices=Devices(store, clock=clock),
+            endings=endings,
             spaces=Spaces(store, store, store, holdings=holdings, clock=clock),
             grants=Grants(store, store, store, store, store, holdings=holdings, clock=clock),
             credentials=CredentialIssuer(

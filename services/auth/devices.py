@@ -121,9 +121,10 @@ class Devices:
         kept = [device for device in found if device.user == user and device.expires_at_ms > now]
         return sorted(kept, key=lambda device: device.place)
 
-    async def revoke(self, device: DeviceId, *, user: UserId) -> None:
-        """Sign out one of the user's devices; signed out already, it stays so. Raise NoSuchDevice if it is not
-        theirs.
+    async def sign_out(self, device: DeviceId, *, user: UserId) -> None:
+        """Sign out the calling device; signed out already, it stays so. Raise NoSuchDevice if it is not the user's.
+
+        The keys that it has made stay: whoever leaves a browser goes on with programs.
         """
         found = await self._store.device(device)
         if found is None or found.user != user:

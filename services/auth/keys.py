@@ -16,7 +16,7 @@ from runtime.logs import structlog
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists, check_signed_in
 from services.auth.holdings import HoldingLimits, decided_anew, limit_reached
-from services.auth.ports import DeviceStore, GateStore
+from services.auth.ports import DeviceStore, GateStore, MakerEnded
 from services.auth.records import DAY, HOUR, Clock, DeviceRecord, Key
 from services.auth.sessions import Tokens
 from services.auth.tokens import AccessTokens
@@ -99,6 +99,7 @@ class Keys:
             until=until,
             device=DeviceId(new_text_id()),
             secret=secrets.token_urlsafe(_SECRET_BYTES),
+            made_by=None,
         )
         return device, key, self._tokens(device)
 
@@ -125,6 +126,7 @@ class Keys:
             until=expires_at_ms,
             device=DeviceId(derived_id("key", user, request)),
             secret=self._secrets.secret("key", user, request, size=_SECRET_BYTES),
+            made_by=device,
         )
         busy = "you make other keys at this moment; try again"
         if await decided_anew(lambda: self._try_to_add(program), busy=busy):
@@ -136,10 +138,13 @@ class Keys:
         return made, key
 
     async def _try_to_add(self, program: DeviceRecord) -> bool:
-        """Add the program and return True; False if it is there already. Raise LimitReached."""
+        """Add the program and return True; False if it is there already. Raise LimitReached, DeviceRevoked."""
         gates = await self._gates.gates(f"keys {program.user}")
         if await self._lists.keys(program.user) < (most := self._holdings.keys):
-            return await self._devices.add_device(program, gates=gates)
+            try:
+                return await self._devices.add_device(program, gates=gates)
+            except MakerEnded:
+                raise DeviceRevoked from None
         if await self._devices.device(program.device) is not None:
             return False
         raise limit_reached("keys", f"you have {most} keys, as many as one person may have; revoke some first")
@@ -169,11 +174,19 @@ class Keys:
             await self._devices.key_used(device.device, seen_at_ms=now, expires_at_ms=until)
 
     def _new(
-        self, *, user: UserId, name: str, kind: DeviceKind, until: int, device: DeviceId, secret: str
+        self,
+        *,
+        user: UserId,
+        name: str,
+        kind: DeviceKind,
+        until: int,
+        device: DeviceId,
+        secret: str,
+        made_by: DeviceId | None,
     ) -> tuple[DeviceRecord, str]:
         now = self._clock()
         text = f"syk_{device}{secret}"
-        return DeviceRecord(device, user, name, now, now, None, None, kind, Key(key_digest(text), until)), text
+        return DeviceRecord(device, user, name, now, now, None, None, kind, Key(key_digest(text), until), made_by), text
 
     def _tokens(self, device: DeviceRecord) -> Tokens:
         # A browser's key has just been traded, so it is good for longer than the token, whatever was noted.

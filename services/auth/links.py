@@ -23,11 +23,12 @@ from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.grants import require
 from services.auth.holdings import HoldingLimits, decided_anew, is_full, limit_reached
 from services.auth.passwords import Passwords, Verdict
-from services.auth.ports import AccessStore, GateStore, LinkStore, SpaceStore
+from services.auth.ports import AccessStore, GateStore, LinkStore, MakerEnded, SpaceStore
 from services.auth.records import DAY, Clock, Link
 from services.auth.tokens import AccessToken, AccessTokens
 from syncline.model.accounts import Access, Role
 from syncline.model.errors import (
+    DeviceRevoked,
     InvalidArgument,
     LimitReached,
     LinkExhausted,
@@ -150,6 +151,7 @@ class Links:
             expires_at_ms,
             await self._passwords.hash(password, share) if password is not None else None,
             max_downloads,
+            made_by=device,
         )
         if await decided_anew(lambda: self._try_to_add(link), busy="other links are made in this space; try again"):
             log.info("link created", space=space, link=link.link)
@@ -161,7 +163,7 @@ class Links:
 
     async def _try_to_add(self, link: Link) -> bool:
         """Add the link and return True; False if it is there already. Raise LimitReached if there are too many, also
-        without those that can be dropped.
+        without those that can be dropped, and DeviceRevoked.
         """
         gates = await self._gates.gates(f"links {link.space}", f"links of {link.user}")
         here, made = await asyncio.gather(self._links.links(link.space), self._links.links_of(link.user))
@@ -175,7 +177,10 @@ class Links:
             full = self._full(link, here, made)
         if full is not None:
             raise full()
-        return await self._links.add_link(link, gates=gates)
+        try:
+            return await self._links.add_link(link, gates=gates)
+        except MakerEnded:
+            raise DeviceRevoked from None
 
     def _full(self, link: Link, here: Sequence[Link], made: Sequence[Link]) -> Callable[[], LimitReached] | None:
         """Makes the error that says why there is no room for a link beside those here and those of its maker."""

@@ -39,6 +39,10 @@ class AliasTaken(Exception):
     """The user has, or had, another space of this alias."""
 
 
+class MakerEnded(Exception):
+    """The device by which something is made is revoked, or not there."""
+
+
 class GateMoved(Exception):
     """Something else has passed a gate since it was read: count again and decide anew."""
 
@@ -79,7 +83,10 @@ class DeviceStore(Protocol):
     """Devices with their refresh chains and keys."""
 
     async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
-        """Store a new device; False, and nothing is changed, if the id is there already. `gates`: see GateStore."""
+        """Store a new device; False, and nothing is changed, if the id is there already. `gates`: see GateStore.
+
+        Raise MakerEnded if the device that is `made_by` another one is added after that one was revoked.
+        """
 
     async def device(self, device: DeviceId) -> DeviceRecord | None:
         """The device, revoked or not; None for one that never was or was dropped long after it expired."""
@@ -89,6 +96,9 @@ class DeviceStore(Protocol):
 
         One added a moment ago may be missing, unless it is `including`.
         """
+
+    async def keys_of(self, maker: DeviceId) -> list[DeviceRecord]:
+        """The devices of programs that are `made_by` a device, revoked or not, in no order."""
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
         """Make `to` the chain if its current token is still that of `expected` and the device is not revoked.
@@ -209,7 +219,7 @@ class LinkStore(Protocol):
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
         """Store a new link; False, and nothing is changed, if its id in this space or its token is there already.
 
-        `gates`: see GateStore.
+        `gates`: see GateStore. Raise MakerEnded as `add_device`.
         """
 
     async def link(self, space: SpaceId, link: LinkId) -> Link | None:

@@ -71,6 +71,8 @@ class DeviceRecord:
     chain: Chain | None
     kind: DeviceKind = DeviceKind.CLIENT
     key: Key | None = None
+    made_by: DeviceId | None = None
+    """The device by which a program's key was made; None for other devices, and for keys from before that was noted."""
 
     @property
     def expires_at_ms(self) -> int:
@@ -158,6 +160,8 @@ class Link:
     max_downloads: int = 0
     downloads: int = 0
     revoked_at_ms: int | None = None
+    made_by: DeviceId | None = None
+    """The device by which the link was made; None for a link from before that was noted."""
 
     @property
     def place(self) -> str:

@@ -18,6 +18,7 @@ from services.auth.addresses import normalize_address
 from services.auth.anonymous_calls import AnonymousCalls
 from services.auth.credentials import CredentialIssuer
 from services.auth.devices import Devices
+from services.auth.endings import Endings
 from services.auth.grants import CheckedAccess, Grants
 from services.auth.keys import Keys, key_digest, parse_key
 from services.auth.labels import check_label
@@ -60,6 +61,7 @@ class AuthServicer(AuthServiceServicer):
         accounts: AccountRegistry,
         sessions: Sessions,
         devices: Devices,
+        endings: Endings,
         spaces: Spaces,
         grants: Grants,
         credentials: CredentialIssuer,
@@ -73,6 +75,7 @@ class AuthServicer(AuthServiceServicer):
         self._accounts = accounts
         self._sessions = sessions
         self._devices = devices
+        self._endings = endings
         self._spaces = spaces
         self._grants = grants
         self._credentials = credentials
@@ -134,7 +137,7 @@ class AuthServicer(AuthServiceServicer):
 
     async def SignOut(self, request: auth_pb2.SignOutRequest, context: Context) -> auth_pb2.SignOutResponse:
         caller = current_user()
-        await self._devices.revoke(caller.device, user=caller.user)
+        await self._devices.sign_out(caller.device, user=caller.user)
         return auth_pb2.SignOutResponse()
 
     async def GetAccount(self, request: auth_pb2.GetAccountRequest, context: Context) -> auth_pb2.GetAccountResponse:
@@ -154,8 +157,8 @@ class AuthServicer(AuthServiceServicer):
     ) -> auth_pb2.RevokeDeviceResponse:
         device = device_id_from_wire(request.device_id)
         caller = await self._signed_in()
-        await self._devices.revoke(device, user=caller.user)
-        return auth_pb2.RevokeDeviceResponse()
+        ended = await self._endings.revoke(device, user=caller.user, calling=caller.device, end_links=request.end_links)
+        return wire.ended_to_wire(ended)
 
     async def CreateSpace(self, request: auth_pb2.CreateSpaceRequest, context: Context) -> auth_pb2.CreateSpaceResponse:
         request_id = request_id_from_wire(request.request_id)

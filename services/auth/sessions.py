@@ -3,7 +3,8 @@
 A refresh token is `{device}.{family}{secret}`, where the family is the same for all tokens of a device and the
 secret is new each time. Only digests are stored. At any time one token is current. The one before it is taken too as
 long as the current one was never used, since its answer may have been lost; the current one is then replaced, so that
-whoever holds it is found out. Any other token of the family is a copy, and the device is signed out.
+whoever holds it is found out. Any other token of the family is a copy, and the device is signed out, with the keys that
+it has made.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from enum import Enum
 
 from runtime.logs import structlog
 from services.auth import metrics
+from services.auth.endings import Endings
 from services.auth.ports import ChainMoved, DeviceStore
 from services.auth.records import DAY, Chain, Clock, DeviceRecord
 from services.auth.tokens import AccessToken, AccessTokens
@@ -114,8 +116,9 @@ def judge_token(token: RefreshToken, device: DeviceRecord, *, now_ms: int) -> St
 class Sessions:
     """Opens and continues the sessions of clients."""
 
-    def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, clock: Clock) -> None:
+    def __init__(self, devices: DeviceStore, access_tokens: AccessTokens, *, endings: Endings, clock: Clock) -> None:
         self._devices = devices
+        self._endings = endings
         self._access_tokens = access_tokens
         self._clock = clock
 
@@ -142,7 +145,7 @@ class Sessions:
                 return await self._advance(device, device.chain, token, now)
             case Standing.SPENT:
                 assert device is not None
-                await self._devices.revoke_device(device.device, at_ms=now)
+                await self._endings.copied(device)
                 metrics.COPIES.inc()
                 log.warning("refresh reused", user=device.user, device=device.device)
                 raise RefreshTokenReused

@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 
 from services.auth.accounts import SignedIn
 from services.auth.devices import DeviceStanding
+from services.auth.endings import EndedDevice
 from services.auth.grants import CheckedAccess, CheckedMany
 from services.auth.records import (
     Account,
@@ -29,6 +30,7 @@ from syncline.model.blocks import key_prefix
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId
 from syncline.model.limits import MAX_CHECKED
+from syncline.wire.pages import that_fit
 
 T = TypeVar("T")
 
@@ -101,6 +103,7 @@ def device_to_wire(device: DeviceRecord) -> auth_pb2.Device:
         revoked_at_ms=device.revoked_at_ms or 0,
         kind=_KINDS[device.kind],
         expires_at_ms=device.expires_at_ms,
+        made_by=device.made_by or "",
     )
 
 
@@ -216,6 +219,19 @@ def link_to_wire(link: Link) -> auth_pb2.Link:
         has_password=link.password_hash is not None,
         max_downloads=link.max_downloads,
         downloads=link.downloads,
+        made_by=link.made_by or "",
+    )
+
+
+def ended_to_wire(ended: EndedDevice) -> auth_pb2.RevokeDeviceResponse:
+    """The end of a device; each list as far as one message can carry it."""
+    return auth_pb2.RevokeDeviceResponse(
+        ended_keys=that_fit(map(device_to_wire, ended.keys)),
+        ended_links=that_fit(map(link_to_wire, ended.links)),
+        remaining_links=that_fit(map(link_to_wire, ended.remaining_links)),
+        ended_key_count=len(ended.keys),
+        ended_link_count=len(ended.links),
+        remaining_link_count=len(ended.remaining_links),
     )
 
 

@@ -743,6 +743,36 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "a device that is revoked can still make keys",
+        "services/auth/keys.py",
+        "            made_by=device,\n",
+        "            made_by=None,\n",
+        ("tests/services/auth/test_endings.py::test_the_keys_of_a_device_end_with_it_and_no_others",),
+    ),
+    Mutant(
+        "a store takes what a revoked device makes",
+        "services/auth/adapters/dynamodb.py",
+        "return [] if maker is None else [self._table.checking",
+        "return [] if maker is not None else [self._table.checking",
+        ("tests/contract/auth/test_store.py::test_a_device_that_has_ended_makes_nothing_any_more",),
+    ),
+    Mutant(
+        "a device that ends itself ends before what it has made",
+        "services/auth/endings.py",
+        "        if last:\n",
+        "        if False:\n",
+        (
+            "tests/services/auth/test_endings.py::test_what_cannot_be_ended_keeps_a_device_from_ending_itself_and_no_other_from_ending_it",
+        ),
+    ),
+    Mutant(
+        "an end that is no date is taken",
+        "runtime/claims.py",
+        "    if type(expires_at) is not int or not 0 <= expires_at <= MAX_EXPIRY_SECONDS:\n",
+        "    if not isinstance(expires_at, int | float):\n",
+        ("tests/runtime/test_claims.py::test_an_end_that_is_no_moment_is_refused",),
+    ),
+    Mutant(
         "visitors of one link are many",
         "gateway/identity/shares.py",
         "Share(read_claims(token).subject, own.network(request))",
@@ -1299,8 +1329,8 @@ MUTANTS = (
     Mutant(
         "the token of a program passes for one of a session at the gateway",
         "runtime/claims.py",
-        '    return CallerKind.PROGRAM if claims.get("knd") == PROGRAM else CallerKind.SESSION',
-        "    return CallerKind.SESSION",
+        '    kind = CallerKind.PROGRAM if "knd" in claims else CallerKind.SESSION\n',
+        "    kind = CallerKind.SESSION\n",
         ("tests/e2e/test_permissions.py::test_routes_take_those_whom_the_table_has",),
     ),
     Mutant(

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from services.auth.aliases import PERSONAL, fold_alias
-from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved
+from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved, MakerEnded
 from services.auth.records import (
     SECOND,
     Account,
@@ -74,6 +74,7 @@ class InMemoryIdentityStore:
     async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
         if device.device in self._devices:
             return False
+        self._check_maker(device.made_by)
         self._pass(gates)
         self._devices[device.device] = device
         return True
@@ -87,6 +88,13 @@ class InMemoryIdentityStore:
             for device in self._devices.values()
             if (device.user == user and device.device not in self._forgotten) or device.device == including
         ]
+
+    async def keys_of(self, maker: DeviceId) -> list[DeviceRecord]:
+        return [device for device in self._devices.values() if device.made_by == maker]
+
+    def _check_maker(self, maker: DeviceId | None) -> None:
+        if maker is not None and (maker not in self._devices or self._devices[maker].revoked_at_ms is not None):
+            raise MakerEnded
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
         found = self._devices.get(device)
@@ -234,6 +242,7 @@ class InMemoryIdentityStore:
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
         if (link.space, link.link) in self._links or any(other.token == link.token for other in self._links.values()):
             return False
+        self._check_maker(link.made_by)
         self._pass(gates)
         self._links[link.space, link.link] = link
         return True

@@ -55,6 +55,20 @@ def test_what_is_missing_is_asked_for(new_person: NewPerson):
     ann.see(ann.page.get_by_role("alert").get_by_text("at least 8 characters"))
 
 
+def test_public_links_of_a_device_end_with_it_if_that_is_wanted(ann: Person, new_person: NewPerson):
+    elsewhere = new_person("elsewhere")
+    elsewhere.email = ann.email
+    elsewhere.sign_in("/settings/devices")
+    space = ann.api("GET", "/v1/spaces")["spaces"][0]["space_id"]
+    ann.api("POST", f"/v1/spaces/{space}/links", {"node": "root"})
+    elsewhere.page.reload()
+    elsewhere.button("Sign out: Chrome on Linux").click()
+    elsewhere.see(elsewhere.dialog.get_by_text("Keys for programs that were made on it stop working"))
+    elsewhere.dialog.get_by_label("End the public links that were made on it, too").check()
+    elsewhere.dialog.get_by_role("button", name="Sign out").click()
+    elsewhere.see(elsewhere.toast.get_by_text("1 public link ended with it"))
+
+
 def test_who_is_signed_out_elsewhere_comes_back_to_the_same_place(ann: Person, new_person: NewPerson):
     ann.make_folder("Plans")
     ann.row("Plans").get_by_role("link").click()

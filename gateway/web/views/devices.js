@@ -4,14 +4,14 @@
 import { at, call } from "../api.js";
 import { confirm } from "../dialogs.js";
 import { fill, h } from "../dom.js";
-import { dateOf, time } from "../format.js";
+import { dateOf, plural, time } from "../format.js";
 import { icon } from "../icons.js";
 import { session } from "../session.js";
 import { toast } from "../toasts.js";
 import { words } from "../words.js";
 import { loading } from "./blank.js";
 
-/** @import {Device} from "../api.js" */
+/** @import {Device, DeviceEnd} from "../api.js" */
 
 /** @type {Record<Device["kind"], [string, string]>} */
 const KINDS = { client: ["device", "Synced device"], browser: ["globe", "Browser"], program: ["key", "Key for programs"] };
@@ -92,17 +92,31 @@ function row(device, again) {
 
 /** @param {Device} device @param {string} verb @param {() => Promise<void>} again */
 function revoke({ device_id, name, kind }, verb, again) {
+  const isKey = kind === "program";
+  const links = h("input", { type: "checkbox" });
   confirm({
-    title: kind === "program" ? "Revoke this key?" : "Sign this device out?",
-    text:
-      kind === "program"
-        ? `Programs that use “${name}” stop working at once.`
-        : `“${name}” has to sign in again to go on. Files that are on it stay there.`,
+    title: isKey ? "Revoke this key?" : "Sign this device out?",
+    text: isKey
+      ? `Programs that use “${name}” stop working at once.`
+      : `“${name}” has to sign in again to go on. Files that are on it stay there. Keys for programs that were made on it stop working.`,
     action: verb,
+    more: !isKey && h("label", null, links, h("span", null, "End the public links that were made on it, too")),
     run: async () => {
-      await call("DELETE", at`/v1/devices/${device_id}`);
+      const path = at`/v1/devices/${device_id}`;
+      /** @type {DeviceEnd} */
+      const end = await call("DELETE", links.checked ? `${path}?end_links=true` : path);
       await again();
-      toast(kind === "program" ? `“${name}” is revoked` : `“${name}” is signed out`);
+      toast([isKey ? `“${name}” is revoked` : `“${name}” is signed out`, ...consequences(end)].join(". "));
     },
   });
+}
+
+/** What has become of the things that a device had made. */
+/** @param {DeviceEnd} end @returns {string[]} */
+function consequences({ ended_key_count, ended_link_count, remaining_link_count }) {
+  const parts = [];
+  if (ended_key_count) parts.push(`${plural(ended_key_count, "key")} ended with it`);
+  if (ended_link_count) parts.push(`${plural(ended_link_count, "public link")} ended with it`);
+  if (remaining_link_count) parts.push(`${plural(remaining_link_count, "public link")} that it made can still be opened`);
+  return parts;
 }

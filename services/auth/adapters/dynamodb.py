@@ -9,6 +9,7 @@
 | ALIAS | `U#{user}` | `A#{SHA-256 of the folded alias, hex}` | the space that it means to this user, for ever |
 | DONE | `U#{user}` | `R#{request, hex}` | the fingerprint of a mutation request that was carried out |
 | DEVICE | `D#{device}` | `DEVICE` | a device and its refresh chain or key; the index `gsi1` tells which a user has |
+| KEY | `D#{device}` | `K#{device of a program}` | that the first device has made the key of the second one |
 | SPACE | `S#{space}` | `SPACE` | name, and how many owners there are |
 | GRANT | `S#{space}` | `U#{user}` | role, address, alias, since when it writes |
 | LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
@@ -49,7 +50,7 @@ from aws.dynamodb import (
     text_of,
 )
 from services.auth.aliases import PERSONAL, fold_alias
-from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved
+from services.auth.ports import AliasTaken, ChainMoved, GateMoved, GrantMoved, MakerEnded
 from services.auth.records import (
     DAY,
     HOUR,
@@ -122,11 +123,16 @@ class DynamoIdentityStore:
     # ---- devices
 
     async def add_device(self, device: DeviceRecord, *, gates: Sequence[Gate] = ()) -> bool:
+        puts = [self._table.putting(_device_item(device), NEW)]
+        if device.made_by is not None:
+            puts.append(self._table.putting(_made_key_item(device.made_by, device)))
+        maker = self._checks_maker(device.made_by)
         try:
-            await self._table.transact(self._table.putting(_device_item(device), NEW), *self._passes(gates))
+            await self._table.transact(*puts, *maker, *self._passes(gates))
         except Cancelled as cancelled:
             if cancelled.reasons[0] == CONDITION_FAILED:
                 return False
+            _raise_if_maker_ended(cancelled, maker, at=len(puts))
             _raise_if_moved(cancelled, gates)
             raise Unavailable("this very request is under way already; try again") from None
         return True
@@ -148,6 +154,14 @@ class DynamoIdentityStore:
             key = {"pk": item["pk"], "sk": item["sk"]}
             if key not in keys[:1]:
                 keys.append(key)
+        return [_device(item) for item in await self._table.get_all(keys)]
+
+    async def keys_of(self, maker: DeviceId) -> list[DeviceRecord]:
+        query = self._table.query(
+            KeyConditionExpression="pk = :maker AND begins_with(sk, :keys)",
+            ExpressionAttributeValues={":maker": _device_key(maker)["pk"], ":keys": attribute("K#")},
+        )
+        keys = [_device_key(DeviceId(text_of(item, "sk").removeprefix("K#"))) async for item in query]
         return [_device(item) for item in await self._table.get_all(keys)]
 
     async def advance_chain(self, device: DeviceId, *, expected: Chain, to: Chain, seen_at_ms: int) -> None:
@@ -410,11 +424,13 @@ class DynamoIdentityStore:
 
     async def add_link(self, link: Link, *, gates: Sequence[Gate] = ()) -> bool:
         puts = self._table.putting(_link_item(link), NEW), self._table.putting(_token_item(link), NEW)
+        maker = self._checks_maker(link.made_by)
         try:
-            await self._table.transact(*puts, self._table.putting(_made_item(link)), *self._passes(gates))
+            await self._table.transact(*puts, self._table.putting(_made_item(link)), *maker, *self._passes(gates))
         except Cancelled as cancelled:
             if CONDITION_FAILED in cancelled.reasons[: len(puts)]:
                 return False
+            _raise_if_maker_ended(cancelled, maker, at=len(puts) + 1)
             _raise_if_moved(cancelled, gates)
             raise Unavailable("this very request is under way already; try again") from None
         return True
@@ -557,6 +573,13 @@ class DynamoIdentityStore:
             {"#space": "space"},
         )
 
+    def _checks_maker(self, maker: DeviceId | None) -> list[Item]:
+        """The condition under which something is added that a device makes: what ends all that the device has made
+        finds what was added before the device was revoked, and nothing is added afterwards.
+        """
+        not_revoked = "attribute_not_exists(revoked_at)"
+        return [] if maker is None else [self._table.checking(_device_key(maker), f"{THERE} AND {not_revoked}")]
+
     async def _delete(self, *keys: Item) -> None:
         for key in keys:
             await self._table.delete(key)
@@ -569,6 +592,12 @@ def _raise_if_moved(cancelled: Cancelled, gates: Sequence[Gate]) -> None:
     """Raise GateMoved if one of the gates, the last writes of the transaction, was not as it was read."""
     if gates and set(cancelled.reasons[-len(gates) :]) & {CONDITION_FAILED, CONFLICT}:
         raise GateMoved from None
+
+
+def _raise_if_maker_ended(cancelled: Cancelled, maker: Sequence[Item], *, at: int) -> None:
+    """Raise MakerEnded if the condition on the maker, which is the write `at` of the transaction, did not hold."""
+    if maker and cancelled.reasons[at] == CONDITION_FAILED:
+        raise MakerEnded from None
 
 
 def _role_is(role: Role) -> Item:
@@ -721,7 +750,13 @@ def _device_item(device: DeviceRecord) -> Item:
             item["refresh_previous"] = attribute(chain.previous)
     if device.revoked_at_ms is not None:
         item["revoked_at"] = attribute(device.revoked_at_ms)
+    if device.made_by is not None:
+        item["made_by"] = attribute(device.made_by)
     return item
+
+
+def _made_key_item(maker: DeviceId, program: DeviceRecord) -> Item:
+    return {**key_of(f"D#{maker}", f"K#{program.device}"), "expires_at": _expiry(program.expires_at_ms)}
 
 
 def _device(item: Mapping[str, Any]) -> DeviceRecord:
@@ -746,7 +781,12 @@ def _device(item: Mapping[str, Any]) -> DeviceRecord:
         chain,
         DeviceKind[text_of(item, "kind").upper()] if "kind" in item else DeviceKind.CLIENT,  # before there were others
         key,
+        _made_by(item),
     )
+
+
+def _made_by(item: Mapping[str, Any]) -> DeviceId | None:
+    return DeviceId(text_of(item, "made_by")) if "made_by" in item else None
 
 
 def _refresh_current(item: Mapping[str, Any]) -> bytes | None:
@@ -841,6 +881,8 @@ def _link_item(link: Link) -> Item:
         item["password_hash"] = attribute(link.password_hash)
     if link.revoked_at_ms is not None:
         item["revoked_at"] = attribute(link.revoked_at_ms)
+    if link.made_by is not None:
+        item["made_by"] = attribute(link.made_by)
     return item
 
 
@@ -888,6 +930,7 @@ def _link(item: Mapping[str, Any]) -> Link:
         number_of(item, "max_downloads"),
         number_of(item, "downloads"),
         number_of(item, "revoked_at") if "revoked_at" in item else None,
+        _made_by(item),
     )
 
 

@@ -12,6 +12,7 @@ from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.bootstrap import system_clock
 from services.auth.derived import DerivedSecrets, derived_id
 from services.auth.devices import DeviceLists
+from services.auth.endings import Endings
 from services.auth.grants import Grants
 from services.auth.holdings import HoldingLimits
 from services.auth.keys import Keys
@@ -99,7 +100,10 @@ async def test_a_chain_advances_once(stores):
 async def test_of_many_refreshes_one_token_is_left(stores):
     """Those that come second fail, or, coming after the first, replace its answer; never are two answers good."""
     clock, keys = Clock(), SigningKeys.of(Ed25519PrivateKey.generate())
-    sessions = [Sessions(store, AccessTokens(keys, clock=clock), clock=clock) for store in stores]
+    sessions = [
+        Sessions(store, AccessTokens(keys, clock=clock), endings=Endings(store, store, store, clock=clock), clock=clock)
+        for store in stores
+    ]
     for _ in range(5):
         device, tokens = sessions[0].open(user=UserId(new_text_id()), name="laptop")
         await stores[0].add_device(device)

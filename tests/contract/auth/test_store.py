@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.auth.derived import derived_id
-from services.auth.ports import AliasTaken, ChainMoved, GrantMoved
+from services.auth.ports import AliasTaken, ChainMoved, GrantMoved, MakerEnded
 from services.auth.records import (
     DAY,
     Account,
@@ -468,6 +468,40 @@ async def test_a_device_that_is_forgotten_is_found_by_its_id_alone(store):
     assert [one.device for one in await store.devices(ann.user)] == [laptop.device]
     assert await store.device(phone.device) == replace(phone, revoked_at_ms=5_000)
     assert not await store.add_device(phone)
+
+
+async def test_the_keys_that_a_device_has_made(store):
+    ann, laptop = await sign_up(store)
+    keys = [replace(new_key_device(ann.user, kind=DeviceKind.PROGRAM), made_by=laptop.device) for _ in range(3)]
+    others = new_key_device(ann.user, kind=DeviceKind.PROGRAM), new_device(ann.user)
+    for one in (*keys, *others):
+        assert await store.add_device(one)
+    await store.revoke_device(keys[0].device, at_ms=5_000)
+    keys[0] = replace(keys[0], revoked_at_ms=5_000)
+    found = await store.keys_of(laptop.device)
+    assert sorted(found, key=lambda one: one.device) == sorted(keys, key=lambda one: one.device)
+    assert await store.keys_of(others[1].device) == []
+    assert await store.device(keys[1].device) == keys[1]
+
+
+async def test_a_device_that_has_ended_makes_nothing_any_more(store):
+    ann, laptop = await sign_up(store)
+    link = replace(new_link(ann.personal_space, ann.user), made_by=laptop.device)
+    assert await store.add_link(link, gates=await store.gates("links of ann"))
+    assert await store.link(link.space, link.link) == link
+    assert await store.links_of(ann.user) == [link]
+    await store.revoke_device(laptop.device, at_ms=5_000)
+    key = replace(new_key_device(ann.user, kind=DeviceKind.PROGRAM), made_by=laptop.device)
+    late = replace(new_link(ann.personal_space, ann.user), made_by=laptop.device)
+    for maker in (laptop.device, DeviceId(new_text_id())):
+        with pytest.raises(MakerEnded):
+            await store.add_device(replace(key, made_by=maker), gates=await store.gates("keys of ann"))
+        with pytest.raises(MakerEnded):
+            await store.add_link(replace(late, made_by=maker), gates=await store.gates("links of ann"))
+    assert not await store.add_link(link)  # a link that is there stays there without its maker
+    assert await store.device(key.device) is None
+    assert await store.link(late.space, late.link) is None
+    assert await store.keys_of(laptop.device) == []
 
 
 async def test_the_links_that_somebody_made(store):

@@ -135,10 +135,35 @@ def test_keys_are_made_listed_used_and_revoked(ann: Person):
     assert (listed["name"], listed["expires_at_ms"]) == ("backup", later)
     assert made["key"] not in str(ann.done("GET", "/v1/devices"))
     program.ask("POST", "/v1/keys", {"name": "more", "expires_at_ms": later}).refused(403, "PERMISSION_DENIED")
-    ann.done("DELETE", f"/v1/devices/{listed['device_id']}", status=204)
+    assert listed["made_by"] == ann.account["device"]["device_id"]
+    ann.done("DELETE", f"/v1/devices/{listed['device_id']}")
     fresh = Api(ann.endpoint, {"authorization": f"Bearer {made['key']}"})
     fresh.ask("GET", "/v1/devices").refused(401, "DEVICE_REVOKED")
     assert ann.done("GET", "/v1/keys")["devices"] == []
+
+
+def test_what_a_device_has_made_is_told_and_ends_with_it(ann: Person):
+    device = ann.account["device"]["device_id"]
+    later = int(time.time() * 1000) + 86_400_000
+    key = ann.done("POST", "/v1/keys", {"name": "backup", "expires_at_ms": later}, status=201)
+    link = ann.done("POST", f"{ann.top}/links", {"node": "root"}, status=201)
+    (listed,) = ann.done("GET", f"{ann.top}/links")["links"]
+    assert (listed["made_by"], listed["space_id"]) == (device, ann.space)
+    other = Api(ann.endpoint)
+    signing_in = {"email": ann.email, "password": PASSWORD, "device_name": "other"}
+    tokens = other.done("POST", "/v1/sessions", signing_in, status=201)["tokens"]
+    other.headers["authorization"] = f"Bearer {tokens['access_token']}"
+    end = other.done("DELETE", f"/v1/devices/{device}")
+    assert [one["device_id"] for one in end["ended_keys"]] == [key["device"]["device_id"]]
+    assert [one["link_id"] for one in end["remaining_links"]] == [link["link_id"]]
+    assert (end["ended_key_count"], end["ended_link_count"], end["remaining_link_count"]) == (1, 0, 1)
+    program = Api(ann.endpoint, {"authorization": f"Bearer {key['key']}"})
+    program.ask("GET", "/v1/devices").refused(401, "DEVICE_REVOKED")
+    Api(ann.endpoint).done("POST", "/v1/links/open", {"token": link["token"]})
+    end = other.done("DELETE", f"/v1/devices/{device}", query={"end_links": "true"})
+    assert [one["link_id"] for one in end["ended_links"]] == [link["link_id"]]
+    assert (end["ended_link_count"], end["remaining_link_count"]) == (1, 0)
+    Api(ann.endpoint).ask("POST", "/v1/links/open", {"token": link["token"]}).refused(404, "NO_SUCH_LINK")
 
 
 def test_a_key_or_link_is_made_once_by_a_repeated_request(ann: Person):

@@ -10,6 +10,7 @@ from services.auth.accounts import AccountRegistry, SignedIn
 from services.auth.attempts import AttemptLimits, Attempts
 from services.auth.derived import DerivedSecrets
 from services.auth.devices import DeviceLists
+from services.auth.endings import Endings
 from services.auth.holdings import HoldingLimits
 from services.auth.keys import Keys
 from services.auth.passwords import Passwords
@@ -41,7 +42,8 @@ class World:
 
     def accounts(self, passwords: Passwords, **limits: int) -> AccountRegistry:
         access_tokens = AccessTokens(KEYS, clock=self.clock)
-        sessions = Sessions(self.store, access_tokens, clock=self.clock)
+        endings = Endings(self.store, self.store, self.store, clock=self.clock)
+        sessions = Sessions(self.store, access_tokens, endings=endings, clock=self.clock)
         attempts = Attempts(self.store, AttemptLimits(**{"per_peer": 3, **limits}), clock=self.clock)
         return AccountRegistry(
             self.store,

@@ -106,6 +106,7 @@ async def test_a_program_has_a_device_of_its_own(auth):
         last_seen_at_ms=auth.clock(),
         kind=PROGRAM,
         expires_at_ms=auth.clock() + 10 * DAY,
+        made_by=ann.device.device_id,
     )
     assert await devices(auth, ann) == {device.device_id: device for device in (made.device, ann.device)}
     assert await device_of(auth, await exchange(auth, made.key)) == made.device.device_id

@@ -90,6 +90,7 @@ async def test_a_link_opens_its_node_for_reading(auth, ann, team):
         node=NODE,
         user_id=ann.account.user_id,
         created_at_ms=auth.clock(),
+        made_by=ann.device.device_id,
     )
     assert len(made.token) == 22
     answer = await open_link(auth, made.token)

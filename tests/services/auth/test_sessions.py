@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.auth.endings import Endings
 from services.auth.ports import ChainMoved
 from services.auth.records import DAY, DeviceRecord
 from services.auth.sessions import RefreshToken, Sessions
@@ -24,7 +25,8 @@ class World:
     def __init__(self, store: InMemoryIdentityStore | None = None) -> None:
         self.clock = Clock()
         self.store = store or InMemoryIdentityStore()
-        self.sessions = Sessions(self.store, AccessTokens(KEYS, clock=self.clock), clock=self.clock)
+        endings = Endings(self.store, self.store, self.store, clock=self.clock)
+        self.sessions = Sessions(self.store, AccessTokens(KEYS, clock=self.clock), endings=endings, clock=self.clock)
 
     async def sign_in(self) -> tuple[DeviceRecord, str]:
         device, tokens = self.sessions.open(user=UserId(new_text_id()), name="laptop")

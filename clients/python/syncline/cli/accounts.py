@@ -183,16 +183,36 @@ def _kind(device: Device) -> str:
 
 @devices.command()
 @click.argument("device", metavar="ID")
-def revoke(device: str) -> None:
-    """Sign a device out for good. What it synced so far stays on it.
+@click.option("--end-links", is_flag=True, help="End the public links that the device has made, too.")
+@json_option
+def revoke(device: str, end_links: bool, as_json: bool) -> None:
+    """Sign a device out for good, with the keys that it has made for programs. What it synced so far stays on it.
 
     \b
     Examples:
       syncline devices revoke ID
+      syncline devices revoke ID --end-links    if somebody else may have it
     """
     with signed_in() as session:
-        Accounts(session).revoke(DeviceId(device))
+        done = Accounts(session).revoke(DeviceId(device), end_links=end_links)
+    if as_json:
+        keys = [{**dataclasses.asdict(key), "kind": _kind(key)} for key in done.ended_keys]
+        print_json({"device": device, **dataclasses.asdict(done), "ended_keys": keys})
+        return
     say(f"revoked {device}")
+    for key in done.ended_keys:
+        say(f"revoked the key {key.name} that it had made ({key.id})")
+    if done.ended_key_count > len(done.ended_keys):
+        say(f"revoked {done.ended_key_count} keys in all")
+    if done.ended_link_count:
+        say(f"ended {_links(done.ended_link_count)}")
+    if done.remaining_link_count:
+        still = _links(done.remaining_link_count)
+        say(f"{still} can still be opened; end them by `syncline devices revoke {device} --end-links`")
+
+
+def _links(count: int) -> str:
+    return f"{count} public link{'' if count == 1 else 's'} that it had made"
 
 
 COMMANDS = [signup, login, logout, whoami, devices]

@@ -12,7 +12,7 @@ import grpc
 from syncline.auth.v1 import auth_pb2
 from syncline.model.accounts import DeviceKind, MailMode, Role
 from syncline.model.errors import InvalidArgument, Kind, NoSuchSpace, SynclineError
-from syncline.model.identifiers import DeviceId, SpaceId, UserId, new_request_id, parse_text_id
+from syncline.model.identifiers import DeviceId, LinkId, SpaceId, UserId, new_request_id, parse_text_id
 from syncline.model.names import normalize
 from syncline.notify.v1 import notify_pb2
 from syncline.sdk import account_file, discovery
@@ -43,6 +43,33 @@ class Device:
     revoked_at_ms: int
     current: bool
     kind: DeviceKind | None
+    made_by: DeviceId | None = None
+    """The device by which a program's key was made; None for other devices, and where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceLink:
+    """A public link that a device has made, and the space in which it is."""
+
+    id: LinkId
+    space: SpaceId
+    created_at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """The fate of the things that a revoked device had made.
+
+    A list may be shorter than its count where there are very many.
+    """
+
+    ended_keys: list[Device]
+    ended_links: list[DeviceLink]
+    remaining_links: list[DeviceLink]
+    """Public links of the device that still open."""
+    ended_key_count: int
+    ended_link_count: int
+    remaining_link_count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,23 +204,35 @@ class Accounts:
     def devices(self) -> list[Device]:
         """The user's devices, newest first."""
         pages = self._pages(lambda stubs: stubs.auth.ListDevices, auth_pb2.ListDevicesRequest())
-        return [
-            Device(
-                DeviceId(pb.device_id),
-                pb.name,
-                pb.created_at_ms,
-                pb.last_seen_at_ms,
-                pb.revoked_at_ms,
-                pb.device_id == self._session.account.device,
-                DeviceKind(pb.kind) if pb.kind in _KINDS else None,
-            )
-            for page in pages
-            for pb in page.devices
-        ]
+        return [self._device(pb) for page in pages for pb in page.devices]
 
-    def revoke(self, device: DeviceId) -> None:
-        """Sign a device out for good. Raise NoSuchDevice."""
-        self._session.call(lambda stubs: stubs.auth.RevokeDevice, auth_pb2.RevokeDeviceRequest(device_id=device))
+    def _device(self, pb: auth_pb2.Device) -> Device:
+        return Device(
+            DeviceId(pb.device_id),
+            pb.name,
+            pb.created_at_ms,
+            pb.last_seen_at_ms,
+            pb.revoked_at_ms,
+            pb.device_id == self._session.account.device,
+            DeviceKind(pb.kind) if pb.kind in _KINDS else None,
+            DeviceId(pb.made_by) if pb.made_by else None,
+        )
+
+    def revoke(self, device: DeviceId, *, end_links: bool = False) -> Revocation:
+        """Sign a device out for good, with the keys that it has made; with `end_links` also end its public links.
+
+        Raise NoSuchDevice, Unavailable if not everything could be ended.
+        """
+        request = auth_pb2.RevokeDeviceRequest(device_id=device, end_links=end_links)
+        answer = self._session.call(lambda stubs: stubs.auth.RevokeDevice, request)
+        return Revocation(
+            [self._device(pb) for pb in answer.ended_keys],
+            [_device_link(pb) for pb in answer.ended_links],
+            [_device_link(pb) for pb in answer.remaining_links],
+            answer.ended_key_count,
+            answer.ended_link_count,
+            answer.remaining_link_count,
+        )
 
     def spaces(self) -> list[Grant]:
         """The spaces that the user has a grant in, the personal one first."""
@@ -281,6 +320,10 @@ def _letters(name: str) -> str:
 
 def _grant(pb: auth_pb2.Space) -> Grant:
     return Grant(SpaceId(pb.space_id), pb.name, Role(pb.role), pb.personal, pb.alias or pb.name)
+
+
+def _device_link(pb: auth_pb2.Link) -> DeviceLink:
+    return DeviceLink(LinkId(pb.link_id), SpaceId(pb.space_id), pb.created_at_ms)
 
 
 def _member(pb: auth_pb2.Member) -> Member:

@@ -176,6 +176,7 @@ class Device(_message.Message):
     REVOKED_AT_MS_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_MS_FIELD_NUMBER: _builtins.int
+    MADE_BY_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """26 characters."""
     name: _builtins.str
@@ -190,6 +191,8 @@ class Device(_message.Message):
     """What it is."""
     expires_at_ms: _builtins.int
     """When it will be signed out unless it is used before (a program: in any case), milliseconds since 1970."""
+    made_by: _builtins.str
+    """The device by which a program's key was made; empty for other devices, and for keys from before this was noted."""
     def __init__(
         self,
         *,
@@ -200,10 +203,11 @@ class Device(_message.Message):
         revoked_at_ms: _builtins.int = ...,
         kind: Global___DeviceKind.ValueType = ...,
         expires_at_ms: _builtins.int = ...,
+        made_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "device_id", b"device_id", "expires_at_ms", b"expires_at_ms", "kind", b"kind", "last_seen_at_ms", b"last_seen_at_ms", "name", b"name", "revoked_at_ms", b"revoked_at_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "device_id", b"device_id", "expires_at_ms", b"expires_at_ms", "kind", b"kind", "last_seen_at_ms", b"last_seen_at_ms", "made_by", b"made_by", "name", b"name", "revoked_at_ms", b"revoked_at_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -724,16 +728,20 @@ class RevokeDeviceRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DEVICE_ID_FIELD_NUMBER: _builtins.int
+    END_LINKS_FIELD_NUMBER: _builtins.int
     device_id: _builtins.str
     """One of the caller's devices."""
+    end_links: _builtins.bool
+    """Whether the public links that the device has made end, too."""
     def __init__(
         self,
         *,
         device_id: _builtins.str = ...,
+        end_links: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device_id", b"device_id", "end_links", b"end_links"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -741,16 +749,47 @@ Global___RevokeDeviceRequest: _TypeAlias = RevokeDeviceRequest  # noqa: Y015
 
 @_typing.final
 class RevokeDeviceResponse(_message.Message):
-    """Response of RevokeDevice."""
+    """Response of RevokeDevice. A list that would be longer than a message may be is cut; the counts are those of everything."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    ENDED_KEYS_FIELD_NUMBER: _builtins.int
+    ENDED_LINKS_FIELD_NUMBER: _builtins.int
+    REMAINING_LINKS_FIELD_NUMBER: _builtins.int
+    ENDED_KEY_COUNT_FIELD_NUMBER: _builtins.int
+    ENDED_LINK_COUNT_FIELD_NUMBER: _builtins.int
+    REMAINING_LINK_COUNT_FIELD_NUMBER: _builtins.int
+    ended_key_count: _builtins.int
+    """How many keys this call has ended."""
+    ended_link_count: _builtins.int
+    """How many public links this call has ended."""
+    remaining_link_count: _builtins.int
+    """How many public links of the device still open."""
+    @_builtins.property
+    def ended_keys(self) -> _containers.RepeatedCompositeFieldContainer[Global___Device]:
+        """The programs whose keys the device had made, as far as this call has ended them."""
+
+    @_builtins.property
+    def ended_links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """The public links of the device that this call has ended."""
+
+    @_builtins.property
+    def remaining_links(self) -> _containers.RepeatedCompositeFieldContainer[Global___Link]:
+        """The public links of the device that still open."""
+
     def __init__(
         self,
+        *,
+        ended_keys: _abc.Iterable[Global___Device] | None = ...,
+        ended_links: _abc.Iterable[Global___Link] | None = ...,
+        remaining_links: _abc.Iterable[Global___Link] | None = ...,
+        ended_key_count: _builtins.int = ...,
+        ended_link_count: _builtins.int = ...,
+        remaining_link_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_key_count", b"ended_key_count", "ended_keys", b"ended_keys", "ended_link_count", b"ended_link_count", "ended_links", b"ended_links", "remaining_link_count", b"remaining_link_count", "remaining_links", b"remaining_links"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1181,6 +1220,7 @@ class Link(_message.Message):
     HAS_PASSWORD_FIELD_NUMBER: _builtins.int
     MAX_DOWNLOADS_FIELD_NUMBER: _builtins.int
     DOWNLOADS_FIELD_NUMBER: _builtins.int
+    MADE_BY_FIELD_NUMBER: _builtins.int
     link_id: _builtins.str
     """26 characters."""
     space_id: _builtins.str
@@ -1199,6 +1239,8 @@ class Link(_message.Message):
     """How many downloads it allows; 0 for any number."""
     downloads: _builtins.int
     """How many there were; counted only where they are limited."""
+    made_by: _builtins.str
+    """The device by which the link was made; empty for links from before this was noted."""
     def __init__(
         self,
         *,
@@ -1211,10 +1253,11 @@ class Link(_message.Message):
         has_password: _builtins.bool = ...,
         max_downloads: _builtins.int = ...,
         downloads: _builtins.int = ...,
+        made_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "downloads", b"downloads", "expires_at_ms", b"expires_at_ms", "has_password", b"has_password", "link_id", b"link_id", "max_downloads", b"max_downloads", "node", b"node", "space_id", b"space_id", "user_id", b"user_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at_ms", b"created_at_ms", "downloads", b"downloads", "expires_at_ms", b"expires_at_ms", "has_password", b"has_password", "link_id", b"link_id", "made_by", b"made_by", "max_downloads", b"max_downloads", "node", b"node", "space_id", b"space_id", "user_id", b"user_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -242,6 +242,7 @@ class AuthServiceServicer:
 
     def CreateKey(self, request, context):
         """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+        It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
         RESOURCE_EXHAUSTED / LIMIT_REACHED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -257,7 +258,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SignOut(self, request, context):
-        """Revokes the calling device.
+        """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -280,7 +281,9 @@ class AuthServiceServicer:
 
     def RevokeDevice(self, request, context):
         """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
-        S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+        S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
+        its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
+        UNAVAILABLE if not all of that could be ended; the call may be repeated.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

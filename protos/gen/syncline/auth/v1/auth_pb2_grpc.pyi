@@ -73,6 +73,7 @@ class AuthServiceStub:
     """
     CreateKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+    It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
     RESOURCE_EXHAUSTED / LIMIT_REACHED.
     """
     ExchangeKey: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]
@@ -80,7 +81,7 @@ class AuthServiceStub:
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
     """
     SignOut: _grpc.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]
-    """Revokes the calling device."""
+    """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this."""
     GetAccount: _grpc.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]
     """The calling user and device."""
     ListDevices: _grpc.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]
@@ -89,7 +90,9 @@ class AuthServiceStub:
     """
     RevokeDevice: _grpc.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]
     """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
-    S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+    S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
+    its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
+    UNAVAILABLE if not all of that could be ended; the call may be repeated.
     """
     CreateSpace: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]
     """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
@@ -205,6 +208,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
     CreateKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateKeyRequest, _auth_pb2.CreateKeyResponse]  # type: ignore[assignment]
     """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+    It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
     RESOURCE_EXHAUSTED / LIMIT_REACHED.
     """
     ExchangeKey: _aio.UnaryUnaryMultiCallable[_auth_pb2.ExchangeKeyRequest, _auth_pb2.ExchangeKeyResponse]  # type: ignore[assignment]
@@ -212,7 +216,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     UNAUTHENTICATED / TOKEN_EXPIRED, TOKEN_MALFORMED for what is no key, TOKEN_INVALID for one that was never made, DEVICE_REVOKED.
     """
     SignOut: _aio.UnaryUnaryMultiCallable[_auth_pb2.SignOutRequest, _auth_pb2.SignOutResponse]  # type: ignore[assignment]
-    """Revokes the calling device."""
+    """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this."""
     GetAccount: _aio.UnaryUnaryMultiCallable[_auth_pb2.GetAccountRequest, _auth_pb2.GetAccountResponse]  # type: ignore[assignment]
     """The calling user and device."""
     ListDevices: _aio.UnaryUnaryMultiCallable[_auth_pb2.ListDevicesRequest, _auth_pb2.ListDevicesResponse]  # type: ignore[assignment]
@@ -221,7 +225,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
     """
     RevokeDevice: _aio.UnaryUnaryMultiCallable[_auth_pb2.RevokeDeviceRequest, _auth_pb2.RevokeDeviceResponse]  # type: ignore[assignment]
     """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
-    S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+    S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
+    its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
+    UNAVAILABLE if not all of that could be ended; the call may be repeated.
     """
     CreateSpace: _aio.UnaryUnaryMultiCallable[_auth_pb2.CreateSpaceRequest, _auth_pb2.CreateSpaceResponse]  # type: ignore[assignment]
     """Makes a shared space owned by the caller. NOT_FOUND / NO_SUCH_SPACE for a repeated request whose caller has left the space.
@@ -358,6 +364,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CreateKeyResponse, _abc.Awaitable[_auth_pb2.CreateKeyResponse]]:
         """Makes a key: a secret by which a program acts as its user until it expires or is revoked, as a device of its own.
+        It ends with the device that made it, where that is revoked by RevokeDevice. UNAUTHENTICATED / DEVICE_REVOKED.
         RESOURCE_EXHAUSTED / LIMIT_REACHED.
         """
 
@@ -377,7 +384,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.SignOutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.SignOutResponse, _abc.Awaitable[_auth_pb2.SignOutResponse]]:
-        """Revokes the calling device."""
+        """Revokes the calling device. Keys that it made stay: RevokeDevice of a device ends those, also after this."""
 
     @_abc_1.abstractmethod
     def GetAccount(
@@ -404,7 +411,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.RevokeDeviceResponse, _abc.Awaitable[_auth_pb2.RevokeDeviceResponse]]:
         """Revokes a device: its refresh token is refused at once, its access token at once for changes to spaces and else within 10 s,
-        S3 credentials that it already holds when they expire. NOT_FOUND / NO_SUCH_DEVICE.
+        S3 credentials that it already holds when they expire. The keys that the device has made end in the same way, and with end_links
+        its public links do. A device that was revoked before stays so, and what it has made ends now. NOT_FOUND / NO_SUCH_DEVICE.
+        UNAVAILABLE if not all of that could be ended; the call may be repeated.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,249 @@
+"""A device takes along the things that it has made, however many these are and whoever waits for that."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from services.auth.endings import Endings
+from services.auth.records import DAY
+from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import Unavailable
+from syncline.model.identifiers import ROOT, DeviceId, LinkId, new_request_id, new_text_id
+from tests.services.auth.support import Clock, Person, bearer, new_account, new_device, new_link, refused, serving
+from tests.support.auth import InMemoryIdentityStore
+
+EMAIL = "ann@example.com"
+BROWSER = auth_pb2.DEVICE_KIND_BROWSER
+MANY = 250
+
+
+@pytest.fixture
+async def auth(tmp_path):
+    async with serving(tmp_path, rate_makes=1000, rate_shares=1000) as service:
+        yield service
+
+
+@pytest.fixture
+async def ann(auth):
+    return await auth.sign_up(EMAIL)
+
+
+@pytest.fixture
+async def stolen(auth, ann):
+    return await auth.sign_in(EMAIL, device="stolen", kind=BROWSER)
+
+
+async def make_key(auth, by: Person, name: str = "backup"):
+    until = auth.clock() + 10 * DAY
+    request = auth_pb2.CreateKeyRequest(request_id=new_request_id(), name=name, expires_at_ms=until)
+    return await auth.stub.CreateKey(request, metadata=by.credentials)
+
+
+async def make_link(auth, by: Person, **given):
+    space = by.account.personal_space_id
+    request = auth_pb2.CreateLinkRequest(request_id=new_request_id(), space_id=space, node=ROOT, **given)
+    return await auth.stub.CreateLink(request, metadata=by.credentials)
+
+
+async def revoke(auth, device: str, by: Person, *, end_links: bool = False):
+    request = auth_pb2.RevokeDeviceRequest(device_id=device, end_links=end_links)
+    return await auth.stub.RevokeDevice(request, metadata=by.credentials)
+
+
+async def trade(auth, key: str):
+    return (await auth.stub.ExchangeKey(auth_pb2.ExchangeKeyRequest(key=key))).tokens
+
+
+async def open_link(auth, token: str):
+    return await auth.stub.OpenLink(auth_pb2.OpenLinkRequest(token=token))
+
+
+async def links(auth, by: Person) -> list[auth_pb2.Link]:
+    request = auth_pb2.ListLinksRequest(space_id=by.account.personal_space_id)
+    return list((await auth.stub.ListLinks(request, metadata=by.credentials)).links)
+
+
+async def test_the_keys_of_a_device_end_with_it_and_no_others(auth, ann, stolen):
+    own, theirs = await make_key(auth, ann, "own"), await make_key(auth, stolen, "theirs")
+    assert (own.device.made_by, theirs.device.made_by) == (ann.device.device_id, stolen.device.device_id)
+    used = await trade(auth, theirs.key)
+    answer = await revoke(auth, stolen.device.device_id, ann)
+    assert [key.device_id for key in answer.ended_keys] == [theirs.device.device_id]
+    assert answer.ended_key_count == 1
+    with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
+        await trade(auth, theirs.key)
+    with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
+        await auth.stub.ListSpaces(auth_pb2.ListSpacesRequest(), metadata=bearer(used.access_token))
+    assert await trade(auth, own.key)
+
+
+async def test_links_of_a_device_are_told_and_end_if_that_is_asked_for(auth, ann, stolen):
+    own, theirs = await make_link(auth, ann), await make_link(auth, stolen)
+    told = {link.link_id: (link.made_by, link.space_id) for link in await links(auth, ann)}
+    space = ann.account.personal_space_id
+    assert told[own.link.link_id] == (ann.device.device_id, space)
+    assert told[theirs.link.link_id] == (stolen.device.device_id, space)
+    answer = await revoke(auth, stolen.device.device_id, ann)
+    assert ([link.link_id for link in answer.remaining_links], answer.remaining_link_count) == (
+        [theirs.link.link_id],
+        1,
+    )
+    assert (list(answer.ended_links), answer.ended_link_count) == ([], 0)
+    assert await open_link(auth, theirs.token)
+    answer = await revoke(
+        auth, stolen.device.device_id, ann, end_links=True
+    )  # the device has ended, its links have not
+    assert ([link.link_id for link in answer.ended_links], answer.ended_link_count) == ([theirs.link.link_id], 1)
+    assert (list(answer.remaining_links), answer.remaining_link_count) == ([], 0)
+    with refused("NOT_FOUND", "NO_SUCH_LINK"):
+        await open_link(auth, theirs.token)
+    assert await open_link(auth, own.token)
+
+
+async def test_links_that_do_not_open_any_more_do_not_remain(auth, ann, stolen):
+    await make_link(auth, stolen, expires_at_ms=auth.clock() + DAY)
+    auth.clock.advance(2 * DAY)
+    fresh = await auth.sign_in(EMAIL)
+    assert (await revoke(auth, stolen.device.device_id, fresh)).remaining_link_count == 0
+
+
+async def test_what_a_device_has_made_ends_also_after_it_has_signed_itself_out(auth, ann, stolen):
+    theirs = await make_key(auth, stolen)
+    await auth.stub.SignOut(auth_pb2.SignOutRequest(), metadata=stolen.credentials)
+    assert await trade(auth, theirs.key)  # programs go on
+    assert (await revoke(auth, stolen.device.device_id, ann)).ended_key_count == 1
+    with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
+        await trade(auth, theirs.key)
+
+
+async def test_a_device_that_ends_itself_ends_all_that_it_has_made(auth, ann):
+    key, link = await make_key(auth, ann), await make_link(auth, ann)
+    answer = await revoke(auth, ann.device.device_id, ann, end_links=True)
+    assert (answer.ended_key_count, answer.ended_link_count) == (1, 1)
+    with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
+        await trade(auth, key.key)
+    with refused("NOT_FOUND", "NO_SUCH_LINK"):
+        await open_link(auth, link.token)
+
+
+async def test_a_copy_of_a_refresh_token_ends_the_keys_of_the_device(auth, ann):
+    key = await make_key(auth, ann)
+    latest = await auth.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=ann.tokens.refresh_token))
+    await auth.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=latest.tokens.refresh_token))
+    with refused("UNAUTHENTICATED", "REFRESH_TOKEN_REUSED"):
+        await auth.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=ann.tokens.refresh_token))
+    with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
+        await trade(auth, key.key)
+
+
+# ---- how much, and what fails
+
+
+class Stumbling(InMemoryIdentityStore):
+    """The first attempt to end a link fails, as if somebody else was at it; each waits until a test lets it go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stumbled = set[LinkId]()
+        self.fails = False
+        self.for_ever = False
+        self.may_go_on = asyncio.Event()
+        self.may_go_on.set()
+
+    async def revoke_link(self, link, *, at_ms):
+        await self.may_go_on.wait()
+        if self.for_ever or (self.fails and link.link not in self.stumbled):
+            self.stumbled.add(link.link)
+            raise Unavailable("the link is used at this moment")
+        await super().revoke_link(link, at_ms=at_ms)
+
+
+class World:
+    def __init__(self) -> None:
+        self.store, self.clock = Stumbling(), Clock()
+        self.endings = Endings(self.store, self.store, self.store, clock=self.clock)
+        self.account = new_account()
+        self.stolen, self.other = (new_device(self.account.user, now=self.clock()) for _ in range(2))
+
+    async def prepare(self) -> None:
+        for device in (self.stolen, self.other):
+            await self.store.add_device(device)
+        for _ in range(MANY):
+            await self.store.add_link(self.link(self.stolen.device))
+        await self.store.add_link(self.link(self.other.device))
+        await self.store.add_link(self.link(None))
+
+    def link(self, maker: DeviceId | None):
+        new = new_link(self.account.personal_space, self.account.user)
+        return replace(new, link=LinkId(new_text_id()), made_by=maker)
+
+    async def revoke(self, *, calling: DeviceId):
+        return await self.endings.revoke(self.stolen.device, user=self.account.user, calling=calling, end_links=True)
+
+    async def left(self) -> list[DeviceId | None]:
+        return [link.made_by for link in await self.store.links_of(self.account.user)]
+
+
+@pytest.fixture
+async def world() -> World:
+    world = World()
+    await world.prepare()
+    return world
+
+
+@pytest.mark.parametrize("itself", [False, True])
+async def test_very_many_links_end_though_some_fail_at_first(world, itself):
+    world.store.fails = True
+    ended = await world.revoke(calling=world.stolen.device if itself else world.other.device)
+    assert len(ended.links) == MANY
+    assert await world.left() == [world.other.device, None]
+    assert (await world.store.device(world.stolen.device)).revoked_at_ms
+
+
+@pytest.mark.parametrize("itself", [False, True])
+async def test_what_was_begun_is_done_to_its_end_though_nobody_waits(world, itself):
+    world.store.may_go_on.clear()
+    calling = asyncio.create_task(world.revoke(calling=world.stolen.device if itself else world.other.device))
+    while not asyncio.all_tasks() - {asyncio.current_task(), calling}:
+        await asyncio.sleep(0)
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+    world.store.may_go_on.set()
+    async with asyncio.timeout(10):
+        while (
+            await world.left() != [world.other.device, None]
+            or not (await world.store.device(world.stolen.device)).revoked_at_ms
+        ):
+            await asyncio.sleep(0.01)
+
+
+async def test_what_cannot_be_ended_keeps_a_device_from_ending_itself_and_no_other_from_ending_it(world):
+    world.store.for_ever = True
+    with pytest.raises(Unavailable, match="revoke it again"):
+        await world.revoke(calling=world.stolen.device)
+    assert not (await world.store.device(world.stolen.device)).revoked_at_ms
+    with pytest.raises(Unavailable, match="revoke it again"):
+        await world.revoke(calling=world.other.device)
+    assert (await world.store.device(world.stolen.device)).revoked_at_ms
+    world.store.for_ever = False
+    assert len((await world.revoke(calling=world.other.device)).links) == MANY
+
+
+async def test_a_device_that_is_revoked_meanwhile_makes_nothing(auth, ann, stolen):
+    """However calls and the end of the device lie to each other: what was made has ended with it."""
+
+    async def making():
+        while True:
+            await make_key(auth, stolen)
+            await make_link(auth, stolen)
+
+    makers = [asyncio.create_task(making()) for _ in range(3)]
+    await asyncio.sleep(0)
+    await revoke(auth, stolen.device.device_id, ann, end_links=True)
+    for maker in makers:
+        with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
+            await maker
+    assert [link for link in await links(auth, ann) if link.made_by == stolen.device.device_id] == []
+    assert all(key.revoked_at_ms for key in await auth.store.keys_of(DeviceId(stolen.device.device_id)))
