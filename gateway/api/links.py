@@ -126,13 +126,14 @@ async def visitor(request: Request, link_id: LinkId) -> Visitor:
     token = bearer(authorization) if authorization is not None else request.cookies.get(f"{_COOKIE}{link_id}", "")
     caller = Caller(token)
     try:
-        link = caller.claims.link  # The services prove what the token claims.
+        claims = caller.claims  # The services prove what the token claims.
     except Unauthenticated:  # There is no cookie, or what is sent is no token.
-        link = None
-    if link is None or link.link != link_id:
+        claims = None
+    if claims is None or claims.subject != link_id:
         raise Unauthenticated("this link is not open: open it again")
     check_route(request, caller)
-    return Visitor(caller, link.space)
+    assert claims.link is not None, "the route takes visitors alone"
+    return Visitor(caller, claims.link.space)
 
 
 Visiting = Annotated[Visitor, Depends(visitor)]

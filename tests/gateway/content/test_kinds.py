@@ -1,24 +1,17 @@
 """The gateway refuses kinds of callers by itself, before it asks a service, which would refuse them as well."""
 
-import base64
-import json
-
 import pytest
 
 from tests.gateway.fakes import SPACE, gateway
+from tests.support.tokens import unproven_token
 
 LINK = "k" * 26
 
 
-def token(**claims: str) -> str:
-    """A token that no service would believe: what the gateway refuses by its claims does not get there."""
-    body = base64.urlsafe_b64encode(json.dumps(claims).encode()).decode().rstrip("=")
-    return f"e30.{body}.signature"
-
-
-VISITOR = token(sub=LINK, spc=SPACE, nod="0" * 32)
-SESSION = token(sub=LINK, dev="d" * 26)
-SERVICE = token(sub="metadata", aud="syncline-internal")
+# No service would believe these: what the gateway refuses by its claims does not get there.
+VISITOR = unproven_token(sub=LINK, dev=None, spc=SPACE, nod="0" * 32)
+SESSION = unproven_token(sub=LINK, dev="d" * 26)
+SERVICE = unproven_token(sub="service:metadata", dev=None, aud="syncline-internal")
 
 
 @pytest.mark.parametrize("caller", [VISITOR, SERVICE])
