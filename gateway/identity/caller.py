@@ -128,9 +128,9 @@ class KeyTokens:
 async def identified(request: Request) -> str:
     """The access token of whoever sends a request, once auth has accepted it; Unauthenticated and the like."""
     found = await _sender(request)
-    # Any call proves a token; this one is open to everybody who may send a large body: people and their programs.
-    asked = auth_pb2.ListSpacesRequest(page_size=1)
-    await ask(services_of(request).auth.ListSpaces, asked, token=found.token)
+    # Any call proves a token; this one is open to everybody who may send a large body, people and their programs, and
+    # costs the same for everybody.
+    await ask(services_of(request).auth.GetAccount, auth_pb2.GetAccountRequest(), token=found.token)
     return found.token
 
 

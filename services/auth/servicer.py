@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from google.protobuf.message import Message
 
 from runtime.identity import Identity, current_identity, current_link, current_service, current_user
 from runtime.network import current_network
+from runtime.rates import charge
 from services.auth import wire
 from services.auth.accounts import AccountRegistry
 from services.auth.addresses import normalize_address
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
 _P = TypeVar("_P")
 
 _WRITTEN = "written spaces"
+ITEMS_PER_CALL: Final = 50
+"""Number of items read for a listing that count as one more call."""
 
 
 class AuthServicer(AuthServiceServicer):
@@ -337,8 +340,13 @@ P = TypeVar("P", bound=_Placed)
 M = TypeVar("M", bound=Message)
 
 
-def _page(request: Any, items: Iterable[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
-    """The page that a request asks for, and the token of the next one. Raise InvalidPageToken."""
+def _page(request: Any, items: Sequence[P], to_wire: Callable[[P], M], *, listing: str) -> tuple[list[M], str]:
+    """The page that a request asks for, and the token of the next one. Raise InvalidPageToken.
+
+    All items were read, since they are in another order than the table has them: that is paid for, however small the
+    page is.
+    """
+    charge(len(items) // ITEMS_PER_CALL)
     return page_of(
         items,
         to_wire,

@@ -66,11 +66,19 @@ class FakeAuth(AuthServiceServicer):
             tokens=auth_pb2.Tokens(access_token=self.tokens.pop(0), access_expires_at_ms=expires_at_ms)
         )
 
+    async def GetAccount(self, _request, context):
+        """The account of the holder of the token."""
+        self._check(context)
+        return auth_pb2.GetAccountResponse()
+
     async def ListSpaces(self, _request, context):
-        """Of whoever holds the token."""
+        """The spaces of the holder of the token."""
+        self._check(context)
+        return auth_pb2.ListSpacesResponse()
+
+    def _check(self, context):
         if dict(context.invocation_metadata()).get("authorization") != f"Bearer {TOKEN}":
             raise TokenExpired("the access token has expired; sign in again")
-        return auth_pb2.ListSpacesResponse()
 
     async def CheckAccess(self, _request, _context):
         """The right lasts: what is cut is cut for another reason."""

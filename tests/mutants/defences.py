@@ -1432,6 +1432,13 @@ MUTANTS = (
         ("tests/clients/sync/test_patterns.py::test_a_line_that_is_no_pattern",),
     ),
     Mutant(
+        "a listing costs as much as its page",
+        "services/auth/servicer.py",
+        "    charge(len(items) // ITEMS_PER_CALL)\n",
+        "    charge(0)\n",
+        ("tests/services/auth/test_costs_of_listings.py::test_pages_of_one_cost_as_much_as_the_whole_list",),
+    ),
+    Mutant(
         "a line of an ignore file is normalised whatever its length",
         "clients/python/syncline/sync/scan/filters.py",
         "normalize(line) if len(line) <= _MAX_DECOMPOSED_CHARACTERS else line",
