@@ -7,8 +7,9 @@ one. Faults of single calls are repeated by the SDK (see `aws.session.config`).
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -39,8 +40,10 @@ _NO_REASON: Final = "None"
 _PASSING_REASONS: Final = frozenset({CONFLICT, "ThrottlingError", "ProvisionedThroughputExceeded"})
 
 _MAX_KEYS_PER_READ: Final = 100
-_MAX_ITEMS_PER_WRITE: Final = 25
-_MAX_ITEMS_PER_TRANSACTION: Final = 100
+MAX_ITEMS_PER_WRITE: Final = 25
+"""Items of one write of many, with conditions or without. A transaction may have four times as many, which would take
+some 12 ms of the event loop.
+"""
 _MAX_BYTES_PER_CALL: Final = 700_000
 """Maximum size of the items in one write, in bytes: below 1 MiB in transit, beyond which sending would hold up the
 event loop.
@@ -138,12 +141,16 @@ class Table:
         item: Item | None = answer.get("Item")
         return item
 
-    async def get_all(self, keys: Iterable[Item], *, only: Sequence[str] = ()) -> list[Item]:
-        """Return the items of distinct keys, in no order; with `only`, nothing but these attributes of each."""
+    async def get_all(
+        self, keys: Iterable[Item], *, only: Sequence[str] = (), account: str | None = None
+    ) -> list[Item]:
+        """Return the items of distinct keys, in no order; with `only`, nothing but these attributes of each.
+
+        With an `account`, each call is made in a turn of its own.
+        """
         found: list[Item] = []
-        await all_done(
-            partial(self._get_batch, batch, found, only) for batch in _batches(keys, count=_MAX_KEYS_PER_READ)
-        )
+        batches = _batches(keys, count=_MAX_KEYS_PER_READ)
+        await all_done((partial(self._get_batch, batch, found, only) for batch in batches), account=account)
         return found
 
     async def _get_batch(self, keys: Sequence[Item], found: list[Item], only: Sequence[str]) -> None:
@@ -282,17 +289,22 @@ class Table:
 
     async def transact(self, *writes: Item) -> None:
         """Carry out all writes or none. Cancelled if a condition failed or another transaction was at an item."""
-        reasons = await self._cancelled(writes)
+        reasons = await self._cancelled(writes, once=True)
         if CONDITION_FAILED in reasons or CONFLICT in reasons:
             raise Cancelled(reasons)
         if reasons:
             raise self._overloaded()
 
-    async def _cancelled(self, writes: Sequence[Item]) -> Sequence[str]:
-        """Carry out a transaction; return why it was cancelled, for each write, and nothing if it was not."""
+    async def _cancelled(self, writes: Sequence[Item], *, once: bool) -> Sequence[str]:
+        """Carry out a transaction; return why it was cancelled, for each write, and nothing if it was not.
+
+        The SDK repeats a request whose answer is lost. With `once`, a token says that it is the same one, and its
+        repetition gets the first answer; DynamoDB keeps the token for ten minutes, in the embedded AWS also on disk.
+        """
+        token = {"ClientRequestToken": str(uuid.uuid4())} if once else {}
         try:
             with aws_errors(self._called):
-                await self._client.transact_write_items(TransactItems=list(writes))
+                await self._client.transact_write_items(TransactItems=list(writes), **token)
         except ClientError as error:
             if error_code(error) != "TransactionCanceledException":
                 raise
@@ -307,7 +319,7 @@ class Table:
 
     def puts(self, items: Iterable[Item]) -> Iterator[Call]:
         """Return calls that write items of distinct keys, whatever is there."""
-        return (partial(self._put_batch, batch) for batch in _batches(items, count=_MAX_ITEMS_PER_WRITE))
+        return (partial(self._put_batch, batch) for batch in _batches(items, count=MAX_ITEMS_PER_WRITE))
 
     async def _put_batch(self, items: Sequence[Item]) -> None:
         left: Mapping[str, Any] = {self._name: [{"PutRequest": {"Item": item}} for item in items]}
@@ -321,16 +333,18 @@ class Table:
         raise self._overloaded()
 
     def puts_if(
-        self, condition: str, items: Iterable[tuple[Item, Item | None]], count: int, *, refused: list[Item]
+        self, condition: str, items: Iterable[tuple[Item, Item | None]], count: int, *, refused: list[Item] | None
     ) -> Iterator[Call]:
         """Return calls that write `count` items of distinct keys, each with the values of its condition.
 
-        No item depends on another one. Items whose condition does not hold are added to `refused`.
+        No item depends on another one. Items whose condition does not hold are added to `refused`. With None, nobody
+        is told which these are, and the condition must not hold for an item that has been written: then it does no harm
+        that the SDK repeats a call which was carried out.
         """
         puts = (self._put(item, condition, values) for item, values in items)
         if count <= _FEW:
             return (partial(self._put_alone, put, refused) for put in puts)
-        batches = _batches(puts, count=_MAX_ITEMS_PER_TRANSACTION, item_of=lambda put: put["Item"])
+        batches = _batches(puts, count=MAX_ITEMS_PER_WRITE, item_of=lambda put: put["Item"])
         return (partial(self._put_together, batch, refused) for batch in batches)
 
     async def put_new(self, items: Sequence[Item]) -> list[Item]:
@@ -339,13 +353,14 @@ class Table:
         await all_done(self.puts_if(NEW, ((item, None) for item in items), len(items), refused=held))
         return held
 
-    async def _put_alone(self, put: Item, refused: list[Item]) -> None:
+    async def _put_alone(self, put: Item, refused: list[Item] | None) -> None:
         for pause in RETRIES.pauses():
             try:
                 with self._conditional():
                     await self._client.put_item(**put)
             except ConditionFailed:
-                refused.append(put["Item"])
+                if refused is not None:
+                    refused.append(put["Item"])
                 return
             except MetTransaction:
                 await asyncio.sleep(pause)
@@ -353,14 +368,16 @@ class Table:
                 return
         raise self._overloaded()
 
-    async def _put_together(self, puts: Sequence[Item], refused: list[Item]) -> None:
+    async def _put_together(self, puts: Sequence[Item], refused: list[Item] | None) -> None:
         """In a transaction, not because they belong together, but because no other batch has conditions."""
         left = puts
         for pause in RETRIES.pauses():
-            reasons = await self._cancelled([{"Put": put} for put in left])
+            reasons = await self._cancelled([{"Put": put} for put in left], once=refused is not None)
             if not reasons:
                 return
-            refused += [put["Item"] for put, reason in zip(left, reasons, strict=True) if reason == CONDITION_FAILED]
+            if refused is not None:
+                failed = (put["Item"] for put, why in zip(left, reasons, strict=True) if why == CONDITION_FAILED)
+                refused.extend(failed)
             left = [put for put, reason in zip(left, reasons, strict=True) if reason != CONDITION_FAILED]
             if not left:
                 return
@@ -393,9 +410,14 @@ class Table:
         return Unavailable(f"{self._called} does not answer; try again")
 
 
-async def all_done(calls: Iterable[Call], *, account: str | None = None) -> None:
+async def all_done(
+    calls: Iterable[Call],
+    *,
+    account: str | None = None,
+    place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
+) -> None:
     """Await all calls, some at once; see `results_of`."""
-    await results_of(calls, at_once=_CALLS_AT_ONCE, account=account)
+    await results_of(calls, at_once=_CALLS_AT_ONCE, account=account, place=place)
 
 
 def _under(condition: str | None, values: Item | None = None, names: Mapping[str, str] | None = None) -> Item:

@@ -23,6 +23,7 @@ with absent("httpx", "httpx2"):  # an alternative to aiohttp, imported by aiobot
     from aiobotocore.session import AioSession
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.handlers import generate_idempotent_uuid
 from botocore.loaders import JSONFileLoader, Loader
 
 from aws.errors import THROTTLES, error_code, is_passing
@@ -79,6 +80,8 @@ def session() -> AioSession:
     created.register_component("data_loader", loader)
     created.register("creating-client-class", _measure)
     created.register("needs-retry", _count_throttle)
+    # aws/dynamodb.py gives a token to the transactions that need one; no other call of ours has one.
+    created.unregister("before-parameter-build", generate_idempotent_uuid)  # type: ignore[arg-type]  # as botocore has it
     return created
 
 

@@ -30,6 +30,7 @@ from typing_extensions import override
 
 from runtime import memory, metrics, process
 from runtime.answers import Answers
+from runtime.beginning import Beginning
 from runtime.connections import ConnectionPool
 from runtime.drain import Drain
 from runtime.intake import FILES_PER_CONNECTION, HANDSHAKE_SECONDS, Intake
@@ -178,6 +179,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         interceptors += [
             Authentication(app.verifier, app.operations, refused=Strangers(intake).refused),
             taking,
+            Beginning(),
             Pacing(Rates(settings.rates()), app.work, streams=settings.streams_open),
         ]
     answers = Answers(

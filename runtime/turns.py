@@ -6,9 +6,12 @@ Work that takes long is done in slices of about a millisecond, and waits for a t
         await turn(user)
         ...
 
-In each round of the event loop one slice runs, beside all that is not bulk. The turns go round the callers that wait,
-so a caller with a hundred requests gets no more of them than one with a single request. The turns of one key go round
-those who share it.
+In one of REST_ROUNDS rounds of the event loop one slice runs, beside all that is not bulk: a call that is not bulk
+takes some ten rounds, and meets one slice on its way instead of one in each of them. A loop that has nothing else to do
+goes through the rounds of a rest within microseconds, so that bulk work waits only for work of others.
+
+The turns go round the callers that wait, so a caller with a hundred requests gets no more of them than one with a
+single request. The turns of one key go round those who share it.
 """
 
 from __future__ import annotations
@@ -16,13 +19,15 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Sequence
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
 SLICE: Final = 100
 """Mutations, or nodes, that are worked on in one turn."""
+REST_ROUNDS: Final = 10
+"""Rounds of the event loop from one turn of bulk work to the next."""
 
 
 async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIterator[Sequence[T]]:
@@ -34,25 +39,28 @@ async def slices(items: Sequence[T], key: str, *, size: int = SLICE) -> AsyncIte
 
 
 async def turn(key: str) -> None:
-    """Wait for a turn on the running event loop. `key` says on whose account: a person, or a space."""
-    await granted(key)
+    """Wait for a turn of bulk work on the running event loop. `key` says on whose account: a person, or a space."""
+    await _of_loop(_bulk, REST_ROUNDS).granted(key, "")
 
 
 def granted(key: str, member: str = "") -> asyncio.Future[None]:
-    """A future that is done when it is the turn of `key`, and in that of `member`; cancelling it gives the turn up."""
-    loop = asyncio.get_running_loop()
-    turns = _turns.get(loop)
-    if turns is None:
-        turns = _turns[loop] = _Turns()
-    return turns.granted(key, member)
+    """A future that is done when a request of `key` may begin, and in its turn one of `member`; cancelling it gives the
+    turn up.
+
+    In each round of the running event loop one request begins.
+    """
+    return _of_loop(_requests, 1).granted(key, member)
 
 
 class _Turns:
-    """The turns of one event loop."""
+    """Turns on one event loop, at most one in `rounds` rounds of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
         self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
         """The futures of waiting callers, by key and by member. In both mappings the next to be served comes first."""
+        self._rest = 0
+        """Rounds that have yet to pass before the next turn."""
         self._is_called = False
 
     def granted(self, key: str, member: str) -> asyncio.Future[None]:
@@ -67,14 +75,15 @@ class _Turns:
             asyncio.get_running_loop().call_soon(self._serve)
 
     def _serve(self) -> None:
-        """Grant one turn; the next one is granted in the next round of the loop."""
+        """Grant one turn, unless the rest after the last one is not over; called in each round until all is done."""
         self._is_called = False
-        while self._waiting:
+        self._rest = max(self._rest - 1, 0)
+        while self._waiting and not self._rest:
             future = self._next()
             if not future.done():  # A future that is done belongs to a caller who has given up.
                 future.set_result(None)
-                break
-        if self._waiting:
+                self._rest = self._rounds
+        if self._waiting or self._rest:
             self._call()
 
     def _next(self) -> asyncio.Future[None]:
@@ -89,4 +98,15 @@ class _Turns:
         return future
 
 
-_turns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns] = WeakKeyDictionary()
+_OfLoops: TypeAlias = WeakKeyDictionary[asyncio.AbstractEventLoop, _Turns]
+_bulk: Final[_OfLoops] = WeakKeyDictionary()
+_requests: Final[_OfLoops] = WeakKeyDictionary()
+
+
+def _of_loop(turns: _OfLoops, rounds: int) -> _Turns:
+    """The turns of the running event loop."""
+    loop = asyncio.get_running_loop()
+    found = turns.get(loop)
+    if found is None:
+        found = turns[loop] = _Turns(rounds)
+    return found

@@ -64,7 +64,7 @@ async def on_aws(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
         table = settings.metadata_table
         yield MetadataAdapters(
             journal=DynamoJournal(dynamodb, table=table),
-            table=DynamoTable(dynamodb, table=table),
+            table=DynamoTable(dynamodb, table=table, projection_writes=settings.projection_writes),
             index=DynamoObjectIndex(dynamodb, table=table),
             measures=DynamoMeasures(dynamodb, table=table),
             storage=S3Storage(await clients.open("s3"), bucket=settings.bucket),

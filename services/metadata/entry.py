@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from runtime.turns import slices
 from syncline.model.identifiers import NodeId, RequestId
 from syncline.model.tree import Change, Node, Result
 from syncline.model.verdicts import Verdict
@@ -109,32 +110,33 @@ class Projection:
     trash: dict[NodeId, tuple[bool, int]] = field(default_factory=dict)
     requests: dict[RequestId, int] = field(default_factory=dict)
 
+    def add(self, result: Result, seq: int) -> None:
+        """Take in an accepted result of entry `seq`; results come in the journal's order."""
+        node = result.node
+        assert node is not None, "an accepted result carries its node"
+        for key, holder in name_changes(result):
+            self.names[key] = (holder, seq)
+        before = self.nodes.get(node.id)
+        if result.change is Change.UPDATED:
+            if before is None:
+                self.updated.add(node.id)
+            else:
+                self.superseded.append(before)
+        elif result.change in {Change.DELETED, Change.RESTORED}:
+            self.trash[node.id] = (result.change is Change.DELETED, seq)
+        self.nodes[node.id] = node
 
-def fold(entries: Sequence[JournalEntry]) -> Projection:
-    """The projection of consecutive entries. Pure."""
-    out = Projection(entries[-1].seq, entries[-1].used_bytes)
+
+async def fold(entries: Sequence[JournalEntry], *, account: str) -> Projection:
+    """The projection of consecutive entries, folded in slices on the account of somebody."""
+    projection = Projection(entries[-1].seq, entries[-1].used_bytes)
     for entry in entries:
         for commit in entry.commits:
-            out.requests[commit.request] = entry.seq
-            for result in commit.accepted():
-                _fold_result(out, result, entry.seq)
-    return out
-
-
-def _fold_result(out: Projection, result: Result, seq: int) -> None:
-    node = result.node
-    assert node is not None, "an accepted result carries its node"
-    for key, holder in name_changes(result):
-        out.names[key] = (holder, seq)
-    before = out.nodes.get(node.id)
-    if result.change is Change.UPDATED:
-        if before is None:
-            out.updated.add(node.id)
-        else:
-            out.superseded.append(before)
-    elif result.change in {Change.DELETED, Change.RESTORED}:
-        out.trash[node.id] = (result.change is Change.DELETED, seq)
-    out.nodes[node.id] = node
+            projection.requests[commit.request] = entry.seq
+            async for some in slices(tuple(commit.accepted()), account):
+                for result in some:
+                    projection.add(result, entry.seq)
+    return projection
 
 
 def replay(entries: Iterable[JournalEntry]) -> dict[NodeId, Node]:

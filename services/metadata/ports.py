@@ -18,6 +18,8 @@ BYTES_READ_BACK: Final = 1_000_000
 """Bytes of entries after which one call that reads the journal backwards ends: as many as DynamoDB reads at once."""
 MAX_SEALED_ENTRIES: Final = 9000
 """Blocks within one object that are kept as proven: what an item of DynamoDB holds, more than two full packs."""
+PROJECTION_WRITES: Final = 2
+"""Writes by which one process has the table follow the journals that are under way at once, if nothing else is set."""
 NO_REMOVALS: Final[Mapping[Digest, int]] = MappingProxyType({})
 assert 2 * MAX_PACK_ENTRIES <= MAX_SEALED_ENTRIES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from runtime.settings import AuthPeer, ServiceSettings
+from services.metadata.ports import PROJECTION_WRITES
 
 
 class MetadataSettings(ServiceSettings, AuthPeer):
@@ -23,6 +24,12 @@ class MetadataSettings(ServiceSettings, AuthPeer):
     )
     coalesce_seconds: float = Field(
         default=0.2, ge=0, le=10, description="How long an announcement waits for further changes to go with it."
+    )
+    projection_writes: int = Field(
+        default=PROJECTION_WRITES,
+        ge=1,
+        description="How many writes of up to 25 items, by which the table follows the journals, are under way at once "
+        "in one process. One space alone has half of them.",
     )
     lease_seconds: float = Field(
         default=30.0, ge=1, description="How long a space that a process writes is left alone by other sweepers."

@@ -1033,9 +1033,33 @@ MUTANTS = (
     Mutant(
         "all turns are granted at once",
         "runtime/turns.py",
-        "                future.set_result(None)\n                break\n",
-        "                future.set_result(None)\n",
+        "                self._rest = self._rounds\n",
+        "",
         ("tests/runtime/test_turns.py::test_what_is_not_bulk_runs_between_two_slices",),
+    ),
+    Mutant(
+        "calls begin as they come",
+        "runtime/server.py",
+        "            Beginning(),\n",
+        "",
+        (
+            "tests/runtime/test_beginning.py::test_the_call_of_one_person_does_not_wait_for_many_calls_of_another",
+            "tests/runtime/test_beginning.py::test_many_accounts_of_one_network_have_no_more_turns_than_one_of_another",
+        ),
+    ),
+    Mutant(
+        "bulk work has a turn in each round of the loop",
+        "runtime/turns.py",
+        "_of_loop(_bulk, REST_ROUNDS)",
+        "_of_loop(_bulk, 1)",
+        ("tests/runtime/test_turns.py::test_a_call_of_some_rounds_meets_one_slice_whoever_does_bulk_work",),
+    ),
+    Mutant(
+        "a projection has as many writes under way as it likes",
+        "services/metadata/adapters/dynamodb.py",
+        "            place=partial(self._writes.lent, 1, Share.alone(space), patience=None),\n",
+        "",
+        ("tests/contract/metadata/test_counts.py::test_a_projection_has_half_of_the_writes_that_may_be_under_way",),
     ),
     Mutant(
         "a search looks at all names in one go",

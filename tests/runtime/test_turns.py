@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from runtime.turns import granted, turn
+from runtime.turns import REST_ROUNDS, granted, turn
 
 
 async def test_a_caller_with_many_requests_gets_no_more_turns_than_one_with_few() -> None:
@@ -50,8 +50,37 @@ async def test_what_is_not_bulk_runs_between_two_slices() -> None:
         await asyncio.sleep(0)
         assert slices - before <= 1
         rounds += 1
-    assert rounds >= 499
+    assert rounds >= 499 * REST_ROUNDS
     await asyncio.gather(*working)
+
+
+async def test_a_call_of_some_rounds_meets_one_slice_whoever_does_bulk_work() -> None:
+    slices = 0
+
+    async def bulk(key: str) -> None:
+        nonlocal slices
+        for _ in range(50):
+            await turn(key)
+            slices += 1
+
+    working = [asyncio.create_task(bulk(f"{n}")) for n in range(10)]
+    while not all(one.done() for one in working):
+        before = slices
+        for _ in range(REST_ROUNDS - 1):
+            await asyncio.sleep(0)
+        assert slices - before <= 1
+
+
+async def test_a_rest_is_kept_also_where_nobody_waited_for_it_to_end() -> None:
+    await turn("ann")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    turning = asyncio.ensure_future(turn("ben"))
+    rounds = 0
+    while not turning.done():
+        await asyncio.sleep(0)
+        rounds += 1
+    assert rounds >= REST_ROUNDS - 5
 
 
 async def test_who_gives_up_takes_no_turn() -> None:

@@ -30,6 +30,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from aws.dynamodb import (
+    MAX_ITEMS_PER_WRITE,
     NEW,
     RETRIES,
     ConditionFailed,
@@ -44,10 +45,13 @@ from aws.dynamodb import (
     number_of,
     text_of,
 )
+from runtime.pool import Pool, Share
+from runtime.turns import SLICE, slices
 from services.metadata.entry import NameKey, Projection
 from services.metadata.ports import (
     BYTES_READ_BACK,
     NO_REMOVALS,
+    PROJECTION_WRITES,
     EntryTaken,
     Measure,
     ProjectionState,
@@ -139,9 +143,19 @@ class DynamoJournal:
 class DynamoTable:
     """TreeTable on the metadata table."""
 
-    def __init__(self, client: DynamoDBClient, *, table: str, clock: Callable[[], float] = time.time) -> None:
-        """`clock` tells seconds since 1970; from it follows when items expire."""
+    def __init__(
+        self,
+        client: DynamoDBClient,
+        *,
+        table: str,
+        projection_writes: int = PROJECTION_WRITES,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`projection_writes` is how many writes of projections are under way at once, of all spaces; one space alone
+        has half of them. `clock` tells seconds since 1970; from it follows when items expire.
+        """
         self._items = Table(client, table, called="the metadata table")
+        self._writes = Pool("projection_writes", projection_writes, counted=True)
         self._clock = clock
 
     # ---- reads
@@ -163,8 +177,11 @@ class DynamoTable:
             **{_name_at(space, name): partial(_take_name, rows, name) for name in names},
             **{_request_at(space, request): partial(_take_request, rows, request) for request in requests},
         }
-        for item in await self._items.get_all(key_of(*at) for at in takers):
-            takers[text_of(item, "pk"), text_of(item, "sk")](item)
+        account = space if len(takers) > SLICE else None
+        items = await self._items.get_all((key_of(*at) for at in takers), account=account)
+        async for some in slices(items, space):
+            for item in some:
+                takers[text_of(item, "pk"), text_of(item, "sk")](item)
         return rows
 
     async def list_names(self, space: SpaceId, parent: NodeId, *, after: str, limit: int) -> Rows:
@@ -209,27 +226,33 @@ class DynamoTable:
 
     async def project(self, space: SpaceId, projection: Projection) -> None:
         now = int(self._clock())
+        superseded = await self._superseded(space, projection)
+        changed = len(projection.nodes) + len(projection.names) + len(projection.trash)
+        # Bulk is written in turns: others have the event loop in between. What is one write is written at once.
+        is_bulk = changed + len(superseded) + len(projection.requests) > MAX_ITEMS_PER_WRITE
+        written = partial(
+            all_done,
+            account=space if is_bulk else None,
+            place=partial(self._writes.lent, 1, Share.alone(space), patience=None),
+        )
         # Unconditional, since a version never changes; before the nodes, which may be all that tells of it now.
-        await all_done(self._items.puts(await self._superseded(space, projection)), account=space)
-        # Made while they are written, and each written in its turn: others have the event loop in between.
-        changed = chain(
+        await written(self._items.puts(_version_item(space, node) for node in superseded))
+        # Items are made while others are written.
+        items = chain(
             (_node_item(space, node) for node in projection.nodes.values()),
             (_name_item(space, name, *held, now=now) for name, held in projection.names.items()),
             (_trash_item(space, node, *held, now=now) for node, held in projection.trash.items()),
         )
-        count = len(projection.nodes) + len(projection.names) + len(projection.trash)
+        newer = ((item, {":seq": item["seq"]}) for item in items)
         answered = (_request_item(space, request, seq, now=now) for request, seq in projection.requests.items())
-        newer = ((item, {":seq": item["seq"]}) for item in changed)
-        writes = self._items.puts_if(_NEWER, newer, count, refused=[])
-        await all_done(chain(writes, self._items.puts(answered)), account=space)
+        await written(chain(self._items.puts_if(_NEWER, newer, changed, refused=None), self._items.puts(answered)))
 
-    async def _superseded(self, space: SpaceId, projection: Projection) -> list[Item]:
-        """VERSION items for what the projection replaces, in the table and within itself."""
+    async def _superseded(self, space: SpaceId, projection: Projection) -> Collection[Node]:
+        """The states whose versions the projection replaces, in the table and within itself."""
         stored = (await self.rows(space, nodes=projection.updated)).nodes if projection.updated else {}
         replaced = [node for node in stored.values() if node.version < projection.nodes[node.id].version]
         # A table that is ahead of the projection's start may hold a state that the projection supersedes itself.
-        by_version = {(node.id, node.version): node for node in (*replaced, *projection.superseded)}
-        return [_version_item(space, node) for node in by_version.values()]
+        return {(node.id, node.version): node for node in (*replaced, *projection.superseded)}.values()
 
     # ---- the space's state
 

@@ -524,7 +524,7 @@ class Committer:
         if self._view.seq - self._view.floor >= MAX_LAG:
             try:
                 async with asyncio.timeout(LAG_PATIENCE_SECONDS):
-                    await self._projector.caught_up_to(self._view.seq - MAX_LAG // 2)
+                    await self._projector.caught_up_to(self._view.seq - MAX_LAG + 1)
             except TimeoutError:
                 raise Unavailable("the table is too far behind the journal; repeat the request later") from None
 

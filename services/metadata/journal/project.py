@@ -201,7 +201,7 @@ class Projector:
         head = view.seq
         announced = await self._announce(state.announced_seq)
         if entries:
-            await self._table.project(view.space, fold(entries))
+            await self._table.project(view.space, await fold(entries, account=view.space))
             metrics.PROJECTED.inc(len(entries))
         projected = entries[-1].seq if entries else max(state.projected_seq, view.floor)
         used_bytes = entries[-1].used_bytes if entries else state.used_bytes

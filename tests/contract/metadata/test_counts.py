@@ -1,5 +1,6 @@
 """What operations cost: the items that they write and the calls that they make."""
 
+import asyncio
 import hashlib
 import itertools
 from collections import Counter
@@ -16,7 +17,7 @@ from services.metadata.quota import Measuring
 from services.metadata.tree.depths import Depths
 from services.metadata.tree.search import NameSearch
 from syncline.model.blocks import Digest, object_key
-from syncline.model.identifiers import ROOT, created_node_id, new_request_id
+from syncline.model.identifiers import ROOT, SpaceId, created_node_id, new_request_id, new_text_id
 from syncline.model.tree import Content, CreateNode, MoveNode, NodeKind
 from syncline.model.verdicts import Verdict
 from tests.contract.metadata.interposed import Faults, interposed
@@ -137,14 +138,74 @@ async def test_nothing_is_written_to_say_again_what_is_said(table, counted, spac
     assert counted.operations() == ["update_item"]  # and its condition failed
 
 
-async def test_a_thousand_files_take_twenty_transactions_and_read_in_as_many_batches(table, counted, space):
+async def test_a_thousand_files_take_eighty_transactions_and_read_in_twenty_batches(table, counted, space):
     projection = creation(*(file_node(f"file {i}", seq=1) for i in range(1000)))
     await table.project(space, projection)
-    assert sorted(counted.operations()) == ["batch_write_item"] + ["transact_write_items"] * 20
+    assert sorted(counted.operations()) == ["batch_write_item"] + ["transact_write_items"] * 80
     assert len(set(counted.written())) == len(counted.written()) == 2001
     counted.calls.clear()
     await table.rows(space, nodes=projection.nodes, names=projection.names)
     assert counted.operations() == ["batch_get_item"] * 20
+
+
+class UnderWay(Faults):
+    """Tells how many writes are under way at once, how many items each has, and of which space it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0
+        self.most = 0
+        self.sizes: list[int] = []
+        self.spaces: list[str] = []
+
+    async def __call__(self, operation, call, arguments):
+        if operation == "transact_write_items":
+            puts = [write["Put"]["Item"] for write in arguments["TransactItems"]]
+        elif operation == "batch_write_item":
+            puts = [put["PutRequest"]["Item"] for puts in arguments["RequestItems"].values() for put in puts]
+        else:
+            puts = [arguments["Item"]] if operation == "put_item" else []
+        if not puts:
+            return await call(**arguments)
+        self.sizes.append(len(puts))
+        self.spaces.append(puts[0]["pk"]["S"].split("#")[1])
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            return await call(**arguments)
+        finally:
+            self.now -= 1
+
+
+@pytest.mark.parametrize(("writes", "alone"), [(2, 1), (6, 3)])
+async def test_a_projection_has_half_of_the_writes_that_may_be_under_way(embedded, space, writes, alone):
+    under_way = UnderWay()
+    async with embedded.aws.client("dynamodb", embedded.metadata) as client:
+        table = DynamoTable(interposed(client, under_way), table=embedded.table, projection_writes=writes)
+        await table.project(space, creation(*(file_node(f"file {i}", seq=1) for i in range(200))))
+        assert under_way.most == alone
+        assert max(under_way.sizes) == 25
+        others = [SpaceId(new_text_id()) for _ in range(8)]
+        many = (creation(*(file_node(f"file {i}", seq=1) for i in range(50))) for _ in others)
+        await asyncio.gather(*map(table.project, others, many))
+        assert under_way.most == writes
+
+
+async def test_a_small_projection_does_not_wait_for_a_large_one(embedded, space):
+    under_way = UnderWay()
+    other = SpaceId(new_text_id())
+    async with embedded.aws.client("dynamodb", embedded.metadata) as client:
+        table = DynamoTable(interposed(client, under_way), table=embedded.table)
+        large = creation(*(file_node(f"file {i}", seq=1) for i in range(500)))
+        writing = asyncio.create_task(table.project(space, large))
+        while len(under_way.spaces) < 3:
+            await asyncio.sleep(0)
+        begun = len(under_way.spaces)
+        await table.project(other, creation(file_node("small", seq=1)))
+        assert len(under_way.spaces) - begun <= 3 + 5, "as many writes of the large one as of the small one, or so"
+        assert not writing.done()
+        await writing
+    assert under_way.spaces.count(other) == 3
 
 
 async def test_looking_for_the_next_entry_is_one_get(client, counted, embedded, space):

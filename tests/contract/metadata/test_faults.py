@@ -1,5 +1,6 @@
 """The metadata table when DynamoDB refuses: conflicts, throttling, half answers."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 import aws.dynamodb
 import services.metadata.adapters.dynamodb
+from aws.session import config, session
 from services.metadata.adapters.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
 from services.metadata.entry import Projection
 from services.metadata.ports import EntryTaken, ProjectionState, Sealed
@@ -71,6 +73,59 @@ async def test_what_is_newer_in_the_table_is_left_out_of_the_next_attempt(table,
     assert [len(call["TransactItems"]) for call in faults.of("transact_write_items")] == [10, 7]
     stored = (await table.rows(space, nodes=[node.id for node in nodes])).nodes
     assert stored == {node.id: node for node in [*newer, *nodes[3:]]}
+
+
+@pytest.fixture
+async def repeated(embedded):
+    """A client as services open it that repeats each transaction which was carried out, and the bodies that it sent.
+
+    The SDK does so when it does not get the answer.
+    """
+    bodies = []
+
+    def once_more(attempts, **_):
+        return 0 if attempts == 1 else None
+
+    key = embedded.metadata
+    opening = session().create_client(
+        "dynamodb",
+        endpoint_url=embedded.aws.endpoint,
+        region_name=embedded.aws.region,
+        aws_access_key_id=key.access_key_id,
+        aws_secret_access_key=key.secret_access_key,
+        aws_session_token=key.session_token,
+        config=config(proxies={}),
+    )
+    async with opening as client:
+        client.meta.events.register("needs-retry.dynamodb.TransactWriteItems", once_more)
+        client.meta.events.register(
+            "before-send.dynamodb.TransactWriteItems", lambda request, **_: bodies.append(json.loads(request.body))
+        )
+        yield client, bodies
+
+
+async def test_a_projection_needs_no_token_since_its_repetition_does_no_harm(repeated, embedded, space):
+    client, bodies = repeated
+    table = DynamoTable(client, table=embedded.table)
+    nodes = [file_node(f"file {i}", seq=1) for i in range(10)]
+    newer = [replace(node, seq=9) for node in nodes[:7]]
+    await table.project(space, creation(*nodes))
+    await table.project(space, Projection(9, nodes={node.id: node for node in newer}))
+    assert len(bodies) >= 4
+    assert all("ClientRequestToken" not in body for body in bodies)
+    stored = (await table.rows(space, nodes=[node.id for node in nodes])).nodes
+    assert stored == {node.id: node for node in [*newer, *nodes[7:]]}
+
+
+async def test_objects_that_are_new_are_put_with_a_token_so_that_a_repetition_finds_none_that_is_held(
+    repeated, embedded, space
+):
+    client, bodies = repeated
+    table = aws.dynamodb.Table(client, embedded.table, called="the table")
+    items = [aws.dynamodb.key_of(f"S#{space}#O", f"{number}") for number in range(10)]
+    assert await table.put_new(items) == []
+    assert len(bodies) == 2
+    assert len({body["ClientRequestToken"] for body in bodies}) == 1
 
 
 async def test_conflicts_without_end_are_unavailable(table, faults, space, monkeypatch):

@@ -247,8 +247,9 @@ async def test_overlapping_projections_in_any_order_leave_the_last_state(tables,
     ranges = data.draw(st.lists(ends, max_size=4))
     ranges = data.draw(st.permutations([*ranges, *([i, i] for i in range(n))]))
     for pair in zip(ranges[::2], [*ranges[1::2], None], strict=False):
-        together = zip(tables, filter(None, pair), strict=False)
-        await asyncio.gather(*(table.project(space, fold(entries[i : j + 1])) for table, (i, j) in together))
+        together = list(zip(tables, filter(None, pair), strict=False))
+        folded = [await fold(entries[i : j + 1], account=space) for _, (i, j) in together]
+        await asyncio.gather(*(table.project(space, one) for (table, _), one in zip(together, folded, strict=True)))
     await assert_holds(tables[0], space, Expected.after(entries), versions=False)
 
 
@@ -262,11 +263,7 @@ async def test_projectors_that_start_where_the_table_is_lose_no_version(tables, 
     while done < len(entries):
         starts = [data.draw(st.integers(0, done)) for _ in tables]
         ends = [data.draw(st.integers(done + 1, len(entries))) for _ in tables]
-        await asyncio.gather(
-            *(
-                table.project(space, fold(entries[start:end]))
-                for table, start, end in zip(tables, starts, ends, strict=True)
-            )
-        )
+        folded = [await fold(entries[start:end], account=space) for start, end in zip(starts, ends, strict=True)]
+        await asyncio.gather(*(table.project(space, one) for table, one in zip(tables, folded, strict=True)))
         done = data.draw(st.sampled_from(ends))
     await assert_holds(tables[0], space, Expected.after(entries))

@@ -95,7 +95,7 @@ async def test_the_space_waits_for_turns_that_a_move_takes_and_not_whoever_moved
 
     async def looking() -> None:
         while True:
-            for waiting in list(turns._turns.values()):
+            for waiting in list(turns._bulk.values()):
                 waited.update(waiting._waiting)
             await asyncio.sleep(0)
 

@@ -1,0 +1,141 @@
+"""The order in which calls begin: many calls of one person do not come before those of others.
+
+gRPC takes in calls in the order of their arrival, one in some rounds of the event loop. Of a person with hundreds of
+calls under way all would begin before the next one of somebody else, unless calls that were taken in wait for longer
+than it takes to take in the next. So one call of each network begins at a time, and the others wait here, once it is
+known who makes them and their requests have come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from typing_extensions import override
+
+from runtime.identity import find_identity
+from runtime.interceptors import Around, Rpc
+from runtime.network import current_share
+from runtime.permissions import CallerKind
+from runtime.pool import Share
+
+if TYPE_CHECKING:
+    import grpc.aio
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+BEGUN_AT_ONCE: Final = 8
+"""Maximum number of calls that began within BEGUN_SECONDS and have not ended, each of another network."""
+BEGUN_SECONDS: Final = 0.003
+"""Seconds for which a call counts as begun lately. A call that takes longer waits for something, or takes turns."""
+
+_HEALTH: Final = "/grpc.health.v1.Health/"
+
+
+class Beginnings:
+    """The calls that began lately and those that wait to begin, for one event loop (not thread-safe).
+
+    Turns go round the networks, and in each network round the callers.
+    """
+
+    def __init__(self) -> None:
+        self._begun: set[str] = set()
+        """The networks of the calls that began lately."""
+        self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
+        """The calls that wait, by network and by caller. In both mappings the next to be served comes first."""
+
+    @asynccontextmanager
+    async def begun(self, share: Share) -> AsyncIterator[None]:
+        """Wait until a call of `share` may begin, and count it for a while, or until the context ends."""
+        if self._may(share.network):
+            self._begun.add(share.network)
+        else:
+            await self._turn(share)
+        counted = True
+
+        def end() -> None:
+            nonlocal counted
+            if counted:
+                counted = False
+                self._end(share.network)
+
+        over = asyncio.get_running_loop().call_later(BEGUN_SECONDS, end)
+        try:
+            yield
+        finally:
+            over.cancel()
+            end()
+
+    def _may(self, network: str) -> bool:
+        return len(self._begun) < BEGUN_AT_ONCE and network not in self._begun
+
+    async def _turn(self, share: Share) -> None:
+        """Wait for a turn, with which the call is counted."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(share.network, OrderedDict()).setdefault(share.caller, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._leave(share, turn)
+            else:
+                self._end(share.network)
+            raise
+
+    def _end(self, network: str) -> None:
+        self._begun.remove(network)
+        # At most BEGUN_AT_ONCE networks are passed over.
+        while (following := next(filter(self._may, self._waiting), None)) is not None:
+            turn = self._next(following)
+            if not turn.cancelled():  # The task of a cancelled call may not have heard of that yet.
+                self._begun.add(following)
+                turn.set_result(None)
+
+    def _next(self, network: str) -> asyncio.Future[None]:
+        """Take out the next call of a network. The network and the caller come last from now on."""
+        callers = self._waiting[network]
+        caller, queue = next(iter(callers.items()))
+        turn = queue.popleft()
+        callers.move_to_end(caller)
+        self._waiting.move_to_end(network)
+        self._tidy(Share(caller, network))
+        return turn
+
+    def _leave(self, share: Share, turn: asyncio.Future[None]) -> None:
+        callers = self._waiting.get(share.network)
+        if callers is not None and turn in callers.get(share.caller, ()):
+            callers[share.caller].remove(turn)
+            self._tidy(share)
+
+    def _tidy(self, share: Share) -> None:
+        """Forget a caller, and a network, of whom nothing waits any more."""
+        callers = self._waiting[share.network]
+        if not callers[share.caller]:
+            del callers[share.caller]
+        if not callers:
+            del self._waiting[share.network]
+
+
+class Beginning(Around):
+    """Has the calls of people begin in turn.
+
+    Those of other services wait for nothing: the calls of people for which they are made have had their turn. Neither
+    do health checks, which a busy process has to answer.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._beginnings = Beginnings()
+
+    @override
+    @asynccontextmanager
+    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+        identity = find_identity()
+        if rpc.method.startswith(_HEALTH) or (identity is not None and identity.kind is CallerKind.SERVICE):
+            yield
+            return
+        async with self._beginnings.begun(current_share()):
+            yield

@@ -1,0 +1,194 @@
+"""The call that begins next: networks take turns, and so do the people of one, however many calls each makes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from ipaddress import IPv4Network
+from itertools import count, cycle
+from statistics import median
+from typing import Any
+
+from pydantic import SecretStr
+
+from runtime.beginning import BEGUN_AT_ONCE, Beginnings
+from runtime.identity import Identity, current_identity
+from runtime.permissions import PEOPLE, RPCS
+from runtime.pool import Share
+from runtime.server import App, running
+from runtime.settings import ServiceSettings
+from syncline.model.identifiers import DeviceId, UserId
+from tests.runtime import echo
+from tests.runtime.http2 import Http2, http2
+
+MANY = 200
+"""Fewer calls than one connection may have under way."""
+ROUNDS = 10
+"""Rounds of the loop that a call takes."""
+
+
+class Doorkeeper:
+    async def verify(self, token: str) -> Identity:
+        return Identity(UserId(token), DeviceId("laptop"), token=token)
+
+
+class Noted:
+    """The calls in the order in which they began, and in that in which they ended."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.ended: list[str] = []
+
+    async def call(self, request: bytes, _context: Any) -> bytes:
+        caller = current_identity()
+        self.begun.append(caller.user)
+        for _ in range(ROUNDS):
+            await asyncio.sleep(0)
+        self.ended.append(caller.user)
+        return request
+
+
+@asynccontextmanager
+async def noting() -> AsyncIterator[tuple[Noted, str]]:
+    noted = Noted()
+    settings = ServiceSettings(
+        listen="127.0.0.1:0",
+        drain_seconds=0,
+        grace_seconds=0,
+        trusted_networks=(IPv4Network("127.0.0.1/32"),),
+        service_secret=SecretStr("s" * 32),
+    )
+    operations = dict(RPCS) | {"test.Echo/Call": PEOPLE}
+    app = App(
+        name="test", mounts=[echo.mount(Call=echo.unary(noted.call))], verifier=Doorkeeper(), operations=operations
+    )
+    async with running(app, settings) as target:
+        yield noted, target
+
+
+def calls(connection: Http2, user: str, count: int, *, network: str = "192.0.2.1") -> None:
+    for _ in range(count):
+        connection.begin(echo.path("Call"), token=user, message=b"x", forwarded=network)
+
+
+@asynccontextmanager
+async def busy(connection: Http2, noted: Noted, *users: str) -> AsyncIterator[None]:
+    """Meanwhile MANY calls of these users wait: for each that ends another one comes."""
+
+    async def keep_busy() -> None:
+        for answered, user in zip(count(1), cycle(users), strict=False):
+            await connection.until(partial(lambda most: len(connection.codes) >= most, answered))
+            calls(connection, user, 1)
+
+    for number in range(MANY):
+        calls(connection, users[number % len(users)], 1)
+    calling = asyncio.create_task(keep_busy())
+    while len(noted.ended) < 4 * MANY:  # until gRPC has handed in all that came at once
+        await asyncio.sleep(0)
+    yield
+    calling.cancel()
+
+
+async def calls_begun_before(
+    noted: Noted, connection: Http2, user: str, number: int, *, network: str = "192.0.2.1"
+) -> int:
+    """Make call `number` of a connection; the calls that began between its being sent and its beginning."""
+    begun = len(noted.begun)
+    calls(connection, user, 1, network=network)
+    await ended(connection, number)
+    return noted.begun.index(user, begun) - begun
+
+
+async def ended(connection: Http2, count: int) -> None:
+    await connection.until(lambda: len(connection.codes) == count)
+    assert set(connection.codes.values()) == {"0"}
+
+
+async def test_the_call_of_one_person_does_not_wait_for_many_calls_of_another() -> None:
+    async with (
+        noting() as (noted, target),
+        http2(target) as many,
+        http2(target) as one,
+        busy(many, noted, "mallory"),
+    ):
+        before = [await calls_begun_before(noted, one, "ann", number) for number in range(1, 41)]
+    assert median(before) < MANY / 4  # gRPC handed these in before.
+
+
+async def test_many_accounts_of_one_network_have_no_more_turns_than_one_of_another() -> None:
+    async with (
+        noting() as (noted, target),
+        http2(target) as many,
+        http2(target) as one,
+        busy(many, noted, *(f"mallory {number}" for number in range(20))),
+    ):
+        before = [await calls_begun_before(noted, one, "ann", number, network="192.0.2.2") for number in range(1, 41)]
+    assert median(before) < MANY / 4  # gRPC handed these in before.
+
+
+async def test_one_call_of_a_network_begins_at_a_time_and_callers_take_turns() -> None:
+    beginnings, over = Beginnings(), asyncio.Event()
+    order: list[str] = []
+
+    async def call(share: Share) -> None:
+        async with beginnings.begun(share):
+            order.append(share.caller)
+            await over.wait()
+
+    people = {"mallory": "office", "max": "office", "ann": "office", "ben": "home"}
+    waiting = [asyncio.create_task(call(Share(one, people[one]))) for one in people for _ in range(20)]
+    await asyncio.sleep(0)
+    assert order == ["mallory", "ben"]
+    over.set()
+    await asyncio.gather(*waiting)
+    assert Counter(order) == dict.fromkeys(people, 20)
+    assert [one for one in order if one != "ben"][:7] == ["mallory", "mallory", "max", "ann", "mallory", "max", "ann"]
+
+
+async def test_so_many_networks_begin_calls_at_a_time() -> None:
+    beginnings, over = Beginnings(), asyncio.Event()
+    begun = 0
+
+    async def call(share: Share) -> None:
+        nonlocal begun
+        async with beginnings.begun(share):
+            begun += 1
+            await over.wait()
+
+    waiting = [asyncio.create_task(call(Share.alone(f"{number}"))) for number in range(3 * BEGUN_AT_ONCE)]
+    await asyncio.sleep(0)
+    assert begun == BEGUN_AT_ONCE
+    over.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_a_call_that_takes_long_stops_no_other_of_its_caller() -> None:
+    beginnings, share = Beginnings(), Share("ann", "home")
+    async with AsyncExitStack() as under_way:
+        async with asyncio.timeout(20):
+            for _ in range(3 * BEGUN_AT_ONCE):
+                await under_way.enter_async_context(beginnings.begun(share))
+
+
+async def test_who_gives_up_takes_no_turn() -> None:
+    beginnings, mallory, ann = Beginnings(), Share("mallory", "office"), Share("ann", "office")
+
+    async def call(share: Share) -> None:
+        async with beginnings.begun(share):
+            pass
+
+    async with beginnings.begun(mallory):
+        waiting = [asyncio.create_task(call(mallory)) for _ in range(50)]
+        await asyncio.sleep(0)
+        one = asyncio.create_task(call(ann))
+        await asyncio.sleep(0)
+        for given_up in waiting:
+            given_up.cancel()
+        await asyncio.sleep(0)
+        assert not one.done()
+    await one
+    async with beginnings.begun(mallory):
+        pass
