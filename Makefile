@@ -100,7 +100,7 @@ $(CHECKOV): .ci/checkov.txt | $(SETUP_DONE)
 	@touch $@
 
 # Two at a time, types first: these take longest. Each says what it has to say when it is done.
-CHECKS := check-types check-docs check-protos check-templates check-style check-layers check-names check-prose check-changelog check-installed
+CHECKS := check-types check-docs check-protos check-templates check-style check-layers check-web check-names check-prose check-changelog check-installed
 
 check: setup $(CHECKOV) ## everything that can be said without running it: style, types, layers, contract
 	@$(MAKE) --jobs 2 --output-sync=target $(CHECKS)
@@ -120,6 +120,14 @@ check-types:
 check-layers:
 	$(call step,lint-imports)
 	$(BIN)/lint-imports --no-logo
+
+check-web:
+	$(call step,web style)
+	@.ci/web style
+	$(call step,web types)
+	@.ci/web types
+	$(call step,web unit tests)
+	@.ci/web unit
 
 check-names:
 	$(call step,names)
@@ -181,10 +189,11 @@ bench: setup ## measure; ARGS names benchmarks; ARGS=--short tells only whether 
 bench-load: setup ## measure the load that one core of each service carries
 	$(BIN)/python -m benchmarks $(ARGS) load
 
-format: setup ## rewrite code and protos in the agreed style
+format: setup ## rewrite code, protos and the web app in the agreed style
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 	$(BIN)/buf format --write
+	.ci/web format
 
 vectors: setup ## write protos/vectors anew: only if the format changes, since clients depend on them
 	$(BIN)/python -m tests.vectors

@@ -20,7 +20,6 @@ _TYPES: Final = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
-    ".json": "application/json",
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
@@ -54,7 +53,9 @@ def pages(*, upload_origin: str, own: OwnAddress) -> list[BaseRoute]:
 
 
 def _files() -> Iterator[tuple[str, FixedAnswer]]:
-    found = {path.relative_to(_FOLDER).as_posix(): path for path in sorted(_FOLDER.rglob("*")) if path.is_file()}
+    below = ((path.relative_to(_FOLDER), path) for path in sorted(_FOLDER.rglob("*")) if path.is_file())
+    # A person who installs the tools of package.json there by hand must not serve them.
+    found = {name.as_posix(): path for name, path in below if "node_modules" not in name.parts}
     contents = {name: path.read_bytes() for name, path in found.items() if path.suffix in _TYPES}
     for name, content in contents.items():
         suffix = found[name].suffix

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,18 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 PACKAGES = ("aws", "gateway", "runtime", "services", "stack")
 TEMPLATE = "infra/data.yaml"
 """What `syncline up` deploys to its embedded AWS, which production deploys as well."""
+LEFT_OUT = ("__pycache__", "node_modules", "biome.json", "package.json", "tsconfig.json", "*.d.ts")
+"""Patterns of names that nobody runs: caches, and the tools that check the web app with their configuration."""
+
+
+def shipped(folder: Path) -> list[str]:
+    """The files below `folder` that a distribution holds, relative to it and sorted."""
+    below = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        name.as_posix()
+        for name in below
+        if not any(fnmatch(part, pattern) for part in name.parts for pattern in LEFT_OUT)
+    )
 
 
 class Packages(BuildHookInterface[Any]):
@@ -25,5 +38,6 @@ class Packages(BuildHookInterface[Any]):
         beside = here.parent if (here.parent / PACKAGES[0]).is_dir() else here
         included = build_data["force_include"]
         for package in PACKAGES:
-            included[str(beside / package)] = package
+            for name in shipped(beside / package):
+                included[str(beside / package / name)] = f"{package}/{name}"
         included[str(beside / TEMPLATE)] = TEMPLATE if self.target_name == "sdist" else "stack/data.yaml"

@@ -2,8 +2,9 @@
 /** What rows of nodes show. */
 
 import { h } from "./dom.js";
-import { byName, bytes, kindOf, time } from "./format.js";
+import { byName, bytes, kindOf } from "./format.js";
 import { nodeIcon } from "./icons.js";
+import { time } from "./times.js";
 import { contentPath } from "./actions.js";
 
 /** @import {Child} from "./dom.js" */

@@ -30,7 +30,7 @@ export function learn(nodes) {
 export async function wayTo(space, id) {
   /** @type {Crumb[]} */
   const way = [];
-  for (let now = id; now !== "root";) {
+  for (let now = id; now !== "root"; ) {
     if (!seen.has(now)) learn([await call("GET", at`/v1/spaces/${space}/nodes/${now}`)]);
     const found = seen.get(now);
     if (!found) throw new Problem({ status: 404, reason: "NO_SUCH_NODE", detail: "this is no folder" });

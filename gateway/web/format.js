@@ -1,8 +1,6 @@
 // @ts-check
 /** Sizes, times and kinds, for people. */
 
-import { h } from "./dom.js";
-
 /** @import {Node} from "./api.js" */
 
 const UNITS = ["bytes", "KB", "MB", "GB", "TB", "PB"];
@@ -45,8 +43,8 @@ export function duration(seconds) {
   return minutes % 60 ? `${Math.floor(minutes / 60)} h ${minutes % 60} min` : `${minutes / 60} h`;
 }
 
-/** @param {number} ms @param {number} [now] */
-function ago(ms, now = Date.now()) {
+/** How long ago a time was. @param {number} ms @param {number} [now] */
+export function ago(ms, now = Date.now()) {
   const since = now - ms;
   if (since < MINUTE) return "just now";
   if (since < HOUR) return relative.format(-Math.floor(since / MINUTE), "minute");
@@ -84,18 +82,6 @@ export function clock(ms) {
 export function dateOf(ms) {
   return shortWithYear.format(ms);
 }
-
-/** A time that stays true while the page is open. @param {number} ms @returns {HTMLTimeElement} */
-export function time(ms) {
-  return h("time", { datetime: new Date(ms).toISOString(), title: exactly(ms), data: { ms: String(ms) } }, ago(ms));
-}
-
-setInterval(() => {
-  for (const element of document.querySelectorAll("time[data-ms]")) {
-    const text = ago(Number(/** @type {HTMLElement} */ (element).dataset.ms));
-    if (element.textContent !== text) element.textContent = text;
-  }
-}, MINUTE / 2);
 
 /** @type {Record<string, string[]>} */
 const ENDINGS = {

@@ -246,7 +246,7 @@ async function showFolder(id) {
 async function wayTo(id) {
   /** @type {Located[]} */
   const way = [];
-  for (let now = id; now !== visit.link.top;) {
+  for (let now = id; now !== visit.link.top; ) {
     const found = await visit.node(now);
     way.unshift(found);
     now = found.parent;

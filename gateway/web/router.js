@@ -1,6 +1,8 @@
 // @ts-check
 /** Addresses and views: the History API, and links that do not load a page. */
 
+import { Routes } from "./routes.js";
+
 /**
  * @typedef {object} Place where we are
  * @property {string} path
@@ -19,8 +21,8 @@
 
 /** Events: `change`. */
 class Router extends EventTarget {
-  /** @type {{pattern: RegExp, names: string[], make: MakeView}[]} */
-  #routes = [];
+  /** @type {Routes<MakeView>} */
+  #routes = new Routes();
 
   constructor() {
     super();
@@ -33,25 +35,15 @@ class Router extends EventTarget {
    * @param {MakeView} make
    */
   on(path, make) {
-    /** @type {string[]} */
-    const names = [];
-    const source = path.replaceAll(/:(\w+)/g, (_, name) => {
-      names.push(name);
-      return "([^/]+)";
-    });
-    this.#routes.push({ pattern: new RegExp(`^${source}/?$`), names, make });
+    this.#routes.add(path, make);
   }
 
   /** @returns {{place: Place, make: MakeView} | null} null for an address that leads nowhere */
   find() {
-    for (const { pattern, names, make } of this.#routes) {
-      const found = pattern.exec(location.pathname);
-      if (found) {
-        const params = Object.fromEntries(names.map((name, i) => [name, decodeURIComponent(found[i + 1])]));
-        return { place: { path: location.pathname, params, query: new URLSearchParams(location.search) }, make };
-      }
-    }
-    return null;
+    const found = this.#routes.find(location.pathname);
+    if (!found) return null;
+    const { params, make } = found;
+    return { place: { path: location.pathname, params, query: new URLSearchParams(location.search) }, make };
   }
 
   /**
@@ -79,7 +71,7 @@ class Router extends EventTarget {
     if (event.defaultPrevented || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
     const link = event.target instanceof Element ? event.target.closest("a[href]") : null;
     if (!(link instanceof HTMLAnchorElement) || link.target || link.hasAttribute("download")) return;
-    if (link.origin !== location.origin || !this.#routes.some(({ pattern }) => pattern.test(link.pathname))) return;
+    if (link.origin !== location.origin || !this.#routes.matches(link.pathname)) return;
     event.preventDefault();
     this.go(link.pathname + link.search);
   }

@@ -41,13 +41,13 @@ class Session extends EventTarget {
 
   /** @param {string} email @param {string} password */
   async signIn(email, password) {
-    await this.#enter(await call("POST", "/v1/sessions", { body: credentials(email, password), quiet: true, once: true }));
+    await this.#enter(await call("POST", "/v1/sessions", { body: credentials(email, password), quiet: true }));
     this.dispatchEvent(new Event("signed-in"));
   }
 
   /** @param {string} email @param {string} password */
   async signUp(email, password) {
-    await this.#enter(await call("POST", "/v1/accounts", { body: credentials(email, password), quiet: true, once: true }));
+    await this.#enter(await call("POST", "/v1/accounts", { body: credentials(email, password), quiet: true }));
     this.dispatchEvent(new Event("signed-in"));
   }
 

@@ -60,7 +60,7 @@ function warn(event) {
  */
 async function request(method, path, body, headers = {}) {
   try {
-    return await call(method, path, { body, key: headers["Idempotency-Key"], once: true });
+    return await call(method, path, { body, key: headers["Idempotency-Key"] });
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     const { status, reason, retryAfter } = error;

@@ -30,7 +30,7 @@ export class Visit {
 
   /** @param {string} [password] */
   async open(password = this.#password) {
-    this.#opened = await call("POST", "/v1/links/open", { body: { token: this.token, password }, quiet: true, once: true });
+    this.#opened = await call("POST", "/v1/links/open", { body: { token: this.token, password }, quiet: true });
     this.#password = password;
   }
 

@@ -62,6 +62,12 @@ async def test_a_page_names_every_module_that_it_needs():
     assert "upload/uploads.js" in named
 
 
+async def test_the_tools_that_check_the_app_are_not_served():
+    for name in ("package.json", "tsconfig.json", "biome.json", "vendor/noble-hashes/sha2.d.ts"):
+        assert (WEB / name).exists()
+        assert (await get(f"/web/{name}")).status == 404
+
+
 async def test_everything_that_a_page_loads_is_ours():
     for address in ("/", "/settings/keys", "/l/token", "/docs"):
         page = await get(address)

@@ -59,8 +59,7 @@ export class ApiError extends Error {
  * @returns {Api}
  */
 export function createApi(request) {
-  const at = (/** @type {string} */ space, /** @type {string} */ what) =>
-    `/v1/spaces/${encodeURIComponent(space)}/${what}`;
+  const at = (/** @type {string} */ space, /** @type {string} */ what) => `/v1/spaces/${encodeURIComponent(space)}/${what}`;
   return {
     uploads: async (space, objects) => (await request("POST", at(space, "uploads"), { objects })).uploads,
     seal: async (space, objects) => (await request("POST", at(space, "objects"), { objects })).verdicts,

@@ -318,8 +318,7 @@ export class Commits {
 
 /** @param {Directory} directory */
 function problemOf(directory) {
-  for (let each = /** @type {Directory | null} */ (directory); each; each = each.parent)
-    if (each.problem) return each.problem;
+  for (let each = /** @type {Directory | null} */ (directory); each; each = each.parent) if (each.problem) return each.problem;
   return "";
 }
 

@@ -66,7 +66,7 @@ function field(parts, number, value) {
 /** @param {string[]} hexes */
 function digests(hexes) {
   const bytes = new Uint8Array(hexes.length * DIGEST_BYTES);
-  hexes.forEach((hex, i) => writeHex(hex, bytes, i * DIGEST_BYTES));
+  for (const [i, hex] of hexes.entries()) writeHex(hex, bytes, i * DIGEST_BYTES);
   return bytes;
 }
 

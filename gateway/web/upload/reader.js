@@ -40,7 +40,8 @@ export class Reader {
    * @returns {Promise<Read>}
    */
   async read(file, take) {
-    const buffer = (this.#buffer ??= new Uint8Array(2 * MAX_BLOCK));
+    this.#buffer ??= new Uint8Array(2 * MAX_BLOCK);
+    const buffer = this.#buffer;
     const { size } = file;
     const pieces = new Pieces(file);
     const whole = new Sha256();

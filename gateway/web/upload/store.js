@@ -153,7 +153,9 @@ async function deleteBatches(database, batches) {
   for (const batch of batches) {
     writing.objectStore("batches").delete(batch);
     const keys = items.index("batch").getAllKeys(batch);
-    keys.onsuccess = () => keys.result.forEach((key) => items.delete(key));
+    keys.onsuccess = () => {
+      for (const key of keys.result) items.delete(key);
+    };
   }
   await done(writing);
 }

@@ -441,7 +441,8 @@ export class Storing {
     const { body, owner } = object.bodies[0];
     this.#putting++;
     object.state = "putting";
-    const control = (object.put = new AbortController());
+    const control = new AbortController();
+    object.put = control;
     await online();
     let before = 0;
     const sent = (/** @type {number} */ bytes) => {
@@ -552,7 +553,7 @@ export class Storing {
         objects[0].space,
         objects.map(({ declaration }) => declaration),
       );
-      objects.forEach((object, i) => this.#judged(object, verdicts[i]));
+      for (const [i, object] of objects.entries()) this.#judged(object, verdicts[i]);
     } catch (error) {
       for (const object of objects) this.#fail(object, false, reasonOf(error));
     } finally {

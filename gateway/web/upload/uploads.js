@@ -22,7 +22,7 @@ import { Store } from "./store.js";
 import { Storing, reasonOf } from "./storing.js";
 import { Unread, Work } from "./work.js";
 
-/** @import {Api, Node} from "./api.js" */
+/** @import {Api} from "./api.js" */
 /** @import {BatchSnapshot, ItemSnapshot} from "./item.js" */
 /** @import {Outcome} from "./commits.js" */
 /** @import {Patience} from "./retry.js" */
@@ -109,15 +109,7 @@ export class Uploads extends EventTarget {
   #reporting = false;
 
   /** @param {Options} options */
-  constructor({
-    api,
-    owner,
-    parallel = PARALLEL,
-    patience = PATIENCE,
-    keepBytes = KEEP_BYTES,
-    paused = false,
-    startWorker,
-  }) {
+  constructor({ api, owner, parallel = PARALLEL, patience = PATIENCE, keepBytes = KEEP_BYTES, paused = false, startWorker }) {
     super();
     this.#patience = patience;
     this.#keepBytes = keepBytes;
@@ -583,7 +575,8 @@ export class Uploads extends EventTarget {
 
   /** @param {Item} item */
   async #read(item) {
-    const control = (item.reading = new AbortController());
+    const control = new AbortController();
+    item.reading = control;
     try {
       if (item.handle) item.take(await fileOf(item.handle));
       const file = /** @type {File} */ (item.file);
@@ -769,9 +762,7 @@ export class Uploads extends EventTarget {
     setTimeout(() => {
       this.#reporting = false;
       const items = [...this.#changed].map(({ snapshot }) => snapshot);
-      const batches = [...this.#changedBatches]
-        .filter(({ id }) => this.#batches.has(id))
-        .map(({ snapshot }) => snapshot);
+      const batches = [...this.#changedBatches].filter(({ id }) => this.#batches.has(id)).map(({ snapshot }) => snapshot);
       const removed = this.#removed;
       this.#changed.clear();
       this.#changedBatches.clear();

@@ -4,9 +4,10 @@
 import { at, call, everything } from "../api.js";
 import { confirm } from "../dialogs.js";
 import { fill, h } from "../dom.js";
-import { dateOf, plural, time } from "../format.js";
+import { dateOf, plural } from "../format.js";
 import { icon } from "../icons.js";
 import { session } from "../session.js";
+import { time } from "../times.js";
 import { toast } from "../toasts.js";
 import { words } from "../words.js";
 import { loading } from "./blank.js";

@@ -1,0 +1,54 @@
+// @ts-check
+/** The addresses of the app: each is a pattern, and what is made for a path that matches it. */
+
+/**
+ * @typedef {{pattern: RegExp, names: string[]}} Pattern a pattern of paths and the names of its parts that vary, in order
+ * @typedef {Record<string, string>} Params the decoded part of a path by the name of its place
+ */
+
+/** @template M */
+export class Routes {
+  /** @type {(Pattern & {make: M})[]} */
+  #routes = [];
+
+  /**
+   * Add a route. Of several that match a path, the first one counts.
+   * @param {string} path with `:name` for a part that varies; a slash at the end of a visited path is ignored
+   * @param {M} make
+   */
+  add(path, make) {
+    this.#routes.push({ ...patternOf(path), make });
+  }
+
+  /** @param {string} path @returns {boolean} */
+  matches(path) {
+    return this.#routes.some(({ pattern }) => pattern.test(path));
+  }
+
+  /**
+   * The route of a path.
+   * @param {string} path as the address has it, encoded
+   * @returns {{params: Params, make: M} | null} null for a path that leads nowhere
+   */
+  find(path) {
+    for (const { pattern, names, make } of this.#routes) {
+      const found = pattern.exec(path);
+      if (found) return { params: Object.fromEntries(names.map((name, i) => [name, decodeURIComponent(found[i + 1])])), make };
+    }
+    return null;
+  }
+}
+
+/**
+ * @param {string} path
+ * @returns {Pattern}
+ */
+function patternOf(path) {
+  /** @type {string[]} */
+  const names = [];
+  const source = path.replaceAll(/:(\w+)/g, (_, name) => {
+    names.push(name);
+    return "([^/]+)";
+  });
+  return { pattern: new RegExp(`^${source}/?$`), names };
+}
