@@ -1,4 +1,4 @@
-"""What tests of more than one part share."""
+"""The fixtures that tests of more than one part share."""
 
 import signal
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from stack.running import EmbeddedAws, embedded_aws, running_stack
 from stack.up import Stack
 from tests.schedule import pytest_xdist_make_scheduler  # noqa: F401 - a hook of pytest
 
-# What is started in the background of a shell or by nohup ignores these; so would all programs that tests interrupt.
+# Programs that a shell starts in the background, or nohup, ignore these; so would all that tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -33,7 +33,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(autouse=True)
 def _logs_as_before() -> Iterator[None]:
-    """What a test makes of the logs, by reading wrong settings for one, ends with it: they would go where it wrote."""
+    """A test that changes the logs, by reading wrong settings for one, changes them for itself only."""
     yield
     if structlog.is_configured():
         structlog.reset_defaults()

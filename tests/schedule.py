@@ -1,4 +1,4 @@
-"""Which worker runs which tests when several run side by side (`pytest -n`).
+"""The schedule says which worker runs which tests when several run side by side (`pytest -n`).
 
 A file stays with one worker, so that what its tests share is started once. The first worker begins with the slowest
 files and the others with the quickest: whatever puts the machine under load has a quiet neighbour, and all workers
@@ -31,7 +31,7 @@ WAITING: Final = frozenset(
         "tests/runtime/test_server.py",
     }
 )
-"""What mostly waits: for a rate, for a lease to end, for objects to grow old, for nothing to happen."""
+"""The tests that mostly wait: for a rate, for a lease to end, for objects to grow old, for nothing to happen."""
 
 SECONDS: Final[Mapping[str, int]] = {
     "tests/web/": 200,
@@ -51,7 +51,7 @@ SECONDS: Final[Mapping[str, int]] = {
     "tests/e2e/test_kill.py": 30,
     "tests/e2e/test_limited_links.py": 30,
 }
-"""How long a unit takes, roughly, of those that take longest; the others are taken for quicker than all of these."""
+"""The rough time of the units that take longest, in seconds; the others are taken for quicker than all of these."""
 
 
 def unit(nodeid: str) -> str:
@@ -104,5 +104,5 @@ class Schedule(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         super()._reschedule(node)
 
     def _choice(self, node: WorkerController) -> str | None:
-        worker = int(node.gateway.id.removeprefix("gw"))  # one that replaces another has a number beyond all
+        worker = int(node.gateway.id.removeprefix("gw"))  # a worker that replaces another has a number beyond all
         return choose(self.workqueue, worker=worker, workers=self.numnodes)

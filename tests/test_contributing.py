@@ -1,4 +1,4 @@
-"""What contributors read is true: hooks are those of `make check`, links lead somewhere, and named targets exist."""
+"""The pages for contributors are true: hooks are those of `make check`, links lead somewhere, named targets exist."""
 
 from __future__ import annotations
 

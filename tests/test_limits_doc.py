@@ -31,11 +31,11 @@ UNITS = {
     "h": 3600,
     "days": 86_400,
 }
-"""By which a number before the unit is multiplied; others stand for themselves."""
+"""The factor of a number by the word before its unit; others stand for themselves."""
 
 PACKAGES = ("core", "runtime", "services", "gateway", "stack")
 A_BOUND = re.compile(r"_?(MAX|MOST|LARGEST|UNSIGNED)_[A-Z_]+")
-"""How constants are called that bound what somebody else sends or takes."""
+"""The form of constants that bound what somebody else sends or takes."""
 INNER = {
     "gateway.dav.merge": "a directory that needs more is moved in another way",
     "gateway.records.ports.MAX_READ_BYTES": "how much is read at once of what is there",
@@ -163,7 +163,7 @@ def test_every_setting_with_a_number_is_there_or_has_a_reason() -> None:
 
 
 def bounds(description: Any) -> Iterator[tuple[str, float]]:
-    """All that a description says of how long or large something may be, each with the name of that."""
+    """Yield all that a description says of how long or large something may be, each with the name of that."""
     if isinstance(description, list):
         for one in description:
             yield from bounds(one)

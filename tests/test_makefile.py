@@ -1,4 +1,4 @@
-"""What no test runs rots: each verb of the Makefile is run here in a short form, or named with what else runs it."""
+"""A verb of the Makefile that no test runs would rot: each is run here in short, or named with what else runs it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RUN: Final[Mapping[str, tuple[str, ...]]] = {
     "mutants": ("ARGS=--breed",),
     "fuzz": ("N=20", "SEED=1"),
     "bench": ("ARGS=--short trace",),
-    "bench-load": ("ARGS=--help",),  # its work takes minutes: tests/benchmarks does it in short
+    "bench-load": ("ARGS=--help",),  # the work takes minutes: tests/benchmarks does it in short
 }
-"""With what arguments each is short enough to be run here."""
+"""The arguments with which each verb is short enough to be run here."""
 ELSEWHERE: Final[Mapping[str, str]] = {
     "demo": "tests/lb/test_balance.py",
     "up": "tests/stack/test_up.py",
@@ -46,7 +46,7 @@ ELSEWHERE: Final[Mapping[str, str]] = {
     "vectors": "tests/test_vectors.py",
     "deploy": "tests/infra/test_production.py",
 }
-"""What does the work of the others, in `make test` or before a merge. All benchmarks in short: tests/benchmarks."""
+"""The files that do the others' work in `make test` or before a merge. tests/benchmarks has all benchmarks in short."""
 
 
 def make(*arguments: str, within: float = 150) -> subprocess.CompletedProcess[str]:
@@ -72,7 +72,7 @@ def test_every_verb_is_run_somewhere_and_explained() -> None:
 
 
 def told(verb: str) -> int:
-    """Where the Makefile has the rule of a verb."""
+    """Return the offset of a verb's rule in the Makefile."""
     found = re.search(rf"^{verb}: .*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
     assert found, f"{verb} is not explained"
     return found.start()
@@ -129,7 +129,7 @@ STAND_INS = {
     "debootstrap": 'mkdir -p "$4/etc/ssl/certs" "$4/usr/bin"; touch "$4/usr/bin/python3"',
     "docker": 'cat >"$IMAGE"; printf "%s\\n" "$@" >"$IMAGE.arguments"',
 }
-"""Of programs that need root, a mirror and a daemon: what is between them is what the script does itself."""
+"""Stand-ins for programs that need root, a mirror and a daemon: the script itself does what is between them."""
 
 
 def test_every_user_may_enter_the_root_of_the_base_image(tmp_path: Path) -> None:

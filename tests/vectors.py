@@ -58,7 +58,7 @@ def content(parts: list[Part]) -> bytes:
 
 
 def entries_of(pack: ClosedPack) -> dict[str, Any] | None:
-    """What is declared of a pack, as its vector has it; None for a pack that is a single block."""
+    """Return what is declared of a pack, as its vector has it; None for a pack that is a single block."""
     form = pack.declaration.form
     if not isinstance(form, PackEntries):
         return None
@@ -309,7 +309,7 @@ MAKERS: Final = {
 
 
 def made(name: str) -> str:
-    """What the file of these vectors is to hold: a line for each member, and for each case."""
+    """Return the text of these vectors' file: a line for each member, and for each case."""
     members = []
     for key, value in MAKERS[name]().items():
         if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What the kit makes of DynamoDB's answers, whichever adapter asks."""
+"""The tests show how the kit understands DynamoDB's answers, whichever adapter asks."""
 
 from typing import Any
 

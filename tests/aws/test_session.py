@@ -70,7 +70,7 @@ async def test_standard_variables_are_honoured(environment):
 
 @pytest.fixture(scope="module")
 def whole_session() -> AioSession:
-    """As it comes, with all descriptions; shared since loading them takes long."""
+    """The session has all descriptions; tests share it, since loading these takes long."""
     return AioSession()
 
 

@@ -85,7 +85,7 @@ class Project:
         return time.monotonic() - began
 
     def upstreams(self) -> "dict[str, Upstreams]":
-        """What the balancer knows about the instances of each service."""
+        """Return the instances of each service that the balancer knows."""
         (balancer,) = self.containers("balancer")
         ask = (
             "import urllib.request as r; print(r.urlopen('http://127.0.0.1:9901/clusters?format=json').read().decode())"

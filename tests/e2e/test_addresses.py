@@ -1,4 +1,4 @@
-"""What addresses a space today addresses it tomorrow, whatever others do: in WebDAV and on the command line."""
+"""An address of a space means the same space tomorrow, whatever others do: in WebDAV and on the command line."""
 
 from __future__ import annotations
 

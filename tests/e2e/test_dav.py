@@ -105,7 +105,7 @@ def test_devices_and_webdav_see_the_same_files(ann: Person, stack, tmp_path: Pat
 @pytest.mark.skipif(LITMUS is None, reason="litmus is not installed")
 @pytest.mark.parametrize("suite", ["basic", "copymove", "props", "locks", "http"])
 def test_litmus(ann: Person, stack, suite: str, tmp_path: Path) -> None:
-    """All of them pass, without a warning."""
+    """All tests of each suite pass, without a warning."""
     assert LITMUS is not None
     ran = subprocess.run(
         [LITMUS, "-k", f"{stack.endpoint}/dav/personal/", ann.email, ann.key],
@@ -246,7 +246,7 @@ def test_a_put_that_is_broken_off_changes_nothing(ann: Person, folder: str, fram
     slow = Slowly(ann, f"{folder}/f", framing)
     slow.socket.sendall(b"100\r\n" + b"x" * 256 + b"\r\n")
     slow.socket.close()
-    for i in range(5):  # whatever it were to do would have been done meanwhile
+    for i in range(5):  # anything that it would do would have been done meanwhile
         assert ann.put(f"{folder}/{i}", b"after").status == 201
     assert ann.dav("GET", f"{folder}/f").body == b"before"
 

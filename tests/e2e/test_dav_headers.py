@@ -1,4 +1,4 @@
-"""What clients of WebDAV say beside the file: it is honoured, or refused."""
+"""Headers that WebDAV clients send beside the file are honoured, or refused."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_explorer_sets_the_time_of_change(ann: Person) -> None:
 
 @pytest.mark.parametrize("year", ["0001", "0026", "0070", "0099", "1600"])
 def test_a_time_long_ago_is_not_lately(ann: Person, year: str) -> None:
-    """What cannot be stored is the earliest time that can be."""
+    """A time that cannot be stored becomes the earliest time that can be."""
     earliest = "Tue, 21 Sep 1677 00:12:43 GMT"
     ann.put("personal/ancient", DATA)
     date = f"Mon, 01 Jan {year} 00:00:00 GMT"
@@ -308,7 +308,7 @@ def test_no_body_is_a_fault_of_the_server(ann: Person, method: str) -> None:
 
 @pytest.mark.parametrize("method", ["PROPFIND", "PROPPATCH", "LOCK"])
 def test_what_a_parser_gets_is_bounded_before_it(ann: Person, method: str) -> None:
-    """Each of these would be understood: what is refused is how much it is, and what it defines."""
+    """The parser would understand each of these: their amount and their definitions are refused."""
     top, inside = {
         "PROPFIND": ("propfind", "<D:prop>{}</D:prop>"),
         "PROPPATCH": ("propertyupdate", "<D:set><D:prop>{}</D:prop></D:set>"),
@@ -404,5 +404,5 @@ def test_what_is_given_out_is_the_address_that_the_client_knows(ann: Person) -> 
     headers = {name.replace("_", "-"): value for name, value in proxied.items()}
     headers |= {"authorization": f"Bearer {ann.token}", "content-type": "application/json"}
     made = send(ann.endpoint, "POST", f"/v1/spaces/{space}/links", body, headers)
-    # Where the public address is configured, that is given out.
+    # The public address is given out where it is configured.
     assert f'"url":"{ann.endpoint}/l/'.encode() in made.body

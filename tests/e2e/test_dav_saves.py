@@ -94,7 +94,7 @@ def put_and_move(folder: Folder, data: bytes) -> None:
 
 
 def put_empty_first(folder: Folder, data: bytes) -> None:
-    """As Finder and Explorer do, which make a file before they fill it."""
+    """Save as Finder and Explorer do, which make a file before they fill it."""
     locked = folder.ann.dav("LOCK", "Docs/new", LOCK, depth="0")
     assert locked.status == 201
     token = locked.headers["lock-token"]
@@ -175,7 +175,7 @@ def copy_and_delete(folder: Folder, data: bytes) -> None:
 
 
 def put_twice_and_delete(folder: Folder, data: bytes) -> None:
-    """As programs copy over file systems that know no COPY."""
+    """Save as programs do that copy over file systems without COPY."""
     folder.put("f.txt.tmp", data)
     folder.put("f.txt", data)
     folder.delete("f.txt.tmp")
@@ -228,7 +228,7 @@ def test_a_safe_save_is_a_new_version(folder: Folder, save: Callable[[Folder, by
         assert folder.names() == ["f.txt"]
     contents = folder.contents("f.txt")
     assert [one for one in contents if one] == [b"0", b"1", b"2"]
-    assert len(contents) == 3 or save is delete_lock_and_put  # which makes it empty first
+    assert len(contents) == 3 or save is delete_lock_and_put  # delete_lock_and_put makes the file empty first
     assert folder.ann.dav("GET", "Docs/f.txt").body == b"2"
     assert [one["link_id"] for one in folder.api("GET", "/links")["links"]] == [link["link_id"]]
     assert folder.trash() == []
@@ -312,7 +312,7 @@ def test_a_backup_is_a_new_file_and_the_document_goes_on(
         assert folder.read("f.txt") == new
     assert [one["link_id"] for one in folder.api("GET", "/links")["links"]] == [link["link_id"]]
     assert folder.trash() == []
-    # And a backup is a file like others.
+    # A backup is a file like others, too.
     folder.move(backup, "f.txt")
     assert folder.read("f.txt") == expected[-2]
     assert folder.node("f.txt")["id"] == before["id"]
@@ -402,7 +402,7 @@ def test_a_file_that_was_renamed_and_written_to_is_a_document_of_its_own(folder:
     assert folder.node("g.txt")["id"] == before["id"]
     assert folder.contents("g.txt") == [b"0", b"1", b"2"]
     assert folder.contents("f.txt") == [b"3"]
-    # What is back at its name is not taken from there.
+    # A file that is back at its name is not taken from there.
     folder.move("g.txt", "h.txt")
     folder.move("h.txt", "g.txt")
     folder.put("h.txt", b"4")
@@ -478,7 +478,7 @@ def test_a_directory_that_is_saved_goes_on_with_the_files_in_it(
     assert folder.contents("d/a") == [b"a0", b"a1", b"a2"]
     assert folder.contents("d/sub/b") == [b"b0", b"b1", b"b2"]
     assert [one["link_id"] for one in folder.api("GET", "/links")["links"]] == [link["link_id"]]
-    # What the new one has not is in the trash, and nothing else.
+    # Files that the new directory lacks are in the trash, and nothing else.
     assert sorted(folder.trash()) == ["d/only 0", "d/only 1"]
 
 

@@ -15,7 +15,7 @@ from tests.clients.transfer.fakes import noise
 from tests.e2e.dav import Person, Slowly, address
 
 ENTRIES = 6000
-"""So that a listing is more than what the sockets of a connection hold."""
+"""The number of entries that make a listing longer than the sockets of a connection hold."""
 
 
 @pytest.fixture(scope="module")

@@ -39,7 +39,7 @@ def held(person: Person, path: str, *, read: int = 1, **headers: str) -> Iterato
     """A request whose answer has begun and is not read any further."""
     address = urlsplit(person.endpoint)
     with socket.create_connection((address.hostname, address.port), timeout=DEADLINE) as connection:
-        # As little as possible of the answer is on its way.
+        # The small buffer leaves as little as possible of the answer on its way.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         lines = [f"GET {path} HTTP/1.1", f"host: {address.netloc}"]
         lines += [f"{name}: {value}" for name, value in (person.headers | headers).items()]
@@ -109,7 +109,7 @@ def test_peers_and_aws_that_are_gone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("module", ["services.auth", "services.metadata", "services.notify", "gateway"])
 def test_a_process_that_cannot_start(module: str) -> None:
-    """Its settings are wrong: told as everything else, to whoever reads logs by program."""
+    """Wrong settings are told as everything else, to whoever reads logs by program."""
     done = subprocess.run(
         [sys.executable, "-m", module], env={}, capture_output=True, text=True, check=False, cwd=REPOSITORY, timeout=60
     )

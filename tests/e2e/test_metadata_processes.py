@@ -174,7 +174,7 @@ async def test_what_a_killed_process_left_is_finished_by_another(aws: EmbeddedAw
                 space_id=space, request_id=new_request_id(), mutations=[directory_named("docs")]
             )
             assert accepted(await MetadataServiceStub(channel).CommitChanges(request))
-        # It waits for further changes before it announces, and dies.
+        # The process waits for further changes before it announces, and dies.
         running.metadata[0].kill()
         assert not [item for item in await scan(aws, aws.resources, space) if "#N#" in item["pk"]["S"]]
         with system(aws, tmp_path, processes=1, sweep_seconds="0.2"):

@@ -138,7 +138,7 @@ def test_a_right_is_asked_for_once_a_plan_and_once_a_commit(stack: Stack, ann: D
     now, seconds = scrape(stack), time.monotonic() - began
     assert 2 <= calls(f"{service}/CommitChanges") <= 3
     asked, known = calls("syncline.auth.v1.AuthService/CheckAccess"), calls(f"{service}/CommitChanges")
-    # What lasts longer, as on a busy machine, asks again: streams by themselves, and calls for what is forgotten.
+    # A test that lasts longer, as on a busy machine, asks again: streams by themselves, and calls when answers expire.
     assert known < asked <= known + 3 + 2 * (seconds // ASK_SECONDS)
 
     ann.sync()

@@ -41,7 +41,7 @@ KINDS = {
     "counted visitor": CallerKind.VISITOR,
     "service": CallerKind.SERVICE,
 }
-"""Who tries everything. What the table says of visitors must hold whether their link counts downloads or not."""
+"""The callers who try everything. The table's word on visitors must hold whether their link counts downloads or not."""
 NO_TOKEN_OF_OURS = (Unauthenticated.reason, TokenInvalid.reason, TokenMalformed.reason)
 
 

@@ -27,7 +27,7 @@ DEADLINE = 90.0
 
 
 def wanted(answer: Callable[[], Answer]) -> Answer:
-    """What is answered once the rate allows it: each refusal says when to come again, and nothing else is refused."""
+    """Return the answer once the rate allows it: each refusal says when to come again, and nothing else is refused."""
     deadline = time.monotonic() + DEADLINE
     while (last := answer()).status == 429:
         assert last.refused(429, "RATE_EXCEEDED")
@@ -86,7 +86,7 @@ def test_an_archive_of_many_directories_is_complete(slow: Stack) -> None:
 
 
 def test_an_archive_of_many_choices_is_complete(slow: Stack) -> None:
-    """Each is asked for before the first byte goes out."""
+    """Each node is asked for before the first byte goes out."""
     ann = patient(slow)
     top = tree(ann)
     (children,) = [ann.done("GET", f"{ann.top}/nodes/{top}/children")["nodes"]]
@@ -167,7 +167,7 @@ WAITING = "syncline: going on more slowly, as the service asks: "
 def test_a_sync_of_thousands_of_files_completes_in_two_devices_at_once(
     slow: Stack, new_device: Callable[..., DemoDevice]
 ) -> None:
-    """Both have files for the other; they share the rates of their person. One that is interrupted goes on."""
+    """Both devices have files for the other; they share the rates of their person. One that is interrupted goes on."""
     one = new_device("one", endpoint=slow.endpoint)
     two = new_device("two", one.owner, endpoint=slow.endpoint)
     for device in (one, two):

@@ -1,4 +1,4 @@
-"""What was begun with a right ends with it: everything that lasts is opened at once, the right is taken away, and each
+"""Work begun with a right ends with it: everything that lasts is opened at once, the right is taken away, and each
 must have ended within the seconds that are promised, and say why where there is a way to."""
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def reading(room: Room, api: Api, path: str, opened: Callable[[], None], *, righ
         while part := answer.read(SLOWLY):
             read += len(part)
             if time.monotonic() < began + slowly:
-                time.sleep(0.1 * slowly / (REVOCATION_SECONDS + 1))  # so that it is the same part of it in any case
+                time.sleep(0.1 * slowly / (REVOCATION_SECONDS + 1))  # a step takes the same part of it in any case
     except (http.client.IncompleteRead, ConnectionError):
         broken = True
     connection.close()
@@ -267,7 +267,7 @@ def test_what_a_key_opened_ends_with_its_date(room: Room):
 
 
 def _by_a_key(room: Room, seconds: int) -> dict[str, Ended] | None:
-    """How long after the date of a key each thing ended that was opened by it, and why; None if that took too long."""
+    """Return when each thing ended after the end of the key that opened it, and why; None if that took too long."""
     expires_at = int(time.time()) + seconds  # tokens count whole seconds
     made = room.ben.done("POST", "/v1/keys", {"name": "k", "expires_at_ms": expires_at * 1000}, status=201)
     with room.channel("auth") as channel:
@@ -350,7 +350,7 @@ def _opened_after(room: Room, member: Person, after: float) -> float:
 
 
 def test_credentials_last_no_longer_than_they_must(room: Room):
-    """What was handed out stays until it expires: STS gives nothing for less than this, and takes nothing back."""
+    """Issued credentials stay until they expire: STS gives nothing for less than this, and takes nothing back."""
     with room.channel("auth") as channel:
         asked = auth_pb2.IssueCredentialsRequest(space_id=room.space, access=auth_pb2.ACCESS_WRITE)
         issued = AuthServiceStub(channel).IssueCredentials(asked)

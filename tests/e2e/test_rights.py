@@ -42,7 +42,7 @@ class Owner:
         self.account.remove_member(self.space, member.email)
 
     def has_everything(self) -> bool:
-        """Whether what was there at the beginning is there, to whoever looks."""
+        """True if everything of the beginning is there, to whoever looks."""
         self.device.sync()
         return {name: text_of(self.device, name) for name in FILES} == FILES
 

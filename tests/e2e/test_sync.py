@@ -253,7 +253,7 @@ def test_what_a_viewer_did_is_no_wish_for_later(new_device: NewDevice) -> None:
         assert time.monotonic() < deadline
     assert is_as_it_was()
     assert "edited by a viewer" in {path.read_text() for path in ann.folder.glob("edited*.txt")}
-    # What is done with the right to do it counts.
+    # A change that was made with the right to make it counts.
     (ben.folder / "deleted.txt").unlink()
     ben.sync()
     ann.sync()

@@ -1,4 +1,4 @@
-"""What others have named reaches a real terminal harmless, whatever the command, and programs exactly."""
+"""Names that others have given reach a real terminal harmless, whatever the command, and programs exactly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was deleted, by the command line: listed, shown and brought back by its path, whatever was deleted above it."""
+"""A deleted file is listed, shown and brought back by its path, whatever was deleted above it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_file_of_a_deleted_directory_has_its_path(new_device: Callable[..., De
     one.run("get", "p/q/f2", str(tmp_path / "f2"))
     assert (tmp_path / "f2").read_text() == "f2"
     one.run("trash", "restore", "p/q/none", expect=1)
-    # What is asked for is honoured or refused.
+    # A wish of the command line is honoured or refused.
     one.run("trash", "restore", "p/q/f1", "--to", "p/q/f2/x", expect=1)
     assert "f2 (2)" not in one.run("ls", "p/q")
     decomposed = unicodedata.normalize("NFD", "größe")

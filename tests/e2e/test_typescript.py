@@ -88,7 +88,7 @@ class Typescript:
                 child.kill()
 
     def change(self, **fields: Any) -> None:
-        """As if the state had been saved so."""
+        """Change the state as if it had been saved so."""
         self.state.write_text(json.dumps(json.loads(self.state.read_text()) | fields))
 
 
@@ -125,7 +125,7 @@ def noise(size: int, seed: int) -> bytes:
 
 
 def sums(files: dict[str, bytes]) -> str:
-    """As sha256sum prints them."""
+    """Return the sums as sha256sum prints them."""
     return "".join(f"{hashlib.sha256(data).hexdigest()}  {path}\n" for path, data in files.items())
 
 
@@ -311,7 +311,7 @@ def test_an_outage_in_mid_stream_is_an_error_and_then_the_right_answer(
     with checker.started("check", "--attempts", "40") as child:
         told = [*answers(child, lines[:4000], 4)]
         end_metadata(stack, number)
-        # What is sent while nobody is there to hear it.
+        # These lines are sent while nobody is there to hear them.
         output, errors = child.communicate("".join(lines[4000:]), timeout=120)
         told += [json.loads(line) for line in output.splitlines()]
     assert "broken: " in errors

@@ -1,4 +1,4 @@
-"""What is uploaded and never sealed counts against the quota of its space, over the whole system."""
+"""Objects that are uploaded and never sealed count against the quota of their space, over the whole system."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_whoever_uploads_and_never_seals_is_refused_and_nobody_else(stack:
     # Another space of the same person has a quota of its own.
     assert ann.done("POST", "/v1/spaces", {"name": "room"}, status=201)
     assert ann.ask("PUT", "/dav/room/file", raw=os.urandom(600 * KB)).status == 201
-    assert seal(ann, more, 150 * KB) == ["SEALED"]  # what is there already can be finished
+    assert seal(ann, more, 150 * KB) == ["SEALED"]  # an object that is there already can be sealed
 
 
 async def test_what_is_sealed_later_counts_no_more(stack: Stack, ann: Person):
@@ -167,14 +167,14 @@ async def test_what_is_sealed_later_counts_no_more(stack: Stack, ann: Person):
 async def test_what_is_sealed_and_never_named_is_no_way_around(stack: Stack, ann: Person):
     uploaded = await put(stack, issued(ann), [os.urandom(150 * KB) for _ in range(14)])
     assert seal(ann, uploaded, 150 * KB) == ["SEALED"] * 14
-    # What was measured before the seals is told until it is measured again.
+    # The measure from before the seals is told until the next measure.
     told = ("unsealed_bytes", "stored_bytes")
     until(lambda: [refused(ann).details[name] for name in told] == ["0", "2100000"], "sealed bytes count as unsealed")
     assert "waiting does not change it" in str(refused(ann))
 
 
 async def test_credentials_to_write_cannot_list_or_remove(stack: Stack, ann: Person):
-    """So what was uploaded stays until the service removes it."""
+    """An uploaded object stays until the service removes it."""
     credentials = issued(ann)
     (name,) = await put(stack, credentials, [b"x"])
     held = AwsCredentials(credentials.access_key_id, credentials.secret_access_key, credentials.session_token)

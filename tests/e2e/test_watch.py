@@ -138,7 +138,7 @@ def test_a_mass_deletion_that_is_undone_is_forgotten(new_device: NewDevice) -> N
 
 
 LIMITED = "echo {number} > /proc/sys/user/{limit} && exec "
-"""In a user namespace of its own a process has limits of its own."""
+"""A process in a user namespace has limits of its own."""
 
 
 def limited(limit: str, number: int) -> list[str]:
@@ -303,7 +303,7 @@ def test_services_and_storage_that_are_away_for_a_while(new_device: NewDevice, s
             for proxy in proxies.values():
                 proxy.refuse(False)
             watch.until(lambda: (two.sync(), (two.folder / "without services").exists())[1])
-            # It hears again of what others do, too.
+            # The device hears again of others' changes, too.
             (two.folder / "from two").write_text("two")
             two.sync()
             watch.until((one.folder / "from two").exists)
@@ -312,7 +312,7 @@ def test_services_and_storage_that_are_away_for_a_while(new_device: NewDevice, s
 
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_clock_that_is_wrong(new_device: NewDevice, stack: Stack, hours: int) -> None:
-    """As seen from the device: it is storage that has another time from some moment on."""
+    """The device sees a storage that has another time from some moment on."""
     with urllib.request.urlopen(f"{stack.endpoint}/.well-known/syncline") as answer:
         deployment = json.load(answer)
     storage = StorageProxy(stack.aws.endpoint)
@@ -365,7 +365,7 @@ def test_a_folder_that_is_away_for_a_while(new_device: NewDevice) -> None:
         away.rename(one.folder)
         watch.until(lambda: "up to date" in watch.told[-1])
         watch.brings("new/after")
-        one.folder.rename(away)  # as if a disk were unmounted: the directory stays, empty
+        one.folder.rename(away)  # a disk that is unmounted leaves its directory, empty
         one.folder.mkdir()
         watch.until(lambda: watch.says("no .syncline/folder"))
         one.folder.rmdir()

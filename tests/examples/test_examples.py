@@ -98,7 +98,7 @@ def test_follow_changes(device: Mapping[str, str], person: Person, tmp_path: Pat
         assert person.dav("PUT", "personal/folder/new", b"1").status == 201
         wait_for("there before is at version 1", "folder/new is at version 1")
         end()
-        # What happens while nobody follows is told by the next run, and nothing is told again.
+        # The next run tells what happens while nobody follows, and nothing is told again.
         assert person.dav("PUT", "personal/folder/new", b"22").status == 204
         assert person.dav("DELETE", "personal/there before").status == 204
         told.write_text("")

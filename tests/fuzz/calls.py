@@ -278,7 +278,7 @@ class Fuzz:
 
 
 async def run(stack: Stack, *, calls: int, seed: int, most_faults: int = 10) -> Report:
-    """So many calls of all rpcs from this seed; ends early after so many faults.
+    """Make this number of calls of all rpcs from this seed; ends early after so many faults.
 
     It begins with a valid call of each, and one of six calls is a valid one from then on, of each in turn.
     """

@@ -22,9 +22,9 @@ from tests.fuzz.messages import MAX_BYTES, Generator
 from tests.fuzz.world import VARIABLES
 
 CALLS = 1250
-"""Of each share: less than a minute, also on a machine that has other things to do."""
+"""The number of calls of each share: less than a minute, also on a machine that has other things to do."""
 SHARES = 8
-"""So that several processes can take part."""
+"""The number of shares, so that several processes can take part."""
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ VARIABLES: Final = {
     "SYNCLINE_ANONYMOUS_CALLS_PER_NETWORK": "1000",
     "SYNCLINE_ANONYMOUS_CALLS_PER_SECRET": "1000",
 }
-"""What the system is told. One person makes nearly all the calls; refusals for that would hide what else they do."""
+"""Settings of the system. One person makes nearly all the calls; refusals for that would hide what else they do."""
 PEOPLE: Final = ("owner", "viewer", "stranger")
 TOKEN_SECONDS: Final = 600
 """An access token lasts for fifteen minutes."""
@@ -39,7 +39,7 @@ class World:
     tokens: dict[str, str]
     known: dict[str, list[Any]]
     keys: dict[str, str]
-    """Of the people's browsers: each gives a new access token at any time."""
+    """The keys of the people's browsers: each gives a new access token at any time."""
     service: Callable[[], str]
     """Gives the token of a service."""
     signed_in_at: float = field(default_factory=time.monotonic)

@@ -20,7 +20,7 @@ PROBLEM: Final = "application/problem+json"
 
 @dataclass(frozen=True)
 class Answer:
-    """What was answered."""
+    """The answer to one request."""
 
     status: int
     headers: http.client.HTTPMessage
@@ -188,5 +188,5 @@ def browser(endpoint: str, name: str = "browser") -> Person:
 
 
 def checksum(data: bytes) -> str:
-    """As S3 has it in a header."""
+    """Return the checksum as S3 has it in a header."""
     return base64.b64encode(hashlib.sha256(data).digest()).decode()

@@ -44,7 +44,7 @@ MTIME = 1_764_000_000
 
 
 class FakeAuth(AuthServiceServicer):
-    """Gives keys."""
+    """A stand-in for auth that gives keys."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -61,7 +61,7 @@ class FakeAuth(AuthServiceServicer):
     async def ExchangeKey(self, request, _context):
         if request.key != KEY or not self.tokens:
             raise Unauthenticated("there is no such key")
-        expires_at_ms = int(time.time() * 1000)  # so that none is remembered
+        expires_at_ms = int(time.time() * 1000)  # the gateway remembers none of these tokens
         return auth_pb2.ExchangeKeyResponse(
             tokens=auth_pb2.Tokens(access_token=self.tokens.pop(0), access_expires_at_ms=expires_at_ms)
         )
@@ -94,7 +94,7 @@ class FakeMetadata(MetadataServiceServicer):
         self.paths: list[str] = []
 
     def forget(self) -> None:
-        """As it was at first."""
+        """Forget all calls, as at first."""
         self.nodes.clear()
         self.request_ids.clear()
         self.paths.clear()

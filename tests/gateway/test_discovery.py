@@ -1,4 +1,4 @@
-"""Where everything is, and with which keys."""
+"""Discovery tells the address of every service, and the keys that it is known by."""
 
 import pytest
 

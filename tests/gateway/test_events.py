@@ -1,4 +1,4 @@
-"""How the stream of events ends: with a problem, whoever ends it and however."""
+"""A stream of events ends with a problem, whoever ends it and however."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ async def test_who_stops_ends_events_with_a_problem(stop: Callable[[World, App],
 
 
 async def test_a_watch_that_never_began_is_no_stream_of_events() -> None:
-    """Its first event would promise that nothing goes unannounced."""
+    """The first event would promise that nothing goes unannounced."""
     async with served(notify()) as (world, _):
         answer = await world.ask(f"/v1/events?space={SPACE}", authorization=f"Bearer {TOKEN}")
     assert answer.status == 503

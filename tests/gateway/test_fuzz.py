@@ -46,9 +46,9 @@ CHECKS: Final = [
 AT_LEAST: Final = 2000
 """Cases of all shares."""
 SHARES: Final = 4
-"""So that several processes can take part."""
+"""The number of shares, so that several processes can take part."""
 EXAMPLES: Final = int(os.environ.get("SYNCLINE_FUZZ_EXAMPLES", "20"))
-"""For each operation and each of both modes."""
+"""The number of examples for each operation and each of both modes."""
 ENDS_SESSIONS: Final = {"sign_out"}
 
 
@@ -128,7 +128,7 @@ def ask_all(world: World, session: requests.Session, operation: Any, mode: Gener
         if data.draw(st.integers(0, 3)) < 3 and (path is None or path.mode is GenerationMode.POSITIVE):
             for parameter in known:
                 case.path_parameters[parameter] = data.draw(st.sampled_from(world.values[parameter]))
-        if name == "watch":  # it goes on for ever, if it is not refused: only its beginning is looked at
+        if name == "watch":  # a watch that is not refused never ends: only its beginning is looked at
             sent = case.as_transport_kwargs(headers=headers_of(world, name))
             with session.request(**sent, timeout=20, stream=True) as begun:
                 status = begun.status_code

@@ -423,7 +423,7 @@ async def test_when_the_process_stops_it_is_not_ready_first_and_requests_in_flig
 
 @pytest.mark.timeout(180)
 async def test_a_process_ends_although_an_archive_is_still_being_made():
-    """Its thread waits for the event loop, which must not wait for the thread."""
+    """The archive's thread waits for the event loop, which must not wait for the thread."""
 
     class Stuck(InMemoryObjectSource):
         asked = asyncio.Event()

@@ -41,7 +41,7 @@ def test_a_thread_gets_what_it_waits_for(loop: asyncio.AbstractEventLoop) -> Non
 
 
 def test_a_thread_does_not_outlast_the_event_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Else a process that was told to stop would not end."""
+    """Otherwise a process that was told to stop would not end."""
     ended = threading.Event()
 
     def work() -> None:

@@ -39,7 +39,7 @@ def aws() -> Iterator[EmbeddedAws]:
 
 @dataclass(frozen=True)
 class Session:
-    """What deployments use of a boto3 session, on the embedded AWS. Each client is made once: that takes long."""
+    """The part of a boto3 session that deployments use, on the embedded AWS. A client, slow to make, is made once."""
 
     aws: Aws
     session: Any = field(default_factory=boto3.Session)
@@ -78,7 +78,7 @@ class Production:
         return said
 
     def environment(self) -> dict[str, str]:
-        """For a process that deploys."""
+        """Return the environment of a process that deploys."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         return inherited | self.aws.environment()
 

@@ -31,7 +31,7 @@ SERVICES: dict[str, type[SettingsBase]] = {
 
 
 def interpolated(value: Any) -> Any:
-    """As compose reads it when nothing is set."""
+    """Return the value as compose reads it when nothing is set."""
     match value:
         case dict():
             return {key: interpolated(each) for key, each in value.items()}
@@ -43,7 +43,7 @@ def interpolated(value: Any) -> Any:
 
 
 def merged(base: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
-    """As compose merges two files, as far as these need it."""
+    """Merge two files as compose does, as far as these need it."""
     return base | {
         key: merged(base[key], value) if isinstance(value, dict) and isinstance(base.get(key), dict) else value
         for key, value in more.items()
@@ -207,7 +207,7 @@ def test_each_service_is_told_all_that_it_needs(monkeypatch: pytest.MonkeyPatch,
 
 
 def started(scratch: Path, name: str) -> dict[str, Any]:
-    """How `serve` would start `name`: a stand-in for Python tells it."""
+    """Return how `serve` would start `name`: a stand-in for Python tells it."""
     stand_in = scratch / "python"
     stand_in.write_text('#!/bin/sh\necho "$SYNCLINE_LISTEN"\necho "$@"\n')
     stand_in.chmod(0o755)

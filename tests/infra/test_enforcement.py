@@ -1,4 +1,4 @@
-"""What the credentials of a space permit: decided by AWS on every request, whatever our services think.
+"""The credentials of a space permit only this: AWS decides on every request, whatever our services think.
 
 The same chain as in production: auth's role assumes the transfer role with a session policy for one space.
 """
@@ -23,7 +23,7 @@ A, B = "a" * 26, "b" * 26
 
 
 def session_policy(bucket: str, space: str, access: Literal["read", "write"]) -> dict[str, Any]:
-    """As auth issues it."""
+    """Return the policy as auth issues it."""
     actions = ["s3:GetObject"] if access == "read" else ["s3:GetObject", "s3:PutObject"]
     resource = f"arn:aws:s3:::{bucket}/spaces/{space}/objects/{'?' * 64}"
     return {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": actions, "Resource": resource}]}
@@ -153,7 +153,7 @@ UNSEALABLE = {
 
 
 async def test_only_keys_that_can_be_sealed_can_be_put(holder_of: Any, aws: EmbeddedAws) -> None:
-    """Whoever holds credentials, even more than auth gives out: no version could name what lies elsewhere."""
+    """Holders of credentials, even wider ones than auth gives out, put no object where no version can name it."""
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
     auth = await aws.assume(aws.resources.auth_role_arn)
     held = await aws.assume(aws.resources.transfer_role_arn, by=auth, policy=everything)

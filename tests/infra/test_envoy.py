@@ -44,7 +44,7 @@ def rpcs() -> Iterator[tuple[str, str]]:
 
 
 def route(path: str, **headers: str) -> dict[str, Any]:
-    """Where a request with these headers goes, as Envoy decides: the first route that matches."""
+    """Return the cluster of a request with these headers, as Envoy decides: the first route that matches."""
     (listener,) = RESOURCES["listeners"]
     manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
     for candidate in manager["route_config"]["virtual_hosts"][0]["routes"]:

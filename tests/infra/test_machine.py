@@ -1,4 +1,4 @@
-"""What machines do: their user data as deployed, and the programs of a release, run here as they are there."""
+"""Machines run their user data as deployed, and the programs of a release; both run here as they are there."""
 
 import base64
 import json
@@ -52,7 +52,7 @@ def user_data(production: Production) -> Callable[[str], str]:
 
 
 def environment_in(script: str) -> dict[str, str]:
-    """What the script writes to /etc/syncline/environment, as systemd reads it."""
+    """Return what the script writes to /etc/syncline/environment, as systemd reads it."""
     text = script.split("<<'END'\n")[1].split("\nEND\n", maxsplit=1)[0]
     return dict(line.split("=", 1) for line in text.splitlines())
 
@@ -76,7 +76,7 @@ def test_a_service_accepts_the_settings_of_its_machine(
 ) -> None:
     environment = environment_in(user_data(service))
     given = {name.removeprefix("SYNCLINE_").lower() for name in environment if name.startswith("SYNCLINE_")}
-    of_start = {"service_secret", "signing_key_file"}  # what start.py adds
+    of_start = {"service_secret", "signing_key_file"}  # start.py adds these
     for name in [name for name in os.environ if name.startswith("SYNCLINE_")]:
         monkeypatch.delenv(name)
     for name, value in (
@@ -265,7 +265,7 @@ def test_the_release_holds_what_a_machine_needs(tmp_path: Path) -> None:
             assert packed.read(f"gateway/web/{page}") == (ROOT / "gateway" / "web" / page).read_bytes()
     assert "syncline/auth/v1/auth_pb2.py" in names[wheels.client]
     assert names[wheels.server] >= {"stack/probe.py", "stack/data.yaml"}
-    # Whatever is not Python too: pages and what they load, statements of SQL.
+    # The wheels hold files that are not Python, too: pages and what they load, statements of SQL.
     for wheel, source in (
         *((wheels.client, ROOT / root / "syncline") for root in ("lib", "clients/python", "protos/gen")),
         *((wheels.server, ROOT / package) for package in ("runtime", "aws", "services", "gateway", "stack")),

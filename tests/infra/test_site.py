@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def built(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What the command of `make docs` does with these arguments."""
+    """Run the command of `make docs` with these arguments."""
     (command,) = re.findall(r"^\t\$\(BIN\)/(mkdocs .*) \$\(ARGS\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     return subprocess.run(
         [*str(command).split(), *arguments],

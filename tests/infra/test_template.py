@@ -1,4 +1,4 @@
-"""What the templates ask for and no emulator shows: checked in their text."""
+"""The templates ask for things that no emulator shows: these are checked in their text."""
 
 import configparser
 import fnmatch
@@ -101,7 +101,7 @@ def test_no_bucket_is_public_or_in_the_clear(template: str, bucket: str) -> None
 
 
 def callers(network: Mapping[str, Any], group: str) -> set[tuple[str, str]]:
-    """Who reaches a security group, and at which port."""
+    """Return who reaches a security group, and at which port."""
     return {
         (rule.get("CidrIp") or rule["SourceSecurityGroupId"]["Ref"], str(port(rule["FromPort"])))
         for rule in network[group]["Properties"]["SecurityGroupIngress"]

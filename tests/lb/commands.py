@@ -138,7 +138,7 @@ class Commands:
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """All of them, while the block lasts."""
+        """Keep all of them at work while the block lasts."""
         stop = threading.Event()
         workers = (
             self.pull,
@@ -255,7 +255,7 @@ class Commands:
         self._check_by_hand("check_by_hand", batches=100, size=200, pause=0.0)
 
     def check_slowly(self) -> None:
-        """By somebody who hashes what is compared meanwhile."""
+        """Check as somebody does who hashes the files meanwhile."""
         self._check_by_hand("check_slowly", batches=20, size=50, pause=0.3)
 
     def _check_by_hand(self, name: str, *, batches: int, size: int, pause: float) -> None:

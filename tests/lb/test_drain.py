@@ -26,7 +26,7 @@ from tests.lb.conftest import PATIENCE_SECONDS, BalancedStack, last_words
 SIGNALS = int(os.environ.get("SYNCLINE_TEST_DRAINS", "8"))
 """To be sent in all, a half of them to each kind of system."""
 MANY = 100
-"""So many signals are sure to have met streams and bodies under way."""
+"""The number of signals that are sure to have met streams and bodies under way."""
 ENDED = ("metadata", "notify", "gateway")
 
 End = Callable[[Sequence[str]], None]

@@ -43,7 +43,7 @@ async def every_commit_is_there_once(stack: Stack, load: Load) -> None:
     assert max(written.values()) == 1, "written twice"
     unasked = {request for _, request, _ in written} - load.notes.attempted
     assert not unasked
-    # What was written and not acknowledged is what failed: nothing, if nothing did.
+    # The failed writes are those that were not acknowledged: none, if nothing failed.
     assert len(written) - len(acknowledged) <= sum(
         text.startswith(("commit", "upload")) for text in load.notes.failures
     )
@@ -84,13 +84,13 @@ def test_every_process_restarts_under_load(
 
 @pytest.mark.timeout(900)
 def test_a_process_that_hangs_is_left_and_does_no_harm_when_it_goes_on(system: BalancedStack, tmp_path: Path) -> None:
-    """Its calls are repeated elsewhere when it does not answer pings; later it finishes what it had begun."""
+    """Calls to the process are repeated elsewhere when it answers no pings; later it finishes what it had begun."""
     system.settled()
     name = system.balanced.instances("metadata")[0]
     with people(system.stack.endpoint, tmp_path, seed=4, users=20) as load:
         with system.stopped(name) as stop, load.running(seconds=5):
             stop()
-        # Whoever waited for the stopped process has been answered by another one.
+        # Another process has answered everybody who waited for the stopped one.
         print(f"{len(load.notes.acknowledged)} commits, slowest {load.notes.slowest}")
         assert not load.notes.failures
         system.settled()

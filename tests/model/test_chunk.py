@@ -1,4 +1,4 @@
-"""Where content is cut is part of the format: a cut that moves makes every block of every file new."""
+"""The places of cuts are part of the format: a cut that moves makes every block of every file new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long whoever was refused waits."""
+"""A caller who was refused waits as long as the error says."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What can be a name, and what a path is."""
+"""A name and a path each have rules."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_root_and_a_path_that_is_too_long() -> None:
 
 def test_a_path_of_decomposed_names_is_composed() -> None:
     assert normalized_path("/e\u0301/o\u0308/") == ("\u00e9", "\u00f6")
-    longest = "\u03b1\u0313\u0300\u0345" * (MAX_NAME_BYTES // 3)  # of which NFC makes one character of three bytes
+    longest = "\u03b1\u0313\u0300\u0345" * (MAX_NAME_BYTES // 3)  # NFC makes one character of three bytes of each
     assert normalized_path(longest) == (normalize(longest),)
     for hostile in ("a" + "\u0301\u0323" * 20_000, "a/" * 20_000, "a" * 1_021):
         normalised = 0

@@ -16,7 +16,7 @@ BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
 
 
 def steers(character: str) -> bool:
-    """By what Unicode says of it."""
+    """True if Unicode says that the character steers the text around it."""
     category = unicodedata.category(character)
     if category == "Cn" and "\U0001f000" <= character <= "\U0001faff":  # emoji of a newer Unicode
         return False
@@ -73,7 +73,7 @@ def test_every_character_that_steers_is_known() -> None:
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")
 def test_the_web_app_has_the_same_rule() -> None:
-    """Of all characters that this Python knows, alone and joined; Node.js may know newer ones. White space differs."""
+    """All characters that this Python knows, alone and joined; Node.js may know newer ones. White space differs."""
     numbers = [
         number
         for number in range(0x110000)

@@ -25,7 +25,7 @@ ROOTS = (".", "lib", "clients/python", "protos/gen")
 """Folders of the tree in which packages are found."""
 SLOW_TO_TELL = "test_convergence.py"
 TENTHS_NOTICED = 9
-"""Of the mutants of the engine; of all others, whose tests are named, each has to be noticed."""
+"""The tenths of the engine's mutants that are noticed; every other mutant, whose tests are named, has to be."""
 SECONDS = 900
 MEMORY_BYTES = 4 << 30
 
@@ -49,7 +49,7 @@ def hunted(folder: Path) -> str | None:
 def not_failed(folder: Path, tests: Collection[str]) -> set[str]:
     """Return those of these tests that do not fail. A test that cannot be run, or does not end, has noticed nothing."""
     done = _tested(folder, [*sorted(tests), "-vv"], limited=False)
-    # As each ends: what is left open when many have failed may keep pytest from its summary.
+    # Each failure is read as it ends: files that failed tests leave open may keep pytest from its summary.
     found = re.findall(r"^(\S+::\w+)(?:\[.*)? FAILED", done.stdout, re.MULTILINE) if done else []
     return set(tests).difference(found)
 

@@ -34,7 +34,7 @@ SMALL, LARGE = 4 * 1024, 3 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Place:
-    """What the runs of a load share."""
+    """The place that the runs of a load share."""
 
     directory: Path
 

@@ -46,7 +46,7 @@ def test_people_work_while_it_is_made_and_devices_go_on_after_it_is_restored(tmp
             assert made["objects"] > 0
             time.sleep(SECONDS)
         assert len(list(place.lines())) > known, "nobody worked while it was made"
-        # Of this the backup knows nothing; the device does.
+        # The backup knows nothing of this file; the device does.
         (device.folder / "after").write_text("not in the backup")
         (device.folder / "before").write_text("changed after the backup")
         device.sync()

@@ -51,7 +51,7 @@ def python(code: str) -> subprocess.CompletedProcess[str]:
 def test_off_means_that_nothing_of_it_is_imported():
     everything = "import sys, runtime.server, aws.session, gateway.serving, syncline.cli.sync_commands"
     off = "from syncline.rpc import traces; assert traces.configure_traces('x') is None"
-    # What FastAPI imports is the interface, which records nothing.
+    # FastAPI imports the interface, which records nothing.
     of_it = "[name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))]"
     done = python(f"{everything}; {off}; print({of_it})")
     assert done.stdout == "[]\n", done.stderr

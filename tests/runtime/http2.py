@@ -33,7 +33,7 @@ class Http2:
         self._http.local_settings = Settings(client=True, initial_values=initial)
         self._http.initiate_connection()
         self._left: dict[int, memoryview] = {}
-        """What was not sent yet of calls that are to be sent as far as the server takes it."""
+        """The unsent rest of each call that is sent as far as the server takes it, by stream."""
         self._finished: set[int] = set()
         """Calls of which even the last byte is sent."""
         self.sent: Counter[int] = Counter()
@@ -42,7 +42,7 @@ class Http2:
         """The gRPC codes of calls that ended, by stream; 'reset' of those that the server cut."""
         self.closed = False
         self.most_streams: int | None = None
-        """How many the server allows."""
+        """The number of streams that the server allows."""
         self._flush()
 
     def begin(

@@ -94,7 +94,7 @@ async def test_one_caller_leaves_half_unread_and_others_are_answered(target: str
         async with echo.connect(target, authorization=lambda: "ann") as channel:
             for _ in range(5):
                 assert await channel.unary_unary(echo.path("Large"))(b"") == bytes(MIB)
-    # What is read, or will never be, waits no more.
+    # A message that is read, or will never be, waits no more.
     async with echo.connect(target, authorization=lambda: "mallory") as channel, asyncio.timeout(20):
         while True:
             try:

@@ -1,4 +1,4 @@
-"""What a service keeps of frames that are no calls is bounded, however many come."""
+"""A service keeps only so much of frames that are no calls, however many come."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SECONDS = 2.0
 MOST_GROWTH = 64_000_000
 """Beside what connections read ahead, what grpc and its allocator take for them, and for refusals of their calls."""
 UNACKNOWLEDGED_GROWTH = 80_000_000
-"""What 16 MiB of small headers take at most while they come."""
+"""The number of bytes that 16 MiB of small headers take at most while they come."""
 
 
 @asynccontextmanager

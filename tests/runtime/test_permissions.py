@@ -1,4 +1,4 @@
-"""What each kind of caller must not reach, said once more and apart from the table, so that neither changes alone.
+"""Each kind of caller has calls that it must not reach, said once more apart from the table: neither changes alone.
 
 That the table is what happens is shown by `tests/e2e/test_permissions.py`.
 """
@@ -10,7 +10,7 @@ METADATA = "syncline.metadata.v1.MetadataService"
 
 
 def open_to(kind, table):
-    """What takes callers of this kind, but for what takes everybody."""
+    """Return the operations that take callers of this kind, without those that take everybody."""
     return {name for name, callers in table.items() if kind in callers and CallerKind.ANONYMOUS not in callers}
 
 

@@ -1,4 +1,4 @@
-"""What is shared is shared fairly, and comes back whole."""
+"""A shared pool is shared fairly, and comes back whole."""
 
 import asyncio
 

@@ -37,7 +37,7 @@ class Clock:
 
 
 def admitted(rates: Rates, work: Work, caller: str, most: int = 1000) -> int:
-    """How many calls are admitted at this moment, one after the other."""
+    """Return how many calls are admitted at this moment, one after the other."""
     for count in range(most):
         try:
             rates.admit(work, caller)
@@ -410,7 +410,7 @@ async def test_a_stream_that_waits_for_its_rate_ends_when_its_reader_goes():
         assert await chat.read() == b"1"
         chat.cancel()
         async with asyncio.timeout(20):
-            for _ in range(2):  # its place comes free each time
+            for _ in range(2):  # the place comes free each time
                 stream = channel.unary_stream(echo.path("Stay"))(b"")
                 assert await stream.read() == b"open"
                 stream.cancel()
@@ -424,5 +424,5 @@ def test_every_operation_of_people_has_a_rate_and_every_rate_an_operation():
     open_to_people = {name for name, callers in RPCS.items() if CallerKind.ANONYMOUS not in callers}
     only_services = {name for name, callers in RPCS.items() if callers == {CallerKind.SERVICE}}
     assert set(WORK) == open_to_people - only_services
-    # Who trades a secret for a token is not known before: auth has rates for networks and secrets.
+    # Nobody knows before who trades a secret for a token: auth has rates for networks and secrets.
     assert set(settings().rates()) == set(WORK.values()) == set(Work) - {Work.ANONYMOUS}

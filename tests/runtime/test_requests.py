@@ -53,7 +53,7 @@ async def sizes(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[
 
 async def echoes(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator[bytes]:
     async for request in requests:
-        yield bytes(len(request))  # which finds no room at one who does not read
+        yield bytes(len(request))  # a server that does not read has no room for it
 
 
 @asynccontextmanager
@@ -213,7 +213,7 @@ async def test_messages_of_streams_that_arrive_are_bounded_in_total_and_for_one_
 
 @pytest.mark.parametrize("method", ["Sizes", "Echoes"])
 async def test_the_last_message_of_a_stream_counts_until_the_next_one_or_the_end(method: str) -> None:
-    """Of one who sends nothing more, and of one who does not read the answer to it."""
+    """One caller sends nothing more, and one does not read the answer to it."""
     async with (
         service() as target,
         echo.connect(target, authorization=lambda: "mallory") as channel,

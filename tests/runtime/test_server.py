@@ -98,7 +98,7 @@ HANDLERS = {"Who": whoami, "Link": link_of, "Reader": reader, "Identity": identi
 
 
 async def answers(links: set[str], token: str) -> dict[str, str]:
-    """What each handler says to the holder of this token, or the reason of its refusal."""
+    """Return what each handler says to the holder of this token, or the reason of its refusal."""
     mount = echo.mount(**{name: echo.unary(handler) for name, handler in HANDLERS.items()})
     table = {echo.path(name)[1:]: READERS if name in links else PEOPLE for name in HANDLERS}
     app = App(name="test", mounts=[mount], verifier=Doorkeeper(), operations=table)
@@ -599,7 +599,7 @@ async def test_until_leaves_nothing_behind_when_items_end_as_it_is_cancelled():
     consumer.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await consumer
-    del consumer  # and, a step later, nobody knows of the task that waited for the items
+    del consumer  # one step later, nobody knows of the task that waited for the items
     await asyncio.sleep(0)
     gc.collect()
     assert not complaints
@@ -666,7 +666,7 @@ async def test_a_second_signal_forces_the_end():
 
 @pytest.mark.parametrize("kind", ["unary", "stream", "chat"])
 async def test_bytes_that_are_no_message_are_the_callers_error(kind: str):
-    """As a string that is not UTF-8, which no client of ours can send and any other can."""
+    """No client of ours can send a string that is not UTF-8; any other client can."""
 
     async def answer(_request, _context):
         return b"done"

@@ -9,7 +9,7 @@ from runtime.settings import AuthPeer, MetadataPeer, NotifyPeer, ServiceSettings
 
 
 class Settings(ServiceSettings, AuthPeer):
-    """As a service has them."""
+    """The settings as a service has them."""
 
 
 @pytest.fixture(autouse=True)

@@ -35,7 +35,7 @@ class Clock:
 
 
 class KeySet:
-    """What auth publishes; counts how often it is asked."""
+    """The keys that auth publishes; counts how often they are asked for."""
 
     def __init__(self, **keys: Ed25519PrivateKey) -> None:
         self.keys = dict(keys)
@@ -144,7 +144,7 @@ async def test_what_is_no_token_is_called_malformed(users, token):
         access_token(sub="service:metadata"),
         access_token(kid="k2"),
         access_token(OTHER_KEY),
-        access_token(OTHER_KEY, exp=NOW - 900),  # what is not proven says nothing about expiry either
+        access_token(OTHER_KEY, exp=NOW - 900),  # an unproven token says nothing about expiry either
         access_token()[:-4] + "AAAA",
         jwt.encode({"sub": USER, "dev": DEVICE, "exp": NOW + 900}, key="", algorithm="none", headers={"kid": "k1"}),
     ],

@@ -42,7 +42,7 @@ def test_a_code_says_more_than_a_status(code, status, meaning):
 )
 def test_an_answer_without_a_body_has_only_its_status(status, meaning):
     assert s3_error("", status) is meaning
-    assert s3_error(str(status)) is meaning  # as the SDK says it
+    assert s3_error(str(status)) is meaning  # the SDK says it so
 
 
 def test_of_a_code_that_is_not_known_only_some_statuses_tell():

@@ -35,7 +35,7 @@ async def methods_open_to(
 
 
 async def _reason(call: Any, *, streams: bool) -> str | None:
-    """Why the call failed, if it did."""
+    """Return the reason that the call failed, or None if it did not."""
     try:
         await (call.read() if streams else call)
     except grpc.aio.AioRpcError as error:

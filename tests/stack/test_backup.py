@@ -268,7 +268,7 @@ def test_nothing_is_written_over(directory: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_which_leaves_nothing(directory: Path, number: signal.Signals) -> None:
-    """Its output is a pipe that nobody reads, so that it is amid the archive when it is interrupted."""
+    """The output is a pipe that nobody reads, so that the command is amid the archive when it is interrupted."""
     before = files(directory)
     command = [sys.executable, "-m", "syncline.cli", "backup", str(directory), "-"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -21,7 +21,7 @@ from syncline.s3.sigv4 import Signer
 SIZE = 20_000_000
 SOMETHING = "0" * 64
 LITTLE = 48_000_000
-"""What the process may take for other reasons while bodies come."""
+"""The bytes that the process may take for other reasons while bodies come."""
 SECONDS = 60.0
 
 

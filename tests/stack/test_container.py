@@ -85,7 +85,7 @@ async def test_a_restart_keeps_data_secrets_and_credentials_and_hands_out_new_on
         async with Aws(endpoint, root=credentials(services, "metadata")).client("dynamodb") as dynamodb:
             assert (await dynamodb.get_item(TableName="syncline-metadata", Key=item))["Item"] == item
         assert credentials(services, "metadata") != old
-        # What services hold goes on, as after a moment in which AWS did not answer.
+        # Services go on, as after a moment in which AWS did not answer.
         async with Aws(endpoint, root=old).client("dynamodb") as dynamodb:
             assert (await dynamodb.get_item(TableName="syncline-metadata", Key=item))["Item"] == item
     with data_directory(data) as directory:

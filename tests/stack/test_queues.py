@@ -1,4 +1,4 @@
-"""What has changed of the messages of a queue is known, and costs what changed."""
+"""The storage knows which messages of a queue have changed, at a cost of these alone."""
 
 import json
 from typing import Any
@@ -56,7 +56,7 @@ def test_a_message_that_moves_to_another_queue_belongs_to_that() -> None:
 
 
 def test_what_is_asked_costs_what_changed(monkeypatch: Any) -> None:
-    """Of ten thousand messages one that changes is looked at, and no other."""
+    """One message of ten thousand changes and is looked at, and no other."""
     queue = StoredQueue({"messages": [message(number) for number in range(10_000)]})
     queue.change()
     looked_at = 0

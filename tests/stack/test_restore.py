@@ -110,7 +110,7 @@ def archive(backup: Path) -> Archive:
 
 
 def refused(archive: Archive, tmp_path: Path, match: str) -> None:
-    """It is refused with one sentence, by a directory that was there and by one that was not."""
+    """The archive is refused with one sentence, by a directory that was there and by one that was not."""
     (tmp_path / "there").mkdir()
     before = files(tmp_path)
     path = archive.write(tmp_path / "other.tar")
@@ -124,7 +124,7 @@ def refused(archive: Archive, tmp_path: Path, match: str) -> None:
 
 
 def test_what_is_taken_apart_and_put_together_is_restored(archive: Archive, tmp_path: Path) -> None:
-    """So that the other tests show what their change does."""
+    """Only this shows that the other tests see the effect of their change."""
     archive.named()
     assert restore(archive.write(tmp_path / "same.tar"), tmp_path / "restored", Silent()).damaged == ()
     assert not (tmp_path / "restored" / RESTORING).exists()
@@ -160,7 +160,7 @@ def test_objects_that_the_manifest_does_not_name_are_refused(archive: Archive, t
 
 
 def test_objects_that_no_row_names_are_not_kept(archive: Archive, tmp_path: Path) -> None:
-    """They were removed while the backup was made."""
+    """The objects were removed while the backup was made."""
     archive.members["aws/objects/ab/more"] = b"more"
     archive.named()
     restore(archive.write(tmp_path / "other.tar"), tmp_path / "restored", Silent())
@@ -199,7 +199,7 @@ def test_a_member_that_is_something_else_is_refused(
 
 @pytest.mark.parametrize("content", [b"first", b"second"])
 def test_bytes_are_those_of_the_object_that_names_them(archive: Archive, tmp_path: Path, content: bytes) -> None:
-    """Whether S3 was told their SHA-256, or the key alone says it."""
+    """S3 was told their SHA-256, or the key alone says it."""
     name = archive.holding(content)
     archive.members[name] = b"others"
     refused(Archive(archive.members, archive.manifest), tmp_path, f"{name} is not what its manifest says")
@@ -331,7 +331,7 @@ def test_a_database_of_another_form_is_refused(archive: Archive, tmp_path: Path,
     ],
 )
 def test_a_row_of_another_form_is_refused(archive: Archive, tmp_path: Path, key: str, value: bytes) -> None:
-    """Its bytes might be any file of this machine, that is then downloaded."""
+    """A row of another form might name any file of this machine, that is then downloaded."""
 
     def change(database: sqlite3.Connection) -> None:
         database.execute(

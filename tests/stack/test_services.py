@@ -1,4 +1,4 @@
-"""What the services are told."""
+"""The services are told their settings."""
 
 import dataclasses
 from types import SimpleNamespace

@@ -28,7 +28,7 @@ def content(directory: Path) -> dict[tuple[str, str], bytes]:
 
 
 def killed(storage: Storage, to: Path) -> Path:
-    """What is on disk now, as a process that is killed leaves it."""
+    """Return a copy of the disk, as a process that is killed leaves it."""
     return shutil.copytree(storage.directory, to, ignore=shutil.ignore_patterns("*-shm"))
 
 

@@ -112,7 +112,7 @@ async def test_a_child_that_ends_before_it_is_ready_is_reported_with_its_last_wo
 
 
 async def test_a_child_that_ends_before_it_is_ready_is_started_again(tmp_path: Path, output: Output) -> None:
-    """As a service whose credentials came late."""
+    """A service whose credentials came late ends so."""
     once, ready = tmp_path / "once", tmp_path / "ready"
     program = "import pathlib, sys, time; one, ready = map(pathlib.Path, sys.argv[1:])\n"
     program += "if not one.exists(): one.touch(); exit(1)\n"

@@ -144,7 +144,7 @@ def test_it_tells_when_it_serves_and_stops_without_a_trace_and_comes_back(tmp_pa
 
 
 def aws_of(data: Path, port: int) -> Aws:
-    """How any AWS tool would reach the embedded AWS of a running stack."""
+    """Return the embedded AWS of a running stack, as any AWS tool would reach it."""
     parser = configparser.ConfigParser()
     parser.read(data / "secrets" / "aws-credentials")
     found = parser["default"]
@@ -223,7 +223,7 @@ async def test_services_act_in_their_own_roles(running: Stack, monkeypatch: pyte
 
 
 async def who_am_i() -> str:
-    """As a service would find out: the SDK, configured by its environment alone."""
+    """Return the ARN that a service would find out for itself: the SDK, configured by its environment alone."""
     async with AioSession().create_client("sts") as sts:
         identity: str = (await sts.get_caller_identity())["Arn"]
         return identity
@@ -252,7 +252,7 @@ async def test_pages_in_a_browser_cannot_reset_or_read_the_embedded_aws(running:
 
 
 async def test_other_users_of_this_machine_read_no_mails(running: Stack) -> None:
-    """They reach the port. Whoever may read the secrets of the data directory may."""
+    """Other users reach the port. Only those who may read the secrets of the data directory may read mails."""
     root = running.aws.root
     async with aiohttp.ClientSession() as session:
         for path in ("/_ministack/ses/messages", "/_ministack/sqs/messages"):
@@ -275,7 +275,7 @@ async def test_only_the_owner_reads_what_is_in_the_data_directory(running: Stack
 
 
 async def test_the_gateway_does_not_know_the_secret_of_the_services(running: Stack) -> None:
-    """It acts in its callers' names only."""
+    """The gateway acts in its callers' names only."""
     told = await environments(running)
     assert {name for name, variables in told.items() if "SYNCLINE_SERVICE_SECRET" in variables} == {
         "auth",

@@ -48,7 +48,7 @@ def aws(data: Path) -> Iterator[EmbeddedAws]:
 
 
 def emulators(data: Path) -> list[psutil.Process]:
-    """Those that keep their state in this directory; other tests of this process may have theirs."""
+    """Return the emulators that keep their state in this directory; other tests of this process may have theirs."""
     return [
         process
         for process in psutil.Process().children()
@@ -74,7 +74,7 @@ def plain(answer: Any) -> Any:
 
 
 async def observed(aws: EmbeddedAws) -> dict[str, Any]:
-    """What it says of all that it has, that a restart must not change."""
+    """Return what the AWS says of all that it has, that a restart must not change."""
     found: dict[str, Any] = {}
     async with (
         aws.client("dynamodb") as dynamodb,
@@ -152,7 +152,7 @@ async def test_everything_is_as_it_was_before_a_kill(aws: EmbeddedAws, data: Pat
         counted = await root.get_item(TableName=aws.resources.identity_table_name, Key=made["counter"])
         assert counted["Item"]["n"] == {"N": "1"}
         received = await sqs.receive_message(QueueUrl=made["queue"], MaxNumberOfMessages=10)
-        # One was received and deleted before the kill; another was received only, and is hidden still.
+        # One message was received and deleted before the kill; another was received only, and is hidden still.
         seen = {message["Body"] for message in received["Messages"]}
         assert len(seen) == 3
         assert seen | {made["hidden"]["Body"], made["deleted"]["Body"]} == set("01234")
@@ -279,13 +279,13 @@ async def test_a_failed_deployment_leaves_nothing_in_the_way_of_the_next(aws: Em
 async def test_a_deployment_that_is_killed_is_made_by_the_next(
     aws: EmbeddedAws, data: Path, after_seconds: float
 ) -> None:
-    """And what others are told meanwhile is kept."""
+    """Answers of others meanwhile are kept, too."""
     deployment = asyncio.ensure_future(deploy_embedded(aws, prefix="other"))
     await asyncio.sleep(after_seconds)
     async with aws.client("dynamodb") as dynamodb:
         await dynamodb.put_item(TableName=aws.resources.identity_table_name, Item=ITEM)
     await killed(data)
-    made = await deployment  # it asked again, or begins anew
+    made = await deployment  # the deployment asked again, or begins anew
     async with aws.client("dynamodb") as dynamodb:
         found = await dynamodb.get_item(TableName=aws.resources.identity_table_name, Key=ITEM)
         assert found["Item"] == ITEM
@@ -332,7 +332,7 @@ async def test_a_disk_that_fails_is_no_acknowledgement_and_it_is_started_again(a
 
 
 async def test_what_an_earlier_version_saved_is_taken_over(data: Path) -> None:
-    """It kept all in memory, saved it at a clean stop, and had the bytes of objects in files named by their keys."""
+    """The earlier version kept all in memory, saved it at a clean stop, and had objects in files named by key."""
     resources = await _earlier_version(data)
     with embedded_aws(data=data) as aws:
         assert aws.resources == dataclasses.replace(
@@ -494,7 +494,7 @@ async def _has_item_and_object(aws: EmbeddedAws) -> None:
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), StorageFailed("the disk is gone")])
 async def test_an_answer_that_has_begun_is_not_begun_again(tmp_path: Path, error: BaseException) -> None:
-    """It is broken off, which whoever reads it notices; one that has not begun is an error that says why."""
+    """The answer is broken off, which its reader notices; one that has not begun is an error that says why."""
     scope = {"type": "http", "method": "GET", "path": "/", "headers": []}
     sent: list[Any] = []
 

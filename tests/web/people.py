@@ -16,7 +16,7 @@ PATIENCE_MS = 30_000
 PASSWORD = "a long password"
 SCREENSHOTS = Path(__file__).parents[2] / "build" / "screenshots"
 
-# What goes on when a page is left, or a file saved, is broken off.
+# The browser breaks requests off when a page is left, or a file saved.
 _LEAVING = re.compile(r"net::ERR_ABORTED")
 _CSP = "addEventListener('securitypolicyviolation', e => console.error('CSP', e.violatedDirective, e.blockedURI))"
 
@@ -44,7 +44,7 @@ class Person:
     # ---- what may go wrong ----
 
     def expect(self, pattern: str) -> None:
-        """This is no trouble: `STATUS METHOD URL` of a response, or a message."""
+        """Expect trouble that matches: `STATUS METHOD URL` of a response, or a message."""
         self._expected.append(re.compile(pattern))
 
     def _watch(self, page: Page) -> None:
@@ -140,7 +140,7 @@ class Person:
         self.dialog.get_by_label("Name").fill(name)
         self.dialog.get_by_role("button", name="Create").click()
         self.see_no(self.dialog)
-        # What is new is selected, and tools for what is selected stand where the others were.
+        # New nodes are selected, and tools for a selection stand where the others were.
         self.page.wait_for_function(
             "() => document.querySelector('[role=grid] [aria-selected=true]')",
         )

@@ -83,7 +83,7 @@ def test_who_is_signed_out_elsewhere_comes_back_to_the_same_place(ann: Person, n
     elsewhere.see(elsewhere.toast.get_by_text("is signed out"))
 
     ann.expect(r"^401 ")
-    # What was issued before is believed for a few seconds more.
+    # A token that was issued before is believed for a few seconds more.
     for _ in range(40):
         ann.page.reload()
         ann.see(ann.button("Sign in").or_(ann.button("New folder")))
@@ -135,6 +135,6 @@ def test_a_tab_goes_on_after_another_one_signed_in_anew(ann: Person):
     other.get_by_role("button", name="Sign in").click()
     other.get_by_role("button", name="Account of").wait_for()
 
-    ann.expect(r"40[13] ")  # of the cookie that was, and of the token that went with it
+    ann.expect(r"40[13] ")  # the old cookie, and the token that went with it
     ann.see(ann.button("New folder").or_(ann.button("Sign in")))
     ann.make_folder("Plans")

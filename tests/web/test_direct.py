@@ -1,4 +1,4 @@
-"""Where the bytes of a browser's upload go, and what they are when they are there."""
+"""The bytes of a browser's upload go straight to storage, as the objects that a device makes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_bytes_go_straight_to_storage_as_a_device_stores_them(chromium: Browser,
         path = small / f"{i // 50}" / f"{i:03}.bin"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(os.urandom(4096))
-    # Else the browser may put its last block into a pack with the small files, which a device has no reason to do.
+    # Otherwise the browser may put its last block into a pack with the small files, which a device has no reason to do.
     large.write_bytes(content_whose_last_block_is_not_packed(100 * MIB))
     uploaded = 300 * 4096 + large.stat().st_size
 
@@ -63,7 +63,7 @@ def test_bytes_go_straight_to_storage_as_a_device_stores_them(chromium: Browser,
     for path in (large, *small.rglob("*.bin")):
         assert (laptop.folder / path.relative_to(tmp_path)).read_bytes() == path.read_bytes()
 
-    # And what it uploads itself of the same file are the very same objects.
+    # The device's own upload of the same file makes the very same objects.
     laptop.run("spaces", "create", "By hand")
     laptop.run("put", str(large), "By hand:large.bin")
     listed = json.loads(laptop.run("spaces", "list", "--json"))

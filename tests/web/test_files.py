@@ -25,7 +25,7 @@ def test_rename_keeps_the_ending_and_can_be_undone(ann: Person):
 
 
 def test_what_cannot_be_seen_in_a_name_is_shown(ann: Person):
-    """It would else look like another one; what is changed is the name itself."""
+    """The name would otherwise look like another one; the change is in the name itself."""
     name, shown = "photo\u202egpj\u200b.exe", "photo\\u202egpj\\u200b.exe"
     ann.make_folder("می\u200cخواهم 👩\u200d🚀")
     ann.upload({name: b"text"})

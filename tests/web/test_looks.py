@@ -110,7 +110,7 @@ def test_axe_finds_nothing_serious(new_person: NewPerson, scheme: str):
     ann.open("/docs")
     ann.see(ann.page.get_by_role("heading", name="Interface for programs"))
     ann.shot("reference-" + scheme)
-    ann.page.get_by_role("searchbox").fill("versions")  # all of it takes axe long, and is of a kind
+    ann.page.get_by_role("searchbox").fill("versions")  # axe takes long for all of it, and it is of a kind
     ann.see_no(ann.page.get_by_role("heading", name="Sign Up"))
     look("reference-searched")
 

@@ -36,7 +36,7 @@ def ann(new_person: NewPerson) -> Person:
 
 
 def refusals(ann: Person) -> list[Response]:
-    """What is refused from now on since it comes too fast."""
+    """Collect the requests that are refused from now on since they come too fast."""
     found: list[Response] = []
     ann.page.on("response", lambda response: found.append(response) if response.status == 429 else None)
     return found
@@ -114,7 +114,7 @@ def test_a_request_waits_for_a_minute_in_all_whatever_breaks_meanwhile(ann: Pers
         const { call } = await import("/web/api.js");
         call("GET", "/v1/for-this-test").catch((problem) => (globalThis.told = problem.reason));
     }""")
-    for _ in range(200):  # of a second each
+    for _ in range(200):  # each round takes a second
         ann.page.clock.run_for(1_000)
         if ann.page.evaluate("globalThis.told ?? null"):
             break

@@ -77,7 +77,7 @@ def test_a_name_that_is_taken_waits_for_a_decision(ann: Person):
 def test_a_large_file_goes_on_after_a_reload(ann: Person, tmp_path: Path):
     large = tmp_path / "large.bin"
     large.write_bytes(os.urandom(100 * MIB))
-    ann.expect(r"^412 PUT ")  # what was stored already, before a pause or a reload, is not stored again
+    ann.expect(r"^412 PUT ")  # an object that was stored already, before a pause or a reload, is not stored again
     ann.choose(large)
     expect(ann.uploads).to_contain_text(re.compile(r"[1-9]\d(\.\d)? MB of 100 MB"), timeout=30_000)
     ann.uploads.get_by_role("button", name="Pause all").click()

@@ -34,7 +34,7 @@ def test_none_is_removed_while_it_is_in_use(tmp_path: Path) -> None:
 
 
 def test_a_lock_has_its_name_only_once_it_is_locked(tmp_path: Path) -> None:
-    """What another command may meet while one begins: no lock yet, or a lock that is held."""
+    """While one command begins, another may meet no lock yet, or a lock that is held."""
     beginning = tmp_path / f"{SCRATCH_PREFIX}beginning"
     beginning.mkdir()
     (beginning / "lock.new").touch()

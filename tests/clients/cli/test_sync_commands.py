@@ -1,4 +1,4 @@
-"""What can be said on the command line of a sync."""
+"""The command line of a sync: its options, and the refusals of what cannot be meant."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_path_that_is_not(text: str) -> None:
 
 
 def test_an_empty_name_of_a_space_is_not_the_personal_one() -> None:
-    """As a shell makes of `$SPACE:file` when the variable is not set."""
+    """A shell makes an empty name of `$SPACE:file` when the variable is not set."""
     with pytest.raises(InvalidArgument, match="empty"):
         split_place(":file")
     assert split_place("a:file") == ("a", "file")

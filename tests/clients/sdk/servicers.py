@@ -60,7 +60,7 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.refresh_refusals: list[SynclineError] = []
         self.methods: list[str] = []
         self.ahead_ms = 0
-        """By how much the clock of the service is ahead of the device's."""
+        """The number of milliseconds by which the clock of the service is ahead of the device's."""
         self.spaces = [auth_pb2.Space(space_id=PERSONAL, name="personal", role=auth_pb2.ROLE_OWNER, personal=True)]
         self.requests: list[Any] = []
         self._lock = threading.Lock()
@@ -229,7 +229,7 @@ class Running:
     discoveries: int = 0
 
     def move(self, name: str, server: grpc.Server, port: int) -> None:
-        """From now on that service is elsewhere."""
+        """Tell clients from now on that the service is elsewhere."""
         self.servers.append(server)
         self.document[name] = {"target": f"127.0.0.1:{port}", "tls": False}
 

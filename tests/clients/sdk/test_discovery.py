@@ -82,7 +82,7 @@ def test_what_is_not_syncline_is_told_from_what_does_not_answer(body: Any, statu
 
 def test_an_endpoint_that_is_not_there_does_not_answer() -> None:
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # it does not listen, and nobody else can
+        taken.bind(("127.0.0.1", 0))  # the port does not listen, and nobody else can take it
         port = taken.getsockname()[1]
         with pytest.raises(EndpointUnreachable, match=f"http://127.0.0.1:{port} does not answer"):
             discover(f"http://127.0.0.1:{port}")

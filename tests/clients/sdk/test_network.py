@@ -1,4 +1,4 @@
-"""Which proxy is on the way, and who is trusted, by what the environment says."""
+"""The environment says which proxy is on the way, and who is trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What can be imported from the package itself, and that nothing is loaded before it is asked for."""
+"""The package exports its names, and loads nothing before it is asked for."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from tests.clients.sdk.servicers import Running, serve
 
 
 def expire(home: Path, *, left_ms: int = 0) -> None:
-    """As if the access token had been issued long ago."""
+    """Make the session believe that the access token was issued long ago."""
     file = AccountFile(home)
     account = file.load()
     assert account is not None

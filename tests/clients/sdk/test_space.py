@@ -131,7 +131,7 @@ def space(metadata: Metadata, home: Path) -> Iterator[Space]:
 
 
 def broken(code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> SynclineError:
-    """What a server that goes away looks like."""
+    """Return the error by which a client sees that a server goes away."""
     assert code is grpc.StatusCode.UNAVAILABLE
     return Unavailable("the server went away")
 
@@ -371,7 +371,7 @@ def test_listings_are_read_page_by_page(metadata: Metadata, space: Space) -> Non
     assert list(space.list_nodes(node(5).id)) == [node(0), node(1), node(2)]
     assert [version.number for version in space.versions(node(5).id)] == [0, 1, 2]
     assert [one.node for one in space.trash()] == [node(0), node(1), node(2)]
-    assert next(space.trash()).path == node(0).name  # of a service that tells no paths
+    assert next(space.trash()).path == node(0).name  # a service that tells no paths leaves the name
     assert metadata.asked[0].parent == node(5).id
     nodes = space.list_nodes()
     before = len(metadata.asked)
@@ -463,7 +463,7 @@ def test_changes_go_on_after_a_break_where_they_were(metadata: Metadata, space: 
 
 @pytest.mark.parametrize("ending", [[broken()], []], ids=["broken", "ended early"])
 def test_a_listing_that_breaks_begins_again(metadata: Metadata, space: Space, ending: list[Any]) -> None:
-    """What was given out of it is void: it might have changed by then."""
+    """The rest of an interrupted listing is void, since the listing might have changed by then."""
     streams = iter(
         [
             changes(page("", 1), page("", 2), *ending),

@@ -56,7 +56,7 @@ def test_http_is_for_this_machine_or_for_who_says_so(endpoint: str, trust: Trust
         (HTTPS, "example.com", True, NO_FURTHER, True),
         (HTTPS, "s3.example.net", True, NO_FURTHER, False),
         (HTTPS, "s3.example.net", True, Trust(hosts=frozenset({"example.net"})), True),
-        # What is beside it below a public suffix is somebody else's.
+        # A host beside the trusted one, below a public suffix, belongs to somebody else.
         ("https://files.co.uk", "evil.co.uk", True, NO_FURTHER, False),
         ("https://ann.github.io", "evil.github.io", True, NO_FURTHER, False),
         ("https://example.com", "evil.com", True, NO_FURTHER, False),

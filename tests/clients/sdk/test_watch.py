@@ -53,7 +53,7 @@ class Notify(notify_pb2_grpc.NotifyServiceServicer):
             self.ended.wait(20)
         except SynclineError as error:
             refuse(context, error)
-        except ConnectionResetError:  # what the client sees of it: a status that no server of ours made
+        except ConnectionResetError:  # the client sees a status that no server of ours made
             context.abort(grpc.StatusCode.INTERNAL, "Stream removed (RST_STREAM with error code 2)")
 
     def GetPreference(self, request: Any, context: grpc.ServicerContext) -> notify_pb2.GetPreferenceResponse:

@@ -65,7 +65,7 @@ POINTS = (
     "make directory", "directory made", "remove directory", "directory removed", "make link", "link made",
     "move", "moved", "exchange", "exchanged", "unlink", "unlinked", "set mode", "mode set",
 )  # fmt: skip
-"""What the executor passes, by name: before and after each effect, in the folder, the state, the space and storage."""
+"""The names of points that the executor passes, before and after effects in the folder, state, space and storage."""
 
 
 class NeverCrash:
@@ -91,7 +91,7 @@ Point = Callable[[str], None]
 
 
 class Fault(Enum):
-    """What goes wrong with a call that goes on living."""
+    """A fault of a call that goes on living."""
 
     NOT_SENT = "it never got there"
     NOT_ANSWERED = "it was done, and nobody was told"
@@ -148,7 +148,7 @@ class MemorySpace:
         """Cursors up to here get a listing."""
         self.page = 100
         self.commits: list[int] = []
-        """How many mutations each request had."""
+        """The number of mutations of each request, in order."""
         self.objects: dict[Digest, bytes] = Objects(self)
         self._sealed_after: dict[Digest, int] = {}
         self._loop = asyncio.new_event_loop()
@@ -200,14 +200,14 @@ class MemorySpace:
         return [entry_from_bytes(number, blob) for number, blob in enumerate(self.journal, 1)]
 
     def contents(self) -> Iterator[Content]:
-        """Of all versions that the journal tells of."""
+        """Yield the content of every version that the journal tells of."""
         for entry in self.entries():
             for result in entry.accepted():
                 if result.node is not None and result.node.content is not None:
                     yield result.node.content
 
     def versions(self, node: NodeId) -> list[Version]:
-        """What the service says when it is asked for the history of a file."""
+        """Return the history of a file, as the service tells it."""
 
         async def listed() -> list[Version]:
             async with self._spaces.use(self.id) as live:
@@ -379,7 +379,7 @@ class FakeSpace:
         self.online = True
         self.right = Right()
         self.remembered: Right | None = None
-        """What the space thinks that the right is until it has reason to ask; None if it knows."""
+        """The right that the space assumes until it has reason to ask; None if it knows the right."""
 
     def changes(self, cursor: bytes, *, fresh_right: bool = False) -> Iterator[Page]:
         self._calls.append("changes")
@@ -540,7 +540,7 @@ class PointedFiles(Files):
         self._point("mode set")
 
     def flush(self, files: Iterable[str], directories: Iterable[str]) -> None:
-        # What a test machine has in its caches is not lost.
+        # The files in a test machine's caches are not lost.
         if [*files]:
             self._before("flush")
         else:
@@ -600,7 +600,7 @@ class PretendedMounts:
         return at
 
     def _aside_of(self, path: str) -> Path:
-        """Where that is put which was at this path when something was mounted over it; none of these is in another."""
+        """The place for a thing that was at this path when something was mounted over it; no two lie in each other."""
         return self.aside / "covered" / sha256(path.encode()).hex()
 
     def _follow(self) -> None:
@@ -710,7 +710,7 @@ class Device:
 
 
 def tree_of(root: Path) -> dict[str, object]:
-    """As MemorySpace.tree, without what clients keep there."""
+    """Return the tree as MemorySpace.tree does, without the files that clients keep there."""
     found: dict[str, object] = {}
     for directory, names, files in os.walk(root):
         if ".syncline" in names:

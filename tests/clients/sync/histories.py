@@ -27,12 +27,12 @@ from tests.clients.sync.users import User
 
 STEPS = 30
 SETTLING = 10
-"""After so many syncs of each device nothing is left to do."""
+"""The number of syncs of each device after which nothing is left to do."""
 
 RARE = ("exchange", "exchanged", "unlinked", "link made")
 RAREST = ("set mode", "mode set", "remove directory", "directory removed")
 FAVOURITES = POINTS + 5 * RARE + 8 * RAREST
-"""Where histories like to crash: what is passed seldom is chosen more often, so that no point is left out."""
+"""The points at which histories like to crash; a point that is passed seldom is chosen more often."""
 
 PATIENT = 0.06
 """In so many histories time goes by between syncs, so that signatures can be trusted and little is read again."""
@@ -217,7 +217,7 @@ class History:
         return {path: nodes for path, nodes in below.items() if all(map(is_where_it_was, above(path)))}
 
     def _changed_since(self, head: int) -> Iterator[tuple[NodeId, Node]]:
-        """What the entries after `head` have changed."""
+        """Yield the nodes that the entries after `head` have changed."""
         for entry in self.space.entries()[head:]:
             for result in entry.accepted():
                 if result.node is not None:
@@ -368,7 +368,7 @@ class History:
 
 
 class _Disturbance:
-    """What befalls one sync: it is a point, and its `fault` gives the faults."""
+    """A disturbance befalls one sync: it is a point, and its `fault` gives the faults."""
 
     def __init__(self, history: History, index: int, *, still: bool = False) -> None:
         self._history = history
@@ -387,9 +387,9 @@ class _Disturbance:
         self._index = index
         self._demotes = history._roles and not still and history.luck_of_rights.random() < 0.3
         self.right_changed: tuple[set[NodeId], int] | None = None
-        """What the space had, and the length of its journal, when the device's right changed meanwhile."""
+        """The nodes of the space, and the length of its journal, when the device's right changed meanwhile."""
         self.saved = contents(self._device)
-        """What must not get lost: what was there, but for what the user overwrites meanwhile, and what it saves."""
+        """The contents that must not get lost: those that were there and not overwritten, and those saved."""
 
     def __str__(self) -> str:
         crash = f", to crash at {self._crash_at or 'point'} {self._passes}" if self._passes else ""
@@ -402,7 +402,7 @@ class _Disturbance:
             # An edit that is hidden in the moment between our rename of the file and our look at it cannot be seen.
             self._history.log.append(f"{self._device.name}: meanwhile, at {name}: {self._user.act(honest=True)}")
             now = contents(self._device)
-            # What the user overwrote is the user's loss, what it saved is not.
+            # The user loses the contents that it overwrote, and keeps those that it saved.
             self.saved -= there - now
             self.saved |= now - there
         if self._demotes and self._history.luck_of_rights.random() < 0.03 and self._device.port is not None:

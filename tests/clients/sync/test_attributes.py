@@ -1,4 +1,4 @@
-"""What files have besides their bytes outlives an update, and new files inherit what their directory gives."""
+"""Attributes of files outlive an update, and new files inherit those that their directory gives."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def base(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def folders(one: Device, two: Device) -> Iterator[None]:
-    """With a umask that shows."""
+    """The folders are made under a umask that shows."""
     before = os.umask(0o027)
     assert one.folder
     assert two.folder
@@ -35,7 +35,7 @@ def folders(one: Device, two: Device) -> Iterator[None]:
 
 
 def acl(*entries: tuple[int, int, int]) -> bytes:
-    """As the kernel has it: of (tag, permissions, who)."""
+    """Return the list as the kernel has it; each entry is (tag, permissions, id)."""
     nobody = 0xFFFFFFFF
     return struct.pack("<I", 2) + b"".join(
         struct.pack("<HHI", tag, allowed, who or nobody) for tag, allowed, who in entries
@@ -96,7 +96,7 @@ def test_the_executable_bit_follows_the_space_and_the_rest_stays(one: Device, tw
 
 
 def test_privileges_of_the_old_bytes_are_not_given_to_the_new(one: Device, two: Device) -> None:
-    """Whoever may change the space could else have what a setuid program may do."""
+    """A person who may change the space could else gain the rights of a setuid program."""
     root_only()
     one.write("program", b"#! first")
     (one.root / "program").chmod(0o755)
@@ -191,7 +191,7 @@ def test_new_items_get_the_group_of_a_setgid_directory(one: Device, two: Device)
 
 
 def test_where_any_directory_gives_its_group(one: Device, two: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS."""
+    """macOS gives files the group of their directory without a setgid bit."""
     root_only()
     monkeypatch.setattr("syncline.transfer.attributes.GROUP_OF_DIRECTORY", True)
     agreed({"shared": None}, one, two)

@@ -26,7 +26,7 @@ def test_devices_converge_and_nothing_is_lost(base: Path, seed: int) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_sync_crashes_at_every_point(base: Path, point: str) -> None:
-    """What is passed seldom has perhaps not been crashed at so far: then some more histories try nothing else."""
+    """Points that are passed seldom may not have been crashed at so far: some more histories then try nothing else."""
     for seed in MORE_SEEDS:
         if _crashed[point]:
             return

@@ -102,7 +102,7 @@ def test_a_database_of_a_newer_format_is_left_alone(one: Device) -> None:
 
 
 def test_a_state_can_be_closed_while_threads_still_ask_it(tmp_path: Path) -> None:
-    """As on Ctrl-C, which waits for no thread. SQLite would crash the process if it were closed under a query."""
+    """Ctrl-C waits for no thread. SQLite would crash the process if it were closed under a query."""
     digest = Digest(b"d" * 32)
     with ThreadPoolExecutor(4) as threads:
         for _ in range(50):

@@ -43,7 +43,7 @@ class PickyFiles(PointedFiles):
 
 
 class TightLippedFiles(PickyFiles):
-    """One that does not let itself be known for what it is."""
+    """A filesystem that does not let itself be known for what it is."""
 
     naming = Naming()
 

@@ -1,4 +1,4 @@
-"""What is ignored or excluded stays where it is: no change of a filter deletes or loses anything, on either side."""
+"""An ignored or excluded file stays where it is: no change of a filter deletes or loses anything, on either side."""
 
 from __future__ import annotations
 
@@ -417,7 +417,7 @@ def test_rules_that_cannot_be_read_let_nothing_new_out(one: Device, two: Device)
 
 
 def test_an_ignore_file_that_is_too_large_is_refused_and_said(one: Device) -> None:
-    """What is beyond its bound may hold the line that keeps a file back, so no file beside it goes up."""
+    """The part beyond the bound may hold the line that keeps a file back, so no file beside it goes up."""
     one.write(f"d/{IGNORE_FILE}", b"#" * (MIB - 1) + b"\n")
     one.write("d/new", b"new")
     assert one.sync().problems == []

@@ -14,7 +14,7 @@ from syncline.sync.lookout import Lookout
 
 
 class ByWatchfiles(Lookout):
-    """As on systems that have no inotify."""
+    """A lookout for systems that have no inotify."""
 
     _look_by_inotify = Lookout._look_by_watchfiles
 
@@ -25,7 +25,7 @@ class Bell:
         self.said: list[str] = []
 
     def rings(self, after: Callable[[], object]) -> None:
-        """It rings after this was done."""
+        """Return True if the lookout rings after `after` was done."""
         self.quiet()
         after()
         assert self.rung.wait(20), "it did not ring"

@@ -179,7 +179,7 @@ def test_a_mount_that_is_absent_is_left_alone(one: Device, two: Device, mounter:
 
 
 def test_a_mount_point_that_went_with_its_mount_is_not_deleted(one: Device, two: Device, mounter: Mounter) -> None:
-    """As systems do with the directories that they mount disks at; also if somebody deletes what is around it."""
+    """Systems remove the directories that they mount disks at; somebody may also delete what is around these."""
     (two.root / "media/disk").mkdir(parents=True)
     two.write("media/list", b"list")
     mounter.mount("disk1", "media/disk")
@@ -290,7 +290,7 @@ def test_mounts_in_mounts(one: Device, two: Device, mounter: Mounter) -> None:
 
 
 def test_a_filesystem_may_change_its_name(one: Device, two: Device) -> None:
-    """As XFS and FUSE do when a device gets another number at boot; what is on it shows that it is the same."""
+    """XFS and FUSE give a device another number at boot; the files on it show that it is the same."""
     mounts = two.mounts = PretendedMounts(two.root)
     (two.root / "data").mkdir()
     mounts.mount("fsid=1", "data")
@@ -358,7 +358,7 @@ def test_binding_a_directory_over_another_of_the_same_device(one: Device, two: D
 
 
 def test_a_file_over_a_file(one: Device, two: Device, really: SystemMounter, tmp_path: Path) -> None:
-    """As containers have their settings and secrets: what is seen there is not the file that is synced."""
+    """Containers mount settings and secrets over files: the file that is seen there is not the one that is synced."""
     agreed({"d/a": b"a", "b": b"b"}, one, two)
     other = tmp_path / "secret"
     other.write_bytes(b"secret")
@@ -377,7 +377,7 @@ def test_a_file_over_a_file(one: Device, two: Device, really: SystemMounter, tmp
 
 def test_a_mount_during_the_scan(one: Device, two: Device, really: SystemMounter) -> None:
     agreed(DATA, one, two)
-    two.write("a", b"a")  # so that there is something to do
+    two.write("a", b"a")  # the sync has something to do
     mounted: list[str] = []
 
     class Meddled(Files):
@@ -449,7 +449,7 @@ def test_a_folder_whose_mounts_do_not_come_to_rest_is_tried_again_later(one: Dev
 
 
 def test_a_mount_of_the_folder_in_itself_is_left_alone(one: Device, two: Device, really: SystemMounter) -> None:
-    """Else each file would be synced once more, one directory deeper."""
+    """Otherwise each file would be synced once more, one directory deeper."""
     agreed({"a": b"a", "dir/b": b"b"}, one, two)
     tree = one.space.tree()
     (two.root / "dir/self").mkdir()

@@ -21,7 +21,7 @@ from tests.clients.sync.test_verify import checked
 
 @pytest.fixture
 def other() -> Iterator[MemorySpace]:
-    """Another space."""
+    """The memory of another space."""
     space = MemorySpace()
     space.id = SpaceId("b" * 26)
     yield space
@@ -54,7 +54,7 @@ def test_what_another_client_keeps_in_its_folder_never_goes_up(one: Device, two:
     inner.write(f"{transit_name(new_local_id(3))}/x", b"half of a move of the inner client")
     assert not is_busy(sync(one)[0])
     shutil.rmtree(inner.root / transit_name(new_local_id(3)))
-    # What is deleted elsewhere goes here, too, but for what is the inner client's.
+    # A file that was deleted elsewhere goes here, too, unless it belongs to the inner client.
     shutil.rmtree(two.root / "dir")
     sync(two, one, one, two)
     assert two.tree() == one.space.tree() == {"b": b"b"}
@@ -62,7 +62,7 @@ def test_what_another_client_keeps_in_its_folder_never_goes_up(one: Device, two:
 
 
 def test_a_folder_within_of_the_same_space_is_left_alone(one: Device, two: Device) -> None:
-    """Else either would bring the files of the other one, one directory deeper each time."""
+    """Otherwise either client would bring the files of the other one, one directory deeper each time."""
     one.write("dir/a", b"a")
     one.root.mkdir(exist_ok=True)
     inner = within(one, "child", one.space)
@@ -84,7 +84,7 @@ def test_a_folder_that_was_synced_before_it_was_linked_to_the_same_space(one: De
     one.write("child/a", b"a")
     tree = settled(one, two)
     for path in one.root.glob(".syncline/folder"):
-        path.unlink()  # so that the other home may link it
+        path.unlink()  # the other home may link it now
     inner = Device(one.home.parent, "inner", one.space)
     inner.root = one.root / "child"
     assert inner.folder
@@ -118,7 +118,7 @@ def left_alone(device: Device) -> dict[str, str]:
 def test_a_copy_of_the_folder_within_it_is_left_alone(
     one: Device, two: Device, copy: Callable[[str, str], object]
 ) -> None:
-    """Else each new file of the folder would be synced once more, one directory deeper."""
+    """Otherwise each new file of the folder would be synced once more, one directory deeper."""
     one.write("a", b"a")
     one.write("dir/b", b"b")
     tree = settled(one, two)
@@ -131,7 +131,7 @@ def test_a_copy_of_the_folder_within_it_is_left_alone(
     sync(two)
     one.sync()
     assert one.space.tree() == {**tree, "dir/copy of two": b"c"}
-    # Who wants to have it in the space makes a directory of it, who does not wants to hear no more of it.
+    # A person who wants the link in the space makes a directory of it; one who does not excludes it.
     excluding = one.engine().sync(wanted=Wanted(exclude=("dir/copy",)))
     assert excluding.problems == []
     one.engine().sync(wanted=Wanted(include=("dir/copy",)))
@@ -212,7 +212,7 @@ def test_a_folder_that_is_gone_is_in_nobody_s_way(one: Device, other: MemorySpac
     (inner.root / ".syncline").rename(one.home.parent / "aside")
     shutil.rmtree(inner.root)
     assert link_folder(one.home, parent, one.space.id, "personal").root == parent
-    # It comes back, as a disk does: both are synced.
+    # The folder comes back, as a disk does: both are synced.
     one.root = parent
     inner.root.mkdir()
     (one.home.parent / "aside").rename(inner.root / ".syncline")

@@ -45,7 +45,7 @@ def test_times_of_all_kinds(one: Device, two: Device) -> None:
         assert FIRST_TIME_NS <= node.content.mtime_ns <= LAST_TIME_NS
     for name in ("1901", "before", "zero", "2038"):
         assert (two.root / name).stat().st_mtime == TIMES[name]
-    # What has such a time is known again, and edited like any other.
+    # A file with such a time is known again, and edited like any other.
     before = [one.sync() for _ in range(3)][-1]
     assert one.calls == ["changes"]
     assert not is_busy(before)
@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_said_and_the_rest_goes_on(one: Device, two: Devi
     agreed({"closed/a": b"a", "b": b"b"}, one, two)
 
     class Unreadable(Files):
-        """For root nothing is unreadable."""
+        """Root can read every file, so these files refuse."""
 
         def open_directory(self, path: str) -> int:
             if path == "closed":
@@ -168,7 +168,7 @@ def test_a_file_that_grows_all_the_time(one: Device, two: Device) -> None:
 
 
 def test_names_that_the_space_has_and_a_folder_cannot(one: Device, two: Device) -> None:
-    """What others may send: the one is left in the space."""
+    """The space may hold such names: each of these is left there."""
     for name in ("a\x7fb", "x" * 255, "\u0085", "con."):
         one.space.put(name, b"x")
     one.space.put("good", b"good")

@@ -114,7 +114,7 @@ def test_patterns_name_what_those_of_git_do(tmp_path: Path) -> None:
     files = [path for path in paths if (tmp_path / path).is_file()]
     for _ in range(150):
         line = "".join(dice.choices(pieces, k=dice.randint(1, 5)))
-        if "//" in line or line.endswith("**/") or "***" in line:  # where pathspec differs from git, and so do we
+        if "//" in line or line.endswith("**/") or "***" in line:  # here pathspec differs from git, and so do we
             continue
         (tmp_path / ".gitignore").write_text(f"{line}\n")
         asked = subprocess.run(
@@ -143,7 +143,7 @@ HOSTILE = [
 
 
 def test_no_pattern_hangs() -> None:
-    """By backtracking each of these would take longer than the universe is old."""
+    """A matcher that backtracks would take longer than the universe is old for each of these."""
     program = f"""
 from syncline.sync.scan.patterns import Rules, pattern_of
 lines = {HOSTILE!r}

@@ -1,4 +1,4 @@
-"""What a device does while it may not change the space is no wish for later."""
+"""A change that a device makes while it may not change the space is no wish for later."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ def test_a_viewer_changes_nothing_for_others_now_or_when_promoted(one: Device, t
     assert {problem.path for problem in report.problems} >= {"new"}
     assert any("without the right" in notice for notice in report.notices)
     assert one.space.tree() == TREE
-    # What the space has is here again, and nothing that was written here is lost.
+    # The tree of the space is here again, and nothing that was written here is lost.
     assert TREE.items() <= two.tree().items()
     kept = {b"new", b"edited without the right", b"moved and edited without the right"}
     kept.add(b"a directory in the place of a file")
     assert kept <= contents(two.tree())
-    # So it goes each time.
+    # The same happens each time.
     (two.root / "deleted").unlink()
     two.sync()
     assert two.tree()["deleted"] == b"deleted"
@@ -102,7 +102,7 @@ def test_without_a_sync_in_between(one: Device, two: Device, before: Right, afte
 
 
 def test_a_right_that_the_space_does_not_know_of_yet(one: Device, two: Device) -> None:
-    """It remembers a role for a while: a device that is about to change something has it ask."""
+    """The space remembers a role for a while: a device that is about to change something has it ask."""
     two.right = Right(writes_since_ms=3)
     agreed(FILES, one, two)
     change_everything(two)

@@ -262,7 +262,7 @@ def test_swap(one: Device, two: Device) -> None:
 def test_a_file_is_known_by_its_name_in_transit_when_a_killed_run_left_it_there_and_it_was_edited(
     one: Device, two: Device
 ) -> None:
-    """Its inode says which file it is only as long as nobody writes it."""
+    """An inode says which file it is only as long as nobody writes the file."""
     agreed({"a": b"1", "b": b"2"}, one, two)
     (one.root / "a").rename(one.root / "x")
     (one.root / "b").rename(one.root / "a")
@@ -279,7 +279,7 @@ def test_a_file_is_known_by_its_name_in_transit_when_a_killed_run_left_it_there_
 
 
 def test_a_new_directory_that_got_the_inode_of_a_deleted_one_is_another(one: Device, two: Device) -> None:
-    """As filesystems do; here it is made so, since one in memory numbers on."""
+    """Filesystems use inodes again; here the test does so, since one in memory numbers on."""
     agreed({"d/x": b"x"}, one, two)
     before = one.space.live()["d"].id
     shutil.rmtree(one.root / "d")
@@ -295,7 +295,7 @@ def test_a_new_directory_that_got_the_inode_of_a_deleted_one_is_another(one: Dev
 
 @pytest.mark.parametrize("killed", [False, True])
 def test_file_edited_in_the_moment_before_it_is_deleted(one: Device, two: Device, killed: bool) -> None:
-    """It is looked at again where nobody else writes; a run that is killed there gives it back with the next one."""
+    """The sync looks again where nobody else writes; if it is killed there, the next one gives the file back."""
     agreed({"a.txt": b"first", "b.txt": b"b"}, one, two)
     (one.root / "a.txt").unlink()
     sync(one)
@@ -829,7 +829,7 @@ def test_a_mass_deletion_here_waits_and_the_rest_goes_on(one: Device, two: Devic
     there = one.space.tree()
     assert (there["keep/a"], there["new"], there["modules/1/1"]) == (b"edited", b"new", b"1")
     assert not (two.root / "modules").exists()
-    # It is said for as long as it waits, and nothing is done a second time.
+    # The held deletion is told for as long as it waits, and nothing is done a second time.
     again = two.sync(hold_mass_delete=True)
     assert again.waiting == report.waiting.replace("of 31", "of 33")
     assert not is_busy(again)

@@ -137,14 +137,14 @@ def test_a_sync_with_a_wish_looks_at_everything(agreed: Device, monkeypatch: pyt
 
 
 def test_a_problem_is_told_every_time(agreed: Device) -> None:
-    """What is not synced is not agreed on."""
+    """A file that is not synced is not agreed on."""
     (agreed.root / os.fsdecode(b"bad\xff")).write_bytes(b"name")
     for _ in range(3):
         assert [problem.path for problem in agreed.sync().problems] == ["bad\\xff"]
 
 
 def test_what_was_written_a_moment_ago_is_not_settled(one: Device) -> None:
-    """Its signature could be that of what is written in the next moment, too."""
+    """The signature could be that of bytes that are written in the next moment, too."""
     one.sync()
     one.write("a.txt", b"a")
     for _ in range(2):
@@ -214,7 +214,7 @@ def test_news_that_change_no_node_move_the_cursor_only(agreed: Device, monkeypat
 
 
 def test_an_unreadable_folder_is_looked_at_by_the_scan(agreed: Device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Which says what is wrong."""
+    """The scan says what is wrong with the folder."""
     shutil.rmtree(agreed.root / "d" / "e")
     (agreed.root / "d" / "e").write_bytes(b"a file now")
     with pytest.raises(LoadedTrees):

@@ -1,4 +1,4 @@
-"""What a sync brings never gets beside a name that differs from its own in Unicode spelling only.
+"""A file that a sync brings never gets beside a name that differs from its own in Unicode spelling only.
 
 To a space both are the same name, so that a person had to rename one of two things of which the sync made the second.
 """
@@ -182,7 +182,7 @@ def test_what_is_given_back_after_a_crash_gets_a_name_of_its_own(one: Device, tw
 
 
 class FilesWithoutExchange(PointedFiles):
-    """Where the system cannot exchange two files, one goes aside before the other gets its name."""
+    """Files of a system that cannot exchange two of them: one goes aside before the other gets its name."""
 
     def _exchange(self, path: str, other: str) -> bool:
         return False
@@ -259,7 +259,7 @@ def test_nothing_is_made_or_moved_beside_another_spelling(tmp_path: Path, name: 
 
 
 def test_what_was_just_done_counts_within_a_tick_of_the_clock(tmp_path: Path) -> None:
-    """Before Linux 6.13 all changes of a directory within 4 ms give it the same time."""
+    """Before Linux 6.13, a directory gets the same time for all its changes within 4 ms."""
     with Files(tmp_path) as files:
         files.make_directory("d")
         for _ in range(100):

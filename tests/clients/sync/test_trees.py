@@ -1,4 +1,4 @@
-"""What comes from the space is not trusted: only what can be in a folder gets into the tree."""
+"""Changes from the space are not trusted: only what can be in a folder gets into the tree."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def test_a_check_passes_over_what_is_mounted_over_the_folder(one: Device) -> Non
 
 @pytest.mark.parametrize("kind", ["file", "directory"])
 def test_a_check_says_which_names_are_one_for_the_space(one: Device, two: Device, kind: str) -> None:
-    """As the sync does, in the same words: else both would be compared with the same file."""
+    """The check uses the sync's words: otherwise both names would be compared with the same file."""
     suffix = "" if kind == "file" else "/inside"
     agreed({f"{NFC}{suffix}": b"agreed", "a": b"a"}, one, two)
     one.write(f"{NFD}{suffix}", b"agreed")
@@ -162,7 +162,7 @@ def test_a_check_says_which_names_are_one_for_the_space(one: Device, two: Device
     assert (verdicts.current, verdicts.modified, verdicts.unknown) == (2, [], [])
     assert [problem.path for problem in verdicts.problems] == [NFD]
     assert verdicts.problems == one.sync().problems
-    # What was agreed on decides, not the spelling.
+    # The agreed base decides, not the spelling.
     two.write("b/c", b"c")
     two.sync()
     (two.root / f"{NFC}{suffix}").rename(two.root / "aside")

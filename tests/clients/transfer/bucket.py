@@ -48,7 +48,7 @@ class Bucket:
         )
 
     def credentials(self, access: Access, *, seconds: int = 3600) -> S3Credentials:
-        """As the auth service issues them: the transfer role, narrowed to one space."""
+        """Return credentials as the auth service issues them: the transfer role, narrowed to one space."""
         resources = self.aws.resources
         actions = ["s3:GetObject"] + ["s3:PutObject"] * (access is Access.WRITE)
         resource = f"{resources.bucket_arn}/{key_prefix(self.space)}*"

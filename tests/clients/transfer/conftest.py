@@ -27,12 +27,12 @@ def space(store: MemoryStore) -> MemorySpace:
 @pytest.fixture
 def nothing_left_behind() -> Iterator[None]:
     """Neither threads nor open files outlive a transfer."""
-    gc.collect()  # what earlier tests left must not go away in the middle of this one
+    gc.collect()  # garbage of earlier tests must not go away in the middle of this one
     threads, descriptors = set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
     yield
     gc.collect()
     deadline = time.monotonic() + 30
-    # What runs beside the tests in this process, as what supervises the embedded AWS, may just have a file open.
+    # Threads of this process, such as the supervisor of the embedded AWS, may just have a file open.
     while len(list(Path("/proc/self/fd").iterdir())) > descriptors:
         assert time.monotonic() < deadline
         time.sleep(0.05)

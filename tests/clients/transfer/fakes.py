@@ -123,7 +123,7 @@ class MemorySpace:
         return SealVerdict.SEALED
 
     def content(self, content: Content) -> bytes:
-        """What a content says, from sealed objects only."""
+        """Return the bytes of a content, from sealed objects only."""
         manifest = content.manifest
         if content.manifest_object:
             assert self.sealed[Digest(content.manifest_object)].form is Form.MANIFEST

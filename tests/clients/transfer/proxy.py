@@ -22,7 +22,7 @@ from syncline.s3.sigv4 import Signer
 
 
 class Fault(Enum):
-    """What happens to one request."""
+    """A fault of one request."""
 
     NONE = auto()
     UNAVAILABLE = auto()  # 503 SlowDown
@@ -61,8 +61,8 @@ class Proxy:
         self.always = Fault.NONE
         self.slowness = 0.5
         self.ahead: float | None = None
-        """By how many seconds the clock of storage is ahead of the system's. If given, requests of other times are
-        refused; what lies behind has the system's clock, and gets them signed anew as `root`."""
+        """The number of seconds by which storage's clock is ahead of the system's. If given, requests of other times
+        are refused; what lies behind has the system's clock, and gets them signed anew as `root`."""
         self.root: AwsCredentials | None = None
         self.requests: list[str] = []
         self._target = urllib.parse.urlsplit(endpoint).netloc

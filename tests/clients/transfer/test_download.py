@@ -35,14 +35,14 @@ pytestmark = pytest.mark.usefixtures("nothing_left_behind")
 
 @pytest.fixture
 def here(tmp_path: Path) -> Path:
-    """Where the uploaded files are."""
+    """The directory of the uploaded files."""
     (tmp_path / "here").mkdir()
     return tmp_path / "here"
 
 
 @pytest.fixture
 def there(tmp_path: Path) -> Path:
-    """Where contents are downloaded to."""
+    """The directory that contents are downloaded to."""
     (tmp_path / "there").mkdir()
     return tmp_path / "there"
 
@@ -453,7 +453,7 @@ def test_a_sparse_file_takes_no_more_room_than_it_did(space: MemorySpace, here: 
 def test_holes_of_any_size_stay_holes(
     space: MemorySpace, tmp_path: Path, size: int, pieces: dict[int, bytes], left: str
 ) -> None:
-    """Whatever an interrupted run left at the destination."""
+    """An interrupted run may have left anything at the destination."""
     path = sparse(tmp_path / "sparse", size, pieces)
     jobs = download_jobs(uploaded(space, [path]), tmp_path)
     if left != "nothing":
@@ -507,7 +507,7 @@ def test_a_destination_that_cannot_be_made_fails_the_file(space: MemorySpace, he
 def test_a_file_has_its_mode_and_its_time_when_it_is_reported(
     space: MemorySpace, here: Path, there: Path, mode: int, left_over: bool
 ) -> None:
-    """Whatever an interrupted run left of it, and whether it comes in one block, in several, or in none."""
+    """An interrupted run may have left any part of the file, which comes in one block, in several, or in none."""
     paths = files(here, [noise(9 * MIB), b"small", b""])
     for number, path in enumerate(paths):
         os.utime(path, ns=(1, 10**18 + number))
@@ -533,7 +533,7 @@ def test_a_read_only_file_that_a_killed_run_had_finished_is_no_obstacle(
     opened = os.open
 
     def refusing(path: Path, flags: int, mode: int = 0o777) -> int:
-        """As for anybody but root, whom no mode refuses."""
+        """Refuse to open the file, as for anybody but root, whom no mode refuses."""
         if flags & (os.O_WRONLY | os.O_RDWR) and path.exists() and not path.stat().st_mode & stat.S_IWUSR:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         return opened(path, flags, mode)

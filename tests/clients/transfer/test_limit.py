@@ -69,7 +69,7 @@ def test_what_was_not_used_is_not_saved_up() -> None:
 
 
 def test_all_threads_share_one_rate() -> None:
-    """Each is told to wait for its own turn, and no two turns are the same."""
+    """Each thread is told to wait for its own turn, and no two turns are the same."""
     turns: list[float] = []
     limit = Limit(MIB, now=lambda: 0.0, sleep=turns.append)
     with ThreadPoolExecutor(8) as threads:
@@ -119,7 +119,7 @@ def test_whole_transfers_keep_to_the_limit(tmp_path: Path, bucket: Bucket) -> No
     proofs = MemoryStore()
 
     class Proven(MemoryStore):
-        """What is put is told to a space that proves it."""
+        """Objects that are put here are told to a space that proves them."""
 
         def put(self, digest: Digest, data: bytes) -> None:
             store.put(digest, data)
@@ -138,7 +138,7 @@ def test_whole_transfers_keep_to_the_limit(tmp_path: Path, bucket: Bucket) -> No
     ]
     assert len(down) == len(contents)
     assert all(isinstance(one, Downloaded) for one in Downloader(store, LIMITED_WORKERS).download(down))
-    # What is taken last is paid for by nobody: with each worker as much as the network gave at once.
+    # Nobody pays for the last part: with each worker as much as the network gave at once.
     assert clock.time >= (size - LIMITED_WORKERS * MIB) / MIB
     for number, data in enumerate(contents):
         assert (tmp_path / f"{number:05}.new").read_bytes() == data

@@ -65,7 +65,7 @@ async def copy_table(source: Backend, target: Backend) -> None:
 
 @pytest.fixture
 def backend(request):
-    """What the test's parameter names; None for memory."""
+    """Return the fixture that the test's parameter names; None for memory."""
     return None if request.param == IN_MEMORY else request.getfixturevalue(request.param)
 
 

@@ -24,7 +24,7 @@ class Account:
         self.attempts = Attempts(store, LIMITS, clock=self.clock)
 
     async def fail(self, peer: str) -> bool:
-        """Whether a password that comes from there would be looked at."""
+        """Return True if a password that comes from `peer` would be looked at."""
         try:
             await self.attempts.admit(subject=self.subject, peer=peer)
         except TooManyAttempts:
@@ -38,7 +38,7 @@ class Account:
         return True
 
     async def attack(self, first: int = 0) -> int:
-        """How many passwords are looked at that come from networks of which each tries one."""
+        """Return how many passwords are looked at that come from networks of which each tries one."""
         return sum([await self.fail(f"198.51.100.{first + number}") for number in range(20)])
 
 

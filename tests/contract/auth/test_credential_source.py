@@ -64,7 +64,7 @@ async def test_credentials_last_as_long_as_asked_for(source, backend, seconds):
 
 
 class Device:
-    """What a device can do with the credentials it holds: each returns an HTTP status."""
+    """The requests that a device can make with the credentials it holds: each returns an HTTP status."""
 
     def __init__(self, s3, bucket: str) -> None:
         self._s3 = s3

@@ -112,7 +112,7 @@ async def test_two_processes_are_one_service_within_the_memory_budget(processes)
         request = auth_pb2.SignInRequest(email=email, password=PASSWORD, device_name=f"device {number}")
         return await process.stub.SignIn(request)
 
-    # As many at once as one peer may try at one address.
+    # One peer may try this many passwords at one address at once.
     signed_in = [*await asyncio.gather(*(sign_in(processes[number % 2], number) for number in range(10)))]
     metadata = (("authorization", f"Bearer {signed_in[0].tokens.access_token}"),)  # signed by either, good at both
     listed = await other.stub.ListDevices(auth_pb2.ListDevicesRequest(), metadata=metadata)
@@ -130,7 +130,7 @@ async def test_two_processes_are_one_service_within_the_memory_budget(processes)
     )
     tokens = [answer.tokens.refresh_token for answer in answers if not isinstance(answer, BaseException)]
     assert tokens
-    # Of two answers one is good; whoever presents the other is found out.
+    # One of two answers is good; a caller who presents the other is found out.
     outcomes = [
         await reason_of(other.stub.RefreshToken(auth_pb2.RefreshTokenRequest(refresh_token=token))) for token in tokens
     ]

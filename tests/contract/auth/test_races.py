@@ -98,7 +98,7 @@ async def test_a_chain_advances_once(stores):
 
 
 async def test_of_many_refreshes_one_token_is_left(stores):
-    """Those that come second fail, or, coming after the first, replace its answer; never are two answers good."""
+    """Calls that come second fail or, coming after the first, replace its answer; never are two answers good."""
     clock, keys = Clock(), SigningKeys.of(Ed25519PrivateKey.generate())
     sessions = [
         Sessions(store, AccessTokens(keys, clock=clock), endings=Endings(store, store, store, clock=clock), clock=clock)
@@ -309,7 +309,7 @@ async def test_a_gate_that_was_passed_is_another_one(stores):
 
 
 async def limited(stores, action) -> tuple[int, int]:
-    """How many of MANY actions at once are done, and how many refused; who finds others at it tries again."""
+    """Return how many of MANY actions at once are done, and how many refused; one that meets others tries again."""
 
     async def until_decided(store, number):
         while True:
@@ -449,7 +449,7 @@ async def test_what_was_left_of_a_revoked_link_takes_no_room(stores):
         row = await stores[0]._table.get(listed)
         assert row is not None
         await stores[0].revoke_link(left, at_ms=Clock().now)
-        await stores[0]._table.put(row)  # as a process left it that ended
+        await stores[0]._table.put(row)  # a process that ended left it so
         assert [link.link for link in await stores[0].links_of(ann.user)] == [left.link]
         made, _ = await make_link(stores[1], passwords, ann, laptop, holdings=one)
         assert [link.link for link in await stores[0].links_of(ann.user)] == [made.link]

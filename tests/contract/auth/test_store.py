@@ -1,4 +1,4 @@
-"""What every identity store owes to auth."""
+"""Every identity store owes this to auth."""
 
 import asyncio
 from dataclasses import replace
@@ -261,7 +261,7 @@ async def test_a_grant_from_before_aliases_gets_one_once(store, forget_alias):
     with pytest.raises(AliasTaken):
         await store.give_alias(one.space, ann.user, "team")
     await store.give_alias(one.space, ann.user, "one")
-    await store.give_alias(one.space, ann.user, "another")  # it has one
+    await store.give_alias(one.space, ann.user, "another")  # the space has an alias already
     await store.give_alias(SpaceId(new_text_id()), ann.user, "nothing")
     assert await aliases(store, ann.user) == {"Team": two.space, "one": one.space}
     assert (await store.standing(one.space, ann.user))[1][ann.user].alias == "one"
@@ -549,7 +549,7 @@ async def test_who_gave_a_membership(store):
     await store.change_grant(space, member=bob, before=Role.EDITOR, after=Role.OWNER, by=ann.user)
     await store.change_grant(space, member=ann, before=Role.OWNER, after=Role.VIEWER, by=bob.user)
     assert {one.by for one in await store.memberships(bob.user) if not one.personal} == {ann.user}
-    assert {one.by for one in await store.memberships(ann.user)} == {ann.user}  # she made it
+    assert {one.by for one in await store.memberships(ann.user)} == {ann.user}  # ann made it herself
 
 
 async def test_a_network_is_known_for_a_while(store):
@@ -595,7 +595,7 @@ async def test_a_grant_is_changed_by_a_request_once(store):
 
 
 async def test_spaces_that_are_written_to_are_listed_by_the_hour(store):
-    hour = int(new_text_id(), 36) % 10**9  # one that no other test has
+    hour = int(new_text_id(), 36) % 10**9  # no other test has this hour
     spaces = sorted(SpaceId(new_text_id()) for _ in range(5))
     for space in (*reversed(spaces), spaces[2]):
         await store.note_writing(space, hour=hour)
@@ -618,5 +618,5 @@ async def test_what_was_said_last_of_the_uploads_of_a_space_is_kept(store):
         space.space, replace(said, refused=False, measured_at_ms=said.measured_at_ms - 1)
     )
     assert await store.uploads(space.space) == said
-    found = await store.members(space.space)  # which read all that lies beside the space
+    found = await store.members(space.space)  # the call read all that lies beside the space
     assert (found[0], [grant.user for grant in found[1]]) == (space, [owner.user])

@@ -58,7 +58,7 @@ async def copy_table(source: Backend, target: Backend) -> None:
 
 @pytest.fixture(params=BACKENDS)
 def backend(request):
-    """What the test's parameter names; None for memory."""
+    """Return the fixture that the test's parameter names; None for memory."""
     return None if request.param == "in_memory" else request.getfixturevalue(request.param)
 
 

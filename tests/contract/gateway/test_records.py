@@ -1,4 +1,4 @@
-"""What every adapter of Records does."""
+"""Every adapter of Records does this."""
 
 import asyncio
 import time

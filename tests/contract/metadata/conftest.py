@@ -38,7 +38,7 @@ class Backend:
 
 @dataclass(frozen=True)
 class Stores:
-    """What one process has of the table."""
+    """The adapters of the table that one process has."""
 
     journal: Journal
     table: TreeTable
@@ -89,7 +89,7 @@ async def make_resources(backend: Backend, *, like: Backend) -> None:
 
 @pytest.fixture
 def backend(request):
-    """What the test's parameter names; None for memory."""
+    """Return the fixture that the test's parameter names; None for memory."""
     return None if request.param == IN_MEMORY else request.getfixturevalue(request.param)
 
 

@@ -41,7 +41,7 @@ def updated(node: Node, seq: int) -> Node:
 
 
 def creation(*nodes: Node) -> Projection:
-    """What follows from an entry that creates these nodes."""
+    """Return the projection of an entry that creates these nodes."""
     seq = nodes[0].seq
     return Projection(
         seq,
@@ -97,7 +97,7 @@ def _step(nodes: dict[int, Node], ids: Sequence[NodeId], seq: int, step: Step, p
 
 @dataclass
 class Expected:
-    """What a table must say after all entries of a journal."""
+    """The table's expected contents after all entries of a journal."""
 
     nodes: dict[NodeId, Node] = field(default_factory=dict)
     names: dict[NameKey, tuple[NodeId | None, int]] = field(default_factory=dict)

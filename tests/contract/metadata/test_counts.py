@@ -1,4 +1,4 @@
-"""What operations cost: the items that they write and the calls that they make."""
+"""Each operation has a cost: the items that it writes and the calls that it makes."""
 
 import asyncio
 import hashlib
@@ -135,7 +135,7 @@ async def test_nothing_is_written_to_say_again_what_is_said(table, counted, spac
     await table.save_progress(space, projected_seq=5, announced_seq=5, used_bytes=1, unmark={})
     counted.calls.clear()
     await table.save_progress(space, projected_seq=4, announced_seq=4, used_bytes=1, unmark={"one": 1})
-    assert counted.operations() == ["update_item"]  # and its condition failed
+    assert counted.operations() == ["update_item"]  # the condition failed
 
 
 async def test_a_thousand_files_take_eighty_transactions_and_read_in_twenty_batches(table, counted, space):
@@ -278,7 +278,7 @@ async def test_what_it_costs_to_measure(client, counted, embedded, space):
             interval_seconds=60,
             keep_days=7,
         )
-        while await measuring.measure():  # what other tests left to be measured
+        while await measuring.measure():  # other tests left spaces to be measured
             pass
         counted.calls.clear()
         storage_calls.calls.clear()
@@ -298,7 +298,7 @@ async def test_what_it_costs_to_measure(client, counted, embedded, space):
         assert await measuring.measure() == 1
         assert storage_calls.operations() == ["list_objects_v2"] * 2
         assert Counter(counted.operations()) == {
-            "batch_get_item": 1 + 11,  # whether it is to be measured already; a hundred objects each
+            "batch_get_item": 1 + 11,  # one asks if it is to be measured; each other has a hundred objects
             "update_item": 2,  # that it is to be measured, and by whom
             "query": 1,
             "get_item": 2,  # the last measure, and what versions use

@@ -1,4 +1,4 @@
-"""What every journal owes."""
+"""Every journal owes this."""
 
 import asyncio
 import secrets

@@ -1,4 +1,4 @@
-"""What every table of measures owes."""
+"""Every table of measures owes this."""
 
 import pytest
 
@@ -41,7 +41,7 @@ async def save(measures, space: SpaceId, measure: Measure, *, due_ms: int | None
 
 
 async def due(measures, space: SpaceId, now_ms: int) -> int | None:
-    """Since when this space is due."""
+    """Return the time since which this space is due, in milliseconds; None if it is not."""
     return dict(await measures.due(now_ms, 10_000)).get(space)
 
 
@@ -71,7 +71,7 @@ async def test_many_are_due_the_longest_first(measures):
     assert found[0] == (spaces[0], 100)
     assert sorted(found[1:]) == sorted((space, 200) for space in spaces[1:])
     assert len(await measures.due(300, 17)) == 17
-    for space, at in found:  # or they would be due in other tests
+    for space, at in found:  # without this they would be due in other tests
         assert await measures.save(space, MEASURE, lease_ms=at, due_ms=None)
 
 

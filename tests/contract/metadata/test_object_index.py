@@ -1,4 +1,4 @@
-"""What every object index owes."""
+"""Every object index owes this."""
 
 import asyncio
 import itertools

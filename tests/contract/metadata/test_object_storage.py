@@ -1,4 +1,4 @@
-"""What every object storage owes."""
+"""Every object storage owes this."""
 
 import base64
 import hashlib
@@ -35,7 +35,7 @@ async def storage(backend):
 
 @pytest.fixture
 async def s3(backend):
-    """As root, who may store what no client may."""
+    """The client of root, who may store what no client may."""
     if backend is None:
         yield None
         return
@@ -209,7 +209,7 @@ class Answers(BaseHTTPRequestHandler):
         if self.server.kind == "expired":
             self.say(400)
         elif "x-amz-checksum-mode" in self.headers:
-            self.say(403)  # of a key of KMS, the checksum is told to those only who may use the key
+            self.say(403)  # S3 tells the checksum under a key of KMS only to those who may use the key
         elif self.server.kind == "kms":
             self.say(200, {"x-amz-server-side-encryption": "aws:kms", "ETag": '"etag"', "Content-Length": "5"})
         else:

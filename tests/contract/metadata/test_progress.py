@@ -1,4 +1,4 @@
-"""What every tree table owes about how far projection and announcement have come, and who is at it."""
+"""Every tree table knows how far projection and announcement have come, and who is at it."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""What every topic owes."""
+"""Every topic owes this."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What every tree table owes, but for the space's progress."""
+"""Every tree table owes this; the space's progress has tests of its own."""
 
 import asyncio
 import unicodedata
@@ -256,7 +256,7 @@ async def test_overlapping_projections_in_any_order_leave_the_last_state(tables,
 @over_one_backend
 @given(history=histories, data=st.data())
 async def test_projectors_that_start_where_the_table_is_lose_no_version(tables, history, data):
-    """As processes do: each starts at some progress that was saved, and two of them go at once."""
+    """Each process starts at some progress that was saved, and two of them go at once."""
     space = SpaceId(new_text_id())
     entries = entries_of(history)
     done = 0

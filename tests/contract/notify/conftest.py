@@ -1,4 +1,4 @@
-"""What notify has outside: in memory, on the embedded AWS in its own role, and on another emulator."""
+"""The ports of notify: in memory, on the embedded AWS in its own role, and on another emulator."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Outside:
 
     @abstractmethod
     async def announce(self, body: str) -> None:
-        """What metadata does."""
+        """Announce a change, as metadata does."""
 
     @abstractmethod
     def mails(self, to: str) -> list[dict[str, str]]:
@@ -188,7 +188,7 @@ async def closed(outside: Outside) -> None:
 
 
 async def made_table(dynamodb: Any) -> str:
-    """That emulator's CloudFormation cannot read our template, so here is what matters of it."""
+    """The other emulator's CloudFormation cannot read our template, so the table is made here."""
     name = "notify"
     if name in (await dynamodb.list_tables())["TableNames"]:
         return name

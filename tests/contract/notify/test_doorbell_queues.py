@@ -1,4 +1,4 @@
-"""DoorbellQueues."""
+"""The obligations of every adapter of DoorbellQueues."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""MailSender."""
+"""The obligations of every adapter of MailSender."""
 
 from services.notify.records import Mail
 from syncline.model.identifiers import new_text_id

@@ -1,4 +1,4 @@
-"""Queue."""
+"""The obligations of every adapter of Queue."""
 
 import asyncio
 

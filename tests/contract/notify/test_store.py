@@ -1,4 +1,4 @@
-"""PreferenceStore, ClaimStore and LeaseStore."""
+"""The obligations of every adapter of PreferenceStore, ClaimStore and LeaseStore."""
 
 import asyncio
 from collections import Counter

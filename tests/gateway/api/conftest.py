@@ -27,7 +27,7 @@ def ann(stack: Stack) -> Person:
 
 @pytest.fixture
 def ben(stack: Stack) -> Person:
-    """Somebody else."""
+    """A second person, who has nothing to do with Ann."""
     return sign_up(stack.endpoint, "ben")
 
 
@@ -35,7 +35,7 @@ def ben(stack: Stack) -> Person:
 def _every_operation_is_asked(stack: Stack, request: pytest.FixtureRequest) -> Iterator[None]:
     """By some test of this folder, and done: an operation that nobody asks is not known to work."""
     description = Api(stack.endpoint).done("GET", "/openapi.json")
-    ASKED.clear()  # of what tests of other folders have asked in this process
+    ASKED.clear()  # tests of other folders have asked in this process, too
     yield
     chosen = {item.path.name for item in request.session.items if item.path.parent == Path(__file__).parent}
     needed = {path.name for path in Path(__file__).parent.glob("test_*.py")}

@@ -88,7 +88,7 @@ def test_a_change_by_cookie_needs_what_only_our_pages_know(stack):
     for elsewhere in elsewheres:
         ben.ask("POST", f"{ben.top}/folders", folder, x_csrf_token=token, **elsewhere).refused(403, "CSRF")
     assert ben.children() == []
-    # That of another session, or of an earlier one of the same person, does not do.
+    # A token of another session, or of an earlier one of the same person, is refused.
     ben.headers["x-csrf-token"] = token
     ben.done("DELETE", "/v1/session", status=204)
     body = {"email": ben.email, "password": PASSWORD, "device_name": "b", "browser": True}
@@ -119,7 +119,7 @@ def test_a_forged_token(ann: Person):
     unsigned = "eyJhbGciOiJub25lIn0"
     for token, reason in (
         (f"{head}.{claims_of_another}.{signature}", "TOKEN_INVALID"),
-        (f"{unsigned}.{claims}.", "TOKEN_MALFORMED"),  # it names no key
+        (f"{unsigned}.{claims}.", "TOKEN_MALFORMED"),  # the token names no key
         (f"{head}.{claims}.{signature[:-4]}AAAA", "TOKEN_INVALID"),
     ):
         answer = ann.signed_out().ask("GET", "/v1/spaces", authorization=f"Bearer {token}")

@@ -1,4 +1,4 @@
-"""What no well-behaved client sends: each a problem, and nothing changed."""
+"""No well-behaved client sends these: each is a problem, and nothing changes."""
 
 import http.client
 import io
@@ -22,7 +22,7 @@ def test_a_body_that_is_too_large(ann: Person):
     try:
         connection.request("POST", f"{ann.top}/folders", chunks, headers, encode_chunked=True)
         status = connection.getresponse().status
-    except (BrokenPipeError, ConnectionResetError):  # it was refused before all of it was sent
+    except (BrokenPipeError, ConnectionResetError):  # the server refused it before all of it was sent
         status = 413
     finally:
         connection.close()
@@ -141,7 +141,7 @@ def test_a_header_that_is_no_key(ann: Person):
 
 
 def test_a_zip_of_a_tree_that_changes_underneath_is_sound(ann: Person):
-    """Whatever is in it is whole, and what nobody touched is in it."""
+    """Every file in the archive is whole, and a file that nobody touched is in it."""
     docs = ann.folder("docs")
     parts = [ann.folder(f"part {i}", docs["id"]) for i in range(6)]
     data = {i: bytes([i]) * 300_000 for i in range(6)}

@@ -1,4 +1,4 @@
-"""Server-sent events."""
+"""The server-sent events that a browser listens to."""
 
 import http.client
 import json

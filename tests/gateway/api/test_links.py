@@ -64,7 +64,7 @@ def test_a_link_to_a_folder(ann: Person):
     with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
         assert archive.namelist() == ["docs/", "docs/deep/", "docs/deep/a"]
     guest.ask("GET", f"{at}/{outside['id']}/content").refused(404, "NO_SUCH_NODE")
-    # What is moved out of it is no longer open.
+    # A node that is moved out of the linked folder is no longer open.
     ann.done("PATCH", f"{ann.top}/nodes/{node['id']}", {"parent": "root"})
     guest.ask("GET", f"{at}/{node['id']}/content").refused(404, "NO_SUCH_NODE")
 

@@ -106,7 +106,7 @@ def test_what_is_deleted_comes_back_though_its_folders_are_gone(ann: Person):
     ann.done("DELETE", f"{ann.top}/nodes/{node['id']}", status=204)
     there = ann.done("POST", f"{ann.top}/trash/{node['id']}/restore", {"path": "kept/f"})
     assert (there["name"], there["path"]) == ("f", "kept/f")
-    # What went with its directory is found by its path, and names are taken in any form.
+    # A node that went with its directory is found by its path, and names are taken in any form.
     assert ann.done("GET", f"{ann.top}/trash?path=p/q")["nodes"][0]["id"] == inner["id"]
     assert ann.done("GET", f"{ann.top}/trash?path=p/nothing")["nodes"] == []
     for body, path in (({"name": "e\u0301"}, "p/\u00e9"), ({"path": "a\u0308/o\u0308"}, "\u00e4/\u00f6")):
@@ -271,7 +271,7 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_no_name_gets_out_of_its_header(ann: Person, stack: Stack, name):
-    """Whatever a device has called a file."""
+    """A device may have called a file anything."""
     node = ann.file("plain", b"x")
     renamed(ann, stack, node, name)
     for path in (f"nodes/{node['id']}/content", f"archive?node={node['id']}"):
@@ -286,7 +286,7 @@ def test_no_name_gets_out_of_its_header(ann: Person, stack: Stack, name):
 
 
 def renamed(ann: Person, stack: Stack, node: dict[str, Any], name: str) -> None:
-    """As a device does it, which may use names that the API takes from nobody."""
+    """Rename as a device does, which may use names that the API takes from nobody."""
     move = metadata_pb2.MoveNode(
         node=bytes.fromhex(node["id"]), from_parent=ROOT, from_name=node["name"], parent=ROOT, name=name
     )

@@ -101,7 +101,7 @@ def test_what_belongs_to_others_does_not_exist(ann: Person, ben: Person):
     ]
     for method, path, body in asked:
         ann.ask(method, f"{ben.top}{path}", body).refused(404, "NO_SUCH_SPACE")
-        # Their node is not found in a space of one's own either.
+        # Nodes of others are not found in a space of one's own either.
         if node in path and "/trash/" not in path and "/versions/1/restore" not in path:
             ann.ask(method, f"{ann.top}{path}", body).refused(404, "NO_SUCH_NODE")
     assert ben.children() == ["secret"]

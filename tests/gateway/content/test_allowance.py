@@ -1,4 +1,4 @@
-"""What counts as a download of a link that allows only so many."""
+"""A link that allows only so many downloads counts these, and nothing else."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Yielding(InMemoryRecords):
 
 
 class Visitors:
-    """All who use one link, at gateways that share their records."""
+    """The visitors of one link, at gateways that share their records."""
 
     def __init__(self, most: int, *, gateways: int = 2, lease_seconds: float = LEASE_SECONDS) -> None:
         records = Yielding()
@@ -227,7 +227,7 @@ async def test_many_at_once_never_exceed_the_maximum() -> None:
 
 
 async def until(visitors: Visitors, *, part: int | None = None) -> Download:
-    """What a visitor gets who comes again and again."""
+    """Return the download of a visitor who comes again and again."""
     async with asyncio.timeout(30):
         while True:
             try:
@@ -268,7 +268,7 @@ async def test_a_slow_download_keeps_what_it_has_taken() -> None:
 
 
 async def test_who_comes_back_after_the_lease_was_given_away_puts_nothing_back() -> None:
-    """As a gateway that hung: there is no second credit for one count."""
+    """A gateway that hung gets no second credit for one count."""
     visitors = Visitors(1, lease_seconds=LEASE)
     hung = await visitors.begin()
     assert hung is not None

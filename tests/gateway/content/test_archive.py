@@ -75,7 +75,7 @@ async def archive(tree: Tree, *, budget: Memory | None = None, threads: int = 2)
 
 @pytest.mark.parametrize("size", [1000, 300_000], ids=["read ahead", "streamed"])
 async def test_an_archive_that_is_cut_short_does_not_look_complete(size):
-    """As when the process gives up what is under way: the part that was made must not get an end of its own."""
+    """The process gives up what is under way: the part that was made must not get an end of its own."""
 
     class GivenUp(InMemoryObjectSource):
         async def read(self, space, digest, *, offset, length):

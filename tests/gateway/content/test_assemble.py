@@ -276,13 +276,13 @@ async def test_manifests_take_memory_of_the_pool_and_large_ones_one_after_the_ot
     asked = [first_byte(contents, one, Share(f"visitor {index}", "net")) for index, one in enumerate(wanted)]
     assert await asyncio.gather(*asked) == [bytes([number]) for number in range(12)]
     watching.cancel()
-    assert objects.most_held < 2 * 34 * 60_000  # of two at once
+    assert objects.most_held < 2 * 34 * 60_000  # two are sent at once
     assert 2 * 34 * 60_000 < most <= 40_000_000
     assert await settled(memory)
 
 
 async def test_what_a_content_says_of_its_size_takes_memory_before_its_manifest_is_read():
-    """As much as the manifest of so large a content has; that it is another one turns out afterwards."""
+    """A content of this size has so large a manifest; it turns out afterwards that it has another one."""
     objects, memory = Manifests(), Memory(PLENTY, manifests=40_000_000)
     contents, most = Contents(objects, memory), 0
     wanted = [replace(of_bytes(objects, 100, bytes([number])), size=40_000_000_000) for number in range(12)]
@@ -330,7 +330,7 @@ async def test_slow_visitors_of_one_link_leave_memory_for_a_member_next_to_them(
 
 
 async def test_small_reads_have_a_reserve_that_large_ones_never_take():
-    """Of many networks, so that together they have all that large reads can have, and others of them wait."""
+    """The large reads of many networks together have all that large reads can have, and others of them wait."""
     objects, memory = Watched(), Memory(64_000_000, patience_seconds=0.05)
     contents = Contents(objects, memory)
     large, small = stored(objects, blocks(3, 1_000_000)), stored(objects, blocks(1, 400_000))

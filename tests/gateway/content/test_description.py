@@ -1,4 +1,4 @@
-"""How files are described to browsers."""
+"""The gateway describes files to browsers by type and disposition."""
 
 import re
 from urllib.parse import unquote

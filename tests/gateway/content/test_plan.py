@@ -1,4 +1,4 @@
-"""What is fetched for a part of a file."""
+"""The plan says which parts of objects are fetched for a part of a file."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""What a request wants, by its headers."""
+"""The headers of a request say which part of a file it wants."""
 
 import pytest
 from hypothesis import given

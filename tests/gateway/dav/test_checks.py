@@ -1,4 +1,4 @@
-"""What a parser of headers or XML gets is bounded before it."""
+"""Headers and XML are bounded before their parser gets them."""
 
 import pytest
 

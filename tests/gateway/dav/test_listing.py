@@ -98,7 +98,7 @@ def asking(body: bytes) -> dict[str, Any]:
 
 
 async def listed(directory: Directory, records: Counted, body: bytes) -> dict[str, dict[str, str]]:
-    """What a PROPFIND with Depth: 1 says of each file: the texts of properties by name."""
+    """Return each file's properties from a PROPFIND with Depth: 1, as texts by name."""
     session = DavSession(services_of(directory), records, PERSON, asyncio.get_running_loop())
     environ = asking(body)
     parts = Protocol(session, environ)(environ, lambda *_: None)

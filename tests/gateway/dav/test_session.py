@@ -38,7 +38,7 @@ def test_a_space_is_addressed_by_its_alias_alone():
         [
             pb("Project (bbbbbb)", "b", auth_pb2.ROLE_EDITOR),
             pb("Project", "c", auth_pb2.ROLE_VIEWER),
-            pb("", "a", auth_pb2.ROLE_OWNER),  # of an auth service that does not know aliases yet
+            pb("", "a", auth_pb2.ROLE_OWNER),  # an auth service that knows no aliases yet says this
         ]
     )
     assert {name: (space.id[0], space.writable) for name, space in found.items()} == {
@@ -117,7 +117,7 @@ def acquire(locks, url, user="ann", depth="infinity", owner=b""):
 
 
 class Slow(InMemoryRecords):
-    """Between reading and writing others get their turn."""
+    """These records let others have their turn between reading and writing."""
 
     async def read(self, space, names):
         found = await super().read(space, names)
@@ -164,7 +164,7 @@ async def test_one_person_leaves_others_as_many_locks_as_they_have_themselves():
     records = InMemoryRecords()
 
     def take(own: DavSession, user: str) -> int:
-        """How many locks a person gets, until they are told that they have too many."""
+        """Return how many locks a person gets, until they are told that they have too many."""
         for count in range(1000):
             url = f"/Spa%C3%9F/{user}{count}"
             told = acquire(Locks(own, home=url), url, user, "0", owner=b"x" * 1900)
@@ -175,7 +175,7 @@ async def test_one_person_leaves_others_as_many_locks_as_they_have_themselves():
 
     ann = await asyncio.to_thread(take, session(records), "ann")
     ben = await asyncio.to_thread(take, session(records, "ben"), "ben")
-    assert 50 < ann < 70  # of 256 KiB half, each with some 2,100 bytes
+    assert 50 < ann < 70  # half of 256 KiB, each lock with some 2,100 bytes
     assert ann // 2 <= ben <= ann
 
 

@@ -1,4 +1,4 @@
-"""What is remembered of a client: by all processes, with a bound, and not for ever."""
+"""All processes remember the steps of a client, with a bound, and not for ever."""
 
 import asyncio
 from typing import Any
@@ -15,7 +15,7 @@ SPACE = DavSpace(SpaceId("a" * 26), "Docs", True)
 
 
 class Slow(InMemoryRecords):
-    """Between reading and writing others get their turn."""
+    """These records let others have their turn between reading and writing."""
 
     async def read(self, space, names):
         found = await super().read(space, names)

@@ -73,7 +73,7 @@ def body(data, *, first=1 << 40, more=never):
 
 
 async def done(uploading):
-    """What an upload gives, of which no thread waits for what the event loop does."""
+    """Return what an upload gives, of which no thread waits for the event loop."""
     while True:
         try:
             step = await asyncio.to_thread(_next, uploading)

@@ -80,7 +80,7 @@ async def test_workers_whose_callers_all_wait_come_to_their_end() -> None:
 
     asked = [asyncio.create_task(one(f"{number}")) for number in range(callers)]
     done, waiting = await asyncio.wait(asked, timeout=60)
-    for _ in waiting:  # so that they end at all
+    for _ in waiting:  # the threads end now
         dav._workers._max_workers += 1
         dav._workers.submit(int)
     assert (len(done), len(waiting)) == (callers, 0)

@@ -1,4 +1,4 @@
-"""What a body of a request may take: little before its sender is known, and of all together only so much."""
+"""A request's body may take little before its sender is known, and all together only so much."""
 
 import asyncio
 import json

@@ -22,7 +22,7 @@ Connected = tuple[bytes, asyncio.StreamWriter]
 
 
 async def ended(reader: asyncio.StreamReader) -> bytes:
-    """What was answered before the connection was closed; nothing if something of ours arrived after that."""
+    """Return the bytes that came before the connection was closed; none if something of ours arrived after that."""
     async with asyncio.timeout(20):
         try:
             return await reader.read()
@@ -250,7 +250,7 @@ async def test_a_connection_asks_only_so_much_ahead():
 
 
 async def connections_of(network: str, count: int, world: World) -> list[Connected]:
-    """So many connections from an address, each of which has asked for something and read what came."""
+    """Return `count` connections from an address, each of which has asked for something and read what came."""
     host, _, port = world.address.rpartition(":")
     opened = []
     for _ in range(count):
@@ -336,7 +336,7 @@ async def test_nothing_is_kept_of_a_connection_that_was_reset(sent: bytes, answe
                         part = await loop.sock_recv(connection, 65536)
                         assert part, taken
                         taken += part
-                await asyncio.sleep(0)  # it may have been read, or not
+                await asyncio.sleep(0)  # the server may have read it, or not
                 reset(connection)
         await until(lambda: REGISTRY.get_sample_value("syncline_connections") == 0)
         await until(lambda: alive() == 0)
@@ -376,7 +376,7 @@ async def test_a_body_that_keeps_to_the_rate_may_take_longer_than_the_grace():
 
 
 def content_memory() -> float | None:
-    """What downloads hold in this process, in bytes."""
+    """Return the bytes that downloads hold in this process."""
     return REGISTRY.get_sample_value("syncline_content_memory_bytes")
 
 

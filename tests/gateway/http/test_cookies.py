@@ -1,4 +1,4 @@
-"""Of the cookies of a request the application sees ours, and no parser the others."""
+"""The application sees our cookies of a request, and no parser sees the others."""
 
 import pytest
 from starlette.requests import Request

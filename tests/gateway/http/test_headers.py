@@ -67,7 +67,7 @@ def test_what_can_be_said_once_is_refused_when_it_is_said_twice(ann: Person, nam
     for method in ("GET", "MOVE", "PUT", "LOCK") if path.startswith("/dav") else ("GET", "POST"):
         answer = asked(ann, method, path, headers)
         assert answer.status == 400, (method, answer.status)
-        if name != "content-length":  # which is no HTTP
+        if name != "content-length":  # an invalid length is no HTTP
             assert answer.headers["content-type"].startswith("application/" + ("xml" if "dav" in path else "problem"))
             assert name in answer.body.decode().lower()
     assert ann.dav("GET", "personal/f").body == b"some bytes"

@@ -1,4 +1,4 @@
-"""What waits for slow readers of the gateway is bounded, whatever it is an answer to."""
+"""The bytes that wait for slow readers of the gateway are bounded, whatever they answer."""
 
 import asyncio
 
@@ -19,7 +19,7 @@ def answering(**more):
 
 
 class Readers:
-    """Those who ask, each at a connection of a network, and take nothing."""
+    """The readers ask, each at a connection of a network, and take nothing."""
 
     def __init__(self, app, answers):
         own = OwnAddress(public_url="", trusted_networks=[])

@@ -53,7 +53,7 @@ def _post(path: str, body: Any, *, size: int = 0) -> bytes:
 
 
 async def test_a_body_that_is_refused_is_paid_for_and_keeps_nobody_else_waiting():
-    # What is parsed is paid for by minutes.
+    # Minutes pay for the bytes that are parsed.
     async with gateway(parsed_bytes_per_second=1024) as world, AsyncExitStack() as opened:
         world.file("a.txt", [b"some bytes"])
         wrong = {"objects": [{"sha256": "x", "size": 1}]}

@@ -1,4 +1,4 @@
-"""What a limit of a service does to a request: whoever asks for one thing hears of it, what has begun waits."""
+"""A service's limit ends a request for one thing with its word, and makes one that has begun wait."""
 
 # ruff: noqa: N802 # grpc names the methods
 
@@ -65,7 +65,7 @@ async def test_what_has_begun_waits(first: SynclineError | None) -> None:
 
 
 async def test_nobody_waits_who_is_not_known() -> None:
-    """As with a key that is tried too often."""
+    """A key that is tried too often is limited in the same way."""
     set_patience(CallPatience(begun=True))
     method = Limited(late())
     with pytest.raises(RateExceeded):
@@ -158,7 +158,7 @@ ONE_SPACE: type[Any] = OneSpace
 
 
 async def listings(world: World, count: int) -> list[asyncio.Task[Answer]]:
-    """So many PROPFINDs of directories, under way."""
+    """Return `count` PROPFINDs of directories, under way."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count))  # in which they are sent
     for number in range(count):
         world.add(f"d{number}", None, NodeKind.DIRECTORY)
@@ -186,7 +186,7 @@ async def test_only_so_many_requests_of_webdav_wait_for_a_rate():
     async with gateway(World(auth=ONE_SPACE(), metadata=slow)) as world:
         asked = await listings(world, 3 * MANY)
         async with asyncio.timeout(DEADLINE):
-            while len(slow.refused) < 3 * MANY:  # those that find no place are told to come again
+            while len(slow.refused) < 3 * MANY:  # requests that find no place are told to come again
                 await asyncio.sleep(0.05)
         slow.open = True
         answers = Counter(answer.status for answer in await asyncio.gather(*asked))

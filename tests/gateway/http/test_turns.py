@@ -1,4 +1,4 @@
-"""Whose request is worked on next: networks take turns, and so do the people of one, whatever connections they have."""
+"""Networks take turns with their requests, and so do the people of one, whatever connections they have."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_many_connections_of_one_network_get_no_more_turns_than_one_of_ano
     async with noting() as (world, begun), AsyncExitStack() as opened:
         attackers = [await Connection.of(opened, world, _MALLORY) for _ in range(40)]
         ann = await Connection.of(opened, world, _ANN)
-        for number in range(2):  # what is loaded at first is no measure
+        for number in range(2):  # the first requests load modules, and are no measure
             ann.send(number)
             await ann.answer()
         begun.order.clear()

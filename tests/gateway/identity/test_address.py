@@ -1,4 +1,4 @@
-"""What is our own address, as the sender of a request sees it."""
+"""Our own address is the one that the sender of a request sees."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the services are told about who calls."""
+"""The services are told who calls."""
 
 import pytest
 from starlette.requests import Request
@@ -17,7 +17,7 @@ def request(*forwarded: bytes, client: tuple[str, int] | None = ("10.40.7.7", 40
         ((), "10.40.7.7"),
         ((b"203.0.113.9",), "203.0.113.9, 10.40.7.7"),
         ((b"6.6.6.6, 203.0.113.9",), "6.6.6.6, 203.0.113.9, 10.40.7.7"),
-        ((b"6.6.6.6", b"203.0.113.9"), "6.6.6.6, 203.0.113.9, 10.40.7.7"),  # what the proxy added is not lost
+        ((b"6.6.6.6", b"203.0.113.9"), "6.6.6.6, 203.0.113.9, 10.40.7.7"),  # the part that the proxy added is not lost
         ((b"\xff\t6", b"203.0.113.9"), "??6, 203.0.113.9, 10.40.7.7"),
         ((b"6.6.6.6," * 4_000 + b"6.6.6.6", b"203.0.113.9"), "6.6.6.6, " * 30 + "203.0.113.9, 10.40.7.7"),
         ((b"6" * 30_000 + b",203.0.113.9",), "?, 203.0.113.9, 10.40.7.7"),

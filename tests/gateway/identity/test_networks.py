@@ -1,4 +1,4 @@
-"""What comes without an access token is counted by the network that it comes from, not by the gateway's."""
+"""A request without an access token is counted by the network that it comes from, not by the gateway's."""
 
 from __future__ import annotations
 

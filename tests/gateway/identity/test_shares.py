@@ -1,4 +1,4 @@
-"""On whose account a request takes what all share."""
+"""Each request takes shared things on somebody's account."""
 
 from ipaddress import ip_network
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""How the gateway reaches the services."""
+"""The gateway reaches each service at its peers."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from gateway.bootstrap import bootstrap
 from tests.gateway.fakes import World, adapters, settings
 
 TLS_HANDSHAKE = 0x16
-HTTP2 = ord("P")  # of its preface, PRI * HTTP/2.0
+HTTP2 = ord("P")  # the first byte of the preface, PRI * HTTP/2.0
 
 
 @pytest.mark.parametrize(("tls", "first"), [(True, TLS_HANDSHAKE), (False, HTTP2)])

@@ -100,7 +100,7 @@ def some(size: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """What a server shows, and what trusts it."""
+    """A server's certificate, and a context that trusts it."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -226,7 +226,7 @@ async def test_a_connection_that_was_closed_while_nobody_used_it_is_replaced():
 async def test_a_connection_that_is_just_closing_is_replaced():
     async with origin(answering(b"abc")) as (opened, url, server):
         assert body(await get(opened, url)) == b"abc"
-        opened._idle[0]._transport.close()  # whoever uses it next is told before it is
+        opened._idle[0]._transport.close()  # the next request uses it before the close is told
         assert body(await get(opened, url)) == b"abc"
         assert server.connections == 2
 
@@ -307,12 +307,12 @@ async def test_silence_is_not_waited_for(sent):
         with pytest.raises(TimeoutError):
             await get(opened, url, silence=0.05)
         async with asyncio.timeout(SILENCE):
-            while server.open:  # it was broken off
+            while server.open:  # the client has broken the connection off
                 await asyncio.sleep(0.01)
 
 
 async def test_what_comes_slowly_but_comes_is_waited_for():
-    """For longer in all than it may be silent."""
+    """The transfer takes longer in all than the server may be silent."""
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n"
     async with origin(saying(head, *[b"x"] * 300, pause=0.01)) as (opened, url, _):
         began = asyncio.get_running_loop().time()
@@ -328,7 +328,7 @@ async def test_whoever_gives_up_breaks_the_connection_off():
         for number in range(1, 4):
             asked = asyncio.create_task(get(opened, url))
             async with asyncio.timeout(SILENCE):
-                while server.connections < number:  # it has come that far
+                while server.connections < number:  # the client has come that far
                     await asyncio.sleep(0.001)
             asked.cancel()
             with pytest.raises(asyncio.CancelledError):

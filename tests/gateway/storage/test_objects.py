@@ -93,7 +93,7 @@ async def test_an_object_that_is_not_there_or_in_another_space(outside):
 
 @asynccontextmanager
 async def breaking(times: int, data: bytes) -> AsyncIterator[S3ObjectSource]:
-    """On an S3 that breaks the first bodies off."""
+    """Serve an S3 that breaks the first bodies off."""
     left = times
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -163,7 +163,7 @@ async def test_an_object_is_put_once_by_whoever_may_write(aws):
         with pytest.raises(ObjectUnreadable):
             await source.read_all(space, digest, most=MAX_OBJECT_BYTES)
         writer = await issued(aws, space, Access.WRITE)
-        for _ in range(2):  # what is there already is done
+        for _ in range(2):  # the second round finds the object stored
             await sink.put(writer, space=space, digest=digest, data=data)
         assert await source.read_all(space, digest, most=MAX_OBJECT_BYTES) == data
 

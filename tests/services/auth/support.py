@@ -1,4 +1,4 @@
-"""What auth's tests have in common: a clock, keys, settings, and the service over memory."""
+"""The things that auth's tests have in common: a clock, keys, settings, and the service over memory."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ async def test_beyond_the_limit_no_password_is_looked_at(world, passwords):
 
 
 async def test_one_network_does_not_try_a_password_at_every_address(world, passwords):
-    """What is beyond the limit is not even looked at; other networks sign in as ever."""
+    """A password beyond the limit is not even looked at; other networks sign in as ever."""
     accounts = world.accounts(passwords, per_network=5)
     await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer="192.0.2.2")
     outcomes = await asyncio.gather(
@@ -143,7 +143,7 @@ async def test_those_who_know_their_password_do_not_use_their_network_up(world, 
     await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
     for _ in range(10):
         assert await sign_in(accounts)
-    # Who has an account cannot begin the count of the network anew with it.
+    # A person with an account cannot begin the count of the network anew with it.
     for i in range(3):
         with pytest.raises(WrongPassword):
             await sign_in(accounts, "a wrong password", f"{i}@example.com")
@@ -176,6 +176,6 @@ async def test_a_right_password_counts_as_right_although_the_list_of_devices_sta
     accounts = world.accounts(passwords)
     await accounts.sign_up(email=EMAIL, password=PASSWORD, device_name="laptop", peer=PEER)
     world.store.fails = True
-    for _ in range(5):  # of which three could fail
+    for _ in range(5):  # three of these could fail
         signed_in = await sign_in(accounts)
         assert await world.store.device(signed_in.device.device) == signed_in.device

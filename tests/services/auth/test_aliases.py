@@ -1,4 +1,4 @@
-"""What spaces are called in addresses, whatever their owners call them."""
+"""A space has an alias in addresses, whatever its owners call it."""
 
 from itertools import islice
 

@@ -18,7 +18,7 @@ from tests.services.auth.support import PASSWORD, Person, Service, refused, serv
 PER_NETWORK, PER_SECRET = 20, 5
 RATES = {
     "rate_burst_seconds": 10_000,
-    "anonymous_calls_per_network": PER_NETWORK / 10_000,  # so that nothing of the burst comes back during a test
+    "anonymous_calls_per_network": PER_NETWORK / 10_000,  # nothing of the burst comes back during a test
     "anonymous_calls_per_secret": PER_SECRET / 10_000,
     "trusted_proxies": 1,
 }

@@ -116,7 +116,7 @@ async def test_many_at_once_share_one_answer(world):
     asking = [asyncio.create_task(world.issue()) for _ in range(50)]
     for _ in range(5):
         await asyncio.sleep(0)
-    asking[0].cancel()  # whoever gives up does not take it away from the others
+    asking[0].cancel()  # a caller who gives up does not take it away from the others
     world.source.go_on.set()
     answers = await asyncio.gather(*asking[1:])
     assert len(set(answers)) == 1

@@ -1,4 +1,4 @@
-"""What AWS may answer besides yes and no: throttling, conflicts, half an answer, none at all."""
+"""AWS may answer more than yes and no: throttling, conflicts, half an answer, none at all."""
 
 import asyncio
 from collections.abc import Callable

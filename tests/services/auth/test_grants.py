@@ -1,4 +1,4 @@
-"""Who may change whose role: the decision alone, for every case."""
+"""The decision who may change whose role, alone, for every case."""
 
 import pytest
 

@@ -50,7 +50,7 @@ def refusals(limit: str) -> float:
 
 
 async def at_once(*calls: Any) -> tuple[int, int]:
-    """How many of these calls are answered, and how many refused by a limit."""
+    """Return how many of these calls are answered, and how many refused by a limit."""
     answers = await asyncio.gather(*calls, return_exceptions=True)
     failed = [answer for answer in answers if isinstance(answer, BaseException)]
     assert all("RESOURCE_EXHAUSTED" in str(error) for error in failed), failed
@@ -91,7 +91,7 @@ async def test_a_person_makes_so_many_spaces(auth, ann):
         await auth.stub.CreateSpace(new_space(), metadata=ann.credentials)
     assert "3 spaces" in caught.value.details()
     assert refusals("spaces") == before + 1
-    for request, first in zip(requests, made, strict=True):  # which are answered as the first time
+    for request, first in zip(requests, made, strict=True):  # a repetition is answered as the first time
         assert await auth.stub.CreateSpace(request, metadata=ann.credentials) == first
     ben = await auth.sign_up("ben@example.com")
     await auth.share(made[0].space.space_id, ann, "ben@example.com", OWNER)
@@ -123,7 +123,7 @@ async def test_one_who_adds_a_person_everywhere_leaves_room_for_others(auth, ann
     assert refusals("memberships") == before + 1
     ben = await auth.sign_up("ben@example.com")
     await auth.share(await auth.create_space(ben, "of ben"), ben, "victim@example.com", EDITOR)
-    for name in "def":  # their own are theirs, whatever others gave
+    for name in "def":  # spaces of one's own are not counted, whatever others gave
         await auth.create_space(victim, name)
     assert await spaces_of(auth, victim) == ["personal", "a", "b", "d", "e", "f", "of ben"]
 
@@ -137,7 +137,7 @@ async def test_a_person_is_added_to_so_many_spaces(auth, ann):
     with limited("memberships") as caught:
         await auth.share(spaces[5], others[5], "victim@example.com", VIEWER)
     assert "5 spaces" in caught.value.details()
-    await auth.share(spaces[0], ann, "victim@example.com", EDITOR)  # which adds nothing
+    await auth.share(spaces[0], ann, "victim@example.com", EDITOR)  # this grant adds nothing
     await auth.unshare(spaces[1], victim, "victim@example.com")
     await auth.share(spaces[5], others[5], "victim@example.com", VIEWER)
 
@@ -291,7 +291,7 @@ async def test_keys_that_are_made_and_revoked_again_and_again_leave_a_short_list
         await auth.stub.RevokeDevice(revoke, metadata=ann.credentials)
         auth.clock.advance(1)
     assert len(await devices_of(auth, ann)) == 1 + 3
-    again = await auth.stub.CreateKey(first, metadata=ann.credentials)  # which stays revoked
+    again = await auth.stub.CreateKey(first, metadata=ann.credentials)  # the key stays revoked
     assert again.device.revoked_at_ms
     assert (await auth.store.device(DeviceId(again.device.device_id))).revoked_at_ms
     with refused("UNAUTHENTICATED", "DEVICE_REVOKED"):
@@ -329,7 +329,7 @@ async def end(auth: Service, made: auth_pb2.CreateLinkResponse, by: Person) -> N
 
 
 async def test_a_link_that_was_ended_counts_for_a_day(auth, ann):
-    """So that links which are made and ended again and again are no more either, nor made again by an old request."""
+    """Links that are made and ended again and again are no more either, nor are they made again by an old request."""
     space = ann.account.personal_space_id
     first = new_link(space)
     for request in (first, new_link(space), new_link(space)):

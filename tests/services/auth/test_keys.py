@@ -249,7 +249,7 @@ async def test_a_key_that_is_none(auth):
     ):
         with refused("UNAUTHENTICATED", "TOKEN_INVALID"):
             await exchange(auth, wrong)
-    # Whoever only knows which devices there are does not even learn that one was revoked.
+    # A person who only knows which devices there are does not even learn that one was revoked.
     await auth.stub.SignOut(auth_pb2.SignOutRequest(), metadata=browser.credentials)
     with refused("UNAUTHENTICATED", "TOKEN_INVALID"):
         await exchange(auth, f"syk_{browser.device.device_id}{'A' * 43}")

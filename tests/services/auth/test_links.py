@@ -158,7 +158,7 @@ async def test_only_those_who_may_write_decide_about_links(auth, ann, team):
 async def test_a_revoked_link_is_at_an_end(auth, ann, team):
     made, kept = await create(auth, ann, team), await create(auth, ann, team)
     credentials = await opened(auth, made.token)
-    for _ in range(2):  # as when the answer was lost
+    for _ in range(2):  # the first answer may have been lost
         await revoke(auth, ann, team, made.link.link_id)
     with refused("NOT_FOUND", "NO_SUCH_LINK"):
         await open_link(auth, made.token)
@@ -306,7 +306,7 @@ async def test_downloads_are_counted_where_they_are_limited(auth, ann, team):
     for _ in range(2):
         with refused("RESOURCE_EXHAUSTED", "LINK_EXHAUSTED"):
             await count(auth, credentials)
-    # It can still be opened, to be told so.
+    # The link can still be opened, which tells that it is used up.
     again = await open_link(auth, made.token)
     assert (again.link.downloads, again.link.max_downloads) == (2, 2)
     with refused("RESOURCE_EXHAUSTED", "LINK_EXHAUSTED"):
@@ -352,7 +352,7 @@ async def test_every_other_method_refuses_an_opened_link(auth, ann, team):
 
 
 async def test_the_methods_refuse_it_by_themselves_as_well(tmp_path):
-    """As if nobody at the door knew what a link is."""
+    """The methods are called as if nobody at the door knew what a link is."""
     everything = {f"{SERVICE.full_name}/{method.name}" for method in SERVICE.methods} - PUBLIC
     async with serving(tmp_path, operations=dict(RPCS) | dict.fromkeys(everything, READERS)) as auth:
         ann = await auth.sign_up("ann@example.com")

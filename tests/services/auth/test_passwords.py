@@ -68,7 +68,7 @@ async def test_the_event_loop_goes_on_while_hashing():
 
 
 async def test_more_than_can_be_served_soon_are_told_at_once_to_come_back():
-    """What waits is counted: no more than there are places, and one network leaves some to others."""
+    """Calls that wait are counted: no more than there are places, and one network leaves some to others."""
     with Passwords(workers=1, places=10, memory_kib=1024, rounds=1) as passwords:
         crowd = [Share(f"{i}@example.com", "192.0.2.1") for i in range(50)]
         outcomes = await asyncio.gather(

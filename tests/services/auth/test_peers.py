@@ -86,7 +86,7 @@ def test_who_is_within_a_trusted_network_is_believed_for_whom_it_calls(forwarded
         (f"ipv4:{CLIENT}:5000", [f"6.6.6.6, {GATEWAY}"], 0, CLIENT),
         (f"ipv4:{GATEWAY}:5000", [], 0, GATEWAY),
         ("unix:/run/x", ["6.6.6.6"], 0, UNKNOWN),
-        (f"ipv4:{GATEWAY}:5000", ["6.6.6.6"], 2, GATEWAY),  # it did not come by both
+        (f"ipv4:{GATEWAY}:5000", ["6.6.6.6"], 2, GATEWAY),  # the call did not come by both
     ],
 )
 def test_the_connection_itself_counts_where_no_proxy_is_named(transport, forwarded, proxies, address):

@@ -471,7 +471,7 @@ async def test_nothing_secret_is_logged(tmp_path):
 
 
 async def test_a_person_is_who_the_token_says(auth):
-    """Whatever else a caller sends along, another's token is needed to be another."""
+    """A caller needs another's token to be another, whatever else the caller sends along."""
     ann, bob = await auth.sign_up("ann@example.com"), await auth.sign_up("bob@example.com")
     mixed = Person(ann.account, ann.device, bob.tokens)
     async with aio_channel(auth.target, authorization=lambda: mixed.tokens.access_token) as channel:

@@ -1,4 +1,4 @@
-"""Which spaces are written to, and which get no more credentials to write."""
+"""Auth notes which spaces are written to, and which get no more credentials to write."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ class World:
         self.uploads = Uploads(self.store, clock=self.clock)
 
     async def written(self, limit: int = 100) -> list[SpaceId]:
-        """All of them, page by page."""
+        """Return all written spaces, page by page."""
         found, after = await self.uploads.written(after="", limit=limit)
         while after:
             more, after = await self.uploads.written(after=after, limit=limit)

@@ -60,7 +60,7 @@ def run_virtually(main: Coroutine[Any, Any, T]) -> T:
 
 
 class World:
-    """What survives a crash: journal, table, topic, objects, and the clock."""
+    """The parts that survive a crash: journal, table, topic, objects, and the clock."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -71,7 +71,7 @@ class World:
         self.objects = MemoryObjects()
         self.started = 0
         self.hung: list[asyncio.Future[None]] = []
-        """What crashed processes wait for; kept, lest their tasks be collected."""
+        """The futures that crashed processes wait for; kept, lest their tasks be collected."""
 
     def now_ms(self) -> int:
         self.clock_ms += 1

@@ -126,7 +126,7 @@ class Caller:
 
 @dataclass
 class LinkReader:
-    """Whoever opened a public link."""
+    """A visitor who opened a public link."""
 
     stub: MetadataServiceAsyncStub
     scope: LinkScope

@@ -1,4 +1,4 @@
-"""What is asked of auth, by whom, and for how long an answer is good."""
+"""Metadata asks auth about a caller, and an answer is good for a while."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_what_was_found_ended_is_not_read_either(auth: SlowAuth) -> None:
     auth.answers.set()
     await requiring(access)
     auth.has = Standing(None)
-    await access.require(SPACE, BEN, Role.VIEWER)  # which is remembered
+    await access.require(SPACE, BEN, Role.VIEWER)  # the answer is remembered
     with pytest.raises(NoSuchSpace):
         await requiring(access)
     with pytest.raises(NoSuchSpace):

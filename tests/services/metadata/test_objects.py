@@ -206,7 +206,7 @@ async def test_what_is_sealed_is_never_removed(objects: Objects, backend: Memory
 async def test_what_nobody_can_read_is_not_sealed_and_gives_way(
     objects: Objects, backend: MemoryObjects, form, data, barrier
 ) -> None:
-    """Whatever S3 knows of its bytes."""
+    """S3 may know anything of the object's bytes."""
     backend.stored[A, sha(DATA)] = data
     backend.barriers[A, sha(DATA)] = barrier
     verdict = SealVerdict.CHECKSUM_MISMATCH if len(data) == 10 else SealVerdict.SIZE_MISMATCH

@@ -1,4 +1,4 @@
-"""What is uploaded and not sealed is measured, where somebody writes, and counts against the quota of the space."""
+"""Unsealed objects are measured, where somebody writes, and count against the quota of the space."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class World:
         assert await self.objects[0].seal(space, declared, share=ANN) == [SealVerdict.SEALED] * len(digests)
 
     async def round(self, measuring: Measuring) -> int:
-        """How many spaces it measured."""
+        """Return how many spaces the round measured."""
         await measuring.schedule()
         return await measuring.measure()
 
@@ -102,7 +102,7 @@ def world() -> World:
 
 @pytest.fixture
 def space(world: World) -> SpaceId:
-    """One that is written to."""
+    """A space that is written to."""
     space = SpaceId(new_text_id())
     world.auth.writing.add(space)
     return space
@@ -159,7 +159,7 @@ async def test_small_objects_count_for_more_than_they_have(world: World, space: 
 
 
 async def test_what_is_sealed_and_in_no_version_has_twice_the_quota_as_its_limit(world: World, space: SpaceId) -> None:
-    """So leftovers of changes that were not made stop nobody who is near the quota."""
+    """Leftovers of changes that were not made stop nobody who is near the quota."""
     world.table.states[space] = ProjectionState(used_bytes=QUOTA - 100 * KIB)
     await world.seal(space, *(world.put(space, 100 * KIB) for _ in range(20)))
     await world.round(world.one)
@@ -187,7 +187,7 @@ async def test_however_many_are_due_are_measured_in_one_round_once_each(world: W
 
 
 async def test_hands_take_different_spaces(world: World) -> None:
-    """Of two hands that look at the same moment, most claims succeed."""
+    """Most claims succeed when two hands look at the same moment."""
     spaces = [SpaceId(new_text_id()) for _ in range(100)]
     await world.measures.schedule(spaces, world.now_ms)
     claims: list[bool] = []
@@ -280,7 +280,7 @@ async def test_auth_is_told_again_if_it_did_not_answer(world: World, space: Spac
 async def test_a_process_that_stalls_beyond_its_lease_leaves_no_space_refused(
     world: World, space: SpaceId, step: str
 ) -> None:
-    """It found room or none, stalls at this step, and another process finds the opposite meanwhile."""
+    """The process found room or none, stalls at this step, and another process finds the opposite meanwhile."""
     over = world.put(space, QUOTA + 1)
     if step != "told":
         world.storage.stored.pop((space, over))
@@ -333,9 +333,9 @@ async def test_what_is_told_late_by_a_process_that_dies_then_leaves_no_space_ref
         world.auth.set_uploads = tell  # type: ignore[method-assign]
         world.storage.stored.pop((space, over))
         assert await world.later(601) == 1
-        assert await world.later() == 1  # as somebody writes
+        assert await world.later() == 1  # somebody writes meanwhile
         await tell(space, measure, quota_bytes=quota_bytes)
-        raise asyncio.CancelledError  # and ends here
+        raise asyncio.CancelledError  # the step ends here
 
     world.auth.set_uploads = late  # type: ignore[method-assign]
     with pytest.raises(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""What was deleted comes back, whatever became of the directories that it was in."""
+"""A deleted node comes back, whatever became of the directories that it was in."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def bring_back(caller: Caller, node: J.Node, **how):
 
 
 async def paths(caller: Caller, parent: bytes = ROOT, above: str = "") -> list[str]:
-    """All that is live, by path."""
+    """Return all that is live, by path."""
     found = []
     for node in (await caller.stub.ListNodes(M.ListNodesRequest(space_id=caller.space, parent=parent))).nodes:
         found.append(above + node.name)
@@ -88,7 +88,7 @@ async def test_directories_that_were_deleted_too_come_anew_and_alone(editor: Cal
     assert (back.result.verdict, back.result.node.id, back.path) == (J.VERDICT_ACCEPTED, lost.id, "p/q/f.txt")
     assert await paths(editor) == ["p", "p/q", "p/q/f.txt"]
     assert await trash(editor) == ["p"]
-    # What else was there comes back with the directory that it was in.
+    # The other nodes come back with the directory that they were in.
     (old,) = (await editor.stub.ListTrash(M.ListTrashRequest(space_id=editor.space))).nodes
     assert (await bring_back(editor, old, make_way=True)).path == "p (2)"
     again = ["p (2)", "p (2)/beside.txt", "p (2)/q", "p (2)/q/other.txt"]
@@ -174,7 +174,7 @@ async def test_a_path_is_made_and_a_directory_takes_it_in(editor: Caller, lost: 
 
 
 async def was_at(caller: Caller, path: str, page_size: int = 0) -> list[tuple[bytes, str]]:
-    """All that the trash has of a path, page by page."""
+    """Return all that the trash has of a path, page by page."""
     found: list[tuple[bytes, str]] = []
     token = ""
     while True:

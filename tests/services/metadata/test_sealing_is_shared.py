@@ -207,7 +207,7 @@ async def test_of_what_storage_has_no_checksum_of_and_is_wrong_a_few_are_read(
 
 
 async def test_somebody_else_finds_room_at_once(objects: Objects, backend: Counting) -> None:
-    """Whoever has much proven holds half of the memory for it; others go on beside that."""
+    """A caller who has much proven holds half of the memory for it; others go on beside that."""
     backend.gate.clear()
     greedy = [
         DeclaredObject(backend.pretend(i, MAX_OBJECT_BYTES), MAX_OBJECT_BYTES, SerializedManifest()) for i in range(64)
@@ -392,7 +392,7 @@ async def test_a_manifest_of_many_blocks_is_proven_outside_the_loop(objects: Obj
         compared += event == "call" and frame.f_code.co_name in {"_holds", "_ref_slices", "_manifest"}
 
     other = asyncio.create_task(beside())
-    sys.setprofile(called)  # of this thread, which is the loop's
+    sys.setprofile(called)  # the profile is of this thread, which is the loop's
     try:
         verdicts = await objects.seal(SPACE, [DeclaredObject(sha(raw), len(raw), SerializedManifest())], share=ANN)
     finally:
@@ -415,7 +415,7 @@ async def test_bytes_are_hashed_outside_the_loop(objects: Objects, backend: Coun
         nonlocal hashed
         hashed += event == "call" and frame.f_code.co_name in {"_sha256", "_prove_pack"}
 
-    sys.setprofile(called)  # of this thread, which is the loop's
+    sys.setprofile(called)  # the profile is of this thread, which is the loop's
     try:
         declared = [DeclaredObject(sha(data), MIB, form), DeclaredObject(sha(data), MIB, SingleBlock())]
         verdicts = await objects.seal(SPACE, declared, share=ANN)

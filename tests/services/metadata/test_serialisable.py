@@ -82,7 +82,7 @@ def check_discarded(history: list[JournalEntry]) -> None:
 
 
 def backwards(history: list[JournalEntry]) -> list[tuple[int, Result]]:
-    """What happened, newest first. A file that was discarded is told by the one that has its content."""
+    """Return a history's results, newest first. A discarded file is told by the one that has its content."""
     changes = [(entry.seq, result) for entry in history for result in entry.accepted()]
     return [change for change in reversed(changes) if change[1].change is not Change.DISCARDED]
 
@@ -148,7 +148,7 @@ class Story:
             answer = await live.committer.commit(request)
         recorded = any(result.verdict is Verdict.ACCEPTED for result in answer.results)
         if (first := self.answers.get(request.id)) is not None:
-            # Of two at the same time one may have been refused before the other was accepted, and be answered after it.
+            # One of two calls at a time may have been refused before the other was accepted, and be answered after it.
             refused_before = not recorded and began <= answer.seq < first.seq
             assert answer == first or refused_before, "a repeated request gets the first answer"
         elif recorded:

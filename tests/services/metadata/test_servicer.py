@@ -139,7 +139,7 @@ async def test_a_refused_request_is_let_go_of_with_its_call(editor: Caller) -> N
 
 
 def _held(kinds: tuple[type[Message], ...]) -> int:
-    """How many large messages are in memory."""
+    """Return how many large messages are in memory."""
     return sum(isinstance(one, kinds) and one.ByteSize() > 100_000 for one in gc.get_objects())
 
 
@@ -358,7 +358,7 @@ async def test_a_cursor_ahead_of_the_journal_is_refused(editor: Caller) -> None:
 
 
 async def test_a_cursor_of_another_history_is_refused(editor: Caller, metadata: Service) -> None:
-    """As after a restore of the table from a backup: the numbers are there again, with other entries."""
+    """After a restore of the table from a backup the numbers are there again, with other entries."""
     await editor.create("docs")
     (page,) = [page async for page in editor.stub.ListChanges(M.ListChangesRequest(space_id=editor.space))]
     again = M.ListChangesRequest(space_id=editor.space, cursor=page.cursor)
@@ -438,7 +438,7 @@ async def _large_files(metadata: Service, editor: Caller, count: int) -> list[J.
 
 @pytest.mark.parametrize("lag", [0, 10])
 async def test_pages_are_bounded_by_bytes_and_by_count(lag: float) -> None:
-    """Whether the table holds the entries already or not."""
+    """The table may hold the entries already or not."""
     async with service(coalesce_seconds=lag) as metadata, metadata.caller() as editor:
         made = await _large_files(metadata, editor, 130)
         stub, space = editor.stub, editor.space
@@ -523,7 +523,7 @@ async def test_a_commit_asks_once_for_the_right_of_its_moment(metadata: Service,
     removing = M.Mutation(delete=M.DeleteNode(node=made[0].id))
     for role, refusal in ((Role.VIEWER, "PERMISSION_DENIED"), (None, "NO_SUCH_SPACE")):
         auth.roles[editor.space, editor.user] = Role.EDITOR
-        await changes(editor)  # which is remembered
+        await changes(editor)  # the right is remembered
         auth.roles[editor.space, editor.user] = role
         asked = auth.asked
         assert await reason(editor.commit(removing)) == refusal
@@ -564,7 +564,7 @@ async def test_what_was_decided_on_by_another_right_is_not_done(metadata: Servic
     assert (await editor.stub.GetSpace(M.GetSpaceRequest(space_id=editor.space))).head == 1
     done = await editor.stub.CommitChanges(removing(7, request_id))
     assert done.results[0].verdict == J.VERDICT_ACCEPTED
-    # What was done is told again, whatever became of the right; it is not another request for that.
+    # A change that was made is told again, whatever became of the right; no other request gets that.
     auth.writes_since_ms = 9
     assert await editor.stub.CommitChanges(removing(7, request_id)) == done
     assert await reason(editor.stub.CommitChanges(removing(5, request_id))) == "REQUEST_ID_REUSED"
@@ -620,7 +620,7 @@ async def test_what_stands_in_the_way_fits_into_an_answer(metadata: Service, edi
     for answer in (await editor.commit(*stale), await editor.commit(*stale, creating("new.txt"))):
         assert {one.verdict for one in answer.results[:60]} == {J.VERDICT_VERSION_CONFLICT}
         for one, result in zip(made, answer.results, strict=False):
-            # What tells one content from another is told, and nothing that weighs.
+            # The answer tells one content from another, and holds nothing that weighs.
             told = result.node.content
             assert (result.node.id, told.digest, told.size) == (one.id, one.content.digest, one.content.size)
             assert not told.HasField("manifest")
@@ -668,7 +668,7 @@ async def test_who_is_removed_is_answered_no_more_in_an_open_check() -> None:
         answers = aiter(checking)
         assert list((await anext(answers)).differences) == [M.DIFFERENCE_UNKNOWN]
         asked = metadata.backend.auth.asked
-        async with asyncio.timeout(30):  # what is remembered would do for half of it
+        async with asyncio.timeout(30):  # the remembered part would do for half of it
             while metadata.backend.auth.asked < asked + 5:
                 await asyncio.sleep(0.01)
         metadata.backend.auth.roles.clear()

@@ -127,7 +127,7 @@ class FakeAuth(AuthServiceServicer):
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[str]:
-        """On a real port; yields the address."""
+        """Serve on a real port; yields the address."""
 
         async def keys():
             return {"k1": self.key.public_key()}

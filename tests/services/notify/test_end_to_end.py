@@ -44,14 +44,14 @@ def aws():
 
 
 async def impatient(aws: EmbeddedAws) -> None:
-    """What a test took from the mail queue and did not delete comes again soon."""
+    """A message that a test took from the mail queue and did not delete comes again soon."""
     async with aws.client("sqs") as sqs:
         await sqs.set_queue_attributes(QueueUrl=aws.resources.mail_queue_url, Attributes={"VisibilityTimeout": "3"})
 
 
 @pytest.fixture(autouse=True)
 async def empty_mail_queue(aws):
-    """What one test leaves in the mail queue, by design or by failing, is not in the next one's way."""
+    """A message that one test leaves in the mail queue, by design or by failing, is not in the next one's way."""
     yield
     async with aws.client("sqs") as sqs:
         await sqs.purge_queue(QueueUrl=aws.resources.mail_queue_url)
@@ -98,7 +98,7 @@ async def notify(
 
 
 async def announce(aws: EmbeddedAws, body: str) -> None:
-    """As metadata does, in its role."""
+    """Announce as metadata does, in its role."""
     role = await aws.assume(aws.resources.metadata_role_arn)
     async with aws.client("sns", role) as sns:
         await sns.publish(
@@ -109,7 +109,7 @@ async def announce(aws: EmbeddedAws, body: str) -> None:
 
 
 def mailed(aws: EmbeddedAws, about: str) -> list[str]:
-    """Who was mailed about a file of this name."""
+    """Return who was mailed about a file of this name."""
     return sorted(to for mail in aws.mails() if about in mail["BodyText"] for to in mail["To"])
 
 

@@ -1,4 +1,4 @@
-"""What is read from the topic, and what is refused."""
+"""Notify reads events from the topic, and refuses others."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What a mail says, and that nothing in a name can make it say something else."""
+"""A mail says what happened, and nothing in a name can make it say something else."""
 
 from html.parser import HTMLParser
 

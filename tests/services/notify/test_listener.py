@@ -173,7 +173,7 @@ async def test_where_storage_takes_no_lease_yet_the_queue_is_made_later(world):
             full = False
             await eventually(lambda: world.topic.queues)
             with pytest.raises(Unavailable):
-                await watcher.next()  # so that what was announced before is asked for
+                await watcher.next()  # the watcher asks for what was announced before
         with world.doorbells.watching([A]) as watcher:
             world.announce(7)
             assert await watcher.next() == Doorbell(A, 7)

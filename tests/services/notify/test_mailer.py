@@ -1,4 +1,4 @@
-"""Who gets mail about an event, once, whatever happens in between."""
+"""Members get mail about an event, once, whatever happens in between."""
 
 import asyncio
 import random
@@ -179,7 +179,7 @@ async def test_a_refused_address_keeps_nobody_waiting(world):
 
 
 async def test_what_others_hold_waits_with_the_rest_for_their_lease(world):
-    """They have begun a mail, and two at once are what the window is against."""
+    """The others have begun a mail, and the window is against two at once."""
     space = world.auth.space(ANN, BOB)
     world.sender.mood = asyncio.CancelledError()
     with pytest.raises(asyncio.CancelledError):
@@ -255,7 +255,7 @@ async def test_what_comes_when_the_window_is_over_takes_along_what_waits(windowe
     await windowed.tell(event(space, commit(4, ANN, "4.txt")))
     assert len(windowed.sender.sent) == 2
     assert all(f"{seq}.txt" in windowed.sender.sent[1].text for seq in (2, 3, 4))
-    for body in again:  # they come again, and there is nothing left to tell
+    for body in again:  # the messages come again, and there is nothing left to tell
         await windowed.tell(body)
     assert len(windowed.sender.sent) == 2
 

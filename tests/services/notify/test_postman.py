@@ -1,4 +1,4 @@
-"""What becomes of a message: deleted when all is done, put back when not, left alone when it is none."""
+"""A message is deleted when all is done, put back when not, and left alone when it is none."""
 
 import asyncio
 from contextlib import asynccontextmanager

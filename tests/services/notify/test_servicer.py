@@ -267,7 +267,7 @@ async def test_one_person_watches_so_many_spaces_in_all():
 
 
 async def failure_or_heartbeat(stub, spaces):
-    """Why a watch could not be opened; None if it was."""
+    """Return the reason that a watch could not be opened; None if it was."""
     call = stub.Watch(notify_pb2.WatchRequest(space_ids=spaces))
     try:
         assert await read(call) == HEARTBEAT

@@ -1,4 +1,4 @@
-"""What a browser stores is, byte for byte, what the native client stores: only so do they find each other's blocks."""
+"""A browser stores, byte for byte, what the native client stores: only so do they find each other's blocks."""
 
 from __future__ import annotations
 

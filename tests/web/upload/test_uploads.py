@@ -127,7 +127,7 @@ def test_what_is_stored_already_is_not_sent_again(panel: Panel, cloud: Cloud, tm
 def test_bytes_that_are_stored_as_something_else_are_sealed_as_what_they_are(
     page: Page, cloud: Cloud, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    """As a block, two parts of a pack; as a pack, a file; as a file, the manifest of another."""
+    """A block may be two parts of a pack; a pack, a file; a file, the manifest of another."""
     keep_few_blocks_inline(page, monkeypatch)
     parts = {"x.part1": noise(300 * KIB, 1), "x.part2": noise(300 * KIB, 2)}
     other = {"y.part1": noise(310 * KIB, 3), "y.part2": noise(310 * KIB, 4)}
@@ -531,7 +531,7 @@ def test_a_reload_goes_on_where_it_stopped(panel: Panel, cloud: Cloud, tmp_path:
     panel.wait_for_end(40)
     assert cloud.files() == contents
     twice = cloud.put_bytes() - sum(map(len, contents.values()))
-    # What was on the way or not sealed yet: four PUTs, and two packs that wait.
+    # These were on the way or not sealed yet: four PUTs, and two packs that wait.
     assert twice <= 6 * 8 * MIB
     panel.reload()
     assert panel.batches() == []

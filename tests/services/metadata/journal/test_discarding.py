@@ -1,4 +1,4 @@
-"""What nobody seals is removed, and no moment at which somebody seals it after all loses a byte."""
+"""An object that nobody seals is removed, and no moment at which somebody seals it after all loses a byte."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class World:
         self.auth.writing.add(SPACE)
 
     def objects(self) -> Objects:
-        """Of a process that was just started."""
+        """Return the objects of a process that was just started."""
         return Objects(index=self.data, storage=self.data, now_ms=lambda: self.now_ms)
 
     def measuring(self) -> Measuring:
@@ -124,7 +124,7 @@ class World:
         )
 
     def put(self) -> None:
-        """As devices do: nothing is put over what is there."""
+        """Put as devices do: nothing is put over what is there."""
         if (SPACE, NAME) not in self.data.stored:
             self.data.stored[SPACE, NAME] = CONTENT
             self.data.modified_at_ms[SPACE, NAME] = self.now_ms
@@ -158,7 +158,7 @@ class World:
 
 @pytest.fixture
 async def world() -> World:
-    """With an object that may go at the next measure."""
+    """A world with an object that may go at the next measure."""
     world = World()
     await world.watched(KEEP_DAYS + 1)
     world.put()
@@ -192,7 +192,7 @@ async def test_what_was_put_of_late_stays(world: World) -> None:
 
 
 async def test_nothing_goes_by_a_table_that_has_not_known_the_space_for_long(world: World) -> None:
-    """As after a restore, or where a stage was given the bucket of another one."""
+    """After a restore, or with the bucket of another stage, the table does not know the objects."""
     world.measures = MemoryMeasures()
     await world.measure()
     await world.watched(KEEP_DAYS - 0.1)
@@ -250,7 +250,7 @@ async def test_removals_that_last_keep_the_lease(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["\u00e9" * 64, "A" * 64, "\x07" * 64, "not-a-digest"])
 async def test_what_has_another_name_than_a_digest_goes_after_a_week_too(name: str) -> None:
-    """It can never be sealed, and no policy can refuse all such names."""
+    """Such an object can never be sealed, and no policy can refuse all such names."""
     world = World()
     await world.measure()
     world.put()
@@ -301,12 +301,12 @@ def discarded() -> float:
 
 
 PLACES = [f"{when} {what}" for what in ("known", "begin", "remove", "end") for when in ("before", "after")]
-"""At which a removal can be met."""
+"""The places at which a removal can be met."""
 
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_seal_at_any_moment_of_a_removal_loses_nothing(world: World, place: str) -> None:
-    """And whoever puts and seals again, as devices do, has it stored."""
+    """A device that puts and seals again has the object stored."""
     met: list[SealVerdict] = []
 
     async def seal() -> None:
@@ -462,5 +462,5 @@ OUTCOMES: Counter[str] = Counter()
 
 
 def test_both_came_first_now_and_then() -> None:
-    """Else the test above would say nothing."""
+    """The test above would say nothing if one order never came."""
     assert OUTCOMES["sealed"] > 30

@@ -29,7 +29,7 @@ MANY = 2000
 
 @dataclass
 class Rounds:
-    """How many functions were called in each round of the event loop."""
+    """The number of functions that were called in each round of the event loop."""
 
     calls: list[int] = field(default_factory=list)
 
@@ -102,7 +102,7 @@ async def test_changes_and_searches_are_told_in_slices(metadata: Service) -> Non
 
 
 async def test_a_search_over_many_names_is_done_in_slices() -> None:
-    """What each slice does is no call of a function, so rounds of the loop are counted."""
+    """A slice does its work without calls of functions, so rounds of the loop are counted."""
     index, many = NameIndex(), 10 * SLICE
     index.apply(
         Node(NodeId(number.to_bytes(16, "big")), ROOT, f"{number}", NodeKind.DIRECTORY) for number in range(1, many + 1)

@@ -1,4 +1,4 @@
-"""What happened in a space, as its members see it: newest first, in pages, whether or not the table holds it."""
+"""Members see the changes of a space newest first, in pages, whether or not the table holds them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def all_pages(caller: Caller, *, size: int = 0) -> list[list[M.Activity]]:
 
 
 async def journal_backwards(caller: Caller) -> list[tuple[int, J.Node]]:
-    """What the journal says, by the rpc that streams it."""
+    """Return the journal's changes, by the rpc that streams it."""
     stream = caller.stub.ListChanges(M.ListChangesRequest(space_id=caller.space))
     return [(node.seq, node) async for page in stream for node in page.nodes][::-1]
 

@@ -238,7 +238,7 @@ def test_a_file_of_which_nothing_is_lost_does_not_come_into_the_trash() -> None:
     [
         ([WHOLE, PACKED], Change.DISCARDED),
         ([EMPTY, WHOLE, EMPTY, EMPTY, PACKED], Change.DISCARDED),
-        ([WHOLE, EMPTY, EMPTY, EMPTY, PACKED], Change.DELETED),  # that is too long ago to look
+        ([WHOLE, EMPTY, EMPTY, EMPTY, PACKED], Change.DELETED),  # the first version is too long ago to look
         ([PACKED, EMPTY], Change.DELETED),
     ],
 )

@@ -58,7 +58,7 @@ async def test_what_is_made_has_no_longer_path_than_a_path_can_have(editor: Call
 
 async def test_bytes_of_a_path_are_counted(editor: Caller) -> None:
     name = "n" * 255
-    made = await chain(editor, MAX_PATH_BYTES // 256, name=name)  # of 4,096 bytes, but for the '/' at its end
+    made = await chain(editor, MAX_PATH_BYTES // 256, name=name)  # the path has 4,096 bytes, without the '/' at its end
     assert await verdicts(editor, creating("b", parent=made[-1])) == [TOO_LONG]
     assert await verdicts(editor, creating("x" * 255, parent=made[-2])) == [OK]
     docs = await editor.create("docs")
@@ -171,7 +171,7 @@ async def test_a_tree_that_is_deeper_than_any_path_can_be_used_and_left(metadata
     assert await verdicts(editor, creating("a.txt", parent=made[3000])) == [OK]
     docs = await editor.create("docs")
     assert await verdicts(editor, await moving(editor, made[3000], parent=docs.id)) == [TOO_LONG]
-    # What is below a deleted directory is deleted, whatever was found live before.
+    # A node below a deleted directory is deleted, whatever was found live before.
     high = made[100]
     deleting = M.Mutation(delete=M.DeleteNode(node=made[0], base_version=0))
     answers = await verdicts(editor, creating("1.txt", parent=high), deleting, creating("2.txt", parent=high))

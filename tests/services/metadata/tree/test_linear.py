@@ -1,4 +1,4 @@
-"""What one request costs grows as what it holds does: twice as much of it takes twice the work, not four times."""
+"""The cost of one request grows as its size does: twice the size takes twice the work, not four times."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tests.services.metadata.simulation import SPACE, Process, World
 EMPTY = Content(Digest(hashlib.sha256().digest()), 0)
 MANY = 240
 RATIO = 2.3
-"""How much more work twice as many mutations may take."""
+"""The ratio that the work may reach for twice as many mutations."""
 
 
 async def work_of(work: Awaitable[Any]) -> tuple[Any, int]:
@@ -145,7 +145,7 @@ async def opened(process: Process) -> AsyncIterator[LiveSpace]:
 async def cost(
     plan: Callable[[LiveSpace, int], Awaitable[list[Mutation]]], count: int, *, cold: bool
 ) -> tuple[int, tuple[Result, ...]]:
-    """What a commit costs in a process that knows all of its space, or, if `cold`, nothing; and its results."""
+    """Return the cost of a commit in a process that knows all of its space, or, if `cold`, nothing; and its results."""
     process = process_in(World(random.Random(1)))
     async with opened(process) as live:
         mutations = await plan(live, count)

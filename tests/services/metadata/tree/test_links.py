@@ -1,4 +1,4 @@
-"""What somebody who opened a public link sees of a space: the linked node and what is below it, and nothing else."""
+"""A person who opened a public link sees the linked node and what is below it, and nothing else of the space."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Tree:
         assert answer.results[0].verdict == J.VERDICT_ACCEPTED
 
     async def sees(self, *selectors: bytes | str) -> list[bool]:
-        """Whether each of these nodes or paths can be read; NO_SUCH_NODE if not."""
+        """Return for each of these nodes or paths True if it can be read, and False for NO_SUCH_NODE."""
         found = []
         for selector in selectors:
             try:
@@ -193,7 +193,7 @@ async def test_a_link_to_the_root_opens_the_whole_space(tree: Tree) -> None:
         found = await guest.get("docs/linked/deep/b.txt")
         assert (found.node, found.path) == (without_who(tree.b), "docs/linked/deep/b.txt")
         assert await guest.get(tree.b.id) == found
-        assert await reason(guest.get("")) == "NO_SUCH_NODE"  # as for everybody: the root is no node
+        assert await reason(guest.get("")) == "NO_SUCH_NODE"  # the root is no node, as for everybody
         assert await reason(guest.get(ROOT)) == "NO_SUCH_NODE"
 
 
@@ -221,7 +221,7 @@ async def test_every_other_method_refuses_an_opened_link(tree: Tree) -> None:
 
 
 async def test_the_methods_refuse_it_by_themselves_as_well(tree: Tree) -> None:
-    """As if nobody at the door knew what a link is."""
+    """The methods are called as if nobody at the door knew what a link is."""
     space, request = tree.editor.space, new_request_id()
     requests: dict[str, Message] = {
         "GetSpace": M.GetSpaceRequest(space_id=space),
@@ -261,7 +261,7 @@ async def test_a_link_that_ended_is_noticed_when_it_is_remembered_no_more() -> N
     scopes = [LinkScope(LinkId(new_text_id()), space, NodeId(ROOT)) for _ in range(2)]
     auth.links.add(scopes[0])
     await access.require(space, guest_of(scopes[0]), Role.VIEWER)
-    with pytest.raises(NoSuchSpace):  # what was said of one link is nothing to another
+    with pytest.raises(NoSuchSpace):  # an answer about one link is nothing to another
         await access.require(space, guest_of(scopes[1]), Role.VIEWER)
     with pytest.raises(NoSuchSpace):
         await access.require(SpaceId(new_text_id()), guest_of(scopes[0]), Role.VIEWER)

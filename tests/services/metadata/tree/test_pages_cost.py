@@ -1,4 +1,4 @@
-"""What a page costs: as much as it returns, however large the thing is that it is a page of."""
+"""A page costs as much as it returns, however large the thing is that it is a page of."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.metadata import MemoryJournal, MemoryTable
 CALLS = 1000
 """Calls of functions, of Python and of C, and lines, that a page of one entry may take."""
 BYTES = 100_000
-"""What it may have in memory: a list of all the names would be more."""
+"""The bytes that a page may have in memory: a list of all the names would be more."""
 
 
 def file(name: str, *, parent: NodeId = ROOT, ident: NodeId | None = None, version: int = 1, seq: int = 1) -> Node:
@@ -109,7 +109,7 @@ async def test_of_a_directory_that_memory_knows(names: list[str]) -> None:
         assert [node.name for node in nodes] == [found]
         assert end == (None if found == names[-1] else found)
         assert calls < CALLS
-    # What changes between two pages does not make the next one costly.
+    # A change between two pages does not make the next one costly.
     view.apply(JournalEntry(2, bytes(16), (commit_of(accepted(file("00000a.txt"), Change.CREATED)),), 0))
     (page, end), calls = await calls_of(view.list_names, ROOT, after="00000.txt", limit=1)
     assert ([name for name, _ in page], end) == (["00000a.txt"], "00000a.txt")
@@ -123,7 +123,7 @@ def commit_of(result: Result) -> Commit:
 async def test_of_a_directory_of_which_memory_knows_many_names_but_not_all(names: list[str]) -> None:
     view = await view_of([])
     directory = new_node_id()
-    await view.load(Missing(names={(directory, name) for name in names}))  # as a version check by path does
+    await view.load(Missing(names={(directory, name) for name in names}))  # a version check by path does so
     held = file("10000.txt", parent=directory, seq=2)
     view.apply(JournalEntry(2, bytes(16), (commit_of(accepted(held, Change.CREATED)),), 0))
     await view.list_names(directory, after="", limit=1)
@@ -257,7 +257,7 @@ async def test_a_search_that_finds_little_looks_at_each_name_once_and_at_a_bound
         total += calls
         assert page.end != after
         after = page.end
-    # What comes before the second needle is passed for the first page, which thereby knows that others follow.
+    # The first page passes what comes before the second needle, and thereby knows that others follow.
     assert pages == [(1, "000049 hay"), (1, f"{LOOKED_AT + 49:06} hay"), (1, None)]
     assert total < 1.1 * once[1] * count / MANY
     page, calls = await calls_of(found, index, "nothing")

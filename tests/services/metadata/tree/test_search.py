@@ -48,7 +48,7 @@ def key(text: str) -> str:
 
 
 def expected(nodes: dict[NodeId, Node], query: str) -> list[tuple[str, Node]]:
-    """By brute force."""
+    """Return the matches by brute force."""
 
     def names(node: Node) -> list[str] | None:
         if node.deleted_at_ms:

@@ -137,7 +137,7 @@ async def test_the_answer_belongs_to_who_asked_for_it(editor: Caller, metadata: 
         assert await reason_of(answer(owner, request)) == "NO_SUCH_REQUEST"
     async with metadata.caller(None, space=editor.space) as stranger:
         assert await reason_of(answer(stranger, request)) == "NO_SUCH_SPACE"
-    # Who may only look by now may still ask what became of what he did.
+    # A person who may only look by now may still ask what became of their changes.
     metadata.backend.auth.roles[editor.space, editor.user] = Role.VIEWER
     async with metadata.caller(Role.VIEWER, space=editor.space, user=editor.user) as viewer:
         assert (await answer(viewer, request)).seq == 1
