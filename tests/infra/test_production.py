@@ -10,13 +10,13 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped]  # published without types
 import pytest
-from moto.server import ThreadedMotoServer
 
 from infra import templates
 from infra.cost import Prices, fixed
 from infra.deploy import main, parameters_of
 from infra.errors import DeployError
 from tests.infra.conftest import CHOSEN, RELEASE, Production
+from tests.support.moto import moto_server
 
 
 def test_calls_are_led_to_their_service_by_their_path(production: Production) -> None:
@@ -185,13 +185,8 @@ def test_the_estimate_adds_up() -> None:
 
 @pytest.fixture(scope="module")
 def moto() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        yield f"http://{host}:{port}"
-    finally:
-        server.stop()
+    with moto_server() as aws:
+        yield aws.endpoint
 
 
 @pytest.mark.filterwarnings("ignore:Tried to parse:UserWarning")  # moto names the resources that it skips

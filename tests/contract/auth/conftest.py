@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from services.auth.adapters.dynamodb import DynamoIdentityStore, _alias_key
 from services.auth.aliases import fold_alias
@@ -13,6 +12,7 @@ from stack.deploy import Resources
 from stack.emulator import Aws, AwsCredentials
 from stack.running import embedded_aws
 from tests.support.auth import InMemoryIdentityStore
+from tests.support.moto import copy_table, moto_server
 
 IN_MEMORY, MINISTACK, MOTO = "in_memory", "ministack", "moto"
 
@@ -34,33 +34,9 @@ def ministack():
 
 @pytest.fixture(scope="session")
 def moto(ministack):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    root = AwsCredentials("testing", "testing")
-    backend = Backend(Aws(f"http://{host}:{port}", root), ministack.resources, root)
-    try:
-        asyncio.run(copy_table(ministack, backend))
-        yield backend
-    finally:
-        server.stop()
-
-
-async def copy_table(source: Backend, target: Backend) -> None:
-    """Make the identity table as the template has it, which moto cannot deploy."""
-    name = source.resources.identity_table_name
-    async with source.aws.client("dynamodb") as made, target.aws.client("dynamodb") as to_make:
-        table = (await made.describe_table(TableName=name))["Table"]
-        indexes = [
-            {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
-            for index in table["GlobalSecondaryIndexes"]
-        ]
-        await to_make.create_table(
-            TableName=name,
-            BillingMode="PAY_PER_REQUEST",
-            GlobalSecondaryIndexes=indexes,
-            **{key: table[key] for key in ("AttributeDefinitions", "KeySchema")},
-        )
+    with moto_server() as aws:
+        asyncio.run(copy_table(ministack.resources.identity_table_name, source=ministack.aws, target=aws))
+        yield Backend(aws, ministack.resources, aws.root)
 
 
 @pytest.fixture

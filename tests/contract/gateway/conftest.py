@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from gateway.records.dynamodb import DynamoRecords
 from stack.emulator import Aws, AwsCredentials
 from stack.running import embedded_aws
+from tests.support.moto import copy_table, moto_server
 from tests.support.records import InMemoryRecords
 
 BACKENDS = ("in_memory", "ministack", "moto")
@@ -33,27 +33,9 @@ def ministack():
 
 @pytest.fixture(scope="session")
 def moto(ministack):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    root = AwsCredentials("testing", "testing")
-    backend = Backend(Aws(f"http://{host}:{port}", root), ministack.table, root)
-    try:
-        asyncio.run(copy_table(ministack, backend))
-        yield backend
-    finally:
-        server.stop()
-
-
-async def copy_table(source: Backend, target: Backend) -> None:
-    """Make the table as the template has it, which moto cannot deploy."""
-    async with source.aws.client("dynamodb") as made, target.aws.client("dynamodb") as to_make:
-        table = (await made.describe_table(TableName=source.table))["Table"]
-        await to_make.create_table(
-            TableName=source.table,
-            BillingMode="PAY_PER_REQUEST",
-            **{key: table[key] for key in ("AttributeDefinitions", "KeySchema")},
-        )
+    with moto_server() as aws:
+        asyncio.run(copy_table(ministack.table, source=ministack.aws, target=aws))
+        yield Backend(aws, ministack.table, aws.root)
 
 
 @pytest.fixture(params=BACKENDS)

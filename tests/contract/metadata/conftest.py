@@ -7,7 +7,6 @@ transactions at once, is not asked of it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 from syncline.model.identifiers import SpaceId, new_text_id
 from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable
+from tests.support.moto import copy_table, moto_server
 
 IN_MEMORY, EMBEDDED, MOTO = "in_memory", "embedded", "moto"
 everywhere = pytest.mark.parametrize("backend", [IN_MEMORY, EMBEDDED, MOTO], indirect=True)
@@ -54,37 +54,15 @@ def embedded(aws: EmbeddedAws) -> Backend:
 
 @pytest.fixture(scope="session")
 def moto(embedded):
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        root = AwsCredentials("testing", "testing")
-        backend = Backend(Aws(f"http://{host}:{port}", root), root, embedded.table, embedded.bucket)
-        asyncio.run(make_resources(backend, like=embedded))
-        yield backend
-    finally:
-        server.stop()
+    with moto_server() as aws:
+        asyncio.run(copy_table(embedded.table, source=embedded.aws, target=aws))
+        asyncio.run(make_bucket(aws, embedded.bucket))
+        yield Backend(aws, aws.root, embedded.table, embedded.bucket)
 
 
-async def make_resources(backend: Backend, *, like: Backend) -> None:
-    """Table and bucket as the template has them, which moto cannot deploy."""
-    async with like.aws.client("dynamodb") as made, backend.aws.client("dynamodb") as dynamodb:
-        table = (await made.describe_table(TableName=like.table))["Table"]
-        indexes = [
-            {key: index[key] for key in ("IndexName", "KeySchema", "Projection")}
-            for index in table["GlobalSecondaryIndexes"]
-        ]
-        await dynamodb.create_table(
-            TableName=backend.table,
-            BillingMode="PAY_PER_REQUEST",
-            GlobalSecondaryIndexes=indexes,
-            **{key: table[key] for key in ("AttributeDefinitions", "KeySchema")},
-        )
-    async with backend.aws.client("s3") as s3:
-        await s3.create_bucket(Bucket=backend.bucket)
+async def make_bucket(aws: Aws, name: str) -> None:
+    async with aws.client("s3") as s3:
+        await s3.create_bucket(Bucket=name)
 
 
 @pytest.fixture

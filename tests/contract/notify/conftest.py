@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, Noti
 from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws
 from syncline.model.identifiers import new_text_id
+from tests.support.moto import moto_server
 from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue, InMemoryTopic
 
 
@@ -134,14 +134,8 @@ async def clients(aws: Aws, credentials: AwsCredentials | None = None) -> AsyncI
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Aws]:
-    from moto.server import ThreadedMotoServer
-
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield Aws(endpoint=f"http://{host}:{port}", root=AwsCredentials("test", "test"))
-    server.stop()
+    with moto_server() as aws:
+        yield aws
 
 
 @pytest.fixture(params=["in_memory", "embedded", "moto"])
