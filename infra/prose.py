@@ -4,10 +4,7 @@ The rules are those of CONTRIBUTING.md. A docstring of one or two words says not
 docstring that only refers to another place is deleted instead. An opening such as "What", "Whether" or "It" begins a
 text without a subject or without the noun of its pronoun; `OPENINGS` lists these words, each with the reason.
 
-Text that was written before the check existed is counted for each room in `infra/prose_budget.toml`. A room must have
-exactly as many findings as its budget says: one more fails the check, and one less fails it until
-`python -m infra.prose shrink` has lowered the budget. So no budget can grow, and each goes towards zero.
-`python -m infra.prose list ROOM ...` prints the findings of some rooms.
+`python -m infra.prose ROOM ...` looks at some rooms only; without arguments it looks at all of them.
 """
 
 from __future__ import annotations
@@ -17,15 +14,12 @@ import io
 import re
 import sys
 import tokenize
-import tomllib
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path(__file__).parents[1]
-BUDGET: Final = "infra/prose_budget.toml"
 
 ROOMS: Final = (
     "lib/syncline",
@@ -195,60 +189,14 @@ def findings(room: str, root: Path = ROOT) -> list[Finding]:
     ]
 
 
-def breaches(root: Path = ROOT, rooms: Sequence[str] = ROOMS) -> list[str]:
-    """Return one line for each room whose budget differs from its findings, and these if its budget is zero."""
-    budget = _budget(root)
-    lines = [f"{BUDGET} names {room}, which is no room" for room in sorted(budget.keys() - set(rooms))]
-    for room in rooms:
-        found, allowed = findings(room, root), budget.get(room, 0)
-        if len(found) > allowed:
-            lines += [str(finding) for finding in found] if not allowed else []
-            lines.append(f"{room} has {len(found)} findings, its budget is {allowed}: {_COMMAND} list {room}")
-        elif len(found) < allowed:
-            lines.append(f"{room} has only {len(found)} of {allowed} findings left: {_COMMAND} shrink")
-    return lines
-
-
-def shrink(root: Path = ROOT, rooms: Sequence[str] = ROOMS) -> None:
-    """Lower every budget to what its room still has. No budget is raised."""
-    budget = _budget(root)
-    counts = Counter({room: min(budget.get(room, 0), len(findings(room, root))) for room in rooms})
-    lines = [f'"{room}" = {count}\n' for room, count in counts.items() if count]
-    (root / BUDGET).write_text(f"{_HEAD}{''.join(lines)}", encoding="utf-8")
-
-
-_COMMAND: Final = "python -m infra.prose"
-
-_HEAD: Final = """\
-# The number of texts in each room that break a rule of `infra/prose.py` and were written before the check existed.
-# `python -m infra.prose shrink` lowers the numbers; none is ever raised. A room that is not here has none.
-"""
-
-
-def _budget(root: Path) -> dict[str, int]:
-    file = root / BUDGET
-    return tomllib.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the command that `arguments` names (`list`, `shrink`, none for the check); return the exit status."""
-    match arguments:
-        case ["shrink"]:
-            shrink()
-            return 0
-        case ["list", *rooms]:
-            for room in rooms or ROOMS:
-                found = findings(room)
-                sys.stdout.writelines(f"{finding}\n" for finding in found)
-                sys.stdout.write(f"{room}: {len(found)}\n")
-            return 0
-        case []:
-            broken = breaches()
-            sys.stderr.writelines(f"{line}\n" for line in broken)
-            return 1 if broken else 0
-        case _:
-            sys.stderr.write("usage: python -m infra.prose [list [ROOM ...] | shrink]\n")
-            return 2
+def main(rooms: Sequence[str]) -> int:
+    """Print the findings of these rooms, or of all; return the exit status: 0 for none, 1 for some, 2 for no room."""
+    if unknown := sorted(set(rooms) - set(ROOMS)):
+        sys.stderr.write(f"no room: {', '.join(unknown)}; the rooms are {', '.join(ROOMS)}\n")
+        return 2
+    found = [finding for room in rooms or ROOMS for finding in findings(room)]
+    sys.stderr.writelines(f"{finding}\n" for finding in found)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ async def finished(call: Any) -> str:
     with suppress(grpc.aio.AioRpcError):
         while await call.read() is not grpc.aio.EOF:
             pass
-    # What grpc.aio says of a call that was ended while it was sending, whatever the server's status is.
+    # grpc.aio says this of a call that was ended while it was sending, whatever the server's status is.
     if await call.details() == "Internal error from Core":
         return BROKEN
     code = await call.code()

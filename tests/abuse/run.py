@@ -124,7 +124,7 @@ class Siege:
         self.scene: Scene = build(stack)
         self._innocent = Innocent(self.scene)
         self._quiet = Samples()
-        self.quiet()  # what is loaded at first is no measure
+        self.quiet()  # the first calls load modules, and are no measure
         self._quiet = Samples()
         self._first = self._memory()
 
@@ -177,7 +177,7 @@ class Siege:
             finally:
                 one.kill()
             said, _ = one.communicate()
-            time.sleep(AFTERWARDS_SECONDS)  # what was begun may still be in the way
+            time.sleep(AFTERWARDS_SECONDS)  # calls that were begun may still be in the way
         result.answers = json.loads(said) if one.returncode == 0 else {}
         result.errors = samples.errors
         result.samples = {kind: len(seconds) for kind, seconds in samples.seconds.items()}

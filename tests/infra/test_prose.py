@@ -1,4 +1,4 @@
-"""The check of prose finds each kind of text that it names, and a budget only shrinks."""
+"""The check of prose finds each kind of text that it names, and no room has any."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.prose import BUDGET, OPENINGS, ROOMS, ROOT, breaches, findings_of, shrink
+from infra.prose import OPENINGS, ROOMS, ROOT, findings, findings_of, main
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -23,8 +23,9 @@ def comment_reasons(comment: str) -> list[str]:
     return [one.reason for one in findings_of(f"x = 1\n{comment}\n", "a.py")]
 
 
-def test_each_room_keeps_to_its_budget() -> None:
-    assert breaches() == []
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_has_no_finding(room: str) -> None:
+    assert findings(room) == []
 
 
 def test_each_python_file_of_the_repository_is_in_a_room() -> None:
@@ -112,31 +113,16 @@ def test_comments_for_tools_are_left_alone(comment: str) -> None:
     assert comment_reasons(comment) == []
 
 
-def test_one_more_than_the_budget_fails(tmp_path: Path) -> None:
-    write(tmp_path, {"lib/a.py": '"""Short."""\n', BUDGET: "lib = 1\n"})
-    assert breaches(tmp_path, ["lib"]) == []
-    write(tmp_path, {"lib/b.py": '"""What is new."""\n'})
-    assert breaches(tmp_path, ["lib"]) == ["lib has 2 findings, its budget is 1: python -m infra.prose list lib"]
+def test_findings_are_those_of_every_file_of_a_room(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {"lib/a.py": '"""Short."""\n', "lib/deep/b.py": '"""What is new."""\n', "other/c.py": '"""Short."""\n'},
+    )
+    assert [(one.file, one.line) for one in findings("lib", tmp_path)] == [("lib/a.py", 1), ("lib/deep/b.py", 1)]
 
 
-def test_a_room_without_a_budget_lists_what_is_found(tmp_path: Path) -> None:
-    write(tmp_path, {"lib/a.py": '"""Short."""\n', "lib/b.py": '"""What is new."""\n'})
-    *listed, last = breaches(tmp_path, ["lib"])
-    assert [line.partition(" ")[0] for line in listed] == ["lib/a.py:1:", "lib/b.py:1:"]
-    assert last == "lib has 2 findings, its budget is 0: python -m infra.prose list lib"
-
-
-def test_a_budget_that_is_too_large_fails_until_it_has_shrunk(tmp_path: Path) -> None:
-    write(tmp_path, {"lib/a.py": '"""Short."""\n', BUDGET: "lib = 2\nold = 1\n"})
-    assert breaches(tmp_path, ["lib"]) == [
-        f"{BUDGET} names old, which is no room",
-        "lib has only 1 of 2 findings left: python -m infra.prose shrink",
-    ]
-    shrink(tmp_path, ["lib"])
-    assert breaches(tmp_path, ["lib"]) == []
-
-
-def test_shrinking_raises_no_budget(tmp_path: Path) -> None:
-    write(tmp_path, {"lib/a.py": '"""Short."""\n', BUDGET: ""})
-    shrink(tmp_path, ["lib"])
-    assert breaches(tmp_path, ["lib"])[-1] == "lib has 1 findings, its budget is 0: python -m infra.prose list lib"
+def test_the_command_names_the_rooms_when_it_does_not_know_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["aws"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main(["aws", "elsewhere"]) == 2
+    assert capsys.readouterr().err == f"no room: elsewhere; the rooms are {', '.join(ROOMS)}\n"

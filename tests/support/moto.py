@@ -14,7 +14,7 @@ def moto_server() -> Iterator[Aws]:
     """Serve moto on a free port while the block lasts; yield it with credentials, of which moto takes any."""
     from moto.server import ThreadedMotoServer  # loading it takes long, also for tests that do without
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # it would log each request
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # moto would log each request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

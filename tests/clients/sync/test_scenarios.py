@@ -1017,7 +1017,7 @@ def test_file_changed_between_plan_and_its_replacement(one: Device, two: Device)
 
 
 def test_nobody_else_of_the_machine_can_hold_the_lock_of_a_folder(one: Device) -> None:
-    """Others may read a folder, and whoever may open a file can take its lock: nothing would be synced any more."""
+    """The folder may be readable for others; whoever opens a file can take its lock, and nothing would be synced."""
     lock = one.root / ".syncline" / "lock"
     lock.touch(mode=0o644)
     one.sync()
