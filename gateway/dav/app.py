@@ -54,6 +54,7 @@ from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from runtime.rates import Rate, Rates
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import InvalidArgument, NoSuchNode, SynclineError
+from syncline.model.identifiers import SpaceId
 from syncline.model.tree import NodeKind, fitting_time_ns
 
 T = TypeVar("T")
@@ -100,11 +101,7 @@ class Dav:
         try:
             path = segments(scope["raw_path"].decode("ascii", errors="strict"))
             names = parts_of(path)
-            person = await self._callers.person(
-                request.headers.get("authorization"),
-                method=scope["method"],
-                space=names[0] if names else "",
-            )
+            person = await self._person(request, names)
             if scope["method"] in _READING:
                 response = await self._read(request, person, names)
                 answer.begun = True  # by the response: what fails from here on is cut
@@ -119,6 +116,7 @@ class Dav:
             length = _MAX_XML_BYTES if "transfer-encoding" in request.headers else _length(request) or 0
             async with self._behind.bodies.lent(min(length, _MAX_XML_BYTES), share):
                 body = await _xml(request)
+                person = await self._person(request, names)  # the body may have come slowly
                 if body and scope["method"] in _WITH_XML:
                     parts = body.count(b"<") + body.count(b"=")
                     await self._behind.parsing.take(share, size=len(body), parts=parts)
@@ -138,6 +136,11 @@ class Dav:
             if answer.begun:
                 raise
             await _refuse(_refusal(error), scope, receive, send)
+
+    async def _person(self, request: Request, names: tuple[str, ...]) -> Person:
+        """Return the sender of a request as auth knows the sender by now. Raise DavRefused."""
+        authorization, space = request.headers.get("authorization"), names[0] if names else ""
+        return await self._callers.person(authorization, method=request.method, space=space)
 
     async def _read(self, request: Request, person: Person, names: tuple[str, ...]) -> Response:
         """Return the answer to a GET or HEAD."""
@@ -207,6 +210,7 @@ class Dav:
             self._behind.records,
             person,
             asyncio.get_running_loop(),
+            ask_right=partial(self._ask_right, person),
             mount=mount,
             waiting=answer.waiting,
             pay=partial(self._pay, person.user),
@@ -226,6 +230,10 @@ class Dav:
             with CancelScope(shield=True):
                 await self._worked(share, context, parts.close, answer)
             raise
+
+    async def _ask_right(self, person: Person, space: SpaceId, *, writes: bool) -> None:
+        """Implement `AskRight` for a person."""
+        await right_check(self._behind.services, person.caller.fresh, space, writes=writes)()
 
     async def _pay(self, user: str, size: int, *, refusable: bool) -> None:
         """Implement `Pay` for a person."""

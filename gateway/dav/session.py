@@ -6,6 +6,7 @@ The services are asked in the caller's name only; what they refuse becomes `DavR
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import (
     AsyncGenerator,
@@ -30,6 +31,7 @@ from gateway.services.calls import Services, ask, known_node
 from gateway.services.changes import commit_mutations, refusal
 from gateway.services.trees import copy_below, pages_of
 from gateway.waiting import wait
+from runtime.interruption import ASK_SECONDS
 from syncline.auth.v1 import auth_pb2
 from syncline.metadata.v1 import metadata_pb2
 from syncline.model.errors import NoSuchNode, SynclineError
@@ -41,6 +43,8 @@ from syncline.wire.tree import content_from_wire, result_from_wire
 
 T = TypeVar("T")
 
+WRITING_SECONDS: Final = 1.0
+"""Seconds for which the right to write counts after it was asked for: several records belong to one change."""
 _PAGE: Final = 1000
 _VERSIONS: Final = 10
 WRITING: Final = frozenset({auth_pb2.ROLE_EDITOR, auth_pb2.ROLE_OWNER})
@@ -75,6 +79,13 @@ class DavUsage:
     quota: int
 
 
+class AskRight(Protocol):
+    """Port by which a session asks auth whether the caller still has a right."""
+
+    async def __call__(self, space: SpaceId, *, writes: bool) -> None:
+        """Raise what keeps the caller from reading in the space now, or with `writes` from writing there."""
+
+
 class Pay(Protocol):
     """Counts bytes of dead properties against the caller."""
 
@@ -99,17 +110,26 @@ class DavSession:
         person: Person,
         loop: asyncio.AbstractEventLoop,
         *,
+        ask_right: AskRight,
+        monotonic: Callable[[], float] = time.monotonic,
         mount: str = MOUNT,
         waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
         pay: Pay | None = None,
     ) -> None:
-        """`mount` is the path of WebDAV at the sender's. `waiting` is entered on the event loop around all that a
-        worker waits for. `pay` is by whom bytes of dead properties are counted, if anybody counts them.
+        """`person` has just been found out. `ask_right` is asked before records are read or written, which no service
+        guards; the answer counts for a short while, by `monotonic`. `mount` is the path of WebDAV at the sender's.
+        `waiting` is entered on the event loop around all that a worker waits for. `pay` is by whom bytes of dead
+        properties are counted, if anybody counts them.
         """
         self.mount = mount
         self._waiting = waiting
         self._services = services
         self._records = records
+        self._ask_right = ask_right
+        self._monotonic = monotonic
+        self._began_at = monotonic()
+        self._asked_at: dict[tuple[SpaceId, bool], float] = {}
+        """The moments at which the right to read, or with True to write, was known to stand."""
         self._loop = loop
         self.person = person
         self.began = time.time()
@@ -132,6 +152,16 @@ class DavSession:
             return wait(waited_for(), self._loop)
         except SynclineError as error:
             raise refused_by(error) from error
+
+    async def _check_right(self, space: DavSpace, *, writes: bool = False) -> None:
+        """Raise what keeps the caller from reading or writing records of a space. A request may last long."""
+        asked_at = self._asked_at.get((space.id, writes), -math.inf if writes else self._began_at)
+        if self._monotonic() - asked_at > (WRITING_SECONDS if writes else ASK_SECONDS):
+            await self._ask_right(space.id, writes=writes)
+            self._note_right(space, writes=writes)
+
+    def _note_right(self, space: DavSpace, *, writes: bool) -> None:
+        self._asked_at[space.id, writes] = self._monotonic()
 
     async def _ask(self, method: Callable[..., Awaitable[T]], request: Any) -> T:
         return await ask(method, request, token=await self.person.caller.fresh())
@@ -248,9 +278,11 @@ class DavSession:
 
     async def _committed(self, space: DavSpace, mutations: Sequence[Mutation]) -> metadata_pb2.CommitChangesResponse:
         token = await self.person.caller.fresh()
-        return await commit_mutations(
+        answer = await commit_mutations(
             self._services, token, space=space.id, request=new_request_id(), mutations=mutations
         )
+        self._note_right(space, writes=True)  # metadata has asked for it
+        return answer
 
     def commit_one(self, space: DavSpace, mutation: Mutation) -> Node:
         """Apply one mutation, and return the node's new state. Raise DavRefused."""
@@ -284,14 +316,24 @@ class DavSession:
         return self._held[space.id, name]
 
     def records(self, space: DavSpace, names: Sequence[str]) -> None:
-        """Read these records together, to have them at hand."""
-        self.hold(space, names, self.wait(self._records.read(space.id, names)))
+        """Read these records together, to have them at hand. Raise DavRefused."""
+
+        async def read() -> Mapping[str, Record]:
+            await self._check_right(space)
+            return await self._records.read(space.id, names)
+
+        self.hold(space, names, self.wait(read()))
 
     def read_all(self, space: DavSpace, prefix: str) -> Mapping[str, Record] | None:
         """All records whose names begin with `prefix`, as they were when first asked for; None if they are too many."""
         key = (space.id, prefix)
+
+        async def read_all() -> Mapping[str, Record] | None:
+            await self._check_right(space)
+            return await self._records.read_all(space.id, prefix)
+
         if key not in self._all:
-            read = self._all[key] = self.wait(self._records.read_all(space.id, prefix))
+            read = self._all[key] = self.wait(read_all())
             self.owe(MAX_READ_BYTES if read is None else sum(len(one.data) for one in read.values()))
         return self._all[key]
 
@@ -310,9 +352,14 @@ class DavSession:
             self._held.pop((space.id, name), None)
 
     def write(self, space: DavSpace, name: str, data: bytes, *, expires_at: float | None = None) -> None:
-        """Write a record over what this request has read of it. Raise RecordMoved."""
+        """Write a record over what this request has read of it. Raise RecordMoved, DavRefused."""
         over = self._held.pop((space.id, name), NOTHING)
-        self.wait(self._records.write(space.id, name, data, over=over, expires_at=expires_at))
+
+        async def write() -> None:
+            await self._check_right(space, writes=True)
+            await self._records.write(space.id, name, data, over=over, expires_at=expires_at)
+
+        self.wait(write())
 
 
 def accepted_or_raise(result: Result | DavRefused) -> Node:

@@ -773,6 +773,29 @@ MUTANTS = (
         ("tests/runtime/test_claims.py::test_an_end_that_is_no_moment_is_refused",),
     ),
     Mutant(
+        "the sender of a body that came slowly is who the sender was",
+        "gateway/dav/app.py",
+        "                person = await self._person(request, names)  # the body may have come slowly\n",
+        "",
+        (
+            "tests/e2e/test_rights_after_slow_requests.py::test_who_is_removed_while_a_body_comes_is_refused_when_it_has_come",
+        ),
+    ),
+    Mutant(
+        "records of WebDAV are written without a right",
+        "gateway/dav/session.py",
+        "            await self._check_right(space, writes=True)\n",
+        "",
+        ("tests/gateway/dav/test_rights.py::test_whoever_lost_the_right_sets_no_property",),
+    ),
+    Mutant(
+        "a long request reads records without asking again",
+        "gateway/dav/session.py",
+        "        if self._monotonic() - asked_at > (WRITING_SECONDS if writes else ASK_SECONDS):\n",
+        "        if writes and self._monotonic() - asked_at > WRITING_SECONDS:\n",
+        ("tests/gateway/dav/test_rights.py::test_a_request_that_lasts_asks_again_before_it_reads",),
+    ),
+    Mutant(
         "visitors of one link are many",
         "gateway/identity/shares.py",
         "Share(read_claims(token).subject, own.network(request))",

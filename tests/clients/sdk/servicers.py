@@ -62,6 +62,8 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
         self.ahead_ms = 0
         """The number of milliseconds by which the clock of the service is ahead of the device's."""
         self.spaces = [auth_pb2.Space(space_id=PERSONAL, name="personal", role=auth_pb2.ROLE_OWNER, personal=True)]
+        self.revocation = auth_pb2.RevokeDeviceResponse()
+        """The answer of RevokeDevice."""
         self.requests: list[Any] = []
         self._lock = threading.Lock()
 
@@ -175,7 +177,7 @@ class Auth(auth_pb2_grpc.AuthServiceServicer):
     ) -> auth_pb2.RevokeDeviceResponse:
         self.check(context)
         self.requests.append(request)
-        return auth_pb2.RevokeDeviceResponse()
+        return self.revocation
 
     def ListMembers(
         self, request: auth_pb2.ListMembersRequest, context: grpc.ServicerContext

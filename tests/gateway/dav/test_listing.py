@@ -29,6 +29,7 @@ from syncline.model.identifiers import ROOT, DeviceId, NodeId, SpaceId, UserId, 
 from syncline.model.tree import Content, Node, NodeKind
 from syncline.wire.tree import node_to_wire
 from tests.support.records import InMemoryRecords
+from tests.support.rights import Rights
 
 SPACE = DavSpace(SpaceId("a" * 26), "Space", True)
 PAGE = 1000
@@ -99,7 +100,7 @@ def asking(body: bytes) -> dict[str, Any]:
 
 async def listed(directory: Directory, records: Counted, body: bytes) -> dict[str, dict[str, str]]:
     """Return each file's properties from a PROPFIND with Depth: 1, as texts by name."""
-    session = DavSession(services_of(directory), records, PERSON, asyncio.get_running_loop())
+    session = DavSession(services_of(directory), records, PERSON, asyncio.get_running_loop(), ask_right=Rights())
     environ = asking(body)
     parts = Protocol(session, environ)(environ, lambda *_: None)
     answer = await asyncio.to_thread(lambda: b"".join(part for part in parts if isinstance(part, bytes)))
@@ -124,7 +125,7 @@ async def test_properties_of_twelve_thousand_files_are_one_question(body):
     nobody: Any = None
     tagged = {3: "three", 700: "seven hundred", 11_999: "last"}
     for index, text in tagged.items():
-        session = DavSession(nobody, records, person, loop)
+        session = DavSession(nobody, records, person, loop, ask_right=Rights())
         changes = [("{x}tag", f'<tag xmlns="x">{text}</tag>')]
         await asyncio.to_thread(properties.change, session, SPACE, directory.nodes[index].id, changes)
     records.calls = 0
@@ -152,7 +153,7 @@ async def test_where_there_are_too_many_properties_each_file_is_asked_for():
     text = "x" * 30_000
     tagged = directory.nodes[:: 500 // (MAX_READ_BYTES // 30_000 + 2)]
     for node in tagged:
-        session = DavSession(nobody, records, person, loop)
+        session = DavSession(nobody, records, person, loop, ask_right=Rights())
         changes = [("{x}tag", f'<tag xmlns="x">{text}</tag>')]
         await asyncio.to_thread(properties.change, session, SPACE, node.id, changes)
     records.calls = 0
@@ -193,7 +194,9 @@ async def test_large_properties_are_read_and_told_in_slices_that_are_paid_for_on
     async def pay(size: int, *, refusable: bool) -> None:
         paid.append((size, refusable))
 
-    session = DavSession(services_of(directory), records, PERSON, asyncio.get_running_loop(), pay=pay)
+    session = DavSession(
+        services_of(directory), records, PERSON, asyncio.get_running_loop(), ask_right=Rights(), pay=pay
+    )
     environ = asking(ALLPROP)
     parts = Protocol(session, environ)(environ, lambda *_: None)
     told, unpaid = [], []
@@ -229,11 +232,11 @@ async def test_properties_are_told_as_they_were_set(mode):
         "bare": "<bare>1</bare>",
     }
     changes = [(name, ElementTree.tostring(ElementTree.XML(value)).decode()) for name, value in values.items()]
-    session = DavSession(nobody, records, PERSON, loop)
+    session = DavSession(nobody, records, PERSON, loop, ask_right=Rights())
     await asyncio.to_thread(properties.change, session, SPACE, directory.nodes[1].id, changes)
     names = '<x:plain xmlns:x="x"/><x:deep xmlns:x="x"/><y:plain xmlns:y="y"/><bare/><D:getetag/><x:none xmlns:x="x"/>'
     asked = {"allprop": "<D:allprop/>", "name": "<D:propname/>", "named": f"<D:prop>{names}</D:prop>"}[mode]
-    session = DavSession(services_of(directory), records, PERSON, loop)
+    session = DavSession(services_of(directory), records, PERSON, loop, ask_right=Rights())
     environ = asking(f'<D:propfind xmlns:D="DAV:">{asked}</D:propfind>'.encode())
     parts = Protocol(session, environ)(environ, lambda *_: None)
     answer = await asyncio.to_thread(lambda: b"".join(part for part in parts if isinstance(part, bytes)))
@@ -256,7 +259,7 @@ async def test_properties_are_told_as_they_were_set(mode):
 async def test_copies_of_large_properties_are_made_in_slices():
     records = Slow()
     directory, size = await with_large_properties(200, records)
-    session = DavSession(services_of(directory), records, PERSON, asyncio.get_running_loop())
+    session = DavSession(services_of(directory), records, PERSON, asyncio.get_running_loop(), ask_right=Rights())
     pairs = [(node.id, NodeId(new_request_id())) for node in directory.nodes]
     records.sizes.clear()
     await asyncio.to_thread(properties.copy, session, SPACE, pairs)

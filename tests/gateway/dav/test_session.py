@@ -25,6 +25,7 @@ from syncline.model.tree import DeleteNode, Node, NodeKind
 from syncline.model.verdicts import Verdict
 from syncline.wire.tree import node_to_wire
 from tests.support.records import InMemoryRecords
+from tests.support.rights import Rights
 from tests.support.storage import InMemoryObjectSink, InMemoryObjectSource
 
 SPACE = DavSpace(SpaceId("a" * 26), "Spaß", True)
@@ -85,7 +86,7 @@ def test_an_address_that_is_none_of_ours_is_refused(raw):
 
 def session(records, user="ann", members=("ann", "ben"), *, device="laptop", ended=()):
     person = Person(UserId(user), DeviceId(f"{device} of {user}"), Caller("token"), {SPACE.name: SPACE})
-    return DavSession(auth_of(members, ended), records, person, asyncio.get_running_loop())
+    return DavSession(auth_of(members, ended), records, person, asyncio.get_running_loop(), ask_right=Rights())
 
 
 def auth_of(members, ended) -> Any:
@@ -298,7 +299,7 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
     held = UploadCredentials(now_ms=lambda: int(clocked.now * 1000))
     storage = SpaceStorage(clocked.services, InMemoryObjectSink(source), held, space=SPACE.id, caller=caller)
     person = Person(UserId("ann"), DeviceId("device"), caller, {SPACE.name: SPACE})
-    one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
+    one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop(), ask_right=Rights())
     for i in range(4):
         block = Block(digest_of(bytes([i])), bytes([i]))
         await storage.store([block])
@@ -311,7 +312,7 @@ async def test_what_takes_longer_than_a_token_lasts_goes_on_with_the_next():
 async def test_a_tree_whose_copy_takes_longer_than_a_token_lasts_is_copied():
     clocked = Clocked()
     person = Person(UserId("ann"), DeviceId("device"), await holder(clocked), {SPACE.name: SPACE})
-    one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop())
+    one = DavSession(clocked.services, InMemoryRecords(), person, asyncio.get_running_loop(), ask_right=Rights())
     copied = await asyncio.to_thread(lambda: list(one.copy_below(SPACE, NodeId(bytes(15) + b"a"), NodeId(b"b" * 16))))
     assert [len(pairs) for pairs in copied] == [1, 1, 1, 1]
     assert len(clocked.issued) == 3

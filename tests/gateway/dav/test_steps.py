@@ -10,6 +10,7 @@ from gateway.identity.caller import Caller
 from gateway.records.ports import MAX_RECORD_BYTES
 from syncline.model.identifiers import DeviceId, SpaceId, UserId
 from tests.support.records import InMemoryRecords
+from tests.support.rights import Rights
 
 SPACE = DavSpace(SpaceId("a" * 26), "Docs", True)
 
@@ -26,7 +27,7 @@ class Slow(InMemoryRecords):
 def session(records, device="key"):
     person = Person(UserId("ann"), DeviceId(device), Caller("token"), {SPACE.name: SPACE})
     nobody: Any = None  # no service is asked
-    return DavSession(nobody, records, person, asyncio.get_running_loop())
+    return DavSession(nobody, records, person, asyncio.get_running_loop(), ask_right=Rights())
 
 
 async def test_a_step_is_seen_by_the_next_request_of_the_client_alone():
