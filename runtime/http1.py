@@ -10,6 +10,7 @@ from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, TypeAlias
 
+import httptools
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -144,16 +145,31 @@ class Connection(HttpToolsProtocol):
     def parse(self, data: memoryview) -> int:
         """Parse `data`, and return the number of calls that were made for it."""
         begun, calls = self._begun, self._calls
-        super().data_received(data)  # type: ignore[arg-type]  # the parser takes any buffer
-        in_lines = self._in_head or self._may_have_trailer
+        self._feed(data)
+        # The size of a chunk may be followed by an extension, of which the parser tells nothing.
+        in_lines = self._in_head or self._may_have_trailer or (self._is_chunked and self._calls == calls)
         if in_lines and self._begun == begun and not self._is_refused:
             self._fed += len(data)  # a header that has no end is told to nobody
             if self._fed > _LINES_BYTES:
                 self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a head has at most {MAX_HEAD_BYTES} bytes")
         return self._calls - calls
 
+    def _feed(self, data: memoryview) -> None:
+        """Have `data` parsed. A request to go on in another protocol is answered in this one, as if it were none."""
+        while data and not self._is_refused:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as error:
+                (parsed,) = error.args
+                data = data[parsed:]
+            except httptools.HttpParserError:
+                self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, "this is no HTTP request")))
+            else:
+                return
+
     def on_message_begin(self) -> None:
         """The first byte of a request."""
+        self._unset_keepalive_if_required()
         super().on_message_begin()
         self._stop()
         self._in_head, self._may_have_trailer, self._is_chunked = True, False, False
@@ -193,6 +209,15 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         if self.url.partition(b"?")[2].count(b"&") >= MAX_PARAMETERS:
             self._stop_at(HTTPStatus.BAD_REQUEST, f"an address has at most {MAX_PARAMETERS} parameters")
+        has_body = False
+        for name, value in self.headers:
+            has_body |= name == b"transfer-encoding" or (name == b"content-length" and value.strip(b"0 ") != b"")
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._stop_at(HTTPStatus.BAD_REQUEST, "the only transfer encoding is `chunked`")
+        if has_body and self.parser.should_upgrade():
+            # The parser would take the body for the next request.
+            detail = "a request that asks for another protocol has no body; leave `upgrade` out"
+            self._stop_at(HTTPStatus.BAD_REQUEST, detail)
         super().on_headers_complete()
         if len(self.pipeline) > MAX_PIPELINED:
             self._stop_at(HTTPStatus.TOO_MANY_REQUESTS, f"at most {MAX_PIPELINED} requests wait on one connection")
@@ -234,10 +259,6 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if not self.transport.is_closing():
             self.transport.resume_reading()  # paused by a request that had to wait, whoever else resumed since then
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer bytes that are no HTTP as everything else that is wrong."""
-        self._refuse(*(self._refusal or (HTTPStatus.BAD_REQUEST, msg)))
 
     def _stop_at(self, status: HTTPStatus, detail: str) -> None:
         """Called by the parser's callbacks: it stops, and the request is refused."""

@@ -28,15 +28,12 @@ MAX_TURN_COST: Final = 64 * 1024
 """Bytes that are parsed in one turn, with COST_OF_CALL for each call of the parser."""
 COST_OF_CALL: Final = 64
 """Bytes for which one call of the parser counts: about the time in which so many bytes are copied and looked at."""
-MAX_LINGERING_BYTES: Final = 4 * 1024 * 1024
+MAX_LINGERING_BYTES: Final = 16 * 1024 * 1024
 MAX_LINGERING_SECONDS: Final = 5.0
 """Maximum bytes that are thrown away, and for how many seconds, after the last answer of a connection: a client that
 is cut off while it sends does not read why."""
 MAX_LINGERING: Final = 128
 """Connections that linger so at the same time, of one listening process; further ones are closed at once."""
-
-_room: Final = memoryview(bytearray(MAX_PIECE_BYTES))
-"""The buffer into which all connections are read, one at a time: a piece is copied before the loop reads on."""
 
 
 class Parsing(Protocol):
@@ -83,6 +80,8 @@ class Unread:
     def __init__(self, total: int) -> None:
         """`total` is the memory, in bytes."""
         self.memory = Pool("unread", total)
+        self.room = memoryview(bytearray(MAX_PIECE_BYTES))
+        """The buffer into which all connections are read, one at a time: a piece is copied before the loop reads on."""
         self.lingering = Pool("lingering", MAX_LINGERING, counted=True)
 
 
@@ -132,11 +131,11 @@ class ReadInTurns(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         if not self._taken and self._unread.memory.try_take(MAX_PIECE_BYTES, self._parsing.share):
             self._share, self._taken = self._parsing.share, MAX_PIECE_BYTES
-        return _room[: self._taken or SMALL_PIECE_BYTES]
+        return self._unread.room[: self._taken or SMALL_PIECE_BYTES]
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
-        self._rest = memoryview(bytes(_room[:nbytes]))
+        self._rest = memoryview(bytes(self._unread.room[:nbytes]))
         if self._taken:
             self._unread.memory.give(self._taken - nbytes, self._share)
             self._taken = nbytes

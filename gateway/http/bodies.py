@@ -6,8 +6,6 @@ its size until the request is answered. Before anything of a large body is read,
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from contextlib import AsyncExitStack
 from http import HTTPStatus
 from typing import Final
@@ -36,10 +34,6 @@ takes 20 times its bytes.
 """
 MAX_SEPARATORS: Final = 250_000
 """Commas in a body: more than elements of lists and fields of objects."""
-_DISCARDED_BYTES: Final = 4 * MAX_BODY_BYTES
-_DISCARDED_SECONDS: Final = 5.0
-_DISCARDING: Final = 8
-"""Refused bodies that are read and thrown away at the same time; the connections of further ones are closed."""
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _JSON: Final = "application/json"
 
@@ -58,7 +52,6 @@ class Bodies:
         self._memory = memory
         self._parsing = parsing
         self._own = own
-        self._discarding = Pool("discards", _DISCARDING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request as ASGI has it. Raise TooSlow and TooMuchAtOnce."""
@@ -75,17 +68,9 @@ class Bodies:
         if empty:
             await self._app(scope, receive, send)
             return
-        ended = False
-
-        async def receiving() -> Message:
-            nonlocal ended
-            message = await receive()
-            ended = message["type"] != "http.request" or not message.get("more_body", False)
-            return message
-
         async with AsyncExitStack() as taken:
             try:
-                body, share = await self._read(Request(scope), receiving, None if chunked else int(length), taken)
+                body, share = await self._read(Request(scope), receive, None if chunked else int(length), taken)
             except _TooLarge:
                 answer = problem(
                     status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -105,13 +90,7 @@ class Bodies:
                     dense = containers > MAX_OBJECTS_AND_LISTS or separators > MAX_SEPARATORS
                     await (_too_dense if dense else self._app)(scope, _replaying(body, receive), send)
                 return
-            share = Share.alone(self._own.network(Request(scope)))
-            if not ended and self._discarding.try_take(1, share):
-                try:
-                    await _discard(receive)
-                finally:
-                    self._discarding.give(1, share)
-            await answer(scope, receive, send)
+            await answer(scope, receive, send)  # The connection takes what still comes, for a while.
 
     async def _read(
         self, request: Request, receive: Receive, length: int | None, taken: AsyncExitStack
@@ -150,18 +129,6 @@ class Bodies:
                 await taken.enter_async_context(self._memory.lent(limit - reserved, share))
                 reserved = limit
         return b"".join(parts), share
-
-
-async def _discard(receive: Receive) -> None:
-    """Take what still comes, for a while: who is cut off while sending does not read why."""
-    left = _DISCARDED_BYTES
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_DISCARDED_SECONDS):
-            while left > 0:
-                message = await receive()
-                left -= len(message.get("body", b""))
-                if message["type"] != "http.request" or not message.get("more_body", False):
-                    return
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:

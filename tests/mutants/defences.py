@@ -652,15 +652,6 @@ MUTANTS = (
         ("tests/gateway/http/test_bodies.py::test_whoever_is_known_may_send_a_large_body",),
     ),
     Mutant(
-        "refused bodies are all taken to be thrown away",
-        "gateway/http/bodies.py",
-        "            if not ended and self._discarding.try_take(1, share):\n",
-        "            if not ended and (self._discarding.try_take(1, share) or not "
-        "self._discarding._grant(1, share)):\n",
-        ("tests/gateway/http/test_bodies.py::test_of_many_refused_bodies_a_few_are_taken_to_be_thrown_away",),
-    ),
-    # ---- shares ----
-    Mutant(
         "a pool grants whatever is asked of it",
         "runtime/pool.py",
         "        if not self._fits(size) or not self._may(size, share) or self._first() is not None:\n",
@@ -886,8 +877,8 @@ MUTANTS = (
     Mutant(
         "input that nobody takes is read ahead without a bound",
         "runtime/reading.py",
-        "        return _room[: self._taken or SMALL_PIECE_BYTES]\n",
-        "        return _room\n",
+        "        return self._unread.room[: self._taken or SMALL_PIECE_BYTES]\n",
+        "        return self._unread.room\n",
         ("tests/runtime/test_reading.py::test_pieces_that_are_not_taken_are_bounded_in_total_and_of_one_network",),
     ),
     Mutant(
@@ -896,6 +887,20 @@ MUTANTS = (
         "        if not self._parsing.is_cut_short or not self._unread.lingering.try_take(1, share):\n",
         "        if True:\n",
         ("tests/runtime/test_reading.py::test_who_is_refused_while_sending_reads_why",),
+    ),
+    Mutant(
+        "the body of a request that asks for another protocol is taken for the next request",
+        "runtime/http1.py",
+        "        if has_body and self.parser.should_upgrade():\n",
+        "        if False:\n",
+        ("tests/gateway/http/test_connections.py::test_what_is_no_http_is_a_problem_too",),
+    ),
+    Mutant(
+        "a chunk says beside its size as much as it likes",
+        "runtime/http1.py",
+        " or (self._is_chunked and self._calls == calls)\n",
+        "\n",
+        ("tests/gateway/http/test_connections.py::test_what_a_chunk_is_said_to_be_beside_its_size_is_bounded",),
     ),
     Mutant(
         "the embedded AWS has any number of connections",

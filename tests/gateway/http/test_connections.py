@@ -114,6 +114,12 @@ async def test_a_body_that_never_comes_is_given_up():
         (b"GET /" + b"a" * 17_000 + b" HTTP/1.1\r\nhost: x\r\n\r\n", 400),
         (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n", 400),
         (b"POST /v1/sessions HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n", 400),
+        (b"PUT /dav/s/f HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 400),
+        (
+            b"PUT /dav/s/f HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: x\r\ncontent-length: 3\r\n\r\nabc",
+            400,
+        ),
+        (b"CONNECT /healthz HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc", 400),
     ],
 )
 async def test_what_is_no_http_is_a_problem_too(head, status):
@@ -126,6 +132,28 @@ async def test_what_is_no_http_is_a_problem_too(head, status):
         assert b"INVALID_REQUEST" in answer
         assert b"no-store" in answer
         assert b"nosniff" in answer
+        await closed(writer)
+
+
+@pytest.mark.parametrize("wish", ["h2c", "websocket", "nothing"])
+async def test_who_asks_for_another_protocol_is_answered_in_this_one(wish):
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        plain = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+        upgrading = plain[:-2] + f"connection: upgrade\r\nupgrade: {wish}\r\n\r\n".encode()
+        writer.write(upgrading + plain + upgrading + plain)
+        async with asyncio.timeout(20):
+            for _ in range(4):
+                assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200")
+        await closed(writer)
+
+
+async def test_what_a_chunk_is_said_to_be_beside_its_size_is_bounded():
+    async with gateway() as world:
+        reader, writer = await connect(world.address)
+        writer.write(b"GET /healthz HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1;")
+        writer.write(b"a" * 100_000)
+        assert b"HTTP/1.1 431" in await ended(reader)
         await closed(writer)
 
 
