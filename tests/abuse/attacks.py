@@ -162,6 +162,21 @@ async def pages_of_one(target: Target, until: float) -> Counter[str]:
 
 
 @attack
+async def lists_by_pages_of_one(target: Target, until: float) -> Counter[str]:
+    """List the spaces of a person by pages of one, fifty at once, and make a further space with each tenth call."""
+    request, numbers = auth_pb2.ListSpacesRequest(page_size=1), itertools.count()
+    async with Calls(target) as calls:
+
+        def one() -> Awaitable[str]:
+            if next(numbers) % 10:
+                return calls.unary("auth", "ListSpaces", request)
+            made = auth_pb2.CreateSpaceRequest(request_id=new_request_id(), name=new_text_id())
+            return calls.unary("auth", "CreateSpace", made)
+
+        return await many(50, until, one)
+
+
+@attack
 async def giant_message(target: Target, until: float) -> Counter[str]:
     """Messages at the limit of their size, with nothing but unknown fields or one string."""
     message = metadata_pb2.SearchNodesRequest(space_id=target.space, query="a " * 1_900_000).SerializeToString()
