@@ -1,4 +1,5 @@
-"""A tree as a ZIP file, made while it goes out: in constant memory, whatever the size.
+"""A tree as a ZIP file, made while it goes out: of contents, a bounded part is in memory, whatever their size. A ZIP
+ends with a list of all that is in it, which grows with each path: that is taken from a pool.
 
 What is read is what each directory held when its turn came, so that a tree that changes meanwhile still gives a sound
 archive: a content that was begun stays readable, since versions never change.
@@ -41,6 +42,11 @@ _EARLIEST: Final = datetime(1980, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(2038, 1, 19, tzinfo=UTC)
 """The latest time that the seconds of the extended timestamp can express."""
 _BACKSLASH: Final = "%5C"
+DIRECTORY_BYTES: Final = 256 * MIB
+"""Memory of the lists that archives under way end with, in bytes."""
+_DIRECTORY_STEP_BYTES: Final = MIB
+_ENTRY_BYTES: Final = 256
+"""Memory that an entry of such a list takes besides its path, which may be kept twice."""
 
 Children = Callable[[Node], AsyncIterator[Node]]
 """The live children of a directory."""
@@ -110,20 +116,54 @@ class _Names:
         return unique
 
 
+class _Directory:
+    """The memory for the list of entries of one archive."""
+
+    def __init__(self, pool: Pool, share: Share) -> None:
+        self._pool = pool
+        self._share = share
+        self._taken = 0
+        self._used = 0
+
+    async def paid(self, entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[ArchiveEntry, None]:
+        """The entries, each once there is memory for it. Raise TooMuchAtOnce if there is none for a while."""
+        async with aclosing(entries):
+            async for entry in entries:
+                self._used += _ENTRY_BYTES + 2 * len(entry.path.encode())
+                if self._used > self._taken:
+                    await self._pool.take(_DIRECTORY_STEP_BYTES, self._share)
+                    self._taken += _DIRECTORY_STEP_BYTES
+                yield entry
+
+    def close(self) -> None:
+        """Give all of it back."""
+        if self._taken:
+            self._pool.give(self._taken, self._share)
+            self._taken = 0
+
+
 class Archives:
     """Makes archives, of which a caller has its share of those under way.
 
     Each has a thread while it computes and while it waits for contents, and none while it waits for its reader.
     """
 
-    def __init__(self, contents: Contents, threads: ThreadPoolExecutor, under_way: Pool) -> None:
-        """`under_way` bounds the archives in progress.
+    def __init__(
+        self,
+        contents: Contents,
+        threads: ThreadPoolExecutor,
+        under_way: Pool,
+        *,
+        directory_bytes: int = DIRECTORY_BYTES,
+    ) -> None:
+        """`under_way` bounds the archives in progress, `directory_bytes` the memory of their lists of entries.
 
         `threads` has as many threads, so that no archive waits for the thread of another.
         """
         self._contents = contents
         self._threads = threads
         self._under_way = under_way
+        self._directories = Pool("archive_directories", directory_bytes)
 
     async def stream(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], *, share: Share
@@ -132,9 +172,14 @@ class Archives:
 
         TooMuchAtOnce before the first part.
         """
-        async with self._under_way.lent(1, share), aclosing(self._made(space, entries, share)) as made:
-            async for chunk in made:
-                yield chunk
+        async with self._under_way.lent(1, share):
+            directory = _Directory(self._directories, share)
+            try:
+                async with aclosing(self._made(space, directory.paid(entries), share)) as made:
+                    async for chunk in made:
+                        yield chunk
+            finally:
+                directory.close()
 
     async def _made(
         self, space: SpaceId, entries: AsyncGenerator[ArchiveEntry, None], share: Share

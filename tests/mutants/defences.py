@@ -1484,6 +1484,13 @@ MUTANTS = (
         ("tests/clients/sync/test_patterns.py::test_a_line_that_is_no_pattern",),
     ),
     Mutant(
+        "the list of entries of an archive may have any size",
+        "gateway/content/archive.py",
+        "                    await self._pool.take(_DIRECTORY_STEP_BYTES, self._share)\n",
+        "                    self._pool._grant(_DIRECTORY_STEP_BYTES, self._share)\n",
+        ("tests/gateway/content/test_archive.py::test_lists_of_entries_take_memory_of_a_pool",),
+    ),
+    Mutant(
         "a listing costs as much as its page",
         "services/auth/servicer.py",
         "    charge(len(items) // ITEMS_PER_CALL)\n",

@@ -16,7 +16,7 @@ import pytest
 from gateway.content.archive import Archives, CutShort, distinct, walk
 from gateway.content.assemble import Contents, Memory
 from gateway.ports import ObjectUnreadable
-from runtime.pool import Pool, Share
+from runtime.pool import Pool, Share, TooMuchAtOnce
 from syncline.model.blocks import MIB, Digest, Manifest
 from syncline.model.identifiers import ROOT, NodeId, new_request_id
 from syncline.model.tree import Content, Node, NodeKind
@@ -229,6 +229,32 @@ async def test_names_that_windows_would_take_for_paths():
     assert len(set(made.namelist())) == 5
     assert not any("\\" in name for name in made.namelist())
     assert made.read("..%5C..%5Cevil (2)") == b"..%5C..%5Cevil"
+
+
+async def test_lists_of_entries_take_memory_of_a_pool():
+    """A ZIP ends with a list of all paths, of which a person can make very many that are very long."""
+    tree = Tree()
+    above = tree.folder("d" * 250)
+    for number in range(8_000):
+        tree.file(f"{number:05}{'n' * 200}", parent=above)
+    contents = Contents(tree.objects, Memory(PLENTY))
+    with ThreadPoolExecutor(2) as threads:
+        archives = Archives(contents, threads, Pool("archives", 16), directory_bytes=4 * MIB)
+        held = archives._directories
+
+        async def read() -> None:
+            async with aclosing(archives.stream(SPACE, tree.entries(), share=ANN)) as chunks:
+                async for _ in chunks:
+                    assert held.taken() <= 4 * MIB
+
+        with pytest.raises(TooMuchAtOnce):
+            await read()
+        assert held.taken() == 0
+        enough = Archives(contents, threads, Pool("archives", 16), directory_bytes=64 * MIB)
+        async with aclosing(enough.stream(SPACE, tree.entries(), share=ANN)) as chunks:
+            whole = b"".join([chunk async for chunk in chunks])
+        assert len(zipfile.ZipFile(io.BytesIO(whole)).namelist()) == 8_001
+        assert enough._directories.taken() == 0
 
 
 async def test_nodes_of_several_directories_never_share_a_path():
