@@ -977,8 +977,8 @@ MUTANTS = (
     Mutant(
         "archives under way are not bounded",
         "gateway/content/archive.py",
-        "async with self._under_way.lent(1, share), aclosing",
-        "async with aclosing",
+        "        async with self._under_way.lent(1, share):\n",
+        "        if True:\n",
         ("tests/gateway/content/test_archive.py::test_archives_of_one_link_that_nobody_takes_leave_some_for_others",),
     ),
     # ---- passwords ----
