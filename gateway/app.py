@@ -39,6 +39,7 @@ from gateway.readiness import Readiness
 from gateway.records.ports import Records
 from gateway.services.calls import Services
 from runtime.drain import Drain
+from runtime.network_tokens import NetworkTokens
 from runtime.pool import Pool
 from syncline.model.errors import SynclineError
 
@@ -53,6 +54,8 @@ class Parts:
     endpoints: dict[str, Any]
     """The contents of `/.well-known/syncline`."""
     own: OwnAddress
+    network_tokens: NetworkTokens | None
+    """Tokens that prove to services that the gateway tells for which network it calls; None without its secret."""
     hsts_seconds: int
     """For how long browsers shall come by TLS only, where they have come by it."""
     request_seconds: float
@@ -88,7 +91,9 @@ def application(parts: Parts) -> FastAPI:
         redoc_url=None,
         middleware=[
             Middleware(Protected, own=parts.own, hsts_seconds=parts.hsts_seconds),
-            Middleware(RequestMiddleware, readiness=parts.readiness),
+            Middleware(
+                RequestMiddleware, readiness=parts.readiness, own=parts.own, network_tokens=parts.network_tokens
+            ),
             Middleware(Paced, grace=parts.request_seconds, rate=parts.body_rate, answers=parts.answers, own=parts.own),
             Middleware(ReadHeaders, refusals={MOUNT: mount.mount_refusal}),
             Middleware(Bodies, prefix=f"{API}/", memory=parts.bodies, parsing=parts.parsing, own=parts.own),

@@ -27,6 +27,7 @@ from gateway.services.peers import AuthKeys, HealthyPeer
 from gateway.settings import GatewaySettings
 from gateway.storage.s3 import S3ObjectSink, S3ObjectSource, S3Place, S3UploadAddresses, origin
 from runtime.drain import Drain
+from runtime.network_tokens import NetworkTokens
 from runtime.pool import Pool
 from syncline.rpc.channel import aio_channel
 
@@ -90,13 +91,19 @@ async def bootstrap(
         metrics.CONTENT_MEMORY.set_function(memory.taken)
         readiness = Readiness({"auth": HealthyPeer(auth, "auth"), "metadata": HealthyPeer(metadata, "metadata")})
         contents, drain = Contents(adapters.objects, memory), Drain()
-        own = OwnAddress(public_url=settings.public_url, trusted_networks=settings.trusted_networks)
+        own = OwnAddress(
+            public_url=settings.public_url,
+            trusted_networks=settings.trusted_networks,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        secret = settings.gateway_secret.get_secret_value()
         allowance = Allowance(adapters.records)
         opened.push_async_callback(allowance.settled)
         app = application(
             Parts(
                 endpoints=endpoints(settings, region=adapters.region),
                 own=own,
+                network_tokens=NetworkTokens(secret) if secret else None,
                 hsts_seconds=settings.hsts_seconds,
                 request_seconds=settings.request_seconds,
                 body_rate=settings.body_bytes_per_second,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_network
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
-from runtime.settings import AuthPeer, MetadataPeer, Networks, NotifyPeer, Observed
+from runtime.settings import AuthPeer, GatewaySecret, MetadataPeer, Networks, NotifyPeer, Observed
 
 _ADDRESS = r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$"
 _MIB = 1024 * 1024
@@ -17,7 +16,8 @@ _MIB = 1024 * 1024
 class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
     """Settings of the gateway. AWS itself is configured by the SDK's variables.
 
-    The gateway acts in its callers' names only, so it is no ServiceSettings: it does not get the services' secret.
+    The gateway acts in its callers' names only, so it is no ServiceSettings: it does not get the services' secret. By
+    its own secret it tells for which network it calls, and nothing else.
     """
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
@@ -57,10 +57,21 @@ class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         pattern=r"^$|^https?://[^\s/]+$",
         description="Where browsers find us; empty: as they, or a proxy of trusted_networks, say.",
     )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        description="How many proxies stand between a client and the gateway, each adding the address it saw to "
+        "X-Forwarded-For. Only where nobody can reach the gateway but through them.",
+    )
     trusted_networks: Networks = Field(
-        default=(ip_network("127.0.0.0/8"), ip_network("::1/128")),
+        default=(),
         description="Networks that hold only proxies whose Forwarded and X-Forwarded-* headers are believed. CIDRs, "
         "separated by commas.",
+    )
+    gateway_secret: GatewaySecret = Field(
+        default=SecretStr(""),
+        description="Proves to the services that it is the gateway that tells for which network it calls; at least 32 "
+        "characters. Without it all callers are counted by the gateway's own address.",
     )
     hsts_seconds: int = Field(
         default=365 * 86_400,

@@ -1,9 +1,15 @@
-"""From which network a call comes: what one network takes of something shared, or tries, is counted together."""
+"""From which network a call comes: what one network takes of something shared, or tries, is counted together.
+
+Balancers in front of a process are known by their number or their networks, and tell by `x-forwarded-for` what they
+saw. The gateway calls services in the name of others and is known by its secret alone: a token tells for which network
+it calls, whatever the address that it calls from.
+"""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -15,8 +21,11 @@ from typing_extensions import override
 
 from runtime.identity import find_identity
 from runtime.interceptors import Around, Rpc
+from runtime.logs import structlog
+from runtime.network_tokens import NetworkTokenVerifier
 from runtime.permissions import CallerKind
 from runtime.pool import Share
+from syncline.model.errors import SynclineError
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -24,9 +33,14 @@ if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 UNKNOWN: Final = "unknown"
+NETWORK_KEY: Final = "x-syncline-network"
+"""Metadata key of the token by which the gateway tells for which network it calls."""
 
 _TRANSPORT = re.compile(r"ipv[46]:(\[.*\]|[^:]*):\d+")
 _V6_NETWORK_BITS = 64
+_COMPLAINT_SECONDS = 60.0
+
+log = structlog.get_logger()
 
 
 def peer_address(
@@ -38,15 +52,31 @@ def peer_address(
 ) -> str:
     """The network that a call comes from; UNKNOWN if it cannot be told.
 
-    `transport` is grpc's name for the peer (`ipv4:192.0.2.1:5000`), `forwarded` the values of `x-forwarded-for`.
-    Each of the `trusted_proxies` in front of the service has added the address it saw to the end of these; what
-    stands before was written by who knows whom. Only if that address is within `trusted_networks`, where just those
-    are who add what they saw, like the gateway, the one before it is taken, and so on while there is one.
-    Of an IPv6 address the first half counts, which one customer has.
+    `transport` is grpc's name for the peer (`ipv4:192.0.2.1:5000`); the other arguments are those of `network_of`.
     """
     match = _TRANSPORT.fullmatch(unquote(transport))
+    return network_of(
+        match[1] if match else "", forwarded, trusted_proxies=trusted_proxies, trusted_networks=trusted_networks
+    )
+
+
+def network_of(
+    address: str,
+    forwarded: Sequence[str] = (),
+    *,
+    trusted_proxies: int = 0,
+    trusted_networks: Sequence[IPv4Network | IPv6Network] = (),
+) -> str:
+    """The network that somebody comes from; UNKNOWN if it cannot be told.
+
+    `address` is that of the connection, `forwarded` the values of `x-forwarded-for`.
+    Each of the `trusted_proxies` in front of this process has added the address it saw to the end of these; what
+    stands before was written by who knows whom. Only if that address is within `trusted_networks`, where just those
+    are who add what they saw, like a further balancer, the one before it is taken, and so on while there is one.
+    Of an IPv6 address the first half counts, which one customer has.
+    """
     way = [hop.strip() for value in forwarded for hop in value.split(",")]
-    way.append(match[1] if match else "")
+    way.append(address)
     at = len(way) - 1 - trusted_proxies
     if at < 0:  # not by all the proxies, so none of them vouches for what it says
         return _counted(_address(way[-1]))
@@ -73,11 +103,6 @@ def is_within(address: str, networks: Sequence[IPv4Network | IPv6Network]) -> bo
     return _within(_address(address), networks)
 
 
-def network_of(address: str) -> str:
-    """The network by which an address is counted; UNKNOWN if the text is no address."""
-    return _counted(_address(address))
-
-
 def _counted(address: IPv4Address | IPv6Address | None) -> str:
     if isinstance(address, IPv6Address):
         return str(ipaddress.ip_network((address, _V6_NETWORK_BITS), strict=False).network_address)
@@ -97,13 +122,16 @@ class CallNetwork(Around):
         *,
         trusted_proxies: int,
         trusted_networks: Sequence[IPv4Network | IPv6Network],
+        gateway: NetworkTokenVerifier | None = None,
         peer: Callable[[str], str] = str,
     ) -> None:
         """`peer` makes of grpc's name for a peer that of the caller's own connection.
 
-        The other arguments are those of `peer_address`.
+        The first two arguments are those of `network_of`. Without `gateway` nobody can prove to be the gateway.
         """
         super().__init__()
+        self._gateway = gateway
+        self._complained_at = -_COMPLAINT_SECONDS
         self._peer = peer
         self._proxies = trusted_proxies
         self._networks = trusted_networks
@@ -112,11 +140,30 @@ class CallNetwork(Around):
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
         transport = self._peer(context.peer())
-        forwarded = _forwarded(context)
+        proven = self._proven(context, transport)
+        if proven is not None:
+            _network.set(proven)
+            yield
+            return
+        forwarded = _values(context, "x-forwarded-for")
         _network.set(peer_address(transport, forwarded, trusted_proxies=self._proxies, trusted_networks=self._networks))
         if not self._proxies and not (forwarded and self._is_trusted(transport)):
             _connection.set(transport)
         yield
+
+    def _proven(self, context: Context, transport: str) -> str | None:
+        """Return the network that the gateway tells; None if the call is not proven to be the gateway's."""
+        tokens = _values(context, NETWORK_KEY)
+        if self._gateway is None or not tokens:
+            return None
+        try:
+            return network_of(self._gateway.network(tokens[-1]))
+        except SynclineError as error:
+            # The call is counted as what it is without the token, so that a change of the secret refuses nobody.
+            if time.monotonic() - self._complained_at >= _COMPLAINT_SECONDS:
+                self._complained_at = time.monotonic()
+                log.warning("not proven to be the gateway", peer=transport, reason=error.reason)
+            return None
 
     def _is_trusted(self, transport: str) -> bool:
         match = _TRANSPORT.fullmatch(unquote(transport))
@@ -142,6 +189,6 @@ def current_share() -> Share:
     return Share.alone(identity.account) if identity.kind is CallerKind.SERVICE else Share(identity.account, network)
 
 
-def _forwarded(context: Context) -> Sequence[str]:
+def _values(context: Context, wanted: str) -> Sequence[str]:
     metadata = context.invocation_metadata() or ()
-    return [value for key, value in metadata if key == "x-forwarded-for" and isinstance(value, str)]
+    return [value for key, value in metadata if key == wanted and isinstance(value, str)]

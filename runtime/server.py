@@ -46,6 +46,7 @@ from runtime.interceptors import (
 )
 from runtime.logs import structlog
 from runtime.network import CallNetwork
+from runtime.network_tokens import NetworkTokenVerifier
 from runtime.permissions import RPCS, WORK
 from runtime.pool import Pool, Share
 from runtime.rates import Pacing, Rates
@@ -155,11 +156,13 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
     is_direct = not settings.trusted_proxies
     most = process.most_connections(settings.connections, files=FILES_PER_CONNECTION if is_direct else 1)
     intake = Intake(ConnectionPool(most, settings.trusted_networks)) if is_direct else None
+    gateway_secret = settings.gateway_secret.get_secret_value()
     interceptors: list[grpc.aio.ServerInterceptor] = [
         Arriving(),
         CallNetwork(
             trusted_proxies=settings.trusted_proxies,
             trusted_networks=settings.trusted_networks,
+            gateway=NetworkTokenVerifier(gateway_secret) if gateway_secret else None,
             peer=str if intake is None else intake.peer,
         ),
         *([Trace()] if traces.on() else ()),

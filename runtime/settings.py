@@ -5,9 +5,17 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Literal, TypeAlias, TypeVar, cast
+from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from runtime import logs
@@ -17,6 +25,8 @@ from runtime.rates import Rate
 from syncline.model.limits import DEADLINE_SECONDS, MESSAGE_BYTES, REQUEST_BYTES, UNREAD_BYTES
 
 ENV_PREFIX = "SYNCLINE_"
+SECRET_CHARACTERS: Final = 32
+"""Minimum length of a secret, in characters."""
 _TARGET = r"^\S+:\d+$"
 
 
@@ -29,8 +39,18 @@ def _networks(value: object) -> object:
     return networks
 
 
+def _absent_or_long(secret: SecretStr) -> SecretStr:
+    if 0 < len(secret.get_secret_value()) < SECRET_CHARACTERS:
+        raise ValueError(f"a secret has at least {SECRET_CHARACTERS} characters")
+    return secret
+
+
 Networks: TypeAlias = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 """CIDRs, separated by commas."""
+
+
+GatewaySecret: TypeAlias = Annotated[SecretStr, AfterValidator(_absent_or_long)]
+"""The secret that the gateway shares with all services; empty for none."""
 
 
 class SettingsBase(BaseSettings):
@@ -115,8 +135,8 @@ class ServiceSettings(Observed):
     trusted_networks: Networks = Field(
         default=(),
         description=(
-            "Where only those are who tell truly, by x-forwarded-for, for whom they call: load balancers and the "
-            "gateway. CIDRs, separated by commas. What comes from there is counted by the address told before it."
+            "Where only balancers are, which tell truly by x-forwarded-for what they saw. CIDRs, separated by commas. "
+            "What comes from there is counted by the address told before it. The gateway needs none: it has a secret."
         ),
     )
     default_deadline_seconds: float = Field(
@@ -144,9 +164,21 @@ class ServiceSettings(Observed):
     )
     streams_open: int = Field(default=64, ge=1, description="Streams of one method that one person has open.")
     service_secret: SecretStr = Field(
-        min_length=32,
+        min_length=SECRET_CHARACTERS,
         description="Shared by all services to sign the tokens by which they know each other; at least 32 characters.",
     )
+    gateway_secret: GatewaySecret = Field(
+        default=SecretStr(""),
+        description="Shared by all services and the gateway, which proves by it that it may tell for which network it "
+        "calls; at least 32 characters, and not those of service_secret. Without it nobody may.",
+    )
+
+    @field_validator("gateway_secret")
+    @classmethod
+    def _differs(cls, secret: SecretStr, others: ValidationInfo) -> SecretStr:
+        if secret == others.data.get("service_secret"):
+            raise ValueError("it is the service secret, by which the gateway could act as a service; make another one")
+        return secret
 
     def rates(self) -> dict[Work, Rate]:
         """The rate of each kind of work."""

@@ -3,6 +3,7 @@
 It creates our resources and hands each service, in a directory that only this service mounts, what only it may know:
 
 service-secret     by which the services know each other; not for the gateway, which acts in its callers' names only
+gateway-secret     by which the gateway proves to the services for which network it calls
 signing-key.pem    for auth
 aws-config         an AWS configuration file by which every SDK finds the next one, and reads it again in time
 credentials.json   temporary credentials of the service's role, renewed before they expire
@@ -57,6 +58,7 @@ class Handout:
             self._write(service, "service-secret", directory.service_secret())
         self._write("auth", "signing-key.pem", directory.signing_key_file.read_text())
         for service in ("auth", "metadata", "notify", "gateway"):
+            self._write(service, "gateway-secret", directory.gateway_secret())
             command = f"cat {_MOUNTED_AT}/{_CREDENTIALS}"
             self._write(service, "aws-config", f"[default]\ncredential_process = {command}\n")
 

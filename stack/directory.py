@@ -1,7 +1,7 @@
 """The data directory of a stack: one directory, for one stack at a time, readable by its owner only.
 
 lock       held while the stack runs
-secrets/   what was generated at the first start: the services' secret, auth's signing key, the root
+secrets/   what was generated at the first start: the services' secret, the gateway's, auth's signing key, the root
            credentials of the embedded AWS (an AWS shared credentials file, so that any AWS tool can use it)
 aws/       state of the embedded AWS
 logs/      what each process said; the previous run's beside it
@@ -40,11 +40,15 @@ LEAST_FREE_BYTES: Final = 1 << 20
 
 _SIGNING_KEY: Final = "signing-key.pem"
 _SERVICE_SECRET: Final = "service-secret"  # noqa: S105 - the name of a file
+_GATEWAY_SECRET: Final = "gateway-secret"  # noqa: S105 - the name of a file
 _CREDENTIALS: Final = "aws-credentials"
 SECRETS: Final = (_SIGNING_KEY, _SERVICE_SECRET, _CREDENTIALS)
-"""The files in `secrets/`, all of which are there once a system was started."""
+"""The files in `secrets/` that a system needs to go on with its data, all of which are there once it was started.
+
+The secret of the gateway is not among them: another one does as well, and is generated if there is none.
+"""
 _SECRET_BYTES: Final = 64 * 1024
-_SERVICE_SECRET_CHARACTERS: Final = 32
+_SECRET_CHARACTERS: Final = 32
 
 
 class DataDirectory:
@@ -58,18 +62,29 @@ class DataDirectory:
         self.aws = path / "aws"
         self.signing_key_file = path / "secrets" / _SIGNING_KEY
         self._service_secret_file = path / "secrets" / _SERVICE_SECRET
+        self._gateway_secret_file = path / "secrets" / _GATEWAY_SECRET
         self.credentials_file = path / "secrets" / _CREDENTIALS
         self.credentials_file.parent.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         self.aws.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         sync_directory(path)
         _generate(self.signing_key_file, _new_signing_key)
-        _generate(self._service_secret_file, lambda: secrets.token_urlsafe(_SERVICE_SECRET_CHARACTERS))
+        for file in (self._service_secret_file, self._gateway_secret_file):
+            _generate(file, lambda: secrets.token_urlsafe(_SECRET_CHARACTERS))
         _generate(self.credentials_file, _new_root_credentials)
         check_secrets(path)
 
     def service_secret(self) -> str:
         """The secret by which the services know each other."""
         return self._service_secret_file.read_text().strip()
+
+    def gateway_secret(self) -> str:
+        """The secret by which the gateway proves to services for which network it calls. Raise StackError if it is
+        damaged.
+        """
+        secret = self._gateway_secret_file.read_text().strip()
+        if len(secret) < _SECRET_CHARACTERS:
+            raise StackError(f"secrets/{_GATEWAY_SECRET} is damaged; remove it, and the next start makes another one")
+        return secret
 
     def root_credentials(self) -> AwsCredentials:
         """The embedded AWS's root credentials."""
@@ -176,7 +191,7 @@ def _signing_key(text: str) -> None:
 
 
 def _secret(text: str) -> None:
-    if len(text.strip()) < _SERVICE_SECRET_CHARACTERS:
+    if len(text.strip()) < _SECRET_CHARACTERS:
         raise ValueError("too short")
 
 

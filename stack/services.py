@@ -21,7 +21,9 @@ from stack.supervisor import Child
 NAMES: Final = ("auth", "metadata", "notify", "gateway")
 METRICS_LISTEN: Final = "SYNCLINE_METRICS_LISTEN"
 _SERVICE_SECRET: Final = "SYNCLINE_SERVICE_SECRET"  # noqa: S105 - the name of a variable
-_TRUSTED_NETWORKS: Final = "SYNCLINE_TRUSTED_NETWORKS"
+_GATEWAY_SECRET: Final = "SYNCLINE_GATEWAY_SECRET"  # noqa: S105 - the name of a variable
+_SECRETS: Final = frozenset({_SERVICE_SECRET, _GATEWAY_SECRET})
+TRUSTED_NETWORKS: Final = "SYNCLINE_TRUSTED_NETWORKS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class Wiring:
     role_environment: Callable[[str], Mapping[str, str]]
     """Function that returns the variables by which the service of a name acts in its own role."""
     service_secret: str
+    gateway_secret: str
     signing_key_file: Path
     variables: Mapping[str, str]
     """Variables that the environment of every service gets."""
@@ -135,24 +138,21 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
     Other `SYNCLINE_*` variables of ours reach it too, so that limits and log levels can be set for all; nothing
     of the user's AWS account does.
     """
-    inherited = {
-        key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key != _SERVICE_SECRET
-    }
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("AWS_") and key not in _SECRETS}
     shared = {**inherited, **wiring.variables}
     own = {
         "LISTEN": f"{HOST}:{port}",
         "METRICS_LISTEN": _metrics_listen(shared.get(METRICS_LISTEN, ""), name),
         **variables,
     }
-    if name != "gateway":  # The gateway calls from here and tells for whom, and services count by network by that.
-        own["TRUSTED_NETWORKS"] = ",".join(filter(None, (shared.get(_TRUSTED_NETWORKS), f"{HOST}/32")))
     return {
         "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
         LOG_FORMAT: "console",
         **shared,
         **{f"SYNCLINE_{key}": value for key, value in own.items()},
-        # The gateway acts in its callers' names only.
+        # The gateway acts in its callers' names only, and proves by a secret of its own for which network it calls.
         **({} if name == "gateway" else {_SERVICE_SECRET: wiring.service_secret}),
+        _GATEWAY_SECRET: wiring.gateway_secret,
         "AWS_ENDPOINT_URL": wiring.aws.endpoint,
         "AWS_REGION": wiring.aws.region,
         "AWS_DEFAULT_REGION": wiring.aws.region,

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final, TextIO
 
@@ -21,7 +22,7 @@ from stack.directory import data_directory
 from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output, complain
-from stack.services import Ports, Wiring, service_children
+from stack.services import TRUSTED_NETWORKS, Ports, Wiring, service_children
 from stack.supervisor import Child, Supervisor
 
 DEFAULT_PORT: Final = 8080
@@ -53,13 +54,16 @@ class Stack:
         return self.supervisor.pids
 
 
-def main(*, port: int = DEFAULT_PORT, data: Path | None = None) -> int:
+def main(
+    *, port: int = DEFAULT_PORT, data: Path | None = None, proxies: Sequence[IPv4Network | IPv6Network] = ()
+) -> int:
     """Run the stack until SIGINT, SIGTERM or SIGHUP; returns the exit status.
 
-    Port 0 takes five free ports. Without `data`, everything is gone afterwards.
+    Port 0 takes five free ports. Without `data`, everything is gone afterwards. `proxies` is where only reverse proxies
+    are, which tell truly for whom they call; without any, those that the environment names.
     """
     try:
-        return asyncio.run(up(port=port, data=data))
+        return asyncio.run(up(port=port, data=data, proxies=proxies))
     except StackError as error:
         complain(f"syncline up: {error}")
         return 1
@@ -68,7 +72,13 @@ def main(*, port: int = DEFAULT_PORT, data: Path | None = None) -> int:
         return 1
 
 
-async def up(*, port: int = DEFAULT_PORT, data: Path | None = None, children: MakeChildren = service_children) -> int:
+async def up(
+    *,
+    port: int = DEFAULT_PORT,
+    data: Path | None = None,
+    children: MakeChildren = service_children,
+    proxies: Sequence[IPv4Network | IPv6Network] = (),
+) -> int:
     """Run the stack in the foreground until a signal stops it; a second one kills what has not stopped yet.
 
     Returns 0 after a clean stop, 1 after a forced one. Raises StackError if the stack does not come up or cannot
@@ -86,7 +96,8 @@ async def up(*, port: int = DEFAULT_PORT, data: Path | None = None, children: Ma
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupt)
     try:
-        async with stack(port=port, data=data, terminal=sys.stderr, children=children) as running:
+        variables = {TRUSTED_NETWORKS: ",".join(map(str, proxies))} if proxies else {}
+        async with stack(port=port, data=data, terminal=sys.stderr, children=children, variables=variables) as running:
             sys.stdout.write(f"syncline is up: {running.endpoint}\n")
             sys.stdout.flush()
             failure = await running.supervisor.failure()
@@ -131,6 +142,7 @@ async def stack(
             resources=resources,
             role_environment=await opened.enter_async_context(role_credentials(aws, resources.roles())),
             service_secret=directory.service_secret(),
+            gateway_secret=directory.gateway_secret(),
             signing_key_file=directory.signing_key_file,
             variables=variables or {},
         )

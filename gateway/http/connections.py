@@ -37,7 +37,7 @@ class Connections(Reception):
 
     def __init__(self, total: int, own: OwnAddress, *, head_seconds: float) -> None:
         """`total` is the maximum number of connections. The head of a request may take `head_seconds` to arrive."""
-        pool = ConnectionPool(total, own.trusted_networks)
+        pool = ConnectionPool(total, own.proxies)
         super().__init__(pool, unread_bytes=UNREAD_BYTES, head_seconds=head_seconds)
         metrics.CONNECTIONS.set_function(pool.taken)
         self._own = own

@@ -12,10 +12,11 @@ from gateway import metrics
 from gateway.http.connections import ACCEPTED
 from gateway.http.pace import TooSlow
 from gateway.http.problems import internal, problem_response, too_slow
-from gateway.identity.caller import peer
+from gateway.identity.address import OwnAddress
 from gateway.readiness import Readiness
-from gateway.services.calls import CallPatience, is_accepted, set_patience, set_peer
+from gateway.services.calls import CallPatience, RequestOrigin, is_accepted, set_origin, set_patience
 from runtime.logs import structlog
+from runtime.network_tokens import NetworkTokens
 from runtime.pool import TooMuchAtOnce
 from syncline.model.errors import SynclineError
 from syncline.rpc import traces
@@ -33,9 +34,13 @@ class RequestMiddleware:
     error comes is broken off: returning without completing it makes the server close the connection.
     """
 
-    def __init__(self, app: ASGIApp, *, readiness: Readiness) -> None:
+    def __init__(
+        self, app: ASGIApp, *, readiness: Readiness, own: OwnAddress, network_tokens: NetworkTokens | None
+    ) -> None:
         self._app = app
         self._readiness = readiness
+        self._own = own
+        self._prove = network_tokens.mint if network_tokens is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -45,7 +50,7 @@ class RequestMiddleware:
         ident = take_request_id(_header(scope, REQUEST_ID_KEY))
         structlog.contextvars.bind_contextvars(request_id=ident)
         set_patience(CallPatience())
-        set_peer(peer(Request(scope)))
+        set_origin(RequestOrigin(self._own.network(Request(scope)), self._prove))
 
         async def sending(message: Message) -> None:
             nonlocal status, sent, complete

@@ -11,15 +11,16 @@ import ipaddress
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
-from runtime.network import network_of
+from runtime.network import is_within, network_of
 from syncline.model.errors import InvalidArgument
 
+EVERYWHERE: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LONGEST: Final = 4096
 _HOST: Final = re.compile(r"(?:\[([0-9A-Fa-f:.]{2,45})\]|([^\s\[\]:/?#@,;\"]{1,255}))(?::([0-9]{0,5}))?")
@@ -102,7 +103,10 @@ class SeenAddress:
 class OwnAddress:
     """Finds out how we are addressed."""
 
-    def __init__(self, *, public_url: str, trusted_networks: Sequence[IPv4Network | IPv6Network]) -> None:
+    def __init__(
+        self, *, public_url: str, trusted_networks: Sequence[IPv4Network | IPv6Network], trusted_proxies: int = 0
+    ) -> None:
+        """The last two arguments are those of `runtime.network.network_of`."""
         self._public: list[Authority] = []
         if public_url:
             parts = urlsplit(public_url)
@@ -110,12 +114,15 @@ class OwnAddress:
             if public is None:
                 raise ValueError(f"the public URL {public_url!r} has no host")
             self._public.append(public)
-        self.trusted_networks = trusted_networks
+        self._trusted = trusted_networks
+        self._proxies = trusted_proxies
+        self.proxies = EVERYWHERE if trusted_proxies else trusted_networks
+        """The networks from which nobody but proxies of ours connects."""
 
     def of(self, request: Request) -> SeenAddress:
         """Our address as the sender of this request sees it."""
         told, prefix = list[Authority](), ""
-        if self.is_trusted(request.client.host if request.client else ""):
+        if is_within(request.client.host if request.client else "", self._trusted):
             told += _forwarded(request)
             prefix = _last(request, "x-forwarded-prefix").rstrip("/")
             prefix = prefix if _PREFIX.fullmatch(prefix) else ""
@@ -133,29 +140,13 @@ class OwnAddress:
         Trusted proxies name the sender in X-Forwarded-For, where the last address that is no trusted proxy's counts.
         The header is ignored if it comes from anybody else, and so is `for=` of Forwarded.
         """
-        peer = request.client.host if request.client else ""
-        hops = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:].split(",")
-        while self.is_trusted(peer) and hops:
-            told = _ip(hops.pop().strip())
-            if told is None:
-                break
-            peer = str(told)
-        return network_of(peer)
-
-    def is_trusted(self, peer: str) -> bool:
-        """True if only proxies of ours have addresses like this one."""
-        address = _ip(peer)
-        return address is not None and any(address in network for network in self.trusted_networks)
-
-
-def _ip(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, an IPv4 one as such however it is written; None if it is none."""
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return mapped or address
+        forwarded = ",".join(request.headers.getlist("x-forwarded-for"))[-_LONGEST:]
+        return network_of(
+            request.client.host if request.client else "",
+            [forwarded] if forwarded else [],
+            trusted_proxies=self._proxies,
+            trusted_networks=self._trusted,
+        )
 
 
 def _forwarded(request: Request) -> Iterator[Authority]:

@@ -38,13 +38,7 @@ COOKIE: Final = "__Host-syncline"
 KEY_PREFIX: Final = "syk_"
 CSRF_HEADER: Final = "x-csrf-token"
 
-_HOPS: Final = 32
-"""Addresses on the way here that are passed on, the last of which are those that proxies of ours have added."""
-_HOP_CHARACTERS: Final = 64
-"""More than an address has."""
 _TOKEN: Final = re.compile(rf"[A-Za-z0-9._~+/-]{{1,{MAX_TOKEN_CHARACTERS}}}={{0,2}}")
-_UNSENDABLE: Final = re.compile(r"[^ -~]")
-"""Characters that a header may hold and the metadata of gRPC may not."""
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _RENEW_SECONDS: Final = 60.0
 _REMEMBERED: Final = 10_000
@@ -199,18 +193,6 @@ def bearer(authorization: str) -> str:
             "send one as it was issued"
         )
     return token.strip()
-
-
-def peer(request: Request) -> str:
-    """The addresses on the way here, as a proxy would tell them, for services, which count by network.
-
-    Only the last ones are told, since what stands before was written by who knows whom.
-    """
-    forwarded = request.headers.getlist("x-forwarded-for")  # all of its lines: a proxy's is not the first
-    hops = [hop.strip() for hop in ",".join(forwarded).split(",")] if forwarded else []
-    hops.append(request.client.host if request.client else "")
-    told = [hop if len(hop) <= _HOP_CHARACTERS else "?" for hop in hops[-_HOPS:] if hop]
-    return _UNSENDABLE.sub("?", ", ".join(told))
 
 
 def check_origin(request: Request) -> None:

@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from runtime.network import NETWORK_KEY
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
@@ -108,15 +109,27 @@ def is_accepted() -> bool:
     return patience is not None and patience.accepted
 
 
-_peer: ContextVar[str] = ContextVar("peer", default="")
+@dataclass(frozen=True, slots=True)
+class RequestOrigin:
+    """The network that a request came from. Services count by it what one network takes and tries."""
+
+    network: str
+    prove: Callable[[str], str] | None
+    """Function that returns the gateway's token for a network; None if the gateway has no secret."""
+
+    def metadata(self) -> Sequence[tuple[str, str]]:
+        """Return the metadata by which services are told of the network."""
+        # A service that does not know the secret believes the header if it trusts the gateway's network.
+        told = [("x-forwarded-for", self.network)]
+        return told if self.prove is None else [*told, (NETWORK_KEY, self.prove(self.network))]
 
 
-def set_peer(peer: str) -> None:
-    """Bind where the caller is, for all calls that are made from here on in this context.
+_origin: ContextVar[RequestOrigin | None] = ContextVar("origin", default=None)
 
-    Services count by it what one network takes and tries.
-    """
-    _peer.set(peer)
+
+def set_origin(origin: RequestOrigin) -> None:
+    """Bind where the caller is, for all calls that are made from here on in this context."""
+    _origin.set(origin)
 
 
 async def ask(method: Callable[..., Awaitable[T]], request: Any, *, token: str = "") -> T:
@@ -182,8 +195,8 @@ def _metadata(token: str) -> Sequence[tuple[str, str]]:
     metadata = []
     if token:
         metadata.append(("authorization", f"Bearer {token}"))
-    if peer := _peer.get():
-        metadata.append(("x-forwarded-for", peer))
+    if (origin := _origin.get()) is not None:
+        metadata += origin.metadata()
     return metadata
 
 

@@ -1,8 +1,8 @@
 """Start the service of this machine: fetch its secrets, then become it.
 
 Secrets are never in user data, in a unit or on a disk. What `/etc/syncline/environment` names is read from Secrets
-Manager with the machine's own role: SERVICE_SECRET_ID becomes SYNCLINE_SERVICE_SECRET, SIGNING_SECRET_ID becomes
-the key files of auth in RUNTIME_DIRECTORY, which is in memory.
+Manager with the machine's own role: SERVICE_SECRET_ID becomes SYNCLINE_SERVICE_SECRET, GATEWAY_SECRET_ID becomes
+SYNCLINE_GATEWAY_SECRET, and SIGNING_SECRET_ID the key files of auth in RUNTIME_DIRECTORY, which is in memory.
 """
 
 from __future__ import annotations
@@ -36,11 +36,10 @@ def main() -> None:
 
 
 def _add_secrets(environment: MutableMapping[str, str]) -> None:
-    if not {"SERVICE_SECRET_ID", "SIGNING_SECRET_ID"} & environment.keys():
-        return  # the gateway has none
     client = botocore.session.get_session().create_client("secretsmanager", region_name=environment["AWS_REGION"])
-    if "SERVICE_SECRET_ID" in environment:
-        environment["SYNCLINE_SERVICE_SECRET"] = _secret(client, environment["SERVICE_SECRET_ID"])
+    for name in ("SERVICE_SECRET", "GATEWAY_SECRET"):
+        if f"{name}_ID" in environment:
+            environment[f"SYNCLINE_{name}"] = _secret(client, environment[f"{name}_ID"])
     if "SIGNING_SECRET_ID" in environment:
         environment.update(_signing_keys(client, environment["SIGNING_SECRET_ID"], environment["RUNTIME_DIRECTORY"]))
 

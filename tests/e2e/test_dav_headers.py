@@ -6,10 +6,12 @@ import base64
 import hashlib
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from stack.running import running_stack
 from stack.up import Stack
 from tests.e2e.dav import Answer, Person, address, send
 
@@ -17,6 +19,13 @@ WINDOWS = "urn:schemas-microsoft-com:"
 DATA = b"some bytes"
 HEAD_BYTES = 32 * 1024
 """Longer headers are refused as such, before anybody reads what they say."""
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A system behind a proxy on this machine, which says how it was addressed."""
+    with running_stack(variables={"SYNCLINE_TRUSTED_NETWORKS": "127.0.0.1/32"}) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -476,8 +476,10 @@ async def test_what_is_the_same_for_everybody_is_sent_once(world, target):
 
 
 async def test_browsers_that_come_by_tls_come_by_nothing_else(world):
-    answer = await world.ask("/", x_forwarded_proto="https")
-    assert answer.headers["strict-transport-security"] == "max-age=31536000"
+    assert (await world.ask("/", x_forwarded_proto="https")).headers["strict-transport-security"] is None
+    async with gateway(trusted_networks="127.0.0.1/32") as proxied:
+        answer = await proxied.ask("/", x_forwarded_proto="https")
+        assert answer.headers["strict-transport-security"] == "max-age=31536000"
     async with gateway(public_url="https://files.example.com") as other:
         assert (await other.ask("/healthz")).headers["strict-transport-security"] == "max-age=31536000"
     async with gateway(public_url="https://files.example.com", hsts_seconds=0) as other:

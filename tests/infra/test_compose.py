@@ -130,6 +130,8 @@ def test_no_secret_is_written_down() -> None:
             if re.search("SECRET|PASSWORD|TOKEN|ACCESS_KEY", variable):
                 assert value == "", variable
     assert "SYNCLINE_SERVICE_SECRET" not in WHOLE["services"]["gateway"]["environment"]
+    for name in SERVICES:
+        assert "SYNCLINE_GATEWAY_SECRET" in WHOLE["services"][name]["environment"], name
 
 
 def test_only_the_embedded_aws_sees_what_several_services_know() -> None:

@@ -37,7 +37,7 @@ SETTINGS: Mapping[str, Any] = {
     "notify": NotifySettings,
     "gateway": GatewaySettings,
 }
-SECRET = re.compile(r"SYNCLINE_SERVICE_SECRET=|PRIVATE KEY")
+SECRET = re.compile(r"SYNCLINE_(SERVICE|GATEWAY)_SECRET=|PRIVATE KEY")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_service_accepts_the_settings_of_its_machine(
 ) -> None:
     environment = environment_in(user_data(service))
     given = {name.removeprefix("SYNCLINE_").lower() for name in environment if name.startswith("SYNCLINE_")}
-    of_start = {"service_secret", "signing_key_file"}  # start.py adds these
+    of_start = {"service_secret", "gateway_secret", "signing_key_file"}  # start.py adds these
     for name in [name for name in os.environ if name.startswith("SYNCLINE_")]:
         monkeypatch.delenv(name)
     for name, value in (
@@ -93,9 +93,10 @@ def test_a_service_accepts_the_settings_of_its_machine(
     if service != "auth":
         assert settings.peer_tls is True
         assert settings.auth_target == "files.example.com:8441"
-    if service != "gateway":
-        assert settings.trusted_proxies == 1
-        assert [str(network) for network in settings.trusted_networks] == ["10.40.0.0/16"]
+    assert settings.trusted_proxies == 1
+    assert settings.trusted_networks == (), "the gateway proves for whom it calls"
+    assert environment["GATEWAY_SECRET_ID"] == "syncline-test/gateway-secret"
+    assert ("SERVICE_SECRET_ID" in environment) is (service != "gateway")
     if service == "gateway":
         assert settings.metadata_target == "files.example.com:8442"
         assert settings.notify_target == "files.example.com:8443"

@@ -34,10 +34,11 @@ async def test_a_machine_reads_its_own_secrets_only(production: Production, role
         secret: await attempt(
             production, role, "secretsmanager", "get_secret_value", SecretId=f"syncline-test/{secret}"
         )
-        for secret in ("service-secret", "signing-secret")
+        for secret in ("service-secret", "gateway-secret", "signing-secret")
     }
     assert read == {
         "service-secret": "refused" if role == "gateway" else "ok",
+        "gateway-secret": "ok",
         "signing-secret": "ok" if role == "auth" else "refused",
     }
     change = {"SecretId": "syncline-test/service-secret", "SecretString": "mine"}
@@ -171,6 +172,7 @@ USES: Mapping[tuple[str, str, str], Any] = {
     ("services", "AuthPolicy", "ReadSecrets"): SECRETS,
     ("services", "MetadataPolicy", "ReadSecrets"): SECRETS,
     ("services", "NotifyPolicy", "ReadSecrets"): SECRETS,
+    ("services", "GatewayPolicy", "ReadSecret"): SECRETS,
     **{("services", f"{service.title()}Policy", "WriteLog"): LOGS for service in SERVICES},
     **{("services", f"{service.title()}Policy", "LeaveInOrder"): LEAVES for service in SERVICES},
 }

@@ -798,8 +798,8 @@ MUTANTS = (
     Mutant(
         "a network is what the sender says",
         "gateway/identity/address.py",
-        "        while self.is_trusted(peer) and hops:\n",
-        "        while hops:\n",
+        "            trusted_proxies=self._proxies,\n",
+        "            trusted_proxies=1,\n",
         ("tests/gateway/identity/test_shares.py::test_nobody_chooses_a_network_by_a_header",),
     ),
     Mutant(
@@ -811,6 +811,20 @@ MUTANTS = (
             "tests/services/auth/test_peers.py::test_only_what_trusted_proxies_added_counts",
             "tests/services/auth/test_peers.py::test_nothing_that_a_client_sends_chooses_the_address_that_is_counted",
         ),
+    ),
+    Mutant(
+        "whoever says so is the gateway, and chooses the network that is counted",
+        "runtime/network_tokens.py",
+        "if not hmac.compare_digest(signature.encode(), _signature(self._secret, told).encode()):",
+        "if not signature:",
+        ("tests/services/auth/test_peers.py::test_nobody_else_chooses_the_network_that_is_counted",),
+    ),
+    Mutant(
+        "the gateway is known by the address from which it calls",
+        "stack/services.py",
+        '    return {\n        "SYNCLINE_DRAIN_SECONDS"',
+        '    own["TRUSTED_NETWORKS"] = f"{HOST}/32"\n    return {\n        "SYNCLINE_DRAIN_SECONDS"',
+        ("tests/stack/test_up.py::test_nobody_is_believed_by_the_address_of_the_call_alone",),
     ),
     Mutant(
         "a body may come as slowly as it likes",

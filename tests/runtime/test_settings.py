@@ -50,3 +50,23 @@ def test_every_setting_is_documented():
     for settings in (ServiceSettings, AuthPeer, MetadataPeer, NotifyPeer):
         for name, field in settings.model_fields.items():
             assert field.description, name
+
+
+@pytest.mark.parametrize("secret", ["short", "s" * 32])
+def test_the_secret_of_the_gateway_is_long_and_none_of_the_services(environment, capsys, secret):
+    environment.setenv("SYNCLINE_GATEWAY_SECRET", secret)
+    with pytest.raises(SystemExit):
+        load(Settings)
+    told = capsys.readouterr().err
+    assert "SYNCLINE_GATEWAY_SECRET: " in told
+    assert secret not in told
+
+
+def test_without_a_secret_of_the_gateway_there_is_none(environment):
+    assert load(Settings).gateway_secret.get_secret_value() == ""
+    environment.setenv("SYNCLINE_GATEWAY_SECRET", "")  # as a compose file says it
+    assert load(Settings).gateway_secret.get_secret_value() == ""
+    environment.setenv("SYNCLINE_GATEWAY_SECRET", "g" * 32)
+    settings = load(Settings)
+    assert settings.gateway_secret.get_secret_value() == "g" * 32
+    assert "ggg" not in repr(settings)

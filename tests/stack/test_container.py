@@ -58,11 +58,14 @@ async def test_each_service_gets_what_it_needs_and_no_more(tmp_path: Path) -> No
     with serving(data, services) as endpoint:
         held = {name: sorted(path.name for path in (services / name).iterdir()) for name in SERVICES}
         assert held == {
-            "auth": ["aws-config", "credentials.json", "service-secret", "signing-key.pem"],
-            "metadata": ["aws-config", "credentials.json", "service-secret"],
-            "notify": ["aws-config", "credentials.json", "service-secret"],
-            "gateway": ["aws-config", "credentials.json"],
+            "auth": ["aws-config", "credentials.json", "gateway-secret", "service-secret", "signing-key.pem"],
+            "metadata": ["aws-config", "credentials.json", "gateway-secret", "service-secret"],
+            "notify": ["aws-config", "credentials.json", "gateway-secret", "service-secret"],
+            "gateway": ["aws-config", "credentials.json", "gateway-secret"],
         }
+        proofs = {(services / name / "gateway-secret").read_text() for name in SERVICES}
+        assert len(proofs) == 1
+        assert (services / "auth" / "service-secret").read_text() not in proofs
         assert {path.stat().st_mode & 0o777 for path in services.glob("*/*")} == {0o600}
         anybody = Aws(endpoint, root=AwsCredentials("nobody", "nothing"))
         for name in SERVICES:

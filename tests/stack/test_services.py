@@ -27,6 +27,7 @@ def wiring(monkeypatch):
             resources=nothing,
             role_environment=lambda _name: {},
             service_secret="s" * 32,
+            gateway_secret="g" * 32,
             signing_key_file=nothing,
             variables=variables,
         )

@@ -130,7 +130,7 @@ def test_it_tells_when_it_serves_and_stops_without_a_trace_and_comes_back(tmp_pa
         wait_until_gone(children)
     assert (data / "logs" / "auth.log").read_text() == "serving\n"
     private = [data / "secrets", *(data / "secrets").iterdir()]
-    assert [path.stat().st_mode & 0o077 for path in private] == [0] * 4
+    assert [path.stat().st_mode & 0o077 for path in private] == [0] * 5
     key = Path(told["SYNCLINE_SIGNING_KEY_FILE"]).read_text()
     assert "PRIVATE KEY" in key
 
@@ -284,6 +284,19 @@ async def test_the_gateway_does_not_know_the_secret_of_the_services(running: Sta
     }
     secret = (running.data / "secrets" / "service-secret").read_text().strip()
     assert secret not in told["gateway"].values()
+    proof = (running.data / "secrets" / "gateway-secret").read_text().strip()
+    assert {name for name, variables in told.items() if proof in variables.values()} == {
+        "auth",
+        "metadata",
+        "notify",
+        "gateway",
+    }
+    assert secret != proof
+
+
+async def test_nobody_is_believed_by_the_address_of_the_call_alone(running: Stack) -> None:
+    told = await environments(running)
+    assert {variables.get("SYNCLINE_TRUSTED_NETWORKS", "") for variables in told.values()} == {""}
 
 
 async def test_a_service_that_dies_is_started_again(running: Stack) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from gateway.identity.address import OwnAddress, authority
+from runtime.connections import ConnectionPool
 from syncline.model.errors import InvalidArgument
 
 PROXY, STRANGER = "10.0.0.7", "192.0.2.1"
+VISITOR = "203.0.113.9"
 
 
 def here(headers: dict[str, str], *, peer: str = PROXY, public_url: str = ""):
@@ -141,3 +144,40 @@ def test_a_host_that_is_none_is_told() -> None:
         with pytest.raises(InvalidArgument):
             _ = here({"host": host}).url
     assert authority("http", "x") is not None
+
+
+# ---- from which network a request comes
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "peer", "options", "network"),
+    [
+        ([], STRANGER, {}, STRANGER),
+        ([b"6.6.6.6"], STRANGER, {}, STRANGER),
+        ([b"6.6.6.6, 203.0.113.9"], PROXY, {"trusted_networks": [ip_network("10.0.0.0/8")]}, VISITOR),
+        ([b"6.6.6.6", b"203.0.113.9"], PROXY, {"trusted_networks": [ip_network("10.0.0.0/8")]}, VISITOR),
+        ([b"6.6.6.6, 203.0.113.9"], PROXY, {"trusted_proxies": 1}, VISITOR),
+        ([b"6.6.6.6, 10.0.0.8"], PROXY, {"trusted_proxies": 1}, "10.0.0.8"),
+        ([], PROXY, {"trusted_proxies": 1}, PROXY),
+        ([b"6.6.6.6," * 4_000 + b"203.0.113.9"], PROXY, {"trusted_proxies": 1}, VISITOR),
+        ([b"\xff\t6"], PROXY, {"trusted_proxies": 1}, "unknown"),
+        ([b"2001:db8:1:2::5"], PROXY, {"trusted_proxies": 1}, "2001:db8:1:2::"),
+        ([b"203.0.113.9"], None, {}, "unknown"),
+    ],
+)
+def test_only_proxies_tell_from_which_network_a_request_comes(
+    forwarded: list[bytes], peer: str | None, options: Any, network: str
+) -> None:
+    headers = [(b"x-forwarded-for", value) for value in forwarded]
+    client = (peer, 40_000) if peer else None
+    request = Request({"type": "http", "method": "POST", "path": "/", "headers": headers, "client": client})
+    own = OwnAddress(**{"public_url": "", "trusted_networks": (), **options})
+    assert own.network(request) == network
+
+
+def test_each_connection_of_a_proxy_stands_for_somebody_else() -> None:
+    networks = [ip_network("10.0.0.0/8")]
+    for proxies, peer, counted in ((0, PROXY, 9), (0, STRANGER, 5), (1, STRANGER, 9)):
+        own = OwnAddress(public_url="", trusted_networks=networks, trusted_proxies=proxies)
+        pool = ConnectionPool(10, own.proxies)
+        assert sum(pool.admit(peer, port) is not None for port in range(10)) == counted

@@ -1,16 +1,22 @@
 """The address that sign-in attempts are counted by."""
 
+import time
 from ipaddress import ip_network
 from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
-from runtime.network import UNKNOWN, peer_address
+from runtime.network import NETWORK_KEY, UNKNOWN, peer_address
+from runtime.network_tokens import NETWORK_TOKEN_SECONDS, NetworkTokens, NetworkTokenVerifier
 from runtime.settings import load
+from runtime.tokens import mint_service_token
 from services.auth.settings import AuthSettings
-from tests.services.auth.support import make_settings, refused, serving
+from syncline.auth.v1 import auth_pb2
+from syncline.model.errors import TokenExpired, TokenInvalid
+from tests.services.auth.support import SECRET, bearer, make_settings, refused, serving
 
 CLIENT = "198.51.100.7"
 
@@ -161,3 +167,103 @@ async def test_attempts_through_the_gateway_are_counted_for_each_browser(tmp_pat
         with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS"):
             await auth.sign_in("ann@example.com", metadata=through_the_gateway(1, spoofed="203.0.113.9, "))
         await auth.sign_in("ann@example.com", metadata=through_the_gateway(2))
+
+
+# ---- the gateway proves for which network it calls
+
+GATEWAY_SECRET = "the secret of the gateway alone, and no other"
+
+
+def proof(network, *, secret=GATEWAY_SECRET, **clock):
+    return ((NETWORK_KEY, NetworkTokens(secret, **clock).mint(network)),)
+
+
+def hours_ago():
+    return time.time() - 3600
+
+
+def forgeries(number):
+    """What somebody beside the gateway can send, who is at no place that is trusted and knows no secret."""
+    network = f"198.51.100.{number}"
+    unsigned = f"{int(time.time()) + 60} {network} {'0' * 64}"
+    return [
+        (("x-forwarded-for", network),),
+        proof(network, secret="another secret of as many characters as it takes"),
+        proof(network, now=hours_ago),
+        ((NETWORK_KEY, unsigned),),
+        ((NETWORK_KEY, network),),
+        ((NETWORK_KEY, f"soon {network} "),),
+        ((NETWORK_KEY, "x" * 4_000),),
+        ((NETWORK_KEY, mint_service_token("metadata", GATEWAY_SECRET)),),
+        ((NETWORK_KEY, ""), ("x-forwarded-for", network)),
+    ]
+
+
+async def test_only_the_gateway_tells_for_which_network_it_calls(tmp_path):
+    limits = {"sign_in_limit_per_peer": 2, "gateway_secret": SecretStr(GATEWAY_SECRET)}
+    async with serving(tmp_path, **limits) as auth:
+        await auth.sign_up("ann@example.com")
+        for number in (1, 2, 1, 2):
+            with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
+                await auth.sign_in("ann@example.com", password="a wrong one", metadata=proof(f"198.51.100.{number}"))
+        with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS"):
+            await auth.sign_in("ann@example.com", metadata=proof("198.51.100.1"))
+        await auth.sign_in("ann@example.com", metadata=proof("198.51.100.3"))
+
+
+@pytest.mark.parametrize("which", range(len(forgeries(0))))
+async def test_nobody_else_chooses_the_network_that_is_counted(tmp_path, which):
+    limits = {"sign_in_limit_per_peer": 2, "gateway_secret": SecretStr(GATEWAY_SECRET)}
+    async with serving(tmp_path, **limits) as auth:
+        await auth.sign_up("ann@example.com")
+        for number in (1, 2):
+            with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
+                await auth.sign_in("ann@example.com", password="a wrong one", metadata=forgeries(number)[which])
+        with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS"):
+            await auth.sign_in("ann@example.com", metadata=forgeries(3)[which])
+
+
+async def test_without_the_secret_a_proof_is_nothing_and_trusted_networks_count_as_before(tmp_path):
+    """A release that begins to prove meets services of the one before, and those that do not have the secret yet."""
+    limits = {"sign_in_limit_per_peer": 2, "trusted_networks": "127.0.0.1/32"}
+    async with serving(tmp_path, **limits) as auth:
+        await auth.sign_up("ann@example.com")
+        for number in (1, 1, 2):
+            both = (*proof("203.0.113.5"), ("x-forwarded-for", f"198.51.100.{number}"))
+            with refused("UNAUTHENTICATED", "WRONG_PASSWORD"):
+                await auth.sign_in("ann@example.com", password="a wrong one", metadata=both)
+        with refused("RESOURCE_EXHAUSTED", "TOO_MANY_ATTEMPTS"):
+            told = (*proof("203.0.113.6"), ("x-forwarded-for", "198.51.100.1"))
+            await auth.sign_in("ann@example.com", metadata=told)
+
+
+async def test_the_secret_of_the_gateway_makes_nobody_a_service(tmp_path):
+    async with serving(tmp_path, gateway_secret=SecretStr(GATEWAY_SECRET)) as auth:
+        person = await auth.sign_up("ann@example.com")
+        request = auth_pb2.BatchCheckAccessRequest(user_id=person.account.user_id)
+        for token in (mint_service_token("metadata", GATEWAY_SECRET), NetworkTokens(GATEWAY_SECRET).mint("metadata")):
+            with refused("UNAUTHENTICATED", "TOKEN_INVALID"):
+                await auth.stub.BatchCheckAccess(request, metadata=bearer(token))
+        await auth.stub.BatchCheckAccess(
+            request, metadata=bearer(mint_service_token("notify", SECRET, now=auth.clock() / 1000))
+        )
+
+
+def test_a_proof_is_minted_once_a_while_and_lives_for_minutes():
+    now = [1_000.0]
+    tokens = NetworkTokens(GATEWAY_SECRET, now=lambda: now[0])
+    verifier = NetworkTokenVerifier(GATEWAY_SECRET, now=lambda: now[0])
+    first = tokens.mint(CLIENT)
+    assert verifier.network(first) == CLIENT
+    now[0] += NETWORK_TOKEN_SECONDS - 61
+    assert tokens.mint(CLIENT) == first
+    assert tokens.mint("198.51.100.8") != first
+    now[0] += 2
+    second = tokens.mint(CLIENT)
+    assert second != first
+    now[0] += 60
+    assert verifier.network(second) == CLIENT
+    with pytest.raises(TokenExpired):
+        verifier.network(first)
+    with pytest.raises(TokenInvalid):
+        NetworkTokenVerifier(SECRET, now=lambda: now[0]).network(second)

@@ -6,10 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from typing_extensions import override
 
 from syncline.cli.main import Interrupted, is_interruption
 from syncline.cli.output import json_option, size
@@ -24,6 +26,26 @@ SOME_DAMAGED = 4
 NOTHING_LEFT = "nothing is left of it"
 
 
+class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
+    """CIDR, or a single address; a network of /0 is refused, as it would believe everybody."""
+
+    name = "CIDR"
+
+    @override
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> IPv4Network | IPv6Network:
+        if isinstance(value, IPv4Network | IPv6Network):
+            return value
+        try:
+            network = ip_network(str(value).strip())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not network.prefixlen:
+            self.fail(f"{network} would believe everybody; name the address of your proxy", param, ctx)
+        return network
+
+
 @click.command()
 @click.option("--port", type=click.IntRange(0, 65531), default=8080, show_default=True, help="The first of five ports.")
 @click.option(
@@ -31,19 +53,33 @@ NOTHING_LEFT = "nothing is left of it"
     type=LOCAL,
     help="Where everything is kept; without it, all is gone afterwards.",
 )
-def up(port: int, data: Path | None) -> None:
+@click.option(
+    "--trust-proxy",
+    "proxies",
+    type=NetworkParameter(),
+    multiple=True,
+    metavar="CIDR",
+    help="Where a reverse proxy of yours is, and nobody else, whose X-Forwarded-For and Forwarded headers are "
+    "believed; may be given several times.",
+)
+def up(port: int, data: Path | None, proxies: tuple[IPv4Network | IPv6Network, ...]) -> None:
     """Run the whole system on this machine, in the foreground, over an embedded AWS.
 
     Prints `syncline is up: URL` when it serves; Ctrl-C or SIGTERM stops it.
+
+    With a reverse proxy in front of it, all who come by the proxy count as one visitor, and share what one may have,
+    unless --trust-proxy says where the proxy is. Name the address of the proxy only: whoever else calls from there
+    chooses the address that is counted.
 
     \b
     Examples:
       syncline up
       syncline up --port 9000 --data ~/syncline-data
+      syncline up --data ~/syncline-data --trust-proxy 127.0.0.1
     """
     with _server_side():
         from stack.up import main  # noqa: PLC0415 - a client install has no stack
-    raise SystemExit(main(port=port, data=data))
+    raise SystemExit(main(port=port, data=data, proxies=proxies))
 
 
 @click.command()

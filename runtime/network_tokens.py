@@ -1,0 +1,67 @@
+"""Tokens by which the gateway proves that it is the gateway, and tells services for which network it calls.
+
+A token is the time at which it expires, in seconds since 1970, the network, and the HMAC-SHA256 of both under the
+secret that the gateway shares with the services, with spaces between. Nothing of a token is read before the HMAC has
+proven it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import time
+from collections.abc import Callable
+from typing import Final
+
+from cachetools import LRUCache
+
+from syncline.model.errors import TokenExpired, TokenInvalid
+
+NETWORK_TOKEN_SECONDS: Final = 300
+_RENEW_SECONDS: Final = 60
+_REMEMBERED: Final = 10_000
+_PURPOSE: Final = b"syncline network "
+
+
+class NetworkTokens:
+    """Makes tokens, for the gateway: one for each network in some minutes."""
+
+    def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
+        self._secret = secret
+        self._now = now
+        self._minted: LRUCache[str, tuple[str, float]] = LRUCache(_REMEMBERED)
+
+    def mint(self, network: str) -> str:
+        """Return a token for a call of somebody from `network`, valid for at least a minute."""
+        known = self._minted.get(network)
+        if known is not None and known[1] > self._now():
+            return known[0]
+        expires_at = int(self._now()) + NETWORK_TOKEN_SECONDS
+        told = f"{expires_at} {network}"
+        token = f"{told} {_signature(self._secret, told)}"
+        self._minted[network] = (token, expires_at - _RENEW_SECONDS)
+        return token
+
+
+class NetworkTokenVerifier:
+    """Verifies tokens, for services."""
+
+    def __init__(self, secret: str, *, now: Callable[[], float] = time.time) -> None:
+        self._secret = secret
+        self._now = now
+
+    def network(self, token: str) -> str:
+        """Return the network that the gateway names in `token`. Raise TokenInvalid or TokenExpired if `token` is no
+        proof.
+        """
+        told, _, signature = token.rpartition(" ")
+        if not hmac.compare_digest(signature.encode(), _signature(self._secret, told).encode()):
+            raise TokenInvalid("the token is not the gateway's")
+        expires_at, _, network = told.partition(" ")
+        if int(expires_at) <= self._now():
+            raise TokenExpired("the token of the gateway has expired")
+        return network
+
+
+def _signature(secret: str, told: str) -> str:
+    return hmac.new(secret.encode(), _PURPOSE + told.encode(), hashlib.sha256).hexdigest()
