@@ -28,7 +28,7 @@ from gateway.identity.shares import share_of
 from gateway.services.calls import Services, ask
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Unauthenticated
-from syncline.model.identifiers import ROOT, NodeId, SpaceId
+from syncline.model.identifiers import ROOT, NodeId, SpaceId, new_request_id
 
 router: Final = APIRouter(tags=["links"])
 
@@ -213,9 +213,10 @@ def _begin(request: Request, services: Services, visitor: Visitor, what: str, *,
     """Counts a download of `what`, unless it goes on with one that broke off. Raise LinkExhausted."""
     allowance: Allowance = request.app.state.allowance
     token = visitor.caller.token
+    counting = auth_pb2.CountLinkDownloadRequest(request_id=new_request_id())  # one, however often it is asked for
 
     async def count() -> bool:
-        counted = await ask(services.auth.CountLinkDownload, auth_pb2.CountLinkDownloadRequest(), token=token)
+        counted = await ask(services.auth.CountLinkDownload, counting, token=token)
         return counted.limited
 
     place = LinkDownload(visitor.space, visitor.caller.claims.subject, what)

@@ -44,7 +44,6 @@ _MAKES_ANEW: Final = (
     auth_pb2.SignUpRequest,
     auth_pb2.SignInRequest,
     auth_pb2.OpenLinkRequest,
-    auth_pb2.CountLinkDownloadRequest,
 )
 """Requests of what is not the same when it is done twice; all others carry a request id or only read."""
 IDEMPOTENT: Final = tuple(

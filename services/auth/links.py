@@ -283,15 +283,17 @@ class Links:
         link = await self._links.link(opened.space, opened.link)
         return Role.VIEWER if link is not None and await self._opens(link) else None
 
-    async def count_download(self, opened: LinkScope) -> bool:
-        """Count one download where the link limits them; whether it does.
+    async def count_download(self, opened: LinkScope, request: RequestId) -> bool:
+        """Count one download where the link limits them, once for each request; whether it does.
 
         Raise NoSuchLink if it does not open any more. Raise LinkExhausted.
         """
         link = await self._links.link(opened.space, opened.link)
         if link is None or not await self._opens(link):
             raise NoSuchLink
-        if link.max_downloads and not await self._links.count_download(link.space, link.link):
+        if link.max_downloads and not await self._links.count_download(
+            link.space, link.link, request, now_ms=self._clock()
+        ):
             raise LinkExhausted
         return bool(link.max_downloads)
 

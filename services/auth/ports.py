@@ -252,10 +252,11 @@ class LinkStore(Protocol):
     async def drop_link(self, link: Link) -> None:
         """Remove a link and what its token leads to, as if it had never been."""
 
-    async def count_download(self, space: SpaceId, link: LinkId) -> bool:
-        """Count one download if the link is not revoked and allows one more; whether it was counted.
+    async def count_download(self, space: SpaceId, link: LinkId, request: RequestId, *, now_ms: int) -> bool:
+        """Count one download if the link is not revoked and allows one more; whether it is counted.
 
-        Of n at once, no more than the link allows are counted.
+        A request that was counted stays so, and is not counted again within ANSWER_DAYS from `now_ms`, milliseconds
+        since 1970. Of n requests at once, no more than the link allows are counted.
         """
 
 

@@ -32,6 +32,7 @@ from services.auth.uploads import Uploads
 from syncline.auth.v1 import auth_pb2
 from syncline.auth.v1.auth_pb2_grpc import AuthServiceServicer
 from syncline.model.errors import PermissionDenied, TokenMalformed
+from syncline.model.identifiers import new_request_id
 from syncline.wire.identifiers import (
     device_id_from_wire,
     link_id_from_wire,
@@ -277,7 +278,9 @@ class AuthServicer(AuthServiceServicer):
     async def CountLinkDownload(
         self, request: auth_pb2.CountLinkDownloadRequest, context: Context
     ) -> auth_pb2.CountLinkDownloadResponse:
-        return auth_pb2.CountLinkDownloadResponse(limited=await self._links.count_download(current_link()))
+        # Gateways of earlier releases send none, and repeat nothing.
+        ident = request_id_from_wire(request.request_id) if request.request_id else new_request_id()
+        return auth_pb2.CountLinkDownloadResponse(limited=await self._links.count_download(current_link(), ident))
 
     async def CheckAccess(self, request: auth_pb2.CheckAccessRequest, context: Context) -> auth_pb2.CheckAccessResponse:
         space = space_id_from_wire(request.space_id)

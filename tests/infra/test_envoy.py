@@ -32,7 +32,7 @@ FILE = Path(__file__).resolve().parents[2] / "infra" / "envoy.yaml"
 CONFIGURATION: dict[str, Any] = yaml.safe_load(FILE.read_text())
 RESOURCES = CONFIGURATION["static_resources"]
 # These make something each time; all other rpcs may be repeated at any time.
-ONCE = {"SignUp", "SignIn", "OpenLink", "CountLinkDownload"}
+ONCE = {"SignUp", "SignIn", "OpenLink"}
 
 
 def rpcs() -> Iterator[tuple[str, str]]:

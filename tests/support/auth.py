@@ -43,6 +43,7 @@ class InMemoryIdentityStore:
         self._aliases: dict[tuple[UserId, str], SpaceId] = {}
         self._attempts: dict[tuple[str, str | None], tuple[int, int]] = {}
         self._links: dict[tuple[SpaceId, LinkId], Link] = {}
+        self._counted: set[tuple[LinkId, RequestId]] = set()
         self._done: dict[tuple[UserId, RequestId], bytes] = {}
         self._written: set[tuple[int, SpaceId]] = set()
         self._uploads: dict[SpaceId, SpaceUploads] = {}
@@ -272,11 +273,14 @@ class InMemoryIdentityStore:
     async def drop_link(self, link: Link) -> None:
         self._links.pop((link.space, link.link), None)
 
-    async def count_download(self, space: SpaceId, link: LinkId) -> bool:
+    async def count_download(self, space: SpaceId, link: LinkId, request: RequestId, *, now_ms: int) -> bool:
+        if (link, request) in self._counted:
+            return True
         found = self._links.get((space, link))
         if found is None or found.revoked_at_ms is not None or found.downloads >= found.max_downloads:
             return False
         self._links[space, link] = replace(found, downloads=found.downloads + 1)
+        self._counted.add((link, request))
         return True
 
     async def done(self, user: UserId, request: RequestId) -> bytes | None:

@@ -15,6 +15,7 @@
 | LINK | `S#{space}#L` | `{link}` | a public link; not beside the GRANTs, which are read as a whole |
 | MADE | `U#{user}` | `L#{link}` | a link as its maker has made it, until it is revoked |
 | TOKEN | `L#{SHA-256 of a link's token, hex}` | `TOKEN` | which link the token opens |
+| COUNTED | `L#{link}` | `R#{request, hex}` | that a download was counted for this request |
 | WRITTEN | `WRITTEN#{hour since 1970}` | `{space}` | that credentials to write were issued for the space in this hour |
 | UPLOADS | `S#{space}#U` | `UPLOADS` | what was measured of the objects of a space; not beside the GRANTs either |
 | GATE | `G#{name}` | `GATE` | how often something was added to what is limited in number |
@@ -36,6 +37,7 @@ from aws.dynamodb import (
     CONDITION_FAILED,
     CONFLICT,
     NEW,
+    RETRIES,
     THERE,
     Cancelled,
     ConditionFailed,
@@ -484,18 +486,28 @@ class DynamoIdentityStore:
         # The items that lead to the link go last, so that the rest of a broken attempt can be dropped again.
         await self._delete(_token_key(link.token), _link_key(link.space, link.link), _made_key(link))
 
-    async def count_download(self, space: SpaceId, link: LinkId) -> bool:
+    async def count_download(self, space: SpaceId, link: LinkId, request: RequestId, *, now_ms: int) -> bool:
         one_more, not_revoked = "downloads < max_downloads", "attribute_not_exists(revoked_at)"
-        try:
-            await self._table.update(
-                _link_key(space, link),
-                update="ADD downloads :one",
-                condition=f"{one_more} AND {not_revoked}",
-                values={":one": attribute(1)},
-            )
-        except ConditionFailed:
-            return False
-        return True
+        counting = self._table.updating(
+            _link_key(space, link),
+            update="ADD downloads :one",
+            condition=f"{one_more} AND {not_revoked}",
+            values={":one": attribute(1)},
+        )
+        counted = {**_counted_key(link, request), "expires_at": _expiry(now_ms + ANSWER_DAYS * DAY)}
+        for pause in RETRIES.pauses():
+            try:
+                await self._table.transact(counting, self._table.putting(counted, NEW))
+            except Cancelled as cancelled:
+                of_link, of_request = cancelled.reasons
+                if of_request == CONDITION_FAILED:
+                    return True
+                if of_link == CONDITION_FAILED and of_request != CONFLICT:
+                    return False
+                await asyncio.sleep(pause)  # other downloads of the link, or this one, are being counted
+            else:
+                return True
+        raise Unavailable("many downloads of this link begin at this moment; try again")
 
     # ---- requests
 
@@ -671,6 +683,10 @@ def _made_key(link: Link) -> Item:
 
 def _done_key(user: UserId, request: RequestId) -> Item:
     return key_of(f"U#{user}", f"R#{request.hex()}")
+
+
+def _counted_key(link: LinkId, request: RequestId) -> Item:
+    return key_of(f"L#{link}", f"R#{request.hex()}")
 
 
 def _token_key(token: bytes) -> Item:

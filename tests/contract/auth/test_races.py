@@ -282,7 +282,7 @@ async def test_of_many_downloads_no_more_are_counted_than_the_link_allows(stores
     await stores[0].add_link(link)
 
     async def download(store, _number):
-        return await store.count_download(link.space, link.link)
+        return await store.count_download(link.space, link.link, new_request_id(), now_ms=1_000)
 
     outcomes = await at_once(stores, download)
     assert outcomes.count(True) == 3

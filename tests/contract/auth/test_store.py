@@ -383,7 +383,7 @@ async def test_a_revoked_link_stays_revoked(store):
         await store.revoke_link(link, at_ms=at)
     assert await store.link(link.space, link.link) == replace(link, revoked_at_ms=5_000)
     assert await store.link_with_token(link.token) is None
-    assert not await store.count_download(link.space, link.link)
+    assert not await store.count_download(link.space, link.link, new_request_id(), now_ms=1_000)
     unknown = LinkId(new_text_id())
     await store.revoke_link(replace(link, link=unknown), at_ms=5_000)
     assert await store.link(link.space, unknown) is None
@@ -393,9 +393,31 @@ async def test_downloads_are_counted_up_to_the_limit(store):
     ann, _ = await sign_up(store)
     link = new_link(ann.personal_space, ann.user, max_downloads=2)
     await store.add_link(link)
-    assert [await store.count_download(link.space, link.link) for _ in range(4)] == [True, True, False, False]
+    requests = [new_request_id() for _ in range(4)]
+
+    async def count(request, of=link.link):
+        return await store.count_download(link.space, of, request, now_ms=1_000)
+
+    assert [await count(request) for request in requests] == [True, True, False, False]
     assert await store.link(link.space, link.link) == replace(link, downloads=2)
-    assert not await store.count_download(link.space, LinkId(new_text_id()))
+    assert not await count(new_request_id(), LinkId(new_text_id()))
+
+
+async def test_a_download_is_counted_once_however_often_its_request_comes(store):
+    ann, _ = await sign_up(store)
+    link, other = (new_link(ann.personal_space, ann.user, max_downloads=2) for _ in range(2))
+    await store.add_link(link)
+    await store.add_link(other)
+    first, second = new_request_id(), new_request_id()
+    for request in (first, first, second, second, first):
+        assert await store.count_download(link.space, link.link, request, now_ms=1_000)
+    assert (await store.link(link.space, link.link)).downloads == 2
+    assert not await store.count_download(link.space, link.link, new_request_id(), now_ms=1_000)
+    assert await store.count_download(link.space, link.link, second, now_ms=1_000), (
+        "the last one, as after a lost answer"
+    )
+    assert await store.count_download(other.space, other.link, first, now_ms=1_000), "a request of another link"
+    assert (await store.link(other.space, other.link)).downloads == 1
 
 
 # ---- attempts

@@ -88,11 +88,12 @@ async def test_a_call_of_the_gateway_s_own_begins_nothing(first: SynclineError |
 @pytest.mark.parametrize(
     ("request_", "error", "asked"),
     [
-        (auth_pb2.CountLinkDownloadRequest(), TooMuchAtOnce(retry_after_seconds="0.02"), 1),
-        (auth_pb2.CountLinkDownloadRequest(), late(), 2),
+        (auth_pb2.OpenLinkRequest(), TooMuchAtOnce(retry_after_seconds="0.02"), 1),
+        (auth_pb2.OpenLinkRequest(), late(), 2),
+        (auth_pb2.CountLinkDownloadRequest(), TooMuchAtOnce(retry_after_seconds="0.02"), 2),
         (metadata_pb2.GetNodeRequest(), TooMuchAtOnce(retry_after_seconds="0.02"), 2),
     ],
-    ids=["a download, perhaps counted", "a download that was not admitted", "a read"],
+    ids=["an attempt, perhaps counted", "an attempt that was not admitted", "a download, counted once", "a read"],
 )
 async def test_what_may_be_done_already_is_done_once(request_: Any, error: SynclineError, asked: int) -> None:
     set_patience(CallPatience(begun=True))

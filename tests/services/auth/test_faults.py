@@ -83,7 +83,7 @@ CALLS: dict[str, Callable[[DynamoIdentityStore], Any]] = {
     "links_of": lambda store: store.links_of(USER),
     "revoke_link": lambda store: store.revoke_link(new_link(SPACE, USER), at_ms=1_000),
     "without_ended": lambda store: store.without_ended([new_link(SPACE, USER)]),
-    "count_download": lambda store: store.count_download(SPACE, LINK),
+    "count_download": lambda store: store.count_download(SPACE, LINK, new_request_id(), now_ms=1_000),
     "revoke_device": lambda store: store.revoke_device(DEVICE, at_ms=1_000),
     "create_space": lambda store: store.create_space(
         SpaceRecord(SPACE, "team", False, 1, 1_000), owner=new_account(), alias="team"

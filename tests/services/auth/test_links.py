@@ -297,6 +297,20 @@ async def test_a_right_password_begins_the_count_anew(tmp_path):
 # ---- downloads
 
 
+async def test_a_repeated_request_counts_one_download(auth, ann, team):
+    """As after an answer that was lost, of the last download that there was too."""
+    made = await create(auth, ann, team, max_downloads=2)
+    visitor = await opened(auth, made.token)
+    requests = [auth_pb2.CountLinkDownloadRequest(request_id=new_request_id()) for _ in range(3)]
+    for number in (0, 0, 1, 1, 0):
+        answer = await auth.stub.CountLinkDownload(requests[number], metadata=visitor)
+        assert answer.limited
+    with refused("RESOURCE_EXHAUSTED", "LINK_EXHAUSTED"):
+        await auth.stub.CountLinkDownload(requests[2], metadata=visitor)
+    with refused("INVALID_ARGUMENT", "INVALID_ARGUMENT"):
+        await auth.stub.CountLinkDownload(auth_pb2.CountLinkDownloadRequest(request_id=b"short"), metadata=visitor)
+
+
 async def test_downloads_are_counted_where_they_are_limited(auth, ann, team):
     made = await create(auth, ann, team, max_downloads=2)
     credentials = await opened(auth, made.token)

@@ -399,7 +399,7 @@ class AuthServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CountLinkDownload(self, request, context):
-        """Counts one download against the limit of the link by whose access token it is called.
+        """Counts one download against the limit of the link by whose access token it is called. A repeated request is counted once.
         RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -148,7 +148,7 @@ class AuthServiceStub:
     TOO_MUCH_AT_ONCE as for SignIn.
     """
     CountLinkDownload: _grpc.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]
-    """Counts one download against the limit of the link by whose access token it is called.
+    """Counts one download against the limit of the link by whose access token it is called. A repeated request is counted once.
     RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
     """
     BatchCheckAccess: _grpc.UnaryUnaryMultiCallable[_auth_pb2.BatchCheckAccessRequest, _auth_pb2.BatchCheckAccessResponse]
@@ -283,7 +283,7 @@ class AuthServiceAsyncStub(AuthServiceStub):
     TOO_MUCH_AT_ONCE as for SignIn.
     """
     CountLinkDownload: _aio.UnaryUnaryMultiCallable[_auth_pb2.CountLinkDownloadRequest, _auth_pb2.CountLinkDownloadResponse]  # type: ignore[assignment]
-    """Counts one download against the limit of the link by whose access token it is called.
+    """Counts one download against the limit of the link by whose access token it is called. A repeated request is counted once.
     RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
     """
     BatchCheckAccess: _aio.UnaryUnaryMultiCallable[_auth_pb2.BatchCheckAccessRequest, _auth_pb2.BatchCheckAccessResponse]  # type: ignore[assignment]
@@ -553,7 +553,7 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_pb2.CountLinkDownloadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_pb2.CountLinkDownloadResponse, _abc.Awaitable[_auth_pb2.CountLinkDownloadResponse]]:
-        """Counts one download against the limit of the link by whose access token it is called.
+        """Counts one download against the limit of the link by whose access token it is called. A repeated request is counted once.
         RESOURCE_EXHAUSTED / LINK_EXHAUSTED; NOT_FOUND / NO_SUCH_LINK.
         """
 
