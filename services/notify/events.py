@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -47,6 +48,12 @@ class Event:
     truncated: bool
     traceparent: str | None = None
     """The span in which it was announced, if that was traced."""
+
+    @property
+    def sender(self) -> str:
+        """On whose account mail about this is sent: the person of most of its commits, or the space without any."""
+        most = Counter(commit.user for commit in self.commits).most_common(1)
+        return most[0][0] if most else self.space
 
 
 def parse(body: str) -> Event:

@@ -3,6 +3,9 @@
 The first change after a while is told at once. What follows within the window after a mail waits for the window's end
 and is told in one mail, so that whoever saves every few seconds does not fill the mailboxes of all others. Nobody gets
 more than a number of mails in an hour, and fewer about what one other person does: anybody can be added to many spaces.
+
+The places in which mails are sent are shared by those who caused them, so that nobody's mail waits for the mails of
+somebody else, or for an answer of SES to one of these.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from runtime.logs import structlog
+from runtime.pool import Pool, Share
 from services.notify import metrics
 from services.notify.events import CommitSummary, Event, waiting_from_text, waiting_to_text
 from services.notify.letters import compose
@@ -34,7 +38,10 @@ from syncline.model.errors import NoSuchSpace
 LEASE_SECONDS: Final = 60
 """Longer than sending one mail can take, with all repetitions by the SDK."""
 HOUR_MS: Final = 3600 * SECOND
-_AT_ONCE: Final = 8
+MAIL_PLACES: Final = 8
+"""Mails that one process prepares and sends at a time (pool `mail`). One sender alone has half of them."""
+_TOLD_AT_ONCE: Final = MAIL_PLACES // 2
+"""Members who are told of one event at a time: as many as one sender has places for."""
 
 log = structlog.get_logger()
 
@@ -89,7 +96,7 @@ class Mailer:
         self._sender = sender
         self._url = url
         self._clock = clock
-        self._sending = asyncio.Semaphore(_AT_ONCE)
+        self._places = Pool("mail", MAIL_PLACES, counted=True)
 
     async def tell(self, event: Event) -> None:
         """Return when everybody who wants to know was told.
@@ -108,8 +115,11 @@ class Mailer:
         concerned = [member for member, commits in news.items() if commits]
         wanting = [member for member in concerned if modes.get(member.user, DEFAULT) is MailMode.INSTANT]
         metrics.MAILS.labels("suppressed").inc(len(concerned) - len(wanting))
-        telling = [self._tell(member, news[member], event=event, roster=roster) for member in wanting]
-        problems = [problem for problem in await asyncio.gather(*telling, return_exceptions=True) if problem]
+        problems: list[BaseException] = []
+        for at in range(0, len(wanting), _TOLD_AT_ONCE):
+            some = wanting[at : at + _TOLD_AT_ONCE]
+            telling = [self._tell(member, news[member], event=event, roster=roster) for member in some]
+            problems += [problem for problem in await asyncio.gather(*telling, return_exceptions=True) if problem]
         postponed = [problem for problem in problems if isinstance(problem, Postponed)]
         for problem in sorted(problems, key=lambda each: isinstance(each, HeldElsewhere)):
             if problem not in postponed:
@@ -120,7 +130,7 @@ class Mailer:
     async def _tell(
         self, member: RosterMember, commits: Sequence[CommitSummary], *, event: Event, roster: Roster
     ) -> None:
-        async with self._sending:
+        async with self._places.lent(1, Share.alone(event.sender), patience=None):
             claimant = Claimant(event.space, member.user, secrets.token_hex(8))
             seqs = sorted({commit.seq for commit in commits})
             now = self._clock()

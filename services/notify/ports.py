@@ -126,6 +126,12 @@ class MessageQueue(Protocol):
     async def delete(self, messages: Collection[QueueMessage]) -> None:
         """Remove messages that are dealt with. A message whose time has run out may come again all the same."""
 
+    async def put_back(self, message: QueueMessage, *, seconds: int) -> None:
+        """Hand the message out as a new one behind all that are there, not within the next `seconds`, at most 900.
+
+        It may be there twice if the process ends meanwhile.
+        """
+
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
         """Nobody gets it again within the next `seconds`, at most 12 hours. Does nothing if its time has run out."""
 

@@ -2,16 +2,21 @@
 
 A message is deleted only when everybody was told. What fails comes again later and later, and after eight times
 goes to the dead letters (the queue's redrive policy). A malformed message goes there too.
+
+Messages are in hand together, and none waits for another one. What one sender may have in hand is bounded as in any
+shared pool; what is beyond that is put back behind all other messages of the queue, as often as needed: that it waits
+is no failure, and brings it no nearer to the dead letters.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
 from runtime.logs import structlog
-from services.notify.events import MalformedEvent, parse
+from runtime.pool import Pool, Share
+from services.notify import metrics
+from services.notify.events import Event, MalformedEvent, parse
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MessageQueue
 from services.notify.records import QueueMessage
@@ -19,6 +24,12 @@ from syncline.model.errors import Unavailable
 from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
 
+MESSAGES_IN_HAND: Final = 64
+"""Messages that are worked on at a time (pool `mail messages`). One sender alone has half of them."""
+PUT_BACK_SECONDS: Final = 60
+"""Seconds for which a message that was put back is not handed out."""
+_TOGETHER_SECONDS: Final = 1.0
+"""Seconds for which those messages are waited for that came together, before further ones are asked for."""
 _KEEP_SECONDS: Final = 20.0
 _HIDDEN_SECONDS: Final = 60
 """Seconds for which the queue hides a message that this process took, before the process must ask for more time."""
@@ -40,38 +51,47 @@ class Postman:
     def __init__(self, queue: MessageQueue, mailer: Mailer) -> None:
         self._queue = queue
         self._mailer = mailer
+        self._in_hand = Pool("mail messages", MESSAGES_IN_HAND, counted=True)
+        metrics.MAIL_IN_HAND.set_function(self._in_hand.taken)
+        self._attending: set[asyncio.Task[bool]] = set()
 
     async def work(self) -> None:
         """Work for ever. When cancelled, what is in hand gets a few seconds to be finished."""
         failures = 0
-        while True:
-            try:
-                messages = await self._queue.receive()
-            except Unavailable as error:
-                log.warning("mail queue does not answer", reason=str(error))
-                progress = False
-            else:
-                progress = await self._deliver(messages)
-            if progress:
-                failures = 0
-            else:  # taking more messages from the queue would only bring them nearer to the dead letters
-                failures += 1
-                await asyncio.sleep(_QUEUE_RETRIES.pause_seconds(failures))
-
-    async def _deliver(self, messages: Sequence[QueueMessage]) -> bool:
-        """Deal with these; False if nothing works at the moment."""
-        if not messages:
-            return True
-        tasks = [asyncio.create_task(self._attend(message)) for message in messages]
         try:
-            await asyncio.wait(tasks)
+            while True:
+                progress = await self._take_more()
+                if progress:
+                    failures = 0
+                elif progress is False:  # taking more messages would only bring them nearer to the dead letters
+                    failures += 1
+                    await asyncio.sleep(_QUEUE_RETRIES.pause_seconds(failures))
         except asyncio.CancelledError:
-            await asyncio.wait(tasks, timeout=_STOP_SECONDS)
+            if self._attending:
+                await asyncio.wait(self._attending, timeout=_STOP_SECONDS)
             raise
         finally:
-            for task in tasks:
+            for task in self._attending:
                 task.cancel()
-        return any(task.result() for task in tasks)
+            self._attending.clear()
+
+    async def _take_more(self) -> bool | None:
+        """Take messages from the queue, and wait a moment for them.
+
+        False if what was done since the last time shows that nothing works at the moment, None if nothing was done.
+        """
+        try:
+            messages = await self._queue.receive()
+        except Unavailable as error:
+            log.warning("mail queue does not answer", reason=str(error))
+            return False
+        came = {asyncio.create_task(self._attend(message)) for message in messages}
+        self._attending |= came
+        if came:
+            await asyncio.wait(came, timeout=_TOGETHER_SECONDS)
+        done = {task for task in self._attending if task.done()}
+        self._attending -= done
+        return any(task.result() for task in done) if done else None
 
     async def _attend(self, message: QueueMessage) -> bool:
         """Deal with a message and keep it hidden meanwhile; False if what we depend on does not answer."""
@@ -88,11 +108,23 @@ class Postman:
     async def _settle(self, message: QueueMessage) -> bool:
         try:
             event = parse(message.body)
-            with traces.span("mail", parent=traces.cause(event.traceparent)):
-                await self._mailer.tell(event)
         except MalformedEvent as error:
             log.error("malformed event", reason=str(error), receives=message.receives)  # noqa: TRY400 # no more to it
             return True
+        share = Share.alone(event.sender)
+        if not self._in_hand.try_take(1, share):
+            metrics.MAIL_PUT_BACK.inc()
+            await self._queue.put_back(message, seconds=PUT_BACK_SECONDS)
+            return True
+        try:
+            return await self._tell(message, event)
+        finally:
+            self._in_hand.give(1, share)
+
+    async def _tell(self, message: QueueMessage, event: Event) -> bool:
+        try:
+            with traces.span("mail", parent=traces.cause(event.traceparent)):
+                await self._mailer.tell(event)
         except HeldElsewhere:
             await self._queue.hide(message, seconds=LEASE_SECONDS + 1)
             return True

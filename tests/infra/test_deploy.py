@@ -72,6 +72,9 @@ async def test_changes_reach_the_mail_queue_as_they_were_published(aws: Embedded
         received = await sqs.receive_message(QueueUrl=aws.resources.mail_queue_url, WaitTimeSeconds=5)
         [message] = received["Messages"]
         assert json.loads(message["Body"]) == {"space": "a", "seq": 7}
+        await sqs.send_message(QueueUrl=aws.resources.mail_queue_url, MessageBody=message["Body"], DelaySeconds=0)
+        again = await sqs.receive_message(QueueUrl=aws.resources.mail_queue_url, WaitTimeSeconds=5)
+        assert [one["Body"] for one in again["Messages"]] == [message["Body"]], "put back by notify"
         queue = await sqs.get_queue_attributes(QueueUrl=aws.resources.mail_queue_url, AttributeNames=["All"])
     assert queue["Attributes"]["VisibilityTimeout"] == "60"
     assert json.loads(queue["Attributes"]["RedrivePolicy"]) == {

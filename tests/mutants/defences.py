@@ -813,6 +813,22 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "one sender has all places in which mail is sent",
+        "services/notify/mailer.py",
+        "self._places.lent(1, Share.alone(event.sender), patience=None)",
+        "self._places.lent(1, Share.alone(secrets.token_hex(8)), patience=None)",
+        ("tests/services/notify/test_postman.py::test_the_mail_of_another_sender_goes_out_after_few_of_a_flood",),
+    ),
+    Mutant(
+        "one sender has all announcements in hand",
+        "services/notify/postman.py",
+        "if not self._in_hand.try_take(1, share):",
+        "if not self._in_hand.try_take(0, share):",
+        (
+            "tests/services/notify/test_postman.py::test_a_flood_of_one_sender_is_put_back_behind_the_others_and_comes_no_nearer_to_the_dead_letters",
+        ),
+    ),
+    Mutant(
         "whoever says so is the gateway, and chooses the network that is counted",
         "runtime/network_tokens.py",
         "if not hmac.compare_digest(signature.encode(), _signature(self._secret, told).encode()):",

@@ -174,6 +174,12 @@ class InMemoryQueue:
         receipts = {message.receipt for message in messages}
         self._messages = [queued for queued in self._messages if queued.receipt not in receipts]
 
+    async def put_back(self, message: QueueMessage, *, seconds: int) -> None:
+        self._check()
+        self._messages.append(_Queued(message.body, hidden_until=time.monotonic() + seconds))
+        await self.delete([message])
+        self._changed.set()
+
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
         self._check()
         for queued in self._messages:

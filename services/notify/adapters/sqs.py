@@ -67,6 +67,11 @@ class SqsQueue:
             if error_code(error) not in _TIME_RAN_OUT:
                 raise
 
+    async def put_back(self, message: QueueMessage, *, seconds: int) -> None:
+        with _translated():
+            await self._client.send_message(QueueUrl=self._url, MessageBody=message.body, DelaySeconds=seconds)
+        await self._delete(message.receipt)
+
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
         try:
             with _translated():

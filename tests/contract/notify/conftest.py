@@ -12,6 +12,7 @@ import pytest
 from services.notify.adapters.dynamodb import DynamoNotifyStore
 from services.notify.adapters.ses import SesMailSender
 from services.notify.adapters.sns import SnsDoorbellQueues
+from services.notify.adapters.sqs import SqsQueue
 from services.notify.ports import DoorbellQueues, MailSender, MessageQueue, NotifyStore
 from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws
@@ -30,6 +31,10 @@ class Outside:
     @abstractmethod
     async def queue(self) -> MessageQueue:
         """A new, empty queue."""
+
+    @abstractmethod
+    async def shared_queue(self) -> MessageQueue:
+        """A new, empty queue of which messages may be put back: like that of mail, which all instances share."""
 
     @abstractmethod
     async def put(self, queue: Any, *bodies: str) -> None:
@@ -55,6 +60,9 @@ class InMemory(Outside):
         self.sender = self.outbox = InMemoryMailSender()
 
     async def queue(self):
+        return InMemoryQueue()
+
+    async def shared_queue(self):
         return InMemoryQueue()
 
     async def put(self, queue, *bodies):
@@ -87,6 +95,11 @@ class OnAws(Outside):
 
     async def queue(self):
         return await self.doorbell_queues.open(self.doorbell_queues.prefix + new_text_id())
+
+    async def shared_queue(self):
+        # Our template has one queue of this kind, in which every announcement of these tests arrives.
+        made = await self.root["sqs"].create_queue(QueueName=new_text_id())
+        return SqsQueue(self.root["sqs"], url=made["QueueUrl"])
 
     async def put(self, queue, *bodies):
         for body in bodies:

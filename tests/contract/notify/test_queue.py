@@ -57,6 +57,23 @@ async def test_a_message_stays_hidden_for_as_long_as_it_is_said(outside):
     assert asyncio.get_running_loop().time() - began > 0.8
 
 
+async def test_what_is_put_back_is_a_new_message_and_comes_later(outside):
+    queue = await outside.shared_queue()
+    await outside.put(queue, "a")
+    (message,) = await received(queue, 1)
+    await queue.hide(message, seconds=0)
+    (message,) = await received(queue, 1)
+    assert message.receives == 2
+    began = asyncio.get_running_loop().time()
+    await queue.put_back(message, seconds=1)
+    (again,) = await received(queue, 1)
+    assert (again.body, again.receives) == ("a", 1)
+    assert asyncio.get_running_loop().time() - began > 0.8
+    await outside.remove(queue)
+    with pytest.raises(QueueGone):
+        await queue.put_back(again, seconds=1)
+
+
 async def test_many_are_deleted_at_once(outside):
     queue = await outside.queue()
     await outside.put(queue, *map(str, range(12)))

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from services.notify.mailer import HeldElsewhere
-from services.notify.postman import Postman
+from services.notify.mailer import MAIL_PLACES, HeldElsewhere, Mailer
+from services.notify.postman import MESSAGES_IN_HAND, Postman
 from syncline.model.errors import Unavailable
-from tests.services.notify.fakes import Person, commit, event, eventually
-from tests.support.notify import InMemoryQueue
+from tests.services.notify.fakes import Person, commit, event, eventually, fake_auth
+from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue
 
 ANN = Person("ann@example.com")
 SPACE = "a" * 26
@@ -38,6 +38,12 @@ class Queue(InMemoryQueue):
     def __init__(self):
         super().__init__(wait_seconds=1)
         self.hidden: list[int] = []
+        self.receives: list[int] = []
+
+    async def receive(self):
+        messages = await super().receive()
+        self.receives += [message.receives for message in messages]
+        return messages
 
     async def hide(self, message, *, seconds):
         self.hidden.append(seconds)
@@ -106,3 +112,96 @@ async def test_what_is_in_hand_is_finished_when_the_process_stops():
         task.cancel()
         asyncio.get_running_loop().call_later(0.05, going.set)
     assert len(queue) == 0
+
+
+# ---- one sender's mail does not wait for another's
+
+
+class Held:
+    """A mailer that never finishes what `sender` caused."""
+
+    def __init__(self, sender):
+        self.sender = sender
+        self.begun = 0
+        self.finished = 0
+
+    async def tell(self, event):
+        if event.sender == self.sender.user:
+            self.begun += 1
+            await asyncio.Event().wait()
+        self.finished += 1
+
+
+async def test_a_slow_message_delays_no_other():
+    queue, teller = Queue(), Held(ANN)
+    queue.put(BODY)
+    for number in range(30):
+        queue.put(event(SPACE, commit(number + 2, Person(f"{number}@example.com"), "x")))
+    async with working(queue, teller):
+        await eventually(lambda: teller.finished == 30 and len(queue) == 1)
+    assert teller.begun == 1
+
+
+async def test_a_flood_of_one_sender_is_put_back_behind_the_others_and_comes_no_nearer_to_the_dead_letters():
+    queue, teller = Queue(), Held(ANN)
+    for number in range(200):
+        queue.put(event(SPACE, commit(number + 1, ANN, "x")))
+    queue.put(event(SPACE, commit(201, Person("bob@example.com"), "x")))
+    async with working(queue, teller):
+        await eventually(lambda: teller.finished == 1)
+        assert teller.begun == MESSAGES_IN_HAND // 2
+        assert len(queue) == 200
+    assert max(queue.receives) == 1
+
+
+class Stuck(InMemoryMailSender):
+    """SES that answers nothing until it has got the mail to an address."""
+
+    def __init__(self, awaited):
+        super().__init__()
+        self.awaited = awaited
+        self.came = asyncio.Event()
+        self.before = 0
+
+    async def send(self, mail):
+        if mail.to == self.awaited.email:
+            self.came.set()
+        elif not self.came.is_set():
+            self.before += 1
+            await self.came.wait()
+        await super().send(mail)
+
+
+@pytest.mark.parametrize("flooded", ["one large space", "many spaces"])
+async def test_the_mail_of_another_sender_goes_out_after_few_of_a_flood(flooded):
+    """SES answers none of the flood's mails. The other one goes out all the same, and all of the flood afterwards."""
+    auth, store, dan, eve = fake_auth(), InMemoryNotifyStore(), Person("dan@example.com"), Person("eve@example.com")
+    sender, queue = Stuck(eve), Queue()
+    mailer = Mailer(
+        directory=auth,
+        preferences=store,
+        claims=store,
+        digests=store,
+        counts=store,
+        sender=sender,
+        url="http://127.0.0.1:8080",
+        clock=lambda: 1_000_000,
+        window_ms=0,
+        per_sender=1000,
+        per_person=1000,
+    )
+    crowd = [Person(f"{number}@example.com") for number in range(30)]
+    if flooded == "one large space":
+        space = auth.space(ANN, *crowd)
+        events = [event(space, commit(number + 1, ANN, "x")) for number in range(10)]
+    else:
+        events = [event(auth.space(ANN, person), commit(1, ANN, "x")) for person in crowd]
+    for body in events:
+        queue.put(body)
+    queue.put(event(auth.space(dan, eve), commit(1, dan, "x")))
+    async with working(queue, mailer):
+        await eventually(sender.came.is_set)
+        assert sender.before <= MAIL_PLACES // 2
+        sent = 10 * 30 if flooded == "one large space" else 30
+        await eventually(lambda: len(sender.sent) == sent + 1)
+        await eventually(lambda: len(queue) == 0)
