@@ -6,6 +6,8 @@ which our guarantees would not hold here as they do on AWS:
 - What is acknowledged is on disk (`storage`, `writethrough`). A change for which there is no room is refused.
 - S3 knows the condition keys by which the bucket's policy refuses to overwrite objects and to store what others could
   not read, and by which metadata's role removes nothing but the bytes that it names.
+- S3 denies a missing object to who may not list the bucket, as devices and the gateway may not: whether there is one
+  is none of their business.
 - Bodies share a bound, and one that no valid signature covers is refused before it is read, unless it is small.
 - Connections are counted, heads of requests have to arrive in time, and input takes turns, as at the gateway.
 - Only the configured root credentials are root, and their signature is checked like any other. (Out of the box
@@ -33,6 +35,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -80,6 +83,7 @@ def main() -> int:
         emulator: Any = importlib.import_module("ministack.app")
         _configure_logs()  # again: importing ministack replaces the configuration of logs
         _know_s3_conditions()
+        _hide_what_is_missing(emulator)
         _know_literals()
         _know_one_root(os.environ["AWS_ACCESS_KEY_ID"])
         app = _guarded(emulator.app, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"])
@@ -295,6 +299,33 @@ def _know_s3_conditions() -> None:
         return context
 
     actions.s3_service_context = s3_service_context
+
+
+def _hide_what_is_missing(emulator: Any) -> None:
+    s3: Any = importlib.import_module("ministack.services.s3")
+    known = s3.handle_request
+
+    @functools.wraps(known)
+    async def handle_request(
+        method: str, path: str, headers: Mapping[str, str], body: bytes, query: Any, **more: Any
+    ) -> tuple[int, Mapping[str, str], Any]:
+        answer: tuple[int, Mapping[str, str], Any] = await known(method, path, headers, body, query, **more)
+        bucket, _, key = path.lstrip("/").partition("/")
+        if answer[0] != HTTPStatus.NOT_FOUND or not key or not _is_missing_key(method, answer[2]):
+            return answer
+        listed = f"arn:aws:s3:::{bucket}"
+        denial = emulator._enforce_data_plane("s3", "s3:ListBucket", headers, query, "", resource_arn=listed)
+        if denial is None:
+            return answer
+        status, fields, text = denial
+        return status, fields, b"" if method == "HEAD" else text
+
+    s3.handle_request = handle_request
+
+
+def _is_missing_key(method: str, body: Any) -> bool:
+    """True for the answer that there is no such object; one to HEAD has no body to say what is missing."""
+    return method == "HEAD" or (method == "GET" and isinstance(body, bytes) and b"<Code>NoSuchKey</Code>" in body)
 
 
 def _know_literals() -> None:

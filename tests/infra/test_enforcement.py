@@ -127,6 +127,24 @@ async def test_nothing_of_another_space_is_in_reach(holder_of: Any) -> None:
         assert await neighbour.get(B, b"theirs") == b"theirs"
 
 
+async def test_who_may_not_list_is_not_told_whether_an_object_is_missing(holder_of: Any, aws: EmbeddedAws) -> None:
+    """By a signature in headers as by one in the address, and by HEAD; metadata, which may list, is told."""
+    async with holder_of(A, "read") as reader:
+        assert await refusal(reader.get(A, b"never stored")) == DENIED
+        assert await refusal(reader.head(A, b"never stored")) == DENIED_HEAD
+        params = {"Bucket": reader.bucket, "Key": key(A, b"never stored")}
+        address = await reader.s3.generate_presigned_url("get_object", Params=params)
+    async with aiohttp.ClientSession() as session, session.get(address) as answer:
+        assert answer.status == HTTPStatus.FORBIDDEN
+        assert "<Code>AccessDenied</Code>" in await answer.text()
+    for role, said in (
+        (aws.resources.gateway_role_arn, DENIED),
+        (aws.resources.metadata_role_arn, (HTTPStatus.NOT_FOUND, "NoSuchKey")),
+    ):
+        async with aws.client("s3", await aws.assume(role), retries={"total_max_attempts": 1}) as s3:
+            assert await refusal(Holder(s3, aws.resources.bucket_name).get(A, b"never stored")) == said
+
+
 async def test_not_even_ones_own_space_can_be_listed_or_emptied(holder_of: Any) -> None:
     async with holder_of(A) as editor:
         await editor.put(A, b"stays")
@@ -231,8 +249,8 @@ async def test_bytes_that_are_not_what_they_claim_are_not_stored(holder_of: Any)
     async with holder_of(A) as editor:
         wrong = editor.put(A, b"sent", claimed=b"claimed")
         assert await refusal(wrong) == (HTTPStatus.BAD_REQUEST, "BadDigest")
-        status, _ = await refusal(editor.head(A, b"sent"))
-        assert status == HTTPStatus.NOT_FOUND
+        # No device is told what is missing.
+        assert await refusal(editor.head(A, b"sent")) == DENIED_HEAD
 
 
 async def test_a_viewer_reads_and_writes_nothing(holder_of: Any) -> None:

@@ -95,6 +95,35 @@ def test_a_missing_object_is_missing(bucket: Bucket) -> None:
         store.get_range(sha256(b"nothing"), 0, 1)
 
 
+def test_a_missing_object_is_the_trouble_of_that_object_although_storage_only_says_that_it_is_denied(
+    bucket: Bucket,
+) -> None:
+    """No device may list the bucket, so S3 does not tell a missing object from one that is not the device's."""
+    held = HeldCredentials(lambda: bucket.credentials(Access.READ))
+    store = bucket.objects_with(held)
+    bucket.objects().put(sha256(b"content"), b"content")
+    for number in range(3):
+        with pytest.raises(ObjectMissing):
+            store.get(sha256(b"nothing %d" % number))
+        with pytest.raises(ObjectMissing):
+            store.tag(sha256(b"nothing %d" % number))
+    assert held.issued == 2, "the right is asked for anew once, not for each object"
+    assert bytes(store.get(sha256(b"content"))) == b"content"
+
+
+def test_whoever_has_lost_the_right_is_told_so_and_not_that_objects_are_missing(bucket: Bucket) -> None:
+    ended = HeldCredentials(lambda: bucket.credentials(Access.READ))
+    store = bucket.objects_with(ended)
+    ended.get()
+
+    def refuse() -> S3Credentials:
+        raise NoSuchSpace("you are not a member any more")
+
+    ended.issue = refuse
+    with pytest.raises(NoSuchSpace):
+        store.get(sha256(b"nothing"))
+
+
 @pytest.mark.parametrize("ahead", [0, 3600], ids=["", "with a wrong clock"])
 def test_an_object_that_was_replaced_has_another_tag(bucket: Bucket, proxy: Proxy, ahead: int) -> None:
     proxy.ahead, proxy.root = ahead, bucket.aws.root
@@ -165,8 +194,10 @@ def test_credentials_open_one_space_only(bucket: Bucket) -> None:
         inner.bucket,
         f"spaces/{other.space}/objects/",
     )
-    with pytest.raises(PermissionDenied):
+    # Storage denies what is another space's and what is not there in the same words.
+    with pytest.raises(ObjectMissing):
         trespasser.get(sha256(b"secret"))
+    held.held = replace(held.get(), key_prefix=f"spaces/{other.space}/objects/")
     with pytest.raises(PermissionDenied):
         trespasser.put(sha256(b"more"), b"more")
 

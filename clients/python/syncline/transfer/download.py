@@ -38,7 +38,7 @@ _ABSENT: Final = "absent"
 _KEPT_BACK: Final = "kept back"
 """The tag of an object that storage does not give."""
 _UNAVAILABLE: Final = {
-    _ABSENT: (Trouble.MISSING, "is not in storage any more; it cannot be downloaded"),
+    _ABSENT: (Trouble.MISSING, "is not in storage any more, or storage denies it; it cannot be downloaded"),
     _KEPT_BACK: (
         Trouble.WITHHELD,
         "is archived or encrypted in storage; it cannot be downloaded",

@@ -84,7 +84,8 @@ class ObjectStore(Protocol):
     """The objects of one space. For any thread. An object never changes, so everything here is safe to repeat.
 
     What reads raises ObjectWithheld if storage does not give this one object. All raise Unavailable when retries are
-    used up, PermissionDenied, and whatever issuing credentials raises.
+    used up, PermissionDenied, and whatever issuing credentials raises. A read that storage denies with credentials that
+    were just issued raises ObjectMissing: S3 denies a missing object to who may not list the bucket, as no device may.
     """
 
     def put(self, digest: Digest, data: bytes) -> None:
@@ -130,6 +131,8 @@ class S3Objects:
         self.requests = requests
         self._lock = threading.Lock()
         self._opened: _Stores | None = None
+        self._affirmed_until_ms = 0
+        """Time until which credentials last that were issued because storage had denied a read."""
         self._put_timeout = PUT_TIMEOUT
         self._clock = ServerClock()
 
@@ -190,7 +193,7 @@ class S3Objects:
                     return _UNTAGGED
                 raise
 
-        return self._retried(digest, tag)
+        return self._retried(digest, tag, reads=True)
 
     def _received(self, digest: Digest, get: Callable[[_Stores, str], memoryview]) -> memoryview:
         def counted(stores: _Stores, key: str) -> memoryview:
@@ -201,9 +204,9 @@ class S3Objects:
             self.requests.add(bytes_down=len(data))
             return data
 
-        return self._retried(digest, counted)
+        return self._retried(digest, counted, reads=True)
 
-    def _retried(self, digest: Digest, request: Callable[[_Stores, str], T]) -> T:
+    def _retried(self, digest: Digest, request: Callable[[_Stores, str], T], *, reads: bool = False) -> T:
         """The one place where requests to storage are repeated: obstore is told not to."""
         renewed = corrected = False
         said = ""
@@ -225,6 +228,10 @@ class S3Objects:
                     continue
                 if meaning is S3Error.STORAGE_FULL:
                     raise StorageFull from None
+                if reads and meaning is S3Error.DENIED and code == _DENIED:
+                    if self._affirm(stores):
+                        raise ObjectMissing(f"storage does not have object {digest.hex()}, or denies it") from None
+                    continue
                 if meaning not in PASSING:
                     raise _lasting(said, status, code) from None
                 if not status and _TIMED_OUT in str(error):
@@ -265,6 +272,21 @@ class S3Objects:
             if self._opened is refused:
                 self._opened = None
                 self._credentials.forget()
+
+    def _affirm(self, denied: _Stores) -> bool:
+        """True if the right to read is certain, so that a denial is about the object; else have it asked for anew.
+
+        Whoever has lost the right is told so when new credentials are issued, and for as long as these last, a denial
+        is about the object.
+        """
+        with self._lock:
+            if self._affirmed_until_ms > time.time() * 1000:
+                return True
+        self._renew(denied)
+        held = self._credentials.get()
+        with self._lock:
+            self._affirmed_until_ms = held.ours_until_ms or held.expires_at_ms
+        return False
 
     def _have_patience(self, hasty: _Stores) -> None:
         with self._lock:
@@ -388,6 +410,8 @@ _CODE = re.compile(r"<Code>(\w+)</Code>")
 _TIMED_OUT = "kind: Timeout"
 _WITHHELD: Final = frozenset({S3Error.ARCHIVED, S3Error.BAD_REQUEST, S3Error.KEY_REFUSED})
 _UNTAGGED: Final = "untagged"
+_DENIED: Final = "AccessDenied"
+"""The code of a denial by policies. Credentials that are refused as such have other codes, with the same status."""
 
 
 def _answer(error: Exception) -> tuple[int, str]:
