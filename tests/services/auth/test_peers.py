@@ -241,8 +241,11 @@ async def test_the_secret_of_the_gateway_makes_nobody_a_service(tmp_path):
     async with serving(tmp_path, gateway_secret=SecretStr(GATEWAY_SECRET)) as auth:
         person = await auth.sign_up("ann@example.com")
         request = auth_pb2.BatchCheckAccessRequest(user_id=person.account.user_id)
-        for token in (mint_service_token("metadata", GATEWAY_SECRET), NetworkTokens(GATEWAY_SECRET).mint("metadata")):
-            with refused("UNAUTHENTICATED", "TOKEN_INVALID"):
+        for token, reason in (
+            (mint_service_token("metadata", GATEWAY_SECRET), "TOKEN_INVALID"),
+            (NetworkTokens(GATEWAY_SECRET).mint("metadata"), "TOKEN_MALFORMED"),
+        ):
+            with refused("UNAUTHENTICATED", reason):
                 await auth.stub.BatchCheckAccess(request, metadata=bearer(token))
         await auth.stub.BatchCheckAccess(
             request, metadata=bearer(mint_service_token("notify", SECRET, now=auth.clock() / 1000))
