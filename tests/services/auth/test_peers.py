@@ -183,7 +183,7 @@ def hours_ago():
 
 
 def forgeries(number):
-    """What somebody beside the gateway can send, who is at no place that is trusted and knows no secret."""
+    """Return metadata that somebody beside the gateway can send, who knows no secret and is at no trusted place."""
     network = f"198.51.100.{number}"
     unsigned = f"{int(time.time()) + 60} {network} {'0' * 64}"
     return [
