@@ -64,7 +64,7 @@ def test_the_secret_of_the_gateway_is_long_and_none_of_the_services(environment,
 
 def test_without_a_secret_of_the_gateway_there_is_none(environment):
     assert load(Settings).gateway_secret.get_secret_value() == ""
-    environment.setenv("SYNCLINE_GATEWAY_SECRET", "")  # as a compose file says it
+    environment.setenv("SYNCLINE_GATEWAY_SECRET", "")  # A compose file says so.
     assert load(Settings).gateway_secret.get_secret_value() == ""
     environment.setenv("SYNCLINE_GATEWAY_SECRET", "g" * 32)
     settings = load(Settings)

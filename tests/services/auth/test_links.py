@@ -298,7 +298,7 @@ async def test_a_right_password_begins_the_count_anew(tmp_path):
 
 
 async def test_a_repeated_request_counts_one_download(auth, ann, team):
-    """As after an answer that was lost, of the last download that there was too."""
+    """An answer may be lost, that about the last download too."""
     made = await create(auth, ann, team, max_downloads=2)
     visitor = await opened(auth, made.token)
     requests = [auth_pb2.CountLinkDownloadRequest(request_id=new_request_id()) for _ in range(3)]
