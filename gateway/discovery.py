@@ -12,12 +12,12 @@ from gateway.ports import VerificationKeys
 from gateway.settings import GatewaySettings
 from syncline.model import limits
 from syncline.model.blocks import (
-    AVG_BLOCK,
-    MAX_BLOCK,
+    AVG_BLOCK_BYTES,
+    MAX_BLOCK_BYTES,
     MAX_INLINE_BLOCKS,
     MAX_OBJECT_BYTES,
     MAX_PACK_ENTRIES,
-    MIN_BLOCK,
+    MIN_BLOCK_BYTES,
     NORMALIZATION,
     PACK_BYTES,
 )
@@ -51,9 +51,9 @@ FORMAT: Final[dict[str, Any]] = {
     "chunking": {
         "algorithm": "fastcdc-2020",
         "normalization": NORMALIZATION,
-        "min_bytes": MIN_BLOCK,
-        "avg_bytes": AVG_BLOCK,
-        "max_bytes": MAX_BLOCK,
+        "min_bytes": MIN_BLOCK_BYTES,
+        "avg_bytes": AVG_BLOCK_BYTES,
+        "max_bytes": MAX_BLOCK_BYTES,
     },
     "limits": {
         "message_bytes": limits.MESSAGE_BYTES,

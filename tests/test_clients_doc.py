@@ -8,13 +8,13 @@ from services.auth.attempts import AttemptLimits
 from services.notify.settings import NotifySettings
 from syncline.model import limits
 from syncline.model.blocks import (
-    AVG_BLOCK,
-    MAX_BLOCK,
+    AVG_BLOCK_BYTES,
+    MAX_BLOCK_BYTES,
     MAX_INLINE_BLOCKS,
     MAX_OBJECT_BYTES,
     MAX_PACK_ENTRIES,
     MIB,
-    MIN_BLOCK,
+    MIN_BLOCK_BYTES,
     PACK_BYTES,
 )
 from syncline.model.names import MAX_NAME_BYTES, MAX_PATH_BYTES
@@ -30,14 +30,14 @@ def test_the_numbers_are_those_of_the_code() -> None:
     attempts = AttemptLimits()
     assert MAX_CHECK_BATCH == 1000  # "a thousand files a message"
     for told in (
-        f"at least 512 KiB ({MIN_BLOCK:,})",
-        f"on average 2 MiB ({AVG_BLOCK:,})",
-        f"at most 8 MiB ({MAX_BLOCK:,}) bytes",
+        f"at least 512 KiB ({MIN_BLOCK_BYTES:,})",
+        f"on average 2 MiB ({AVG_BLOCK_BYTES:,})",
+        f"at most 8 MiB ({MAX_BLOCK_BYTES:,}) bytes",
         f"STRICT = 0x{fastcdc['mask_strict']}",
         f"LOOSE = 0x{fastcdc['mask_loose']}",
-        f"n = min(len(data), {MAX_BLOCK})",
-        f"if n <= {MIN_BLOCK}: return n",
-        f"middle = min({AVG_BLOCK}, end)",
+        f"n = min(len(data), {MAX_BLOCK_BYTES})",
+        f"if n <= {MIN_BLOCK_BYTES}: return n",
+        f"middle = min({AVG_BLOCK_BYTES}, end)",
         f"({PACK_BYTES:,} bytes) or {MAX_PACK_ENTRIES:,} blocks",
         f"An object has at most {MAX_OBJECT_BYTES // MIB} MiB",
         f"above {MAX_INLINE_BLOCKS:,} blocks",

@@ -18,15 +18,15 @@ from pyfastcdc import FastCDC
 from pyfastcdc.py.constants import GEAR, MASKS
 
 from syncline.model.blocks import (
-    AVG_BLOCK,
+    AVG_BLOCK_BYTES,
     DIGEST_BYTES,
     KIB,
-    MAX_BLOCK,
+    MAX_BLOCK_BYTES,
     MAX_INLINE_BLOCKS,
     MAX_OBJECT_BYTES,
     MAX_PACK_ENTRIES,
     MIB,
-    MIN_BLOCK,
+    MIN_BLOCK_BYTES,
     NORMALIZATION,
     PACK_BYTES,
     BlockRef,
@@ -101,14 +101,14 @@ def _counter(seed: str, size: int) -> Part:
 
 
 _EARLY: Final = {178530: 8, 107312: 16, 330142: 21, 480644: 32}
-"""Found by trying: the SHA-512 of this number, after MIN_BLOCK zeros, is cut so early that the hash has not yet
+"""Found by trying: the SHA-512 of this number, after MIN_BLOCK_BYTES zeros, is cut so early that the hash has not yet
 forgotten how it began. The values are how many bytes after the first possible cut."""
 
 
 def _cut_short(seed: str) -> Iterator[tuple[str, list[Part]]]:
     """Contents that end around a cut: FastCDC does not look at the last one of an odd number of bytes."""
     whole = content([_counter(seed, 9 * MIB)])
-    with_sizes = FastCDC(AVG_BLOCK, min_size=MIN_BLOCK, max_size=MAX_BLOCK, normalized_chunking=2)
+    with_sizes = FastCDC(AVG_BLOCK_BYTES, min_size=MIN_BLOCK_BYTES, max_size=MAX_BLOCK_BYTES, normalized_chunking=2)
     length = next(iter(with_sizes.cut_buf(whole))).length
     parity = "odd" if length % 2 else "even"
     for extra in range(4):
@@ -118,18 +118,18 @@ def _cut_short(seed: str) -> Iterator[tuple[str, list[Part]]]:
 def _contents() -> Iterator[tuple[str, list[Part]]]:
     for size in (0, 1, 63, 64, 65, 1000):
         yield f"{size} bytes", [_counter("small", size)]
-    for name, size in (("min", MIN_BLOCK), ("avg", AVG_BLOCK), ("max", MAX_BLOCK)):
+    for name, size in (("min", MIN_BLOCK_BYTES), ("avg", AVG_BLOCK_BYTES), ("max", MAX_BLOCK_BYTES)):
         for more in (-1, 0, 1, 2, 63):
             yield f"{name} {more:+}", [_counter(name, size + more)]
     for more in (-1, 0, 1):
-        yield f"max {more:+} of zeros", [{"zeros": MAX_BLOCK + more}]
+        yield f"max {more:+} of zeros", [{"zeros": MAX_BLOCK_BYTES + more}]
     yield "random", [_counter("a", 12 * MIB)]
     yield "zeros", [{"zeros": 20 * MIB}]
     yield "zeros between", [_counter("h", 3 * MIB), {"zeros": 9 * MIB}, _counter("h", 3 * MIB)]
     yield "zeros between, at an odd place", [_counter("i", 3 * MIB), {"zeros": 9 * MIB}, _counter("j", 3 * MIB + 1)]
     for number, at in _EARLY.items():
         tail = hashlib.sha512(number.to_bytes(4, "big")).hexdigest()
-        yield f"a cut {at} bytes after the first that is possible", [{"zeros": MIN_BLOCK}, {"hex": tail}]
+        yield f"a cut {at} bytes after the first that is possible", [{"zeros": MIN_BLOCK_BYTES}, {"hex": tail}]
     for seed in ("end 0", "end 1", "end 2", "end 3"):
         yield from _cut_short(seed)
     yield "two values only", [{**_counter("few", 9 * MIB), "values": b"ab".hex()}]
@@ -152,11 +152,11 @@ def _fastcdc() -> Any:
         whole = Chunker().cut(read_into)
         blocks = [[block.digest.hex(), len(block.data)] for block in whole]
         cases.append({"name": name, "content": parts, "sha256": whole.digest.hex(), "blocks": blocks})
-    bits = AVG_BLOCK.bit_length() - 1
+    bits = AVG_BLOCK_BYTES.bit_length() - 1
     return {
-        "min_size": MIN_BLOCK,
-        "avg_size": AVG_BLOCK,
-        "max_size": MAX_BLOCK,
+        "min_size": MIN_BLOCK_BYTES,
+        "avg_size": AVG_BLOCK_BYTES,
+        "max_size": MAX_BLOCK_BYTES,
         "normalization": NORMALIZATION,
         "mask_strict": f"{MASKS[bits + NORMALIZATION]:016x}",
         "mask_loose": f"{MASKS[bits - NORMALIZATION]:016x}",
@@ -168,7 +168,7 @@ def _fastcdc() -> Any:
 _PACKS: Final = {
     "one block": [1],
     "two blocks": [1000, 1],
-    "closed by its bytes": [MIN_BLOCK - 1] * 17,
+    "closed by its bytes": [MIN_BLOCK_BYTES - 1] * 17,
     "closed by its entries": [4] * (MAX_PACK_ENTRIES + 1),
     "with repetitions": [7, 8, 7, 7, 300 * KIB, 7],
 }
@@ -212,7 +212,7 @@ def _packs() -> Any:
 def _ref(number: int, *, alone: bool) -> BlockRef:
     made = random.Random(number)
     digest = digest_of(f"block {number}".encode())
-    length = made.choice([1, 127, 128, 16383, 16384, MAX_BLOCK])
+    length = made.choice([1, 127, 128, 16383, 16384, MAX_BLOCK_BYTES])
     if alone:
         return BlockRef(digest, length, digest, 0)
     return BlockRef(digest, length, digest_of(f"pack {number % 3}".encode()), made.choice([0, 5, 128, 8 * MIB]))

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, FailFast, Field, Str
 from pydantic_core import PydanticCustomError
 
 from gateway.api.identifiers import HexDigest, NodeText
-from syncline.model.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
 from syncline.model.names import MAX_PATH_BYTES, normalize
 from syncline.model.tree import MAX_MUTATIONS
 
@@ -385,7 +385,9 @@ class Pack(Given):
     offsets: Annotated[
         list[Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES)]], FailFast(), Field(max_length=MAX_PACK_ENTRIES)
     ]
-    lengths: Annotated[list[Annotated[int, Field(ge=1, le=MAX_BLOCK)]], FailFast(), Field(max_length=MAX_PACK_ENTRIES)]
+    lengths: Annotated[
+        list[Annotated[int, Field(ge=1, le=MAX_BLOCK_BYTES)]], FailFast(), Field(max_length=MAX_PACK_ENTRIES)
+    ]
 
 
 class StoredObject(Given):
@@ -412,7 +414,7 @@ class Sealed(Told):
     verdicts: list[str]
 
 
-_Length = Annotated[int, Field(ge=1, le=MAX_BLOCK, strict=True)]
+_Length = Annotated[int, Field(ge=1, le=MAX_BLOCK_BYTES, strict=True)]
 _Offset = Annotated[int, Field(ge=0, le=MAX_OBJECT_BYTES, strict=True)]
 # JSON has no tuples: a list is one.
 _Whole = Annotated[tuple[HexDigest, _Length], Strict(strict=False)]

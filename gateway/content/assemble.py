@@ -17,7 +17,7 @@ from gateway.content.plan import ObjectRange, gather, plan_reads
 from gateway.ports import ObjectSource, ObjectTooLarge, ObjectUnreadable
 from runtime.pool import PATIENCE_SECONDS, Pool, Share
 from syncline.metadata.v1 import journal_pb2
-from syncline.model.blocks import KIB, MAX_OBJECT_BYTES, MIN_BLOCK, Digest, Manifest
+from syncline.model.blocks import KIB, MAX_OBJECT_BYTES, MIN_BLOCK_BYTES, Digest, Manifest
 from syncline.model.errors import InvalidArgument
 from syncline.model.identifiers import SpaceId
 from syncline.model.tree import Content
@@ -107,7 +107,7 @@ class Contents:
         self, space: SpaceId, digest: Digest, content: Content, share: Share
     ) -> tuple[Manifest, int]:
         """A manifest, and how many bytes of the pool it has."""
-        expected = (content.size // MIN_BLOCK + 2) * _ENTRY_BYTES
+        expected = (content.size // MIN_BLOCK_BYTES + 2) * _ENTRY_BYTES
         if expected < MAX_OBJECT_BYTES:
             try:
                 return await self._read_manifest_of(expected, space, digest, content, share)

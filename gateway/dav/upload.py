@@ -1,7 +1,7 @@
 """A content on its way from a request into S3, cut as a device cuts it, in bounded memory.
 
-One content at a time: its blocks below MIN_BLOCK are at most one, its last. So there is nothing to pack, and what a
-device would put into a pack of one block is an object of its own here as there.
+One content at a time: its blocks below MIN_BLOCK_BYTES are at most one, its last. So there is nothing to pack, and what
+a device would put into a pack of one block is an object of its own here as there.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from syncline.metadata.v1 import metadata_pb2
 from syncline.model.blocks import (
     EMPTY_MANIFEST,
     KIB,
-    MAX_BLOCK,
+    MAX_BLOCK_BYTES,
     MAX_INLINE_BLOCKS,
     MAX_OBJECT_BYTES,
     MIB,
-    MIN_BLOCK,
+    MIN_BLOCK_BYTES,
     BlockRef,
     Digest,
     Manifest,
@@ -41,7 +41,7 @@ from syncline.model.identifiers import SpaceId
 from syncline.wire.tree import PUT_AGAIN, manifest_to_wire
 
 _STORING: Final = 12 * MIB
-MEMORY: Final = 2 * MAX_BLOCK + _STORING
+MEMORY: Final = 2 * MAX_BLOCK_BYTES + _STORING
 """Maximum number of bytes that an upload holds: the window in which the next cut is looked for, the blocks cut from
 it, and those that are being stored.
 """
@@ -108,7 +108,7 @@ class SpaceStorage:
     async def store(self, blocks: Sequence[Block], *, manifest: bool = False) -> None:
         wanted, token = list(blocks), await self._caller.fresh()
         # A small one costs less to be put in vain than to be asked for; a manifest is to be sealed as such in any case.
-        if not manifest and sum(len(block.data) for block in blocks) >= MIN_BLOCK:
+        if not manifest and sum(len(block.data) for block in blocks) >= MIN_BLOCK_BYTES:
             request = metadata_pb2.FindMissingObjectsRequest(
                 space_id=self._space, objects=b"".join(block.digest for block in blocks)
             )

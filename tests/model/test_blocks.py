@@ -8,12 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from syncline.model.blocks import DIGEST_BYTES, MAX_BLOCK, BlockRef, Digest, MalformedManifest, Manifest, object_key
+from syncline.model.blocks import (
+    DIGEST_BYTES,
+    MAX_BLOCK_BYTES,
+    BlockRef,
+    Digest,
+    MalformedManifest,
+    Manifest,
+    object_key,
+)
 from syncline.wire.tree import manifest_from_wire, manifest_to_wire
 
 digests = st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES).map(Digest)
 refs = st.lists(
-    st.builds(BlockRef, digests, st.integers(1, MAX_BLOCK), digests, st.integers(0, 2**32 - 1))
+    st.builds(BlockRef, digests, st.integers(1, MAX_BLOCK_BYTES), digests, st.integers(0, 2**32 - 1))
     | digests.map(lambda digest: BlockRef(digest, 1, digest, 0)),
     max_size=20,
 )
@@ -39,7 +47,7 @@ A = hashlib.sha256(b"a").digest()
         Manifest(b"", (1,)),
         Manifest(A[:-1], (1,)),
         Manifest(A, (0,)),
-        Manifest(A, (MAX_BLOCK + 1,)),
+        Manifest(A, (MAX_BLOCK_BYTES + 1,)),
         Manifest(A, (1,), b"", (0,), (0,)),
         Manifest(A, (1,), A[:-1], (0,), (0,)),
         Manifest(A, (1,), A, (1,), (0,)),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyfastcdc.py.constants import GEAR
 
-from syncline.model.blocks import AVG_BLOCK, KIB, MAX_BLOCK, MIB, MIN_BLOCK, NORMALIZATION, Digest
+from syncline.model.blocks import AVG_BLOCK_BYTES, KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, NORMALIZATION, Digest
 from syncline.model.chunk import Block, Chunker, ReadInto
 from tests import vectors
 from tests.clients.transfer.fakes import noise, sha256
@@ -50,7 +50,7 @@ def test_cuts_lie_where_they_always_lay(case: dict[str, Any]) -> None:
 
 def test_the_numbers_are_those_of_the_vectors() -> None:
     told = (FASTCDC["min_size"], FASTCDC["avg_size"], FASTCDC["max_size"], FASTCDC["normalization"])
-    assert told == (MIN_BLOCK, AVG_BLOCK, MAX_BLOCK, NORMALIZATION)
+    assert told == (MIN_BLOCK_BYTES, AVG_BLOCK_BYTES, MAX_BLOCK_BYTES, NORMALIZATION)
     assert [int(number, 16) for number in FASTCDC["gear"]] == list(GEAR)
     # The common table: what a client may compute instead of copying it.
     assert FASTCDC["gear"] == [hashlib.md5(bytes([byte]) * 64).digest()[:8].hex() for byte in range(256)]
@@ -60,7 +60,7 @@ def test_the_numbers_are_those_of_the_vectors() -> None:
 
 def test_the_vectors_meet_the_edges() -> None:
     """First cuts come before the hash has forgotten how it began, and contents end around cuts of both kinds."""
-    early = {blocks[0][1] - MIN_BLOCK for case in FASTCDC["cases"] if len(blocks := case["blocks"]) > 1}
+    early = {blocks[0][1] - MIN_BLOCK_BYTES for case in FASTCDC["cases"] if len(blocks := case["blocks"]) > 1}
     assert {8, 16, 21, 32} <= early
     names = " ".join(case["name"] for case in FASTCDC["cases"])
     assert "at an odd place" in names
@@ -69,13 +69,26 @@ def test_the_vectors_meet_the_edges() -> None:
 
 @pytest.mark.parametrize(
     "size",
-    [0, 1, MIN_BLOCK - 1, MIN_BLOCK, MIN_BLOCK + 1, AVG_BLOCK, MAX_BLOCK - 1, MAX_BLOCK, MAX_BLOCK + 1, 20 * MIB],
+    [
+        0,
+        1,
+        MIN_BLOCK_BYTES - 1,
+        MIN_BLOCK_BYTES,
+        MIN_BLOCK_BYTES + 1,
+        AVG_BLOCK_BYTES,
+        MAX_BLOCK_BYTES - 1,
+        MAX_BLOCK_BYTES,
+        MAX_BLOCK_BYTES + 1,
+        20 * MIB,
+    ],
 )
 @pytest.mark.parametrize("data", [noise(20 * MIB), bytes(20 * MIB)], ids=["noise", "zeros"])
 def test_cutting_by_parts_is_cutting_the_whole(data: bytes, size: int) -> None:
     data = data[:size]
     assert NORMALIZATION == 2
-    at_once = pyfastcdc.FastCDC(AVG_BLOCK, min_size=MIN_BLOCK, max_size=MAX_BLOCK, normalized_chunking=2).cut_buf(data)
+    at_once = pyfastcdc.FastCDC(
+        AVG_BLOCK_BYTES, min_size=MIN_BLOCK_BYTES, max_size=MAX_BLOCK_BYTES, normalized_chunking=2
+    ).cut_buf(data)
     blocks, digest, total = cut(data)
     assert [block.data for block in blocks] == [bytes(chunk.data) for chunk in at_once]
     assert all(type(block.data) is bytes and block.digest == sha256(block.data) for block in blocks)
@@ -95,7 +108,7 @@ def test_blocks_one_after_the_other_are_the_content(data: bytes) -> None:
     blocks, digest, _ = cut(data)
     assert b"".join(block.data for block in blocks) == data
     assert digest == sha256(data)
-    assert all(MIN_BLOCK <= len(block.data) <= MAX_BLOCK for block in blocks[:-1])
+    assert all(MIN_BLOCK_BYTES <= len(block.data) <= MAX_BLOCK_BYTES for block in blocks[:-1])
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -124,5 +137,5 @@ def test_a_content_that_has_hardly_begun_takes_hardly_any_memory():
     for cut in begun:
         cut.room[:1] = b"x"
         cut.fill(1)
-    assert process.memory_info().rss - before < 4 * MAX_BLOCK
+    assert process.memory_info().rss - before < 4 * MAX_BLOCK_BYTES
     assert all(bytes(cut.held) == b"x" for cut in begun)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from stack.demo import DemoDevice
 from stack.up import Stack
-from syncline.model.blocks import MIN_BLOCK, key_prefix
+from syncline.model.blocks import MIN_BLOCK_BYTES, key_prefix
 from syncline.model.chunk import Chunker
 from syncline.model.identifiers import SpaceId
 from tests.e2e.proxy import Proxy
@@ -77,7 +77,7 @@ def content_whose_last_block_is_not_packed(size: int) -> bytes:
     while True:
         data = os.urandom(size)
         *_, last = Chunker().cut(io.BytesIO(data).readinto)
-        if len(last.data) >= MIN_BLOCK:
+        if len(last.data) >= MIN_BLOCK_BYTES:
             return data
 
 

@@ -6,9 +6,9 @@
 import { createHash } from "node:crypto";
 import { open } from "node:fs/promises";
 
-export const MIN_BLOCK = 512 * 1024;
-export const AVG_BLOCK = 2 * 1024 * 1024;
-export const MAX_BLOCK = 8 * 1024 * 1024;
+export const MIN_BLOCK_BYTES = 512 * 1024;
+export const AVG_BLOCK_BYTES = 2 * 1024 * 1024;
+export const MAX_BLOCK_BYTES = 8 * 1024 * 1024;
 
 /** For a block that is still shorter than the average; upper and lower 32 bits. */
 export const MASK_STRICT = [0x0000d937, 0x77537000] as const;
@@ -30,16 +30,17 @@ export function gear(): string[] {
 }
 
 /**
- * How long the first block of `bytes[from, to)` is. What is given ends with the content, or holds at least MAX_BLOCK bytes.
+ * How long the first block of `bytes[from, to)` is. What is given ends with the content, or holds at least
+ * MAX_BLOCK_BYTES.
  */
 export function cut(bytes: Uint8Array, from: number, to: number): number {
-  const length = Math.min(to - from, MAX_BLOCK);
-  if (length <= MIN_BLOCK) return length;
+  const length = Math.min(to - from, MAX_BLOCK_BYTES);
+  if (length <= MIN_BLOCK_BYTES) return length;
   const end = from + (length & ~1); // the last byte of an odd number is not looked at
-  const middle = Math.min(from + AVG_BLOCK, end);
+  const middle = Math.min(from + AVG_BLOCK_BYTES, end);
   let [hi, lo] = [0, 0];
   let [maskHigh, maskLow] = MASK_STRICT as readonly [number, number];
-  for (let at = from + MIN_BLOCK; at < end; at++) {
+  for (let at = from + MIN_BLOCK_BYTES; at < end; at++) {
     if (at === middle) [maskHigh, maskLow] = MASK_LOOSE;
     const byte = bytes[at]!;
     // hash = 2 * hash + gear[byte]
@@ -54,7 +55,7 @@ export function cut(bytes: Uint8Array, from: number, to: number): number {
 
 /** What `blocksOf` reads into, for one file after the other. */
 export function workspace(): Buffer {
-  return Buffer.alloc(2 * MAX_BLOCK);
+  return Buffer.alloc(2 * MAX_BLOCK_BYTES);
 }
 
 /** The blocks of a file in order. Each is its own bytes. */
@@ -69,7 +70,7 @@ export async function* blocksOf(path: string, buffer: Buffer): AsyncGenerator<Bu
         ended = !bytesRead;
       }
       let at = 0;
-      while (at < filled && (ended || filled - at >= MAX_BLOCK)) {
+      while (at < filled && (ended || filled - at >= MAX_BLOCK_BYTES)) {
         const length = cut(buffer, at, filled);
         yield Buffer.from(buffer.subarray(at, at + length));
         at += length;

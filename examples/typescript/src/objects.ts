@@ -41,7 +41,7 @@ export function singleBlock(digest: string, bytes: Buffer): Stored {
   return { digest, bytes, declaration: { sha256: Buffer.from(digest, "hex"), size: bytes.length } };
 }
 
-/** Collects blocks shorter than MIN_BLOCK, each of them once. */
+/** Collects blocks shorter than MIN_BLOCK_BYTES, each of them once. */
 export class PackBuilder {
   readonly offsets = new Map<string, number>();
   readonly #parts: Buffer[] = [];

@@ -5,7 +5,7 @@ import { lstat, readdir, readlink } from "node:fs/promises";
 import { join } from "node:path";
 
 import { SynclineError } from "./errors.js";
-import { MIN_BLOCK, blocksOf, workspace } from "./fastcdc.js";
+import { MIN_BLOCK_BYTES, blocksOf, workspace } from "./fastcdc.js";
 import type { CommitChangesResponse__Output } from "./gen/syncline/metadata/v1/CommitChangesResponse.js";
 import type { Content } from "./gen/syncline/metadata/v1/Content.js";
 import type { FindMissingObjectsResponse__Output } from "./gen/syncline/metadata/v1/FindMissingObjectsResponse.js";
@@ -163,7 +163,7 @@ class Upload {
     const known = this.#known.get(digest);
     if (known) return known;
     let place: () => BlockRef;
-    if (bytes.length >= MIN_BLOCK) {
+    if (bytes.length >= MIN_BLOCK_BYTES) {
       place = () => ({ digest, length: bytes.length, object: digest, offset: 0 });
       this.#asking.push(singleBlock(digest, bytes));
       this.#askBytes += bytes.length;

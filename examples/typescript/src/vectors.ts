@@ -42,7 +42,7 @@ const scratch = mkdtempSync(join(tmpdir(), "syncline-vectors-"));
 
 try {
   const cuts = load("fastcdc");
-  assert.deepEqual([fastcdc.MIN_BLOCK, fastcdc.AVG_BLOCK, fastcdc.MAX_BLOCK], [cuts.min_size, cuts.avg_size, cuts.max_size]);
+  assert.deepEqual([fastcdc.MIN_BLOCK_BYTES, fastcdc.AVG_BLOCK_BYTES, fastcdc.MAX_BLOCK_BYTES], [cuts.min_size, cuts.avg_size, cuts.max_size]);
   assert.deepEqual(fastcdc.gear(), cuts.gear);
   const hex = (mask: readonly number[]) => mask.map((word) => word.toString(16).padStart(8, "0")).join("");
   assert.deepEqual([hex(fastcdc.MASK_STRICT), hex(fastcdc.MASK_LOOSE)], [cuts.mask_strict, cuts.mask_loose]);

@@ -8,7 +8,7 @@
  * once in thousands of bytes, the whole is worked out from the last 48 bytes.
  */
 
-import { AVG_BLOCK, MAX_BLOCK, MIN_BLOCK } from "./format.js";
+import { AVG_BLOCK_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES } from "./format.js";
 import { GEAR_HIGH, GEAR_LOW } from "./gear.js";
 
 /** For a block that is still shorter than the average: 23 bits, so that a cut is less likely. */
@@ -20,7 +20,7 @@ const LOOSE_LOW = 0x07537000;
 const HASH_BITS = 48;
 
 /**
- * How long the first block of `bytes` from `from` on is. What is given ends with the content, or holds at least MAX_BLOCK
+ * How long the first block of `bytes` from `from` on is. What is given ends with the content, or holds at least MAX_BLOCK_BYTES
  * bytes from there.
  * @param {Uint8Array} bytes
  * @param {number} from
@@ -28,12 +28,12 @@ const HASH_BITS = 48;
  * @returns {number}
  */
 export function cut(bytes, from, to) {
-  const length = Math.min(to - from, MAX_BLOCK);
-  if (length <= MIN_BLOCK) return length;
-  const start = from + MIN_BLOCK;
+  const length = Math.min(to - from, MAX_BLOCK_BYTES);
+  if (length <= MIN_BLOCK_BYTES) return length;
+  const start = from + MIN_BLOCK_BYTES;
   // The definition goes by two bytes: the last one of an odd number is not looked at.
   const end = from + (length & ~1);
-  const middle = Math.min(from + AVG_BLOCK, end);
+  const middle = Math.min(from + AVG_BLOCK_BYTES, end);
   const strict = find(bytes, start, start, middle, STRICT_HIGH, STRICT_LOW);
   if (strict < middle) return strict - from;
   const loose = find(bytes, start, middle, end, LOOSE_HIGH, LOOSE_LOW);

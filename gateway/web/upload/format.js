@@ -7,11 +7,11 @@
 export const KIB = 1024;
 export const MIB = 1024 * KIB;
 
-export const MIN_BLOCK = 512 * KIB;
-export const AVG_BLOCK = 2 * MIB;
-export const MAX_BLOCK = 8 * MIB;
+export const MIN_BLOCK_BYTES = 512 * KIB;
+export const AVG_BLOCK_BYTES = 2 * MIB;
+export const MAX_BLOCK_BYTES = 8 * MIB;
 
-/** A pack is closed when it reaches this size; none is larger than PACK_BYTES + MIN_BLOCK. */
+/** A pack is closed when it reaches this size; none is larger than PACK_BYTES + MIN_BLOCK_BYTES. */
 export const PACK_BYTES = 8 * MIB;
 export const MAX_PACK_ENTRIES = 4096;
 /** No object that is sealed is larger. */

@@ -1,7 +1,7 @@
 // @ts-check
 /** Packs: many small blocks in one object, one after the other. */
 
-import { MAX_PACK_ENTRIES, MIN_BLOCK, PACK_BYTES } from "./format.js";
+import { MAX_PACK_ENTRIES, MIN_BLOCK_BYTES, PACK_BYTES } from "./format.js";
 import { digestOf } from "./sha256.js";
 
 /**
@@ -12,7 +12,7 @@ import { digestOf } from "./sha256.js";
 
 /** Collects small blocks, each of them once. */
 export class PackBuilder {
-  #bytes = new Uint8Array(PACK_BYTES + MIN_BLOCK);
+  #bytes = new Uint8Array(PACK_BYTES + MIN_BLOCK_BYTES);
   /** @type {Map<string, number>} */
   #offsets = new Map();
   /** @type {number[]} */

@@ -1,7 +1,7 @@
 // @ts-check
 /** Reading files that others may change or take away at any moment, in bounded memory. */
 
-import { MAX_BLOCK, MIB } from "./format.js";
+import { MAX_BLOCK_BYTES, MIB } from "./format.js";
 import { cut } from "./fastcdc.js";
 import { Sha256, digestOf } from "./sha256.js";
 
@@ -35,12 +35,12 @@ export class Reader {
   /**
    * Hand each block of the file to `take`, in order. Changed, what the browser raises, what `take` raises; blocks that
    * were handed over until then mean nothing.
-   * @param {Blob} file of at least MIN_BLOCK bytes
+   * @param {Blob} file of at least MIN_BLOCK_BYTES bytes
    * @param {(block: Block) => Promise<void>} take
    * @returns {Promise<Read>}
    */
   async read(file, take) {
-    this.#buffer ??= new Uint8Array(2 * MAX_BLOCK);
+    this.#buffer ??= new Uint8Array(2 * MAX_BLOCK_BYTES);
     const buffer = this.#buffer;
     const { size } = file;
     const pieces = new Pieces(file);
@@ -48,7 +48,7 @@ export class Reader {
     let digest = "";
     let [at, filled, offset] = [0, 0, 0];
     while (offset < size) {
-      if (filled - at < MAX_BLOCK && !pieces.ended) {
+      if (filled - at < MAX_BLOCK_BYTES && !pieces.ended) {
         buffer.copyWithin(0, at, filled);
         filled -= at;
         at = 0;

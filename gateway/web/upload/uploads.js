@@ -12,7 +12,7 @@
 
 import { patient } from "./api.js";
 import { Commits, Directory } from "./commits.js";
-import { MAX_INLINE_BLOCKS, MAX_OBJECT_BYTES, MIB, MIN_BLOCK } from "./format.js";
+import { MAX_INLINE_BLOCKS, MAX_OBJECT_BYTES, MIB, MIN_BLOCK_BYTES } from "./format.js";
 import { Batch, Item, itemKey, newId } from "./item.js";
 import { encodeManifest, toWire } from "./manifest.js";
 import { nameProblem, normalized } from "./names.js";
@@ -580,7 +580,7 @@ export class Uploads extends EventTarget {
     try {
       if (item.handle) item.take(await fileOf(item.handle));
       const file = /** @type {File} */ (item.file);
-      if (file.size < MIN_BLOCK) item.become("hashing");
+      if (file.size < MIN_BLOCK_BYTES) item.become("hashing");
       const read = await this.#work.read({
         space: item.space,
         file,

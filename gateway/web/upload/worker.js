@@ -4,7 +4,7 @@
  * other; digests; packs; PUTs. `work.js` is its other end and has the types of the messages.
  */
 
-import { MIN_BLOCK, MIB } from "./format.js";
+import { MIN_BLOCK_BYTES, MIB } from "./format.js";
 import { PackBuilder } from "./pack.js";
 import { put } from "./put.js";
 import { Changed, Reader, readSmall } from "./reader.js";
@@ -112,7 +112,7 @@ async function readFile(job) {
     if (space !== spaceOfPacks || file.size >= LONG_READ) await closePack();
     if (space !== spaceOfPacks) remembered = new Map();
     spaceOfPacks = space;
-    if (file.size < MIN_BLOCK) await readSmallFile(job);
+    if (file.size < MIN_BLOCK_BYTES) await readSmallFile(job);
     else await readLargeFile(id, file);
   } catch (error) {
     if (error instanceof Cancelled) report({ kind: "unread", id, trouble: "cancelled" });
@@ -127,7 +127,7 @@ async function readFile(job) {
 async function readSmallFile(job) {
   const small = begin(job);
   for (const next of jobs.slice(0, FILES_AHEAD)) {
-    if (next.kind === "read" && next.file.size < MIN_BLOCK) begin(next);
+    if (next.kind === "read" && next.file.size < MIN_BLOCK_BYTES) begin(next);
   }
   const { bytes, digest } = await small;
   const blocks = bytes.length ? [await place(job.id, { sha256: digest, offset: 0, bytes })] : [];
@@ -166,7 +166,7 @@ async function readLargeFile(id, file) {
  */
 async function place(id, { sha256, offset, bytes }) {
   while (held && !cancelled.has(id)) await change();
-  const small = bytes.length < MIN_BLOCK;
+  const small = bytes.length < MIN_BLOCK_BYTES;
   const place = { sha256, length: bytes.length, offset };
   const before = small && remembered.get(sha256);
   if (before) return { ...place, ...before };

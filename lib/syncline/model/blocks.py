@@ -1,7 +1,7 @@
 """Blocks, packs and manifests: how a content is cut, where its parts lie, and what must hold.
 
 A block is a content-defined chunk named by its SHA-256. An object is what S3 stores: one block of at least
-`MIN_BLOCK` bytes alone, or a pack of smaller blocks one after the other. Its key is the SHA-256 of its bytes.
+`MIN_BLOCK_BYTES` bytes alone, or a pack of smaller blocks one after the other. Its key is the SHA-256 of its bytes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ NO_DIGEST = Digest(bytes(DIGEST_BYTES))
 KIB = 1024
 MIB = 1024 * KIB
 
-MIN_BLOCK = 512 * KIB
-AVG_BLOCK = 2 * MIB
-MAX_BLOCK = 8 * MIB
+MIN_BLOCK_BYTES = 512 * KIB
+AVG_BLOCK_BYTES = 2 * MIB
+MAX_BLOCK_BYTES = 8 * MIB
 NORMALIZATION = 2
 """FastCDC's parameters. Changing one makes every block of every file new."""
 
 PACK_BYTES = 8 * MIB
-"""A pack is closed when it reaches this size; none is larger than PACK_BYTES + MIN_BLOCK."""
+"""A pack is closed when it reaches this size; none is larger than PACK_BYTES + MIN_BLOCK_BYTES."""
 MAX_PACK_ENTRIES = 4096
 MAX_OBJECT_BYTES = 16 * MIB
 """No object that is sealed is larger."""
@@ -87,8 +87,8 @@ class Manifest:
         n = len(self.lengths)
         if len(self.blocks) != n * DIGEST_BYTES:
             raise MalformedManifest("`blocks` must hold one digest for each length")
-        if any(not 0 < length <= MAX_BLOCK for length in self.lengths):
-            raise MalformedManifest(f"a block has 1 to {MAX_BLOCK} bytes")
+        if any(not 0 < length <= MAX_BLOCK_BYTES for length in self.lengths):
+            raise MalformedManifest(f"a block has 1 to {MAX_BLOCK_BYTES} bytes")
         if not self.objects:
             if self.object_index or self.offsets:
                 raise MalformedManifest("`object_index` and `offsets` go with `objects`")

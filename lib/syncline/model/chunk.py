@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pyfastcdc import FastCDC
 
-from syncline.model.blocks import AVG_BLOCK, MAX_BLOCK, MIN_BLOCK, NORMALIZATION, Digest
+from syncline.model.blocks import AVG_BLOCK_BYTES, MAX_BLOCK_BYTES, MIN_BLOCK_BYTES, NORMALIZATION, Digest
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -38,13 +38,13 @@ def digest_of(data: bytes | memoryview) -> Digest:
 
 
 class Chunker:
-    """Cuts one content after the other. It is for one thread, since its buffer (`MAX_BLOCK` bytes) is used again."""
+    """Cuts one content after the other. It is for one thread, since its buffer of `MAX_BLOCK_BYTES` is used again."""
 
     def __init__(self) -> None:
         self._cdc = FastCDC(
-            AVG_BLOCK,
-            min_size=MIN_BLOCK,
-            max_size=MAX_BLOCK,
+            AVG_BLOCK_BYTES,
+            min_size=MIN_BLOCK_BYTES,
+            max_size=MAX_BLOCK_BYTES,
             normalized_chunking=cast("NormalizedChunking", NORMALIZATION),
         )
         self._buffer: memoryview | None = None
@@ -56,8 +56,8 @@ class Chunker:
     def begin(self, read_into: ReadInto | None = None) -> Cut:
         """A content to cut: iterated over if there is `read_into`, else fed as `Cut` says."""
         if self._buffer is None:
-            # Pages of a mapping take memory only once they are written to; most contents are smaller than MAX_BLOCK.
-            self._buffer = memoryview(mmap.mmap(-1, MAX_BLOCK))
+            # Pages of a mapping take memory only once they are written to; most contents are below MAX_BLOCK_BYTES.
+            self._buffer = memoryview(mmap.mmap(-1, MAX_BLOCK_BYTES))
         return Cut(self._cdc, self._buffer, read_into)
 
 
@@ -109,7 +109,7 @@ class Cut:
         for chunk in self._cdc.cut_buf(self._buffer[:filled]):
             # The position of a cut depends only on the bytes before the cut. So every cut is final, except the end of
             # what was read so far, unless that is the end of the file or as far as a block may reach.
-            if chunk.offset + chunk.length == filled and not self.ended and chunk.length < MAX_BLOCK:
+            if chunk.offset + chunk.length == filled and not self.ended and chunk.length < MAX_BLOCK_BYTES:
                 break
             at = chunk.offset + chunk.length
             yield self._block(bytes(chunk.data))

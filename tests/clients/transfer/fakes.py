@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from syncline.metadata.v1 import journal_pb2
-from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, MIB, MIN_BLOCK, PACK_BYTES, Digest
+from syncline.model.blocks import DIGEST_BYTES, MAX_PACK_ENTRIES, MIB, MIN_BLOCK_BYTES, PACK_BYTES, Digest
 from syncline.model.tree import Content
 from syncline.model.verdicts import SealVerdict
 from syncline.sdk.space import Declaration, Form, PackEntries
@@ -106,7 +106,7 @@ class MemorySpace:
             return SealVerdict.SIZE_MISMATCH
         match one.form:
             case PackEntries(blocks, offsets, lengths):
-                assert len(data) <= PACK_BYTES + MIN_BLOCK
+                assert len(data) <= PACK_BYTES + MIN_BLOCK_BYTES
                 assert 0 < len(offsets) == len(lengths) <= MAX_PACK_ENTRIES
                 end = 0
                 for i, (offset, length) in enumerate(zip(offsets, lengths, strict=True)):

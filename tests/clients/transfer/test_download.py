@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from syncline.model.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK, Digest, Manifest
+from syncline.model.blocks import EMPTY_MANIFEST, KIB, MIB, MIN_BLOCK_BYTES, Digest, Manifest
 from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.tree import Content
 from syncline.transfer import download, holes, upload
@@ -63,7 +63,7 @@ def failure(store: MemoryStore, job: DownloadJob) -> Failed:
     return result
 
 
-SIZES = [0, 1, 4 * KIB, MIN_BLOCK - 1, MIN_BLOCK, MIN_BLOCK + 1, 3 * MIB, 9 * MIB, 30 * MIB]
+SIZES = [0, 1, 4 * KIB, MIN_BLOCK_BYTES - 1, MIN_BLOCK_BYTES, MIN_BLOCK_BYTES + 1, 3 * MIB, 9 * MIB, 30 * MIB]
 
 
 def test_contents_of_all_sizes_arrive_whole(space: MemorySpace, here: Path, there: Path) -> None:

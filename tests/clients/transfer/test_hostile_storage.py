@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from syncline.model.blocks import MAX_BLOCK, MAX_OBJECT_BYTES, MIB, BlockRef, Digest, MalformedManifest, Manifest
+from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_OBJECT_BYTES, MIB, BlockRef, Digest, MalformedManifest, Manifest
 from syncline.model.chunk import digest_of
 from syncline.model.tree import Content
 from syncline.sdk.credentials import S3Credentials
@@ -51,7 +51,7 @@ PETABYTE = 1 << 50
 @pytest.mark.parametrize(
     "manifest",
     [
-        Manifest.of([BlockRef(digest(1), MAX_BLOCK, digest(1), 0)]),
+        Manifest.of([BlockRef(digest(1), MAX_BLOCK_BYTES, digest(1), 0)]),
         Manifest(blocks=digest(1), lengths=((1 << 32) - 1,)),
         Manifest(),
         Manifest(blocks=digest(1), lengths=()),

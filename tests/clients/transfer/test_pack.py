@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from syncline.model.blocks import DIGEST_BYTES, KIB, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES, MIN_BLOCK, PACK_BYTES
+from syncline.model.blocks import DIGEST_BYTES, KIB, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES, MIN_BLOCK_BYTES, PACK_BYTES
 from syncline.model.chunk import Block
 from syncline.sdk.space import Form, PackEntries
 from syncline.transfer.pack import PackBuilder
@@ -55,9 +55,9 @@ def test_a_pack_is_full_at_its_size_and_never_much_larger() -> None:
     builder = PackBuilder()
     seed = 0
     while not builder.full:
-        builder.add(block(noise(MIN_BLOCK - 1, seed)))
+        builder.add(block(noise(MIN_BLOCK_BYTES - 1, seed)))
         seed += 1
-    assert PACK_BYTES <= builder.size < PACK_BYTES + MIN_BLOCK
+    assert PACK_BYTES <= builder.size < PACK_BYTES + MIN_BLOCK_BYTES
 
 
 def test_a_pack_is_full_of_entries() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from syncline.model.blocks import KIB, MIB, MIN_BLOCK, PACK_BYTES, BlockRef, Digest
+from syncline.model.blocks import KIB, MIB, MIN_BLOCK_BYTES, PACK_BYTES, BlockRef, Digest
 from syncline.model.chunk import Block
 from syncline.model.errors import PermissionDenied, Unavailable
 from syncline.model.verdicts import SealVerdict
@@ -27,7 +27,7 @@ def run(space: MemorySpace, paths: list[Path], **options: object) -> dict[object
     return dict(outcomes(uploader.upload(UploadJob(path.name, path) for path in paths)))
 
 
-SIZES = [0, 1, 4 * KIB, MIN_BLOCK - 1, MIN_BLOCK, MIN_BLOCK + 1, 3 * MIB, 9 * MIB, 30 * MIB]
+SIZES = [0, 1, 4 * KIB, MIN_BLOCK_BYTES - 1, MIN_BLOCK_BYTES, MIN_BLOCK_BYTES + 1, 3 * MIB, 9 * MIB, 30 * MIB]
 
 
 def test_contents_of_all_sizes_come_up_whole(space: MemorySpace, tmp_path: Path) -> None:
@@ -77,7 +77,9 @@ def test_tails_of_large_files_share_packs(space: MemorySpace, tmp_path: Path) ->
     contents = uploaded(space, paths)
     assert all(space.content(contents[path]) == path.read_bytes() for path in paths)
     blocks = {ref.digest for content in contents.values() for ref in content.manifest.refs()}
-    small = {ref.digest for content in contents.values() for ref in content.manifest.refs() if ref.length < MIN_BLOCK}
+    small = {
+        ref.digest for content in contents.values() for ref in content.manifest.refs() if ref.length < MIN_BLOCK_BYTES
+    }
     assert len(space.store.objects) == len(blocks) - len(small) + bool(small)
 
 
@@ -284,7 +286,7 @@ def test_a_read_error_fails_the_file(space: MemorySpace, tmp_path: Path, monkeyp
     def broken(descriptor: int, size: int) -> bytes:
         raise OSError(5, "Input/output error")
 
-    paths = files(tmp_path, [b"broken", noise(MIN_BLOCK)])
+    paths = files(tmp_path, [b"broken", noise(MIN_BLOCK_BYTES)])
     monkeypatch.setattr(os, "read", broken)
     monkeypatch.setattr(os, "readv", broken)
     results = run(space, paths)
@@ -499,7 +501,7 @@ def test_progress_adds_up(space: MemorySpace, tmp_path: Path) -> None:
                 self.files += files
                 self.size += size
 
-    paths = files(tmp_path, [noise(6 * MIB), noise(6 * MIB), b"small", b"small", b"", noise(MIN_BLOCK)])
+    paths = files(tmp_path, [noise(6 * MIB), noise(6 * MIB), b"small", b"small", b"", noise(MIN_BLOCK_BYTES)])
     progress = Sum()
     uploaded(space, paths, progress=progress)
     assert (progress.files, progress.size) == (len(paths), sum(path.stat().st_size for path in paths))
@@ -509,7 +511,7 @@ def test_packs_declare_what_is_in_them(space: MemorySpace, tmp_path: Path) -> No
     uploaded(space, files(tmp_path, [noise(100 * KIB, i) for i in range(200)]))
     forms = [one.form for one in space.sealed.values()]
     assert all(isinstance(form, PackEntries) for form in forms)
-    assert all(one.size <= PACK_BYTES + MIN_BLOCK for one in space.sealed.values())
+    assert all(one.size <= PACK_BYTES + MIN_BLOCK_BYTES for one in space.sealed.values())
 
 
 def test_too_little_memory_is_an_error() -> None:

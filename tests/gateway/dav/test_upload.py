@@ -9,7 +9,7 @@ from gateway.dav.bodies import ClientGone, Incoming
 from gateway.dav.upload import MEMORY, memory_of, upload
 from runtime.interruption import Interruption
 from syncline.metadata.v1 import journal_pb2
-from syncline.model.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK, MIB, Manifest
+from syncline.model.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK_BYTES, MIB, Manifest
 from syncline.model.chunk import Chunker
 from syncline.wire.tree import manifest_from_wire
 from tests.clients.transfer.fakes import noise
@@ -117,7 +117,7 @@ async def test_a_content_is_what_was_sent_cut_as_by_a_device(size):
 
 async def test_what_comes_twice_is_stored_once():
     storage = Stored()
-    stored = await sent(bytes(3 * MAX_BLOCK), storage)
+    stored = await sent(bytes(3 * MAX_BLOCK_BYTES), storage)
     assert len(stored.manifest) == 3
     assert len(storage.objects) == 1
 
@@ -142,7 +142,7 @@ async def test_it_waits_for_storage_and_holds_no_more_than_it_said():
     storage.go.set()
     await uploading
     # Beside what is being stored: the window of the chunker, and what is cut from it.
-    assert storage.most + 2 * MAX_BLOCK <= MEMORY
+    assert storage.most + 2 * MAX_BLOCK_BYTES <= MEMORY
     assert memory_of(None) == memory_of(1 << 40) == MEMORY
     assert memory_of(1000) < MIB
 

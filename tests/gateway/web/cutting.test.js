@@ -6,7 +6,7 @@ import {
   MAX_OBJECT_BYTES,
   MAX_PACK_ENTRIES,
   MIB,
-  MIN_BLOCK,
+  MIN_BLOCK_BYTES,
   PACK_BYTES,
 } from "../../../gateway/web/upload/format.js";
 import { encodeManifest } from "../../../gateway/web/upload/manifest.js";
@@ -29,7 +29,7 @@ for (const { name, content: parts, sha256: whole, blocks } of short) {
     const file = new Blob([content(parts)]);
     /** @type {[string, number][]} */
     const cut = [];
-    if (file.size < MIN_BLOCK) {
+    if (file.size < MIN_BLOCK_BYTES) {
       const { bytes, digest } = await readSmall(file);
       if (bytes.length) cut.push([digest, bytes.length]);
       assert.equal(digest, whole);

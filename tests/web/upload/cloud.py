@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from syncline.metadata.v1 import journal_pb2
-from syncline.model.blocks import MAX_BLOCK, MAX_INLINE_BLOCKS, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
+from syncline.model.blocks import MAX_BLOCK_BYTES, MAX_INLINE_BLOCKS, MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
 from syncline.model.names import name_problem
 from syncline.model.tree import MAX_MUTATIONS
 from syncline.wire.tree import manifest_from_wire
@@ -211,7 +211,7 @@ class Cloud:
                 return "MANIFEST_INVALID"
             self.manifests.add(one["sha256"])
         else:
-            assert len(data) <= MAX_BLOCK
+            assert len(data) <= MAX_BLOCK_BYTES
         self.sealed.add(one["sha256"])
         return "SEALED"
 

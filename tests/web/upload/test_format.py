@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 CUT = """async () => {
     const { Reader, readSmall } = await import("/upload/reader.js");
-    const { MIN_BLOCK } = await import("/upload/format.js");
+    const { MIN_BLOCK_BYTES } = await import("/upload/format.js");
     const reader = new Reader();
     const results = [];
     for (const file of document.getElementById("files").files) {
         const blocks = [];
-        if (file.size < MIN_BLOCK) {
+        if (file.size < MIN_BLOCK_BYTES) {
             const { bytes, digest } = await readSmall(file);
             if (bytes.length) blocks.push([digest, bytes.length]);
             results.push({ digest, blocks });
@@ -57,9 +57,9 @@ def test_the_numbers_are_those_of_the_vectors(page: Page) -> None:
     assert page.evaluate("async () => ({ ...(await import('/upload/format.js')) })") == {
         "KIB": 1024,
         "MIB": 1024 * 1024,
-        "MIN_BLOCK": fastcdc["min_size"],
-        "AVG_BLOCK": fastcdc["avg_size"],
-        "MAX_BLOCK": fastcdc["max_size"],
+        "MIN_BLOCK_BYTES": fastcdc["min_size"],
+        "AVG_BLOCK_BYTES": fastcdc["avg_size"],
+        "MAX_BLOCK_BYTES": fastcdc["max_size"],
         "PACK_BYTES": packs["pack_bytes"],
         "MAX_PACK_ENTRIES": packs["pack_entries"],
         "MAX_OBJECT_BYTES": packs["object_bytes"],

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from syncline.model.blocks import KIB, MIB, MIN_BLOCK
+from syncline.model.blocks import KIB, MIB, MIN_BLOCK_BYTES
 from syncline.model.chunk import Chunker
 from tests.web.upload.cloud import ROOT, WEB, Cloud, Fault, Node, hexed
 from tests.web.upload.panel import Panel
@@ -59,7 +59,7 @@ class Times:
 
 
 def test_files_of_all_sizes_arrive(panel: Panel, cloud: Cloud, tmp_path: Path) -> None:
-    sizes = [0, 1, 1000, MIN_BLOCK - 1, MIN_BLOCK, MIN_BLOCK + 1, 8 * MIB + 1, 20 * MIB]
+    sizes = [0, 1, 1000, MIN_BLOCK_BYTES - 1, MIN_BLOCK_BYTES, MIN_BLOCK_BYTES + 1, 8 * MIB + 1, 20 * MIB]
     contents = {f"{size}.bin": noise(size, size) for size in sizes} | {"zeros": bytes(20 * MIB), "ünï.txt": b"text"}
     paths = written(tmp_path, contents)
     os.utime(paths[1], (1_700_000_000, 1_700_000_000.5))
@@ -121,7 +121,7 @@ def test_what_is_stored_already_is_not_sent_again(panel: Panel, cloud: Cloud, tm
     panel.wait_for_end()
     assert cloud.files()["elsewhere/a.bin"] == path.read_bytes()
     # The last block may be a small one, whose place in a pack is not known to this page.
-    assert cloud.put_bytes() - before < MIN_BLOCK
+    assert cloud.put_bytes() - before < MIN_BLOCK_BYTES
 
 
 def test_bytes_that_are_stored_as_something_else_are_sealed_as_what_they_are(

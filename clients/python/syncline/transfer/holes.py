@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Final, NamedTuple
 
-from syncline.model.blocks import KIB, MAX_BLOCK, BlockRef, Digest
+from syncline.model.blocks import KIB, MAX_BLOCK_BYTES, BlockRef, Digest
 from syncline.model.chunk import digest_of
 
 _PAGE: Final = 4 * KIB
@@ -46,7 +46,7 @@ def write(descriptor: int, data: bytes | memoryview, at: int, *, blank: bool) ->
 
 def is_zeros(ref: BlockRef) -> bool:
     """Return True if a block is one of those that a long run of zeros is cut into. Such a block need not be fetched."""
-    return ref.length == MAX_BLOCK and ref.digest == _zeros()[0]
+    return ref.length == MAX_BLOCK_BYTES and ref.digest == _zeros()[0]
 
 
 def zeros() -> bytes:
@@ -56,7 +56,7 @@ def zeros() -> bytes:
 
 @cache
 def _zeros() -> tuple[Digest, bytes]:
-    data = bytes(MAX_BLOCK)
+    data = bytes(MAX_BLOCK_BYTES)
     return digest_of(data), data
 
 

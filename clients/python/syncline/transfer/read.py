@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 from typing import NamedTuple
 
-from syncline.model.blocks import MIN_BLOCK, Digest
+from syncline.model.blocks import MIN_BLOCK_BYTES, Digest
 from syncline.model.chunk import Block, Chunker, digest_of
 from syncline.transfer.below import open_below
 from syncline.transfer.jobs import Signature, Trouble, UploadJob
@@ -57,7 +57,7 @@ class FileReader:
             if job.expected is not None and signature != job.expected:
                 raise _changed()
             size = before.st_size
-            if size < MIN_BLOCK:
+            if size < MIN_BLOCK_BYTES:
                 digest = _read_small(descriptor, size, take)
             else:
                 digest = self._read_large(descriptor, size, take)

@@ -21,7 +21,7 @@ from syncline.model.blocks import (
     MAX_INLINE_BLOCKS,
     MAX_OBJECT_BYTES,
     MIB,
-    MIN_BLOCK,
+    MIN_BLOCK_BYTES,
     PACK_BYTES,
     BlockRef,
     Digest,
@@ -54,7 +54,7 @@ _CALLERS: Final = 2
 _UNREAD_JOBS: Final = 1024
 _WAITING_FILES: Final = 16_384
 """A pack is closed before more files than this wait for it: many small files may hold the same few blocks."""
-_PACK_KEPT: Final = PACK_BYTES + MIN_BLOCK
+_PACK_KEPT: Final = PACK_BYTES + MIN_BLOCK_BYTES
 _SEAL_BLOCKS: Final = 32
 _SEAL_SECONDS: Final = 0.5
 _REMEMBERED_BLOCKS: Final = 65_536
@@ -291,7 +291,7 @@ class _Upload(Run[Uploaded | Failed]):
         if known is not None:
             file.refs.append(known)
         elif not self._place_again(file, block):
-            if len(block.data) < MIN_BLOCK:
+            if len(block.data) < MIN_BLOCK_BYTES:
                 self._place_in_pack(file, block)
             else:
                 self._place_alone(file, block)

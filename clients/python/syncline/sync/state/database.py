@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from syncline.metadata.v1 import journal_pb2, metadata_pb2
-from syncline.model.blocks import EMPTY_MANIFEST, MIN_BLOCK, BlockRef, Digest, MalformedManifest, Manifest
+from syncline.model.blocks import EMPTY_MANIFEST, MIN_BLOCK_BYTES, BlockRef, Digest, MalformedManifest, Manifest
 from syncline.model.identifiers import NodeId, RequestId
 from syncline.model.tree import Content, Mutation, Node, NodeKind
 from syncline.sdk.right import Right
@@ -521,7 +521,7 @@ class State:
         # A file of one block has nothing that a later download could take from it.
         self._db.executemany(
             f"INSERT OR REPLACE INTO base VALUES ({_marks(_BASE_COLUMNS)},"  # noqa: S608
-            f" (SELECT manifest FROM remote WHERE id = ?1 AND size > {MIN_BLOCK}))",
+            f" (SELECT manifest FROM remote WHERE id = ?1 AND size > {MIN_BLOCK_BYTES}))",
             [_base_row(base) for base in self._base.values() if base is not None],
         )
         self._nodes.clear()
