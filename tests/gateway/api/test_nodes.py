@@ -228,6 +228,15 @@ def test_a_folder_is_downloaded_as_a_zip(ann: Person):
         assert len(archive.infolist()) == len(files) + 4
 
 
+def test_files_of_one_name_are_all_in_a_zip(ann: Person):
+    one, two = ann.folder("one")["id"], ann.folder("two")["id"]
+    nodes = [ann.file("same.txt", name.encode(), folder)["id"] for name, folder in (("1", one), ("2", two))]
+    answer = ann.ask("GET", f"{ann.top}/archive", query={"node": nodes})
+    with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
+        assert archive.namelist() == ["same.txt", "same (2).txt"]
+        assert [archive.read(name) for name in archive.namelist()] == [b"1", b"2"]
+
+
 def test_an_empty_space_is_an_empty_zip(ann: Person):
     answer = ann.ask("GET", f"{ann.top}/nodes/root/archive")
     with zipfile.ZipFile(io.BytesIO(answer.body)) as archive:
