@@ -671,6 +671,126 @@ async def slow_properties(target: Target, until: float) -> Counter[str]:
 
 
 @attack
+async def bodies_of_one_byte_chunks(target: Target, until: float) -> Counter[str]:
+    """Files by WebDAV in 20,000 chunks of a byte each."""
+    names = itertools.count()
+    body = b"1\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
+
+    async def one() -> str:
+        async with connected(target) as (reader, writer):
+            headers = {**basic(target), "Transfer-Encoding": "chunked"}
+            writer.write(head("PUT", f"/dav/personal/chunks-{next(names) % 10}", headers) + body)
+            return await status(reader)
+
+    return await many(12, until, one)
+
+
+@attack
+async def pieces_of_one_byte(target: Target, until: float) -> Counter[str]:
+    """Bodies on 200 connections, of which each sends a chunk of one byte as often as it can."""
+
+    async def one() -> str:
+        async with connected(target) as (reader, writer):
+            headers = {**basic(target), "Transfer-Encoding": "chunked"}
+            writer.write(head("PUT", f"/dav/personal/pieces-{new_text_id()}", headers))
+            answer = asyncio.ensure_future(status(reader))
+            while time.monotonic() < until and not answer.done():
+                writer.write(b"1\r\nx\r\n")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            writer.write(b"0\r\n\r\n")
+            return await answer
+
+    return await many(200, until, one)
+
+
+@attack
+async def requests_sent_ahead(target: Target, until: float) -> Counter[str]:
+    """Sixteen small requests in one piece, over and over, on 64 connections: HEAD, what has not changed, and pages."""
+    told = [head("HEAD", "/", {}), head("GET", "/", {"If-None-Match": "*"}), head("GET", "/healthz", {})]
+    ahead = [b"".join(itertools.islice(itertools.cycle(told), 16))]
+    answers: Counter[str] = Counter()
+
+    async def one() -> str:
+        async with connected(target) as (reader, writer):
+            while time.monotonic() < until:
+                writer.write(ahead[0])
+                answers[await status(reader)] += 1
+                await reader.read(1 << 16)
+        return "a connection"
+
+    return answers + await many(64, until, one)
+
+
+@attack
+async def expectations_without_end(target: Target, until: float) -> Counter[str]:
+    """Requests that wait to be told to go on, and never do."""
+    headers = {**basic(target), "Expect": "100-continue", "Content-Length": "1000000"}
+
+    async def one() -> str:
+        async with connected(target) as (reader, writer):
+            writer.write(head("PUT", "/dav/personal/expected", headers))
+            return await status(reader)
+
+    return await many(100, until, one)
+
+
+@attack
+async def requests_for_another_protocol(target: Target, until: float) -> Counter[str]:
+    """Upgrades with bodies, which a careless parser takes for further requests."""
+    inner = head("DELETE", "/dav/personal/0.txt", basic(target))
+    headers = {**basic(target), "Connection": "upgrade", "Upgrade": "h2c", "Content-Length": str(len(inner))}
+    return await many(20, until, lambda: _raw_status(target, head("PUT", "/dav/personal/up", headers) + inner))
+
+
+async def _raw_status(target: Target, request: bytes) -> str:
+    async with connected(target) as (reader, writer):
+        writer.write(request)
+        return await status(reader)
+
+
+@attack
+async def connections_to_storage(target: Target, until: float) -> Counter[str]:
+    """Hold as many connections to storage as there are, with half a head on each."""
+    host, _, port = target.storage.rpartition("/")[2].partition(":")
+
+    async def one() -> str:
+        reader, writer = await asyncio.open_connection(host, int(port), local_addr=(NETWORK, 0))
+        try:
+            writer.write(b"GET /x HTTP/1.1\r\nhost:")
+            left = max(0.0, until - time.monotonic())
+            with suppress(TimeoutError):
+                return (await asyncio.wait_for(reader.readline(), left)).split()[1].decode()
+            return UNANSWERED
+        finally:
+            writer.transport.abort()
+
+    return await many(2_500, until, one)
+
+
+@attack
+async def large_files_over_webdav(target: Target, until: float) -> Counter[str]:
+    """Twenty-four files of eight megabytes at once, as fast as they are taken."""
+    rng, names = random.Random(2), itertools.count()
+    bodies = [rng.randbytes(8_000_000) for _ in range(4)]
+
+    def one() -> Awaitable[str]:
+        number = next(names)
+        return ask(target, "PUT", f"/dav/personal/large-{number % 24}", basic(target), bodies[number % 4])
+
+    return await many(24, until, one)
+
+
+@attack
+async def small_files_over_webdav(target: Target, until: float) -> Counter[str]:
+    """Forty small files at once, each saved over and over."""
+    names = itertools.count()
+    return await many(
+        40, until, lambda: ask(target, "PUT", f"/dav/personal/small-{next(names) % 40}", basic(target), b"some bytes")
+    )
+
+
+@attack
 async def bodies_of_nobody(target: Target, until: float) -> Counter[str]:
     """Four hundred bodies of four megabytes without an account, of which the last byte never comes."""
     headers = {"Content-Type": "application/json", "Content-Length": "4000000"}
