@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Final
 
+from runtime.interruption import REMEMBERED_SECONDS
 from runtime.logs import structlog
 from runtime.pool import Pool, Share
 from services.notify import metrics
@@ -34,6 +35,7 @@ from services.notify.preferences import DEFAULT
 from services.notify.records import MAX_POSTPONED, SECOND, Claim, Claimant, Clock, Roster, RosterMember
 from syncline.model.accounts import MailMode
 from syncline.model.errors import NoSuchSpace
+from syncline.model.identifiers import SpaceId, UserId
 
 LEASE_SECONDS: Final = 60
 """Longer than sending one mail can take, with all repetitions by the SDK."""
@@ -103,6 +105,7 @@ class Mailer:
 
         Otherwise raises Postponed, HeldElsewhere, or what kept a mail from being sent, after having told the others.
         """
+        asked_at = self._clock()
         try:
             roster = await self._directory.members(event.space)
         except NoSuchSpace:
@@ -118,7 +121,9 @@ class Mailer:
         problems: list[BaseException] = []
         for at in range(0, len(wanting), _TOLD_AT_ONCE):
             some = wanting[at : at + _TOLD_AT_ONCE]
-            telling = [self._tell(member, news[member], event=event, roster=roster) for member in some]
+            telling = [
+                self._tell(member, news[member], event=event, roster=roster, asked_at=asked_at) for member in some
+            ]
             problems += [problem for problem in await asyncio.gather(*telling, return_exceptions=True) if problem]
         postponed = [problem for problem in problems if isinstance(problem, Postponed)]
         for problem in sorted(problems, key=lambda each: isinstance(each, HeldElsewhere)):
@@ -128,9 +133,18 @@ class Mailer:
             raise max(postponed, key=lambda each: each.seconds)
 
     async def _tell(
-        self, member: RosterMember, commits: Sequence[CommitSummary], *, event: Event, roster: Roster
+        self,
+        member: RosterMember,
+        commits: Sequence[CommitSummary],
+        *,
+        event: Event,
+        roster: Roster,
+        asked_at: int,
     ) -> None:
+        """Tell one member of the roster, for which the directory was asked at `asked_at`."""
         async with self._places.lent(1, Share.alone(event.sender), patience=None):
+            if not await self._is_member_still(event.space, member.user, asked_at=asked_at):
+                return
             claimant = Claimant(event.space, member.user, secrets.token_hex(8))
             seqs = sorted({commit.seq for commit in commits})
             now = self._clock()
@@ -153,6 +167,12 @@ class Mailer:
                 raise HeldElsewhere
             if quiet_until:
                 raise Postponed(math.ceil((quiet_until - now) / SECOND))
+
+    async def _is_member_still(self, space: SpaceId, user: UserId, *, asked_at: int) -> bool:
+        """Return True unless somebody who was a member at `asked_at` has been removed. Others may be told for long."""
+        if self._clock() - asked_at <= REMEMBERED_SECONDS * SECOND:
+            return True
+        return space in (await self._directory.check([space], user=user, devices=[])).spaces
 
     async def _full_until(self, member: RosterMember, commits: Sequence[CommitSummary], *, now: int) -> int:
         """Count a mail about these; 0, or if the member has enough of them, until when."""

@@ -787,6 +787,20 @@ MUTANTS = (
         ("tests/gateway/dav/test_rights.py::test_a_request_that_lasts_asks_again_before_it_reads",),
     ),
     Mutant(
+        "mail goes to who was a member when the first mail about a change went out",
+        "services/notify/mailer.py",
+        "        return space in (await self._directory.check([space], user=user, devices=[])).spaces\n",
+        "        return True\n",
+        ("tests/services/notify/test_mailer.py::test_whoever_is_removed_while_others_are_told_gets_no_mail",),
+    ),
+    Mutant(
+        "a request is let in by a token that has expired while it arrived",
+        "runtime/requests.py",
+        "    if caller is not None and caller.expires_at <= time.time():\n",
+        "    if False:\n",
+        ("tests/runtime/test_requests.py::test_a_request_that_comes_when_its_token_has_expired_is_refused",),
+    ),
+    Mutant(
         "visitors of one link are many",
         "gateway/identity/shares.py",
         "Share(read_claims(token).subject, own.network(request))",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -35,9 +36,16 @@ PLACES = 8
 
 
 class Doorkeeper:
+    def __init__(self) -> None:
+        self.expiries: list[float] = []
+        """The ends of the tokens called "brief", in seconds since 1970, each soon after the token was shown."""
+
     async def verify(self, token: str) -> Identity:
         if token == "bad":
             raise Unauthenticated
+        if token == "brief":
+            self.expiries.append(time.time() + 0.3)
+            return Identity(user=UserId(token), device=DeviceId("laptop"), expires_at=self.expiries[-1])
         service = "gateway" if token == "service" else None
         return Identity(user=UserId(token), device=DeviceId("laptop"), token=token, service=service)
 
@@ -57,7 +65,7 @@ async def echoes(requests: AsyncIterator[bytes], _context: Any) -> AsyncIterator
 
 
 @asynccontextmanager
-async def service(*, request_seconds: float = 30) -> AsyncIterator[str]:
+async def service(*, request_seconds: float = 30, doorkeeper: Doorkeeper | None = None) -> AsyncIterator[str]:
     settings = ServiceSettings(
         listen="127.0.0.1:0",
         drain_seconds=0,
@@ -74,7 +82,7 @@ async def service(*, request_seconds: float = 30) -> AsyncIterator[str]:
         "test.Echo/Echoes": signed_in,
         "test.Echo/Open": ANYBODY,
     }
-    app = App(name="test", mounts=[mount], verifier=Doorkeeper(), operations=table)
+    app = App(name="test", mounts=[mount], verifier=doorkeeper or Doorkeeper(), operations=table)
     async with running(app, settings) as target:
         yield target
 
@@ -163,6 +171,23 @@ async def test_a_request_that_does_not_arrive_in_time_gives_its_room_back() -> N
         assert set(slow.codes.values()) == {code(grpc.StatusCode.DEADLINE_EXCEEDED)}
         async with echo.connect(target, authorization=lambda: "mallory") as channel:
             assert await channel.unary_unary(echo.path("Size"))(bytes(LARGE)) == str(LARGE).encode()
+
+
+async def test_a_request_that_comes_when_its_token_has_expired_is_refused() -> None:
+    doorkeeper = Doorkeeper()
+    async with (
+        service(doorkeeper=doorkeeper) as target,
+        echo.connect(target, authorization=lambda: "brief") as channel,
+        asyncio.timeout(20),
+    ):
+        call = channel.stream_unary(echo.path("Size"))()  # one message, which comes when it likes
+        while not doorkeeper.expiries or time.time() <= doorkeeper.expiries[0]:
+            await asyncio.sleep(0.01)
+        await call.write(b"late")
+        await call.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 async def test_a_call_without_a_request_is_an_error_of_its_caller() -> None:

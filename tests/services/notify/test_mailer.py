@@ -13,6 +13,7 @@ from services.notify.records import MINUTE, SECOND
 from syncline.model.accounts import MailMode
 from syncline.model.errors import Unavailable
 from syncline.model.identifiers import new_request_id
+from syncline.model.limits import REVOCATION_SECONDS
 from tests.services.notify.fakes import Person, commit, event, fake_auth
 from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore
 
@@ -73,6 +74,35 @@ async def test_everybody_but_the_author_gets_one_mail(world):
     await world.tell(event(space, commit(1, ANN, "a.txt"), commit(2, ANN, "b.txt")))
     assert world.sender.recipients == [BOB.email, CAT.email]
     assert "changed 2 items" in world.sender.sent[0].subject
+
+
+async def test_whoever_is_removed_while_others_are_told_gets_no_mail(world):
+    """The mails of one event take a while in a large space."""
+    people = [Person(f"{number}@example.com") for number in range(50)]
+    space = world.auth.space(ANN, *people)
+    first = asyncio.Event()
+    go_on = asyncio.Event()
+    send = world.sender.send
+
+    async def sending(mail):
+        first.set()
+        await go_on.wait()
+        await send(mail)
+
+    world.sender.send = sending
+    telling = asyncio.create_task(world.tell(event(space, commit(1, ANN, "secret.txt"))))
+    await first.wait()
+    world.auth.members_of[space] = [ANN, people[-1]]
+    world.now += REVOCATION_SECONDS * SECOND
+    go_on.set()
+    await telling
+    assert people[-1].email in world.sender.recipients
+    assert len(world.sender.recipients) < len(people) / 2, "those whose mail was under way, and who is left"
+
+
+async def test_mails_that_go_out_at_once_ask_nobody_again(world):
+    await world.tell(event(world.auth.space(ANN, BOB, CAT), commit(1, ANN, "a.txt")))
+    assert world.auth.questions == []
 
 
 async def test_a_mail_calls_the_space_what_its_reader_calls_it(world):
