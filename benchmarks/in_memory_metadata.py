@@ -9,27 +9,25 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from runtime.server import App, serve
-from runtime.settings import load
-from services.metadata.bootstrap import bootstrap, on_aws
+from runtime.process import serve
+from runtime.server import run
+from services.metadata.bootstrap import MetadataAdapters, bootstrap, on_aws
 from services.metadata.settings import MetadataSettings
 from tests.support.metadata import MemoryJournal, MemoryObjects, MemoryTable, MemoryTopic
 
 
+@asynccontextmanager
+async def in_memory(settings: MetadataSettings) -> AsyncIterator[MetadataAdapters]:
+    """The adapters of production, but for what is kept in memory."""
+    async with on_aws(settings) as adapters:
+        yield replace(
+            adapters, journal=MemoryJournal(), table=MemoryTable(), index=MemoryObjects(), topic=MemoryTopic()
+        )
+
+
 def main() -> None:
     """Read the settings and serve."""
-    settings = load(MetadataSettings)
-
-    @asynccontextmanager
-    async def live() -> AsyncIterator[App]:
-        async with on_aws(settings) as adapters:
-            in_memory = replace(
-                adapters, journal=MemoryJournal(), table=MemoryTable(), index=MemoryObjects(), topic=MemoryTopic()
-            )
-            async with bootstrap(settings, in_memory) as app:
-                yield app
-
-    serve(settings, live, name="metadata")
+    serve(MetadataSettings, in_memory, bootstrap, run, name="metadata")
 
 
 if __name__ == "__main__":

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from gateway.bootstrap import Gateway, bootstrap, on_aws
-from gateway.serving import serve_gateway
+from gateway.bootstrap import bootstrap, on_aws
+from gateway.serving import run_gateway
 from gateway.settings import GatewaySettings
-from runtime.settings import load
+from runtime.process import serve
 
 
 def main() -> None:
     """Read the settings and serve."""
-    settings = load(GatewaySettings)
-
-    @asynccontextmanager
-    async def live() -> AsyncIterator[Gateway]:
-        async with on_aws(settings) as adapters, bootstrap(settings, adapters) as gateway:
-            yield gateway
-
-    serve_gateway(settings, live)
+    serve(GatewaySettings, on_aws, bootstrap, run_gateway, name="gateway")
 
 
 if __name__ == "__main__":

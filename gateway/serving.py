@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
 import uvicorn
@@ -26,16 +26,6 @@ _CANCELLED_SECONDS: Final = 5.0
 """Seconds that requests which were given up have for putting away what they had taken."""
 
 log = structlog.get_logger()
-
-
-def serve_gateway(settings: GatewaySettings, bootstrap: Callable[[], AbstractAsyncContextManager[Gateway]]) -> None:
-    """The whole life: logs, event loop, bootstrap, run. Exits with 1 if it cannot start."""
-
-    async def life() -> None:
-        async with bootstrap() as gateway:
-            await run_gateway(gateway, settings)
-
-    process.live(life, name="gateway", log_format=settings.log_format, log_level=settings.log_level)
 
 
 async def run_gateway(gateway: Gateway, settings: GatewaySettings) -> None:

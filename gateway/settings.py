@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
@@ -26,12 +24,6 @@ class GatewaySettings(Observed, AuthPeer, MetadataPeer, NotifyPeer):
         default="127.0.0.1:0",
         pattern=_ADDRESS,
         description="Address to listen on, host:port; port 0 takes a free one, which the `serving` event tells.",
-    )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="One JSON object a line, or text for people; always on stderr."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe events to log."
     )
     drain_seconds: float = Field(
         default=5.0,

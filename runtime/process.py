@@ -8,17 +8,49 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
-from typing import Any, Final, Literal
+from contextlib import AbstractAsyncContextManager, contextmanager
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from runtime import logs, memory
 from runtime.logs import structlog
 from syncline.model.errors import Unavailable
 from syncline.rpc import traces
 
+if TYPE_CHECKING:
+    from runtime.settings import Observed
+
 _FILE_DESCRIPTORS: Final = 65_536
 
 log = structlog.get_logger()
+
+
+S = TypeVar("S", bound="Observed")
+Adapters = TypeVar("Adapters")
+Application = TypeVar("Application")
+
+
+def serve(
+    settings: type[S],
+    adapters: Callable[[S], AbstractAsyncContextManager[Adapters]],
+    bootstrap: Callable[[S, Adapters], AbstractAsyncContextManager[Application]],
+    run: Callable[[Application, S], Coroutine[Any, Any, None]],
+    *,
+    name: str,
+) -> None:
+    """The whole life of a process that serves: settings, logs, event loop, adapters, bootstrap, run.
+
+    `settings` are read from the environment, `adapters` opens the outside, `bootstrap` puts the application together,
+    and `run` serves it until a signal comes. Exits with 2 if the settings are wrong, and with 1 if it cannot start.
+    """
+    from runtime.settings import load  # noqa: PLC0415 # the embedded AWS lives by this module, and needs no pydantic
+
+    read = load(settings)
+
+    async def life() -> None:
+        async with adapters(read) as opened, bootstrap(read, opened) as application:
+            await run(application, read)
+
+    live(life, name=name, log_format=read.log_format, log_level=read.log_level)
 
 
 def live(

@@ -2,14 +2,12 @@
 
     # bootstrap.py: the one place where constructors meet
     @asynccontextmanager
-    async def bootstrap(settings: Settings) -> AsyncIterator[App]:
-        async with aws.Clients() as clients:
-            servicer = MetadataServicer(...)
-            yield App(name="metadata", mounts=[partial(add_MetadataServiceServicer_to_server, servicer)], ...)
+    async def bootstrap(settings: MetadataSettings, adapters: MetadataAdapters) -> AsyncIterator[App]:
+        servicer = MetadataServicer(...)
+        yield App(name="metadata", mounts=[partial(add_MetadataServiceServicer_to_server, servicer)], ...)
 
     # __main__.py
-    settings = load(Settings)
-    serve(settings, lambda: bootstrap(settings), name="metadata")
+    serve(MetadataSettings, on_aws, bootstrap, run, name="metadata")
 
 Tests serve the same application on a free port: `async with running(app) as target`.
 """
@@ -247,16 +245,6 @@ async def run(app: App, settings: ServiceSettings) -> None:
             log.info("serving", host=host, port=listening.port, services=sorted(listening.services))
             await stopping.wait()
     log.info("stopped")
-
-
-def serve(settings: ServiceSettings, bootstrap: Callable[[], AbstractAsyncContextManager[App]], *, name: str) -> None:
-    """The whole life of a service process: logs, event loop, bootstrap, run. Exits with 1 if it cannot start."""
-
-    async def life() -> None:
-        async with bootstrap() as app:
-            await run(app, settings)
-
-    process.live(life, name=name, log_format=settings.log_format, log_level=settings.log_level)
 
 
 @asynccontextmanager

@@ -74,6 +74,12 @@ class Observed(SettingsBase):
         description="How many connections there may be at once; at most half of the files that the process may open. "
         "One network may have as many as it leaves free; of a service, where no balancer is in front.",
     )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object a line, or text for people; always on stderr."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe events to log."
+    )
 
 
 class ServiceSettings(Observed):
@@ -83,12 +89,6 @@ class ServiceSettings(Observed):
         default="127.0.0.1:0",
         pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$",
         description="Address to listen on, host:port; port 0 takes a free one, which the `serving` event tells.",
-    )
-    log_format: Literal["json", "console"] = Field(
-        default="json", description="One JSON object a line, or text for people; always on stderr."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least severe events to log."
     )
     drain_seconds: float = Field(
         default=5.0,

@@ -16,7 +16,10 @@ from runtime.tokens import AnyTokenVerifier, ServiceTokenVerifier, UserTokenVeri
 from services.metadata import metrics
 from services.metadata.access import Auth, RoleCache
 from services.metadata.adapters.auth import IDEMPOTENT, AuthClient
-from services.metadata.adapters.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
+from services.metadata.adapters.dynamodb_journal import DynamoJournal
+from services.metadata.adapters.dynamodb_measures import DynamoMeasures
+from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
+from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.adapters.s3 import S3Storage
 from services.metadata.adapters.sns import SnsTopic
 from services.metadata.journal.spaces import OpenSpaces

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
-from runtime.server import App, serve
-from runtime.settings import load
+from runtime.process import serve
+from runtime.server import run
 from services.notify.bootstrap import bootstrap, on_aws
 from services.notify.settings import NotifySettings
 
 
 def main() -> None:
     """Read the settings and serve."""
-    settings = load(NotifySettings)
-
-    @asynccontextmanager
-    async def live() -> AsyncIterator[App]:
-        async with on_aws(settings) as adapters, bootstrap(settings, adapters) as app:
-            yield app
-
-    serve(settings, live, name="notify")
+    serve(NotifySettings, on_aws, bootstrap, run, name="notify")
 
 
 if __name__ == "__main__":

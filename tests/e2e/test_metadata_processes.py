@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.metadata.adapters.dynamodb import DynamoJournal
+from services.metadata.adapters.dynamodb_journal import DynamoJournal
 from services.metadata.entry import JournalEntry, replay
 from services.metadata.wire import entry_from_bytes
 from stack.running import EmbeddedAws, embedded_aws

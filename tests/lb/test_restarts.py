@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from services.metadata.adapters.dynamodb import DynamoJournal
+from services.metadata.adapters.dynamodb_journal import DynamoJournal
 from services.metadata.entry import JournalEntry
 from services.metadata.wire import entry_from_bytes
 from stack.up import Stack

@@ -515,7 +515,7 @@ MUTANTS = (
     ),
     Mutant(
         "a process that has lost its lease keeps its measure of uploads",
-        "services/metadata/adapters/dynamodb.py",
+        "services/metadata/adapters/dynamodb_measures.py",
         """            await self._items.put(item, "dirty_until = :lease", {":lease": attribute(lease_ms)})\n""",
         """            await self._items.put(item, ":lease = :lease", {":lease": attribute(lease_ms)})\n""",
         ("tests/contract/metadata/test_measures.py::test_who_has_lost_the_lease_saves_nothing",),
@@ -1128,7 +1128,7 @@ MUTANTS = (
     ),
     Mutant(
         "a projection has as many writes under way as it likes",
-        "services/metadata/adapters/dynamodb.py",
+        "services/metadata/adapters/dynamodb_tree.py",
         "            place=partial(self._writes.lent, 1, Share.alone(space), patience=None),\n",
         "",
         ("tests/contract/metadata/test_counts.py::test_a_projection_has_half_of_the_writes_that_may_be_under_way",),

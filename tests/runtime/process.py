@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
-from runtime.server import App, serve
-from runtime.settings import ServiceSettings, load
+from runtime.process import serve
+from runtime.server import App, run
+from runtime.settings import ServiceSettings
 from tests.runtime import echo
 
 
 @asynccontextmanager
-async def bootstrap() -> AsyncIterator[App]:
+async def bootstrap(_settings: ServiceSettings, _adapters: None) -> AsyncIterator[App]:
     async def slow(request: bytes, _context: Any) -> bytes:
         await asyncio.sleep(float(request))
         return b"done"
@@ -29,4 +30,4 @@ async def bootstrap() -> AsyncIterator[App]:
 
 
 if __name__ == "__main__":
-    serve(load(ServiceSettings), bootstrap, name="test")
+    serve(ServiceSettings, lambda _settings: nullcontext(), bootstrap, run, name="test")

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.metadata.adapters.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.adapters.dynamodb_journal import DynamoJournal
+from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
+from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.ports import Journal, ObjectIndex, TreeTable
 from stack.emulator import Aws, AwsCredentials
 from stack.running import EmbeddedAws

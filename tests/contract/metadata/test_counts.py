@@ -7,7 +7,10 @@ from collections import Counter
 
 import pytest
 
-from services.metadata.adapters.dynamodb import DynamoJournal, DynamoMeasures, DynamoObjectIndex, DynamoTable
+from services.metadata.adapters.dynamodb_journal import DynamoJournal
+from services.metadata.adapters.dynamodb_measures import DynamoMeasures
+from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
+from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.adapters.s3 import S3Storage
 from services.metadata.journal.commit import Request
 from services.metadata.journal.spaces import OpenSpaces

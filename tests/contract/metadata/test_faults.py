@@ -7,9 +7,11 @@ import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
 
 import aws.dynamodb
-import services.metadata.adapters.dynamodb
 from aws.session import config, session
-from services.metadata.adapters.dynamodb import DynamoJournal, DynamoObjectIndex, DynamoTable
+from services.metadata.adapters import dynamodb_objects, dynamodb_tree
+from services.metadata.adapters.dynamodb_journal import DynamoJournal
+from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
+from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.entry import Projection
 from services.metadata.ports import EntryTaken, ProjectionState, Sealed
 from syncline.model.errors import Unavailable
@@ -44,7 +46,7 @@ def journal(client, faults, embedded):
 def be_hasty(monkeypatch):
     """Let the pauses between attempts be short."""
     hasty = replace(aws.dynamodb.RETRIES, first_pause_seconds=0.0001)
-    for module in (aws.dynamodb, services.metadata.adapters.dynamodb):
+    for module in (aws.dynamodb, dynamodb_objects, dynamodb_tree):
         monkeypatch.setattr(module, "RETRIES", hasty)
 
 

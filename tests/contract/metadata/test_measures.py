@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.metadata.adapters.dynamodb import DynamoMeasures, DynamoTable
+from services.metadata.adapters.dynamodb_measures import DynamoMeasures
+from services.metadata.adapters.dynamodb_tree import DynamoTable
 from services.metadata.ports import Measure, ProjectionState
 from syncline.model.identifiers import SpaceId, new_text_id
 from tests.contract.metadata.conftest import EMBEDDED, everywhere

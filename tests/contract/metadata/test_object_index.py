@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from services.metadata.adapters.dynamodb import DynamoObjectIndex
+from services.metadata.adapters.dynamodb_objects import DynamoObjectIndex
 from services.metadata.ports import MAX_SEALED_ENTRIES, Recorded, Removal, Sealed
 from syncline.model.blocks import MAX_OBJECT_BYTES, MAX_PACK_ENTRIES
 from syncline.model.identifiers import SpaceId, new_text_id

@@ -1,0 +1,65 @@
+"""The journal in the metadata table: an entry is an item, which is written once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from aws.dynamodb import NEW, ConditionFailed, Item, Table, attribute, bytes_of, key_of, text_of
+from services.metadata.adapters.layout import ordered
+from services.metadata.ports import BYTES_READ_BACK, EntryTaken
+from syncline.model.identifiers import SpaceId
+
+if TYPE_CHECKING:
+    from types_aiobotocore_dynamodb.client import DynamoDBClient
+
+
+class DynamoJournal:
+    """Journal on the metadata table."""
+
+    def __init__(self, client: DynamoDBClient, *, table: str) -> None:
+        self._items = Table(client, table, called="the metadata table")
+
+    async def append(self, space: SpaceId, seq: int, blob: bytes) -> None:
+        try:
+            await self._items.put({**_entry_key(space, seq), "entry": attribute(blob)}, NEW)
+        except ConditionFailed as failed:
+            taken = failed.found or {}  # the condition fails only where there is an item
+            raise EntryTaken(bytes_of(taken, "entry")) from None
+
+    async def read(self, space: SpaceId, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        if limit == 1:  # asked before every answer, and mostly in vain: the cheapest read there is
+            item = await self._items.get(_entry_key(space, after + 1))
+            return [(after + 1, bytes_of(item, "entry"))] if item else []
+        query = self._items.query(
+            limit,
+            KeyConditionExpression="pk = :journal AND sk > :after",
+            ExpressionAttributeValues={":journal": attribute(_journal_pk(space)), ":after": attribute(ordered(after))},
+        )
+        return [(int(text_of(item, "sk")), bytes_of(item, "entry")) async for item in query]
+
+    async def before(self, space: SpaceId, seq: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        query = self._items.query(
+            limit,
+            KeyConditionExpression="pk = :journal AND sk < :before",
+            ExpressionAttributeValues={":journal": attribute(_journal_pk(space)), ":before": attribute(ordered(seq))},
+            ScanIndexForward=False,
+        )
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        async with aclosing(query) as items:
+            async for item in items:
+                found.append((int(text_of(item, "sk")), bytes_of(item, "entry")))
+                size += len(found[-1][1])
+                if size >= BYTES_READ_BACK:
+                    break
+        return found
+
+
+def _journal_pk(space: SpaceId) -> str:
+    return f"S#{space}#J"
+
+
+def _entry_key(space: SpaceId, seq: int) -> Item:
+    return key_of(_journal_pk(space), ordered(seq))
