@@ -36,7 +36,7 @@ class ObjectSource(Protocol):
     """Objects of spaces."""
 
     async def read(self, space: SpaceId, digest: Digest, *, offset: int, length: int) -> Sequence[memoryview]:
-        """Exactly these bytes of the object, in parts of at most SEGMENT bytes. Raise ObjectUnreadable."""
+        """Exactly these bytes of the object, in parts of at most SEGMENT_BYTES. Raise ObjectUnreadable."""
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
         """The whole object, not verified. Raise ObjectTooLarge if it has more than `most` bytes, ObjectUnreadable."""

@@ -31,10 +31,10 @@ from syncline.model.tree import Content, Node, NodeKind
 
 T = TypeVar("T")
 
-_CHUNK: Final = 256 * KIB
-_SMALL: Final = 256 * KIB
-_FIRST_GROUP: Final = 8
-_GROUP: Final = 1024
+_CHUNK_BYTES: Final = 256 * KIB
+_SMALL_FILE_BYTES: Final = 256 * KIB
+_FIRST_GROUP_FILES: Final = 8
+_GROUP_FILES: Final = 1024
 _GROUP_BYTES: Final = MIB
 """Small files that are read together, while those before them go out: a few at first, so that something comes soon, and
 twice as many each time. Files of one directory lie together in packs, mostly."""
@@ -192,7 +192,7 @@ class Archives:
         groups = self._read(space, entries, share)
         chunks = stream_zip(
             _members(bridge, groups),
-            chunk_size=_CHUNK,
+            chunk_size=_CHUNK_BYTES,
             # People's files are mostly compressed already; a deflated stream without compression costs no time.
             get_compressobj=lambda: zlib.compressobj(level=0, wbits=-zlib.MAX_WBITS),
         )
@@ -256,7 +256,7 @@ class Archives:
 async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator[list[ArchiveEntry], None]:
     """Small entries that are read together, and each large file by itself."""
     group: list[ArchiveEntry] = []
-    size, most = 0, _FIRST_GROUP
+    size, most = 0, _FIRST_GROUP_FILES
     async for entry in entries:
         if _is_large(entry.node):
             if group:
@@ -268,7 +268,7 @@ async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator
         size += _size(entry.node) + (len(entry.node.content.manifest.blocks) if entry.node.content is not None else 0)
         if len(group) >= most or size >= _GROUP_BYTES:
             yield group
-            group, size, most = [], 0, min(2 * most, _GROUP)
+            group, size, most = [], 0, min(2 * most, _GROUP_FILES)
     if group:
         yield group
 
@@ -276,7 +276,7 @@ async def _groups(entries: AsyncGenerator[ArchiveEntry, None]) -> AsyncGenerator
 def _is_large(node: Node) -> bool:
     """True for a file that is not read together with others; a manifest of its own may be large for any file."""
     content = _file_content(node)
-    return content is not None and (content.size > _SMALL or bool(content.manifest_object))
+    return content is not None and (content.size > _SMALL_FILE_BYTES or bool(content.manifest_object))
 
 
 def _file_content(node: Node) -> Content | None:

@@ -23,12 +23,12 @@ from syncline.model.identifiers import SpaceId
 from syncline.model.tree import Content
 from syncline.wire.tree import manifest_from_wire
 
-_AHEAD: Final = 4
+_FETCHES_AHEAD: Final = 4
 """Number of fetches that are under way while the one before them goes out."""
 LARGE_MANIFESTS_AT_ONCE: Final = 1
 """Manifests larger than their content suggests that are read at the same time."""
-_HASH_INLINE: Final = 64 * KIB
-_PARSED_INLINE: Final = 64 * KIB
+_INLINE_HASH_BYTES: Final = 64 * KIB
+_INLINE_PARSE_BYTES: Final = 64 * KIB
 """Manifests up to this size are parsed on the event loop; larger ones in a thread."""
 _ENTRY_BYTES: Final = 96
 """More than a manifest has for each block: two digests, a length, an index and an offset."""
@@ -123,7 +123,7 @@ class Contents:
         await pool.take(taken, share)
         try:
             raw = await self._objects.read_all(space, digest, most=most)
-            if len(raw) <= _PARSED_INLINE:
+            if len(raw) <= _INLINE_PARSE_BYTES:
                 manifest = _parsed(raw, digest, content)
             else:
                 manifest = await asyncio.to_thread(_parsed, raw, digest, content)
@@ -157,7 +157,7 @@ class Contents:
                     # What is fetched ahead takes only what nobody else waits for: so each download gets on.
                     while (
                         following is not None
-                        and len(under_way) <= _AHEAD
+                        and len(under_way) <= _FETCHES_AHEAD
                         and self._memory.pool(following.length).try_take(following.length, share)
                     ):
                         following = begin(following)
@@ -187,7 +187,7 @@ class Contents:
         """
         manifests = [_checked(content.manifest, content) for content in contents]
         found: dict[tuple[Digest, int, int], bytes] = {}
-        limit = asyncio.Semaphore(_AHEAD)
+        limit = asyncio.Semaphore(_FETCHES_AHEAD)
 
         async def read(fetch: ObjectRange) -> None:
             async with limit, self._memory.pool(fetch.length).lent(fetch.length, share, patience=None):
@@ -208,7 +208,7 @@ class Contents:
 
     async def _fetch(self, space: SpaceId, fetch: ObjectRange) -> Sequence[memoryview]:
         parts = await self._objects.read(space, fetch.object, offset=fetch.offset, length=fetch.length)
-        if fetch.length <= _HASH_INLINE:
+        if fetch.length <= _INLINE_HASH_BYTES:
             damaged = _damaged(parts, fetch)
         else:
             damaged = await asyncio.to_thread(_damaged, parts, fetch)
@@ -245,7 +245,7 @@ def _parsed(raw: bytes, digest: Digest, content: Content) -> Manifest:
     except DecodeError:
         raise ObjectUnreadable(f"object {digest.hex()} is no manifest") from None
     manifest = _checked(manifest, content)
-    if len(raw) <= _PARSED_INLINE:
+    if len(raw) <= _INLINE_PARSE_BYTES:
         return manifest
     return replace(
         manifest,

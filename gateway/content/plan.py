@@ -11,9 +11,9 @@ from typing import Final
 
 from syncline.model.blocks import KIB, MIB, BlockRef, Digest, Manifest
 
-MAX_FETCH: Final = 4 * MIB
+MAX_FETCH_BYTES: Final = 4 * MIB
 """Maximum number of bytes that are fetched together; only a single block can be larger."""
-MAX_GAP: Final = 64 * KIB
+MAX_GAP_BYTES: Final = 64 * KIB
 """Gaps up to this size are fetched along: that is faster than another request."""
 
 
@@ -63,8 +63,8 @@ def gather(refs: Iterable[BlockRef]) -> list[ObjectRange]:
     for ref in sorted(set(refs), key=lambda ref: (ref.object, ref.offset, ref.length)):
         if gathered and not (
             ref.object == gathered[0].object
-            and 0 <= ref.offset - _end(gathered[-1]) <= MAX_GAP
-            and _end(ref) - gathered[0].offset <= MAX_FETCH
+            and 0 <= ref.offset - _end(gathered[-1]) <= MAX_GAP_BYTES
+            and _end(ref) - gathered[0].offset <= MAX_FETCH_BYTES
         ):
             fetches.append(_with_gaps(gathered))
             gathered = []
@@ -111,7 +111,7 @@ def _joins(gathered: list[BlockRef], ref: BlockRef) -> bool:
     return (
         ref.object == last.object
         and ref.offset == last.offset + last.length
-        and ref.offset + ref.length - first.offset <= MAX_FETCH
+        and ref.offset + ref.length - first.offset <= MAX_FETCH_BYTES
     )
 
 

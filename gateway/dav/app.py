@@ -42,7 +42,7 @@ from gateway.dav.protocol import Protocol, Upload, segments
 from gateway.dav.provider import parts_of
 from gateway.dav.refusals import DavRefused, error_page, refused_by
 from gateway.dav.session import DavSession, Person
-from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY, SpaceStorage, UploadCredentials, memory_of
+from gateway.dav.upload import FIRST_BYTES, FIRST_MEMORY_BYTES, SpaceStorage, UploadCredentials, memory_of
 from gateway.http.dates import seconds_of
 from gateway.http.pace import TooSlow
 from gateway.identity.address import SeenAddress
@@ -172,7 +172,7 @@ class Dav:
             raise NoSuchNode
         loop, share = asyncio.get_running_loop(), self._share(request, person)
         size = memory_of(length)
-        first = min(size, FIRST_MEMORY)
+        first = min(size, FIRST_MEMORY_BYTES)
         storage = SpaceStorage(
             self._behind.services, self._behind.sink, self._credentials, space=space.id, caller=person.caller
         )

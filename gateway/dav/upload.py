@@ -40,16 +40,16 @@ from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import SpaceId
 from syncline.wire.tree import PUT_AGAIN, manifest_to_wire
 
-_STORING: Final = 12 * MIB
-MEMORY: Final = 2 * MAX_BLOCK_BYTES + _STORING
+_STORING_BYTES: Final = 12 * MIB
+MEMORY_BYTES: Final = 2 * MAX_BLOCK_BYTES + _STORING_BYTES
 """Maximum number of bytes that an upload holds: the window in which the next cut is looked for, the blocks cut from
 it, and those that are being stored.
 """
-FIRST_MEMORY: Final = 256 * KIB
+FIRST_MEMORY_BYTES: Final = 256 * KIB
 """Bytes that every upload gets, however few have come of it."""
 FIRST_BYTES: Final = 128 * KIB
 """Bytes that may come of an upload before it needs more memory than that."""
-_GROUP: Final = 4 * MIB
+_GROUP_BYTES: Final = 4 * MIB
 """Blocks are asked for, stored and sealed together until they are this much."""
 _RENEW_MS: Final = 5 * 60_000
 _ATTEMPTS: Final = 3
@@ -83,7 +83,7 @@ def memory_of(length: int | None) -> int:
     """Return the bytes that an upload of this length needs, for the content as it is read and as it is stored; None
     stands for an unknown length.
     """
-    return MEMORY if length is None else min(2 * length + 256 * KIB, MEMORY)
+    return MEMORY_BYTES if length is None else min(2 * length + 256 * KIB, MEMORY_BYTES)
 
 
 class Storing(Protocol):
@@ -179,7 +179,7 @@ def upload(
     under_way: deque[tuple[int, Future[None]]] = deque()
 
     def start(size: int) -> Iterator[Step]:
-        while under_way and sum(taken for taken, _ in under_way) + size > _STORING:
+        while under_way and sum(taken for taken, _ in under_way) + size > _STORING_BYTES:
             yield partial(asyncio.wrap_future, under_way.popleft()[1])
         under_way.append((size, asyncio.run_coroutine_threadsafe(storage.store(tuple(group)), loop)))
         group.clear()
@@ -198,7 +198,7 @@ def upload(
                 known.add(block.digest)
                 group.append(block)
                 gathered += len(block.data)
-                if gathered >= _GROUP:
+                if gathered >= _GROUP_BYTES:
                     yield from start(gathered)
                     gathered = 0
         if group:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from httptools import HttpParserError, HttpResponseParser
 
-from gateway.storage.segments import SEGMENT, Segments
+from gateway.storage.segments import SEGMENT_BYTES, Segments
 from syncline.model.blocks import KIB
 
 _CONNECT_SECONDS: Final = 5
@@ -246,7 +246,7 @@ class _Incoming:
             return None
         # A part that does not fill a segment has memory of its own, so that nobody holds more than what there is of a
         # body.
-        part = self._memory.take() if left >= SEGMENT else memoryview(bytearray(left))
+        part = self._memory.take() if left >= SEGMENT_BYTES else memoryview(bytearray(left))
         self.parts.append(part)
         return part
 

@@ -32,7 +32,7 @@ _RETRIES = RetryPolicy(max_attempts=3, first_pause_seconds=0.1, max_pause_second
 _GET_SILENCE_SECONDS: Final = 20
 _PUT_SECONDS: Final = 60
 _CONNECTIONS: Final = 64
-_MEMORY_KEPT: Final = 24 * MIB
+_KEPT_MEMORY_BYTES: Final = 24 * MIB
 """About two downloads at full speed."""
 _CODE: Final = re.compile(rb"<Code>(\w+)</Code>")
 _NOT_THERE: Final = frozenset({S3Error.DENIED, S3Error.BAD_RANGE, S3Error.MISSING})
@@ -215,4 +215,4 @@ def _code(refusal: RawResponse) -> str:
 
 def origin(place: S3Place) -> Origin:
     """Return the origin to which requests for the bucket go."""
-    return Origin(place.url(""), connections=_CONNECTIONS, memory=Segments(_MEMORY_KEPT))
+    return Origin(place.url(""), connections=_CONNECTIONS, memory=Segments(_KEPT_MEMORY_BYTES))

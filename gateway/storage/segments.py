@@ -7,18 +7,18 @@ from typing import Final
 
 from syncline.model.blocks import KIB
 
-SEGMENT: Final = 512 * KIB
+SEGMENT_BYTES: Final = 512 * KIB
 
 
 class Segments:
-    """Segments of SEGMENT bytes each, of which up to `kept` bytes stay here.
+    """Segments of SEGMENT_BYTES each, of which up to `kept` bytes stay here.
 
     Nobody gives a segment back. It is free when nobody has a view of it any more, and a bytearray knows that: as long
     as somebody has one, it refuses to change its size. So no byte can change under somebody who still sends it.
     """
 
     def __init__(self, kept: int) -> None:
-        self._most = kept // SEGMENT
+        self._most = kept // SEGMENT_BYTES
         self._kept: deque[bytearray] = deque()
 
     def take(self) -> memoryview:
@@ -28,7 +28,7 @@ class Segments:
             self._kept.append(segment)
             if _is_free(segment):
                 return memoryview(segment)
-        segment = bytearray(SEGMENT + 1)  # memory for a byte more, so that asking moves nothing
+        segment = bytearray(SEGMENT_BYTES + 1)  # memory for a byte more, so that asking moves nothing
         segment.pop()
         if len(self._kept) < self._most:
             self._kept.append(segment)

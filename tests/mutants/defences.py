@@ -963,7 +963,7 @@ MUTANTS = (
     Mutant(
         "an upload by WebDAV has its memory from its first byte on",
         "gateway/dav/app.py",
-        "        first = min(size, FIRST_MEMORY)\n",
+        "        first = min(size, FIRST_MEMORY_BYTES)\n",
         "        first = size\n",
         ("tests/e2e/test_dav_slow.py::test_uploads_that_hardly_move_hold_no_workers_and_little_memory",),
     ),

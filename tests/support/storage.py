@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from gateway.ports import ObjectTooLarge, ObjectUnreadable, WriteCredentials
-from gateway.storage.segments import SEGMENT
+from gateway.storage.segments import SEGMENT_BYTES
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import SpaceId
 
@@ -26,7 +26,7 @@ class InMemoryObjectSource:
         data = self._object(space, digest)[offset : offset + length]
         if len(data) != length:
             raise ObjectUnreadable(f"object {digest.hex()} is too short")
-        return [memoryview(data)[at : at + SEGMENT] for at in range(0, length, SEGMENT)]
+        return [memoryview(data)[at : at + SEGMENT_BYTES] for at in range(0, length, SEGMENT_BYTES)]
 
     async def read_all(self, space: SpaceId, digest: Digest, *, most: int) -> bytes:
         data = self._object(space, digest)

@@ -60,13 +60,13 @@ def test_only_whole_blocks_can_be_verified():
 
 def test_what_is_fetched_together_is_bounded():
     small = 100_000
-    pack = bytes(module.MAX_FETCH + 3 * small)
+    pack = bytes(module.MAX_FETCH_BYTES + 3 * small)
     objects: dict[Digest, bytes] = {}
     count = len(pack) // small
     manifest = lying(objects, *((pack, index * small, small) for index in range(count)))
     lengths = [fetch.length for fetch in plan_reads(manifest, 0, count * small)]
     assert len(lengths) == 2
-    assert max(lengths) <= module.MAX_FETCH
+    assert max(lengths) <= module.MAX_FETCH_BYTES
     assert sum(lengths) == count * small
 
 

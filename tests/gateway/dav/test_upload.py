@@ -6,7 +6,7 @@ import hashlib
 import pytest
 
 from gateway.dav.bodies import ClientGone, Incoming
-from gateway.dav.upload import MEMORY, memory_of, upload
+from gateway.dav.upload import MEMORY_BYTES, memory_of, upload
 from runtime.interruption import Interruption
 from syncline.metadata.v1 import journal_pb2
 from syncline.model.blocks import EMPTY_MANIFEST, KIB, MAX_BLOCK_BYTES, MIB, Manifest
@@ -142,8 +142,8 @@ async def test_it_waits_for_storage_and_holds_no_more_than_it_said():
     storage.go.set()
     await uploading
     # Beside what is being stored: the window of the chunker, and what is cut from it.
-    assert storage.most + 2 * MAX_BLOCK_BYTES <= MEMORY
-    assert memory_of(None) == memory_of(1 << 40) == MEMORY
+    assert storage.most + 2 * MAX_BLOCK_BYTES <= MEMORY_BYTES
+    assert memory_of(None) == memory_of(1 << 40) == MEMORY_BYTES
     assert memory_of(1000) < MIB
 
 

@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.storage.http1 import BodyTooLarge, Origin, RawResponse, _Incoming
-from gateway.storage.segments import SEGMENT, Segments
+from gateway.storage.segments import SEGMENT_BYTES, Segments
 
-PLENTY = 64 * SEGMENT
+PLENTY = 64 * SEGMENT_BYTES
 SILENCE = 10.0
 
 Serve = Callable[[bytes, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -58,7 +58,7 @@ async def origin(serve: Serve, *, connections: int = 8, tls: tuple[ssl.SSLContex
     url = f"{'https' if tls else 'http'}://127.0.0.1:{listening.sockets[0].getsockname()[1]}/a/b%20c?d=e"
     async with (
         listening,
-        Origin(url, connections=connections, memory=Segments(8 * SEGMENT), tls=tls[1] if tls else None) as opened,
+        Origin(url, connections=connections, memory=Segments(8 * SEGMENT_BYTES), tls=tls[1] if tls else None) as opened,
     ):
         yield opened, url, server
 
@@ -129,7 +129,7 @@ def certificate(tmp_path_factory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
 @pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 @pytest.mark.parametrize("over_tls", [False, True], ids=["plain", "tls"])
 def test_bodies_of_all_sizes_arrive_whole_on_one_connection(loop, over_tls, certificate):
-    sizes = [0, 1, 3500, 70_000, SEGMENT - 1, SEGMENT, SEGMENT + 1, 3_000_000]
+    sizes = [0, 1, 3500, 70_000, SEGMENT_BYTES - 1, SEGMENT_BYTES, SEGMENT_BYTES + 1, 3_000_000]
 
     async def go() -> None:
         left = iter(sizes)
@@ -350,7 +350,9 @@ async def test_nobody_is_there():
 
 
 @given(
-    data=st.binary(max_size=200) | st.integers(SEGMENT - 300, SEGMENT + 300).map(some) | st.just(some(3 * SEGMENT)),
+    data=st.binary(max_size=200)
+    | st.integers(SEGMENT_BYTES - 300, SEGMENT_BYTES + 300).map(some)
+    | st.just(some(3 * SEGMENT_BYTES)),
     headers=st.lists(
         st.tuples(st.from_regex(r"x-[a-z]{1,8}", fullmatch=True), st.text("abc ", max_size=9)), max_size=4
     ),
@@ -360,7 +362,7 @@ def test_an_answer_is_the_same_however_it_is_cut(data, headers, seed):
     cuts = random.Random(seed)
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
     said = f"HTTP/1.1 206 Partial Content\r\n{lines}content-length: {len(data)}\r\n\r\n".encode() + data
-    incoming = _Incoming(Segments(2 * SEGMENT), PLENTY)
+    incoming = _Incoming(Segments(2 * SEGMENT_BYTES), PLENTY)
     at = 0
     while at < len(said):
         assert not incoming.complete

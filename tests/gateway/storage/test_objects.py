@@ -13,7 +13,7 @@ from botocore.credentials import ReadOnlyCredentials
 
 from gateway.ports import ObjectSource, ObjectUnreadable, WriteCredentials
 from gateway.storage.s3 import S3ObjectSink, S3ObjectSource, S3Place, origin
-from gateway.storage.segments import SEGMENT
+from gateway.storage.segments import SEGMENT_BYTES
 from services.auth.adapters.sts import StsCredentialSource
 from services.auth.credentials import TransferTarget, session_name, session_policy
 from stack.emulator import AwsCredentials
@@ -66,10 +66,10 @@ async def test_parts_and_wholes(outside):
     space, data = SpaceId(new_text_id()), bytes(range(251)) * 10_000
     digest = await outside.put(space, data)
     assert await outside.source.read_all(space, digest, most=MAX_OBJECT_BYTES) == data
-    for offset, length in ((0, len(data)), (0, 1), (1000, 5000), (1000, SEGMENT), (len(data) - 1, 1)):
+    for offset, length in ((0, len(data)), (0, 1), (1000, 5000), (1000, SEGMENT_BYTES), (len(data) - 1, 1)):
         parts = await outside.source.read(space, digest, offset=offset, length=length)
         assert b"".join(parts) == data[offset : offset + length]
-        assert max(map(len, parts)) <= SEGMENT
+        assert max(map(len, parts)) <= SEGMENT_BYTES
 
 
 async def test_an_object_that_is_too_short(outside):
