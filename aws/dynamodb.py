@@ -48,9 +48,9 @@ _MAX_BYTES_PER_CALL: Final = 700_000
 """Maximum size of the items in one write, in bytes: below 1 MiB in transit, beyond which sending would hold up the
 event loop.
 """
-_FEW: Final = 4
+_FEW_ITEMS: Final = 4
 """Up to so many items are cheaper to write one by one: half the price, and in parallel no slower."""
-_CALLS_AT_ONCE: Final = 4
+_PARALLEL_CALLS: Final = 4
 
 
 class ConditionFailed(Exception):
@@ -342,7 +342,7 @@ class Table:
         that the SDK repeats a call which was carried out.
         """
         puts = (self._put(item, condition, values) for item, values in items)
-        if count <= _FEW:
+        if count <= _FEW_ITEMS:
             return (partial(self._put_alone, put, refused) for put in puts)
         batches = _batches(puts, count=MAX_ITEMS_PER_WRITE, item_of=lambda put: put["Item"])
         return (partial(self._put_together, batch, refused) for batch in batches)
@@ -417,7 +417,7 @@ async def all_done(
     place: Callable[[], AbstractAsyncContextManager[None]] = nullcontext,
 ) -> None:
     """Await all calls, some at once; see `results_of`."""
-    await results_of(calls, at_once=_CALLS_AT_ONCE, account=account, place=place)
+    await results_of(calls, at_once=_PARALLEL_CALLS, account=account, place=place)
 
 
 def _under(condition: str | None, values: Item | None = None, names: Mapping[str, str] | None = None) -> Item:

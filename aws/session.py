@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
 ServiceName = Literal["dynamodb", "s3", "sesv2", "sns", "sqs", "sts"]
 
-_ATTEMPTS: Final = 4
+_MAX_ATTEMPTS: Final = 4
 _CONNECT_SECONDS: Final = 3
 _READ_SECONDS: Final = 20
-_CONNECTIONS: Final = 50
+_MAX_CONNECTIONS: Final = 50
 _CREDENTIALS_SECONDS: Final = 5.0
 """Seconds for which the process signs with its own credentials before it asks the SDK again."""
 
@@ -93,8 +93,8 @@ def config(**overrides: Any) -> AioConfig:
     defaults: dict[str, Any] = {
         "connect_timeout": _CONNECT_SECONDS,
         "read_timeout": _READ_SECONDS,
-        "max_pool_connections": _CONNECTIONS,
-        "retries": {"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        "max_pool_connections": _MAX_CONNECTIONS,
+        "retries": {"mode": "standard", "total_max_attempts": _MAX_ATTEMPTS},
         "tcp_keepalive": True,
     }
     return AioConfig(**(defaults | overrides))
