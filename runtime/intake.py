@@ -4,6 +4,12 @@ grpc does not tell how many connections a network has, nor what comes on a conne
 close the connection of a caller. So the port of such a service is that of an `Intake`, which copies bytes between each
 connection and one to the Unix socket on which grpc listens. A service behind a balancer has none: the balancer bounds
 what its clients do, and all of its connections come from one address.
+
+A connection is known once a call on it came with a token that is good. Connections that are not known yet, refused
+calls and headers before the settings are acknowledged count against their network, in units of about the work that a
+refused call is. A network with more than its rate of these is shut out for a while: its connections that are not known
+are cut, and new ones are closed at once, but for a few if somebody there had a good token lately. Small frames have a
+rate on each connection. Nothing of this holds for trusted networks.
 """
 
 from __future__ import annotations
@@ -17,18 +23,48 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import prometheus_client
+from cachetools import TTLCache
 
 from runtime.connections import ConnectionPool
+from runtime.frames import FrameReader
 from runtime.logs import structlog
+from runtime.network import network_of
+from runtime.permissions import Work
 from runtime.pool import Share
+from runtime.rates import Rate, Rates
+from syncline.model.errors import RateExceeded
 
 HANDSHAKE_SECONDS: Final = 10.0
 """For a new connection to begin HTTP/2, and then to acknowledge what the server says of its limits."""
 FILES_PER_CONNECTION: Final = 3
 """Files that a connection takes: its own, and both ends of the one to grpc."""
+UNACKNOWLEDGED_BYTES: Final = 65_536
+"""Maximum bytes of a connection before its client acknowledges the settings, without payloads of DATA. Until then grpc
+takes headers of 16 MiB."""
+UNITS_PER_SECOND: Final = 50.0
+"""Work for strangers of one network: a connection that is not known yet, and a refused call, count one each."""
+UNITS_AT_ONCE: Final = 256
+UNACKNOWLEDGED_BYTES_PER_UNIT: Final = 4_096
+"""Bytes before the settings are acknowledged that count as one unit."""
+SMALL_FRAMES_PER_SECOND: Final = 2_000.0
+"""Small frames of one connection, beyond those that belong to calls with good tokens."""
+SMALL_FRAMES_AT_ONCE: Final = 20_000
+SMALL_FRAMES_PER_CALL: Final = 16
+"""Small frames that a call with a good token pays for."""
+UNITS_PER_FLOOD: Final = 64
+"""A connection that is cut because of its small frames counts so many units."""
+SHUT_OUT_SECONDS: Final = 10.0
+ADMITTED_PER_SECOND: Final = 10.0
+"""New connections of a network that is shut out, if somebody there had a good token lately."""
+KNOWN_SECONDS: Final = 900.0
+"""A good token counts as lately for so long, which is the life of an access token."""
+PROOF_SECONDS: Final = 2.0
+"""For a connection that was admitted from a network that is shut out, to show a good token."""
+_NETWORKS: Final = 10_000
+"""Networks that are remembered, of those with good tokens and of those that are shut out."""
 _CLOSING_SECONDS: Final = 5.0
 """For a caller to take what was sent last, before the connection is cut."""
-_ACCEPTED_AT_ONCE: Final = 64
+_ACCEPTED_AT_ONCE: Final = 16
 """Connections that are accepted before other work gets its turn."""
 _NO_ROOM_SECONDS: Final = 0.5
 """Pause before connections are accepted again when the process may not open more files."""
@@ -54,8 +90,15 @@ class Intake:
         self._connections: dict[str, CallerConnection] = {}
         """The connections by the names that grpc has for their other ends."""
         self._by_peer: dict[str, CallerConnection] = {}
+        self._of_network: dict[str, set[CallerConnection]] = {}
         self._arriving: set[asyncio.Task[Any]] = set()
         self._came = 0
+        self._units = Rates({Work.ANONYMOUS: Rate(UNITS_PER_SECOND, burst=UNITS_AT_ONCE)})
+        self._frames = Rates({Work.ANONYMOUS: Rate(SMALL_FRAMES_PER_SECOND, burst=SMALL_FRAMES_AT_ONCE)})
+        self._admitted = Rates({Work.ANONYMOUS: Rate(ADMITTED_PER_SECOND, burst=ADMITTED_PER_SECOND)})
+        self._shut_out: TTLCache[str, None] = TTLCache(_NETWORKS, SHUT_OUT_SECONDS)
+        self._known: TTLCache[str, None] = TTLCache(_NETWORKS, KNOWN_SECONDS)
+        """Networks from which good tokens came."""
 
     def bind(self, listen: str) -> int:
         """Take `listen`, host:port, and return the port. OSError if that address is taken."""
@@ -124,6 +167,70 @@ class Intake:
             log.info("connection ended", why=why)
             connection.abort()
 
+    def accepted(self, peer: str) -> None:
+        """Count a call whose token is good."""
+        connection = self._by_peer.get(peer)
+        if connection is None or connection.network is None:
+            return
+        self._frames.charge(Work.ANONYMOUS, connection.peer, -SMALL_FRAMES_PER_CALL)
+        if not connection.known:
+            connection.prove()
+            self._known[connection.network] = None
+            self._units.charge(Work.ANONYMOUS, connection.network, -1)
+
+    def refused(self, peer: str) -> None:
+        """Count a call whose token is not good."""
+        connection = self._by_peer.get(peer)
+        if connection is not None and connection.network is not None:
+            self._charge(connection.network, 1)
+
+    def allows(self, connection: CallerConnection, reader: FrameReader, data: bytes) -> bool:
+        """Count `data` of a connection of no trusted network; False if the connection was cut because of it."""
+        assert connection.network is not None
+        before = reader.unacknowledged_bytes
+        small = reader.feed(data)
+        if reader.unacknowledged_bytes > UNACKNOWLEDGED_BYTES:
+            self._cut(connection, "headers")
+            return False
+        try:
+            if small:
+                self._frames.admit(Work.ANONYMOUS, connection.peer, small)
+        except RateExceeded:
+            self._cut(connection, "frames")
+            self._charge(connection.network, UNITS_PER_FLOOD)
+            return False
+        if reader.unacknowledged_bytes > before:
+            units = (reader.unacknowledged_bytes - before) / UNACKNOWLEDGED_BYTES_PER_UNIT
+            self._charge(connection.network, units)
+        return not connection.is_cut()
+
+    def _charge(self, network: str, units: float) -> None:
+        """Count work for strangers of a network, which is shut out if that is too much."""
+        if network in self._shut_out:
+            return
+        try:
+            self._units.admit(Work.ANONYMOUS, network, units)
+        except RateExceeded:
+            log.warning("network shut out", network=network, seconds=SHUT_OUT_SECONDS)
+            self._shut_out[network] = None
+            for connection in list(self._of_network.get(network, ())):
+                if not connection.known:
+                    self._cut(connection, "shut out")
+
+    def _cut(self, connection: CallerConnection, why: str) -> None:
+        HUNG_UP.labels(why).inc()
+        connection.abort()
+
+    def _lets_in(self, network: str) -> bool:
+        """True if a network that is shut out may have one more connection."""
+        try:
+            if network in self._known or any(one.known for one in self._of_network.get(network, ())):
+                self._admitted.admit(Work.ANONYMOUS, network)
+                return True
+        except RateExceeded:
+            pass
+        return False
+
     def _socket(self) -> Path:
         assert self._directory is not None
         return self._directory / _GRPC
@@ -143,13 +250,24 @@ class Intake:
                 loop.remove_reader(self._listener)
                 loop.call_later(_NO_ROOM_SECONDS, self._accept_again)
                 return
+            network = None if self.admission.is_trusted(address[0]) else network_of(address[0])
+            shut_out = network is not None and network in self._shut_out
+            if shut_out and network is not None and not self._lets_in(network):
+                HUNG_UP.labels("shut out").inc()
+                accepted.close()
+                continue
             share = self.admission.admit(address[0], address[1])
             if share is None:
                 self.admission.refused()
                 accepted.close()
                 continue
             accepted.setblocking(False)
-            connection = CallerConnection(self, share, _name(address[0], address[1]))
+            connection = CallerConnection(self, share, _name(address[0], address[1]), network)
+            if network is not None:
+                self._of_network.setdefault(network, set()).add(connection)
+                self._charge(network, 1)
+                if shut_out:
+                    connection.expect_proof(PROOF_SECONDS)
             task = loop.create_task(self._arrived(connection, accepted))
             self._arriving.add(task)
             task.add_done_callback(self._arriving.discard)
@@ -188,6 +306,11 @@ class Intake:
     def forget(self, connection: CallerConnection, share: Share) -> None:
         """Count a connection no more, which has ended."""
         self.admission.leave(share)
+        if connection.network is not None:
+            others = self._of_network.get(connection.network, set())
+            others.discard(connection)
+            if not others:
+                self._of_network.pop(connection.network, None)
         self._connections.pop(connection.name, None)
         self._by_peer.pop(connection.peer, None)
 
@@ -195,9 +318,16 @@ class Intake:
 class CallerConnection(asyncio.Protocol):
     """The connection of a caller: copies between it and one to grpc, which is opened when the caller says something."""
 
-    def __init__(self, intake: Intake, share: Share, peer: str) -> None:
+    def __init__(self, intake: Intake, share: Share, peer: str, network: str | None) -> None:
+        """`network` is None if that is trusted."""
         self.name = ""
         self.peer = peer
+        self.network = network
+        self.known = False
+        """True once a call came here with a token that is good."""
+        self._reader = None if network is None else FrameReader()
+        self._cut = False
+        self._proof: asyncio.TimerHandle | None = None
         self._intake = intake
         self._share: Share | None = share
         self._loop = asyncio.get_running_loop()
@@ -212,9 +342,13 @@ class CallerConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with a caller."""
         self._outer = cast("asyncio.Transport", transport)
+        if self._cut:
+            self._outer.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the caller."""
+        if self._cut or (self._reader is not None and not self._intake.allows(self, self._reader, data)):
+            return
         if self._inner is not None:
             self._inner.write(data)
             return
@@ -296,12 +430,29 @@ class CallerConnection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Cut the connection."""
+        self._cut = True
         if self._outer is not None:
             self._outer.abort()
+
+    def is_cut(self) -> bool:
+        """True if nothing of the connection is handed on any more."""
+        return self._cut
+
+    def prove(self) -> None:
+        """Count the connection as known."""
+        self.known = True
+        if self._proof is not None:
+            self._proof.cancel()
+
+    def expect_proof(self, seconds: float) -> None:
+        """Cut the connection unless it is known within `seconds`."""
+        self._proof = self._loop.call_later(seconds, self.abort)
 
     def forget(self) -> None:
         """Free the place of the connection."""
         self._limit.cancel()
+        if self._proof is not None:
+            self._proof.cancel()
         if self._share is not None:
             share, self._share = self._share, None
             self._intake.forget(self, share)

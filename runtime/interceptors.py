@@ -362,13 +362,19 @@ class Authentication(Around):
     """
 
     def __init__(
-        self, verifier: TokenVerifier, operations: Mapping[str, Callers], *, refused: Callable[[], None] = lambda: None
+        self,
+        verifier: TokenVerifier,
+        operations: Mapping[str, Callers],
+        *,
+        refused: Callable[[], None] = lambda: None,
+        accepted: Callable[[], None] = lambda: None,
     ) -> None:
-        """`refused` is called when somebody comes without a token that is good."""
+        """`refused` is called when somebody comes without a token that is good, `accepted` for each that is good."""
         super().__init__()
         self._verifier = verifier
         self._operations = operations
         self._refused = refused
+        self._accepted = accepted
 
     @asynccontextmanager
     async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
@@ -379,6 +385,7 @@ class Authentication(Around):
             except Unauthenticated:
                 self._refused()
                 raise
+            self._accepted()
             set_identity(identity)
             if identity.service is not None:
                 structlog.contextvars.bind_contextvars(caller=identity.service)

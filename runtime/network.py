@@ -175,6 +175,11 @@ def current_network() -> str:
     return _network.get()
 
 
+def direct_connection() -> str | None:
+    """The peer on whose connection the call under way came; None where a proxy is between."""
+    return _connection.get()
+
+
 def own_connection() -> str | None:
     """The peer, as grpc names it, whose connection has calls of this caller alone; None where a proxy is between."""
     identity = find_identity()

@@ -169,6 +169,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         DefaultDeadline(settings.default_deadline_seconds),
         Errors(),
     ]
+    strangers = Strangers(intake)
     taking = Taking(
         settings.request_bytes,
         message_bytes=settings.max_message_bytes,
@@ -178,7 +179,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
         interceptors.append(taking)
     else:
         interceptors += [
-            Authentication(app.verifier, app.operations, refused=Strangers(intake).refused),
+            Authentication(app.verifier, app.operations, refused=strangers.refused, accepted=strangers.accepted),
             taking,
             Beginning(),
             Pacing(Rates(settings.rates()), app.work, streams=settings.streams_open),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from runtime.intake import Intake
-from runtime.network import own_connection
+from runtime.network import direct_connection, own_connection
 from runtime.permissions import Work
 from runtime.rates import Rate, Rates
 from syncline.model.errors import RateExceeded
@@ -23,12 +23,19 @@ class Strangers:
         self._intake = intake
         self._refusals = Rates({Work.ANONYMOUS: Rate(REFUSALS_PER_SECOND, burst=REFUSALS_AT_ONCE)})
 
+    def accepted(self) -> None:
+        """Count the call under way, whose token is good."""
+        connection = direct_connection()
+        if connection is not None and self._intake is not None:
+            self._intake.accepted(connection)
+
     def refused(self) -> None:
         """Count the call under way, and end its connection if it is one too many there."""
         connection = own_connection()
         if connection is None or self._intake is None:
             return
         try:
+            self._intake.refused(connection)
             self._refusals.admit(Work.ANONYMOUS, connection)
         except RateExceeded:
             self._intake.end(connection, "refused")

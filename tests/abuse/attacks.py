@@ -48,7 +48,7 @@ from tests.abuse.means import (
     unread,
 )
 from tests.abuse.target import LARGE_BYTES, SERVICES, Target
-from tests.runtime.frames import CALLS_AT_ONCE, FLOODS, UNACKNOWLEDGED, flood, refused_calls
+from tests.runtime.frames import CALLS_AT_ONCE, FLOODS, UNACKNOWLEDGED, flood, message_by_the_byte, refused_calls
 from tests.runtime.http2 import http2
 
 Attack = Callable[[Target, float], Coroutine[Any, Any, Counter[str]]]
@@ -919,7 +919,56 @@ async def frames_without_end(target: Target, until: float) -> Counter[str]:
 @attack
 async def metadata_without_end(target: Target, until: float) -> Counter[str]:
     """Headers of one call that do not end, over connections that do not acknowledge the settings of the server."""
-    return await _flooded(target, until, UNACKNOWLEDGED, connections=1)
+    return await _flooded(target, until, UNACKNOWLEDGED, connections=8)
+
+
+@attack
+async def messages_by_the_byte(target: Target, until: float) -> Counter[str]:
+    """A message of 3.9 MB with a good token, in frames of one byte each, over eight connections of metadata."""
+    answers: Counter[str] = Counter()
+    place = target.host, target.ports["metadata"]
+    token = bearer(target)["authorization"].removeprefix("Bearer ").encode()
+    path = b"/syncline.metadata.v1.MetadataService/GetSpace"
+
+    async def one() -> None:
+        while time.monotonic() < until:
+            with suppress(OSError, TimeoutError):
+                reader, writer = await asyncio.open_connection(*place, local_addr=(NETWORK, 0))
+                reading = asyncio.ensure_future(_discarded(reader))
+                try:
+                    async with asyncio.timeout(max(0.0, until - time.monotonic())):
+                        for part in message_by_the_byte(path, token=token, message_bytes=3_900_000):
+                            writer.write(part)
+                            await writer.drain()
+                            answers["kB of message"] += 1
+                finally:
+                    reading.cancel()
+                    writer.transport.abort()
+            answers["connections"] += 1
+            await asyncio.sleep(0.01)
+
+    await asyncio.gather(*(one() for _ in range(8)))
+    return answers
+
+
+@attack
+async def one_connection_after_the_other(target: Target, until: float) -> Counter[str]:
+    """Connections to metadata that begin HTTP/2 and are closed at once, as many as can be opened."""
+    answers: Counter[str] = Counter()
+    place = target.host, target.ports["metadata"]
+    begun = next(refused_calls(b"/x.Y/Z", token=b"x" * 20))
+
+    async def one() -> None:
+        while time.monotonic() < until:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(*place, local_addr=(NETWORK, 0))
+                writer.write(begun)
+                writer.close()
+                answers["connections"] += 1
+            await asyncio.sleep(0)
+
+    await asyncio.gather(*(one() for _ in range(16)))
+    return answers
 
 
 @attack

@@ -72,6 +72,15 @@ def refused_calls(path: bytes, *, token: bytes) -> Iterator[bytes]:
         yield b"".join(frame(_HEADERS, 5, first + 2 * number, block) for number in range(CALLS_AT_ONCE))
 
 
+def message_by_the_byte(path: bytes, *, token: bytes, message_bytes: int) -> Iterator[bytes]:
+    """Make what a connection sends that has one call, whose message comes in frames of one byte each."""
+    fields = _FIELDS | {b":path": path, b"authorization": b"Bearer " + token}
+    yield _ACKNOWLEDGED + frame(_HEADERS, 4, 1, b"".join(_field(name, value) for name, value in fields.items()))
+    message = struct.pack(">BI", 0, message_bytes) + bytes(message_bytes)
+    for at in range(0, len(message), 1000):
+        yield b"".join(frame(_DATA, 0, 1, message[byte : byte + 1]) for byte in range(at, min(at + 1000, len(message))))
+
+
 async def flood(
     host: str, port: int, frames: tuple[bytes, bytes], until: float, *, connections: int, source: str = "127.0.0.1"
 ) -> tuple[int, int]:

@@ -79,6 +79,12 @@ class Http2:
         self._pump()
         return stream
 
+    def widen(self, count: int) -> None:
+        """Widen the window of the connection by a byte, so many times."""
+        for _ in range(count):
+            self._http.increment_flow_control_window(1)
+        self._flush()
+
     async def until(self, condition: Callable[[], bool], *, seconds: float = 20) -> None:
         """Send and receive until that is so; TimeoutError after `seconds`."""
         async with asyncio.timeout(seconds):

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import psutil
 import pytest
 
-from runtime.intake import HANDSHAKE_SECONDS
+from runtime.intake import HANDSHAKE_SECONDS, UNACKNOWLEDGED_BYTES
 from runtime.server import READ_BYTES
 from tests.runtime import echo
 from tests.runtime.frames import FLOODS, UNACKNOWLEDGED, flood
@@ -20,8 +20,8 @@ CONNECTIONS = 32
 SECONDS = 2.0
 MOST_GROWTH = 64_000_000
 """Beside what connections read ahead, what grpc and its allocator take for them, and for refusals of their calls."""
-UNACKNOWLEDGED_GROWTH = 80_000_000
-"""The number of bytes that 16 MiB of small headers take at most while they come."""
+UNACKNOWLEDGED_GROWTH = 64_000_000
+"""Bytes by which a process grows at most while eight connections send headers before they acknowledge the settings."""
 
 
 @asynccontextmanager
@@ -50,7 +50,7 @@ async def test_a_flood_of_frames_takes_little_memory(kind: str) -> None:
         assert await channel.unary_unary(echo.path("Slow"))(b"0") == b"done"
         async with growth(child.pid) as most:
             until = time.monotonic() + SECONDS
-            sent, ended = await flood(host, int(port), FLOODS[kind], until, connections=CONNECTIONS)
+            sent, ended = await flood(host, int(port), FLOODS[kind], until, connections=CONNECTIONS, source="127.0.0.2")
         assert sent > 0 or ended > 0
         assert most[0] < CONNECTIONS * READ_BYTES + MOST_GROWTH
         assert await channel.unary_unary(echo.path("Slow"))(b"0") == b"done"
@@ -61,10 +61,30 @@ async def test_whoever_does_not_acknowledge_the_settings_has_headers_of_some_siz
         host, _, port = target.rpartition(":")
         async with growth(child.pid) as most:
             until = time.monotonic() + SECONDS
-            await flood(host, int(port), UNACKNOWLEDGED, until, connections=2)
-        assert most[0] < 2 * UNACKNOWLEDGED_GROWTH + MOST_GROWTH
+            _, ended = await flood(host, int(port), UNACKNOWLEDGED, until, connections=8, source="127.0.0.2")
+        assert ended >= 8
+        assert most[0] < UNACKNOWLEDGED_GROWTH
+        async with echo.connect(target) as channel:
+            assert await channel.unary_unary(echo.path("Slow"))(b"0") == b"done"
         reader, writer = await asyncio.open_connection(host, int(port))
         async with asyncio.timeout(3 * HANDSHAKE_SECONDS):
             writer.write(UNACKNOWLEDGED[0])
+            await until_closed(reader)
+        writer.close()
+
+
+async def test_headers_before_the_settings_are_acknowledged_have_few_bytes() -> None:
+    async with process() as (_, target):
+        host, _, port = target.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(UNACKNOWLEDGED[0])
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 8 * UNACKNOWLEDGED_BYTES:
+                writer.write(UNACKNOWLEDGED[1])
+                await writer.drain()
+                await asyncio.sleep(0)
+                sent += len(UNACKNOWLEDGED[1])
+        async with asyncio.timeout(HANDSHAKE_SECONDS / 2):  # before grpc gives it up
             await until_closed(reader)
         writer.close()

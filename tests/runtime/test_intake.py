@@ -3,23 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from runtime.identity import Identity
+from runtime.intake import (
+    ADMITTED_PER_SECOND,
+    SHUT_OUT_SECONDS,
+    SMALL_FRAMES_AT_ONCE,
+    UNITS_AT_ONCE,
+    UNITS_PER_SECOND,
+)
 from runtime.network import current_network
+from runtime.permissions import PEOPLE
 from runtime.server import App, build, running
 from runtime.settings import ServiceSettings
+from syncline.model.errors import Unauthenticated
+from syncline.model.identifiers import DeviceId, UserId
 from tests.runtime import echo
+from tests.runtime.frames import message_by_the_byte
 from tests.runtime.http2 import Http2, http2
 
 OK = str(grpc.StatusCode.OK.value[0])
+UNAUTHENTICATED = str(grpc.StatusCode.UNAUTHENTICATED.value[0])
 CALLED_FROM: list[str] = []
+
+
+class Doorkeeper:
+    """Knows everybody whose token is not 'bad', and counts the questions."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def verify(self, token: str) -> Identity:
+        self.asked += 1
+        if token == "bad":
+            raise Unauthenticated
+        return Identity(user=UserId(token), device=DeviceId("laptop"), token=token)
 
 
 async def network(request: bytes, _context: Any) -> bytes:
@@ -28,7 +56,9 @@ async def network(request: bytes, _context: Any) -> bytes:
 
 
 @asynccontextmanager
-async def service(*, connections: int = 16, trusted_networks: str = "", trusted_proxies: int = 0) -> AsyncIterator[str]:
+async def service(
+    *, connections: int = 16, trusted_networks: str = "", trusted_proxies: int = 0, verifier: Doorkeeper | None = None
+) -> AsyncIterator[str]:
     settings = ServiceSettings(
         listen="127.0.0.1:0",
         drain_seconds=0,
@@ -38,14 +68,15 @@ async def service(*, connections: int = 16, trusted_networks: str = "", trusted_
         trusted_proxies=trusted_proxies,
         service_secret=SecretStr("s" * 32),
     )
-    app = App(name="test", mounts=[echo.mount(Same=echo.unary(echo.same), Network=echo.unary(network))])
+    mount = echo.mount(Same=echo.unary(echo.same), Network=echo.unary(network))
+    app = App(name="test", mounts=[mount], verifier=verifier, operations={"test.Echo/Same": PEOPLE})
     async with running(app, settings) as target:
         yield target
 
 
-async def served(connection: Http2) -> bool:
-    """True if a call succeeds there; False if the server closes the connection."""
-    stream = connection.begin(echo.path("Same"), message=b"x")
+async def served(connection: Http2, token: str = "") -> bool:
+    """True if a call succeeds there; False if it is refused, or the server closes the connection."""
+    stream = connection.begin(echo.path("Same"), message=b"x", token=token)
     await connection.until(lambda: stream in connection.codes or connection.closed)
     return connection.codes.get(stream) == OK
 
@@ -94,3 +125,97 @@ async def test_a_port_that_is_taken_leaves_everything_as_it_was(
             build(App(name="test", mounts=[]), settings)
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]
     assert (tmp_path / "kept" / "file").read_text() == "here"
+
+
+# -- strangers
+
+MALLORY, ANN = "127.0.0.2", "127.0.0.3"
+
+
+async def false_tokens(target: str, *, connections: int) -> int:
+    """Make a call with a false token on each of so many connections; the number that were answered."""
+    answered = 0
+    for _ in range(connections):
+        with suppress(ConnectionError):
+            async with http2(target, source=MALLORY) as stranger:
+                await served(stranger, "bad")
+                answered += UNAUTHENTICATED in stranger.codes.values()
+    return answered
+
+
+async def test_a_network_of_strangers_is_shut_out_and_nobody_else() -> None:
+    doorkeeper, tried = Doorkeeper(), 1_000
+    async with (
+        service(connections=4096, verifier=doorkeeper) as target,
+        http2(target, source=MALLORY) as colleague,
+        http2(target, source=ANN) as ann,
+    ):
+        assert await served(colleague, "ben")
+        assert await served(ann, "ann")
+        began = time.monotonic()
+        answered = await false_tokens(target, connections=tried)
+        most = UNITS_AT_ONCE + UNITS_PER_SECOND * (time.monotonic() - began)
+        assert 0 < answered < tried / 2
+        assert 2 * answered <= most + ADMITTED_PER_SECOND * (1 + time.monotonic() - began)
+        assert doorkeeper.asked <= answered + 10
+        assert await served(ann, "ann")
+        assert await served(colleague, "ben"), "a connection with a good token is not cut"
+        async with http2(target, source=ANN) as another:
+            assert await served(another, "ann")
+
+
+async def test_who_was_signed_in_is_let_in_from_a_network_that_is_shut_out() -> None:
+    async with service(connections=4096, verifier=Doorkeeper()) as target:
+        async with http2(target, source=MALLORY) as colleague:
+            assert await served(colleague, "ben")
+        await false_tokens(target, connections=400)
+        async with asyncio.timeout(SHUT_OUT_SECONDS / 2):
+            while True:
+                async with http2(target, source=MALLORY) as colleague:
+                    with suppress(ConnectionError):
+                        if await served(colleague, "ben"):
+                            break
+                await asyncio.sleep(0.1)
+
+
+async def test_a_trusted_network_is_not_shut_out() -> None:
+    async with service(connections=4096, verifier=Doorkeeper(), trusted_networks=f"{MALLORY}/32") as target:
+        assert await false_tokens(target, connections=500) == 500
+
+
+async def test_a_message_of_tiny_frames_ends_its_connection() -> None:
+    """The connection is cut when it has had its frames, long before the message is complete."""
+    before = ended("frames")
+    size = 4 * SMALL_FRAMES_AT_ONCE
+    async with service(verifier=Doorkeeper()) as target, http2(target, source=ANN) as ann:
+        assert await served(ann, "ann")
+        host, _, port = target.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port), local_addr=(MALLORY, 0))
+        with suppress(ConnectionError):
+            for part in message_by_the_byte(echo.path("Same").encode(), token=b"mallory", message_bytes=size):
+                writer.write(part)
+                await writer.drain()
+        with suppress(ConnectionError):
+            async with asyncio.timeout(10):
+                await reader.read()
+        writer.close()
+        assert ended("frames") == before + 1
+        assert await served(ann, "ann")
+
+
+async def test_calls_with_good_tokens_pay_for_their_frames() -> None:
+    calls = SMALL_FRAMES_AT_ONCE // 4
+    before = ended("frames")
+    async with service(verifier=Doorkeeper()) as target, http2(target, source=ANN) as ann:
+        for _ in range(calls // 100):
+            streams = [ann.begin(echo.path("Same"), message=b"x", token="ann") for _ in range(100)]
+            ann.widen(1000)
+            await ann.until(lambda streams=streams: ann.closed or all(stream in ann.codes for stream in streams))  # type: ignore[misc]
+            assert not ann.closed
+    assert set(ann.codes.values()) == {OK}
+    assert ended("frames") == before
+
+
+def ended(why: str) -> float:
+    """Count the connections that were ended so far because of that."""
+    return REGISTRY.get_sample_value("syncline_connections_ended_total", {"why": why}) or 0
