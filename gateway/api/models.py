@@ -187,11 +187,15 @@ class NewSpace(Given):
 
 
 class Usage(Told):
-    """The fill of a space: its sequence number, and the bytes used of its quota."""
+    """The fill of a space: its sequence number, the bytes used of its quota, and the number of its files and
+    directories, with those in the trash, of what it may be.
+    """
 
     head: int
     used_bytes: int
     quota_bytes: int
+    nodes: int
+    max_nodes: int | None
 
 
 class Member(Told):

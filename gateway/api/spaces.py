@@ -59,7 +59,13 @@ async def get_space(space: Space, caller: Signed, services: Behind) -> models.Sp
 async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Usage:
     """Get the bytes that a space uses, all versions included, its quota, and its sequence number."""
     answer = await ask(services.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=space), token=caller.token)
-    return models.Usage(head=answer.head, used_bytes=answer.used_bytes, quota_bytes=answer.quota_bytes)
+    return models.Usage(
+        head=answer.head,
+        used_bytes=answer.used_bytes,
+        quota_bytes=answer.quota_bytes,
+        nodes=answer.nodes,
+        max_nodes=answer.max_nodes if answer.HasField("max_nodes") else None,
+    )
 
 
 @router.get("/spaces/{space}/members")

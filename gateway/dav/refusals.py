@@ -20,6 +20,7 @@ _STATUS: Final = {
     "NAME_TAKEN": HTTPStatus.CONFLICT,
     "PARENT_NOT_FOUND": HTTPStatus.CONFLICT,
     "QUOTA_EXCEEDED": HTTPStatus.INSUFFICIENT_STORAGE,
+    "NODES_EXCEEDED": HTTPStatus.INSUFFICIENT_STORAGE,
     "CYCLE": HTTPStatus.FORBIDDEN,
 }
 """Reasons for which the RFC has another status than our API."""

@@ -32,6 +32,7 @@ _KINDS: Final[Mapping[Verdict, Kind]] = {
     Verdict.NOT_DELETED: Kind.CONFLICT,
     Verdict.VERSION_NOT_FOUND: Kind.NOT_FOUND,
     Verdict.QUOTA_EXCEEDED: Kind.EXHAUSTED,
+    Verdict.NODES_EXCEEDED: Kind.EXHAUSTED,
     Verdict.OBJECT_MISSING: Kind.CONFLICT,
     Verdict.OBJECT_NOT_SEALED: Kind.CONFLICT,
     Verdict.BLOCK_OUT_OF_BOUNDS: Kind.INVALID,

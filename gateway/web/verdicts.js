@@ -22,4 +22,5 @@ export const VERDICTS = {
   BLOCK_NOT_IN_PACK: "a block of the content is not one of its pack's",
   MANIFEST_INVALID: "the blocks of the content do not make up the file; update the client",
   PATH_TOO_LONG: "a path would have more than 128 names or 4,096 bytes; choose another place",
+  NODES_EXCEEDED: "the space, with its trash, may hold no more files; ask whoever runs the system for more",
 };

@@ -104,6 +104,7 @@ async def bootstrap(
         depths=Depths(search),
         process=secrets.token_hex(8),
         quota_bytes=settings.quota_bytes,
+        max_nodes=settings.max_nodes,
         now_ms=system_clock,
         coalesce_seconds=settings.coalesce_seconds,
         lease_ms=int(settings.lease_seconds * 1000),
@@ -133,6 +134,7 @@ async def bootstrap(
         journal=adapters.journal,
         search=search,
         quota_bytes=settings.quota_bytes,
+        max_nodes=settings.max_nodes,
         ask_seconds=ask_seconds,
     )
     yield App(

@@ -51,6 +51,8 @@ class JournalEntry:
     append_id: bytes
     commits: tuple[Commit, ...]
     used_bytes: int
+    nodes: int | None = None
+    """The number of the space's nodes after the entry, deleted ones too; None if the entry is older than the count."""
 
     @property
     def position(self) -> Position:
@@ -60,6 +62,10 @@ class JournalEntry:
     def accepted(self) -> Iterator[Result]:
         for commit in self.commits:
             yield from commit.accepted()
+
+    def created(self) -> int:
+        """The number of nodes that the entry makes."""
+        return sum(result.change is Change.CREATED for result in self.accepted())
 
 
 @dataclass(frozen=True, slots=True)

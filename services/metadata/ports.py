@@ -62,6 +62,8 @@ class ProjectionState:
     """Bytes that the versions of the space use after entry `projected_seq`."""
     marks: Mapping[str, int] = field(default_factory=dict)
     """Dirty marks: process -> lease end, milliseconds since 1970."""
+    nodes: int | None = None
+    """Number of nodes after entry `projected_seq`, deleted ones too; None if the table does not say it."""
 
 
 @dataclass(slots=True)
@@ -116,11 +118,19 @@ class TreeTable(Protocol):
         """
 
     async def save_progress(
-        self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
+        self,
+        space: SpaceId,
+        *,
+        projected_seq: int,
+        announced_seq: int,
+        used_bytes: int,
+        unmark: Mapping[str, int],
+        nodes: int | None = None,
     ) -> None:
         """Move projected_seq and announced_seq forward (never back) and remove the dirty marks `unmark`.
 
-        A mark is removed only while its lease is the given one; when the last goes, the space leaves `stale`.
+        `used_bytes` and `nodes` (None if not known) are as after entry `projected_seq`. A mark is removed only while
+        its lease is the given one; when the last goes, the space leaves `stale`.
         """
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:

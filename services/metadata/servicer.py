@@ -78,6 +78,7 @@ class MetadataServicer(MetadataServiceServicer):
         journal: Journal,
         search: NameSearch,
         quota_bytes: int,
+        max_nodes: int,
         ask_seconds: float,
     ) -> None:
         """`ask_seconds` is how often it is asked whether the caller of a stream may still read."""
@@ -88,6 +89,7 @@ class MetadataServicer(MetadataServiceServicer):
         self._journal = journal
         self._search = search
         self._quota_bytes = quota_bytes
+        self._max_nodes = max_nodes
 
     @asynccontextmanager
     async def _open(self, space_id: str, role: Role, caller: Identity | None = None) -> AsyncIterator[LiveSpace]:
@@ -110,8 +112,15 @@ class MetadataServicer(MetadataServiceServicer):
     async def GetSpace(self, request: metadata_pb2.GetSpaceRequest, context: Context) -> metadata_pb2.GetSpaceResponse:
         async with self._open(request.space_id, Role.VIEWER) as live:
             await live.view.validate()
+            if live.view.known_node_count is None:
+                await live.view.count_nodes()
+                live.projector.wake()  # The table says the number from now on.
             return metadata_pb2.GetSpaceResponse(
-                head=live.view.seq, used_bytes=live.view.used_bytes, quota_bytes=self._quota_bytes
+                head=live.view.seq,
+                used_bytes=live.view.used_bytes,
+                quota_bytes=self._quota_bytes,
+                nodes=live.view.counted_nodes(),
+                max_nodes=self._max_nodes,
             )
 
     @override

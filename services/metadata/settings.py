@@ -19,6 +19,11 @@ class MetadataSettings(ServiceSettings, AuthPeer):
     quota_bytes: int = Field(
         default=1 << 40, ge=1, description="What the versions kept in one space may add up to, in bytes."
     )
+    max_nodes: int = Field(
+        default=1_000_000,
+        ge=1,
+        description="How many files, directories and links may be made in one space, with those in the trash.",
+    )
     cached_nodes: int = Field(
         default=200_000, ge=0, description="Nodes and names kept in memory; about 1 KB each with their manifests."
     )

@@ -46,7 +46,7 @@ def _stored_result(result: Result, commit: Commit, seq: int) -> journal_pb2.Muta
 
 async def entry_to_bytes(entry: JournalEntry) -> bytes:
     """The stored form of an entry, made in slices on the account of those who asked for the commits."""
-    pb = journal_pb2.Entry(seq=entry.seq, append_id=entry.append_id, used_bytes=entry.used_bytes)
+    pb = journal_pb2.Entry(seq=entry.seq, append_id=entry.append_id, used_bytes=entry.used_bytes, nodes=entry.nodes)
     for commit in entry.commits:
         stored = pb.commits.add()
         stored.CopyFrom(_without_results(commit))
@@ -59,8 +59,19 @@ def entry_from_bytes(seq: int, blob: bytes) -> JournalEntry:
     """Entry `seq` from its stored form."""
     pb = journal_pb2.Entry.FromString(blob)
     return JournalEntry(
-        seq, pb.append_id, tuple(_commit_from_wire(commit, seq) for commit in pb.commits), pb.used_bytes
+        seq,
+        pb.append_id,
+        tuple(_commit_from_wire(commit, seq) for commit in pb.commits),
+        pb.used_bytes,
+        pb.nodes if pb.HasField("nodes") else None,
     )
+
+
+def nodes_of_entry(blob: bytes) -> tuple[int, int | None]:
+    """The number of nodes that an entry makes, and how many the space has after it; None if the entry does not say."""
+    pb = journal_pb2.Entry.FromString(blob)
+    made = sum(result.change == journal_pb2.CHANGE_CREATED for commit in pb.commits for result in commit.results)
+    return made, pb.nodes if pb.HasField("nodes") else None
 
 
 def _commit_from_wire(pb: journal_pb2.Commit, seq: int) -> Commit:

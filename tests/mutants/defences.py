@@ -1133,6 +1133,37 @@ MUTANTS = (
         "            pass\n",
         ("tests/services/auth/test_links.py::test_guessing_is_slowed_down_for_each_link_and_peer",),
     ),
+    # ---- nodes ----
+    Mutant(
+        "a space has any number of nodes",
+        "services/metadata/tree/decide.py",
+        "    if at.free_nodes <= 0:\n",
+        "    if False:\n",
+        (
+            "tests/services/metadata/tree/test_node_count.py::"
+            "test_a_space_has_so_many_nodes_and_not_one_more_whichever_process_makes_them",
+        ),
+    ),
+    Mutant(
+        "what a request makes does not count for the rest of it",
+        "services/metadata/journal/draft.py",
+        "            self.nodes += 1\n",
+        "",
+        (
+            "tests/services/metadata/tree/test_node_count.py::"
+            "test_a_space_has_so_many_nodes_and_not_one_more_whichever_process_makes_them",
+        ),
+    ),
+    Mutant(
+        "a number of nodes that an older process left behind is taken",
+        "services/metadata/adapters/dynamodb_tree.py",
+        'if item.get("nodes_seq") == item["projected_seq"] else None',
+        'if "nodes_seq" in item else None',
+        (
+            "tests/services/metadata/tree/test_node_count.py::"
+            "test_a_number_that_an_older_process_left_behind_is_not_taken",
+        ),
+    ),
     # ---- turns ----
     Mutant(
         "bulk work takes no turns",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from services.metadata.entry import NameKey, Projection
 from services.metadata.ports import (
@@ -180,7 +181,14 @@ class MemoryTable:
         await self._pause()
 
     async def save_progress(
-        self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
+        self,
+        space: SpaceId,
+        *,
+        projected_seq: int,
+        announced_seq: int,
+        used_bytes: int,
+        unmark: Mapping[str, int],
+        nodes: int | None = None,
     ) -> None:
         await self._pause()
         state = self.states.get(space, ProjectionState())
@@ -190,15 +198,14 @@ class MemoryTable:
             announced_seq=max(state.announced_seq, announced_seq),
             used_bytes=used_bytes if projected_seq >= state.projected_seq else state.used_bytes,
             marks=marks,
+            nodes=state.nodes if (projected_seq, nodes is not None) < (state.projected_seq, True) else nodes,
         )
         await self._pause()
 
     async def mark_dirty(self, space: SpaceId, process: str, lease_until_ms: int) -> None:
         await self._pause()
         state = self.states.get(space, ProjectionState())
-        self.states[space] = ProjectionState(
-            state.projected_seq, state.announced_seq, state.used_bytes, {**state.marks, process: lease_until_ms}
-        )
+        self.states[space] = replace(state, marks={**state.marks, process: lease_until_ms})
         await self._pause()
 
     async def stale(self, now_ms: int, limit: int) -> Sequence[SpaceId]:

@@ -32,6 +32,7 @@ class Verdict(Enum):
     BLOCK_NOT_IN_PACK = 17
     MANIFEST_INVALID = 18
     PATH_TOO_LONG = 19
+    NODES_EXCEEDED = 20
 
     @property
     def text(self) -> str:
@@ -63,6 +64,7 @@ _TEXTS: Final[Mapping[Verdict, str]] = {
     Verdict.BLOCK_NOT_IN_PACK: "a block of the content is not one of its pack's",
     Verdict.MANIFEST_INVALID: "the blocks of the content do not make up the file; update the client",
     Verdict.PATH_TOO_LONG: "a path would have more than 128 names or 4,096 bytes; choose another place",
+    Verdict.NODES_EXCEEDED: "the space, with its trash, may hold no more files; ask whoever runs the system for more",
 }
 
 

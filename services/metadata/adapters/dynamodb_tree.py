@@ -175,7 +175,14 @@ class DynamoTable:
     # ---- the space's state
 
     async def save_progress(
-        self, space: SpaceId, *, projected_seq: int, announced_seq: int, used_bytes: int, unmark: Mapping[str, int]
+        self,
+        space: SpaceId,
+        *,
+        projected_seq: int,
+        announced_seq: int,
+        used_bytes: int,
+        unmark: Mapping[str, int],
+        nodes: int | None = None,
     ) -> None:
         def progress(state: ProjectionState) -> ProjectionState:
             return ProjectionState(
@@ -183,6 +190,7 @@ class DynamoTable:
                 announced_seq=max(state.announced_seq, announced_seq),
                 used_bytes=used_bytes if projected_seq >= state.projected_seq else state.used_bytes,
                 marks={process: until for process, until in state.marks.items() if unmark.get(process) != until},
+                nodes=state.nodes if (projected_seq, nodes is not None) < (state.projected_seq, True) else nodes,
             )
 
         # One write when nobody else is at work; who finds otherwise looks and tries again.
@@ -193,6 +201,9 @@ class DynamoTable:
             ":announced": attribute(announced_seq),
             ":used": attribute(used_bytes),
         }
+        if nodes is not None:
+            setting += ", nodes = :nodes, nodes_seq = :projected"
+            values[":nodes"] = attribute(nodes)
         names = {}
         if unmark:
             same_leases = " AND ".join(f"marks.#p{i} = :p{i}" for i in range(len(unmark)))
@@ -332,7 +343,12 @@ def _state(item: Mapping[str, Any] | None) -> ProjectionState:
         return ProjectionState()
     marks = {process: int(until["N"]) for process, until in item["marks"]["M"].items()}
     return ProjectionState(
-        number_of(item, "projected_seq"), number_of(item, "announced_seq"), number_of(item, "used_bytes"), marks
+        number_of(item, "projected_seq"),
+        number_of(item, "announced_seq"),
+        number_of(item, "used_bytes"),
+        marks,
+        # A process from before nodes were counted moves `projected_seq` on and leaves the number as it is.
+        number_of(item, "nodes") if item.get("nodes_seq") == item["projected_seq"] else None,
     )
 
 
@@ -347,6 +363,9 @@ def _replacing(before: ProjectionState | None, after: ProjectionState) -> _Updat
         ":used": attribute(after.used_bytes),
         ":marks": _marks(after),
     }
+    if after.nodes is not None:
+        update += ", nodes = :nodes, nodes_seq = :projected"
+        values[":nodes"] = attribute(after.nodes)
     if after.marks:
         update += ", dirty_pk = :dirty, dirty_until = :until"
         values |= {":dirty": _DIRTY, ":until": attribute(max(after.marks.values()))}

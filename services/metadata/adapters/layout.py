@@ -3,7 +3,7 @@
 | item | pk | sk | holds |
 |---|---|---|---|
 | JOURNAL | `S#{space}#J` | `{seq:020}` | `entry`: the serialised entry |
-| STATE | `S#{space}` | `STATE` | `projected_seq`, `announced_seq`, `used_bytes`, `marks` (process -> lease end); while there are marks also `dirty_pk` and `dirty_until`, their latest, which put it into the index `dirty` |
+| STATE | `S#{space}` | `STATE` | `projected_seq`, `announced_seq`, `used_bytes`; `nodes`, the number of nodes after entry `nodes_seq`, right if that is `projected_seq`; `marks` (process -> lease end); while there are marks also `dirty_pk` and `dirty_until`, their latest, which put it into the index `dirty` |
 | NODE | `S#{space}#N#{first byte of id}` | `{node}` | `node`: the serialised state; `seq` |
 | NAME | `S#{space}#D#{parent}` | `{name}` | `node`: who has the name, absent in a tombstone; `seq` |
 | VERSION | `S#{space}#V#{node}` | `{version:020}` | `node`: the serialised state whose version it was |

@@ -142,12 +142,13 @@ class _Decisions:
     """The decisions on a batch, in order, as far as they could be made at the draft's sequence number."""
 
     def __init__(
-        self, view: SpaceView, draft: Draft, batch: Sequence[_Pending], *, quota_bytes: int, now_ms: int
+        self, view: SpaceView, draft: Draft, batch: Sequence[_Pending], *, quota_bytes: int, max_nodes: int, now_ms: int
     ) -> None:
         self.draft = draft
         self._view = view
         self._batch = batch
         self._quota_bytes = quota_bytes
+        self._max_nodes = max_nodes
         self._now_ms = now_ms
         self._mutations = [
             (pending.request, index, mutation)
@@ -219,6 +220,7 @@ class _Decisions:
             seq=draft.seq + 1,
             new_id=created_node_id(self._view.space, request.id, index),
             free_bytes=self._quota_bytes - draft.used_bytes,
+            free_nodes=self._max_nodes - draft.nodes,
         )
 
 
@@ -234,8 +236,10 @@ class Committer:
         projector: Projector,
         depths: Depths,
         quota_bytes: int,
+        max_nodes: int,
         now_ms: Callable[[], int],
     ) -> None:
+        self._max_nodes = max_nodes
         self._depths = depths
         self._view = view
         self._journal = journal
@@ -332,6 +336,7 @@ class Committer:
     async def _commit(self, batch: list[_Pending]) -> None:
         if self._view.seq == 0:
             await self._view.validate()  # opens the view, if this is its first use
+        await self._view.count_nodes()
         for attempt in range(MAX_ATTEMPTS):
             batch[:] = await self._answer_repeated(batch)
             floor = self._view.requests_floor
@@ -442,8 +447,15 @@ class Committer:
 
     def _begin(self, batch: Sequence[_Pending], looked: Looked) -> _Decisions:
         alone = sum(len(pending.request.mutations) for pending in batch) == 1
-        draft = Draft(self._view, objects=self._objects, looked=looked, alone=alone)
-        return _Decisions(self._view, draft, batch, quota_bytes=self._quota_bytes, now_ms=self._now_ms())
+        draft = Draft(self._view, objects=self._objects, looked=looked, nodes=self._view.counted_nodes(), alone=alone)
+        return _Decisions(
+            self._view,
+            draft,
+            batch,
+            quota_bytes=self._quota_bytes,
+            max_nodes=self._max_nodes,
+            now_ms=self._now_ms(),
+        )
 
     async def _look(self, decisions: _Decisions, looked: Looked) -> None:
         """Load what the decisions lack."""
@@ -486,6 +498,7 @@ class Committer:
             append_id=secrets.token_bytes(16),
             commits=tuple(one.commit for one in recorded),
             used_bytes=_used_after(self._view.used_bytes, recorded),
+            nodes=self._view.counted_nodes() + _made(recorded),
         )
         blob = await entry_to_bytes(entry)
         if len(blob) > MAX_ENTRY_BYTES:
@@ -543,6 +556,11 @@ def _used_after(before: int, recorded: Sequence[_Decided]) -> int:
         for result in one.commit.accepted()
         if result.change in {Change.CREATED, Change.UPDATED} and result.node and result.node.content
     )
+
+
+def _made(recorded: Sequence[_Decided]) -> int:
+    """The number of nodes that are made."""
+    return sum(result.change is Change.CREATED for one in recorded for result in one.commit.accepted())
 
 
 def _fail(pending: _Pending, error: Exception) -> None:

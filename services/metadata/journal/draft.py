@@ -65,8 +65,10 @@ class Looked:
 class Draft:
     """A `decide.Tree` that takes decisions in. What a decision costs does not depend on how many came before."""
 
-    def __init__(self, view: SpaceView, *, objects: Objects, looked: Looked, alone: bool) -> None:
-        """`alone`: the batch has one mutation, so no later one needs to know how deep directories have become."""
+    def __init__(self, view: SpaceView, *, objects: Objects, looked: Looked, nodes: int, alone: bool) -> None:
+        """`nodes` is the number of nodes in the view, deleted ones too. `alone` is true of a batch of one mutation: no
+        later one needs to know how deep directories have become.
+        """
         self.missing = Missing()
         self.seq = view.seq
         """The sequence number of the view that the decisions are made on. They are worth nothing once the view has
@@ -75,6 +77,7 @@ class Draft:
         self.known_live: set[NodeId] = set()
         self.known_path_lengths: dict[NodeId, PathLength] = {}
         self.used_bytes = view.used_bytes
+        self.nodes = nodes
         self._view = view
         self._objects = objects
         self._looked = looked
@@ -218,6 +221,7 @@ class Draft:
             self._names[key] = holder
         if result.change is Change.CREATED:
             self._created.add(node.id)
+            self.nodes += 1
         if node.kind is NodeKind.DIRECTORY:
             if result.change in {Change.DELETED, Change.DISCARDED}:
                 self.known_live.clear()

@@ -205,18 +205,23 @@ class Projector:
             metrics.PROJECTED.inc(len(entries))
         projected = entries[-1].seq if entries else max(state.projected_seq, view.floor)
         used_bytes = entries[-1].used_bytes if entries else state.used_bytes
+        nodes = entries[-1].nodes if entries else state.nodes
+        if projected == view.seq:
+            nodes = view.known_node_count
+        is_counted = nodes is not None and state.nodes is None
         async with self._lease_lock:
             done = not self._appending and view.seq == projected == head == announced
             unmark = {self._process: self._lease_until_ms} if done and self._lease_until_ms else {}
             if done:
                 # Forget the lease before the mark goes, so that the next append marks again in any case.
                 self._lease_until_ms = 0
-            if entries or unmark or announced > state.announced_seq:
+            if entries or unmark or announced > state.announced_seq or is_counted:
                 await self._table.save_progress(
                     view.space,
                     projected_seq=projected,
                     announced_seq=announced,
                     used_bytes=used_bytes,
+                    nodes=nodes,
                     unmark=unmark,
                 )
         view.raise_floor(projected)

@@ -46,6 +46,7 @@ class OpenSpaces:
         depths: Depths,
         process: str,
         quota_bytes: int,
+        max_nodes: int,
         now_ms: Callable[[], int],
         coalesce_seconds: float,
         lease_ms: int,
@@ -58,6 +59,7 @@ class OpenSpaces:
         self._depths = depths
         self._process = process
         self._quota_bytes = quota_bytes
+        self._max_nodes = max_nodes
         self._now_ms = now_ms
         self._coalesce_seconds = coalesce_seconds
         self._lease_ms = lease_ms
@@ -98,6 +100,7 @@ class OpenSpaces:
             projector=projector,
             depths=self._depths,
             quota_bytes=self._quota_bytes,
+            max_nodes=self._max_nodes,
             now_ms=self._now_ms,
         )
         return LiveSpace(view, committer, projector)

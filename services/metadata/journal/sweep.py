@@ -44,6 +44,7 @@ class Sweeper:
                     projected_seq=state.projected_seq,
                     announced_seq=state.announced_seq,
                     used_bytes=state.used_bytes,
+                    nodes=state.nodes,
                     unmark={process: until for process, until in state.marks.items() if until < now},
                 )
                 metrics.TAKEN_OVER.inc()

@@ -125,6 +125,8 @@ class Circumstances:
     """The id that a created node will have."""
     free_bytes: int
     """The bytes that are left of the quota."""
+    free_nodes: int
+    """The nodes that may still be made."""
 
 
 def is_live(tree: Tree, node: Node | None) -> bool:
@@ -181,6 +183,8 @@ def _create(tree: Tree, want: CreateNode, at: Circumstances) -> Result:
         return refusal
     if not (path_length_of(tree, want.parent) + PathLength.of(want.name)).fits_in(LONGEST):
         return Result(Verdict.PATH_TOO_LONG)
+    if at.free_nodes <= 0:
+        return Result(Verdict.NODES_EXCEEDED)
     if problem := _content_refused(tree, want.kind, want.content, at.free_bytes):
         return Result(problem)
     return Result(

@@ -27,7 +27,7 @@ from services.metadata.entry import BEGINNING, JournalEntry, NameKey, Position, 
 from services.metadata.ports import Journal, Rows, TreeTable
 from services.metadata.tree.children import Children
 from services.metadata.tree.decide import NotLoaded
-from services.metadata.wire import entry_from_bytes
+from services.metadata.wire import entry_from_bytes, nodes_of_entry
 from syncline.model.blocks import Digest
 from syncline.model.identifiers import ROOT, NodeId, RequestId, SpaceId
 from syncline.model.tree import Change, Content, Node, NodeKind, Result, Version
@@ -72,6 +72,9 @@ class SpaceView:
         self.seq = 0
         self.floor = 0
         self.used_bytes = 0
+        self._nodes_made: int | None = None
+        """The number of nodes at `seq`, deleted ones too; None until `count_nodes` where the table does not say it."""
+        self._counting = asyncio.Lock()
         self.announced_seq = 0
         self.tail: deque[JournalEntry] = deque()
         """The entries after `floor`, in order."""
@@ -163,6 +166,7 @@ class SpaceView:
         self.seq = self.floor = self._requests_floor = state.projected_seq
         self.announced_seq = state.announced_seq
         self.used_bytes = state.used_bytes
+        self._nodes_made = state.nodes if self.seq else 0
         if self.seq == 0:
             self._complete.add(ROOT)
         self._opened = True
@@ -208,6 +212,52 @@ class SpaceView:
         self.seq = entry.seq
         self._last = entry.position
         self.used_bytes = entry.used_bytes
+        if entry.nodes is not None:
+            self._nodes_made = entry.nodes
+        elif self._nodes_made is not None:
+            self._nodes_made += entry.created()
+
+    async def count_nodes(self) -> int:
+        """Return the number of nodes at the view's `seq`, deleted ones too. The view was validated before.
+
+        Where the table does not say the number, the journal is read once, backwards, to an entry that says it. Entries
+        from before nodes were counted do not.
+        """
+        async with self._counting:
+            counted, nodes = 0, 0
+            while self._nodes_made is None:
+                seq = self.seq
+                nodes += await self._made_after(counted, seq)
+                counted = seq
+                if self.seq == seq and self._nodes_made is None:
+                    self._nodes_made = nodes
+        return self.counted_nodes()
+
+    def counted_nodes(self) -> int:
+        """Return what `count_nodes` has counted, as it is now."""
+        assert self._nodes_made is not None, "the nodes are counted before"
+        return self._nodes_made
+
+    @property
+    def known_node_count(self) -> int | None:
+        """The number of nodes if it is known without reading the journal."""
+        return self._nodes_made
+
+    async def _made_after(self, after: int, seq: int) -> int:
+        """The number of nodes that entries (after, seq] made, or that the newest of them says less what was counted."""
+        nodes, before = 0, seq + 1
+        while before > after + 1:
+            page = await self._journal.before(self.space, before, min(TAIL_PAGE, before - after - 1))
+            if not page:
+                raise JournalBroken(f"the journal of space {self.space} ends before entry {before}")
+            for number, blob in page:
+                if len(blob) > BULK_BYTES:
+                    await turn(self.space)
+                made, said = nodes_of_entry(blob)
+                if said is not None and not after:
+                    return nodes + said
+                nodes, before = nodes + made, number
+        return nodes
 
     async def position(self, seq: int) -> Position:
         """The position after entry `seq`, which is at most the view's; read from the journal if it is not in memory."""
@@ -273,11 +323,11 @@ class SpaceView:
         self._requests_floor = self.floor
         entries, self.tail = self.tail, deque()
         seq, self.seq = self.seq, self.floor
-        used = self.used_bytes
+        used, nodes = self.used_bytes, self._nodes_made
         for entry in entries:
             self.apply(entry)
         assert self.seq == seq
-        self.used_bytes = used
+        self.used_bytes, self._nodes_made = used, nodes
 
     # -- reading through to the table -------------------------------------------------------------------
 

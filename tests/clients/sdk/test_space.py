@@ -140,8 +140,10 @@ def broken(code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> SynclineError
 
 
 def test_get_space(metadata: Metadata, space: Space) -> None:
-    metadata.answers["GetSpace"] = lambda request: metadata_pb2.GetSpaceResponse(head=7, used_bytes=8, quota_bytes=9)
-    assert space.get_space() == SpaceState(7, 8, 9)
+    metadata.answers["GetSpace"] = lambda request: metadata_pb2.GetSpaceResponse(
+        head=7, used_bytes=8, quota_bytes=9, nodes=10, max_nodes=11
+    )
+    assert space.get_space() == SpaceState(7, 8, 9, 10, 11)
     assert metadata.asked[0].space_id == SPACE
 
 

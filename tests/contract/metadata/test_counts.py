@@ -83,6 +83,7 @@ async def spaces(client, embedded, table):
         depths=Depths(NameSearch(journal=DynamoJournal(client, table=embedded.table))),
         process="process",
         quota_bytes=1 << 40,
+        max_nodes=1 << 40,
         now_ms=lambda: next(clock),
         coalesce_seconds=0.0,
         lease_ms=30_000,

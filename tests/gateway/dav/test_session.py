@@ -53,6 +53,7 @@ def test_a_space_is_addressed_by_its_alias_alone():
     ("verdict", "status"),
     [
         (Verdict.QUOTA_EXCEEDED, 507),
+        (Verdict.NODES_EXCEEDED, 507),
         (Verdict.NAME_TAKEN, 409),
         (Verdict.PARENT_NOT_FOUND, 409),
         (Verdict.VERSION_CONFLICT, 409),

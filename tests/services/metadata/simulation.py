@@ -85,7 +85,13 @@ class Process:
     """One metadata process over the world. After `crash` nothing it does takes effect any more."""
 
     def __init__(
-        self, world: World, *, quota_bytes: int = 1 << 40, capacity: int = 1000, most_names: int = MAX_NAMES
+        self,
+        world: World,
+        *,
+        quota_bytes: int = 1 << 40,
+        max_nodes: int = 1 << 40,
+        capacity: int = 1000,
+        most_names: int = MAX_NAMES,
     ) -> None:
         world.started += 1
         self.world = world
@@ -108,6 +114,7 @@ class Process:
             depths=Depths(self.search),
             process=f"process-{world.started}",
             quota_bytes=quota_bytes,
+            max_nodes=max_nodes,
             now_ms=world.now_ms,
             coalesce_seconds=0.0,
             lease_ms=LEASE_MS,

@@ -93,8 +93,14 @@ class Story:
     def __init__(self, seed: int) -> None:
         self.rng = random.Random(seed)
         self.world = World(self.rng)
+        self.max_nodes = self.rng.choice((4, 1000, 1000))
         self.processes = [
-            Process(self.world, capacity=self.rng.choice((0, 3, 1000)), most_names=self.rng.choice((0, 10, 1000)))
+            Process(
+                self.world,
+                max_nodes=self.max_nodes,
+                capacity=self.rng.choice((0, 3, 1000)),
+                most_names=self.rng.choice((0, 10, 1000)),
+            )
             for _ in range(2)
         ]
         self.answers: dict[RequestId, CommitOutcome] = {}
@@ -147,6 +153,8 @@ class Story:
         async with process.spaces.use(SPACE) as live:
             answer = await live.committer.commit(request)
         recorded = any(result.verdict is Verdict.ACCEPTED for result in answer.results)
+        if any(result.verdict is Verdict.NODES_EXCEEDED for result in answer.results):
+            assert len(replay(entries(self.world))) >= self.max_nodes, "refused although there was room"
         if (first := self.answers.get(request.id)) is not None:
             # One of two calls at a time may have been refused before the other was accepted, and be answered after it.
             refused_before = not recorded and began <= answer.seq < first.seq
@@ -227,7 +235,7 @@ class Story:
         self.processes[victim].crash_after(self.rng.randint(1, 40))
         for _ in range(self.rng.randint(1, 50)):
             await asyncio.sleep(0)
-        self.processes[victim] = Process(self.world)
+        self.processes[victim] = Process(self.world, max_nodes=self.max_nodes)
         if self.rng.random() < 0.5:
             self.world.let_leases_run_out()
             with contextlib.suppress(TimeoutError):  # the other may crash over it
@@ -250,7 +258,7 @@ class Story:
             for _ in range(self.rng.choice((0, 1, 2))):
                 group.create_task(self.crash())
         # The world settles: what the crashed left behind is taken over.
-        survivor = Process(self.world)
+        survivor = Process(self.world, max_nodes=self.max_nodes)
         self.world.let_leases_run_out()
         for process in self.processes:
             await process.spaces.stop()
@@ -282,6 +290,7 @@ class Story:
                     assert [version.number for version in versions] == list(range(node.version, 0, -1))
                     for version in versions:
                         assert await reads.get_version(live.view, node.id, version.number) == (version, node)
+            assert await live.view.count_nodes() == len(nodes)
             for request, answer in self.answers.items():
                 assert await live.committer.answer(request, user="user") == answer
 
@@ -304,6 +313,9 @@ class Story:
         superseded = {key: v for key, v in versions.items() if key[1] < nodes[key[0]].version}
         assert {key[1:]: version for key, version in world.table.stored_versions.items()} == superseded
         assert state.used_bytes == (log[-1].used_bytes if log else 0)
+        assert state.nodes == len(nodes)
+        assert len(nodes) <= self.max_nodes
+        assert [entry.nodes for entry in log] == [len(replay(log[: entry.seq])) for entry in log]
         check_discarded(log)
         told = {commit["seq"] for _, event in world.topic.published for commit in json.loads(event)["commits"]}
         assert told == set(range(1, head + 1))

@@ -44,11 +44,16 @@ _CHECK_WINDOW = 4
 
 
 class SpaceState(NamedTuple):
-    """The last sequence number, the sizes of all versions that are kept, and what they may grow to."""
+    """The last sequence number; the sizes of all versions that are kept, and what they may grow to; the number of nodes
+    that were made, and what it may grow to.
+    """
 
     head: int
     used_bytes: int
     quota_bytes: int
+    nodes: int = 0
+    max_nodes: int | None = None
+    """None if the service names no such limit."""
 
 
 class Committed(NamedTuple):
@@ -157,7 +162,8 @@ class Space:
         answer = self.session.call(
             lambda stubs: stubs.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=self.id)
         )
-        return SpaceState(answer.head, answer.used_bytes, answer.quota_bytes)
+        max_nodes = answer.max_nodes if answer.HasField("max_nodes") else None
+        return SpaceState(answer.head, answer.used_bytes, answer.quota_bytes, answer.nodes, max_nodes)
 
     # ---- objects ----
 

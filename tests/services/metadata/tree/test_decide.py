@@ -109,7 +109,7 @@ class Tree:
         return self.objects.get(digest, Unsealed(stored=False))
 
 
-AT = Circumstances(user="u", device="d", now_ms=50, seq=9, new_id=node_id(99), free_bytes=2 * MIB)
+AT = Circumstances(user="u", device="d", now_ms=50, seq=9, new_id=node_id(99), free_bytes=2 * MIB, free_nodes=1)
 FILE, DIRECTORY, SYMLINK = NodeKind.FILE, NodeKind.DIRECTORY, NodeKind.SYMLINK
 one, two, three, four, five, six = (node_id(n) for n in range(1, 7))
 

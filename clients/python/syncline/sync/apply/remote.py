@@ -53,6 +53,7 @@ _BLOCKS_GONE = {
 }
 _FINAL = {
     Verdict.QUOTA_EXCEEDED,
+    Verdict.NODES_EXCEEDED,
     Verdict.PATH_TOO_LONG,
     Verdict.NAME_INVALID,
     Verdict.MANIFEST_INVALID,

@@ -93,6 +93,8 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     """The manifest is malformed, its lengths do not add up to the size, or its only block contradicts the digest."""
     VERDICT_PATH_TOO_LONG: _Verdict.ValueType  # 19
     """The node, or something that is below it, would have a path of more than 128 names or 4,096 bytes."""
+    VERDICT_NODES_EXCEEDED: _Verdict.ValueType  # 20
+    """The space has as many nodes as it may have, deleted ones too."""
 
 class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
     """What became of one mutation."""
@@ -137,6 +139,8 @@ VERDICT_MANIFEST_INVALID: Verdict.ValueType  # 18
 """The manifest is malformed, its lengths do not add up to the size, or its only block contradicts the digest."""
 VERDICT_PATH_TOO_LONG: Verdict.ValueType  # 19
 """The node, or something that is below it, would have a path of more than 128 names or 4,096 bytes."""
+VERDICT_NODES_EXCEEDED: Verdict.ValueType  # 20
+"""The space has as many nodes as it may have, deleted ones too."""
 Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
 
 class _Change:
@@ -438,12 +442,15 @@ class Entry(_message.Message):
     APPEND_ID_FIELD_NUMBER: _builtins.int
     COMMITS_FIELD_NUMBER: _builtins.int
     USED_BYTES_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Its place in the total order; the first is 1."""
     append_id: _builtins.bytes
     """Which append wrote it: lets a writer whose answer was lost recognise its own entry."""
     used_bytes: _builtins.int
     """The space's used bytes after it: the sizes of all versions that are kept."""
+    nodes: _builtins.int
+    """The number of the space's nodes after it, deleted ones too. Entries from before it was counted do not say it."""
     @_builtins.property
     def commits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Commit]:
         """The requests that it answers."""
@@ -455,11 +462,14 @@ class Entry(_message.Message):
         append_id: _builtins.bytes = ...,
         commits: _abc.Iterable[Global___Commit] | None = ...,
         used_bytes: _builtins.int = ...,
+        nodes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_nodes", b"_nodes", "nodes", b"nodes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["append_id", b"append_id", "commits", b"commits", "seq", b"seq", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_nodes", b"_nodes", "append_id", b"append_id", "commits", b"commits", "nodes", b"nodes", "seq", b"seq", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__nodes: _TypeAlias = _typing.Literal["nodes"]  # noqa: Y015
+    _WhichOneofArgType__nodes: _TypeAlias = _typing.Literal["_nodes", b"_nodes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__nodes) -> _WhichOneofReturnType__nodes | None: ...
 
 Global___Entry: _TypeAlias = Entry  # noqa: Y015

@@ -127,24 +127,34 @@ class GetSpaceResponse(_message.Message):
     HEAD_FIELD_NUMBER: _builtins.int
     USED_BYTES_FIELD_NUMBER: _builtins.int
     QUOTA_BYTES_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    MAX_NODES_FIELD_NUMBER: _builtins.int
     head: _builtins.int
     """The last sequence number; 0 for a space without changes."""
     used_bytes: _builtins.int
     """The sizes of all versions that are kept."""
     quota_bytes: _builtins.int
     """What used_bytes may grow to."""
+    nodes: _builtins.int
+    """The number of nodes that were made, deleted ones too."""
+    max_nodes: _builtins.int
+    """What nodes may grow to; absent if the service has no such limit."""
     def __init__(
         self,
         *,
         head: _builtins.int = ...,
         used_bytes: _builtins.int = ...,
         quota_bytes: _builtins.int = ...,
+        nodes: _builtins.int = ...,
+        max_nodes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes", "max_nodes", b"max_nodes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["head", b"head", "quota_bytes", b"quota_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes", "head", b"head", "max_nodes", b"max_nodes", "nodes", b"nodes", "quota_bytes", b"quota_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_nodes: _TypeAlias = _typing.Literal["max_nodes"]  # noqa: Y015
+    _WhichOneofArgType__max_nodes: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_nodes) -> _WhichOneofReturnType__max_nodes | None: ...
 
 Global___GetSpaceResponse: _TypeAlias = GetSpaceResponse  # noqa: Y015
 
@@ -345,7 +355,7 @@ Global___SealObjectsResponse: _TypeAlias = SealObjectsResponse  # noqa: Y015
 class CreateNode(_message.Message):
     """Makes a node. Its id follows from the request: the first 16 bytes of
     SHA-256("syncline node\\0" + space_id + "\\0" + request_id + big-endian uint32 index of this mutation).
-    NAME_INVALID, PARENT_NOT_FOUND, NAME_TAKEN, QUOTA_EXCEEDED, OBJECT_*, BLOCK_*, MANIFEST_INVALID.
+    NAME_INVALID, PARENT_NOT_FOUND, NAME_TAKEN, PATH_TOO_LONG, NODES_EXCEEDED, QUOTA_EXCEEDED, OBJECT_*, BLOCK_*, MANIFEST_INVALID.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -738,7 +748,9 @@ class RestoreNodeResponse(_message.Message):
     """Where it is now, as a path from the root; empty if it is not there."""
     @_builtins.property
     def result(self) -> _journal_pb2.MutationResult:
-        """ACCEPTED, NODE_NOT_FOUND, NOT_DELETED, PARENT_NOT_FOUND, NAME_TAKEN, NAME_INVALID, PATH_TOO_LONG."""
+        """ACCEPTED, NODE_NOT_FOUND, NOT_DELETED, PARENT_NOT_FOUND, NAME_TAKEN, NAME_INVALID, PATH_TOO_LONG, NODES_EXCEEDED (of a
+        directory that has to be made anew).
+        """
 
     def __init__(
         self,
