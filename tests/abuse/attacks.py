@@ -927,7 +927,7 @@ async def messages_by_the_byte(target: Target, until: float) -> Counter[str]:
     """A message of 3.9 MB with a good token, in frames of one byte each, over eight connections of metadata."""
     answers: Counter[str] = Counter()
     place = target.host, target.ports["metadata"]
-    token = bearer(target)["authorization"].removeprefix("Bearer ").encode()
+    token = target.token.encode()
     path = b"/syncline.metadata.v1.MetadataService/GetSpace"
 
     async def one() -> None:

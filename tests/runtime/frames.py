@@ -21,8 +21,20 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _field(name: bytes, value: bytes) -> bytes:
-    """A header field that no table has and that none is to keep; both are shorter than 127 bytes."""
-    return b"\0" + bytes((len(name),)) + name + bytes((len(value),)) + value
+    """Make a header field that no table has and that none is to keep."""
+    return b"\0" + _length(name) + name + _length(value) + value
+
+
+def _length(text: bytes) -> bytes:
+    """Make the length of a string that is not compressed (RFC 7541, 5.1)."""
+    if len(text) < 127:
+        return bytes((len(text),))
+    left, told = len(text) - 127, bytearray(b"\x7f")
+    while left >= 128:
+        told.append(left % 128 + 128)
+        left //= 128
+    told.append(left)
+    return bytes(told)
 
 
 _FIELDS: Final = {
