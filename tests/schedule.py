@@ -24,7 +24,7 @@ APART: Final = frozenset({"tests/benchmarks/test_short.py"})
 WAITING: Final = frozenset(
     {
         "tests/clients/sdk/test_space.py",
-        "tests/clients/sync/test_lookout.py",
+        "tests/clients/sync/test_filesystem_events.py",
         "tests/e2e/test_limited_links.py",
         "tests/e2e/test_rates.py",
         "tests/e2e/test_unsealed.py",
@@ -44,7 +44,7 @@ SECONDS: Final[Mapping[str, int]] = {
     "tests/e2e/test_sync.py": 60,
     "tests/e2e/test_unsealed.py": 50,
     "tests/clients/sync/test_convergence.py": 45,
-    "tests/clients/sync/test_lookout.py": 45,
+    "tests/clients/sync/test_filesystem_events.py": 45,
     "tests/clients/sdk/test_space.py": 45,
     "tests/benchmarks/test_short.py::test_a_benchmark_runs[load]": 45,
     "tests/power/test_benchmark.py": 35,

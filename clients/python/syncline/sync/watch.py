@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeVar
 from syncline.model.errors import DeviceRevoked, NoSuchSpace, RefreshTokenReused, SynclineError
 from syncline.sdk.errors import NotSignedIn
 from syncline.sync.errors import FolderNotLinked, NotExcluded
-from syncline.sync.lookout import Lookout
+from syncline.sync.filesystem_events import Lookout
 from syncline.sync.report import Report
 from syncline.sync.trees import Problem
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from syncline.sync import lookout
-from syncline.sync.lookout import Lookout
+from syncline.sync import filesystem_events
+from syncline.sync.filesystem_events import Lookout
 
 
 class ByWatchfiles(Lookout):
@@ -95,4 +95,4 @@ def test_a_closed_lookout_ends_its_thread(tmp_path: Path) -> None:
     while any(thread.name == "lookout" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert lookout.SETTLE_SECONDS < lookout.LONGEST_SETTLE_SECONDS
+    assert filesystem_events.SETTLE_SECONDS < filesystem_events.LONGEST_SETTLE_SECONDS
