@@ -187,8 +187,8 @@ class NewSpace(Given):
 
 
 class Usage(Told):
-    """The fill of a space: its sequence number, the bytes used of its quota, and the number of its files and
-    directories, with those in the trash, of what it may be.
+    """The fill of a space: its sequence number, the bytes used of its quota, the number of its files and directories,
+    with those in the trash, of what it may be, and what is uploaded and not sealed.
     """
 
     head: int
@@ -196,6 +196,8 @@ class Usage(Told):
     quota_bytes: int
     nodes: int
     max_nodes: int | None
+    unsealed_bytes: int
+    unsealed_objects: int
 
 
 class Member(Told):

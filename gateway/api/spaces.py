@@ -57,7 +57,11 @@ async def get_space(space: Space, caller: Signed, services: Behind) -> models.Sp
 
 @router.get("/spaces/{space}/usage")
 async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Usage:
-    """Get the bytes that a space uses, all versions included, its quota, and its sequence number."""
+    """Get the bytes that a space uses, all versions included, its quota, and its sequence number.
+
+    `unsealed_bytes` were uploaded, belong to no file yet, and count against the quota of uploads: finish the uploads
+    that were begun, or wait until what is left of them is removed after a week.
+    """
     answer = await ask(services.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=space), token=caller.token)
     return models.Usage(
         head=answer.head,
@@ -65,6 +69,8 @@ async def get_usage(space: Space, caller: Signed, services: Behind) -> models.Us
         quota_bytes=answer.quota_bytes,
         nodes=answer.nodes,
         max_nodes=answer.max_nodes if answer.HasField("max_nodes") else None,
+        unsealed_bytes=answer.unsealed_bytes,
+        unsealed_objects=answer.unsealed_objects,
     )
 
 

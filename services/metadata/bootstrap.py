@@ -132,6 +132,7 @@ async def bootstrap(
         spaces=spaces,
         objects=objects,
         journal=adapters.journal,
+        measures=adapters.measures,
         search=search,
         quota_bytes=settings.quota_bytes,
         max_nodes=settings.max_nodes,

@@ -24,7 +24,7 @@ from services.metadata.objects import (
     SerializedManifest,
     SingleBlock,
 )
-from services.metadata.ports import Journal
+from services.metadata.ports import Journal, MeasureTable
 from services.metadata.restore import brought_back, way_back
 from services.metadata.tree import reads
 from services.metadata.tree.activity import list_activity
@@ -76,6 +76,7 @@ class MetadataServicer(MetadataServiceServicer):
         spaces: OpenSpaces,
         objects: Objects,
         journal: Journal,
+        measures: MeasureTable,
         search: NameSearch,
         quota_bytes: int,
         max_nodes: int,
@@ -87,6 +88,7 @@ class MetadataServicer(MetadataServiceServicer):
         self._spaces = spaces
         self._objects = objects
         self._journal = journal
+        self._measures = measures
         self._search = search
         self._quota_bytes = quota_bytes
         self._max_nodes = max_nodes
@@ -115,12 +117,15 @@ class MetadataServicer(MetadataServiceServicer):
             if live.view.known_node_count is None:
                 await live.view.count_nodes()
                 live.projector.wake()  # The table says the number from now on.
+            measured = await self._measures.measure(live.view.space)
             return metadata_pb2.GetSpaceResponse(
                 head=live.view.seq,
                 used_bytes=live.view.used_bytes,
                 quota_bytes=self._quota_bytes,
                 nodes=live.view.counted_nodes(),
                 max_nodes=self._max_nodes,
+                unsealed_bytes=measured.unsealed_bytes,
+                unsealed_objects=measured.unsealed_objects,
             )
 
     @override

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 from botocore.exceptions import ClientError
 
+from stack.demo import DemoDevice
 from stack.emulator import AwsCredentials
 from stack.running import running_stack
 from stack.up import Stack
@@ -22,7 +25,7 @@ from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.model.errors import QuotaExceeded, SynclineError
 from syncline.rpc.channel import sync_channel
 from syncline.rpc.errors import error_from_rpc
-from tests.gateway.client import Person, sign_up
+from tests.gateway.client import PASSWORD, Person, sign_up
 
 QUOTA = 1_000_000
 KB = 1_000
@@ -123,7 +126,19 @@ def refused(person: Person) -> SynclineError:
     return error
 
 
-async def test_whoever_uploads_and_never_seals_is_refused_and_nobody_else(stack: Stack, ann: Person, ben: Person):
+def told_by_whoami(stack: Stack, person: Person, root: Path) -> dict[str, int]:
+    """Return the usage that a device of this person tells."""
+    device = DemoDevice(person.email.partition("@")[0], "laptop", root)
+    login = ("login", "--endpoint", stack.endpoint, "--email", person.email, "--password-stdin", "--device", "laptop")
+    device.run(*login, stdin=f"{PASSWORD}\n")
+    usage: dict[str, int] = json.loads(device.run("whoami", "--json"))["usage"]
+    assert "more were uploaded and are in no file yet" in device.run("whoami")
+    return usage
+
+
+async def test_whoever_uploads_and_never_seals_is_refused_and_nobody_else(
+    stack: Stack, ann: Person, ben: Person, tmp_path: Path
+):
     await put(stack, issued(ann), [os.urandom(150 * KB) for _ in range(6)])
     time.sleep(1)
     assert refusal(ann) is None  # 900,000 bytes fit
@@ -135,11 +150,20 @@ async def test_whoever_uploads_and_never_seals_is_refused_and_nobody_else(stack:
         "stored_bytes": "1050000",
         "quota_bytes": "1000000",
     }
+    assert told_by_whoami(stack, ann, tmp_path) == {
+        "used_bytes": 0,
+        "quota_bytes": 1_000_000,
+        "nodes": 0,
+        "max_nodes": 1_000_000,
+        "unsealed_bytes": 1_050_000,
+        "unsealed_objects": 7,
+    }
     wanted = {"objects": [{"sha256": "0" * 64, "size": 1}]}
     ann.ask("POST", f"{ann.top}/uploads", wanted).refused(429, "QUOTA_EXCEEDED")
     assert ann.ask("PUT", "/dav/personal/file", raw=os.urandom(600 * KB)).status == 507
     assert issued(ann, auth_pb2.ACCESS_READ).access_key_id
-    assert ann.done("GET", f"{ann.top}/usage")["used_bytes"] == 0
+    usage = ann.done("GET", f"{ann.top}/usage")
+    assert (usage["used_bytes"], usage["unsealed_bytes"], usage["unsealed_objects"]) == (0, 1_050_000, 7)
 
     assert len(ben.done("POST", f"{ben.top}/uploads", wanted)["uploads"]) == 1
     assert ben.ask("PUT", "/dav/personal/file", raw=os.urandom(600 * KB)).status == 201

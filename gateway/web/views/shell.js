@@ -231,13 +231,20 @@ export class Shell {
 
   async #showUsage() {
     const space = this.#space || session.me.personal_space_id;
-    const { used_bytes: used, quota_bytes: quota } = await call("GET", at`/v1/spaces/${space}/usage`).catch(() => ({}));
+    const usage = await call("GET", at`/v1/spaces/${space}/usage`).catch(() => ({}));
+    const { used_bytes: used, quota_bytes: quota, unsealed_bytes: unsealed } = usage;
     if (used === undefined || space !== (this.#space || session.account?.personal_space_id)) return;
     const share = quota ? used / quota : 0;
     const text = quota ? `${bytes(used)} of ${bytes(quota)} used` : `${bytes(used)} used`;
     const bar = h("meter", { min: 0, max: 1, high: NEARLY_FULL, value: Math.min(1, share), "aria-label": "Space used" });
     bar.textContent = text;
-    fill(this.#usage, bar, h("span", { class: share >= NEARLY_FULL ? "usage-text nearly-full" : "usage-text" }, text));
+    const waiting = unsealed ? `${bytes(unsealed)} uploaded and in no file yet: finish uploads, or wait a week` : "";
+    fill(
+      this.#usage,
+      bar,
+      h("span", { class: share >= NEARLY_FULL ? "usage-text nearly-full" : "usage-text" }, text),
+      ...(waiting ? [h("span", { class: "usage-text" }, waiting)] : []),
+    );
   }
 
   #newSpace() {

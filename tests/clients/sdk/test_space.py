@@ -141,9 +141,9 @@ def broken(code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> SynclineError
 
 def test_get_space(metadata: Metadata, space: Space) -> None:
     metadata.answers["GetSpace"] = lambda request: metadata_pb2.GetSpaceResponse(
-        head=7, used_bytes=8, quota_bytes=9, nodes=10, max_nodes=11
+        head=7, used_bytes=8, quota_bytes=9, nodes=10, max_nodes=11, unsealed_bytes=12, unsealed_objects=2
     )
-    assert space.get_space() == SpaceState(7, 8, 9, 10, 11)
+    assert space.get_space() == SpaceState(7, 8, 9, 10, 11, 12, 2)
     assert metadata.asked[0].space_id == SPACE
 
 

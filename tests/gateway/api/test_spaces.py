@@ -58,6 +58,7 @@ def test_usage_grows_with_what_is_stored(ann: Person):
     assert (usage["head"], usage["used_bytes"]) == (2, 1500)
     assert usage["quota_bytes"] > 10**9
     assert (usage["nodes"], usage["max_nodes"]) == (1, 1_000_000)
+    assert (usage["unsealed_bytes"], usage["unsealed_objects"]) == (0, 0)
 
 
 def test_mail_is_switched_off_and_on(ann: Person):

@@ -9,13 +9,14 @@ from typing import Any
 
 import click
 
-from syncline.cli.output import json_option, moment, signed_in
+from syncline.cli.output import json_option, moment, signed_in, size
 from syncline.cli.terminal import print_json, print_table, say
 from syncline.model.identifiers import DeviceId
 from syncline.sdk import account
 from syncline.sdk.account import Accounts, Device
 from syncline.sdk.home import default_home
 from syncline.sdk.session import Session
+from syncline.sdk.space import Space
 from syncline.sdk.trust import Trust
 
 _SIGN_IN_OPTIONS = [
@@ -122,7 +123,10 @@ def logout() -> None:
 @click.command()
 @json_option
 def whoami(as_json: bool) -> None:
-    """Show who is signed in on this device.
+    """Show who is signed in on this device, and how full the personal space is.
+
+    What was uploaded and is in no file yet counts, too: finish the syncs and uploads that were broken off, or wait
+    until it is removed after a week.
 
     \b
     Examples:
@@ -131,10 +135,18 @@ def whoami(as_json: bool) -> None:
     with signed_in() as session:
         me = Accounts(session).who_am_i()
         endpoint = session.account.endpoint
+        state = Space(session, me.personal_space).get_space()
+    usage = {name: value for name, value in state._asdict().items() if name != "head"}
     if as_json:
-        print_json({**dataclasses.asdict(me), "endpoint": endpoint})
-    else:
-        say(f"{me.email} on {me.device_name} at {endpoint}")
+        print_json({**dataclasses.asdict(me), "endpoint": endpoint, "usage": usage})
+        return
+    say(f"{me.email} on {me.device_name} at {endpoint}")
+    say(f"{size(state.used_bytes)} of {size(state.quota_bytes)} used in your personal space")
+    if state.unsealed_objects:
+        say(
+            f"{size(state.unsealed_bytes)} more were uploaded and are in no file yet: run again what was broken off, "
+            "or wait until it is removed after a week"
+        )
 
 
 @click.group(invoke_without_command=True)

@@ -45,7 +45,7 @@ _CHECK_WINDOW = 4
 
 class SpaceState(NamedTuple):
     """The last sequence number; the sizes of all versions that are kept, and what they may grow to; the number of nodes
-    that were made, and what it may grow to.
+    that were made, and what it may grow to; what was uploaded and is not sealed, as it was last measured.
     """
 
     head: int
@@ -54,6 +54,8 @@ class SpaceState(NamedTuple):
     nodes: int = 0
     max_nodes: int | None = None
     """None if the service names no such limit."""
+    unsealed_bytes: int = 0
+    unsealed_objects: int = 0
 
 
 class Committed(NamedTuple):
@@ -162,8 +164,15 @@ class Space:
         answer = self.session.call(
             lambda stubs: stubs.metadata.GetSpace, metadata_pb2.GetSpaceRequest(space_id=self.id)
         )
-        max_nodes = answer.max_nodes if answer.HasField("max_nodes") else None
-        return SpaceState(answer.head, answer.used_bytes, answer.quota_bytes, answer.nodes, max_nodes)
+        return SpaceState(
+            answer.head,
+            answer.used_bytes,
+            answer.quota_bytes,
+            answer.nodes,
+            answer.max_nodes if answer.HasField("max_nodes") else None,
+            answer.unsealed_bytes,
+            answer.unsealed_objects,
+        )
 
     # ---- objects ----
 

@@ -129,6 +129,8 @@ class GetSpaceResponse(_message.Message):
     QUOTA_BYTES_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
+    UNSEALED_BYTES_FIELD_NUMBER: _builtins.int
+    UNSEALED_OBJECTS_FIELD_NUMBER: _builtins.int
     head: _builtins.int
     """The last sequence number; 0 for a space without changes."""
     used_bytes: _builtins.int
@@ -139,6 +141,12 @@ class GetSpaceResponse(_message.Message):
     """The number of nodes that were made, deleted ones too."""
     max_nodes: _builtins.int
     """What nodes may grow to; absent if the service has no such limit."""
+    unsealed_bytes: _builtins.int
+    """The sizes of all objects that were uploaded and are not sealed, which no version can name yet, as last measured. They count
+    against the quota of uploads until they are sealed, or removed after a week.
+    """
+    unsealed_objects: _builtins.int
+    """How many these are."""
     def __init__(
         self,
         *,
@@ -147,10 +155,12 @@ class GetSpaceResponse(_message.Message):
         quota_bytes: _builtins.int = ...,
         nodes: _builtins.int = ...,
         max_nodes: _builtins.int | None = ...,
+        unsealed_bytes: _builtins.int = ...,
+        unsealed_objects: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes", "max_nodes", b"max_nodes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes", "head", b"head", "max_nodes", b"max_nodes", "nodes", b"nodes", "quota_bytes", b"quota_bytes", "used_bytes", b"used_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes", "head", b"head", "max_nodes", b"max_nodes", "nodes", b"nodes", "quota_bytes", b"quota_bytes", "unsealed_bytes", b"unsealed_bytes", "unsealed_objects", b"unsealed_objects", "used_bytes", b"used_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_nodes: _TypeAlias = _typing.Literal["max_nodes"]  # noqa: Y015
     _WhichOneofArgType__max_nodes: _TypeAlias = _typing.Literal["_max_nodes", b"_max_nodes"]  # noqa: Y015
