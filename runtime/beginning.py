@@ -9,22 +9,26 @@ known who makes them and their requests have come.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from typing_extensions import override
 
 from runtime.identity import find_identity
-from runtime.interceptors import Around, Rpc
+from runtime.interceptors import Wrapping, parts
 from runtime.network import current_share
 from runtime.permissions import CallerKind
 from runtime.pool import Share
 
 if TYPE_CHECKING:
+    import grpc
     import grpc.aio
 
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
     Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
 
 BEGUN_AT_ONCE: Final = 8
@@ -47,27 +51,13 @@ class Beginnings:
         self._waiting: OrderedDict[str, OrderedDict[str, deque[asyncio.Future[None]]]] = OrderedDict()
         """The calls that wait, by network and by caller. In both mappings the next to be served comes first."""
 
-    @asynccontextmanager
-    async def begun(self, share: Share) -> AsyncIterator[None]:
-        """Wait until a call of `share` may begin, and count it for a while, or until the context ends."""
+    async def begin(self, share: Share) -> Callable[[], None]:
+        """Wait until a call of `share` may begin, and count it for a while, or until what is returned is called."""
         if self._may(share.network):
             self._begun.add(share.network)
         else:
             await self._turn(share)
-        counted = True
-
-        def end() -> None:
-            nonlocal counted
-            if counted:
-                counted = False
-                self._end(share.network)
-
-        over = asyncio.get_running_loop().call_later(BEGUN_SECONDS, end)
-        try:
-            yield
-        finally:
-            over.cancel()
-            end()
+        return _Begun(partial(self._end, share.network)).end
 
     def _may(self, network: str) -> bool:
         return len(self._begun) < BEGUN_AT_ONCE and network not in self._begun
@@ -119,7 +109,24 @@ class Beginnings:
             del self._waiting[share.network]
 
 
-class Beginning(Around):
+class _Begun:
+    """A call that counts for a while as begun lately."""
+
+    __slots__ = ("_counted_out", "_over")
+
+    def __init__(self, counted_out: Callable[[], None]) -> None:
+        self._counted_out: Callable[[], None] | None = counted_out
+        self._over = asyncio.get_running_loop().call_later(BEGUN_SECONDS, self.end)
+
+    def end(self) -> None:
+        """Count the call out, unless that is done."""
+        counted_out, self._counted_out = self._counted_out, None
+        if counted_out is not None:
+            self._over.cancel()
+            counted_out()
+
+
+class Beginning(Wrapping):
     """Has the calls of people begin in turn.
 
     Those of other services wait for nothing: the calls of people for which they are made have had their turn. Neither
@@ -131,11 +138,40 @@ class Beginning(Around):
         self._beginnings = Beginnings()
 
     @override
-    @asynccontextmanager
-    async def around(self, rpc: Rpc, context: Context) -> AsyncIterator[None]:
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        if method.startswith(_HEALTH):
+            return handler
+        inner, make = parts(handler)
+
+        async def plain(request: Any, context: Context) -> Any:
+            end = await self._begin()
+            try:
+                return await inner(request, context)
+            finally:
+                end()
+
+        async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
+            end = await self._begin()
+            try:
+                async with aclosing(inner(request, context)) as responses:
+                    async for response in responses:
+                        yield response
+            finally:
+                end()
+
+        wrapped: Handler = make(
+            generated if inspect.isasyncgenfunction(inner) else plain,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+        return wrapped
+
+    async def _begin(self) -> Callable[[], None]:
         identity = find_identity()
-        if rpc.method.startswith(_HEALTH) or (identity is not None and identity.kind is CallerKind.SERVICE):
-            yield
-            return
-        async with self._beginnings.begun(current_share()):
-            yield
+        if identity is not None and identity.kind is CallerKind.SERVICE:
+            return _nothing
+        return await self._beginnings.begin(current_share())
+
+
+def _nothing() -> None:
+    """A call that was not counted ends."""

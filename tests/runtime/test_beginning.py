@@ -102,6 +102,13 @@ async def calls_begun_before(
     return noted.begun.index(user, begun) - begun
 
 
+@asynccontextmanager
+async def begun(beginnings: Beginnings, share: Share) -> AsyncIterator[None]:
+    end = await beginnings.begin(share)
+    yield
+    end()
+
+
 async def ended(connection: Http2, count: int) -> None:
     await connection.until(lambda: len(connection.codes) == count)
     assert set(connection.codes.values()) == {"0"}
@@ -134,7 +141,7 @@ async def test_one_call_of_a_network_begins_at_a_time_and_callers_take_turns() -
     order: list[str] = []
 
     async def call(share: Share) -> None:
-        async with beginnings.begun(share):
+        async with begun(beginnings, share):
             order.append(share.caller)
             await over.wait()
 
@@ -150,17 +157,17 @@ async def test_one_call_of_a_network_begins_at_a_time_and_callers_take_turns() -
 
 async def test_so_many_networks_begin_calls_at_a_time() -> None:
     beginnings, over = Beginnings(), asyncio.Event()
-    begun = 0
+    number_begun = 0
 
     async def call(share: Share) -> None:
-        nonlocal begun
-        async with beginnings.begun(share):
-            begun += 1
+        nonlocal number_begun
+        async with begun(beginnings, share):
+            number_begun += 1
             await over.wait()
 
     waiting = [asyncio.create_task(call(Share.alone(f"{number}"))) for number in range(3 * BEGUN_AT_ONCE)]
     await asyncio.sleep(0)
-    assert begun == BEGUN_AT_ONCE
+    assert number_begun == BEGUN_AT_ONCE
     over.set()
     await asyncio.gather(*waiting)
 
@@ -170,17 +177,17 @@ async def test_a_call_that_takes_long_stops_no_other_of_its_caller() -> None:
     async with AsyncExitStack() as under_way:
         async with asyncio.timeout(20):
             for _ in range(3 * BEGUN_AT_ONCE):
-                await under_way.enter_async_context(beginnings.begun(share))
+                await under_way.enter_async_context(begun(beginnings, share))
 
 
 async def test_who_gives_up_takes_no_turn() -> None:
     beginnings, mallory, ann = Beginnings(), Share("mallory", "office"), Share("ann", "office")
 
     async def call(share: Share) -> None:
-        async with beginnings.begun(share):
+        async with begun(beginnings, share):
             pass
 
-    async with beginnings.begun(mallory):
+    async with begun(beginnings, mallory):
         waiting = [asyncio.create_task(call(mallory)) for _ in range(50)]
         await asyncio.sleep(0)
         one = asyncio.create_task(call(ann))
@@ -190,5 +197,5 @@ async def test_who_gives_up_takes_no_turn() -> None:
         await asyncio.sleep(0)
         assert not one.done()
     await one
-    async with beginnings.begun(mallory):
+    async with begun(beginnings, mallory):
         pass
