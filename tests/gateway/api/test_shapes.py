@@ -6,6 +6,8 @@ import asyncio
 
 from gateway.api import shapes
 from runtime.turns import SLICE
+from syncline.model.identifiers import new_text_id
+from tests.support.tokens import unproven_token
 
 
 async def test_a_round_of_the_loop_shapes_one_slice() -> None:
@@ -16,7 +18,10 @@ async def test_a_round_of_the_loop_shapes_one_slice() -> None:
         shaped += 1
         return str(item)
 
-    pages = [asyncio.create_task(shapes.each(range(10 * SLICE), shape, token=f"made.up-{n}")) for n in range(5)]
+    pages = [
+        asyncio.create_task(shapes.each(range(10 * SLICE), shape, token=unproven_token(sub=new_text_id())))
+        for n in range(5)
+    ]
     while not all(page.done() for page in pages):
         before = shaped
         await asyncio.sleep(0)
@@ -26,5 +31,5 @@ async def test_a_round_of_the_loop_shapes_one_slice() -> None:
 
 
 async def test_a_short_answer_waits_for_no_turn() -> None:
-    coroutine = shapes.each(range(SLICE), str, token="made.up-1")
+    coroutine = shapes.each(range(SLICE), str, token=unproven_token())
     assert await asyncio.wait_for(coroutine, 30) == [str(item) for item in range(SLICE)]
