@@ -20,7 +20,7 @@ async def test_a_round_of_the_loop_shapes_one_slice() -> None:
 
     pages = [
         asyncio.create_task(shapes.each(range(10 * SLICE), shape, token=unproven_token(sub=new_text_id())))
-        for n in range(5)
+        for _ in range(5)
     ]
     while not all(page.done() for page in pages):
         before = shaped
