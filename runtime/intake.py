@@ -5,11 +5,12 @@ close the connection of a caller. So the port of such a service is that of an `I
 connection and one to the Unix socket on which grpc listens. A service behind a balancer has none: the balancer bounds
 what its clients do, and all of its connections come from one address.
 
-A connection is known once a call on it came with a token that is good. Connections that are not known yet, refused
-calls and headers before the settings are acknowledged count against their network, in units of about the work that a
-refused call is. A network with more than its rate of these is shut out for a while: its connections that are not known
-are cut, and new ones are closed at once, but for a few if somebody there had a good token lately. Small frames have a
-rate on each connection. Nothing of this holds for trusted networks.
+A connection is known once a call on it came with a token that is good, or with the gateway's proof that the gateway
+makes the call (runtime/network_tokens.py). Connections that are not known yet, refused calls and headers before the
+settings are acknowledged count against their network, in units of about the work that a refused call is. A network with
+more than its rate of these is shut out for a while: its connections that are not known are cut, and new ones are closed
+at once, but for a few if a connection there was known lately. Small frames have a rate on each connection. Nothing of
+this holds for trusted networks.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import asyncio
 import errno
 import socket
 import tempfile
+import time
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -82,23 +85,27 @@ log = structlog.get_logger()
 class Intake:
     """The port of one service, for one event loop (not thread-safe)."""
 
-    def __init__(self, admission: ConnectionPool) -> None:
+    def __init__(self, admission: ConnectionPool, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """`admission` counts the connections, `clock` gives seconds."""
         self.admission = admission
         self._directory: Path | None = None
         """Only this user may open what is in it, so that nobody gets to grpc but through here."""
         self._listener: socket.socket | None = None
+        self._all: set[CallerConnection] = set()
+        """All connections, those that have said nothing included."""
         self._connections: dict[str, CallerConnection] = {}
-        """The connections by the names that grpc has for their other ends."""
+        """The connections that are connected to grpc, by the names that grpc has for their other ends."""
         self._by_peer: dict[str, CallerConnection] = {}
         self._of_network: dict[str, set[CallerConnection]] = {}
-        self._arriving: set[asyncio.Task[Any]] = set()
+        self._beginning: set[asyncio.Task[None]] = set()
+        """The tasks that begin a connection, with its caller or with grpc."""
         self._came = 0
-        self._units = Rates({Work.ANONYMOUS: Rate(UNITS_PER_SECOND, burst=UNITS_AT_ONCE)})
-        self._frames = Rates({Work.ANONYMOUS: Rate(SMALL_FRAMES_PER_SECOND, burst=SMALL_FRAMES_AT_ONCE)})
-        self._admitted = Rates({Work.ANONYMOUS: Rate(ADMITTED_PER_SECOND, burst=ADMITTED_PER_SECOND)})
-        self._shut_out: TTLCache[str, None] = TTLCache(_NETWORKS, SHUT_OUT_SECONDS)
-        self._known: TTLCache[str, None] = TTLCache(_NETWORKS, KNOWN_SECONDS)
-        """Networks from which good tokens came."""
+        self._units = Rates({Work.ANONYMOUS: Rate(UNITS_PER_SECOND, burst=UNITS_AT_ONCE)}, clock=clock)
+        self._frames = Rates({Work.ANONYMOUS: Rate(SMALL_FRAMES_PER_SECOND, burst=SMALL_FRAMES_AT_ONCE)}, clock=clock)
+        self._admitted = Rates({Work.ANONYMOUS: Rate(ADMITTED_PER_SECOND, burst=ADMITTED_PER_SECOND)}, clock=clock)
+        self._shut_out: TTLCache[str, None] = TTLCache(_NETWORKS, SHUT_OUT_SECONDS, timer=clock)
+        self._known: TTLCache[str, None] = TTLCache(_NETWORKS, KNOWN_SECONDS, timer=clock)
+        """Networks from which good tokens or proofs of the gateway came, each until it is long since the last one."""
 
     def bind(self, listen: str) -> int:
         """Take `listen`, host:port, and return the port. OSError if that address is taken."""
@@ -135,12 +142,12 @@ class Intake:
     async def close(self) -> None:
         """Cut all connections, and remove what belongs to them."""
         self.stop()
-        for connection in list(self._connections.values()):
+        for connection in list(self._all):
             connection.abort()
-        for task in list(self._arriving):
+        for task in list(self._beginning):
             task.cancel()
-        if self._arriving:
-            await asyncio.wait(self._arriving)
+        if self._beginning:
+            await asyncio.wait(self._beginning)
         self.discard()
 
     def discard(self) -> None:
@@ -168,14 +175,14 @@ class Intake:
             connection.abort()
 
     def accepted(self, peer: str) -> None:
-        """Count a call whose token is good."""
+        """Count a call whose token is good, or which is proven to be the gateway's."""
         connection = self._by_peer.get(peer)
         if connection is None or connection.network is None:
             return
         self._frames.charge(Work.ANONYMOUS, connection.peer, -SMALL_FRAMES_PER_CALL)
+        self._known[connection.network] = None
         if not connection.known:
             connection.prove()
-            self._known[connection.network] = None
             self._units.charge(Work.ANONYMOUS, connection.network, -1)
 
     def refused(self, peer: str) -> None:
@@ -263,18 +270,24 @@ class Intake:
                 continue
             accepted.setblocking(False)
             connection = CallerConnection(self, share, _name(address[0], address[1]), network)
+            self._all.add(connection)
             if network is not None:
                 self._of_network.setdefault(network, set()).add(connection)
                 self._charge(network, 1)
                 if shut_out:
                     connection.expect_proof(PROOF_SECONDS)
-            task = loop.create_task(self._arrived(connection, accepted))
-            self._arriving.add(task)
-            task.add_done_callback(self._arriving.discard)
+            self.begin(self._arrived(connection, accepted))
 
     def _accept_again(self) -> None:
         if self._listener is not None:
             self.start()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do `work`, by which a connection begins, in a task that ends with the intake at the latest."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+        return task
 
     async def _arrived(self, connection: CallerConnection, accepted: socket.socket) -> None:
         try:
@@ -306,13 +319,15 @@ class Intake:
     def forget(self, connection: CallerConnection, share: Share) -> None:
         """Count a connection no more, which has ended."""
         self.admission.leave(share)
+        self._all.discard(connection)
         if connection.network is not None:
             others = self._of_network.get(connection.network, set())
             others.discard(connection)
             if not others:
                 self._of_network.pop(connection.network, None)
         self._connections.pop(connection.name, None)
-        self._by_peer.pop(connection.peer, None)
+        if self._by_peer.get(connection.peer) is connection:  # Another one may have come from the same port since.
+            del self._by_peer[connection.peer]
 
 
 class CallerConnection(asyncio.Protocol):
@@ -333,7 +348,7 @@ class CallerConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._outer: asyncio.Transport | None = None
         self._inner: asyncio.Transport | None = None
-        self._opening: asyncio.Task[Any] | None = None
+        self._opening: asyncio.Task[None] | None = None
         self._early = bytearray()
         """Bytes that came before grpc was connected."""
         self._at_end = False
@@ -356,19 +371,23 @@ class CallerConnection(asyncio.Protocol):
         if self._opening is None and self._outer is not None:
             self._outer.pause_reading()
             self._limit.cancel()  # from here on grpc has the same patience
-            self._opening = self._loop.create_task(self._open())
+            self._opening = self._intake.begin(self._open())
 
     async def _open(self) -> None:
+        if self._cut:
+            return
         try:
             opened = self._intake.open(self)
+            try:
+                await self._loop.create_unix_connection(lambda: _Inner(self), sock=opened)
+            except BaseException:
+                opened.close()
+                raise
         except OSError as error:
             log.warning("grpc takes no connection", reason=str(error))
             self.abort()
-            return
-        try:
-            await self._loop.create_unix_connection(lambda: _Inner(self), sock=opened)
         except BaseException:
-            opened.close()
+            self.abort()
             raise
 
     def opened(self, inner: asyncio.Transport) -> None:
@@ -377,11 +396,11 @@ class CallerConnection(asyncio.Protocol):
         if self._outer is None or self._outer.is_closing():
             inner.abort()
             return
+        self._outer.resume_reading()  # Writing may pause that again.
         inner.write(bytes(self._early))
         self._early.clear()
         if self._at_end:
             inner.write_eof()
-        self._outer.resume_reading()
 
     def answered(self, data: bytes) -> None:
         """Take bytes of grpc."""

@@ -124,8 +124,10 @@ class CallNetwork(Around):
         trusted_networks: Sequence[IPv4Network | IPv6Network],
         gateway: NetworkTokenVerifier | None = None,
         peer: Callable[[str], str] = str,
+        proven: Callable[[str], None] = lambda _peer: None,
     ) -> None:
-        """`peer` makes of grpc's name for a peer that of the caller's own connection.
+        """`peer` makes of grpc's name for a peer that of the caller's own connection. `proven` is called with that name
+        for each call that is proven to be the gateway's.
 
         The first two arguments are those of `network_of`. Without `gateway` nobody can prove to be the gateway.
         """
@@ -133,6 +135,7 @@ class CallNetwork(Around):
         self._gateway = gateway
         self._complained_at = -_COMPLAINT_SECONDS
         self._peer = peer
+        self._on_proven = proven
         self._proxies = trusted_proxies
         self._networks = trusted_networks
 
@@ -142,6 +145,7 @@ class CallNetwork(Around):
         transport = self._peer(context.peer())
         proven = self._proven(context, transport)
         if proven is not None:
+            self._on_proven(transport)
             _network.set(proven)
             yield
             return
@@ -176,12 +180,15 @@ def current_network() -> str:
 
 
 def direct_connection() -> str | None:
-    """The peer on whose connection the call under way came; None where a proxy is between."""
+    """The peer on whose connection the call under way came; None where a proxy or the gateway is between."""
     return _connection.get()
 
 
 def own_connection() -> str | None:
-    """The peer, as grpc names it, whose connection has calls of this caller alone; None where a proxy is between."""
+    """The peer, as grpc names it, whose connection has calls of this caller alone.
+
+    None for calls of services, and where a proxy or the gateway is between.
+    """
     identity = find_identity()
     return None if identity is not None and identity.kind is CallerKind.SERVICE else _connection.get()
 

@@ -162,6 +162,7 @@ def build(app: App, settings: ServiceSettings) -> BoundServer:
             trusted_networks=settings.trusted_networks,
             gateway=NetworkTokenVerifier(gateway_secret) if gateway_secret else None,
             peer=str if intake is None else intake.peer,
+            proven=_nothing if intake is None else intake.accepted,
         ),
         *([Trace()] if traces.on() else ()),
         RequestLog(),
@@ -324,3 +325,7 @@ class _Registrar:
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
         self._server.add_registered_method_handlers(service, handlers)
+
+
+def _nothing(_peer: str) -> None:
+    """Nobody counts the connections of a balancer."""

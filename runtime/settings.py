@@ -71,8 +71,9 @@ class Observed(SettingsBase):
     connections: int = Field(
         default=4096,
         ge=16,
-        description="How many connections there may be at once; at most half of the files that the process may open. "
-        "One network may have as many as it leaves free; of a service, where no balancer is in front.",
+        description="How many connections there may be at once. They take at most half of the files that the process "
+        "may open: one each, and three each at a service without a balancer. One network may have as many as it leaves "
+        "free. A service behind a balancer leaves that to the balancer.",
     )
     log_format: Literal["json", "console"] = Field(
         default="json", description="One JSON object a line, or text for people; always on stderr."

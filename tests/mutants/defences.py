@@ -272,6 +272,20 @@ MUTANTS = (
         ("tests/runtime/test_intake.py::test_calls_with_good_tokens_pay_for_their_frames",),
     ),
     Mutant(
+        "the connection of the gateway is never known",
+        "runtime/network.py",
+        "            self._on_proven(transport)\n",
+        "",
+        ("tests/runtime/test_intake.py::test_the_gateway_goes_on_when_its_network_is_shut_out",),
+    ),
+    Mutant(
+        "a network is known from the first good token of a connection on",
+        "runtime/intake.py",
+        "        self._known[connection.network] = None\n        if not connection.known:\n",
+        "        if not connection.known:\n            self._known[connection.network] = None\n",
+        ("tests/runtime/test_intake.py::test_a_network_is_known_from_its_last_good_token_on",),
+    ),
+    Mutant(
         "a network of strangers is never shut out",
         "runtime/intake.py",
         "            self._shut_out[network] = None\n",

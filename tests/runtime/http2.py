@@ -53,11 +53,13 @@ class Http2:
         message_bytes: int = 0,
         finished: bool = False,
         forwarded: str = "",
+        proof: str = "",
         message: bytes = b"",
     ) -> int:
         """Begin a call, of whose one message the last byte comes only if it is `finished`; its stream.
 
-        `forwarded` is where a proxy says that it comes from. A `message` is sent as a whole.
+        `forwarded` is where a proxy says that it comes from, `proof` the token by which the gateway says so. A
+        `message` is sent as a whole.
         """
         stream = self._http.get_next_available_stream_id()
         headers = [
@@ -69,6 +71,7 @@ class Http2:
             ("content-type", "application/grpc"),
             *([("authorization", f"Bearer {token}")] if token else []),
             *([("x-forwarded-for", forwarded)] if forwarded else []),
+            *([("x-syncline-network", proof)] if proof else []),
         ]
         self._http.send_headers(stream, headers)
         whole = memoryview(struct.pack(">BI", 0, len(message)) + message if message else _message(message_bytes))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,19 @@ import pytest
 from prometheus_client import REGISTRY
 from pydantic import SecretStr
 
+from runtime.connections import ConnectionPool
 from runtime.identity import Identity
 from runtime.intake import (
     ADMITTED_PER_SECOND,
+    KNOWN_SECONDS,
     SHUT_OUT_SECONDS,
     SMALL_FRAMES_AT_ONCE,
     UNITS_AT_ONCE,
     UNITS_PER_SECOND,
+    Intake,
 )
 from runtime.network import current_network
+from runtime.network_tokens import NetworkTokens
 from runtime.permissions import PEOPLE
 from runtime.server import App, build, running
 from runtime.settings import ServiceSettings
@@ -35,6 +40,7 @@ from tests.runtime.http2 import Http2, http2
 OK = str(grpc.StatusCode.OK.value[0])
 UNAUTHENTICATED = str(grpc.StatusCode.UNAUTHENTICATED.value[0])
 CALLED_FROM: list[str] = []
+GATEWAY_SECRET = "g" * 32
 
 
 class Doorkeeper:
@@ -67,6 +73,7 @@ async def service(
         trusted_networks=trusted_networks,  # type: ignore[arg-type]  # as the environment has it
         trusted_proxies=trusted_proxies,
         service_secret=SecretStr("s" * 32),
+        gateway_secret=SecretStr(GATEWAY_SECRET),
     )
     mount = echo.mount(Same=echo.unary(echo.same), Network=echo.unary(network))
     app = App(name="test", mounts=[mount], verifier=verifier, operations={"test.Echo/Same": PEOPLE})
@@ -74,9 +81,14 @@ async def service(
         yield target
 
 
-async def served(connection: Http2, token: str = "") -> bool:
+def proof() -> str:
+    """Make the token by which the gateway proves that a call is its own."""
+    return NetworkTokens(GATEWAY_SECRET).mint("192.0.2.1")
+
+
+async def served(connection: Http2, token: str = "", proof: str = "") -> bool:
     """True if a call succeeds there; False if it is refused, or the server closes the connection."""
-    stream = connection.begin(echo.path("Same"), message=b"x", token=token)
+    stream = connection.begin(echo.path("Same"), message=b"x", token=token, proof=proof)
     await connection.until(lambda: stream in connection.codes or connection.closed)
     return connection.codes.get(stream) == OK
 
@@ -178,6 +190,138 @@ async def test_who_was_signed_in_is_let_in_from_a_network_that_is_shut_out() -> 
                 await asyncio.sleep(0.1)
 
 
+@pytest.mark.parametrize("token", ["ann", "bad"])
+async def test_the_gateway_goes_on_when_its_network_is_shut_out(token: str) -> None:
+    """The tokens of the people for whom the gateway calls do not matter."""
+    async with service(connections=4096, verifier=Doorkeeper()) as target:
+        async with http2(target, source=MALLORY) as gateway:
+            assert await served(gateway, token, proof()) is (token == "ann")
+            before = ended("shut out")
+            await false_tokens(target, connections=400)
+            assert ended("shut out") > before
+            assert await served(gateway, "ann", proof())
+        async with asyncio.timeout(SHUT_OUT_SECONDS / 2):
+            while True:
+                async with http2(target, source=MALLORY) as another:
+                    with suppress(ConnectionError):
+                        if await served(another, "ann", proof()):
+                            break
+                await asyncio.sleep(0.1)
+
+
+async def test_a_proof_that_is_not_the_gateways_makes_no_connection_known() -> None:
+    async with (
+        service(connections=4096, verifier=Doorkeeper()) as target,
+        http2(target, source=MALLORY) as stranger,
+    ):
+        assert not await served(stranger, "bad", NetworkTokens("x" * 32).mint("192.0.2.1"))
+        await false_tokens(target, connections=400)
+        await stranger.until(lambda: stranger.closed)
+
+
+async def test_a_network_is_known_from_its_last_good_token_on() -> None:
+    now = 0.0
+    async with bare_intake(lambda: now) as (intake, target):
+        async with handed_on(target) as (_, peer):
+            intake.accepted(peer)
+            now = KNOWN_SECONDS - 1
+            intake.accepted(peer)
+        async with asyncio.timeout(5):
+            while intake.admission.taken():
+                await asyncio.sleep(0.01)
+        now = KNOWN_SECONDS + 1
+        await shut_out(intake, target)
+        async with handed_on(target):
+            pass
+        now = 2 * KNOWN_SECONDS + 1
+        await shut_out(intake, target)
+        with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+            async with handed_on(target):
+                pass
+
+
+async def test_connections_that_have_said_nothing_are_cut_with_the_others() -> None:
+    async with AsyncExitStack() as callers:
+        async with bare_intake(time.monotonic) as (intake, target):
+            opened = [await callers.enter_async_context(connected(target)) for _ in range(3)]
+            await callers.enter_async_context(handed_on(target))
+            assert intake.admission.taken() == 4
+        async with asyncio.timeout(5):
+            for reader, _ in opened:
+                with suppress(ConnectionError):
+                    assert not await reader.read()
+            while intake.admission.taken():
+                await asyncio.sleep(0.01)
+
+
+async def test_a_connection_that_speaks_when_all_are_cut_is_no_failure() -> None:
+    failures: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+    async with AsyncExitStack() as callers:
+        async with bare_intake(time.monotonic) as (intake, target):
+            opened = [await callers.enter_async_context(connected(target)) for _ in range(3)]
+            await callers.enter_async_context(handed_on(target))
+            for _, writer in opened:
+                writer.write(b"PRI * HTTP/2.0")
+        async with asyncio.timeout(5):
+            while intake.admission.taken():
+                await asyncio.sleep(0.01)
+        gc.collect()  # A task that has failed tells so when nothing knows it any more.
+    assert failures == []
+
+
+@asynccontextmanager
+async def bare_intake(clock: Callable[[], float]) -> AsyncIterator[tuple[Intake, str]]:
+    """The intake of a service, before something that says back what it is told; and where it listens."""
+
+    async def say_back(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError):
+            while data := await reader.read(1024):
+                writer.write(data)
+        writer.close()
+
+    intake = Intake(ConnectionPool(64, ()), clock=clock)
+    port = intake.bind("127.0.0.1:0")
+    server = await asyncio.start_unix_server(say_back, intake.address.removeprefix("unix:"))
+    intake.start()
+    try:
+        yield intake, f"127.0.0.1:{port}"
+    finally:
+        await intake.close()
+        server.close()
+
+
+@asynccontextmanager
+async def connected(target: str) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, _, port = target.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port), local_addr=(MALLORY, 0))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def handed_on(target: str) -> AsyncIterator[tuple[asyncio.StreamReader, str]]:
+    """A connection that has said something and got it back; what reads from it, and its name."""
+    async with connected(target) as (reader, writer):
+        writer.write(b"PRI * HTTP/2.0")
+        async with asyncio.timeout(5):
+            assert await reader.readexactly(14) == b"PRI * HTTP/2.0"
+        yield reader, f"ipv4:{MALLORY}:{writer.get_extra_info('sockname')[1]}"
+
+
+async def shut_out(intake: Intake, target: str) -> None:
+    """Have calls refused until their network is shut out."""
+    async with handed_on(target) as (reader, peer), asyncio.timeout(5):
+        for _ in range(UNITS_AT_ONCE + 1):
+            intake.refused(peer)
+        with suppress(ConnectionError):
+            assert not await reader.read()
+
+
 async def test_a_trusted_network_is_not_shut_out() -> None:
     async with service(connections=4096, verifier=Doorkeeper(), trusted_networks=f"{MALLORY}/32") as target:
         assert await false_tokens(target, connections=500) == 500
@@ -203,12 +347,14 @@ async def test_a_message_of_tiny_frames_ends_its_connection() -> None:
         assert await served(ann, "ann")
 
 
-async def test_calls_with_good_tokens_pay_for_their_frames() -> None:
+@pytest.mark.parametrize("by_gateway", [False, True])
+async def test_calls_with_good_tokens_pay_for_their_frames(*, by_gateway: bool) -> None:
+    proven = proof() if by_gateway else ""
     calls = SMALL_FRAMES_AT_ONCE // 4
     before = ended("frames")
     async with service(verifier=Doorkeeper()) as target, http2(target, source=ANN) as ann:
         for _ in range(calls // 100):
-            streams = [ann.begin(echo.path("Same"), message=b"x", token="ann") for _ in range(100)]
+            streams = [ann.begin(echo.path("Same"), message=b"x", token="ann", proof=proven) for _ in range(100)]
             ann.widen(1000)
             await ann.until(lambda streams=streams: ann.closed or all(stream in ann.codes for stream in streams))  # type: ignore[misc]
             assert not ann.closed
