@@ -3,13 +3,14 @@
 gRPC takes in calls in the order of their arrival, one in some rounds of the event loop. Of a person with hundreds of
 calls under way all would begin before the next one of somebody else, unless calls that were taken in wait for longer
 than it takes to take in the next. So one call of each network begins at a time, and the others wait here, once it is
-known who makes them and their requests have come.
+known who makes them and their requests have come. A call whose token has expired by its turn is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -23,6 +24,7 @@ from runtime.interceptors import Wrapping, parts
 from runtime.network import current_share
 from runtime.permissions import CallerKind
 from runtime.pool import Share
+from syncline.model.errors import TokenExpired
 
 if TYPE_CHECKING:
     import grpc
@@ -146,6 +148,7 @@ class Beginning(Wrapping):
         async def plain(request: Any, context: Context) -> Any:
             end = await self._begin()
             try:
+                _check_unexpired()
                 return await inner(request, context)
             finally:
                 end()
@@ -153,6 +156,7 @@ class Beginning(Wrapping):
         async def generated(request: Any, context: Context) -> AsyncIterator[Any]:
             end = await self._begin()
             try:
+                _check_unexpired()
                 async with aclosing(inner(request, context)) as responses:
                     async for response in responses:
                         yield response
@@ -171,6 +175,13 @@ class Beginning(Wrapping):
         if identity is not None and identity.kind is CallerKind.SERVICE:
             return _nothing
         return await self._beginnings.begin(current_share())
+
+
+def _check_unexpired() -> None:
+    """Raise TokenExpired if the caller's token has expired while the call waited. Streams end with it later on."""
+    caller = find_identity()
+    if caller is not None and caller.expires_at <= time.time():
+        raise TokenExpired("the access token has expired while the call waited; refresh it or sign in again")
 
 
 def _nothing() -> None:

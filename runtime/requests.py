@@ -3,7 +3,7 @@
 gRPC takes in a message when somebody asks for it, and keeps what has come until the message is complete. Left to itself
 it asks for the request of a unary call before any code of ours runs, for as long as the caller likes. So `Arriving`,
 outermost of all, hands on the request as something that is still to come, and `Taking`, right behind authentication,
-takes it in, and refuses one that arrives after its caller's token has expired. Until then the connection holds no more
+takes it in. Until then the connection holds no more
 of a call than its first window, of WINDOW_BYTES.
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -25,7 +24,7 @@ from runtime.interceptors import Wrapping, parts
 from runtime.network import current_share
 from runtime.permissions import CallerKind
 from runtime.pool import Pool, Share
-from syncline.model.errors import DeadlineExceeded, InvalidArgument, TokenExpired
+from syncline.model.errors import DeadlineExceeded, InvalidArgument
 
 if TYPE_CHECKING:
     import grpc.aio
@@ -104,12 +103,10 @@ class Taking(Wrapping):
 
         async def plain(arriving: Any, context: Context) -> Any:
             async with arrived(arriving, context) as request:
-                _check_unexpired()
                 return await inner(request, context)
 
         async def generated(arriving: Any, context: Context) -> AsyncIterator[Any]:
             async with arrived(arriving, context) as request, aclosing(inner(request, context)) as responses:
-                _check_unexpired()
                 async for response in responses:
                     yield response
 
@@ -193,13 +190,6 @@ class Taking(Wrapping):
         finally:
             coming.cancel()
             place.give(1, share)
-
-
-def _check_unexpired() -> None:
-    """Raise TokenExpired if the caller's token has expired while the request arrived. Streams end with it later on."""
-    caller = find_identity()
-    if caller is not None and caller.expires_at <= time.time():
-        raise TokenExpired("the access token has expired while the request arrived; refresh it or sign in again")
 
 
 def _share() -> Share | None:

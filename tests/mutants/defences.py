@@ -857,11 +857,14 @@ MUTANTS = (
         ("tests/services/notify/test_mailer.py::test_whoever_is_removed_while_others_are_told_gets_no_mail",),
     ),
     Mutant(
-        "a request is let in by a token that has expired while it arrived",
-        "runtime/requests.py",
+        "a call begins by a token that has expired while it waited",
+        "runtime/beginning.py",
         "    if caller is not None and caller.expires_at <= time.time():\n",
         "    if False:\n",
-        ("tests/runtime/test_requests.py::test_a_request_that_comes_when_its_token_has_expired_is_refused",),
+        (
+            "tests/runtime/test_requests.py::test_a_request_that_comes_when_its_token_has_expired_is_refused",
+            "tests/runtime/test_beginning.py::test_a_call_whose_token_expires_while_it_waits_for_its_turn_is_refused",
+        ),
     ),
     Mutant(
         "visitors of one link are many",

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Network
 from itertools import count, cycle
 from statistics import median
 from typing import Any
 
+import grpc
 from pydantic import SecretStr
 
-from runtime.beginning import BEGUN_AT_ONCE, Beginnings
-from runtime.identity import Identity, current_identity
+from runtime.beginning import BEGUN_AT_ONCE, Beginning, Beginnings
+from runtime.identity import Identity, current_identity, set_identity
 from runtime.permissions import PEOPLE, RPCS
 from runtime.pool import Share
 from runtime.server import App, running
 from runtime.settings import ServiceSettings
+from syncline.model.errors import TokenExpired
 from syncline.model.identifiers import DeviceId, UserId
 from tests.runtime import echo
 from tests.runtime.http2 import Http2, http2
@@ -178,6 +183,46 @@ async def test_a_call_that_takes_long_stops_no_other_of_its_caller() -> None:
         async with asyncio.timeout(20):
             for _ in range(3 * BEGUN_AT_ONCE):
                 await under_way.enter_async_context(begun(beginnings, share))
+
+
+async def test_a_call_whose_token_expires_while_it_waits_for_its_turn_is_refused() -> None:
+    expires_at = time.time() + 0.05
+    called: list[str] = []
+
+    async def call(request: str, _context: Any) -> None:
+        called.append(request)
+        await asyncio.sleep(0)  # The other call waits for its turn from here on.
+        while time.time() <= expires_at:
+            pass  # Nothing else runs, and so no turn is given, until the token has expired.
+
+    wrapped = await Beginning().intercept_service(handler_of(echo.unary(call)), Details("/test.Echo/Call"))
+    begin: Any = wrapped.unary_unary if wrapped is not None else None
+
+    async def called_by(user: str, until: float) -> None:
+        set_identity(Identity(UserId(user), DeviceId("laptop"), expires_at=until))
+        await begin(user, None)
+
+    first, second = await asyncio.gather(
+        called_by("ann", math.inf), called_by("ben", expires_at), return_exceptions=True
+    )
+    assert first is None
+    assert isinstance(second, TokenExpired)
+    assert called == ["ann"]
+
+
+def handler_of(handler: Any) -> Callable[[grpc.HandlerCallDetails], Awaitable[Any]]:
+    async def found(_details: grpc.HandlerCallDetails) -> Any:
+        return handler
+
+    return found
+
+
+@dataclass
+class Details:
+    """A call as grpc describes it to an interceptor."""
+
+    method: str
+    invocation_metadata: Any = ()
 
 
 async def test_who_gives_up_takes_no_turn() -> None:
