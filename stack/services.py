@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +24,6 @@ METRICS_LISTEN: Final = "SYNCLINE_METRICS_LISTEN"
 _SERVICE_SECRET: Final = "SYNCLINE_SERVICE_SECRET"  # noqa: S105 - the name of a variable
 _GATEWAY_SECRET: Final = "SYNCLINE_GATEWAY_SECRET"  # noqa: S105 - the name of a variable
 _SECRETS: Final = frozenset({_SERVICE_SECRET, _GATEWAY_SECRET})
-TRUSTED_NETWORKS: Final = "SYNCLINE_TRUSTED_NETWORKS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,9 @@ class Wiring:
     signing_key_file: Path
     variables: Mapping[str, str]
     """Variables that the environment of every service gets."""
+    proxies: Sequence[IPv4Network | IPv6Network] = ()
+    """Networks with nothing but reverse proxies in front of the gateway. The gateway alone believes what these tell:
+    it proves to the services for which network it calls."""
 
     @property
     def endpoint(self) -> str:
@@ -145,6 +148,8 @@ def environment(wiring: Wiring, name: str, port: int, variables: Mapping[str, st
         "METRICS_LISTEN": _metrics_listen(shared.get(METRICS_LISTEN, ""), name),
         **variables,
     }
+    if name == "gateway" and wiring.proxies:
+        own["TRUSTED_NETWORKS"] = ",".join(map(str, wiring.proxies))
     return {
         "SYNCLINE_DRAIN_SECONDS": "0",  # no balancer has to notice
         LOG_FORMAT: "console",

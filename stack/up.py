@@ -22,7 +22,7 @@ from stack.directory import data_directory
 from stack.emulator import HOST, READY_SECONDS, Aws, emulator, listen
 from stack.errors import PortInUse, StackError
 from stack.output import Output, complain
-from stack.services import TRUSTED_NETWORKS, Ports, Wiring, service_children
+from stack.services import Ports, Wiring, service_children
 from stack.supervisor import Child, Supervisor
 
 DEFAULT_PORT: Final = 8080
@@ -60,7 +60,7 @@ def main(
     """Run the stack until SIGINT, SIGTERM or SIGHUP; returns the exit status.
 
     Port 0 takes five free ports. Without `data`, everything is gone afterwards. `proxies` is where only reverse proxies
-    are, which tell truly for whom they call; without any, those that the environment names.
+    are, which tell the gateway truly for whom they call; without any, those that the environment names.
     """
     try:
         return asyncio.run(up(port=port, data=data, proxies=proxies))
@@ -96,8 +96,7 @@ async def up(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupt)
     try:
-        variables = {TRUSTED_NETWORKS: ",".join(map(str, proxies))} if proxies else {}
-        async with stack(port=port, data=data, terminal=sys.stderr, children=children, variables=variables) as running:
+        async with stack(port=port, data=data, terminal=sys.stderr, children=children, proxies=proxies) as running:
             sys.stdout.write(f"syncline is up: {running.endpoint}\n")
             sys.stdout.flush()
             failure = await running.supervisor.failure()
@@ -116,12 +115,13 @@ async def stack(
     terminal: TextIO | None = None,
     children: MakeChildren = service_children,
     variables: Mapping[str, str] | None = None,
+    proxies: Sequence[IPv4Network | IPv6Network] = (),
     durable: bool = True,
 ) -> AsyncIterator[Stack]:
     """The whole stack, ready; at the end it is stopped cleanly.
 
     `terminal` gets what the children say, `variables` are added to the environment of every service, and
-    `children` makes them. For `durable` see `emulator`. Raises StackError.
+    `children` makes them. `proxies` are those of `Wiring`. For `durable` see `emulator`. Raises StackError.
     """
     async with AsyncExitStack() as opened:
         path = opened.enter_context(_data(data))
@@ -145,6 +145,7 @@ async def stack(
             gateway_secret=directory.gateway_secret(),
             signing_key_file=directory.signing_key_file,
             variables=variables or {},
+            proxies=proxies,
         )
         # Stopped before what was opened above, of which they make use to the last.
         opened.push_async_callback(supervisor.stop)

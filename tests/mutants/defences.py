@@ -923,6 +923,13 @@ MUTANTS = (
         ("tests/stack/test_up.py::test_nobody_is_believed_by_the_address_of_the_call_alone",),
     ),
     Mutant(
+        "services believe the proxies in front of the gateway",
+        "stack/services.py",
+        '    if name == "gateway" and wiring.proxies:\n',
+        "    if wiring.proxies:\n",
+        ("tests/stack/test_services.py::test_the_gateway_alone_believes_the_proxies_in_front_of_it",),
+    ),
+    Mutant(
         "a body may come as slowly as it likes",
         "gateway/http/pace.py",
         "            async with incoming.waiting(0):\n",

@@ -1,6 +1,7 @@
 """The services are told their settings."""
 
 import dataclasses
+from ipaddress import ip_network
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,6 +53,13 @@ def test_each_process_has_a_port_of_its_own_for_metrics(wiring, monkeypatch, ask
     assert listen(wiring(SYNCLINE_METRICS_LISTEN=asked)) == told
     monkeypatch.setenv("SYNCLINE_METRICS_LISTEN", asked)
     assert listen(wiring()) == told
+
+
+def test_the_gateway_alone_believes_the_proxies_in_front_of_it(wiring, monkeypatch):
+    monkeypatch.delenv("SYNCLINE_TRUSTED_NETWORKS", raising=False)
+    made = dataclasses.replace(wiring(), proxies=(ip_network("127.0.0.1/32"), ip_network("2001:db8::/32")))
+    told = {name: environment(made, name, 1, {}).get("SYNCLINE_TRUSTED_NETWORKS") for name in NAMES}
+    assert told == {"auth": None, "metadata": None, "notify": None, "gateway": "127.0.0.1/32,2001:db8::/32"}
 
 
 class Named:

@@ -59,8 +59,8 @@ class NetworkParameter(click.ParamType["IPv4Network | IPv6Network"]):
     type=NetworkParameter(),
     multiple=True,
     metavar="CIDR",
-    help="Where a reverse proxy of yours is, and nobody else, whose X-Forwarded-For and Forwarded headers are "
-    "believed; may be given several times.",
+    help="Where a reverse proxy of yours is, and nobody else, whose X-Forwarded-* and Forwarded headers the gateway "
+    "believes; may be given several times.",
 )
 def up(port: int, data: Path | None, proxies: tuple[IPv4Network | IPv6Network, ...]) -> None:
     """Run the whole system on this machine, in the foreground, over an embedded AWS.
@@ -69,7 +69,9 @@ def up(port: int, data: Path | None, proxies: tuple[IPv4Network | IPv6Network, .
 
     With a reverse proxy in front of it, all who come by the proxy count as one visitor, and share what one may have,
     unless --trust-proxy says where the proxy is. Name the address of the proxy only: whoever else calls from there
-    chooses the address that is counted.
+    chooses the address that is counted. Only the gateway believes the proxy. The ports of the services count gRPC by
+    the address of the connection; if your proxy forwards gRPC to them, set SYNCLINE_TRUSTED_NETWORKS instead, which
+    holds for the gateway and the services.
 
     \b
     Examples:
