@@ -39,6 +39,7 @@ class Fault(Enum):
     ENCRYPTED = auto()  # 400 InvalidRequest, as without the customer's key
     FULL = auto()  # 507 InsufficientStorage, of the embedded AWS
     SLOW = auto()  # the answer takes a while
+    DENIED = auto()  # 403 AccessDenied, as soon as `denies` is set
 
 
 _ANSWERS = {
@@ -50,6 +51,7 @@ _ANSWERS = {
     Fault.ARCHIVED: (403, "InvalidObjectState"),
     Fault.ENCRYPTED: (400, "InvalidRequest"),
     Fault.FULL: (507, "InsufficientStorage"),
+    Fault.DENIED: (403, "AccessDenied"),
 }
 
 
@@ -65,6 +67,7 @@ class Proxy:
         are refused; what lies behind has the system's clock, and gets them signed anew as `root`."""
         self.root: AwsCredentials | None = None
         self.requests: list[str] = []
+        self.denies = threading.Event()
         self._target = urllib.parse.urlsplit(endpoint).netloc
         self._lock = threading.Lock()
         proxy = self
@@ -109,6 +112,8 @@ class Proxy:
             self.requests.append(handler.command)
             fault = self.faults.popleft() if self.faults else self.always
         body = bytearray(handler.rfile.read(int(handler.headers.get("content-length", 0))))
+        if fault is Fault.DENIED:
+            self.denies.wait(30)
         if fault in _ANSWERS:
             status, code = _ANSWERS[fault]
             self._answer(handler, status, f"<Error><Code>{code}</Code></Error>".encode(), {})

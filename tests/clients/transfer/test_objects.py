@@ -6,6 +6,8 @@ import asyncio
 import base64
 import os
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -109,6 +111,26 @@ def test_a_missing_object_is_the_trouble_of_that_object_although_storage_only_sa
             store.tag(sha256(b"nothing %d" % number))
     assert held.issued == 2, "the right is asked for anew once, not for each object"
     assert bytes(store.get(sha256(b"content"))) == b"content"
+
+
+def test_a_denial_that_older_credentials_met_says_nothing_of_the_object(bucket: Bucket, proxy: Proxy) -> None:
+    """Two threads are denied with the first credentials. The denial of one thread, as of a role whose sessions
+    have been ended, comes when the other thread has had new credentials issued.
+    """
+    bucket.objects().put(sha256(b"content"), b"content")
+    held = HeldCredentials(lambda: bucket.credentials(Access.READ))
+    store = bucket.objects_with(held, endpoint=proxy.endpoint)
+    proxy.faults.append(Fault.DENIED)
+    with ThreadPoolExecutor(1) as pool:
+        late = pool.submit(store.get, sha256(b"content"))
+        deadline = time.monotonic() + 10
+        while not proxy.requests and time.monotonic() < deadline:
+            time.sleep(0.01)
+        with pytest.raises(ObjectMissing):
+            store.get(sha256(b"nothing"))
+        proxy.denies.set()
+        assert bytes(late.result()) == b"content"
+    assert held.issued == 2, "those that the other thread has had issued are good for both"
 
 
 def test_whoever_has_lost_the_right_is_told_so_and_not_that_objects_are_missing(bucket: Bucket) -> None:

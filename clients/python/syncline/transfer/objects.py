@@ -22,7 +22,7 @@ from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
 from syncline.s3.clock import ServerClock
 from syncline.s3.errors import PASSING, S3Error, s3_error
-from syncline.sdk.credentials import SpaceCredentials
+from syncline.sdk.credentials import S3Credentials, SpaceCredentials
 from syncline.sdk.discovery import StorageAddress
 from syncline.sdk.errors import UnexpectedAnswer
 from syncline.sdk.network import own_certificates, proxy_for
@@ -109,6 +109,8 @@ class _Stores(NamedTuple):
     put: S3Store
     get: S3Store
     signed: SignedRequests
+    affirmed_until_ms: int
+    """Time until which its credentials last if they were issued because storage had denied a read, else 0."""
 
 
 class S3Objects:
@@ -131,8 +133,8 @@ class S3Objects:
         self.requests = requests
         self._lock = threading.Lock()
         self._opened: _Stores | None = None
-        self._affirmed_until_ms = 0
-        """Time until which credentials last that were issued because storage had denied a read."""
+        self._are_affirmed = False
+        """True if the present credentials were issued because storage had denied a read."""
         self._put_timeout = PUT_TIMEOUT
         self._clock = ServerClock()
 
@@ -241,7 +243,7 @@ class S3Objects:
 
     def _stores(self) -> tuple[_Stores, str]:
         # Asked first by ourselves: what the provider raises reaches us only as text.
-        prefix = self._credentials.get().key_prefix
+        held = self._credentials.get()
         with self._lock:
             if self._opened is None:
                 get_timeout = GET_TIMEOUT if self._limit is None else LIMITED_GET_TIMEOUT
@@ -255,8 +257,9 @@ class S3Objects:
                         clock=self._clock,
                         timeout=max(SILENCE_TIMEOUT, self._put_timeout).total_seconds(),
                     ),
+                    affirmed_until_ms=_until_ms(held) if self._are_affirmed else 0,
                 )
-            return self._opened, prefix
+            return self._opened, held.key_prefix
 
     def _correct_clock(self, stores: _Stores) -> bool:
         """Sign by the time of S3 from now on; whether S3 says what it is."""
@@ -266,26 +269,29 @@ class S3Objects:
             return False
         return True
 
-    def _renew(self, refused: _Stores) -> None:
-        """A store keeps the credentials that it was given: drop it and them."""
+    def _renew(self, refused: _Stores, *, affirm: bool = False) -> None:
+        """A store keeps the credentials that it was given: drop it and them, unless another thread has done so.
+
+        `affirm` says that the right to read is asked for anew by that, since storage has denied a read.
+        """
         with self._lock:
             if self._opened is refused:
                 self._opened = None
+                self._are_affirmed = affirm
                 self._credentials.forget()
 
     def _affirm(self, denied: _Stores) -> bool:
-        """True if the right to read is certain, so that a denial is about the object; else have it asked for anew.
+        """True if a denial is taken to be about the object; else have the right asked for anew, and try again.
 
-        Whoever has lost the right is told so when new credentials are issued, and for as long as these last, a denial
-        is about the object.
+        Whoever has lost the right is told so when new credentials are issued. So a denial is about the object if it
+        was met with credentials that were issued after an earlier denial, for as long as these last. A denial that was
+        met with older credentials says nothing of the object, whatever other threads have had issued meanwhile. A
+        policy of the bucket that denies everything within that time cannot be told from missing objects; the next
+        sync asks for these again.
         """
-        with self._lock:
-            if self._affirmed_until_ms > time.time() * 1000:
-                return True
-        self._renew(denied)
-        held = self._credentials.get()
-        with self._lock:
-            self._affirmed_until_ms = held.ours_until_ms or held.expires_at_ms
+        if denied.affirmed_until_ms > time.time() * 1000:
+            return True
+        self._renew(denied, affirm=True)
         return False
 
     def _have_patience(self, hasty: _Stores) -> None:
@@ -300,8 +306,13 @@ class S3Objects:
             "access_key_id": held.access_key_id,
             "secret_access_key": held.secret_access_key,
             "token": held.session_token,
-            "expires_at": datetime.fromtimestamp((held.ours_until_ms or held.expires_at_ms) / 1000, UTC),
+            "expires_at": datetime.fromtimestamp(_until_ms(held) / 1000, UTC),
         }
+
+
+def _until_ms(held: S3Credentials) -> int:
+    """Return the time until which credentials last, by the clock of this device if that is known."""
+    return held.ours_until_ms or held.expires_at_ms
 
 
 def _span(operation: str) -> traces.Span:
