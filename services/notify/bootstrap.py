@@ -110,7 +110,7 @@ async def bootstrap(
             per_sender=settings.mails_per_sender,
             per_person=settings.mails_per_person,
         )
-        postman = Postman(adapters.mail_queue, mailer)
+        postman = Postman(adapters.mail_queue, mailer, clock=clock)
         servicer = NotifyServicer(
             watches=Watches(
                 doorbells,

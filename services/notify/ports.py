@@ -129,7 +129,8 @@ class MessageQueue(Protocol):
     async def put_back(self, message: QueueMessage, *, seconds: int) -> None:
         """Hand the message out as a new one behind all that are there, not within the next `seconds`, at most 900.
 
-        It may be there twice if the process ends meanwhile.
+        The new message goes on counting where this one was before it was taken this time, and keeps `first_ms`. To the
+        queue, whose own count ends a message, it is new. It may be there twice if the process ends meanwhile.
         """
 
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:

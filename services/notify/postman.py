@@ -1,11 +1,15 @@
 """Takes events from the shared mail queue, has them told, and puts back what could not be told yet.
 
-A message is deleted only when everybody was told. What fails comes again later and later, and after eight times
+A message is deleted only when everybody was told. What fails comes again later and later, and after MAX_ATTEMPTS
 goes to the dead letters (the queue's redrive policy). A malformed message goes there too.
 
 Messages are in hand together, and none waits for another one. What one sender may have in hand is bounded as in any
 shared pool; what is beyond that is put back behind all other messages of the queue, as often as needed: that it waits
-is no failure, and brings it no nearer to the dead letters.
+is no failure, and brings it no nearer to the dead letters. A message that is put back is a new one to the queue, so it
+carries the number of attempts so far and the time of the first message. Once it has had MAX_ATTEMPTS nobody is told any
+more, and it is handed back until the queue's own count sends it to the dead letters. What has waited for
+MAX_WAIT_SECONDS, for which the queue would have kept the first message, is not put back any more: from then on it is an
+attempt that it finds no place.
 """
 
 from __future__ import annotations
@@ -19,15 +23,21 @@ from services.notify import metrics
 from services.notify.events import Event, MalformedEvent, parse
 from services.notify.mailer import LEASE_SECONDS, HeldElsewhere, Mailer, Postponed
 from services.notify.ports import MessageQueue
-from services.notify.records import QueueMessage
+from services.notify.records import SECOND, Clock, QueueMessage
 from syncline.model.errors import Unavailable
 from syncline.model.retry_policy import RetryPolicy
 from syncline.rpc import traces
 
 MESSAGES_IN_HAND: Final = 64
 """Messages that are worked on at a time (pool `mail messages`). One sender alone has half of them."""
+MAX_ATTEMPTS: Final = 8
+"""Attempts at one announcement, also if it is put back between these; `maxReceiveCount` of the queue of mail."""
 PUT_BACK_SECONDS: Final = 60
 """Seconds for which a message that was put back is not handed out."""
+MAX_WAIT_SECONDS: Final = 4 * 24 * 3600
+"""Seconds from the first message of an announcement on in which it is put back; the retention of the queue of mail."""
+_GIVEN_UP_SECONDS: Final = 1
+"""Seconds for which a message without attempts left is hidden each time, until the queue's own count ends it."""
 _TOGETHER_SECONDS: Final = 1.0
 """Seconds for which those messages are waited for that came together, before further ones are asked for."""
 _KEEP_SECONDS: Final = 20.0
@@ -36,9 +46,7 @@ _HIDDEN_SECONDS: Final = 60
 _LONGEST_SECONDS: Final = 600.0
 _STOP_SECONDS: Final = 5.0
 _MAIL_RETRIES: Final = RetryPolicy(first_pause_seconds=60, max_pause_seconds=6 * 3600, factor=3)
-"""The pauses before a mail is tried again that could not be sent. The queue itself counts the attempts and ends
-them.
-"""
+"""The pauses before a mail is tried again that could not be sent."""
 _QUEUE_RETRIES: Final = RetryPolicy(first_pause_seconds=1, max_pause_seconds=60)
 """The pauses before the queue is asked again while nothing works."""
 
@@ -48,9 +56,10 @@ log = structlog.get_logger()
 class Postman:
     """Works off a queue of events."""
 
-    def __init__(self, queue: MessageQueue, mailer: Mailer) -> None:
+    def __init__(self, queue: MessageQueue, mailer: Mailer, *, clock: Clock) -> None:
         self._queue = queue
         self._mailer = mailer
+        self._clock = clock
         self._in_hand = Pool("mail messages", MESSAGES_IN_HAND, counted=True)
         metrics.MAIL_IN_HAND.set_function(self._in_hand.taken)
         self._attending: set[asyncio.Task[bool]] = set()
@@ -106,6 +115,10 @@ class Postman:
             keeping.cancel()
 
     async def _settle(self, message: QueueMessage) -> bool:
+        if message.receives > MAX_ATTEMPTS:
+            log.error("mail given up", receives=message.receives)
+            await self._queue.hide(message, seconds=_GIVEN_UP_SECONDS)
+            return True
         try:
             event = parse(message.body)
         except MalformedEvent as error:
@@ -113,6 +126,10 @@ class Postman:
             return True
         share = Share.alone(event.sender)
         if not self._in_hand.try_take(1, share):
+            if self._clock() - message.first_ms >= MAX_WAIT_SECONDS * SECOND:
+                log.warning("mail waits for too long", receives=message.receives)
+                await self._queue.hide(message, seconds=PUT_BACK_SECONDS)
+                return True
             metrics.MAIL_PUT_BACK.inc()
             await self._queue.put_back(message, seconds=PUT_BACK_SECONDS)
             return True

@@ -89,8 +89,11 @@ class Claimant:
 
 @dataclass(frozen=True, slots=True)
 class QueueMessage:
-    """A message taken from a queue. `receives` counts how often it was taken, this time included."""
+    """A message taken from a queue."""
 
     body: str
     receipt: str
     receives: int
+    """The number of times that it was taken, this time included, and the attempts at messages that it replaces."""
+    first_ms: int
+    """Time at which it was put into the queue, or the first of the messages that it replaces."""

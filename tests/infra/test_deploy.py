@@ -5,6 +5,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
+from services.notify.postman import MAX_ATTEMPTS, MAX_WAIT_SECONDS
 from stack.deploy import deploy_embedded
 from stack.emulator import AwsCredentials
 from stack.errors import DeployFailed
@@ -79,8 +80,9 @@ async def test_changes_reach_the_mail_queue_as_they_were_published(aws: Embedded
     assert queue["Attributes"]["VisibilityTimeout"] == "60"
     assert json.loads(queue["Attributes"]["RedrivePolicy"]) == {
         "deadLetterTargetArn": aws.resources.mail_dead_letter_queue_arn,
-        "maxReceiveCount": 8,
+        "maxReceiveCount": MAX_ATTEMPTS,
     }
+    assert queue["Attributes"]["MessageRetentionPeriod"] == str(MAX_WAIT_SECONDS)
 
 
 async def test_a_notify_instance_makes_and_removes_its_doorbell(aws: EmbeddedAws) -> None:

@@ -909,6 +909,15 @@ MUTANTS = (
         ),
     ),
     Mutant(
+        "what is put back has all its attempts again",
+        "services/notify/postman.py",
+        "        if message.receives > MAX_ATTEMPTS:\n",
+        "        if False:\n",
+        (
+            "tests/services/notify/test_postman.py::test_what_always_fails_comes_to_the_dead_letters_although_it_is_put_back_between_its_attempts",
+        ),
+    ),
+    Mutant(
         "whoever says so is the gateway, and chooses the network that is counted",
         "runtime/network_tokens.py",
         "if not hmac.compare_digest(signature.encode(), _signature(self._secret, told).encode()):",

@@ -128,14 +128,23 @@ class _Queued:
     hidden_until: float = 0.0
     receipt: str = ""
     receives: int = 0
+    attempts: int = 0
+    first_ms: int = field(default_factory=lambda: int(time.time() * 1000))
 
 
 class InMemoryQueue:
-    """Queue in a list. Messages stay hidden for `hidden_seconds`, `receive` waits `wait_seconds`."""
+    """Queue in a list. Messages stay hidden for `hidden_seconds`, `receive` waits `wait_seconds`.
 
-    def __init__(self, *, hidden_seconds: float = 60.0, wait_seconds: float = 20.0) -> None:
+    A message that was taken `max_receives` times is not handed out again, but goes to the dead letters (`dead`).
+    """
+
+    def __init__(
+        self, *, hidden_seconds: float = 60.0, wait_seconds: float = 20.0, max_receives: int | None = None
+    ) -> None:
         self._hidden_seconds = hidden_seconds
         self._wait_seconds = wait_seconds
+        self._max_receives = max_receives
+        self.dead: list[str] = []
         self._messages: list[_Queued] = []
         self._gone = False
         self._changed = asyncio.Event()
@@ -143,6 +152,11 @@ class InMemoryQueue:
     def put(self, body: str) -> None:
         """Add a message."""
         self._messages.append(_Queued(body))
+        self._changed.set()
+
+    def put_first(self, body: str) -> None:
+        """Add a message before all others."""
+        self._messages.insert(0, _Queued(body))
         self._changed.set()
 
     def remove(self) -> None:
@@ -158,6 +172,7 @@ class InMemoryQueue:
         while True:
             self._check()
             now = time.monotonic()
+            self._bury(now)
             ready = [queued for queued in self._messages if queued.hidden_until <= now][:_BATCH]
             if ready or now >= deadline:
                 return [self._take(queued, now) for queued in ready]
@@ -176,7 +191,10 @@ class InMemoryQueue:
 
     async def put_back(self, message: QueueMessage, *, seconds: int) -> None:
         self._check()
-        self._messages.append(_Queued(message.body, hidden_until=time.monotonic() + seconds))
+        hidden_until = time.monotonic() + seconds
+        self._messages.append(
+            _Queued(message.body, hidden_until, attempts=message.receives - 1, first_ms=message.first_ms)
+        )
         await self.delete([message])
         self._changed.set()
 
@@ -191,7 +209,13 @@ class InMemoryQueue:
         queued.hidden_until = now + self._hidden_seconds
         queued.receipt = secrets.token_hex(8)
         queued.receives += 1
-        return QueueMessage(queued.body, queued.receipt, queued.receives)
+        return QueueMessage(queued.body, queued.receipt, queued.attempts + queued.receives, queued.first_ms)
+
+    def _bury(self, now: float) -> None:
+        for queued in [*self._messages]:
+            if queued.receives == self._max_receives and queued.hidden_until <= now:
+                self._messages.remove(queued)
+                self.dead.append(queued.body)
 
     def _check(self) -> None:
         if self._gone:

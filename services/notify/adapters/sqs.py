@@ -16,11 +16,16 @@ from services.notify.records import QueueMessage
 if TYPE_CHECKING:
     from types_aiobotocore_sqs.client import SQSClient
     from types_aiobotocore_sqs.literals import QueueAttributeNameType
+    from types_aiobotocore_sqs.type_defs import MessageTypeDef
 
 WAIT_SECONDS: Final = 20
 """Seconds for which `receive` waits. The client's read timeout must be longer."""
 READ_TIMEOUT_SECONDS: Final = WAIT_SECONDS + 10
 _BATCH: Final = 10
+_ATTEMPTS: Final = "attempts"
+"""Attribute of a message that was put back: the attempts at those that it replaces."""
+_FIRST_MS: Final = "first_ms"
+"""Attribute of a message that was put back: the time at which the first of those that it replaces was sent."""
 
 _GONE: Final = frozenset({"QueueDoesNotExist", "AWS.SimpleQueueService.NonExistentQueue"})
 _TIME_RAN_OUT: Final = frozenset(
@@ -46,14 +51,10 @@ class SqsQueue:
                 QueueUrl=self._url,
                 MaxNumberOfMessages=_BATCH,
                 WaitTimeSeconds=WAIT_SECONDS,
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
+                MessageAttributeNames=[_ATTEMPTS, _FIRST_MS],
             )
-        return [
-            QueueMessage(
-                message["Body"], message["ReceiptHandle"], int(message["Attributes"]["ApproximateReceiveCount"])
-            )
-            for message in answer.get("Messages", [])
-        ]
+        return [_message(received) for received in answer.get("Messages", [])]
 
     async def delete(self, messages: Collection[QueueMessage]) -> None:
         # One by one: an emulator that enforces roles knows no action for a batch.
@@ -69,7 +70,16 @@ class SqsQueue:
 
     async def put_back(self, message: QueueMessage, *, seconds: int) -> None:
         with _translated():
-            await self._client.send_message(QueueUrl=self._url, MessageBody=message.body, DelaySeconds=seconds)
+            await self._client.send_message(
+                QueueUrl=self._url,
+                MessageBody=message.body,
+                DelaySeconds=seconds,
+                MessageAttributes={
+                    # A message that is put back was taken without an attempt.
+                    _ATTEMPTS: {"DataType": "Number", "StringValue": str(message.receives - 1)},
+                    _FIRST_MS: {"DataType": "Number", "StringValue": str(message.first_ms)},
+                },
+            )
         await self._delete(message.receipt)
 
     async def hide(self, message: QueueMessage, *, seconds: int) -> None:
@@ -81,6 +91,17 @@ class SqsQueue:
         except ClientError as error:
             if error_code(error) not in _TIME_RAN_OUT:
                 raise
+
+
+def _message(received: MessageTypeDef) -> QueueMessage:
+    by_queue, ours = received["Attributes"], received.get("MessageAttributes", {})
+    attempts = int(ours[_ATTEMPTS]["StringValue"]) if _ATTEMPTS in ours else 0
+    return QueueMessage(
+        received["Body"],
+        received["ReceiptHandle"],
+        receives=attempts + int(by_queue["ApproximateReceiveCount"]),
+        first_ms=int(ours[_FIRST_MS]["StringValue"] if _FIRST_MS in ours else by_queue["SentTimestamp"]),
+    )
 
 
 class SqsQueues:

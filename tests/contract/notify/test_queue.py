@@ -57,7 +57,7 @@ async def test_a_message_stays_hidden_for_as_long_as_it_is_said(outside):
     assert asyncio.get_running_loop().time() - began > 0.8
 
 
-async def test_what_is_put_back_is_a_new_message_and_comes_later(outside):
+async def test_what_is_put_back_comes_later_as_a_new_message_that_goes_on_counting(outside):
     queue = await outside.shared_queue()
     await outside.put(queue, "a")
     (message,) = await received(queue, 1)
@@ -67,8 +67,14 @@ async def test_what_is_put_back_is_a_new_message_and_comes_later(outside):
     began = asyncio.get_running_loop().time()
     await queue.put_back(message, seconds=1)
     (again,) = await received(queue, 1)
-    assert (again.body, again.receives) == ("a", 1)
+    assert (again.body, again.receives, again.first_ms) == ("a", 2, message.first_ms)
     assert asyncio.get_running_loop().time() - began > 0.8
+    await queue.put_back(again, seconds=0)
+    (again,) = await received(queue, 1)
+    assert (again.receives, again.first_ms) == (2, message.first_ms), "that it was put back is no attempt"
+    await queue.hide(again, seconds=0)
+    (again,) = await received(queue, 1)
+    assert again.receives == 3
     await outside.remove(queue)
     with pytest.raises(QueueGone):
         await queue.put_back(again, seconds=1)

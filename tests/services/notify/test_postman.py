@@ -1,12 +1,14 @@
 """A message is deleted when all is done, put back when not, and left alone when it is none."""
 
 import asyncio
+import time
 from contextlib import asynccontextmanager
 
 import pytest
 
+from services.notify.events import parse
 from services.notify.mailer import MAIL_PLACES, HeldElsewhere, Mailer
-from services.notify.postman import MESSAGES_IN_HAND, Postman
+from services.notify.postman import MAX_ATTEMPTS, MAX_WAIT_SECONDS, MESSAGES_IN_HAND, Postman
 from syncline.model.errors import Unavailable
 from tests.services.notify.fakes import Person, commit, event, eventually, fake_auth
 from tests.support.notify import InMemoryMailSender, InMemoryNotifyStore, InMemoryQueue
@@ -36,7 +38,7 @@ class Queue(InMemoryQueue):
     """Remembers for how long messages were hidden."""
 
     def __init__(self):
-        super().__init__(wait_seconds=1)
+        super().__init__(wait_seconds=1, max_receives=MAX_ATTEMPTS)
         self.hidden: list[int] = []
         self.receives: list[int] = []
 
@@ -51,8 +53,8 @@ class Queue(InMemoryQueue):
 
 
 @asynccontextmanager
-async def working(queue, teller):
-    task = asyncio.create_task(Postman(queue, teller).work())
+async def working(queue, teller, *, clock=lambda: int(time.time() * 1000)):
+    task = asyncio.create_task(Postman(queue, teller, clock=clock).work())
     try:
         yield task
     finally:
@@ -82,6 +84,7 @@ async def test_what_fails_again_and_again_comes_later_and_later():
     async with working(queue, teller):
         await eventually(lambda: len(queue) == 0)
     assert queue.hidden == [60, 180, 540, 1620, 4860, 14580, 21600, 21600]
+    assert queue.dead == [BODY]
 
 
 async def test_a_malformed_message_is_left_for_the_dead_letters_and_stops_nobody():
@@ -152,6 +155,72 @@ async def test_a_flood_of_one_sender_is_put_back_behind_the_others_and_comes_no_
         assert teller.begun == MESSAGES_IN_HAND // 2
         assert len(queue) == 200
     assert max(queue.receives) == 1
+
+
+class Flooded(Queue):
+    """A queue in which what is put back comes at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.put_back_of: list[str] = []
+        self.was_put_back = asyncio.Event()
+
+    async def put_back(self, message, *, seconds):
+        self.put_back_of.append(message.body)
+        await super().put_back(message, seconds=0)
+        self.was_put_back.set()
+
+
+class Failing:
+    """A mailer in a flood of one sender, which always fails to tell of `poison`.
+
+    Announcements of SPACE beside that are never told. Those of another space keep their place until one was put back.
+    """
+
+    def __init__(self, queue, *, poison, filler):
+        self.queue = queue
+        self.poison = parse(poison)
+        self.filler = filler
+        self.failed = 0
+
+    async def tell(self, event):
+        if event == self.poison:
+            self.failed += 1
+            self.queue.was_put_back.clear()
+            self.queue.put_first(self.filler)  # The filler has the place when the poison comes again.
+            raise ValueError("it cannot be told")
+        if event.space != SPACE:
+            await self.queue.was_put_back.wait()
+            return
+        await asyncio.Event().wait()
+
+
+async def test_what_always_fails_comes_to_the_dead_letters_although_it_is_put_back_between_its_attempts():
+    queue = Flooded()
+    for number in range(MESSAGES_IN_HAND // 2 - 1):
+        queue.put(event(SPACE, commit(number + 1, ANN, "x")))
+    poison, filler = event(SPACE, commit(1000, ANN, "x")), event("b" * 26, commit(1, ANN, "x"))
+    queue.put(poison)
+    teller = Failing(queue, poison=poison, filler=filler)
+    async with working(queue, teller):
+        await eventually(lambda: teller.failed > MAX_ATTEMPTS or bool(queue.dead))
+    assert queue.dead == [poison]
+    assert teller.failed == MAX_ATTEMPTS
+    assert queue.put_back_of == [poison] * (MAX_ATTEMPTS - 1)
+
+
+async def test_what_has_waited_for_as_long_as_the_queue_keeps_a_message_is_not_put_back_any_more():
+    queue, teller = Flooded(), Held(ANN)
+    for number in range(MESSAGES_IN_HAND // 2):
+        queue.put(event(SPACE, commit(number + 1, ANN, "x")))
+    last = event(SPACE, commit(1000, ANN, "x"))
+    queue.put(last)
+    now = time.time()
+    async with working(queue, teller, clock=lambda: int(now * 1000)):
+        await eventually(lambda: len(queue.put_back_of) > 2 * MAX_ATTEMPTS)
+        assert not queue.dead
+        now += MAX_WAIT_SECONDS + 1
+        await eventually(lambda: queue.dead == [last])
 
 
 class Stuck(InMemoryMailSender):
