@@ -21,20 +21,29 @@ async def results_of(
 ) -> list[T]:
     """The results of all calls, in order. After a failure no further one is begun, and none is still under way.
 
-    Each call is made within a `place` of its own, which may have to be waited for. With an `account`, each call is made
-    and begun in a turn of its own.
+    `place` makes a context that a worker enters before each call, for instance a slot of a shared pool; it may have to
+    be waited for. With an `account`, a worker takes each call out of `calls` in a turn of its own, and begins it as
+    soon as it has a place. Turns come before places, of which there are few: nobody holds a place while waiting for a
+    turn, or without a call to make. One turn at most finds that there are no calls left.
     """
     results: dict[int, T] = {}
     waiting = enumerate(calls)
+    taking = asyncio.Lock()
+    is_over = False
+
+    async def taken() -> tuple[int, Callable[[], Awaitable[T]]] | None:
+        nonlocal is_over
+        async with taking:  # One worker waits for a turn at a time: the others would each wait for one at the end.
+            if not is_over and account is not None:
+                await turn(account)
+            found = None if is_over else next(waiting, None)
+            is_over = found is None
+            return found
 
     async def worker() -> None:
-        while True:
+        while (found := await taken()) is not None:
+            number, call = found
             async with place():
-                if account is not None:
-                    await turn(account)
-                number, call = next(waiting, (-1, None))
-                if call is None:
-                    return
                 results[number] = await call()
 
     try:
