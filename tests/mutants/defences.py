@@ -1664,9 +1664,19 @@ MUTANTS = (
     Mutant(
         "any number of bytes of ignore files are read",
         "clients/python/syncline/sync/scan/filters.py",
-        "            if self._bytes_read + len(raw) > MAX_ALL_BYTES:\n",
+        "            if len(raw) > left:\n",
         "            if False:\n",
-        ("tests/clients/sync/test_filters.py::test_ignore_files_are_read_up_to_a_size_in_all",),
+        ("tests/clients/sync/test_filters.py::test_ignore_files_that_are_refused_count_as_read",),
+    ),
+    Mutant(
+        "what was read of ignore files is not counted",
+        "clients/python/syncline/sync/scan/filters.py",
+        "            self._bytes_read += min(len(raw), left)",
+        "            self._bytes_read += 0",
+        (
+            "tests/clients/sync/test_filters.py::test_ignore_files_are_read_up_to_a_size_in_all",
+            "tests/clients/sync/test_filters.py::test_ignore_files_that_are_refused_count_as_read",
+        ),
     ),
     Mutant(
         "a name in transit from the space is taken for the client's own",

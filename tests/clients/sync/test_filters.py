@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typing_extensions import override
 
 from syncline.model.blocks import MIB
 from syncline.model.errors import InvalidArgument, Unavailable
@@ -152,6 +154,41 @@ def test_ignore_files_are_read_up_to_a_size_in_all(one: Device) -> None:
     assert [problem.path for problem in problems] == [f"{n:02}/{IGNORE_FILE}" for n in (number, number + 1)]
     assert f"{number - 1:02}/new" in one.space.tree()
     assert f"{number:02}/new" not in one.space.tree()
+
+
+@pytest.mark.parametrize("content", [b"#" * (MIB + 1), b"\xff" * MIB])
+def test_ignore_files_that_are_refused_count_as_read(one: Device, content: bytes) -> None:
+    """A thousand files of a byte too many would else all be read at each sync."""
+    number = MAX_ALL_BYTES // MIB + 3
+    for n in range(number):
+        one.write(f"{n:02}/{IGNORE_FILE}", content)
+    reading = CountedReads(one.root)
+    filters = Filters(scan(reading), reading)
+    filters.is_ignored(0)
+    assert len(filters.problems) == number
+    assert MAX_ALL_BYTES <= reading.bytes_read() <= MAX_ALL_BYTES + io.DEFAULT_BUFFER_SIZE
+
+
+class CountedReads(Files):
+    """Files of a folder of which is counted how much was read of each that was opened."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.opened: list[int] = []
+
+    @override
+    def open_file(self, path: str) -> int:
+        descriptor = super().open_file(path)
+        self.opened.append(os.dup(descriptor))  # The copy shares the position of the original.
+        return descriptor
+
+    def bytes_read(self) -> int:
+        """Return the bytes that were read of all files, and close the descriptors by which this is known."""
+        total = 0
+        for descriptor in self.opened:
+            total += os.lseek(descriptor, 0, os.SEEK_CUR)
+            os.close(descriptor)
+        return total
 
 
 def test_patterns_are_compiled_once_for_all_scans(one: Device) -> None:

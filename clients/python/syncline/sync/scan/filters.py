@@ -32,7 +32,8 @@ MAX_ALL_PATTERNS = 20_000
 MAX_ALL_PATTERN_CHARACTERS = 512 * KIB
 """Patterns of all ignore files of a folder, and the characters of their lines."""
 MAX_ALL_BYTES = 16 * MIB
-"""All ignore files of a folder that are read, with what is no pattern in them."""
+"""Bytes of all ignore files of a folder that are read, with what is no pattern in them and with files that are refused.
+Files beyond them are not opened."""
 _MAX_DECOMPOSED_CHARACTERS = 4 * MAX_CHARACTERS
 """Normalisation makes at most four characters one. It takes the square of a run of combining marks, so each line is
 known to be short before it."""
@@ -267,13 +268,16 @@ class Filters:
     def _read(self, path: str) -> tuple[list[Pattern], _Amount] | None:
         """The patterns of an ignore file, and their amount; None if the file cannot be used."""
         try:
+            left = MAX_ALL_BYTES - self._bytes_read
+            if not left:
+                raise ValueError(f"the ignore files before it have the {MAX_ALL_BYTES} bytes that are read of a folder")
             with os.fdopen(self._files.open_file(path), "rb") as file:
-                raw = file.read(min(_LONGEST, MAX_ALL_BYTES - self._bytes_read) + 1)
+                raw = file.read(min(_LONGEST, left) + 1)  # One byte more tells that there is more.
+            self._bytes_read += min(len(raw), left)  # A file that is refused was read all the same.
             if len(raw) > _LONGEST:
                 raise ValueError(f"it has more than {_LONGEST} bytes")
-            if self._bytes_read + len(raw) > MAX_ALL_BYTES:
+            if len(raw) > left:
                 raise ValueError(f"the ignore files of this folder have more than {MAX_ALL_BYTES} bytes")
-            self._bytes_read += len(raw)
             text = raw.decode("utf-8-sig")
         except (OSError, ValueError) as error:
             self._refuse(path, f"it cannot be read ({getattr(error, 'strerror', None) or error})")
