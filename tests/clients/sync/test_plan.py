@@ -194,16 +194,19 @@ class Outcome:
         self.contents_here: dict[NodeId, Contents] = {node: (n.digest, n.executable) for node, n in local.items()}
         self.contents_there: dict[NodeId, Contents] = {node: (n.digest, n.executable) for node, n in remote.items()}
 
+        self.done: list[Operation] = []
         self._do(Side.LOCAL, todo.arrange_local)
         self._do(Side.REMOTE, todo.arrange_remote)
         self._do(Side.REMOTE, todo.sends)
         for stage in (todo.fetches, todo.modes, todo.delete_local):
             self._do(Side.LOCAL, stage)
         self._do(Side.REMOTE, todo.delete_remote)
+        assert self.done == [*todo.in_order()]
 
     def _do(self, side: Side, operations: Iterable[Operation]) -> None:
         for operation in operations:
             assert operation.side is side
+            self.done.append(operation)
             self._do_one(operation)
 
     def _do_one(self, operation: Operation) -> None:

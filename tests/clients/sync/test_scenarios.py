@@ -1047,3 +1047,23 @@ def test_a_space_linked_at_two_paths(one: Device, base: Path) -> None:
 def test_large_files_and_many_small_ones(one: Device, two: Device) -> None:
     agreed({"big": os.urandom(3 * MIB), **{f"d{n % 7}/{n}": b"%d" % n for n in range(300)}}, one, two)
     assert len(one.space.tree()) == 308
+
+
+def test_a_dry_run_tells_the_steps_in_the_order_in_which_they_are_done(one: Device, two: Device) -> None:
+    """Deletions in the space come last of all, when everything else is safe."""
+    agreed({"gone there": b"1", "gone here": b"2", "mode": b"3", "old name": b"4"}, one, two)
+    (one.root / "gone there").unlink()
+    (one.root / "mode").chmod(0o755)
+    one.write("from there", b"5")
+    sync(one)
+    (two.root / "gone here").unlink()
+    (two.root / "old name").rename(two.root / "new name")
+    two.write("from here", b"6")
+    assert two.engine().dry_run().planned == [
+        ("move there", "old name -> new name"),
+        ("upload", "from here"),
+        ("download", "from there"),
+        ("set mode", "mode"),
+        ("delete here", "gone there"),
+        ("delete there", "gone here"),
+    ]

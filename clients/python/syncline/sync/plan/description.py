@@ -16,8 +16,7 @@ def described(todo: Plan, remote: Remote) -> Iterator[tuple[str, str]]:
         Side.LOCAL: {node: (here.parent, here.local_name) for node, here in todo.local.items()},
         Side.REMOTE: {node: there.place for node, there in remote.items()},
     }
-    remote_operations = todo.operations(Side.REMOTE)
-    for operation in (*todo.arrange_local, *remote_operations, *todo.fetches, *todo.modes, *todo.delete_local):
+    for operation in todo.in_order():
         node, side = operation.node, operation.side
         path = path_of(node, todo.target)
         match operation:

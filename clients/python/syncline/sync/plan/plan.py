@@ -24,7 +24,8 @@ class Plan:
     """Operations by stage. The order within a stage matters for `arrange_*` and `delete_*`, not for contents.
 
     In the folder: `arrange_local`, then `fetches` and `modes`, then `delete_local`; in the space `arrange_remote`, then
-    `sends`, then `delete_remote`. `arrange_local` comes before all of the space's. Node ids are those of `target`.
+    `sends`, then `delete_remote`. `arrange_local` comes before all of the space's, and `delete_remote` last of all
+    (`in_order`). Node ids are those of `target`.
     """
 
     target: Mapping[NodeId, Place]
@@ -55,6 +56,16 @@ class Plan:
             yield from self.arrange_remote
             yield from self.sends
             yield from self.delete_remote
+
+    def in_order(self) -> Iterator[Operation]:
+        """Yield the operations on both sides, stage by stage, in the order in which a sync carries them out."""
+        yield from self.arrange_local
+        yield from self.arrange_remote
+        yield from self.sends
+        yield from self.fetches
+        yield from self.modes
+        yield from self.delete_local
+        yield from self.delete_remote
 
     @property
     def is_empty(self) -> bool:
