@@ -10,9 +10,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+import grpc
 import pytest
 from click.testing import CliRunner
 
+from syncline.auth.v1 import auth_pb2
+from syncline.auth.v1.auth_pb2_grpc import AuthServiceStub
 from syncline.cli.system import up
 from syncline.model.identifiers import new_text_id
 
@@ -61,6 +64,19 @@ def test_visitors_behind_a_proxy_that_is_named_are_told_apart_and_nobody_else_ch
         assert statuses(endpoint, visitors, source=PROXY) == [401] * (2 * CALLS)
         assert statuses(endpoint, [visitors[0]] * CALLS, source=PROXY) == [401] * (CALLS - 1) + [429]
         assert statuses(endpoint, visitors, source=OTHER) == [401] * CALLS + [429] * CALLS
+
+
+def test_at_a_service_nobody_at_the_address_of_the_proxy_chooses_the_network_that_is_counted() -> None:
+    with system("--trust-proxy", "127.0.0.1") as endpoint:
+        visitors = [f"198.51.100.{number}" for number in range(2 * CALLS)]
+        with grpc.insecure_channel(f"127.0.0.1:{(urlsplit(endpoint).port or 0) + 1}") as channel:
+            auth, refused = AuthServiceStub(channel), []
+            for visitor in visitors:
+                request = auth_pb2.ExchangeKeyRequest(key=f"syk_{new_text_id()}{new_text_id()}{'x' * 17}")
+                with pytest.raises(grpc.RpcError) as caught:
+                    auth.ExchangeKey(request, metadata=(("x-forwarded-for", visitor),))
+                refused.append(caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED)
+        assert refused == [False] * CALLS + [True] * CALLS
 
 
 def test_visitors_behind_a_proxy_that_is_not_named_are_one() -> None:
