@@ -138,7 +138,7 @@ class Dav:
             await _refuse(_refusal(error), scope, receive, send)
 
     async def _person(self, request: Request, names: tuple[str, ...]) -> Person:
-        """Return the sender of a request as auth knows the sender by now. Raise DavRefused."""
+        """Return the sender of a request, with spaces that auth named within REMEMBERED_SECONDS. Raise DavRefused."""
         authorization, space = request.headers.get("authorization"), names[0] if names else ""
         return await self._callers.person(authorization, method=request.method, space=space)
 

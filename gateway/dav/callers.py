@@ -21,12 +21,12 @@ from gateway.dav.refusals import DavRefused, refused_by
 from gateway.dav.session import DavSpace, Person, by_alias
 from gateway.identity.caller import KEY_PREFIX, Caller, KeyTokens, bearer
 from gateway.services.calls import Services, ask, ask_pages
+from runtime.interruption import REMEMBERED_SECONDS
 from runtime.permissions import DAV, check_caller
 from syncline.auth.v1 import auth_pb2
 from syncline.model.errors import Kind, SynclineError
 from syncline.model.identifiers import UserId
 
-_SPACES_SECONDS: Final = 5.0
 _REMEMBERED: Final = 2000
 
 NO_KEY: Final = (
@@ -99,7 +99,8 @@ class Callers:
         name = hashlib.sha256(token.encode()).digest()
         known = self._known.get(name)
         if known is None or known.until < self._now() or space not in known.spaces:
+            asked_at = self._now()  # the answer tells the rights of some moment after this
             pages = ask_pages(self._services.auth.ListSpaces, auth_pb2.ListSpacesRequest(), token=token)
             spaces = [found async for page in pages for found in page.spaces]
-            known = self._known[name] = _Known(by_alias(spaces), self._now() + _SPACES_SECONDS)
+            known = self._known[name] = _Known(by_alias(spaces), asked_at + REMEMBERED_SECONDS)
         return known.spaces

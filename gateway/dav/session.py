@@ -116,10 +116,11 @@ class DavSession:
         waiting: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
         pay: Pay | None = None,
     ) -> None:
-        """`person` has just been found out. `ask_right` is asked before records are read or written, which no service
-        guards; the answer counts for a short while, by `monotonic`. `mount` is the path of WebDAV at the sender's.
-        `waiting` is entered on the event loop around all that a worker waits for. `pay` is by whom bytes of dead
-        properties are counted, if anybody counts them.
+        """`person` has been found out now, with spaces that may have been asked for up to REMEMBERED_SECONDS ago: they
+        count for ASK_SECONDS more, as those of a stream do. `ask_right` is asked before records are read or written,
+        which no service guards; the answer counts for a short while, by `monotonic`. `mount` is the path of WebDAV at
+        the sender's. `waiting` is entered on the event loop around all that a worker waits for. `pay` is by whom bytes
+        of dead properties are counted, if anybody counts them.
         """
         self.mount = mount
         self._waiting = waiting
